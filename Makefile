@@ -1,0 +1,68 @@
+# Every target sets up what it needs: a virtual environment in .venv, made once, and the packages
+# of pyproject.toml, installed again when that file changes. GNU make 3.81 (macOS) is enough.
+
+PYTHON ?= python3
+WORKERS ?= 2
+ARGS ?=
+BIN := .venv/bin
+TEST_EXTRAS := dev,demo,notebooks
+
+# OpenMP threads that spin while they wait make a busy machine many times slower. This must be set
+# before torch is imported.
+OMP_WAIT_POLICY ?= passive
+export OMP_WAIT_POLICY
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test test-slow lint format hooks
+
+help: ## these lines
+	@echo 'Sparse R-CNN lab. Each of these sets up what it needs, the first time:'
+	@echo
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
+	@echo
+	@echo 'The Python to set up with: make demo PYTHON=python3.12 (3.11 or newer).'
+
+demo: .venv/.installed-demo ## detect in your own photos, at http://127.0.0.1:7860 (ARGS="--help" lists the options)
+	$(BIN)/python apps/demo.py $(ARGS)
+
+test: .venv/.installed-test ## the tests, in minutes (ARGS="-k matching" for some of them)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile $(ARGS)
+
+test-slow: .venv/.installed-test ## the tests that train for many minutes
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) -m slow --timeout 3600 $(ARGS)
+
+lint: .venv/.installed-test ## style and types: ruff and mypy
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: .venv/.installed-test ## mend the style
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+hooks: .venv/.installed-test ## run lint and format at each commit
+	$(BIN)/pre-commit install
+
+.venv/.made:
+	@command -v $(PYTHON) >/dev/null 2>&1 || { \
+	  echo 'There is no "$(PYTHON)" here. Install Python 3.11 or newer, or name yours: make PYTHON=/path/to/python'; \
+	  exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	  echo "Python 3.11 or newer is needed; $(PYTHON) is $$($(PYTHON) -V 2>&1). Name a newer one: make PYTHON=python3.12"; \
+	  exit 1; }
+	@echo 'Making a virtual environment in .venv'
+	@$(PYTHON) -m venv .venv || { \
+	  echo 'Python could not make it (on Debian and Ubuntu: apt install python3-venv).'; exit 1; }
+	@touch $@
+
+define install
+	@echo 'Installing $(1): a few minutes the first time (torch alone is some gigabytes on Linux).'
+	$(BIN)/python -m pip install --disable-pip-version-check -e '.[$(1)]'
+	@touch $@
+endef
+
+.venv/.installed-demo: pyproject.toml | .venv/.made
+	$(call install,demo)
+
+.venv/.installed-test: pyproject.toml | .venv/.made
+	$(call install,$(TEST_EXTRAS))

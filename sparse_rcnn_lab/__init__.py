@@ -1,0 +1,48 @@
+"""sparse_rcnn_lab: understand, teach and try Sparse R-CNN (arXiv 2011.12450).
+
+>>> import sparse_rcnn_lab as srl
+>>> detector = srl.load("nano-shapes")
+>>> print(detector("photo.jpg", threshold=0.5))
+>>> trace = detector.trace("photo.jpg")  # every proposal through every stage
+"""
+
+from __future__ import annotations
+
+import os
+
+# Spinning OpenMP threads make two threads far slower than one as soon as anything else runs; this
+# has to be set before torch is imported and leaves a user's own choice alone.
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+
+from sparse_rcnn_lab.config import RECIPES, Recipe, recipe
+from sparse_rcnn_lab.data.coco import CocoFolder, open_data
+from sparse_rcnn_lab.data.shapes import Shapes
+from sparse_rcnn_lab.detector import Detector
+from sparse_rcnn_lab.errors import LabError
+from sparse_rcnn_lab.model.switches import Switches
+from sparse_rcnn_lab.trace import Detections, Trace
+from sparse_rcnn_lab.training.engine import Run, fit
+from sparse_rcnn_lab.training.evaluate import Evaluation, evaluate
+from sparse_rcnn_lab.version import __version__
+from sparse_rcnn_lab.zoo import load, shipped_models
+
+__all__ = [
+    "RECIPES",
+    "CocoFolder",
+    "Detections",
+    "Detector",
+    "Evaluation",
+    "LabError",
+    "Recipe",
+    "Run",
+    "Shapes",
+    "Switches",
+    "Trace",
+    "__version__",
+    "evaluate",
+    "fit",
+    "load",
+    "open_data",
+    "recipe",
+    "shipped_models",
+]

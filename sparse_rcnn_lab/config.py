@@ -1,0 +1,298 @@
+"""Every number that decides a model or a training run, as frozen dataclasses.
+
+``RECIPES`` holds the five published COCO recipes and the small presets that train in minutes.
+A config travels inside each checkpoint, so a file is enough to rebuild its model.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
+from typing import Any, Literal, TypeVar, get_args, get_type_hints
+
+from sparse_rcnn_lab.errors import LabError
+
+BackboneName = Literal["resnet50", "resnet101", "resnet18", "mobilenet_v2", "nano"]
+ProposalInit = Literal["image", "grid", "random"]
+Schedule = Literal["step", "one-cycle"]
+
+
+@dataclass(frozen=True)
+class InputConfig:
+    """How a picture becomes the model's input.
+
+    short_side, long_side: keep-ratio resize to these sides in pixels, whichever binds first.
+    mean, std: of RGB in 0..255 units.  multiple: zero-padding right and bottom to a multiple.
+    antialias: filter when shrinking; the published models were trained without.
+    """
+
+    short_side: int = 800
+    long_side: int = 1333
+    mean: tuple[float, float, float] = (123.675, 116.28, 103.53)
+    std: tuple[float, float, float] = (58.395, 57.12, 57.375)
+    multiple: int = 32
+    antialias: bool = False
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """The architecture. Defaults are the published R-50 model with 100 proposals.
+
+    dim: width of proposal features and pyramid. dynamic_dim: inner width of the dynamic
+    interaction. roi_size: the RoI grid is roi_size x roi_size. frozen_stages: how many backbone
+    parts, stem first, get no gradient. train_batch_norm: statistics follow the data; only for a
+    backbone trained from scratch, pretrained ones keep theirs.
+    """
+
+    num_classes: int = 80
+    backbone: BackboneName = "resnet50"
+    num_proposals: int = 100
+    num_stages: int = 6
+    dim: int = 256
+    num_heads: int = 8
+    ffn_dim: int = 2048
+    dynamic_dim: int = 64
+    roi_size: int = 7
+    num_cls_layers: int = 1
+    num_reg_layers: int = 3
+    proposal_init: ProposalInit = "image"
+    frozen_stages: int = 2
+    train_batch_norm: bool = False
+    prior_probability: float = 0.01
+    input: InputConfig = field(default_factory=InputConfig)
+
+    def __post_init__(self) -> None:
+        sizes = ("num_classes", "num_proposals", "num_stages", "dim", "num_heads", "ffn_dim")
+        for name in (*sizes, "dynamic_dim", "roi_size"):
+            value = getattr(self, name)
+            if not isinstance(value, int) or value < 1:
+                raise LabError(f"{name} must be a whole number of at least 1, found {value!r}.")
+        if self.dim % self.num_heads:
+            raise LabError(
+                f"dim ({self.dim}) must be a multiple of num_heads ({self.num_heads}); "
+                "each attention head takes an equal share."
+            )
+        for name, kind in (("backbone", BackboneName), ("proposal_init", ProposalInit)):
+            if getattr(self, name) not in get_args(kind):
+                raise LabError(
+                    f"{name} {getattr(self, name)!r} is unknown. Choose one of "
+                    f"{', '.join(get_args(kind))}."
+                )
+
+
+@dataclass(frozen=True)
+class AugmentConfig:
+    """Training augmentation; see :mod:`sparse_rcnn_lab.data.transforms`.
+
+    size: fixed canvas (height, width) in pixels with scale jitter, or None for the published
+    keep-ratio resize to a short side drawn from ``short_sides`` (long side at most ``long_side``).
+    """
+
+    hflip: float = 0.5
+    size: tuple[int, int] | None = None
+    scale: tuple[float, float] = (1.0, 1.0)
+    short_sides: tuple[int, ...] = (800,)
+    long_side: int = 1333
+    brightness: float = 0.0
+    contrast: float = 0.0
+    saturation: float = 0.0
+    hue: float = 0.0
+
+
+@dataclass(frozen=True)
+class LossConfig:
+    """Weights of the set loss and of the matching cost (paper, section 3.3 and 4).
+
+    matches_per_object: how many proposals each object trains, one number a stage; the paper's is 1
+    everywhere. More at the early stages makes short schedules learn faster.
+    """
+
+    cls: float = 2.0
+    l1: float = 5.0
+    giou: float = 2.0
+    focal_alpha: float = 0.25
+    focal_gamma: float = 2.0
+    matches_per_object: tuple[int, ...] = (1, 1, 1, 1, 1, 1)
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """The schedule.
+
+    Length is ``epochs`` or, for the small presets, ``steps`` (which then wins). warmup_start: the
+    first step's learning rate relative to ``lr``. drop_epochs: epochs after which the rate falls
+    to a tenth (schedule "step"). backbone_lr: factor on the backbone's learning rate.
+    denoising: how many noised copies of each object train beside the proposals; 0 as published.
+    """
+
+    batch_size: int = 16
+    lr: float = 2.5e-5
+    backbone_lr: float = 1.0
+    weight_decay: float = 1e-4
+    clip_norm: float = 1.0
+    schedule: Schedule = "step"
+    epochs: int = 12
+    drop_epochs: tuple[int, ...] = (8, 11)
+    steps: int | None = None
+    warmup_steps: int = 500
+    warmup_start: float = 0.001
+    denoising: int = 0
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A model, how to train it, and what to expect.
+
+    published_ap: COCO val2017 AP (of 100) that the paper's authors or mmdetection report.
+    """
+
+    name: str
+    summary: str
+    model: ModelConfig = field(default_factory=ModelConfig)
+    train: TrainConfig = field(default_factory=TrainConfig)
+    loss: LossConfig = field(default_factory=LossConfig)
+    augment: AugmentConfig = field(default_factory=AugmentConfig)
+    published_ap: float | None = None
+
+
+PUBLISHED_TOLERANCE = 0.3
+_MULTI_SCALE = tuple(range(480, 801, 32))
+
+
+def _published(name: str, backbone: BackboneName, n: int, epochs: int, ap: float) -> Recipe:
+    long = epochs == 36
+    return Recipe(
+        name=name,
+        summary=f"published: {backbone}, {n} proposals, {epochs} epochs",
+        model=ModelConfig(backbone=backbone, num_proposals=n),
+        train=TrainConfig(epochs=epochs, drop_epochs=(27, 33) if long else (8, 11)),
+        augment=AugmentConfig(short_sides=_MULTI_SCALE if long else (800,)),
+        published_ap=ap,
+    )
+
+
+NANO = Recipe(
+    name="nano",
+    summary="small convolutional backbone from scratch, 128 px: minutes on a laptop",
+    model=ModelConfig(
+        num_classes=1,
+        backbone="nano",
+        num_proposals=20,
+        dim=64,
+        num_heads=4,
+        ffn_dim=256,
+        dynamic_dim=16,
+        proposal_init="grid",
+        frozen_stages=0,
+        train_batch_norm=True,
+        input=InputConfig(short_side=128, long_side=192, antialias=True),
+    ),
+    train=TrainConfig(
+        batch_size=8,
+        lr=1e-3,
+        schedule="one-cycle",
+        steps=1000,
+        warmup_steps=100,
+        warmup_start=0.05,
+    ),
+    loss=LossConfig(matches_per_object=(3, 3, 2, 1, 1, 1)),
+    augment=AugmentConfig(size=(128, 128)),
+)
+
+SMALL = Recipe(
+    name="small",
+    summary="MobileNetV2 with ImageNet weights, 320 px: an hour on a laptop, real photographs",
+    model=ModelConfig(
+        num_classes=1,
+        backbone="mobilenet_v2",
+        num_proposals=50,
+        dim=128,
+        num_heads=8,
+        ffn_dim=512,
+        dynamic_dim=32,
+        proposal_init="grid",
+        frozen_stages=2,
+        input=InputConfig(short_side=320, long_side=320, antialias=True),
+    ),
+    train=TrainConfig(
+        batch_size=4,
+        lr=5e-4,
+        backbone_lr=0.3,
+        schedule="one-cycle",
+        steps=1800,
+        warmup_steps=100,
+        warmup_start=0.05,
+    ),
+    loss=LossConfig(matches_per_object=(3, 3, 2, 1, 1, 1)),
+    augment=AugmentConfig(
+        size=(320, 320), scale=(0.7, 1.4), brightness=0.3, contrast=0.3, saturation=0.3, hue=0.03
+    ),
+)
+
+RECIPES: dict[str, Recipe] = {
+    recipe.name: recipe
+    for recipe in (
+        _published("r50_1x_100", "resnet50", 100, 12, 37.9),
+        _published("r50_3x_100", "resnet50", 100, 36, 42.8),
+        _published("r50_3x_300", "resnet50", 300, 36, 45.0),
+        _published("r101_3x_100", "resnet101", 100, 36, 44.2),
+        _published("r101_3x_300", "resnet101", 300, 36, 46.2),
+        NANO,
+        SMALL,
+    )
+}
+
+
+def recipe(name: str, **changes: Any) -> Recipe:
+    """The recipe called ``name``; ``changes`` such as ``train__steps=300`` replace single fields.
+
+    Raises LabError for an unknown name or field.
+    """
+    if name not in RECIPES:
+        raise LabError(f"There is no recipe {name!r}. Choose one of {', '.join(RECIPES)}.")
+    return with_changes(RECIPES[name], **changes)
+
+
+def with_changes(config: Recipe, **changes: Any) -> Recipe:
+    """A copy of a recipe with fields replaced: ``part__field=value`` or ``name=value``."""
+    for key, value in changes.items():
+        part, _, leaf = key.partition("__")
+        owner: Any = getattr(config, part, None) if leaf else config
+        known = {f.name for f in fields(owner)} if is_dataclass(owner) else set()
+        if (leaf or part) not in known:
+            raise LabError(f"A recipe has no field {key.replace('__', '.')!r}.")
+        if leaf:
+            value = replace(owner, **{leaf: value})
+        changed: dict[str, Any] = {part: value}
+        config = replace(config, **changed)
+    return config
+
+
+T = TypeVar("T")
+
+
+def to_dict(config: Any) -> dict[str, Any]:
+    """A config as plain values that json can hold."""
+    return asdict(config)
+
+
+def from_dict(cls: type[T], values: dict[str, Any]) -> T:
+    """Rebuilds a config dataclass from :func:`to_dict`'s output, tuples restored.
+
+    Unknown fields (from a newer version) raise LabError naming them.
+    """
+    hints = get_type_hints(cls)
+    unknown = sorted(set(values) - set(hints))
+    if unknown:
+        raise LabError(
+            f"{cls.__name__} has no field {', '.join(unknown)}. The file was probably written by "
+            "a newer version of sparse_rcnn_lab; update the package."
+        )
+    built: dict[str, Any] = {}
+    for name, value in values.items():
+        if isinstance(value, dict):
+            value = from_dict(hints[name], value)
+        elif isinstance(value, list):
+            value = tuple(value)
+        built[name] = value
+    return cls(**built)

@@ -1,0 +1,54 @@
+"""What a data set gives: one sample, and the protocol all data sets follow."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One image with its ground truth.
+
+    image: ``[3, H, W]`` uint8, RGB.
+    boxes: ``[M, 4]`` float32, xyxy, pixels of ``image``; crowd boxes are left out.
+    labels: ``[M]`` int64, index into the data set's ``class_names``.
+    image_id: the id that ``ground_truth()`` uses for this image.
+    name: what to call the image in a message: file name, or seed and index.
+    """
+
+    image: Tensor
+    boxes: Tensor
+    labels: Tensor
+    image_id: int
+    name: str
+
+
+class DetectionData(Protocol):
+    """A data set: a sequence of :class:`Sample` that knows its classes and its COCO form."""
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """Class names; a label is an index into this."""
+        ...
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int) -> Sample: ...
+
+    def ground_truth(self) -> dict[str, Any]:
+        """COCO dictionary (``images``, ``annotations``, ``categories``), crowd boxes included.
+
+        Category ids are those of the source; ``category_ids()[label]`` maps a label to them.
+        """
+        ...
+
+    def category_ids(self) -> tuple[int, ...]:
+        """COCO category id of each label."""
+        ...
+
+    def fingerprint(self) -> str:
+        """Short hash of everything that decides the samples: files, or generator settings."""
+        ...

@@ -1,0 +1,267 @@
+"""``Detector``: a model that takes pictures. What people use; the model itself works on tensors."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeGuard, overload
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from sparse_rcnn_lab import boxes as box_ops
+from sparse_rcnn_lab.errors import LabError
+from sparse_rcnn_lab.images import normalise_and_pad, read_image, resize_image
+from sparse_rcnn_lab.model.detector import SparseRCNN
+from sparse_rcnn_lab.model.pooling import STRIDES
+from sparse_rcnn_lab.model.stage import StageOutput
+from sparse_rcnn_lab.model.switches import NORMAL, Switches
+from sparse_rcnn_lab.trace import Detections, Trace, select_detections
+
+Picture = str | Path | Image.Image | np.ndarray | Tensor
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Pictures made ready for the model.
+
+    images: ``[B, 3, H, W]`` normalised, padded.  sizes: ``[B, 2]`` (height, width) before padding.
+    originals: each picture's own (height, width).  pictures: ``[3, h, w]`` uint8, as read.
+    """
+
+    images: Tensor
+    sizes: Tensor
+    originals: tuple[tuple[int, int], ...]
+    pictures: tuple[Tensor, ...]
+
+    def scale(self, index: int) -> Tensor:
+        """``[2]`` factors (x, y) from original to input pixels of one picture."""
+        h, w = self.originals[index]
+        return self.sizes[index].flip(0) / self.sizes.new_tensor([w, h])
+
+
+class Detector:
+    """A trained Sparse R-CNN with its class names.
+
+    A picture is a path, a PIL image, a numpy array (RGB, uint8, ``[H, W, 3]``) or a tensor
+    (``[3, H, W]`` uint8 or 0..1); a list of pictures is one batch and gives a list.
+    """
+
+    def __init__(
+        self,
+        model: SparseRCNN,
+        class_names: Sequence[str],
+        name: str = "",
+        info: dict[str, Any] | None = None,
+    ) -> None:
+        if len(class_names) != model.config.num_classes:
+            raise LabError(
+                f"The model has {model.config.num_classes} classes, but {len(class_names)} names "
+                "were given."
+            )
+        self.model = model.eval()
+        self.class_names = tuple(class_names)
+        self.name = name
+        self.info = info or {}
+
+    @property
+    def config(self) -> Any:
+        """The model's :class:`~sparse_rcnn_lab.config.ModelConfig`."""
+        return self.model.config
+
+    @property
+    def num_proposals(self) -> int:
+        """How many proposals the model has; ``num_proposals=`` may ask for fewer."""
+        return len(self.model.proposals)
+
+    @property
+    def num_stages(self) -> int:
+        """How many stages the model has."""
+        return len(self.model.stages)
+
+    def to(self, device: str | torch.device) -> Detector:
+        """Moves the model; pictures follow by themselves."""
+        self.model.to(device)
+        return self
+
+    def __repr__(self) -> str:
+        return (
+            f"Detector({self.name!r}, {self.config.backbone}, {self.num_proposals} proposals, "
+            f"{len(self.class_names)} classes)"
+        )
+
+    @overload
+    def __call__(
+        self,
+        pictures: list[Any],
+        *,
+        threshold: float = ...,
+        num_proposals: int | None = ...,
+        stage: int | None = ...,
+        resize: bool = ...,
+    ) -> list[Detections]: ...
+    @overload
+    def __call__(
+        self,
+        pictures: Picture,
+        *,
+        threshold: float = ...,
+        num_proposals: int | None = ...,
+        stage: int | None = ...,
+        resize: bool = ...,
+    ) -> Detections: ...
+    @torch.no_grad()
+    def __call__(
+        self,
+        pictures: Picture | list[Any],
+        *,
+        threshold: float = 0.0,
+        num_proposals: int | None = None,
+        stage: int | None = None,
+        resize: bool = True,
+    ) -> Detections | list[Detections]:
+        """Detects.
+
+        threshold: least score kept, 0..1. num_proposals: use only the first so many. stage: stop
+        after this stage (1..6) and take its answer. resize=False keeps the pictures' own pixels
+        instead of the size the model was trained at.
+        """
+        batch = self.prepare(_as_list(pictures), resize)
+        outputs = self.run(batch, stop=stage, num_proposals=num_proposals)
+        found = [self.decode(outputs[-1], batch, i, threshold) for i in range(len(batch.originals))]
+        return found if _is_list(pictures) else found[0]
+
+    @overload
+    def trace(
+        self,
+        pictures: list[Any],
+        *,
+        record: Collection[str] = ...,
+        num_proposals: int | None = ...,
+        resize: bool = ...,
+        switches: Switches = ...,
+    ) -> list[Trace]: ...
+    @overload
+    def trace(
+        self,
+        pictures: Picture,
+        *,
+        record: Collection[str] = ...,
+        num_proposals: int | None = ...,
+        resize: bool = ...,
+        switches: Switches = ...,
+    ) -> Trace: ...
+    @torch.no_grad()
+    def trace(
+        self,
+        pictures: Picture | list[Any],
+        *,
+        record: Collection[str] = ("attention",),
+        num_proposals: int | None = None,
+        resize: bool = True,
+        switches: Switches = NORMAL,
+    ) -> Trace | list[Trace]:
+        """Detects and keeps every stage of it.
+
+        record: the large parts to keep, out of "attention", "roi_features", "dynamic_filters".
+        Recording changes no number.
+        """
+        batch = self.prepare(_as_list(pictures), resize)
+        boxes, features = self.model.proposals(batch.sizes, num_proposals)
+        pyramid = self.model.pyramid(batch.images)
+        outputs = self.model.run_stages(pyramid, boxes, features, record=record, switches=switches)
+        traces = [
+            self._trace(outputs, boxes, features, batch, i) for i in range(len(batch.originals))
+        ]
+        return traces if _is_list(pictures) else traces[0]
+
+    def prepare(self, pictures: Sequence[Picture], resize: bool = True) -> Batch:
+        """Reads, resizes, normalises and pads pictures into one batch on the model's device."""
+        if not pictures:
+            raise LabError("The list of pictures is empty; give at least one.")
+        want = self.config.input
+        originals = tuple(read_image(picture) for picture in pictures)
+        resized = [
+            resize_image(image, want.short_side, want.long_side, want.antialias)
+            if resize
+            else image
+            for image in originals
+        ]
+        images, sizes = normalise_and_pad(resized, want.mean, want.std, want.multiple)
+        device = self.model.device
+        return Batch(
+            images.to(device),
+            sizes.to(device),
+            tuple((int(image.shape[1]), int(image.shape[2])) for image in originals),
+            originals,
+        )
+
+    def run(
+        self, batch: Batch, stop: int | None = None, num_proposals: int | None = None
+    ) -> list[StageOutput]:
+        """The stages' outputs for a prepared batch, up to stage ``stop`` (1..6)."""
+        if stop is not None and not 1 <= stop <= self.num_stages:
+            raise LabError(f"stage must be 1..{self.num_stages}, found {stop}.")
+        boxes, features = self.model.proposals(batch.sizes, num_proposals)
+        return self.model.run_stages(self.model.pyramid(batch.images), boxes, features, stop=stop)
+
+    def decode(
+        self, output: StageOutput, batch: Batch, index: int, threshold: float = 0.0
+    ) -> Detections:
+        """Detections of picture ``index`` from one stage's output, in original pixels."""
+        boxes = box_ops.rescale(output.boxes[index], 1 / batch.scale(index))
+        return select_detections(
+            output.logits[index].float().cpu(),
+            boxes.float().cpu(),
+            batch.originals[index],
+            self.class_names,
+            threshold,
+        )
+
+    def _trace(
+        self,
+        outputs: list[StageOutput],
+        boxes: Tensor,
+        features: Tensor,
+        batch: Batch,
+        index: int,
+    ) -> Trace:
+        scale = batch.scale(index)
+        side = self.config.roi_size
+
+        def stack(name: str, first: Tensor | None = None) -> Tensor:
+            parts = [getattr(output, name)[index] for output in outputs]
+            joined = torch.stack(parts if first is None else [first[index], *parts])
+            return joined.float().cpu() if joined.is_floating_point() else joined.cpu()
+
+        def optional(name: str) -> Tensor | None:
+            return None if getattr(outputs[0], name) is None else stack(name)
+
+        roi = optional("roi_features")
+        finest = STRIDES[0].bit_length() - 1  # stride 4 is level 2
+        return Trace(
+            boxes=box_ops.rescale(stack("boxes", boxes), 1 / scale.cpu()),
+            logits=stack("logits"),
+            features=stack("features", features),
+            fpn_level=stack("levels") + finest,
+            proposal_ids=torch.arange(boxes.shape[1]),
+            size=batch.originals[index],
+            scale=(float(scale[0]), float(scale[1])),
+            class_names=self.class_names,
+            model_name=self.name,
+            attention=optional("attention"),
+            roi_features=None if roi is None else roi.unflatten(2, (side, side)),
+            dynamic_filters=optional("dynamic_filters"),
+            image=batch.pictures[index].cpu(),
+        )
+
+
+def _is_list(pictures: Any) -> TypeGuard[list[Any]]:
+    return isinstance(pictures, list | tuple)
+
+
+def _as_list(pictures: Any) -> list[Any]:
+    return list(pictures) if _is_list(pictures) else [pictures]

@@ -1,0 +1,172 @@
+"""Backbones and their feature pyramid: an image ``[B, 3, H, W]`` becomes p2..p5.
+
+ResNets and MobileNetV2 are torchvision's, the pyramid too; ``nano`` is ours.
+"""
+
+from __future__ import annotations
+
+import pickle
+from collections import OrderedDict
+from collections.abc import Callable
+from pathlib import Path
+from typing import Self
+
+import torch
+import torchvision.models as tv
+from torch import Tensor, nn
+from torchvision.ops import FeaturePyramidNetwork
+
+from sparse_rcnn_lab.config import BackboneName, ModelConfig
+from sparse_rcnn_lab.errors import LabError
+
+# Which of torchvision's `features` make each part.
+_MOBILENET_CUTS = {"stem": (0, 2), "s4": (2, 4), "s8": (4, 7), "s16": (7, 14), "s32": (14, 18)}
+
+
+def _resnet(
+    build: Callable[..., tv.ResNet], channels: list[int]
+) -> tuple[nn.ModuleDict, list[int]]:
+    net = build(weights=None)
+    stem = nn.Sequential(
+        OrderedDict(conv1=net.conv1, bn1=net.bn1, relu=net.relu, maxpool=net.maxpool)
+    )
+    parts = OrderedDict(
+        stem=stem, layer1=net.layer1, layer2=net.layer2, layer3=net.layer3, layer4=net.layer4
+    )
+    return nn.ModuleDict(parts), channels
+
+
+def _mobilenet_v2() -> tuple[nn.ModuleDict, list[int]]:
+    layers = tv.mobilenet_v2(weights=None).features
+    parts = OrderedDict((name, layers[a:b]) for name, (a, b) in _MOBILENET_CUTS.items())
+    return nn.ModuleDict(parts), [24, 32, 96, 320]
+
+
+class _Block(nn.Module):
+    """Two 3x3 convolutions around a shortcut."""
+
+    def __init__(self, inputs: int, outputs: int, stride: int) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(inputs, outputs, 3, stride, 1, bias=False)
+        self.bn1 = nn.BatchNorm2d(outputs)
+        self.conv2 = nn.Conv2d(outputs, outputs, 3, 1, 1, bias=False)
+        self.bn2 = nn.BatchNorm2d(outputs)
+        self.shortcut: nn.Module = nn.Identity()
+        if stride != 1 or inputs != outputs:
+            self.shortcut = nn.Sequential(
+                nn.Conv2d(inputs, outputs, 1, stride, bias=False), nn.BatchNorm2d(outputs)
+            )
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.bn1(self.conv1(x)).relu()
+        return (self.bn2(self.conv2(y)) + self.shortcut(x)).relu()
+
+
+def _nano() -> tuple[nn.ModuleDict, list[int]]:
+    stem = nn.Sequential(
+        nn.Conv2d(3, 24, 3, 2, 1, bias=False), nn.BatchNorm2d(24), nn.ReLU(inplace=True)
+    )
+    channels = [32, 64, 96, 128]
+    parts: OrderedDict[str, nn.Module] = OrderedDict(stem=stem)
+    before = 24
+    for index, width in enumerate(channels):
+        parts[f"s{4 * 2**index}"] = _Block(before, width, 2)
+        before = width
+    return nn.ModuleDict(parts), channels
+
+
+_BUILDERS: dict[BackboneName, Callable[[], tuple[nn.ModuleDict, list[int]]]] = {
+    "resnet50": lambda: _resnet(tv.resnet50, [256, 512, 1024, 2048]),
+    "resnet101": lambda: _resnet(tv.resnet101, [256, 512, 1024, 2048]),
+    "resnet18": lambda: _resnet(tv.resnet18, [64, 128, 256, 512]),
+    "mobilenet_v2": _mobilenet_v2,
+    "nano": _nano,
+}
+
+
+class Backbone(nn.Module):
+    """Bottom-up network and feature pyramid.
+
+    The body has five parts: the stem, then one part for each of the strides 4, 8, 16, 32. The
+    first ``frozen_stages`` parts get no gradient. Batch-norm statistics stay as loaded unless
+    ``train_batch_norm``; the affine terms of unfrozen parts do train (as mmdetection).
+    """
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.body, channels = _BUILDERS[config.backbone]()
+        self.fpn = FeaturePyramidNetwork(channels, config.dim)
+        for module in self.fpn.modules():
+            if isinstance(module, nn.Conv2d):  # torchvision's own start ignores fan-out
+                nn.init.xavier_uniform_(module.weight)
+        self.frozen_stages = config.frozen_stages
+        self.train_batch_norm = config.train_batch_norm
+        for part in list(self.body.values())[: self.frozen_stages]:
+            part.requires_grad_(False)
+        # Channels last all the way: faster convolutions, and the pooling's table is a plain view.
+        self.to(memory_format=torch.channels_last)
+
+    def forward(self, images: Tensor) -> list[Tensor]:
+        """Normalised ``[B, 3, H, W]`` (H, W multiples of 32) -> p2..p5, each ``[B, D, h, w]``."""
+        maps: OrderedDict[str, Tensor] = OrderedDict()
+        x = images.contiguous(memory_format=torch.channels_last)
+        for index, (name, part) in enumerate(self.body.items()):
+            x = part(x)
+            if index:
+                maps[name] = x
+        return list(self.fpn(maps).values())
+
+    def train(self, mode: bool = True) -> Self:
+        """As ``nn.Module.train``, but batch norms that keep their statistics stay in eval mode."""
+        super().train(mode)
+        parts = list(self.body.values())
+        for part in parts[: self.frozen_stages] if self.train_batch_norm else parts:
+            for module in part.modules():
+                if isinstance(module, nn.BatchNorm2d):
+                    module.eval()
+        return self
+
+
+def load_backbone(backbone: Backbone, name: BackboneName, source: str | Path) -> None:
+    """Fills the body with ImageNet weights.
+
+    source: a file with torchvision's state dict, or "download" for torchvision's own weights.
+    Classifier weights are left out. Raises LabError when the file does not fit this backbone.
+    """
+    if name == "nano":
+        raise LabError("The nano backbone has no ImageNet weights; train it from scratch.")
+    if str(source) == "download":
+        try:
+            state = tv.get_model_weights(name).DEFAULT.get_state_dict(
+                progress=True, check_hash=True
+            )
+        except OSError as error:
+            raise LabError(
+                f"torchvision could not download the {name} weights ({error}). Give a file with "
+                "backbone_weights (--backbone-weights), or none."
+            ) from error
+    else:
+        try:
+            state = torch.load(source, map_location="cpu", weights_only=True)
+        except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
+            raise LabError(f'"{source}" could not be read as a state dict ({error}).') from error
+    wanted = torchvision_keys(backbone, name)
+    missing = [theirs for theirs in wanted if theirs not in state]
+    if missing:
+        raise LabError(
+            f'"{source}" does not hold the weights of {name}: "{missing[0]}" and '
+            f"{len(missing) - 1} more are missing."
+        )
+    backbone.body.load_state_dict({ours: state[theirs] for theirs, ours in wanted.items()})
+
+
+def torchvision_keys(backbone: Backbone, name: BackboneName) -> dict[str, str]:
+    """torchvision's name of every tensor of the body -> ours."""
+    keys = {}
+    for ours in backbone.body.state_dict():
+        part, rest = ours.split(".", 1)
+        if name == "mobilenet_v2":
+            keys[f"features.{rest}"] = ours  # a slice of Sequential keeps its indices
+        else:
+            keys[rest if part == "stem" else ours] = ours
+    return keys

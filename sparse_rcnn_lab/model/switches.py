@@ -1,0 +1,41 @@
+"""Experiments on a running model: what to switch off, freeze or exchange."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from sparse_rcnn_lab.errors import LabError
+
+
+@dataclass(frozen=True)
+class Switches:
+    """Departures from the normal forward pass of the stages; the default changes nothing.
+
+    self_attention: False skips the proposals' exchange with each other.
+    heads: which attention heads stay on (0-based), None for all.
+    filters: "own" is the published dynamic interaction; "mean" gives all proposals of an image
+        their average filters; "rolled" gives each proposal its neighbour's.
+    swap_filters: pairs of proposals that exchange their filters.
+    freeze_boxes: boxes stay where the first stage found them.
+    freeze_features: every stage sees the features that the first stage was given.
+    """
+
+    self_attention: bool = True
+    heads: tuple[int, ...] | None = None
+    filters: Literal["own", "mean", "rolled"] = "own"
+    swap_filters: tuple[tuple[int, int], ...] = ()
+    freeze_boxes: bool = False
+    freeze_features: bool = False
+
+    def check(self, num_heads: int, num_proposals: int) -> None:
+        """Raises LabError for a head or a proposal that the model does not have."""
+        for head in self.heads or ():
+            if not 0 <= head < num_heads:
+                raise LabError(f"heads must be 0..{num_heads - 1}, found {head}.")
+        for index in (index for pair in self.swap_filters for index in pair):
+            if not 0 <= index < num_proposals:
+                raise LabError(f"swap_filters must be 0..{num_proposals - 1}, found {index}.")
+
+
+NORMAL = Switches()

@@ -1,0 +1,84 @@
+"""Denoising: noised copies of the objects train the stages beside the proposals.
+
+After DN-DETR (arXiv 2203.01305). Matching leaves most proposals without an object, so in a short
+schedule the class is learned late; a noised copy knows its object and trains class and box at
+every stage. Copies borrow the features of random proposals, exist in training only, and are hidden
+from the proposals by the attention mask, so the model at inference is unchanged.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from sparse_rcnn_lab import boxes as box_ops
+from sparse_rcnn_lab.training.matching import Matches, Targets
+
+# Largest shift and stretch of a copy, relative to its box: it keeps an IoU of about 0.4 or more.
+SHIFT = 0.25
+STRETCH = 0.3
+
+
+@dataclass(frozen=True)
+class NoisedCopies:
+    """Extra rows for the stages, and whom they belong to.
+
+    boxes: ``[B, Q, 4]`` xyxy input pixels.  features: ``[B, Q, D]``.
+    target: ``[B, Q]`` object index, or -1 for padding.
+    mask: ``[B, 1, N + Q, N + Q]`` bool: the proposals see proposals, a copy sees its own group.
+    """
+
+    boxes: Tensor
+    features: Tensor
+    target: Tensor
+    mask: Tensor
+
+    def matches(self, num_stages: int) -> Matches:
+        """Each copy with its object, at every stage."""
+        image, row = torch.nonzero(self.target >= 0, as_tuple=True)
+        stage = torch.arange(num_stages, device=row.device).repeat_interleave(len(row))
+        image, row = image.repeat(num_stages), row.repeat(num_stages)
+        return Matches(stage, image, row, self.target[image, row])
+
+
+def noised_copies(
+    targets: Targets, features: Tensor, groups: int, generator: torch.Generator
+) -> NoisedCopies | None:
+    """``groups`` noised copies of every object, or None where the batch has no object.
+
+    features: ``[N, D]`` the learned proposal features to borrow. generator: a CPU generator.
+    """
+    b, m = targets.labels.shape
+    if m == 0:
+        return None
+    n, q = len(features), groups * m
+    device = targets.boxes.device
+
+    noise = (2 * torch.rand(b, q, 4, generator=generator) - 1).to(device)
+    cx, cy, w, h = box_ops.xyxy_to_cxcywh(targets.boxes.repeat(1, groups, 1)).unbind(-1)
+    boxes = box_ops.cxcywh_to_xyxy(
+        torch.stack(
+            [
+                cx + SHIFT * noise[..., 0] * w,
+                cy + SHIFT * noise[..., 1] * h,
+                w * (1 + STRETCH * noise[..., 2]),
+                h * (1 + STRETCH * noise[..., 3]),
+            ],
+            dim=-1,
+        )
+    )
+    borrowed = torch.randint(n, (b, q), generator=generator).to(device)
+    counts = torch.tensor(targets.counts, device=device)
+    index = torch.arange(m, device=device).repeat(groups).expand(b, q)
+    real = index < counts[:, None]
+
+    group = torch.arange(groups, device=device).repeat_interleave(m)
+    members = torch.cat([group.new_full((n,), -1), group])
+    mask = (members[:, None] == members[None]).expand(b, -1, -1).clone()
+    # Nobody looks at padding but itself, or its softmax would have nothing to sum over.
+    padding = torch.cat([real.new_zeros(b, n), ~real], dim=1)
+    mask &= ~padding[:, None, :]
+    mask |= torch.eye(n + q, dtype=torch.bool, device=device)
+    return NoisedCopies(boxes, features[borrowed], torch.where(real, index, -1), mask[:, None])

@@ -1,0 +1,352 @@
+"""``fit``: trains a recipe on a data set, in a terminal or a notebook alike.
+
+Read from top to bottom: set up or resume, then one loop over steps, each of them forward, match,
+loss, backward, clip, update, log; now and then evaluate and save. Whatever ends the loop early
+(an interrupt, a loss that is not finite), the last complete state is on disk.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import torch
+from torch import nn
+from tqdm.auto import tqdm
+
+from sparse_rcnn_lab import config as configs
+from sparse_rcnn_lab.checkpoint import read_checkpoint, save_checkpoint
+from sparse_rcnn_lab.config import Recipe, TrainConfig
+from sparse_rcnn_lab.data.coco import open_data
+from sparse_rcnn_lab.data.sample import DetectionData
+from sparse_rcnn_lab.data.transforms import Augment
+from sparse_rcnn_lab.detector import Detector
+from sparse_rcnn_lab.errors import LabError
+from sparse_rcnn_lab.files import write_whole
+from sparse_rcnn_lab.model.backbone import load_backbone
+from sparse_rcnn_lab.model.detector import SparseRCNN
+from sparse_rcnn_lab.training.evaluate import Evaluation, evaluate
+from sparse_rcnn_lab.training.loader import TrainBatch, train_loader
+from sparse_rcnn_lab.training.run_folder import RunFolder, versions
+from sparse_rcnn_lab.training.schedule import lr_factor, total_steps
+from sparse_rcnn_lab.training.step import StepLoss, step_loss
+
+SAVE_EVERY_SECONDS = 120
+
+
+@dataclass(frozen=True)
+class Run:
+    """What a training left behind.
+
+    finished: False when it was interrupted; ``fit(..., resume=True)`` then goes on.
+    evaluation: the last one, or None without validation data.
+    """
+
+    folder: Path
+    detector: Detector
+    finished: bool
+    step: int
+    evaluation: Evaluation | None
+
+
+def fit(
+    data: str | Path | DetectionData,
+    recipe: str | Recipe = "nano",
+    out: str | Path = "runs/latest",
+    *,
+    val: DetectionData | None = None,
+    resume: bool = False,
+    backbone_weights: str | Path | None = None,
+    start_from: str | Path | None = None,
+    device: str | torch.device | None = None,
+    workers: int | None = None,
+    evaluate_every: int | None = None,
+    evaluate_limit: int | None = None,
+    progress: bool = True,
+    on_step: Callable[[int, StepLoss], None] | None = None,
+    on_evaluation: Callable[[int, Evaluation], None] | None = None,
+) -> Run:
+    """Trains and returns the run.
+
+    data: "shapes", a folder in COCO's format (its validation part is used by itself), or a data
+        set object (then ``val`` is the other).
+    recipe: a name out of ``config.RECIPES`` or a :class:`~sparse_rcnn_lab.config.Recipe`.
+    out: the run folder, which must not hold a run yet, unless ``resume``.
+    resume: go on where the run in ``out`` stopped; gives the same weights as an unbroken run.
+    backbone_weights: a file, "download" for torchvision's ImageNet weights, or None to start
+        from scratch.
+    start_from: a checkpoint whose weights to start with, where shapes fit (fine-tuning).
+    evaluate_every: steps between evaluations; default: only at the end. 0: never.
+    on_step, on_evaluation: called with the step number (from 1) and what it gave.
+
+    Raises LabError when data and settings do not fit, and when the loss stops being finite.
+    """
+    recipe = configs.recipe(recipe) if isinstance(recipe, str) else recipe
+    train_data, val = _open(data, val)
+    names = tuple(train_data.class_names)
+    recipe = configs.with_changes(recipe, model__num_classes=len(names))
+    folder = RunFolder(Path(out))
+    device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    length = total_steps(recipe.train, len(train_data))
+
+    header = {
+        "recipe": configs.to_dict(recipe),
+        "class_names": list(names),
+        "data": {"train": train_data.fingerprint(), "val": val.fingerprint() if val else None},
+        "backbone_weights": str(backbone_weights) if backbone_weights else None,
+        "start_from": str(start_from) if start_from else None,
+        "steps": length,
+        "versions": versions(),
+    }
+    _claim(folder, header, resume)
+
+    torch.manual_seed(recipe.train.seed)
+    model = SparseRCNN(recipe.model)
+    states = folder.states() if resume else []
+    if not states:
+        if backbone_weights is not None:
+            load_backbone(model.backbone, recipe.model.backbone, backbone_weights)
+        if start_from is not None:
+            _start_from(model, Path(start_from))
+    model.to(device).train()
+    optimizer = make_optimizer(model, recipe.train)
+    done = 0
+    if states:
+        done, state = states[-1]
+        _restore(state, model, optimizer, device)
+    folder.rewind(done)
+    detector = Detector(model, names, name=folder.path.name, info={"recipe": header["recipe"]})
+    if workers is None:
+        workers = min(4, (os.cpu_count() or 1) - 1)
+
+    def save(step: int) -> None:
+        temporary = folder.begin_state(step)
+        save_checkpoint(temporary / "model.safetensors", model, names, folder.path.name)
+        with write_whole(temporary / "optimizer.pt") as file:
+            torch.save(optimizer.state_dict(), file)
+        folder.finish_state(temporary, step)
+
+    def evaluate_now(step: int) -> Evaluation | None:
+        save_checkpoint(folder.model, model, names, folder.path.name, {"step": step, **header})
+        if val is None:
+            return None
+        result = evaluate(detector, val, limit=evaluate_limit, progress=progress)
+        folder.log("evaluations", {"step": step, **result.to_dict()})
+        if on_evaluation is not None:
+            on_evaluation(step, result)
+        return result
+
+    loader = train_loader(
+        train_data,
+        Augment(recipe.augment, recipe.model.input.antialias),
+        recipe.train,
+        recipe.model.input,
+        start=done,
+        stop=length,
+        workers=workers,
+        pin_memory=device.type == "cuda",
+    )
+    evaluation: Evaluation | None = None
+    last_save = last_step = time.monotonic()
+    bar = tqdm(total=length, initial=done, unit="step", disable=not progress)
+    with bar, _polite_interrupt() as interrupted:
+        for step, batch in enumerate(loader, start=done):
+            factor = lr_factor(recipe.train, step, len(train_data))
+            for group in optimizer.param_groups:
+                group["lr"] = group["base_lr"] * factor
+            rate = recipe.train.lr * factor
+
+            loss, norm = train_step(
+                model, optimizer, batch.to(device), recipe, step, rate, folder.path
+            )
+
+            now = time.monotonic()
+            row = _row(step + 1, loss, rate, norm, now - last_step)
+            last_step = now
+            folder.log("metrics", row)
+            bar.set_postfix_str(_summary(row), refresh=False)
+            bar.update()
+            if on_step is not None:
+                on_step(step + 1, loss)
+
+            ended = step + 1 == length
+            due = evaluate_every and (step + 1) % evaluate_every == 0
+            if ended or interrupted() or now - last_save > SAVE_EVERY_SECONDS:
+                save(step + 1)
+                last_save = now
+            if evaluate_every != 0 and (ended or due) and not interrupted():
+                evaluation = evaluate_now(step + 1)
+                last_step = time.monotonic()
+            if interrupted():
+                break
+    finished = (folder.states()[-1][0] if folder.states() else 0) == length
+    if not finished:
+        save_checkpoint(folder.model, model, names, folder.path.name, header)
+        tqdm.write(f"Stopped; everything is saved. resume=True (--resume) goes on in {folder.path}")
+    model.eval()
+    return Run(folder.path, detector, finished, folder.states()[-1][0], evaluation)
+
+
+def train_step(
+    model: SparseRCNN,
+    optimizer: torch.optim.Optimizer,
+    batch: TrainBatch,
+    recipe: Recipe,
+    step: int,
+    rate: float,
+    folder: Path,
+) -> tuple[StepLoss, float]:
+    """One update. Returns the loss and the gradient norm before clipping.
+
+    Raises LabError, before anything is changed, when loss or gradient are not finite.
+    """
+    hint = (
+        f"at step {step + 1}, learning rate {rate:.2e}, images {', '.join(batch.names)}. The last "
+        f'checkpoint in "{folder}" is intact; try a lower learning rate (lr) or look at the images.'
+    )
+    generator = torch.Generator().manual_seed(recipe.train.seed * 1_000_003 + step)
+    try:
+        loss = step_loss(model, batch, recipe.loss, recipe.train.denoising, generator)
+    except LabError as error:
+        raise LabError(f"{error} This happened {hint}") from error
+    total = loss.total()
+    if not math.isfinite(float(total.detach())):
+        raise LabError(f"The loss is {float(total.detach())}, not a finite number, {hint}")
+    optimizer.zero_grad(set_to_none=True)
+    total.backward()
+    trained = [p for group in optimizer.param_groups for p in group["params"]]
+    norm = float(nn.utils.clip_grad_norm_(trained, recipe.train.clip_norm))
+    if not math.isfinite(norm):
+        raise LabError(f"The gradient is {norm}, not a finite number, {hint}")
+    optimizer.step()
+    return loss, norm
+
+
+def make_optimizer(model: SparseRCNN, config: TrainConfig) -> torch.optim.AdamW:
+    """AdamW over all trainable parameters; the backbone's body may have a lower rate."""
+    body = list(model.backbone.body.parameters())
+    known = {id(p) for p in body}
+    rest = [p for p in model.parameters() if id(p) not in known]
+    groups = []
+    for parameters, factor in ((rest, 1.0), (body, config.backbone_lr)):
+        trained = [p for p in parameters if p.requires_grad]
+        if trained:
+            rate = config.lr * factor
+            groups.append({"params": trained, "lr": rate, "base_lr": rate})
+    return torch.optim.AdamW(groups, lr=config.lr, weight_decay=config.weight_decay, fused=True)
+
+
+def _open(
+    data: str | Path | DetectionData, val: DetectionData | None
+) -> tuple[DetectionData, DetectionData | None]:
+    if not isinstance(data, str | Path):
+        return data, val
+    return open_data(data, "train"), val or open_data(data, "val")
+
+
+def _claim(folder: RunFolder, header: dict[str, Any], resume: bool) -> None:
+    """Writes the header of a new run, or checks that a resumed one is the same run."""
+    if not folder.exists():
+        folder.path.mkdir(parents=True, exist_ok=True)
+        folder.write_header(header)
+        return
+    if not resume:
+        raise LabError(
+            f'"{folder.path}" already holds a run. Choose another folder, or resume it '
+            "(resume=True, --resume)."
+        )
+    before, now = folder.header(), json.loads(json.dumps(header))
+    for key in ("recipe", "class_names", "data", "backbone_weights", "start_from"):
+        if before.get(key) != now[key]:
+            raise LabError(
+                f'The run in "{folder.path}" was started with another {key.replace("_", " ")}: '
+                f"{_difference(before.get(key), now[key])}. Resume with the same settings and "
+                "data, or start a new run in another folder."
+            )
+
+
+def _difference(before: Any, now: Any, where: str = "") -> str:
+    if isinstance(before, dict) and isinstance(now, dict):
+        for key in now:
+            if before.get(key) != now[key]:
+                return _difference(before.get(key), now[key], f"{where}.{key}" if where else key)
+    return f"{where or 'it'} was {before!r}, now {now!r}"
+
+
+def _start_from(model: SparseRCNN, path: Path) -> None:
+    """Loads every tensor of a checkpoint whose name and shape fit; class layers may differ."""
+    own = model.state_dict()
+    state = read_checkpoint(path).state
+    fitting = {k: v for k, v in state.items() if k in own and own[k].shape == v.shape}
+    if not any(key.startswith("stages.") for key in fitting):
+        raise LabError(
+            f'No stage of "{path}" fits this recipe. Fine-tune with the recipe that trained it.'
+        )
+    model.load_state_dict(fitting, strict=False)
+
+
+def _restore(
+    state: Path, model: SparseRCNN, optimizer: torch.optim.Optimizer, device: torch.device
+) -> None:
+    checkpoint = read_checkpoint(state / "model.safetensors")
+    model.load_state_dict(dict(checkpoint.state))
+    content = torch.load(state / "optimizer.pt", map_location=device, weights_only=True)
+    optimizer.load_state_dict(content)
+
+
+@contextmanager
+def _polite_interrupt() -> Iterator[Callable[[], bool]]:
+    """Turns the first Ctrl-C (or SIGTERM) into a flag, so that a step is never torn in two.
+
+    The second one interrupts as usual. Outside the main thread signals stay as they are.
+    """
+    flag = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield flag.is_set
+        return
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        flag.set()
+        for n, handler in before.items():
+            signal.signal(n, handler)
+
+    for number in before:
+        signal.signal(number, handle)
+    try:
+        yield flag.is_set
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _row(step: int, loss: StepLoss, rate: float, norm: float, seconds: float) -> dict[str, Any]:
+    values = {name: getattr(loss.loss, name).detach().tolist() for name in ("cls", "l1", "giou")}
+    stages = [sum(parts) for parts in zip(*values.values(), strict=True)]
+    extra = None if loss.denoising is None else float(loss.denoising.total().detach())
+    return {
+        "step": step,
+        "loss": sum(stages),
+        "loss_per_stage": stages,
+        **values,
+        "denoising": extra,
+        "positives": loss.loss.positives.tolist(),
+        "lr": rate,
+        "grad_norm": norm,
+        "seconds": round(seconds, 4),
+    }
+
+
+def _summary(row: dict[str, Any]) -> str:
+    stages = " ".join(f"{value:.1f}" for value in row["loss_per_stage"])
+    return f"loss {row['loss']:.1f} (stages {stages}), lr {row['lr']:.1e}"

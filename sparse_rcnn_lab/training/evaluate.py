@@ -1,0 +1,177 @@
+"""COCO AP of every stage from one pass over the data."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from tqdm.auto import trange
+
+from sparse_rcnn_lab import boxes as box_ops
+from sparse_rcnn_lab.data.sample import DetectionData
+from sparse_rcnn_lab.detector import Batch, Detector
+from sparse_rcnn_lab.errors import LabError
+from sparse_rcnn_lab.model.stage import StageOutput
+from sparse_rcnn_lab.trace import top_pairs
+from sparse_rcnn_lab.training.coco_eval import CocoResult, coco_stats, to_results
+
+_COLUMNS = ("AP", "AP50", "AP75", "APs", "APm", "APl")
+
+
+@dataclass(frozen=True, eq=False)
+class Evaluation:
+    """How good each stage is.
+
+    stages: the stages (1..6) that were evaluated; per_stage: one result for each of them.
+    num_images: images seen.  seconds: wall time of all of it.
+    detections: for each stage ``[K, 7]`` float64 rows of image id, x, y, w, h (original pixels),
+    score, category id.
+    """
+
+    stages: tuple[int, ...]
+    per_stage: list[CocoResult]
+    num_images: int
+    seconds: float
+    detections: tuple[np.ndarray, ...] = field(repr=False, default=())
+
+    @property
+    def results(self) -> list[dict[str, Any]]:
+        """Detections of the last evaluated stage as COCO results, ready for json."""
+        return to_results(self.detections[-1])
+
+    def table(self) -> str:
+        """One line a stage; numbers 0..1, a dash where no object of that size exists."""
+        lines = ["stage" + "".join(f"{name:>7}" for name in _COLUMNS)]
+        for stage, result in zip(self.stages, self.per_stage, strict=True):
+            values = [getattr(result, name) for name in _COLUMNS]
+            lines.append(
+                f"{stage:>5}" + "".join("      –" if v < 0 else f"{v:7.3f}" for v in values)
+            )
+        return "\n".join(lines)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values that json can hold, without the detections."""
+        return {
+            "num_images": self.num_images,
+            "seconds": round(self.seconds, 1),
+            "stages": [
+                {"stage": stage, **result.to_dict()}
+                for stage, result in zip(self.stages, self.per_stage, strict=True)
+            ],
+        }
+
+
+def evaluate(
+    detector: Detector,
+    data: DetectionData,
+    *,
+    stages: Sequence[int] | None = None,
+    num_proposals: int | None = None,
+    batch_size: int = 8,
+    limit: int | None = None,
+    progress: bool = True,
+) -> Evaluation:
+    """COCO AP on ``data`` at each of ``stages`` (1-based, default all).
+
+    The N best (proposal, class) pairs of an image count, as in inference, N being
+    ``num_proposals`` (default all). limit: only the first so many images. The model is left in
+    the mode, training or not, that it was in.
+
+    Raises LabError when detector and data do not have the same classes, or a number is out of
+    range.
+    """
+    start = time.perf_counter()
+    stages = tuple(range(1, detector.num_stages + 1) if stages is None else sorted(set(stages)))
+    if not stages or not 1 <= stages[0] <= stages[-1] <= detector.num_stages:
+        raise LabError(f"stages must be 1..{detector.num_stages}, found {list(stages)}.")
+    if batch_size < 1 or (limit is not None and limit < 1):
+        raise LabError(f"batch_size ({batch_size}) and limit ({limit}) must be at least 1.")
+    count = min(len(data), limit or len(data))
+    if not count:
+        raise LabError("The data set has no images; there is nothing to evaluate.")
+    categories = _categories(detector.class_names, data)
+
+    image_ids: list[int] = []
+    parts: list[list[np.ndarray]] = [[] for _ in stages]
+    model, training = detector.model, detector.model.training
+    try:
+        model.eval()
+        with torch.inference_mode():
+            for first in trange(
+                0,
+                count,
+                batch_size,
+                desc="evaluate",
+                unit="batch",
+                leave=False,
+                disable=not progress,
+            ):
+                samples = [data[i] for i in range(first, min(first + batch_size, count))]
+                ids = [sample.image_id for sample in samples]
+                batch = detector.prepare([sample.image for sample in samples])
+                outputs = detector.run(batch, stop=stages[-1], num_proposals=num_proposals)
+                chosen = [outputs[stage - 1] for stage in stages]
+                for part, rows in zip(parts, _rows(chosen, batch, ids, categories), strict=True):
+                    part.append(rows)
+                image_ids += ids
+    finally:
+        model.train(training)
+
+    truth = _only(data.ground_truth(), set(image_ids))
+    detections = tuple(np.concatenate(part) for part in parts)
+    per_stage = [coco_stats(truth, rows) for rows in detections]
+    return Evaluation(stages, per_stage, count, time.perf_counter() - start, detections)
+
+
+def _rows(
+    outputs: list[StageOutput], batch: Batch, image_ids: list[int], categories: np.ndarray
+) -> list[np.ndarray]:
+    """One ``[K, 7]`` array a stage, best first within each image; as :meth:`Detector.decode`."""
+    logits = torch.stack([output.logits for output in outputs]).float().cpu()  # [S, B, N, C]
+    boxes = torch.stack([output.boxes for output in outputs]).float().cpu()  # [S, B, N, 4]
+    scores, proposals, labels = top_pairs(logits)  # [S, B, k]
+    back = torch.stack([1 / batch.scale(i) for i in range(len(image_ids))]).cpu()
+    boxes = box_ops.rescale(boxes, back)
+    boxes = torch.stack(
+        [box_ops.clip(boxes[:, i], *size) for i, size in enumerate(batch.originals)], dim=1
+    )
+    boxes = boxes.gather(2, proposals[..., None].expand(*proposals.shape, 4))
+    rows = np.empty((*scores.shape, 7))
+    rows[..., 0] = np.array(image_ids)[:, None]
+    rows[..., 1:5] = box_ops.xyxy_to_xywh(boxes).numpy()
+    rows[..., 5] = scores.numpy()
+    rows[..., 6] = categories[labels.numpy()]
+    # Boxes without area are no detections; the test is false for one of each, not for NaN.
+    keep = np.logical_not((rows[..., 3:5] <= 0).any(axis=-1))
+    return [rows[s][keep[s]] for s in range(len(outputs))]
+
+
+def _categories(class_names: tuple[str, ...], data: DetectionData) -> np.ndarray:
+    """Category id of each of the detector's labels; matched by name, the order may differ."""
+    if set(class_names) != set(data.class_names):
+        lacking = [name for name in data.class_names if name not in class_names]
+        extra = [name for name in class_names if name not in data.class_names]
+        raise LabError(
+            "Detector and data set have different classes: "
+            f"only in the data: {_names(lacking)}; only in the detector: {_names(extra)}. "
+            "Evaluate on the data it was trained for, or rename the classes."
+        )
+    ids = dict(zip(data.class_names, data.category_ids(), strict=True))
+    return np.array([ids[name] for name in class_names])
+
+
+def _names(names: list[str]) -> str:
+    return (", ".join(names[:10]) + (", ..." if len(names) > 10 else "")) or "none"
+
+
+def _only(ground_truth: dict[str, Any], image_ids: set[int]) -> dict[str, Any]:
+    """The part of a ground truth that belongs to these images."""
+    return {
+        "images": [image for image in ground_truth["images"] if image["id"] in image_ids],
+        "annotations": [a for a in ground_truth["annotations"] if a["image_id"] in image_ids],
+        "categories": ground_truth["categories"],
+    }

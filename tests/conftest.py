@@ -1,0 +1,87 @@
+"""What every test gets: one thread, fixed seeds, no network, and a browser where there is one."""
+
+from __future__ import annotations
+
+import os
+import random
+import shutil
+import socket
+from collections.abc import Iterator
+from typing import Any
+
+# Before torch is imported. One thread a worker: pytest-xdist shares the cores out, and float32
+# sums then come in the same order on every machine.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+os.environ.setdefault("MPLBACKEND", "Agg")
+os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import settings
+
+# No deadline: a busy machine is not a bug. Derandomised: a failure seen once is seen again.
+settings.register_profile("lab", deadline=None, derandomize=True, print_blob=True)
+settings.load_profile("lab")
+
+BROWSERS = (
+    "chromium",
+    "chromium-browser",
+    "google-chrome",
+    "google-chrome-stable",
+    "/Applications/Google Chrome.app/Contents/MacOS/Google Chrome",
+    "/Applications/Chromium.app/Contents/MacOS/Chromium",
+)
+
+
+def pytest_configure() -> None:
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True)
+def _seeds() -> None:
+    random.seed(0)
+    np.random.seed(0)
+    torch.manual_seed(0)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _no_network() -> Iterator[None]:
+    """Only this machine can be reached: what needs a download fails here and not at a reader's."""
+
+    def local(address: Any) -> bool:
+        host = address[0] if isinstance(address, tuple) else "localhost"  # a path: a Unix socket
+        return str(host) in ("localhost", "::1", "0.0.0.0") or str(host).startswith("127.")
+
+    def guarded(name: str) -> Any:
+        original = getattr(socket.socket, name)
+
+        def connect(self: socket.socket, address: Any) -> Any:
+            if not local(address):
+                raise OSError(f"tests use no network, and this one called {address}")
+            return original(self, address)
+
+        return connect
+
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("connect", "connect_ex"):
+            patch.setattr(socket.socket, name, guarded(name))
+        yield
+
+
+@pytest.fixture(scope="session")
+def chromium() -> str:
+    """Path of a Chromium or Chrome; CHROMIUM names another one.
+
+    Without a browser the test is skipped, saying so; with CI set it is an error, so that CI cannot
+    pass by leaving the browser tests out.
+    """
+    wanted = os.environ.get("CHROMIUM")
+    for name in (wanted,) if wanted else BROWSERS:
+        if found := shutil.which(name):
+            return found
+    message = f"no browser: looked for {wanted or ', '.join(BROWSERS)}; install Chromium"
+    if os.environ.get("CI"):
+        pytest.fail(message)
+    pytest.skip(message)

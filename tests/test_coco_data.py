@@ -1,0 +1,439 @@
+"""COCO-json folders: the layout, the cleaning, and an error for what cannot be read one way."""
+
+from __future__ import annotations
+
+import copy
+import json
+import math
+import pickle
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from sparse_rcnn_lab.data.coco import CocoFolder, open_data
+from sparse_rcnn_lab.errors import LabError
+
+Document = dict[str, Any]
+
+# Category ids with gaps and out of order, annotations not grouped by image, one crowd box, one
+# image without boxes.
+DOCUMENT: Document = {
+    "categories": [
+        {"id": 44, "name": "bottle"},
+        {"id": 3, "name": "car"},
+        {"id": 90, "name": "toothbrush"},
+    ],
+    "images": [
+        {"id": 70, "file_name": "a.png", "width": 8, "height": 6},
+        {"id": 9, "file_name": "sub/b.png", "width": 10, "height": 4},
+        {"id": 30, "file_name": "c.png", "width": 5, "height": 5},
+    ],
+    "annotations": [
+        {"id": 5, "image_id": 70, "category_id": 90, "bbox": [1, 2, 3, 4], "area": 7.5},
+        {"id": 6, "image_id": 9, "category_id": 3, "bbox": [0, 0, 10, 4], "iscrowd": 0},
+        {"id": 7, "image_id": 70, "category_id": 44, "bbox": [0.5, 0, 2, 2], "iscrowd": 1},
+        {"id": 8, "image_id": 70, "category_id": 3, "bbox": [4, 1, 4, 5], "area": 20},
+    ],
+}
+
+
+def write(root: Path, document: Document | None = None, split: str = "train") -> Path:
+    """A folder with ``split``.json and its images, each of one grey of its own."""
+    document = DOCUMENT if document is None else document
+    (root / "images" / "sub").mkdir(parents=True, exist_ok=True)
+    (root / f"{split}.json").write_text(json.dumps(document))
+    for value, image in enumerate(DOCUMENT["images"]):
+        size = (image["width"], image["height"])
+        Image.new("RGB", size, (value, value, value)).save(root / "images" / image["file_name"])
+    return root
+
+
+def changed(change: Callable[[Document], Any]) -> Document:
+    """DOCUMENT after ``change`` has worked on a copy."""
+    document = copy.deepcopy(DOCUMENT)
+    change(document)
+    return document
+
+
+def test_samples_follow_the_json(tmp_path: Path) -> None:
+    """Catches wrong grouping by image, xywh left as xyxy, and crowd boxes as objects."""
+    data = CocoFolder(write(tmp_path))
+    assert len(data) == 3
+    first, second, third = data
+    assert first.boxes.tolist() == [[1, 2, 4, 6], [4, 1, 8, 6]]
+    assert first.boxes.dtype == torch.float32 and first.labels.dtype == torch.int64
+    assert second.boxes.tolist() == [[0, 0, 10, 4]]
+    assert third.boxes.shape == (0, 4) and third.labels.shape == (0,)
+    assert [s.image_id for s in data] == [70, 9, 30]
+    assert [s.name for s in data] == ["a.png", "sub/b.png", "c.png"]
+    assert [int(s.image.max()) for s in data] == [0, 1, 2]
+    assert second.image.shape == (3, 4, 10)
+    assert data.image_sizes.tolist() == [[6, 8], [4, 10], [5, 5]]
+
+
+def test_labels_are_contiguous_in_ascending_order_of_category_id(tmp_path: Path) -> None:
+    """Catches category ids used as labels, and labels in the order of the file."""
+    data = CocoFolder(write(tmp_path))
+    assert data.class_names == ("car", "bottle", "toothbrush")
+    assert data.category_ids() == (3, 44, 90)
+    assert data[0].labels.tolist() == [2, 0]
+    assert data[1].labels.tolist() == [0]
+
+
+def test_ground_truth_keeps_crowds_areas_and_source_ids(tmp_path: Path) -> None:
+    """Catches labels for category ids, a lost crowd box, and areas replaced by w * h."""
+    truth = CocoFolder(write(tmp_path)).ground_truth()
+    rows = {row["id"]: row for row in truth["annotations"]}
+    assert {i: row["area"] for i, row in rows.items()} == {5: 7.5, 6: 40, 7: 4, 8: 20}
+    assert {i: row["iscrowd"] for i, row in rows.items()} == {5: 0, 6: 0, 7: 1, 8: 0}
+    assert {i: row["category_id"] for i, row in rows.items()} == {5: 90, 6: 3, 7: 44, 8: 3}
+    assert {i: row["image_id"] for i, row in rows.items()} == {5: 70, 6: 9, 7: 70, 8: 70}
+    assert rows[7]["bbox"] == [0.5, 0, 2, 2]
+    assert [i["id"] for i in truth["images"]] == [70, 9, 30]
+    assert [(c["id"], c["name"]) for c in truth["categories"]] == [
+        (3, "car"),
+        (44, "bottle"),
+        (90, "toothbrush"),
+    ]
+    json.dumps(truth)  # plain numbers, so that it can be written beside the results
+
+
+def test_perfect_detections_score_one_in_pycocotools(tmp_path: Path) -> None:
+    """Catches an annotation id of 0, which pycocotools counts as not found."""
+    from pycocotools.coco import COCO
+    from pycocotools.cocoeval import COCOeval
+
+    def start_at_zero(document: Document) -> None:
+        for number, row in enumerate(document["annotations"]):
+            row["id"] = number
+
+    data = CocoFolder(write(tmp_path, changed(start_at_zero)))
+    coco = COCO()
+    coco.dataset = data.ground_truth()
+    coco.createIndex()
+    found = [
+        {
+            "image_id": sample.image_id,
+            "category_id": data.category_ids()[label],
+            "bbox": [x1, y1, x2 - x1, y2 - y1],
+            "score": 0.9,
+        }
+        for sample in data
+        for (x1, y1, x2, y2), label in zip(
+            sample.boxes.tolist(), sample.labels.tolist(), strict=True
+        )
+    ]
+    evaluation = COCOeval(coco, coco.loadRes(found), "bbox")
+    evaluation.evaluate()
+    evaluation.accumulate()
+    evaluation.summarize()
+    assert evaluation.stats[0] == pytest.approx(1.0)
+
+
+def test_images_without_boxes_can_be_left_out(tmp_path: Path) -> None:
+    """Catches boxes that slip to another image when images are left out."""
+    document = changed(lambda d: d["annotations"].pop(1))  # the one of sub/b.png
+    data = CocoFolder(write(tmp_path, document), keep_empty=False)
+    assert [s.name for s in data] == ["a.png"]
+    assert data[0].labels.tolist() == [2, 0]
+    assert len(data.ground_truth()["annotations"]) == 3
+    assert data.fingerprint() != CocoFolder(tmp_path).fingerprint()
+
+
+def test_a_split_without_annotations(tmp_path: Path) -> None:
+    """Catches arrays of the wrong shape when there is nothing to put into them."""
+    data = CocoFolder(write(tmp_path, changed(lambda d: d["annotations"].clear())))
+    assert data[1].boxes.shape == (0, 4) and data.ground_truth()["annotations"] == []
+
+
+def test_index_from_the_end_and_past_it(tmp_path: Path) -> None:
+    """Catches an endless iteration, and an index that wraps around."""
+    data = CocoFolder(write(tmp_path))
+    assert data[-1].image_id == 30
+    for index in (3, -4):
+        with pytest.raises(IndexError):
+            data[index]
+
+
+def test_fingerprint_follows_the_json(tmp_path: Path) -> None:
+    """Catches a fingerprint of the path or of Python's random hash."""
+    first = CocoFolder(write(tmp_path / "one")).fingerprint()
+    assert CocoFolder(write(tmp_path / "two")).fingerprint() == first
+    other = changed(lambda d: d["annotations"][0].update(bbox=[1, 2, 3, 3]))
+    assert CocoFolder(write(tmp_path / "two", other)).fingerprint() != first
+
+
+def test_data_set_travels_to_workers(tmp_path: Path) -> None:
+    """Catches an open file or a lambda inside, which spawned loader processes cannot receive."""
+    data = pickle.loads(pickle.dumps(CocoFolder(write(tmp_path))))
+    assert data[0].boxes.tolist() == [[1, 2, 4, 6], [4, 1, 8, 6]]
+
+
+# Layouts
+
+
+def test_cocos_own_layout_and_a_json_path(tmp_path: Path) -> None:
+    """Catches a loader that knows one layout only, or takes captions for instances."""
+    write(tmp_path)
+    (tmp_path / "annotations").mkdir()
+    target = tmp_path / "annotations" / "instances_train2017.json"
+    (tmp_path / "train.json").rename(target)
+    (tmp_path / "images").rename(tmp_path / "train2017")
+    (tmp_path / "annotations" / "captions_train2017.json").write_text("{}")
+    for root in (tmp_path, target):
+        data = CocoFolder(root)
+        assert data.image_folder == tmp_path / "train2017"
+        assert data[1].image_id == 9
+
+
+def test_json_with_its_images_beside_it(tmp_path: Path) -> None:
+    """Catches the layout in which Roboflow exports, one folder a split, val named valid."""
+    write(tmp_path)
+    (tmp_path / "images").rename(tmp_path / "valid")
+    (tmp_path / "train.json").rename(tmp_path / "valid" / "_annotations.coco.json")
+    assert CocoFolder(tmp_path, "val")[1].image_id == 9
+    assert CocoFolder(tmp_path / "valid" / "_annotations.coco.json")[1].image_id == 9
+
+
+def test_image_folder_can_be_named(tmp_path: Path) -> None:
+    """Catches an ``images`` argument that is not used."""
+    write(tmp_path)
+    (tmp_path / "images").rename(tmp_path / "elsewhere")
+    assert CocoFolder(tmp_path, images=tmp_path / "elsewhere")[1].image_id == 9
+
+
+def test_missing_folder_and_json_say_what_is_there(tmp_path: Path) -> None:
+    """Catches a message that does not help to find the right file."""
+    with pytest.raises(LabError, match=r'No folder ".*nothing"'):
+        CocoFolder(tmp_path / "nothing")
+    write(tmp_path)
+    with pytest.raises(LabError, match=r"no val\.json.*found: train\.json"):
+        CocoFolder(tmp_path, "val")
+
+
+def test_open_data(tmp_path: Path) -> None:
+    """Catches a data set name that is not understood, and an error without the choices."""
+    assert open_data(write(tmp_path))[0].image_id == 70
+    shapes, others = open_data("shapes:hard"), open_data("shapes", "val")
+    assert (len(shapes), len(others)) == (4096, 500)
+    assert shapes.fingerprint() != open_data("shapes").fingerprint()
+    assert not torch.equal(open_data("shapes")[0].image, others[0].image)
+    with pytest.raises(LabError, match=r'No data set "shpes".*"shapes", shapes:easy'):
+        open_data("shpes")
+    with pytest.raises(LabError, match="train, val"):
+        open_data("shapes", "test")
+
+
+# Cleaning: one warning, and the rest of the data works
+
+
+def load_with_warning(root: Path, document: Document) -> tuple[CocoFolder, str]:
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        data = CocoFolder(write(root, document))
+    assert len(caught) == 1
+    return data, str(caught[0].message)
+
+
+def test_clean_data_gives_no_warning(tmp_path: Path) -> None:
+    """Catches a warning about boxes that only touch the border or stick out by rounding."""
+    document = changed(lambda d: d["annotations"][0].update(bbox=[-0.4, 2, 8.6, 4.5]))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        data = CocoFolder(write(tmp_path, document))
+    assert data[0].boxes[0].tolist() == [0, 2, 8, 6]
+    assert data.ground_truth()["annotations"][0]["bbox"] == [-0.4, 2, 8.6, 4.5]
+
+
+def test_boxes_outside_flat_or_nan_are_cleaned_and_said_once(tmp_path: Path) -> None:
+    """Catches NaN losses, boxes of the wrong image, and a warning for every box."""
+
+    def spoil(document: Document) -> None:
+        bad = [
+            (20, [5, 3, 100, 100]),  # reaches out: clipped to 5, 3, 3, 3
+            (21, [50, 50, 4, 4]),  # wholly outside
+            (22, [2, 2, 0, 3]),
+            (23, [2, 2, -3, 3]),
+            (24, [math.nan, 0, 1, 1]),
+            (25, [0, 0, math.inf, 1]),
+            (26, [-9, 1, 12, 2]),  # clipped to 0, 1, 3, 2
+        ]
+        document["annotations"] = [
+            {"id": i, "image_id": 70, "category_id": 3, "bbox": box, "area": 10} for i, box in bad
+        ] + document["annotations"]
+
+    data, message = load_with_warning(tmp_path, changed(spoil))
+    assert data[0].boxes.tolist() == [[5, 3, 8, 6], [0, 1, 3, 3], [1, 2, 4, 6], [4, 1, 8, 6]]
+    assert data[1].boxes.tolist() == [[0, 0, 10, 4]]
+    truth = {row["id"]: row for row in data.ground_truth()["annotations"]}
+    assert sorted(truth) == [5, 6, 7, 8, 20, 26]
+    assert truth[20]["bbox"] == [5, 3, 3, 3] and truth[20]["area"] == 9
+    assert truth[26]["bbox"] == [0, 1, 3, 2] and truth[26]["area"] == 6
+    assert message == (
+        "train.json: of 11 boxes, 2 reaching out of their image clipped (first: annotation id 20); "
+        "1 wholly outside their image dropped (first: annotation id 21); 2 of no area dropped "
+        "(first: annotation id 22); 2 with NaN or infinity dropped (first: annotation id 24)."
+    )
+
+
+def test_repeated_or_missing_annotation_ids_are_numbered_anew(tmp_path: Path) -> None:
+    """Catches annotations that overwrite each other in pycocotools' index."""
+
+    def repeat(document: Document) -> None:
+        document["annotations"][1]["id"] = 5
+        del document["annotations"][2]["id"]
+
+    rows = CocoFolder(write(tmp_path, changed(repeat))).ground_truth()["annotations"]
+    assert [row["id"] for row in rows] == [1, 2, 3, 4]
+
+
+def test_crowd_may_be_true_or_false(tmp_path: Path) -> None:
+    """Catches a refusal of json's own booleans, and crowd boxes that become objects."""
+
+    def use_booleans(document: Document) -> None:
+        for row in document["annotations"]:
+            row["iscrowd"] = bool(row.get("iscrowd"))
+
+    assert CocoFolder(write(tmp_path, changed(use_booleans)))[0].labels.tolist() == [2, 0]
+
+
+# Errors
+
+
+def annotation(row: int, **fields: Any) -> Callable[[Document], Any]:
+    return lambda document: document["annotations"][row].update(fields)
+
+
+def image(row: int, **fields: Any) -> Callable[[Document], Any]:
+    return lambda document: document["images"][row].update(fields)
+
+
+BAD_DOCUMENTS: dict[str, tuple[Callable[[Document], Any], str]] = {
+    "no images": (lambda d: d.pop("images"), r'"images" is missing.*"categories", "annotations"'),
+    "no annotations key": (lambda d: d.pop("annotations"), '"annotations" is missing'),
+    "images empty": (lambda d: d.update(images=[], annotations=[]), '"images" is empty'),
+    "annotations of strings": (lambda d: d.update(annotations=["x"]), '"annotations" must be'),
+    "unknown category": (annotation(1, category_id=4), r'"category_id" of annotation id 6 is 4'),
+    "unknown image": (annotation(3, image_id=71), r'"image_id" of annotation id 8 is 71'),
+    "category as text": (
+        annotation(0, category_id="90"),
+        '"category_id" of annotation id 5 is not',
+    ),
+    "no bbox": (lambda d: d["annotations"][2].pop("bbox"), '"bbox" of annotation id 7 is missing'),
+    "bbox of three": (annotation(2, bbox=[1, 2, 3]), '"bbox" of annotation id 7 is not a list of'),
+    "bbox of text": (annotation(2, bbox=["1", "2", "3", "4"]), '"bbox" of annotation id 7 is not'),
+    "bbox with null": (annotation(0, bbox=[1, None, 3, 4]), '"bbox" of annotation id 5 is not'),
+    "area as text": (annotation(0, area="big"), '"area" of annotation id 5 is not a number'),
+    "two images of one id": (image(1, id=70), '"id" of image id 70 is used more than once'),
+    "image id as text": (image(1, id="b"), r'"id" of image id \(entry 1\) is not a number'),
+    "image id fraction": (image(1, id=1.5), r'"id" of image id \(entry 1\) is not a whole'),
+    "no file name": (
+        lambda d: d["images"][2].pop("file_name"),
+        '"file_name" of image id 30 is mis',
+    ),
+    "file name a number": (image(2, file_name=3), '"file_name" of image id 30 is not a name'),
+    "no width": (lambda d: d["images"][0].pop("width"), '"width" of image id 70 is missing'),
+    "height zero": (image(0, height=0), "image id 70 must be at least 1"),
+    "two categories of one id": (
+        lambda d: d["categories"][2].update(id=3),
+        '"id" of category id 3 is used',
+    ),
+    "no category name": (lambda d: d["categories"][1].pop("name"), '"name" of category id 3 is mi'),
+    "climbs out": (image(0, file_name="../../etc/x.png"), r"image id 70 leaves .*etc/x\.png"),
+    "climbs out inside": (image(0, file_name="sub/../../x.png"), "image id 70 leaves"),
+    "climbs out on Windows": (image(0, file_name="..\\x.png"), "image id 70 leaves"),
+    "absolute": (image(1, file_name="/etc/x.png"), "image id 9 leaves"),
+    "absolute on Windows": (image(1, file_name="C:\\x.png"), "image id 9 leaves"),
+    "missing file": (image(2, file_name="z.png"), r'names 3 images, and 1 .* \(first: "z\.png"\)'),
+}
+
+
+@pytest.mark.parametrize("case", BAD_DOCUMENTS)
+def test_a_json_that_breaks_the_format_is_named(tmp_path: Path, case: str) -> None:
+    """Catches a KeyError from deep inside, and a message without file, field or id."""
+    change, message = BAD_DOCUMENTS[case]
+    with pytest.raises(LabError, match=message) as caught:
+        CocoFolder(write(tmp_path, changed(change)))
+    assert str(caught.value).startswith("train.json")
+
+
+def test_only_the_first_offenders_are_listed(tmp_path: Path) -> None:
+    """Catches a message of 860,000 ids."""
+
+    def repeat(document: Document) -> None:
+        row = document["annotations"][0]
+        document["annotations"] = [{**row, "id": i, "category_id": 1} for i in range(100, 200)]
+
+    with pytest.raises(LabError, match="annotation id 100, 101, 102 and 97 more is 1, which"):
+        CocoFolder(write(tmp_path, changed(repeat)))
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "not valid json"),
+        (json.dumps(DOCUMENT).encode()[:-40], r"not valid json.*line 1, column.*cut short"),
+        (b"[1, 2]", "found a list"),
+        (b"\xff\xd8\xff\xe0 no text", "not UTF-8 text"),
+        (b"images: 3", r"not valid json: .* at line 1, column 1\.$"),
+    ],
+)
+def test_what_is_no_coco_json(tmp_path: Path, content: bytes, message: str) -> None:
+    """Catches json's own exception, without the name of the file."""
+    write(tmp_path)
+    (tmp_path / "train.json").write_bytes(content)
+    with pytest.raises(LabError, match=r"train\.json.*" + message):
+        CocoFolder(tmp_path)
+
+
+def test_missing_images_are_counted_before_training(tmp_path: Path) -> None:
+    """Catches a run that ends after an hour at the first image that is not there."""
+    write(tmp_path)
+    for name in ("a.png", "c.png"):
+        (tmp_path / "images" / name).unlink()
+    with pytest.raises(LabError, match=r'2 of them \(first: "a\.png", "c\.png"\) are not in'):
+        CocoFolder(tmp_path)
+
+
+def test_a_damaged_image_is_named_when_it_is_read(tmp_path: Path) -> None:
+    """Catches a decoder's traceback in the middle of an epoch."""
+    data = CocoFolder(write(tmp_path))
+    (tmp_path / "images" / "a.png").write_bytes(b"")
+    with pytest.raises(LabError, match=r'"a\.png".*an empty file'):
+        data[0]
+
+
+def test_an_image_of_another_size_is_an_error(tmp_path: Path) -> None:
+    """Catches boxes drawn on an image that was resized after labelling."""
+    data = CocoFolder(write(tmp_path))
+    Image.new("RGB", (16, 12)).save(tmp_path / "images" / "a.png")
+    with pytest.raises(
+        LabError, match=r'"a\.png" has 16x12.*"width" 8, "height" 6 for image id 70'
+    ):
+        data[0]
+
+
+@pytest.mark.parametrize("labelled", ["upright", "stored"])
+def test_the_jsons_size_decides_about_exif_rotation(tmp_path: Path, labelled: str) -> None:
+    """Catches boxes beside their objects on phone photos, whichever way the labeller saw them."""
+    stored = np.zeros((6, 8, 3), np.uint8)
+    stored[0, 0] = 255  # after the turn of orientation 6 (90 degrees clockwise): top right
+    document = copy.deepcopy(DOCUMENT)
+    if labelled == "upright":
+        document["images"][0].update(width=6, height=8)
+        document["annotations"] = []
+    data = CocoFolder(write(tmp_path, document))
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.fromarray(stored).save(tmp_path / "images" / "a.png", exif=exif)
+    picture = data[0].image
+    if labelled == "upright":
+        assert picture.shape == (3, 8, 6) and picture[0, 0, 5] == 255
+    else:
+        assert picture.shape == (3, 6, 8) and picture[0, 0, 0] == 255

@@ -1,0 +1,320 @@
+"""COCO numbers: the published ones, and the way from a model's tensors to them."""
+
+from __future__ import annotations
+
+import copy
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from sparse_rcnn_lab import boxes as box_ops
+from sparse_rcnn_lab.config import InputConfig, ModelConfig
+from sparse_rcnn_lab.data.sample import Sample
+from sparse_rcnn_lab.detector import Batch, Detector
+from sparse_rcnn_lab.errors import LabError
+from sparse_rcnn_lab.model.detector import SparseRCNN
+from sparse_rcnn_lab.model.stage import StageOutput
+from sparse_rcnn_lab.training.coco_eval import METRICS, coco_stats, to_results
+from sparse_rcnn_lab.training.evaluate import evaluate
+
+COCO_EVAL = Path(__file__).parent / "data" / "coco_eval"
+# As printed by their publishers (SOURCE.md), with the precision they print.
+PUBLISHED = {
+    "instances_val2014_100": (
+        "0.505 0.697 0.573 0.586 0.519 0.501 0.387 0.594 0.595 0.640 0.566 0.564",
+        5e-4,
+    ),
+    "instances_val2014_100_boxarea": (
+        "0.503647 0.696973 0.571667 0.593252 0.557991 0.489363 "
+        "0.386813 0.593680 0.595353 0.654764 0.603130 0.553744",
+        1e-6,
+    ),
+}
+TRUTH: dict[str, Any] = {
+    "images": [{"id": 5, "width": 100, "height": 100}],
+    "categories": [{"id": 3, "name": "cat"}, {"id": 8, "name": "dog"}],
+    "annotations": [
+        {"id": 0, "image_id": 5, "category_id": 3, "bbox": [10, 10, 50, 40]},
+        {"id": 1, "image_id": 5, "category_id": 8, "bbox": [20, 30, 60, 60]},
+    ],
+}
+
+
+def found(index: int, **changes: Any) -> dict[str, Any]:
+    """A perfect detection of one annotation of TRUTH, but for ``changes``."""
+    a = TRUTH["annotations"][index]
+    return {k: a[k] for k in ("image_id", "category_id", "bbox")} | {"score": 0.5} | changes
+
+
+def read(name: str) -> Any:
+    return json.loads((COCO_EVAL / f"{name}.json").read_text())
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_published_numbers(name: str) -> None:
+    """Catches any wrong evaluation setting: areas, crowds, IoU thresholds, detection limits."""
+    result = coco_stats(read(name), read("instances_val2014_fakebbox100_results"))
+    numbers = [getattr(result, metric) for metric in METRICS]
+    text, precision = PUBLISHED[name]
+    assert numbers == pytest.approx([float(number) for number in text.split()], abs=precision)
+    expected = read("expected")[name]
+    assert numbers == pytest.approx(_values(expected["stats"]), abs=1e-6)
+    assert result.per_class.keys() == expected["AP_per_class"].keys()
+    assert result.per_class == pytest.approx(expected["AP_per_class"], abs=1e-6)
+
+
+def _values(stats: Any) -> list[float]:
+    return [stats[metric] for metric in METRICS] if isinstance(stats, dict) else stats
+
+
+def test_silent_and_without_side_effects(capsys: pytest.CaptureFixture[str]) -> None:
+    """Catches pycocotools' chatter, and its habit of writing into the dictionaries it is given."""
+    truth, results = copy.deepcopy(TRUTH), [found(0), found(1)]
+    before = copy.deepcopy(results)
+    coco_stats(truth, results)
+    assert capsys.readouterr() == ("", "")
+    assert (truth, results) == (TRUTH, before)
+
+
+def test_annotation_id_zero_counts() -> None:
+    """Catches passing id 0 on: pycocotools would report the perfect match as a miss."""
+    assert coco_stats(TRUTH, [found(0), found(1)]).AP == 1.0
+
+
+def test_nothing_found_and_nothing_to_find() -> None:
+    """Catches a crash on empty lists, and 0 where a number is undefined (or the reverse)."""
+    nothing = coco_stats(TRUTH, [])
+    assert (nothing.AP, nothing.AR100, nothing.APs) == (0.0, 0.0, -1.0)
+    assert nothing.per_class == {"cat": 0.0, "dog": 0.0}
+    empty = {**TRUTH, "annotations": []}
+    assert coco_stats(empty, [found(0)]).AP == -1.0
+    assert coco_stats({"images": [], "annotations": [], "categories": []}, []).AP == -1.0
+
+
+def test_rows_equal_dictionaries() -> None:
+    """Catches swapped columns between the array form and COCO's dictionaries."""
+    results = [found(0, score=0.9), found(1, bbox=[22.0, 30.0, 50.0, 64.0])]
+    rows = np.array([(r["image_id"], *r["bbox"], r["score"], r["category_id"]) for r in results])
+    assert to_results(rows) == results
+    assert coco_stats(TRUTH, rows) == coco_stats(TRUTH, results)
+    assert 0 < coco_stats(TRUTH, rows).per_class["dog"] < 1
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"image_id": 77}, "image id 77"),
+        ({"category_id": 4}, "category id 4"),
+        ({"score": float("nan")}, "1 of 2 detections hold NaN"),
+        ({"bbox": [1, 2, 3]}, "not made of numbers"),
+    ],
+)
+def test_wrong_results_are_named(change: dict[str, Any], message: str) -> None:
+    """Catches results of another data set or a diverged model being counted as quiet misses."""
+    with pytest.raises(LabError, match=message):
+        coco_stats(TRUTH, [found(0), found(1, **change)])
+
+
+def test_incomplete_result_is_named() -> None:
+    """Catches a bare KeyError for a result file without scores."""
+    result = found(0)
+    del result["score"]
+    with pytest.raises(LabError, match="'score'"):
+        coco_stats(TRUTH, [result])
+
+
+class Boxes:
+    """Images of different shapes; image i is of the one colour i, so that it can be recognised."""
+
+    class_names = ("ant", "bee", "cow")
+    sizes = ((60, 90), (120, 70), (64, 64), (200, 100), (50, 150))
+
+    def __len__(self) -> int:
+        return len(self.sizes)
+
+    def __getitem__(self, index: int) -> Sample:
+        h, w = self.sizes[index]
+        boxes = torch.tensor([[0.1, 0.2, 0.5, 0.7], [0.3, 0.3, 0.9, 1.0]]) * torch.tensor(
+            [w, h, w, h]
+        )
+        image = torch.full((3, h, w), index, dtype=torch.uint8)
+        labels = torch.tensor([index % 3, (index + 1) % 3])
+        return Sample(image, boxes, labels, 1000 - 7 * index, f"image {index}")
+
+    def category_ids(self) -> tuple[int, ...]:
+        return (90, 4, 17)  # gaps, and not ascending
+
+    def ground_truth(self) -> dict[str, Any]:
+        samples = [self[i] for i in range(len(self))]
+        annotations = [
+            {"image_id": s.image_id, "category_id": self.category_ids()[label], "bbox": box}
+            for s in samples
+            for box, label in zip(
+                box_ops.xyxy_to_xywh(s.boxes).tolist(), s.labels.tolist(), strict=True
+            )
+        ]
+        return {
+            "images": [{"id": s.image_id} for s in samples],
+            "annotations": [{"id": i, **a} for i, a in enumerate(annotations)],
+            "categories": [
+                {"id": i, "name": name}
+                for i, name in zip(self.category_ids(), self.class_names, strict=True)
+            ],
+        }
+
+    def fingerprint(self) -> str:
+        return "boxes"
+
+
+def small_model(num_classes: int = 3) -> SparseRCNN:
+    return SparseRCNN(
+        ModelConfig(
+            num_classes=num_classes,
+            backbone="nano",
+            num_proposals=12,
+            num_stages=3,
+            dim=16,
+            num_heads=2,
+            ffn_dim=16,
+            dynamic_dim=4,
+            proposal_init="random",
+            input=InputConfig(short_side=64, long_side=96),
+        )
+    )
+
+
+class Oracle(Detector):
+    """Knows the answer at the last stage; at stage s, ``3 - s`` fifths of a box's width aside."""
+
+    roll = 0  # by how many its labels are off
+
+    def run(
+        self, batch: Batch, stop: int | None = None, num_proposals: int | None = None
+    ) -> list[StageOutput]:
+        data, n = Boxes(), self.num_proposals
+        outputs = []
+        for stage in range(1, (stop or self.num_stages) + 1):
+            boxes = torch.zeros(len(batch.pictures), n, 4)
+            logits = torch.full((len(batch.pictures), n, len(self.class_names)), -9.0)
+            for b, picture in enumerate(batch.pictures):
+                sample = data[int(picture[0, 0, 0])]
+                right = box_ops.rescale(sample.boxes, batch.scale(b))
+                aside = (self.num_stages - stage) / 5 * (right[:, 2] - right[:, 0])
+                boxes[b, :2] = right + torch.stack([aside, 0 * aside, aside, 0 * aside], dim=1)
+                for k, label in enumerate(sample.labels.tolist()):
+                    name = data.class_names[(label + self.roll) % 3]
+                    logits[b, k, self.class_names.index(name)] = 4.0
+            outputs.append(StageOutput(boxes, logits, boxes, boxes.long()))
+        return outputs
+
+
+@pytest.fixture
+def oracle() -> Oracle:
+    return Oracle(small_model(), Boxes.class_names)
+
+
+@pytest.mark.parametrize("batch_size", [1, 2, 8])
+def test_perfect_detector(oracle: Oracle, batch_size: int) -> None:
+    """Catches boxes left in input pixels, images mixed up in a batch, a lost last batch."""
+    result = evaluate(oracle, Boxes(), batch_size=batch_size, progress=False)
+    assert result.num_images == 5
+    assert result.per_stage[-1].AP == pytest.approx(1.0)
+    assert result.per_stage[-1].per_class == pytest.approx({"ant": 1.0, "bee": 1.0, "cow": 1.0})
+
+
+def test_stages_keep_their_order(oracle: Oracle) -> None:
+    """Catches AP reported for the wrong stage: this detector is better at each."""
+    result = evaluate(oracle, Boxes(), progress=False)
+    quality = [stage.AP for stage in result.per_stage]
+    assert quality[0] < quality[1] < quality[2]
+    chosen = evaluate(oracle, Boxes(), stages=[2, 1], progress=False)
+    assert chosen.stages == (1, 2)
+    assert [stage.AP for stage in chosen.per_stage] == quality[:2]
+    assert chosen.table().splitlines()[2].split()[:2] == ["2", f"{quality[1]:.3f}"]
+
+
+def test_labels_and_categories(oracle: Oracle) -> None:
+    """Catches a class mix-up going unnoticed, and label numbers taken for category ids."""
+    oracle.roll = 1
+    assert evaluate(oracle, Boxes(), progress=False).per_stage[-1].AP == 0.0
+
+
+def test_classes_in_another_order() -> None:
+    """Catches labels being matched by number where the detector lists the classes otherwise."""
+    detector = Oracle(small_model(), ("cow", "ant", "bee"))
+    assert evaluate(detector, Boxes(), progress=False).per_stage[-1].AP == pytest.approx(1.0)
+
+
+def test_limit_leaves_out_the_other_images(oracle: Oracle) -> None:
+    """Catches objects of images that were not looked at counting as missed."""
+    result = evaluate(oracle, Boxes(), limit=3, batch_size=2, progress=False)
+    assert result.num_images == 3
+    assert result.per_stage[-1].AP == pytest.approx(1.0)
+
+
+@pytest.mark.parametrize("num_proposals", [None, 5])
+def test_same_detections_as_the_detector(num_proposals: int | None) -> None:
+    """Catches evaluating something else than what inference returns, at any stage."""
+    detector, data = Detector(small_model(), Boxes.class_names), Boxes()
+    result = evaluate(detector, data, batch_size=1, num_proposals=num_proposals, progress=False)
+    for stage, rows in zip(result.stages, result.detections, strict=True):
+        expected = [
+            one
+            for sample in (data[i] for i in range(len(data)))
+            for one in detector(sample.image, stage=stage, num_proposals=num_proposals).to_coco(
+                sample.image_id, data.category_ids()
+            )
+        ]
+        assert len(expected) > 0
+        assert to_results(rows) == expected
+    assert result.results == expected
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_mode_is_restored(training: bool) -> None:
+    """Catches a training run going on in eval mode, also after an evaluation that failed."""
+    detector = Detector(small_model(), Boxes.class_names)
+    detector.model.train(training)
+    evaluate(detector, Boxes(), limit=1, progress=False)
+    assert detector.model.training is training
+    with pytest.raises(LabError):
+        evaluate(detector, Boxes(), num_proposals=99, progress=False)
+    assert detector.model.training is training
+
+
+def test_statistics_do_not_move() -> None:
+    """Catches validation images leaking into batch-norm statistics."""
+    detector = Detector(small_model(), Boxes.class_names)
+    detector.model.train()
+    before = copy.deepcopy(detector.model.state_dict())
+    evaluate(detector, Boxes(), limit=2, progress=False)
+    for name, value in detector.model.state_dict().items():
+        assert torch.equal(value, before[name]), name
+
+
+def test_other_classes_are_named() -> None:
+    """Catches an AP of 0 where the data set is not the detector's."""
+    detector = Detector(small_model(), ("ant", "bee", "crow"))
+    with pytest.raises(LabError, match=r"only in the data: cow; only in the detector: crow"):
+        evaluate(detector, Boxes(), progress=False)
+
+
+@pytest.mark.parametrize(
+    "options", [{"stages": [0]}, {"stages": [4]}, {"stages": []}, {"limit": 0}, {"batch_size": 0}]
+)
+def test_numbers_out_of_range(oracle: Oracle, options: dict[str, int | Sequence[int]]) -> None:
+    """Catches an evaluation of nothing, or a bare IndexError."""
+    with pytest.raises(LabError):
+        evaluate(oracle, Boxes(), progress=False, **options)  # type: ignore[arg-type]
+
+
+def test_to_dict_is_json(oracle: Oracle) -> None:
+    """Catches numpy numbers that json cannot write, and stages without their number."""
+    content = json.loads(json.dumps(evaluate(oracle, Boxes(), progress=False).to_dict()))
+    assert [entry["stage"] for entry in content["stages"]] == [1, 2, 3]
+    assert content["stages"][-1]["AP50"] == pytest.approx(1.0)

@@ -1,0 +1,113 @@
+"""The wheel, the conda environment, the commands and the package's own imports hold together."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import re
+import subprocess
+import sys
+import tomllib
+import zipfile
+from pathlib import Path
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).resolve().parent.parent
+PACKAGE = ROOT / "sparse_rcnn_lab"
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+
+
+def test_wheel_has_every_file_of_the_package(tmp_path: Path) -> None:
+    """Catches a shipped checkpoint, example or module that .gitignore keeps out of the wheel."""
+    subprocess.run(
+        [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(tmp_path)],
+        cwd=ROOT,
+        check=True,
+        capture_output=True,
+    )
+    (wheel,) = tmp_path.glob("*.whl")
+    with zipfile.ZipFile(wheel) as archive:
+        packed = set(archive.namelist())
+    wanted = {
+        path.relative_to(ROOT).as_posix()
+        for path in PACKAGE.rglob("*")
+        if path.is_file() and "__pycache__" not in path.parts and path.name != ".DS_Store"
+    }
+    assert "sparse_rcnn_lab/data/sample.py" in wanted
+    assert wanted - packed == set()
+
+
+def test_environment_names_extras_that_exist() -> None:
+    """Catches an extra renamed in pyproject.toml: pip only warns, and installs nothing."""
+    environment = yaml.safe_load((ROOT / "environment.yml").read_text(encoding="utf-8"))
+    (pip,) = (entry["pip"] for entry in environment["dependencies"] if isinstance(entry, dict))
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    places = (*pip, makefile)
+    found = [
+        m for text in places for m in re.findall(r"(?:\.\[|EXTRAS := |install,)([\w,]+)", text)
+    ]
+    extras = {extra for names in found for extra in names.split(",")}
+    assert {"demo", "notebooks", "dev"} <= extras
+    assert extras <= set(PROJECT["optional-dependencies"])
+
+
+@pytest.mark.parametrize("target", PROJECT["scripts"].values())
+def test_console_script_exists(target: str) -> None:
+    """Catches a console script that points at a function that was moved."""
+    module, function = target.split(":")
+    assert callable(getattr(importlib.import_module(module), function))
+
+
+def test_changelog_has_this_version() -> None:
+    """Catches a release whose changes are not written down."""
+    changelog = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+    assert re.search(rf"^## {re.escape(PROJECT['version'])}\b", changelog, re.M)
+
+
+def test_imports_without_the_extras() -> None:
+    """Catches a top-level import of gradio, plotly or Jupyter: training machines have none."""
+    code = """
+import sys
+for name in ("gradio", "plotly", "ipywidgets", "anywidget", "IPython", "jupyterlab"):
+    sys.modules[name] = None
+import importlib, pkgutil, sparse_rcnn_lab
+for module in pkgutil.walk_packages(sparse_rcnn_lab.__path__, "sparse_rcnn_lab."):
+    if not module.name.endswith("__main__"):
+        importlib.import_module(module.name)
+"""
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+# Part -> what it must not import. What is not named here (training, cli, ...) may import anything.
+TOP = {"checkpoint", "cli", "detector", "published", "session", "training"}
+PARTS = {"model", "data", "analysis", "views"}
+MUST_NOT_IMPORT = {
+    **dict.fromkeys(("boxes", "config", "errors", "files", "images", "trace"), TOP | PARTS),
+    "model": TOP | PARTS - {"model"},
+    "data": TOP | PARTS - {"data"},
+    "analysis": TOP | PARTS - {"analysis"},
+    "views": TOP | PARTS - {"analysis", "views"},
+}
+
+
+@pytest.mark.parametrize("part", sorted(MUST_NOT_IMPORT))
+def test_dependencies_point_one_way(part: str) -> None:
+    """Catches a figure that needs the model, or a model that knows how it is trained."""
+    files = [*PACKAGE.glob(f"{part}.py"), *(PACKAGE / part).rglob("*.py")]
+    assert files
+    name = re.compile(r"sparse_rcnn_lab\.(\w+)")
+    for file in files:
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Import):
+                modules = [alias.name for alias in node.names]
+            elif isinstance(node, ast.ImportFrom):
+                assert node.level == 0, f"{file}: relative import"
+                modules = [node.module or "", *(f"{node.module}.{a.name}" for a in node.names)]
+            else:
+                continue
+            parts = {found[1] for module in modules if (found := name.match(module))}
+            wrong = parts & MUST_NOT_IMPORT[part]
+            assert not wrong, f"{file.relative_to(ROOT)} imports {sorted(wrong)}"
