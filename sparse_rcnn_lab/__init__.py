@@ -9,22 +9,26 @@
 from __future__ import annotations
 
 import os
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
 # Spinning OpenMP threads make two threads far slower than one as soon as anything else runs; this
 # has to be set before torch is imported and leaves a user's own choice alone.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
-from sparse_rcnn_lab.config import RECIPES, Recipe, recipe
-from sparse_rcnn_lab.data.coco import CocoFolder, open_data
-from sparse_rcnn_lab.data.shapes import Shapes
-from sparse_rcnn_lab.detector import Detector
 from sparse_rcnn_lab.errors import LabError
-from sparse_rcnn_lab.model.switches import Switches
-from sparse_rcnn_lab.trace import Detections, Trace
-from sparse_rcnn_lab.training.engine import Run, fit
-from sparse_rcnn_lab.training.evaluate import Evaluation, evaluate
 from sparse_rcnn_lab.version import __version__
-from sparse_rcnn_lab.zoo import load, shipped_models
+
+if TYPE_CHECKING:
+    from sparse_rcnn_lab.config import RECIPES, Recipe, recipe
+    from sparse_rcnn_lab.data.coco import CocoFolder, open_data
+    from sparse_rcnn_lab.data.shapes import Shapes
+    from sparse_rcnn_lab.detector import Detector
+    from sparse_rcnn_lab.model.switches import Switches
+    from sparse_rcnn_lab.trace import Detections, Trace
+    from sparse_rcnn_lab.training.engine import Run, fit
+    from sparse_rcnn_lab.training.evaluate import Evaluation, evaluate
+    from sparse_rcnn_lab.zoo import load, shipped_models
 
 __all__ = [
     "RECIPES",
@@ -46,3 +50,30 @@ __all__ = [
     "recipe",
     "shipped_models",
 ]
+
+# Imported at first use: torch takes seconds, and `sparse-rcnn-lab --help` does not need it.
+_HOMES = {
+    "config": ("RECIPES", "Recipe", "recipe"),
+    "data.coco": ("CocoFolder", "open_data"),
+    "data.shapes": ("Shapes",),
+    "detector": ("Detector",),
+    "model.switches": ("Switches",),
+    "trace": ("Detections", "Trace"),
+    "training.engine": ("Run", "fit"),
+    "training.evaluate": ("Evaluation", "evaluate"),
+    "zoo": ("load", "shipped_models"),
+}
+
+if not TYPE_CHECKING:  # a type checker reads the imports above instead
+
+    def __getattr__(name: str) -> Any:
+        for home, names in _HOMES.items():
+            if name in names:
+                value = getattr(import_module(f"{__name__}.{home}"), name)
+                globals()[name] = value
+                return value
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -26,14 +26,16 @@ def load(name: str | Path, device: str | torch.device = "cpu") -> Detector:
         safetensors, or a ``.pth`` of mmdetection or the authors.
     Raises LabError, saying what was found and what is possible, when there is no such model.
     """
-    checkpoint = read_checkpoint(_locate(name))
+    checkpoint = read_checkpoint(locate(name))
     detector = Detector(
         checkpoint.build(), checkpoint.class_names, checkpoint.name, dict(checkpoint.info)
     )
     return detector.to(device)
 
 
-def _locate(name: str | Path) -> Path:
+def locate(name: str | Path) -> Path:
+    """The checkpoint file that :func:`load` would read. Raises LabError when there is none."""
+    """The file that :func:`load` would read."""
     if str(name) in shipped_models():
         return CHECKPOINTS / f"{name}.safetensors"
     path = Path(name)

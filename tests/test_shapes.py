@@ -58,6 +58,10 @@ def test_pixels_are_pinned(difficulty: str, size: Any, expected: int) -> None:
 def test_last_bit_of_the_maths_library_does_not_show(monkeypatch: pytest.MonkeyPatch) -> None:
     """Catches geometry that reaches the pixels without being snapped to the grid."""
     data = Shapes(20, 11, 96)
+    for index in range(20):
+        for shape in data._layout(index).shapes:
+            for points in [*shape.figure.body, *shape.figure.line, shape.figure.path]:
+                assert np.array_equal(points * 256, np.round(points * 256))
     before = checksum(data, 20)
     for name in ("sin", "cos", "hypot"):
         exact = getattr(np, name)

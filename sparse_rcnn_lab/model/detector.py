@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from sparse_rcnn_lab.config import ModelConfig
 from sparse_rcnn_lab.errors import LabError
 from sparse_rcnn_lab.model.backbone import Backbone
-from sparse_rcnn_lab.model.pooling import Pyramid, build_pyramid
+from sparse_rcnn_lab.model.pooling import Pooling, Pyramid, build_pyramid
 from sparse_rcnn_lab.model.proposals import Proposals
 from sparse_rcnn_lab.model.stage import Stage, StageOutput
 from sparse_rcnn_lab.model.switches import NORMAL, Switches
@@ -84,6 +84,11 @@ class SparseRCNN(nn.Module):
         """
         boxes, features = self.proposals(sizes, num_proposals)
         return self.run_stages(self.pyramid(images), boxes, features)
+
+    def use_pooling(self, pooling: Pooling) -> None:
+        """Makes every stage pool with ``pooling``: pooling.pool, reference.roi_align_pool, ..."""
+        for stage in self.stages:
+            stage.pool = pooling
 
     @property
     def device(self) -> torch.device:

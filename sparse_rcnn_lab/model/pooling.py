@@ -11,6 +11,7 @@ Semantics are those of the published weights: ``aligned=True``, 2x2 samples a bi
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
@@ -43,6 +44,10 @@ class Pyramid(NamedTuple):
         h, w = self.shapes[index]
         table = self.table[start : start + rows[index]]
         return table.view(self.batch, h, w, -1).permute(0, 3, 1, 2)
+
+
+# (pyramid, boxes [B, N, 4] xyxy input pixels, levels [B, N], roi_size P) -> [B, N, P * P, D]
+Pooling = Callable[[Pyramid, Tensor, Tensor, int], Tensor]
 
 
 def build_pyramid(levels: list[Tensor]) -> Pyramid:

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from sparse_rcnn_lab import boxes as box_ops
 from sparse_rcnn_lab.config import ModelConfig
-from sparse_rcnn_lab.model.pooling import Pyramid, assign_levels, pool
+from sparse_rcnn_lab.model.pooling import Pooling, Pyramid, assign_levels, pool
 from sparse_rcnn_lab.model.switches import NORMAL, Switches
 
 
@@ -115,6 +115,7 @@ class Stage(nn.Module):
         super().__init__()
         dim = config.dim
         self.roi_size = config.roi_size
+        self.pool: Pooling = pool  # SparseRCNN.use_pooling exchanges it
         self.attention = SelfAttention(dim, config.num_heads)
         self.norm_attention = nn.LayerNorm(dim)
         self.interaction = DynamicInteraction(dim, config.dynamic_dim, config.roi_size)
@@ -155,7 +156,7 @@ class Stage(nn.Module):
         :data:`sparse_rcnn_lab.trace.RECORDABLE`.
         """
         levels = assign_levels(boxes.detach())
-        roi = pool(pyramid, boxes, levels, self.roi_size)
+        roi = self.pool(pyramid, boxes, levels, self.roi_size)
 
         x = features
         attention = None

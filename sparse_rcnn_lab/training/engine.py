@@ -136,10 +136,11 @@ def fit(
             torch.save(optimizer.state_dict(), file)
         folder.finish_state(temporary, step)
 
-    def evaluate_now(step: int) -> Evaluation | None:
+    def save_model(step: int) -> None:
         save_checkpoint(folder.model, model, names, folder.path.name, {"step": step, **header})
-        if val is None:
-            return None
+
+    def evaluate_now(step: int, val: DetectionData) -> Evaluation:
+        save_model(step)
         result = evaluate(detector, val, limit=evaluate_limit, progress=progress)
         folder.log("evaluations", {"step": step, **result.to_dict()})
         if on_evaluation is not None:
@@ -184,17 +185,17 @@ def fit(
             if ended or interrupted() or now - last_save > SAVE_EVERY_SECONDS:
                 save(step + 1)
                 last_save = now
-            if evaluate_every != 0 and (ended or due) and not interrupted():
-                evaluation = evaluate_now(step + 1)
+            if val is not None and evaluate_every != 0 and (ended or due) and not interrupted():
+                evaluation = evaluate_now(step + 1, val)
                 last_step = time.monotonic()
             if interrupted():
                 break
-    finished = (folder.states()[-1][0] if folder.states() else 0) == length
-    if not finished:
-        save_checkpoint(folder.model, model, names, folder.path.name, header)
+    done = folder.states()[-1][0]
+    save_model(done)
+    if done < length:
         tqdm.write(f"Stopped; everything is saved. resume=True (--resume) goes on in {folder.path}")
     model.eval()
-    return Run(folder.path, detector, finished, folder.states()[-1][0], evaluation)
+    return Run(folder.path, detector, done == length, done, evaluation)
 
 
 def train_step(
@@ -211,8 +212,8 @@ def train_step(
     Raises LabError, before anything is changed, when loss or gradient are not finite.
     """
     hint = (
-        f"at step {step + 1}, learning rate {rate:.2e}, images {', '.join(batch.names)}. The last "
-        f'checkpoint in "{folder}" is intact; try a lower learning rate (lr) or look at the images.'
+        f"at step {step + 1}, learning rate {rate:.2e}, images: {', '.join(batch.names)}. What "
+        f'"{folder}" already holds is intact; try a lower learning rate, or look at these images.'
     )
     generator = torch.Generator().manual_seed(recipe.train.seed * 1_000_003 + step)
     try:
@@ -284,14 +285,17 @@ def _difference(before: Any, now: Any, where: str = "") -> str:
 
 
 def _start_from(model: SparseRCNN, path: Path) -> None:
-    """Loads every tensor of a checkpoint whose name and shape fit; class layers may differ."""
+    """Takes over a checkpoint's weights; only class layers and proposals may be other ones."""
     own = model.state_dict()
     state = read_checkpoint(path).state
+    free = (".classify.", "proposals.")
     fitting = {k: v for k, v in state.items() if k in own and own[k].shape == v.shape}
-    if not any(key.startswith("stages.") for key in fitting):
-        raise LabError(
-            f'No stage of "{path}" fits this recipe. Fine-tune with the recipe that trained it.'
-        )
+    for key in own:
+        if key not in fitting and not any(part in key for part in free):
+            raise LabError(
+                f'"{path}" does not fit this recipe: {key} is missing or of another shape. '
+                "Fine-tune with the recipe that trained it."
+            )
     model.load_state_dict(fitting, strict=False)
 
 

@@ -22,9 +22,9 @@ import numpy
 import torch
 import torchvision
 
-from sparse_rcnn_lab.version import __version__
 from sparse_rcnn_lab.errors import LabError
 from sparse_rcnn_lab.files import write_text
+from sparse_rcnn_lab.version import __version__
 
 MODEL_FILE = "model.safetensors"
 KEEP = 2

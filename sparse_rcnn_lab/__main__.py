@@ -1,0 +1,10 @@
+"""``python -m sparse_rcnn_lab`` is the same as ``sparse-rcnn-lab``."""
+
+from __future__ import annotations
+
+import sys
+
+from sparse_rcnn_lab.cli import main
+
+if __name__ == "__main__":
+    sys.exit(main())

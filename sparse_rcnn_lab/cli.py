@@ -1,0 +1,102 @@
+"""The command line. Each command is a file in ``commands``; torch is imported only by those.
+
+Exit codes: 0 done, 1 done in part, 2 wrong input, 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import TextIO
+
+from sparse_rcnn_lab.commands import benchmark, evaluate, models, predict, trace, train
+from sparse_rcnn_lab.errors import LabError
+from sparse_rcnn_lab.version import __version__
+
+_COMMANDS = (train, evaluate, predict, trace, models, benchmark)
+
+_TEXT = """\
+Train, evaluate and look into Sparse R-CNN.
+
+A first tour:
+  sparse-rcnn-lab train --data shapes --preset nano --out runs/first
+  sparse-rcnn-lab predict photo.jpg --model runs/first --out predictions
+  sparse-rcnn-lab COMMAND --help
+"""
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The parser with all commands; ``arguments.run`` is the chosen one's function."""
+    # argparse cannot take --debug both before and after the command; after is where people add it.
+    common = argparse.ArgumentParser(add_help=False)
+    common.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    parser = argparse.ArgumentParser(
+        prog="sparse-rcnn-lab",
+        description=_TEXT,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"sparse-rcnn-lab {__version__}")
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    for command in _COMMANDS:
+        name = command.__name__.rpartition(".")[2]
+        summary, _, example = command.HELP.partition("\n")
+        sub = commands.add_parser(
+            name,
+            help=summary,
+            description=summary[0].upper() + summary[1:] + ".",
+            epilog=example.strip("\n"),
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+            parents=[common],
+        )
+        command.add_arguments(sub)
+        sub.set_defaults(run=command.run)
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs one command and returns its exit code. ``argv`` defaults to the process's arguments."""
+    arguments = build_parser().parse_args(argv)
+    try:
+        with _plain_warnings():
+            code: int = arguments.run(arguments)
+            sys.stdout.flush()
+            return code
+    except LabError as error:
+        if arguments.debug:
+            raise
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        if arguments.debug:
+            raise
+        print("Interrupted.", file=sys.stderr)
+        return 130
+    except BrokenPipeError:  # the reader, `head` say, has seen enough
+        sys.stdout = None  # type: ignore[assignment]  # else Python complains while it exits
+        return 0
+
+
+@contextmanager
+def _plain_warnings() -> Iterator[None]:
+    """Prints a warning as one line, without the line of code it came from."""
+
+    def show(
+        message: Warning | str,
+        category: type[Warning],
+        filename: str,
+        lineno: int,
+        file: TextIO | None = None,
+        line: str | None = None,
+    ) -> None:
+        print(f"warning: {message}", file=sys.stderr)
+
+    with warnings.catch_warnings():
+        warnings.showwarning = show
+        yield
+
+
+if __name__ == "__main__":
+    sys.exit(main())

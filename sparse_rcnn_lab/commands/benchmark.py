@@ -1,0 +1,122 @@
+"""``sparse-rcnn-lab benchmark``."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+from sparse_rcnn_lab.commands.common import whole_number
+
+HELP = """measure where the time goes, and compare two poolings
+
+Each part of inference and of a training step, once with this package's pooling (one gather over
+the whole pyramid), once with torchvision's RoIAlign level by level: same model, same weights, in
+turn. Times are medians in milliseconds; the ratio says how many times as long torchvision takes.
+With one thread on a CPU they are process time, which other programs hardly change.
+
+examples:
+  sparse-rcnn-lab benchmark --model nano
+  sparse-rcnn-lab benchmark --model r50_3x_100 --size 800x1216 --only inference --json times.json
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the command's options."""
+    parser.add_argument(
+        "--model",
+        default="nano",
+        metavar="NAME",
+        help="a preset (untrained, which takes the same time), a shipped model, run folder or "
+        "file (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--size", type=_size, metavar="HxW", help="input pixels, multiples of 32 (default: own)"
+    )
+    parser.add_argument("--proposals", type=whole_number, metavar="N", help="default: the model's")
+    parser.add_argument(
+        "--batch",
+        type=whole_number,
+        metavar="N",
+        help="images at once (default: 1 for inference, at most 8 for training)",
+    )
+    parser.add_argument(
+        "--threads", type=whole_number, default=1, metavar="N", help="default: %(default)s"
+    )
+    parser.add_argument(
+        "--repeat", type=whole_number, default=5, metavar="N", help="default: %(default)s"
+    )
+    parser.add_argument("--only", choices=("inference", "training"), help="leave out the other")
+    parser.add_argument("--device", default="cpu", help="cpu, cuda (default: %(default)s)")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write all numbers to a file")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Measures, prints and writes."""
+    from sparse_rcnn_lab.benchmark import Settings, run_benchmark
+    from sparse_rcnn_lab.commands.common import pick_device
+    from sparse_rcnn_lab.files import write_text
+
+    settings = Settings(
+        model=arguments.model,
+        size=arguments.size,
+        proposals=arguments.proposals,
+        batch=arguments.batch,
+        threads=arguments.threads,
+        repeat=arguments.repeat,
+        device=pick_device(arguments.device),
+        only=arguments.only,
+    )
+    result = run_benchmark(settings)
+    print(as_text(result))
+    if arguments.json is not None:
+        write_text(arguments.json, json.dumps(result, indent=2) + "\n")
+        print(f"\nwritten: {arguments.json}")
+    return 0
+
+
+def as_text(result: dict[str, Any]) -> str:
+    """The tables of one :func:`~sparse_rcnn_lab.benchmark.run_benchmark`."""
+    settings, versions = result["settings"], result["versions"]
+    height, width = settings["size"]
+    weights = "trained" if result["trained"] else "untrained weights, random proposal boxes"
+    threads = f"{settings['threads']} thread{'s' * (settings['threads'] > 1)}"
+    lines = [
+        f"{settings['model']}: {height}x{width} pixels (height x width), "
+        f"{result['proposals']} proposals, {weights}",
+        f"{', '.join(result['machine'].values())}; {threads}, {result['clock']} time, "
+        f"median of {settings['repeat']}",
+        f"python {versions['python']}, torch {versions['torch']}, "
+        f"torchvision {versions['torchvision']}, sparse_rcnn_lab {versions['sparse_rcnn_lab']}",
+    ]
+    for part in ("inference", "training step"):
+        if part in result:
+            lines += ["", *_table(part, result[part])]
+    if "largest_difference" in result:
+        lines += [
+            "",
+            f"largest difference of the pooled numbers: {result['largest_difference']:.1e}",
+        ]
+    return "\n".join(lines)
+
+
+def _table(title: str, part: dict[str, Any]) -> list[str]:
+    columns = part["milliseconds"]
+    head = f"{title}, batch {part['batch']}, ms"
+    lines = [f"{head:<36}" + "".join(f"{name:>14}" for name in columns) + "  ratio"]
+    for name in next(iter(columns.values())):
+        ratio = part["ratio"].get(name)
+        lines.append(
+            f"{name:<36}"
+            + "".join(f"{column[name]:>14.2f}" for column in columns.values())
+            + ("      –" if ratio is None else f"{ratio:>7.2f}")
+        )
+    return lines
+
+
+def _size(text: str) -> tuple[int, int]:
+    height, cross, width = text.lower().partition("x")
+    if not cross:
+        raise argparse.ArgumentTypeError(f"HEIGHTxWIDTH is needed, like 800x1216; found {text!r}")
+    return whole_number(height), whole_number(width)

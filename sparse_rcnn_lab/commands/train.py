@@ -1,0 +1,287 @@
+"""``sparse-rcnn-lab train``."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shlex
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sparse_rcnn_lab import config as configs
+from sparse_rcnn_lab.commands.common import add_device, count, pick_device, plural, whole_number
+from sparse_rcnn_lab.commands.overrides import apply_overrides
+from sparse_rcnn_lab.config import RECIPES, Recipe
+from sparse_rcnn_lab.errors import LabError
+
+if TYPE_CHECKING:
+    from sparse_rcnn_lab.data.sample import DetectionData
+    from sparse_rcnn_lab.training.engine import Run
+    from sparse_rcnn_lab.training.run_folder import RunFolder
+
+HELP = """train a detector on your pictures, or on drawn shapes
+
+Your pictures: a folder with train.json, val.json (COCO's format) and images/.
+
+Every preset but nano starts from a backbone trained on ImageNet; from scratch, on few pictures,
+it would hardly learn. --backbone-weights download (the default) fetches torchvision's, once;
+without a network give a file that holds them, or "none" if from scratch is what you want.
+
+Ctrl-C stops after the current step and saves; the same command with --resume goes on, and gives
+the same weights as if it had not stopped. `train --resume --out FOLDER` is enough.
+
+examples:
+  sparse-rcnn-lab train --data shapes --preset nano --out runs/first
+  sparse-rcnn-lab train --data data/cells --preset small --out runs/cells
+  sparse-rcnn-lab train --data data/cells --preset small --set train.lr=1e-3 --set model.dim=64
+  sparse-rcnn-lab train --resume --out runs/cells
+"""
+
+# How the run was asked for, so that --resume needs nothing but the folder.
+COMMAND_FILE = "command.json"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the command's options."""
+    parser.add_argument(
+        "--data", metavar="FOLDER", help='folder with train.json, val.json, images/; or "shapes"'
+    )
+    parser.add_argument(
+        "--preset",
+        "--recipe",
+        choices=list(RECIPES),
+        metavar="NAME",
+        help=f"{', '.join(RECIPES)} (default: nano; with --start-from: that model's)",
+    )
+    parser.add_argument(
+        "--out", type=Path, metavar="FOLDER", help="run folder (default: runs/PRESET-DATA)"
+    )
+    parser.add_argument("--resume", action="store_true", help="go on with the run in --out")
+    group = parser.add_argument_group("settings (default: the preset's)")
+    group.add_argument("--steps", type=whole_number, metavar="N", help="length of the training")
+    group.add_argument("--batch-size", type=whole_number, metavar="N", help="images in a step")
+    group.add_argument("--lr", type=float, metavar="X", help="learning rate")
+    group.add_argument("--proposals", type=whole_number, metavar="N", help="number of proposals")
+    group.add_argument(
+        "--denoising",
+        type=count,
+        nargs="?",
+        const=3,
+        metavar="N",
+        help="also train on N noised copies of each object (3 if no N is given)",
+    )
+    group.add_argument("--seed", type=count, metavar="N", help="of weights, order, augmentation")
+    group.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="FIELD=VALUE",
+        dest="overrides",
+        help="any other field of the recipe, e.g. augment.hflip=0 (may be repeated)",
+    )
+    group = parser.add_argument_group("where to start")
+    group.add_argument(
+        "--backbone-weights", metavar="download|FILE|none", help="ImageNet weights; see below"
+    )
+    group.add_argument(
+        "--start-from", metavar="MODEL", help="fine-tune this model: name, run folder or file"
+    )
+    group = parser.add_argument_group("running")
+    group.add_argument(
+        "--evaluate-every", type=count, metavar="N", help="steps (default: at the end; 0: never)"
+    )
+    group.add_argument("--workers", type=count, metavar="N", help="processes that load images")
+    add_device(group)  # type: ignore[arg-type]
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Trains; 130 when it was interrupted."""
+    from sparse_rcnn_lab.data.coco import open_data
+    from sparse_rcnn_lab.files import write_text
+    from sparse_rcnn_lab.training.engine import fit
+    from sparse_rcnn_lab.training.run_folder import RunFolder
+
+    folder, recipe = _settings(arguments)
+    device = pick_device(arguments.device)
+    data, val = open_data(arguments.data, "train"), open_data(arguments.data, "val")
+    recipe = configs.with_changes(recipe, model__num_classes=len(data.class_names))
+    _announce(arguments, recipe, data, val, folder)
+
+    new = not folder.exists()
+    try:
+        if new:
+            write_text(
+                folder.path / COMMAND_FILE, json.dumps(_remember(arguments), indent=2) + "\n"
+            )
+        result = fit(
+            data,
+            recipe,
+            folder.path,
+            val=val,
+            resume=arguments.resume,
+            backbone_weights=arguments.backbone_weights,
+            start_from=arguments.start_from,
+            device=device,
+            workers=arguments.workers,
+            evaluate_every=arguments.evaluate_every,
+        )
+    except LabError:
+        if new:
+            _clear_false_start(folder)
+        raise
+    except KeyboardInterrupt:
+        print(f"\nStopped at once. {_how_to_resume(folder.path)}")
+        return 130
+    return _conclude(result, RunFolder(result.folder))
+
+
+def _settings(arguments: argparse.Namespace) -> tuple[RunFolder, Recipe]:
+    """The run folder and recipe; fills in what ``--resume`` or defaults supply."""
+    from sparse_rcnn_lab.training.run_folder import RunFolder, read_json
+
+    if arguments.resume:
+        if arguments.out is None:
+            raise LabError("--resume needs --out, the folder of the run to go on with.")
+        folder = RunFolder(arguments.out)
+        if not folder.exists():
+            raise LabError(f'There is no run in "{folder.path}" to resume (no run.json).')
+        if (folder.path / COMMAND_FILE).exists():
+            for name, value in read_json(folder.path / COMMAND_FILE).items():
+                if getattr(arguments, name, None) is None:
+                    setattr(arguments, name, value)
+        header = folder.header()
+        recipe = configs.from_dict(Recipe, header["recipe"])
+        for name in ("backbone_weights", "start_from"):
+            if getattr(arguments, name) in (None, "none"):
+                setattr(arguments, name, header[name])
+        if arguments.preset not in (None, recipe.name):
+            raise LabError(
+                f'The run in "{folder.path}" uses preset {recipe.name}, not {arguments.preset}. '
+                "Leave --preset out, or start a new run in another folder."
+            )
+    if arguments.data is None:
+        raise LabError('--data is missing: a folder with train.json and images/, or "shapes".')
+    if arguments.resume:
+        return folder, _changed(recipe, arguments)
+
+    recipe = _base_recipe(arguments)
+    _choose_backbone_weights(arguments, recipe)
+    recipe = _changed(recipe, arguments)
+    name = arguments.data.replace(":", "-")
+    folder = RunFolder(arguments.out or Path("runs") / f"{recipe.name}-{Path(name).resolve().stem}")
+    if folder.exists():
+        raise LabError(
+            f'"{folder.path}" already holds a run. Give another --out, or go on with that one: '
+            f"{_resume_command(folder.path)}"
+        )
+    return folder, recipe
+
+
+def _base_recipe(arguments: argparse.Namespace) -> Recipe:
+    if arguments.start_from is None:
+        return configs.recipe(arguments.preset or "nano")
+    from sparse_rcnn_lab.checkpoint import read_checkpoint
+    from sparse_rcnn_lab.zoo import locate
+
+    path = locate(arguments.start_from)
+    arguments.start_from = str(path)
+    if arguments.preset:
+        return configs.recipe(arguments.preset)
+    checkpoint = read_checkpoint(path)
+    if "recipe" not in checkpoint.info:
+        raise LabError(f'"{path}" does not say how it was trained. Give its --preset.')
+    recipe = configs.from_dict(Recipe, checkpoint.info["recipe"])
+    return configs.with_changes(recipe, model=checkpoint.config)
+
+
+def _choose_backbone_weights(arguments: argparse.Namespace, recipe: Recipe) -> None:
+    if arguments.backbone_weights == "none":
+        arguments.backbone_weights = None
+    elif arguments.backbone_weights is None:
+        pretrained = recipe.model.backbone != "nano" and arguments.start_from is None
+        arguments.backbone_weights = "download" if pretrained else None
+
+
+def _changed(recipe: Recipe, arguments: argparse.Namespace) -> Recipe:
+    changes = {
+        "train__steps": arguments.steps,
+        "train__batch_size": arguments.batch_size,
+        "train__lr": arguments.lr,
+        "train__denoising": arguments.denoising,
+        "train__seed": arguments.seed,
+        "model__num_proposals": arguments.proposals,
+    }
+    given = {name: value for name, value in changes.items() if value is not None}
+    return apply_overrides(configs.with_changes(recipe, **given), arguments.overrides)
+
+
+def _remember(arguments: argparse.Namespace) -> dict[str, Any]:
+    data = Path(arguments.data)
+    return {
+        "data": str(data.resolve()) if data.exists() else arguments.data,
+        "evaluate_every": arguments.evaluate_every,
+        "workers": arguments.workers,
+    }
+
+
+def _announce(
+    arguments: argparse.Namespace,
+    recipe: Recipe,
+    data: DetectionData,
+    val: DetectionData,
+    folder: RunFolder,
+) -> None:
+    from sparse_rcnn_lab.model.detector import SparseRCNN
+    from sparse_rcnn_lab.training.schedule import total_steps
+
+    tables = getattr(data, "tables", None)  # counting drawn boxes would mean drawing them all
+    boxes = "drawn on the fly" if tables is None else plural(len(tables.labels), "box")
+    names = ", ".join(data.class_names[:8]) + (", ..." if len(data.class_names) > 8 else "")
+    parameters = sum(p.numel() for p in SparseRCNN(recipe.model).parameters())
+    start = arguments.start_from or arguments.backbone_weights or "none (from scratch)"
+    train = recipe.train
+    print(f"data   {plural(len(data), 'image')}, {boxes}; {len(val):,} to evaluate on")
+    print(f"       {plural(len(data.class_names), 'class')}: {names}")
+    print(
+        f"model  {recipe.name}: {recipe.model.backbone}, {recipe.model.num_proposals} proposals, "
+        f"{parameters / 1e6:.1f} M parameters; weights: {start}"
+    )
+    print(
+        f"train  {plural(total_steps(train, len(data)), 'step')} of "
+        f"{plural(train.batch_size, 'image')}, learning rate {train.lr:g}, seed {train.seed}"
+    )
+    print(f"files  {folder.path}: model.safetensors, metrics.jsonl, evaluations.jsonl, checkpoints")
+
+
+def _clear_false_start(folder: RunFolder) -> None:
+    """Frees the folder of a run that failed before its first checkpoint, to be tried again.
+
+    The metrics stay until then: they may show why it failed.
+    """
+    if not folder.states() and not folder.model.exists():
+        for name in (COMMAND_FILE, "run.json"):
+            (folder.path / name).unlink(missing_ok=True)
+
+
+def _conclude(result: Run, folder: RunFolder) -> int:
+    if not result.finished:
+        print(f"\nStopped after step {result.step}. {_how_to_resume(folder.path)}")
+        return 130
+    print(f"\ndone: {result.step} steps, in {folder.path}")
+    rows = folder.rows("evaluations")
+    if result.evaluation is not None:
+        print(result.evaluation.table())
+    elif rows:
+        aps = ", ".join(f"{stage['AP']:.3f}" for stage in rows[-1]["stages"])
+        print(f"AP of each stage: {aps}")
+    where = shlex.quote(str(folder.path))
+    print(f"\nnext:  sparse-rcnn-lab predict IMAGE --model {where} --out predictions")
+    return 0
+
+
+def _how_to_resume(path: Path) -> str:
+    return f"Go on with:\n  {_resume_command(path)}"
+
+
+def _resume_command(path: Path) -> str:
+    return f"sparse-rcnn-lab train --resume --out {shlex.quote(str(path))}"

@@ -1,0 +1,298 @@
+"""Pictures with boxes, fast: for the app, ``predict`` and a webcam.
+
+Lines are blended with the exact share of each pixel they cover, so a box at fractions of a pixel
+is smooth at no cost; matplotlib, which :mod:`figures` uses, is a hundred times slower.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+from torch import Tensor
+
+from sparse_rcnn_lab.errors import LabError
+from sparse_rcnn_lab.trace import Detections, Trace
+from sparse_rcnn_lab.views import style
+from sparse_rcnn_lab.views.labels import Box, place_labels
+
+MAX_LABELS = 60  # more cannot be read; the best come first
+DETECTED = 0.45  # least opacity of a detection: it passed the threshold, so it must be seen
+
+
+@dataclass(frozen=True)
+class Mark:
+    """One box to draw. box: xyxy, pixels of the picture.  color: ``#rrggbb``.  opacity: 0..1.
+
+    width: of the line, in units of the picture's own line width.  label: text beside it, or "".
+    """
+
+    box: Box
+    color: str
+    opacity: float = 1.0
+    width: float = 1.0
+    label: str = ""
+    dashed: bool = False
+
+
+def draw_detections(
+    picture: Tensor | Image.Image,
+    detections: Detections,
+    *,
+    labels: bool = True,
+    chosen: int | None = None,
+    gt_boxes: Tensor | None = None,
+    gt_labels: Tensor | None = None,
+    min_side: int | None = None,
+    max_side: int | None = None,
+    pixelated: bool = False,
+) -> Image.Image:
+    """The picture with its detections: colour is the class, opacity and width are the score.
+
+    picture: ``[3, H, W]`` uint8 RGB or a PIL image, the one the detections belong to.  labels:
+    write class and score.  chosen: a proposal to draw in the accent colour.  gt_boxes: ``[M, 4]``
+    xyxy pixels of the picture, drawn dashed and white; gt_labels: ``[M]`` to name them too.
+    min_side, max_side, pixelated: see :func:`display_size`; boxes stay sharp at any size.
+    Raises LabError when the detections belong to a picture of another size.
+    """
+    image = _as_image(picture)
+    if detections.size != (image.height, image.width):
+        raise LabError(
+            f"The detections belong to a picture of {detections.size[1]}x{detections.size[0]} px, "
+            f"this one has {image.width}x{image.height}."
+        )
+    names = detections.class_names
+    marks = _ground_truth(gt_boxes, gt_labels, names)  # on top: its gaps show what lies below
+    for box, score, label, proposal in zip(
+        detections.boxes.tolist(),
+        detections.scores.tolist(),
+        detections.labels.tolist(),
+        detections.proposals.tolist(),
+        strict=True,
+    ):
+        color = style.ACCENT if proposal == chosen else style.class_color(label)
+        text = f"{names[label]} {style.score_text(score)}" if labels else ""
+        marks.append(
+            Mark(_box(box), color, style.score_opacity(score, DETECTED), 0.5 + score / 2, text)
+        )
+    return draw_marks(_resized(image, min_side, max_side, pixelated), marks, image.size)
+
+
+def draw_proposals(
+    trace: Trace,
+    stage: int,
+    *,
+    chosen: int | None = None,
+    min_side: int | None = None,
+    max_side: int | None = None,
+    pixelated: bool = False,
+    picture: Tensor | Image.Image | None = None,
+) -> Image.Image:
+    """All proposals at ``stage`` in the colour of the stage; 0 are the learned ones, in grey.
+
+    Opacity and width are each proposal's best class score; the learned ones have none yet and are
+    all alike. picture: the image, where the trace has not kept it.
+    Raises LabError when there is no such stage or no image.
+    """
+    source = trace.image if picture is None else picture
+    if source is None:
+        raise LabError("This trace was saved without its image; give it as picture=.")
+    color = style.stage_color(stage, trace.num_stages)
+    if stage == 0:
+        scores = [0.5] * trace.num_proposals
+    else:
+        scores = trace.logits[stage - 1].max(-1).values.sigmoid().tolist()
+    order = sorted(range(trace.num_proposals), key=lambda n: (n != chosen, -scores[n]))
+    marks = [
+        Mark(
+            _box(trace.boxes[stage, n].tolist()),
+            style.ACCENT if n == chosen else color,
+            1.0 if n == chosen else style.score_opacity(scores[n]),
+            0.5 + scores[n] / 2,
+        )
+        for n in order
+    ]
+    image = _as_image(source)
+    return draw_marks(_resized(image, min_side, max_side, pixelated), marks, image.size)
+
+
+def draw_marks(
+    picture: Image.Image, marks: Sequence[Mark], size: tuple[int, int] | None = None
+) -> Image.Image:
+    """Draws marks on a copy of ``picture``; earlier ones lie on top and place their labels first.
+
+    size: (width, height) of the frame the boxes are in, when the picture was resized for display.
+    """
+    width, height = picture.size
+    frame_width, frame_height = size or picture.size
+    sx, sy = width / frame_width, height / frame_height
+    line = line_width(width, height)
+    canvas = np.array(picture.convert("RGB"))
+    boxes: list[Box] = [
+        (m.box[0] * sx, m.box[1] * sy, m.box[2] * sx, m.box[3] * sy) for m in marks
+    ]
+    for mark, box in zip(reversed(marks), reversed(boxes), strict=True):
+        thick = max(style.MIN_LINE, line * mark.width)
+        # A dark edge of half a pixel and more keeps light colours visible on light pictures.
+        rim = max(0.75, thick / 4)
+        dash = tuple(d * thick for d in style.GROUND_TRUTH_DASH) if mark.dashed else None
+        _frame(canvas, box, thick + 2 * rim, style.DARK, 0.55 * mark.opacity, dash)
+        _frame(canvas, box, thick, mark.color, mark.opacity, dash)
+    result = Image.fromarray(canvas)
+    named = [(m, b) for m, b in zip(marks, boxes, strict=True) if m.label][:MAX_LABELS]
+    tiles = [_label(m.label, m.color, font_size(width, height), width) for m, _ in named]
+    places = place_labels([b for _, b in named], [tile.size for tile in tiles], width, height)
+    for tile, place in zip(tiles, places, strict=True):
+        if place is not None:
+            result.paste(tile, place, tile)
+    return result
+
+
+def line_width(width: int, height: int) -> float:
+    """Width of a full line on a picture of this size, pixels: 1 in 250 of the long side."""
+    return max(style.MIN_LINE, max(width, height) / 250)
+
+
+def font_size(width: int, height: int) -> int:
+    """Size of the label text on a picture of this size, pixels."""
+    return max(11, round(max(width, height) / 42))
+
+
+def display_size(
+    width: int, height: int, min_side: int | None = None, max_side: int | None = None
+) -> tuple[int, int]:
+    """(width, height) to show a picture at: its long side at least ``min_side`` pixels (enlarged
+    by a whole factor) and at most ``max_side``.
+    """
+    long = max(width, height)
+    if min_side is not None and long < min_side:
+        factor = -(-min_side // long)
+        width, height = width * factor, height * factor
+    if max_side is not None and max(width, height) > max_side:
+        shrink = max_side / max(width, height)
+        width, height = max(1, round(width * shrink)), max(1, round(height * shrink))
+    return width, height
+
+
+def _box(values: Sequence[float]) -> Box:
+    x1, y1, x2, y2 = values
+    return x1, y1, x2, y2
+
+
+def _as_image(picture: Tensor | Image.Image) -> Image.Image:
+    if isinstance(picture, Image.Image):
+        return picture
+    if picture.dim() != 3 or picture.shape[0] != 3 or picture.element_size() != 1:
+        raise LabError(
+            f"A picture to draw on is [3, H, W] uint8, found {list(picture.shape)} {picture.dtype}."
+        )
+    return Image.fromarray(picture.permute(1, 2, 0).contiguous().cpu().numpy())
+
+
+def _resized(
+    image: Image.Image, min_side: int | None, max_side: int | None, pixelated: bool
+) -> Image.Image:
+    size = display_size(*image.size, min_side, max_side)
+    if size == image.size:
+        return image
+    larger = size[0] > image.width
+    nearest = pixelated and larger
+    return image.resize(size, Image.Resampling.NEAREST if nearest else Image.Resampling.BICUBIC)
+
+
+def _ground_truth(
+    boxes: Tensor | None, labels: Tensor | None, names: tuple[str, ...]
+) -> list[Mark]:
+    if boxes is None:
+        return []
+    texts = [""] * len(boxes) if labels is None else [names[i] for i in labels.tolist()]
+    return [
+        Mark(_box(box), style.GROUND_TRUTH_COLOR, 1.0, 0.7, text, dashed=True)
+        for box, text in zip(boxes.tolist(), texts, strict=True)
+    ]
+
+
+def _coverage(low: float, high: float, start: int, stop: int) -> np.ndarray:
+    """Share 0..1 of each pixel start..stop-1 that the interval low..high covers."""
+    left = np.arange(start, stop, dtype=np.float32)
+    return np.clip(np.minimum(left + 1, high) - np.maximum(left, low), 0, 1)
+
+
+def _frame(
+    canvas: np.ndarray,
+    box: Box,
+    thick: float,
+    color: str,
+    opacity: float,
+    dash: tuple[float, ...] | None,
+) -> None:
+    """Blends the outline of a box into ``canvas`` ``[H, W, 3]`` uint8, the line on its edge."""
+    half = thick / 2
+    x1, y1, x2, y2 = box
+    # Four bars that do not overlap, so that corners are not blended twice.
+    _bar(canvas, (x1 - half, y1 - half, x2 + half, y1 + half), color, opacity, dash, 0)
+    if y2 - y1 <= thick:
+        return
+    _bar(canvas, (x1 - half, y2 - half, x2 + half, y2 + half), color, opacity, dash, 0)
+    _bar(canvas, (x1 - half, y1 + half, x1 + half, y2 - half), color, opacity, dash, 1)
+    if x2 - x1 > thick:
+        _bar(canvas, (x2 - half, y1 + half, x2 + half, y2 - half), color, opacity, dash, 1)
+
+
+def _bar(
+    canvas: np.ndarray,
+    bar: Box,
+    color: str,
+    opacity: float,
+    dash: tuple[float, ...] | None,
+    axis: int,
+) -> None:
+    height, width = canvas.shape[:2]
+    x1, y1, x2, y2 = bar
+    left, right = max(0, int(np.floor(x1))), min(width, int(np.ceil(x2)))
+    top, bottom = max(0, int(np.floor(y1))), min(height, int(np.ceil(y2)))
+    if left >= right or top >= bottom:
+        return
+    across, down = _coverage(x1, x2, left, right), _coverage(y1, y2, top, bottom)
+    if dash is not None:
+        on, off = dash
+        if axis == 0:
+            across = across * _dashes(left - x1, right - left, on, off)
+        else:
+            down = down * _dashes(top - y1, bottom - top, on, off)
+    alpha = (down[:, None] * across[None, :] * opacity)[..., None]
+    view = canvas[top:bottom, left:right]
+    view[...] = view + alpha * (np.array(style.rgb(color), np.float32) - view) + 0.5
+
+
+def _dashes(first: float, count: int, on: float, off: float) -> np.ndarray:
+    place = (np.arange(count) + 0.5 + first) % (on + off)
+    return (place < on).astype(np.float32)
+
+
+@lru_cache(maxsize=4)
+def _font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
+    return ImageFont.load_default(size=size)
+
+
+@lru_cache(maxsize=2048)
+def _label(text: str, color: str, size: int, max_width: int) -> Image.Image:
+    """The label as an RGBA tile: text on a rounded patch of the box's colour."""
+    font = _font(size)
+    pad = max(3, round(size * 0.3))
+    while text and font.getlength(text) + 2 * pad > max_width and len(text) > 1:
+        text = text[:-2] + "…" if text.endswith("…") else text[:-1] + "…"
+    width, height = round(font.getlength(text)) + 2 * pad, round(size * 1.2) + 2
+    # The patch is drawn four times as large and shrunk: Pillow has no smooth corners.
+    patch = Image.new("L", (width * 4, height * 4))
+    corner = (width * 4 - 1, height * 4 - 1)
+    ImageDraw.Draw(patch).rounded_rectangle((0, 0, *corner), radius=size, fill=255)
+    tile = Image.new("RGBA", (width, height), style.rgb(color))
+    ImageDraw.Draw(tile).text(
+        (pad, height / 2), text, fill=style.text_color(color), font=font, anchor="lm"
+    )
+    tile.putalpha(patch.resize((width, height), Image.Resampling.BOX))
+    return tile

@@ -1,0 +1,91 @@
+"""The one visual language of figures, app, widget and pages, as data.
+
+A stage has a place on an ordered scale, a class has a colour of its own, a chosen proposal is
+always the accent, score is opacity and line width and never colour, ground truth is dashed white.
+"""
+
+from __future__ import annotations
+
+from sparse_rcnn_lab.errors import LabError
+
+RGB = tuple[int, int, int]
+
+# 0 (grey) are the learned proposals; then viridis without its darkest fifth, which would vanish on
+# photographs. Lightness rises with the stage, so the order survives grey print and colour blindness.
+PROPOSAL_COLOR = "#9aa0a6"
+STAGE_COLORS = ("#5b52a3", "#3b77b5", "#2699a6", "#35b779", "#8fd744", "#fde725")
+
+# Okabe and Ito's colours, in an order that keeps neighbours far apart; they repeat after seven,
+# where the label, which is always written, has to tell classes apart.
+CLASS_COLORS = ("#e69f00", "#56b4e9", "#009e73", "#f0e442", "#d55e00", "#0072b2", "#cc79a7")
+
+ACCENT = "#ff1f8f"  # the chosen proposal, everywhere at once
+DARK = "#14171c"  # outline under every line, dark text
+LIGHT = "#ffffff"
+
+# Ground truth: (length of a dash, of a gap) in line widths.
+GROUND_TRUTH_COLOR = LIGHT
+GROUND_TRUTH_DASH = (4.0, 3.0)
+
+MIN_LINE = 1.5  # pixels on screen
+FAINTEST = 0.12  # opacity of a score of 0
+
+
+def stage_color(stage: int, num_stages: int = 6) -> str:
+    """Colour of ``stage`` as ``#rrggbb``; 0 is the learned proposals, ``num_stages`` the last.
+
+    Models with another number of stages take their colours at equal steps of the same scale.
+    Raises LabError when the stage does not exist.
+    """
+    if not 0 <= stage <= num_stages:
+        raise LabError(f"stage must be 0..{num_stages}, found {stage}.")
+    if stage == 0:
+        return PROPOSAL_COLOR
+    last = len(STAGE_COLORS) - 1
+    place = last if num_stages == 1 else last * (stage - 1) / (num_stages - 1)
+    low = min(int(place), last - 1)
+    below, above = rgb(STAGE_COLORS[low]), rgb(STAGE_COLORS[low + 1])
+    share = place - low
+    return "#" + "".join(
+        f"{round(a + (b - a) * share):02x}" for a, b in zip(below, above, strict=True)
+    )
+
+
+def class_color(label: int) -> str:
+    """Colour of the class with index ``label``, the same in every view."""
+    return CLASS_COLORS[label % len(CLASS_COLORS)]
+
+
+def score_opacity(score: float, faintest: float = FAINTEST) -> float:
+    """Opacity 0..1 of a box with ``score`` 0..1; even a score of 0 leaves a trace."""
+    return faintest + (1 - faintest) * min(max(score, 0.0), 1.0)
+
+
+def score_width(score: float, full: float) -> float:
+    """Line width of a box with ``score`` 0..1; ``full`` is the width at a score of 1."""
+    return max(MIN_LINE, full * (0.5 + 0.5 * min(max(score, 0.0), 1.0)))
+
+
+def text_color(background: str) -> str:
+    """The readable text colour on ``background``, dark or light, by WCAG contrast."""
+    shade = luminance(background) + 0.05
+    on_light = shade / (luminance(DARK) + 0.05)
+    on_dark = (luminance(LIGHT) + 0.05) / shade
+    return DARK if on_light >= on_dark else LIGHT
+
+
+def luminance(color: str) -> float:
+    """Relative luminance 0..1 (WCAG 2) of ``#rrggbb``."""
+    parts = (value / 255 for value in rgb(color))
+    linear = [v / 12.92 if v <= 0.04045 else ((v + 0.055) / 1.055) ** 2.4 for v in parts]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+
+def rgb(color: str) -> RGB:
+    """``#rrggbb`` -> (red, green, blue), 0..255."""
+    return int(color[1:3], 16), int(color[3:5], 16), int(color[5:7], 16)
+
+
+def score_text(score: float) -> str:
+    """A score as labels write it: ``.91``; 1 only when it rounds to 1."""
+    return f"{score:.2f}".removeprefix("0")

@@ -1,0 +1,295 @@
+"""Training: the loop, its files, and what must survive an interrupt."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import signal
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from sparse_rcnn_lab import config as configs
+from sparse_rcnn_lab.checkpoint import read_checkpoint
+from sparse_rcnn_lab.config import LossConfig, Recipe, TrainConfig
+from sparse_rcnn_lab.data.shapes import Shapes
+from sparse_rcnn_lab.data.transforms import Augment
+from sparse_rcnn_lab.errors import LabError
+from sparse_rcnn_lab.model.detector import SparseRCNN
+from sparse_rcnn_lab.training.denoising import noised_copies
+from sparse_rcnn_lab.training.engine import Run, fit, make_optimizer
+from sparse_rcnn_lab.training.loader import StepSampler, TrainBatch, train_loader
+from sparse_rcnn_lab.training.matching import Targets
+from sparse_rcnn_lab.training.run_folder import RunFolder
+from sparse_rcnn_lab.training.schedule import lr_factor, total_steps
+from sparse_rcnn_lab.training.step import step_loss
+
+DATA = Shapes(length=12, seed=5, size=64)
+VAL = Shapes(length=4, seed=6, size=64)
+
+
+def tiny(**changes: object) -> Recipe:
+    settings = {
+        "model__dim": 16,
+        "model__num_heads": 2,
+        "model__ffn_dim": 16,
+        "model__dynamic_dim": 4,
+        "model__num_proposals": 8,
+        "model__num_stages": 2,
+        "train__steps": 6,
+        "train__batch_size": 2,
+        "train__denoising": 2,
+        "augment__size": (64, 64),
+    }
+    return configs.recipe("nano", **{**settings, **changes})
+
+
+def train(out: Path, recipe: Recipe | None = None, **options: object) -> Run:
+    settings = {"val": VAL, "workers": 0, "progress": False, "evaluate_every": 0}
+    return fit(DATA, recipe or tiny(), out, **{**settings, **options})  # type: ignore[arg-type]
+
+
+def weights(run: Run) -> dict[str, torch.Tensor]:
+    return {k: v.clone() for k, v in run.detector.model.state_dict().items()}
+
+
+def test_resumed_run_equals_unbroken_one_bit_for_bit(tmp_path: Path) -> None:
+    """Catches state left out of a checkpoint: optimizer moments, statistics, place in the data."""
+    whole = train(tmp_path / "whole")
+
+    def stop(step: int, _: object) -> None:
+        if step == 3:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    broken = train(tmp_path / "broken", on_step=stop)
+    assert not broken.finished and broken.step == 3
+    resumed = train(tmp_path / "broken", resume=True)
+    assert resumed.finished and resumed.step == 6
+    for key, value in weights(whole).items():
+        assert torch.equal(value, weights(resumed)[key]), key
+    rows = RunFolder(resumed.folder).rows("metrics")
+    assert [row["step"] for row in rows] == [1, 2, 3, 4, 5, 6]
+    same = [row["loss"] for row in RunFolder(whole.folder).rows("metrics")]
+    assert [row["loss"] for row in rows] == same
+
+
+def test_workers_do_not_change_the_run(tmp_path: Path) -> None:
+    """Catches augmentation that draws from a worker's own random state."""
+    recipe = tiny(train__steps=2)
+    one, two = train(tmp_path / "a", recipe), train(tmp_path / "b", recipe, workers=2)
+    for key, value in weights(one).items():
+        assert torch.equal(value, weights(two)[key]), key
+
+
+def test_interrupt_handler_is_put_back(tmp_path: Path) -> None:
+    """Catches a notebook whose interrupt button is dead after training."""
+    before = signal.getsignal(signal.SIGINT)
+    train(tmp_path / "run", tiny(train__steps=1))
+    assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_run_folder_holds_what_repeats_the_run(tmp_path: Path) -> None:
+    """Catches a run that cannot be repeated: recipe, seed, versions, data, metrics, model."""
+    run = train(tmp_path / "run", evaluate_every=3)
+    folder = RunFolder(run.folder)
+    header = folder.header()
+    rebuilt = configs.from_dict(Recipe, header["recipe"])
+    expected = configs.with_changes(tiny(), model__num_classes=len(DATA.class_names))
+    assert rebuilt == expected
+    assert header["data"] == {"train": DATA.fingerprint(), "val": VAL.fingerprint()}
+    assert header["versions"]["torch"] == torch.__version__
+    rows = folder.rows("metrics")
+    assert len(rows) == 6 and len(rows[0]["loss_per_stage"]) == 2
+    assert [row["step"] for row in folder.rows("evaluations")] == [3, 6]
+    checkpoint = read_checkpoint(folder.model)
+    assert checkpoint.class_names == DATA.class_names
+    for key, value in checkpoint.build().state_dict().items():
+        assert torch.equal(value, weights(run)[key]), key
+
+
+def test_second_run_does_not_overwrite_the_first(tmp_path: Path) -> None:
+    """Catches a forgotten --out that destroys an hour of training."""
+    recipe = tiny(train__steps=1)
+    train(tmp_path / "run", recipe)
+    with pytest.raises(LabError, match="already holds a run"):
+        train(tmp_path / "run", recipe)
+    with pytest.raises(LabError, match=r"train\.lr was 0.001, now 0.1"):
+        train(tmp_path / "run", tiny(train__steps=1, train__lr=0.1), resume=True)
+
+
+def test_torn_checkpoint_is_not_used(tmp_path: Path) -> None:
+    """Catches resuming from a folder that a kill left half written."""
+    run = train(tmp_path / "run", tiny(train__steps=2))
+    folder = RunFolder(run.folder)
+    half = folder.begin_state(99)
+    (half / "model.safetensors").write_bytes(b"half")
+    assert [step for step, _ in folder.states()] == [2]
+
+
+def test_diverged_loss_names_step_rate_and_images(tmp_path: Path) -> None:
+    """Catches silent NaN: the message must name step, learning rate and images."""
+    recipe = tiny(train__lr=1e30, train__warmup_steps=0, train__clip_norm=1e30)
+    with pytest.raises(LabError) as error:
+        train(tmp_path / "run", recipe)
+    text = str(error.value)
+    assert "step 2, learning rate 9.33e+29, images: shapes seed 5 image" in text
+    assert "lower learning rate" in text
+
+
+def test_training_reduces_the_loss(tmp_path: Path) -> None:
+    """Catches an update that never reaches the weights or goes uphill."""
+    recipe = tiny(train__steps=60, train__denoising=0, train__warmup_steps=5, train__lr=3e-3)
+    one = Shapes(length=2, seed=5, size=64)
+    run = fit(one, recipe, tmp_path / "run", workers=0, progress=False)
+    losses = [row["loss"] for row in RunFolder(run.folder).rows("metrics")]
+    assert sum(losses[-5:]) < 0.6 * sum(losses[:5])
+
+
+def test_optimizer_covers_every_trainable_parameter_once() -> None:
+    """Catches parameters that are in no group, in two, or frozen ones that decay."""
+    model = SparseRCNN(configs.recipe("small").model)
+    optimizer = make_optimizer(model, configs.recipe("small").train)
+    inside = [id(p) for group in optimizer.param_groups for p in group["params"]]
+    assert sorted(inside) == sorted(id(p) for p in model.parameters() if p.requires_grad)
+    assert {g["lr"] for g in optimizer.param_groups} == {
+        configs.SMALL.train.lr,
+        configs.SMALL.train.lr * configs.SMALL.train.backbone_lr,
+    }
+
+
+def test_fine_tuning_takes_over_all_but_the_class_layers(tmp_path: Path) -> None:
+    """Catches start_from that silently loads nothing, or fails on another class count."""
+    first = train(tmp_path / "first", tiny(train__steps=1))
+    state = read_checkpoint(first.folder / "model.safetensors").state
+    second = train(
+        tmp_path / "second",
+        tiny(train__steps=1, train__lr=0.0),
+        start_from=first.folder / "model.safetensors",
+    )
+    assert torch.equal(weights(second)["proposals.boxes"], state["proposals.boxes"])
+    with pytest.raises(LabError, match="does not fit this recipe"):
+        train(
+            tmp_path / "third", tiny(model__dim=32), start_from=first.folder / "model.safetensors"
+        )
+
+
+def test_sampler_visits_every_image_once_an_epoch_and_continues_where_it_stopped() -> None:
+    """Catches images left out at the end of an epoch, and a resumed run that starts over."""
+    whole = list(StepSampler(10, 4, seed=3, start=0, stop=5))
+    indices = [index for batch in whole for index, _ in batch]
+    assert sorted(indices[:10]) == list(range(10)) and sorted(indices[10:]) == list(range(10))
+    assert indices[:10] != indices[10:]
+    assert list(StepSampler(10, 4, seed=3, start=2, stop=5)) == whole[2:]
+    seeds = [seed for batch in whole for _, seed in batch]
+    assert len(set(seeds)) == len(seeds)
+
+
+def test_step_schedule_drops_after_the_published_epochs() -> None:
+    """Catches a drop an epoch early or late: 12 epochs, drops after 8 and 11, 500 warm-up steps."""
+    config = configs.recipe("r50_1x_100").train
+    images = 1600  # 100 steps an epoch
+    assert total_steps(config, images) == 1200
+    assert lr_factor(config, 0, images) == pytest.approx(0.001)
+    assert lr_factor(config, 250, images) == pytest.approx(0.001 + 0.999 * 0.5)
+    assert lr_factor(config, 799, images) == 1
+    assert lr_factor(config, 800, images) == pytest.approx(0.1)
+    assert lr_factor(config, 1100, images) == pytest.approx(0.01)
+
+
+def test_one_cycle_rises_and_ends_near_zero() -> None:
+    """Catches a schedule that ends before it is annealed."""
+    config = TrainConfig(schedule="one-cycle", steps=100, warmup_steps=10, warmup_start=0.1)
+    factors = [lr_factor(config, step, 50) for step in range(100)]
+    assert factors[0] == pytest.approx(0.1) and max(factors) == pytest.approx(1)
+    assert factors.index(max(factors)) == 10 and factors[-1] < 0.001
+    assert factors[10:] == sorted(factors[10:], reverse=True)
+
+
+def test_noised_copies_stay_near_their_object_and_apart_from_the_proposals() -> None:
+    """Catches a mask that lets the answer leak into the proposals, and misattributed copies."""
+    boxes = [torch.tensor([[10.0, 10, 50, 30], [60, 60, 90, 100]]), torch.zeros(0, 4)]
+    labels = [torch.tensor([1, 0]), torch.zeros(0, dtype=torch.long)]
+    targets = Targets.pad(boxes, labels, torch.tensor([[128.0, 128], [128, 128]]))
+    features = torch.arange(12.0).view(4, 3)
+    copies = noised_copies(targets, features, 3, torch.Generator().manual_seed(0))
+    assert copies is not None
+    n, q = 4, 6
+    assert copies.target[0].tolist() == [0, 1, 0, 1, 0, 1] and (copies.target[1] == -1).all()
+    from sparse_rcnn_lab import boxes as box_ops
+
+    near = box_ops.paired_iou(copies.boxes[0], boxes[0].repeat(3, 1))
+    assert near.min() > 0.3 and near.max() < 0.999
+    mask = copies.mask[0, 0]
+    assert mask[:n, :n].all() and not mask[:n, n:].any() and not mask[n:, :n].any()
+    assert mask[n, n + 1] and not mask[n, n + 2]
+    padded = copies.mask[1, 0][n:, n:]
+    assert torch.equal(padded, torch.eye(q, dtype=torch.bool))
+    pairs = copies.matches(2)
+    assert len(pairs.stage) == 12 and (pairs.image == 0).all()
+
+
+def test_denoising_leaves_the_proposals_loss_as_it_is() -> None:
+    """Catches copies that influence the proposals: the set loss must be the same without them."""
+    recipe = configs.with_changes(tiny(), model__num_classes=len(DATA.class_names))
+    torch.manual_seed(0)
+    model = SparseRCNN(recipe.model).eval()
+    loader = train_loader(DATA, Augment(recipe.augment), recipe.train, recipe.model.input, 0, 1, 0)
+    batch: TrainBatch = next(iter(loader))
+    plain = step_loss(model, batch, recipe.loss)
+    with_copies = step_loss(model, batch, recipe.loss, 3, torch.Generator().manual_seed(1))
+    for name in ("cls", "l1", "giou"):
+        a, b = getattr(plain.loss, name), getattr(with_copies.loss, name)
+        assert torch.allclose(a, b, rtol=1e-5), name
+    assert with_copies.denoising is not None and with_copies.total() > plain.total()
+    torch.testing.assert_close(with_copies.matches.proposal, plain.matches.proposal)
+
+
+def test_batch_without_objects_trains(tmp_path: Path) -> None:
+    """Catches a division by the number of objects, and copies of nothing."""
+
+    class Empty(Shapes):
+        def __getitem__(self, index: int):  # type: ignore[no-untyped-def]
+            sample = super().__getitem__(index)
+            return replace(sample, boxes=sample.boxes[:0], labels=sample.labels[:0])
+
+    run = fit(
+        Empty(length=2, seed=0, size=64),
+        tiny(train__steps=2),
+        tmp_path / "run",
+        workers=0,
+        progress=False,
+    )
+    losses = [row["loss"] for row in RunFolder(run.folder).rows("metrics")]
+    assert all(math.isfinite(value) for value in losses)
+
+
+def test_damaged_header_is_named(tmp_path: Path) -> None:
+    """Catches a traceback of the json module where a sentence would help."""
+    (tmp_path / "run.json").write_text("{", encoding="utf-8")
+    with pytest.raises(LabError, match=r"run\.json"):
+        train(tmp_path, resume=True)
+
+
+def test_metrics_cut_by_a_crash_are_read_up_to_the_cut(tmp_path: Path) -> None:
+    """Catches a resume that fails because the last line was half written."""
+    folder = RunFolder(tmp_path)
+    (tmp_path / "metrics.jsonl").write_text(json.dumps({"step": 1}) + '\n{"st', encoding="utf-8")
+    assert folder.rows("metrics") == [{"step": 1}]
+    folder.rewind(0)
+    assert folder.rows("metrics") == []
+
+
+def test_matches_per_object_applies_stage_by_stage() -> None:
+    """Catches one-to-many matching that is applied to the wrong stage."""
+    recipe = configs.with_changes(
+        tiny(), model__num_classes=len(DATA.class_names), loss=LossConfig(matches_per_object=(2, 1))
+    )
+    model = SparseRCNN(recipe.model).eval()
+    loader = train_loader(DATA, Augment(recipe.augment), recipe.train, recipe.model.input, 0, 1, 0)
+    batch = next(iter(loader))
+    found = step_loss(model, batch, recipe.loss).matches.per_stage(2)
+    objects = sum(batch.targets.counts)
+    assert found == [2 * objects, objects]
