@@ -94,7 +94,7 @@ def test_class_loss(units: dict[str, Tensor], divisor: float) -> None:
 
 
 def test_box_losses(units: dict[str, Tensor]) -> None:
-    """Would catch a division by 4, a detached union or hull, unmatched proposals that are pulled."""
+    """Would catch a division by 4, a detached union or hull, pull on unmatched ones."""
     boxes = units["cost_boxes"].clone().requires_grad_()
     loss = loss_of(units, units["cost_logits"], boxes, 6.0)
     assert loss.l1.item() == pytest.approx(units["loss_bbox"].item(), rel=1e-5)
@@ -122,7 +122,7 @@ def fresh() -> dict[str, Tensor]:
 def same_distribution(ours: Tensor, theirs: dict[str, Any]) -> bool:
     if theirs["std"] == 0:
         return bool((ours - theirs["mean"]).abs().max() < 1e-5)
-    slack = 4 / math.sqrt(ours.numel())
+    slack = min(0.5, 4 / math.sqrt(ours.numel()))
     return bool(
         abs(ours.mean() - theirs["mean"]) < slack * theirs["std"]
         and abs(ours.std() / theirs["std"] - 1) < slack
@@ -140,4 +140,5 @@ def test_initial_distribution(fresh: dict[str, Tensor], source: str) -> None:
             wrong.add(key)
     # The two differ from each other in these: see parity/README.md.
     lateral = {f"neck.lateral_convs.{level}.conv.weight" for level in (1, 2, 3)}
-    assert wrong == (lateral if source == "mmdet" else {"roi_head.bbox_head.0.fc_reg.bias"})
+    authors = {*lateral, "roi_head.bbox_head.0.fc_reg.bias"}
+    assert wrong == (set() if source == "mmdet" else authors)

@@ -46,7 +46,7 @@ def run(arguments: argparse.Namespace) -> int:
     unknown = [name for name in names if name not in RECORDABLE]
     if unknown:
         raise LabError(
-            f"--record {unknown[0]!r} is unknown. Choose from {', '.join(RECORDABLE)}, or none, all."
+            f"--record {unknown[0]!r} is unknown. Choose from {', '.join(RECORDABLE)}, none, all."
         )
     out = arguments.out or Path(Path(arguments.picture).stem + ".trace")
     if out.exists() and Path(arguments.picture).exists() and out.samefile(arguments.picture):
