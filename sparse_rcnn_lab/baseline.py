@@ -4,8 +4,9 @@
 
 What both detectors share comes from the same code: backbone, pyramid and what is frozen in them,
 input size, augmentation, order of the images, optimizer and learning-rate curve. What differs is
-the detector behind the pyramid. The budget is the process's CPU time in training, so that other
-work on the machine does not count; run it on one thread, as the other side of the comparison.
+the detector behind the pyramid. The budget is the process's CPU time in training, so that waiting
+for other work does not count; other work still slows the memory (by 40% where we measured), so
+run both sides alone, on one thread.
 """
 
 from __future__ import annotations

@@ -75,7 +75,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print("Interrupted.", file=sys.stderr)
         return 130
     except BrokenPipeError:  # the reader, `head` say, has seen enough
-        sys.stdout = None  # type: ignore[assignment]  # else Python complains while it exits
+        sys.stdout = None  # else Python complains while it exits
         return 0
 
 

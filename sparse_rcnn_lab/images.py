@@ -226,8 +226,11 @@ def _from_pil(image: Image.Image, name: str, apply_exif: bool) -> Tensor:
     turn = _UPRIGHT.get(_orientation(image)) if apply_exif else None
     if turn is not None:
         rgb = rgb.transpose(turn)
-    # Channel by channel takes half the time of one array and a permute.
-    return torch.from_numpy(np.stack([np.asarray(channel) for channel in rgb.split()]))
+    # Channel by channel takes half the time, and less memory, than one array and a permute.
+    planes = np.empty((3, rgb.height, rgb.width), np.uint8)
+    for plane, channel in zip(planes, "RGB", strict=True):
+        plane[...] = np.asarray(rgb.getchannel(channel))
+    return torch.from_numpy(planes)
 
 
 def _orientation(image: Image.Image) -> Any:

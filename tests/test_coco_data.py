@@ -137,12 +137,13 @@ def test_perfect_detections_score_one_in_pycocotools(tmp_path: Path) -> None:
 
 
 def test_images_without_boxes_can_be_left_out(tmp_path: Path) -> None:
-    """Catches boxes that slip to another image when images are left out."""
-    document = changed(lambda d: d["annotations"].pop(1))  # the one of sub/b.png
+    """Catches boxes that slip to another image, or the crowd box of one that was left out."""
+    # a.png keeps its crowd box alone, c.png has none: only sub/b.png, in the middle, stays.
+    document = changed(lambda d: d.update(annotations=d["annotations"][1:3]))
     data = CocoFolder(write(tmp_path, document), keep_empty=False)
-    assert [s.name for s in data] == ["a.png"]
-    assert data[0].labels.tolist() == [2, 0]
-    assert len(data.ground_truth()["annotations"]) == 3
+    assert [s.name for s in data] == ["sub/b.png"]
+    assert data[0].boxes.tolist() == [[0, 0, 10, 4]]
+    assert [(a["id"], a["image_id"]) for a in data.ground_truth()["annotations"]] == [(6, 9)]
     assert data.fingerprint() != CocoFolder(tmp_path).fingerprint()
 
 
@@ -221,7 +222,7 @@ def test_open_data(tmp_path: Path) -> None:
     """Catches a data set name that is not understood, and an error without the choices."""
     assert open_data(write(tmp_path))[0].image_id == 70
     shapes, others = open_data("shapes:hard"), open_data("shapes", "val")
-    assert (len(shapes), len(others)) == (4096, 500)
+    assert (len(shapes), len(others)) == (100_000, 500)
     assert shapes.fingerprint() != open_data("shapes").fingerprint()
     assert not torch.equal(open_data("shapes")[0].image, others[0].image)
     with pytest.raises(LabError, match=r'No data set "shpes".*"shapes", shapes:easy'):

@@ -45,7 +45,7 @@ def check(recipe: Recipe) -> Recipe:
 
 def _replaced(config: T, path: list[str], text: str, assignment: str) -> T:
     name, *rest = path
-    known = [f.name for f in fields(config)] if is_dataclass(config) else []  # type: ignore[arg-type]
+    known = [f.name for f in fields(config)] if is_dataclass(config) else []
     if name not in known:
         raise LabError(
             f"--set {assignment!r}: there is no field {name!r} here. "

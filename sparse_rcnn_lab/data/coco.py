@@ -21,7 +21,7 @@ from sparse_rcnn_lab.errors import LabError
 from sparse_rcnn_lab.images import read_image
 
 # Fixed seeds, so that two people who name the same data get the same images.
-_SHAPES = {"train": (0, 4096), "val": (1_000_000, 500)}
+_SHAPES = {"train": (0, 100_000), "val": (1_000_000, 500)}
 _DIFFICULTIES = ("easy", "normal", "hard")
 
 
@@ -135,7 +135,7 @@ class CocoFolder:
 def open_data(name: str | Path, split: str = "train") -> DetectionData:
     """Opens a data set: ``"shapes"``, ``"shapes:hard"``, a COCO-json folder or json file.
 
-    The shapes are drawn from fixed seeds: 4096 images for ``train``, 500 others for ``val``.
+    The shapes are drawn from fixed seeds: 100,000 images for ``train``, 500 others for ``val``.
     A folder of that name is meant by ``"./shapes"``. Raises :class:`LabError` that lists what is
     possible when ``name`` is nothing of this.
     """

@@ -88,6 +88,7 @@ class SparseRCNN(nn.Module):
     def use_pooling(self, pooling: Pooling) -> None:
         """Makes every stage pool with ``pooling``: pooling.pool, reference.roi_align_pool, ..."""
         for stage in self.stages:
+            assert isinstance(stage, Stage)  # for the type checker
             stage.pool = pooling
 
     @property

@@ -58,26 +58,15 @@ def draw_detections(
     min_side, max_side, pixelated: see :func:`display_size`; boxes stay sharp at any size.
     Raises LabError when the detections belong to a picture of another size.
     """
-    image = _as_image(picture)
+    image = as_image(picture)
     if detections.size != (image.height, image.width):
         raise LabError(
             f"The detections belong to a picture of {detections.size[1]}x{detections.size[0]} px, "
             f"this one has {image.width}x{image.height}."
         )
-    names = detections.class_names
-    marks = _ground_truth(gt_boxes, gt_labels, names)  # on top: its gaps show what lies below
-    for box, score, label, proposal in zip(
-        detections.boxes.tolist(),
-        detections.scores.tolist(),
-        detections.labels.tolist(),
-        detections.proposals.tolist(),
-        strict=True,
-    ):
-        color = style.ACCENT if proposal == chosen else style.class_color(label)
-        text = f"{names[label]} {style.score_text(score)}" if labels else ""
-        marks.append(
-            Mark(_box(box), color, style.score_opacity(score, DETECTED), 0.5 + score / 2, text)
-        )
+    marks = detection_marks(detections, labels=labels, chosen=chosen)
+    # Ground truth on top: its gaps show what lies below.
+    marks = [*ground_truth_marks(gt_boxes, gt_labels, detections.class_names), *marks]
     return draw_marks(_resized(image, min_side, max_side, pixelated), marks, image.size)
 
 
@@ -100,13 +89,37 @@ def draw_proposals(
     source = trace.image if picture is None else picture
     if source is None:
         raise LabError("This trace was saved without its image; give it as picture=.")
+    image = as_image(source)
+    marks = proposal_marks(trace, stage, chosen=chosen)
+    return draw_marks(_resized(image, min_side, max_side, pixelated), marks, image.size)
+
+
+def detection_marks(
+    detections: Detections, *, labels: bool = True, chosen: int | None = None
+) -> list[Mark]:
+    """What :func:`draw_detections` draws, best first."""
+    names = detections.class_names
+    marks = []
+    for box, score, label, proposal in zip(
+        detections.boxes.tolist(),
+        detections.scores.tolist(),
+        detections.labels.tolist(),
+        detections.proposals.tolist(),
+        strict=True,
+    ):
+        color = style.ACCENT if proposal == chosen else style.class_color(label)
+        text = f"{names[label]} {style.score_text(score)}" if labels else ""
+        opacity = style.score_opacity(score, DETECTED)
+        marks.append(Mark(_box(box), color, opacity, 0.5 + score / 2, text))
+    return marks
+
+
+def proposal_marks(trace: Trace, stage: int, *, chosen: int | None = None) -> list[Mark]:
+    """What :func:`draw_proposals` draws, best first. Raises LabError for an unknown stage."""
     color = style.stage_color(stage, trace.num_stages)
-    if stage == 0:
-        scores = [0.5] * trace.num_proposals
-    else:
-        scores = trace.logits[stage - 1].max(-1).values.sigmoid().tolist()
+    scores = best_scores(trace, stage)
     order = sorted(range(trace.num_proposals), key=lambda n: (n != chosen, -scores[n]))
-    marks = [
+    return [
         Mark(
             _box(trace.boxes[stage, n].tolist()),
             style.ACCENT if n == chosen else color,
@@ -115,8 +128,28 @@ def draw_proposals(
         )
         for n in order
     ]
-    image = _as_image(source)
-    return draw_marks(_resized(image, min_side, max_side, pixelated), marks, image.size)
+
+
+def ground_truth_marks(
+    boxes: Tensor | None, labels: Tensor | None, names: tuple[str, ...]
+) -> list[Mark]:
+    """Dashed white boxes for ``[M, 4]`` xyxy boxes, named where labels ``[M]`` are given."""
+    if boxes is None:
+        return []
+    texts = [""] * len(boxes) if labels is None else [names[i] for i in labels.tolist()]
+    return [
+        Mark(_box(box), style.GROUND_TRUTH_COLOR, 1.0, 0.7, text, dashed=True)
+        for box, text in zip(boxes.tolist(), texts, strict=True)
+    ]
+
+
+def best_scores(trace: Trace, stage: int) -> list[float]:
+    """Each proposal's best class score at ``stage``, N numbers 0..1; the learned proposals, which
+    have none yet, all count as 0.5.
+    """
+    if stage == 0:
+        return [0.5] * trace.num_proposals
+    return trace.logits[stage - 1].max(-1).values.sigmoid().tolist()
 
 
 def draw_marks(
@@ -131,9 +164,7 @@ def draw_marks(
     sx, sy = width / frame_width, height / frame_height
     line = line_width(width, height)
     canvas = np.array(picture.convert("RGB"))
-    boxes: list[Box] = [
-        (m.box[0] * sx, m.box[1] * sy, m.box[2] * sx, m.box[3] * sy) for m in marks
-    ]
+    boxes: list[Box] = [(m.box[0] * sx, m.box[1] * sy, m.box[2] * sx, m.box[3] * sy) for m in marks]
     for mark, box in zip(reversed(marks), reversed(boxes), strict=True):
         thick = max(style.MIN_LINE, line * mark.width)
         # A dark edge of half a pixel and more keeps light colours visible on light pictures.
@@ -182,7 +213,8 @@ def _box(values: Sequence[float]) -> Box:
     return x1, y1, x2, y2
 
 
-def _as_image(picture: Tensor | Image.Image) -> Image.Image:
+def as_image(picture: Tensor | Image.Image) -> Image.Image:
+    """``[3, H, W]`` uint8 -> PIL image; a PIL image comes back as it is."""
     if isinstance(picture, Image.Image):
         return picture
     if picture.dim() != 3 or picture.shape[0] != 3 or picture.element_size() != 1:
@@ -201,18 +233,6 @@ def _resized(
     larger = size[0] > image.width
     nearest = pixelated and larger
     return image.resize(size, Image.Resampling.NEAREST if nearest else Image.Resampling.BICUBIC)
-
-
-def _ground_truth(
-    boxes: Tensor | None, labels: Tensor | None, names: tuple[str, ...]
-) -> list[Mark]:
-    if boxes is None:
-        return []
-    texts = [""] * len(boxes) if labels is None else [names[i] for i in labels.tolist()]
-    return [
-        Mark(_box(box), style.GROUND_TRUTH_COLOR, 1.0, 0.7, text, dashed=True)
-        for box, text in zip(boxes.tolist(), texts, strict=True)
-    ]
 
 
 def _coverage(low: float, high: float, start: int, stop: int) -> np.ndarray:

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Literal
 
-import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from matplotlib.patheffects import Normal, Stroke
+from matplotlib.textpath import TextPath
 from torch import Tensor
 
 from sparse_rcnn_lab.errors import LabError
 from sparse_rcnn_lab.trace import Detections, Trace
 from sparse_rcnn_lab.views import style
+from sparse_rcnn_lab.views.draw import DETECTED, best_scores
 from sparse_rcnn_lab.views.labels import place_labels
 
 Layout = Literal["hero", "strip"]
@@ -127,7 +127,7 @@ def _panel_title(axes: Axes, name: str, color: str, ink: str, w: float, h: float
         )
     )  # fmt: skip
     axes.text(
-        0.16 / w, 1 + 0.135 / h, name, transform=axes.transAxes, color=ink, size=9, va="center"
+        0.16 / w, 1 + 0.135 / h, name, transform=axes.transAxes, color=ink, size=10, va="center"
     )
 
 
@@ -148,13 +148,13 @@ def _panel(
     axes.set_axis_off()
     full = 1.6 + 0.25 * inches  # points
     detected = set(found.proposals.tolist())
-    scores = _scores(trace, stage)
-    for n in scores.argsort().tolist():
+    scores = best_scores(trace, stage)
+    for n in sorted(range(trace.num_proposals), key=scores.__getitem__):
         if last and n in detected:
             continue  # drawn below, in the colour of its class
         color = style.stage_color(stage, trace.num_stages)
-        score = float(scores[n])
-        _box(axes, trace.boxes[stage, n], color, style.score_opacity(score), score, full * 0.8)
+        opacity = style.score_opacity(scores[n])
+        _box(axes, trace.boxes[stage, n], color, opacity, scores[n], full * 0.8)
     ways = sorted(detected) if trails else []
     for n in ways + ([chosen] if chosen is not None and chosen not in ways else []):
         _trail(axes, trace, n, stage, style.ACCENT if n == chosen else style.LIGHT)
@@ -164,15 +164,7 @@ def _panel(
         _detections(axes, found, inches, full, chosen)
 
 
-def _scores(trace: Trace, stage: int) -> Tensor:
-    if stage == 0:
-        return torch.full((trace.num_proposals,), 0.5)
-    return trace.logits[stage - 1].max(-1).values.sigmoid()
-
-
-def _box(
-    axes: Axes, box: Tensor, color: str, opacity: float, score: float, full: float
-) -> None:
+def _box(axes: Axes, box: Tensor, color: str, opacity: float, score: float, full: float) -> None:
     x1, y1, x2, y2 = box.tolist()
     points = style.MIN_LINE * 72 / _DPI
     line = max(points, full * (0.5 + 0.5 * score))
@@ -211,9 +203,16 @@ def _detections(
         for proposal, label in zip(found.proposals.tolist(), labels, strict=True)
     ]
     for i in reversed(range(len(found))):
-        _box(axes, found.boxes[i], colors[i], style.score_opacity(scores[i], 0.45), scores[i], full)
+        _box(
+            axes,
+            found.boxes[i],
+            colors[i],
+            style.score_opacity(scores[i], DETECTED),
+            scores[i],
+            full,
+        )
     texts = [f"{n} {style.score_text(s)}" for n, s in zip(found.names(), scores, strict=True)]
-    size = 9.0 if inches > 2.5 else 6.0
+    size = 10.0 if inches > 2.5 else 6.5
     # Labels are laid out in points, the unit of their text.
     height, width = found.size
     points = inches * 72 / width
@@ -235,9 +234,4 @@ def _detections(
 
 
 def _text_width(text: str, size: float) -> int:
-    from matplotlib.textpath import TextPath
-
     return round(TextPath((0, 0), text, size=size).get_extents().width + 0.5)
-
-
-__all__: Sequence[str] = ("stage_grid",)

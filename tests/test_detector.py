@@ -1,0 +1,278 @@
+"""The whole model: stages run in part, batches, proposals, frozen parts; then pictures in and out."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from small_model import CLASSES, DIM, PROPOSALS, STAGES, small_batch, small_config, small_model
+from torch import nn
+
+from sparse_rcnn_lab import boxes as box_ops
+from sparse_rcnn_lab.config import ModelConfig
+from sparse_rcnn_lab.detector import Detector
+from sparse_rcnn_lab.errors import LabError
+from sparse_rcnn_lab.model.backbone import Backbone
+from sparse_rcnn_lab.model.detector import SparseRCNN
+from sparse_rcnn_lab.model.proposals import Proposals, initial_boxes
+from sparse_rcnn_lab.trace import Detections, Trace
+
+NAMES = ("circle", "square", "star")
+
+
+@pytest.fixture
+def model() -> SparseRCNN:
+    return small_model()
+
+
+def test_stages_in_parts(model: SparseRCNN) -> None:
+    """Would catch a start that counts from 1, a stop that is included, the wrong stage repeated."""
+    images, sizes = small_batch()
+    with torch.no_grad():
+        pyramid = model.pyramid(images)
+        boxes, features = model.proposals(sizes)
+        whole = model(images, sizes)
+        assert len(whole) == STAGES
+        head = model.run_stages(pyramid, boxes, features, stop=2)
+        tail = model.run_stages(pyramid, head[-1].boxes, head[-1].features, start=2)
+        for a, b in zip(whole, head + tail, strict=True):
+            assert torch.equal(a.logits, b.logits)
+            assert torch.equal(a.boxes, b.boxes)
+        beyond = model.run_stages(pyramid, boxes, features, stop=STAGES + 2)
+        assert len(beyond) == STAGES + 2
+        last = model.stages[-1](pyramid, beyond[-2].boxes, beyond[-2].features)
+        assert torch.equal(beyond[-1].logits, last.logits)
+        for start, stop in ((STAGES, None), (-1, None), (2, 2), (0, 0)):
+            with pytest.raises(LabError, match="start"):
+                model.run_stages(pyramid, boxes, features, start=start, stop=stop)
+
+
+def test_batch_equals_single_images(model: SparseRCNN) -> None:
+    """Would catch images that influence each other, or a RoI read from the neighbour."""
+    images, sizes = small_batch()
+    with torch.no_grad():
+        both = model(images, sizes)[-1]
+        for i in range(2):
+            one = model(images[i : i + 1], sizes[i : i + 1])[-1]
+            torch.testing.assert_close(both.logits[i], one.logits[0], rtol=1e-4, atol=1e-4)
+            torch.testing.assert_close(both.boxes[i], one.boxes[0], rtol=1e-4, atol=1e-2)
+    assert not torch.allclose(both.logits[0], both.logits[1], atol=1e-2)
+
+
+def test_fewer_proposals_are_the_first(model: SparseRCNN) -> None:
+    """Would catch a random choice, or boxes and features of different proposals."""
+    _, sizes = small_batch()
+    boxes, features = model.proposals(sizes)
+    few_boxes, few_features = model.proposals(sizes, 2)
+    assert torch.equal(few_boxes, boxes[:, :2])
+    assert torch.equal(few_features, features[:, :2])
+    wanted = box_ops.cxcywh_to_xyxy(model.proposals.boxes[1]) * torch.tensor([70.0, 50, 70, 50])
+    torch.testing.assert_close(boxes[1, 1], wanted)  # (width, height) of the second image
+    for count in (0, PROPOSALS + 1):
+        with pytest.raises(LabError, match=f"found {count}"):
+            model.proposals(sizes, count)
+
+
+def test_initial_boxes() -> None:
+    """Would catch boxes outside the image, a grid with holes, a prefix that is one corner."""
+    assert torch.equal(initial_boxes(7, "image"), torch.tensor([0.5, 0.5, 1.0, 1.0]).expand(7, 4))
+    random = box_ops.cxcywh_to_xyxy(initial_boxes(200, "random"))
+    assert random.min() >= -1e-6 and random.max() <= 1 + 1e-6
+    assert (random[:, 2:] - random[:, :2]).min() > 0.05
+    for count in (1, 9, 10, 20, 100):
+        grid = initial_boxes(count, "grid")
+        assert grid.shape == (count, 4)
+        assert grid.min() > 0 and grid.max() <= 1
+        assert len(torch.unique(grid[:, :2], dim=0)) == count
+    grid = box_ops.cxcywh_to_xyxy(initial_boxes(100, "grid"))
+    places = torch.cartesian_prod(torch.linspace(0.02, 0.98, 30), torch.linspace(0.02, 0.98, 30))
+    inside = ((places[:, None] >= grid[:, :2]) & (places[:, None] <= grid[:, 2:])).all(-1)
+    assert inside.any(1).all()
+    quarters = (initial_boxes(100, "grid")[:25, :2] > 0.5).long() @ torch.tensor([1, 2])
+    assert set(quarters.tolist()) == {0, 1, 2, 3}
+    assert not torch.equal(Proposals(5, 8, "random").boxes, Proposals(5, 8, "random").boxes)
+
+
+def test_parameter_count_by_hand() -> None:
+    """Would catch a bias too many, shared stages, a missing norm or layer."""
+    d, f, h, p, c, n = 16, 24, 5, 3, 3, 6
+    attention = d * 3 * d + 3 * d + d * d + d
+    interaction = (d + 1) * 2 * d * h + 2 * h + 2 * d + (p * p * d + 1) * d + 2 * d
+    feed_forward = (d + 1) * f + (f + 1) * d
+    towers = (1 + 3) * (d * d + 2 * d)
+    heads = (d + 1) * c + (d + 1) * 4
+    stage = attention + interaction + feed_forward + 3 * 2 * d + towers + heads
+    body = 3 * 24 * 9 + 2 * 24
+    before = 24
+    for width in (32, 64, 96, 128):
+        body += 9 * before * width + 9 * width * width + before * width + 3 * 2 * width
+        before = width
+    pyramid = sum((width + 1) * d for width in (32, 64, 96, 128)) + 4 * (9 * d * d + d)
+    total = body + pyramid + n * (4 + d) + STAGES * stage
+    assert sum(q.numel() for q in small_model().parameters()) == total
+
+
+def test_backbone_strides() -> None:
+    """Would catch a backbone whose levels are not at the strides 4, 8, 16, 32."""
+    for name in ("nano", "mobilenet_v2", "resnet18"):
+        backbone = Backbone(small_config(backbone=name)).eval()
+        with torch.no_grad():
+            shapes = [tuple(level.shape) for level in backbone(torch.randn(1, 3, 64, 96))]
+        assert shapes == [(1, DIM, 64 // s, 96 // s) for s in (4, 8, 16, 32)]
+
+
+def statistics(model: nn.Module) -> dict[str, torch.Tensor]:
+    return {k: v.clone() for k, v in model.state_dict().items() if "running" in k}
+
+
+@pytest.mark.parametrize(
+    ("frozen", "train_batch_norm"), [(0, False), (2, False), (2, True), (0, True)]
+)
+def test_frozen_parts(frozen: int, train_batch_norm: bool) -> None:
+    """Would catch frozen statistics that drift in train mode, or a frozen part that trains."""
+    model = small_model(frozen_stages=frozen, train_batch_norm=train_batch_norm)
+    parts = list(model.backbone.body)
+    before = statistics(model)
+    outputs = model.train()(*small_batch())
+    sum(o.logits.sum() + o.boxes.sum() for o in outputs).backward()
+    after = statistics(model)
+    moved = {key.split(".")[2] for key in before if not torch.equal(before[key], after[key])}
+    assert moved == (set(parts[frozen:]) if train_batch_norm else set())
+    for index, part in enumerate(model.backbone.body.values()):
+        gradients = [q.grad is not None for q in part.parameters()]
+        assert gradients == [index >= frozen] * len(gradients)
+    assert all(m.training for m in model.modules() if isinstance(m, nn.LayerNorm))
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"num_classes": 0}, {"dim": 10, "num_heads": 4}, {"backbone": "vgg"}, {"ffn_dim": 2.5}],
+)
+def test_impossible_config(wrong: dict[str, Any]) -> None:
+    """Would catch a config that fails somewhere inside torch."""
+    with pytest.raises(LabError, match=next(iter(wrong))):
+        ModelConfig(**wrong)
+
+
+# Pictures
+
+
+@pytest.fixture
+def detector() -> Detector:
+    return Detector(small_model(), NAMES, name="small")
+
+
+def picture(height: int = 90, width: int = 120, seed: int = 0) -> np.ndarray:
+    rng = np.random.default_rng(seed)
+    return rng.integers(0, 256, (height, width, 3), dtype=np.uint8)
+
+
+def equal(a: Detections, b: Detections) -> bool:
+    names = ("boxes", "scores", "labels", "proposals")
+    return all(torch.equal(getattr(a, n), getattr(b, n)) for n in names)
+
+
+def test_one_picture_or_a_list(detector: Detector) -> None:
+    """Would catch a list of one that loses its list, or a kind of picture read differently."""
+    pixels = picture()
+    one = detector(pixels)
+    assert isinstance(one, Detections)
+    assert len(one) > 0
+    assert one.size == (90, 120)
+    assert one.class_names == NAMES
+    for same_picture in (Image.fromarray(pixels), torch.from_numpy(pixels).permute(2, 0, 1)):
+        assert equal(detector(same_picture), one)
+    (listed,) = detector([pixels])
+    assert equal(listed, one)
+    assert [d.size for d in detector([pixels, picture(50, 40)])] == [(90, 120), (50, 40)]
+    with pytest.raises(LabError, match="empty"):
+        detector([])
+
+
+def test_boxes_are_in_original_pixels(detector: Detector) -> None:
+    """Would catch boxes left in input pixels, or x scaled by the height's factor."""
+    pixels = picture(90, 200)
+    batch = detector.prepare([pixels])
+    height, width = batch.sizes[0].tolist()
+    assert (height, width) != (90, 200)
+    output = detector.run(batch)[-1]
+    found = detector.decode(output, batch, 0)
+    for box, proposal in zip(found.boxes, found.proposals, strict=True):
+        x1, y1, x2, y2 = output.boxes[0, proposal].tolist()
+        factors = (200 / width, 90 / height)
+        wanted = [x1 * factors[0], y1 * factors[1], x2 * factors[0], y2 * factors[1]]
+        limits = [200, 90, 200, 90]
+        clipped = [min(max(v, 0), top) for v, top in zip(wanted, limits, strict=True)]
+        assert box.tolist() == pytest.approx(clipped, abs=1e-2)
+
+
+def test_resize_off(detector: Detector) -> None:
+    """Would catch resize=False that still resizes."""
+    batch = detector.prepare([picture(70, 110)], resize=False)
+    assert batch.sizes.tolist() == [[70, 110]]
+    assert batch.scale(0).tolist() == [1, 1]
+    assert batch.images.shape[-2:] == (96, 128)
+
+
+def test_dials(detector: Detector) -> None:
+    """Would catch a stage that counts from 0, a threshold on the logit, proposals that are ignored."""
+    pixels = picture()
+    trace = detector.trace(pixels)
+    assert isinstance(trace, Trace)
+    for stage in range(1, STAGES + 1):
+        assert equal(detector(pixels, stage=stage), trace.detections(stage))
+    assert equal(detector(pixels), trace.detections())
+    everything = detector(pixels)
+    middle = float(everything.scores.median())
+    some = detector(pixels, threshold=middle)
+    assert equal(some, everything.above(middle))
+    assert 0 < len(some) < len(everything)
+    few = detector(pixels, num_proposals=2)
+    assert len(few) <= 2 and few.proposals.max() < 2
+    for stage in (0, STAGES + 1):
+        with pytest.raises(LabError, match="stage"):
+            detector(pixels, stage=stage)
+
+
+def test_trace_holds_what_ran(detector: Detector) -> None:
+    """Would catch a trace in input pixels, off by a stage, or of the wrong picture of a batch."""
+    pictures = [picture(90, 120), picture(100, 60, seed=1)]
+    record = ("attention", "roi_features", "dynamic_filters")
+    batch = detector.prepare(pictures)
+    with torch.no_grad():
+        boxes, features = detector.model.proposals(batch.sizes)
+        outputs = detector.run(batch)
+    for i, trace in enumerate(detector.trace(pictures, record=record)):
+        scale = torch.tensor(trace.scale)
+        torch.testing.assert_close(box_ops.rescale(trace.boxes[0], scale), boxes[i])
+        assert torch.equal(trace.features[0], features[i])
+        for s, output in enumerate(outputs):
+            torch.testing.assert_close(
+                box_ops.rescale(trace.boxes[s + 1], scale), output.boxes[i], rtol=1e-5, atol=1e-3
+            )
+            assert torch.equal(trace.logits[s], output.logits[i])
+            assert torch.equal(trace.features[s + 1], output.features[i])
+            assert torch.equal(trace.fpn_level[s], output.levels[i] + 2)
+        assert trace.roi_features is not None and trace.attention is not None
+        assert trace.roi_features.shape == (STAGES, PROPOSALS, 3, 3, DIM)
+        assert trace.dynamic_filters is not None
+        assert trace.model_name == "small"
+        assert trace.image is not None
+        assert np.array_equal(trace.image.permute(1, 2, 0).numpy(), pictures[i])
+
+
+def test_trace_can_be_learned_from(detector: Detector) -> None:
+    """Would catch inference tensors, which refuse to take part in training a probe."""
+    features = detector.trace(picture()).features
+    probe = nn.Linear(DIM, 1)
+    probe(features).sum().backward()
+    assert probe.weight.grad is not None
+
+
+def test_class_names_must_fit() -> None:
+    """Would catch labels without a name."""
+    with pytest.raises(LabError, match=f"{CLASSES} classes, but 2"):
+        Detector(small_model(), NAMES[:2])

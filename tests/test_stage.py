@@ -1,0 +1,221 @@
+"""A stage: what gradients reach, what each switch does, and how it starts."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import fields
+
+import pytest
+import torch
+from small_model import CLASSES, DIM, PROPOSALS, STAGES, small_batch, small_config, small_model
+from torch import Tensor, nn
+
+from sparse_rcnn_lab.errors import LabError
+from sparse_rcnn_lab.model.detector import SparseRCNN
+from sparse_rcnn_lab.model.pooling import Pyramid
+from sparse_rcnn_lab.model.stage import Stage, StageOutput
+from sparse_rcnn_lab.model.switches import Switches
+
+
+@pytest.fixture
+def model() -> SparseRCNN:
+    return small_model()
+
+
+@pytest.fixture
+def inputs(model: SparseRCNN) -> tuple[Pyramid, Tensor, Tensor]:
+    images, sizes = small_batch()
+    with torch.no_grad():
+        boxes, features = model.proposals(sizes)
+        return model.pyramid(images), boxes, features
+
+
+def same(a: list[StageOutput], b: list[StageOutput]) -> bool:
+    """Bit for bit."""
+    names = ("boxes", "logits", "features", "levels")
+    return len(a) == len(b) and all(
+        torch.equal(getattr(x, n), getattr(y, n)) for x, y in zip(a, b, strict=True) for n in names
+    )
+
+
+def test_boxes_are_detached_and_features_are_not(model: SparseRCNN) -> None:
+    """Would catch box gradient running back through stages, or stages trained in isolation."""
+    images, sizes = small_batch()
+    outputs = model(images, sizes)
+    # Box loss of the last stage: through features to every stage, but not through their boxes.
+    outputs[-1].boxes.sum().backward()
+    for index, stage in enumerate(model.stages):
+        assert stage.ffn_out.weight.grad.any()
+        reached = stage.regress.weight.grad
+        assert (reached is not None and reached.any()) == (index == STAGES - 1)
+    assert model.proposals.features.grad.any()
+    assert model.proposals.boxes.grad is None
+
+
+def test_learned_boxes_train_through_the_first_stage_only(model: SparseRCNN) -> None:
+    """Would catch learned boxes that never move, or that get gradient from every stage."""
+    images, sizes = small_batch()
+    outputs = model(images, sizes)
+    first = torch.autograd.grad(outputs[0].boxes.sum(), model.proposals.boxes, retain_graph=True)
+    assert first[0].any()
+    for output in outputs[1:]:
+        rest = torch.autograd.grad(
+            output.boxes.sum() + output.logits.sum(),
+            model.proposals.boxes,
+            retain_graph=True,
+            allow_unused=True,
+        )
+        assert rest == (None,)
+
+
+def test_recording_changes_no_number(
+    model: SparseRCNN, inputs: tuple[Pyramid, Tensor, Tensor]
+) -> None:
+    """Would catch a second code path for traces."""
+    record = ("attention", "roi_features", "dynamic_filters")
+    plain, recorded = model.run_stages(*inputs), model.run_stages(*inputs, record=record)
+    assert same(plain, recorded)
+    for a, b in zip(plain, recorded, strict=True):
+        assert [getattr(a, name) for name in record] == [None] * 3
+        assert b.attention is not None and b.roi_features is not None
+        assert b.attention.shape == (2, 2, PROPOSALS, PROPOSALS)
+        torch.testing.assert_close(b.attention.sum(-1), torch.ones(2, 2, PROPOSALS))
+        assert b.roi_features.shape == (2, PROPOSALS, 9, DIM)
+        assert b.dynamic_filters.shape == (2, PROPOSALS, 2 * DIM * 5)
+    with pytest.raises(LabError, match="roi"):
+        model.run_stages(*inputs, record=["roi"])
+
+
+def test_attention_equals_torch(model: SparseRCNN) -> None:
+    """Would catch heads cut across, a wrong scale, or a mask that is upside down."""
+    ours = model.stages[0].attention
+    theirs = nn.MultiheadAttention(DIM, 2, batch_first=True).eval()
+    names = {"qkv.weight": "in_proj_weight", "qkv.bias": "in_proj_bias"}
+    state = {names.get(k, k.replace("out.", "out_proj.")): v for k, v in ours.state_dict().items()}
+    theirs.load_state_dict(state)
+    x = torch.randn(2, PROPOSALS, DIM)
+    mask = torch.rand(PROPOSALS, PROPOSALS) > 0.4
+    mask.fill_diagonal_(True)
+    for may_look in (None, mask):
+        blocked = None if may_look is None else ~may_look
+        mixed, attention = ours(x, may_look)
+        wanted, weights = theirs(x, x, x, attn_mask=blocked, average_attn_weights=False)
+        torch.testing.assert_close(mixed, wanted)
+        torch.testing.assert_close(attention, weights)
+
+
+def test_self_attention_off(model: SparseRCNN, inputs: tuple[Pyramid, Tensor, Tensor]) -> None:
+    """Would catch a switch that leaves proposals in touch: each must then be as if alone."""
+    pyramid, boxes, features = inputs
+    off = Switches(self_attention=False)
+    together = model.run_stages(*inputs, switches=off)[-1]
+    alone = model.run_stages(pyramid, boxes[:, 2:3], features[:, 2:3], switches=off)[-1]
+    torch.testing.assert_close(together.logits[:, 2:3], alone.logits, rtol=1e-4, atol=1e-5)
+    normal = model.run_stages(pyramid, boxes[:, 2:3], features[:, 2:3])[-1]
+    assert not torch.allclose(together.logits[:, 2:3], normal.logits, atol=1e-3)
+
+
+def test_heads(model: SparseRCNN, inputs: tuple[Pyramid, Tensor, Tensor]) -> None:
+    """Would catch the wrong head switched off: without its values, a head's output is zero."""
+    stages = model.stages
+    only_second = model.run_stages(*inputs, switches=Switches(heads=(1,)))
+    assert same(
+        model.run_stages(*inputs, switches=Switches(heads=(0, 1))), model.run_stages(*inputs)
+    )
+    for stage in stages:  # the values of head 0 are the first half of the last third of qkv
+        rows = slice(2 * DIM, 2 * DIM + DIM // 2)
+        stage.attention.qkv.weight.data[rows] = 0
+        stage.attention.qkv.bias.data[rows] = 0
+    for a, b in zip(only_second, model.run_stages(*inputs), strict=True):
+        torch.testing.assert_close(a.logits, b.logits)
+
+
+@pytest.mark.parametrize(
+    ("switches", "source"),
+    [
+        (Switches(filters="rolled"), [5, 0, 1, 2, 3, 4]),
+        (Switches(swap_filters=((1, 4),)), [0, 4, 2, 3, 1, 5]),
+        (Switches(swap_filters=((0, 1), (2, 5))), [1, 0, 5, 3, 4, 2]),
+        (Switches(filters="mean"), None),
+    ],
+)
+def test_filters(
+    model: SparseRCNN,
+    inputs: tuple[Pyramid, Tensor, Tensor],
+    switches: Switches,
+    source: list[int] | None,
+) -> None:
+    """Would catch filters that go to the wrong proposal, or are mixed across images."""
+    record = ("dynamic_filters",)
+    own = model.run_stages(*inputs, stop=1, record=record)[0]
+    changed = model.run_stages(*inputs, stop=1, record=record, switches=switches)[0]
+    assert own.dynamic_filters is not None and changed.dynamic_filters is not None
+    if source is None:
+        wanted = own.dynamic_filters.mean(1, keepdim=True).expand_as(own.dynamic_filters)
+        torch.testing.assert_close(changed.dynamic_filters, wanted)
+    else:
+        assert torch.equal(changed.dynamic_filters, own.dynamic_filters[:, source])
+        touched = torch.tensor(source) != torch.arange(PROPOSALS)
+        differs = (changed.logits != own.logits).any(-1)
+        assert torch.equal(differs, touched.expand(2, -1))
+
+
+def test_freeze(model: SparseRCNN, inputs: tuple[Pyramid, Tensor, Tensor]) -> None:
+    """Would catch boxes that move, or features that go on from stage to stage, while frozen."""
+    _, boxes, features = inputs
+    for output in model.run_stages(*inputs, switches=Switches(freeze_boxes=True)):
+        assert torch.equal(output.boxes, boxes)
+    frozen = model.run_stages(*inputs, switches=Switches(freeze_features=True))
+    normal = model.run_stages(*inputs)
+    assert same(frozen[:1], normal[:1])
+    again = model.run_stages(inputs[0], frozen[0].boxes, features, start=1, stop=2)
+    assert same(frozen[1:2], again)
+    assert not same(frozen[1:2], normal[1:2])
+
+
+@pytest.mark.parametrize(
+    "switches", [Switches(heads=(2,)), Switches(heads=(-1,)), Switches(swap_filters=((0, 6),))]
+)
+def test_impossible_switches(
+    model: SparseRCNN, inputs: tuple[Pyramid, Tensor, Tensor], switches: Switches
+) -> None:
+    """Would catch a raw IndexError, or -1 silently taken for the last head."""
+    with pytest.raises(LabError, match="must be 0"):
+        model.run_stages(*inputs, switches=switches)
+
+
+def test_mask(model: SparseRCNN, inputs: tuple[Pyramid, Tensor, Tensor]) -> None:
+    """Would catch a mask that leaks: the first three must not notice the others."""
+    pyramid, boxes, features = inputs
+    mask = torch.ones(PROPOSALS, PROPOSALS, dtype=torch.bool)
+    mask[:3, 3:] = False
+    masked = model.run_stages(*inputs, mask=mask)[-1]
+    alone = model.run_stages(pyramid, boxes[:, :3], features[:, :3])[-1]
+    torch.testing.assert_close(masked.logits[:, :3], alone.logits, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("classes", [4, 5, 16, 24, 64])
+def test_class_bias_by_name(classes: int) -> None:
+    """Would catch a bias set by shape: 4 classes are also 4 deltas, 64 a layer's width."""
+    stage = Stage(small_config(num_classes=classes, dim=64 if classes == 64 else 16))
+    prior = -math.log(0.99 / 0.01)
+    for name, parameter in stage.named_parameters():
+        if name == "classify.bias":
+            assert torch.allclose(parameter, torch.full((classes,), prior))
+        elif parameter.dim() == 1:
+            assert parameter.min() > -1, name
+        if "norm" in name:
+            assert torch.equal(parameter, torch.full_like(parameter, name.endswith("weight")))
+    assert not stage.regress.bias.any()
+
+
+def test_output_is_complete(model: SparseRCNN, inputs: tuple[Pyramid, Tensor, Tensor]) -> None:
+    """Would catch a documented shape that is not the real one."""
+    output = model.run_stages(*inputs, stop=1)[0]
+    shapes = {f.name: getattr(output, f.name) for f in fields(output)}
+    assert {name: tuple(v.shape) for name, v in shapes.items() if v is not None} == {
+        "boxes": (2, PROPOSALS, 4),
+        "logits": (2, PROPOSALS, CLASSES),
+        "features": (2, PROPOSALS, DIM),
+        "levels": (2, PROPOSALS),
+    }
