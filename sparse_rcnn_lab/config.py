@@ -122,6 +122,8 @@ class TrainConfig:
     first step's learning rate relative to ``lr``. drop_epochs: epochs after which the rate falls
     to a tenth (schedule "step"). backbone_lr: factor on the backbone's learning rate.
     denoising: how many noised copies of each object train beside the proposals; 0 as published.
+    dense: weight of a class loss on the pyramid's pixels, through a head used in training only;
+    0 as published.
     """
 
     batch_size: int = 16
@@ -136,6 +138,7 @@ class TrainConfig:
     warmup_steps: int = 500
     warmup_start: float = 0.001
     denoising: int = 0
+    dense: float = 0.0
     seed: int = 0
 
 
@@ -244,7 +247,7 @@ RECIPES: dict[str, Recipe] = {
 }
 
 
-def recipe(name: str, **changes: Any) -> Recipe:
+def recipe(name: str, /, **changes: Any) -> Recipe:
     """The recipe called ``name``; ``changes`` such as ``train__steps=300`` replace single fields.
 
     Raises LabError for an unknown name or field.
@@ -257,10 +260,10 @@ def recipe(name: str, **changes: Any) -> Recipe:
 def with_changes(config: Recipe, **changes: Any) -> Recipe:
     """A copy of a recipe with fields replaced: ``part__field=value`` or ``name=value``."""
     for key, value in changes.items():
-        part, _, leaf = key.partition("__")
-        owner: Any = getattr(config, part, None) if leaf else config
+        part, nested, leaf = key.partition("__")
+        owner: Any = getattr(config, part, None) if nested else config
         known = {f.name for f in fields(owner)} if is_dataclass(owner) else set()
-        if (leaf or part) not in known:
+        if (leaf if nested else part) not in known:
             raise LabError(f"A recipe has no field {key.replace('__', '.')!r}.")
         if leaf:
             value = replace(owner, **{leaf: value})

@@ -1,4 +1,4 @@
-"""The whole model: stages run in part, batches, proposals, frozen parts; then pictures in and out."""
+"""The whole model in parts and in batches, its frozen parts; then pictures in, detections out."""
 
 from __future__ import annotations
 
@@ -218,7 +218,7 @@ def test_resize_off(detector: Detector) -> None:
 
 
 def test_dials(detector: Detector) -> None:
-    """Would catch a stage that counts from 0, a threshold on the logit, proposals that are ignored."""
+    """Would catch a stage that counts from 0, a threshold on the logit, a dial without effect."""
     pixels = picture()
     trace = detector.trace(pixels)
     assert isinstance(trace, Trace)

@@ -35,6 +35,7 @@ from sparse_rcnn_lab.errors import LabError
 from sparse_rcnn_lab.files import write_whole
 from sparse_rcnn_lab.model.backbone import load_backbone
 from sparse_rcnn_lab.model.detector import SparseRCNN
+from sparse_rcnn_lab.training.dense import DenseHead
 from sparse_rcnn_lab.training.evaluate import Evaluation, evaluate
 from sparse_rcnn_lab.training.loader import TrainBatch, train_loader
 from sparse_rcnn_lab.training.run_folder import RunFolder, versions
@@ -42,6 +43,7 @@ from sparse_rcnn_lab.training.schedule import lr_factor, total_steps
 from sparse_rcnn_lab.training.step import StepLoss, step_loss
 
 SAVE_EVERY_SECONDS = 120
+TRAINING_STATE = "training_state.pt"
 
 
 @dataclass(frozen=True)
@@ -118,12 +120,15 @@ def fit(
             load_backbone(model.backbone, recipe.model.backbone, backbone_weights)
         if start_from is not None:
             _start_from(model, Path(start_from))
+    dense_head = None
+    if recipe.train.dense:
+        dense_head = DenseHead(recipe.model.dim, len(names), recipe.train.dense).to(device)
     model.to(device).train()
-    optimizer = make_optimizer(model, recipe.train)
+    optimizer = make_optimizer(model, recipe.train, dense_head)
     done = 0
     if states:
         done, state = states[-1]
-        _restore(state, model, optimizer, device)
+        _restore(state, model, optimizer, dense_head, device)
     folder.rewind(done)
     detector = Detector(model, names, name=folder.path.name, info={"recipe": header["recipe"]})
     if workers is None:
@@ -132,8 +137,11 @@ def fit(
     def save(step: int) -> None:
         temporary = folder.begin_state(step)
         save_checkpoint(temporary / "model.safetensors", model, names, folder.path.name)
-        with write_whole(temporary / "optimizer.pt") as file:
-            torch.save(optimizer.state_dict(), file)
+        content = {"optimizer": optimizer.state_dict()}
+        if dense_head is not None:
+            content["dense_head"] = dense_head.state_dict()
+        with write_whole(temporary / TRAINING_STATE) as file:
+            torch.save(content, file)
         folder.finish_state(temporary, step)
 
     def save_model(step: int) -> None:
@@ -168,7 +176,7 @@ def fit(
             rate = recipe.train.lr * factor
 
             loss, norm = train_step(
-                model, optimizer, batch.to(device), recipe, step, rate, folder.path
+                model, optimizer, batch.to(device), recipe, step, rate, folder.path, dense_head
             )
 
             now = time.monotonic()
@@ -206,6 +214,7 @@ def train_step(
     step: int,
     rate: float,
     folder: Path,
+    dense_head: DenseHead | None = None,
 ) -> tuple[StepLoss, float]:
     """One update. Returns the loss and the gradient norm before clipping.
 
@@ -217,7 +226,7 @@ def train_step(
     )
     generator = torch.Generator().manual_seed(recipe.train.seed * 1_000_003 + step)
     try:
-        loss = step_loss(model, batch, recipe.loss, recipe.train.denoising, generator)
+        loss = step_loss(model, batch, recipe.loss, recipe.train.denoising, generator, dense_head)
     except LabError as error:
         raise LabError(f"{error} This happened {hint}") from error
     total = loss.total()
@@ -233,11 +242,14 @@ def train_step(
     return loss, norm
 
 
-def make_optimizer(model: SparseRCNN, config: TrainConfig) -> torch.optim.AdamW:
+def make_optimizer(
+    model: nn.Module, config: TrainConfig, *others: nn.Module | None
+) -> torch.optim.AdamW:
     """AdamW over all trainable parameters; the backbone's body may have a lower rate."""
     body = list(model.backbone.body.parameters())
     known = {id(p) for p in body}
     rest = [p for p in model.parameters() if id(p) not in known]
+    rest += [p for other in others if other is not None for p in other.parameters()]
     groups = []
     for parameters, factor in ((rest, 1.0), (body, config.backbone_lr)):
         trained = [p for p in parameters if p.requires_grad]
@@ -300,12 +312,18 @@ def _start_from(model: SparseRCNN, path: Path) -> None:
 
 
 def _restore(
-    state: Path, model: SparseRCNN, optimizer: torch.optim.Optimizer, device: torch.device
+    state: Path,
+    model: SparseRCNN,
+    optimizer: torch.optim.Optimizer,
+    dense_head: DenseHead | None,
+    device: torch.device,
 ) -> None:
     checkpoint = read_checkpoint(state / "model.safetensors")
     model.load_state_dict(dict(checkpoint.state))
-    content = torch.load(state / "optimizer.pt", map_location=device, weights_only=True)
-    optimizer.load_state_dict(content)
+    content = torch.load(state / TRAINING_STATE, map_location=device, weights_only=True)
+    optimizer.load_state_dict(content["optimizer"])
+    if dense_head is not None:
+        dense_head.load_state_dict(content["dense_head"])
 
 
 @contextmanager
@@ -344,6 +362,7 @@ def _row(step: int, loss: StepLoss, rate: float, norm: float, seconds: float) ->
         "loss_per_stage": stages,
         **values,
         "denoising": extra,
+        "dense": None if loss.dense is None else float(loss.dense.detach()),
         "positives": loss.loss.positives.tolist(),
         "lr": rate,
         "grad_norm": norm,

@@ -10,6 +10,7 @@ from torch import Tensor
 from sparse_rcnn_lab.config import LossConfig
 from sparse_rcnn_lab.model.detector import SparseRCNN
 from sparse_rcnn_lab.training.denoising import noised_copies
+from sparse_rcnn_lab.training.dense import DenseHead
 from sparse_rcnn_lab.training.loader import TrainBatch
 from sparse_rcnn_lab.training.losses import SetLoss, set_loss
 from sparse_rcnn_lab.training.matching import Matches, match
@@ -17,16 +18,22 @@ from sparse_rcnn_lab.training.matching import Matches, match
 
 @dataclass(frozen=True)
 class StepLoss:
-    """loss: the proposals' set loss.  denoising: that of the noised copies, or None."""
+    """loss: the proposals' set loss.
+
+    denoising: that of the noised copies, dense: that of the pyramid's pixels; None where off.
+    """
 
     loss: SetLoss
     denoising: SetLoss | None
+    dense: Tensor | None
     matches: Matches
 
     def total(self) -> Tensor:
         """The scalar to minimise."""
-        extra = 0.0 if self.denoising is None else self.denoising.total()
-        return self.loss.total() + extra
+        total = self.loss.total()
+        if self.denoising is not None:
+            total = total + self.denoising.total()
+        return total if self.dense is None else total + self.dense
 
 
 def step_loss(
@@ -35,10 +42,12 @@ def step_loss(
     config: LossConfig,
     denoising: int = 0,
     generator: torch.Generator | None = None,
+    dense_head: DenseHead | None = None,
 ) -> StepLoss:
     """Runs the model on a batch and compares every stage with the ground truth.
 
     denoising: noised copies of each object (0: as published), drawn from ``generator``.
+    dense_head: also judge the pyramid's pixels.
     """
     targets = batch.targets
     boxes, features = model.proposals(targets.sizes)
@@ -50,9 +59,9 @@ def step_loss(
     if copies is not None:
         boxes = torch.cat([boxes, copies.boxes], dim=1)
         features = torch.cat([features, copies.features], dim=1)
-    outputs = model.run_stages(
-        model.pyramid(batch.images), boxes, features, mask=None if copies is None else copies.mask
-    )
+    pyramid = model.pyramid(batch.images)
+    mask = None if copies is None else copies.mask
+    outputs = model.run_stages(pyramid, boxes, features, mask=mask)
     logits = torch.stack([output.logits for output in outputs])  # [S, B, N + Q, C]
     refined = torch.stack([output.boxes for output in outputs])
 
@@ -65,4 +74,5 @@ def step_loss(
         # Padding rows are pushed to a logit at which the focal loss and its gradient vanish.
         silenced = logits[:, :, n:].masked_fill(~real, -30.0)
         extra = set_loss(silenced, refined[:, :, n:], targets, pairs, config)
-    return StepLoss(loss, extra, matches)
+    dense = None if dense_head is None else dense_head(pyramid, targets, config)
+    return StepLoss(loss, extra, dense, matches)

@@ -11,7 +11,7 @@ from sparse_rcnn_lab.errors import LabError
 RGB = tuple[int, int, int]
 
 # 0 (grey) are the learned proposals; then viridis without its darkest fifth, which would vanish on
-# photographs. Lightness rises with the stage, so the order survives grey print and colour blindness.
+# photographs. Lightness rises with the stage: the order survives grey print and colour blindness.
 PROPOSAL_COLOR = "#9aa0a6"
 STAGE_COLORS = ("#5b52a3", "#3b77b5", "#2699a6", "#35b779", "#8fd744", "#fde725")
 

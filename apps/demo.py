@@ -1,0 +1,66 @@
+"""The demo app: python apps/demo.py, then http://127.0.0.1:7860. ``--help`` lists the options."""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+try:
+    from sparse_rcnn_lab.errors import LabError
+except ModuleNotFoundError:  # started from a fresh clone, where the package is not installed
+    sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+    from sparse_rcnn_lab.errors import LabError
+
+
+def arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(
+        prog="demo.py",
+        description="Opens a page that detects objects in your pictures and shows how: how many "
+        "proposals look, what each of the six stages makes of them, and what scores enough.",
+        epilog="All of it runs on this machine; without --share no picture leaves it.",
+    )
+    add = parser.add_argument
+    add("--model", metavar="NAME", help="shipped model to show first, for example nano-shapes")
+    add(
+        "--checkpoint",
+        metavar="FILE_OR_RUN",
+        help="a model of yours: the run folder that training wrote, or a checkpoint file",
+    )
+    add("--host", default="127.0.0.1", help="0.0.0.0 lets your network in (default: %(default)s)")
+    add("--port", type=int, default=7860, help="where the page is served (default: %(default)s)")
+    add("--share", action="store_true", help="make a public address for a while; needs internet")
+    add("--device", default="auto", help="cpu, cuda or mps (default: the fastest there is)")
+    add("--no-browser", action="store_true", help="do not open a browser window")
+    return parser.parse_args(argv)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Reads the command line and serves the page; 0 when stopped, 1 with one line when not."""
+    options = arguments(argv)
+    if importlib.util.find_spec("gradio") is None:
+        print("The demo needs Gradio: pip install 'sparse-rcnn-lab[demo]'", file=sys.stderr)
+        return 1
+    try:
+        # Only now: --help should not wait for torch.
+        from sparse_rcnn_lab.app.bench import Bench, models_to_offer
+        from sparse_rcnn_lab.app.page import check_port, serve
+
+        check_port(options.host, options.port)
+        models = models_to_offer(options.model, options.checkpoint)
+        print(f"Loading {models[0]} …" if models else "Starting …", flush=True)
+        bench = Bench(models, options.device)
+        serve(bench, options.host, options.port, options.share, not options.no_browser)
+    except LabError as error:
+        print(f"demo: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("\nStopped.")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

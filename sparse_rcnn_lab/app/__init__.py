@@ -1,0 +1,1 @@
+"""The demo app. bench.py does the work without Gradio; page.py and one file a tab lay it out."""

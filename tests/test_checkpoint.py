@@ -1,0 +1,228 @@
+"""Model files: what is written is read; what is broken, foreign or dangerous is refused by name."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+from small_model import small_batch, small_model
+
+from sparse_rcnn_lab import published
+from sparse_rcnn_lab.checkpoint import FORMAT, read_checkpoint, save_checkpoint
+from sparse_rcnn_lab.config import to_dict
+from sparse_rcnn_lab.errors import LabError
+
+NAMES = ("circle", "square", "Käfer")
+
+
+def test_round_trip(tmp_path: Path) -> None:
+    """Would catch a weight, a buffer, a name or a setting that does not come back."""
+    model = small_model(num_reg_layers=2, prior_probability=0.02)
+    info = {"recipe": "nano", "ap": [0.1, 0.2]}
+    path = save_checkpoint(tmp_path / "runs" / "a" / "model.safetensors", model, NAMES, "a", info)
+    checkpoint = read_checkpoint(path)
+    assert checkpoint.config == model.config
+    assert (checkpoint.class_names, checkpoint.name, checkpoint.info) == (NAMES, "a", info)
+    again = checkpoint.build()
+    assert not again.training
+    with torch.no_grad():
+        for a, b in zip(model(*small_batch()), again(*small_batch()), strict=True):
+            assert torch.equal(a.logits, b.logits)
+            assert torch.equal(a.boxes, b.boxes)
+
+
+def test_half(tmp_path: Path) -> None:
+    """Would catch a model that stays in half precision, or a file that is no smaller."""
+    model = small_model()
+    full = save_checkpoint(tmp_path / "full.safetensors", model, NAMES, "a")
+    half = save_checkpoint(tmp_path / "half.safetensors", model, NAMES, "a", half=True)
+    assert half.stat().st_size < 0.7 * full.stat().st_size
+    checkpoint = read_checkpoint(half)
+    state = model.state_dict()
+    for key, value in checkpoint.state.items():
+        assert value.dtype == state[key].dtype
+        torch.testing.assert_close(value, state[key], rtol=1e-3, atol=1e-4)
+    checkpoint.build()
+
+
+def test_other_weights_than_the_models_own(tmp_path: Path) -> None:
+    """Would catch the averaged weights being evaluated, but the others kept."""
+    model = small_model()
+    average = {key: value + 1 for key, value in model.state_dict().items()}
+    path = save_checkpoint(tmp_path / "m.safetensors", model, NAMES, "a", state=average)
+    assert all(torch.equal(v, average[k]) for k, v in read_checkpoint(path).state.items())
+
+
+def test_saving_refuses_names_that_do_not_fit(tmp_path: Path) -> None:
+    """Would catch a file written after hours of training that can never be read."""
+    with pytest.raises(LabError, match="3 classes, but 2"):
+        save_checkpoint(tmp_path / "m.safetensors", small_model(), NAMES[:2], "a")
+    assert not list(tmp_path.iterdir())
+
+
+def rewrite(path: Path, target: Path, drop: str = "", **header: Any) -> Path:
+    """A copy of one of our files with tensors dropped or parts of its header replaced."""
+    with safe_open(str(path), framework="pt") as file:
+        metadata = file.metadata()
+        state = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+    state = {key: value for key, value in state.items() if not drop or drop not in key}
+    model = {**json.loads(metadata["model"]), **header}
+    save_file(state, target, {"format": FORMAT, "model": json.dumps(model)})
+    return target
+
+
+@pytest.fixture
+def whole(tmp_path: Path) -> Path:
+    return save_checkpoint(tmp_path / "whole.safetensors", small_model(), NAMES, "whole")
+
+
+def test_cut_short(whole: Path, tmp_path: Path) -> None:
+    """Would catch half a download that raises a message without the file's name."""
+    data = whole.read_bytes()
+    for size in (0, 5, 200, len(data) // 2, len(data) - 1):
+        cut = tmp_path / "cut.safetensors"
+        cut.write_bytes(data[:size])
+        with pytest.raises(LabError, match=r"cut\.safetensors.*whole safetensors file"):
+            read_checkpoint(cut)
+    with pytest.raises(LabError, match="no checkpoint file"):
+        read_checkpoint(tmp_path / "absent.safetensors")
+
+
+def test_wrong_class_count(whole: Path, tmp_path: Path) -> None:
+    """Would catch weights for other classes that load by chance, or fail inside torch."""
+    target = tmp_path / "classes.safetensors"
+    with pytest.raises(LabError, match=r"classes\.safetensors.* names 4 classes.* has 3"):
+        read_checkpoint(rewrite(whole, target, class_names=["a", "b", "c", "d"]))
+    config = {**to_dict(small_model().config), "num_classes": 4}
+    checkpoint = read_checkpoint(
+        rewrite(whole, target, class_names=["a", "b", "c", "d"], config=config)
+    )
+    with pytest.raises(LabError, match=r"classify\.\w+ has shape \[3.*needs \[4"):
+        checkpoint.build()
+
+
+def test_damaged_header(whole: Path, tmp_path: Path) -> None:
+    """Would catch a newer or edited file that raises without its name."""
+    config = to_dict(small_model().config)
+    for bad in ({**config, "invented": 1}, {**config, "backbone": "vgg"}, [], "text", 3):
+        with pytest.raises(LabError, match=r"bad\.safetensors"):
+            read_checkpoint(rewrite(whole, tmp_path / "bad.safetensors", config=bad))
+
+
+def test_missing_tensors(whole: Path, tmp_path: Path) -> None:
+    """Would catch a model that starts with random weights where the file has none."""
+    part = rewrite(whole, tmp_path / "part.safetensors", drop="stages.2.")
+    with pytest.raises(LabError, match=r'whole: .*"stages\.2\.\S+" is missing'):
+        read_checkpoint(part).build()
+
+
+def test_foreign_safetensors(tmp_path: Path) -> None:
+    """Would catch any safetensors file taken for a model."""
+    path = tmp_path / "foreign.safetensors"
+    save_file({"weight": torch.zeros(2)}, path)
+    with pytest.raises(LabError, match=r"foreign\.safetensors.*not a model of this package"):
+        read_checkpoint(path)
+
+
+class Trap:
+    """Unpickled carelessly, it leaves a file behind."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return os.system, (f'echo > "{self.path}"',)
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+def test_code_in_a_pickle_is_not_run(zipped: bool, tmp_path: Path) -> None:
+    """Would catch a downloaded file that takes over the reader's machine."""
+    trap = tmp_path / "sprung"
+    content = {"init_proposal_boxes.weight": torch.zeros(3, 4), "model": Trap(trap)}
+    torch.save(content, tmp_path / "evil.pth", _use_new_zipfile_serialization=zipped)
+    with pytest.raises(LabError, match=r"evil\.pth.*running code.*system"):
+        read_checkpoint(tmp_path / "evil.pth")
+    assert not trap.exists()
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+def test_published_file_cut_short(zipped: bool, tmp_path: Path) -> None:
+    """Would catch a damaged file that raises KeyError or EOFError from inside torch."""
+    path = tmp_path / "cut.pth"
+    torch.save({"weight": torch.zeros(1000)}, path, _use_new_zipfile_serialization=zipped)
+    data = path.read_bytes()
+    contents = [data[:size] for size in (0, 1, 100, len(data) // 2, len(data) - 10)]
+    for content in [*contents, b"hello, this is text", b"<html>404</html>", bytes(range(256))]:
+        path.write_bytes(content)
+        with pytest.raises(LabError, match=r"cut\.pth.*not a whole checkpoint"):
+            read_checkpoint(path)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        {"backbone.conv1.weight": torch.zeros(3), "roi_head.mask": torch.zeros(1)},
+        {"state_dict": {"rpn_head.init_proposal_bboxes.weight": torch.zeros(100, 4)}},
+        {"model": {"init_proposal_boxes.weight": torch.zeros(9, 4), "head.extra": torch.ones(1)}},
+        {"model": {"init_proposal_boxes.weight": "text"}},
+        {"state_dict": [1, 2, 3]},
+        [torch.zeros(3)],
+        torch.zeros(3),
+    ],
+)
+def test_other_architectures(content: Any, tmp_path: Path) -> None:
+    """Would catch another detector's file that is loaded in part, or an unnamed error."""
+    torch.save(content, tmp_path / "other.pth")
+    with pytest.raises(LabError, match=r"other\.pth"):
+        read_checkpoint(tmp_path / "other.pth")
+
+
+def resnet50_keys() -> dict[str, torch.Tensor]:
+    """Enough of mmdetection's layout for its configuration to be read."""
+    shapes = {
+        "rpn_head.init_proposal_bboxes.weight": (7, 4),
+        "rpn_head.init_proposal_features.weight": (7, 256),
+        **{f"backbone.layer3.{i}.bn1.weight": (1,) for i in range(6)},
+        "roi_head.bbox_head.0.fc_cls.weight": (2, 256),
+        "roi_head.bbox_head.0.ffn.layers.0.0.weight": (512, 256),
+        "roi_head.bbox_head.0.instance_interactive_conv.norm_in.weight": (32,),
+        "roi_head.bbox_head.1.fc_cls.weight": (2, 256),
+    }
+    return {key: torch.zeros(shape) for key, shape in shapes.items()}
+
+
+@pytest.mark.parametrize(
+    ("meta", "names"),
+    [
+        ({"CLASSES": ("dog", "cat")}, ("dog", "cat")),
+        ({"dataset_meta": {"classes": ["dog", "cat"]}}, ("dog", "cat")),
+        ({"CLASSES": ("one", "too", "many")}, ("class 0", "class 1")),
+        ({}, ("class 0", "class 1")),
+    ],
+)
+def test_configuration_and_names_of_a_published_file(
+    meta: dict[str, Any], names: tuple[str, ...], tmp_path: Path
+) -> None:
+    """Would catch a fine-tuned file read as COCO's 80 classes, or its sizes assumed."""
+    torch.save({"meta": meta, "state_dict": resnet50_keys()}, tmp_path / "tuned.pth")
+    checkpoint = read_checkpoint(tmp_path / "tuned.pth")
+    config = checkpoint.config
+    found = (config.num_classes, config.num_proposals, config.num_stages, config.ffn_dim)
+    assert found == (2, 7, 2, 512)
+    assert config.dynamic_dim == 32
+    assert checkpoint.class_names == names
+    with pytest.raises(LabError, match=r"tuned: .*missing"):
+        checkpoint.build()
+
+
+def test_coco_classes() -> None:
+    """Would catch a category lost or doubled, which shifts every label after it."""
+    assert len(set(published.COCO_CLASSES)) == 80
+    places = {name: published.COCO_CLASSES.index(name) for name in ("person", "dog", "toothbrush")}
+    assert places == {"person": 0, "dog": 16, "toothbrush": 79}

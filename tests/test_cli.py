@@ -1,0 +1,298 @@
+"""The command line, run in this process with tiny models: files, exit codes, words."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from PIL import Image
+
+import sparse_rcnn_lab
+from sparse_rcnn_lab import cli
+from sparse_rcnn_lab import config as configs
+from sparse_rcnn_lab.commands.overrides import apply_overrides
+from sparse_rcnn_lab.commands.predict import output_names
+from sparse_rcnn_lab.data.shapes import Shapes
+from sparse_rcnn_lab.errors import LabError
+from sparse_rcnn_lab.trace import Trace
+from sparse_rcnn_lab.training import engine
+
+TINY = [
+    *("--set", "model.dim=16", "--set", "model.num_heads=2", "--set", "model.ffn_dim=16"),
+    *("--set", "model.dynamic_dim=4", "--set", "model.num_stages=2", "--proposals", "6"),
+    *("--set", "augment.size=64,64", "--set", "model.input.short_side=64"),
+    *("--batch-size", "2", "--steps", "3", "--workers", "0", "--device", "cpu"),
+]
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A COCO folder of six drawn images."""
+    root = tmp_path_factory.mktemp("data") / "drawn"
+    (root / "images").mkdir(parents=True)
+    drawn = Shapes(length=6, size=64)
+    truth = drawn.ground_truth()
+    for sample, entry in zip(drawn, truth["images"], strict=True):
+        pixels = sample.image.permute(1, 2, 0).numpy()
+        Image.fromarray(pixels).save(root / "images" / entry["file_name"])
+    for split in ("train", "val"):
+        (root / f"{split}.json").write_text(json.dumps(truth))
+    return root
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory, data: Path) -> Path:
+    """The folder of one finished run."""
+    out = tmp_path_factory.mktemp("run") / "tiny"
+    assert cli.main(["train", "--data", str(data), "--out", str(out), *TINY]) == 0
+    return out
+
+
+def test_help_without_torch() -> None:
+    """Catches a torch import at module level, which makes --help take seconds."""
+    code = "import sys\nfrom sparse_rcnn_lab import cli\ncli.build_parser().format_help()\n"
+    code += "sys.exit('torch' in sys.modules)"
+    root = Path(sparse_rcnn_lab.__file__).parent.parent
+    assert subprocess.run([sys.executable, "-c", code], cwd=root).returncode == 0
+
+
+@pytest.mark.parametrize(
+    "command", ["train", "evaluate", "predict", "trace", "models", "benchmark"]
+)
+def test_each_help_has_an_example(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """Catches a % in a help text, which makes argparse fail, and a help without an example."""
+    with pytest.raises(SystemExit) as stop:
+        cli.main([command, "--help"])
+    assert stop.value.code == 0
+    assert f"sparse-rcnn-lab {command}" in capsys.readouterr().out.split("example", 1)[1]
+
+
+def test_package_names_are_there() -> None:
+    """Catches a public name whose lazy home was misspelt or left out."""
+    for name in sparse_rcnn_lab.__all__:
+        assert getattr(sparse_rcnn_lab, name) is not None
+    assert set(sparse_rcnn_lab.__all__) <= set(dir(sparse_rcnn_lab))
+    with pytest.raises(AttributeError, match="nothing_like_it"):
+        _ = sparse_rcnn_lab.nothing_like_it
+
+
+def test_train_writes_the_run_and_says_what_it_does(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Catches options that do not reach the recipe, a missing table or next command."""
+    monkeypatch.chdir(tmp_path)
+    options = ["--lr", "2e-3", "--seed", "7", "--denoising", "1"]
+    assert cli.main(["train", "--data", str(data), *TINY, *options]) == 0
+    text = capsys.readouterr().out
+    out = Path("runs/nano-drawn")
+    recipe = json.loads((out / "run.json").read_text())["recipe"]
+    assert recipe["train"]["lr"] == 2e-3 and recipe["train"]["seed"] == 7
+    assert recipe["train"]["denoising"] == 1 and recipe["train"]["steps"] == 3
+    assert recipe["model"]["dim"] == 16 and recipe["model"]["num_proposals"] == 6
+    assert recipe["augment"]["size"] == [64, 64]
+    assert (out / "model.safetensors").exists()
+    boxes = len(json.loads((data / "train.json").read_text())["annotations"])
+    assert f"6 images, {boxes} boxes" in text and "6 classes: circle" in text
+    assert "AP50" in text and f"predict IMAGE --model {out}" in text
+
+
+def test_interrupted_run_resumes_to_the_same_weights(
+    data: Path,
+    trained: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Catches a --resume that needs the options again, or that goes on with other numbers."""
+    out = tmp_path / "run"
+    honest = engine.train_step
+
+    def interrupted(*arguments: Any) -> Any:
+        result = honest(*arguments)
+        signal.raise_signal(signal.SIGINT)
+        return result
+
+    with monkeypatch.context() as patch:
+        patch.setattr(engine, "train_step", interrupted)
+        assert cli.main(["train", "--data", str(data), "--out", str(out), *TINY]) == 130
+    text = capsys.readouterr().out
+    assert "Stopped after step 1" in text and f"train --resume --out {out}" in text
+    assert cli.main(["train", "--resume", "--out", str(out)]) == 0
+    whole, resumed = (sparse_rcnn_lab.load(p).model.state_dict() for p in (trained, out))
+    assert all(torch.equal(whole[key], resumed[key]) for key in whole)
+
+
+def test_second_run_does_not_touch_the_first(
+    data: Path, trained: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Catches a run that overwrites another one in the same folder."""
+    before = {p: p.read_bytes() for p in trained.rglob("*") if p.is_file()}
+    assert cli.main(["train", "--data", str(data), "--out", str(trained), *TINY]) == 2
+    assert "already holds a run" in capsys.readouterr().err
+    assert {p: p.read_bytes() for p in trained.rglob("*") if p.is_file()} == before
+
+
+def test_failed_start_leaves_the_folder_free(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Catches a typo in --backbone-weights that blocks the folder for the corrected command."""
+    command = ["train", "--data", str(data), "--out", str(tmp_path / "run"), *TINY]
+    command += ["--set", "model.backbone=mobilenet_v2"]
+    weights = ["--backbone-weights", str(tmp_path / "missing.pth")]
+    assert cli.main([*command, *weights]) == 2
+    assert "missing.pth" in capsys.readouterr().err
+    assert cli.main([*command, "--backbone-weights", "none", "--evaluate-every", "0"]) == 0
+
+
+def test_pretrained_backbone_is_never_left_out_silently(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Catches a preset that trains from scratch because the download failed."""
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "empty"))
+    out = tmp_path / "run"
+    assert cli.main(["train", "--data", str(data), "--preset", "small", "--out", str(out)]) == 2
+    assert "--backbone-weights" in capsys.readouterr().err
+    assert not (out / "run.json").exists()
+
+
+def test_fine_tuning_takes_the_recipe_of_the_model(
+    data: Path, trained: Path, tmp_path: Path
+) -> None:
+    """Catches --start-from that falls back to a preset whose shapes do not fit."""
+    out = tmp_path / "tuned"
+    options = ["--start-from", str(trained), "--steps", "1", "--workers", "0"]
+    assert cli.main(["train", "--data", str(data), "--out", str(out), *options]) == 0
+    recipe = json.loads((out / "run.json").read_text())["recipe"]
+    assert recipe["model"]["dim"] == 16 and recipe["train"]["steps"] == 1
+
+
+def test_evaluate_writes_numbers_and_detections(
+    data: Path, trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Catches a wrong choice of stages, proposals or images, and unreadable results."""
+    command = ["evaluate", "--model", str(trained), "--data", str(data), "--out", str(tmp_path)]
+    assert cli.main([*command, "--stages", "1,2", "--proposals", "4", "--limit", "3"]) == 0
+    assert "4 of 6 proposals" in capsys.readouterr().out
+    report = json.loads((tmp_path / "evaluation.json").read_text())
+    assert [row["stage"] for row in report["stages"]] == [1, 2]
+    assert report["num_images"] == 3 and report["num_proposals"] == 4
+    found = json.loads((tmp_path / "detections.json").read_text())
+    assert {row["image_id"] for row in found} <= {0, 1, 2}
+    assert 0 < len(found) <= 12 and all(1 <= row["category_id"] <= 6 for row in found)
+
+
+def test_predict_does_the_others_when_one_is_bad(
+    data: Path, trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Catches one bad file that costs the good ones, and two pictures of one name in one file."""
+    bad = tmp_path / "notes.jpg"
+    bad.write_text("no picture")
+    (tmp_path / "more").mkdir()
+    Image.new("RGB", (50, 40)).save(tmp_path / "more" / "000000.jpg")
+    out = tmp_path / "out"
+    pictures = [str(bad), str(data / "images"), str(tmp_path / "more" / "*.jpg")]
+    command = ["predict", *pictures, "--model", str(trained), "--threshold", "0"]
+    assert cli.main([*command, "--out", str(out)]) == 1
+    error = capsys.readouterr().err
+    assert "notes.jpg" in error and "1 file could not be read" in error
+    drawn = sorted(path.name for path in out.glob("*.detections.jpg"))
+    assert drawn[:2] == ["000000-2.detections.jpg", "000000.detections.jpg"] and len(drawn) == 7
+    with Image.open(out / drawn[0]) as picture:
+        assert picture.size == (50, 40)
+    rows = json.loads((out / "detections.json").read_text())
+    assert {row["image_id"] for row in rows} == set(range(1, 8))
+    assert rows[-1]["file_name"].endswith("more/000000.jpg") and rows[-1]["category_name"]
+
+
+def test_predict_never_overwrites_its_input(data: Path, trained: Path, tmp_path: Path) -> None:
+    """Catches --out in the pictures' own folder: overwritten photos, pictures of pictures."""
+    photo = tmp_path / "photo.jpg"
+    Image.new("RGB", (40, 40), "red").save(photo)
+    before = photo.read_bytes()
+    command = ["predict", str(tmp_path), "--model", str(trained), "--out", str(tmp_path)]
+    assert cli.main(command) == cli.main(command) == 0
+    assert photo.read_bytes() == before
+    assert len(list(tmp_path.glob("*.jpg"))) == 2
+
+
+def test_output_names_differ_without_case() -> None:
+    """Catches names that are one file on Windows or macOS, or that meet a numbered one."""
+    paths = [Path(name) for name in ("a/x.jpg", "b/X.png", "c/x-2.jpg", "d/x.jpg")]
+    names = output_names(paths)
+    assert len({name.lower() for name in names}) == 4
+
+
+def test_trace_records_what_was_asked_for(data: Path, trained: Path, tmp_path: Path) -> None:
+    """Catches --record that is not passed on."""
+    picture, out = data / "images" / "000000.png", tmp_path / "a.trace"
+    command = ["trace", str(picture), "--model", str(trained), "--out", str(out)]
+    assert cli.main([*command, "--record", "roi_features"]) == 0
+    trace = Trace.load(out)
+    assert trace.roi_features is not None and trace.attention is None
+    assert trace.size == (64, 64)
+
+
+@pytest.mark.parametrize(
+    ("command", "words"),
+    [
+        (["train"], "--data"),
+        (["train", "--resume"], "--out"),
+        (["train", "--data", "nowhere"], "nowhere"),
+        (["train", "--data", "shapes", "--set", "train.lr=fast"], "train.lr=fast"),
+        (["train", "--data", "shapes", "--set", "train.rate=1"], "rate"),
+        (["train", "--data", "shapes", "--lr", "-1"], "train.lr"),
+        (["predict", "photo.jpg", "--model", "nothing"], "nothing"),
+        (["predict", "photo.jpg", "--model", "{run}", "--stage", "3"], "1..2"),
+        (["trace", "photo.jpg", "--record", "everything"], "everything"),
+        (["benchmark", "--size", "100x100"], "32"),
+    ],
+)
+def test_wrong_input_is_one_line(
+    command: list[str], words: str, trained: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Catches a traceback, or a message that does not name what was wrong."""
+    assert cli.main([part.replace("{run}", str(trained)) for part in command]) == 2
+    error = capsys.readouterr().err.strip()
+    assert error.startswith("error: ") and words in error and "\n" not in error
+
+
+def test_debug_shows_the_traceback() -> None:
+    """Catches --debug that is swallowed."""
+    with pytest.raises(LabError):
+        cli.main(["trace", "photo.jpg", "--record", "everything", "--debug"])
+
+
+def test_overrides_follow_the_type_of_the_field() -> None:
+    """Catches "1" read as a float, "none" as text, or a nested field that is not reached."""
+    given = ["train.steps=none", "augment.size=64,96", "augment.short_sides=480,512,544"]
+    given += ["model.input.antialias=False", "train.lr=1", "model.backbone=resnet18"]
+    recipe = apply_overrides(configs.recipe("nano"), given)
+    assert recipe.train.steps is None and isinstance(recipe.train.lr, float)
+    assert recipe.augment.size == (64, 96) and recipe.augment.short_sides == (480, 512, 544)
+    assert recipe.model.input.antialias is False and recipe.model.backbone == "resnet18"
+    assert recipe.model.input.short_side == configs.NANO.model.input.short_side
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        "train.lr",
+        "model=3",
+        "model.backbone=vgg",
+        "train.lr.x=1",
+        "augment.size=64",
+        "model.train_batch_norm=1",
+        "model.dim=7",
+        "train.batch_size=0",
+    ],
+)
+def test_wrong_overrides_are_refused(wrong: str) -> None:
+    """Catches an override that is dropped or leaves a recipe that cannot train."""
+    with pytest.raises(LabError):
+        apply_overrides(configs.recipe("nano"), [wrong])

@@ -1,0 +1,61 @@
+"""Files are whole or absent, whatever interrupts the writing."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from sparse_rcnn_lab.errors import LabError
+from sparse_rcnn_lab.files import write_text, write_whole
+
+
+@pytest.mark.parametrize("interruption", [KeyboardInterrupt, RuntimeError, SystemExit])
+def test_interrupted(interruption: type[BaseException], tmp_path: Path) -> None:
+    """Would catch an interrupt that leaves half a file in place of the old one, or litter."""
+    path = tmp_path / "model.bin"
+    path.write_text("old")
+    with pytest.raises(interruption), write_whole(path) as temporary:
+        temporary.write_text("half of the n")
+        assert path.read_text() == "old"
+        raise interruption
+    assert path.read_text() == "old"
+    assert [p.name for p in tmp_path.iterdir()] == ["model.bin"]
+
+
+def test_disk_full(tmp_path: Path) -> None:
+    """Would catch a failed write that raises a bare OSError, or costs the old file."""
+    path = tmp_path / "model.bin"
+    path.write_text("old")
+    with (
+        pytest.raises(LabError, match=r"model\.bin.*No space left"),
+        write_whole(path) as temporary,
+    ):
+        temporary.write_text("half")
+        raise OSError(28, "No space left on device")
+    assert path.read_text() == "old"
+    assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_written(tmp_path: Path) -> None:
+    """Would catch a missing folder, another encoding, or a file that only its owner can read."""
+    path = tmp_path / "a" / "b" / "notes.txt"
+    write_text(path, "first")
+    write_text(path, "Größe ×2")
+    assert path.read_bytes().decode("utf-8") == "Größe ×2"
+    assert [p.name for p in path.parent.iterdir()] == ["notes.txt"]
+    if os.name == "posix":
+        usual = tmp_path / "usual"
+        usual.touch()
+        assert path.stat().st_mode == usual.stat().st_mode
+
+
+def test_impossible_places(tmp_path: Path) -> None:
+    """Would catch a traceback where a folder's name is given, or a file stands for a folder."""
+    (tmp_path / "file").write_text("x")
+    (tmp_path / "folder").mkdir()
+    for path in (tmp_path / "file" / "inside.txt", tmp_path / "folder"):
+        with pytest.raises(LabError, match=path.name):
+            write_text(path, "text")
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["file", "folder"]
