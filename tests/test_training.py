@@ -240,7 +240,7 @@ def test_pixel_targets_mark_the_middle_of_each_object_on_its_own_level() -> None
     shapes = ((16, 32), (8, 16), (4, 8), (2, 4))
     pyramid = Pyramid(torch.zeros(2 * sum(h * w for h, w in shapes), 1), shapes, 2)
     small, large = [80.0, 8, 112, 24], [0.0, 0, 128, 64]
-    larger = [0.0, -24, 128, 88]  # sqrt(area) 120, past the 112 where p3 begins
+    larger = [0.0, -24, 128, 88]  # sqrt(area) 120: p3 begins at 112
     boxes = [torch.tensor([small, large]), torch.tensor([small, larger])]
     labels = [torch.tensor([2, 0]), torch.tensor([1, 2])]
     targets = Targets.pad(boxes, labels, torch.tensor([[64.0, 128], [64, 128]]))
@@ -252,7 +252,7 @@ def test_pixel_targets_mark_the_middle_of_each_object_on_its_own_level() -> None
     assert torch.equal(p2[0, :, :, 2], expected) and torch.equal(p2[1, :, :, 1], expected)
     assert p2[0, 4:12, 8:24, 0].all() and p2.sum() == 8 + 8 * 16 + 8
     p3 = wanted[2 * 512 : 2 * 640].view(2, 8, 16, 3)
-    assert p3[1, 1:7, 4:12, 2].all() and p3.sum() == wanted[2 * 512 :].sum() == 6 * 8
+    assert p3[1, 0:8, 4:12, 2].all() and p3.sum() == wanted[2 * 512 :].sum() == 8 * 8
 
 
 def test_dense_head_learns_what_the_pixels_show() -> None:

@@ -67,9 +67,11 @@ class PhotoTab:
             # Gradio opens the file itself and would answer a broken one with a bare "Error".
             self.source.preprocess = lambda payload: None if payload is None else payload.path
             with gr.Column(min_width=220):
+                gr.HTML('<span class="lab-caption">Examples</span>', padding=False)
                 self.gallery = gr.Gallery(
                     [str(path) for path in files],
                     label="Examples",
+                    show_label=False,
                     columns=3,
                     height=128,
                     allow_preview=False,

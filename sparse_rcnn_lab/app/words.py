@@ -34,9 +34,10 @@ def table(view: View | None, dials: Dials) -> str:
         )
     found = view.detections
     if len(found) == 0:
+        later = "" if view.stage == view.num_stages else "raise the stage, "
         return _hint(
             f"No proposal scores {dials.threshold:.2f} or more at stage {view.stage}. Lower the "
-            "threshold, raise the stage, or show all proposals."
+            f"threshold, {later}or show all proposals."
         )
     rows = []
     for name, label, score, box, proposal in zip(

@@ -182,8 +182,8 @@ def draw_marks(
 
 
 def line_width(width: int, height: int) -> float:
-    """Width of a full line on a picture of this size, pixels: 1 in 250 of the long side."""
-    return max(style.MIN_LINE, max(width, height) / 250)
+    """Width of a full line on a picture of this size, pixels: long side / 250, at least 2."""
+    return max(2.0, max(width, height) / 250)
 
 
 def font_size(width: int, height: int) -> int:
