@@ -40,7 +40,8 @@ class ModelConfig:
     dim: width of proposal features and pyramid. dynamic_dim: inner width of the dynamic
     interaction. roi_size: the RoI grid is roi_size x roi_size. frozen_stages: how many backbone
     parts, stem first, get no gradient. train_batch_norm: statistics follow the data; only for a
-    backbone trained from scratch, pretrained ones keep theirs.
+    backbone trained from scratch, pretrained ones keep theirs. fpn_norm: batch norm after each
+    convolution of the pyramid.
     """
 
     num_classes: int = 80
@@ -57,6 +58,7 @@ class ModelConfig:
     proposal_init: ProposalInit = "image"
     frozen_stages: int = 2
     train_batch_norm: bool = False
+    fpn_norm: bool = False
     prior_probability: float = 0.01
     input: InputConfig = field(default_factory=InputConfig)
 
@@ -188,6 +190,7 @@ NANO = Recipe(
         proposal_init="grid",
         frozen_stages=0,
         train_batch_norm=True,
+        fpn_norm=True,
         input=InputConfig(short_side=128, long_side=192, antialias=True),
     ),
     train=TrainConfig(

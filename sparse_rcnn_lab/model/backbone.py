@@ -95,7 +95,8 @@ class Backbone(nn.Module):
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.body, channels = _BUILDERS[config.backbone]()
-        self.fpn = FeaturePyramidNetwork(channels, config.dim)
+        norm = nn.BatchNorm2d if config.fpn_norm else None
+        self.fpn = FeaturePyramidNetwork(channels, config.dim, norm_layer=norm)
         for module in self.fpn.modules():
             if isinstance(module, nn.Conv2d):  # torchvision's own start ignores fan-out
                 nn.init.xavier_uniform_(module.weight)
