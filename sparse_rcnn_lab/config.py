@@ -41,7 +41,8 @@ class ModelConfig:
     interaction. roi_size: the RoI grid is roi_size x roi_size. frozen_stages: how many backbone
     parts, stem first, get no gradient. train_batch_norm: statistics follow the data; only for a
     backbone trained from scratch, pretrained ones keep theirs. fpn_norm: batch norm after each
-    convolution of the pyramid.
+    convolution of the pyramid. still_boxes: a fresh model's stages leave the boxes where they are,
+    instead of moving them at random as published.
     """
 
     num_classes: int = 80
@@ -60,6 +61,7 @@ class ModelConfig:
     train_batch_norm: bool = False
     fpn_norm: bool = False
     prior_probability: float = 0.01
+    still_boxes: bool = False
     input: InputConfig = field(default_factory=InputConfig)
 
     def __post_init__(self) -> None:
@@ -191,6 +193,7 @@ NANO = Recipe(
         frozen_stages=0,
         train_batch_norm=True,
         fpn_norm=True,
+        still_boxes=True,
         input=InputConfig(short_side=128, long_side=192, antialias=True),
     ),
     train=TrainConfig(

@@ -235,10 +235,15 @@ def test_a_broken_picture_is_explained(tiny, tmp_path):
     assert "notes.jpg" in caught.value.message and "JPEG or PNG" in caught.value.message
 
 
-LAUNCH = (
-    "--headless --no-sandbox --disable-gpu --disable-background-networking --no-first-run "
-    "--disable-component-update --disable-sync"
-).split()
+LAUNCH = [
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-background-networking",
+    "--no-first-run",
+    "--disable-component-update",
+    "--disable-sync",
+]
 PATIENCE = 150_000  # milliseconds; a shared machine may be busy
 
 

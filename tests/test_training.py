@@ -154,7 +154,7 @@ def test_training_reduces_the_loss(tmp_path: Path) -> None:
 def test_optimizer_covers_every_trainable_parameter_once() -> None:
     """Catches parameters that are in no group, in two, or frozen ones that decay."""
     model = SparseRCNN(configs.recipe("small").model)
-    optimizer = make_optimizer(model, configs.recipe("small").train)
+    optimizer = make_optimizer(configs.recipe("small").train, model.backbone.body, model)
     inside = [id(p) for group in optimizer.param_groups for p in group["params"]]
     assert sorted(inside) == sorted(id(p) for p in model.parameters() if p.requires_grad)
     assert {g["lr"] for g in optimizer.param_groups} == {

@@ -1,0 +1,1 @@
+"""Functions from traces to small tables."""

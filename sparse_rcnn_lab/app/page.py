@@ -5,6 +5,9 @@ from __future__ import annotations
 import os
 import socket
 import sys
+import time
+import urllib.request
+import webbrowser
 
 # Read when gradio is imported: nothing leaves this machine.
 os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
@@ -64,7 +67,6 @@ def serve(
         server_name=host,
         server_port=port,
         share=share,
-        inbrowser=browser and has_display(),
         prevent_thread_lock=True,
         quiet=True,
         theme=theme(),
@@ -74,14 +76,36 @@ def serve(
         run_history=False,
         ssr_mode=False,
         max_file_size="100mb",
+        # Gradio gives its own page three seconds and then asks for share=True; see _wait_for.
+        _frontend=False,
     )
     shown = "127.0.0.1" if host in ("0.0.0.0", "::") else host
+    _wait_for(f"http://{shown}:{port}/")
     print(f"Open http://{shown}:{port} in a browser. Ctrl+C stops it.", flush=True)
+    if browser and has_display():
+        webbrowser.open(f"http://{shown}:{port}")
     if page.share_url:
         print(f"For others, while this runs: {page.share_url}", flush=True)
     if block:
         page.block_thread()
     return page
+
+
+def _wait_for(url: str, seconds: float = 120) -> None:
+    """Waits until the page answers, which a busy machine may need its time for."""
+    direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    end = time.monotonic() + seconds
+    while True:
+        try:
+            direct.open(url, timeout=max(1.0, end - time.monotonic())).close()
+            return
+        except OSError as error:
+            if time.monotonic() > end:
+                raise LabError(
+                    f"The page at {url} did not answer within {seconds:.0f} s ({error}). Try again "
+                    "when the machine is less busy."
+                ) from None
+            time.sleep(0.2)
 
 
 def check_port(host: str, port: int) -> None:

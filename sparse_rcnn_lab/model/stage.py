@@ -127,9 +127,9 @@ class Stage(nn.Module):
         self.reg_tower = _tower(dim, config.num_reg_layers)
         self.classify = nn.Linear(dim, config.num_classes)
         self.regress = nn.Linear(dim, 4)
-        self.reset_parameters(config.prior_probability)
+        self.reset_parameters(config.prior_probability, config.still_boxes)
 
-    def reset_parameters(self, prior_probability: float) -> None:
+    def reset_parameters(self, prior_probability: float, still_boxes: bool = False) -> None:
         """Xavier-uniform matrices; the class bias starts at the prior, by name, never by shape."""
         for parameter in self.parameters():
             if parameter.dim() > 1:
@@ -140,6 +140,8 @@ class Stage(nn.Module):
             self.classify.bias, -math.log((1 - prior_probability) / prior_probability)
         )
         nn.init.zeros_(self.regress.bias)
+        if still_boxes:
+            nn.init.zeros_(self.regress.weight)
 
     def forward(
         self,

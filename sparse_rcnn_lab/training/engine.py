@@ -124,7 +124,7 @@ def fit(
     if recipe.train.dense:
         dense_head = DenseHead(recipe.model.dim, len(names), recipe.train.dense).to(device)
     model.to(device).train()
-    optimizer = make_optimizer(model, recipe.train, dense_head)
+    optimizer = make_optimizer(recipe.train, model.backbone.body, model, dense_head)
     done = 0
     if states:
         done, state = states[-1]
@@ -243,15 +243,18 @@ def train_step(
 
 
 def make_optimizer(
-    model: nn.Module, config: TrainConfig, *others: nn.Module | None
+    config: TrainConfig, body: nn.Module, *modules: nn.Module | None
 ) -> torch.optim.AdamW:
-    """AdamW over all trainable parameters; the backbone's body may have a lower rate."""
-    body = list(model.backbone.body.parameters())
-    known = {id(p) for p in body}
-    rest = [p for p in model.parameters() if id(p) not in known]
-    rest += [p for other in others if other is not None for p in other.parameters()]
+    """AdamW over all trainable parameters of ``modules`` (None is left out).
+
+    Those of ``body``, the bottom-up part of the backbone, learn at ``backbone_lr`` times the rate.
+    """
+    slow = list(body.parameters())
+    known = {id(p) for p in slow}
+    everything = (p for module in modules if module is not None for p in module.parameters())
+    rest = [p for p in everything if id(p) not in known]
     groups = []
-    for parameters, factor in ((rest, 1.0), (body, config.backbone_lr)):
+    for parameters, factor in ((rest, 1.0), (slow, config.backbone_lr)):
         trained = [p for p in parameters if p.requires_grad]
         if trained:
             rate = config.lr * factor

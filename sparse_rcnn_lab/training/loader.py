@@ -104,7 +104,7 @@ def train_loader(
     sampler = StepSampler(len(data), train.batch_size, train.seed, start, stop)
     return DataLoader(
         _Augmented(data, augment),  # type: ignore[arg-type]
-        batch_sampler=sampler,  # type: ignore[arg-type]
+        batch_sampler=sampler,
         num_workers=workers,
         collate_fn=partial(collate, config=inputs),
         pin_memory=pin_memory,

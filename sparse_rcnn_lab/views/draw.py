@@ -137,7 +137,7 @@ def ground_truth_marks(
         return []
     texts = [""] * len(boxes) if labels is None else [names[i] for i in labels.tolist()]
     return [
-        Mark(_box(box), style.GROUND_TRUTH_COLOR, 1.0, 0.7, text, dashed=True)
+        Mark(_box(box), style.GROUND_TRUTH_COLOR, 1.0, 1.0, text, dashed=True)
         for box, text in zip(boxes.tolist(), texts, strict=True)
     ]
 

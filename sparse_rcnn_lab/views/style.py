@@ -19,7 +19,7 @@ STAGE_COLORS = ("#5b52a3", "#3b77b5", "#2699a6", "#35b779", "#8fd744", "#fde725"
 # where the label, which is always written, has to tell classes apart.
 CLASS_COLORS = ("#e69f00", "#56b4e9", "#009e73", "#f0e442", "#d55e00", "#0072b2", "#cc79a7")
 
-ACCENT = "#ff1f8f"  # the chosen proposal, everywhere at once
+ACCENT = "#e800ff"  # the chosen proposal, everywhere at once
 DARK = "#14171c"  # outline under every line, dark text
 LIGHT = "#ffffff"
 
