@@ -187,6 +187,24 @@ def test_evaluate_writes_numbers_and_detections(
     assert 0 < len(found) <= 12 and all(1 <= row["category_id"] <= 6 for row in found)
 
 
+def test_pack_stores_half_precision_and_evaluates_what_it_stored(
+    data: Path, trained: Path, tmp_path: Path
+) -> None:
+    """Catches a packed file that cannot be loaded, and numbers that are those of another file."""
+    command = ["pack", "--model", str(trained), "--data", str(data), "--out", str(tmp_path)]
+    assert cli.main([*command, "--name", "drawn", "--source", "drawn here"]) == 0
+    packed, whole = tmp_path / "drawn.safetensors", trained / "model.safetensors"
+    assert packed.stat().st_size < 0.6 * whole.stat().st_size
+    report = json.loads((tmp_path / "drawn.json").read_text())
+    again = tmp_path / "again"
+    arguments = ["evaluate", "--model", str(packed), "--data", str(data), "--out", str(again)]
+    assert cli.main(arguments) == 0
+    evaluation = json.loads((again / "evaluation.json").read_text())
+    assert report["evaluation"]["stages"] == evaluation["stages"]
+    assert report["recipe"]["train"]["steps"] == 3 and report["source"] == "drawn here"
+    assert cli.main([*command, "--name", "../drawn"]) == 2
+
+
 def test_predict_does_the_others_when_one_is_bad(
     data: Path, trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -14,6 +14,8 @@ from pathlib import Path
 import pytest
 import yaml
 
+from sparse_rcnn_lab.version import __version__
+
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGE = ROOT / "sparse_rcnn_lab"
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
@@ -63,7 +65,7 @@ def test_console_script_exists(target: str) -> None:
 def test_changelog_has_this_version() -> None:
     """Catches a release whose changes are not written down."""
     changelog = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
-    assert re.search(rf"^## {re.escape(PROJECT['version'])}\b", changelog, re.M)
+    assert re.search(rf"^## {re.escape(__version__)}\b", changelog, re.M)
 
 
 def test_imports_without_the_extras() -> None:
