@@ -109,7 +109,7 @@ def train(
     budget = 60 * minutes
     length = recipe.train.steps or 1000  # only the curve's resolution
     schedule = replace(recipe.train, steps=length)
-    optimizer = make_optimizer(recipe.train, model.backbone.inner.body, model)
+    optimizer = make_optimizer(recipe.train, model, model.backbone.inner.body)
     augment = Augment(recipe.augment, recipe.model.input.antialias)
     loader = train_loader(data, augment, recipe.train, recipe.model.input, 0, _ENDLESS, workers=0)
     model.train()

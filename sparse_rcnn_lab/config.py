@@ -126,8 +126,6 @@ class TrainConfig:
     first step's learning rate relative to ``lr``. drop_epochs: epochs after which the rate falls
     to a tenth (schedule "step"). backbone_lr: factor on the backbone's learning rate.
     denoising: how many noised copies of each object train beside the proposals; 0 as published.
-    dense: weight of a class loss on the pyramid's pixels, through a head used in training only;
-    0 as published.
     """
 
     batch_size: int = 16
@@ -142,7 +140,6 @@ class TrainConfig:
     warmup_steps: int = 500
     warmup_start: float = 0.001
     denoising: int = 0
-    dense: float = 0.0
     seed: int = 0
 
 
@@ -198,11 +195,13 @@ NANO = Recipe(
     ),
     train=TrainConfig(
         batch_size=8,
-        lr=1e-3,
+        lr=5e-4,
+        backbone_lr=2.5,
         schedule="one-cycle",
-        steps=1000,
-        warmup_steps=100,
+        steps=1500,
+        warmup_steps=50,
         warmup_start=0.05,
+        denoising=3,
     ),
     loss=LossConfig(matches_per_object=(3, 3, 2, 1, 1, 1)),
     augment=AugmentConfig(size=(128, 128)),
@@ -221,6 +220,7 @@ SMALL = Recipe(
         dynamic_dim=32,
         proposal_init="grid",
         frozen_stages=2,
+        still_boxes=True,
         input=InputConfig(short_side=320, long_side=320, antialias=True),
     ),
     train=TrainConfig(

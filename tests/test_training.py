@@ -19,9 +19,7 @@ from sparse_rcnn_lab.data.shapes import Shapes
 from sparse_rcnn_lab.data.transforms import Augment
 from sparse_rcnn_lab.errors import LabError
 from sparse_rcnn_lab.model.detector import SparseRCNN
-from sparse_rcnn_lab.model.pooling import Pyramid
 from sparse_rcnn_lab.training.denoising import noised_copies
-from sparse_rcnn_lab.training.dense import DenseHead, pixel_targets
 from sparse_rcnn_lab.training.engine import Run, fit, make_optimizer
 from sparse_rcnn_lab.training.loader import StepSampler, TrainBatch, train_loader
 from sparse_rcnn_lab.training.matching import Targets
@@ -44,7 +42,6 @@ def tiny(**changes: object) -> Recipe:
         "train__steps": 6,
         "train__batch_size": 2,
         "train__denoising": 2,
-        "train__dense": 1.0,
         "augment__size": (64, 64),
     }
     return configs.recipe("nano", **{**settings, **changes})
@@ -119,7 +116,7 @@ def test_second_run_does_not_overwrite_the_first(tmp_path: Path) -> None:
     train(tmp_path / "run", recipe)
     with pytest.raises(LabError, match="already holds a run"):
         train(tmp_path / "run", recipe)
-    with pytest.raises(LabError, match=r"train\.lr was 0.001, now 0.1"):
+    with pytest.raises(LabError, match=r"train\.lr was 0.0005, now 0.1"):
         train(tmp_path / "run", tiny(train__steps=1, train__lr=0.1), resume=True)
 
 
@@ -154,7 +151,7 @@ def test_training_reduces_the_loss(tmp_path: Path) -> None:
 def test_optimizer_covers_every_trainable_parameter_once() -> None:
     """Catches parameters that are in no group, in two, or frozen ones that decay."""
     model = SparseRCNN(configs.recipe("small").model)
-    optimizer = make_optimizer(configs.recipe("small").train, model.backbone.body, model)
+    optimizer = make_optimizer(configs.recipe("small").train, model, model.backbone.body)
     inside = [id(p) for group in optimizer.param_groups for p in group["params"]]
     assert sorted(inside) == sorted(id(p) for p in model.parameters() if p.requires_grad)
     assert {g["lr"] for g in optimizer.param_groups} == {
@@ -232,42 +229,6 @@ def test_noised_copies_stay_near_their_object_and_apart_from_the_proposals() -> 
     assert torch.equal(padded, torch.eye(q, dtype=torch.bool))
     pairs = copies.matches(2)
     assert len(pairs.stage) == 12 and (pairs.image == 0).all()
-
-
-def test_pixel_targets_mark_the_middle_of_each_object_on_its_own_level() -> None:
-    """Catches swapped axes, a level off by one, and padding objects that mark a pixel."""
-    # 64 x 128 pixels: p2 has 16 x 32 pixels, p3 8 x 16, and so on.
-    shapes = ((16, 32), (8, 16), (4, 8), (2, 4))
-    pyramid = Pyramid(torch.zeros(2 * sum(h * w for h, w in shapes), 1), shapes, 2)
-    small, large = [80.0, 8, 112, 24], [0.0, 0, 128, 64]
-    larger = [0.0, -24, 128, 88]  # sqrt(area) 120: p3 begins at 112
-    boxes = [torch.tensor([small, large]), torch.tensor([small, larger])]
-    labels = [torch.tensor([2, 0]), torch.tensor([1, 2])]
-    targets = Targets.pad(boxes, labels, torch.tensor([[64.0, 128], [64, 128]]))
-    wanted = pixel_targets(pyramid, targets, 3)
-    p2 = wanted[: 2 * 512].view(2, 16, 32, 3)
-    # Middle half of the small box: x 88..104, y 12..20, at stride 4.
-    expected = torch.zeros(16, 32, dtype=torch.bool)
-    expected[3:5, 22:26] = True
-    assert torch.equal(p2[0, :, :, 2], expected) and torch.equal(p2[1, :, :, 1], expected)
-    assert p2[0, 4:12, 8:24, 0].all() and p2.sum() == 8 + 8 * 16 + 8
-    p3 = wanted[2 * 512 : 2 * 640].view(2, 8, 16, 3)
-    assert p3[1, 0:8, 4:12, 2].all() and p3.sum() == wanted[2 * 512 :].sum() == 8 * 8
-
-
-def test_dense_head_learns_what_the_pixels_show() -> None:
-    """Catches a dense loss that does not fall when the pixels say the right class."""
-    shapes = ((16, 16), (8, 8), (4, 4), (2, 2))
-    boxes, labels = [torch.tensor([[10.0, 10, 40, 40]])], [torch.tensor([1])]
-    targets = Targets.pad(boxes, labels, torch.tensor([[64.0, 64]]))
-    rows = sum(h * w for h, w in shapes)
-    blank = Pyramid(torch.zeros(rows, 2), shapes, 1)
-    right = blank._replace(table=10.0 * pixel_targets(blank, targets, 2).float())
-    head = DenseHead(2, 2)
-    torch.nn.init.eye_(head.classify.weight)
-    swapped = right._replace(table=right.table.flip(1))
-    losses = [head(p, targets, LossConfig()).item() for p in (right, blank, swapped)]
-    assert losses[0] < losses[1] < losses[2]
 
 
 def test_denoising_leaves_the_proposals_loss_as_it_is() -> None:

@@ -67,7 +67,11 @@ class PhotoTab:
             # Gradio opens the file itself and would answer a broken one with a bare "Error".
             self.source.preprocess = lambda payload: None if payload is None else payload.path
             with gr.Column(min_width=220):
-                gr.HTML('<span class="lab-caption">Examples</span>', padding=False)
+                gr.HTML(
+                    '<span class="lab-caption">Examples</span>',
+                    padding=False,
+                    elem_id="lab-caption",
+                )
                 self.gallery = gr.Gallery(
                     [str(path) for path in files],
                     label="Examples",
@@ -83,14 +87,16 @@ class PhotoTab:
                 with gr.Row(
                     visible=bench.draws_samples(start.model), elem_id="lab-samples"
                 ) as self.samples:
-                    self.difficulty = gr.Radio(
+                    self.difficulty = gr.Dropdown(
                         list(DIFFICULTIES),
                         value="normal",
                         label="Difficulty",
-                        show_label=False,
                         container=False,
+                        min_width=100,
                     )
-                    self.draw = gr.Button("Draw me a sample", elem_id="lab-draw")
+                    self.draw = gr.Button(
+                        "Draw me a sample", elem_id="lab-draw", size="md", min_width=160
+                    )
 
     def connect(self, dials: DialParts, readout: gr.HTML, table: gr.HTML) -> None:
         """Wires pictures and dials to the result, ``readout`` and ``table``."""

@@ -17,11 +17,12 @@ def theme() -> gr.themes.Base:
 
 CSS = """
 .gradio-container { max-width: 1500px !important; margin: 0 auto; }
-#lab-head, #lab-numbers, #lab-list,
+#lab-head, #lab-numbers, #lab-list, #lab-caption, #lab-caption > div,
 #lab-head > div, #lab-numbers > div, #lab-list > div { padding: 0 !important; }
 #lab-head h1 { font-size: 1.35rem; font-weight: 650; margin: 0; }
 #lab-head p { margin: .15rem 0 0; color: var(--body-text-color-subdued); }
-#lab-examples .grid-wrap { padding: 0; }
+#lab-examples .grid-wrap { padding: 6px; overflow: hidden; }
+#lab-samples { flex-wrap: nowrap; }
 .lab-caption { font-size: .875rem; color: var(--block-label-text-color); }
 #lab-result { min-height: 260px; }
 #lab-result img { object-fit: contain; max-height: 62vh; width: 100%; }

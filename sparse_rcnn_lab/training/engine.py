@@ -35,7 +35,6 @@ from sparse_rcnn_lab.errors import LabError
 from sparse_rcnn_lab.files import write_whole
 from sparse_rcnn_lab.model.backbone import load_backbone
 from sparse_rcnn_lab.model.detector import SparseRCNN
-from sparse_rcnn_lab.training.dense import DenseHead
 from sparse_rcnn_lab.training.evaluate import Evaluation, evaluate
 from sparse_rcnn_lab.training.loader import TrainBatch, train_loader
 from sparse_rcnn_lab.training.run_folder import RunFolder, versions
@@ -43,7 +42,7 @@ from sparse_rcnn_lab.training.schedule import lr_factor, total_steps
 from sparse_rcnn_lab.training.step import StepLoss, step_loss
 
 SAVE_EVERY_SECONDS = 120
-TRAINING_STATE = "training_state.pt"
+OPTIMIZER_FILE = "optimizer.pt"
 
 
 @dataclass(frozen=True)
@@ -120,15 +119,12 @@ def fit(
             load_backbone(model.backbone, recipe.model.backbone, backbone_weights)
         if start_from is not None:
             _start_from(model, Path(start_from))
-    dense_head = None
-    if recipe.train.dense:
-        dense_head = DenseHead(recipe.model.dim, len(names), recipe.train.dense).to(device)
     model.to(device).train()
-    optimizer = make_optimizer(recipe.train, model.backbone.body, model, dense_head)
+    optimizer = make_optimizer(recipe.train, model, model.backbone.body)
     done = 0
     if states:
         done, state = states[-1]
-        _restore(state, model, optimizer, dense_head, device)
+        _restore(state, model, optimizer, device)
     folder.rewind(done)
     detector = Detector(model, names, name=folder.path.name, info={"recipe": header["recipe"]})
     if workers is None:
@@ -137,11 +133,8 @@ def fit(
     def save(step: int) -> None:
         temporary = folder.begin_state(step)
         save_checkpoint(temporary / "model.safetensors", model, names, folder.path.name)
-        content = {"optimizer": optimizer.state_dict()}
-        if dense_head is not None:
-            content["dense_head"] = dense_head.state_dict()
-        with write_whole(temporary / TRAINING_STATE) as file:
-            torch.save(content, file)
+        with write_whole(temporary / OPTIMIZER_FILE) as file:
+            torch.save(optimizer.state_dict(), file)
         folder.finish_state(temporary, step)
 
     def save_model(step: int) -> None:
@@ -176,7 +169,7 @@ def fit(
             rate = recipe.train.lr * factor
 
             loss, norm = train_step(
-                model, optimizer, batch.to(device), recipe, step, rate, folder.path, dense_head
+                model, optimizer, batch.to(device), recipe, step, rate, folder.path
             )
 
             now = time.monotonic()
@@ -214,7 +207,6 @@ def train_step(
     step: int,
     rate: float,
     folder: Path,
-    dense_head: DenseHead | None = None,
 ) -> tuple[StepLoss, float]:
     """One update. Returns the loss and the gradient norm before clipping.
 
@@ -226,7 +218,7 @@ def train_step(
     )
     generator = torch.Generator().manual_seed(recipe.train.seed * 1_000_003 + step)
     try:
-        loss = step_loss(model, batch, recipe.loss, recipe.train.denoising, generator, dense_head)
+        loss = step_loss(model, batch, recipe.loss, recipe.train.denoising, generator)
     except LabError as error:
         raise LabError(f"{error} This happened {hint}") from error
     total = loss.total()
@@ -242,17 +234,14 @@ def train_step(
     return loss, norm
 
 
-def make_optimizer(
-    config: TrainConfig, body: nn.Module, *modules: nn.Module | None
-) -> torch.optim.AdamW:
-    """AdamW over all trainable parameters of ``modules`` (None is left out).
+def make_optimizer(config: TrainConfig, model: nn.Module, body: nn.Module) -> torch.optim.AdamW:
+    """AdamW over all trainable parameters of ``model``.
 
     Those of ``body``, the bottom-up part of the backbone, learn at ``backbone_lr`` times the rate.
     """
     slow = list(body.parameters())
     known = {id(p) for p in slow}
-    everything = (p for module in modules if module is not None for p in module.parameters())
-    rest = [p for p in everything if id(p) not in known]
+    rest = [p for p in model.parameters() if id(p) not in known]
     groups = []
     for parameters, factor in ((rest, 1.0), (slow, config.backbone_lr)):
         trained = [p for p in parameters if p.requires_grad]
@@ -318,15 +307,12 @@ def _restore(
     state: Path,
     model: SparseRCNN,
     optimizer: torch.optim.Optimizer,
-    dense_head: DenseHead | None,
     device: torch.device,
 ) -> None:
     checkpoint = read_checkpoint(state / "model.safetensors")
     model.load_state_dict(dict(checkpoint.state))
-    content = torch.load(state / TRAINING_STATE, map_location=device, weights_only=True)
-    optimizer.load_state_dict(content["optimizer"])
-    if dense_head is not None:
-        dense_head.load_state_dict(content["dense_head"])
+    content = torch.load(state / OPTIMIZER_FILE, map_location=device, weights_only=True)
+    optimizer.load_state_dict(content)
 
 
 @contextmanager
@@ -365,7 +351,6 @@ def _row(step: int, loss: StepLoss, rate: float, norm: float, seconds: float) ->
         "loss_per_stage": stages,
         **values,
         "denoising": extra,
-        "dense": None if loss.dense is None else float(loss.dense.detach()),
         "positives": loss.loss.positives.tolist(),
         "lr": rate,
         "grad_norm": norm,

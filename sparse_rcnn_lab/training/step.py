@@ -10,7 +10,6 @@ from torch import Tensor
 from sparse_rcnn_lab.config import LossConfig
 from sparse_rcnn_lab.model.detector import SparseRCNN
 from sparse_rcnn_lab.training.denoising import noised_copies
-from sparse_rcnn_lab.training.dense import DenseHead
 from sparse_rcnn_lab.training.loader import TrainBatch
 from sparse_rcnn_lab.training.losses import SetLoss, set_loss
 from sparse_rcnn_lab.training.matching import Matches, match
@@ -18,22 +17,16 @@ from sparse_rcnn_lab.training.matching import Matches, match
 
 @dataclass(frozen=True)
 class StepLoss:
-    """loss: the proposals' set loss.
-
-    denoising: that of the noised copies, dense: that of the pyramid's pixels; None where off.
-    """
+    """loss: the proposals' set loss.  denoising: that of the noised copies, or None."""
 
     loss: SetLoss
     denoising: SetLoss | None
-    dense: Tensor | None
     matches: Matches
 
     def total(self) -> Tensor:
         """The scalar to minimise."""
         total = self.loss.total()
-        if self.denoising is not None:
-            total = total + self.denoising.total()
-        return total if self.dense is None else total + self.dense
+        return total if self.denoising is None else total + self.denoising.total()
 
 
 def step_loss(
@@ -42,12 +35,10 @@ def step_loss(
     config: LossConfig,
     denoising: int = 0,
     generator: torch.Generator | None = None,
-    dense_head: DenseHead | None = None,
 ) -> StepLoss:
     """Runs the model on a batch and compares every stage with the ground truth.
 
     denoising: noised copies of each object (0: as published), drawn from ``generator``.
-    dense_head: also judge the pyramid's pixels.
     """
     targets = batch.targets
     boxes, features = model.proposals(targets.sizes)
@@ -74,5 +65,4 @@ def step_loss(
         # Padding rows are pushed to a logit at which the focal loss and its gradient vanish.
         silenced = logits[:, :, n:].masked_fill(~real, -30.0)
         extra = set_loss(silenced, refined[:, :, n:], targets, pairs, config)
-    dense = None if dense_head is None else dense_head(pyramid, targets, config)
-    return StepLoss(loss, extra, dense, matches)
+    return StepLoss(loss, extra, matches)
