@@ -213,10 +213,10 @@ def test_noised_copies_stay_near_their_object_and_apart_from_the_proposals() -> 
     boxes = [torch.tensor([[10.0, 10, 50, 30], [60, 60, 90, 100]]), torch.zeros(0, 4)]
     labels = [torch.tensor([1, 0]), torch.zeros(0, dtype=torch.long)]
     targets = Targets.pad(boxes, labels, torch.tensor([[128.0, 128], [128, 128]]))
-    features = torch.arange(12.0).view(4, 3)
-    copies = noised_copies(targets, features, 3, torch.Generator().manual_seed(0))
+    features = torch.arange(18.0).view(6, 3)
+    copies = noised_copies(targets, features, 5, torch.Generator().manual_seed(0))
     assert copies is not None
-    n, q = 4, 6
+    n, q = 6, 6  # no more copies than proposals: three groups of two, not five
     assert copies.target[0].tolist() == [0, 1, 0, 1, 0, 1] and (copies.target[1] == -1).all()
     from sparse_rcnn_lab import boxes as box_ops
 

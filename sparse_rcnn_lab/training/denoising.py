@@ -48,12 +48,15 @@ def noised_copies(
 ) -> NoisedCopies | None:
     """``groups`` noised copies of every object, or None where the batch has no object.
 
+    Crowded images get fewer groups, so that the copies are not more than the proposals.
     features: ``[N, D]`` the learned proposal features to borrow. generator: a CPU generator.
     """
     b, m = targets.labels.shape
     if m == 0:
         return None
-    n, q = len(features), groups * m
+    n = len(features)
+    groups = max(1, min(groups, n // m))
+    q = groups * m
     device = targets.boxes.device
 
     noise = (2 * torch.rand(b, q, 4, generator=generator) - 1).to(device)
