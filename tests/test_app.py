@@ -149,7 +149,7 @@ def test_empty_states_say_what_to_do(tiny, picture):
     assert "Drop a picture" in words.table(None, dials(tiny))
     nothing = dials(tiny, threshold=1.0, stage=2)
     text = words.table(tiny.look(picture, nothing), nothing)
-    assert "Lower the threshold" in text and "raise the stage" in text and "1.00" in text
+    assert "lower the threshold" in text and "raise the stage" in text and "1.00" in text
     last = dials(tiny, threshold=1.0)
     assert "raise the stage" not in words.table(tiny.look(picture, last), last)
     start = dials(tiny, stage=0)
@@ -331,4 +331,4 @@ def use_the_page(page, tmp_path):
     page.focus("#lab-threshold input[type=range]")
     page.keyboard.press("End")
     page.wait_for_function("() => document.querySelector('#lab-count').innerText === '0'")
-    assert "Lower the threshold" in page.inner_text("#lab-list")
+    assert "lower the threshold" in page.inner_text("#lab-list")

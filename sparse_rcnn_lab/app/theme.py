@@ -40,7 +40,7 @@ CSS = """
 .lab-table table { width: 100%; border-collapse: collapse; font-size: .875rem;
   font-variant-numeric: tabular-nums; margin: 0; }
 .lab-table caption { text-align: left; padding: .5rem .7rem; caption-side: top; }
-.lab-table th, .lab-table td { padding: .3rem .7rem; text-align: right; border: 0;
+.lab-table th, .lab-table td { padding: .3rem .45rem; text-align: right; border: 0;
   border-top: 1px solid var(--border-color-primary); font-weight: 400; white-space: nowrap; }
 .lab-table th:first-child { text-align: left; }
 .lab-table thead th { position: sticky; top: 0; background: var(--block-background-fill);

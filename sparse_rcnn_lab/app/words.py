@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from html import escape
 
-from sparse_rcnn_lab.app.bench import Dials, View
+from sparse_rcnn_lab.app.bench import SHOWN, Dials, View
 from sparse_rcnn_lab.boxes import xyxy_to_xywh
 from sparse_rcnn_lab.views import style
 
@@ -34,10 +34,12 @@ def table(view: View | None, dials: Dials) -> str:
         )
     found = view.detections
     if len(found) == 0:
-        later = "" if view.stage == view.num_stages else "raise the stage, "
+        ways = ["lower the threshold"]
+        ways += ["raise the stage"] if view.stage < view.num_stages else []
+        ways += ["show all proposals"] if dials.show == SHOWN[0] else []
+        advice = " or ".join(ways)
         return _hint(
-            f"No proposal scores {dials.threshold:.2f} or more at stage {view.stage}. Lower the "
-            f"threshold, {later}or show all proposals."
+            f"No proposal scores {dials.threshold:.2f} or more at stage {view.stage}: {advice}."
         )
     rows = []
     for name, label, score, box, proposal in zip(
