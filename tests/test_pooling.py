@@ -6,9 +6,11 @@ import math
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 from torchvision.ops import roi_align
 
+from sparse_rcnn_lab.model.gather import weighted_gather
 from sparse_rcnn_lab.model.pooling import STRIDES, assign_levels, build_pyramid, pool
 
 HEIGHT, WIDTH, DIM = 128, 192, 5
@@ -127,3 +129,20 @@ def test_level_gives_the_map_back() -> None:
     pyramid = build_pyramid(maps)
     for index, level in enumerate(maps):
         assert torch.equal(pyramid.level(index), level)
+
+
+def test_gathered_gradient_equals_the_scattered_one() -> None:
+    """Catches rows that lose or swap their bags: unread rows, repeated rows, the last row."""
+    rows = torch.tensor([[0, 0, 5], [5, 7, 3], [7, 7, 7]])
+    weights, outgoing = torch.rand(3, 3), torch.randn(3, 4)
+    gradients = []
+    for gather in (
+        weighted_gather,
+        lambda t, r, w: F.embedding_bag(r, t, mode="sum", per_sample_weights=w),
+    ):
+        table = torch.linspace(0, 1, 32).view(8, 4).requires_grad_()
+        out = gather(table, rows, weights)
+        out.backward(outgoing)
+        gradients.append((out.detach(), table.grad))
+    torch.testing.assert_close(gradients[0], gradients[1])
+    assert not gradients[0][1][[1, 2, 4, 6]].any() and gradients[0][1][[0, 3, 5, 7]].all()

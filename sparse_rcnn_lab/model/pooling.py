@@ -15,10 +15,10 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from sparse_rcnn_lab import boxes as box_ops
+from sparse_rcnn_lab.model.gather import weighted_gather
 
 STRIDES = (4, 8, 16, 32)
 # A box whose sides are about this many pixels still belongs to p2; each level up doubles it.
@@ -122,10 +122,6 @@ def pool(pyramid: Pyramid, boxes: Tensor, levels: Tensor, roi_size: int) -> Tens
     rows = rows[:, :, None, :, None] + x_index[:, None, :, None, :]
     weights = y_weight[:, :, None, :, None] * x_weight[:, None, :, None, :]
     bag = (SAMPLES * 2) ** 2
-    pooled = F.embedding_bag(
-        rows.reshape(-1, bag),
-        pyramid.table,
-        mode="sum",
-        per_sample_weights=weights.reshape(-1, bag).to(pyramid.table.dtype),
-    )
+    weights = weights.reshape(-1, bag).to(pyramid.table.dtype)
+    pooled = weighted_gather(pyramid.table, rows.reshape(-1, bag), weights)
     return pooled.view(batch, n, roi_size * roi_size, -1)
