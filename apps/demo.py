@@ -33,7 +33,7 @@ def arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     add("--host", default="127.0.0.1", help="0.0.0.0 lets your network in (default: %(default)s)")
     add("--port", type=int, default=7860, help="where the page is served (default: %(default)s)")
     add("--share", action="store_true", help="make a public address for a while; needs internet")
-    add("--device", default="auto", help="cpu, cuda or mps (default: the fastest there is)")
+    add("--device", default="auto", help="cpu, cuda or mps (default: cuda where there is one)")
     add("--no-browser", action="store_true", help="do not open a browser window")
     return parser.parse_args(argv)
 

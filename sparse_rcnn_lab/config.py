@@ -87,8 +87,9 @@ class ModelConfig:
 class AugmentConfig:
     """Training augmentation; see :mod:`sparse_rcnn_lab.data.transforms`.
 
-    size: fixed canvas (height, width) in pixels with scale jitter, or None for the published
-    keep-ratio resize to a short side drawn from ``short_sides`` (long side at most ``long_side``).
+    size: (height, width) in pixels that images are fitted into, their aspect kept, or None for
+    the published resize to a short side drawn from ``short_sides`` (long side at most
+    ``long_side``).  scale: range of a zoom relative to that.
     """
 
     hflip: float = 0.5

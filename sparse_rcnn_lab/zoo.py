@@ -35,7 +35,6 @@ def load(name: str | Path, device: str | torch.device = "cpu") -> Detector:
 
 def locate(name: str | Path) -> Path:
     """The checkpoint file that :func:`load` would read. Raises LabError when there is none."""
-    """The file that :func:`load` would read."""
     if str(name) in shipped_models():
         return CHECKPOINTS / f"{name}.safetensors"
     path = Path(name)

@@ -76,6 +76,62 @@ def test_resumed_run_equals_unbroken_one_bit_for_bit(tmp_path: Path) -> None:
     assert [row["loss"] for row in rows] == same
 
 
+def test_batch_norm_learns_its_statistics(tmp_path: Path) -> None:
+    """Catches training in eval mode, where batch norm of a backbone from scratch does nothing."""
+    modes: list[bool] = []
+    run = train(tmp_path / "run", evaluate_every=2, on_evaluation=lambda *_: modes.append(True))
+    counters = [v for k, v in weights(run).items() if k.endswith("num_batches_tracked")]
+    assert len(modes) == 3 and counters
+    assert {int(counter) for counter in counters} == {6}  # an evaluation does not end it
+
+
+def test_interrupt_during_an_evaluation_loses_no_step(tmp_path: Path) -> None:
+    """Catches a Ctrl-C that arrives between the save and the end of the evaluation."""
+
+    def stop(step: int, _: object) -> None:
+        if step == 2:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    run = train(tmp_path / "run", evaluate_every=2, on_evaluation=stop)
+    rows = RunFolder(run.folder).rows("metrics")
+    assert not run.finished and run.step == rows[-1]["step"] == 3
+
+
+def test_last_evaluation_is_made_up_for(tmp_path: Path) -> None:
+    """Catches a run stopped after its last step that never gets its AP."""
+    recipe = tiny(train__steps=1)
+
+    def stop(step: int, _: object) -> None:
+        os.kill(os.getpid(), signal.SIGINT)
+
+    stopped = train(tmp_path / "run", recipe, evaluate_every=None, on_step=stop)
+    assert stopped.evaluation is None
+    resumed = train(tmp_path / "run", recipe, evaluate_every=None, resume=True)
+    assert resumed.evaluation is not None
+
+
+def test_false_start_leaves_the_folder_free(tmp_path: Path) -> None:
+    """Catches a mistyped weights file, or other classes in val, after which the folder is taken."""
+    with pytest.raises(LabError, match="no checkpoint"):
+        train(tmp_path / "run", start_from=tmp_path / "missing.safetensors")
+
+    class Other(Shapes):
+        class_names = ("cat",)
+
+    with pytest.raises(LabError, match="different classes"):
+        train(tmp_path / "run", val=Other(length=2, size=64))
+    assert train(tmp_path / "run", tiny(train__steps=1)).finished
+
+
+def test_damaged_state_says_how_to_go_on(tmp_path: Path) -> None:
+    """Catches a traceback of the unpickler where the state before could be used."""
+    run = train(tmp_path / "run", tiny(train__steps=1))
+    state = RunFolder(run.folder).states()[-1][1]
+    (state / "optimizer.pt").write_bytes(b"half")
+    with pytest.raises(LabError, match=r"step_0000001.*Delete that folder"):
+        train(tmp_path / "run", tiny(train__steps=1), resume=True)
+
+
 def test_workers_do_not_change_the_run(tmp_path: Path) -> None:
     """Catches augmentation that draws from a worker's own random state."""
     recipe = tiny(train__steps=2)

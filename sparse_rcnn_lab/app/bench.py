@@ -194,7 +194,7 @@ def models_to_offer(model: str | None, checkpoint: str | None) -> list[str]:
 
 
 def find_device(device: str) -> str:
-    """ "auto" -> the fastest there is. Raises LabError for a device that is not there."""
+    """The device to use; "auto": cuda, else cpu. Raises LabError for one that is not there."""
     if device == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
     try:

@@ -113,7 +113,8 @@ def find_pictures(given: list[str]) -> list[Path]:
     """
     from PIL import Image
 
-    endings = tuple(Image.registered_extensions())
+    known = Image.registered_extensions().items()
+    endings = {ending for ending, kind in known if kind in Image.OPEN}  # PDF is for saving only
     found: list[Path] = []
     for text in given:
         path = Path(text)

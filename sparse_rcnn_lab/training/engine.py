@@ -35,7 +35,7 @@ from sparse_rcnn_lab.errors import LabError
 from sparse_rcnn_lab.files import write_whole
 from sparse_rcnn_lab.model.backbone import load_backbone
 from sparse_rcnn_lab.model.detector import SparseRCNN
-from sparse_rcnn_lab.training.evaluate import Evaluation, evaluate
+from sparse_rcnn_lab.training.evaluate import Evaluation, evaluate, label_category_ids
 from sparse_rcnn_lab.training.loader import TrainBatch, train_loader
 from sparse_rcnn_lab.training.run_folder import RunFolder, versions
 from sparse_rcnn_lab.training.schedule import lr_factor, total_steps
@@ -96,6 +96,8 @@ def fit(
     train_data, val = _open(data, val)
     names = tuple(train_data.class_names)
     recipe = configs.with_changes(recipe, model__num_classes=len(names))
+    if val is not None:
+        label_category_ids(names, val)  # other classes: said now, not after the training
     folder = RunFolder(Path(out))
     device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     length = total_steps(recipe.train, len(train_data))
@@ -109,7 +111,7 @@ def fit(
         "steps": length,
         "versions": versions(),
     }
-    _claim(folder, header, resume)
+    _check_folder(folder, header, resume)
 
     torch.manual_seed(recipe.train.seed)
     model = SparseRCNN(recipe.model)
@@ -119,12 +121,14 @@ def fit(
             load_backbone(model.backbone, recipe.model.backbone, backbone_weights)
         if start_from is not None:
             _start_from(model, Path(start_from))
-    model.to(device).train()
+    model.to(device)
     optimizer = make_optimizer(recipe.train, model, model.backbone.body)
     done = 0
     if states:
         done, state = states[-1]
         _restore(state, model, optimizer, device)
+    if not folder.exists():
+        folder.write_header(header)
     folder.rewind(done)
     detector = Detector(model, names, name=folder.path.name, info={"recipe": header["recipe"]})
     if workers is None:
@@ -159,6 +163,8 @@ def fit(
         pin_memory=device.type == "cuda",
     )
     evaluation: Evaluation | None = None
+    stop = False
+    model.train()  # a Detector puts its model into eval mode
     last_save = last_step = time.monotonic()
     bar = tqdm(total=length, initial=done, unit="step", disable=not progress)
     with bar, _polite_interrupt() as interrupted:
@@ -181,18 +187,22 @@ def fit(
             if on_step is not None:
                 on_step(step + 1, loss)
 
-            ended = step + 1 == length
-            due = evaluate_every and (step + 1) % evaluate_every == 0
-            if ended or interrupted() or now - last_save > SAVE_EVERY_SECONDS:
-                save(step + 1)
+            done, stop = step + 1, interrupted()  # asked once: it may change at any moment
+            due = bool(evaluate_every) and done % (evaluate_every or 1) == 0 and done < length
+            if stop or due or done == length or now - last_save > SAVE_EVERY_SECONDS:
+                save(done)
                 last_save = now
-            if val is not None and evaluate_every != 0 and (ended or due) and not interrupted():
-                evaluation = evaluate_now(step + 1, val)
-                last_step = time.monotonic()
-            if interrupted():
+            if stop:
                 break
-    done = folder.states()[-1][0]
+            if due and val is not None:
+                evaluation = evaluate_now(done, val)
+                last_step = time.monotonic()
     save_model(done)
+    # After the loop, so that a run that was stopped in its last evaluation gets it when resumed.
+    if val is not None and evaluate_every != 0 and done == length and not stop:
+        rows = folder.rows("evaluations")
+        if not rows or rows[-1]["step"] < length:
+            evaluation = evaluate_now(length, val)
     if done < length:
         tqdm.write(f"Stopped; everything is saved. resume=True (--resume) goes on in {folder.path}")
     model.eval()
@@ -210,7 +220,7 @@ def train_step(
 ) -> tuple[StepLoss, float]:
     """One update. Returns the loss and the gradient norm before clipping.
 
-    Raises LabError, before anything is changed, when loss or gradient are not finite.
+    Raises LabError, before the weights are changed, when loss or gradient are not finite.
     """
     hint = (
         f"at step {step + 1}, learning rate {rate:.2e}, images: {', '.join(batch.names)}. What "
@@ -259,11 +269,9 @@ def _open(
     return open_data(data, "train"), val or open_data(data, "val")
 
 
-def _claim(folder: RunFolder, header: dict[str, Any], resume: bool) -> None:
-    """Writes the header of a new run, or checks that a resumed one is the same run."""
+def _check_folder(folder: RunFolder, header: dict[str, Any], resume: bool) -> None:
+    """Raises LabError unless the folder is free, or holds this very run and is to be resumed."""
     if not folder.exists():
-        folder.path.mkdir(parents=True, exist_ok=True)
-        folder.write_header(header)
         return
     if not resume:
         raise LabError(
@@ -309,9 +317,15 @@ def _restore(
     optimizer: torch.optim.Optimizer,
     device: torch.device,
 ) -> None:
-    checkpoint = read_checkpoint(state / "model.safetensors")
+    try:
+        checkpoint = read_checkpoint(state / "model.safetensors")
+        content = torch.load(state / OPTIMIZER_FILE, map_location=device, weights_only=True)
+    except Exception as error:  # a damaged pickle can raise anything
+        raise LabError(
+            f'The checkpoint "{state}" is damaged ({str(error).splitlines()[0]}). Delete that '
+            "folder and resume again: the run goes on from the checkpoint before it."
+        ) from error
     model.load_state_dict(dict(checkpoint.state))
-    content = torch.load(state / OPTIMIZER_FILE, map_location=device, weights_only=True)
     optimizer.load_state_dict(content)
 
 

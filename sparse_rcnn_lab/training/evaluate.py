@@ -93,7 +93,7 @@ def evaluate(
     count = min(len(data), limit or len(data))
     if not count:
         raise LabError("The data set has no images; there is nothing to evaluate.")
-    categories = _categories(detector.class_names, data)
+    categories = label_category_ids(detector.class_names, data)
 
     image_ids: list[int] = []
     parts: list[list[np.ndarray]] = [[] for _ in stages]
@@ -150,8 +150,11 @@ def _rows(
     return [rows[s][keep[s]] for s in range(len(outputs))]
 
 
-def _categories(class_names: tuple[str, ...], data: DetectionData) -> np.ndarray:
-    """Category id of each of the detector's labels; matched by name, the order may differ."""
+def label_category_ids(class_names: tuple[str, ...], data: DetectionData) -> np.ndarray:
+    """``[C]`` category id in ``data`` of each of a detector's labels, matched by name.
+
+    The order may differ. Raises LabError, with the names, when the classes are not the same.
+    """
     if set(class_names) != set(data.class_names):
         lacking = [name for name in data.class_names if name not in class_names]
         extra = [name for name in class_names if name not in data.class_names]

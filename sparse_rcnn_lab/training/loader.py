@@ -7,6 +7,7 @@ have seen, whatever the number of workers.
 from __future__ import annotations
 
 import random
+import signal
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -90,6 +91,11 @@ def collate(samples: Sequence[Sample], config: InputConfig) -> TrainBatch:
     return TrainBatch(images, targets, tuple(s.name for s in samples))
 
 
+def _leave_interrupts_to_the_trainer(worker: int) -> None:
+    """Ctrl-C reaches every process of a terminal; a worker that died of it would take the run."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
 def train_loader(
     data: DetectionData,
     augment: Augment,
@@ -107,6 +113,7 @@ def train_loader(
         batch_sampler=sampler,
         num_workers=workers,
         collate_fn=partial(collate, config=inputs),
+        worker_init_fn=_leave_interrupts_to_the_trainer,
         pin_memory=pin_memory,
         persistent_workers=False,
         prefetch_factor=4 if workers else None,
