@@ -13,6 +13,7 @@ from PIL import Image
 from torch import Tensor
 
 from sparse_rcnn_lab import boxes as box_ops
+from sparse_rcnn_lab.config import ModelConfig
 from sparse_rcnn_lab.errors import LabError
 from sparse_rcnn_lab.images import normalise_and_pad, read_image, resize_image
 from sparse_rcnn_lab.model.detector import SparseRCNN
@@ -68,7 +69,7 @@ class Detector:
         self.info = info or {}
 
     @property
-    def config(self) -> Any:
+    def config(self) -> ModelConfig:
         """The model's :class:`~sparse_rcnn_lab.config.ModelConfig`."""
         return self.model.config
 

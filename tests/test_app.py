@@ -19,13 +19,13 @@ from sparse_rcnn_lab.app.bench import (
     SHOWN,
     Bench,
     Dials,
-    find_device,
     models_to_offer,
     read_picture,
 )
 from sparse_rcnn_lab.checkpoint import save_checkpoint
 from sparse_rcnn_lab.config import recipe
 from sparse_rcnn_lab.data.shapes import CLASS_NAMES
+from sparse_rcnn_lab.device import pick_device
 from sparse_rcnn_lab.errors import LabError
 from sparse_rcnn_lab.model.detector import SparseRCNN
 
@@ -180,7 +180,7 @@ def test_models_to_offer(monkeypatch):
 def test_a_device_that_is_not_there():
     """Catches torch's own page of text."""
     with pytest.raises(LabError, match="--device"):
-        find_device("cuda:99")
+        pick_device("cuda:99")
 
 
 def demo(*options):

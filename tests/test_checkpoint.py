@@ -226,3 +226,13 @@ def test_coco_classes() -> None:
     assert len(set(published.COCO_CLASSES)) == 80
     places = {name: published.COCO_CLASSES.index(name) for name in ("person", "dog", "toothbrush")}
     assert places == {"person": 0, "dog": 16, "toothbrush": 79}
+
+
+def test_half_precision_keeps_large_numbers(tmp_path: Path) -> None:
+    """Catches a batch-norm variance above 65,504 that is shipped as infinity."""
+    model = small_model()
+    large = {k: v.clone() for k, v in model.state_dict().items()}
+    key = next(k for k in large if k.endswith("running_var"))
+    large[key][0] = 1e6
+    path = save_checkpoint(tmp_path / "m.safetensors", model, NAMES, "m", half=True, state=large)
+    assert read_checkpoint(path).state[key][0] == 1e6

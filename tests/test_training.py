@@ -20,12 +20,13 @@ from sparse_rcnn_lab.data.transforms import Augment
 from sparse_rcnn_lab.errors import LabError
 from sparse_rcnn_lab.model.detector import SparseRCNN
 from sparse_rcnn_lab.training.denoising import noised_copies
-from sparse_rcnn_lab.training.engine import Run, fit, make_optimizer
+from sparse_rcnn_lab.training.engine import Run, fit
 from sparse_rcnn_lab.training.loader import StepSampler, TrainBatch, train_loader
 from sparse_rcnn_lab.training.matching import Targets
 from sparse_rcnn_lab.training.run_folder import RunFolder
 from sparse_rcnn_lab.training.schedule import lr_factor, total_steps
 from sparse_rcnn_lab.training.step import step_loss
+from sparse_rcnn_lab.training.update import make_optimizer
 
 DATA = Shapes(length=12, seed=5, size=64)
 VAL = Shapes(length=4, seed=6, size=64)

@@ -18,6 +18,7 @@ from torch import Tensor
 from sparse_rcnn_lab.data.shapes import CLASS_NAMES as SHAPES
 from sparse_rcnn_lab.data.shapes import PRESETS, shapes_image
 from sparse_rcnn_lab.detector import Detector
+from sparse_rcnn_lab.device import pick_device
 from sparse_rcnn_lab.errors import LabError
 from sparse_rcnn_lab.images import read_image
 from sparse_rcnn_lab.trace import Detections, Trace
@@ -100,7 +101,7 @@ class Bench:
                 "(sparse-rcnn-lab train --help) and give its run folder with --checkpoint."
             )
         self.models = tuple(models)
-        self.device = find_device(device)
+        self.device = pick_device(device)
         self._detectors: dict[str, Detector] = {}
         self._traces: OrderedDict[tuple[str, str, int], tuple[Trace, float]] = OrderedDict()
         self._lock = threading.RLock()
@@ -191,17 +192,3 @@ def models_to_offer(model: str | None, checkpoint: str | None) -> list[str]:
     first = [checkpoint] if checkpoint else []
     first += [model] if model else []
     return list(dict.fromkeys([*first, *sorted(shipped, key=lambda name: "nano" not in name)]))
-
-
-def find_device(device: str) -> str:
-    """The device to use; "auto": cuda, else cpu. Raises LabError for one that is not there."""
-    if device == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        torch.zeros(1, device=device)
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
-        raise LabError(
-            f"There is no device {device!r} here ({str(error).splitlines()[0]}). Leave --device "
-            "out, or use cpu."
-        ) from None
-    return device

@@ -16,10 +16,10 @@ from sparse_rcnn_lab.model.detector import SparseRCNN
 from sparse_rcnn_lab.model.pooling import Pooling, Pyramid, build_pyramid, pool
 from sparse_rcnn_lab.model.reference import FeatureMaps, roi_align_pool
 from sparse_rcnn_lab.trace import top_pairs
-from sparse_rcnn_lab.training.engine import make_optimizer
 from sparse_rcnn_lab.training.loader import collate
 from sparse_rcnn_lab.training.losses import set_loss
 from sparse_rcnn_lab.training.matching import match
+from sparse_rcnn_lab.training.update import make_optimizer
 
 
 @dataclass(frozen=True)

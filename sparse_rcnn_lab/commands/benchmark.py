@@ -55,7 +55,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Measures, prints and writes."""
     from sparse_rcnn_lab.benchmark import Settings, run_benchmark
-    from sparse_rcnn_lab.commands.common import pick_device
+    from sparse_rcnn_lab.device import pick_device
     from sparse_rcnn_lab.files import write_text
 
     settings = Settings(

@@ -5,8 +5,6 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING
 
-from sparse_rcnn_lab.errors import LabError
-
 if TYPE_CHECKING:
     from sparse_rcnn_lab.detector import Detector
 
@@ -62,24 +60,9 @@ def add_device(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--device", help="cpu, cuda, mps (default: cuda where there is one)")
 
 
-def pick_device(name: str | None) -> str:
-    """The device to use. Raises LabError when this machine does not have it."""
-    import torch
-
-    if name is None:
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        torch.empty(1, device=name)
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
-        raise LabError(
-            f"--device {name!r} cannot be used here ({str(error).splitlines()[0]}). "
-            "Choose cpu, or leave the option out."
-        ) from error
-    return name
-
-
 def open_model(arguments: argparse.Namespace) -> Detector:
     """The detector that ``--model`` and ``--device`` ask for."""
+    from sparse_rcnn_lab.device import pick_device
     from sparse_rcnn_lab.zoo import load
 
     return load(arguments.model, pick_device(arguments.device))

@@ -41,11 +41,11 @@ def run(arguments: argparse.Namespace) -> int:
 
     if not arguments.name or Path(arguments.name).name != arguments.name:
         raise LabError(f"--name must be a plain name, found {arguments.name!r}.")
-    detector = open_model(arguments)
+    detector, data = open_model(arguments), open_data(arguments.data, "val")
     path = arguments.out / f"{arguments.name}.safetensors"
     about = {"source": arguments.source, **_training(Path(arguments.model))}
     save_checkpoint(path, detector.model, detector.class_names, arguments.name, about, half=True)
-    result = evaluate(load(path), open_data(arguments.data, "val"))
+    result = evaluate(load(path), data)
     report = {
         "name": arguments.name,
         "class_names": list(detector.class_names),

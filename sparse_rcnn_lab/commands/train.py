@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sparse_rcnn_lab import config as configs
-from sparse_rcnn_lab.commands.common import add_device, count, pick_device, plural, whole_number
+from sparse_rcnn_lab.commands.common import add_device, count, plural, whole_number
 from sparse_rcnn_lab.commands.train_settings import (
     COMMAND_FILE,
     remember,
@@ -99,6 +99,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Trains; 130 when it was interrupted."""
     from sparse_rcnn_lab.data.coco import open_data
+    from sparse_rcnn_lab.device import pick_device
     from sparse_rcnn_lab.files import write_text
     from sparse_rcnn_lab.training.engine import fit
     from sparse_rcnn_lab.training.run_folder import RunFolder

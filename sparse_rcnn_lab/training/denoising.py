@@ -48,7 +48,7 @@ def noised_copies(
 ) -> NoisedCopies | None:
     """``groups`` noised copies of every object, or None where the batch has no object.
 
-    Crowded images get fewer groups, so that the copies are not more than the proposals.
+    Crowded images get fewer groups, at least one: no more copies than proposals where possible.
     features: ``[N, D]`` the learned proposal features to borrow. generator: a CPU generator.
     """
     b, m = targets.labels.shape

@@ -8,25 +8,19 @@ loss, backward, clip, update, log; now and then evaluate and save. Whatever ends
 from __future__ import annotations
 
 import json
-import math
 import os
-import signal
-import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import torch
-from torch import nn
 from tqdm.auto import tqdm
 
 from sparse_rcnn_lab import config as configs
 from sparse_rcnn_lab.checkpoint import read_checkpoint, save_checkpoint
-from sparse_rcnn_lab.config import Recipe, TrainConfig
+from sparse_rcnn_lab.config import Recipe
 from sparse_rcnn_lab.data.coco import open_data
 from sparse_rcnn_lab.data.sample import DetectionData
 from sparse_rcnn_lab.data.transforms import Augment
@@ -36,10 +30,12 @@ from sparse_rcnn_lab.files import write_whole
 from sparse_rcnn_lab.model.backbone import load_backbone
 from sparse_rcnn_lab.model.detector import SparseRCNN
 from sparse_rcnn_lab.training.evaluate import Evaluation, evaluate, label_category_ids
-from sparse_rcnn_lab.training.loader import TrainBatch, train_loader
+from sparse_rcnn_lab.training.interrupt import polite_interrupt
+from sparse_rcnn_lab.training.loader import train_loader
 from sparse_rcnn_lab.training.run_folder import RunFolder, versions
 from sparse_rcnn_lab.training.schedule import lr_factor, total_steps
-from sparse_rcnn_lab.training.step import StepLoss, step_loss
+from sparse_rcnn_lab.training.step import StepLoss
+from sparse_rcnn_lab.training.update import make_optimizer, train_step
 
 SAVE_EVERY_SECONDS = 120
 OPTIMIZER_FILE = "optimizer.pt"
@@ -167,7 +163,7 @@ def fit(
     model.train()  # a Detector puts its model into eval mode
     last_save = last_step = time.monotonic()
     bar = tqdm(total=length, initial=done, unit="step", disable=not progress)
-    with bar, _polite_interrupt() as interrupted:
+    with bar, polite_interrupt() as interrupted:
         for step, batch in enumerate(loader, start=done):
             factor = lr_factor(recipe.train, step, len(train_data))
             for group in optimizer.param_groups:
@@ -207,58 +203,6 @@ def fit(
         tqdm.write(f"Stopped; everything is saved. resume=True (--resume) goes on in {folder.path}")
     model.eval()
     return Run(folder.path, detector, done == length, done, evaluation)
-
-
-def train_step(
-    model: SparseRCNN,
-    optimizer: torch.optim.Optimizer,
-    batch: TrainBatch,
-    recipe: Recipe,
-    step: int,
-    rate: float,
-    folder: Path,
-) -> tuple[StepLoss, float]:
-    """One update. Returns the loss and the gradient norm before clipping.
-
-    Raises LabError, before the weights are changed, when loss or gradient are not finite.
-    """
-    hint = (
-        f"at step {step + 1}, learning rate {rate:.2e}, images: {', '.join(batch.names)}. What "
-        f'"{folder}" already holds is intact; try a lower learning rate, or look at these images.'
-    )
-    generator = torch.Generator().manual_seed(recipe.train.seed * 1_000_003 + step)
-    try:
-        loss = step_loss(model, batch, recipe.loss, recipe.train.denoising, generator)
-    except LabError as error:
-        raise LabError(f"{error} This happened {hint}") from error
-    total = loss.total()
-    if not math.isfinite(float(total.detach())):
-        raise LabError(f"The loss is {float(total.detach())}, not a finite number, {hint}")
-    optimizer.zero_grad(set_to_none=True)
-    total.backward()
-    trained = [p for group in optimizer.param_groups for p in group["params"]]
-    norm = float(nn.utils.clip_grad_norm_(trained, recipe.train.clip_norm))
-    if not math.isfinite(norm):
-        raise LabError(f"The gradient is {norm}, not a finite number, {hint}")
-    optimizer.step()
-    return loss, norm
-
-
-def make_optimizer(config: TrainConfig, model: nn.Module, body: nn.Module) -> torch.optim.AdamW:
-    """AdamW over all trainable parameters of ``model``.
-
-    Those of ``body``, the bottom-up part of the backbone, learn at ``backbone_lr`` times the rate.
-    """
-    slow = list(body.parameters())
-    known = {id(p) for p in slow}
-    rest = [p for p in model.parameters() if id(p) not in known]
-    groups = []
-    for parameters, factor in ((rest, 1.0), (slow, config.backbone_lr)):
-        trained = [p for p in parameters if p.requires_grad]
-        if trained:
-            rate = config.lr * factor
-            groups.append({"params": trained, "lr": rate, "base_lr": rate})
-    return torch.optim.AdamW(groups, lr=config.lr, weight_decay=config.weight_decay, fused=True)
 
 
 def _open(
@@ -327,32 +271,6 @@ def _restore(
         ) from error
     model.load_state_dict(dict(checkpoint.state))
     optimizer.load_state_dict(content)
-
-
-@contextmanager
-def _polite_interrupt() -> Iterator[Callable[[], bool]]:
-    """Turns the first Ctrl-C (or SIGTERM) into a flag, so that a step is never torn in two.
-
-    The second one interrupts as usual. Outside the main thread signals stay as they are.
-    """
-    flag = threading.Event()
-    if threading.current_thread() is not threading.main_thread():
-        yield flag.is_set
-        return
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-
-    def handle(number: int, frame: FrameType | None) -> None:
-        flag.set()
-        for n, handler in before.items():
-            signal.signal(n, handler)
-
-    for number in before:
-        signal.signal(number, handle)
-    try:
-        yield flag.is_set
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def _row(step: int, loss: StepLoss, rate: float, norm: float, seconds: float) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import random
 import signal
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -33,13 +33,16 @@ class TrainBatch:
 
     def to(self, device: torch.device) -> TrainBatch:
         """The batch on another device."""
-        targets = Targets(
-            self.targets.boxes.to(device, non_blocking=True),
-            self.targets.labels.to(device, non_blocking=True),
-            self.targets.counts,
-            self.targets.sizes.to(device, non_blocking=True),
-        )
-        return TrainBatch(self.images.to(device, non_blocking=True), targets, self.names)
+        return self._moved(lambda tensor: tensor.to(device, non_blocking=True))
+
+    def pin_memory(self) -> TrainBatch:
+        """The batch in page-locked memory; the data loader calls this where a GPU waits."""
+        return self._moved(Tensor.pin_memory)
+
+    def _moved(self, move: Callable[[Tensor], Tensor]) -> TrainBatch:
+        t = self.targets
+        targets = Targets(move(t.boxes), move(t.labels), t.counts, move(t.sizes))
+        return TrainBatch(move(self.images), targets, self.names)
 
 
 class StepSampler(Sampler[list[tuple[int, int]]]):

@@ -103,8 +103,15 @@ class RunFolder:
 
     def log(self, name: str, row: Mapping[str, Any]) -> None:
         """Adds one line to ``name``.jsonl."""
-        with (self.path / f"{name}.jsonl").open("a", encoding="utf-8") as file:
-            file.write(json.dumps(row) + "\n")
+        path = self.path / f"{name}.jsonl"
+        try:
+            with path.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(row) + "\n")
+        except OSError as error:
+            raise LabError(
+                f'Could not write to "{path}" ({error.strerror}). What was saved before is intact: '
+                "make room or the folder writable, then resume."
+            ) from error
 
     def rows(self, name: str) -> list[dict[str, Any]]:
         """Reads ``name``.jsonl; a last line cut short by a crash is left out."""

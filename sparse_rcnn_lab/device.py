@@ -1,0 +1,24 @@
+"""Which device to compute on."""
+
+from __future__ import annotations
+
+import torch
+
+from sparse_rcnn_lab.errors import LabError
+
+
+def pick_device(name: str | None = None) -> str:
+    """``name``, or for None or "auto" the fastest there is: cuda, else cpu.
+
+    Raises LabError when this machine does not have it.
+    """
+    if name is None or name == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        torch.empty(1, device=name)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        raise LabError(
+            f"There is no device {name!r} here ({str(error).splitlines()[0]}). Leave --device "
+            "out, or use cpu."
+        ) from error
+    return name
