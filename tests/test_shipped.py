@@ -1,0 +1,57 @@
+"""The models in the package: whole, described, and as good as the README says."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from sparse_rcnn_lab import boxes as box_ops
+from sparse_rcnn_lab.data.coco import open_data
+from sparse_rcnn_lab.images import read_image
+from sparse_rcnn_lab.training.evaluate import evaluate
+from sparse_rcnn_lab.zoo import CHECKPOINTS, load, shipped_models
+
+EXAMPLES = CHECKPOINTS.parent / "examples"
+
+
+def test_the_promised_models_are_there() -> None:
+    """Catches a clone or wheel without the models that the README promises."""
+    assert {"nano-shapes", "small-cards"} <= set(shipped_models())
+
+
+@pytest.mark.parametrize("name", shipped_models())
+def test_each_model_is_small_and_described(name: str) -> None:
+    """Catches a model without recipe, seed, source or AP beside it, or one that is too large."""
+    path = CHECKPOINTS / f"{name}.safetensors"
+    assert path.stat().st_size < (10e6 if name.startswith("nano") else 25e6)
+    about = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
+    assert about["source"] and about["command"] and "seed" in about["recipe"]["train"]
+    detector = load(name)
+    assert tuple(about["class_names"]) == detector.class_names
+    assert len(about["evaluation"]["stages"]) == detector.num_stages
+
+
+def test_nano_shapes_is_as_good_as_its_file_says() -> None:
+    """Catches a checkpoint that does not belong to the numbers beside it."""
+    about = json.loads((CHECKPOINTS / "nano-shapes.json").read_text(encoding="utf-8"))
+    said = about["evaluation"]["stages"][-1]["AP"]
+    found = evaluate(load("nano-shapes"), open_data("shapes", "val"), limit=60, progress=False)
+    assert pytest.approx(said, abs=0.06) == found.per_stage[-1].AP
+
+
+def test_small_cards_reads_the_cards() -> None:
+    """Catches swapped class names or colours: four cards on a table, each read off by a person."""
+    found = load("small-cards")(EXAMPLES / "cards_3.jpg", threshold=0.3)
+    height, width = read_image(EXAMPLES / "cards_3.jpg").shape[1:]
+    cards = {}
+    for name, box in zip(found.names(), box_ops.xyxy_to_cxcywh(found.boxes).tolist(), strict=True):
+        side = ("top" if box[1] < height / 2 else "bottom", "left" if box[0] < 145 else "right")
+        cards.setdefault(side, name)
+    assert cards == {
+        ("top", "left"): "nine",
+        ("top", "right"): "king",
+        ("bottom", "left"): "ace",
+        ("bottom", "right"): "jack",
+    }
+    assert found.size == (height, width)
