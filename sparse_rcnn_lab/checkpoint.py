@@ -83,8 +83,8 @@ def save_checkpoint(
 ) -> Path:
     """Writes a model whole or not at all.
 
-    half: store float16 where the numbers fit, half the size, for shipping. state: weights to write in place of the
-    model's own (their average, say).
+    half: store float16 where the numbers fit, half the size, for shipping.
+    state: weights to write in place of the model's own (their average, say).
 
     Raises LabError when the class names do not fit the model or the file cannot be written.
     """
