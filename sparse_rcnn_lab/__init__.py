@@ -20,11 +20,12 @@ from sparse_rcnn_lab.errors import LabError
 from sparse_rcnn_lab.version import __version__
 
 if TYPE_CHECKING:
-    from sparse_rcnn_lab.config import RECIPES, Recipe, recipe
+    from sparse_rcnn_lab.config import Recipe
     from sparse_rcnn_lab.data.coco import CocoFolder, open_data
     from sparse_rcnn_lab.data.shapes import Shapes
     from sparse_rcnn_lab.detector import Detector
     from sparse_rcnn_lab.model.switches import Switches
+    from sparse_rcnn_lab.recipes import RECIPES, recipe
     from sparse_rcnn_lab.trace import Detections, Trace
     from sparse_rcnn_lab.training.engine import Run, fit
     from sparse_rcnn_lab.training.evaluate import Evaluation, evaluate
@@ -53,7 +54,8 @@ __all__ = [
 
 # Imported at first use: torch takes seconds, and `sparse-rcnn-lab --help` does not need it.
 _HOMES = {
-    "config": ("RECIPES", "Recipe", "recipe"),
+    "config": ("Recipe",),
+    "recipes": ("RECIPES", "recipe"),
     "data.coco": ("CocoFolder", "open_data"),
     "data.shapes": ("Shapes",),
     "detector": ("Detector",),

@@ -31,6 +31,7 @@ from tqdm.auto import tqdm
 
 from sparse_rcnn_lab import boxes as box_ops
 from sparse_rcnn_lab import config as configs
+from sparse_rcnn_lab import recipes
 from sparse_rcnn_lab.config import ModelConfig, Recipe
 from sparse_rcnn_lab.data.coco import open_data
 from sparse_rcnn_lab.data.sample import DetectionData
@@ -229,7 +230,7 @@ def main(arguments: list[str] | None = None) -> int:
     given = parser.parse_args(arguments)
     torch.set_num_threads(given.threads)
     try:
-        recipe = configs.recipe(given.recipe, train__seed=given.seed)
+        recipe = recipes.recipe(given.recipe, train__seed=given.seed)
         if given.lr:
             recipe = configs.with_changes(recipe, train__lr=given.lr)
         data, val = open_data(given.data, "train"), open_data(given.data, "val")

@@ -23,11 +23,11 @@ from sparse_rcnn_lab.app.bench import (
     read_picture,
 )
 from sparse_rcnn_lab.checkpoint import save_checkpoint
-from sparse_rcnn_lab.config import recipe
 from sparse_rcnn_lab.data.shapes import CLASS_NAMES
 from sparse_rcnn_lab.device import pick_device
 from sparse_rcnn_lab.errors import LabError
 from sparse_rcnn_lab.model.detector import SparseRCNN
+from sparse_rcnn_lab.recipes import recipe
 
 ROOT = Path(__file__).parent.parent
 

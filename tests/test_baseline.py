@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from sparse_rcnn_lab import baseline
 from sparse_rcnn_lab import config as configs
+from sparse_rcnn_lab import recipes
 from sparse_rcnn_lab.config import AugmentConfig, InputConfig, Recipe
 from sparse_rcnn_lab.data.coco import CocoFolder
 from sparse_rcnn_lab.training.schedule import lr_factor
@@ -45,7 +46,7 @@ def folder(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def recipe() -> Recipe:
-    small = configs.recipe("nano", model__dim=16, model__num_classes=2, train__batch_size=2)
+    small = recipes.recipe("nano", model__dim=16, model__num_classes=2, train__batch_size=2)
     return replace(
         small,
         model=replace(small.model, input=InputConfig(64, 64, antialias=True)),

@@ -14,8 +14,7 @@ import torch
 from PIL import Image
 
 import sparse_rcnn_lab
-from sparse_rcnn_lab import cli
-from sparse_rcnn_lab import config as configs
+from sparse_rcnn_lab import cli, recipes
 from sparse_rcnn_lab.commands.overrides import apply_overrides
 from sparse_rcnn_lab.commands.predict import output_names
 from sparse_rcnn_lab.data.shapes import Shapes
@@ -290,11 +289,11 @@ def test_overrides_follow_the_type_of_the_field() -> None:
     """Catches "1" read as a float, "none" as text, or a nested field that is not reached."""
     given = ["train.steps=none", "augment.size=64,96", "augment.short_sides=480,512,544"]
     given += ["model.input.antialias=False", "train.lr=1", "model.backbone=resnet18"]
-    recipe = apply_overrides(configs.recipe("nano"), given)
+    recipe = apply_overrides(recipes.recipe("nano"), given)
     assert recipe.train.steps is None and isinstance(recipe.train.lr, float)
     assert recipe.augment.size == (64, 96) and recipe.augment.short_sides == (480, 512, 544)
     assert recipe.model.input.antialias is False and recipe.model.backbone == "resnet18"
-    assert recipe.model.input.short_side == configs.NANO.model.input.short_side
+    assert recipe.model.input.short_side == recipes.NANO.model.input.short_side
 
 
 @pytest.mark.parametrize(
@@ -313,4 +312,4 @@ def test_overrides_follow_the_type_of_the_field() -> None:
 def test_wrong_overrides_are_refused(wrong: str) -> None:
     """Catches an override that is dropped or leaves a recipe that cannot train."""
     with pytest.raises(LabError):
-        apply_overrides(configs.recipe("nano"), [wrong])
+        apply_overrides(recipes.recipe("nano"), [wrong])

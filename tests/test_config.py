@@ -6,8 +6,9 @@ import json
 
 import pytest
 
-from sparse_rcnn_lab.config import RECIPES, ModelConfig, Recipe, from_dict, recipe, to_dict
+from sparse_rcnn_lab.config import ModelConfig, Recipe, from_dict, to_dict
 from sparse_rcnn_lab.errors import LabError
+from sparse_rcnn_lab.recipes import RECIPES, recipe
 
 
 @pytest.mark.parametrize("name", RECIPES)

@@ -13,6 +13,7 @@ import pytest
 import torch
 
 from sparse_rcnn_lab import config as configs
+from sparse_rcnn_lab import recipes
 from sparse_rcnn_lab.checkpoint import read_checkpoint
 from sparse_rcnn_lab.config import LossConfig, Recipe, TrainConfig
 from sparse_rcnn_lab.data.shapes import Shapes
@@ -45,7 +46,7 @@ def tiny(**changes: object) -> Recipe:
         "train__denoising": 2,
         "augment__size": (64, 64),
     }
-    return configs.recipe("nano", **{**settings, **changes})
+    return recipes.recipe("nano", **{**settings, **changes})
 
 
 def train(out: Path, recipe: Recipe | None = None, **options: object) -> Run:
@@ -207,13 +208,13 @@ def test_training_reduces_the_loss(tmp_path: Path) -> None:
 
 def test_optimizer_covers_every_trainable_parameter_once() -> None:
     """Catches parameters that are in no group, in two, or frozen ones that decay."""
-    model = SparseRCNN(configs.recipe("small").model)
-    optimizer = make_optimizer(configs.recipe("small").train, model, model.backbone.body)
+    model = SparseRCNN(recipes.recipe("small").model)
+    optimizer = make_optimizer(recipes.recipe("small").train, model, model.backbone.body)
     inside = [id(p) for group in optimizer.param_groups for p in group["params"]]
     assert sorted(inside) == sorted(id(p) for p in model.parameters() if p.requires_grad)
     assert {g["lr"] for g in optimizer.param_groups} == {
-        configs.SMALL.train.lr,
-        configs.SMALL.train.lr * configs.SMALL.train.backbone_lr,
+        recipes.SMALL.train.lr,
+        recipes.SMALL.train.lr * recipes.SMALL.train.backbone_lr,
     }
 
 
@@ -246,7 +247,7 @@ def test_sampler_visits_every_image_once_an_epoch_and_continues_where_it_stopped
 
 def test_step_schedule_drops_after_the_published_epochs() -> None:
     """Catches a drop an epoch early or late: 12 epochs, drops after 8 and 11, 500 warm-up steps."""
-    config = configs.recipe("r50_1x_100").train
+    config = recipes.recipe("r50_1x_100").train
     images = 1600  # 100 steps an epoch
     assert total_steps(config, images) == 1200
     assert lr_factor(config, 0, images) == pytest.approx(0.001)

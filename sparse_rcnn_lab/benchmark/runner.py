@@ -14,11 +14,12 @@ import torch
 from sparse_rcnn_lab import config as configs
 from sparse_rcnn_lab.benchmark.clock import Clock
 from sparse_rcnn_lab.benchmark.parts import ARMS, Arm, Trainer, infer, largest_difference
-from sparse_rcnn_lab.config import RECIPES, Recipe
+from sparse_rcnn_lab.config import Recipe
 from sparse_rcnn_lab.data.shapes import CLASS_NAMES
 from sparse_rcnn_lab.errors import LabError
 from sparse_rcnn_lab.model.detector import SparseRCNN
 from sparse_rcnn_lab.model.pooling import pool
+from sparse_rcnn_lab.recipes import RECIPES
 from sparse_rcnn_lab.training.run_folder import versions
 from sparse_rcnn_lab.zoo import load
 

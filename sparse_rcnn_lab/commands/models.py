@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from sparse_rcnn_lab.config import RECIPES
+from sparse_rcnn_lab.recipes import RECIPES
 
 HELP = """list the shipped models and the presets to train with
 

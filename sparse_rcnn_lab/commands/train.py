@@ -16,8 +16,9 @@ from sparse_rcnn_lab.commands.train_settings import (
     resume_command,
     run_settings,
 )
-from sparse_rcnn_lab.config import RECIPES, Recipe
+from sparse_rcnn_lab.config import Recipe
 from sparse_rcnn_lab.errors import LabError
+from sparse_rcnn_lab.recipes import RECIPES
 
 if TYPE_CHECKING:
     from sparse_rcnn_lab.data.sample import DetectionData

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sparse_rcnn_lab import config as configs
+from sparse_rcnn_lab import recipes
 from sparse_rcnn_lab.commands.overrides import apply_overrides
 from sparse_rcnn_lab.config import Recipe
 from sparse_rcnn_lab.errors import LabError
@@ -63,14 +64,14 @@ def run_settings(arguments: argparse.Namespace) -> tuple[RunFolder, Recipe]:
 
 def _base_recipe(arguments: argparse.Namespace) -> Recipe:
     if arguments.start_from is None:
-        return configs.recipe(arguments.preset or "nano")
+        return recipes.recipe(arguments.preset or "nano")
     from sparse_rcnn_lab.checkpoint import read_checkpoint
     from sparse_rcnn_lab.zoo import locate
 
     path = locate(arguments.start_from)
     arguments.start_from = str(path)
     if arguments.preset:
-        return configs.recipe(arguments.preset)
+        return recipes.recipe(arguments.preset)
     checkpoint = read_checkpoint(path)
     if "recipe" not in checkpoint.info:
         raise LabError(f'"{path}" does not say how it was trained. Give its --preset.')

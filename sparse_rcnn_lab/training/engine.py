@@ -19,6 +19,7 @@ import torch
 from tqdm.auto import tqdm
 
 from sparse_rcnn_lab import config as configs
+from sparse_rcnn_lab import recipes
 from sparse_rcnn_lab.checkpoint import read_checkpoint, save_checkpoint
 from sparse_rcnn_lab.config import Recipe
 from sparse_rcnn_lab.data.coco import open_data
@@ -77,7 +78,7 @@ def fit(
 
     data: "shapes", a folder in COCO's format (its validation part is used by itself), or a data
         set object (then ``val`` is the other).
-    recipe: a name out of ``config.RECIPES`` or a :class:`~sparse_rcnn_lab.config.Recipe`.
+    recipe: a name out of ``recipes.RECIPES`` or a :class:`~sparse_rcnn_lab.config.Recipe`.
     out: the run folder, which must not hold a run yet, unless ``resume``.
     resume: go on where the run in ``out`` stopped; gives the same weights as an unbroken run.
     backbone_weights: a file, "download" for torchvision's ImageNet weights, or None to start
@@ -88,7 +89,7 @@ def fit(
 
     Raises LabError when data and settings do not fit, and when the loss stops being finite.
     """
-    recipe = configs.recipe(recipe) if isinstance(recipe, str) else recipe
+    recipe = recipes.recipe(recipe) if isinstance(recipe, str) else recipe
     train_data, val = _open(data, val)
     names = tuple(train_data.class_names)
     recipe = configs.with_changes(recipe, model__num_classes=len(names))
