@@ -127,6 +127,7 @@ class TrainConfig:
     first step's learning rate relative to ``lr``. drop_epochs: epochs after which the rate falls
     to a tenth (schedule "step"). backbone_lr: factor on the backbone's learning rate.
     denoising: how many noised copies of each object train beside the proposals; 0 as published.
+    denoising_negatives: a copy that is to find nothing beside each of them.
     """
 
     batch_size: int = 16
@@ -141,6 +142,7 @@ class TrainConfig:
     warmup_steps: int = 500
     warmup_start: float = 0.001
     denoising: int = 0
+    denoising_negatives: bool = False
     seed: int = 0
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from sparse_rcnn_lab import boxes as box_ops
 from sparse_rcnn_lab import config as configs
 from sparse_rcnn_lab import recipes
 from sparse_rcnn_lab.checkpoint import read_checkpoint
@@ -20,7 +21,7 @@ from sparse_rcnn_lab.data.shapes import Shapes
 from sparse_rcnn_lab.data.transforms import Augment
 from sparse_rcnn_lab.errors import LabError
 from sparse_rcnn_lab.model.detector import SparseRCNN
-from sparse_rcnn_lab.training.denoising import noised_copies
+from sparse_rcnn_lab.training.denoising import SHIFT, STRETCH, noised_copies
 from sparse_rcnn_lab.training.engine import Run, fit
 from sparse_rcnn_lab.training.loader import StepSampler, TrainBatch, train_loader
 from sparse_rcnn_lab.training.matching import Targets
@@ -276,8 +277,6 @@ def test_noised_copies_stay_near_their_object_and_apart_from_the_proposals() -> 
     assert copies is not None
     n, q = 6, 6  # no more copies than proposals: three groups of two, not five
     assert copies.target[0].tolist() == [0, 1, 0, 1, 0, 1] and (copies.target[1] == -1).all()
-    from sparse_rcnn_lab import boxes as box_ops
-
     near = box_ops.paired_iou(copies.boxes[0], boxes[0].repeat(3, 1))
     assert near.min() > 0.3 and near.max() < 0.999
     mask = copies.mask[0, 0]
@@ -287,6 +286,26 @@ def test_noised_copies_stay_near_their_object_and_apart_from_the_proposals() -> 
     assert torch.equal(padded, torch.eye(q, dtype=torch.bool))
     pairs = copies.matches(2)
     assert len(pairs.stage) == 12 and (pairs.image == 0).all()
+
+
+def test_negative_copies_stand_farther_off_and_are_to_find_nothing() -> None:
+    """Catches negatives that are as near as the positives, that count as padding (no class loss
+    then), that another group can see, or that change the positives' noise bound."""
+    boxes = torch.tensor([[10.0, 10, 50, 30], [60, 60, 90, 100]])
+    targets = Targets.pad([boxes], [torch.tensor([1, 0])], torch.tensor([[128.0, 128]]))
+    random = torch.Generator().manual_seed(0)
+    copies = noised_copies(targets, torch.randn(8, 3), 2, random, negatives=True)
+    assert copies is not None
+    assert copies.target[0].tolist() == [0, 1, -1, -1] * 2
+    assert copies.real.all()
+    overlap = box_ops.paired_iou(copies.boxes[0], boxes.repeat(4, 1)).view(2, 2, 2)
+    assert overlap[:, 0].min() > 0.3 and overlap[:, 1].max() < overlap[:, 0].max()
+    centre = box_ops.xyxy_to_cxcywh(copies.boxes[0]) - box_ops.xyxy_to_cxcywh(boxes.repeat(4, 1))
+    relative = (centre / box_ops.xyxy_to_cxcywh(boxes.repeat(4, 1))[:, [2, 3, 2, 3]]).abs()
+    relative = relative.view(2, 2, 2, 4) / torch.tensor([SHIFT, SHIFT, STRETCH, STRETCH])
+    assert relative[:, 0].max() <= 1 <= relative[:, 1].min() and relative.max() <= 2
+    group = copies.mask[0, 0][8:, 8:]
+    assert group[:4, :4].all() and not group[:4, 4:].any()
 
 
 def test_denoising_leaves_the_proposals_loss_as_it_is() -> None:

@@ -26,13 +26,15 @@ class NoisedCopies:
     """Extra rows for the stages, and whom they belong to.
 
     boxes: ``[B, Q, 4]`` xyxy input pixels.  features: ``[B, Q, D]``.
-    target: ``[B, Q]`` object index, or -1 for padding.
+    target: ``[B, Q]`` object index, or -1 for a negative copy and for padding.
+    real: ``[B, Q]`` bool, False for padding.
     mask: ``[B, 1, N + Q, N + Q]`` bool: the proposals see proposals, a copy sees its own group.
     """
 
     boxes: Tensor
     features: Tensor
     target: Tensor
+    real: Tensor
     mask: Tensor
 
     def matches(self, num_stages: int) -> Matches:
@@ -44,11 +46,17 @@ class NoisedCopies:
 
 
 def noised_copies(
-    targets: Targets, features: Tensor, groups: int, generator: torch.Generator
+    targets: Targets,
+    features: Tensor,
+    groups: int,
+    generator: torch.Generator,
+    negatives: bool = False,
 ) -> NoisedCopies | None:
     """``groups`` noised copies of every object, or None where the batch has no object.
 
     Crowded images get fewer groups, at least one: no more copies than proposals where possible.
+    negatives: beside every copy another one, noised once to twice as much, that is to find
+    nothing: of two boxes on one object the worse one learns to step back (DINO, arXiv 2203.03605).
     features: ``[N, D]`` the learned proposal features to borrow. generator: a CPU generator.
     """
     b, m = targets.labels.shape
@@ -56,11 +64,17 @@ def noised_copies(
         return None
     n = len(features)
     groups = max(1, min(groups, n // m))
-    q = groups * m
+    members = 2 * m if negatives else m  # of a group: first the positives, then the negatives
+    q = groups * members
     device = targets.boxes.device
 
-    noise = (2 * torch.rand(b, q, 4, generator=generator) - 1).to(device)
-    cx, cy, w, h = box_ops.xyxy_to_cxcywh(targets.boxes.repeat(1, groups, 1)).unbind(-1)
+    noise = 2 * torch.rand(b, q, 4, generator=generator) - 1
+    index = torch.arange(members).repeat(groups)
+    negative = index >= m
+    noise = (noise + noise.sign() * negative[:, None]).to(device)
+    index, negative = (index % m).to(device).expand(b, q), negative.to(device)
+    objects = targets.boxes.gather(1, index[..., None].expand(-1, -1, 4))
+    cx, cy, w, h = box_ops.xyxy_to_cxcywh(objects).unbind(-1)
     boxes = box_ops.cxcywh_to_xyxy(
         torch.stack(
             [
@@ -74,14 +88,14 @@ def noised_copies(
     )
     borrowed = torch.randint(n, (b, q), generator=generator).to(device)
     counts = torch.tensor(targets.counts, device=device)
-    index = torch.arange(m, device=device).repeat(groups).expand(b, q)
     real = index < counts[:, None]
 
-    group = torch.arange(groups, device=device).repeat_interleave(m)
-    members = torch.cat([group.new_full((n,), -1), group])
-    mask = (members[:, None] == members[None]).expand(b, -1, -1).clone()
+    group = torch.arange(groups, device=device).repeat_interleave(members)
+    group = torch.cat([group.new_full((n,), -1), group])
+    mask = (group[:, None] == group[None]).expand(b, -1, -1).clone()
     # Nobody looks at padding but itself, or its softmax would have nothing to sum over.
     padding = torch.cat([real.new_zeros(b, n), ~real], dim=1)
     mask &= ~padding[:, None, :]
     mask |= torch.eye(n + q, dtype=torch.bool, device=device)
-    return NoisedCopies(boxes, features[borrowed], torch.where(real, index, -1), mask[:, None])
+    target = torch.where(real & ~negative, index, -1)
+    return NoisedCopies(boxes, features[borrowed], target, real, mask[:, None])

@@ -35,10 +35,12 @@ def step_loss(
     config: LossConfig,
     denoising: int = 0,
     generator: torch.Generator | None = None,
+    negatives: bool = False,
 ) -> StepLoss:
     """Runs the model on a batch and compares every stage with the ground truth.
 
-    denoising: noised copies of each object (0: as published), drawn from ``generator``.
+    denoising: noised copies of each object (0: as published), drawn from ``generator``;
+    negatives: with a negative copy beside each.
     """
     targets = batch.targets
     boxes, features = model.proposals(targets.sizes)
@@ -46,7 +48,7 @@ def step_loss(
     copies = None
     if denoising:
         generator = generator or torch.Generator()
-        copies = noised_copies(targets, model.proposals.features, denoising, generator)
+        copies = noised_copies(targets, model.proposals.features, denoising, generator, negatives)
     if copies is not None:
         boxes = torch.cat([boxes, copies.boxes], dim=1)
         features = torch.cat([features, copies.features], dim=1)
@@ -61,7 +63,7 @@ def step_loss(
     extra = None
     if copies is not None:
         pairs = copies.matches(len(outputs))
-        real = (copies.target >= 0)[None, :, :, None]
+        real = copies.real[None, :, :, None]
         # Padding rows are pushed to a logit at which the focal loss and its gradient vanish.
         silenced = logits[:, :, n:].masked_fill(~real, -30.0)
         extra = set_loss(silenced, refined[:, :, n:], targets, pairs, config)

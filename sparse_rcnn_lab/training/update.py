@@ -34,7 +34,10 @@ def train_step(
     )
     generator = torch.Generator().manual_seed(recipe.train.seed * 1_000_003 + step)
     try:
-        loss = step_loss(model, batch, recipe.loss, recipe.train.denoising, generator)
+        train = recipe.train
+        loss = step_loss(
+            model, batch, recipe.loss, train.denoising, generator, train.denoising_negatives
+        )
     except LabError as error:
         raise LabError(f"{error} This happened {hint}") from error
     total = loss.total()
