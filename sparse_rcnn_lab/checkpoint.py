@@ -28,6 +28,30 @@ FORMAT = "sparse_rcnn_lab.model"
 HALF_LIMIT = torch.finfo(torch.float16).max
 # What torch's restricted unpickler says when a file asks for something other than tensors.
 _UNSAFE = re.compile(r"[Uu]nsupported (?:global: )?GLOBAL (\S+)")
+# What mmdetection 3.x keeps of a training's log; a stand-in takes the place of each.
+_LOG_OBJECTS = (
+    "mmengine.logging.history_buffer.HistoryBuffer",
+    "numpy.ndarray",
+    "numpy.dtype",
+    *(
+        f"numpy.{core}.multiarray.{f}"
+        for core in ("core", "_core")
+        for f in ("_reconstruct", "scalar")
+    ),
+)
+
+
+class _Ignored:
+    """In place of an object that no model needs: its code does not run, its data is dropped."""
+
+    def __new__(cls, *arguments: Any) -> _Ignored:
+        return super().__new__(cls)
+
+    def __init__(self, *arguments: Any) -> None:
+        pass
+
+    def __setstate__(self, state: Any) -> None:
+        pass
 
 
 @dataclass(frozen=True)
@@ -106,7 +130,10 @@ def save_checkpoint(
     }
     path = Path(path)
     with write_whole(path) as temporary:
-        save_file(tensors, temporary, {"format": FORMAT, "model": json.dumps(header)})
+        try:
+            save_file(tensors, temporary, {"format": FORMAT, "model": json.dumps(header)})
+        except SafetensorError as error:  # a full disk, among others
+            raise OSError(str(error)) from error
     return path
 
 
@@ -158,12 +185,14 @@ def _read_own(path: Path) -> Checkpoint:
 
 def _read_published(path: Path) -> Checkpoint:
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        with torch.serialization.safe_globals([(_Ignored, name) for name in _LOG_OBJECTS]):
+            content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # a damaged pickle can raise anything
         if found := _UNSAFE.search(str(error)):
             raise LabError(
                 f'"{path}" is not a plain file of tensors: reading it would mean running code from '
-                f"it ({found[1]}), which is refused. Save its state dict alone."
+                f"it ({found[1]}), which is refused. Save its state dict alone; for a training "
+                "checkpoint of mmdetection its tools/model_converters/publish_model.py does that."
             ) from error
         known = isinstance(error, OSError | RuntimeError)
         reason = str(error).split(". ")[0] if known else "its content is not that of a torch file"
@@ -175,6 +204,7 @@ def _read_published(path: Path) -> Checkpoint:
         content = content.get("state_dict", content.get("model", content))
     if not isinstance(content, dict) or not all(isinstance(k, str) for k in content):
         raise LabError(f'"{path}" holds {type(content).__name__}, not named tensors.')
+    content = {key.removeprefix("module."): value for key, value in content.items()}  # of DDP
     layout = published.recognise(set(content))
     if layout is None:
         raise LabError(
@@ -182,8 +212,10 @@ def _read_published(path: Path) -> Checkpoint:
             "). Known are this package's safetensors, mmdetection's and the authors' checkpoints."
         )
     try:
-        state = {k: torch.as_tensor(v) for k, v in content.items()}
-        state = published.rename(state, layout)
+        for key, value in content.items():
+            if not isinstance(value, Tensor):
+                raise LabError(f"{key} is not a tensor.")
+        state = published.rename(content, layout)
         config = published.infer_config(state)
     except (TypeError, ValueError, RuntimeError) as error:
         raise LabError(f'"{path}": {error}') from error
@@ -195,8 +227,9 @@ def _class_names(meta: Any, num_classes: int) -> tuple[str, ...]:
     """Class names a published file carries (mmdetection 2.x and 3.x), COCO's, or numbers."""
     found = None
     if isinstance(meta, dict):
-        found = meta.get("CLASSES") or (meta.get("dataset_meta") or {}).get("classes")
-    if found is None or len(found) != num_classes:
+        new_style = meta.get("dataset_meta")
+        found = meta.get("CLASSES") or (isinstance(new_style, dict) and new_style.get("classes"))
+    if not isinstance(found, list | tuple) or len(found) != num_classes:
         coco = published.COCO_CLASSES
         found = coco if num_classes == len(coco) else [f"class {i}" for i in range(num_classes)]
     return tuple(str(name) for name in found)

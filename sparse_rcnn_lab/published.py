@@ -151,6 +151,20 @@ def rename(state: Mapping[str, Tensor], layout: Layout) -> dict[str, Tensor]:
     return renamed
 
 
+# What :func:`infer_config` reads off the shapes; the rest of a configuration is its defaults.
+TOLD_BY_SHAPES = (
+    "num_classes",
+    "backbone",
+    "num_proposals",
+    "num_stages",
+    "dim",
+    "ffn_dim",
+    "dynamic_dim",
+    "num_cls_layers",
+    "num_reg_layers",
+)
+
+
 def infer_config(state: Mapping[str, Tensor]) -> ModelConfig:
     """The model configuration that a renamed published state dict fits, from its shapes."""
     blocks = {key.split(".")[3] for key in state if key.startswith("backbone.body.layer3.")}
@@ -177,4 +191,12 @@ def _config_from_shapes(state: Mapping[str, Tensor], backbone: BackboneName) -> 
         dim=dim,
         ffn_dim=state["stages.0.ffn_in.weight"].shape[0],
         dynamic_dim=state["stages.0.interaction.norm_in.weight"].shape[0],
+        num_cls_layers=_tower_layers(state, "cls"),
+        num_reg_layers=_tower_layers(state, "reg"),
     )
+
+
+def _tower_layers(state: Mapping[str, Tensor], tower: str) -> int:
+    """Linear layers before a head's last: those with a matrix; their layer norms have vectors."""
+    weights = re.compile(rf"stages\.0\.{tower}_tower\.\d+\.weight")
+    return sum(bool(weights.fullmatch(key)) and v.ndim == 2 for key, v in state.items())

@@ -27,7 +27,18 @@ def _published(name: str, backbone: BackboneName, n: int, epochs: int, ap: float
         summary=f"published: {backbone}, {n} proposals, {epochs} epochs",
         model=ModelConfig(backbone=backbone, num_proposals=n),
         train=TrainConfig(epochs=epochs, drop_epochs=(27, 33) if long else (8, 11)),
-        augment=AugmentConfig(short_sides=_MULTI_SCALE if long else (800,)),
+        augment=AugmentConfig(
+            short_sides=_MULTI_SCALE if long else (800,),
+            crop=0.5 if n == 300 else 0.0,
+            # mmdetection leaves out boxes under one pixel as it reads them, and later only those
+            # that a crop has taken away altogether.
+            min_visible=0.0,
+            min_side=0.0,
+            min_source_side=1.0,
+            drop_empty=True,
+            min_image_side=32,
+            group_by_aspect=True,
+        ),
         published_ap=ap,
     )
 
@@ -87,6 +98,7 @@ SMALL = Recipe(
         schedule="one-cycle",
         steps=2400,
         denoising=5,
+        denoising_negatives=True,
         warmup_steps=100,
         warmup_start=0.05,
     ),

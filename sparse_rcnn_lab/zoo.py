@@ -1,4 +1,4 @@
-"""Models by name: what ships with the package, run folders, and checkpoint files."""
+"""Models by name: what ships with the package, what is published, run folders, and files."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from pathlib import Path
 
 import torch
 
+from sparse_rcnn_lab import weights
 from sparse_rcnn_lab.checkpoint import read_checkpoint
 from sparse_rcnn_lab.detector import Detector
 from sparse_rcnn_lab.errors import LabError
@@ -22,21 +23,29 @@ def shipped_models() -> list[str]:
 def load(name: str | Path, device: str | torch.device = "cpu") -> Detector:
     """A detector by name or path.
 
-    name: a shipped model (:func:`shipped_models`), a run folder, or a checkpoint file: our
-        safetensors, or a ``.pth`` of mmdetection or the authors.
-    Raises LabError, saying what was found and what is possible, when there is no such model.
+    name: a shipped model (:func:`shipped_models`), one of the five published COCO models
+        (:data:`~sparse_rcnn_lab.weights.RELEASES`: "r50_3x_300", ...), downloaded at first use, a
+        run folder, or a checkpoint file: our safetensors, or a ``.pth`` of mmdetection or the
+        authors. A name goes before a folder of that name; that one is meant by ``"./name"``.
+    Raises LabError, saying what was found and what is possible, when there is no such model, or
+    its weights cannot be downloaded.
     """
-    checkpoint = read_checkpoint(locate(name))
-    detector = Detector(
-        checkpoint.build(), checkpoint.class_names, checkpoint.name, dict(checkpoint.info)
-    )
+    path = locate(name)
+    checkpoint = read_checkpoint(path)
+    info = {**weights.about(path), **checkpoint.info}
+    detector = Detector(checkpoint.build(), checkpoint.class_names, checkpoint.name, info)
     return detector.to(device)
 
 
 def locate(name: str | Path) -> Path:
-    """The checkpoint file that :func:`load` would read. Raises LabError when there is none."""
+    """The checkpoint file that :func:`load` would read. Raises LabError when there is none.
+
+    Downloads a published model that is not in the cache yet.
+    """
     if str(name) in shipped_models():
         return CHECKPOINTS / f"{name}.safetensors"
+    if str(name) in weights.RELEASES:
+        return weights.fetch(str(name))
     path = Path(name)
     if path.is_dir():
         if (path / MODEL_FILE).exists():
@@ -51,6 +60,6 @@ def locate(name: str | Path) -> Path:
     if path.is_file():
         return path
     raise LabError(
-        f'There is no model "{name}". Shipped models: {", ".join(shipped_models()) or "none"}; or '
-        "give a run folder or a checkpoint file."
+        f'There is no model "{name}". Shipped models: {", ".join(shipped_models()) or "none"}; '
+        f"published ones: {', '.join(weights.RELEASES)}; or give a run folder or a checkpoint file."
     )

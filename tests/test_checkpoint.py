@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import sys
+import types
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from safetensors import safe_open
@@ -219,6 +222,82 @@ def test_configuration_and_names_of_a_published_file(
     assert checkpoint.class_names == names
     with pytest.raises(LabError, match=r"tuned: .*missing"):
         checkpoint.build()
+
+
+def mmengine_log(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """What a training with mmdetection 3.x keeps of one number, as its pickle names it."""
+
+    class HistoryBuffer:
+        def __init__(self) -> None:
+            self._log_history = np.arange(3.0)
+            self.max_length = 1_000_000
+
+    HistoryBuffer.__module__ = "mmengine.logging.history_buffer"
+    HistoryBuffer.__qualname__ = "HistoryBuffer"
+    module = types.ModuleType(HistoryBuffer.__module__)
+    module.__dict__["HistoryBuffer"] = HistoryBuffer
+    for name in ("mmengine", "mmengine.logging", HistoryBuffer.__module__):
+        monkeypatch.setitem(sys.modules, name, module)
+    return HistoryBuffer()
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+def test_training_checkpoint_of_mmdetection(
+    zipped: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Would catch an own training refused for its log, or the log's code being run."""
+    weight = torch.nn.Parameter(torch.ones(2))
+    optimizer = torch.optim.AdamW([weight])
+    weight.sum().backward()
+    optimizer.step()
+    content = {
+        "meta": {"cfg": "model = dict()", "dataset_meta": {"classes": ("dog", "cat")}, "epoch": 3},
+        "state_dict": {f"module.{key}": value for key, value in resnet50_keys().items()},
+        "message_hub": {
+            "log_scalars": {"train/loss": mmengine_log(monkeypatch)},
+            "runtime_info": {"best": np.float64(0.4), "map": np.ones((2, 2)), "epoch": 3},
+        },
+        "optimizer": optimizer.state_dict(),
+        "param_schedulers": [{"last_step": 3, "_get_lr_called_within_step": False}],
+    }
+    torch.save(content, tmp_path / "epoch_3.pth", _use_new_zipfile_serialization=zipped)
+    monkeypatch.undo()  # nobody who reads it needs mmengine
+    checkpoint = read_checkpoint(tmp_path / "epoch_3.pth")
+    assert checkpoint.class_names == ("dog", "cat")
+    assert checkpoint.config.num_proposals == 7
+
+
+def test_weights_that_are_no_tensors(tmp_path: Path) -> None:
+    """Would catch the stand-in for a log being taken for a weight."""
+    state = {**resnet50_keys(), "backbone.conv1.weight": np.ones(3)}
+    torch.save({"state_dict": state}, tmp_path / "arrays.pth")
+    with pytest.raises(LabError, match=r"arrays\.pth.*backbone\.conv1\.weight.*not a tensor"):
+        read_checkpoint(tmp_path / "arrays.pth")
+
+
+def test_heads_of_another_depth(tmp_path: Path) -> None:
+    """Would catch a file with deeper heads that is refused as another architecture."""
+    state, head = resnet50_keys(), "roi_head.bbox_head.0"
+    for i, shape in enumerate([(256, 256), (256,)] * 2):
+        # Linear, layer norm, ReLU: the third has no weights.
+        state[f"{head}.cls_fcs.{i + i // 2}.weight"] = torch.zeros(shape)
+    state[f"{head}.reg_fcs.0.weight"] = torch.zeros(256, 256)
+    torch.save({"state_dict": state}, tmp_path / "deep.pth")
+    config = read_checkpoint(tmp_path / "deep.pth").config
+    assert (config.num_cls_layers, config.num_reg_layers) == (2, 1)
+
+
+def test_full_disk(whole: Path) -> None:
+    """Would catch a training's last good model lost to a disk that is full."""
+    resource = pytest.importorskip("resource")
+    before, limit = whole.read_bytes(), resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, limit[1]))  # larger files are refused
+    try:
+        with pytest.raises(LabError, match=r"whole\.safetensors.*File too large"):
+            save_checkpoint(whole, small_model(1), NAMES, "whole")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limit)
+    assert whole.read_bytes() == before and list(whole.parent.iterdir()) == [whole]
 
 
 def test_coco_classes() -> None:

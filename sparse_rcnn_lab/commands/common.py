@@ -49,8 +49,8 @@ def add_model(parser: argparse.ArgumentParser) -> None:
         "--model",
         default=DEFAULT_MODEL,
         metavar="NAME",
-        help="a shipped model (`sparse-rcnn-lab models` lists them), a run folder, or a checkpoint "
-        "file (default: %(default)s)",
+        help="a shipped or published model (`sparse-rcnn-lab models` lists them), a run folder, or "
+        "a checkpoint file (default: %(default)s)",
     )
     add_device(parser)
 

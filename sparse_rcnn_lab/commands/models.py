@@ -10,7 +10,7 @@ from typing import Any
 
 from sparse_rcnn_lab.recipes import RECIPES
 
-HELP = """list the shipped models and the presets to train with
+HELP = """list the shipped and the published models, and the presets to train with
 
 example:
   sparse-rcnn-lab models
@@ -22,8 +22,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Prints both lists."""
+    """Prints the lists."""
     from sparse_rcnn_lab.checkpoint import read_checkpoint
+    from sparse_rcnn_lab.weights import RELEASES, cache_folder
     from sparse_rcnn_lab.zoo import CHECKPOINTS, shipped_models
 
     names = shipped_models()
@@ -38,6 +39,14 @@ def run(arguments: argparse.Namespace) -> int:
             f"  {name:<14} AP {'?' if ap is None else format(ap, '.3f')}, "
             f"{checkpoint.config.num_proposals} proposals, {path.stat().st_size / 1e6:.1f} MB, "
             f"finds {classes}" + (f" and {more} more" if more > 0 else "")
+        )
+    print(f"\npublished COCO models, for --model; downloaded at first use into {cache_folder()}:")
+    for release in RELEASES.values():
+        recipe = release.recipe
+        kept = "in the cache" if release.cached.is_file() else "not downloaded yet"
+        print(
+            f"  {release.name:<14} published AP {recipe.published_ap}, {recipe.model.backbone}, "
+            f"{recipe.model.num_proposals} proposals, {release.megabytes} MB, {kept}"
         )
     print("\npresets, for train --preset:")
     for recipe in RECIPES.values():
