@@ -25,7 +25,6 @@ from sparse_rcnn_lab.files import write_whole
 from sparse_rcnn_lab.model.detector import SparseRCNN
 
 FORMAT = "sparse_rcnn_lab.model"
-HALF_LIMIT = torch.finfo(torch.float16).max
 # What torch's restricted unpickler says when a file asks for something other than tensors.
 _UNSAFE = re.compile(r"[Uu]nsupported (?:global: )?GLOBAL (\S+)")
 # What mmdetection 3.x keeps of a training's log; a stand-in takes the place of each.
@@ -107,7 +106,7 @@ def save_checkpoint(
 ) -> Path:
     """Writes a model whole or not at all.
 
-    half: store float16 where the numbers fit, half the size, for shipping.
+    half: store bfloat16, which has the range of float32 at half the size, for shipping.
     state: weights to write in place of the model's own (their average, say).
 
     Raises LabError when the class names do not fit the model or the file cannot be written.
@@ -120,8 +119,7 @@ def save_checkpoint(
     tensors = {}
     for key, value in (model.state_dict() if state is None else state).items():
         value = value.detach().cpu().contiguous()
-        fits = half and value.is_floating_point() and value.abs().max() < HALF_LIMIT
-        tensors[key] = value.half() if fits else value.clone()
+        tensors[key] = value.bfloat16() if half and value.is_floating_point() else value.clone()
     header = {
         "config": to_dict(model.config),
         "class_names": list(class_names),
