@@ -20,15 +20,20 @@ from sparse_rcnn_lab.errors import LabError
 from sparse_rcnn_lab.version import __version__
 
 if TYPE_CHECKING:
+    from sparse_rcnn_lab.comparison import Difference, difference
     from sparse_rcnn_lab.config import Recipe
     from sparse_rcnn_lab.data.coco import CocoFolder, open_data
     from sparse_rcnn_lab.data.shapes import Shapes
     from sparse_rcnn_lab.detector import Detector
+    from sparse_rcnn_lab.explore import explore
+    from sparse_rcnn_lab.exporting import export
     from sparse_rcnn_lab.model.switches import Switches
     from sparse_rcnn_lab.recipes import RECIPES, recipe
+    from sparse_rcnn_lab.session import Session
     from sparse_rcnn_lab.trace import Detections, Trace
     from sparse_rcnn_lab.training.engine import Run, fit
     from sparse_rcnn_lab.training.evaluate import Evaluation, evaluate
+    from sparse_rcnn_lab.training.ground_truth import with_ground_truth
     from sparse_rcnn_lab.zoo import load, shipped_models
 
 __all__ = [
@@ -36,33 +41,44 @@ __all__ = [
     "CocoFolder",
     "Detections",
     "Detector",
+    "Difference",
     "Evaluation",
     "LabError",
     "Recipe",
     "Run",
+    "Session",
     "Shapes",
     "Switches",
     "Trace",
     "__version__",
+    "difference",
     "evaluate",
+    "explore",
+    "export",
     "fit",
     "load",
     "open_data",
     "recipe",
     "shipped_models",
+    "with_ground_truth",
 ]
 
 # Imported at first use: torch takes seconds, and `sparse-rcnn-lab --help` does not need it.
 _HOMES = {
+    "comparison": ("Difference", "difference"),
     "config": ("Recipe",),
     "recipes": ("RECIPES", "recipe"),
     "data.coco": ("CocoFolder", "open_data"),
     "data.shapes": ("Shapes",),
     "detector": ("Detector",),
+    "explore": ("explore",),
+    "exporting": ("export",),
     "model.switches": ("Switches",),
+    "session": ("Session",),
     "trace": ("Detections", "Trace"),
     "training.engine": ("Run", "fit"),
     "training.evaluate": ("Evaluation", "evaluate"),
+    "training.ground_truth": ("with_ground_truth",),
     "zoo": ("load", "shipped_models"),
 }
 

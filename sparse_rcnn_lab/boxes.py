@@ -55,6 +55,11 @@ def clip(boxes: Tensor, height: float, width: float) -> Tensor:
     )
 
 
+def clip_to_sizes(boxes: Tensor, sizes: Tensor) -> Tensor:
+    """Clips ``[..., N, 4]`` xyxy boxes to the image sizes ``[..., 2]`` (height, width)."""
+    return torch.minimum(boxes.clamp(min=0), size_as_whwh(sizes).unsqueeze(-2))
+
+
 def rescale(boxes: Tensor, scale: Tensor) -> Tensor:
     """Multiplies ``[..., N, 4]`` xyxy boxes by ``scale`` ``[..., 2]``, the factors (x, y)."""
     return boxes * torch.cat([scale, scale], dim=-1).unsqueeze(-2)

@@ -12,11 +12,20 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TextIO
 
-from sparse_rcnn_lab.commands import benchmark, evaluate, models, pack, predict, trace, train
+from sparse_rcnn_lab.commands import (
+    benchmark,
+    evaluate,
+    export,
+    models,
+    pack,
+    predict,
+    trace,
+    train,
+)
 from sparse_rcnn_lab.errors import LabError
 from sparse_rcnn_lab.version import __version__
 
-_COMMANDS = (train, evaluate, predict, trace, pack, models, benchmark)
+_COMMANDS = (train, evaluate, predict, trace, pack, export, models, benchmark)
 
 _TEXT = """\
 Train, evaluate and look into Sparse R-CNN.

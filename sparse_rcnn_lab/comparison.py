@@ -47,7 +47,7 @@ class Difference:
         moved = int((self.shift >= 1).sum())
         lines = [
             f"{moved} of {count} boxes moved by 1 px or more"
-            + (f" (most: {float(self.shift.max()):.0f} px)" if moved else ""),
+            + (f" (most: {float(self.shift.nan_to_num().max()):.0f} px)" if moved else ""),
             f"best class changed for {int(self.changed_class().sum())} proposals, "
             f"largest score change {_largest(self.score_change):+.2f}",
             f"{len(self.kept)} detections kept, {len(self.gained)} gained, {len(self.lost)} lost",

@@ -14,6 +14,7 @@ from sparse_rcnn_lab.errors import LabError
 BackboneName = Literal["resnet50", "resnet101", "resnet18", "mobilenet_v2", "nano"]
 ProposalInit = Literal["image", "grid", "random"]
 Schedule = Literal["step", "one-cycle"]
+Precision = Literal["float32", "bf16", "fp16"]
 
 
 @dataclass(frozen=True)
@@ -85,11 +86,19 @@ class ModelConfig:
 
 @dataclass(frozen=True)
 class AugmentConfig:
-    """Training augmentation; see :mod:`sparse_rcnn_lab.data.transforms`.
+    """Which images train, and how they are changed; see :mod:`sparse_rcnn_lab.data.transforms`.
 
     size: (height, width) in pixels that images are fitted into, their aspect kept, or None for
     the published resize to a short side drawn from ``short_sides`` (long side at most
     ``long_side``).  scale: range of a zoom relative to that.
+
+    crop: share of images that are first resized to one of ``crop_short_sides`` and cut down to a
+    part whose sides are each drawn from ``crop_size`` (low, high), in pixels: the published crop.
+    min_visible, min_side: a box is dropped when less of its area (share) or of a side (pixels,
+    after resizing) is left; boxes without area always are.  min_source_side: so are those that
+    were smaller in the original.
+    drop_empty, min_image_side: images without objects, or smaller, are not trained on.
+    group_by_aspect: a batch holds upright images alone, or wide ones alone.
     """
 
     hflip: float = 0.5
@@ -101,6 +110,15 @@ class AugmentConfig:
     contrast: float = 0.0
     saturation: float = 0.0
     hue: float = 0.0
+    crop: float = 0.0
+    crop_short_sides: tuple[int, ...] = (400, 500, 600)
+    crop_size: tuple[int, int] = (384, 600)
+    min_visible: float = 0.3
+    min_side: float = 1.0
+    min_source_side: float = 0.0
+    drop_empty: bool = False
+    min_image_side: int = 0
+    group_by_aspect: bool = False
 
 
 @dataclass(frozen=True)
@@ -128,6 +146,11 @@ class TrainConfig:
     to a tenth (schedule "step"). backbone_lr: factor on the backbone's learning rate.
     denoising: how many noised copies of each object train beside the proposals; 0 as published.
     denoising_negatives: a copy that is to find nothing beside each of them.
+
+    batch_size: images in one update, over all processes and parts. accumulate: the parts that each
+    process works through one after the other, to save memory; the sum is that of the whole batch.
+    precision: of the forward pass; weights, matching and losses stay float32. ema: decay, 0..1, of
+    the weights' moving average, which is then the model that is evaluated and kept; 0: none.
     """
 
     batch_size: int = 16
@@ -143,7 +166,21 @@ class TrainConfig:
     warmup_start: float = 0.001
     denoising: int = 0
     denoising_negatives: bool = False
+    accumulate: int = 1
+    precision: Precision = "float32"
+    ema: float = 0.0
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.accumulate, int) or self.accumulate < 1:
+            raise LabError(f"train.accumulate must be at least 1, found {self.accumulate!r}.")
+        if self.precision not in get_args(Precision):
+            raise LabError(
+                f"train.precision {self.precision!r} is unknown. Choose one of "
+                f"{', '.join(get_args(Precision))}."
+            )
+        if not 0 <= self.ema < 1:
+            raise LabError(f"train.ema must be at least 0 and below 1, found {self.ema!r}.")
 
 
 @dataclass(frozen=True)

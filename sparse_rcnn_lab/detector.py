@@ -14,13 +14,18 @@ from torch import Tensor
 
 from sparse_rcnn_lab import boxes as box_ops
 from sparse_rcnn_lab.config import ModelConfig
+from sparse_rcnn_lab.data.sample import Sample
 from sparse_rcnn_lab.errors import LabError
-from sparse_rcnn_lab.images import normalise_and_pad, read_image, resize_image
+from sparse_rcnn_lab.images import normalise_and_pad, read_image, resize_image, resize_to
 from sparse_rcnn_lab.model.detector import SparseRCNN
 from sparse_rcnn_lab.model.pooling import STRIDES
 from sparse_rcnn_lab.model.stage import StageOutput
 from sparse_rcnn_lab.model.switches import NORMAL, Switches
 from sparse_rcnn_lab.trace import Detections, Trace, select_detections
+from sparse_rcnn_lab.training.ground_truth import with_ground_truth
+
+# More cannot be seen on a screen; a 12,000x9,000 photo would make every trace 324 MB.
+MAX_KEPT_PIXELS = 4_000_000
 
 Picture = str | Path | Image.Image | np.ndarray | Tensor
 
@@ -148,7 +153,7 @@ class Detector:
     @overload
     def trace(
         self,
-        pictures: Picture,
+        pictures: Picture | Sample,
         *,
         record: Collection[str] = ...,
         num_proposals: int | None = ...,
@@ -158,7 +163,7 @@ class Detector:
     @torch.no_grad()
     def trace(
         self,
-        pictures: Picture | list[Any],
+        pictures: Picture | Sample | list[Any],
         *,
         record: Collection[str] = ("attention",),
         num_proposals: int | None = None,
@@ -167,15 +172,25 @@ class Detector:
     ) -> Trace | list[Trace]:
         """Detects and keeps every stage of it.
 
-        record: the large parts to keep, out of "attention", "roi_features", "dynamic_filters".
-        Recording changes no number.
+        record: the large parts to keep, out of "attention", "roi_features", "dynamic_filters",
+        "filtered_features". Recording changes no number.
+
+        A data set's :class:`~sparse_rcnn_lab.data.sample.Sample` brings its ground truth along, so
+        that the trace has ``matches``; for any other picture
+        :func:`sparse_rcnn_lab.with_ground_truth` adds it.
         """
-        batch = self.prepare(_as_list(pictures), resize)
+        given = _as_list(pictures)
+        images = [item.image if isinstance(item, Sample) else item for item in given]
+        batch = self.prepare(images, resize)
         boxes, features = self.model.proposals(batch.sizes, num_proposals)
         pyramid = self.model.pyramid(batch.images)
         outputs = self.model.run_stages(pyramid, boxes, features, record=record, switches=switches)
         traces = [
-            self._trace(outputs, boxes, features, batch, i) for i in range(len(batch.originals))
+            self.to_trace(outputs, boxes, features, batch, i) for i in range(len(batch.originals))
+        ]
+        traces = [
+            with_ground_truth(trace, item.boxes, item.labels) if isinstance(item, Sample) else trace
+            for trace, item in zip(traces, given, strict=True)
         ]
         return traces if _is_list(pictures) else traces[0]
 
@@ -222,14 +237,20 @@ class Detector:
             threshold,
         )
 
-    def _trace(
+    def to_trace(
         self,
-        outputs: list[StageOutput],
+        outputs: Sequence[StageOutput],
         boxes: Tensor,
         features: Tensor,
         batch: Batch,
-        index: int,
+        index: int = 0,
+        proposal_ids: Tensor | None = None,
     ) -> Trace:
+        """The trace of picture ``index`` of a batch.
+
+        outputs: of the S stages.  boxes ``[B, N, 4]`` xyxy input pixels and features
+        ``[B, N, D]``: what entered the first of them.  proposal_ids: ``[N]``, default 0..N-1.
+        """
         scale = batch.scale(index)
         side = self.config.roi_size
 
@@ -241,23 +262,37 @@ class Detector:
         def optional(name: str) -> Tensor | None:
             return None if getattr(outputs[0], name) is None else stack(name)
 
-        roi = optional("roi_features")
+        def grid(name: str) -> Tensor | None:
+            cells = optional(name)
+            return None if cells is None else cells.unflatten(2, (side, side))
+
         finest = STRIDES[0].bit_length() - 1  # stride 4 is level 2
         return Trace(
             boxes=box_ops.rescale(stack("boxes", boxes), 1 / scale.cpu()),
             logits=stack("logits"),
             features=stack("features", features),
             fpn_level=stack("levels") + finest,
-            proposal_ids=torch.arange(boxes.shape[1]),
+            proposal_ids=torch.arange(boxes.shape[1]) if proposal_ids is None else proposal_ids,
             size=batch.originals[index],
             scale=(float(scale[0]), float(scale[1])),
             class_names=self.class_names,
             model_name=self.name,
             attention=optional("attention"),
-            roi_features=None if roi is None else roi.unflatten(2, (side, side)),
+            roi_features=grid("roi_features"),
             dynamic_filters=optional("dynamic_filters"),
-            image=batch.pictures[index].cpu(),
+            filtered_features=grid("filtered_features"),
+            image=reduced(batch.pictures[index].cpu()),
         )
+
+
+def reduced(picture: Tensor) -> Tensor:
+    """A picture ``[3, H, W]`` uint8 as a trace keeps it: at most 4 megapixels, aspect kept."""
+    height, width = picture.shape[-2:]
+    shrink = (MAX_KEPT_PIXELS / (height * width)) ** 0.5
+    if shrink >= 1:
+        return picture
+    size = max(1, int(height * shrink)), max(1, int(width * shrink))
+    return resize_to(picture, size, antialias=True)
 
 
 def _is_list(pictures: Any) -> TypeGuard[list[Any]]:

@@ -24,6 +24,7 @@ from torchvision.transforms.v2 import functional as tvf
 
 from sparse_rcnn_lab.errors import LabError
 from sparse_rcnn_lab.pixels import array_to_rgb, grey_to_8_bits, over_white, tensor_to_rgb
+from sparse_rcnn_lab.resize import resize_as_opencv
 from sparse_rcnn_lab.signatures import describe_file
 
 ImageSource = str | os.PathLike[str] | Image.Image | np.ndarray | Tensor
@@ -105,8 +106,9 @@ def resize_image(image: Tensor, short_side: int, long_side: int, antialias: bool
     """Resizes ``[3, H, W]`` uint8 with its aspect kept -> ``[3, h, w]`` uint8, bilinear.
 
     The short side becomes ``short_side`` unless the long side would pass ``long_side``; sizes are
-    those of :func:`resized_size`. The published detectors resize without ``antialias``. The same
-    tensor comes back when its size is right already.
+    those of :func:`resized_size`. The published detectors resize without ``antialias``, and to the
+    very values of OpenCV (:mod:`sparse_rcnn_lab.resize`). The same tensor comes back when its size
+    is right already.
     """
     size = resized_size(image.shape[-2], image.shape[-1], short_side, long_side)
     return resize_to(image, size, antialias)
@@ -116,7 +118,9 @@ def resize_to(image: Tensor, size: tuple[int, int], antialias: bool = False) -> 
     """Resizes ``[3, H, W]`` uint8 to ``size`` (height, width), bilinear; no copy when equal."""
     if tuple(image.shape[-2:]) == size:
         return image
-    return tvf.resize(image, list(size), InterpolationMode.BILINEAR, antialias=antialias)
+    if not antialias:
+        return resize_as_opencv(image, size)
+    return tvf.resize(image, list(size), InterpolationMode.BILINEAR, antialias=True)
 
 
 def resized_size(height: int, width: int, short_side: float, long_side: float) -> tuple[int, int]:
@@ -142,18 +146,40 @@ def normalise_and_pad(
     Returns the batch ``[B, 3, H, W]`` float32 with H, W the largest sizes rounded up to
     ``multiple``, and the sizes before padding ``[B, 2]`` float32 (height, width).
     """
+    batch, sizes = pad_images(images, multiple)
+    return normalise(batch, sizes, mean, std), sizes.to(batch.device)
+
+
+def pad_images(images: Sequence[Tensor], multiple: int = 32) -> tuple[Tensor, Tensor]:
+    """The first half of :func:`normalise_and_pad`: a batch of uint8 and, on the CPU, the sizes."""
     if not images:
         raise LabError("A batch needs at least one image; found none.")
-    device = images[0].device
-    mean = torch.as_tensor(mean, dtype=torch.float32, device=device).view(3, 1, 1)
-    std = torch.as_tensor(std, dtype=torch.float32, device=device).view(3, 1, 1)
-    sizes = [(image.shape[-2], image.shape[-1]) for image in images]
-    height = -(-max(h for h, _ in sizes) // multiple) * multiple
-    width = -(-max(w for _, w in sizes) // multiple) * multiple
-    batch = torch.zeros(len(images), 3, height, width, device=device)
-    for slot, image, (h, w) in zip(batch, images, sizes, strict=True):
-        slot[:, :h, :w] = (image.to(torch.float32) - mean) / std
-    return batch, torch.tensor(sizes, dtype=torch.float32, device=device)
+    sizes = torch.tensor([image.shape[-2:] for image in images], dtype=torch.float32)
+    height, width = (-(-int(side) // multiple) * multiple for side in sizes.amax(dim=0))
+    batch = images[0].new_empty(len(images), 3, height, width)
+    for slot, image in zip(batch, images, strict=True):
+        slot[:, : image.shape[-2], : image.shape[-1]] = image
+    return _clear_padding(batch, sizes), sizes
+
+
+def normalise(
+    batch: Tensor, sizes: Tensor, mean: Sequence[float] | Tensor, std: Sequence[float] | Tensor
+) -> Tensor:
+    """The second half: uint8 to float32 ``[B, 3, H, W]``, what lies outside ``sizes`` to zero.
+
+    A GPU does it faster than a CPU, and gets a quarter of the bytes. sizes: ``[B, 2]``; a copy
+    on the CPU saves waiting for the GPU.
+    """
+    mean = torch.as_tensor(mean, dtype=torch.float32, device=batch.device).view(3, 1, 1)
+    std = torch.as_tensor(std, dtype=torch.float32, device=batch.device).view(3, 1, 1)
+    return _clear_padding(batch.to(torch.float32).sub_(mean).div_(std), sizes)
+
+
+def _clear_padding(batch: Tensor, sizes: Tensor) -> Tensor:
+    for slot, (height, width) in zip(batch, sizes.long().tolist(), strict=True):
+        slot[:, height:] = 0
+        slot[:, :height, width:] = 0
+    return batch
 
 
 def _from_file(path: Path, max_side: int | None, apply_exif: bool) -> Tensor:

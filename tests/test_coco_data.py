@@ -6,6 +6,7 @@ import copy
 import json
 import math
 import pickle
+import time
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -14,10 +15,14 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from coco_size import write_coco
 from PIL import Image
 
 from sparse_rcnn_lab.data.coco import CocoFolder, open_data
+from sparse_rcnn_lab.data.packed import PackedStrings
+from sparse_rcnn_lab.data.selection import usable_images
 from sparse_rcnn_lab.errors import LabError
+from sparse_rcnn_lab.recipes import RECIPES
 
 Document = dict[str, Any]
 
@@ -75,6 +80,7 @@ def test_samples_follow_the_json(tmp_path: Path) -> None:
     assert [int(s.image.max()) for s in data] == [0, 1, 2]
     assert second.image.shape == (3, 4, 10)
     assert data.image_sizes.tolist() == [[6, 8], [4, 10], [5, 5]]
+    assert data.object_counts.tolist() == [2, 1, 0]
 
 
 def test_labels_are_contiguous_in_ascending_order_of_category_id(tmp_path: Path) -> None:
@@ -302,6 +308,106 @@ def test_crowd_may_be_true_or_false(tmp_path: Path) -> None:
             row["iscrowd"] = bool(row.get("iscrowd"))
 
     assert CocoFolder(write(tmp_path, changed(use_booleans)))[0].labels.tolist() == [2, 0]
+
+
+# Polygons, and a json of COCO's size
+
+OUTLINES: dict[str, Any] = {
+    "lists": [[1.5, 2, 3, 4.25, 1e-3, -6], [7, 8]],
+    "nothing": [],
+    "run lengths": {"counts": [0, 12, 4], "size": [6, 8]},
+    "compressed": {"counts": 'PPYo0[1\\\\]"}', "size": [6, 8]},
+    "null": None,
+    "a name": 'it\'s "segmentation": [1, 2], or not',
+}
+
+
+@pytest.mark.parametrize("kind", OUTLINES)
+@pytest.mark.parametrize("style", [{}, {"indent": 2}, {"separators": (",", ":")}])
+@pytest.mark.parametrize("place", ["first", "last"])
+def test_outlines_of_objects_change_nothing(
+    tmp_path: Path, kind: str, style: dict[str, Any], place: str
+) -> None:
+    """Catches a field that goes with the polygon beside it, in every way that tools write it."""
+
+    def outline(document: Document) -> None:
+        value = {"segmentation": OUTLINES[kind]}
+        document["annotations"] = [
+            {**value, **row} if place == "first" else {**row, **value}
+            for row in document["annotations"]
+        ]
+        document["categories"][0]["name"] = 'a "segmentation": [3] of [['
+
+    plain = CocoFolder(write(tmp_path / "plain"))
+    document = changed(outline)
+    root = write(tmp_path / "outlined", document)
+    (root / "train.json").write_text(json.dumps(document, **style))
+    data = CocoFolder(root)
+    assert data.class_names[1] == 'a "segmentation": [3] of [['
+    truth, expected = data.ground_truth(), plain.ground_truth()
+    assert truth["annotations"] == expected["annotations"]
+    assert truth["images"] == expected["images"]
+
+
+def test_a_value_of_that_name_is_no_outline(tmp_path: Path) -> None:
+    """Catches the list that follows such a value, a bbox here, emptied in place of an outline."""
+
+    def tag(document: Document) -> None:
+        rows = document["annotations"]
+        document["annotations"] = [{"made_for": "segmentation", **row} for row in rows]
+        for row in document["annotations"]:
+            row["bbox"] = row.pop("bbox")
+        document["annotations"][0] = {
+            "made_for": "segmentation",
+            "bbox": [1, 2, 3, 4],
+            **document["annotations"][0],
+        }
+
+    data = CocoFolder(write(tmp_path, changed(tag)))
+    assert data[0].boxes.tolist() == [[1, 2, 4, 6], [4, 1, 8, 6]]
+
+
+def test_a_cut_json_is_named_at_the_place_in_the_file(tmp_path: Path) -> None:
+    """Catches a column counted after the polygons were taken out, and an endless search."""
+    document = changed(lambda d: [a.update(segmentation=[[1, 2]]) for a in d["annotations"]])
+    text = json.dumps(document)
+    write(tmp_path)
+    for stop in (text.rindex('"segmentation"') + 18, text.rindex("]]") + 1, len(text) - 1):
+        (tmp_path / "train.json").write_text(text[:stop])
+        with pytest.raises(LabError, match=rf"line 1, column {stop + 1}\. It may be cut short"):
+            CocoFolder(tmp_path)
+    (tmp_path / "train.json").write_text(text + "}")
+    with pytest.raises(LabError, match=f"Extra data at line 1, column {len(text) + 1}"):
+        CocoFolder(tmp_path)
+
+
+def test_packed_strings_are_a_sequence() -> None:
+    """Catches offsets in letters where bytes are meant, and an index that wraps around."""
+    strings = ["a.jpg", "", "Übergröße/東京.png", "\udcff.jpg"]  # the last: no proper UTF-8
+    packed = PackedStrings(strings)
+    assert list(packed) == strings and len(packed) == 4
+    assert [packed[i] for i in range(-4, 4)] == strings * 2
+    assert packed[1:3] == strings[1:3] and packed[2] in packed
+    assert list(pickle.loads(pickle.dumps(packed))) == strings
+    assert list(PackedStrings([])) == []
+    for index in (4, -5):
+        with pytest.raises(IndexError):
+            packed[index]
+
+
+@pytest.mark.slow  # a json of 0.5 GB is written and read: about half a minute
+def test_a_json_of_cocos_size_is_read_in_seconds(tmp_path: Path) -> None:
+    """Catches images left out that have objects, and a heap of them that workers would copy."""
+    write_coco(tmp_path)
+    start = time.process_time()
+    data = CocoFolder(tmp_path)
+    used = usable_images(data, RECIPES["r50_3x_300"].augment)
+    seconds = time.process_time() - start  # said, not judged: 8 s on a core of a server
+    arrays = sum(len(pickle.dumps(value)) for value in vars(data.tables).values())
+    print(f"{data!r}: {seconds:.1f} s of CPU time, {arrays / 1e6:.0f} MB kept")
+    assert (len(data), len(used)) == (118_287, 117_266)
+    assert len(data.tables.labels) == 860_001
+    assert arrays < 80e6  # 56 MB; as Python objects they would be five times that
 
 
 # Errors

@@ -1,4 +1,4 @@
-"""The figure of all stages."""
+"""The figures for paper: what is on them, and that nothing covers or leaves anything."""
 
 from __future__ import annotations
 
@@ -7,13 +7,17 @@ from dataclasses import replace
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_hex
 from matplotlib.patches import Rectangle
 
 from sparse_rcnn_lab.errors import LabError
 from sparse_rcnn_lab.trace import Trace
-from sparse_rcnn_lab.views import style
+from sparse_rcnn_lab.views import figures, measures, style
 from sparse_rcnn_lab.views.figures import stage_grid
+from sparse_rcnn_lab.views.figures.words import spread
 
 N = 5
 
@@ -41,7 +45,21 @@ def trace():
 
 
 def outlines(axes):
-    return [p for p in axes.patches if isinstance(p, Rectangle) and not p.get_fill()]
+    """(left edge, colour, opacity) of every box."""
+    found = [
+        (patch.get_x(), to_hex(patch.get_edgecolor()), patch.get_alpha())
+        for patch in axes.patches
+        if isinstance(patch, Rectangle) and not patch.get_fill()
+    ]
+    for boxes in (c for c in axes.collections if c.get_gid() == "boxes"):
+        for path, color in zip(boxes.get_paths(), boxes.get_edgecolors(), strict=True):
+            found.append((path.vertices[:, 0].min(), to_hex(color), color[3]))
+    return found
+
+
+def words(figure):
+    """Every text on the figure."""
+    return [t.get_text() for t in (*figure.texts, *(t for a in figure.axes for t in a.texts))]
 
 
 @pytest.mark.parametrize("layout", ["hero", "strip"])
@@ -69,20 +87,20 @@ def test_each_panel_shows_its_own_stage(trace):
     """Catches the boxes of stage s shown under the name of stage s+1."""
     figure = stage_grid(trace, threshold=0.99)
     for stage, axes in enumerate(figure.axes):
-        lefts = sorted(patch.get_x() for patch in outlines(axes))
+        lefts = sorted(left for left, _, _ in outlines(axes))
         assert lefts == pytest.approx(trace.boxes[stage, :, 0].tolist())
         name = "learned proposals" if stage == 0 else f"stage {stage}"
         assert name in [text.get_text() for text in axes.texts]
-        assert {to_hex(p.get_edgecolor()) for p in outlines(axes)} == {style.stage_color(stage)}
+        assert {color for _, color, _ in outlines(axes)} == {style.stage_color(stage)}
 
 
 def test_score_is_opacity(trace):
     """Catches panels that use the last stage's scores everywhere."""
     figure = stage_grid(trace, threshold=0.99)
-    strong = sorted(p.get_alpha() for p in outlines(figure.axes[3]))
+    strong = sorted(opacity for _, _, opacity in outlines(figure.axes[3]))
     assert strong[-2:] == pytest.approx([style.score_opacity(0.5)] * 2)
     assert strong[0] == pytest.approx(style.score_opacity(torch.tensor(-4.0).sigmoid().item()))
-    assert len({p.get_alpha() for p in outlines(figure.axes[0])}) == 1
+    assert len({opacity for _, _, opacity in outlines(figure.axes[0])}) == 1
 
 
 def test_detections_are_named_at_the_last_stage_only(trace):
@@ -98,7 +116,7 @@ def test_detections_are_named_at_the_last_stage_only(trace):
 def test_a_chosen_proposal_has_the_accent_in_every_panel(trace):
     """Catches an accent that only appears where the proposal is no detection."""
     for axes in stage_grid(trace, chosen=3).axes:
-        assert style.ACCENT in {to_hex(patch.get_edgecolor()) for patch in outlines(axes)}
+        assert style.ACCENT in {color for _, color, _ in outlines(axes)}
 
 
 @pytest.mark.parametrize("count", [1, 2, 5])
@@ -122,6 +140,8 @@ def test_what_cannot_be_drawn_is_said(trace):
         stage_grid(trace, layout="spiral")
     with pytest.raises(LabError, match="theme"):
         stage_grid(trace, theme="blue")
+    with pytest.raises(LabError, match="no proposal 9"):
+        stage_grid(trace, chosen=9)
 
 
 def test_it_can_be_saved(trace, tmp_path):
@@ -129,3 +149,250 @@ def test_it_can_be_saved(trace, tmp_path):
     path = tmp_path / "stages.png"
     stage_grid(trace, theme="dark").savefig(path)
     assert path.stat().st_size > 5000
+
+
+@pytest.fixture
+def full(trace):
+    """With all that the figures can show; proposals 3 and 0 are the detections."""
+    generator = torch.Generator().manual_seed(0)
+    return replace(
+        trace,
+        features=torch.randn(7, N, 4, generator=generator),
+        attention=torch.randn(6, 2, N, N, generator=generator).softmax(-1),
+        roi_features=torch.randn(6, N, 7, 7, 4, generator=generator),
+        filtered_features=torch.randn(6, N, 7, 7, 4, generator=generator).relu(),
+        gt_boxes=trace.boxes[-1, [3]],
+        gt_labels=torch.tensor([0]),
+        matches=torch.tensor([[-1, 0, -1, -1, -1]] + [[-1, -1, -1, 0, -1]] * 5),
+    )
+
+
+ALL = [name for name in figures.__all__ if name != "stage_grid"]
+
+
+def draw(figure):
+    """Renders, and gives the box of every label in pixels."""
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    renderer = canvas.get_renderer()
+    labels = [t for axes in figure.axes for t in axes.texts if t.get_gid() == "label"]
+    return [label.get_window_extent(renderer) for label in labels]
+
+
+@pytest.mark.parametrize(
+    ("name", "theme"), [(name, ("light", "dark")[i % 2]) for i, name in enumerate(ALL)]
+)
+def test_every_figure(full, name, theme):
+    """Catches a title or a label outside the page, labels on one another, a figure that fails."""
+    figure = getattr(figures, name)(full, theme=theme)
+    labels = draw(figure)
+    page = figure.bbox
+    for box in [*labels, *(t.get_window_extent() for t in figure.texts)]:
+        assert box.x0 >= page.x0 - 1 and box.x1 <= page.x1 + 1
+        assert box.y0 >= page.y0 - 1 and box.y1 <= page.y1 + 1
+    for a, b in itertools.combinations(labels, 2):
+        wide = min(a.x1, b.x1) - max(a.x0, b.x0)
+        high = min(a.y1, b.y1) - max(a.y0, b.y0)
+        assert min(wide, high) <= 2
+    assert len(figure._repr_png_()) > 3000
+    assert "own words" in words(getattr(figures, name)(full, theme=theme, title="own words"))
+
+
+def empty(trace):
+    """No detections, no objects."""
+    return replace(
+        trace,
+        logits=torch.full_like(trace.logits, -6.0),
+        gt_boxes=torch.zeros(0, 4),
+        gt_labels=torch.zeros(0, dtype=torch.long),
+        matches=torch.full((6, N), -1),
+    )
+
+
+def one(trace):
+    """A single proposal and a single stage."""
+    return replace(
+        trace,
+        boxes=trace.boxes[:2, :1],
+        logits=trace.logits[:1, :1],
+        features=trace.features[:2, :1],
+        fpn_level=trace.fpn_level[:1, :1],
+        proposal_ids=torch.tensor([3]),
+        attention=torch.ones(1, 2, 1, 1),
+        roi_features=trace.roi_features[:1, :1],
+        filtered_features=trace.filtered_features[:1, :1],
+        matches=trace.matches[:1, 3:4],
+    )
+
+
+def thin(trace):
+    """A picture of 10x4000 pixels."""
+    factors = torch.tensor([10 / 120, 4000 / 80] * 2)
+    return replace(
+        trace,
+        size=(4000, 10),
+        image=torch.zeros(3, 4000, 10, dtype=torch.uint8),
+        boxes=trace.boxes * factors,
+        gt_boxes=trace.gt_boxes * factors,
+    )
+
+
+def diverged(trace):
+    """Two of the proposals turn into NaN, one of them a detection."""
+    boxes, logits, features = trace.boxes.clone(), trace.logits.clone(), trace.features.clone()
+    boxes[3:, 0] = features[3:, 0] = logits[3:, 4] = float("nan")
+    return replace(trace, boxes=boxes, logits=logits, features=features)
+
+
+@pytest.mark.parametrize("change", [empty, one, thin, diverged])
+@pytest.mark.parametrize("name", ["stage_grid", *ALL])
+def test_every_figure_of_odd_traces(full, name, change):
+    """Catches a traceback, a page of metres, and NaN that nobody is told of."""
+    trace = change(full)
+    figure = getattr(figures, name)(trace)
+    draw(figure)
+    assert max(figure.get_size_inches()) < 30
+    pictured = ("stage_grid", "box_trails", "attention_map", "roi_grid")
+    if change is thin and name in pictured:
+        assert any("stretched" in text for text in words(figure))
+    if change is diverged and name in ("stage_grid", "box_trails", "score_curves", "feature_pca"):
+        assert any("2 of 5 proposals hold NaN" in text for text in words(figure))
+    if change is empty and name in ("box_trails", "score_curves"):
+        assert any("no proposal scores 0.3" in text for text in words(figure))
+
+
+@pytest.mark.parametrize(
+    ("name", "field", "said"),
+    [
+        ("attention_map", "attention", r'record=\("attention",\)'),
+        ("attention_matrix", "attention", r'record=\("attention",\)'),
+        ("filter_effect", "filtered_features", r'"roi_features", "filtered_features"'),
+        ("iou_curves", "matches", "with_ground_truth"),
+    ],
+)
+def test_what_was_not_recorded_is_said(full, name, field, said):
+    """Catches an empty picture, or an error that does not say how to record the missing part."""
+    with pytest.raises(LabError, match=said):
+        getattr(figures, name)(replace(full, **{field: None}))
+
+
+def test_figures_without_the_image(full):
+    """Catches figures that need a picture to draw lines on."""
+    for name in ("box_trails", "attention_map", "roi_grid", "filter_effect"):
+        draw(getattr(figures, name)(replace(full, image=None)))
+
+
+def named_lines(figure):
+    return [line for line in figure.axes[0].lines if line.get_gid() == "named"]
+
+
+def test_score_curves(full):
+    """Catches the scores of other proposals, and a class colour taken from the first stage."""
+    figure = figures.score_curves(full, [3, 1], chosen=1)
+    first, second = named_lines(figure)
+    scores = measures.score_by_stage(full)[0]
+    assert first.get_ydata().tolist() == pytest.approx(scores[:, 3].tolist())
+    assert to_hex(first.get_color()) == style.class_color(0)
+    assert to_hex(second.get_color()) == style.ACCENT
+    assert [t.get_text() for t in figure.axes[0].texts] == ["3 · cat .90", "1 · cat .02"]
+
+
+def test_iou_curves(full):
+    """Catches another proposal's IoU, and the object of stage 1, which proposal 1 held then."""
+    figure = figures.iou_curves(full)
+    (line,) = named_lines(figure)
+    assert line.get_xdata().tolist() == list(range(7))
+    assert line.get_ydata()[-1] == pytest.approx(1)
+    assert line.get_ydata().tolist() == pytest.approx(measures.iou_by_stage(full)[:, 3].tolist())
+    assert figure.axes[0].texts[0].get_text() == "3 · cat 1.00"
+    hollow = [other for other in figure.axes[0].lines if other is not line]
+    assert [other.get_xdata() for other in hollow] == [[1]]
+
+
+def test_box_trails(full):
+    """Catches trails of rows instead of ids, or without the learned box."""
+    figure = figures.box_trails(full, [3])
+    centres = measures.centres(full)[:, 3]
+    ways = [line for line in figure.axes[0].lines if len(line.get_xdata()) == 7]
+    assert [list(line.get_xdata()) for line in ways] == [centres[:, 0].tolist()]
+    assert [t.get_text() for t in figure.axes[0].texts if t.get_gid() == "label"] == ["3 · cat .90"]
+
+
+def test_attention_map(full):
+    """Catches weights in another order than the lines, or the boxes after the stage."""
+    links = measures.attention_links(full, 3, 2, top=2)
+    figure = figures.attention_map(full, 3, 2, top=2)
+    said = words(figure)
+    for proposal, weight in zip(links.proposals.tolist(), links.weights.tolist(), strict=True):
+        assert str(proposal) in said and f"{100 * weight:.1f} %" in said
+    assert any("stage 2" in text and "even share would be 20 %" in text for text in said)
+    lefts = {round(left, 3) for left, _, _ in outlines(figure.axes[0])}
+    shown = [full.row(p) for p in [3, *links.proposals.tolist()]]
+    assert lefts == {round(v, 3) for v in full.boxes[1, shown, 0].tolist()}
+
+
+def test_feature_pca(full):
+    """Catches dots in the colour of another stage."""
+    figure = figures.feature_pca(full)
+    points = measures.pca(full.features).points
+    clouds = figure.axes[0].collections
+    assert len(clouds) == 7
+    for stage, cloud in enumerate(clouds):
+        assert cloud.get_offsets().tolist() == pytest.approx(points[stage].numpy())
+        assert to_hex(cloud.get_facecolors()[0]) == style.stage_color(stage)
+
+
+def test_similarity(full):
+    """Catches rows in another order than their names."""
+    image = figures.similarity(full).axes[0].images[0].get_array()
+    names = [t.get_text() for t in figures.similarity(full).axes[0].get_yticklabels()]
+    order = [full.row(int(name)) for name in names]
+    wanted = measures.proposal_similarity(full, 6)[order][:, order]
+    assert image.data.tolist() == wanted.tolist()
+    own = figures.similarity(full, 3).axes[0].images[0].get_array()
+    assert own.shape == (7, 7)
+    with pytest.raises(LabError, match="not both"):
+        figures.similarity(full, 3, stage=2)
+
+
+def test_roi_grid(full):
+    """Catches the grid on the box after the stage, and the close-up beside it."""
+    figure = figures.roi_grid(full, 3, 2)
+    whole, close = figure.axes
+    x1, y1, x2, y2 = full.boxes[1, 3].tolist()
+    assert [left for left, _, _ in outlines(whole)] == [x1]
+    low, high = sorted(close.get_xlim())
+    assert low < x1 and high > x2
+    assert min(close.get_ylim()) < y1 and max(close.get_ylim()) > y2
+    flat = full.boxes.clone()
+    flat[1, 3] = torch.tensor([5.0, 5, 5, 9])
+    with pytest.raises(LabError, match="no area"):
+        figures.roi_grid(replace(full, boxes=flat), 3, 2)
+
+
+def test_filter_effect(full):
+    """Catches before and after exchanged."""
+    _, left, right, _ = figures.filter_effect(full, 3, 2).axes
+    shown = [measures.contrast(cells) for cells in measures.filter_effect(full, 3, 2)]
+    for axes, wanted in zip((left, right), shown, strict=True):
+        assert axes.images[0].get_array().data.tolist() == wanted.tolist()
+
+
+@given(st.lists(st.floats(0, 1), max_size=12), st.floats(0.01, 0.3))
+def test_names_of_lines_keep_apart(values, gap):
+    """Catches names on one another, out of order, off the axes, or far from lines that are free."""
+    places = spread(values, gap, 0.0, 1.0)
+    gap = min(gap, 1 / max(1, len(values) - 1))
+    order = sorted(range(len(values)), key=values.__getitem__)
+    for a, b in itertools.pairwise(order):
+        assert places[b] - places[a] >= gap - 1e-9
+    assert all(-1e-9 <= place <= 1 + 1e-9 for place in places)
+    if all(values[b] - values[a] >= gap for a, b in itertools.pairwise(order)):
+        assert places == pytest.approx(values)
+
+
+def test_a_width_that_cannot_be(trace):
+    """Catches a page of kilometres."""
+    for width in (0.1, 1000.0, float("nan")):
+        with pytest.raises(LabError, match="inches"):
+            figures.score_curves(trace, width=width)

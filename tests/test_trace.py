@@ -5,10 +5,13 @@ from __future__ import annotations
 import math
 from dataclasses import fields, replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from safetensors.torch import save_file
 from torch import Tensor
 
@@ -33,6 +36,7 @@ def make_trace(**changes: Any) -> Trace:
         "attention": torch.rand(S, 2, N, N),
         "roi_features": torch.randn(S, N, 7, 7, D).permute(0, 1, 3, 2, 4),  # not contiguous
         "dynamic_filters": torch.randn(S, N, 2 * D * 3),
+        "filtered_features": torch.randn(S, N, 7, 7, D),
         "matches": torch.tensor([[0, -1, -1, 1]] * S),
         "gt_boxes": torch.rand(2, 4),
         "gt_labels": torch.tensor([1, 0]),
@@ -67,7 +71,8 @@ def make_detections(**changes: Any) -> Detections:
         ("roi_features", torch.zeros(S, N, 49, D), "[3, 4, 49, 8]"),
         ("matches", torch.zeros(N), "[4]"),
         ("gt_labels", torch.zeros(3), "[3]"),
-        ("image", torch.zeros(3, 30, 20), "[3, 30, 20]"),
+        ("filtered_features", torch.zeros(S, N, 7, D), "[3, 4, 7, 8]"),
+        ("image", torch.zeros(4, 20, 30), "[4, 20, 30]"),
     ],
 )
 def test_trace_refuses(field: str, value: Tensor, found: str) -> None:
@@ -75,6 +80,31 @@ def test_trace_refuses(field: str, value: Tensor, found: str) -> None:
     with pytest.raises(LabError) as error:
         make_trace(**{field: value})
     assert f"Trace.{field} has shape {found}, expected" in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "said"),
+    [
+        ("size", (20,), "height, width"),
+        ("size", (0, 30), "height, width"),
+        ("size", (20.5, 30), "height, width"),
+        ("scale", (1.0,), "two factors"),
+        ("scale", (float("nan"), 1.0), "two factors"),
+        ("class_names", "ab", "tuple of names"),
+        ("model_name", 3, "a name"),
+        ("boxes", torch.zeros(S + 1, N, 4, dtype=torch.long), "int64, expected floating"),
+        ("matches", torch.zeros(S, N), "float32, expected whole"),
+        ("image", torch.zeros(3, *SIZE), "float32, expected whole"),
+        ("gt_labels", torch.tensor([0, 2]), "only 2 classes"),
+        ("matches", torch.full((S, N), 2), "only 2 objects"),
+    ],
+)
+def test_trace_refuses_what_no_view_can_use(field: str, value: Any, said: str) -> None:
+    """Would catch a wrong type that shows up as a traceback from matplotlib."""
+    with pytest.raises(LabError, match=f"Trace.{field}|names"):
+        make_trace(**{field: value})
+    with pytest.raises(LabError, match=said):
+        make_trace(**{field: value})
 
 
 @pytest.mark.parametrize(
@@ -142,9 +172,124 @@ def test_files_that_are_no_trace(tmp_path: Path) -> None:
         missing_part,
         {"format": "sparse_rcnn_lab.trace", "version": "1", "trace": "{}"},
     )
-    for path in (cut, text, other, missing_part, tmp_path / "absent.trace"):
+    newer = tmp_path / "newer.trace"
+    save_file({}, newer, {"format": "sparse_rcnn_lab.trace", "version": "2", "trace": "{}"})
+    for path in (cut, text, other, missing_part, newer, tmp_path / "absent.trace"):
         with pytest.raises(LabError, match=path.name):
             Trace.load(path)
+
+
+@given(st.data())
+@settings(max_examples=40)
+def test_damaged_files(data: st.DataObject) -> None:
+    """Would catch a file with a few bad bytes that gives a traceback, or half a trace."""
+    with TemporaryDirectory() as folder:
+        path = make_trace().save(Path(folder) / "one.trace")
+        content = bytearray(path.read_bytes())
+        # The header, where every byte matters: beyond it are numbers, and any will do.
+        for _ in range(data.draw(st.integers(1, 4))):
+            content[data.draw(st.integers(0, 2200))] = data.draw(st.integers(0, 255))
+        path.write_bytes(content[: data.draw(st.integers(1, len(content)))])
+        try:
+            loaded = Trace.load(path)
+        except LabError as error:
+            assert path.name in str(error)
+        else:
+            assert loaded.num_proposals == N and loaded.boxes.shape == (S + 1, N, 4)
+
+
+@given(
+    sizes=st.tuples(*[st.integers(0, 3)] * 4),
+    present=st.sets(st.sampled_from(["attention", "matches", "gt_boxes", "image", "model_name"])),
+    values=st.sampled_from([0.0, float("nan"), float("inf"), -0.0, 1e-40]),
+)
+@settings(max_examples=40)
+def test_any_trace_comes_back(
+    sizes: tuple[int, int, int, int], present: set[str], values: float
+) -> None:
+    """Would catch a file that cannot hold NaN, no objects, no proposals or a single class."""
+    s, n, m, d = sizes
+    given_parts = {
+        "attention": torch.full((s, 2, n, n), values),
+        "matches": torch.full((s, n), -1),
+        "gt_boxes": torch.full((m, 4), values),
+        "image": torch.zeros(3, *SIZE, dtype=torch.uint8),
+        "model_name": 'a "name"\n\u2603',
+    }
+    trace = Trace(
+        boxes=torch.full((s + 1, n, 4), values),
+        logits=torch.full((s, n, 1), values),
+        features=torch.full((s + 1, n, d), values),
+        fpn_level=torch.full((s, n), 2),
+        proposal_ids=torch.arange(n),
+        size=SIZE,
+        scale=(1.0, 0.1),
+        class_names=("\u00e9t\u00e9 $x$",),
+        **{name: given_parts[name] for name in present},
+    )
+    with TemporaryDirectory() as folder:
+        loaded = Trace.load(trace.save(Path(folder) / "any.trace"))
+    for field in fields(trace):
+        a, b = getattr(trace, field.name), getattr(loaded, field.name)
+        if isinstance(a, Tensor):
+            assert a.dtype == b.dtype and torch.allclose(a.double(), b.double(), 0, 0, True)
+        else:
+            assert equal(a, b)
+
+
+def test_a_picture_that_may_not_be_passed_on(tmp_path: Path) -> None:
+    """Would catch the picture in the file although it was left out, or gone from the trace."""
+    trace = make_trace()
+    loaded = Trace.load(trace.save(tmp_path / "private.trace", image=False))
+    assert loaded.image is None and trace.image is not None
+    assert torch.equal(loaded.boxes, trace.boxes)
+    assert trace.image.numpy().tobytes() not in (tmp_path / "private.trace").read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("size", "shown", "fits"),
+    [
+        ((9000, 12000), (1732, 2309), True),
+        ((4000, 10), (4000, 10), True),
+        ((100000, 100), (63245, 63), True),
+        ((20, 30), (40, 60), True),
+        ((20, 30), (30, 20), False),
+        ((20, 30), (20, 33), False),
+    ],
+)
+def test_a_reduced_image(size: tuple[int, int], shown: tuple[int, int], fits: bool) -> None:
+    """Would catch a picture of another shape, on which every box lies in the wrong place."""
+    image = torch.zeros(1, dtype=torch.uint8).expand(3, *shown)
+    if fits:
+        assert make_trace(size=size, image=image).size == size
+    else:
+        with pytest.raises(LabError, match="not the shape of the original"):
+            make_trace(size=size, image=image)
+
+
+def test_rows_and_ids() -> None:
+    """Would catch an id taken for a row: here proposal 3 stands in row 0."""
+    trace = make_trace()
+    assert [trace.row(proposal) for proposal in (3, 1, 0, 2)] == [0, 1, 2, 3]
+    for missing in (4, -1):
+        with pytest.raises(LabError, match=f"no proposal {missing}"):
+            trace.row(missing)
+    found = trace.detections()
+    rows = select_detections(trace.logits[-1], trace.boxes[-1], SIZE, NAMES).proposals
+    assert found.proposals.tolist() == trace.proposal_ids[rows].tolist()
+
+
+def test_nan_comes_last() -> None:
+    """Would catch proposals that are not numbers, which topk takes for the best of all."""
+    logits = torch.tensor([[float("nan")] * 2, [2.0, -3.0], [float("nan"), 1.0]])
+    scores, proposals, labels = top_pairs(logits)
+    assert proposals[:2].tolist() == [1, 2] and labels[:2].tolist() == [0, 1]
+    assert scores[2] == pytest.approx(1 / (1 + math.exp(3)))
+    boxes = torch.tensor([[1.0, 1, 5, 5]] * 3)
+    found = select_detections(logits, boxes, SIZE, NAMES)
+    assert found.proposals.tolist() == [1, 2, 1]
+    boxes[1] = float("nan")
+    assert select_detections(logits, boxes, SIZE, NAMES).proposals.tolist() == [2]
 
 
 def test_best_pairs() -> None:

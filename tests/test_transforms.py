@@ -8,10 +8,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from sparse_rcnn_lab.config import RECIPES, AugmentConfig
+from sparse_rcnn_lab.config import AugmentConfig
 from sparse_rcnn_lab.data.sample import Sample
 from sparse_rcnn_lab.data.transforms import FILL, Augment, change_colours, fitted_size
 from sparse_rcnn_lab.errors import LabError
+from sparse_rcnn_lab.images import resize_to
+from sparse_rcnn_lab.recipes import RECIPES
 
 SMALL = RECIPES["small"].augment
 STILL = AugmentConfig(hflip=0.0, size=(60, 90))  # the size of make_sample's image: no change
@@ -107,7 +109,8 @@ def test_zooming_out_pads_with_the_fill_and_leaves_it_alone() -> None:
 def test_boxes_mostly_cut_off_are_dropped_with_their_labels() -> None:
     """Catches labels that slip against the boxes, and a visibility measured after clipping."""
     boxes = [(0, 0, 30, 20), (35, 20, 55, 40), (60, 40, 90, 60)]
-    augment = Augment(replace(STILL, scale=(2.0, 2.0)), min_visible=0.301)  # 0.3 occurs exactly
+    config = replace(STILL, scale=(2.0, 2.0), min_visible=0.301)  # 0.3 occurs exactly
+    augment = Augment(config)
     kept_counts = set()
     for seed in range(100):
         result = augment(make_sample(*boxes), seed)
@@ -131,6 +134,84 @@ def test_boxes_that_shrink_to_nothing_are_dropped() -> None:
     sample = make_sample((10, 10, 12, 40), (40, 10, 60, 40))
     result = Augment(replace(STILL, scale=(0.4, 0.4)))(sample, seed=0)
     assert result.labels.tolist() == [1]
+
+
+CROP = AugmentConfig(
+    hflip=0.5,
+    short_sides=(96, 120),
+    long_side=400,
+    crop=1.0,
+    crop_short_sides=(80, 100),
+    crop_size=(48, 90),
+    min_visible=0.0,
+    min_side=0.0,
+)
+# Boxes all over an image of 160x200.
+GRID = [(x, y, x + 30, y + 24) for y in range(4, 140, 38) for x in range(6, 170, 48)]
+
+
+def grid_samples() -> list[Sample]:
+    """All of GRID's boxes in each; box k is painted in channel k % 3 of sample k // 3 alone."""
+    samples = []
+    for first in range(0, len(GRID), 3):
+        image = torch.zeros(3, 160, 200, dtype=torch.uint8)
+        for channel, (x1, y1, x2, y2) in zip(image, GRID[first : first + 3], strict=False):
+            channel[y1:y2, x1:x2] = 255
+        samples.append(replace(make_sample(*GRID), image=image))
+    return samples
+
+
+def test_a_crop_keeps_clips_and_drops_the_right_boxes() -> None:
+    """Catches boxes scaled once for two resizes, offsets in source pixels, a box kept that is
+    outside or dropped that is inside, labels that slip, and a flip before the crop."""
+    augment, samples = Augment(CROP), grid_samples()
+    cut = dropped = whole = 0
+    for seed in range(30):
+        results = [augment(sample, seed) for sample in samples]
+        found = dict(zip(results[0].labels.tolist(), results[0].boxes.tolist(), strict=True))
+        height, width = results[0].image.shape[1:]
+        for label in range(len(GRID)):
+            ys, xs = torch.where(results[label // 3].image[label % 3] > 127)
+            if label not in found:
+                dropped += 1
+                assert len(ys) == 0  # nothing of it is to be seen
+                continue
+            x1, y1, x2, y2 = found[label]
+            if min(x2 - x1, y2 - y1) < 3:
+                continue  # a sliver may have no pixel to itself
+            seen = [xs.min(), ys.min(), xs.max() + 1, ys.max() + 1]
+            assert [int(side) for side in seen] == pytest.approx([x1, y1, x2, y2], abs=1.1)
+            inner = x1 > 0 and y1 > 0 and x2 < width and y2 < height
+            cut, whole = cut + (not inner), whole + inner
+    assert min(cut, dropped, whole) > 50  # every case has come
+
+
+def test_a_cropped_image_is_resized_twice_as_published() -> None:
+    """Catches a shortcut from source to result, whose pixels are sharper than the published."""
+    augment, sample = Augment(replace(CROP, hflip=0.0)), grid_samples()[0]
+    for seed in range(4):
+        window = augment.draw_window(160, 200, torch.Generator().manual_seed(seed))
+        assert window.first is not None and min(window.first) in (80, 100)
+        top, left, height, width = window.crop
+        first = resize_to(sample.image, window.first)
+        expected = resize_to(first[:, top : top + height, left : left + width], window.frame)
+        assert torch.equal(augment(sample, seed).image, expected)
+
+
+def test_published_recipes_drop_no_box_that_is_left() -> None:
+    """Catches the small presets' rule, which leaves out what is mostly cut off or tiny."""
+    boxes = [(0, 0, 200, 150), (50, 50, 51, 140), (100, 20, 102, 21)]
+    sample = make_sample(*boxes, size=(160, 200))
+    kept = Augment(replace(RECIPES["r50_3x_100"].augment, short_sides=(40,), hflip=0.0))(sample, 0)
+    assert kept.labels.tolist() == [0, 1, 2]  # a quarter of a pixel wide, but there
+    pixel = torch.tensor([[127.15, 50, 128.15, 140]])
+    moved = replace(sample, boxes=pixel, labels=sample.labels[1:2])
+    assert float(moved.boxes[0, 2] - moved.boxes[0, 0]) < 1  # by rounding alone
+    published = Augment(replace(RECIPES["r50_3x_100"].augment, short_sides=(160,)))
+    assert published(moved, 0).labels.tolist() == [1]
+    part = replace(sample, boxes=sample.boxes - torch.tensor([0.0, 0, 0.5, 0]))
+    less = Augment(replace(RECIPES["r50_3x_100"].augment, short_sides=(40,), hflip=0.0))(part, 0)
+    assert less.labels.tolist() == [0, 2]  # the second was under a pixel as it was labelled
 
 
 def test_seed_alone_decides_and_the_global_generator_is_left_alone() -> None:
@@ -222,6 +303,10 @@ def test_each_colour_change_does_what_its_name_says() -> None:
         ({"hue": 0.6}, r"hue must be in 0\.\.0\.5"),
         ({"contrast": -0.1}, "contrast"),
         ({"size": None, "short_sides": ()}, "short_sides"),
+        ({"crop": 0.5}, "crop needs crop_short_sides"),
+        ({"crop": 1.5}, r"crop must be in 0\.\.1"),
+        ({"crop": 0.5, "size": None, "crop_size": (600, 384)}, "crop_size is"),
+        ({"min_visible": -0.1}, "min_visible"),
     ],
 )
 def test_settings_out_of_range_are_named(changes: dict[str, object], message: str) -> None:

@@ -67,7 +67,8 @@ class Trainer:
     ) -> None:
         self.model, self.recipe, self.batch, self.proposals = model, recipe, batch, proposals
         self.data = Shapes(length=10_000, size=size)
-        self.augment = Augment(replace(recipe.augment, size=size), recipe.model.input.antialias)
+        changes = replace(recipe.augment, size=size, crop=0.0)
+        self.augment = Augment(changes, recipe.model.input.antialias)
         self.optimizer = make_optimizer(replace(recipe.train, lr=0.0), model, model.backbone.body)
 
     def step(self, arm: Arm, clock: Clock, turn: int) -> None:

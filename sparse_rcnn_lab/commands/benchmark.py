@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from sparse_rcnn_lab.commands.common import whole_number
+from sparse_rcnn_lab.commands.common import count, whole_number
 
 HELP = """measure where the time goes, and compare two poolings
 
@@ -16,9 +16,12 @@ the whole pyramid), once with torchvision's RoIAlign level by level: same model,
 turn. Times are medians in milliseconds; the ratio says how many times as long torchvision takes.
 With one thread on a CPU they are process time, which other programs hardly change.
 
+With --data: how many images a second can be loaded for training instead.
+
 examples:
   sparse-rcnn-lab benchmark --model nano
   sparse-rcnn-lab benchmark --model r50_3x_100 --size 800x1216 --only inference --json times.json
+  sparse-rcnn-lab benchmark --model r50_3x_300 --data coco/ --workers 16
 """
 
 
@@ -48,6 +51,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--repeat", type=whole_number, default=5, metavar="N", help="default: %(default)s"
     )
     parser.add_argument("--only", choices=("inference", "training"), help="leave out the other")
+    parser.add_argument("--data", metavar="FOLDER", help="measure loading this data set")
+    parser.add_argument(
+        "--workers", type=count, default=0, metavar="N", help="and with so many processes"
+    )
     parser.add_argument("--device", default="cpu", help="cpu, cuda (default: %(default)s)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all numbers to a file")
 
@@ -56,8 +63,9 @@ def run(arguments: argparse.Namespace) -> int:
     """Measures, prints and writes."""
     from sparse_rcnn_lab.benchmark import Settings, run_benchmark
     from sparse_rcnn_lab.device import pick_device
-    from sparse_rcnn_lab.files import write_text
 
+    if arguments.data is not None:
+        return _loading(arguments)
     settings = Settings(
         model=arguments.model,
         size=arguments.size,
@@ -70,6 +78,23 @@ def run(arguments: argparse.Namespace) -> int:
     )
     result = run_benchmark(settings)
     print(as_text(result))
+    return _write(arguments, result)
+
+
+def _loading(arguments: argparse.Namespace) -> int:
+    from sparse_rcnn_lab import recipes
+    from sparse_rcnn_lab.benchmark import loading
+    from sparse_rcnn_lab.data.coco import open_data
+
+    recipe = recipes.recipe(arguments.model)
+    result = loading.loading_speed(open_data(arguments.data), recipe, arguments.workers)
+    print(loading.as_text(result))
+    return _write(arguments, result)
+
+
+def _write(arguments: argparse.Namespace, result: dict[str, Any]) -> int:
+    from sparse_rcnn_lab.files import write_text
+
     if arguments.json is not None:
         write_text(arguments.json, json.dumps(result, indent=2) + "\n")
         print(f"\nwritten: {arguments.json}")

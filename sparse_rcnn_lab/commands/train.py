@@ -6,22 +6,26 @@ import argparse
 import json
 import shlex
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, get_args
 
 from sparse_rcnn_lab import config as configs
-from sparse_rcnn_lab.commands.common import add_device, count, plural, whole_number
+from sparse_rcnn_lab.commands.common import add_device, count, fraction, plural, whole_number
 from sparse_rcnn_lab.commands.train_settings import (
     COMMAND_FILE,
     remember,
     resume_command,
     run_settings,
+    scaled_rate,
 )
-from sparse_rcnn_lab.config import Recipe
+from sparse_rcnn_lab.config import Precision, Recipe
 from sparse_rcnn_lab.errors import LabError
 from sparse_rcnn_lab.recipes import RECIPES
 
 if TYPE_CHECKING:
+    import torch
+
     from sparse_rcnn_lab.data.sample import DetectionData
+    from sparse_rcnn_lab.training.distributed import Group
     from sparse_rcnn_lab.training.engine import Run
     from sparse_rcnn_lab.training.run_folder import RunFolder
 
@@ -36,11 +40,15 @@ without a network give a file that holds them, or "none" if from scratch is what
 Ctrl-C stops after the current step and saves; the same command with --resume goes on, and gives
 the same weights as if it had not stopped. `train --resume --out FOLDER` is enough.
 
+Many GPUs: start it with torchrun. --batch-size stays the number of images in one step; the
+processes share it. A run may be resumed on any number of them. docs/training.md says more.
+
 examples:
   sparse-rcnn-lab train --data shapes --preset nano --out runs/first
   sparse-rcnn-lab train --data data/cells --preset small --out runs/cells
   sparse-rcnn-lab train --data data/cells --preset small --set train.lr=1e-3 --set model.dim=64
   sparse-rcnn-lab train --resume --out runs/cells
+  torchrun --nproc-per-node 8 -m sparse_rcnn_lab train --recipe r50_3x_300 --data coco
 """
 
 
@@ -63,7 +71,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("settings (default: the preset's)")
     group.add_argument("--steps", type=whole_number, metavar="N", help="length of the training")
     group.add_argument("--batch-size", type=whole_number, metavar="N", help="images in a step")
-    group.add_argument("--lr", type=float, metavar="X", help="learning rate")
+    group.add_argument(
+        "--lr", type=float, metavar="X", help="learning rate (published recipes: as --batch-size)"
+    )
     group.add_argument("--proposals", type=whole_number, metavar="N", help="number of proposals")
     group.add_argument(
         "--denoising",
@@ -72,6 +82,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         const=3,
         metavar="N",
         help="also train on N noised copies of each object (3 if no N is given)",
+    )
+    group.add_argument("--precision", choices=get_args(Precision), help="of the forward pass")
+    group.add_argument(
+        "--accumulate", type=whole_number, metavar="N", help="work through a batch in N parts"
+    )
+    group.add_argument(
+        "--ema", type=fraction, metavar="X", help="evaluate and keep averaged weights, e.g. 0.999"
     )
     group.add_argument("--seed", type=count, metavar="N", help="of weights, order, augmentation")
     group.add_argument(
@@ -94,24 +111,41 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--evaluate-every", type=count, metavar="N", help="steps (default: at the end; 0: never)"
     )
     group.add_argument("--workers", type=count, metavar="N", help="processes that load images")
+    group.add_argument(
+        "--compile", action="store_true", default=None, help="run the model through torch.compile"
+    )
     add_device(group)  # type: ignore[arg-type]
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Trains; 130 when it was interrupted."""
-    from sparse_rcnn_lab.data.coco import open_data
+    """Trains; 130 when it was interrupted. Of several processes the first one alone speaks."""
+    import torch
+
     from sparse_rcnn_lab.device import pick_device
+    from sparse_rcnn_lab.training.distributed import SaidByFirst, join
+
+    device = torch.device(pick_device(arguments.device))
+    try:
+        with join(device) as group:
+            return _train(arguments, device, group)
+    except SaidByFirst:
+        return 2
+
+
+def _train(arguments: argparse.Namespace, device: torch.device, group: Group) -> int:
+    from sparse_rcnn_lab.data.coco import open_data
     from sparse_rcnn_lab.files import write_text
     from sparse_rcnn_lab.training.engine import fit
     from sparse_rcnn_lab.training.run_folder import RunFolder
 
-    folder, recipe = run_settings(arguments)
-    device = pick_device(arguments.device)
-    data, val = open_data(arguments.data, "train"), open_data(arguments.data, "val")
+    folder, recipe = group.agree(lambda: run_settings(arguments))
+    data = group.agree(lambda: open_data(arguments.data, "train"))
+    val = group.agree(lambda: open_data(arguments.data, "val"))
     recipe = configs.with_changes(recipe, model__num_classes=len(data.class_names))
-    _announce(arguments, recipe, data, val, folder)
+    if group.first:
+        _announce(arguments, recipe, data, val, folder, group.world)
 
-    new = not folder.exists()
+    new = group.first and not folder.exists()
     try:
         if new:
             write_text(folder.path / COMMAND_FILE, json.dumps(remember(arguments), indent=2) + "\n")
@@ -125,6 +159,7 @@ def run(arguments: argparse.Namespace) -> int:
             start_from=arguments.start_from,
             device=device,
             workers=arguments.workers,
+            compiled=bool(arguments.compile),
             evaluate_every=arguments.evaluate_every,
         )
     except LabError:
@@ -132,8 +167,11 @@ def run(arguments: argparse.Namespace) -> int:
             _clear_false_start(folder)
         raise
     except KeyboardInterrupt:
-        print(f"\nStopped at once. {_how_to_resume(folder.path)}")
+        if group.first:
+            print(f"\nStopped at once. {_how_to_resume(folder.path)}")
         return 130
+    if not group.first:
+        return 0 if result.finished else 130
     return _conclude(result, RunFolder(result.folder))
 
 
@@ -143,7 +181,9 @@ def _announce(
     data: DetectionData,
     val: DetectionData,
     folder: RunFolder,
+    processes: int,
 ) -> None:
+    from sparse_rcnn_lab.data.selection import usable_images
     from sparse_rcnn_lab.model.detector import SparseRCNN
     from sparse_rcnn_lab.training.schedule import total_steps
 
@@ -152,7 +192,7 @@ def _announce(
     names = ", ".join(data.class_names[:8]) + (", ..." if len(data.class_names) > 8 else "")
     parameters = sum(p.numel() for p in SparseRCNN(recipe.model).parameters())
     start = arguments.start_from or arguments.backbone_weights or "none (from scratch)"
-    train = recipe.train
+    train, used = recipe.train, len(usable_images(data, recipe.augment))
     print(f"data   {plural(len(data), 'image')}, {boxes}; {len(val):,} to evaluate on")
     print(f"       {plural(len(data.class_names), 'class')}: {names}")
     print(
@@ -160,9 +200,21 @@ def _announce(
         f"{parameters / 1e6:.1f} M parameters; weights: {start}"
     )
     print(
-        f"train  {plural(total_steps(train, len(data)), 'step')} of "
+        f"train  {plural(total_steps(train, used), 'step')} of "
         f"{plural(train.batch_size, 'image')}, learning rate {train.lr:g}, seed {train.seed}"
     )
+    base = RECIPES.get(recipe.name, recipe)
+    if train.lr != base.train.lr and train.lr == scaled_rate(recipe, base):
+        print(
+            f"       (scaled with the batch: published are {base.train.lr:g} and "
+            f"{base.train.batch_size} images)"
+        )
+    ways = [f"{processes} processes"] * (processes > 1)
+    ways += [f"batches in {train.accumulate} parts"] * (train.accumulate > 1)
+    ways += [train.precision] * (train.precision != "float32")
+    ways += [f"weights averaged ({train.ema:g})"] * (train.ema > 0)
+    if ways:
+        print(f"       {', '.join(ways)}")
     print(f"files  {folder.path}: model.safetensors, metrics.jsonl, evaluations.jsonl, checkpoints")
 
 

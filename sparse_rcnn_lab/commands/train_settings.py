@@ -49,9 +49,11 @@ def run_settings(arguments: argparse.Namespace) -> tuple[RunFolder, Recipe]:
     if arguments.resume:
         return folder, _changed(recipe, arguments)
 
-    recipe = _base_recipe(arguments)
-    _choose_backbone_weights(arguments, recipe)
-    recipe = _changed(recipe, arguments)
+    base = _base_recipe(arguments)
+    _choose_backbone_weights(arguments, base)
+    recipe = _changed(base, arguments)
+    if recipe.train.lr == base.train.lr and arguments.lr is None:
+        recipe = configs.with_changes(recipe, train__lr=scaled_rate(recipe, base))
     name = arguments.data.replace(":", "-")
     folder = RunFolder(arguments.out or Path("runs") / f"{recipe.name}-{Path(name).resolve().stem}")
     if folder.exists():
@@ -60,6 +62,13 @@ def run_settings(arguments: argparse.Namespace) -> tuple[RunFolder, Recipe]:
             f"{resume_command(folder.path)}"
         )
     return folder, recipe
+
+
+def scaled_rate(recipe: Recipe, base: Recipe) -> float:
+    """The learning rate of ``base``, scaled linearly to ``recipe``'s batches if it is published."""
+    if base.published_ap is None or recipe.train.batch_size == base.train.batch_size:
+        return base.train.lr
+    return base.train.lr * recipe.train.batch_size / base.train.batch_size
 
 
 def _base_recipe(arguments: argparse.Namespace) -> Recipe:
@@ -94,6 +103,9 @@ def _changed(recipe: Recipe, arguments: argparse.Namespace) -> Recipe:
         "train__lr": arguments.lr,
         "train__denoising": arguments.denoising,
         "train__seed": arguments.seed,
+        "train__precision": arguments.precision,
+        "train__accumulate": arguments.accumulate,
+        "train__ema": arguments.ema,
         "model__num_proposals": arguments.proposals,
     }
     given = {name: value for name, value in changes.items() if value is not None}
@@ -107,6 +119,7 @@ def remember(arguments: argparse.Namespace) -> dict[str, Any]:
         "data": str(data.resolve()) if data.exists() else arguments.data,
         "evaluate_every": arguments.evaluate_every,
         "workers": arguments.workers,
+        "compile": arguments.compile,
     }
 
 

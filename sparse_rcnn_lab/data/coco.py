@@ -50,7 +50,7 @@ class CocoFolder:
         self.json_path = find_json(Path(root), split)
         self.tables: CocoTables = read_coco_json(self.json_path, keep_empty=keep_empty)
         self._keep_empty = keep_empty
-        names = self.tables.file_names
+        names = list(self.tables.file_names)
         self.image_folder = (
             Path(images) if images else find_image_folder(Path(root), self.json_path, names)
         )
@@ -65,6 +65,12 @@ class CocoFolder:
     def image_sizes(self) -> np.ndarray:
         """``[len, 2]`` int64: height and width of every image, without opening one."""
         return np.stack([self.tables.heights, self.tables.widths], axis=1)
+
+    @property
+    def object_counts(self) -> np.ndarray:
+        """``[len]`` int64: boxes of every image, crowd boxes aside."""
+        before = np.concatenate([[0], np.cumsum(~self.tables.crowd)])
+        return np.diff(before[self.tables.starts])
 
     def category_ids(self) -> tuple[int, ...]:
         """COCO category id of each label."""

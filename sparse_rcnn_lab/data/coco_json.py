@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,6 +11,8 @@ from typing import Any
 import numpy as np
 
 from sparse_rcnn_lab.data.coco_fields import FieldChecker
+from sparse_rcnn_lab.data.json_file import load_json
+from sparse_rcnn_lab.data.packed import PackedStrings
 from sparse_rcnn_lab.errors import LabError
 
 # Labelling tools round, so a box may stick out this far (pixels) without being called wrong.
@@ -33,7 +33,7 @@ class CocoTables:
     image_ids: np.ndarray
     heights: np.ndarray
     widths: np.ndarray
-    file_names: tuple[str, ...]
+    file_names: PackedStrings
     boxes_xywh: np.ndarray
     labels: np.ndarray
     crowd: np.ndarray
@@ -81,7 +81,7 @@ def read_coco_json(path: Path, *, keep_empty: bool = True) -> CocoTables:
     Raises :class:`LabError` naming the field and the first ids for everything that cannot be
     read in one way only.
     """
-    document, digest = _load(path)
+    document, digest = load_json(path)
     checker = FieldChecker(path.name)
     images, annotations, categories = (
         checker.records(document, key) for key in ("images", "annotations", "categories")
@@ -129,7 +129,7 @@ def read_coco_json(path: Path, *, keep_empty: bool = True) -> CocoTables:
         image_ids=image_ids[kept],
         heights=heights[kept],
         widths=widths[kept],
-        file_names=tuple(file_names[row] for row in kept),
+        file_names=PackedStrings(file_names[row] for row in kept),
         boxes_xywh=boxes[order],
         labels=labels[order],
         crowd=crowd,
@@ -138,24 +138,6 @@ def read_coco_json(path: Path, *, keep_empty: bool = True) -> CocoTables:
         starts=np.concatenate([[0], np.cumsum(counts[kept])]),
         digest=digest,
     )
-
-
-def _load(path: Path) -> tuple[Any, str]:
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise LabError(f'"{path}" cannot be read: {error.strerror}.') from None
-    try:
-        document = json.loads(content)
-    except UnicodeDecodeError:
-        raise LabError(f"{path.name} is not json: it is not UTF-8 text.") from None
-    except json.JSONDecodeError as error:
-        where = f"line {error.lineno}, column {error.colno}"
-        hint = " It may be cut short." if error.pos >= len(error.doc) - 1 else ""
-        raise LabError(f"{path.name} is not valid json: {error.msg} at {where}.{hint}") from None
-    except RecursionError:
-        raise LabError(f"{path.name} is nested too deeply for COCO json.") from None
-    return document, hashlib.sha256(content).hexdigest()[:16]
 
 
 def _clean(

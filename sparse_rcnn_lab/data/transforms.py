@@ -1,7 +1,7 @@
 """Training augmentation: the same sample and seed give the same result on every worker.
 
-Geometry goes through :mod:`torchvision.transforms.v2` on ``tv_tensors``, so that boxes follow
-their pixels; colours are changed by one 3x3 matrix, a tenth of the time of v2's hue.
+Boxes follow their pixels through :mod:`torchvision.transforms.v2` on ``tv_tensors``; colours are
+changed by one 3x3 matrix, a tenth of the time of v2's hue.
 """
 
 from __future__ import annotations
@@ -12,19 +12,23 @@ from dataclasses import dataclass, field, replace
 import torch
 from torch import Tensor
 from torchvision import tv_tensors
-from torchvision.transforms import InterpolationMode
 from torchvision.transforms.v2 import functional as tvf
 
 from sparse_rcnn_lab import boxes as box_ops
 from sparse_rcnn_lab.config import AugmentConfig
 from sparse_rcnn_lab.data.sample import Sample
 from sparse_rcnn_lab.errors import LabError
-from sparse_rcnn_lab.images import resized_size
+from sparse_rcnn_lab.images import resize_to, resized_size
+from sparse_rcnn_lab.resize import resize_as_opencv
 
 # The mean colour of ImageNet: after normalisation what is padded here equals the batch padding.
 FILL = (124, 116, 104)
 
-_RANGES = {"hflip": 1.0, "brightness": 1.0, "contrast": 1.0, "saturation": 1.0, "hue": 0.5}
+_RANGES = {
+    **dict.fromkeys(("hflip", "crop", "min_visible"), 1.0),
+    **dict.fromkeys(("brightness", "contrast", "saturation"), 1.0),
+    "hue": 0.5,
+}
 
 # RGB -> luma and two colour differences (YIQ): a hue shift turns the latter two.
 _RGB_TO_YIQ = torch.tensor(
@@ -39,18 +43,33 @@ class Window:
 
     crop: (top, left, height, width) in source pixels; size: (height, width) it is resized to;
     place: (top, left) of that in the frame; frame: (height, width) of the result.
+    first: (height, width) that the whole source is resized to before the crop, whose pixels are
+    then those of this size.
     """
 
     crop: tuple[int, int, int, int]
     size: tuple[int, int]
     place: tuple[int, int]
     frame: tuple[int, int]
+    first: tuple[int, int] | None = None
 
-    def cut(self, thing: Tensor, antialias: bool = False) -> Tensor:
-        """Crops and resizes an image or boxes (``tv_tensors``); the crop first, as it is cheap."""
-        return tvf.resized_crop(
-            thing, *self.crop, list(self.size), InterpolationMode.BILINEAR, antialias
-        )
+    def cut(self, image: Tensor, antialias: bool = False) -> Tensor:
+        """Crops and resizes ``[3, H, W]`` uint8; of a first resize only the crop is computed."""
+        top, left, height, width = self.crop
+        if self.first is None:
+            part = image[:, top : top + height, left : left + width]
+        elif antialias:
+            part = resize_to(image, self.first, antialias)
+            part = part[:, top : top + height, left : left + width]
+        else:
+            part = resize_as_opencv(image, self.first, self.crop)
+        return resize_to(part, self.size, antialias)
+
+    def cut_boxes(self, outlines: Tensor) -> Tensor:
+        """Moves boxes (``tv_tensors``) as :meth:`cut` moves their pixels."""
+        if self.first is not None:
+            outlines = tvf.resize(outlines, list(self.first))
+        return tvf.resized_crop(outlines, *self.crop, list(self.size))
 
     def paste(self, thing: Tensor, flip: bool) -> Tensor:
         """Puts what :meth:`cut` gave on the frame, mirrored when ``flip``."""
@@ -63,7 +82,7 @@ class Window:
 
 @dataclass(frozen=True)
 class Augment:
-    """Random flip, zoom and colours for training; ``augment(sample, seed)`` -> sample.
+    """Random flip, zoom, crop and colours for training; ``augment(sample, seed)`` -> sample.
 
     The result's size is that of the image fitted into ``config.size`` (height, width) with its
     aspect kept or, when that is None, one of the published multi-scale sizes: short side drawn
@@ -72,18 +91,17 @@ class Augment:
 
     ``config.scale`` is the range of a zoom relative to that size: above 1 a random part is cut out
     and enlarged, below 1 the whole image is shrunk and put at a random place on :data:`FILL`.
+    ``config.crop`` is the share of images that go the published way through a crop instead.
     ``brightness``, ``contrast``, ``saturation``: each factor is drawn from 1 - x to 1 + x;
     ``hue`` from -x to x turns.
 
-    antialias: as in the model's ``InputConfig``. Boxes are clipped; one is dropped when less than
-    ``min_visible`` of its area or less than ``min_side`` pixels of a side are left.
+    antialias: as in the model's ``InputConfig``. Boxes are clipped; ``min_visible``, ``min_side``
+    and ``min_source_side`` say which of them are dropped.
     Raises :class:`LabError` for settings out of range.
     """
 
     config: AugmentConfig = field(default_factory=AugmentConfig)
     antialias: bool = False
-    min_visible: float = 0.3
-    min_side: float = 1.0
 
     def __post_init__(self) -> None:
         config = self.config
@@ -95,6 +113,13 @@ class Augment:
             value = getattr(config, name)
             if not 0 <= value <= high:
                 raise LabError(f"Augment: {name} must be in 0..{high:g}; found {value}.")
+        if config.crop and (config.size is not None or not config.crop_short_sides):
+            raise LabError(
+                "Augment: crop needs crop_short_sides, and short_sides in place of a size; found "
+                f"size {config.size}, crop_short_sides {config.crop_short_sides}."
+            )
+        if config.crop and not 1 <= config.crop_size[0] <= config.crop_size[1]:
+            raise LabError(f"Augment: crop_size is (low, high); found {config.crop_size}.")
 
     def __call__(self, sample: Sample, seed: int) -> Sample:
         """The augmented sample: a function of ``sample`` and ``seed`` alone.
@@ -104,32 +129,31 @@ class Augment:
         random = torch.Generator().manual_seed(seed)
         window = self.draw_window(sample.image.shape[-2], sample.image.shape[-1], random)
         flip = _uniform(random, 0, 1) < self.config.hflip
-        colours = self.draw_colours(random)
-        pixels, outlines = as_tv_tensors(sample.image, sample.boxes)
-        pixels = window.cut(pixels, self.antialias)
-        pixels = tv_tensors.wrap(change_colours(pixels, *colours), like=pixels)
-        image = window.paste(pixels, flip).as_subclass(Tensor)
-        boxes = window.paste(window.cut(outlines), flip).as_subclass(Tensor)
+        image = window.cut(sample.image, self.antialias)
+        image = window.paste(change_colours(image, *self.draw_colours(random)), flip)
+        outlines = as_outlines(sample.boxes, sample.image.shape[-2], sample.image.shape[-1])
+        boxes = window.paste(window.cut_boxes(outlines), flip).as_subclass(Tensor)
         seen = box_ops.clip(boxes, *window.frame)
-        sides = seen[:, 2:] - seen[:, :2]
-        keep = (box_ops.area(seen) >= self.min_visible * box_ops.area(boxes)) & (
-            sides >= self.min_side
-        ).all(dim=1)
-        return replace(
-            sample,
-            image=image,
-            boxes=seen[keep],
-            labels=sample.labels[keep],
-        )
+        keep = self._worth_keeping(sample.boxes, boxes, seen)
+        return replace(sample, image=image, boxes=seen[keep], labels=sample.labels[keep])
+
+    def _worth_keeping(self, source: Tensor, moved: Tensor, seen: Tensor) -> Tensor:
+        """``[M]`` bool of ``[M, 4]`` xyxy: in the original, moved, and clipped to the result."""
+        config, sides = self.config, seen[:, 2:] - seen[:, :2]
+        visible = box_ops.area(seen) >= config.min_visible * box_ops.area(moved)
+        enough = config.min_source_side - 1e-3  # corners are float32: a side of 1 may give 0.9999
+        large = (source[:, 2:] - source[:, :2] >= enough).all(dim=1)
+        return visible & large & ((sides >= config.min_side) & (sides > 0)).all(dim=1)
 
     def draw_window(self, height: int, width: int, random: torch.Generator) -> Window:
         """Draws scale and place for an image of this size."""
         config = self.config
+        if config.crop and _uniform(random, 0, 1) < config.crop:
+            return self._draw_crop(height, width, random)
         if config.size is not None:
             frame = fitted_size(height, width, config.size)
         else:
-            choice = int(torch.randint(len(config.short_sides), (), generator=random))
-            frame = resized_size(height, width, config.short_sides[choice], config.long_side)
+            frame = self._draw_size(height, width, config.short_sides, random)
         low, high = config.scale
         zoom = math.exp(_uniform(random, math.log(low), math.log(high)))  # 1/2 as likely as 2
         at_y, at_x = _uniform(random, 0, 1), _uniform(random, 0, 1)
@@ -140,6 +164,22 @@ class Augment:
         size = max(1, round(frame[0] * zoom)), max(1, round(frame[1] * zoom))
         place = round(at_y * (frame[0] - size[0])), round(at_x * (frame[1] - size[1]))
         return Window((0, 0, height, width), size, place, frame)
+
+    def _draw_crop(self, height: int, width: int, random: torch.Generator) -> Window:
+        """The crop of the published recipes with 300 proposals: resize, cut out, resize."""
+        config = self.config
+        first = self._draw_size(height, width, config.crop_short_sides, random)
+        low, high = (tuple(min(side, bound) for side in first) for bound in config.crop_size)
+        part_h, part_w = (_whole(random, a, b) for a, b in zip(low, high, strict=True))
+        top, left = _whole(random, 0, first[0] - part_h), _whole(random, 0, first[1] - part_w)
+        frame = self._draw_size(part_h, part_w, config.short_sides, random)
+        return Window((top, left, part_h, part_w), frame, (0, 0), frame, first)
+
+    def _draw_size(
+        self, height: int, width: int, short_sides: tuple[int, ...], random: torch.Generator
+    ) -> tuple[int, int]:
+        short_side = short_sides[_whole(random, 0, len(short_sides) - 1)]
+        return resized_size(height, width, short_side, self.config.long_side)
 
     def draw_colours(self, random: torch.Generator) -> tuple[float, float, float, float]:
         """Draws (brightness, contrast, saturation, hue) for :func:`change_colours`."""
@@ -158,15 +198,14 @@ def fitted_size(height: int, width: int, size: tuple[int, int]) -> tuple[int, in
     return max(1, int(height * scale + 0.5)), max(1, int(width * scale + 0.5))
 
 
-def as_tv_tensors(image: Tensor, boxes: Tensor) -> tuple[Tensor, Tensor]:
-    """``[3, H, W]`` and xyxy ``[M, 4]`` as ``tv_tensors``, whose transforms do not clip boxes."""
-    outlines = tv_tensors.BoundingBoxes(
+def as_outlines(boxes: Tensor, height: int, width: int) -> Tensor:
+    """xyxy ``[M, 4]`` of an image of this size as ``tv_tensors``, whose transforms do not clip."""
+    return tv_tensors.BoundingBoxes(
         boxes,
         format=tv_tensors.BoundingBoxFormat.XYXY,
-        canvas_size=tuple(image.shape[-2:]),
+        canvas_size=(height, width),
         clamping_mode=None,  # clipping on the way would hide how much of a box was cut off
     )
-    return tv_tensors.Image(image), outlines
 
 
 def change_colours(
@@ -195,3 +234,8 @@ def change_colours(
 
 def _uniform(random: torch.Generator, low: float, high: float) -> float:
     return low + (high - low) * float(torch.rand((), generator=random, dtype=torch.float64))
+
+
+def _whole(random: torch.Generator, low: int, high: int) -> int:
+    """A whole number from ``low`` to ``high``, both included."""
+    return int(torch.randint(low, high + 1, (), generator=random))

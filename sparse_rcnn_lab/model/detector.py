@@ -51,7 +51,7 @@ class SparseRCNN(nn.Module):
         boxes ``[B, N, 4]`` xyxy input pixels and features ``[B, N, D]`` enter the first of them;
         the boxes handed from stage to stage are detached, the features are not. A ``stop`` beyond
         the last stage repeats the last one. record: names out of
-        ``("attention", "roi_features", "dynamic_filters")``; recording changes no number.
+        :data:`sparse_rcnn_lab.trace.RECORDABLE`; recording changes no number.
         mask: ``[B, 1, N, N]`` bool, who may attend to whom.
         """
         stop = len(self.stages) if stop is None else stop

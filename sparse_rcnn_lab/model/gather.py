@@ -6,12 +6,16 @@ the entries by table row once: then each row's gradient is again a bag, of the o
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
+
+# (table [R, D], rows [K, n], weights [K, n]) -> [K, D]
+Gather = Callable[[Tensor, Tensor, Tensor], Tensor]
 
 
 def weighted_gather(table: Tensor, rows: Tensor, weights: Tensor) -> Tensor:
@@ -23,6 +27,15 @@ def weighted_gather(table: Tensor, rows: Tensor, weights: Tensor) -> Tensor:
     if trains and table.device.type == "cpu" and not torch.compiler.is_compiling():
         return _GatherBothWays.apply(table, rows, weights)
     return F.embedding_bag(rows, table, mode="sum", per_sample_weights=weights)
+
+
+def plain_gather(table: Tensor, rows: Tensor, weights: Tensor) -> Tensor:
+    """As :func:`weighted_gather`, in two operations that every runtime has.
+
+    ONNX knows no ``embedding_bag``, and what stands in for it there is a loop over the bags. This
+    holds all ``[K, n, D]`` rows in memory.
+    """
+    return torch.einsum("kn,knd->kd", weights, F.embedding(rows, table))
 
 
 class _GatherBothWays(torch.autograd.Function):

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from sparse_rcnn_lab import boxes as box_ops
-from sparse_rcnn_lab.model.gather import weighted_gather
+from sparse_rcnn_lab.model.gather import Gather, weighted_gather
 
 STRIDES = (4, 8, 16, 32)
 # A box whose sides are about this many pixels still belongs to p2; each level up doubles it.
@@ -90,11 +90,18 @@ def _axis(start: Tensor, length: Tensor, limit: Tensor, bins: int) -> tuple[Tens
     return index.reshape(shape), weight.reshape(shape)
 
 
-def pool(pyramid: Pyramid, boxes: Tensor, levels: Tensor, roi_size: int) -> Tensor:
+def pool(
+    pyramid: Pyramid,
+    boxes: Tensor,
+    levels: Tensor,
+    roi_size: int,
+    gather: Gather = weighted_gather,
+) -> Tensor:
     """RoI features of every box: ``[B, N, 4]`` xyxy input pixels -> ``[B, N, P * P, D]``.
 
     ``levels`` ``[B, N]`` says which level to read (:func:`assign_levels`). Gradients flow into the
-    pyramid only: boxes are taken as given, as everywhere in Sparse R-CNN.
+    pyramid only: boxes are taken as given, as everywhere in Sparse R-CNN. gather: what sums the
+    weighted rows; export exchanges it.
     """
     batch, n = boxes.shape[:2]
     device = boxes.device
@@ -123,5 +130,5 @@ def pool(pyramid: Pyramid, boxes: Tensor, levels: Tensor, roi_size: int) -> Tens
     weights = y_weight[:, :, None, :, None] * x_weight[:, None, :, None, :]
     bag = (SAMPLES * 2) ** 2
     weights = weights.reshape(-1, bag).to(pyramid.table.dtype)
-    pooled = weighted_gather(pyramid.table, rows.reshape(-1, bag), weights)
+    pooled = gather(pyramid.table, rows.reshape(-1, bag), weights)
     return pooled.view(batch, n, roi_size * roi_size, -1)

@@ -29,7 +29,7 @@ class StageOutput:
     features: ``[B, N, D]``, handed to the next stage.
     levels: ``[B, N]`` int64, 0 for p2 to 3 for p5.
     attention ``[B, heads, N, N]``, roi_features ``[B, N, P * P, D]``, dynamic_filters
-    ``[B, N, 2 * D * d]``: only when recorded.
+    ``[B, N, 2 * D * d]``, filtered_features ``[B, N, P * P, D]``: only when recorded.
     """
 
     boxes: Tensor
@@ -39,6 +39,7 @@ class StageOutput:
     attention: Tensor | None = None
     roi_features: Tensor | None = None
     dynamic_filters: Tensor | None = None
+    filtered_features: Tensor | None = None
 
 
 class SelfAttention(nn.Module):
@@ -74,6 +75,11 @@ class SelfAttention(nn.Module):
             mixed = mixed * on[:, None, None]
         return self.out(mixed.transpose(1, 2).reshape(b, n, d)), attention
 
+    def nobody(self, x: Tensor) -> Tensor:
+        """The attention ``[B, heads, N, N]`` of proposals that do not look at each other: 0."""
+        b, n, _ = x.shape
+        return x.new_zeros(()).expand(b, self.num_heads, n, n)
+
 
 class DynamicInteraction(nn.Module):
     """Each proposal's feature generates two layers that filter its own RoI (paper, figure 4)."""
@@ -90,7 +96,7 @@ class DynamicInteraction(nn.Module):
     def forward(self, filters: Tensor, roi: Tensor) -> Tensor:
         """``filters`` ``[B, N, 2 * D * d]``, ``roi`` ``[B, N, P * P, D]`` -> ``[B, N, D]``."""
         b, n = filters.shape[:2]
-        return self.norm(self.project(self.filter(filters, roi).flatten(1))).relu().view(b, n, -1)
+        return self.condense(self.filter(filters, roi)).view(b, n, -1)
 
     def filter(self, filters: Tensor, roi: Tensor) -> Tensor:
         """The RoI after both generated layers: ``[K, P * P, D]``."""
@@ -99,6 +105,10 @@ class DynamicInteraction(nn.Module):
         x = self.norm_in(x).relu()
         x = x @ second.view(-1, self.inner, self.dim)  # [K, P*P, D]
         return self.norm_out(x).relu()
+
+    def condense(self, filtered: Tensor) -> Tensor:
+        """One vector from the filtered RoI: ``[K, P * P, D]`` -> ``[K, D]``."""
+        return self.norm(self.project(filtered.flatten(1))).relu()
 
 
 def _tower(dim: int, layers: int) -> nn.Sequential:
@@ -161,13 +171,15 @@ class Stage(nn.Module):
         roi = self.pool(pyramid, boxes, levels, self.roi_size)
 
         x = features
-        attention = None
         if switches.self_attention:
             mixed, attention = self.attention(x, mask, switches.heads)
             x = x + mixed
+        else:
+            attention = self.attention.nobody(x)
         x = self.norm_attention(x)
         filters = exchange(self.interaction.generate(x), switches)
-        x = self.norm_interaction(x + self.interaction(filters, roi))
+        filtered = self.interaction.filter(filters, roi)
+        x = self.norm_interaction(x + self.interaction.condense(filtered).view_as(x))
         x = self.norm_ffn(x + self.ffn_out(F.relu(self.ffn_in(x))))
 
         logits = self.classify(self.cls_tower(x))
@@ -180,6 +192,7 @@ class Stage(nn.Module):
             attention=attention if "attention" in record else None,
             roi_features=roi if "roi_features" in record else None,
             dynamic_filters=filters if "dynamic_filters" in record else None,
+            filtered_features=filtered.view_as(roi) if "filtered_features" in record else None,
         )
 
 

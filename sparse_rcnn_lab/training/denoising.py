@@ -29,6 +29,7 @@ class NoisedCopies:
     target: ``[B, Q]`` object index, or -1 for a negative copy and for padding.
     real: ``[B, Q]`` bool, False for padding.
     mask: ``[B, 1, N + Q, N + Q]`` bool: the proposals see proposals, a copy sees its own group.
+    groups: positive copies of each object.
     """
 
     boxes: Tensor
@@ -36,6 +37,7 @@ class NoisedCopies:
     target: Tensor
     real: Tensor
     mask: Tensor
+    groups: int
 
     def matches(self, num_stages: int) -> Matches:
         """Each copy with its object, at every stage."""
@@ -51,6 +53,8 @@ def noised_copies(
     groups: int,
     generator: torch.Generator,
     negatives: bool = False,
+    rows: slice = slice(None),
+    batch: int | None = None,
 ) -> NoisedCopies | None:
     """``groups`` noised copies of every object, or None where the batch has no object.
 
@@ -58,6 +62,8 @@ def noised_copies(
     negatives: beside every copy another one, noised once to twice as much, that is to find
     nothing: of two boxes on one object the worse one learns to step back (DINO, arXiv 2203.03605).
     features: ``[N, D]`` the learned proposal features to borrow. generator: a CPU generator.
+    rows, batch: where these images stand in a batch of so many that several processes share; each
+    draws the noise of all and keeps its own rows, so that sharing changes nothing.
     """
     b, m = targets.labels.shape
     if m == 0:
@@ -68,7 +74,7 @@ def noised_copies(
     q = groups * members
     device = targets.boxes.device
 
-    noise = 2 * torch.rand(b, q, 4, generator=generator) - 1
+    noise = 2 * torch.rand(batch or b, q, 4, generator=generator)[rows] - 1
     index = torch.arange(members).repeat(groups)
     negative = index >= m
     noise = (noise + noise.sign() * negative[:, None]).to(device)
@@ -86,7 +92,7 @@ def noised_copies(
             dim=-1,
         )
     )
-    borrowed = torch.randint(n, (b, q), generator=generator).to(device)
+    borrowed = torch.randint(n, (batch or b, q), generator=generator)[rows].to(device)
     counts = torch.tensor(targets.counts, device=device)
     real = index < counts[:, None]
 
@@ -98,4 +104,4 @@ def noised_copies(
     mask &= ~padding[:, None, :]
     mask |= torch.eye(n + q, dtype=torch.bool, device=device)
     target = torch.where(real & ~negative, index, -1)
-    return NoisedCopies(boxes, features[borrowed], target, real, mask[:, None])
+    return NoisedCopies(boxes, features[borrowed], target, real, mask[:, None], groups)

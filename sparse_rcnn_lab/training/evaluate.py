@@ -5,11 +5,12 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
-from tqdm.auto import trange
+from tqdm.auto import tqdm
 
 from sparse_rcnn_lab import boxes as box_ops
 from sparse_rcnn_lab.data.sample import DetectionData
@@ -18,7 +19,10 @@ from sparse_rcnn_lab.errors import LabError
 from sparse_rcnn_lab.model.stage import StageOutput
 from sparse_rcnn_lab.trace import top_pairs
 from sparse_rcnn_lab.training.coco_eval import CocoResult, coco_stats, to_results
+from sparse_rcnn_lab.training.distributed import current
 
+# Image ids of a batch, and one array of rows a stage.
+_Found = tuple[list[int], list[np.ndarray]]
 _COLUMNS = ("AP", "AP50", "AP75", "APs", "APm", "APl")
 
 
@@ -81,6 +85,10 @@ def evaluate(
     ``num_proposals`` (default all). limit: only the first so many images. The model is left in
     the mode, training or not, that it was in.
 
+    Under torchrun, inside ``distributed.join``, the processes share the batches. As each batch is
+    the very one that a single process would have made, so is every detection. All processes get the
+    numbers, process 0 alone the detections.
+
     Raises LabError when detector and data do not have the same classes, or a number is out of
     range.
     """
@@ -95,35 +103,47 @@ def evaluate(
         raise LabError("The data set has no images; there is nothing to evaluate.")
     categories = label_category_ids(detector.class_names, data)
 
-    image_ids: list[int] = []
-    parts: list[list[np.ndarray]] = [[] for _ in stages]
+    group = current()
+    starts = range(0, count, batch_size)
+    bar = tqdm(
+        starts[group.rank :: group.world],
+        desc="evaluate",
+        unit="batch",
+        leave=False,
+        disable=not (progress and group.first),
+    )
+
+    def detect() -> list[_Found]:
+        found = []
+        for first in bar:
+            samples = [data[i] for i in range(first, min(first + batch_size, count))]
+            ids = [sample.image_id for sample in samples]
+            batch = detector.prepare([sample.image for sample in samples])
+            outputs = detector.run(batch, stop=stages[-1], num_proposals=num_proposals)
+            chosen = [outputs[stage - 1] for stage in stages]
+            found.append((ids, _rows(chosen, batch, ids, categories)))
+        return found
+
     model, training = detector.model, detector.model.training
     try:
         model.eval()
-        with torch.inference_mode():
-            for first in trange(
-                0,
-                count,
-                batch_size,
-                desc="evaluate",
-                unit="batch",
-                leave=False,
-                disable=not progress,
-            ):
-                samples = [data[i] for i in range(first, min(first + batch_size, count))]
-                ids = [sample.image_id for sample in samples]
-                batch = detector.prepare([sample.image for sample in samples])
-                outputs = detector.run(batch, stop=stages[-1], num_proposals=num_proposals)
-                chosen = [outputs[stage - 1] for stage in stages]
-                for part, rows in zip(parts, _rows(chosen, batch, ids, categories), strict=True):
-                    part.append(rows)
-                image_ids += ids
+        with bar, torch.inference_mode():
+            shares = group.collect(group.agree(detect))
     finally:
         model.train(training)
 
-    truth = _only(data.ground_truth(), set(image_ids))
-    detections = tuple(np.concatenate(part) for part in parts)
-    per_stage = [coco_stats(truth, rows) for rows in detections]
+    truth: dict[str, Any] = {}
+    detections: tuple[np.ndarray, ...] = ()
+    if group.first:
+        batches = [shares[i % group.world][i // group.world] for i in range(len(starts))]
+        truth = _only(data.ground_truth(), {i for ids, _ in batches for i in ids})
+        parts = zip(*(rows for _, rows in batches), strict=True)
+        detections = tuple(np.concatenate(part) for part in parts)
+    # Told stage by stage, so that nobody waits in silence for longer than one stage takes.
+    per_stage = [
+        group.from_first(partial(lambda i: coco_stats(truth, detections[i]), i))
+        for i in range(len(stages))
+    ]
     return Evaluation(stages, per_stage, count, time.perf_counter() - start, detections)
 
 

@@ -10,10 +10,12 @@ from types import FrameType
 
 
 @contextmanager
-def polite_interrupt() -> Iterator[Callable[[], bool]]:
+def polite_interrupt(patient: bool = False) -> Iterator[Callable[[], bool]]:
     """Turns the first Ctrl-C (or SIGTERM) into a flag, so that a step is never torn in two.
 
-    The second one interrupts as usual. Outside the main thread signals stay as they are.
+    The second one interrupts as usual. patient: it does nothing instead; torchrun may pass the
+    same Ctrl-C on several times, and itself ends by force what does not stop within 30 seconds.
+    Outside the main thread signals stay as they are.
     """
     flag = threading.Event()
     if threading.current_thread() is not threading.main_thread():
@@ -23,7 +25,7 @@ def polite_interrupt() -> Iterator[Callable[[], bool]]:
 
     def handle(number: int, frame: FrameType | None) -> None:
         flag.set()
-        for n, handler in before.items():
+        for n, handler in before.items() if not patient else ():
             signal.signal(n, handler)
 
     for number in before:

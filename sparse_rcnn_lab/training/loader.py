@@ -9,31 +9,43 @@ from __future__ import annotations
 import random
 import signal
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from sparse_rcnn_lab.config import InputConfig, TrainConfig
 from sparse_rcnn_lab.data.sample import DetectionData, Sample
+from sparse_rcnn_lab.data.selection import aspect_groups, in_batches_of_one_group
 from sparse_rcnn_lab.data.transforms import Augment
-from sparse_rcnn_lab.images import normalise_and_pad
+from sparse_rcnn_lab.errors import LabError
+from sparse_rcnn_lab.images import normalise, pad_images
 from sparse_rcnn_lab.training.matching import Targets
 
 
 @dataclass(frozen=True)
 class TrainBatch:
-    """images: ``[B, 3, H, W]`` normalised, padded.  names: what to call them in a message."""
+    """images: ``[B, 3, H, W]``, padded and normalised.  names: what to call them in a message.
+
+    raw: how to normalise ``images``, which are uint8 still: :meth:`to` does it on the other
+    device. None where it is done.
+    """
 
     images: Tensor
     targets: Targets
     names: tuple[str, ...]
+    raw: InputConfig | None = None
 
     def to(self, device: torch.device) -> TrainBatch:
-        """The batch on another device."""
-        return self._moved(lambda tensor: tensor.to(device, non_blocking=True))
+        """The batch on another device, normalised."""
+        moved = self._moved(lambda tensor: tensor.to(device, non_blocking=True))
+        if self.raw is None:
+            return moved
+        images = normalise(moved.images, self.targets.sizes, self.raw.mean, self.raw.std)
+        return replace(moved, images=images, raw=None)
 
     def pin_memory(self) -> TrainBatch:
         """The batch in page-locked memory; the data loader calls this where a GPU waits."""
@@ -42,25 +54,36 @@ class TrainBatch:
     def _moved(self, move: Callable[[Tensor], Tensor]) -> TrainBatch:
         t = self.targets
         targets = Targets(move(t.boxes), move(t.labels), t.counts, move(t.sizes))
-        return TrainBatch(move(self.images), targets, self.names)
+        return replace(self, images=move(self.images), targets=targets)
 
 
 class StepSampler(Sampler[list[tuple[int, int]]]):
     """For each step from ``start`` to ``stop``: the (image index, augmentation seed) pairs.
 
     Every epoch is a permutation of all images drawn from ``seed`` and the epoch; a batch may reach
-    over the end of an epoch.
+    over the end of an epoch. share: the part of each batch that this process takes. groups:
+    ``[length]``, a number for each image; a batch is then of one group (but for two or three at
+    the ends of an epoch).
     """
 
-    def __init__(self, length: int, batch_size: int, seed: int, start: int, stop: int) -> None:
+    def __init__(
+        self,
+        length: int,
+        batch_size: int,
+        seed: int,
+        start: int,
+        stop: int,
+        share: slice = slice(None),
+        groups: np.ndarray | None = None,
+    ) -> None:
         self.length, self.batch_size, self.seed = length, batch_size, seed
-        self.start, self.stop = start, stop
+        self.start, self.stop, self.share, self.groups = start, stop, share, groups
 
     def __len__(self) -> int:
         return self.stop - self.start
 
     def __iter__(self) -> Iterator[list[tuple[int, int]]]:
-        epoch, order = -1, torch.empty(0)
+        epoch, order = -1, np.empty(0)
         for step in range(self.start, self.stop):
             batch = []
             for position in range(step * self.batch_size, (step + 1) * self.batch_size):
@@ -69,29 +92,56 @@ class StepSampler(Sampler[list[tuple[int, int]]]):
                     order = self._permutation(epoch)
                 seed = random.Random(f"{self.seed} augment {position}").getrandbits(62)
                 batch.append((int(order[position % self.length]), seed))
-            yield batch
+            yield batch[self.share]
 
-    def _permutation(self, epoch: int) -> Tensor:
+    def _permutation(self, epoch: int) -> np.ndarray:
         seed = random.Random(f"{self.seed} epoch {epoch}").getrandbits(62)
-        return torch.randperm(self.length, generator=torch.Generator().manual_seed(seed))
+        order = torch.randperm(self.length, generator=torch.Generator().manual_seed(seed)).numpy()
+        if self.groups is None:
+            return order
+        begun = epoch * self.length % self.batch_size
+        return in_batches_of_one_group(order, self.groups, self.batch_size, begun)
 
 
-class _Augmented(Dataset[Sample]):
+class _Augmented(Dataset[Sample | LabError]):
+    """Gives an error as a value: torch would put a worker's traceback into its message."""
+
     def __init__(self, data: DetectionData, augment: Augment) -> None:
         self.data, self.augment = data, augment
 
-    def __getitem__(self, key: tuple[int, int]) -> Sample:
+    def __getitem__(self, key: tuple[int, int]) -> Sample | LabError:
         index, seed = key
-        return self.augment(self.data[index], seed)
+        try:
+            return self.augment(self.data[index], seed)
+        except LabError as error:
+            return error
 
 
-def collate(samples: Sequence[Sample], config: InputConfig) -> TrainBatch:
-    """Normalises, pads and stacks samples."""
-    images, sizes = normalise_and_pad(
-        [s.image for s in samples], config.mean, config.std, config.multiple
-    )
+class TrainLoader(DataLoader[TrainBatch]):
+    """Torch's loader; a :class:`LabError` met in a worker is raised where the batch was wanted."""
+
+    def __iter__(self) -> Iterator[TrainBatch]:  # type: ignore[override]
+        for batch in super().__iter__():
+            if isinstance(batch, LabError):
+                raise batch
+            yield batch
+
+
+def collate(samples: Sequence[Sample], config: InputConfig, raw: bool = False) -> TrainBatch:
+    """Pads, stacks and, unless ``raw``, normalises samples."""
+    images, sizes = pad_images([s.image for s in samples], config.multiple)
+    if not raw:
+        images = normalise(images, sizes, config.mean, config.std)
     targets = Targets.pad([s.boxes for s in samples], [s.labels for s in samples], sizes)
-    return TrainBatch(images, targets, tuple(s.name for s in samples))
+    return TrainBatch(images, targets, tuple(s.name for s in samples), config if raw else None)
+
+
+def _collate_or_fail(
+    samples: Sequence[Sample | LabError], config: InputConfig, raw: bool
+) -> TrainBatch | LabError:
+    good = [sample for sample in samples if isinstance(sample, Sample)]
+    errors = [sample for sample in samples if isinstance(sample, LabError)]
+    return errors[0] if errors else collate(good, config, raw)
 
 
 def _leave_interrupts_to_the_trainer(worker: int) -> None:
@@ -108,16 +158,22 @@ def train_loader(
     stop: int,
     workers: int,
     pin_memory: bool = False,
-) -> DataLoader[TrainBatch]:
-    """Batches for steps ``start`` to ``stop``."""
-    sampler = StepSampler(len(data), train.batch_size, train.seed, start, stop)
-    return DataLoader(
+    share: slice = slice(None),
+) -> TrainLoader:
+    """Batches for steps ``start`` to ``stop``; of each, the images in ``share``.
+
+    pin_memory: for a GPU; the batches are then page-locked, and raw: ``batch.to(device)``
+    normalises them.
+    """
+    groups = aspect_groups(data, augment.config)
+    sampler = StepSampler(len(data), train.batch_size, train.seed, start, stop, share, groups)
+    return TrainLoader(
         _Augmented(data, augment),  # type: ignore[arg-type]
         batch_sampler=sampler,
         num_workers=workers,
-        collate_fn=partial(collate, config=inputs),
+        collate_fn=partial(_collate_or_fail, config=inputs, raw=pin_memory),
         worker_init_fn=_leave_interrupts_to_the_trainer,
         pin_memory=pin_memory,
         persistent_workers=False,
-        prefetch_factor=4 if workers else None,
+        prefetch_factor=2 if workers else None,
     )

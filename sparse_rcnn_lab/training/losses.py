@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -17,7 +18,7 @@ from sparse_rcnn_lab.training.matching import Matches, Targets
 class SetLoss:
     """Weighted losses, ``[S]`` each: class, box distance and box overlap at every stage.
 
-    positives: ``[S]`` matched pairs, the number all three were divided by (at least 1).
+    positives: ``[S]`` matched pairs of the whole batch; all three were divided by it (at least 1).
     """
 
     cls: Tensor
@@ -38,6 +39,20 @@ def focal_loss(logits: Tensor, targets: Tensor, alpha: float, gamma: float) -> T
     return F.binary_cross_entropy_with_logits(logits, targets, reduction="none") * weight
 
 
+def expected_positives(
+    counts: Sequence[int], num_proposals: int, num_stages: int, config: LossConfig
+) -> list[int]:
+    """How many pairs matching will find at each stage for images with so many objects.
+
+    Known before the forward pass, so a batch that is worked through in parts, by one process or
+    several, can be normalised as one.
+    """
+    repeats = config.matches_per_object
+    wanted = [repeats[min(stage, len(repeats) - 1)] for stage in range(num_stages)]
+    n = num_proposals
+    return [sum(min(n, m * max(1, min(repeat, n // m))) for m in counts if m) for repeat in wanted]
+
+
 def set_loss(
     logits: Tensor,
     boxes: Tensor,
@@ -49,13 +64,16 @@ def set_loss(
     """The set loss at every stage.
 
     logits ``[S, B, N, C]``, boxes ``[S, B, N, 4]`` xyxy input pixels. ``normaliser`` ``[S]``
-    overrides the number of matched pairs, for averages over several processes. Dividing by at
-    least 1 keeps a batch without any object finite (mmdetection's does not; the authors' does).
+    takes the place of the number of matched pairs where these images are part of a larger batch:
+    the parts' losses then add up to the batch's. Dividing by at least 1 keeps a batch without any
+    object finite (mmdetection's does not; the authors' does).
     """
     stages = logits.shape[0]
     logits, boxes = logits.float(), boxes.float()
-    positives = torch.bincount(matches.stage, minlength=stages)
-    divisor = (positives if normaliser is None else normaliser).clamp(min=1).to(logits.dtype)
+    positives = normaliser
+    if positives is None:
+        positives = torch.bincount(matches.stage, minlength=stages)
+    divisor = positives.clamp(min=1).to(logits.dtype)
 
     at = (matches.stage, matches.image, matches.proposal)
     wanted = torch.zeros_like(logits)

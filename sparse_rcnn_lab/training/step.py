@@ -2,17 +2,30 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from sparse_rcnn_lab.config import LossConfig
 from sparse_rcnn_lab.model.detector import SparseRCNN
 from sparse_rcnn_lab.training.denoising import noised_copies
 from sparse_rcnn_lab.training.loader import TrainBatch
-from sparse_rcnn_lab.training.losses import SetLoss, set_loss
-from sparse_rcnn_lab.training.matching import Matches, match
+from sparse_rcnn_lab.training.losses import SetLoss, expected_positives, set_loss
+from sparse_rcnn_lab.training.matching import Matches, Targets, match
+
+
+@dataclass(frozen=True)
+class Part:
+    """Where some images stand in the batch of a step that is worked through in parts.
+
+    first: place of the first of them, from 0.  counts: objects in each image of the whole batch.
+    """
+
+    first: int
+    counts: tuple[int, ...]
 
 
 @dataclass(frozen=True)
@@ -36,35 +49,61 @@ def step_loss(
     denoising: int = 0,
     generator: torch.Generator | None = None,
     negatives: bool = False,
+    part: Part | None = None,
+    autocast: AbstractContextManager[object] = nullcontext(),  # noqa: B008 - it holds no state
 ) -> StepLoss:
     """Runs the model on a batch and compares every stage with the ground truth.
 
     denoising: noised copies of each object (0: as published), drawn from ``generator``;
-    negatives: with a negative copy beside each.
+    negatives: with a negative copy beside each. part: these images are part of a larger batch;
+    normaliser and noise are then the larger batch's, so that the parts' losses add up to its loss.
+    autocast: surrounds the forward pass; matching and losses always see float32.
     """
-    targets = batch.targets
+    part = part or Part(0, batch.targets.counts)
+    targets = _padded(batch.targets, max(part.counts))
     boxes, features = model.proposals(targets.sizes)
     n = boxes.shape[1]
     copies = None
     if denoising:
-        generator = generator or torch.Generator()
-        copies = noised_copies(targets, model.proposals.features, denoising, generator, negatives)
+        copies = noised_copies(
+            targets,
+            model.proposals.features,
+            denoising,
+            generator or torch.Generator(),
+            negatives,
+            rows=slice(part.first, part.first + len(targets.counts)),
+            batch=len(part.counts),
+        )
     if copies is not None:
         boxes = torch.cat([boxes, copies.boxes], dim=1)
         features = torch.cat([features, copies.features], dim=1)
-    pyramid = model.pyramid(batch.images)
     mask = None if copies is None else copies.mask
-    outputs = model.run_stages(pyramid, boxes, features, mask=mask)
+    with autocast:
+        pyramid = model.pyramid(batch.images)
+        outputs = model.run_stages(pyramid, boxes, features, mask=mask)
     logits = torch.stack([output.logits for output in outputs])  # [S, B, N + Q, C]
     refined = torch.stack([output.boxes for output in outputs])
 
     matches = match(logits[:, :, :n], refined[:, :, :n], targets, config)
-    loss = set_loss(logits[:, :, :n], refined[:, :, :n], targets, matches, config)
+    positives = torch.tensor(
+        expected_positives(part.counts, n, len(outputs), config), device=logits.device
+    )
+    loss = set_loss(logits[:, :, :n], refined[:, :, :n], targets, matches, config, positives)
     extra = None
     if copies is not None:
         pairs = copies.matches(len(outputs))
         real = copies.real[None, :, :, None]
         # Padding rows are pushed to a logit at which the focal loss and its gradient vanish.
         silenced = logits[:, :, n:].masked_fill(~real, -30.0)
-        extra = set_loss(silenced, refined[:, :, n:], targets, pairs, config)
+        positives = torch.full_like(positives, copies.groups * sum(part.counts))
+        extra = set_loss(silenced, refined[:, :, n:], targets, pairs, config, positives)
     return StepLoss(loss, extra, matches)
+
+
+def _padded(targets: Targets, most: int) -> Targets:
+    """Targets with room for ``most`` objects an image."""
+    room = most - targets.boxes.shape[1]
+    if not room:
+        return targets
+    boxes, labels = F.pad(targets.boxes, (0, 0, 0, room)), F.pad(targets.labels, (0, room))
+    return Targets(boxes, labels, targets.counts, targets.sizes)

@@ -74,14 +74,15 @@ def _dashes(first: float, count: int, on: float, off: float) -> np.ndarray:
 
 
 @lru_cache(maxsize=4)
-def _font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
+def label_font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
+    """The font of all labels, ``size`` pixels high."""
     return ImageFont.load_default(size=size)
 
 
 @lru_cache(maxsize=2048)
 def label_tile(text: str, color: str, size: int, max_width: int) -> Image.Image:
     """The label as an RGBA tile: text on a rounded patch of the box's colour."""
-    font = _font(size)
+    font = label_font(size)
     pad = max(3, round(size * 0.3))
     while text and font.getlength(text) + 2 * pad > max_width and len(text) > 1:
         text = text[:-2] + "…" if text.endswith("…") else text[:-1] + "…"

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -13,7 +14,7 @@ from PIL import Image
 from torch import Tensor
 
 from sparse_rcnn_lab.errors import LabError
-from sparse_rcnn_lab.trace import Detections, Trace
+from sparse_rcnn_lab.trace import Detections, Trace, check_aspect
 from sparse_rcnn_lab.views import style
 from sparse_rcnn_lab.views.blend import frame, label_tile
 from sparse_rcnn_lab.views.labels import Box, place_labels
@@ -51,22 +52,20 @@ def draw_detections(
 ) -> Image.Image:
     """The picture with its detections: colour is the class, opacity and width are the score.
 
-    picture: ``[3, H, W]`` uint8 RGB or a PIL image, the one the detections belong to.  labels:
-    write class and score.  chosen: a proposal to draw in the accent colour.  gt_boxes: ``[M, 4]``
-    xyxy pixels of the picture, drawn dashed and white; gt_labels: ``[M]`` to name them too.
+    picture: ``[3, H, W]`` uint8 RGB or a PIL image, the one the detections belong to, at any size.
+    labels: write class and score.  chosen: a proposal to draw in the accent colour.  gt_boxes:
+    ``[M, 4]`` xyxy in the frame of the detections, drawn dashed and white; gt_labels: ``[M]`` to
+    name them too.
     min_side, max_side, pixelated: see :func:`display_size`; boxes stay sharp at any size.
-    Raises LabError when the detections belong to a picture of another size.
+    Raises LabError when the picture has another shape than the one they were found in.
     """
     image = as_image(picture)
-    if detections.size != (image.height, image.width):
-        raise LabError(
-            f"The detections belong to a picture of {detections.size[1]}x{detections.size[0]} px, "
-            f"this one has {image.width}x{image.height}."
-        )
+    check_aspect("The picture", (image.height, image.width), detections.size)
     marks = detection_marks(detections, labels=labels, chosen=chosen)
     # Ground truth on top: its gaps show what lies below.
     marks = [*ground_truth_marks(gt_boxes, gt_labels, detections.class_names), *marks]
-    return draw_marks(_resized(image, min_side, max_side, pixelated), marks, image.size)
+    height, width = detections.size
+    return draw_marks(_resized(image, min_side, max_side, pixelated), marks, (width, height))
 
 
 def draw_proposals(
@@ -89,8 +88,10 @@ def draw_proposals(
     if source is None:
         raise LabError("This trace was saved without its image; give it as picture=.")
     image = as_image(source)
+    height, width = trace.size
+    check_aspect("The picture", (image.height, image.width), trace.size)
     marks = proposal_marks(trace, stage, chosen=chosen)
-    return draw_marks(_resized(image, min_side, max_side, pixelated), marks, image.size)
+    return draw_marks(_resized(image, min_side, max_side, pixelated), marks, (width, height))
 
 
 def detection_marks(
@@ -117,12 +118,13 @@ def proposal_marks(trace: Trace, stage: int, *, chosen: int | None = None) -> li
     """What :func:`draw_proposals` draws, best first. Raises LabError for an unknown stage."""
     color = style.stage_color(stage, trace.num_stages)
     scores = best_scores(trace, stage)
-    order = sorted(range(trace.num_proposals), key=lambda n: (n != chosen, -scores[n]))
+    first = None if chosen is None else trace.row(chosen)
+    order = sorted(range(trace.num_proposals), key=lambda n: (n != first, -scores[n]))
     return [
         Mark(
             _box(trace.boxes[stage, n].tolist()),
-            style.ACCENT if n == chosen else color,
-            1.0 if n == chosen else style.score_opacity(scores[n]),
+            style.ACCENT if n == first else color,
+            1.0 if n == first else style.score_opacity(scores[n]),
             0.5 + scores[n] / 2,
         )
         for n in order
@@ -144,11 +146,11 @@ def ground_truth_marks(
 
 def best_scores(trace: Trace, stage: int) -> list[float]:
     """Each proposal's best class score at ``stage``, N numbers 0..1; the learned proposals, which
-    have none yet, all count as 0.5.
+    have none yet, all count as 0.5. What is not a number counts as 0.
     """
     if stage == 0:
         return [0.5] * trace.num_proposals
-    return trace.logits[stage - 1].max(-1).values.sigmoid().tolist()
+    return trace.logits[stage - 1].max(-1).values.sigmoid().nan_to_num().tolist()
 
 
 def draw_marks(
@@ -156,10 +158,12 @@ def draw_marks(
 ) -> Image.Image:
     """Draws marks on a copy of ``picture``; earlier ones lie on top and place their labels first.
 
+    Boxes that are not numbers are left out.
     size: (width, height) of the frame the boxes are in, when the picture was resized for display.
     """
     width, height = picture.size
     frame_width, frame_height = size or picture.size
+    marks = [mark for mark in marks if all(map(math.isfinite, mark.box))]
     sx, sy = width / frame_width, height / frame_height
     line = line_width(width, height)
     canvas = np.array(picture.convert("RGB"))

@@ -44,10 +44,13 @@ def stage_color(stage: int, num_stages: int = 6) -> str:
     last = len(STAGE_COLORS) - 1
     place = last if num_stages == 1 else last * (stage - 1) / (num_stages - 1)
     low = min(int(place), last - 1)
-    below, above = rgb(STAGE_COLORS[low]), rgb(STAGE_COLORS[low + 1])
-    share = place - low
+    return mixed(STAGE_COLORS[low], STAGE_COLORS[low + 1], place - low)
+
+
+def mixed(first: str, second: str, share: float) -> str:
+    """The colour between two, ``share`` 0..1 of the way from the first to the second."""
     return "#" + "".join(
-        f"{round(a + (b - a) * share):02x}" for a, b in zip(below, above, strict=True)
+        f"{round(a + (b - a) * share):02x}" for a, b in zip(rgb(first), rgb(second), strict=True)
     )
 
 

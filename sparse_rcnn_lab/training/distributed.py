@@ -1,0 +1,223 @@
+"""The processes of one training: who they are, what they tell each other, what if one is gone.
+
+``torchrun`` starts one process a GPU and tells each its place through environment variables; gloo
+carries what concerns the CPU, nccl what lies on GPUs. Without torchrun everything here is a group
+of one, which costs nothing.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Any, TypeVar
+
+import torch
+import torch.distributed as dist
+
+from sparse_rcnn_lab.errors import LabError
+
+T = TypeVar("T")
+U = TypeVar("U")
+
+# A process that is silent for so long is given up. One that was killed is noticed at once.
+TIMEOUT = timedelta(minutes=10)
+ROLL_CALL_SECONDS = 5.0
+_BROKEN = re.compile(r"gloo|nccl|tcpstore|connection (closed|reset|refused)|broken pipe", re.I)
+
+
+class SaidByFirst(LabError):
+    """An error that every process raises and process 0 already explains."""
+
+
+class LostProcess(LabError):
+    """Another process of the group is gone, or silent.
+
+    missing: its rank, those of several, or None where nobody knows.
+    """
+
+    def __init__(self, missing: list[int] | None, world: int, reason: str) -> None:
+        who = "Another process"
+        if missing:
+            which = ", ".join(str(rank) for rank in missing)
+            who = f"Process {which}" if len(missing) == 1 else f"Processes {which}"
+        super().__init__(
+            f"{who} of {world} (counted from 0) is gone or silent: killed, out of memory, failed "
+            f"with a message of its own, or cut off ({reason}). Resume to go on from the last "
+            "complete state, on any number of processes."
+        )
+        self.missing = missing
+
+
+@dataclass(frozen=True)
+class Group:
+    """``world`` processes, of which this one is ``rank`` (from 0), ``local`` on its machine."""
+
+    rank: int = 0
+    world: int = 1
+    local: int = 0
+    local_world: int = 1
+    store: Any = field(default=None, repr=False)
+
+    @property
+    def first(self) -> bool:
+        """Whether this is process 0, which alone prints and writes."""
+        return self.rank == 0
+
+    def share(self, size: int) -> slice:
+        """The part of ``size`` items that falls to this process; sizes differ by one at most."""
+        return slice(size * self.rank // self.world, size * (self.rank + 1) // self.world)
+
+    def device(self, device: torch.device) -> torch.device:
+        """``device``, where it says only "cuda" with this process's own GPU."""
+        if device.type == "cuda" and device.index is None and self.world > 1:
+            return torch.device("cuda", self.local)
+        return device
+
+    def gather(self, value: T) -> list[T]:
+        """Everybody's value, by rank, for everybody. Raises LostProcess."""
+        if self.world == 1:
+            return [value]
+        values: list[Any] = [None] * self.world
+        with self.watched():
+            dist.all_gather_object(values, value)
+        return values
+
+    def collect(self, value: T) -> list[T]:
+        """Everybody's value, by rank, for process 0; an empty list for the others."""
+        if self.world == 1:
+            return [value]
+        values: list[Any] = [None] * self.world
+        with self.watched():
+            dist.gather_object(value, values if self.first else None)
+        return values if self.first else []
+
+    def from_first(self, work: Callable[[], T]) -> T:
+        """What ``work`` gives in process 0, for everybody; it is done there alone."""
+        return self.exchange(lambda: (None, work() if self.first else None))[1][0]  # type: ignore[return-value]
+
+    def any(self, flag: bool) -> bool:
+        """Whether the flag is up in any process: the same answer for all."""
+        return any(self.gather(flag)) if self.world > 1 else flag
+
+    def exchange(self, work: Callable[[], tuple[T, U]]) -> tuple[T, list[U]]:
+        """Does ``work`` in every process; gives its own first and everybody's second result.
+
+        All go on or none does: a LabError in one is raised in all, with its words in process 0, as
+        SaidByFirst elsewhere.
+        """
+        if self.world == 1:
+            mine, told = work()
+            return mine, [told]
+        result, problem = None, None
+        try:
+            result = work()
+        except LostProcess:
+            raise
+        except LabError as error:
+            problem = str(error)
+        answers = self.gather((result and result[1], problem))
+        problems = [text for _, text in answers if text is not None]
+        if problems or result is None:
+            raise (LabError if self.first else SaidByFirst)(problems[0])
+        return result[0], [told for told, _ in answers]  # type: ignore[misc]
+
+    def agree(self, work: Callable[[], T]) -> T:
+        """Does ``work`` in every process; a LabError in one is raised in all."""
+        return self.exchange(lambda: (work(), None))[0]
+
+    @contextmanager
+    def watched(self) -> Iterator[None]:
+        """Turns what gloo and nccl say of a broken connection into LostProcess."""
+        try:
+            yield
+        except RuntimeError as error:
+            if self.world == 1 or not (
+                isinstance(error, dist.DistError) or _BROKEN.search(str(error))
+            ):
+                raise
+            # gloo begins with a place in its source and ends with advice.
+            words = re.sub(r"^\[[^\]]*\.\w+:\d+\] ", "", str(error).splitlines()[0])
+            reason = words.partition(". ")[0] or type(error).__name__
+            raise LostProcess(self._missing(), self.world, reason) from error
+
+    def _missing(self) -> list[int] | None:
+        """Ranks that do not sign in the store within a few seconds; None where nobody can tell."""
+        if self.store is None:
+            return None
+        try:
+            self.store.set(f"here/{self.rank}", "")
+            end = time.monotonic() + ROLL_CALL_SECONDS
+            missing = list(range(self.world))
+            while missing and time.monotonic() < end:
+                missing = [rank for rank in missing if not self.store.check([f"here/{rank}"])]
+                time.sleep(0.1)
+        except RuntimeError:
+            # torchrun keeps the store in a process of its own, other launchers in process 0.
+            return None if os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True" else [0]
+        return missing
+
+
+def current() -> Group:
+    """The group that was joined, or a group of one."""
+    return _joined if _joined is not None else Group()
+
+
+_joined: Group | None = None
+
+
+@contextmanager
+def join(device: torch.device) -> Iterator[Group]:
+    """Joins the processes that torchrun started; a group of one where there is no torchrun.
+
+    Inside another ``join`` it gives the group that was joined there. Raises LabError where there
+    are more processes than GPUs, or the others cannot be reached.
+    """
+    global _joined
+    world = int(os.environ.get("WORLD_SIZE", "1")) if "RANK" in os.environ else 1
+    if _joined is not None or world == 1:
+        yield current()
+        return
+    local = int(os.environ.get("LOCAL_RANK", os.environ["RANK"]))
+    backend = "gloo"
+    if device.type == "cuda":
+        _take_gpu(device, local)
+        backend = "cpu:gloo,cuda:nccl"
+    try:
+        store, rank, world = next(dist.rendezvous("env://", timeout=TIMEOUT))
+        dist.init_process_group(backend, store=store, rank=rank, world_size=world, timeout=TIMEOUT)
+    except (RuntimeError, ValueError) as error:
+        raise LabError(
+            f"The {world} processes could not find each other ({str(error).splitlines()[0]}). "
+            "Start them with torchrun; on several machines give it --nnodes and --rdzv-endpoint."
+        ) from error
+    local_world = int(os.environ.get("LOCAL_WORLD_SIZE", world))
+    _joined = Group(rank, world, local, local_world, store)
+    whole = True
+    try:
+        yield _joined
+    except LostProcess:
+        whole = False  # taking leave of a process that is gone would wait for it
+        raise
+    finally:
+        _joined = None
+        if whole:
+            dist.destroy_process_group()
+
+
+def _take_gpu(device: torch.device, local: int) -> None:
+    count = torch.cuda.device_count()
+    if device.index is not None:
+        raise LabError(
+            f'Several processes cannot share "{device}". Leave the number out: each takes its own.'
+        )
+    if local >= count:
+        raise LabError(
+            f"torchrun started more processes than this machine has GPUs ({count}). Start "
+            f"--nproc-per-node {count}, or train on the cpu."
+        )
+    torch.cuda.set_device(local)

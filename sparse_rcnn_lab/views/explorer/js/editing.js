@@ -1,0 +1,150 @@
+// The card to change something. Its controls need a kernel: the stages run there.
+
+import { make, segments, setText } from "./dom.js";
+import { createDrag } from "./drag.js";
+import { createLink, withEdit } from "./link.js";
+import { outcomeList } from "./outcome.js";
+
+const MOST = 40; // extra stages
+const COMPARE_HELP = {
+  after: "With the changes; dashed: where things were",
+  before: "As recorded",
+  both: "Before and after, side by side",
+};
+
+export function createEditing(explorer) {
+  const { store } = explorer;
+  const link = createLink(explorer, () => explorer.refresh());
+  const drag = createDrag(explorer, link);
+  explorer.editing = drag;
+  explorer.link = link;
+  const at = () => Math.round(store.state.position);
+  const row = () => (store.state.chosen === null ? -1 : explorer.trace().row(store.state.chosen));
+
+  const hint = make("p", { class: "srl-note" });
+  const numbers = ["left", "top", "right", "bottom"].map((side) => make("input", {
+    type: "number", step: "1", placeholder: side, "aria-label": `${side}, pixels`, title: `${side}, pixels of the image`, onchange: typed,
+  }));
+  const act = (text, title, action) => make("button", { type: "button", text, title, onclick: action });
+  const drop = act("drop it", "Later stages run without this proposal", () => link.attempt({
+    drops: [...link.experiment.drops, { proposal: store.state.chosen, stage: at() }],
+  }));
+  const zero = act("zero its feature", "Its feature becomes zeros at the stage shown", () => link.attempt({
+    edits: withEdit(link.experiment.edits, store.state.chosen, at(), { zero: true }),
+  }));
+  const other = make("input", { type: "number", min: "0", step: "1", class: "srl-id", "aria-label": "Proposal to swap filters with", title: "Number of the other proposal" });
+  const swap = act("swap filters with", "Both proposals exchange their dynamic filters", () => {
+    if (other.value !== "") link.attempt({ swaps: [...link.experiment.swaps, [store.state.chosen, Number(other.value)]] });
+  });
+  const toggles = [
+    ["self_attention", "self-attention", "Off: proposals no longer see each other"],
+    ["freeze_boxes", "freeze boxes", "Boxes stay where they are"],
+    ["freeze_features", "freeze features", "Every stage is given the same features"],
+  ].map(([name, text, title]) => {
+    const box = make("input", { type: "checkbox", onchange: () => link.attempt({ [name]: box.checked }) });
+    return { name, box, label: make("label", { class: "srl-check", title }, box, make("span", { text })) };
+  });
+  const start = make("select", {
+    "aria-label": "Stages that the switches act on", title: "Where switches, frozen parts and swapped filters begin",
+    onchange: () => link.attempt({ start: Number(start.value) }),
+  });
+  const more = act("+1 stage", "Run the last stage once more", () => link.attempt({ extra: Math.min(link.experiment.extra + 1, MOST) }));
+  const less = act("−1", "One repeated stage less", () => link.attempt({ extra: Math.max(link.experiment.extra - 1, 0) }));
+  const undo = act("undo", "Take back the last change", () => link.undo());
+  const reset = act("reset", "Take back all changes", () => link.reset());
+  const done = make("ul", { class: "srl-changes", "aria-label": "Changes" });
+  const compare = segments("Compare", [["before", "before"], ["after", "after"], ["both", "side by side"]], COMPARE_HELP,
+    (value) => store.set({ compare: value }));
+  const told = make("div", { class: "srl-list", "aria-label": "What it did to the detections" });
+  const result = make("div", { class: "srl-result" }, compare.element, told);
+  const busy = make("small", { class: "srl-busy", text: "running…" });
+  const box = make("div", { class: "srl-row srl-numbers" }, ...numbers);
+  const controls = make("div", { class: "srl-edit" }, hint, box,
+    make("div", { class: "srl-buttons" }, drop, zero, make("span", { class: "srl-pair" }, swap, other)),
+    make("div", { class: "srl-buttons" }, ...toggles.map(({ label }) => label)),
+    make("div", { class: "srl-buttons" }, make("label", { class: "srl-field" }, make("span", { text: "from" }), start), less, more, undo, reset));
+  const title = make("h3", { text: link.live ? "change something" : "what was changed" });
+  const needs = make("p", { class: "srl-note", text: explorer.options.needs ?? "" });
+  const element = make("section", { class: "srl-card", "aria-label": "Change something" },
+    make("div", { class: "srl-row" }, title, busy), controls, done, result, needs);
+
+  function typed() {
+    const box = numbers.map((input) => Number(input.value));
+    if (numbers.some((input) => input.value === "") || box[2] <= box[0] || box[3] <= box[1]) {
+      explorer.notice("Right must be larger than left, and bottom larger than top.");
+      return;
+    }
+    explorer.notice("");
+    drag.place(store.state.chosen, box);
+  }
+
+  // Each change in words, and what the experiment is without it.
+  function changes() {
+    const { edits, drops, swaps, self_attention, freeze_boxes, freeze_features, extra, start: from } = link.experiment;
+    const when = (stage) => (stage ? `after stage ${stage}` : "before stage 1");
+    const without = (list, item) => list.filter((one) => one !== item);
+    return [
+      ...edits.map((edit) => [
+        `proposal ${edit.proposal}, ${when(edit.stage)}: ${[edit.box && "box moved", edit.zero && "feature zeroed"].filter(Boolean).join(", ")}`,
+        { edits: without(edits, edit) },
+      ]),
+      ...drops.map((one) => [`proposal ${one.proposal} dropped, ${when(one.stage)}`, { drops: without(drops, one) }]),
+      ...swaps.map((pair) => [`filters of ${pair[0]} and ${pair[1]} swapped, ${when(from)}`, { swaps: without(swaps, pair) }]),
+      ...(self_attention ? [] : [[`self-attention off, ${when(from)}`, { self_attention: true }]]),
+      ...(freeze_boxes ? [[`boxes frozen, ${when(from)}`, { freeze_boxes: false }]] : []),
+      ...(freeze_features ? [[`features frozen, ${when(from)}`, { freeze_features: false }]] : []),
+      ...(extra ? [[`last stage run ${extra} time${extra > 1 ? "s" : ""} more`, { extra: 0 }]] : []),
+    ];
+  }
+
+  explorer.hint = () => explorer.notice(`Nothing runs after stage ${explorer.trace().stages}. Go back a stage (←) to move a box, or add one with "+1 stage".`);
+
+  function showBox(trace) {
+    const found = row();
+    const can = found >= 0 && explorer.editable(trace);
+    const now = can ? explorer.draft(trace, found) ?? trace.box(at(), found) : null;
+    numbers.forEach((input, i) => {
+      input.disabled = !now;
+      if (document.activeElement !== input) input.value = now ? String(Math.round(now[i])) : "";
+    });
+    for (const button of [drop, zero, swap]) button.disabled = !can;
+    const where = at() ? `after stage ${at()}` : "before stage 1";
+    const past = at() >= trace.stages;
+    setText(hint, found < 0 ? "Choose a proposal, then drag its box or a corner of it."
+      : past ? `Nothing runs after stage ${trace.stages}: go back a stage (←), then drag the box.`
+        : `Drag the box of proposal ${store.state.chosen} ${where}, or type it (left, top, right, bottom, px).`);
+  }
+
+  function update() {
+    const trace = explorer.trace();
+    const edited = explorer.edited();
+    drag.settle();
+    controls.hidden = !link.live;
+    needs.hidden = !explorer.options.needs;
+    result.hidden = !edited;
+    busy.hidden = !link.waiting;
+    title.parentElement.hidden = !link.live && !edited;
+    element.classList.toggle("srl-silent", link.silent);
+    if (link.live) {
+      const last = explorer.base().stages;
+      if (start.children.length !== last) {
+        start.replaceChildren(...Array.from({ length: last }, (_, s) => make("option", { value: String(s), text: `stage ${s + 1} on` })));
+      }
+      start.value = String(link.experiment.start);
+      toggles.forEach(({ name, box }) => { box.checked = link.experiment[name]; });
+      less.disabled = !link.experiment.extra;
+      undo.disabled = !link.undoable;
+      reset.disabled = !edited;
+      showBox(trace);
+    }
+    const made = changes();
+    done.hidden = !made.length;
+    done.replaceChildren(...made.map(([text, rest]) => make("li", {}, make("span", { text }),
+      link.live ? make("button", { type: "button", class: "srl-quiet", text: "×", "aria-label": `Take back: ${text}`, onclick: () => link.attempt(rest) }) : null)));
+    if (!edited) return;
+    compare.mark(store.state.compare);
+    if (!store.state.hovered || !told.contains(document.activeElement)) told.replaceChildren(...outcomeList(explorer));
+  }
+
+  return { element, update, close: () => link.close() };
+}

@@ -1,0 +1,291 @@
+// The explorer: every proposal's box and feature through the stages of Sparse R-CNN.
+//
+// `render({model, el})` is what anywidget calls. Without a kernel (a saved page) `model` is a small
+// stand-in with `get` alone, see page.py. Nothing here asks for anything over the network.
+//
+// For tests and the curious: `el.explorer` holds `state` (what is shown, see store.js), `trace`
+// (the lookups of data.js), `choose(id)`, `motion`, `labels` (those drawn last) and `frames`.
+
+import { createColors, ramp } from "./colors.js";
+import { createControls, createTransport } from "./controls.js";
+import { TraceData, scoreText } from "./data.js";
+import { make, setText } from "./dom.js";
+import { createEditing } from "./editing.js";
+import { listenToKeys } from "./keyboard.js";
+import { createMotion } from "./motion.js";
+import { createPicture } from "./picture.js";
+import { listenToPointer } from "./pointer.js";
+import { createProposal } from "./proposal.js";
+import { createScatter } from "./scatter.js";
+import { START, createStore } from "./store.js";
+import { createTabs } from "./tabs.js";
+import { watchTheme } from "./theme.js";
+
+const NARROW = 820; // CSS pixels of room under which everything stands in one column
+const FLIGHT = 1.35; // the first flight is slower than playing by this factor
+const HEAT = [[20, 11, 52], [98, 24, 110], [178, 50, 90], [236, 105, 37], [252, 190, 60], [252, 255, 200]];
+const SYNCED = ["stage", "chosen", "threshold", "show", "color", "tab"];
+
+function render({ model, el }) {
+  const options = model.get("options") ?? {};
+  let base = new TraceData(model.get("payload"));
+  let edited = null;
+  const style = base.style;
+  const store = createStore(startState(options, base));
+  const calm = () => matchMedia("(prefers-reduced-motion: reduce)").matches;
+  const colors = createColors(style);
+  const endings = new WeakMap();
+  const root = make("div", { class: "srl", "data-lm-suppress-shortcuts": "true" });
+  let picture = null; // the loaded image, or null
+  let tones = {};
+  let frame = 0;
+  let stale = { dom: true, layout: true };
+
+  const explorer = {
+    store, colors, style, model, root, options,
+    get state() { return { ...store.state }; },
+    base: () => base,
+    edited: () => edited,
+    trace: () => (edited && store.state.compare !== "before" ? edited : base),
+    image: () => picture,
+    theme: () => root.dataset.theme,
+    sheet: () => tones.sheet || "#888888",
+    ink: () => tones.ink || "#888888",
+    heat: (value) => ramp(HEAT, value),
+    frames: 0,
+    choose(id) { store.set({ chosen: id, ...(id === null && store.state.show === "one" ? { show: "all" } : {}) }); },
+    show(value) {
+      const best = () => explorer.trace().ids[explorer.ends(explorer.trace(), 0).values().next().value ?? 0];
+      store.set({ show: value, ...(value === "one" && store.state.chosen === null ? { chosen: best() } : {}) });
+    },
+    // The rows that end as detections, best first.
+    ends(trace, threshold) {
+      const known = endings.get(trace);
+      if (known?.threshold === threshold) return known.rows;
+      const rows = new Set(trace.detections(trace.stages, threshold).map(({ row }) => row));
+      endings.set(trace, { threshold, rows });
+      return rows;
+    },
+    refresh: (layout = false) => schedule(true, layout),
+    drawNow: () => flush(),
+    useEdited(payload) {
+      edited = payload ? new TraceData(payload) : null;
+      if (!edited) store.set({ compare: "after" });
+      if (store.state.position > explorer.trace().stages) motion.jump(explorer.trace().stages);
+      schedule(true, true);
+    },
+  };
+
+  // Runs something in the next animation frame and draws in that same frame.
+  const inFrame = (callback) => requestAnimationFrame((now) => {
+    callback(now);
+    flush();
+  });
+  const motion = createMotion(store, () => explorer.trace().stages, calm, inFrame);
+  explorer.motion = motion;
+
+  const now = createPicture(explorer);
+  const before = createPicture(explorer);
+  const captions = [make("figcaption", { text: "before" }), make("figcaption", { text: "after" })];
+  const figures = [before, now].map((one, i) => make("figure", { class: "srl-figure" }, captions[i], one.canvas));
+  const pictures = make("div", { class: "srl-pictures" }, ...figures);
+  const heading = make("strong", { class: "srl-stage" });
+  const chip = make("i", { class: "srl-chip" });
+  const found = make("span", {});
+  const about = make("span", { class: "srl-about" });
+  const notice = make("p", { class: "srl-notice", role: "status" });
+  const live = make("div", { class: "srl-live", "aria-live": "polite", role: "status" });
+  const proposal = createProposal(explorer);
+  const scatter = createScatter(explorer);
+  const tabs = createTabs(explorer);
+  const transport = createTransport(explorer);
+  const controls = createControls(explorer);
+  const editing = createEditing(explorer);
+  const main = make("div", { class: "srl-main" },
+    make("div", { class: "srl-status" }, chip, heading, found, about),
+    notice, pictures, transport.element, controls.element, tabs.element);
+  const side = make("div", { class: "srl-side" }, proposal.element, editing.element, scatter.element);
+  root.append(main, side, live);
+  explorer.notice = (text) => { setText(notice, text); notice.hidden = !text; };
+
+  function layout() {
+    const width = root.clientWidth || el.clientWidth || 640;
+    root.classList.toggle("srl-narrow", width < NARROW);
+    const both = Boolean(edited) && store.state.compare === "both";
+    figures[0].hidden = !both;
+    captions.forEach((caption) => { caption.hidden = !both; });
+    pictures.classList.toggle("srl-both", both);
+    const tallest = Math.max(260, (globalThis.innerHeight || 800) * (width < NARROW ? 0.55 : 0.68));
+    const shown = pictures.clientWidth || width;
+    const room = both && width >= NARROW ? (shown - 10) / 2 : shown;
+    for (const one of [now, before]) one.layout(room, tallest);
+    scatter.layout(scatter.element.clientWidth - 26, width < NARROW ? 0 : main.clientHeight - side.clientHeight);
+  }
+
+  // Canvases cannot read the style sheet, and outside the document it does not apply yet.
+  function readTones() {
+    const computed = getComputedStyle(root);
+    tones = {
+      sheet: computed.getPropertyValue("--srl-sheet").trim(),
+      ink: computed.getPropertyValue("--srl-ink").trim(),
+    };
+  }
+
+  function flush() {
+    if (!frame && !stale.now) return;
+    cancelAnimationFrame(frame);
+    frame = 0;
+    if (!tones.sheet) readTones();
+    now.use(explorer.trace());
+    before.use(base);
+    if (stale.layout) layout();
+    now.draw();
+    if (edited && store.state.compare === "both") before.draw();
+    scatter.draw();
+    if (stale.dom) update();
+    transport.update();
+    stale = { dom: false, layout: false };
+    explorer.frames += 1;
+  }
+
+  function schedule(dom, relayout) {
+    stale.dom ||= dom;
+    stale.layout ||= relayout;
+    stale.now = true;
+    frame ||= requestAnimationFrame(() => flush());
+  }
+
+  function update() {
+    const trace = explorer.trace();
+    const state = Math.round(store.state.position);
+    const count = trace.detections(state, store.state.threshold).length;
+    setText(heading, state ? `stage ${state}` : "learned proposals");
+    chip.style.background = style.stages[Math.min(state, style.stages.length - 1)];
+    const least = scoreText(store.state.threshold);
+    setText(found, state ? `${count} detection${count === 1 ? "" : "s"}, score ≥ ${least}` : "no score yet");
+    setText(about, `${trace.payload.model} · ${trace.count} proposals · ${trace.width}×${trace.height} px`);
+    proposal.update();
+    tabs.update();
+    controls.update();
+    editing.update();
+    now.canvas.setAttribute("aria-label", `Picture with the boxes of ${state ? `stage ${state}` : "the learned proposals"}. `
+      + "Left and right: stage. Up and down: proposal. Space: play. Escape: release.");
+    announce(trace, state, count);
+  }
+
+  let telling = 0;
+  function announce(trace, state, count) {
+    clearTimeout(telling);
+    telling = setTimeout(() => {
+      const chosen = store.state.chosen;
+      const row = chosen === null ? -1 : trace.row(chosen);
+      const one = row < 0 ? "" : `Proposal ${chosen}: ${trace.words(state, row)}.`;
+      const where = state ? `Stage ${state} of ${trace.stages}, ${count} detections.` : "Learned proposals.";
+      if (!store.state.playing) setText(live, `${where} ${one}`);
+    }, 300);
+  }
+
+  // Words follow when a state is nearest and when it is reached, not at every frame between.
+  let told = "";
+  store.listen((changed) => {
+    const { position } = store.state;
+    const moving = [...changed].every((key) => key === "position" || key === "hovered");
+    const place = `${Math.round(position)} ${Number.isInteger(position)}`;
+    schedule(!moving || place !== told, changed.has("compare"));
+    told = place;
+    const shared = SYNCED.filter((key) => changed.has(key));
+    if (shared.length && model.set) {
+      shared.forEach((key) => model.set(key, store.state[key]));
+      model.save_changes();
+    }
+  });
+
+  // A kernel may move things too: widget.stage = 3, widget.chosen = 17.
+  const heard = SYNCED.map((key) => {
+    const hear = () => {
+      const value = model.get(key);
+      if (value === undefined || value === store.state[key]) return;
+      if (key === "stage") motion.go(value);
+      else store.set({ [key]: value });
+    };
+    model.on?.(`change:${key}`, hear);
+    return () => model.off?.(`change:${key}`, hear);
+  });
+
+  const renew = () => {
+    base = new TraceData(model.get("payload"));
+    loadImage();
+    explorer.useEdited(null);
+  };
+  model.on?.("change:payload", renew);
+
+  function loadImage() {
+    picture = null;
+    if (!base.payload.image) return;
+    const image = new Image();
+    image.onload = () => {
+      picture = image;
+      schedule(true, true);
+    };
+    image.src = base.payload.image;
+  }
+
+  listenToPointer(explorer, now);
+  listenToPointer(explorer, before);
+  listenToKeys(explorer, root);
+  explorer.notice(opening(base));
+  el.append(root);
+  el.explorer = explorer;
+  Object.defineProperty(explorer, "labels", { get: () => now.labels });
+  explorer.picture = now;
+  explorer.scatter = scatter;
+  const unwatch = watchTheme(root, options.theme ?? "auto", () => {
+    tones = {};
+    schedule(true, false);
+  });
+  const resized = new ResizeObserver(() => schedule(true, true));
+  resized.observe(el);
+  loadImage();
+  if (model.get("edited")) explorer.useEdited(model.get("edited"));
+  const stopFlight = options.fly === false || calm() ? null : flyWhenSeen(root, motion);
+  if (!stopFlight) motion.jump(options.stage ?? base.stages);
+  schedule(true, true);
+
+  return () => {
+    motion.halt();
+    stopFlight?.();
+    cancelAnimationFrame(frame);
+    clearTimeout(telling);
+    unwatch();
+    resized.disconnect();
+    heard.forEach((forget) => forget());
+    model.off?.("change:payload", renew);
+    editing.close();
+  };
+}
+
+function startState(options, base) {
+  const known = Object.fromEntries(Object.keys(START).filter((key) => options[key] !== undefined).map((key) => [key, options[key]]));
+  return { ...known, position: 0, stage: 0, chosen: base.row(options.chosen) >= 0 ? options.chosen : null };
+}
+
+// First sight: the learned proposals fly to the objects once.
+function flyWhenSeen(root, motion) {
+  const observer = new IntersectionObserver((entries) => {
+    if (!entries.some((entry) => entry.isIntersecting)) return;
+    observer.disconnect();
+    motion.play(FLIGHT);
+  });
+  observer.observe(root);
+  return () => observer.disconnect();
+}
+
+function opening(trace) {
+  const notes = [...trace.notes];
+  const long = Math.max(trace.width / trace.height, trace.height / trace.width);
+  if (long > 5) notes.push(`The picture is ${trace.width}×${trace.height} px; it is shown squeezed.`);
+  if (trace.missing.image) notes.push(trace.missing.image);
+  return notes.join(" ");
+}
+
+export default { render };

@@ -1,0 +1,102 @@
+// The talk with the kernel. An experiment is always sent as a whole (experiment.py), so that the
+// newest one is all that counts: while one runs, only the latest of the next is kept.
+
+const PATIENCE = 6000; // milliseconds without an answer until a person is told
+
+export const NOTHING = {
+  edits: [], drops: [], start: 0, self_attention: true, freeze_boxes: false,
+  freeze_features: false, swaps: [], extra: 0,
+};
+
+export function createLink(explorer, changed) {
+  const { model } = explorer;
+  const live = Boolean(explorer.options.live && model.send);
+  const first = model.get("answer") ?? {};
+  let experiment = { ...NOTHING, ...first.experiment };
+  let confirmed = experiment; // what the kernel last said
+  let undoable = first.undo ?? 0;
+  let serial = 0;
+  let running = null; // {serial, sent}
+  let queued = null;
+  let timer = 0;
+  let silent = false;
+
+  function send(message) {
+    if (running) {
+      // What is kept must not be lost to a preview that comes later.
+      if (queued?.keep && !message.keep) message = { ...message, keep: true, before: queued.before };
+      queued = message;
+      return;
+    }
+    serial += 1;
+    running = { serial, sent: performance.now() };
+    clearTimeout(timer);
+    timer = setTimeout(() => silence(), PATIENCE);
+    try {
+      model.send({ ...message, serial });
+    } catch {
+      silence();
+    }
+  }
+
+  function silence() {
+    running = null;
+    queued = null;
+    silent = true;
+    experiment = confirmed;
+    explorer.notice("The kernel does not answer: it is busy, or gone. All that was recorded stays here to look at; to change something, run the cell again.");
+    changed();
+  }
+
+  function answered() {
+    const answer = model.get("answer");
+    if (!answer || (running && answer.serial && answer.serial !== running.serial)) return;
+    if (running) link.took = performance.now() - running.sent;
+    running = null;
+    clearTimeout(timer);
+    if (silent || answer.error || link.complained) explorer.notice(answer.error ?? "");
+    link.complained = Boolean(answer.error);
+    silent = false;
+    undoable = answer.undo ?? 0;
+    confirmed = { ...NOTHING, ...answer.experiment };
+    if (!queued) experiment = confirmed;
+    explorer.useEdited(model.get("edited"));
+    changed();
+    if (queued) {
+      const next = queued;
+      queued = null;
+      send(next);
+    }
+  }
+
+  model.on?.("change:answer", answered);
+
+  const link = {
+    live,
+    took: null, // milliseconds of the last answer
+    complained: false,
+    get experiment() { return experiment; },
+    get undoable() { return undoable; },
+    get waiting() { return running !== null; },
+    get silent() { return silent; },
+    attempt(changes, keep = true, before = experiment) {
+      experiment = { ...experiment, ...changes };
+      send({ kind: "try", experiment, keep, before });
+      changed();
+    },
+    undo() { send({ kind: "undo" }); },
+    reset() { send({ kind: "reset" }); },
+    close() {
+      clearTimeout(timer);
+      model.off?.("change:answer", answered);
+    },
+  };
+  return link;
+}
+
+// The edits with one more: a proposal has one entry a state, box and feature in it.
+export function withEdit(edits, proposal, stage, change) {
+  const same = (edit) => edit.proposal === proposal && edit.stage === stage;
+  const old = edits.find(same) ?? { proposal, stage, box: null, zero: false };
+  return [...edits.filter((edit) => !same(edit)), { ...old, ...change }];
+}

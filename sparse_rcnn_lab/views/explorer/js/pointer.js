@@ -1,0 +1,44 @@
+// Mouse, pen and finger on the picture: hover shows, a click chooses, a drag edits.
+
+export function listenToPointer(explorer, picture) {
+  const { store } = explorer;
+  const { canvas } = picture;
+  let before = null; // what the last click found, to walk through boxes that lie on each other
+
+  const place = (event) => {
+    const bounds = canvas.getBoundingClientRect();
+    return [event.clientX - bounds.left, event.clientY - bounds.top];
+  };
+
+  canvas.addEventListener("pointermove", (event) => {
+    const at = place(event);
+    if (explorer.editing?.move(picture, at)) return;
+    if (event.pointerType === "touch") return;
+    const row = picture.rowsAt(...at)[0];
+    store.set({ hovered: row === undefined ? null : picture.trace.ids[row] });
+    canvas.style.cursor = explorer.editing?.cursor(picture, at) ?? (row === undefined ? "default" : "pointer");
+  });
+
+  canvas.addEventListener("pointerleave", () => store.set({ hovered: null }));
+
+  canvas.addEventListener("pointerdown", (event) => {
+    if (event.button !== 0) return;
+    if (explorer.editing?.take(picture, place(event))) {
+      canvas.setPointerCapture(event.pointerId);
+      event.preventDefault();
+      canvas.focus({ preventScroll: true });
+    }
+  });
+
+  canvas.addEventListener("pointercancel", () => explorer.editing?.release(picture));
+
+  canvas.addEventListener("pointerup", (event) => {
+    if (explorer.editing?.release(picture)) return;
+    const rows = picture.rowsAt(...place(event));
+    const found = rows.join();
+    const chosen = picture.trace.row(store.state.chosen);
+    const next = found === before ? rows.indexOf(chosen) + 1 : 0;
+    before = found;
+    explorer.choose(rows.length ? picture.trace.ids[rows[next % rows.length]] : null);
+  });
+}

@@ -1,0 +1,177 @@
+// Four looks at the chosen proposal: whom it attends to, what it pooled, what its filters made of
+// that, and whose feature is like its own.
+
+import { css, parse, textOn } from "./colors.js";
+import { scoreText } from "./data.js";
+import { make, setText, sharp } from "./dom.js";
+import { drawGrid } from "./marks.js";
+
+const TABS = [["attention", "attention"], ["roi", "RoI"], ["filters", "filters"], ["similarity", "similarity"]];
+const SIDE = 96; // pixels of a crop
+
+export function createTabs(explorer) {
+  const { store, colors } = explorer;
+  const panel = make("div", { class: "srl-panel", role: "tabpanel", tabindex: "0" });
+  const buttons = TABS.map(([name, words]) => make("button", {
+    type: "button", role: "tab", text: words, onclick: () => store.set({ tab: name }),
+  }));
+  const bar = make("div", { class: "srl-tabs", role: "tablist", "aria-label": "Looks at the proposal" }, ...buttons);
+  bar.addEventListener("keydown", (event) => {
+    const step = { ArrowRight: 1, ArrowLeft: -1 }[event.key];
+    if (!step) return;
+    event.preventDefault();
+    event.stopPropagation();
+    const next = (TABS.findIndex(([name]) => name === store.state.tab) + step + TABS.length) % TABS.length;
+    store.set({ tab: TABS[next][0] });
+    buttons[next].focus();
+  });
+  const element = make("section", { class: "srl-card srl-tabcard", "aria-label": "Looks at the proposal" }, bar, panel);
+  let built = null;
+
+  const note = (text) => make("p", { class: "srl-note", text });
+
+  function partner(trace, row, value, words) {
+    const id = trace.ids[row];
+    return make("button", {
+      type: "button", class: "srl-item",
+      onclick: () => explorer.choose(id),
+      onpointerenter: () => store.set({ hovered: id }),
+      onpointerleave: () => store.set({ hovered: null }),
+    }, make("span", { class: "srl-meter" }, make("i", { style: { width: `${Math.max(0, value) * 100}%` } })),
+    make("span", { text: words }), make("small", { text: `proposal ${id}` }));
+  }
+
+  function attention(trace, row, state) {
+    if (!trace.hasAttention) return [note(trace.missing.attention)];
+    if (state < 1) return [note("The learned proposals have not exchanged anything yet. Go to stage 1.")];
+    const found = trace.attention(state, row);
+    if (!found.length) return [note(`Self-attention was switched off in stage ${state}.`)];
+    const most = found[0]?.weight || 1;
+    return [
+      note(`Whom proposal ${trace.ids[row]} looks at in stage ${state}, mean of ${trace.heads} heads.`),
+      make("div", { class: "srl-list" }, ...found.map(({ row: other, weight }) => partner(
+        trace, other, weight / most,
+        `${scoreText(weight)} ${other === row ? "itself" : trace.words(state, other)}`,
+      ))),
+    ];
+  }
+
+  function roi(trace, row, state) {
+    const crops = [];
+    for (let stage = 1; stage <= trace.stages; stage++) {
+      const box = trace.box(stage - 1, row);
+      const canvas = make("canvas", { class: "srl-crop", role: "img", "aria-label": `What stage ${stage} pooled from` });
+      if (box) drawCrop(canvas, box, trace.roiSide, trace.map("before", stage, row));
+      crops.push(make("div", { class: "srl-look", "aria-current": String(stage === state) },
+        canvas, make("span", { text: `p${trace.level(stage, row)}` }), stageButton(stage)));
+    }
+    const box = state > 0 ? trace.box(state - 1, row) : null;
+    const bin = box && [box[2] - box[0], box[3] - box[1]].map((side) => Math.abs(side / trace.roiSide).toFixed(1)).join("×");
+    const said = state < 1 ? "Nothing is pooled before stage 1."
+      : box ? `Stage ${state} pools ${trace.roiSide}×${trace.roiSide} bins from p${trace.level(state, row)}, where the box was when it came in. One bin: ${bin} px.`
+        : `The box that came into stage ${state} is not a number.`;
+    return [
+      note(said), make("div", { class: "srl-looks" }, ...crops),
+      note(trace.roiBefore ? "Bright: stands out from the mean of the RoI feature." : `The feature itself is not shown. ${trace.missing.roi ?? ""}`),
+    ];
+  }
+
+  function stageButton(stage) {
+    const color = colors.stage(stage);
+    return make("button", {
+      type: "button", class: "srl-state", text: String(stage), title: `Go to stage ${stage}`,
+      style: { background: css(color), color: textOn(color) }, onclick: () => explorer.motion.go(stage),
+    });
+  }
+
+  function drawCrop(canvas, box, side, map) {
+    const [w, h] = [Math.max(box[2] - box[0], 1), Math.max(box[3] - box[1], 1)];
+    const scale = SIDE / Math.max(w, h);
+    const [width, height] = [Math.max(w * scale, 24), Math.max(h * scale, 24)];
+    const g = sharp(canvas, width, height);
+    g.fillStyle = explorer.sheet();
+    g.fillRect(0, 0, width, height);
+    const image = explorer.image();
+    if (image) {
+      const { width: full, height: tall } = explorer.trace();
+      g.drawImage(image, (-box[0] * width) / w, (-box[1] * height) / h, (full * width) / w, (tall * height) / h);
+    }
+    drawGrid(g, [0, 0, width, height], side, map, (value) => css(explorer.heat(value), 0.15 + 0.55 * value));
+  }
+
+  function filters(trace, row, state) {
+    if (!trace.roiAfter) return [note(trace.missing.filters)];
+    const columns = [];
+    for (let stage = 1; stage <= trace.stages; stage++) {
+      columns.push(make("div", { class: "srl-look", "aria-current": String(stage === state) },
+        heatmap(trace.map("before", stage, row), trace.roiSide, `before the filters, stage ${stage}`),
+        heatmap(trace.map("after", stage, row), trace.roiSide, `after the filters, stage ${stage}`),
+        stageButton(stage)));
+    }
+    return [
+      note("The RoI feature before (top) and after (below) the proposal's own two layers. Bright: stands out from the RoI's mean; each row relative to its largest value."),
+      make("div", { class: "srl-looks srl-maps" }, ...columns),
+    ];
+  }
+
+  function heatmap(values, side, words) {
+    const canvas = make("canvas", { role: "img", "aria-label": words, title: words, width: side, height: side });
+    const g = canvas.getContext("2d");
+    values.forEach((value, i) => {
+      g.fillStyle = css(explorer.heat(value));
+      g.fillRect(i % side, Math.floor(i / side), 1, 1);
+    });
+    return canvas;
+  }
+
+  function similarity(trace, row, state) {
+    if (!trace.hasFeatures) return [note(trace.missing.features)];
+    const states = Array.from({ length: trace.stages + 1 }, (_, i) => i);
+    const head = make("tr", {}, make("td"), ...states.map((s) => make("th", { text: String(s), scope: "col" })));
+    const lines = states.map((a) => make("tr", {}, make("th", { text: String(a), scope: "row" }),
+      ...states.map((b) => {
+        const value = trace.between(row, a, b);
+        const color = explorer.heat(Math.max(0, value));
+        return make("td", {
+          text: a === b ? "" : scoreText(value).replace("-0", "-"), title: `cosine of its feature at ${a} and at ${b}`,
+          style: { background: css(color), color: textOn(color) }, "aria-current": String(a === state || b === state),
+        });
+      })));
+    const table = make("table", { class: "srl-matrix" }, make("tbody", {}, head, ...lines));
+    const near = trace.near(state, row);
+    const others = near.length ? `Most similar proposals at ${state ? `stage ${state}` : "the start"}, by cosine` : "There is no other proposal.";
+    return [make("div", { class: "srl-beside" },
+      make("div", {}, note("Its own feature at each two stages, cosine"), table),
+      make("div", {}, note(others), make("div", { class: "srl-list" }, ...near.map(({ row: other, cosine }) => partner(
+        trace, other, cosine, `${scoreText(cosine).replace("-0", "-")} ${trace.words(state, other)}`,
+      )))))];
+  }
+
+  const looks = { attention, roi, filters, similarity };
+
+  return {
+    element,
+    update() {
+      const trace = explorer.trace();
+      const { tab, chosen, position } = store.state;
+      const state = Math.round(position);
+      TABS.forEach(([name], i) => {
+        buttons[i].setAttribute("aria-selected", String(name === tab));
+        buttons[i].tabIndex = name === tab ? 0 : -1;
+      });
+      const key = [tab, chosen, state, Boolean(explorer.image()), explorer.theme()].join();
+      if (built === key && panel.trace === trace) return;
+      built = key;
+      panel.trace = trace;
+      const row = chosen === null ? -1 : trace.row(chosen);
+      if (row >= 0) panel.replaceChildren(...looks[tab](trace, row, state));
+      else panel.replaceChildren(note(missingFirst(trace, tab) ?? "Choose a proposal: click a box, a point or a detection, or press ↓."));
+    },
+  };
+
+  function missingFirst(trace, tab) {
+    if (tab === "filters" && trace.roiAfter) return null;
+    if (tab === "roi") return null;
+    return trace.missing[tab === "similarity" ? "features" : tab] ?? null;
+  }
+}

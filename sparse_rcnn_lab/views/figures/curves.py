@@ -1,0 +1,149 @@
+"""Score and IoU of proposals, stage by stage."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from matplotlib.axes import Axes
+from matplotlib.lines import Line2D
+from matplotlib.patheffects import Normal, Stroke
+from torch import Tensor
+
+from sparse_rcnn_lab.trace import Trace
+from sparse_rcnn_lab.views import style
+from sparse_rcnn_lab.views.figures.canvas import HEAD, Page, Theme
+from sparse_rcnn_lab.views.figures.words import label_ends
+from sparse_rcnn_lab.views.measures import iou_by_stage, need_truth, score_by_stage
+from sparse_rcnn_lab.views.selection import broken_note, describe, final_label, select
+
+MARKERS = "osD^vP*XhpH<"  # two lines of one class are told apart by these
+RIGHT = 1.55  # inches for the names of the lines
+
+
+def score_curves(
+    trace: Trace,
+    proposals: int | Sequence[int] | None = None,
+    *,
+    threshold: float = 0.3,
+    chosen: int | None = None,
+    width: float = 7.0,
+    theme: Theme = "light",
+    title: str | None = None,
+) -> Page:
+    """The best class score of each proposal at every stage.
+
+    Named lines have the colour of the class they end with; all other proposals are grey.
+
+    proposals: ids to name; default those that end with a score of ``threshold`` (at most 12).
+    chosen: one to draw in the accent colour.  width: inches.  title: in place of the usual one.
+    Raises LabError for a proposal that is not in the trace.
+    """
+    shown = select(trace, proposals, threshold)
+    scores, _ = score_by_stage(trace)
+    page, axes = _axes(width, theme, trace.num_stages, 1)
+    page.write_title(title or "Score by stage", shown.note)
+    named = [trace.row(proposal) for proposal in shown.proposals]
+    others = [row for row in range(trace.num_proposals) if row not in named]
+    stages = list(range(1, trace.num_stages + 1))
+    if others:
+        opacity = max(0.06, min(0.5, 12 / len(others)))
+        axes.plot(stages, scores[:, others], color=page.faded, linewidth=0.7, alpha=opacity)
+    axes.axhline(threshold, color=page.faded, linewidth=0.8, linestyle=(0, (5, 3)))
+    texts = [describe(trace, proposal) for proposal in shown.proposals]
+    _named_lines(page, axes, trace, shown.proposals, scores[:, named], stages, chosen, texts)
+    axes.set_ylabel("best class score (0 to 1)")
+    return page
+
+
+def iou_curves(
+    trace: Trace,
+    *,
+    chosen: int | None = None,
+    width: float = 7.0,
+    theme: Theme = "light",
+    title: str | None = None,
+) -> Page:
+    """How each object's proposal finds it: IoU with the object at every state.
+
+    One line an object: the proposal that is matched with it at the last stage. Filled markers
+    where it was matched with it already, hollow ones where another proposal was.
+
+    chosen: a proposal to draw in the accent colour.  width: inches.  title: in place of the usual
+    one. Raises LabError when the trace has no ground truth.
+    """
+    matches, truth = need_truth(trace)
+    overlaps = iou_by_stage(trace)
+    rows = (matches[-1] >= 0).nonzero()[:, 0].tolist()
+    rows = sorted(rows, key=lambda row: -float(overlaps[-1, row].nan_to_num()))
+    ids = trace.proposal_ids[rows].tolist()
+    page, axes = _axes(width, theme, trace.num_stages, 0)
+    notes = [
+        f"{len(rows)} of {len(truth)} objects matched at the last stage",
+        "hollow: another proposal was matched",
+        *broken_note(trace),
+    ]
+    page.write_title(title or "IoU with the matched object, by stage", " · ".join(notes))
+    if not rows:
+        reason = "no objects in this picture" if not len(truth) else "no object is matched"
+        axes.text(
+            0.5, 0.5, reason, transform=axes.transAxes, color=page.faded, ha="center", size=10
+        )
+    labels = trace.gt_labels
+    texts = []
+    for proposal, row in zip(ids, rows, strict=True):
+        name = "" if labels is None else trace.class_names[int(labels[matches[-1, row]])]
+        texts.append(f"{proposal} · {name} {style.score_text(float(overlaps[-1, row]))}")
+    stages = list(range(trace.num_stages + 1))
+    lines = _named_lines(page, axes, trace, ids, overlaps[:, rows], stages, chosen, texts)
+    for line, row in zip(lines, rows, strict=True):
+        held = (matches[:, row] == matches[-1, row]).nonzero()[:, 0] + 1
+        hollow = [s for s in stages[1:] if s not in held.tolist()]
+        values = overlaps[hollow, row]
+        axes.plot(
+            hollow, values, linestyle="", marker=line.get_marker(), color=page.paper,
+            markersize=3.0, zorder=5, markeredgewidth=0,
+        )  # fmt: skip
+    axes.set_ylabel("IoU (0 to 1)")
+    return page
+
+
+def _axes(width: float, theme: Theme, num_stages: int, first: int) -> tuple[Page, Axes]:
+    height = max(3.2, 0.5 * width)
+    page = Page(width, height, theme)
+    axes = page.place(0.6, 0.5, width - 0.6 - RIGHT, height - 0.5 - HEAD)
+    page.dress(axes)
+    axes.grid(axis="x", visible=False)
+    step = max(1, round(num_stages / 10))
+    ticks = list(range(first, num_stages + 1, step))
+    axes.set_xticks(ticks, [str(t) if t else "learned" for t in ticks])
+    pad = 0.04 * max(1, num_stages - first)
+    axes.set(xlim=(first - pad, num_stages + pad), ylim=(-0.02, 1.02), xlabel="stage")
+    axes.set_yticks([0, 0.25, 0.5, 0.75, 1])
+    return page, axes
+
+
+def _named_lines(
+    page: Page,
+    axes: Axes,
+    trace: Trace,
+    ids: Sequence[int],
+    values: Tensor,
+    stages: list[int],
+    chosen: int | None,
+    texts: Sequence[str],
+) -> list[Line2D]:
+    """Lines in the colour of the class each proposal ends with, named at their right ends."""
+    label_ends(page, axes, values[-1].tolist(), texts, -0.02, 1.02)
+    lines = []
+    for i in range(len(ids)):
+        accent = ids[i] == chosen
+        color = style.ACCENT if accent else style.class_color(final_label(trace, ids[i]))
+        lines += axes.plot(
+            stages, values[:, i], color=color, marker=MARKERS[i % len(MARKERS)], markersize=5.5,
+            linewidth=2.6 if accent else 1.8, markeredgecolor=page.ink, markeredgewidth=0.5,
+            zorder=4 - i / len(ids), gid="named",
+        )  # fmt: skip
+        # Yellow on white needs an edge.
+        edge = Stroke(linewidth=lines[-1].get_linewidth() + 0.9, foreground=page.ink, alpha=0.45)
+        lines[-1].set_path_effects([edge, Normal()])
+    return lines

@@ -1,0 +1,263 @@
+"""The numbers behind the figures and the explorer: small functions from a trace to tensors.
+
+Proposals are named by id. What is not a number in the trace (a diverged model) stays NaN.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from sparse_rcnn_lab import boxes as box_ops
+from sparse_rcnn_lab.errors import LabError
+from sparse_rcnn_lab.trace import Trace
+
+FINEST_STRIDE = 4  # pixels of the model's input that a cell of p2 covers; each level doubles it
+DEFAULT_GRID = 7  # side of the RoI grid where a trace has not recorded one
+
+
+def need(trace: Trace, *names: str) -> None:
+    """Raises LabError, saying how to record them, when the trace lacks one of these fields."""
+    lacking = [name for name in names if getattr(trace, name) is None]
+    if lacking:
+        wanted = ", ".join(f'"{name}"' for name in names) + "," * (len(names) == 1)
+        raise LabError(
+            f"This trace has no {' and no '.join(lacking)}. Record it with "
+            f"detector.trace(picture, record=({wanted}))."
+        )
+
+
+def need_truth(trace: Trace) -> tuple[Tensor, Tensor]:
+    """``matches`` and ``gt_boxes``. Raises LabError when the trace has no ground truth."""
+    if trace.matches is None or trace.gt_boxes is None:
+        raise LabError(
+            "This trace has no ground truth. Trace a data set's sample, or add the objects with "
+            "sparse_rcnn_lab.with_ground_truth(trace, boxes, labels)."
+        )
+    return trace.matches, trace.gt_boxes
+
+
+def check_stage(trace: Trace, stage: int | None, first: int = 1) -> int:
+    """``stage``, default the last. Raises LabError unless it is ``first``..S."""
+    stage = trace.num_stages if stage is None else stage
+    if not first <= stage <= trace.num_stages:
+        raise LabError(f"stage must be {first}..{trace.num_stages}, found {stage}.")
+    return stage
+
+
+def broken(trace: Trace) -> Tensor:
+    """``[N]`` bool: the proposal has a box, logit or feature that is not a finite number."""
+    parts = (trace.boxes, trace.logits, trace.features)
+    bad = [~part.isfinite().all(-1).all(0) for part in parts]
+    return torch.stack(bad).any(0)
+
+
+def score_by_stage(trace: Trace) -> tuple[Tensor, Tensor]:
+    """Each proposal's best class at each stage: score ``[S, N]`` 0..1 and label ``[S, N]``."""
+    best, labels = trace.logits.max(-1)
+    return best.sigmoid(), labels
+
+
+def centres(trace: Trace) -> Tensor:
+    """``[S+1, N, 2]`` box centres (x, y), pixels of the original image: each proposal's trail."""
+    return box_ops.xyxy_to_cxcywh(trace.boxes)[..., :2]
+
+
+def iou_by_stage(trace: Trace) -> Tensor:
+    """``[S+1, N]`` IoU of each proposal's box with the object it is matched with at the last
+    stage; NaN for proposals that end without one. Raises LabError without ground truth.
+    """
+    matches, truth = need_truth(trace)
+    last = matches[-1]
+    result = torch.full(trace.boxes.shape[:2], float("nan"))
+    rows = (last >= 0).nonzero()[:, 0]
+    result[:, rows] = box_ops.paired_iou(trace.boxes[:, rows], truth[last[rows]])
+    return result
+
+
+def ranked(trace: Trace, count: int | None = None) -> list[int]:
+    """Ids of the proposals with the best scores at the last stage, best first."""
+    scores = score_by_stage(trace)[0][-1].nan_to_num(nan=-1.0)
+    order = scores.argsort(descending=True, stable=True)
+    return trace.proposal_ids[order].tolist()[:count]
+
+
+@dataclass(frozen=True, eq=False)
+class Pca:
+    """Points on the axes of largest variance, and what share of all variance each axis has.
+
+    points: ``[..., K]``.  explained: ``[K]`` 0..1.
+    """
+
+    points: Tensor
+    explained: Tensor
+
+
+def pca(features: Tensor, components: int = 2) -> Pca:
+    """Principal components of vectors ``[..., D]``, all taken together.
+
+    The sign of an axis is free; here its largest weight is positive, so that a picture comes out
+    the same again. Vectors with NaN take no part and stay NaN; axes that D does not have are 0.
+    """
+    shape, d = features.shape[:-1], features.shape[-1]
+    flat = features.reshape(-1, d).double()
+    good = flat.isfinite().all(-1)
+    points = torch.full((len(flat), components), float("nan"), dtype=torch.float64)
+    explained = torch.zeros(components, dtype=torch.float64)
+    if good.any():
+        centred = flat[good] - flat[good].mean(0)
+        # D x D instead of an SVD of all vectors: 7,000 of them in milliseconds.
+        variances, axes = torch.linalg.eigh(centred.T @ centred)
+        count = min(components, d)
+        axes = axes.flip(-1)[:, :count]
+        largest = axes.gather(0, axes.abs().argmax(0, keepdim=True))
+        axes = axes * torch.where(largest < 0, -1.0, 1.0)
+        points[good] = F.pad(centred @ axes, (0, components - count))
+        total = variances.clamp(min=0).sum()
+        if total > 0:
+            explained[:count] = variances.flip(0)[:count].clamp(min=0) / total
+    return Pca(points.view(*shape, components).float(), explained.float())
+
+
+def stage_similarity(trace: Trace, proposal: int) -> Tensor:
+    """``[S+1, S+1]`` cosine similarity of a proposal's feature between each two states, -1..1."""
+    return _cosine(trace.features[:, trace.row(proposal)])
+
+
+def proposal_similarity(trace: Trace, stage: int) -> Tensor:
+    """``[N, N]`` cosine similarity among the proposals' features at state 0..S, -1..1."""
+    return _cosine(trace.features[check_stage(trace, stage, 0)])
+
+
+def comparable(trace: Trace, stage: int) -> list[int]:
+    """Ids of the proposals whose feature at state 0..S is finite, best final score first.
+
+    Raises LabError when there is none.
+    """
+    finite = trace.features[check_stage(trace, stage, 0)].isfinite().all(-1)
+    found = [proposal for proposal in ranked(trace) if finite[trace.row(proposal)]]
+    if not found:
+        raise LabError(
+            f"No proposal's feature at stage {stage} is a finite number (NaN): the model has "
+            "diverged there. Choose an earlier stage."
+        )
+    return found
+
+
+def _cosine(vectors: Tensor) -> Tensor:
+    unit = F.normalize(vectors.float(), dim=-1)
+    return (unit @ unit.T).clamp(-1, 1)
+
+
+def mean_attention(trace: Trace, stage: int, head: int | None = None) -> Tensor:
+    """``[N, N]`` attention at a stage 1..S, row = who looks; one head or the mean over all.
+
+    Raises LabError when attention is not recorded, or there is no such head.
+    """
+    need(trace, "attention")
+    assert trace.attention is not None
+    maps = trace.attention[check_stage(trace, stage) - 1]
+    if head is None:
+        return maps.mean(0)
+    if not 0 <= head < len(maps):
+        raise LabError(f"head must be 0..{len(maps) - 1}, found {head}.")
+    return maps[head]
+
+
+@dataclass(frozen=True, eq=False)
+class Links:
+    """Whom a proposal looks at, strongest first, without itself.
+
+    proposals: ``[K]`` ids.  weights: ``[K]`` 0..1.  itself: weight on itself.  rest: weight on
+    all that are not listed.
+    """
+
+    proposals: Tensor
+    weights: Tensor
+    itself: float
+    rest: float
+
+
+def attention_links(
+    trace: Trace, proposal: int, stage: int, top: int = 8, head: int | None = None
+) -> Links:
+    """The ``top`` other proposals that ``proposal`` looks at most at a stage 1..S."""
+    row = trace.row(proposal)
+    weights = mean_attention(trace, stage, head)[row].nan_to_num()
+    itself = float(weights[row])
+    others = weights.clone()
+    others[row] = -1.0
+    values, order = others.sort(descending=True, stable=True)
+    count = min(max(top, 0), trace.num_proposals - 1)
+    rest = max(0.0, float(weights.sum()) - itself - float(values[:count].sum()))
+    return Links(trace.proposal_ids[order[:count]], values[:count], itself, rest)
+
+
+@dataclass(frozen=True, eq=False)
+class RoiGrid:
+    """Where a stage pooled a proposal's RoI. All in pixels of the original image.
+
+    box: ``[4]`` xyxy.  edges_x, edges_y: ``[P+1]`` borders of the bins.  samples: ``[P, P, 4, 2]``
+    the four points (x, y) that each bin averages.  level: 2..5, the pyramid level read.  cell:
+    (width, height) that one cell of that level covers.
+    """
+
+    box: Tensor
+    edges_x: Tensor
+    edges_y: Tensor
+    samples: Tensor
+    level: int
+    cell: tuple[float, float]
+
+
+def roi_grid(trace: Trace, proposal: int, stage: int) -> RoiGrid:
+    """The P x P grid that stage 1..S pooled for a proposal: on its box of the state before.
+
+    P is that of the recorded RoI features, else 7 (RoIAlign, 2x2 samples a bin).
+    """
+    stage, row = check_stage(trace, stage), trace.row(proposal)
+    side = DEFAULT_GRID if trace.roi_features is None else trace.roi_features.shape[2]
+    box = trace.boxes[stage - 1, row]
+    x1, y1, x2, y2 = box.unbind()
+    steps = torch.arange(side + 1) / side
+    inner = (torch.arange(2 * side) + 0.5) / (2 * side)
+    xs, ys = (x1 + inner * (x2 - x1)).view(side, 2), (y1 + inner * (y2 - y1)).view(side, 2)
+    grid = torch.stack(
+        [
+            xs[None, :, None, :].expand(side, side, 2, 2),
+            ys[:, None, :, None].expand(side, side, 2, 2),
+        ],
+        dim=-1,
+    )
+    level = int(trace.fpn_level[stage - 1, row])
+    stride = FINEST_STRIDE * 2 ** (level - 2)
+    return RoiGrid(
+        box,
+        x1 + steps * (x2 - x1),
+        y1 + steps * (y2 - y1),
+        grid.reshape(side, side, 4, 2),
+        level,
+        (stride / trace.scale[0], stride / trace.scale[1]),
+    )
+
+
+def filter_effect(trace: Trace, proposal: int, stage: int) -> tuple[Tensor, Tensor]:
+    """A proposal's RoI features ``[P, P, D]`` at a stage, before and after its dynamic filters.
+
+    Raises LabError when ``roi_features`` and ``filtered_features`` are not recorded.
+    """
+    need(trace, "roi_features", "filtered_features")
+    assert trace.roi_features is not None and trace.filtered_features is not None
+    at = check_stage(trace, stage) - 1, trace.row(proposal)
+    return trace.roi_features[at], trace.filtered_features[at]
+
+
+def contrast(cells: Tensor) -> Tensor:
+    """How much each cell stands out: ``[P, P, D]`` -> ``[P, P]`` distance from the mean cell,
+    1 for the one furthest away.
+    """
+    away = (cells - cells.mean((0, 1))).norm(dim=-1)
+    return away / away.max().clamp(min=1e-12)

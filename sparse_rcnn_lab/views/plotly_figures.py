@@ -1,0 +1,283 @@
+"""Plotly figures of a trace, for the browser: the values are there to be pointed at.
+
+The same pictures and arguments as in :mod:`sparse_rcnn_lab.views.figures`. Plotly is optional; a
+figure without it raises LabError saying how to install it. Nothing is loaded from the network by
+``figure.write_html("page.html", include_plotlyjs=True)``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from torch import Tensor
+
+from sparse_rcnn_lab.errors import LabError
+from sparse_rcnn_lab.trace import Trace
+from sparse_rcnn_lab.views import style
+from sparse_rcnn_lab.views.measures import (
+    attention_links,
+    centres,
+    check_stage,
+    comparable,
+    pca,
+    proposal_similarity,
+    score_by_stage,
+    stage_similarity,
+)
+from sparse_rcnn_lab.views.plotly_page import (
+    BALANCE,
+    Theme,
+    box_lines,
+    gaps,
+    go,
+    numbers,
+    page,
+    page_of_picture,
+    plain,
+)
+from sparse_rcnn_lab.views.selection import best, broken_note, describe, final_label, select
+
+if TYPE_CHECKING:
+    from plotly.graph_objects import Figure
+
+__all__ = ["attention_map", "feature_pca", "score_curves", "similarity", "stage_slider"]
+
+
+def score_curves(
+    trace: Trace,
+    proposals: int | Sequence[int] | None = None,
+    *,
+    threshold: float = 0.3,
+    chosen: int | None = None,
+    theme: Theme = "light",
+    title: str | None = None,
+) -> Figure:
+    """The best class score of each proposal at every stage; point at a line for its proposal.
+
+    proposals: ids to name; default those that end with a score of ``threshold`` (at most 12).
+    chosen: one to draw in the accent colour.  title: in place of the usual one.
+    """
+    shown = select(trace, proposals, threshold)
+    scores, _ = score_by_stage(trace)
+    figure = page(title or "Score by stage", shown.note, theme)
+    stages = list(range(1, trace.num_stages + 1))
+    named = [trace.row(proposal) for proposal in shown.proposals]
+    others = [row for row in range(trace.num_proposals) if row not in named]
+    figure.add_scatter(
+        x=gaps([stages for _ in others]), y=gaps([numbers(scores[:, row]) for row in others]),
+        mode="lines", line={"color": "#8b949e", "width": 1}, opacity=0.4, name="all others",
+        text=gaps([[plain(describe(trace, int(trace.proposal_ids[row])))] * len(stages)
+                   for row in others]),
+        hovertemplate="proposal %{text}<br>stage %{x}: %{y:.2f}<extra></extra>",
+    )  # fmt: skip
+    for proposal, row in zip(shown.proposals, named, strict=True):
+        color = _color(trace, proposal, chosen)
+        figure.add_scatter(
+            x=stages, y=numbers(scores[:, row]), mode="lines+markers",
+            name=plain(describe(trace, proposal)), line={"color": color, "width": 2.5},
+            marker={"size": 8, "line": {"color": style.DARK, "width": 1}},
+            hovertemplate="stage %{x}: %{y:.2f}",
+        )  # fmt: skip
+    figure.add_hline(y=threshold, line={"color": "#8b949e", "width": 1, "dash": "dash"})
+    figure.update_xaxes(title="stage", dtick=max(1, trace.num_stages // 10))
+    return figure.update_yaxes(title="best class score (0 to 1)", range=[-0.02, 1.02])
+
+
+def feature_pca(
+    trace: Trace,
+    proposals: int | Sequence[int] | None = None,
+    *,
+    threshold: float = 0.3,
+    chosen: int | None = None,
+    theme: Theme = "light",
+    title: str | None = None,
+) -> Figure:
+    """All proposal features at all states on their two axes of largest variance, with ways.
+
+    proposals: ids to draw a way for; default those that end with a score of ``threshold`` (at
+    most 12).  chosen: one to draw in the accent colour.  title: in place of the usual one.
+    """
+    shown = select(trace, proposals, threshold)
+    found = pca(trace.features)
+    note = f"{trace.num_proposals} × {trace.num_stages + 1} features (proposals × states)"
+    figure = page(
+        title or "Proposal features through the stages (PCA)",
+        " · ".join([note, *broken_note(trace)]),
+        theme,
+    )
+    ids = trace.proposal_ids.tolist()
+    for stage, points in enumerate(found.points):
+        figure.add_scatter(
+            x=numbers(points[:, 0]), y=numbers(points[:, 1]), mode="markers", opacity=0.8,
+            name=f"stage {stage}" if stage else "learned", legendgroup="stages",
+            text=[plain(describe(trace, proposal, stage)) for proposal in ids],
+            marker={"color": style.stage_color(stage, trace.num_stages), "size": 7,
+                    "line": {"color": style.DARK, "width": 0.5}},
+            hovertemplate="proposal %{text}",
+        )  # fmt: skip
+    for proposal in shown.proposals:
+        way = found.points[:, trace.row(proposal)]
+        figure.add_scatter(
+            x=numbers(way[:, 0]), y=numbers(way[:, 1]), mode="lines",
+            name=plain(describe(trace, proposal)), hoverinfo="skip",
+            line={"color": _color(trace, proposal, chosen), "width": 2.5},
+        )  # fmt: skip
+    first, second = (100 * found.explained).tolist()
+    figure.update_xaxes(title=f"axis 1 ({first:.0f} % of the variance)")
+    return figure.update_yaxes(title=f"axis 2 ({second:.0f} % of the variance)")
+
+
+def similarity(
+    trace: Trace,
+    proposal: int | None = None,
+    *,
+    stage: int | None = None,
+    theme: Theme = "light",
+    title: str | None = None,
+) -> Figure:
+    """Cosine similarity of features: of one proposal between states, else of all at a state.
+
+    proposal: an id.  stage: state 0..S for all proposals, default the last; not both.
+    title: in place of the usual one.
+    """
+    if proposal is not None and stage is not None:
+        raise LabError("Give a proposal or a stage, not both.")
+    if proposal is not None:
+        values, axis = stage_similarity(trace, proposal), "stage"
+        names = ["learned", *map(str, range(1, trace.num_stages + 1))]
+        said = f"Feature of proposal {plain(describe(trace, proposal))}"
+    else:
+        stage, axis = check_stage(trace, stage, 0), "proposal"
+        order = comparable(trace, stage)
+        rows = [trace.row(p) for p in order]
+        values, names = proposal_similarity(trace, stage)[rows][:, rows], list(map(str, order))
+        said = "Features of the proposals " + (f"after stage {stage}" if stage else "as learned")
+    figure = page(
+        title or said, " · ".join(["cosine similarity", *broken_note(trace)]), theme, square=True
+    )
+    figure.add_heatmap(
+        z=[numbers(line) for line in values], x=names, y=names, zmin=-1, zmax=1,
+        colorscale=BALANCE, colorbar={"title": "cosine"},
+        hovertemplate=f"{axis} %{{y}} and %{{x}}: %{{z:.2f}}<extra></extra>",
+    )  # fmt: skip
+    figure.update_xaxes(title=axis, type="category", constrain="domain")
+    return figure.update_yaxes(
+        title=axis, type="category", autorange="reversed", scaleanchor="x", constrain="domain"
+    )
+
+
+def attention_map(
+    trace: Trace,
+    proposal: int | None = None,
+    stage: int | None = None,
+    *,
+    top: int = 8,
+    head: int | None = None,
+    theme: Theme = "light",
+    title: str | None = None,
+) -> Figure:
+    """Whom a proposal looks at in a stage, strongest first, as lines on the picture.
+
+    proposal: its id; default the one with the best final score.  stage: 1..S, default the last.
+    top: how many others.  head: one head in place of the mean.  title: in place of the usual one.
+    Raises LabError when attention is not recorded.
+    """
+    proposal = best(trace) if proposal is None else proposal
+    stage = check_stage(trace, stage)
+    links = attention_links(trace, proposal, stage, top, head)
+    which = "mean of all heads" if head is None else f"head {head}"
+    figure = page_of_picture(
+        trace,
+        title or f"Proposal {plain(describe(trace, proposal))} looks at …",
+        f"self-attention of stage {stage} · {which} · an even share would be "
+        f"{100 / trace.num_proposals:.3g} %",
+        theme,
+    )
+    boxes, at = trace.boxes[stage - 1], centres(trace)[stage - 1]
+    own = trace.row(proposal)
+    color = style.stage_color(stage - 1, trace.num_stages)
+    strongest = max([*links.weights.tolist(), 1e-6])
+    for other, weight in zip(links.proposals.tolist(), links.weights.tolist(), strict=True):
+        row, share = trace.row(other), weight / strongest
+        x, y = box_lines(boxes[[row]])
+        figure.add_scatter(
+            x=[*x, None, *numbers(at[[own, row], 0])], y=[*y, None, *numbers(at[[own, row], 1])],
+            mode="lines", opacity=style.score_opacity(share, 0.25), hoverinfo="name",
+            line={"color": color, "width": 0.8 + 3 * share}, name=f"{other}: {100 * weight:.1f} %",
+        )  # fmt: skip
+    x, y = box_lines(boxes[[own]])
+    figure.add_scatter(
+        x=x, y=y, mode="lines", line={"color": style.ACCENT, "width": 3}, hoverinfo="name",
+        name=f"{proposal}, itself: {100 * links.itself:.1f} %",
+    )  # fmt: skip
+    return figure
+
+
+# Boxes are drawn in groups of like score: one line of plotly has one opacity.
+_GROUPS = ((0.6, 1.01, "score of .60 and more"), (0.3, 0.6, ".30 to .60"),
+           (0.1, 0.3, ".10 to .30"), (-1.0, 0.1, "below .10"))  # fmt: skip
+
+
+def stage_slider(trace: Trace, *, theme: Theme = "light", title: str | None = None) -> Figure:
+    """All boxes on the picture, with a slider over the states and a button that plays them.
+
+    Colour is the stage, opacity and width the score. Point at the middle of a box for its class.
+    title: in place of the usual one.
+    """
+    said = title or f"{trace.num_proposals} proposals through {trace.num_stages} stages"
+    figure = page_of_picture(trace, said, " · ".join(broken_note(trace)), theme, below=110)
+    states = range(trace.num_stages + 1)
+    figure.frames = [go().Frame(data=_state(trace, stage), name=str(stage)) for stage in states]
+    figure.add_traces(_state(trace, trace.num_stages))
+    # No smooth moves: from state to state a box may change its group, and with it its line.
+    play = {"frame": {"duration": 900, "redraw": False}, "transition": {"duration": 0}}
+    still = {**play, "frame": {"duration": 0, "redraw": False}, "mode": "immediate"}
+    steps = [
+        {"label": str(stage) if stage else "learned", "method": "animate",
+         "args": [[str(stage)], still]}
+        for stage in states
+    ]  # fmt: skip
+    figure.update_layout(
+        sliders=[{"active": trace.num_stages, "steps": steps, "x": 0.12, "len": 0.88, "y": 0,
+                  "currentvalue": {"prefix": "stage "}}],
+        updatemenus=[{"type": "buttons", "x": 0.08, "y": 0, "yanchor": "top", "pad": {"t": 30},
+                      "buttons": [{"label": "▶", "method": "animate",
+                                   "args": [[str(stage) for stage in states], play]}]}],
+    )  # fmt: skip
+    return figure
+
+
+def _state(trace: Trace, stage: int) -> list[Any]:
+    """Boxes of one state, group by group, and a point in the middle of each to ask for its name."""
+    color = style.stage_color(stage, trace.num_stages)
+    if stage:
+        scores = score_by_stage(trace)[0][stage - 1].nan_to_num()
+    else:
+        scores = trace.logits.new_full((trace.num_proposals,), 0.5)
+    drawn = []
+    for low, high, name in _GROUPS:
+        x, y = box_lines(trace.boxes[stage][(scores >= low) & (scores < high)])
+        share = min(high, 1.0)
+        drawn.append(
+            go().Scatter(
+                x=x or [None], y=y or [None],  # an empty group keeps its place in the key
+                mode="lines", name=name, hoverinfo="skip",
+                opacity=style.score_opacity(share, 0.2),
+                line={"color": color, "width": 1 + 2 * share},
+            )
+        )  # fmt: skip
+    middle: Tensor = centres(trace)[stage]
+    drawn.append(
+        go().Scatter(
+            x=numbers(middle[:, 0]), y=numbers(middle[:, 1]), mode="markers", name="middle",
+            marker={"color": color, "size": 5, "line": {"color": style.DARK, "width": 1}},
+            text=[plain(describe(trace, p, stage)) for p in trace.proposal_ids.tolist()],
+            hovertemplate="proposal %{text}<extra></extra>", opacity=0.6,
+        )
+    )  # fmt: skip
+    return drawn
+
+
+def _color(trace: Trace, proposal: int, chosen: int | None) -> str:
+    return style.ACCENT if proposal == chosen else style.class_color(final_label(trace, proposal))

@@ -1,0 +1,256 @@
+"""The explorer's page in headless Chromium, as somebody who was sent the file has it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+from browser import Watched, keep_shot, open_browser
+from test_explorer_payload import made_trace
+
+from sparse_rcnn_lab.views.explorer.page import iframe
+from sparse_rcnn_lab.views.explorer.view import Explorer
+
+pytest.importorskip("playwright", reason="needs the dev extra: playwright")
+
+CALM = {"reduced_motion": "reduce"}
+HERE = "document.querySelector('.srl').parentElement.explorer"
+
+
+@pytest.fixture(scope="module")
+def browser(chromium):
+    with open_browser(chromium) as one:
+        yield one
+
+
+@pytest.fixture(scope="module")
+def trace():
+    """Three proposals that end as detections, at places of their own; the rest does not."""
+    trace = made_trace(12, 3, size=(90, 120))
+    trace.logits[:] = trace.logits - 6
+    ends = torch.tensor([[5.0, 5, 35, 40], [50, 10, 80, 40], [85, 45, 115, 85]])
+    for row, end in enumerate(ends):
+        trace.boxes[3:, row] = end
+        trace.logits[2:, row, row] = torch.tensor([1.0, 1.5, 2.0, 2.5])[: trace.num_stages - 2]
+    generator = torch.Generator().manual_seed(0)
+    roi = torch.rand(6, 12, 7, 7, 32, generator=generator)
+    matches = torch.full((6, 12), -1)
+    matches[2:, :3] = torch.arange(3)
+    return replace(
+        trace,
+        class_names=("dog", "cat", "a bird with a rather long name"),
+        roi_features=roi,
+        filtered_features=roi.relu() ** 2,
+        gt_boxes=ends + 1,
+        gt_labels=torch.arange(3),
+        matches=matches,
+    )
+
+
+def opened(browser, tmp_path, view, width=1280, height=860, **context):
+    path = view.to_html(tmp_path / "page.html")
+    watched = Watched(browser, width, height, **{**CALM, **context})
+    watched.page.goto(path.as_uri())
+    ready(watched.page)
+    return watched
+
+
+def ready(page):
+    page.wait_for_selector(".srl-canvas:visible")
+    page.wait_for_function(f"() => {HERE}.image() || !{HERE}.trace().payload.image")
+    page.wait_for_function(f"() => {HERE}.frames > 1")
+
+
+def state(page):
+    return page.evaluate(f"() => {HERE}.state")
+
+
+def pixels(page):
+    return page.evaluate(f"() => {HERE}.drawNow() ?? {HERE}.picture.canvas.toDataURL()")
+
+
+def until(page, condition):
+    page.wait_for_function(f"() => {{ const x = {HERE}; return {condition} }}")
+
+
+def on_page(page, row):
+    """Top left and bottom right of a proposal's box, pixels of the page."""
+    return page.evaluate(
+        f"row => {{ const x = {HERE}; const s = Math.round(x.state.position);"
+        " const at = x.picture.toScreen(x.trace().box(s, row));"
+        " const b = x.picture.canvas.getBoundingClientRect();"
+        " return [at[0] + b.x, at[1] + b.y, at[2] + b.x, at[3] + b.y] }",
+        row,
+    )
+
+
+def overlaps(labels):
+    return [
+        (a["text"], b["text"])
+        for i, a in enumerate(labels)
+        for b in labels[:i]
+        if a["x"] < b["x"] + b["width"]
+        and b["x"] < a["x"] + a["width"]
+        and a["y"] < b["y"] + b["height"]
+        and b["y"] < a["y"] + a["height"]
+    ]
+
+
+@pytest.mark.browser
+def test_the_page(browser, trace, tmp_path):
+    """Catches a page that errs, asks the network, or whose keys, mouse and tabs change nothing."""
+    watched = opened(browser, tmp_path, Explorer(trace, roi=True))
+    page = watched.page
+    assert state(page)["stage"] == 6  # calm: no flight, the end at once
+    labels = page.evaluate(f"() => {HERE}.labels")
+    assert [label["text"] for label in labels][:1] == ["dog .92"] and len(labels) == 3
+    assert overlaps(labels) == []
+
+    # By key: every stage is another picture.
+    page.locator(".srl-canvas").last.focus()
+    seen = {pixels(page)}
+    for stage in range(5, -1, -1):
+        page.keyboard.press("ArrowLeft")
+        assert state(page)["stage"] == stage
+        seen.add(pixels(page))
+    assert len(seen) == 7
+    page.keyboard.press("End")
+    page.keyboard.press("ArrowDown")
+    assert state(page)["chosen"] == 0
+    page.keyboard.press("ArrowDown")
+    assert state(page)["chosen"] in (1, 2)
+    page.keyboard.press("Escape")
+    assert state(page)["chosen"] is None
+
+    # By mouse: hover previews, a click chooses; by point of the features as well.
+    x1, y1, _, y2 = on_page(page, 1)
+    page.mouse.move(x1, (y1 + y2) / 2)
+    assert state(page)["hovered"] == 1
+    page.mouse.click(x1, (y1 + y2) / 2)
+    assert state(page)["chosen"] == 1
+    page.wait_for_function("() => document.querySelector('.srl-title').innerText.includes('cat')")
+    page.wait_for_function(
+        "() => document.querySelector('.srl-live').innerText.includes('Proposal 1: cat')"
+    )
+    x, y = page.evaluate(f"() => {HERE}.scatter.place(2)")
+    page.locator(".srl-scatter").click(position={"x": x, "y": y})
+    assert state(page)["chosen"] == 2
+
+    # Every tab and every colour shows something of its own.
+    shown = set()
+    for name in ("RoI", "filters", "similarity", "attention"):
+        page.get_by_role("tab", name=name).click()
+        page.wait_for_timeout(60)
+        shown.add(page.inner_html(".srl-panel"))
+        keep_shot(page, f"page-{name}", tmp_path)
+    assert len(shown) == 4 and not any("record=" in html for html in shown)
+    colours = set()
+    for kind in ("class", "score", "match", "proposal", "stage"):
+        page.get_by_label("Colour").select_option(kind)
+        colours.add(pixels(page))
+    assert len(colours) == 5
+
+    # The threshold decides what is a detection; "one" leaves the chosen alone.
+    page.evaluate(f"() => {HERE}.store.set({{ threshold: 0.99 }})")
+    until(page, "x.root.querySelector('.srl-status').innerText.includes('0 detections')")
+    page.evaluate(f"() => {HERE}.store.set({{ threshold: 0.3 }})")
+    for name in ("all", "detections", "one"):
+        page.locator(".srl-segments button", has_text=name).first.click()
+        assert state(page)["show"] == name
+    assert page.evaluate(f"() => {HERE}.picture.rowsAt(0, 0).length") <= 1
+    assert page.locator(".srl-edit").is_hidden()
+    watched.clean()
+
+
+@pytest.mark.browser
+def test_first_sight_is_a_flight(browser, trace, tmp_path):
+    """Catches a page that starts at its end, never moves, or does not stop with its labels."""
+    watched = opened(browser, tmp_path, Explorer(trace), reduced_motion="no-preference")
+    page = watched.page
+    until(page, "x.state.playing && x.state.position > 0.3 && x.state.position % 1")
+    keep_shot(page, "page-flight", tmp_path)
+    until(page, "!x.state.playing && x.state.position === 6 && x.labels.length === 3")
+    # Space plays again, and stops in between at a whole stage.
+    page.locator(".srl-canvas").last.focus()
+    page.keyboard.press("Space")
+    until(page, "x.state.playing && x.state.position > 1.2")
+    page.keyboard.press("Space")
+    until(page, "!x.state.playing && x.state.position % 1 === 0 && x.state.position < 6")
+    watched.clean()
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize(("width", "scheme"), [(360, "light"), (360, "dark"), (2400, "dark")])
+def test_any_width_and_both_themes(browser, trace, tmp_path, width, scheme):
+    """Catches a page wider than its screen, a theme that is ignored, clipped controls."""
+    view = Explorer(trace, roi=True, chosen=2, tab="roi")
+    watched = opened(browser, tmp_path, view, width, 800, color_scheme=scheme)
+    page = watched.page
+    assert page.get_attribute(".srl", "data-theme") == scheme
+    assert page.evaluate("() => document.documentElement.scrollWidth") <= width
+    outside = page.evaluate(
+        "() => [...document.querySelectorAll('.srl button, .srl select, .srl canvas')]"
+        ".filter(e => e.offsetParent && !e.closest('.srl-looks'))"
+        ".map(e => [e.getBoundingClientRect(), e.outerHTML])"
+        ".filter(([r]) => r.right > innerWidth + 1 || r.left < -1).map(([, html]) => html)"
+    )
+    assert outside == []
+    paper = page.evaluate("() => getComputedStyle(document.querySelector('.srl')).backgroundColor")
+    assert (sum(map(int, paper[4:-1].split(","))) > 380) == (scheme == "light")
+    keep_shot(page, f"page-{width}-{scheme}", tmp_path)
+    watched.clean()
+
+
+@pytest.mark.browser
+def test_inside_an_iframe(browser, trace, tmp_path):
+    """Catches what a sandboxed frame forbids: storage, the parent's document, a module's origin."""
+    path = tmp_path / "outer.html"
+    path.write_text(f"<!doctype html><p>outer</p>{iframe(str(Explorer(trace).to_html()))}")
+    watched = Watched(browser, **CALM)
+    watched.page.goto(path.as_uri())
+    frame = watched.page.frame_locator("iframe")
+    frame.locator(".srl-canvas:visible").focus()
+    watched.page.keyboard.press("End")  # whether or not the frame hears of the reduced motion
+    frame.locator(".srl-stage", has_text="stage 6").wait_for()
+    watched.page.keyboard.press("ArrowLeft")
+    frame.locator(".srl-stage", has_text="stage 5").wait_for()
+    watched.clean()
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize("kind", ["bare", "one", "many", "thin", "broken", "nothing", "names"])
+def test_strange_traces(browser, trace, tmp_path, kind):
+    """Catches a page that stays blank, or says nothing, for what a model or a person may give."""
+    names = ('</script><script>alert("x")</script>', "<img src=x onerror=alert(1)>", "&amp;")
+    strange = {
+        "bare": lambda: replace(made_trace(12, 3, dim=0), attention=None, image=None),
+        "one": lambda: made_trace(1, 2, dim=8),
+        "many": lambda: made_trace(1000, 4, dim=8),
+        "thin": lambda: made_trace(9, 3, size=(4000, 10)),
+        "broken": lambda: replace(
+            trace, boxes=trace.boxes.clone().index_fill_(1, torch.tensor([0]), float("nan"))
+        ),
+        "nothing": lambda: replace(trace, logits=trace.logits - 50),
+        "names": lambda: replace(trace, class_names=names),
+    }[kind]()
+    watched = opened(browser, tmp_path, Explorer(strange))
+    page = watched.page
+    page.locator(".srl-canvas").last.focus()
+    for key in ("ArrowDown", "ArrowLeft", "ArrowUp", "Home", "End", "Escape", "ArrowDown"):
+        page.keyboard.press(key)
+        page.wait_for_timeout(20)
+    for name in ("RoI", "filters", "similarity", "attention"):
+        page.get_by_role("tab", name=name).click()
+    page.wait_for_timeout(60)
+    said = page.inner_text(".srl")
+    wanted = {
+        "bare": "record=",
+        "thin": "squeezed",
+        "broken": "not numbers",
+        "nothing": "0 detections",
+        "names": "</script>",
+    }
+    assert wanted.get(kind, "stage 6") in said
+    keep_shot(page, f"strange-{kind}", tmp_path)
+    watched.clean()

@@ -1,0 +1,278 @@
+"""What the explorer's page is given: small, true to the trace, and harmless whatever it holds."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+import re
+import shutil
+import subprocess
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from small_model import small_model
+
+from sparse_rcnn_lab import boxes as box_ops
+from sparse_rcnn_lab.detector import Detector
+from sparse_rcnn_lab.errors import LabError
+from sparse_rcnn_lab.explore import explore
+from sparse_rcnn_lab.session import Session
+from sparse_rcnn_lab.trace import Trace
+from sparse_rcnn_lab.views.explorer.experiment import Dropped, Edited, Experiment
+from sparse_rcnn_lab.views.explorer.page import HERE, MODULES, iframe, script
+from sparse_rcnn_lab.views.explorer.payload import CLASSES_KEPT, payload
+from sparse_rcnn_lab.views.explorer.view import Explorer
+
+RECORD = ("attention", "roi_features", "filtered_features")
+
+
+def unpack(packed):
+    data = base64.b64decode(packed["data"])
+    kind = np.dtype(packed["type"]).newbyteorder("<")
+    return np.frombuffer(data, kind).reshape(packed["shape"])
+
+
+def made_trace(n=30, classes=80, dim=32, stages=6, size=(80, 120), attention=True):
+    """A trace of random numbers, with a picture of noise, the worst case for its size."""
+    generator = torch.Generator().manual_seed(n)
+
+    def rand(*shape):
+        return torch.rand(*shape, generator=generator)
+
+    h, w = size
+    corners = rand(stages + 1, n, 2) * torch.tensor([0.6 * w, 0.6 * h])
+    sides = rand(stages + 1, n, 2) * torch.tensor([0.4 * w, 0.4 * h]) + 1
+    image = (rand(3, h, w) * 255).to(torch.uint8)
+    maps = (rand(stages, 2, n, n) * 5).softmax(-1) if attention else None
+    return Trace(
+        boxes=torch.cat([corners, corners + sides], dim=-1),
+        logits=rand(stages, n, classes) * 8 - 6,
+        features=rand(stages + 1, n, dim) - 0.5,
+        fpn_level=(rand(stages, n) * 4).long() + 2,
+        proposal_ids=torch.arange(n),
+        size=size,
+        scale=(1.0, 1.0),
+        class_names=tuple(f"class {i}" for i in range(classes)),
+        model_name="made",
+        attention=maps,
+        image=image,
+    )
+
+
+@pytest.fixture
+def detector():
+    return Detector(small_model(), ("a", "b", "c"), "small")
+
+
+@pytest.fixture
+def picture():
+    noise = np.random.default_rng(0).integers(0, 255, (60, 90, 3), np.uint8)
+    return Image.fromarray(noise)
+
+
+def test_a_large_page_stays_small():
+    """Catches a field that grows the page of 300 proposals and 80 classes beyond 400 kB."""
+    text = Explorer(made_trace(300, dim=256, size=(800, 1200))).to_html()
+    assert len(str(text).encode()) < 400_000
+
+
+def test_numbers_survive_the_packing():
+    """Catches a transposed array, a wrong scale, a class index taken for another proposal's."""
+    trace = made_trace()
+    made = payload(trace)
+    found = unpack(made["boxes"]) * made["box_step"]
+    np.testing.assert_allclose(found, trace.boxes, atol=made["box_step"])
+    scores, labels = trace.scores().topk(CLASSES_KEPT, dim=-1)
+    np.testing.assert_allclose(unpack(made["scores"]) / 65535, scores, atol=1e-5)
+    np.testing.assert_array_equal(unpack(made["labels"]), labels)
+    np.testing.assert_array_equal(unpack(made["levels"]), trace.fpn_level)
+    mean = trace.attention.mean(1)
+    partners = torch.from_numpy(unpack(made["attention"]["index"]).astype(np.int64))
+    weights = unpack(made["attention"]["weight"]) / 255
+    np.testing.assert_allclose(weights, mean.gather(-1, partners), atol=2e-3)
+    assert (np.diff(weights, axis=-1) <= 0).all()
+
+
+def test_similarities_are_cosines():
+    """Catches a proposal that is most like itself, and pairs of stages in another order."""
+    trace = made_trace()
+    made = payload(trace)["features"]
+    unit = torch.nn.functional.normalize(trace.features, dim=-1)
+    pairs = [(a, b) for a in range(7) for b in range(a + 1, 7)]
+    wanted = torch.stack([(unit[a] * unit[b]).sum(-1) for a, b in pairs], dim=-1)
+    np.testing.assert_allclose(unpack(made["between"]) / 127, wanted, atol=5e-3)
+    near = unpack(made["near"])
+    rows = np.arange(trace.num_proposals)
+    assert not (near == rows[None, :, None]).any()
+    best = (unit[3] @ unit[3].T).fill_diagonal_(-2).argmax(-1)
+    np.testing.assert_array_equal(near[3, :, 0], best)
+
+
+def test_iou_is_with_the_object_a_proposal_ends_at():
+    """Catches IoU with another object, or of another stage."""
+    trace = made_trace(8, 3)
+    truth = trace.boxes[-1, :2].clone()
+    matches = torch.full((6, 8), -1)
+    matches[-1, 5] = 1
+    trace = replace(trace, gt_boxes=truth, gt_labels=torch.tensor([0, 2]), matches=matches)
+    made = payload(trace)["truth"]
+    iou = unpack(made["iou"]) / 255
+    assert iou[-1, 0] == iou[-1, 1] == 1
+    wanted = box_ops.paired_iou(trace.boxes[:, 5], truth[1].expand(7, 4))
+    np.testing.assert_allclose(iou[:, 5], wanted, atol=3e-3)
+    assert unpack(made["target"])[5] == 1
+
+
+def test_what_is_missing_is_said():
+    """Catches a view that stays empty without a word of what to record."""
+    made = payload(replace(made_trace(attention=False), image=None))
+    assert made["attention"] is None and made["image"] is None and made["roi"] is None
+    assert {"attention", "roi", "filters", "image", "matches"} <= made["missing"].keys()
+    assert all("record" in made["missing"][name] for name in ("attention", "roi", "filters"))
+    assert "features" not in made["missing"]
+
+
+def test_numbers_that_are_none_are_left_out_and_said():
+    """Catches NaN in JSON, which no browser reads, and boxes that vanish in silence."""
+    trace = made_trace()
+    trace.boxes[4, 7] = float("nan")
+    trace.boxes[2, 3, 1] = float("inf")
+    trace.logits[1, 2] = float("nan")
+    trace.features[3, 4] = float("nan")
+    explorer = Explorer(trace)
+    made = payload(trace)
+    boxes = unpack(made["boxes"])
+    assert (boxes[4, 7] == -32768).all() and (boxes[2, 3] == -32768).all()
+    assert (boxes == -32768).sum() == 8
+    (note,) = made["notes"]
+    assert "2 proposals" in note and "stage 2, 4" in note
+    assert "NaN" not in json.dumps(made, allow_nan=False).replace("(NaN)", "")
+    assert str(explorer.to_html())
+
+
+@pytest.mark.parametrize("n", [1, 2, 1000])
+def test_any_number_of_proposals(n):
+    """Catches a top-k of more proposals than there are."""
+    made = payload(made_trace(n, 2, dim=4, stages=2))
+    assert unpack(made["boxes"]).shape == (3, n, 4)
+    assert unpack(made["features"]["near"]).shape[:2] == (3, n)
+
+
+def test_a_picture_of_any_shape():
+    """Catches a side rounded to 0 pixels."""
+    for size in ((4000, 10), (10, 4000), (1, 1), (900, 1600)):
+        uri = payload(replace(made_trace(4, 2), size=size, image=torch.zeros(3, *size).byte()))
+        head, data = uri["image"].split(",")
+        image = Image.open(io.BytesIO(base64.b64decode(data)))
+        assert head.startswith("data:image/") and 1 <= max(image.size) <= 960
+
+
+def test_class_names_cannot_break_the_page():
+    """Catches a class named like the end of a script, which would end the page's data."""
+    bad = '</script><img src=x onerror="alert(1)">'
+    trace = replace(made_trace(4, 2), class_names=(bad, "<!--"), model_name=bad)
+    text = str(Explorer(trace).to_html())
+    assert bad not in text and "<!--" not in text
+    (data,) = re.findall(r'<script type="application/json" id="data">(.*?)</script>', text, re.S)
+    assert json.loads(data)["payload"]["classes"] == [bad, "<!--"]
+    assert "<script" not in iframe(text)
+
+
+def test_the_module_is_one_whole():
+    """Catches a file of js/ that is not joined, an import left over, and a name used twice."""
+    assert {path.stem for path in (HERE / "js").glob("*.js")} == set(MODULES)
+    text = script()
+    assert not re.search(r"^import ", text, re.M)
+    assert re.findall(r"^export .*", text, re.M) == ["export default { render };"]
+    names = re.findall(r"^(?:async )?(?:function|class|const|let) (\w+)", text, re.M)
+    assert sorted(names) == sorted(set(names))
+    assert not re.search(r"fetch\(|XMLHttpRequest|localStorage|https?://|innerHTML", text)
+
+
+@pytest.mark.skipif(shutil.which("node") is None, reason="needs node, to read the module")
+def test_the_module_can_be_read(tmp_path):
+    """Catches a syntax error, before a browser is asked."""
+    path = tmp_path / "explorer.mjs"
+    path.write_text(script(), encoding="utf-8")
+    subprocess.run(["node", "--check", str(path)], check=True)
+
+
+def test_an_experiment_runs_in_the_session(detector, picture):
+    """Catches an edit at another stage, a switch that is not passed on, a repeated stage lost."""
+    view = explore(picture, detector)
+    base = view.base
+    changed = Experiment(
+        edits=(Edited(2, 1, (5.0, 6.0, 40.0, 50.0)),), drops=(Dropped(4, 2),), extra=2
+    )
+    trace = view.try_out(changed)
+    assert view.trace is trace is view.edited and view.base is base
+    assert trace.num_stages == base.num_stages + 2
+    assert 4 not in trace.proposal_ids.tolist()
+    torch.testing.assert_close(trace.boxes[1, trace.row(2)], torch.tensor([5.0, 6.0, 40.0, 50.0]))
+    off = view.try_out(Experiment(self_attention=False, start=1))
+    torch.testing.assert_close(off.features[1], base.features[1])
+    assert not torch.allclose(off.features[2], base.features[2])
+    assert view.undo().num_stages == base.num_stages + 2
+    assert view.reset() is base and view.edited is None
+
+
+def test_changes_made_before_stay(detector, picture):
+    """Catches an explorer that throws away what was changed in the session it was given."""
+    session = Session(detector, picture)
+    session.edit(1, feature="zero", stage=1)
+    kept = session.run()
+    view = explore(session)
+    assert view.base is kept
+    trace = view.try_out(Experiment(edits=(Edited(3, 2, zero=True),)))
+    assert not trace.features[1, 1].any() and not trace.features[2, 3].any()
+    session.set_image(picture)
+    with pytest.raises(LabError, match="another picture"):
+        view.try_out(Experiment(self_attention=False))
+
+
+def test_messages_are_read_back_whole():
+    """Catches a field of an experiment that the page and the kernel name differently."""
+    whole = Experiment(
+        (Edited(1, 2, (0.0, 1.0, 2.0, 3.0), True),), (Dropped(3, 0),), 2, False, True, True,
+        ((1, 2),), 3,
+    )  # fmt: skip
+    message = json.loads(json.dumps(whole.to_message()))
+    assert Experiment.from_message(message) == whole
+    link = (HERE / "js" / "link.js").read_text(encoding="utf-8")
+    (nothing,) = re.findall(r"NOTHING = \{(.*?)\};", link, re.S)
+    assert set(re.findall(r"(\w+):", nothing)) == set(message)
+    for broken in ({"edits": [{}]}, {"swaps": [[1]]}, {"edits": [{"box": [0, 0, "x", 1]}]}):
+        with pytest.raises(LabError, match="cannot be read"):
+            Experiment.from_message(broken)
+
+
+def test_an_impossible_change_leaves_what_was_shown(detector, picture):
+    """Catches a wrong edit that takes the earlier ones with it."""
+    view = explore(picture, detector)
+    good = view.try_out(Experiment(freeze_boxes=True))
+    for bad in (Edited(99, 0, zero=True), Edited(1, 0, (50.0, 50.0, 10.0, 10.0))):
+        with pytest.raises(LabError):
+            view.try_out(Experiment(edits=(bad,)))
+    assert view.trace is good and view.experiment == Experiment(freeze_boxes=True)
+
+
+def test_a_recorded_trace_says_what_it_needs(tmp_path, detector):
+    """Catches controls that do nothing, and options that are taken without a look."""
+    trace = made_trace()
+    path = trace.save(tmp_path / "a.trace")
+    view = explore(path)
+    assert "30 proposals" in repr(view)
+    with pytest.raises(LabError, match="recorded trace"):
+        view.try_out(Experiment(self_attention=False))
+    for wrong in ({"stage": 7}, {"chosen": 30}, {"color": "blue"}, {"threshold": 2.0}):
+        with pytest.raises(LabError, match=next(iter(wrong)) if "chosen" not in wrong else "30"):
+            explore(trace, **wrong)
+    with pytest.raises(LabError, match="recording"):
+        explore(trace, detector)
+    assert (
+        view.to_html(tmp_path / "new" / "a.html").read_text(encoding="utf-8").endswith("</html>\n")
+    )

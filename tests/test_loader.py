@@ -1,0 +1,357 @@
+"""Which images train, in which batches, and that step k decides it alone."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from sparse_rcnn_lab import cli, recipes
+from sparse_rcnn_lab.benchmark.loading import loading_speed
+from sparse_rcnn_lab.config import AugmentConfig, InputConfig
+from sparse_rcnn_lab.data.sample import Sample
+from sparse_rcnn_lab.data.selection import Indexed, Selected, aspect_groups, usable_images
+from sparse_rcnn_lab.data.shapes import Shapes
+from sparse_rcnn_lab.data.transforms import Augment
+from sparse_rcnn_lab.errors import LabError
+from sparse_rcnn_lab.images import resized_size
+from sparse_rcnn_lab.training.engine import fit
+from sparse_rcnn_lab.training.loader import StepSampler, train_loader
+
+PUBLISHED = recipes.recipe("r50_3x_300")
+
+
+class Made:
+    """A data set of grey images, sizes and object counts as given; it counts what is opened."""
+
+    class_names = ("thing", "other")
+
+    def __init__(self, sizes: Any, counts: Any) -> None:
+        self.image_sizes, self.object_counts = np.array(sizes), np.array(counts)
+        self.opened = 0
+
+    def __len__(self) -> int:
+        return len(self.image_sizes)
+
+    def __getitem__(self, index: int) -> Sample:
+        self.opened += 1
+        height, width = self.image_sizes[index].tolist()
+        boxes = torch.tensor([[1.0, 2, 9, 8]]).repeat(int(self.object_counts[index]), 1)
+        labels = torch.zeros(len(boxes), dtype=torch.int64)
+        image = torch.full((3, height, width), index % 256, dtype=torch.uint8)
+        return Sample(image, boxes, labels, 100 + index, f"{index}.png")
+
+    def ground_truth(self) -> dict[str, Any]:
+        ids = range(100, 100 + len(self))
+        return {
+            "images": [{"id": i} for i in ids],
+            "annotations": [{"image_id": i} for i in ids],
+            "categories": ["kept"],
+        }
+
+    def category_ids(self) -> tuple[int, ...]:
+        return (5, 9)
+
+    def fingerprint(self) -> str:
+        return "made"
+
+
+def like_coco(count: int, seed: int = 0) -> np.ndarray:
+    """Sizes of three wide images for an upright one, as COCO's are."""
+    wide = np.random.default_rng(seed).random(count) < 0.75
+    return np.where(wide[:, None], (480, 640), (640, 480))
+
+
+def indices(sampler: StepSampler) -> list[list[int]]:
+    return [[index for index, _ in batch] for batch in sampler]
+
+
+# Groups
+
+
+@pytest.mark.parametrize(("length", "batch"), [(1003, 16), (64, 16), (10, 16), (7, 1), (50, 7)])
+def test_grouped_epochs_hold_every_image_once(length: int, batch: int) -> None:
+    """Catches images that no full batch of their group takes, and an epoch that slips."""
+    groups = (np.random.default_rng(1).random(length) < 0.75).astype(int)
+    steps = -(-4 * length // batch)
+    batches = indices(StepSampler(length, batch, 0, 0, steps, groups=groups))
+    flat = [index for batch in batches for index in batch]
+    for epoch in range(4):
+        assert sorted(flat[epoch * length : (epoch + 1) * length]) == list(range(length))
+    assert flat[:length] != flat[length : 2 * length]
+
+
+def test_batches_are_of_one_group_but_for_the_ends_of_an_epoch() -> None:
+    """Catches groups that are ignored, that come one after the other, or leave many mixed."""
+    groups = (np.random.default_rng(1).random(1003) < 0.75).astype(int)
+    batches = indices(StepSampler(1003, 16, 0, 0, 188, groups=groups))  # three epochs
+    kinds = [set(groups[batch].tolist()) for batch in batches]
+    assert sum(len(kind) > 1 for kind in kinds) <= 2 * 3 + 1
+    pure = [min(kind) for kind in kinds if len(kind) == 1]
+    assert 0.6 < np.mean(pure) < 0.85
+    first, second = pure[:25], pure[25:50]
+    assert 0 < sum(first) < 25 and 0 < sum(second) < 25  # not all wide ones first
+
+
+def test_what_a_step_gets_depends_on_seed_and_step_alone() -> None:
+    """Catches grouping that hangs on where a run started, or on how many processes share it."""
+    groups = (np.random.default_rng(1).random(103) < 0.75).astype(int)
+    whole = list(StepSampler(103, 8, 3, 0, 60, groups=groups))
+    for start in (1, 12, 13, 14, 59):  # an epoch ends within step 12
+        assert list(StepSampler(103, 8, 3, start, 60, groups=groups)) == whole[start:]
+    halves = [
+        list(StepSampler(103, 8, 3, 0, 60, slice(4 * rank, 4 * rank + 4), groups))
+        for rank in (0, 1)
+    ]
+    assert [a + b for a, b in zip(*halves, strict=True)] == whole
+    other = list(StepSampler(103, 8, 4, 0, 60, groups=groups))
+    assert other != whole
+
+
+def test_one_group_changes_nothing() -> None:
+    """Catches another order for data whose images are all alike, and for runs of before."""
+    plain = list(StepSampler(103, 8, 3, 0, 60))
+    assert list(StepSampler(103, 8, 3, 0, 60, groups=np.zeros(103, int))) == plain
+
+
+def padding(sampler: StepSampler, sizes: np.ndarray) -> float:
+    """Mean share of a batch's pixels that is padding, at the published test size."""
+    shares = []
+    for batch in indices(sampler):
+        shapes = np.array([resized_size(*sizes[i].tolist(), 800, 1333) for i in batch])
+        high, wide = -(-shapes.max(axis=0) // 32) * 32
+        shares.append(1 - shapes.prod(axis=1).sum() / (len(batch) * high * wide))
+    return float(np.mean(shares))
+
+
+def test_grouping_saves_padding() -> None:
+    """Catches groups that mix wide and upright images: two fifths of each batch would be empty."""
+    sizes = like_coco(2000)
+    data = Made(sizes, np.ones(len(sizes)))
+    groups = aspect_groups(data, PUBLISHED.augment)
+    apart = padding(StepSampler(2000, 16, 0, 0, 125, groups=groups), sizes)
+    mixed = padding(StepSampler(2000, 16, 0, 0, 125), sizes)
+    print(f"padding: {mixed:.1%} mixed, {apart:.1%} in groups")
+    assert mixed > 0.2 and apart < 0.03
+
+
+def test_groups_are_by_aspect_and_only_where_asked_for() -> None:
+    """Catches height taken for width, square images between the groups, and forced grouping."""
+    data = Made([(480, 640), (640, 480), (500, 500)], [1, 1, 1])
+    groups = aspect_groups(data, PUBLISHED.augment)
+    assert groups is not None and groups.tolist() == [1, 0, 1]
+    assert aspect_groups(data, AugmentConfig()) is None
+    assert aspect_groups(Shapes(length=4), PUBLISHED.augment) is None  # unknown before drawing
+
+
+def test_the_loader_groups_the_published_recipe() -> None:
+    """Catches a setting that never reaches the batches."""
+    data = Made(like_coco(60) // 16, np.ones(60))
+    augment = Augment(replace(PUBLISHED.augment, short_sides=(32,), crop=0.0))
+    train = replace(PUBLISHED.train, batch_size=4)
+    sizes = [
+        batch.targets.sizes for batch in train_loader(data, augment, train, InputConfig(), 0, 15, 0)
+    ]
+    upright = [(size[:, 0] > size[:, 1]).float().mean().item() for size in sizes]
+    assert sum(share in (0.0, 1.0) for share in upright) >= 13
+    assert 0.0 in upright and 1.0 in upright
+
+
+# Selection
+
+
+def test_images_without_objects_or_too_small_do_not_train() -> None:
+    """Catches rows that slip, a boundary that is one pixel off, and images opened to find out."""
+    data = Made([(100, 90), (32, 200), (31, 200), (200, 31), (80, 80)], [1, 2, 1, 1, 0])
+    used = usable_images(data, PUBLISHED.augment)
+    assert isinstance(used, Selected) and data.opened == 0
+    assert [sample.name for sample in (used[0], used[1])] == ["0.png", "1.png"]
+    assert len(used) == 2
+    assert used.note == "3 of 5 images left out: 1 without objects, 2 under 32 pixels"
+    assert used.image_sizes.tolist() == [[100, 90], [32, 200]]
+    assert used.object_counts.tolist() == [1, 2]
+    truth = used.ground_truth()
+    assert [image["id"] for image in truth["images"]] == [100, 101]
+    assert [row["image_id"] for row in truth["annotations"]] == [100, 101]
+    assert truth["categories"] == ["kept"] and used.category_ids() == (5, 9)
+    assert used.class_names == data.class_names
+    assert used.fingerprint().startswith("made-") and used.fingerprint() != "made"
+
+
+def test_nothing_to_leave_out_gives_the_data_itself() -> None:
+    """Catches another fingerprint, so a run that cannot be resumed, for data that needs no rule."""
+    full = Made([(100, 90)] * 3, [1, 1, 1])
+    assert usable_images(full, PUBLISHED.augment) is full
+    sparse = Made([(100, 90)] * 3, [1, 0, 1])
+    assert usable_images(sparse, AugmentConfig()) is sparse
+    shapes = Shapes(length=4)
+    assert usable_images(shapes, PUBLISHED.augment) is shapes and not isinstance(shapes, Indexed)
+
+
+def test_a_data_set_of_nothing_usable_is_refused() -> None:
+    """Catches an endless search for a batch, and a division by no images."""
+    with pytest.raises(LabError, match=r"2 without objects.*augment\.drop_empty"):
+        usable_images(Made([(100, 90)] * 2, [0, 0]), PUBLISHED.augment)
+
+
+# Batches for a GPU
+
+
+@pytest.mark.filterwarnings("ignore:'pin_memory'")  # said where there is no GPU
+def test_a_raw_batch_becomes_the_same_batch() -> None:
+    """Catches targets or names lost on the way to the GPU, or images normalised twice."""
+    data = Made(like_coco(8) // 8, np.arange(8) % 3)
+    augment = Augment(replace(PUBLISHED.augment, short_sides=(64,), crop=0.0))
+    train = replace(PUBLISHED.train, batch_size=4)
+    plain = list(train_loader(data, augment, train, InputConfig(), 0, 2, 0))
+    raw = list(train_loader(data, augment, train, InputConfig(), 0, 2, 0, pin_memory=True))
+    for one, other in zip(plain, raw, strict=True):
+        assert one.raw is None and other.images.dtype == torch.uint8
+        there = other.to(torch.device("cpu"))
+        assert there.raw is None and there.names == one.names
+        assert torch.equal(there.images, one.images)
+        assert torch.equal(there.targets.boxes, one.targets.boxes)
+        assert torch.equal(there.targets.sizes, one.targets.sizes)
+        assert torch.equal(there.to(torch.device("cpu")).images, there.images)
+
+
+# Errors
+
+
+class Damaged(Made):
+    """Its third image cannot be read."""
+
+    def __getitem__(self, index: int) -> Sample:
+        if index == 2:
+            raise LabError('"2.png" is cut short.')
+        return super().__getitem__(index)
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_an_error_in_a_worker_is_told_in_its_own_words(workers: int) -> None:
+    """Catches a worker's traceback in place of the sentence, and a damaged image passed over."""
+    data = Damaged([(40, 60)] * 4, [1] * 4)
+    train = replace(PUBLISHED.train, batch_size=4)
+    augment = Augment(AugmentConfig(short_sides=(40,)))
+    with pytest.raises(LabError) as caught:
+        list(train_loader(data, augment, train, InputConfig(), 0, 3, workers))
+    assert str(caught.value) == '"2.png" is cut short.'
+
+
+# A training of it all
+
+
+def coco_folder(root: Path, counts: list[int]) -> Path:
+    """A folder of wide and upright images, so many boxes on each."""
+    images, rows = [], []
+    (root / "images").mkdir(parents=True)
+    for number, count in enumerate(counts):
+        size = (96, 64) if number % 3 else (64, 96)
+        image = {"id": number, "file_name": f"{number}.png", "width": size[0], "height": size[1]}
+        images.append(image)
+        Image.new("RGB", size, (40 * number % 256, 90, 10)).save(root / "images" / f"{number}.png")
+        rows += [{"image_id": number, "category_id": 1, "bbox": [8, 8, 30, 40]}] * count
+    rows = [{"id": number, **row} for number, row in enumerate(rows, 1)]
+    kinds = [{"id": 1, "name": "thing"}]
+    document = {"images": images, "annotations": rows, "categories": kinds}
+    for split in ("train", "val"):
+        (root / f"{split}.json").write_text(json.dumps(document))
+    return root
+
+
+def test_a_run_trains_on_usable_images_with_crops_and_resumes(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Catches a selection or a recipe's new field that training, schedule or resume do not see."""
+    data = coco_folder(tmp_path / "data", [1, 0, 2, 1, 1, 0, 1, 3])
+    recipe = recipes.recipe(
+        "nano",
+        **{"train__steps": None, "train__epochs": 2, "train__batch_size": 3, "train__denoising": 0},
+        **{"augment__size": None, "augment__short_sides": (48, 64), "augment__crop": 0.5},
+        **{"augment__crop_short_sides": (40, 56), "augment__crop_size": (32, 60)},
+        **{"augment__drop_empty": True, "augment__group_by_aspect": True},
+    )
+    seen: list[int] = []
+
+    def stop_early(step: int, _: object) -> None:
+        seen.append(step)
+        if step == 2:
+            raise KeyboardInterrupt
+
+    settings: dict[str, Any] = {"workers": 0, "evaluate_every": 0, "device": "cpu"}
+    with pytest.raises(KeyboardInterrupt):
+        fit(data, recipe, tmp_path / "run", on_step=stop_early, **settings)
+    assert "2 of 8 images left out: 2 without objects." in capsys.readouterr().out
+    run = fit(data, recipe, tmp_path / "run", resume=True, progress=False, **settings)
+    assert run.finished and run.step == 4  # two epochs of six images
+    header = json.loads((tmp_path / "run" / "run.json").read_text())
+    assert header["steps"] == 4 and header["data"]["train"] != header["data"]["val"]
+
+
+# How fast
+
+
+def test_loading_speed_is_that_of_the_recipes_batches(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Catches a rate of batches taken for one of images, and parts that do not add up."""
+    data = Made([(40, 60), (60, 40)] * 8, [1] * 16)
+    small = replace(PUBLISHED.augment, short_sides=(32,), crop=0.0)
+    recipe = replace(PUBLISHED, augment=small, train=replace(PUBLISHED.train, batch_size=4))
+    result = loading_speed(data, recipe, workers=1)
+    assert data.opened == 9 * 4  # the worker counts by itself
+    parts = result["one_process"]["milliseconds"]
+    assert set(parts) == {"reading", "augmentation", "batch"}
+    rate = result["one_process"]["images_per_second"]
+    assert rate == pytest.approx(1000 / sum(parts.values()), rel=0.01)
+    assert result["batch"] == 4 and result["workers"]["number"] == 1
+
+    document = {
+        "images": [{"id": 1, "file_name": "a.png", "width": 60, "height": 40}],
+        "annotations": [{"id": 1, "image_id": 1, "category_id": 1, "bbox": [1, 2, 20, 20]}],
+        "categories": [{"id": 1, "name": "thing"}],
+    }
+    (tmp_path / "train.json").write_text(json.dumps(document))
+    Image.new("RGB", (60, 40)).save(tmp_path / "a.png")
+    written = tmp_path / "speed.json"
+    arguments = ["--model", "nano", "--data", str(tmp_path), "--json", str(written)]
+    assert cli.main(["benchmark", *arguments]) == 0
+    assert "loading for nano, batches of 8: " in capsys.readouterr().out
+    assert json.loads(written.read_text())["recipe"] == "nano"
+
+
+# Memory
+
+
+@pytest.mark.slow  # half a minute: 400 steps
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs /proc")
+def test_memory_stays_flat_over_a_long_run() -> None:
+    """Catches batches that are kept, and workers that grow with every image."""
+    data = Made(like_coco(300) // 2, np.full(300, 7))
+    augment = Augment(replace(PUBLISHED.augment, short_sides=(128, 160), crop_size=(64, 100)))
+    train = replace(PUBLISHED.train, batch_size=8)
+    loader = train_loader(data, augment, train, InputConfig(), 0, 400, workers=2)
+    used = []
+    for step, _ in enumerate(loader):
+        if step in (100, 399):
+            used.append([_megabytes(pid) for pid in ("self", *_children())])
+    print("MB, this process and its workers, after 100 and 400 steps:", used)
+    assert len(used[0]) == 3
+    assert all(late - early < 25 for early, late in zip(*used, strict=True))
+
+
+def _megabytes(pid: str) -> int:
+    """Memory of a process that is its own, not a file's or shared."""
+    status = Path(f"/proc/{pid}/status").read_text(encoding="utf-8")
+    return int(status.partition("RssAnon:")[2].split()[0]) // 1024
+
+
+def _children() -> list[str]:
+    here = Path("/proc/self/task")
+    return [pid for task in here.iterdir() for pid in (task / "children").read_text().split()]
