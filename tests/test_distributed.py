@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 from dataclasses import replace
 from itertools import chain
 from pathlib import Path
@@ -297,3 +299,34 @@ def test_positives_are_known_beforehand(repeats: tuple[int, ...]) -> None:
     found = step_loss(model, replace(batch, targets=targets), recipe.loss)
     expected = expected_positives(counts, 8, 3, recipe.loss)
     assert found.matches.per_stage(3) == expected == found.loss.positives.tolist()
+
+
+@pytest.mark.slow
+def test_torchrun_trains_evaluates_and_speaks_once(tmp_path: Path) -> None:
+    """Catches commands that only work in one process, or print everything twice. Slow: torchrun."""
+    small = ["model.dim=16", "model.num_heads=2", "model.num_stages=2", "augment.size=64,64"]
+    changes = [part for change in small for part in ("--set", change)]
+    out = str(tmp_path / "run")
+    options = ["--data", "shapes", "--device", "cpu"]
+    quick = ["--out", out, "--steps", "3", "--batch-size", "4", "--workers", "0"]
+    text = torchrun("train", *options, *quick, *changes, "--evaluate-every", "0")
+    assert text.count("done: 3 steps") == 1 and text.count("2 processes") == 1
+    text = torchrun("evaluate", *options, "--model", out, "--limit", "5", "--batch-size", "2")
+    assert text.count("5 images") == 1 and text.count("written:") == 1
+    again = torchrun("train", *options, *quick, *changes, fails=True)
+    assert again.count("already holds a run") == 1
+
+
+def torchrun(command: str, *options: str, fails: bool = False) -> str:
+    """What ``sparse_rcnn_lab command`` in two processes prints."""
+    done = subprocess.run(
+        [
+            *(sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2"),
+            *("-m", "sparse_rcnn_lab", command, *options),
+        ],
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert (done.returncode != 0) == fails, done.stderr
+    return done.stdout + done.stderr

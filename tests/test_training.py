@@ -16,9 +16,10 @@ import pytest
 import torch
 
 from sparse_rcnn_lab import boxes as box_ops
+from sparse_rcnn_lab import cli, recipes
 from sparse_rcnn_lab import config as configs
-from sparse_rcnn_lab import recipes
 from sparse_rcnn_lab.checkpoint import read_checkpoint
+from sparse_rcnn_lab.commands.train_settings import run_settings
 from sparse_rcnn_lab.config import LossConfig, Recipe, TrainConfig
 from sparse_rcnn_lab.data.shapes import Shapes
 from sparse_rcnn_lab.data.transforms import Augment
@@ -259,6 +260,25 @@ def test_run_of_an_older_package_is_resumed(tmp_path: Path) -> None:
         del header["recipe"]["train"][name]
     RunFolder(run.folder).write_header(header)
     assert train(tmp_path / "run", tiny(train__steps=1), resume=True).finished
+
+
+@pytest.mark.parametrize(
+    ("options", "rate"),
+    [
+        ("--recipe r50_1x_100", 2.5e-5),
+        ("--recipe r50_1x_100 --batch-size 8", 1.25e-5),
+        ("--recipe r50_1x_100 --set train.batch_size=32", 5e-5),
+        ("--recipe r50_1x_100 --batch-size 8 --lr 1e-4", 1e-4),
+        ("--recipe r50_1x_100 --batch-size 8 --set train.lr=3e-5", 3e-5),
+        ("--preset nano --batch-size 4", 5e-4),
+    ],
+)
+def test_published_rate_follows_the_batch(tmp_path: Path, options: str, rate: float) -> None:
+    """Catches a recipe on 4 GPUs that trains at the rate of 8, and a rate that overrides --lr."""
+    command = ["train", "--data", "shapes", "--out", str(tmp_path / "run"), *options.split()]
+    arguments = cli.build_parser().parse_args(command)
+    recipe = run_settings(arguments)[1]
+    assert recipe.train.lr == pytest.approx(rate)
 
 
 def test_memory_settings_may_change_on_resuming(tmp_path: Path) -> None:

@@ -8,10 +8,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sparse_rcnn_lab.commands.common import add_model, open_model, stage_list, whole_number
+from sparse_rcnn_lab.commands.together import run_together
 
 if TYPE_CHECKING:
+    import torch
+
     from sparse_rcnn_lab.data.sample import DetectionData
     from sparse_rcnn_lab.detector import Detector
+    from sparse_rcnn_lab.training.distributed import Group
     from sparse_rcnn_lab.training.evaluate import Evaluation
 
 VAL2017 = 5000  # images
@@ -59,13 +63,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Evaluates, prints the table and writes both files."""
+    return run_together(arguments, _evaluate)
+
+
+def _evaluate(arguments: argparse.Namespace, device: torch.device, group: Group) -> int:
     from sparse_rcnn_lab.data.coco import open_data
     from sparse_rcnn_lab.files import write_text
     from sparse_rcnn_lab.training.evaluate import evaluate
     from sparse_rcnn_lab.training.run_folder import versions
+    from sparse_rcnn_lab.zoo import locate
 
-    detector = open_model(arguments)
-    data = open_data(arguments.data, arguments.split)
+    group.from_first(lambda: str(locate(arguments.model)))  # what must be fetched, once
+    detector = group.agree(lambda: open_model(arguments))
+    data = group.agree(lambda: open_data(arguments.data, arguments.split))
     result = evaluate(
         detector,
         data,
@@ -74,6 +84,8 @@ def run(arguments: argparse.Namespace) -> int:
         batch_size=arguments.batch_size,
         limit=arguments.limit,
     )
+    if not group.first:
+        return 0
     proposals = arguments.proposals or detector.num_proposals
     print(
         f"{detector.name} on {arguments.data} ({arguments.split}): {result.num_images} images, "

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, get_args
 
 from sparse_rcnn_lab import config as configs
 from sparse_rcnn_lab.commands.common import add_device, count, fraction, plural, whole_number
+from sparse_rcnn_lab.commands.together import run_together
 from sparse_rcnn_lab.commands.train_settings import (
     COMMAND_FILE,
     remember,
@@ -119,17 +120,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Trains; 130 when it was interrupted. Of several processes the first one alone speaks."""
-    import torch
-
-    from sparse_rcnn_lab.device import pick_device
-    from sparse_rcnn_lab.training.distributed import SaidByFirst, join
-
-    device = torch.device(pick_device(arguments.device))
-    try:
-        with join(device) as group:
-            return _train(arguments, device, group)
-    except SaidByFirst:
-        return 2
+    return run_together(arguments, _train)
 
 
 def _train(arguments: argparse.Namespace, device: torch.device, group: Group) -> int:

@@ -98,6 +98,13 @@ class Explorer:
         )
         return text if path is None else page.write_page(path, text)
 
+    def to_iframe(self, height: int = 900) -> str:
+        """The page as an ``<iframe>`` for HTML of others (``gr.HTML``, an exported notebook).
+
+        It runs apart from what surrounds it. height: pixels.
+        """
+        return page.iframe(str(self.to_html()), height)
+
     @property
     def widget(self) -> Any:
         """The ipywidget, to put beside others. Needs the notebook extra."""
@@ -116,7 +123,7 @@ class Explorer:
 
     def _repr_mimebundle_(self, **options: Any) -> Any:
         if find_spec("anywidget") is None:  # the same page, without the kernel
-            return {"text/html": page.iframe(str(self.to_html())), "text/plain": repr(self)}
+            return {"text/html": self.to_iframe(), "text/plain": repr(self)}
         return self.widget._repr_mimebundle_(**options)
 
     def __repr__(self) -> str:

@@ -8,8 +8,8 @@
 
 import { createColors, ramp } from "./colors.js";
 import { createControls, createTransport } from "./controls.js";
-import { TraceData, scoreText } from "./data.js";
-import { make, setText } from "./dom.js";
+import { TraceData } from "./data.js";
+import { make } from "./dom.js";
 import { createEditing } from "./editing.js";
 import { listenToKeys } from "./keyboard.js";
 import { createMotion } from "./motion.js";
@@ -17,6 +17,7 @@ import { createPicture } from "./picture.js";
 import { listenToPointer } from "./pointer.js";
 import { createProposal } from "./proposal.js";
 import { createScatter } from "./scatter.js";
+import { createStatus } from "./status.js";
 import { START, createStore } from "./store.js";
 import { createTabs } from "./tabs.js";
 import { watchTheme } from "./theme.js";
@@ -89,12 +90,7 @@ function render({ model, el }) {
   const captions = [make("figcaption", { text: "before" }), make("figcaption", { text: "after" })];
   const figures = [before, now].map((one, i) => make("figure", { class: "srl-figure" }, captions[i], one.canvas));
   const pictures = make("div", { class: "srl-pictures" }, ...figures);
-  const heading = make("strong", { class: "srl-stage" });
-  const chip = make("i", { class: "srl-chip" });
-  const found = make("span", {});
-  const about = make("span", { class: "srl-about" });
-  const notice = make("p", { class: "srl-notice", role: "status" });
-  const live = make("div", { class: "srl-live", "aria-live": "polite", role: "status" });
+  const status = createStatus(explorer);
   const proposal = createProposal(explorer);
   const scatter = createScatter(explorer);
   const tabs = createTabs(explorer);
@@ -102,11 +98,9 @@ function render({ model, el }) {
   const controls = createControls(explorer);
   const editing = createEditing(explorer);
   const main = make("div", { class: "srl-main" },
-    make("div", { class: "srl-status" }, chip, heading, found, about),
-    notice, pictures, transport.element, controls.element, tabs.element);
+    status.element, status.notice, pictures, transport.element, controls.element, tabs.element);
   const side = make("div", { class: "srl-side" }, proposal.element, editing.element, scatter.element);
-  root.append(main, side, live);
-  explorer.notice = (text) => { setText(notice, text); notice.hidden = !text; };
+  root.append(main, side, status.live);
 
   function layout() {
     const width = root.clientWidth || el.clientWidth || 640;
@@ -156,39 +150,21 @@ function render({ model, el }) {
   }
 
   function update() {
-    const trace = explorer.trace();
-    const state = Math.round(store.state.position);
-    const count = trace.detections(state, store.state.threshold).length;
-    setText(heading, state ? `stage ${state}` : "learned proposals");
-    chip.style.background = style.stages[Math.min(state, style.stages.length - 1)];
-    const least = scoreText(store.state.threshold);
-    setText(found, state ? `${count} detection${count === 1 ? "" : "s"}, score ≥ ${least}` : "no score yet");
-    setText(about, `${trace.payload.model} · ${trace.count} proposals · ${trace.width}×${trace.height} px`);
+    status.update();
     proposal.update();
     tabs.update();
     controls.update();
     editing.update();
+    const state = Math.round(store.state.position);
     now.canvas.setAttribute("aria-label", `Picture with the boxes of ${state ? `stage ${state}` : "the learned proposals"}. `
       + "Left and right: stage. Up and down: proposal. Space: play. Escape: release.");
-    announce(trace, state, count);
-  }
-
-  let telling = 0;
-  function announce(trace, state, count) {
-    clearTimeout(telling);
-    telling = setTimeout(() => {
-      const chosen = store.state.chosen;
-      const row = chosen === null ? -1 : trace.row(chosen);
-      const one = row < 0 ? "" : `Proposal ${chosen}: ${trace.words(state, row)}.`;
-      const where = state ? `Stage ${state} of ${trace.stages}, ${count} detections.` : "Learned proposals.";
-      if (!store.state.playing) setText(live, `${where} ${one}`);
-    }, 300);
   }
 
   // Words follow when a state is nearest and when it is reached, not at every frame between.
   let told = "";
   store.listen((changed) => {
     const { position } = store.state;
+    if (position > explorer.trace().stages) motion.jump(explorer.trace().stages);
     const moving = [...changed].every((key) => key === "position" || key === "hovered");
     const place = `${Math.round(position)} ${Number.isInteger(position)}`;
     schedule(!moving || place !== told, changed.has("compare"));
@@ -233,7 +209,6 @@ function render({ model, el }) {
   listenToPointer(explorer, now);
   listenToPointer(explorer, before);
   listenToKeys(explorer, root);
-  explorer.notice(opening(base));
   el.append(root);
   el.explorer = explorer;
   Object.defineProperty(explorer, "labels", { get: () => now.labels });
@@ -255,7 +230,7 @@ function render({ model, el }) {
     motion.halt();
     stopFlight?.();
     cancelAnimationFrame(frame);
-    clearTimeout(telling);
+    status.close();
     unwatch();
     resized.disconnect();
     heard.forEach((forget) => forget());
@@ -278,14 +253,6 @@ function flyWhenSeen(root, motion) {
   });
   observer.observe(root);
   return () => observer.disconnect();
-}
-
-function opening(trace) {
-  const notes = [...trace.notes];
-  const long = Math.max(trace.width / trace.height, trace.height / trace.width);
-  if (long > 5) notes.push(`The picture is ${trace.width}×${trace.height} px; it is shown squeezed.`);
-  if (trace.missing.image) notes.push(trace.missing.image);
-  return notes.join(" ");
 }
 
 export default { render };

@@ -20,6 +20,8 @@ export function createPicture(explorer) {
   let scaled = null; // {image, sheet}: the image at the size it is shown
   let ordered = { state: -1, rows: [] };
 
+  // A run with more stages beside one with fewer: that one stays at its end.
+  const place = () => Math.min(store.state.position, trace.stages);
   const toScreen = (box) => box && [
     view.left + box[0] * view.scaleX, view.top + box[1] * view.scaleY,
     view.left + box[2] * view.scaleX, view.top + box[3] * view.scaleY,
@@ -52,7 +54,7 @@ export function createPicture(explorer) {
   function visibleRows() {
     const { show, chosen, threshold } = store.state;
     if (show === "one" && chosen !== null) return [trace.row(chosen)].filter((row) => row >= 0);
-    const rows = byScore(Math.max(1, Math.round(store.state.position)));
+    const rows = byScore(Math.max(1, Math.round(place())));
     if (show !== "detections") return rows;
     const ends = explorer.ends(trace, threshold);
     return rows.filter((row) => ends.has(row));
@@ -92,7 +94,8 @@ export function createPicture(explorer) {
   }
 
   function drawBoxes(g) {
-    const { position, threshold, chosen, color, trails, show } = store.state;
+    const { threshold, chosen, color, trails, show } = store.state;
+    const position = place();
     const full = Math.max(2.4, Math.min(view.width / 220, 5));
     const rows = visibleRows();
     if (trails && show !== "one") drawTrails(g);
@@ -127,7 +130,8 @@ export function createPicture(explorer) {
   }
 
   function drawTrails(g) {
-    const { position, threshold, chosen } = store.state;
+    const { threshold, chosen } = store.state;
+    const position = place();
     for (const row of [...explorer.ends(trace, threshold)].slice(0, MOST_WAYS)) {
       if (trace.ids[row] !== chosen) strokeWay(g, way(row, position), colors.stage, 1.5, 0.8);
     }
@@ -140,7 +144,8 @@ export function createPicture(explorer) {
   }
 
   function drawChosen(g) {
-    const { position, chosen, hovered, tab, trails } = store.state;
+    const { chosen, hovered, tab, trails } = store.state;
+    const position = place();
     const over = hovered === null || hovered === chosen ? -1 : trace.row(hovered);
     if (over >= 0) {
       const box = toScreen(trace.boxAt(position, over));
@@ -196,7 +201,8 @@ export function createPicture(explorer) {
   // Labels stand still where boxes stand still: at a state, not on the way.
   function drawAllLabels(g) {
     shown = [];
-    const { position, threshold, chosen, hovered, color } = store.state;
+    const { threshold, chosen, hovered, color } = store.state;
+    const position = place();
     const state = Math.round(position);
     const still = Math.abs(position - state) < 1e-3;
     const labels = [];
@@ -229,7 +235,8 @@ export function createPicture(explorer) {
   // Rows at a place, the one a person most likely means first: a line under the pointer, then
   // the smallest box around it, detections before the rest.
   function rowsAt(x, y) {
-    const { position, threshold } = store.state;
+    const { threshold } = store.state;
+    const position = place();
     const found = [];
     for (const row of visibleRows()) {
       const box = toScreen(trace.boxAt(position, row));
