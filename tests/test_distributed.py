@@ -76,16 +76,17 @@ def distance(a: State, b: State) -> float:
 
 
 def assert_same_training(a: State, b: State, **changes: Any) -> None:
-    """Two runs agree to a thousandth of the way they moved the weights.
+    """Two runs agree to a hundredth of the way they moved the weights.
 
     Sums of float32 in another order differ by about 1e-6 of a gradient; AdamW divides by the
     gradient's own size, so where that is near zero the error is of the order of the update.
-    Measured after 20 steps at this rate: 2e-5 to 2e-4 of the way. (At ten times the rate training
-    is chaotic: such errors double in each step until a match falls the other way.)
+    Measured at this rate: 2e-5 to 2e-4 of the way after 20 steps, up to 1e-3 after 6, where the way
+    is short. (At ten times the rate training is chaotic: such errors double in each step until a
+    match falls the other way.) A process left out of the average would be half the way off.
     """
     torch.manual_seed(tiny().train.seed)
     start = SparseRCNN(tiny(**changes).model).state_dict()
-    assert distance(a, b) < 1e-3 * distance(a, start)
+    assert distance(a, b) < 1e-2 * distance(a, start)
 
 
 @pytest.mark.parametrize("denoising", [0, 3])
