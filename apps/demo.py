@@ -24,7 +24,7 @@ def arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
         epilog="All of it runs on this machine; without --share no picture leaves it.",
     )
     add = parser.add_argument
-    add("--model", metavar="NAME", help="shipped model to show first, for example nano-shapes")
+    add("--model", metavar="NAME", help="model to show first: shipped (nano-shapes) or published")
     add(
         "--checkpoint",
         metavar="FILE_OR_RUN",
@@ -33,7 +33,18 @@ def arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     add("--host", default="127.0.0.1", help="0.0.0.0 lets your network in (default: %(default)s)")
     add("--port", type=int, default=7860, help="where the page is served (default: %(default)s)")
     add("--share", action="store_true", help="make a public address for a while; needs internet")
+    add("--ssl-certfile", metavar="PEM", help="certificate, for https: webcams of other machines")
+    add("--ssl-keyfile", metavar="PEM", help="its key")
     add("--device", default="auto", help="cpu, cuda or mps (default: cuda where there is one)")
+    add(
+        "--max-size", type=int, default=100, help="largest upload, megabytes (default: %(default)s)"
+    )
+    add(
+        "--concurrency",
+        type=int,
+        default=8,
+        help="webcams that may run at once; others wait (default: %(default)s)",
+    )
     add("--no-browser", action="store_true", help="do not open a browser window")
     return parser.parse_args(argv)
 
@@ -46,14 +57,20 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 1
     try:
         # Only now: --help should not wait for torch.
-        from sparse_rcnn_lab.app.bench import Bench, models_to_offer
-        from sparse_rcnn_lab.app.page import check_port, serve
+        from sparse_rcnn_lab.app.bench import Bench
+        from sparse_rcnn_lab.app.limits import Limits
+        from sparse_rcnn_lab.app.models import models_to_offer
+        from sparse_rcnn_lab.app.server import Address, serve
 
-        check_port(options.host, options.port)
+        address = Address(
+            options.host, options.port, options.share, options.ssl_certfile, options.ssl_keyfile
+        )
+        address.check()
+        limits = Limits(upload_mb=options.max_size)
         models = models_to_offer(options.model, options.checkpoint)
         print(f"Loading {models[0]} …" if models else "Starting …", flush=True)
-        bench = Bench(models, options.device)
-        serve(bench, options.host, options.port, options.share, not options.no_browser)
+        bench = Bench(models, options.device, limits)
+        serve(bench, address, options.concurrency, not options.no_browser).block_thread()
     except LabError as error:
         print(f"demo: {error}", file=sys.stderr)
         return 1

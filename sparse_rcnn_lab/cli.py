@@ -14,6 +14,7 @@ from typing import TextIO
 
 from sparse_rcnn_lab.commands import (
     benchmark,
+    classroom,
     evaluate,
     export,
     models,
@@ -25,7 +26,7 @@ from sparse_rcnn_lab.commands import (
 from sparse_rcnn_lab.errors import LabError
 from sparse_rcnn_lab.version import __version__
 
-_COMMANDS = (train, evaluate, predict, trace, pack, export, models, benchmark)
+_COMMANDS = (train, evaluate, predict, trace, pack, export, models, benchmark, classroom)
 
 _TEXT = """\
 Train, evaluate and look into Sparse R-CNN.

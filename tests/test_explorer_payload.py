@@ -112,6 +112,24 @@ def test_similarities_are_cosines():
     np.testing.assert_array_equal(near[3, :, 0], best)
 
 
+def test_the_group_puts_rivals_side_by_side():
+    """Catches a rival that overlaps nothing, one named twice, and cosines of other pairs."""
+    trace = made_trace(30, 3)
+    trace.logits[:] = -5
+    trace.logits[-1, :13, 0] = torch.arange(13, 0, -1.0)
+    far = torch.arange(30.0)[:, None] * 100 + torch.tensor([0.0, 0, 10, 10])
+    trace.boxes[-1] = far
+    trace.boxes[-1, 20] = far[4] + 1  # a duplicate of the fifth
+    trace.boxes[-1, 21] = far[4] + 2  # one that overlaps it less
+    made = payload(trace)["features"]
+    rows = unpack(made["group"]).tolist()
+    assert rows == [0, 1, 2, 3, 4, 20, 5, 6, 7, 8, 9, 10, 11]
+    unit = torch.nn.functional.normalize(trace.features, dim=-1)
+    pairs = [(a, b) for i, a in enumerate(rows) for b in rows[i + 1 :]]
+    wanted = torch.stack([(unit[:, a] * unit[:, b]).sum(-1) for a, b in pairs], dim=-1)
+    np.testing.assert_allclose(unpack(made["group_cosine"]) / 127, wanted, atol=5e-3)
+
+
 def test_iou_is_with_the_object_a_proposal_ends_at():
     """Catches IoU with another object, or of another stage."""
     trace = made_trace(8, 3)
@@ -148,8 +166,9 @@ def test_numbers_that_are_none_are_left_out_and_said():
     boxes = unpack(made["boxes"])
     assert (boxes[4, 7] == -32768).all() and (boxes[2, 3] == -32768).all()
     assert (boxes == -32768).sum() == 8
-    (note,) = made["notes"]
-    assert "2 proposals" in note and "stage 2, 4" in note
+    boxes_note, scores_note, features_note = made["notes"]
+    assert "2 proposals" in boxes_note and "stage 2, 4" in boxes_note
+    assert "Scores of 1 proposal " in scores_note and "Features of 1 proposal " in features_note
     assert "NaN" not in json.dumps(made, allow_nan=False).replace("(NaN)", "")
     assert str(explorer.to_html())
 

@@ -1,1 +1,46 @@
-"""Functions from traces to small tables."""
+"""Experiments on proposals and stages: functions from traces, or a detector and data, to tables.
+
+Over a data set, each shown as it goes, kept by content, and going on where it was stopped:
+
+>>> curve = analysis.ap_curve(detector, data, n=[1, 5, 10, 20])
+>>> print(analysis.verdicts(detector, data))
+
+From traces that somebody has: :func:`careers_of`, :func:`verdicts_of`, :func:`outcome`,
+:func:`stop_stage`. The figures of all tables are in :mod:`sparse_rcnn_lab.views.figures`.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Any
+
+# Imported at first use: a table can be read, and a trace judged, without the training's modules.
+_HOMES = {
+    "table": ("Table",),
+    "career": ("Careers", "careers_of"),
+    "verdict": ("Verdicts", "verdicts_of"),
+    "outcomes": ("Outcome", "outcome"),
+    "stopping": ("settled", "stop_stage"),
+    "experiments.curve": ("ap_curve", "random_orders"),
+    "experiments.rank": ("rank_proposals", "reordered"),
+    "experiments.traced": ("careers", "traces_of", "verdicts"),
+    "experiments.switches": ("switch_costs", "usual_switches"),
+    "experiments.lens": ("lens",),
+    "experiments.funnel": ("funnel", "usual_schedules"),
+    "experiments.stop": ("adaptive_stop",),
+}
+
+__all__ = sorted(name for names in _HOMES.values() for name in names)
+
+
+def __getattr__(name: str) -> Any:
+    for home, names in _HOMES.items():
+        if name in names:
+            value = getattr(import_module(f"{__name__}.{home}"), name)
+            globals()[name] = value
+            return value
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -2,64 +2,78 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import gradio as gr
 
+from sparse_rcnn_lab.app import words
 from sparse_rcnn_lab.app.bench import SHOWN, Bench, Dials
+from sparse_rcnn_lab.detector import Detector
+
+Values = Mapping[Any, Any]  # what Gradio hands over: the value of each component
 
 
 @dataclass(frozen=True)
 class DialParts:
-    """The controls of the page."""
+    """The controls of the page.
 
-    model: gr.Radio
+    model: what was chosen.  loaded: the model that everything runs with, another one only while
+    the chosen one is being fetched.
+    """
+
+    model: gr.Dropdown
+    loaded: gr.State
+    finds: gr.HTML
     proposals: gr.Slider
     stage: gr.Slider
     threshold: gr.Slider
+    classes: gr.Dropdown
     show: gr.Radio
 
     def inputs(self) -> list[Any]:
         """The controls as the inputs of an event; :func:`as_dials` takes their values."""
-        return [self.model, self.proposals, self.stage, self.threshold, self.show]
+        return [self.loaded, *self.quick()]
 
     def quick(self) -> list[Any]:
         """Those that act at once; a change of the model changes more than the view."""
-        return [self.proposals, self.stage, self.threshold, self.show]
+        return [self.proposals, self.stage, self.threshold, self.show, self.classes]
+
+    def read(self, values: Values) -> Dials:
+        """The dials among the values of an event."""
+        return as_dials(*(values[part] for part in self.inputs()))
+
+    def switch(self, detector: Detector, name: str, before: Dials) -> dict[Any, Any]:
+        """What to show when another model takes over; the stage stays where it was."""
+        n, last = detector.num_proposals, detector.num_stages
+        return {
+            self.loaded: name,
+            self.finds: words.finds(detector.class_names),
+            self.proposals: gr.update(maximum=n, value=n),
+            self.stage: gr.update(maximum=last, value=min(before.stage, last)),
+            self.classes: gr.update(choices=list(detector.class_names), value=[]),
+        }
+
+    def stay(self, name: str) -> dict[Any, Any]:
+        """Back to the model that was there before, which another could not replace."""
+        return {self.model: name}
 
 
 def build_dials(bench: Bench, start: Dials) -> DialParts:
     """Lays the dials out, standing at ``start``."""
-    detector = bench.detector(start.model)
-    model = gr.Radio(
-        [(_short(name), name) for name in bench.models],
+    detector = bench.models[start.model]
+    model = gr.Dropdown(
+        bench.models.choices(),
         value=start.model,
         label="Model",
         info="What it was trained on decides what it can find.",
-        visible=len(bench.models) > 1,
+        filterable=False,
         elem_id="lab-model",
     )
-    proposals = gr.Slider(
-        1,
-        detector.num_proposals,
-        value=start.proposals,
-        step=1,
-        label="Proposals",
-        info="How many of the learned proposals look at the picture.",
-        elem_id="lab-proposals",
-        buttons=[],
-    )
-    stage = gr.Slider(
-        0,
-        detector.num_stages,
-        value=start.stage,
-        step=1,
-        label="Stage",
-        info="0: the learned proposals. Each stage moves every box and scores it again.",
-        elem_id="lab-stage",
-        buttons=[],
-    )
+    finds = gr.HTML(words.finds(detector.class_names), elem_id="lab-finds", padding=False)
+    proposals = proposals_slider(detector.num_proposals, start.proposals, "lab-proposals")
+    stage = stage_slider(detector.num_stages, start.stage, "lab-stage")
     threshold = gr.Slider(
         0,
         1,
@@ -77,14 +91,56 @@ def build_dials(bench: Bench, start: Dials) -> DialParts:
         info="All proposals are coloured by stage, detections by class.",
         elem_id="lab-show",
     )
-    return DialParts(model, proposals, stage, threshold, show)
+    classes = gr.Dropdown(
+        list(detector.class_names),
+        value=[],
+        multiselect=True,
+        label="Classes",
+        info="Only these; all of them when none is named.",
+        elem_id="lab-classes",
+    )
+    loaded = gr.State(start.model)
+    return DialParts(model, loaded, finds, proposals, stage, threshold, classes, show)
 
 
-def as_dials(model: str, proposals: float, stage: float, threshold: float, show: str) -> Dials:
+def proposals_slider(most: int, value: int, elem_id: str) -> gr.Slider:
+    """How many proposals to use."""
+    return gr.Slider(
+        1,
+        most,
+        value=value,
+        step=1,
+        label="Proposals",
+        info="How many of the learned proposals look at the picture.",
+        elem_id=elem_id,
+        buttons=[],
+    )
+
+
+def stage_slider(last: int, value: int, elem_id: str) -> gr.Slider:
+    """The stage to stop at."""
+    return gr.Slider(
+        0,
+        last,
+        value=value,
+        step=1,
+        label="Stage",
+        info="0: the learned proposals. Each stage moves every box and scores it again.",
+        elem_id=elem_id,
+        buttons=[],
+    )
+
+
+def as_dials(
+    model: str,
+    proposals: float | None,
+    stage: float | None,
+    threshold: float | None,
+    show: str = SHOWN[0],
+    classes: list[str] | None = None,
+) -> Dials:
     """The values of the controls; a number box that was emptied counts as its lowest value."""
-    return Dials(model, int(proposals or 1), int(stage or 0), float(threshold or 0.0), show)
-
-
-def _short(name: str) -> str:
-    """A shipped name as it is; of a path the last part."""
-    return name.rstrip("/").replace("\\", "/").rsplit("/", 1)[-1]
+    number = int(proposals or 1)
+    return Dials(
+        model, number, int(stage or 0), float(threshold or 0.0), show, tuple(classes or ())
+    )

@@ -1,155 +1,269 @@
-"""The page: tabs at the left, dials and numbers at the right, and the server behind it."""
+"""The page: tabs at the left, dials and numbers at the right, one picture for all of them."""
 
 from __future__ import annotations
 
-import os
-import socket
-import sys
-import time
-import urllib.request
-import webbrowser
-
-# Read when gradio is imported: nothing leaves this machine.
-os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
-os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+from typing import Any
 
 import gradio as gr
 
+from sparse_rcnn_lab.app import words
+from sparse_rcnn_lab.app.api import Api
 from sparse_rcnn_lab.app.bench import Bench, Dials
-from sparse_rcnn_lab.app.dials import build_dials
+from sparse_rcnn_lab.app.compare import CompareTab
+from sparse_rcnn_lab.app.dials import Values, build_dials
+from sparse_rcnn_lab.app.events import AT_ONCE, ON_CLICK, explained, in_words
+from sparse_rcnn_lab.app.exploring import ExploreTab
+from sparse_rcnn_lab.app.live import LiveTab
 from sparse_rcnn_lab.app.photo import PhotoTab
-from sparse_rcnn_lab.app.theme import CSS, theme
-from sparse_rcnn_lab.errors import LabError
+from sparse_rcnn_lab.app.source import Source
+from sparse_rcnn_lab.app.video import VideoTab
 
 TITLE = "Sparse R-CNN lab"
 LEAD = "A fixed set of learned proposals becomes detections in six stages. Turn the proposals down."
 THRESHOLD = 0.3
+TABS = {
+    "live": "Live",
+    "photo": "Photo",
+    "video": "Video",
+    "compare": "Compare",
+    "explore": "Explore",
+}
+_PACE = (
+    '<div class="lab-readout"><div><b id="lab-fps">–</b><span>frames/s</span></div>'
+    '<div><b id="lab-latency">–</b><span>ms from camera to screen</span></div></div>'
+)
 
 
-def build_page(bench: Bench) -> gr.Blocks:
-    """The page for the bench's models; ``launch`` of what it returns opens it."""
-    detector = bench.detector(bench.models[0])
-    start = Dials(bench.models[0], detector.num_proposals, detector.num_stages, THRESHOLD)
-    with gr.Blocks(title=TITLE, analytics_enabled=False, delete_cache=(60, 3600)) as page:
+def build_page(bench: Bench, people: int = 8) -> gr.Blocks:
+    """The page for the bench's models; ``people``: how many webcams may run at once."""
+    detector = bench.models[bench.first]
+    start = Dials(bench.first, detector.num_proposals, detector.num_stages, THRESHOLD)
+    # What Gradio was handed stays for ten minutes, what it made for its frames no longer.
+    with gr.Blocks(title=TITLE, analytics_enabled=False, delete_cache=(60, 600)) as page:
         gr.HTML(f"<h1>{TITLE}</h1><p>{LEAD}</p>", elem_id="lab-head", padding=False)
+        Page(bench, start, people).connect(page)
+        Api(bench, start)
+    return page
+
+
+class Page:
+    """Lays everything out; one function, :meth:`_refresh`, fills the tab that is open."""
+
+    def __init__(self, bench: Bench, start: Dials, people: int) -> None:
+        self.bench = bench
+        self.where = gr.State("photo")
         with gr.Row(elem_id="lab-page"):
             with gr.Column(scale=3, min_width=320, elem_id="lab-left"):
-                photo = PhotoTab(bench, start)
+                source_here = gr.Column(elem_id="lab-source-place", render=False)
+                with source_here:
+                    self.source = Source(bench)
+                with gr.Tabs(selected="photo", elem_id="lab-tabs") as self.tabs:
+                    self.tab = {}
+                    with self._tab("live"):
+                        self.live = LiveTab(bench, people)
+                    with self._tab("photo"):
+                        self.photo = PhotoTab(bench, self.source.first, start)
+                    with self._tab("video"):
+                        self.video = VideoTab(bench)
+                    with self._tab("compare"):
+                        self.compare = CompareTab(bench, start)
+                    with self._tab("explore"):
+                        self.explore = ExploreTab(bench)
+                source_here.render()
             with gr.Column(scale=2, min_width=300, elem_id="lab-right"):
-                readout = gr.HTML(photo.first_readout, elem_id="lab-numbers", padding=False)
+                self.readout = gr.HTML(
+                    self.photo.first_readout, elem_id="lab-numbers", padding=False
+                )
+                gr.HTML(_PACE, elem_id="lab-pace", padding=False)
+                self.cost = gr.HTML(
+                    words.costs(start, start.proposals, start.stage),
+                    elem_id="lab-cost",
+                    padding=False,
+                )
                 with gr.Group(elem_id="lab-dials"):
-                    dials = build_dials(bench, start)
-                table = gr.HTML(photo.first_table, elem_id="lab-list", padding=False)
-        photo.connect(dials, readout, table)
-    return page
+                    self.dials = build_dials(bench, start)
+                self.table = gr.HTML(self.photo.first_table, elem_id="lab-list", padding=False)
 
+    def connect(self, page: gr.Blocks) -> None:
+        """Wires the parts to each other."""
+        source, dials, photo = self.source, self.dials, self.photo
+        look = {
+            self.where,
+            photo.part,
+            source.picture,
+            *dials.inputs(),
+            *self.compare.inputs(),
+            *self.explore.inputs(),
+        }
+        view = [
+            self.readout,
+            self.cost,
+            self.table,
+            *photo.outputs(),
+            *self.compare.outputs(),
+            *self.explore.outputs(),
+        ]
+        for name, tab in self.tab.items():
+            tab.select(explained(self._open(name)), look, [self.where, *view], **AT_ONCE)
+        for name, tab in photo.tabs.items():
+            tab.select(explained(self._open_part(name)), look, [photo.part, *view], **AT_ONCE)
+        for dial in (*dials.quick(), *self.compare.inputs()[1:]):
+            dial.change(explained(self._refresh), look, view, **AT_ONCE)
+        source.file.change(
+            explained(self._take), {source.file, *look}, [source.picture, *view], **ON_CLICK
+        )
+        source.gallery.select(
+            explained(source.example), dials.loaded, [source.file, source.gallery], **ON_CLICK
+        )
+        source.draw.click(explained(source.drawn), source.difficulty, source.file, **ON_CLICK)
+        everything = [
+            dials.model,
+            *dials.inputs(),
+            dials.finds,
+            source.file,
+            source.picture,
+            source.gallery,
+            source.samples,
+            *view,
+        ]
+        dials.model.change(
+            self._switch, {dials.model, *look}, everything, **{**ON_CLICK, "trigger_mode": "once"}
+        )
+        self.compare.model.change(
+            self._switch_other,
+            {self.compare.model, *look},
+            [self.compare.model, *self.compare.inputs(), *view],
+            **ON_CLICK,
+        )
+        for kind, button in photo.keep.items():
+            button.click(explained(self._download(kind)), look, photo.file, **ON_CLICK).success(
+                None, None, None, js=_PRESS, api_visibility="private"
+            )
+        self.live.connect(dials, self.readout)
+        self.live.snap.click(
+            explained(self._snapshot),
+            look,
+            [self.tabs, self.where, source.picture, *view],
+            **ON_CLICK,
+        )
+        self.video.connect(dials, source.picture)
+        self.explore.connect(page)
 
-def serve(
-    bench: Bench,
-    host: str = "127.0.0.1",
-    port: int = 7860,
-    share: bool = False,
-    browser: bool = False,
-    block: bool = True,
-) -> gr.Blocks:
-    """Opens the page at http://host:port and, with ``block``, stays until Ctrl+C.
+    def _tab(self, name: str) -> gr.Tab:
+        self.tab[name] = gr.Tab(TABS[name], id=name, elem_id=f"lab-tab-{name}")
+        return self.tab[name]
 
-    share: also through a public address of Gradio's, which needs internet. browser: open one.
-    Raises LabError when the port is taken.
-    """
-    check_port(host, port)
-    # A proxy meant for the internet must not come between the page and this machine.
-    for name in ("no_proxy", "NO_PROXY"):
-        os.environ[name] = ",".join(filter(None, [os.environ.get(name), "localhost,127.0.0.1"]))
-    page = build_page(bench)
-    page.queue(default_concurrency_limit=4)
-    page.launch(
-        server_name=host,
-        server_port=port,
-        share=share,
-        prevent_thread_lock=True,
-        quiet=True,
-        theme=theme(),
-        css=CSS,
-        footer_links=[],
-        enable_monitoring=False,
-        run_history=False,
-        ssr_mode=False,
-        max_file_size="100mb",
-        # Gradio gives its own page three seconds and then asks for share=True; see _wait_for.
-        _frontend=False,
-    )
-    shown = "127.0.0.1" if host in ("0.0.0.0", "::") else host
-    _wait_for(f"http://{shown}:{port}/")
-    print(f"Open http://{shown}:{port} in a browser. Ctrl+C stops it.", flush=True)
-    if browser and has_display():
-        webbrowser.open(f"http://{shown}:{port}")
-    if page.share_url:
-        print(f"For others, while this runs: {page.share_url}", flush=True)
-    if block:
-        page.block_thread()
-    return page
+    def _refresh(self, values: Values) -> dict[Any, Any]:
+        """Fills the tab that is open; the others are filled when they are opened."""
+        picture, dials = values[self.source.picture], self.dials.read(values)
+        detector = self.bench.models[dials.model]
+        dials = dials.fitting(detector)
+        cost = words.costs(dials, detector.num_proposals, detector.num_stages)
+        shown: dict[Any, Any] = {self.cost: cost}
+        where = values[self.where]
+        if where == "live":
+            return shown
+        if where == "compare":
+            shown |= self.compare.refresh(values, picture, dials)
+        if where == "explore":
+            shown |= self.explore.refresh(values, picture, dials)
+        if where in ("photo", "compare", "explore"):
+            part = values[self.photo.part] if where == "photo" else ""
+            shown |= self.photo.refresh(part, picture, dials, self.readout, self.table)
+        return shown
 
+    def _open(self, name: str) -> Any:
+        def opened(values: Values) -> dict[Any, Any]:
+            shown = {self.where: name, **self._refresh({**values, self.where: name})}
+            if name == "live":
+                shown |= self.live.refresh(self.readout)
+            return shown
 
-def _wait_for(url: str, seconds: float = 120) -> None:
-    """Waits until the page answers, which a busy machine may need its time for."""
-    direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-    end = time.monotonic() + seconds
-    while True:
+        return opened
+
+    def _open_part(self, name: str) -> Any:
+        def opened(values: Values) -> dict[Any, Any]:
+            part = self.photo.part
+            return {part: name, **self._refresh({**values, part: name})}
+
+        return opened
+
+    def _take(self, values: Values) -> dict[Any, Any]:
+        picture = self.source.read(values[self.source.file])
+        shown = self._refresh({**values, self.source.picture: picture})
+        return {self.source.picture: picture, **shown}
+
+    def _snapshot(self, values: Values, request: gr.Request) -> dict[Any, Any]:
+        picture = self.live.snapshot(request)
+        now = {**values, self.source.picture: picture, self.where: "explore"}
+        return {
+            self.tabs: gr.Tabs(selected="explore"),
+            self.where: "explore",
+            self.source.picture: picture,
+            **self._refresh(now),
+        }
+
+    def _switch(
+        self,
+        values: Values,
+        progress: gr.Progress = gr.Progress(track_tqdm=True),  # noqa: B008
+    ) -> dict[Any, Any]:
+        """Another model. When it cannot be had, all stays as it was."""
+        dials, name = self.dials.read(values), values[self.dials.model]
+        if name == dials.model:
+            return {self.dials.model: gr.skip()}
+        detector = self._fetched(name, progress)
+        if detector is None:
+            return self.dials.stay(dials.model)
+        changed = self.dials.switch(detector, name, dials)
+        changed |= self.source.switch(name, values[self.source.picture])
+        now = {
+            **values,
+            self.dials.loaded: name,
+            self.dials.proposals: detector.num_proposals,
+            self.dials.stage: min(dials.stage, detector.num_stages),
+            self.dials.classes: [],
+            self.source.picture: changed.get(self.source.picture, values[self.source.picture]),
+        }
+        return {**changed, **self._refresh(now)}
+
+    def _switch_other(
+        self,
+        values: Values,
+        progress: gr.Progress = gr.Progress(track_tqdm=True),  # noqa: B008
+    ) -> dict[Any, Any]:
+        side = self.compare
+        name = values[side.model]
+        detector = self._fetched(name, progress)
+        if detector is None:
+            return {side.model: values[side.loaded]}
+        now = {
+            **values,
+            side.loaded: name,
+            side.proposals: detector.num_proposals,
+            side.stage: detector.num_stages,
+        }
+        return {**side.switch(name), **self._refresh(now)}
+
+    def _fetched(self, name: str, progress: gr.Progress) -> Any:
+        """The model, fetched where it must be; None, after saying why, when it cannot be had."""
         try:
-            direct.open(url, timeout=max(1.0, end - time.monotonic())).close()
-            return
-        except OSError as error:
-            if time.monotonic() > end:
-                raise LabError(
-                    f"The page at {url} did not answer within {seconds:.0f} s ({error}). Try again "
-                    "when the machine is less busy."
-                ) from None
-            time.sleep(0.2)
+            progress(0.0, desc=f"{name} is being loaded")
+            return self.bench.models[name]
+        except Exception as error:
+            gr.Warning(in_words(error), title=f"{name} cannot be used", duration=15)
+            return None
+
+    def _download(self, kind: str) -> Any:
+        def made(values: Values) -> Any:
+            dials = self.dials.read(values)
+            return self.photo.download(kind, values[self.source.picture], dials)
+
+        return made
 
 
-def check_port(host: str, port: int) -> None:
-    """Raises LabError, naming a free port, when the page cannot be served at this one."""
-    if not 1 <= port <= 65535:
-        raise LabError(f"--port must be 1 to 65535, found {port}.")
-    try:
-        _bind(host, port)
-    except socket.gaierror:
-        raise LabError(f"--host {host!r} is not an address of this machine.") from None
-    except OSError as error:
-        if isinstance(error, PermissionError):
-            raise LabError(
-                f"Port {port} is reserved for the system. Choose one from 1024."
-            ) from None
-        free = _free_port(host, port)
-        if free is None:
-            raise LabError(f"Cannot serve at {host}:{port}: {error.strerror}.") from None
-        raise LabError(
-            f"Port {port} is in use, perhaps by another demo that still runs. Stop that one, or "
-            f"add: --port {free}"
-        ) from None
-
-
-def _bind(host: str, port: int) -> None:
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    with socket.socket(family, socket.SOCK_STREAM) as probe:
-        if sys.platform != "win32":  # there it would share the port; elsewhere it skips TIME_WAIT
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        probe.bind((host, port))
-
-
-def _free_port(host: str, port: int) -> int | None:
-    for candidate in range(port + 1, min(port + 100, 65536)):
-        try:
-            _bind(host, candidate)
-        except OSError:
-            continue
-        return candidate
-    return None
-
-
-def has_display() -> bool:
-    """Whether a browser window can open here; without a screen a text browser would."""
-    if sys.platform in ("win32", "darwin"):
-        return True
-    return bool(os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"))
+# A file that was just made is taken at once, without a second click.
+_PRESS = """() => setTimeout(() => {
+  const link = document.querySelector('a#lab-file, #lab-file a, a[download]#lab-file');
+  (link || document.querySelector('#lab-file')).click();
+}, 100)"""

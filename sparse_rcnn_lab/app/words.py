@@ -2,33 +2,89 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from html import escape
 
 from sparse_rcnn_lab.app.bench import SHOWN, Dials, View
+from sparse_rcnn_lab.app.costs import cost
+from sparse_rcnn_lab.app.filming import Progress
 from sparse_rcnn_lab.boxes import xyxy_to_xywh
+from sparse_rcnn_lab.trace import Detections
 from sparse_rcnn_lab.views import style
 
 _ROWS = 100
+_NAMES = 12  # of classes, before "and … more"
+PHOTO_MS = "ms for all stages"
+LIVE_MS = "ms to this stage"
 
 
-def readout(view: View | None) -> str:
+def readout(found: Detections | None, milliseconds: float | None, unit: str = PHOTO_MS) -> str:
     """Detections and milliseconds, in boxes that keep their width."""
-    found = "–" if view is None or view.detections is None else str(len(view.detections))
-    took = "–" if view is None else f"{view.milliseconds:.0f}"
-    what = "detection" if found == "1" else "detections"
+    count = "–" if found is None else str(len(found))
+    took = "–" if milliseconds is None else f"{milliseconds:.0f}"
+    what = "detection" if count == "1" else "detections"
     return (
         '<div class="lab-readout" role="status">'
-        f'<div><b id="lab-count">{found}</b><span>{what}</span></div>'
-        f"<div><b>{took}</b><span>ms for all stages</span></div></div>"
+        f'<div><b id="lab-count">{count}</b><span>{what}</span></div>'
+        f'<div><b id="lab-ms">{took}</b><span>{unit}</span></div></div>'
     )
+
+
+def problem(text: str) -> str:
+    """In the place of the numbers: what went wrong."""
+    return f'<div class="lab-problem" role="alert">{escape(text)}</div>'
+
+
+def finds(class_names: Sequence[str]) -> str:
+    """What a model can find."""
+    names = ", ".join(class_names[:_NAMES])
+    more = len(class_names) - _NAMES
+    return hint(f"Finds {names}{f' and {more} more' if more > 0 else ''}.")
+
+
+def costs(dials: Dials, num_proposals: int, num_stages: int) -> str:
+    """What the dials cost or save, from what was measured with the model."""
+    text = cost(dials.model, dials.proposals, num_proposals, dials.stage, num_stages)
+    return f'<div class="lab-cost">{escape(text) or "&nbsp;"}</div>'
+
+
+def side(view: View, model: str) -> str:
+    """One side of a comparison, in a line."""
+    count = "no scores yet"
+    if view.detections is not None:
+        n = len(view.detections)
+        count = f"{n} detection{'s' * (n != 1)}"
+    name = escape(model.rstrip("/").replace("\\", "/").rsplit("/", 1)[-1])
+    return (
+        f'<div class="lab-side-text"><b>{count}</b> <span>{view.milliseconds:.0f} ms · {name} · '
+        f"{view.proposals} proposals · stage {view.stage}</span></div>"
+    )
+
+
+def working(text: str, done: Progress | None = None) -> str:
+    """The state of a video, with a bar that is always there."""
+    share = 0.0
+    if done is not None and done.total:
+        share = min(1.0, done.done / done.total)
+    return (
+        f'<div class="lab-working" role="status"><progress max="1" value="{share:.3f}" '
+        f'aria-label="How far the video is"></progress><p class="lab-hint">{escape(text)}</p></div>'
+    )
+
+
+def pace(done: Progress) -> str:
+    """How far a video is, how fast it goes, and how long it will take."""
+    speed = done.frames / max(done.took, 1e-6)
+    left = max(0.0, done.total - done.done) * done.took / max(done.done, 1e-6)
+    return f"{done.done:.1f} of {done.total:.1f} s, {speed:.0f} frames/s, about {left:.0f} s to go."
 
 
 def table(view: View | None, dials: Dials) -> str:
     """The detections as a table; without any, what to do about it."""
     if view is None:
-        return _hint("Drop a picture on the page, take one with the camera, or click an example.")
+        return NO_PICTURE
     if view.detections is None:
-        return _hint(
+        return hint(
             f"Stage 0: the {view.proposals} learned proposals, the same for every picture and "
             "still without a score. Move the stage to 1 and watch them go."
         )
@@ -37,9 +93,10 @@ def table(view: View | None, dials: Dials) -> str:
         ways = ["lower the threshold"]
         ways += ["raise the stage"] if view.stage < view.num_stages else []
         ways += ["show all proposals"] if dials.show == SHOWN[0] else []
-        advice = " or ".join(ways)
-        return _hint(
-            f"No proposal scores {dials.threshold:.2f} or more at stage {view.stage}: {advice}."
+        ways += ["show all classes"] if dials.classes else []
+        return hint(
+            f"No proposal scores {dials.threshold:.2f} or more at stage {view.stage}: "
+            f"{' or '.join(ways)}."
         )
     rows = []
     for name, label, score, box, proposal in zip(
@@ -70,5 +127,13 @@ def table(view: View | None, dials: Dials) -> str:
     )
 
 
-def _hint(text: str) -> str:
-    return f'<p class="lab-hint">{text}</p>'
+def hint(text: str) -> str:
+    """A quiet line."""
+    return f'<p class="lab-hint">{escape(text)}</p>'
+
+
+NO_PICTURE = hint("Drop a picture on the page, paste one, or click an example below.")
+LIVE_HINT = hint(
+    "Start the camera, then press record. The dials act on the running picture; nothing is stored."
+)
+VIDEO_HINT = "Drop a video, or try the sample; every frame is detected with the dials of the page."

@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
@@ -148,7 +149,6 @@ def fit(
             pin_memory=device.type == "cuda",
             share=group.share(recipe.train.batch_size),
         )
-        batches = iter(loader)
 
         def fetch() -> tuple[TrainBatch, tuple[int, ...]]:
             batch = next(batches)
@@ -159,8 +159,14 @@ def fit(
         training.model.train()  # a Detector puts its model into eval mode
         last_step = time.monotonic()
         bar = tqdm(total=length, initial=done, unit="step", disable=not (progress and group.first))
-        interrupts = polite_interrupt(patient=group.world > 1)
-        with bar, interrupts as interrupted, keeper.rescue(lambda: done), group.watched():
+        interrupts, rescue = polite_interrupt(patient=group.world > 1), keeper.rescue(lambda: done)
+        with (
+            bar,
+            interrupts as interrupted,
+            closing(iter(loader)) as batches,
+            rescue,
+            group.watched(),
+        ):
             while done < length and not stop:
                 factor = lr_factor(recipe.train, done, len(train_data))
                 rate = recipe.train.lr * factor

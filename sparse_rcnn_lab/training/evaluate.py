@@ -121,7 +121,7 @@ def evaluate(
             batch = detector.prepare([sample.image for sample in samples])
             outputs = detector.run(batch, stop=stages[-1], num_proposals=num_proposals)
             chosen = [outputs[stage - 1] for stage in stages]
-            found.append((ids, _rows(chosen, batch, ids, categories)))
+            found.append((ids, detection_rows(chosen, batch, ids, categories)))
         return found
 
     model, training = detector.model, detector.model.training
@@ -136,7 +136,7 @@ def evaluate(
     detections: tuple[np.ndarray, ...] = ()
     if group.first:
         batches = [shares[i % group.world][i // group.world] for i in range(len(starts))]
-        truth = _only(data.ground_truth(), {i for ids, _ in batches for i in ids})
+        truth = part_of(data.ground_truth(), {i for ids, _ in batches for i in ids})
         parts = zip(*(rows for _, rows in batches), strict=True)
         detections = tuple(np.concatenate(part) for part in parts)
     # Told stage by stage, so that nobody waits in silence for longer than one stage takes.
@@ -147,10 +147,14 @@ def evaluate(
     return Evaluation(stages, per_stage, count, time.perf_counter() - start, detections)
 
 
-def _rows(
+def detection_rows(
     outputs: list[StageOutput], batch: Batch, image_ids: list[int], categories: np.ndarray
 ) -> list[np.ndarray]:
-    """One ``[K, 7]`` array a stage, best first within each image; as :meth:`Detector.decode`."""
+    """One ``[K, 7]`` array an output, best first within each image; as :meth:`Detector.decode`.
+
+    outputs: of the same N proposals each.  categories: ``[C]`` category id of each label.
+    A row is image id, x, y, w, h (original pixels), score, category id.
+    """
     logits = torch.stack([output.logits for output in outputs]).float().cpu()  # [S, B, N, C]
     boxes = torch.stack([output.boxes for output in outputs]).float().cpu()  # [S, B, N, 4]
     scores, proposals, labels = top_pairs(logits)  # [S, B, k]
@@ -191,7 +195,7 @@ def _names(names: list[str]) -> str:
     return (", ".join(names[:10]) + (", ..." if len(names) > 10 else "")) or "none"
 
 
-def _only(ground_truth: dict[str, Any], image_ids: set[int]) -> dict[str, Any]:
+def part_of(ground_truth: dict[str, Any], image_ids: set[int]) -> dict[str, Any]:
     """The part of a ground truth that belongs to these images."""
     return {
         "images": [image for image in ground_truth["images"] if image["id"] in image_ids],

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import random
 import signal
-from collections.abc import Callable, Iterator, Sequence
+import threading
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -118,13 +120,43 @@ class _Augmented(Dataset[Sample | LabError]):
 
 
 class TrainLoader(DataLoader[TrainBatch]):
-    """Torch's loader; a :class:`LabError` met in a worker is raised where the batch was wanted."""
+    """Torch's loader; what goes wrong in a worker is raised as a LabError where a batch is wanted.
 
-    def __iter__(self) -> Iterator[TrainBatch]:  # type: ignore[override]
-        for batch in super().__iter__():
-            if isinstance(batch, LabError):
-                raise batch
-            yield batch
+    Torch itself raises, wherever the program is, as soon as a worker has died: in the middle of an
+    update, too, which would leave torn weights.
+    """
+
+    def __iter__(self) -> Generator[TrainBatch]:  # type: ignore[override]
+        with _no_sudden_errors():
+            batches = super().__iter__()
+        try:
+            for batch in batches:
+                if isinstance(batch, LabError):
+                    raise batch
+                yield batch
+        except RuntimeError as error:
+            if not str(error).startswith("DataLoader worker (pid"):
+                raise
+            raise LabError(
+                "A process that loads images is gone: killed, most likely for want of memory. "
+                "Go on with fewer of them (workers, --workers)."
+            ) from error
+        finally:
+            del batches  # ends the workers, even while a traceback keeps this frame
+
+
+@contextmanager
+def _no_sudden_errors() -> Iterator[None]:
+    """Takes back the handler that torch's loader sets in here; a dead worker is missed anyway."""
+    number = getattr(signal, "SIGCHLD", None)  # Windows has none
+    if number is None or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.getsignal(number)
+    try:
+        yield
+    finally:
+        signal.signal(number, before)
 
 
 def collate(samples: Sequence[Sample], config: InputConfig, raw: bool = False) -> TrainBatch:
@@ -144,9 +176,13 @@ def _collate_or_fail(
     return errors[0] if errors else collate(good, config, raw)
 
 
-def _leave_interrupts_to_the_trainer(worker: int) -> None:
-    """Ctrl-C reaches every process of a terminal; a worker that died of it would take the run."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+def _leave_signals_to_the_trainer(worker: int) -> None:
+    """Ctrl-C reaches every process of a terminal, and torchrun's SIGTERM every one it started.
+
+    A worker that died of them would take the run along. Without a trainer it ends by itself.
+    """
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
 
 
 def train_loader(
@@ -172,7 +208,7 @@ def train_loader(
         batch_sampler=sampler,
         num_workers=workers,
         collate_fn=partial(_collate_or_fail, config=inputs, raw=pin_memory),
-        worker_init_fn=_leave_interrupts_to_the_trainer,
+        worker_init_fn=_leave_signals_to_the_trainer,
         pin_memory=pin_memory,
         persistent_workers=False,
         prefetch_factor=2 if workers else None,

@@ -16,7 +16,7 @@ HERE = Path(__file__).parent
 # In this order each file only uses what stands before it.
 MODULES = (
     "data", "store", "motion", "dom", "colors", "labels", "marks", "picture", "scatter",
-    "proposal", "tabs", "controls", "status", "theme", "pointer", "keyboard", "link", "drag",
+    "proposal", "crops", "among", "tabs", "controls", "status", "theme", "pointer", "keyboard", "link", "drag",
     "outcome", "editing", "explorer",
 )  # fmt: skip
 

@@ -16,12 +16,12 @@ from sparse_rcnn_lab import boxes as box_ops
 from sparse_rcnn_lab.trace import Trace
 from sparse_rcnn_lab.views import style
 from sparse_rcnn_lab.views.explorer import pack
+from sparse_rcnn_lab.views.explorer.alike import features_part
 from sparse_rcnn_lab.views.explorer.energy import roi_energy
 from sparse_rcnn_lab.views.explorer.plane import Plane
 
 CLASSES_KEPT = 3  # best classes of a proposal at a stage
 ATTENTION_KEPT = 8  # strongest partners a proposal looks at
-SIMILAR_KEPT = 6  # most similar proposals at a state
 REACH = 4.0  # boxes are kept up to so many long sides away from the image's corner
 
 RECORD = {
@@ -50,7 +50,7 @@ def payload(
     (said in ``notes`` and left out of the picture).
     """
     missing = _missing(trace, roi)
-    boxes, step, notes = _boxes(trace)
+    boxes, step = _boxes(trace)
     scores, labels = _best_classes(trace)
     return {
         "format": 1,
@@ -59,7 +59,7 @@ def payload(
         "stages": trace.num_stages,
         "classes": list(trace.class_names),
         "style": _style(trace.num_stages),
-        "notes": notes,
+        "notes": _notes(trace),
         "missing": {name: RECORD[name] for name in missing},
         "image": None if trace.image is None or not image else pack.picture(trace.image),
         "ids": pack.array(trace.proposal_ids.numpy().astype(np.uint16)),
@@ -68,7 +68,7 @@ def payload(
         "scores": scores,
         "labels": labels,
         "levels": pack.array(trace.fpn_level.numpy().astype(np.uint8)),
-        "features": None if "features" in missing else _features(trace.features, plane),
+        "features": None if "features" in missing else features_part(trace, plane),
         "attention": None if trace.attention is None else _attention(trace.attention),
         "roi": roi_energy(trace) if roi and trace.roi_features is not None else None,
         "truth": _truth(trace),
@@ -102,23 +102,39 @@ def _style(num_stages: int) -> dict[str, Any]:
     }
 
 
-def _boxes(trace: Trace) -> tuple[dict[str, Any], float, list[str]]:
-    """``[S+1, N, 4]`` int16, the pixels of one step, and what a person should know about them."""
+def _boxes(trace: Trace) -> tuple[dict[str, Any], float]:
+    """``[S+1, N, 4]`` int16, and the pixels of one step."""
     step = REACH * max(trace.size) / 32767
     values = trace.boxes.double().numpy()
-    finite = np.isfinite(values).all(-1)
     steps = np.nan_to_num(values / step, nan=0.0, posinf=32767, neginf=-32767)
     small = steps.round().clip(-32767, 32767).astype(np.int16)
-    small[~finite] = -32768
+    small[~np.isfinite(values).all(-1)] = -32768
+    return pack.array(small), step
+
+
+def _notes(trace: Trace) -> list[str]:
+    """What a person should know before they trust the picture: what is not a number."""
     notes = []
-    if not finite.all():
-        states = [str(s) for s in np.flatnonzero(~finite.all(1))]
-        proposals = int((~finite).any(0).sum())
+    broken = ~trace.boxes.isfinite().all(-1)
+    if broken.any():
+        states = ", ".join(str(int(s)) for s in broken.any(1).nonzero())
         notes.append(
-            f"{proposals} proposal{'s' * (proposals != 1)} left out at stage "
-            f"{', '.join(states)}: the trace holds boxes that are not numbers (NaN)."
+            f"{_count(broken)} left out at stage {states}: the trace holds boxes that are not "
+            "numbers (NaN)."
         )
-    return pack.array(small), step, notes
+    broken = ~trace.logits.isfinite().all(-1)
+    if broken.any():
+        notes.append(f"Scores of {_count(broken)} are not numbers (NaN) and shown as 0.")
+    broken = ~trace.features.isfinite().all(-1)
+    if broken.any():
+        notes.append(f"Features of {_count(broken)} are not numbers (NaN) and shown as zeros.")
+    return notes
+
+
+def _count(broken: Tensor) -> str:
+    """How many proposals ``[S, N]`` are broken at any stage, in words."""
+    number = int(broken.any(0).sum())
+    return f"{number} proposal{'s' * (number != 1)}"
 
 
 def _best_classes(trace: Trace) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -126,27 +142,6 @@ def _best_classes(trace: Trace) -> tuple[dict[str, Any], dict[str, Any]]:
     logits = torch.nan_to_num(trace.logits, nan=-1e4)
     scores, labels = logits.sigmoid().topk(min(CLASSES_KEPT, logits.shape[-1]), dim=-1)
     return pack.share(scores, np.uint16), pack.array(labels.numpy().astype(np.uint16))
-
-
-def _features(features: Tensor, plane: Plane | None) -> dict[str, Any]:
-    """Places in the PCA plane, cosine of each two states, most similar proposals at each state."""
-    known = torch.nan_to_num(features)
-    s, n, _ = known.shape
-    plane = plane or Plane.fit(known)
-    points = plane.place(known).clamp(-1.5, 1.5) / 1.5  # room for what an edit moves outside
-    unit = torch.nn.functional.normalize(known, dim=-1)
-    stages = torch.einsum("snd,tnd->nst", unit, unit)
-    first, second = torch.triu_indices(s, s, offset=1)
-    near = unit @ unit.transpose(1, 2)
-    near.diagonal(dim1=1, dim2=2).fill_(-2)
-    cosine, index = near.topk(min(SIMILAR_KEPT, max(n - 1, 0)), dim=-1)
-    return {
-        "points": pack.array((points * 32767).round().numpy().astype(np.int16)),
-        "explained": [round(part, 4) for part in plane.explained],
-        "between": pack.signed_share(stages[:, first, second]),
-        "near": pack.array(index.numpy().astype(np.uint16)),
-        "near_cosine": pack.signed_share(cosine),
-    }
 
 
 def _attention(attention: Tensor) -> dict[str, Any]:

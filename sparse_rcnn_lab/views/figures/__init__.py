@@ -1,26 +1,45 @@
-"""Matplotlib figures of a trace: for pages, slides and papers.
+"""Matplotlib figures, of a trace and of analyses' tables: for pages, slides and papers.
 
-Each is one call on a trace and gives a figure of its own (not one of pyplot's), whose text says
-what is seen: ``.savefig("name.png")`` (or ``.pdf``, ``.svg``), or the last line of a notebook
-cell. Proposals are named by id. :mod:`sparse_rcnn_lab.views.draw` is the fast one.
+Each is one call on a trace or a table and gives a figure of its own (not one of pyplot's), whose
+text says what is seen: ``.savefig("name.png")`` (or ``.pdf``, ``.svg``), or the last line of a
+notebook cell. Proposals are named by id. :mod:`sparse_rcnn_lab.views.draw` is the fast one.
 """
 
 from sparse_rcnn_lab.views.figures.attention import attention_map, attention_matrix
+from sparse_rcnn_lab.views.figures.careers import career_overview, career_page
+from sparse_rcnn_lab.views.figures.cost import cost_matrix
 from sparse_rcnn_lab.views.figures.curves import iou_curves, score_curves
+from sparse_rcnn_lab.views.figures.dials import dial_curves
 from sparse_rcnn_lab.views.figures.features import feature_pca, similarity
+from sparse_rcnn_lab.views.figures.lens import lens_matrices
+from sparse_rcnn_lab.views.figures.panels import detection_panels, trace_panels
+from sparse_rcnn_lab.views.figures.proposals import learned_boxes, territory
 from sparse_rcnn_lab.views.figures.roi import filter_effect, roi_grid
 from sparse_rcnn_lab.views.figures.stage_grid import stage_grid
+from sparse_rcnn_lab.views.figures.trade import switch_bars, trade_off
 from sparse_rcnn_lab.views.figures.trails import box_trails
+from sparse_rcnn_lab.views.figures.verdicts import gallery, verdict_stages
 
 __all__ = [
     "attention_map",
     "attention_matrix",
     "box_trails",
+    "career_overview",
+    "career_page",
+    "cost_matrix",
+    "detection_panels",
+    "dial_curves",
     "feature_pca",
     "filter_effect",
+    "gallery",
     "iou_curves",
+    "learned_boxes",
+    "lens_matrices",
     "roi_grid",
     "score_curves",
     "similarity",
     "stage_grid",
+    "switch_bars",
+    "trade_off",
+    "verdict_stages",
 ]

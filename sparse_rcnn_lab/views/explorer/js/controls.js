@@ -9,6 +9,7 @@ const SHOW_HELP = {
   detections: "The proposals that end as detections",
   one: "The chosen proposal alone",
 };
+const MOST_NAMES = 10; // classes in the legend
 const COLORS = [["class", "class"], ["score", "score"], ["match", "match"], ["proposal", "proposal"], ["stage", "stage"]];
 
 export function createTransport(explorer) {
@@ -95,9 +96,11 @@ export function createControls(explorer) {
     if (key === built && legend.trace === trace) return;
     built = key;
     legend.trace = trace;
-    const entries = explorer.colors.legend(kind, trace, labels.slice(0, 12));
+    const entries = explorer.colors.legend(kind, trace, labels.slice(0, MOST_NAMES));
     legend.replaceChildren(...entries.map(([own, text]) => make("span", {},
       make("i", { class: "srl-dot", style: { background: css(own) } }), make("span", { text }))));
+    const more = kind === "class" ? labels.length - MOST_NAMES : 0;
+    if (more > 0) legend.append(make("span", { text: `and ${more} more` }));
     if (kind === "match" && !trace.matches) legend.replaceChildren(make("span", { text: trace.missing.matches ?? "" }));
   }
 

@@ -52,6 +52,8 @@ export class TraceData {
     this.nearRows = unpack(features.near);
     this.nearCosine = unpack(features.near_cosine);
     this.nearKept = features.near.shape[2];
+    this.group = unpack(features.group);
+    this.groupPairs = unpack(features.group_cosine);
   }
 
   readAttention(attention) {
@@ -166,11 +168,15 @@ export class TraceData {
   // Cosine of a proposal's own feature at two states.
   between(row, a, b) {
     if (a === b) return 1;
-    const [low, high] = a < b ? [a, b] : [b, a];
     const states = this.stages + 1;
-    const pairs = (states * (states - 1)) / 2;
-    const at = low * states - (low * (low + 1)) / 2 + (high - low - 1);
-    return this.pairs[row * pairs + at] / 127;
+    return this.pairs[row * pairs(states) + pairAt(a, b, states)] / 127;
+  }
+
+  // Cosine of the features of the i-th and the j-th proposal of the group, at a state.
+  among(state, i, j) {
+    if (i === j) return 1;
+    const count = this.group.length;
+    return this.groupPairs[state * pairs(count) + pairAt(i, j, count)] / 127;
   }
 
   // Place in the PCA plane, each axis -1..1.
@@ -201,6 +207,14 @@ export class TraceData {
     const at = ((stage - 1) * this.count + row) * size;
     return Array.from(values.subarray(at, at + size), (value) => value / 255);
   }
+}
+
+// Pairs a < b of `count` things, row by row: 01 02 03 12 13 23.
+const pairs = (count) => (count * (count - 1)) / 2;
+
+function pairAt(a, b, count) {
+  const [low, high] = a < b ? [a, b] : [b, a];
+  return low * count - (low * (low + 1)) / 2 + (high - low - 1);
 }
 
 function between(position, last) {

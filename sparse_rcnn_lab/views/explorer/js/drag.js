@@ -76,7 +76,7 @@ export function createDrag(explorer, link) {
       if (!grip) return false;
       if (!grip.moved && Math.hypot(at[0] - grip.start[0], at[1] - grip.start[1]) < SLACK) return true;
       grip.moved = true;
-      store.set({ hovered: null });
+      store.set({ hovered: null, peeked: null });
       draft = { id: store.state.chosen, state: state(), box: dragged(picture, at) };
       propose(false);
       explorer.refresh();

@@ -59,6 +59,12 @@ function render({ model, el }) {
       const best = () => explorer.trace().ids[explorer.ends(explorer.trace(), 0).values().next().value ?? 0];
       store.set({ show: value, ...(value === "one" && store.state.chosen === null ? { chosen: best() } : {}) });
     },
+    // The row that cards and lines are about: the chosen one, else the one under the pointer; or -1.
+    subject() {
+      const { chosen, peeked } = store.state;
+      const id = chosen ?? peeked;
+      return id === null ? -1 : explorer.trace().row(id);
+    },
     // The rows that end as detections, best first.
     ends(trace, threshold) {
       const known = endings.get(trace);
@@ -99,7 +105,9 @@ function render({ model, el }) {
   const editing = createEditing(explorer);
   const main = make("div", { class: "srl-main" },
     status.element, status.notice, pictures, transport.element, controls.element, tabs.element);
-  const side = make("div", { class: "srl-side" }, proposal.element, editing.element, scatter.element);
+  const lower = [editing.element, scatter.element];
+  if (!explorer.link.live && !model.get("edited")) lower.reverse(); // a word on what a kernel would add
+  const side = make("div", { class: "srl-side" }, proposal.element, ...lower);
   root.append(main, side, status.live);
 
   function layout() {
@@ -109,7 +117,7 @@ function render({ model, el }) {
     figures[0].hidden = !both;
     captions.forEach((caption) => { caption.hidden = !both; });
     pictures.classList.toggle("srl-both", both);
-    const tallest = Math.max(260, (globalThis.innerHeight || 800) * (width < NARROW ? 0.55 : 0.68));
+    const tallest = Math.max(260, (globalThis.innerHeight || 800) * (width < NARROW ? 0.55 : 0.6));
     const shown = pictures.clientWidth || width;
     const room = both && width >= NARROW ? (shown - 10) / 2 : shown;
     for (const one of [now, before]) one.layout(room, tallest);

@@ -8,14 +8,14 @@ export const MOST_WAYS = 60; // more trails hide the picture
 
 export function strokeBox(context, box, color, width, alpha = 1, dash = null) {
   const [x, y, w, h] = [box[0], box[1], box[2] - box[0], box[3] - box[1]];
-  if (alpha > 0.3) { // the rim of a faint line would be all that is seen
+  if (dash) context.setLineDash(dash);
+  if (alpha > 0.4) { // the rim of a faint line would be all that is seen
     context.strokeStyle = css(RIM, alpha * 0.6);
     context.lineWidth = width + 1.6;
     context.strokeRect(x, y, w, h);
   }
   context.strokeStyle = css(color, alpha);
   context.lineWidth = width;
-  if (dash) context.setLineDash(dash);
   context.strokeRect(x, y, w, h);
   if (dash) context.setLineDash([]);
 }

@@ -114,7 +114,8 @@ export function createPicture(explorer) {
     const faint = explorer.style.faintest;
     let alpha = faint + (1 - faint) * score;
     if (score >= threshold) alpha = Math.max(alpha, DETECTED);
-    alpha = 0.45 * (1 - known) + alpha * known;
+    const even = Math.max(0.3, Math.min(40 / trace.count, 0.6)); // many of them lie on each other
+    alpha = even * (1 - known) + alpha * known;
     return [alpha, Math.max(explorer.style.minLine, full * (0.5 + 0.5 * score * known))];
   }
 
@@ -144,14 +145,15 @@ export function createPicture(explorer) {
   }
 
   function drawChosen(g) {
-    const { chosen, hovered, tab, trails } = store.state;
+    const { chosen, hovered, peeked, tab, trails } = store.state;
     const position = place();
     const over = hovered === null || hovered === chosen ? -1 : trace.row(hovered);
+    const own = chosen === null ? light : accent;
     if (over >= 0) {
       const box = toScreen(trace.boxAt(position, over));
       if (box) strokeBox(g, box, light, 2.5, 1);
     }
-    const row = chosen === null ? -1 : trace.row(chosen);
+    const row = trace.row(chosen ?? peeked);
     if (row < 0) return;
     const state = Math.round(position);
     const now = toScreen(explorer.draft(trace, row) ?? trace.boxAt(position, row));
@@ -164,13 +166,13 @@ export function createPicture(explorer) {
       }
     }
     if (tab === "attention") drawAttention(g, row, state, position);
-    strokeBox(g, now, accent, 3, 1);
+    strokeBox(g, now, own, 3, 1);
     if (trails) {
       const points = way(row, position);
-      strokeLine(g, points, accent, 2, 0.95);
+      strokeLine(g, points, own, 2, 0.95);
       points.forEach((point, i) => dot(g, point, 3.5, colors.stage(Math.min(i, Math.ceil(position)))));
     }
-    if (explorer.editable(trace)) {
+    if (chosen !== null && explorer.editable(trace)) {
       for (const x of [now[0], now[2]]) for (const y of [now[1], now[3]]) handle(g, [x, y], accent);
     }
   }
@@ -193,8 +195,8 @@ export function createPicture(explorer) {
       if (!box || other === row) continue;
       const share = weight / strongest;
       strokeBox(g, box, light, 1.5, 0.25 + 0.55 * share);
-      strokeLine(g, [centre(from), centre(box)], accent, 1 + 4 * share, 0.35 + 0.6 * share);
-      dot(g, centre(box), 3 + 2 * share, accent);
+      strokeLine(g, [centre(from), centre(box)], light, 1 + 4 * share, 0.35 + 0.6 * share);
+      dot(g, centre(box), 3 + 2 * share, light);
     }
   }
 

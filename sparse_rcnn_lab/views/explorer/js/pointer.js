@@ -15,11 +15,12 @@ export function listenToPointer(explorer, picture) {
     if (explorer.editing?.move(picture, at)) return;
     if (event.pointerType === "touch") return;
     const row = picture.rowsAt(...at)[0];
-    store.set({ hovered: row === undefined ? null : picture.trace.ids[row] });
+    const id = row === undefined ? null : picture.trace.ids[row];
+    store.set({ hovered: id, peeked: id });
     canvas.style.cursor = explorer.editing?.cursor(picture, at) ?? (row === undefined ? "default" : "pointer");
   });
 
-  canvas.addEventListener("pointerleave", () => store.set({ hovered: null }));
+  canvas.addEventListener("pointerleave", () => store.set({ hovered: null, peeked: null }));
 
   canvas.addEventListener("pointerdown", (event) => {
     if (event.button !== 0) return;

@@ -31,7 +31,7 @@ export function createProposal(explorer) {
       cells.push(go);
     }
     body.replaceChildren(head,
-      strip("class", trace, (state) => classCell(trace, state, row)),
+      classStrip(trace, row),
       strip("score", trace, (state) => (state ? bar(trace.score(state, row), colors.stage(state)) : blank("no score yet"))),
       ...(trace.ious ? [strip("IoU", trace, (state) => bar(trace.iou(state, row), colors.stage(state)))] : []),
       strip("level", trace, (state) => levelCell(trace, state, row)),
@@ -51,11 +51,23 @@ export function createProposal(explorer) {
       make("b", { text: scoreText(value) }));
   }
 
-  function classCell(trace, state, row) {
-    if (!state) return blank("no class yet");
-    const name = trace.className(trace.label(state, row));
-    const mark = make("i", { class: "srl-dot", style: { background: css(colors.ofClass(trace.label(state, row))) } });
-    return make("span", { class: "srl-class", title: name }, mark, make("b", { text: name }));
+  // A class is written once for all stages in a row that say it, so that there is room to read it.
+  function classStrip(trace, row) {
+    const cells = [make("span", { class: "srl-name", text: "class" }), blank("no class yet")];
+    for (let stage = 1; stage <= trace.stages;) {
+      const label = trace.label(stage, row);
+      let end = stage + 1;
+      while (end <= trace.stages && trace.label(end, row) === label) end += 1;
+      const name = trace.className(label);
+      const color = colors.ofClass(label);
+      const when = end - stage > 1 ? `stages ${stage} to ${end - 1}` : `stage ${stage}`;
+      cells.push(make("b", {
+        class: "srl-class", text: name, title: `${name}, ${when}`,
+        style: { gridColumn: `span ${end - stage}`, background: css(color), color: textOn(color) },
+      }));
+      stage = end;
+    }
+    return make("div", { class: "srl-strip srl-of-class" }, ...cells);
   }
 
   function levelCell(trace, state, row) {
@@ -98,7 +110,7 @@ export function createProposal(explorer) {
     update() {
       const trace = explorer.trace();
       const state = Math.round(store.state.position);
-      const row = store.state.chosen === null ? -1 : trace.row(store.state.chosen);
+      const row = explorer.subject();
       release.hidden = store.state.chosen === null;
       const key = row >= 0 ? `row ${row}` : `list ${state} ${store.state.threshold} ${store.state.chosen}`;
       if (key !== built || body.trace !== trace) {
@@ -109,7 +121,7 @@ export function createProposal(explorer) {
         else buildList(trace, state);
       }
       if (row >= 0) {
-        setText(title, `proposal ${store.state.chosen} · ${trace.words(state, row)}`);
+        setText(title, `proposal ${trace.ids[row]} · ${trace.words(state, row)}`);
         cells.forEach((cell, own) => cell.setAttribute("aria-current", String(own === state)));
       } else if (store.state.chosen !== null) {
         setText(title, `proposal ${store.state.chosen} was dropped`);

@@ -5,7 +5,7 @@ import { make, setText, sharp } from "./dom.js";
 import { MOST_WAYS, dot, strokeLine, strokeWay } from "./marks.js";
 
 const LOW = 220; // pixels it has at least; it grows to fill its column
-const TALL = 460;
+const TALL = 520;
 const EDGE = 14;
 
 export function createScatter(explorer) {
@@ -82,12 +82,13 @@ export function createScatter(explorer) {
         g.fillRect(x - 2, y - 2, 4, 4);
       }
     }
-    const row = chosen === null ? -1 : trace.row(chosen);
+    const row = explorer.subject();
     if (row >= 0) {
       const path = way(trace, row, position);
-      strokeLine(g, path, parse(explorer.style.accent), 2, 0.95);
+      const own = parse(chosen === null ? explorer.ink() : explorer.style.accent);
+      strokeLine(g, path, own, 2, 0.95);
       path.slice(0, -1).forEach((point, state) => dot(g, point, 3.5, colors.stage(state)));
-      dot(g, path.at(-1), 6, parse(explorer.style.accent));
+      dot(g, path.at(-1), 6, own);
     }
     const over = hovered === null ? -1 : trace.row(hovered);
     if (over >= 0) ring(g, toScreen(trace.pointAt(position, over)));
@@ -117,8 +118,11 @@ export function createScatter(explorer) {
     return best[1];
   }
 
-  canvas.addEventListener("pointermove", (event) => store.set({ hovered: nearest(event) }));
-  canvas.addEventListener("pointerleave", () => store.set({ hovered: null }));
+  canvas.addEventListener("pointermove", (event) => {
+    const id = nearest(event);
+    store.set({ hovered: id, peeked: id });
+  });
+  canvas.addEventListener("pointerleave", () => store.set({ hovered: null, peeked: null }));
   canvas.addEventListener("click", (event) => explorer.choose(nearest(event)));
 
   return {

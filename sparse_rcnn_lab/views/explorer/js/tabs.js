@@ -1,7 +1,9 @@
 // Four looks at the chosen proposal: whom it attends to, what it pooled, what its filters made of
 // that, and whose feature is like its own.
 
-import { css, parse, textOn } from "./colors.js";
+import { amongMatrix, cosineText } from "./among.js";
+import { css, textOn } from "./colors.js";
+import { drawCrop, filmStrips } from "./crops.js";
 import { scoreText } from "./data.js";
 import { make, setText, sharp } from "./dom.js";
 import { drawGrid } from "./marks.js";
@@ -61,7 +63,7 @@ export function createTabs(explorer) {
     for (let stage = 1; stage <= trace.stages; stage++) {
       const box = trace.box(stage - 1, row);
       const canvas = make("canvas", { class: "srl-crop", role: "img", "aria-label": `What stage ${stage} pooled from` });
-      if (box) drawCrop(canvas, box, trace.roiSide, trace.map("before", stage, row));
+      if (box) roiCrop(canvas, box, trace.roiSide, trace.map("before", stage, row));
       crops.push(make("div", { class: "srl-look", "aria-current": String(stage === state) },
         canvas, make("span", { text: `p${trace.level(stage, row)}` }), stageButton(stage)));
     }
@@ -84,18 +86,12 @@ export function createTabs(explorer) {
     });
   }
 
-  function drawCrop(canvas, box, side, map) {
+  function roiCrop(canvas, box, side, map) {
     const [w, h] = [Math.max(box[2] - box[0], 1), Math.max(box[3] - box[1], 1)];
     const scale = SIDE / Math.max(w, h);
     const [width, height] = [Math.max(w * scale, 24), Math.max(h * scale, 24)];
     const g = sharp(canvas, width, height);
-    g.fillStyle = explorer.sheet();
-    g.fillRect(0, 0, width, height);
-    const image = explorer.image();
-    if (image) {
-      const { width: full, height: tall } = explorer.trace();
-      g.drawImage(image, (-box[0] * width) / w, (-box[1] * height) / h, (full * width) / w, (tall * height) / h);
-    }
+    drawCrop(g, explorer, box, [0, 0, width, height]);
     drawGrid(g, [0, 0, width, height], side, map, (value) => css(explorer.heat(value), 0.15 + 0.55 * value));
   }
 
@@ -133,7 +129,7 @@ export function createTabs(explorer) {
         const value = trace.between(row, a, b);
         const color = explorer.heat(Math.max(0, value));
         return make("td", {
-          text: a === b ? "" : scoreText(value).replace("-0", "-"), title: `cosine of its feature at ${a} and at ${b}`,
+          text: a === b ? "" : cosineText(value), title: `cosine of its feature at ${a} and at ${b}`,
           style: { background: css(color), color: textOn(color) }, "aria-current": String(a === state || b === state),
         });
       })));
@@ -143,8 +139,24 @@ export function createTabs(explorer) {
     return [make("div", { class: "srl-beside" },
       make("div", {}, note("Its own feature at each two stages, cosine"), table),
       make("div", {}, note(others), make("div", { class: "srl-list" }, ...near.map(({ row: other, cosine }) => partner(
-        trace, other, cosine, `${scoreText(cosine).replace("-0", "-")} ${trace.words(state, other)}`,
-      )))))];
+        trace, other, cosine, `${cosineText(cosine)} ${trace.words(state, other)}`,
+      )))),
+      among(trace, state))];
+  }
+
+  function among(trace, state) {
+    if (!trace.hasFeatures || trace.group.length < 2) return null;
+    const when = state ? `at stage ${state}` : "at the start";
+    return make("div", {}, note(`Among proposals ${when}, cosine`), amongMatrix(explorer, state));
+  }
+
+  // Nothing is chosen: what can be said of all of them.
+  function overview(trace, tab, state) {
+    const lacking = missingFirst(trace, tab);
+    const choose = note("Choose a proposal: click a box, a point or a detection, or press ↓.");
+    const shown = tab === "similarity" ? [among(trace, state)] : filmStrips(explorer);
+    const what = tab !== "similarity" && shown.length && note("What lay in each detection's box, from the learned proposal to the last stage.");
+    return [lacking && note(lacking), choose, what, tab === "similarity" ? shown[0] : make("div", { class: "srl-films" }, ...shown)];
   }
 
   const looks = { attention, roi, filters, similarity };
@@ -153,19 +165,20 @@ export function createTabs(explorer) {
     element,
     update() {
       const trace = explorer.trace();
-      const { tab, chosen, position } = store.state;
+      const { tab, position, threshold } = store.state;
+      const row = explorer.subject();
       const state = Math.round(position);
       TABS.forEach(([name], i) => {
         buttons[i].setAttribute("aria-selected", String(name === tab));
         buttons[i].tabIndex = name === tab ? 0 : -1;
       });
-      const key = [tab, chosen, state, Boolean(explorer.image()), explorer.theme()].join();
+      const about = row >= 0 || tab === "similarity" ? `${row} ${state}` : `all ${threshold}`;
+      const key = [tab, about, Boolean(explorer.image()), explorer.theme()].join();
       if (built === key && panel.trace === trace) return;
       built = key;
       panel.trace = trace;
-      const row = chosen === null ? -1 : trace.row(chosen);
-      if (row >= 0) panel.replaceChildren(...looks[tab](trace, row, state));
-      else panel.replaceChildren(note(missingFirst(trace, tab) ?? "Choose a proposal: click a box, a point or a detection, or press ↓."));
+      const shown = row >= 0 ? looks[tab](trace, row, state) : overview(trace, tab, state);
+      panel.replaceChildren(...shown.filter(Boolean));
     },
   };
 

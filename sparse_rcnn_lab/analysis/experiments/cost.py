@@ -1,0 +1,120 @@
+"""What a picture costs: milliseconds and memory, with so many proposals and stages."""
+
+from __future__ import annotations
+
+import statistics
+import time
+import weakref
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+from sparse_rcnn_lab.analysis.experiments.passes import Way
+from sparse_rcnn_lab.detector import Detector
+
+
+class PeakMemory(TorchDispatchMode):
+    """Counts the bytes of the tensors that are alive at once; ``peak`` is the most there were.
+
+    Weights and whatever existed before do not count. The same on every device.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.now = self.peak = 0
+        self._known: set[int] = set()
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = func(*args, **(kwargs or {}))
+        for value in tree_leaves((args, kwargs)):
+            if isinstance(value, Tensor):  # made before, or counted already
+                self._known.add(value.untyped_storage()._cdata)
+        for value in tree_leaves(result):
+            if isinstance(value, Tensor):
+                self._count(value)
+        return result
+
+    def _count(self, value: Tensor) -> None:
+        storage = value.untyped_storage()
+        if storage._cdata in self._known:
+            return
+        self._known.add(storage._cdata)
+        size = storage.nbytes()
+        self.now += size
+        self.peak = max(self.peak, self.now)
+        weakref.finalize(storage, self._gone, storage._cdata, size)
+
+    def _gone(self, key: int, size: int) -> None:
+        self._known.discard(key)
+        self.now -= size
+
+
+def peak_bytes(work: Callable[[], Any]) -> int:
+    """The most bytes of tensors that ``work`` has alive at once, beyond those that were there."""
+    counter = PeakMemory()
+    with counter:
+        work()
+    return counter.peak
+
+
+def milliseconds(work: Callable[[], Any], device: torch.device, repeat: int = 5) -> float:
+    """Median time of ``work``; on one CPU thread it is process time, which others hardly change."""
+    alone = device.type == "cpu" and torch.get_num_threads() == 1
+    clock = time.process_time if alone else time.perf_counter
+    work()
+    times = []
+    for _ in range(repeat):
+        _wait(device)
+        start = clock()
+        work()
+        _wait(device)
+        times.append(1000 * (clock() - start))
+    return statistics.median(times)
+
+
+def _wait(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+class Costs:
+    """What one picture costs, run in different ways; reading and resizing it are left out.
+
+    picture: ``[3, H, W]``, one of the data set's.
+    """
+
+    @torch.inference_mode()
+    def __init__(self, detector: Detector, picture: Tensor) -> None:
+        self.model = detector.model
+        self.batch = detector.prepare([picture])
+        self.pyramid = self.model.pyramid(self.batch.images)
+        self.boxes, self.features = self.model.proposals(self.batch.sizes)
+
+        def again() -> None:
+            self.model.pyramid(self.batch.images)
+
+        self._ms = milliseconds(again, self.model.device)
+        self._peak = peak_bytes(again)
+
+    @torch.inference_mode()
+    def of(self, way: Way) -> dict[str, float]:
+        """``ms`` of all, ``stages_ms`` of the stages alone, and the same for ``mb``: the megabytes
+        (1e6 bytes) of tensors alive at once, beyond the weights.
+        """
+
+        def run() -> None:
+            way(self.model, self.pyramid, self.boxes, self.features)
+
+        own, peak = milliseconds(run, self.model.device), peak_bytes(run)
+        table = self.pyramid.table  # is there while the stages run
+        whole = max(self._peak, peak + table.numel() * table.element_size())
+        return {
+            "ms": self._ms + own,
+            "stages_ms": own,
+            "mb": whole / 1e6,
+            "stages_mb": peak / 1e6,
+        }

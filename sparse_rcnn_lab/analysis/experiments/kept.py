@@ -1,0 +1,148 @@
+"""Long work in parts: shown as it goes, kept part by part, and not done twice.
+
+What is kept is named by a hash of everything that decides it (weights, data, settings), so a
+changed model or setting is never answered from the old files.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+from zipfile import BadZipFile
+
+import numpy as np
+import torch
+from tqdm.auto import tqdm
+
+from sparse_rcnn_lab.analysis.table import Table
+from sparse_rcnn_lab.data.sample import DetectionData
+from sparse_rcnn_lab.detector import Detector
+from sparse_rcnn_lab.errors import LabError
+from sparse_rcnn_lab.files import write_text, write_whole
+from sparse_rcnn_lab.version import __version__
+from sparse_rcnn_lab.weights import cache_folder
+
+# Raise it when an analysis counts differently: what was kept by an older one is then done again.
+VERSION = 1
+
+Cache = str | Path | Literal[False] | None
+Part = dict[str, np.ndarray]
+Tables = dict[str, Table]
+
+
+@dataclass(frozen=True)
+class Job:
+    """Which analysis of what, and where its parts are kept.
+
+    settings: everything that decides the numbers, as json can hold it.
+    """
+
+    name: str
+    detector: Detector
+    data: DetectionData
+    limit: int | None
+    settings: Mapping[str, Any]
+    cache: Cache = None
+    progress: bool = True
+
+    @property
+    def count(self) -> int:
+        """Images that take part."""
+        return min(len(self.data), self.limit or len(self.data))
+
+    def check(self) -> None:
+        """Raises LabError when there is nothing to do."""
+        if self.limit is not None and self.limit < 1:
+            raise LabError(f"limit must be at least 1, found {self.limit}.")
+        if not self.count:
+            raise LabError("The data set has no images; there is nothing to analyse.")
+
+    def about(self) -> dict[str, Any]:
+        """What a table says of its making."""
+        return {
+            "analysis": self.name,
+            "model": self.detector.name,
+            "weights": weights_hash(self.detector),
+            "data": self.data.fingerprint(),
+            "images": self.count,
+            **self.settings,
+            "sparse_rcnn_lab": __version__,
+        }
+
+    def folder(self) -> Path | None:
+        """Where parts and result are kept; None where they are not."""
+        if self.cache is False:
+            return None
+        root = Path(self.cache) if self.cache else cache_folder() / "analysis"
+        text = json.dumps([VERSION, self.about()], sort_keys=True)
+        return root / f"{self.name}-{hashlib.sha256(text.encode()).hexdigest()[:16]}"
+
+    def run(
+        self,
+        do: Callable[[range], Part],
+        finish: Callable[[list[Part]], Tables],
+        batch_size: int = 8,
+    ) -> Tables:
+        """``finish(parts)``, each part being ``do`` of the next images; or what was kept of it.
+
+        An interrupt loses the part at work alone: the same call goes on with the next one.
+        """
+        self.check()
+        folder = self.folder()
+        kept = _read_tables(folder)
+        if kept is not None:
+            return kept
+        starts = range(0, self.count, batch_size)
+        parts = []
+        bar = tqdm(starts, desc=self.name, unit="batch", leave=False, disable=not self.progress)
+        with bar:
+            for start in bar:
+                images = range(start, min(start + batch_size, self.count))
+                file = folder and folder / f"{images.start:07d}-{images.stop:07d}.npz"
+                part = _read_part(file)
+                if part is None:
+                    part = do(images)
+                    if file is not None:
+                        with write_whole(file) as temporary, temporary.open("wb") as stream:
+                            np.savez(stream, **part)  # type: ignore[arg-type]
+                parts.append(part)
+        tables = finish(parts)
+        if folder is not None:
+            plain = {name: table.to_dict() for name, table in tables.items()}
+            write_text(folder.with_suffix(".json"), json.dumps(plain) + "\n")
+            shutil.rmtree(folder, ignore_errors=True)
+        return tables
+
+
+def weights_hash(detector: Detector) -> str:
+    """Short hash of every weight of a model and of its configuration."""
+    digest = hashlib.sha256(repr((detector.config, detector.class_names)).encode())
+    for name, value in detector.model.state_dict().items():
+        digest.update(name.encode())
+        digest.update(value.detach().cpu().reshape(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()[:16]
+
+
+def _read_tables(folder: Path | None) -> Tables | None:
+    if folder is None:
+        return None
+    try:
+        plain = json.loads(folder.with_suffix(".json").read_text(encoding="utf-8"))
+        return {name: Table.from_dict(values) for name, values in plain.items()}
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, LabError):
+        return None  # not there, or damaged: done again
+
+
+def _read_part(file: Path | None) -> Part | None:
+    if file is None or not file.exists():
+        return None
+    try:
+        with np.load(file, allow_pickle=False) as content:
+            return dict(content)
+    except (OSError, ValueError, BadZipFile, EOFError):
+        return None

@@ -1,0 +1,47 @@
+"""Adaptive stop: when have the boxes and scores of a picture settled?"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from sparse_rcnn_lab import boxes as box_ops
+from sparse_rcnn_lab.errors import LabError
+from sparse_rcnn_lab.trace import Trace
+
+
+def settled(trace: Trace, stage: int, least: float = 0.1) -> tuple[float, float]:
+    """How far the proposals that matter moved from stage ``stage - 1`` to ``stage`` (2..S).
+
+    Those with a best class score of at least ``least`` at either stage. Gives the largest
+    1 - IoU between a proposal's two boxes, and the largest change of any of their class scores;
+    (0, 0) where no proposal matters.
+    """
+    if not 2 <= stage <= trace.num_stages:
+        raise LabError(f"stage must be 2..{trace.num_stages}, found {stage}.")
+    scores = trace.logits[stage - 2 : stage].sigmoid()  # [2, N, C]
+    matter = (scores.amax(-1) >= least).any(0)
+    if not matter.any():
+        return 0.0, 0.0
+    before, after = trace.boxes[stage - 1][matter], trace.boxes[stage][matter]
+    moved = 1 - box_ops.paired_iou(before, after)
+    changed = (scores[1] - scores[0]).abs()[matter]
+    # A model that has diverged never settles.
+    return float(torch.nan_to_num(moved, nan=1.0).max()), float(changed.nan_to_num(nan=1.0).max())
+
+
+def stop_stages(change: np.ndarray, tolerance: float) -> np.ndarray:
+    """The stage after which each picture stops: ``[P, S-1, 2]`` -> ``[P]``, 2..S.
+
+    change: what each stage 2..S changed (boxes, scores), as :func:`settled` says. It is the first
+    that changed neither by more than ``tolerance``; else the last.
+    """
+    quiet = np.asarray((change <= tolerance).all(-1))
+    quiet[:, -1] = True  # the last stage ends it anyway
+    return quiet.argmax(1) + 2
+
+
+def stop_stage(trace: Trace, tolerance: float, least: float = 0.1) -> int:
+    """The stage after which this picture would stop, 2..S; see :func:`stop_stages`."""
+    change = [settled(trace, stage, least) for stage in range(2, trace.num_stages + 1)]
+    return int(stop_stages(np.array([change]), tolerance)[0])

@@ -1,0 +1,129 @@
+"""The app as named endpoints, one a tab: docs/app.md shows how to call them."""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import replace
+from typing import Any
+
+import gradio as gr
+
+from sparse_rcnn_lab.app.bench import SHOWN, Bench, Dials
+from sparse_rcnn_lab.app.clips import open_clip
+from sparse_rcnn_lab.app.dials import as_dials
+from sparse_rcnn_lab.app.events import explained
+from sparse_rcnn_lab.app.filming import annotate
+from sparse_rcnn_lab.app.frames import look_at
+from sparse_rcnn_lab.app.keepsakes import coco_results, fresh_file, keepsake
+from sparse_rcnn_lab.app.pictures import Picture, read_picture
+from sparse_rcnn_lab.errors import LabError
+
+
+class Api:
+    """Hangs the endpoints on the current page; nothing of it can be seen there."""
+
+    def __init__(self, bench: Bench, start: Dials) -> None:
+        self.bench = bench
+        with gr.Column(visible=False):
+            picture = gr.Image(type="filepath", label="picture")
+            picture.preprocess = lambda payload: None if payload is None else payload.path
+            video = gr.Video(label="video")
+            video.preprocess = lambda payload: None if payload is None else payload.path
+            dials = _dials(start)
+            other = _dials(start, "other_")[:3]
+            rate = gr.Number(15, label="frames_per_second", minimum=1, maximum=120)
+            image = gr.Image(type="filepath", format="jpeg", label="annotated")
+            second = gr.Image(type="filepath", format="jpeg", label="other annotated")
+            clip = gr.Video(label="annotated")
+            page = gr.File(label="page")
+            found = gr.JSON(label="detections")
+            button = gr.Button()
+        for name, function, inputs, outputs in (
+            ("models", self.models, [], [found]),
+            ("live", self.live, [picture, *dials], [image, found]),
+            ("photo", self.photo, [picture, *dials], [image, found]),
+            ("video", self.video, [video, *dials, rate], [clip, found]),
+            ("compare", self.compare, [picture, *dials, *other], [image, second, found]),
+            ("explore", self.explore, [picture, *dials], [page]),
+        ):
+            button.click(
+                explained(function),
+                inputs,
+                outputs,
+                api_name=name,
+                api_description=function.__doc__,
+                concurrency_id="video" if name == "video" else None,
+                show_progress="hidden",
+            )
+
+    def models(self) -> list[dict[str, Any]]:
+        """The models that the other endpoints take by name; a published one is fetched first."""
+        return [{"name": name, "label": label} for label, name in self.bench.models.choices()]
+
+    def live(self, picture: str | None, *turned: Any) -> tuple[str, dict[str, Any]]:
+        """One frame, as the webcam's are: stages after the chosen one do not run."""
+        dials = _read(*turned)
+        pixels = self._picture(picture).pixels
+        seen = look_at(self.bench, pixels, dials)
+        path = fresh_file("frame.jpg")
+        seen.image.save(path, "JPEG", quality=85)
+        found = [] if seen.found is None else seen.found.to_coco()
+        return str(path), {"milliseconds": round(seen.milliseconds, 1), "annotations": found}
+
+    def photo(self, picture: str | None, *turned: Any) -> tuple[str, dict[str, Any]]:
+        """A picture with its boxes, and the detections as a COCO file."""
+        dials = _read(*turned)
+        given = self._picture(picture)
+        path = keepsake(self.bench, given, dials, "picture")
+        return str(path), coco_results(self.bench, given, dials)
+
+    def video(self, video: str | None, *values: Any) -> tuple[str, dict[str, Any]]:
+        """A video with its boxes."""
+        if video is None:
+            raise LabError("video is missing; give a file: handle_file('clip.mp4').")
+        *turned, rate = values
+        target = fresh_file("detections.mp4")
+        clip = open_clip(video, self.bench.limits)
+        steps = annotate(self.bench, clip, _read(*turned), float(rate or 15), target)
+        (last,) = deque(steps, maxlen=1)
+        return str(target), {"seconds": round(last.done, 3), "frames": last.frames}
+
+    def compare(self, picture: str | None, *values: Any) -> tuple[str, str, dict[str, Any]]:
+        """A picture twice: with the dials, and with the model, proposals and stage of other_."""
+        *turned, model, proposals, stage = values
+        one = _read(*turned)
+        two = replace(one, model=str(model), proposals=int(proposals), stage=int(stage))
+        given = self._picture(picture)
+        paths = [str(keepsake(self.bench, given, side, "picture")) for side in (one, two)]
+        first, second = (coco_results(self.bench, given, side) for side in (one, two))
+        return paths[0], paths[1], {"one": first, "two": second}
+
+    def explore(self, picture: str | None, *turned: Any) -> str:
+        """The explorer of a picture as one HTML page that opens without a network."""
+        return str(keepsake(self.bench, self._picture(picture), _read(*turned), "page"))
+
+    def _picture(self, path: str | None) -> Picture:
+        if path is None:
+            raise LabError("picture is missing; give a file: handle_file('photo.jpg').")
+        return read_picture(path, self.bench.limits)
+
+
+def _dials(start: Dials, prefix: str = "") -> list[Any]:
+    """The dials as parameters, with the defaults of the page: all proposals, all stages."""
+    return [
+        gr.Textbox(start.model, label=f"{prefix}model"),
+        gr.Number(start.proposals, label=f"{prefix}proposals", precision=0),
+        gr.Number(start.stage, label=f"{prefix}stage", precision=0),
+        gr.Number(start.threshold, label=f"{prefix}threshold"),
+        gr.Textbox(SHOWN[0], label=f"{prefix}show"),
+        gr.JSON([], label=f"{prefix}classes"),
+    ]
+
+
+def _read(
+    model: str, proposals: float, stage: float, threshold: float, show: str, classes: Any
+) -> Dials:
+    """The parameters as dials. Raises LabError for what the page could not have sent."""
+    if not isinstance(classes, list | None) or not all(isinstance(n, str) for n in classes or []):
+        raise LabError(f"classes must be a list of class names, found {classes!r}.")
+    return as_dials(str(model), proposals, stage, threshold, str(show), classes)

@@ -1,0 +1,183 @@
+"""Video files in and out, by PyAV: no ffmpeg has to be installed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from fractions import Fraction
+from importlib.util import find_spec
+from pathlib import Path
+from types import TracebackType
+from typing import Any, BinaryIO
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from sparse_rcnn_lab.app.limits import Limits, check_pixels
+from sparse_rcnn_lab.errors import LabError
+from sparse_rcnn_lab.views.draw import display_size
+
+MAX_SIDE = 1280  # of a video that is written, pixels
+# Containers alone: a playlist could name other files of this machine, or addresses.
+_FORMATS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,mpeg,ogg,flv,asf,gif"
+
+
+@dataclass(frozen=True)
+class Clip:
+    """A video file. seconds: its length.  rate: frames a second.  width, height: upright, pixels
+    of the frames that :meth:`frames` gives, at most ``MAX_SIDE``.
+    """
+
+    path: Path
+    seconds: float
+    rate: float
+    width: int
+    height: int
+
+    def frames(self, per_second: float, start: float = 0.0) -> Iterator[tuple[float, Tensor]]:
+        """(time in seconds, ``[3, H, W]`` uint8 RGB) of ``per_second`` frames a second.
+
+        A file that is damaged half-way ends there.
+        """
+        with self.path.open("rb") as file, _opened(file, self.path.name) as container:
+            stream = container.streams.video[0]
+            stream.thread_type = "AUTO"
+            if start > 1:
+                container.seek(int((start - 1) / stream.time_base), stream=stream)
+            first: float | None = None if start == 0 else 0.0
+            due = start
+            for frame in _decoded(container, stream):
+                if frame.time is None:
+                    continue
+                first = frame.time if first is None else first
+                now = frame.time - first
+                if now + 1e-6 < due:
+                    continue
+                due = max(due + 1 / per_second, now + 0.5 / per_second)
+                yield now, self._upright(frame)
+
+    def frame(self, second: float) -> Tensor:
+        """The frame at a time, the last one when the video is shorter: ``[3, H, W]`` uint8."""
+        found: Tensor | None = None
+        for now, pixels in self.frames(1000.0, max(0.0, min(second, self.seconds - 0.2))):
+            found = pixels
+            if now >= second:
+                break
+        if found is None:
+            raise LabError(f'"{self.path.name}" has no frame at {second:.1f} s.')
+        return found
+
+    def _upright(self, frame: Any) -> Tensor:
+        turns = round(frame.rotation / 90) % 4
+        width, height = (self.width, self.height) if turns % 2 == 0 else (self.height, self.width)
+        array = frame.to_ndarray(format="rgb24", width=width, height=height)
+        array = np.rot90(array, turns)
+        return torch.from_numpy(np.ascontiguousarray(array.transpose(2, 0, 1)))
+
+
+def open_clip(path: str | Path, limits: Limits) -> Clip:
+    """Looks into a video file. Raises LabError when it is none, too long or too large."""
+    path = Path(path)
+    limits.check_file(path)
+    with path.open("rb") as file, _opened(file, path.name) as container:
+        if not container.streams.video:
+            raise LabError(f'"{path.name}" has no picture, only sound.')
+        stream = container.streams.video[0]
+        check_pixels(path.name, stream.width, stream.height, limits.frame_megapixels)
+        seconds = _seconds(container, stream)
+        frame = next(_decoded(container, stream), None)
+        if frame is None:
+            raise LabError(f'"{path.name}" has no frame that can be read; it may be damaged.')
+        rate = float(stream.average_rate or 25)
+        width, height = display_size(frame.width, frame.height, max_side=MAX_SIDE)
+        if round(frame.rotation / 90) % 2:
+            width, height = height, width
+    if seconds > limits.video_seconds:
+        raise LabError(
+            f'"{path.name}" is {seconds:.0f} s long; this page takes up to '
+            f"{limits.video_seconds:.0f} s. Cut it shorter first."
+        )
+    return Clip(path, seconds, min(max(rate, 1.0), 120.0), width, height)
+
+
+class Writer:
+    """Writes pictures of one size as an MP4 (H.264) that browsers play; a context manager.
+
+    rate: frames a second.  Pictures of odd sides lose a row or a column.
+    """
+
+    def __init__(self, path: Path, rate: float) -> None:
+        _needs_av()
+        self.path = path
+        self._rate = Fraction(rate).limit_denominator(1000)
+        self._container: Any = None
+        self._stream: Any = None
+
+    def add(self, image: Image.Image, times: int = 1) -> None:
+        """Adds a picture, shown for so many frames."""
+        import av
+
+        width, height = image.width // 2 * 2, image.height // 2 * 2
+        if self._container is None:
+            self._container = av.open(
+                str(self.path), "w", format="mp4", options={"movflags": "+faststart"}
+            )
+            self._stream = self._container.add_stream("libx264", rate=self._rate)
+            self._stream.width, self._stream.height = width, height
+            self._stream.pix_fmt = "yuv420p"
+            self._stream.options = {"preset": "veryfast", "crf": "23"}
+        array = np.asarray(image.convert("RGB"))[: self._stream.height, : self._stream.width]
+        for _ in range(times):
+            frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(array), format="rgb24")
+            self._container.mux(self._stream.encode(frame))
+
+    def __enter__(self) -> Writer:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if self._container is not None:
+            if kind is None:
+                self._container.mux(self._stream.encode())
+            self._container.close()
+        if kind is not None:
+            self.path.unlink(missing_ok=True)
+
+
+def _needs_av() -> None:
+    if find_spec("av") is None:
+        raise LabError("Videos need PyAV: pip install 'sparse-rcnn-lab[demo]'")
+
+
+def _opened(file: BinaryIO, name: str) -> Any:
+    _needs_av()
+    import av
+
+    try:
+        return av.open(file, options={"format_whitelist": _FORMATS})
+    except (av.error.FFmpegError, ValueError, EOFError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise LabError(
+            f'"{name}" is not a video that can be read ({reason}). Convert it to MP4 or WebM.'
+        ) from None
+
+
+def _decoded(container: Any, stream: Any) -> Iterator[Any]:
+    import av
+
+    try:
+        yield from container.decode(stream)
+    except (av.error.FFmpegError, EOFError):
+        return
+
+
+def _seconds(container: Any, stream: Any) -> float:
+    if stream.duration and stream.time_base:
+        return float(stream.duration * stream.time_base)
+    return float(container.duration or 0) / 1e6

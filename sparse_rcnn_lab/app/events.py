@@ -1,0 +1,50 @@
+"""How the functions of the app are hung on the page: words for errors, and events' settings."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from functools import wraps
+from typing import Any
+
+import gradio as gr
+
+from sparse_rcnn_lab.errors import LabError
+
+log = logging.getLogger("sparse_rcnn_lab.app")
+
+# A dial that moves: the last value counts, whether by mouse, arrow keys or number box.
+AT_ONCE: dict[str, Any] = {
+    "trigger_mode": "always_last",
+    "show_progress": "hidden",
+    "api_visibility": "private",
+}
+ON_CLICK: dict[str, Any] = {"show_progress": "minimal", "api_visibility": "private"}
+
+
+def in_words(error: Exception) -> str:
+    """What to say of an error, on the page; what the log needs goes there."""
+    if isinstance(error, LabError):
+        log.warning("%s", error)
+        return str(error)
+    log.error("A request failed.", exc_info=error)
+    return (
+        f"The app itself went wrong ({type(error).__name__}). Nothing of yours is lost; the "
+        "terminal that it runs in says more."
+    )
+
+
+def explained(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Shows an error's own words on the page, and writes it to the log."""
+
+    @wraps(function)
+    def call(*args: Any, **kwargs: Any) -> Any:
+        try:
+            return function(*args, **kwargs)
+        except gr.Error:
+            raise
+        except Exception as error:
+            words = in_words(error)
+            raise gr.Error(words, title="This did not work", print_exception=False) from None
+
+    return call

@@ -1,0 +1,190 @@
+"""The server behind the page: its port, its limits, and what it never does."""
+
+from __future__ import annotations
+
+import atexit
+import logging
+import os
+import shutil
+import socket
+import ssl
+import sys
+import tempfile
+import time
+import urllib.request
+import webbrowser
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sparse_rcnn_lab.errors import LabError
+
+HERE = Path(__file__).parent
+
+
+@dataclass(frozen=True)
+class Address:
+    """Where the page is served. share: also through a public address of Gradio's.
+
+    certfile, keyfile: PEM files, for https; browsers give a webcam to other machines only then.
+    """
+
+    host: str = "127.0.0.1"
+    port: int = 7860
+    share: bool = False
+    certfile: str | None = None
+    keyfile: str | None = None
+
+    @property
+    def url(self) -> str:
+        """What to type into a browser of this machine."""
+        shown = "127.0.0.1" if self.host in ("0.0.0.0", "::") else self.host
+        shown = f"[{shown}]" if ":" in shown else shown
+        return f"http{'s' if self.certfile else ''}://{shown}:{self.port}"
+
+    def check(self) -> None:
+        """Raises LabError when the page cannot be served there."""
+        check_port(self.host, self.port)
+        if bool(self.certfile) != bool(self.keyfile):
+            raise LabError("--ssl-certfile and --ssl-keyfile go together; one of them is missing.")
+        if self.certfile and self.keyfile:
+            try:
+                context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+                context.load_cert_chain(self.certfile, self.keyfile)
+            except (OSError, ssl.SSLError) as error:
+                raise LabError(
+                    f'"{self.certfile}" and "{self.keyfile}" are not a certificate and its key '
+                    f"({getattr(error, 'strerror', None) or error}). Both are PEM files."
+                ) from None
+
+
+def prepare_process() -> None:
+    """Before Gradio is imported: nothing leaves this machine, and files have a place of their own.
+
+    The place is private, and goes when the process ends.
+    """
+    os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
+    os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+    # A proxy meant for the internet must not come between the page and this machine.
+    for name in ("no_proxy", "NO_PROXY"):
+        os.environ[name] = ",".join(filter(None, [os.environ.get(name), "localhost,127.0.0.1"]))
+    folder = tempfile.mkdtemp(prefix="sparse-rcnn-lab-")
+    os.environ["GRADIO_TEMP_DIR"] = folder
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    logging.basicConfig(format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
+
+
+def serve(bench: Any, address: Address, people: int = 8, browser: bool = False) -> Any:
+    """Opens the page and gives it back; ``block_thread`` of it stays until Ctrl+C.
+
+    bench: a :class:`~sparse_rcnn_lab.app.bench.Bench`.  people: webcams that may run at once.
+    browser: open one.  Raises LabError when it cannot be served there.
+    """
+    address.check()
+    if not 1 <= people <= 1000:
+        raise LabError(f"--concurrency must be 1 to 1000, found {people}.")
+    prepare_process()
+    from starlette.middleware import Middleware
+
+    from sparse_rcnn_lab.app.limits import BodyLimit
+    from sparse_rcnn_lab.app.page import build_page
+    from sparse_rcnn_lab.app.theme import css, head, theme
+
+    page = build_page(bench, people)
+    page.queue(default_concurrency_limit=4)
+    page.launch(
+        server_name=address.host,
+        server_port=address.port,
+        share=address.share,
+        ssl_certfile=address.certfile,
+        ssl_keyfile=address.keyfile,
+        ssl_verify=False,  # concerns Gradio's own look at its page alone
+        prevent_thread_lock=True,
+        quiet=True,
+        theme=theme(),
+        css=css(),
+        head=head(),
+        footer_links=[],
+        enable_monitoring=False,
+        run_history=False,
+        ssr_mode=False,
+        max_file_size=bench.limits.upload_mb * 1_000_000,
+        max_threads=40 + people,
+        app_kwargs={"middleware": [Middleware(BodyLimit, most=bench.limits.body_mb * 1_000_000)]},
+        # Gradio gives its own page three seconds and then asks for share=True; see _wait_for.
+        _frontend=False,
+    )
+    _wait_for(f"{address.url}/")
+    print(f"Open {address.url} in a browser. Ctrl+C stops it.", flush=True)
+    if browser and has_display():
+        webbrowser.open(address.url)
+    if page.share_url:
+        print(f"For others, while this runs: {page.share_url}", flush=True)
+    return page
+
+
+def _wait_for(url: str, seconds: float = 120) -> None:
+    """Waits until the page answers, which a busy machine may need its time for."""
+    trusting = ssl._create_unverified_context() if url.startswith("https") else None
+    direct = urllib.request.build_opener(
+        urllib.request.ProxyHandler({}), urllib.request.HTTPSHandler(context=trusting)
+    )
+    end = time.monotonic() + seconds
+    while True:
+        try:
+            direct.open(url, timeout=max(1.0, end - time.monotonic())).close()
+            return
+        except OSError as error:
+            if time.monotonic() > end:
+                raise LabError(
+                    f"The page at {url} did not answer within {seconds:.0f} s ({error}). Try again "
+                    "when the machine is less busy."
+                ) from None
+            time.sleep(0.2)
+
+
+def check_port(host: str, port: int) -> None:
+    """Raises LabError, naming a free port, when the page cannot be served at this one."""
+    if not 1 <= port <= 65535:
+        raise LabError(f"--port must be 1 to 65535, found {port}.")
+    try:
+        _bind(host, port)
+    except socket.gaierror:
+        raise LabError(f"--host {host!r} is not an address of this machine.") from None
+    except OSError as error:
+        if isinstance(error, PermissionError):
+            raise LabError(
+                f"Port {port} is reserved for the system. Choose one from 1024."
+            ) from None
+        free = _free_port(host, port)
+        if free is None:
+            raise LabError(f"Cannot serve at {host}:{port}: {error.strerror}.") from None
+        raise LabError(
+            f"Port {port} is in use, perhaps by another demo that still runs. Stop that one, or "
+            f"add: --port {free}"
+        ) from None
+
+
+def _bind(host: str, port: int) -> None:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family, socket.SOCK_STREAM) as probe:
+        if sys.platform != "win32":  # there it would share the port; elsewhere it skips TIME_WAIT
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        probe.bind((host, port))
+
+
+def _free_port(host: str, port: int) -> int | None:
+    for candidate in range(port + 1, min(port + 100, 65536)):
+        try:
+            _bind(host, candidate)
+        except OSError:
+            continue
+        return candidate
+    return None
+
+
+def has_display() -> bool:
+    """Whether a browser window can open here; without a screen a text browser would."""
+    if sys.platform in ("win32", "darwin"):
+        return True
+    return bool(os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"))

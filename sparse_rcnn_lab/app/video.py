@@ -1,0 +1,176 @@
+"""The tab *Video*: a file in, the same with boxes out; and a film of one frame's stages."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import gradio as gr
+
+from sparse_rcnn_lab.app import words
+from sparse_rcnn_lab.app.bench import Bench
+from sparse_rcnn_lab.app.clips import open_clip
+from sparse_rcnn_lab.app.dials import DialParts, as_dials
+from sparse_rcnn_lab.app.events import ON_CLICK, explained, in_words
+from sparse_rcnn_lab.app.filming import annotate, film_of, sample_video
+from sparse_rcnn_lab.app.keepsakes import fresh_file
+from sparse_rcnn_lab.app.pictures import Picture
+from sparse_rcnn_lab.errors import LabError
+
+_TELL = 0.4  # seconds between two pictures of the progress
+AT_ONCE = 2  # videos that are worked on at the same time
+
+
+class VideoTab:
+    """Lays the tab out in the current block; :meth:`connect` wires it to the dials."""
+
+    def __init__(self, bench: Bench) -> None:
+        self.bench = bench
+        self._stops: dict[str, threading.Event] = {}
+        with gr.Row(elem_id="lab-videos", equal_height=True):
+            self.source = gr.Video(
+                sources=["upload"],
+                include_audio=True,
+                label="Your video",
+                buttons=[],
+                min_width=240,
+                height=300,
+                elem_id="lab-video-in",
+            )
+            with gr.Column(min_width=240):
+                self.result = gr.Video(
+                    label="With boxes",
+                    interactive=False,
+                    buttons=["download"],
+                    autoplay=True,
+                    height=300,
+                    elem_id="lab-video-out",
+                )
+                self.preview = gr.Image(
+                    format="jpeg",
+                    type="pil",
+                    label="Working",
+                    interactive=False,
+                    visible=False,
+                    buttons=[],
+                    height=300,
+                    elem_id="lab-video-preview",
+                    alt_text="The frame that is being worked on",
+                )
+        self.state = gr.HTML(words.working(words.VIDEO_HINT), elem_id="lab-video-state")
+        with gr.Row(elem_id="lab-video-row"):
+            self.sample = gr.Button("Sample video", elem_id="lab-video-sample", min_width=110)
+            self.start = gr.Button(
+                "Detect", variant="primary", elem_id="lab-video-start", min_width=110
+            )
+            self.stop = gr.Button("Stop", elem_id="lab-video-stop", min_width=110)
+        with gr.Accordion("Frames, and a film of one of them", open=False):
+            self.rate = gr.Slider(
+                1,
+                60,
+                value=15,
+                step=1,
+                label="Frames a second",
+                info="How many to detect in; the video has at most its own.",
+                buttons=[],
+                elem_id="lab-video-rate",
+            )
+            with gr.Row(equal_height=True):
+                self.second = gr.Number(
+                    0,
+                    minimum=0,
+                    step=0.1,
+                    label="Second",
+                    info="The frame at this time, slowed down: a second for each stage.",
+                    elem_id="lab-film-second",
+                )
+                self.film = gr.Button("Film its stages", elem_id="lab-film-make", min_width=160)
+            self.filmed = gr.Video(
+                label="Stages",
+                interactive=False,
+                buttons=["download"],
+                autoplay=True,
+                loop=True,
+                height=320,
+                elem_id="lab-film",
+            )
+
+    def connect(self, dials: DialParts, picture: gr.State) -> None:
+        """Wires the buttons."""
+        shown = [self.preview, self.result, self.state]
+        self.start.click(
+            self._detect,
+            [self.source, self.rate, *dials.inputs()],
+            shown,
+            concurrency_id="video",
+            concurrency_limit=AT_ONCE,
+            show_progress="hidden",
+            api_visibility="private",
+        )
+        # Not in the queue of videos: it has to come while one runs.
+        self.stop.click(self._stop, None, None, **ON_CLICK, queue=False)
+        self.sample.click(explained(self._sample), picture, self.source, **ON_CLICK)
+        self.film.click(
+            explained(self._film),
+            [self.source, self.second, picture, *dials.inputs()],
+            self.filmed,
+            **ON_CLICK,
+        )
+
+    def _detect(
+        self, path: str | None, rate: float, *turned: Any, request: gr.Request
+    ) -> Iterator[tuple[Any, Any, Any]]:
+        """The frames as they are done, then the file. Stop keeps what is done."""
+        idle = gr.update(visible=False, value=None)
+        if path is None:
+            yield idle, gr.skip(), words.working("Give a video first, or take the sample.")
+            return
+        session = str(request.session_hash)
+        stop = self._stops[session] = threading.Event()
+        target = fresh_file("detections.mp4")
+        try:
+            clip = open_clip(path, self.bench.limits)
+            told, last = 0.0, None
+            hidden = gr.update(visible=False, value=None)
+            dials = as_dials(*turned)
+            for last in annotate(self.bench, clip, dials, rate, target, stop.is_set):
+                if time.monotonic() - told > _TELL:
+                    told = time.monotonic()
+                    shown = gr.update(visible=True, value=last.image)
+                    yield shown, hidden, words.working(words.pace(last), last)
+            if last is None:
+                raise LabError("Stopped before the first frame.")
+            how = "Stopped" if stop.is_set() else "Done"
+            text = f"{how}: {last.done:.1f} of {last.total:.1f} s, {last.frames} frames"
+            text += f", {last.frames / last.took:.0f} frames/s."
+            yield idle, gr.update(value=str(target), visible=True), words.working(text, last)
+        except Exception as error:
+            yield idle, gr.update(visible=True), words.working(in_words(error))
+        finally:
+            if self._stops.get(session) is stop:
+                del self._stops[session]
+
+    def _stop(self, request: gr.Request) -> None:
+        running = self._stops.get(str(request.session_hash))
+        if running is not None:
+            running.set()
+
+    def _sample(self, picture: Picture | None) -> str:
+        if picture is None:
+            raise LabError("The sample goes across the picture of the tab Photo; there is none.")
+        return str(sample_video(picture))
+
+    def _film(
+        self, path: str | None, second: float | None, picture: Picture | None, *turned: Any
+    ) -> str:
+        """Of the video's frame; without a video, of the picture in the tab Photo."""
+        if path is not None:
+            pixels = open_clip(path, self.bench.limits).frame(float(second or 0))
+        elif picture is not None:
+            pixels = picture.pixels
+        else:
+            raise LabError("Give a video first, or a picture in the tab Photo.")
+        target = fresh_file("stages.mp4")
+        return str(film_of(self.bench, pixels, as_dials(*turned), target))

@@ -1,0 +1,41 @@
+"""``feedback``: one page a submission, with marks and comments, for the student."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from tqdm.auto import tqdm
+
+from sparse_rcnn_lab.classroom.course import Course
+from sparse_rcnn_lab.classroom.marks import write_marks
+from sparse_rcnn_lab.errors import LabError
+
+
+def feedback(
+    course: Course,
+    assignments: tuple[str, ...] | None = None,
+    progress: bool = True,
+    say: Callable[[str], None] = tqdm.write,
+) -> list[Path]:
+    """Writes ``feedback/STUDENT/ASSIGNMENT/ASSIGNMENT.html`` for all that is graded.
+
+    The pages hold the hidden tests. Marks by hand are taken from by_hand.csv first.
+    Raises LabError where nothing is graded.
+    """
+    write_marks(course)
+    pages = []
+    for student, name in tqdm(
+        course.submissions(assignments or course.assignments), unit="page", disable=not progress
+    ):
+        if not course.notebook("autograded", name, student).exists():
+            continue
+        done = course.nbgrader().generate_feedback(name, student, force=True)
+        page = course.notebook("feedback", name, student).with_suffix(".html")
+        if not done["success"] or not page.exists():
+            say(f"{student}, {name}: no page: {(done['error'] or done['log'] or '').strip()[-300:]}")
+            continue
+        pages.append(page)
+    if not pages:
+        raise LabError(f'Nothing is graded in "{course.root}": run grade first.')
+    return pages

@@ -1,0 +1,134 @@
+"""``sparse-rcnn-lab classroom``."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from sparse_rcnn_lab.commands.common import plural, whole_number
+from sparse_rcnn_lab.errors import LabError
+
+HELP = """assignments that grade themselves: build, collect, grade, feedback
+
+The instructor's guide is docs/classroom.md. Grading runs the students' code on this machine, with
+your rights; the guide says how to isolate it.
+
+examples:
+  sparse-rcnn-lab classroom build --course course --seed 2027
+  sparse-rcnn-lab classroom collect submissions.zip --course course
+  sparse-rcnn-lab classroom grade --course course
+  sparse-rcnn-lab classroom feedback --course course
+
+  sparse-rcnn-lab classroom validate boxes.ipynb      what students run before they hand in
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the steps and their options."""
+    steps = parser.add_subparsers(title="steps", metavar="STEP", dest="step", required=True)
+    for name, summary in (
+        ("build", "make the course folder and the students' notebooks"),
+        ("collect", "take submissions from a folder or a zip"),
+        ("grade", "run what was collected, write marks.csv"),
+        ("feedback", "write a page for each submission"),
+        ("validate", "run a student's notebook and its visible tests"),
+    ):
+        step = steps.add_parser(name, help=summary, description=summary[0].upper() + summary[1:])
+        step.add_argument("--debug", action="store_true", help="show the traceback of an error")
+        if name == "validate":
+            step.add_argument("notebook", type=Path)
+            continue
+        step.add_argument("--course", type=Path, default=Path("course"), metavar="FOLDER")
+        if name in ("build", "grade", "feedback"):
+            step.add_argument(
+                "--assignment", action="append", metavar="NAME", help="only this one; repeatable"
+            )
+        if name == "build":
+            step.add_argument("--seed", type=whole_number, default=2026, help="of this year's numbers")
+            step.add_argument(
+                "--sources", type=Path, default=Path("notebooks/assignments"), metavar="FOLDER"
+            )
+        if name == "collect":
+            step.add_argument("place", type=Path, help="a folder or a zip with notebooks")
+        if name == "grade":
+            step.add_argument("--student", action="append", metavar="NAME", help="only this one")
+            step.add_argument("--workers", type=whole_number, help="notebooks at a time")
+            step.add_argument("--again", action="store_true", help="also what was graded before")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Does one step."""
+    return {
+        "build": _build,
+        "collect": _collect,
+        "grade": _grade,
+        "feedback": _feedback,
+        "validate": _validate,
+    }[arguments.step](arguments)
+
+
+def _build(arguments: argparse.Namespace) -> int:
+    from sparse_rcnn_lab.classroom.build import build
+    from sparse_rcnn_lab.classroom.catalogue import chosen
+
+    sources: Path = arguments.sources
+    if not sources.is_dir():
+        raise LabError(
+            f'There are no sources in "{sources}". They are in notebooks/assignments of the '
+            "repository; name that folder with --sources."
+        )
+    guide = sources.parent.parent / "docs" / "classroom.md"
+    build(arguments.course, sources, chosen(arguments.assignment), arguments.seed, guide)
+    print(f"Hand out the notebooks in {arguments.course / 'hand-out'}; keep the rest to yourself.")
+    return 0
+
+
+def _collect(arguments: argparse.Namespace) -> int:
+    from sparse_rcnn_lab.classroom.collect import collect
+    from sparse_rcnn_lab.classroom.course import Course
+
+    result = collect(Course.open(arguments.course), arguments.place)
+    print(f"{plural(len(result.taken), 'notebook')} taken, {len(result.refused)} not.")
+    return 1 if result.refused else 0
+
+
+def _grade(arguments: argparse.Namespace) -> int:
+    from sparse_rcnn_lab.classroom.catalogue import chosen
+    from sparse_rcnn_lab.classroom.course import Course
+    from sparse_rcnn_lab.classroom.grade import grade
+
+    course = Course.open(arguments.course)
+    names = tuple(a.name for a in chosen(arguments.assignment) if a.name in course.assignments)
+    results = grade(
+        course, names, tuple(arguments.student or ()), arguments.workers, arguments.again
+    )
+    failed = [result for result in results if result.problem]
+    print(f"{plural(len(results) - len(failed), 'notebook')} graded: {course.root / 'marks.csv'}")
+    return 1 if failed else 0
+
+
+def _feedback(arguments: argparse.Namespace) -> int:
+    from sparse_rcnn_lab.classroom.catalogue import chosen
+    from sparse_rcnn_lab.classroom.course import Course
+    from sparse_rcnn_lab.classroom.feedback import feedback
+
+    course = Course.open(arguments.course)
+    names = tuple(a.name for a in chosen(arguments.assignment) if a.name in course.assignments)
+    pages = feedback(course, names)
+    print(f"{plural(len(pages), 'page')} in {course.root / 'feedback'}")
+    return 0
+
+
+def _validate(arguments: argparse.Namespace) -> int:
+    from sparse_rcnn_lab.classroom.validate import validate
+
+    outcomes = validate(arguments.notebook)
+    if not outcomes:
+        raise LabError(f'"{arguments.notebook}" has no test cells; is it an assignment?')
+    for outcome in outcomes:
+        print(f"{'passed ' if not outcome.problem else 'not yet'}  {outcome.name}")
+        if outcome.problem:
+            print(f"         {outcome.problem}")
+    passed = sum(not outcome.problem for outcome in outcomes)
+    print(f"\n{passed} of {len(outcomes)} tests pass as far as you can see them.")
+    return 0 if passed == len(outcomes) else 1

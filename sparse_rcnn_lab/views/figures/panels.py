@@ -1,0 +1,98 @@
+"""Detections side by side: one picture under several conditions, or several pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from torch import Tensor
+
+from sparse_rcnn_lab.detections import Detections
+from sparse_rcnn_lab.errors import LabError
+from sparse_rcnn_lab.trace import Trace
+from sparse_rcnn_lab.views.draw import draw_detections
+from sparse_rcnn_lab.views.figures.canvas import HEAD, TALLEST, WIDEST, Page, Theme, shorten
+
+_GAP = 0.12  # inches
+_NAME = 0.26
+_SIDE = 720  # pixels of a drawn picture's long side, at least
+
+
+def detection_panels(
+    found: Sequence[Detections],
+    pictures: Sequence[Tensor] | Tensor,
+    names: Sequence[str],
+    *,
+    columns: int = 4,
+    gt_boxes: Tensor | None = None,
+    width: float = 11.0,
+    theme: Theme = "light",
+    title: str | None = None,
+    detail: str = "",
+) -> Page:
+    """Each of ``found`` drawn on its picture, with its name and its number of detections above.
+
+    pictures: ``[3, H, W]`` uint8, one for each, or one for all.  names: one for each.
+    gt_boxes: ``[M, 4]`` xyxy, pixels of the picture, dashed on every one.  width: inches.
+    Raises LabError when the numbers of things differ or there is nothing to show.
+    """
+    shown = [pictures] * len(found) if isinstance(pictures, Tensor) else list(pictures)
+    if not found or len(shown) != len(found) or len(names) != len(found):
+        raise LabError(
+            f"Panels need one picture and one name for each result, found {len(found)} results, "
+            f"{len(shown)} pictures and {len(names)} names."
+        )
+    columns = max(1, min(columns, len(found)))
+    rows = -(-len(found) // columns)
+    w = (width - _GAP * (columns + 1)) / columns
+    ratios = [min(max(p.shape[1] / p.shape[2], WIDEST), TALLEST) for p in shown]
+    h = w * max(ratios)
+    head = HEAD if title or detail else 0.08
+    page = Page(width, head + rows * (h + _NAME) + _GAP, theme)
+    if title or detail:
+        page.write_title(title or "", detail)
+    for i, (detections, picture, name) in enumerate(zip(found, shown, names, strict=True)):
+        row, column = divmod(i, columns)
+        drawn = draw_detections(picture, detections, gt_boxes=gt_boxes, min_side=_SIDE)
+        left, high = _GAP + column * (w + _GAP), w * ratios[i]
+        top = _GAP + (rows - row) * (h + _NAME) - _NAME
+        axes = page.place(left, top - high, w, high)
+        axes.imshow(drawn, aspect="auto")
+        axes.set_axis_off()
+        count = f" · {len(detections)} found"
+        axes.text(
+            0, 1 + 0.06 / high, shorten(name, 9.5, w * 72 - 58) + count, size=9.5, color=page.ink,
+            transform=axes.transAxes, va="bottom",
+        )  # fmt: skip
+    return page
+
+
+def trace_panels(
+    traces: Sequence[Trace],
+    names: Sequence[str],
+    *,
+    threshold: float = 0.5,
+    stages: Sequence[int] | None = None,
+    columns: int = 4,
+    width: float = 11.0,
+    theme: Theme = "light",
+    title: str | None = None,
+) -> Page:
+    """The detections of several traces side by side; see :func:`detection_panels`.
+
+    threshold: least score of a detection, 0..1.  stages: of each trace, 1..S; default the last.
+    Raises LabError for a trace that was saved without its image.
+    """
+    last = [trace.num_stages for trace in traces]
+    at = list(stages) if stages is not None else last
+    found, pictures = [], []
+    for trace, stage in zip(traces, at, strict=True):
+        if trace.image is None:
+            raise LabError(
+                "This trace was saved without its image, so there is nothing to draw on."
+            )
+        found.append(trace.detections(stage, threshold))
+        pictures.append(trace.image)
+    return detection_panels(
+        found, pictures, names, columns=columns, width=width, theme=theme, title=title,
+        detail=f"detections with a score of at least {threshold:g}",
+    )  # fmt: skip

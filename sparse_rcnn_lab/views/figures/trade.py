@@ -1,0 +1,124 @@
+"""What something costs and what it brings: switches, funnel, adaptive stop."""
+
+from __future__ import annotations
+
+from sparse_rcnn_lab.analysis.table import Table
+from sparse_rcnn_lab.errors import LabError
+from sparse_rcnn_lab.views.figures.canvas import HEAD, Page, Theme
+from sparse_rcnn_lab.views.figures.series import SERIES, need_rows, unit_axis
+from sparse_rcnn_lab.views.figures.words import spread
+
+_NAMES = 1.55  # inches for the names of the bars
+
+
+def switch_bars(
+    table: Table,
+    *,
+    stage: int | None = None,
+    width: float = 8.0,
+    theme: Theme = "light",
+    title: str | None = None,
+) -> Page:
+    """AP with each part switched off, and superfluous detections an object.
+
+    table: of :func:`sparse_rcnn_lab.analysis.switch_costs`.  stage: default the last in it.
+    """
+    need_rows(table, "switch")
+    stage = max(table["stage"]) if stage is None else stage
+    rows = table.where(stage=stage)
+    if not len(rows):
+        raise LabError(f"The table has no stage {stage}; it has {sorted(set(table['stage']))}.")
+    high = 0.36 * len(rows)
+    page = Page(width, high + HEAD + 0.7, theme)
+    page.write_title(title or "What each part is worth", f"{table.title} · stage {stage}")
+    room = (width - _NAMES - 0.75) / 2
+    places = list(range(len(rows)))
+    for column, x, color, digits, label in (
+        ("AP", _NAMES, SERIES[0], 3, "AP (0 to 1)"),
+        ("duplicates", _NAMES + room + 0.4, SERIES[3], 2, "duplicates for each object found"),
+    ):
+        axes = page.place(x, 0.55, room, high)
+        page.dress(axes)
+        axes.grid(axis="y", visible=False)
+        values = [0.0 if value is None else value for value in rows[column]]
+        axes.barh(places, values, 0.62, color=color, gid=column)
+        most = max([*values, 0.1])
+        for place, value in zip(places, rows[column], strict=True):
+            text = "–" if value is None else f"{value:.{digits}f}"
+            axes.text(
+                (value or 0.0) + 0.02 * most, place, text, size=8, color=page.ink, va="center"
+            )
+        axes.set(xlim=(0, most * 1.2), ylim=(len(rows) - 0.5, -0.5), xlabel=label)
+        axes.set_yticks(places, rows["switch"] if column == "AP" else [""] * len(rows))
+        for text in axes.get_yticklabels():
+            text.set(color=page.ink, size=9)
+    return page
+
+
+def trade_off(
+    table: Table,
+    *,
+    across: str | None = None,
+    width: float = 7.0,
+    theme: Theme = "light",
+    title: str | None = None,
+) -> Page:
+    """AP against what it costs, one named point a row.
+
+    table: of :func:`~sparse_rcnn_lab.analysis.funnel` or
+    :func:`~sparse_rcnn_lab.analysis.adaptive_stop`.  across: the column of the cost; default
+    "stages" (mean number of stages) where there is one, else "stages_ms".
+    """
+    need_rows(table, "trade-off")
+    across = across or ("stages" if "stages" in table.columns else "stages_ms")
+    name = "schedule" if "schedule" in table.columns else "rule"
+    words = table[name]
+    if name == "rule":
+        tolerances = table["tolerance"]
+        words = [
+            word if t is None else f"{word} {t:g}"
+            for word, t in zip(words, tolerances, strict=True)
+        ]
+    page = Page(width, 0.55 * width + 0.2, theme)
+    page.write_title(title or "What it costs, what it brings", table.title)
+    axes = page.place(0.6, 0.52, width - 0.6 - 1.75, 0.55 * width + 0.2 - 0.52 - HEAD)
+    page.dress(axes)
+    x, y = table[across], [0.0 if ap is None else ap for ap in table["AP"]]
+    fixed = [word.startswith("always") for word in words]
+    for index, chosen in enumerate((True, False)):
+        at = [i for i in range(len(table)) if fixed[i] is chosen]
+        if not at:
+            continue
+        at.sort(key=lambda i: x[i])
+        line = "-" if name == "rule" else ""
+        axes.plot(
+            [x[i] for i in at], [y[i] for i in at], marker="so"[index], linestyle=line,
+            color=SERIES[index], markersize=6, linewidth=1.6, zorder=3, gid="points",
+        )  # fmt: skip
+    unit_axis(axes, max(y))
+    axes.margins(x=0.06)
+    axes.set(xlabel=_label(table, across), ylabel="AP (0 to 1)")
+    low, high = axes.get_ylim()
+    height = axes.get_position().height * page.get_size_inches()[1]
+    gap = 8.0 * 1.3 / 72 * (high - low) / height
+    edge = axes.get_xlim()[1]
+    for i, place in enumerate(spread(y, gap, low, high)):
+        axes.annotate(
+            words[i], (x[i], y[i]), (edge + 0.02 * (edge - axes.get_xlim()[0]), place), size=8,
+            color=page.ink, va="center", annotation_clip=False,
+            arrowprops={"arrowstyle": "-", "color": page.line, "linewidth": 0.6, "shrinkA": 0,
+                        "shrinkB": 3, "relpos": (0, 0.5)},
+        ).set_gid("label")  # fmt: skip
+    return page
+
+
+def _label(table: Table, column: str) -> str:
+    known = {
+        "stages": "stages run (mean over the pictures)",
+        "stages_ms": "milliseconds in the stages, a picture",
+        "ms": "milliseconds a picture",
+        "work": "proposals through stages, relative to all",
+    }
+    if column not in table.columns:
+        raise LabError(f'The table has no column "{column}"; it has {", ".join(table.columns)}.')
+    return known.get(column, column)
