@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from typing import TextIO
 
 from sparse_rcnn_lab.commands import (
+    analyse,
     benchmark,
     classroom,
     evaluate,
@@ -26,7 +27,7 @@ from sparse_rcnn_lab.commands import (
 from sparse_rcnn_lab.errors import LabError
 from sparse_rcnn_lab.version import __version__
 
-_COMMANDS = (train, evaluate, predict, trace, pack, export, models, benchmark, classroom)
+_COMMANDS = (train, evaluate, predict, trace, analyse, pack, export, models, benchmark, classroom)
 
 _TEXT = """\
 Train, evaluate and look into Sparse R-CNN.

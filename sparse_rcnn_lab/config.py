@@ -43,7 +43,8 @@ class ModelConfig:
     parts, stem first, get no gradient. train_batch_norm: statistics follow the data; only for a
     backbone trained from scratch, pretrained ones keep theirs. fpn_norm: batch norm after each
     convolution of the pyramid. still_boxes: a fresh model's stages leave the boxes where they are,
-    instead of moving them at random as published.
+    instead of moving them at random as published. freeze_proposal_boxes: the proposals' boxes are
+    not learned, they stay where they start; their features are learned all the same.
     """
 
     num_classes: int = 80
@@ -63,6 +64,7 @@ class ModelConfig:
     fpn_norm: bool = False
     prior_probability: float = 0.01
     still_boxes: bool = False
+    freeze_proposal_boxes: bool = False
     input: InputConfig = field(default_factory=InputConfig)
 
     def __post_init__(self) -> None:
@@ -146,6 +148,8 @@ class TrainConfig:
     to a tenth (schedule "step"). backbone_lr: factor on the backbone's learning rate.
     denoising: how many noised copies of each object train beside the proposals; 0 as published.
     denoising_negatives: a copy that is to find nothing beside each of them.
+    nested_proposals: train so that the first n proposals do at every n, not only all of them.
+    nested_prefixes: how many n a step tries beside all; see training/nested.py.
 
     batch_size: images in one update, over all processes and parts. accumulate: the parts that each
     process works through one after the other, to save memory; the sum is that of the whole batch.
@@ -166,6 +170,8 @@ class TrainConfig:
     warmup_start: float = 0.001
     denoising: int = 0
     denoising_negatives: bool = False
+    nested_proposals: bool = False
+    nested_prefixes: int = 1
     accumulate: int = 1
     precision: Precision = "float32"
     ema: float = 0.0
@@ -174,6 +180,11 @@ class TrainConfig:
     def __post_init__(self) -> None:
         if not isinstance(self.accumulate, int) or self.accumulate < 1:
             raise LabError(f"train.accumulate must be at least 1, found {self.accumulate!r}.")
+        if not isinstance(self.nested_prefixes, int) or self.nested_prefixes < 1:
+            raise LabError(
+                f"train.nested_prefixes must be at least 1, found {self.nested_prefixes!r}. "
+                "train.nested_proposals=false trains without any."
+            )
         if self.precision not in get_args(Precision):
             raise LabError(
                 f"train.precision {self.precision!r} is unknown. Choose one of "

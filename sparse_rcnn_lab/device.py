@@ -14,6 +14,8 @@ def pick_device(name: str | None = None) -> str:
     """
     if name is None or name == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
+    if name == "cuda" and torch.cuda.is_available():
+        return name  # untried: of several processes each would take memory on the first GPU
     try:
         torch.empty(1, device=name)
     except (RuntimeError, AssertionError, NotImplementedError) as error:

@@ -7,8 +7,10 @@ from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 
 from sparse_rcnn_lab import cli
+from sparse_rcnn_lab.benchmark import training
 from sparse_rcnn_lab.benchmark.clock import Clock
 from sparse_rcnn_lab.model.pooling import assign_levels, build_pyramid, pool
 from sparse_rcnn_lab.model.reference import FeatureMaps, roi_align_pool
@@ -84,3 +86,53 @@ def test_benchmark_from_the_command_line(
             assert times["RoI pooling, all stages"] > 0
     assert result["training step"]["milliseconds"]["torchvision"]["matching"] > 0
     assert result["versions"]["torch"] == torch.__version__
+
+
+def test_training_is_measured_in_two_precisions(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Catches a precision that is never used, weights that do not learn or are handed on from one
+    run to the next, and batches counted as images.
+    """
+    out = tmp_path / "training.json"
+    monkeypatch.setattr(training, "BATCHES", 1)
+    options = ["--size", "64x64", "--batch", "2", "--steps", "6", "--precision", "bf16"]
+    assert cli.main(["benchmark", "--train", *options, "--json", str(out)]) == 0
+    text = capsys.readouterr().out
+    assert "drawn images of 64x64 pixels, batches of 2, 20 proposals, 6 steps" in text
+    result = json.loads(out.read_text())
+    exact, rough = result["runs"]["float32"], result["runs"]["bf16"]
+    for run in (exact, rough):
+        rate = 1000 * 2 / run["milliseconds"]
+        assert run["images_per_second"] == pytest.approx(rate, rel=1e-2)
+        assert len(run["loss"]) == 6 and run["memory"] is None
+        assert max(run["loss"][4:]) < run["loss"][0]  # the same batch again
+    assert exact["loss"][0] != rough["loss"][0] == pytest.approx(exact["loss"][0], rel=0.01)
+    difference = rough["loss"][-1] / exact["loss"][-1] - 1
+    assert f"{difference:+.2%}" in text.splitlines()[-3]
+    assert result["loading"] is None and result["machine"]["cpu"]
+
+
+def test_loader_is_compared_with_the_step(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Catches a verdict the wrong way round, and a training on other images than the folder's."""
+    document = {
+        "images": [{"id": 1, "file_name": "a.png", "width": 60, "height": 40}],
+        "annotations": [{"id": 1, "image_id": 1, "category_id": 1, "bbox": [1, 2, 20, 20]}],
+        "categories": [{"id": 1, "name": "thing"}],
+    }
+    (tmp_path / "train.json").write_text(json.dumps(document))
+    Image.new("RGB", (60, 40)).save(tmp_path / "a.png")
+    options = ["--data", str(tmp_path), "--batch", "1", "--steps", "2"]
+    out = tmp_path / "training.json"
+    assert cli.main(["benchmark", "--train", *options, "--json", str(out)]) == 0
+    result = json.loads(out.read_text())
+    assert list(result["runs"]) == ["float32"] and result["settings"]["size"] is None
+    assert "the step does not wait" in training.as_text(result)
+    result["loading"]["one_process"]["images_per_second"] = 0.01
+    assert "the step waits for images" in training.as_text(result)
+    capsys.readouterr()
+    assert cli.main(["benchmark", "--train", *options, "--size", "64x64"]) == 2
+    assert "size is that of drawn images" in capsys.readouterr().err
+    assert cli.main(["benchmark", "--train", "--steps", "1"]) == 2

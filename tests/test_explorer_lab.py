@@ -184,9 +184,9 @@ def test_the_explorer_in_jupyterlab(chromium, lab, tmp_path):
         # A theme of Lab's, then all changes taken back.
         page.evaluate("() => document.body.setAttribute('data-jp-theme-light', 'false')")
         page.wait_for_selector(".srl[data-theme=dark]")
-        page.locator(".srl-edit button", has_text="undo").click()
+        page.locator(".srl-editcard button", has_text="undo").click()
         wait(page, "!x.link.waiting && x.link.undoable === 1")
-        page.locator(".srl-edit button", has_text="reset").click()
+        page.locator(".srl-editcard button", has_text="reset").click()
         wait(page, "!x.edited() && !x.link.waiting")
         assert in_kernel(page, 5)["edited"] is False
         assert watched.errors == []

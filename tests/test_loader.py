@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -242,6 +245,49 @@ def test_an_error_in_a_worker_is_told_in_its_own_words(workers: int) -> None:
     with pytest.raises(LabError) as caught:
         list(train_loader(data, augment, train, InputConfig(), 0, 3, workers))
     assert str(caught.value) == '"2.png" is cut short.'
+
+
+def batches(workers: int, stop: int = 30) -> Any:
+    train = replace(PUBLISHED.train, batch_size=2)
+    augment = Augment(AugmentConfig(short_sides=(40,)))
+    data = Made([(40, 60)] * 4, [1] * 4)
+    return iter(train_loader(data, augment, train, InputConfig(), 0, stop, workers))
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="needs /proc")
+def test_workers_leave_signals_to_the_trainer() -> None:
+    """Catches workers that end by a Ctrl-C or by torchrun's SIGTERM, and stay when all is over.
+
+    torchrun sends it to each process of a group; while the trainer saves, a worker that dies of it
+    ends the saving.
+    """
+    others = set(_children())
+    loading = batches(1)
+    next(loading)
+    (worker,) = set(_children()) - others
+    for number in (signal.SIGTERM, signal.SIGINT):
+        os.kill(int(worker), number)
+    assert len(list(loading)) == 29
+    loading = batches(1)
+    next(loading)
+    assert set(_children()) - others
+    loading.close()
+    assert set(_children()) == others
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="needs /proc")
+def test_a_killed_worker_is_missed_where_a_batch_is_wanted() -> None:
+    """Catches torch's own error, which tears whatever is being computed, and its traceback."""
+    others = set(_children())
+    loading = batches(1)
+    next(loading)
+    (worker,) = set(_children()) - others
+    os.kill(int(worker), signal.SIGKILL)
+    end = time.monotonic() + 0.5
+    while time.monotonic() < end:  # torch would raise in here
+        pass
+    with pytest.raises(LabError, match=r"loads images is gone.*--workers"):
+        list(loading)
 
 
 # A training of it all

@@ -185,12 +185,15 @@ def test_second_run_does_not_overwrite_the_first(tmp_path: Path) -> None:
 
 
 def test_torn_checkpoint_is_not_used(tmp_path: Path) -> None:
-    """Catches resuming from a folder that a kill left half written."""
+    """Catches resuming from a folder that a kill left half written, and one that stays for ever."""
     run = train(tmp_path / "run", tiny(train__steps=2))
     folder = RunFolder(run.folder)
     half = folder.begin_state(99)
     (half / "model.safetensors").write_bytes(b"half")
     assert [step for step, _ in folder.states()] == [2]
+    other = half.rename(folder.checkpoints / ".step_99.1")  # of a process that is gone
+    folder.begin_state(100)
+    assert not other.exists()
 
 
 def test_diverged_loss_names_step_rate_and_images(tmp_path: Path) -> None:
@@ -225,6 +228,25 @@ def test_weights_before_a_failed_step_are_saved(tmp_path: Path) -> None:
     resumed = train(tmp_path / "broken", resume=True)
     for key, value in weights(whole).items():
         assert torch.equal(value, weights(resumed)[key]), key
+
+
+def test_full_gpu_is_said_and_costs_nothing(tmp_path: Path) -> None:
+    """Catches a traceback of CUDA, without a way out, and steps that are lost with it."""
+    honest = update.step_loss
+    calls = 0
+
+    def full_at_the_third(*arguments: Any) -> StepLoss:
+        nonlocal calls
+        calls += 1
+        if calls == 3:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB.")
+        return honest(*arguments)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(update, "step_loss", full_at_the_third)
+        with pytest.raises(LabError, match=r"step 3 \(CUDA out.*2 GiB\.\).*--accumulate"):
+            train(tmp_path / "run")
+    assert [step for step, _ in RunFolder(tmp_path / "run").states()] == [2]
 
 
 def test_sigterm_saves_and_ends(tmp_path: Path) -> None:

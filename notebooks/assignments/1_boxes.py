@@ -17,7 +17,7 @@
 #
 # **How it works**
 #
-# - Write where it says `Your code here`, and remove the line `raise NotImplementedError`.
+# - Write where it says `Your code here`, and remove the line `raise NotImplementedError` below it.
 # - Below each task are test cells. Run them: they say what is right, and what is not yet.
 #   They are locked; when your work is graded they are restored, and hold more tests than you see.
 # - One test cell is one mark. A mistake in one task costs nothing in the next: while one function is
@@ -32,6 +32,7 @@ from sparse_rcnn_lab import boxes as ops
 from sparse_rcnn_lab.classroom.vary import V
 
 V.first = V.box()
+V.first_c = ops.xyxy_to_cxcywh(torch.tensor(V.first)).tolist()
 V.formats = V.boxes(3)
 V.formats_c = ops.xyxy_to_cxcywh(V.formats)
 V.formats_corner = ops.xyxy_to_xywh(V.formats)
@@ -69,8 +70,8 @@ V.apart_giou = ops.giou(V.apart_a, V.apart_b)
 V.apart_iou = ops.iou(V.apart_a, V.apart_b)
 V.far_b = V.apart_b + 100
 V.far_giou = ops.giou(V.apart_a, V.far_b)
-V.ex_giou = ops.giou(torch.tensor([V.ex_a]), torch.tensor([[v + 2 * w if i % 2 == 0 else v for i, v in enumerate(V.ex_a)]])).item()
 V.ex_far = [v + 2 * w if i % 2 == 0 else v for i, v in enumerate(V.ex_a)]
+V.ex_giou = ops.giou(torch.tensor([V.ex_a]), torch.tensor([V.ex_far])).item()
 
 V.from_boxes, V.to_boxes = V.boxes(3), V.boxes(3)
 V.deltas = ops.encode_deltas(V.from_boxes, V.to_boxes)
@@ -125,7 +126,7 @@ def to_xyxy(boxes):
 check(
     to_cxcywh,
     torch.tensor([V.first]),
-    gives=torch.tensor([[(V.first[0] + V.first[2]) / 2, (V.first[1] + V.first[3]) / 2, V.first[2] - V.first[0], V.first[3] - V.first[1]]]),
+    gives=torch.tensor([V.first_c]),
 )
 ### BEGIN HIDDEN TESTS
 check(

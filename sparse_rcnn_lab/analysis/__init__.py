@@ -28,6 +28,10 @@ _HOMES = {
     "experiments.lens": ("lens",),
     "experiments.funnel": ("funnel", "usual_schedules"),
     "experiments.stop": ("adaptive_stop",),
+    "experiments.initialisation": ("initialisation_lab", "kmeans_boxes"),
+    "experiments.snapshots": ("keep_snapshots", "snapshots"),
+    "experiments.film": ("matching_film", "matching_flips"),
+    "flips": ("flips_of", "proposals_of_objects"),
 }
 
 __all__ = sorted(name for names in _HOMES.values() for name in names)

@@ -25,7 +25,6 @@ class DialParts:
 
     model: gr.Dropdown
     loaded: gr.State
-    finds: gr.HTML
     proposals: gr.Slider
     stage: gr.Slider
     threshold: gr.Slider
@@ -49,7 +48,7 @@ class DialParts:
         n, last = detector.num_proposals, detector.num_stages
         return {
             self.loaded: name,
-            self.finds: words.finds(detector.class_names),
+            self.model: gr.update(info=words.finds(detector.class_names)),
             self.proposals: gr.update(maximum=n, value=n),
             self.stage: gr.update(maximum=last, value=min(before.stage, last)),
             self.classes: gr.update(choices=list(detector.class_names), value=[]),
@@ -67,11 +66,10 @@ def build_dials(bench: Bench, start: Dials) -> DialParts:
         bench.models.choices(),
         value=start.model,
         label="Model",
-        info="What it was trained on decides what it can find.",
+        info=words.finds(detector.class_names),
         filterable=False,
         elem_id="lab-model",
     )
-    finds = gr.HTML(words.finds(detector.class_names), elem_id="lab-finds", padding=False)
     proposals = proposals_slider(detector.num_proposals, start.proposals, "lab-proposals")
     stage = stage_slider(detector.num_stages, start.stage, "lab-stage")
     threshold = gr.Slider(
@@ -100,7 +98,7 @@ def build_dials(bench: Bench, start: Dials) -> DialParts:
         elem_id="lab-classes",
     )
     loaded = gr.State(start.model)
-    return DialParts(model, loaded, finds, proposals, stage, threshold, classes, show)
+    return DialParts(model, loaded, proposals, stage, threshold, classes, show)
 
 
 def proposals_slider(most: int, value: int, elem_id: str) -> gr.Slider:

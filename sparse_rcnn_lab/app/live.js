@@ -1,9 +1,16 @@
 // Frames a second and latency of the webcam, told by the page itself: each frame carries the time
 // at which it was taken (live.py), and is counted when the screen shows it.
 (() => {
-  const KEEP = 40;
+  const KEEP = 40; // frames
+  const QUALITY = 0.85;
   const shown = [];
   let watched = null;
+  const encode = HTMLCanvasElement.prototype.toDataURL;
+  HTMLCanvasElement.prototype.toDataURL = function (type, quality) {
+    const taken = performance.now();
+    const address = encode.call(this, type, quality ?? QUALITY);
+    return address.replace("data:image/jpeg;", `data:image/jpeg;t=${taken.toFixed(1)};`);
+  };
   const median = (list) => [...list].sort((a, b) => a - b)[list.length >> 1];
 
   function write(id, text) {

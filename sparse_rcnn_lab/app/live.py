@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import re
 from typing import Any
 
 import gradio as gr
@@ -20,9 +21,6 @@ from sparse_rcnn_lab.views.draw import as_image
 
 EVERY = 0.04  # seconds between frames, at most; shorter makes the browser slower
 _SIZE = {"video": {"width": {"ideal": 640}, "height": {"ideal": 480}, "facingMode": "environment"}}
-# Each frame carries the time it was taken at, of the browser's clock, so that the page can tell
-# how long it took from the camera to the screen.
-_STAMP = "(...v) => { v[v.length - 1] = String(performance.now()); return v; }"
 
 
 class LiveTab:
@@ -52,18 +50,17 @@ class LiveTab:
                 alt_text="The webcam's picture with the boxes that the detector found",
             )
         # The bytes as they come and go: no file a frame, and no decoding that we do not bound.
-        self.camera.preprocess = _frame_bytes
+        self.camera.preprocess = _from_data
         self.result.postprocess = _as_data
         with gr.Row(elem_id="lab-live-row"):
             self.note = gr.HTML(words.LIVE_HINT, elem_id="lab-live-note", padding=False)
             self.snap = gr.Button("Snapshot into the explorer", elem_id="lab-snap", size="md")
-        self.stamp = gr.Textbox("", visible=False)
 
     def connect(self, dials: DialParts, readout: gr.HTML) -> None:
         """Starts a stream from the camera through the dials to the picture."""
         self.camera.stream(
             self._frame,
-            [self.camera, *dials.inputs(), self.stamp],
+            [self.camera, *dials.inputs()],
             [self.result, readout],
             stream_every=EVERY,
             time_limit=None,
@@ -72,7 +69,6 @@ class LiveTab:
             concurrency_limit=self.people,
             show_progress="hidden",
             api_visibility="private",
-            js=_STAMP,
         )
 
     def refresh(self, readout: gr.HTML) -> dict[Any, Any]:
@@ -87,16 +83,15 @@ class LiveTab:
         return read_picture(as_image(read_frame(frame, self.bench.limits)), self.bench.limits)
 
     def _frame(
-        self, data: bytes | None, *values: Any, request: gr.Request | None = None
+        self, request: gr.Request, sent: tuple[bytes, str] | None, *turned: Any
     ) -> tuple[Any, Any]:
         """One frame. Whatever goes wrong is said in its place; the stream goes on."""
-        if not data:
+        if sent is None:
             return gr.skip(), gr.skip()
-        *turned, stamp = values
+        data, stamp = sent
         try:
             pixels = read_frame(data, self.bench.limits)
-            if request is not None:
-                self.frames.keep(str(request.session_hash), data)
+            self.frames.keep(str(request.session_hash), data)
             seen = look_at(self.bench, pixels, as_dials(*turned))
         except Exception as error:
             return gr.skip(), words.problem(in_words(error))
@@ -104,20 +99,22 @@ class LiveTab:
         return (as_jpeg(seen.image), stamp), numbers
 
 
-def _frame_bytes(payload: ImageData | None) -> bytes | None:
-    """The JPEG that the camera sent, as bytes."""
-    if payload is None or not payload.url or not payload.url.startswith("data:image/"):
+def _from_data(payload: ImageData | None) -> tuple[bytes, str] | None:
+    """The JPEG that the camera sent, as bytes, and the time it was taken at (live.js)."""
+    if payload is None or not payload.url or not payload.url.startswith("data:image/jpeg;"):
         return None
+    kind, _, data = payload.url.partition("base64,")
+    stamp = re.search(r";t=(\d{1,12}(\.\d{1,6})?);", kind)
     try:
-        return base64.b64decode(payload.url.partition("base64,")[2], validate=True)
+        return base64.b64decode(data, validate=True), stamp[1] if stamp else ""
     except binascii.Error:
-        return b"not base64"
+        return b"", ""
 
 
 def _as_data(value: tuple[bytes, str] | None) -> ImageData | None:
-    """The JPEG inside the answer; its stamp travels as a parameter of its media type."""
+    """The JPEG inside the answer, with the time at which its frame was taken."""
     if value is None:
         return None
     data, stamp = value
-    mark = f";t={float(stamp)}" if stamp.replace(".", "", 1).isdigit() else ""
+    mark = f";t={stamp}" if stamp else ""
     return ImageData(url=f"data:image/jpeg{mark};base64,{base64.b64encode(data).decode()}")

@@ -119,7 +119,6 @@ class Page:
         everything = [
             dials.model,
             *dials.inputs(),
-            dials.finds,
             source.file,
             source.picture,
             source.gallery,

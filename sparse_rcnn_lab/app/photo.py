@@ -65,9 +65,10 @@ class PhotoTab:
             empty = words.NO_PICTURE
             return {**shown, self.result: None, self.states: empty, self.budgets: empty}
         if part == "states":
-            return {**shown, self.states: series.as_html(series.states(self.bench, picture, dials))}
+            row = series.as_html(series.states(self.bench, picture, dials), 150)
+            return {**shown, self.states: row}
         if part == "budgets":
-            row = series.as_html(series.budgets(self.bench, picture, dials))
+            row = series.as_html(series.budgets(self.bench, picture, dials), 220)
             return {**shown, self.budgets: row}
         return {**shown, self.result: image}
 

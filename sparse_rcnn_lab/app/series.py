@@ -48,15 +48,15 @@ def budgets(bench: Bench, picture: Picture, dials: Dials) -> Iterator[Panel]:
         yield Panel(view.image, title, text)
 
 
-def as_html(panels: Iterator[Panel]) -> str:
-    """The row as HTML with its pictures inside."""
+def as_html(panels: Iterator[Panel], least: int) -> str:
+    """The row as HTML with its pictures inside, each at least so many pixels wide."""
     figures = "".join(
         f'<figure><img src="{data_address(panel.image)}" alt="{escape(panel.title)}: '
         f'{escape(panel.text)}"><figcaption><b>{escape(panel.title)}</b> '
         f"<span>{escape(panel.text)}</span></figcaption></figure>"
         for panel in panels
     )
-    return f'<div class="lab-series">{figures}</div>'
+    return f'<div class="lab-series" style="--least: {least}px">{figures}</div>'
 
 
 def data_address(image: Image.Image) -> str:

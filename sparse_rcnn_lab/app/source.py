@@ -65,7 +65,7 @@ class Source:
                         min_width=100,
                     )
                     self.draw = gr.Button(
-                        "Draw me a sample", elem_id="lab-draw", size="md", min_width=160
+                        "Draw a sample", elem_id="lab-draw", size="md", min_width=130
                     )
 
     def read(self, path: str | None) -> Picture | None:

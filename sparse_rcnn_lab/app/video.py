@@ -120,7 +120,7 @@ class VideoTab:
         )
 
     def _detect(
-        self, path: str | None, rate: float, *turned: Any, request: gr.Request
+        self, request: gr.Request, path: str | None, rate: float, *turned: Any
     ) -> Iterator[tuple[Any, Any, Any]]:
         """The frames as they are done, then the file. Stop keeps what is done."""
         idle = gr.update(visible=False, value=None)

@@ -39,7 +39,7 @@ def finds(class_names: Sequence[str]) -> str:
     """What a model can find."""
     names = ", ".join(class_names[:_NAMES])
     more = len(class_names) - _NAMES
-    return hint(f"Finds {names}{f' and {more} more' if more > 0 else ''}.")
+    return f"Finds {names}{f' and {more} more' if more > 0 else ''}."
 
 
 def costs(dials: Dials, num_proposals: int, num_stages: int) -> str:
@@ -121,8 +121,7 @@ def table(view: View | None, dials: Dials) -> str:
     )
     return (
         '<div class="lab-table" tabindex="0" role="region" aria-label="Detections, best first">'
-        f"<table><caption>Detections, best first; left, top, width and height in pixels of the "
-        f"picture</caption><thead><tr>{head}</tr></thead><tbody>{''.join(rows[:_ROWS])}</tbody>"
+        f"<table><caption>Best first; places in pixels of the picture</caption><thead><tr>{head}</tr></thead><tbody>{''.join(rows[:_ROWS])}</tbody>"
         f"</table>{rest}</div>"
     )
 

@@ -1,4 +1,4 @@
-"""A clock for named parts, some inside others."""
+"""A clock for named parts, some inside others; and how many threads they have."""
 
 from __future__ import annotations
 
@@ -10,6 +10,17 @@ import torch
 from torch import Tensor
 
 from sparse_rcnn_lab.model.pooling import Pooling, Pyramid
+
+
+@contextmanager
+def threads(number: int) -> Iterator[None]:
+    """In here torch computes on the CPU with so many threads."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(number)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 class Clock:

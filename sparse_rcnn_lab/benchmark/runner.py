@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from sparse_rcnn_lab import config as configs
-from sparse_rcnn_lab.benchmark.clock import Clock
+from sparse_rcnn_lab.benchmark.clock import Clock, threads
 from sparse_rcnn_lab.benchmark.parts import ARMS, Arm, Trainer, infer, largest_difference
 from sparse_rcnn_lab.config import Recipe
 from sparse_rcnn_lab.data.shapes import CLASS_NAMES
@@ -48,17 +48,13 @@ class Settings:
 
 def run_benchmark(settings: Settings) -> dict[str, Any]:
     """Measures and returns plain values that json can hold; times are median milliseconds."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(settings.threads)
-    try:
+    with threads(settings.threads):
         return _run(settings)
-    finally:
-        torch.set_num_threads(threads)
 
 
 def _run(settings: Settings) -> dict[str, Any]:
     recipe, model, trained = _model(settings)
-    height, width = settings.size or _default_size(recipe)
+    height, width = settings.size or default_size(recipe)
     if min(height, width) < 32 or height % 32 or width % 32:
         raise LabError(f"The size must be multiples of 32, found {height}x{width}.")
     model.to(settings.device)
@@ -141,7 +137,7 @@ def _model(settings: Settings) -> tuple[Recipe, SparseRCNN, bool]:
         return replace(recipe, model=config), SparseRCNN(config), False
 
 
-def _default_size(recipe: Recipe) -> tuple[int, int]:
+def default_size(recipe: Recipe) -> tuple[int, int]:
     """The size a picture with sides 2:3 gets, rounded up to multiples of 32."""
     want = recipe.model.input
     long = min(want.long_side, want.short_side * 3 // 2)

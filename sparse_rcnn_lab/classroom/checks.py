@@ -86,6 +86,8 @@ class Check:
             try:
                 with self._others(name) if stand_ins else contextlib.nullcontext():
                     got = self._call(name, target, args, within)
+                    if guard.refuse_answers(self.assignment):  # imported only in the call
+                        got = self._call(name, target, args, within)
                 problem = difference(got, gives, name)
             except NotYet as error:
                 first = first or error

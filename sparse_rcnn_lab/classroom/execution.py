@@ -7,6 +7,7 @@ notes it, starts a new kernel, runs the cells above again, without the culprit, 
 from __future__ import annotations
 
 import copy
+import subprocess
 import time
 from typing import Any
 
@@ -35,6 +36,12 @@ class SturdyExecute(Execute):  # type: ignore[misc]
         nb, resources = super().preprocess(nb, resources, km)
         nb.metadata[NOTES] = list(dict.fromkeys(self._notes))
         return nb, resources
+
+    def start_new_kernel(self, **options: Any) -> None:
+        """Starts the kernel; what it says to the terminal nobody needs."""
+        super().start_new_kernel(
+            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, **options
+        )
 
     def preprocess_cell(self, cell: Any, resources: Any, index: int) -> Any:
         """Runs one cell, or marks it as failed."""

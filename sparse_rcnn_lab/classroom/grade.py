@@ -6,6 +6,7 @@ import json
 import multiprocessing
 import os
 import time
+import warnings
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
@@ -90,7 +91,9 @@ def grade_one(root: Path, student: str, assignment: str) -> Graded:
     os.environ.update(_KERNEL)
     start = time.perf_counter()
     course = Course.open(root)
-    done = course.nbgrader().autograde(assignment, student, force=True, create=True)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of sqlalchemy, about nbgrader
+        done = course.nbgrader().autograde(assignment, student, force=True, create=True)
     seconds = time.perf_counter() - start
     problem = ""
     if not done["success"]:

@@ -38,6 +38,7 @@ ANSWERS: dict[str, dict[str, str]] = {
     "experiment": {},
 }
 
+_guarded: set[str] = set()
 _originals: dict[str, FunctionType] = {}
 
 
@@ -51,13 +52,38 @@ def original(name: str) -> Callable[..., Any]:
     return _originals.get(name) or getattr(import_module(module), function)
 
 
-def refuse_answers(assignment: str) -> None:
-    """From now on the answers to ``assignment`` refuse calls from the notebook."""
+def refuse_answers(assignment: str) -> bool:
+    """From now on the answers to ``assignment`` refuse calls from the notebook.
+
+    Only modules that somebody has imported are looked at, as torchvision takes seconds. True when
+    there was one that had not been guarded before.
+    """
+    new = False
     for module, names in ANSWERS[assignment].items():
-        home = import_module(module)
+        home = sys.modules.get(module)
+        if home is None or module in _guarded or getattr(home.__spec__, "_initializing", False):
+            continue
         for name in names.split():
             if hasattr(home, name):
                 _guard(f"{module}:{name}", getattr(home, name))
+        _guarded.add(module)
+        new = True
+    return new
+
+
+def serve_everybody() -> None:
+    """Ends what :func:`refuse_answers` began."""
+    for name, function in _originals.items():
+        module, _, attribute = name.partition(":")
+        target = getattr(import_module(module), attribute)
+        if isinstance(target, type):
+            target.__init__ = function  # type: ignore[misc]
+            continue
+        target = getattr(target, "__wrapped__", target)
+        target.__code__ = function.__code__
+        target.__defaults__, target.__kwdefaults__ = function.__defaults__, function.__kwdefaults__
+    _originals.clear()
+    _guarded.clear()
 
 
 def _guard(name: str, target: Any) -> None:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import argparse
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from sparse_rcnn_lab.commands.common import count, whole_number
+from sparse_rcnn_lab.config import Precision
 
 HELP = """measure where the time goes, and compare two poolings
 
@@ -18,10 +19,16 @@ With one thread on a CPU they are process time, which other programs hardly chan
 
 With --data: how many images a second can be loaded for training instead.
 
+With --train: a preset is trained as `train` does, on drawn images (or on --data), in float32 and
+in --precision: images a second, memory of the GPU, both loss curves; with --data also whether
+loading keeps up. Each starts from the same weights and sees the same batches.
+
 examples:
   sparse-rcnn-lab benchmark --model nano
   sparse-rcnn-lab benchmark --model r50_3x_100 --size 800x1216 --only inference --json times.json
   sparse-rcnn-lab benchmark --model r50_3x_300 --data coco/ --workers 16
+  sparse-rcnn-lab benchmark --train --model r50_1x_100 --size 800x1216 --device cuda \\
+      --precision bf16 --steps 200 --json bf16.json
 """
 
 
@@ -55,6 +62,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--workers", type=count, default=0, metavar="N", help="and with so many processes"
     )
+    parser.add_argument("--train", action="store_true", help="train, and measure that")
+    parser.add_argument(
+        "--steps", type=whole_number, default=20, metavar="N", help="of --train (%(default)s)"
+    )
+    parser.add_argument(
+        "--precision",
+        choices=get_args(Precision),
+        default="float32",
+        help="of --train, beside float32",
+    )
+    parser.add_argument("--compile", action="store_true", help="--train through torch.compile")
+    parser.add_argument(
+        "--backbone-weights", metavar="download|FILE", help="of --train (default: from scratch)"
+    )
     parser.add_argument("--device", default="cpu", help="cpu, cuda (default: %(default)s)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all numbers to a file")
 
@@ -64,6 +85,8 @@ def run(arguments: argparse.Namespace) -> int:
     from sparse_rcnn_lab.benchmark import Settings, run_benchmark
     from sparse_rcnn_lab.device import pick_device
 
+    if arguments.train:
+        return _training(arguments)
     if arguments.data is not None:
         return _loading(arguments)
     settings = Settings(
@@ -78,6 +101,28 @@ def run(arguments: argparse.Namespace) -> int:
     )
     result = run_benchmark(settings)
     print(as_text(result))
+    return _write(arguments, result)
+
+
+def _training(arguments: argparse.Namespace) -> int:
+    from sparse_rcnn_lab.benchmark import training
+    from sparse_rcnn_lab.device import pick_device
+
+    settings = training.TrainSettings(
+        recipe=arguments.model,
+        size=arguments.size,
+        data=arguments.data,
+        batch=arguments.batch,
+        steps=arguments.steps,
+        precision=arguments.precision,
+        compiled=arguments.compile,
+        backbone_weights=arguments.backbone_weights,
+        device=pick_device(arguments.device),
+        threads=arguments.threads,
+        workers=arguments.workers,
+    )
+    result = training.training_speed(settings)
+    print(training.as_text(result))
     return _write(arguments, result)
 
 

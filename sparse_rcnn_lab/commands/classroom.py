@@ -44,7 +44,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                 "--assignment", action="append", metavar="NAME", help="only this one; repeatable"
             )
         if name == "build":
-            step.add_argument("--seed", type=whole_number, default=2026, help="of this year's numbers")
+            step.add_argument(
+                "--seed", type=whole_number, default=2026, help="of this year's numbers"
+            )
             step.add_argument(
                 "--sources", type=Path, default=Path("notebooks/assignments"), metavar="FOLDER"
             )

@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sparse_rcnn_lab.commands.common import add_model, open_model, stage_list, whole_number
+from sparse_rcnn_lab.commands.common import add_model, stage_list, whole_number
 from sparse_rcnn_lab.commands.together import run_together
 
 if TYPE_CHECKING:
@@ -71,10 +71,10 @@ def _evaluate(arguments: argparse.Namespace, device: torch.device, group: Group)
     from sparse_rcnn_lab.files import write_text
     from sparse_rcnn_lab.training.evaluate import evaluate
     from sparse_rcnn_lab.training.run_folder import versions
-    from sparse_rcnn_lab.zoo import locate
+    from sparse_rcnn_lab.zoo import load
 
-    group.from_first(lambda: str(locate(arguments.model)))  # what must be fetched, once
-    detector = group.agree(lambda: open_model(arguments))
+    # What must be fetched is fetched by one process of a machine; the others wait at its lock.
+    detector = group.agree(lambda: load(arguments.model, device))
     data = group.agree(lambda: open_data(arguments.data, arguments.split))
     result = evaluate(
         detector,

@@ -159,11 +159,11 @@ def _train(arguments: argparse.Namespace, device: torch.device, group: Group) ->
         raise
     except KeyboardInterrupt:
         if group.first:
-            print(f"\nStopped at once. {_how_to_resume(folder.path)}")
+            print(f"\nStopped at once. {_how_to_resume(folder.path, group)}")
         return 130
     if not group.first:
         return 0 if result.finished else 130
-    return _conclude(result, RunFolder(result.folder))
+    return _conclude(result, RunFolder(result.folder), group)
 
 
 def _announce(
@@ -219,9 +219,9 @@ def _clear_false_start(folder: RunFolder) -> None:
             (folder.path / name).unlink(missing_ok=True)
 
 
-def _conclude(result: Run, folder: RunFolder) -> int:
+def _conclude(result: Run, folder: RunFolder, group: Group) -> int:
     if not result.finished:
-        print(f"\nStopped after step {result.step}. {_how_to_resume(folder.path)}")
+        print(f"\nStopped after step {result.step}. {_how_to_resume(folder.path, group)}")
         return 130
     print(f"\ndone: {result.step} steps, in {folder.path}")
     rows = folder.rows("evaluations")
@@ -235,5 +235,5 @@ def _conclude(result: Run, folder: RunFolder) -> int:
     return 0
 
 
-def _how_to_resume(path: Path) -> str:
-    return f"Go on with:\n  {resume_command(path)}"
+def _how_to_resume(path: Path, group: Group) -> str:
+    return f"Go on with:\n  {resume_command(path, group.local_world)}"

@@ -123,6 +123,9 @@ def remember(arguments: argparse.Namespace) -> dict[str, Any]:
     }
 
 
-def resume_command(path: Path) -> str:
-    """What to type to go on with the run in ``path``."""
-    return f"sparse-rcnn-lab train --resume --out {shlex.quote(str(path))}"
+def resume_command(path: Path, processes: int = 1) -> str:
+    """What to type to go on with the run in ``path``, in as many processes on this machine."""
+    program = "sparse-rcnn-lab"
+    if processes > 1:
+        program = f"torchrun --nproc-per-node {processes} -m sparse_rcnn_lab"
+    return f"{program} train --resume --out {shlex.quote(str(path))}"

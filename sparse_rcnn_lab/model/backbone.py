@@ -42,7 +42,7 @@ def _mobilenet_v2() -> tuple[nn.ModuleDict, list[int]]:
     return nn.ModuleDict(parts), [24, 32, 96, 320]
 
 
-class _Block(nn.Module):
+class Block(nn.Module):
     """Two 3x3 convolutions around a shortcut."""
 
     def __init__(self, inputs: int, outputs: int, stride: int) -> None:
@@ -70,7 +70,7 @@ def _nano() -> tuple[nn.ModuleDict, list[int]]:
     parts: OrderedDict[str, nn.Module] = OrderedDict(stem=stem)
     before = 24
     for index, width in enumerate(channels):
-        parts[f"s{4 * 2**index}"] = _Block(before, width, 2)
+        parts[f"s{4 * 2**index}"] = Block(before, width, 2)
         before = width
     return nn.ModuleDict(parts), channels
 

@@ -29,6 +29,7 @@ class SparseRCNN(nn.Module):
         self.config = config
         self.backbone = Backbone(config)
         self.proposals = Proposals(config.num_proposals, config.dim, config.proposal_init)
+        self.proposals.boxes.requires_grad_(not config.freeze_proposal_boxes)
         self.stages = nn.ModuleList(Stage(config) for _ in range(config.num_stages))
 
     def pyramid(self, images: Tensor) -> Pyramid:

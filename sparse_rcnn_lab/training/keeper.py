@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from typing import Any
 
+import torch
+
 from sparse_rcnn_lab.checkpoint import save_checkpoint
 from sparse_rcnn_lab.errors import LabError
 from sparse_rcnn_lab.training.distributed import LostProcess
@@ -83,4 +85,10 @@ class RunKeeper:
             if isinstance(error, LabError) and self.saved:
                 place = f'The state after step {self.saved} is saved in "{self.folder.path}".'
                 error.args = (f"{error} {place}",)
+            if isinstance(error, torch.OutOfMemoryError):
+                raise LabError(
+                    f"The GPU has too little memory for step {done() + 1} "
+                    f"({str(error).splitlines()[0]}). What was done is saved. Resume with a larger "
+                    "accumulate (--accumulate), or with precision bf16."
+                ) from error
             raise

@@ -17,13 +17,15 @@ from sparse_rcnn_lab.training.step import StepLoss
 class LossValues:
     """Weighted losses, one number a stage; those of a batch's parts add up to the batch's.
 
-    denoising: of the noised copies, all stages, or None.  positives: pairs in the whole batch.
+    denoising: of the noised copies, all stages, or None.  nested: of the prefixes, likewise.
+    positives: pairs in the whole batch.
     """
 
     cls: list[float]
     l1: list[float]
     giou: list[float]
     denoising: float | None
+    nested: float | None
     positives: list[int]
 
     @classmethod
@@ -32,7 +34,8 @@ class LossValues:
         loss = step.loss
         rows = torch.stack([loss.cls, loss.l1, loss.giou]).detach().tolist()
         extra = None if step.denoising is None else float(step.denoising.total().detach())
-        return cls(rows[0], rows[1], rows[2], extra, loss.positives.tolist())
+        nested = None if step.nested is None else float(step.nested.detach())
+        return cls(rows[0], rows[1], rows[2], extra, nested, loss.positives.tolist())
 
     @classmethod
     def total(cls, parts: Iterable[LossValues]) -> LossValues:
@@ -43,26 +46,27 @@ class LossValues:
         def add(a: list[float], b: list[float]) -> list[float]:
             return [x + y for x, y in zip(a, b, strict=True)]
 
-        extra = None
-        if self.denoising is not None and other.denoising is not None:
-            extra = self.denoising + other.denoising
+        def add_if_any(a: float | None, b: float | None) -> float | None:
+            return None if a is None or b is None else a + b
+
         return LossValues(
             add(self.cls, other.cls),
             add(self.l1, other.l1),
             add(self.giou, other.giou),
-            extra,
+            add_if_any(self.denoising, other.denoising),
+            add_if_any(self.nested, other.nested),
             self.positives,
         )
 
     @property
     def stages(self) -> list[float]:
-        """The loss of each stage, without the noised copies'."""
+        """The loss of each stage, without the noised copies' and the prefixes'."""
         return [sum(parts) for parts in zip(self.cls, self.l1, self.giou, strict=True)]
 
     @property
     def minimised(self) -> float:
-        """What the step minimised: all stages and the noised copies."""
-        return sum(self.stages) + (self.denoising or 0.0)
+        """What the step minimised: all stages, the noised copies and the prefixes."""
+        return sum(self.stages) + (self.denoising or 0.0) + (self.nested or 0.0)
 
 
 def metrics_row(
@@ -79,6 +83,7 @@ def metrics_row(
         "l1": values.l1,
         "giou": values.giou,
         "denoising": values.denoising,
+        "nested": values.nested,
         "positives": values.positives,
         "lr": rate,
         "grad_norm": norm if math.isfinite(norm) else None,

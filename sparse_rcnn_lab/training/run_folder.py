@@ -80,9 +80,13 @@ class RunFolder:
         return sorted(found)
 
     def begin_state(self, step: int) -> Path:
-        """An empty temporary folder to write the state after ``step`` steps into."""
+        """An empty temporary folder to write the state after ``step`` steps into.
+
+        Removes what a process that was killed while it saved has left.
+        """
         temporary = self.checkpoints / f".step_{step}.{os.getpid()}"
-        shutil.rmtree(temporary, ignore_errors=True)
+        for left in self.checkpoints.glob(".step_*"):
+            shutil.rmtree(left, ignore_errors=True)
         try:
             temporary.mkdir(parents=True)
         except OSError as error:

@@ -15,6 +15,7 @@ from sparse_rcnn_lab.training.denoising import noised_copies
 from sparse_rcnn_lab.training.loader import TrainBatch
 from sparse_rcnn_lab.training.losses import SetLoss, expected_positives, set_loss
 from sparse_rcnn_lab.training.matching import Matches, Targets, match
+from sparse_rcnn_lab.training.nested import draw_lengths, prefix_loss, with_prefixes
 
 
 @dataclass(frozen=True)
@@ -30,16 +31,22 @@ class Part:
 
 @dataclass(frozen=True)
 class StepLoss:
-    """loss: the proposals' set loss.  denoising: that of the noised copies, or None."""
+    """loss: the proposals' set loss.  denoising: that of the noised copies, or None.
+
+    nested: that of the prefixes, all stages in one number, or None.
+    """
 
     loss: SetLoss
     denoising: SetLoss | None
     matches: Matches
+    nested: Tensor | None = None
 
     def total(self) -> Tensor:
         """The scalar to minimise."""
         total = self.loss.total()
-        return total if self.denoising is None else total + self.denoising.total()
+        if self.denoising is not None:
+            total = total + self.denoising.total()
+        return total if self.nested is None else total + self.nested
 
 
 def step_loss(
@@ -49,18 +56,22 @@ def step_loss(
     denoising: int = 0,
     generator: torch.Generator | None = None,
     negatives: bool = False,
+    prefixes: int = 0,
     part: Part | None = None,
     autocast: AbstractContextManager[object] = nullcontext(),  # noqa: B008 - it holds no state
 ) -> StepLoss:
     """Runs the model on a batch and compares every stage with the ground truth.
 
     denoising: noised copies of each object (0: as published), drawn from ``generator``;
-    negatives: with a negative copy beside each. part: these images are part of a larger batch;
-    normaliser and noise are then the larger batch's, so that the parts' losses add up to its loss.
+    negatives: with a negative copy beside each. prefixes: how many prefixes of the proposals train
+    beside all of them (0: as published). part: these images are part of a larger batch;
+    normaliser, noise and prefixes are then the larger batch's, so that the parts' losses add up to
+    its loss.
     autocast: surrounds the forward pass; matching and losses always see float32.
     """
     part = part or Part(0, batch.targets.counts)
     targets = _padded(batch.targets, max(part.counts))
+    generator = generator or torch.Generator()
     boxes, features = model.proposals(targets.sizes)
     n = boxes.shape[1]
     copies = None
@@ -69,7 +80,7 @@ def step_loss(
             targets,
             model.proposals.features,
             denoising,
-            generator or torch.Generator(),
+            generator,
             negatives,
             rows=slice(part.first, part.first + len(targets.counts)),
             batch=len(part.counts),
@@ -77,11 +88,14 @@ def step_loss(
     if copies is not None:
         boxes = torch.cat([boxes, copies.boxes], dim=1)
         features = torch.cat([features, copies.features], dim=1)
+    own = boxes.shape[1]  # rows that are no prefix's
+    lengths = draw_lengths(n, prefixes, generator)
     mask = None if copies is None else copies.mask
+    boxes, features, mask = with_prefixes(boxes, features, mask, lengths)
     with autocast:
         pyramid = model.pyramid(batch.images)
         outputs = model.run_stages(pyramid, boxes, features, mask=mask)
-    logits = torch.stack([output.logits for output in outputs])  # [S, B, N + Q, C]
+    logits = torch.stack([output.logits for output in outputs])  # [S, B, N + Q + P, C]
     refined = torch.stack([output.boxes for output in outputs])
 
     matches = match(logits[:, :, :n], refined[:, :, :n], targets, config)
@@ -94,10 +108,14 @@ def step_loss(
         pairs = copies.matches(len(outputs))
         real = copies.real[None, :, :, None]
         # Padding rows are pushed to a logit at which the focal loss and its gradient vanish.
-        silenced = logits[:, :, n:].masked_fill(~real, -30.0)
+        silenced = logits[:, :, n:own].masked_fill(~real, -30.0)
         positives = torch.full_like(positives, copies.groups * sum(part.counts))
-        extra = set_loss(silenced, refined[:, :, n:], targets, pairs, config, positives)
-    return StepLoss(loss, extra, matches)
+        extra = set_loss(silenced, refined[:, :, n:own], targets, pairs, config, positives)
+    nested = None
+    if lengths:
+        behind = logits[:, :, own:], refined[:, :, own:]
+        nested = prefix_loss(*behind, lengths, targets, config, part.counts)
+    return StepLoss(loss, extra, matches, nested)
 
 
 def _padded(targets: Targets, most: int) -> Targets:

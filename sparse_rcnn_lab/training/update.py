@@ -49,6 +49,7 @@ class _Forward(nn.Module):
             train.denoising,
             torch.Generator().manual_seed(train.seed * 1_000_003 + step),
             train.denoising_negatives,
+            train.nested_prefixes if train.nested_proposals else 0,
             part,
             self.mixed.autocast(),
         )

@@ -61,7 +61,7 @@ def peak_bytes(work: Callable[[], Any]) -> int:
     return counter.peak
 
 
-def milliseconds(work: Callable[[], Any], device: torch.device, repeat: int = 5) -> float:
+def milliseconds(work: Callable[[], Any], device: torch.device, repeat: int = 9) -> float:
     """Median time of ``work``; on one CPU thread it is process time, which others hardly change."""
     alone = device.type == "cpu" and torch.get_num_threads() == 1
     clock = time.process_time if alone else time.perf_counter

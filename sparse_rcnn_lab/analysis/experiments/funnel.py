@@ -37,6 +37,7 @@ def usual_schedules(detector: Detector) -> list[tuple[int, ...]]:
             tuple(max(1, round(n * share(k, s))) for k in range(s))
             for share in (
                 lambda k, s: 1.0,
+                lambda k, s: 1.0 if k < 2 * s / 3 else 0.5,
                 lambda k, s: 1.0 if k < s / 2 else 0.5,
                 lambda k, s: 1.0 if k < s / 3 else 0.5,
                 lambda k, s: 1.0 if k < s / 3 else 1 / 3,

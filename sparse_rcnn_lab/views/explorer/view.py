@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
@@ -122,7 +123,8 @@ class Explorer:
         return self._widget
 
     def _repr_mimebundle_(self, **options: Any) -> Any:
-        if find_spec("anywidget") is None:  # the same page, without the kernel
+        # The same page without a kernel: no widget here, or a page of outputs is being made.
+        if find_spec("anywidget") is None or os.environ.get("SPARSE_RCNN_LAB_STATIC"):
             return {"text/html": self.to_iframe(), "text/plain": repr(self)}
         return self.widget._repr_mimebundle_(**options)
 

@@ -18,6 +18,7 @@ from sparse_rcnn_lab.views.figures.roi import filter_effect, roi_grid
 from sparse_rcnn_lab.views.figures.stage_grid import stage_grid
 from sparse_rcnn_lab.views.figures.trade import switch_bars, trade_off
 from sparse_rcnn_lab.views.figures.trails import box_trails
+from sparse_rcnn_lab.views.figures.training import flip_curves, match_film, start_curves
 from sparse_rcnn_lab.views.figures.verdicts import gallery, verdict_stages
 
 __all__ = [
@@ -31,15 +32,20 @@ __all__ = [
     "dial_curves",
     "feature_pca",
     "filter_effect",
+    "flip_curves",
     "gallery",
     "iou_curves",
     "learned_boxes",
     "lens_matrices",
+    "match_film",
     "roi_grid",
     "score_curves",
     "similarity",
     "stage_grid",
+    "start_curves",
     "switch_bars",
+    "territory",
+    "trace_panels",
     "trade_off",
     "verdict_stages",
 ]

@@ -50,18 +50,24 @@ def cost_matrix(
     small = _SMALL * m
     width = 0.62 + wide + sum(small + 0.3 for _ in parts) + 0.2
     wanted = max(width, 6.0)
-    page = Page(wanted, HEAD + 0.75 + high + 0.15, theme)
+    page = Page(wanted, HEAD + 0.5 + high + 0.15, theme)
     page.write_title(title, detail)
-    left = 0.62
+    left = 0.68
     axes = page.place(left, 0.15, wide, high)
     _matrix(page, axes, total[kept], chosen, "total", style.ACCENT)
     axes.set_yticks(range(len(kept)), names, size=7.5)
-    axes.set_ylabel("proposal")
+    page.text(
+        0.12 / wanted,
+        (0.15 + high + 0.1) / page.get_size_inches()[1],
+        "proposal",
+        size=8,
+        color=page.faded,
+    )
     axes.set_xticks(range(m), [shorten(name, 8, _CELL[0] * 72 + 6) for name in objects], size=8)
     for i, row in enumerate(total[kept].tolist()):
         for j, value in enumerate(row):
             axes.text(
-                j, i, f"{value:.1f}", size=7.5, ha="center", va="center_baseline",
+                j, i, f"{value + 0.0:.1f}".replace("-0.0", "0.0"), size=7.5, ha="center", va="center_baseline",
                 color=style.LIGHT if _shade(total[kept], i, j) < 0.6 else style.DARK,
                 weight="bold" if (i, j) in chosen else "normal",
             )  # fmt: skip

@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+from matplotlib.axes import Axes
 from matplotlib.ticker import FixedLocator, NullLocator
 
 from sparse_rcnn_lab.analysis.table import Table
 from sparse_rcnn_lab.views import style
 from sparse_rcnn_lab.views.figures.canvas import HEAD, Page, Theme
-from sparse_rcnn_lab.views.figures.series import name_ends, need_rows, plot_series, unit_axis
+from sparse_rcnn_lab.views.figures.series import (
+    MARKERS,
+    name_ends,
+    need_rows,
+    plot_series,
+    series_color,
+    unit_axis,
+)
 
-_LEFT, _BOTTOM, _NAMES, _GAP = 0.6, 0.52, 1.15, 0.75
+_LEFT, _BOTTOM, _NAMES, _GAP = 0.6, 0.52, 0.95, 0.2
 
 
 def dial_curves(
@@ -28,12 +36,11 @@ def dial_curves(
     orders = list(dict.fromkeys(curve["order"]))
     stages = sorted(set(curve["stage"]))
     page = Page(width, 0.42 * width + 0.3, theme)
-    last = f"after stage {stages[-1]}" if len(orders) > 1 or len(stages) > 1 else ""
     page.write_title(
         title or "The two dials: proposals and stages",
-        " · ".join(filter(None, [curve.title, f"left: {last}", f"right: order {orders[0]}"])),
+        f"{curve.title} · left: after stage {stages[-1]} · right: order {orders[0]}",
     )
-    room = (width - _LEFT - 2 * _NAMES - _GAP) / 2
+    room = (width - 2 * _LEFT - _NAMES - _GAP) / 2
     height = 0.42 * width + 0.3 - _BOTTOM - HEAD
     top = max(value for value in curve["AP"] if value is not None)
     left = page.place(_LEFT, _BOTTOM, room, height)
@@ -45,18 +52,15 @@ def dial_curves(
     left.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
     left.set(xlabel="proposals kept", ylabel="AP (0 to 1)")
     unit_axis(left, top)
-    ends, names = [], []
-    for index, order in enumerate(orders):
+    named = [order for order in orders if not order.startswith("random ")]
+    for order in orders:
         rows = curve.where(order=order, stage=stages[-1]).sorted("n")
-        blind = order.startswith("random ")
-        plot_series(left, index, rows["n"], rows["AP"], faint=blind)
-        if not blind:
-            # All orders meet at the full number: named where they differ.
-            ends.append(rows["AP"][-1])
-            names.append(order)
+        blind = order not in named
+        index = 0 if blind else named.index(order)
+        plot_series(left, index, rows["n"], rows["AP"], color=page.faded if blind else None)
     left.set_xlim(numbers[0] * 0.9, numbers[-1] * 1.08)
-    name_ends(page, left, ends, names)
-    right = page.place(_LEFT + room + _NAMES + _GAP, _BOTTOM, room, height)
+    _legend(page, left, named, len(orders) > len(named))
+    right = page.place(2 * _LEFT + room + _GAP, _BOTTOM, room, height)
     page.dress(right)
     right.set(xlabel="milliseconds a picture", ylabel="AP (0 to 1)")
     unit_axis(right, top)
@@ -81,3 +85,16 @@ def _apart(numbers: list[int]) -> list[int]:
         if not kept or number <= kept[-1] * 0.8 or (number == numbers[0] and number < kept[-1]):
             kept.append(number)
     return kept
+
+
+def _legend(page: Page, axes: Axes, named: list[str], blind: bool) -> None:
+    """Which order has which colour: lower right, where few curves go."""
+    lines = [(name, series_color(i), MARKERS[i % len(MARKERS)]) for i, name in enumerate(named)]
+    if blind:
+        lines.append(("random orders", page.faded, MARKERS[0]))
+    for line, (name, color, marker) in enumerate(reversed(lines)):
+        y = 0.05 + 0.07 * line
+        axes.plot(
+            0.62, y, marker, color=color, markersize=5, transform=axes.transAxes, clip_on=False
+        )
+        axes.text(0.66, y, name, size=8.5, color=page.ink, va="center", transform=axes.transAxes)

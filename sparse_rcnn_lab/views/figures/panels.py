@@ -10,7 +10,7 @@ from sparse_rcnn_lab.detections import Detections
 from sparse_rcnn_lab.errors import LabError
 from sparse_rcnn_lab.trace import Trace
 from sparse_rcnn_lab.views.draw import draw_detections
-from sparse_rcnn_lab.views.figures.canvas import HEAD, TALLEST, WIDEST, Page, Theme, shorten
+from sparse_rcnn_lab.views.figures.canvas import TALLEST, WIDEST, Page, Theme, shorten
 
 _GAP = 0.12  # inches
 _NAME = 0.26
@@ -46,10 +46,10 @@ def detection_panels(
     w = (width - _GAP * (columns + 1)) / columns
     ratios = [min(max(p.shape[1] / p.shape[2], WIDEST), TALLEST) for p in shown]
     h = w * max(ratios)
-    head = HEAD if title or detail else 0.08
+    head = 0.08 + 0.28 * bool(title) + 0.26 * bool(detail)
     page = Page(width, head + rows * (h + _NAME) + _GAP, theme)
     if title or detail:
-        page.write_title(title or "", detail)
+        page.write_title(title or detail, detail if title else "")
     for i, (detections, picture, name) in enumerate(zip(found, shown, names, strict=True)):
         row, column = divmod(i, columns)
         drawn = draw_detections(picture, detections, gt_boxes=gt_boxes, min_side=_SIDE)

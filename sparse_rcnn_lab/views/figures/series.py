@@ -22,14 +22,21 @@ def series_color(index: int) -> str:
 
 
 def plot_series(
-    axes: Axes, index: int, x: Sequence[float], y: Sequence[float | None], faint: bool = False
+    axes: Axes,
+    index: int,
+    x: Sequence[float],
+    y: Sequence[float | None],
+    color: str | None = None,
 ) -> None:
-    """One line with its markers; a value of None is a gap.  faint: thin, in the background."""
+    """One line with its markers; a value of None is a gap.
+
+    color: in place of the series' own; the line is then thin, in the background.
+    """
     values = [float("nan") if value is None else value for value in y]
     axes.plot(
-        x, values, color=series_color(index), marker=MARKERS[index % len(MARKERS)],
-        markersize=3.0 if faint else 5.0, linewidth=0.9 if faint else 1.9,
-        alpha=0.45 if faint else 1.0, zorder=2 if faint else 3, gid="series",
+        x, values, color=color or series_color(index), marker=MARKERS[index % len(MARKERS)],
+        markersize=3.0 if color else 5.0, linewidth=0.9 if color else 1.9,
+        alpha=0.5 if color else 1.0, zorder=2 if color else 3, gid="series",
     )  # fmt: skip
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from matplotlib.axes import Axes
+
 from sparse_rcnn_lab.analysis.table import Table
 from sparse_rcnn_lab.errors import LabError
 from sparse_rcnn_lab.views.figures.canvas import HEAD, Page, Theme
@@ -50,8 +52,8 @@ def switch_bars(
             )
         axes.set(xlim=(0, most * 1.2), ylim=(len(rows) - 0.5, -0.5), xlabel=label)
         axes.set_yticks(places, rows["switch"] if column == "AP" else [""] * len(rows))
-        for text in axes.get_yticklabels():
-            text.set(color=page.ink, size=9)
+        for tick in axes.get_yticklabels():
+            tick.set(color=page.ink, size=9)
     return page
 
 
@@ -72,44 +74,60 @@ def trade_off(
     need_rows(table, "trade-off")
     across = across or ("stages" if "stages" in table.columns else "stages_ms")
     name = "schedule" if "schedule" in table.columns else "rule"
-    words = table[name]
-    if name == "rule":
-        tolerances = table["tolerance"]
-        words = [
-            word if t is None else f"{word} {t:g}"
-            for word, t in zip(words, tolerances, strict=True)
-        ]
     page = Page(width, 0.55 * width + 0.2, theme)
     page.write_title(title or "What it costs, what it brings", table.title)
     axes = page.place(0.6, 0.52, width - 0.6 - 1.75, 0.55 * width + 0.2 - 0.52 - HEAD)
     page.dress(axes)
     x, y = table[across], [0.0 if ap is None else ap for ap in table["AP"]]
-    fixed = [word.startswith("always") for word in words]
+    fixed = [str(word).startswith("always") for word in table[name]]
     for index, chosen in enumerate((True, False)):
-        at = [i for i in range(len(table)) if fixed[i] is chosen]
-        if not at:
-            continue
-        at.sort(key=lambda i: x[i])
-        line = "-" if name == "rule" else ""
+        at = sorted((i for i in range(len(table)) if fixed[i] is chosen), key=lambda i: x[i])
         axes.plot(
-            [x[i] for i in at], [y[i] for i in at], marker="so"[index], linestyle=line,
-            color=SERIES[index], markersize=6, linewidth=1.6, zorder=3, gid="points",
+            [x[i] for i in at], [y[i] for i in at], marker="so"[index], color=SERIES[index],
+            linestyle="-" if name == "rule" else "", markersize=6, linewidth=1.6, zorder=3,
+            gid="points",
         )  # fmt: skip
     unit_axis(axes, max(y))
     axes.margins(x=0.06)
     axes.set(xlabel=_label(table, across), ylabel="AP (0 to 1)")
+    if name == "rule":
+        _tolerances(page, axes, table, x, y)
+    else:
+        _named(page, axes, x, y, table[name])
+    return page
+
+
+def _tolerances(page: Page, axes: Axes, table: Table, across: list[float], up: list[float]) -> None:
+    """Each tolerance below its point, and what the two lines are."""
+    for i, tolerance in enumerate(table["tolerance"]):
+        if tolerance is not None:
+            axes.annotate(
+                f"{tolerance:g}", (across[i], up[i]), (0, -13), textcoords="offset points", size=8,
+                color=page.ink, ha="center",
+            ).set_gid("label")  # fmt: skip
+    for line, words in enumerate(("every picture stops at the same stage", "stops when settled")):
+        y = 0.13 - 0.07 * line
+        axes.plot(0.4, y, "so"[line], color=SERIES[line], markersize=6, transform=axes.transAxes)
+        _say(axes, y, words, page.ink)
+    _say(axes, 0.2, "numbers: tolerance", page.faded)
+
+
+def _say(axes: Axes, y: float, words: str, color: str) -> None:
+    axes.text(0.43, y, words, size=8.5, color=color, va="center", transform=axes.transAxes)
+
+
+def _named(page: Page, axes: Axes, x: list[float], y: list[float], words: list[str]) -> None:
+    """The names of the points in a column to the right, kept apart."""
     low, high = axes.get_ylim()
     height = axes.get_position().height * page.get_size_inches()[1]
-    gap = 8.0 * 1.3 / 72 * (high - low) / height
-    edge = axes.get_xlim()[1]
-    for i, place in enumerate(spread(y, gap, low, high)):
+    left, edge = axes.get_xlim()
+    for i, place in enumerate(spread(y, 8.0 * 1.3 / 72 * (high - low) / height, low, high)):
         axes.annotate(
-            words[i], (x[i], y[i]), (edge + 0.02 * (edge - axes.get_xlim()[0]), place), size=8,
+            words[i], (x[i], y[i]), (edge + 0.02 * (edge - left), place), size=8,
             color=page.ink, va="center", annotation_clip=False,
-            arrowprops={"arrowstyle": "-", "color": page.line, "linewidth": 0.6, "shrinkA": 0,
+            arrowprops={"arrowstyle": "-", "color": page.faded, "linewidth": 0.5, "shrinkA": 0,
                         "shrinkB": 3, "relpos": (0, 0.5)},
         ).set_gid("label")  # fmt: skip
-    return page
 
 
 def _label(table: Table, column: str) -> str:

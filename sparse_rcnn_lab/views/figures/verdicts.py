@@ -22,7 +22,14 @@ from sparse_rcnn_lab.views.figures.canvas import (
 from sparse_rcnn_lab.views.figures.series import SERIES, need_rows
 
 # One colour a kind of error, the same in bars and gallery.
-KIND_COLORS = dict(zip((*ERRORS, "missed"), SERIES, strict=True))
+KIND_COLORS = {
+    "class": SERIES[0],
+    "place": SERIES[1],
+    "both": SERIES[4],
+    "duplicate": SERIES[3],
+    "background": "#7d8590",
+    "missed": SERIES[5],
+}
 KIND_WORDS = {
     "class": "wrong class",
     "place": "badly placed",
@@ -32,6 +39,13 @@ KIND_WORDS = {
     "missed": "missed",
 }
 _RIGHT_COLOR = "#35b779"
+# What a stage does to objects: colour and opacity.
+_EVENTS = {
+    "new": (_RIGHT_COLOR, 1.0),
+    "improved": (_RIGHT_COLOR, 0.55),
+    "gone": (SERIES[5], 1.0),
+    "worsened": (SERIES[5], 0.55),
+}
 
 
 def verdict_stages(
@@ -59,29 +73,26 @@ def verdict_stages(
     left = page.place(0.6, 0.52, room, height)
     page.dress(left)
     per = 100 / max(1, objects)
-    base = [0.0] * len(stages)
     numbers = stages["stage"]
-    for name, shade in (("new", 1.0), ("improved", 0.55)):
-        values = [per * v for v in stages[name]]
-        left.bar(numbers, values, 0.7, bottom=base, color=_RIGHT_COLOR, alpha=shade, gid=name)
-        _words(left, page, numbers, values, base, name)
-        base = [a + b for a, b in zip(base, values, strict=True)]
-    base = [0.0] * len(stages)
-    for name, shade in (("gone", 1.0), ("worsened", 0.55)):
-        values = [-per * v for v in stages[name]]
-        left.bar(numbers, values, 0.7, bottom=base, color=SERIES[5], alpha=shade, gid=name)
-        base = [a + b for a, b in zip(base, values, strict=True)]
+    for sign, parts in ((1, ("new", "improved")), (-1, ("gone", "worsened"))):
+        base = [0.0] * len(stages)
+        for name in parts:
+            color, shade = _EVENTS[name]
+            heights = [sign * per * count for count in stages[name]]
+            left.bar(numbers, heights, 0.7, bottom=base, color=color, alpha=shade, gid=name)
+            base = [a + b for a, b in zip(base, heights, strict=True)]
     left.axhline(0, color=page.faded, linewidth=0.8)
     left.set(xlabel="stage", ylabel="of 100 objects")
     left.set_xticks(numbers)
     left.grid(axis="x", visible=False)
+    _events(page, left)
     right = page.place(0.6 + room + 0.75, 0.52, room, height)
     page.dress(right)
     base = [0.0] * len(stages)
     for kind, color in KIND_COLORS.items():
-        values = [per * v for v in stages[kind]]
-        right.bar(numbers, values, 0.7, bottom=base, color=color, gid=kind)
-        base = [a + b for a, b in zip(base, values, strict=True)]
+        heights = [per * count for count in stages[kind]]
+        right.bar(numbers, heights, 0.7, bottom=base, color=color, gid=kind)
+        base = [a + b for a, b in zip(base, heights, strict=True)]
     right.set(xlabel="stage", ylabel="errors for 100 objects")
     right.set_xticks(numbers)
     right.grid(axis="x", visible=False)
@@ -89,21 +100,12 @@ def verdict_stages(
     return page
 
 
-def _words(
-    axes: Axes,
-    page: Page,
-    numbers: list[int],
-    values: list[float],
-    base: list[float],
-    name: str,
-) -> None:
-    """The name of a bar's part inside the largest of them."""
-    at = max(range(len(values)), key=values.__getitem__)
-    if values[at] > 4:
-        axes.text(
-            numbers[at], base[at] + values[at] / 2, name, size=7.5, color=style.DARK,
-            ha="center", va="center",
-        )  # fmt: skip
+def _events(page: Page, axes: Axes) -> None:
+    """The key of the left panel, in its upper right corner."""
+    for line, (name, (color, shade)) in enumerate(_EVENTS.items()):
+        y = 0.96 - 0.07 * line
+        axes.plot(0.6, y, "s", color=color, alpha=shade, markersize=7, transform=axes.transAxes)
+        axes.text(0.64, y, name, size=8.5, color=page.ink, va="center", transform=axes.transAxes)
 
 
 def _key(page: Page, x: float, top: float) -> None:

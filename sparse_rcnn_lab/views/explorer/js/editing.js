@@ -21,9 +21,10 @@ export function createEditing(explorer) {
   const at = () => Math.round(store.state.position);
   const row = () => (store.state.chosen === null ? -1 : explorer.trace().row(store.state.chosen));
 
-  const hint = make("p", { class: "srl-note" });
+  const hint = make("p", { class: "srl-note srl-hint" });
   const numbers = ["left", "top", "right", "bottom"].map((side) => make("input", {
     type: "number", step: "1", placeholder: side, "aria-label": `${side}, pixels`, title: `${side}, pixels of the image`, onchange: typed,
+    onkeydown: (event) => { if (event.key === "Enter") typed(); }, // JupyterLab takes the default away
   }));
   const act = (text, title, action) => make("button", { type: "button", text, title, onclick: action });
   const drop = act("drop it", "Later stages run without this proposal", () => link.attempt({
@@ -57,19 +58,22 @@ export function createEditing(explorer) {
     (value) => store.set({ compare: value }));
   const told = make("div", { class: "srl-list", "aria-label": "What it did to the detections" });
   const result = make("div", { class: "srl-result" }, compare.element, told);
-  const busy = make("small", { class: "srl-busy", text: "running…" });
+  const busy = make("small", { class: "srl-busy" });
   const box = make("div", { class: "srl-row srl-numbers" }, ...numbers);
   const controls = make("div", { class: "srl-edit" }, hint, box,
     make("div", { class: "srl-buttons" }, drop, zero, make("span", { class: "srl-pair" }, swap, other)),
     make("div", { class: "srl-buttons" }, ...toggles.map(({ label }) => label)),
-    make("div", { class: "srl-buttons" }, make("label", { class: "srl-field" }, make("span", { text: "from" }), start), less, more, undo, reset));
+    make("div", { class: "srl-buttons" }, make("label", { class: "srl-field" }, make("span", { text: "from" }), start), less, more));
   const title = make("h3", { text: link.live ? "change something" : "what was changed" });
   const needs = make("p", { class: "srl-note", text: explorer.options.needs ?? "" });
-  const element = make("section", { class: "srl-card", "aria-label": "Change something" },
-    make("div", { class: "srl-row" }, title, busy), controls, done, result, needs);
+  const taking = make("span", { class: "srl-pair" }, undo, reset);
+  const element = make("section", { class: "srl-card srl-editcard", "aria-label": "Change something" },
+    make("div", { class: "srl-row" }, title, busy, taking), controls, done, result, needs);
 
   function typed() {
     const box = numbers.map((input) => Number(input.value));
+    const known = link.experiment.edits.find(({ proposal, stage }) => proposal === store.state.chosen && stage === at());
+    if (known?.box && known.box.every((value, i) => Math.round(value) === box[i])) return; // said twice
     if (numbers.some((input) => input.value === "") || box[2] <= box[0] || box[3] <= box[1]) {
       explorer.notice("Right must be larger than left, and bottom larger than top.");
       return;
@@ -119,10 +123,10 @@ export function createEditing(explorer) {
     const trace = explorer.trace();
     const edited = explorer.edited();
     drag.settle();
-    controls.hidden = !link.live;
+    controls.hidden = taking.hidden = !link.live;
     needs.hidden = !explorer.options.needs;
     result.hidden = !edited;
-    busy.hidden = !link.waiting;
+    busy.textContent = link.waiting ? "running…" : "";
     title.parentElement.hidden = !link.live && !edited;
     element.classList.toggle("srl-silent", link.silent);
     if (link.live) {

@@ -1,0 +1,202 @@
+# %% [markdown]
+# # 2. Proposals: what is learned?
+#
+# **Aim.** Find out what the learned proposals hold: boxes, features, and which of the two matters.
+#
+# **You will see** that a proposal owns a place and not a class; that when you remove the winner
+# another one is ready; and a puzzle about where the boxes start, with its answer.
+#
+# **Needs** neither a GPU nor a network. About a minute.
+
+# %%
+import sparse_rcnn_lab as srl
+from sparse_rcnn_lab import lessons
+from sparse_rcnn_lab.views import figures
+
+cards = srl.load("small-cards")
+shapes = srl.load("nano-shapes")  # six drawn shapes, 20 proposals: fast enough to ask 100 pictures
+val = srl.open_data("shapes", "val")  # drawn on the fly, with their ground truth
+COUNT = lessons.pick(full=100, fast=6)
+
+# %% [markdown]
+# ## The boxes
+#
+# A proposal box is four numbers between 0 and 1: centre, width, height, relative to the picture. In
+# most detectors boxes like these are computed from the image or laid out by hand. Here gradient
+# descent found them, once, for all pictures.
+
+# %%
+figures.learned_boxes(cards.trace(lessons.example("cards_1.jpg")))
+
+# %% [markdown]
+# They cover the picture evenly, a little more in the middle, and have the size of a typical card.
+# That is a summary of the training set: where things are, before you have looked.
+#
+# ## A proposal owns a place
+#
+# Now the other model. Run it on many pictures and note, for each proposal, where its detections
+# lie:
+
+# %%
+traces = [shapes.trace(val[i]) for i in range(COUNT)]
+figures.territory(traces, threshold=0.5)
+
+# %% [markdown]
+# Every proposal stays in its own neighbourhood (the grey box is where it starts) and takes
+# **whatever class comes along** (the colours). Proposals are places, not classes. Nobody told them
+# to share out the picture like that: it is the cheapest way to answer for each object exactly once
+# (lesson 4).
+#
+# ## Remove the winner
+#
+# Take the proposal that found the ten away and run the stages again. Guess first: is the ten lost?
+
+# %%
+session = srl.Session(cards, lessons.example("cards_3.jpg"))
+before = session.base
+winner = int(before.detections(threshold=0.5).proposals[0])
+session.drop(winner)
+after = session.run()
+print(srl.difference(before, after, threshold=0.5))
+
+# %%
+figures.trace_panels(
+    [before, after], ["all proposals", f"without proposal {winner}"], columns=2, width=7
+)
+
+# %% [markdown]
+# Not at all. A neighbour, silent until now, takes over with the same score. It had seen the card
+# all along; it kept quiet because the winner was there (you will catch them whispering in lesson
+# 3). Go on until it hurts:
+
+# %%
+for _ in range(5):
+    best = session.trace.detections(threshold=0.0)[:1]
+    print(f"proposal {int(best.proposals):2}: {best.names()[0]} {float(best.scores):.2f}")
+    session.drop(int(best.proposals))
+    session.run()
+
+# %% [markdown]
+# ## How many?
+#
+# Turn the dial: only the first $N$ proposals look at the picture.
+
+# %%
+lessons.dial(
+    lambda proposals: figures.stage_grid(
+        cards.trace(lessons.example("cards_1.jpg"), num_proposals=proposals),
+        threshold=0.5,
+        width=9,
+    ),
+    proposals=(1, 50, 15),
+)
+
+# %%
+numbers = [1, 3, 5, 10, 15, 20]
+ap = [
+    srl.evaluate(shapes, val, limit=COUNT, num_proposals=n, stages=[6], progress=False)
+    .per_stage[0]
+    .AP
+    for n in numbers
+]
+lessons.lines(
+    {"nano-shapes": ap},
+    numbers,
+    title="Fewer proposals, fewer objects",
+    detail=f"AP after stage 6, {COUNT} pictures with 3 or so objects each",
+    across="proposals used",
+    up="AP (0 to 1)",
+    top=1.0,
+)
+
+# %% [markdown]
+# **AP**, average precision, is the usual grade of a detector: 1 is perfect; it counts missed
+# objects, wrong classes, false alarms and sloppy boxes alike. Twenty proposals serve a few objects
+# a picture well. The paper needs 100 to 300 for the crowded scenes of COCO.
+#
+# ## The initialisation puzzle
+#
+# The paper tried four starts for the boxes before training: all in the centre, all the **whole
+# image**, a **grid**, **random**. After training, AP was nearly the same. So the boxes do not
+# matter?
+#
+# Let us exchange the learned ones in our trained model and see. In each row other boxes, in each
+# column other features; all further weights stay as they are.
+
+# %%
+box_starts = ["learned", "grid", "random", "image"]
+feature_starts = ["learned", "shuffled", "mean", "random"]
+table = {
+    features: [
+        srl.evaluate(
+            lessons.with_start(shapes, boxes, features),
+            val,
+            limit=COUNT,
+            stages=[6],
+            progress=False,
+        )
+        .per_stage[0]
+        .AP
+        for boxes in box_starts
+    ]
+    for features in feature_starts
+}
+lessons.bars(
+    {f"features: {name}": values for name, values in table.items()},
+    box_starts,
+    title="The same stages, other proposals",
+    detail=f"AP after stage 6, {COUNT} pictures",
+    across="boxes",
+    up="AP (0 to 1)",
+    top=1.0,
+)
+
+# %% [markdown]
+# Look long at this one.
+#
+# - **Boxes: whole image** gives almost nothing. The very start that the paper trains from! That is
+#   the answer to the puzzle: where you begin *training* hardly matters, because training moves the
+#   boxes to good places **and teaches the stages to expect them there**. Afterwards the two belong
+#   together.
+# - A **grid** works nearly as well as the learned boxes: what the stages expect is an even cover.
+# - **Features shuffled** among the proposals: no difference. The features are not names of
+#   proposals. Before the first look at the picture they are all good for much the same thing.
+# - **Features: the mean** of all costs something, **random** ones much more: the stages need a
+#   feature of the right kind, and a little variety, so that two proposals at one place do not do
+#   the same.
+#
+# ## Exercises
+#
+# **1.** How long can you drop winners of the *ace* in `cards_3.jpg` before it is lost? Use
+# `session.reset()` first.
+#
+# <details><summary>Answer</summary>
+#
+# Repeat `session.drop(...)` and `session.run()`, looking at
+# `session.trace.detections(threshold=0.3)`. It depends on how many learned boxes start close to the
+# card; the coverage map above says how many that is: about four to seven.
+# </details>
+#
+# **2.** Move one learned box instead of removing it: `session.edit(winner, box=(0, 0, 40, 40))`.
+# Does it come back?
+#
+# <details><summary>Answer</summary>
+#
+# It does not travel across the picture: it looks for something near its new place, and a neighbour
+# takes the ten. Boxes are refined from what lies inside them, and there is no ten in a corner.
+# </details>
+#
+# **3.** Give all proposals the whole image, but look at the stages:
+# `srl.evaluate(lessons.with_start(shapes, "image"), val, limit=100).table()`. Does anything recover?
+#
+# <details><summary>Answer</summary>
+#
+# A little: from 0.00 at stage 1 to about 0.03. Six stages are too few to shrink a box from the whole
+# image to an object when each stage was trained to make small corrections.
+# </details>
+#
+# ## Read next
+#
+# [Lesson 3](03_inside_a_stage.ipynb): what happens between $b_{s-1}$ and $b_s$. In the paper:
+# "Learnable proposal box" and "Learnable proposal feature" (section 3.2), and the ablation on
+# initialisation (section 4).

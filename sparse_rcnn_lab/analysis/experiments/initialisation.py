@@ -1,0 +1,167 @@
+"""Initialisation lab: where the learned boxes start, and whether they may learn."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import torch
+from scipy.cluster.vq import kmeans2
+from torch import Tensor
+
+from sparse_rcnn_lab import boxes as box_ops
+from sparse_rcnn_lab import recipes
+from sparse_rcnn_lab.analysis.experiments.snapshots import keep_snapshots, snapshots
+from sparse_rcnn_lab.analysis.table import Table
+from sparse_rcnn_lab.checkpoint import read_checkpoint, save_checkpoint
+from sparse_rcnn_lab.config import Recipe, with_changes
+from sparse_rcnn_lab.data.sample import DetectionData
+from sparse_rcnn_lab.errors import LabError
+from sparse_rcnn_lab.model.detector import SparseRCNN
+from sparse_rcnn_lab.training.engine import fit
+from sparse_rcnn_lab.training.run_folder import RunFolder
+from sparse_rcnn_lab.version import __version__
+
+Start = Literal["image", "grid", "random", "kmeans"]
+STARTS: tuple[Start, ...] = get_args(Start)
+WHOLE = torch.tensor([[0.0, 0.0, 1.0, 1.0]])  # the image, relative xyxy
+
+MEANING = {
+    "start": "where the boxes start: the whole image, a grid, random boxes, or the centres of "
+    "k-means over the objects of the training images",
+    "boxes": "learned, or frozen where they start",
+    "seed": "of weights, boxes and the order of the images",
+    "step": "of the training; 0 is its start",
+    "stage": "1 to S",
+    "AP": "COCO AP, 0 to 1",
+    "AP50": "AP at IoU 0.5, 0 to 1",
+    "moved": "mean way of the boxes' centres since the start, in sides of the image",
+    "width": "mean width of the boxes, in widths of the image",
+    "height": "mean height of the boxes, in heights of the image",
+    "near_image": "share of the boxes with an IoU of at least 0.5 with the whole image, 0 to 1",
+}
+
+
+def initialisation_lab(
+    data: DetectionData,
+    val: DetectionData,
+    out: str | Path,
+    *,
+    recipe: str | Recipe = "nano",
+    starts: Sequence[Start] = STARTS,
+    frozen: Sequence[bool] = (False, True),
+    seeds: Sequence[int] = (0,),
+    steps: int = 400,
+    evaluate_every: int = 100,
+    evaluate_limit: int | None = 200,
+    progress: bool = True,
+) -> Table:
+    """Trains the same recipe from different starting boxes, and says what came of it.
+
+    out: a folder with one run for each start, choice of frozen and seed; runs that are finished
+    there are read, others go on. steps: of each run; its schedule is stretched to them.
+    One row a run, evaluation and stage. Raises LabError when a start is unknown.
+    """
+    recipe = recipes.recipe(recipe) if isinstance(recipe, str) else recipe
+    unknown = sorted(set(starts) - set(STARTS))
+    if unknown:
+        raise LabError(f"A start is one of {', '.join(STARTS)}; found {', '.join(unknown)}.")
+    rows: list[dict[str, Any]] = []
+    for seed in seeds:
+        for start in starts:
+            for freeze in frozen:
+                changed = with_changes(
+                    recipe,
+                    model__num_classes=len(data.class_names),
+                    model__proposal_init="random" if start == "kmeans" else start,
+                    model__freeze_proposal_boxes=freeze,
+                    train__steps=steps,
+                    train__seed=seed,
+                )
+                name = f"{start}-{'frozen' if freeze else 'learned'}-{seed}"
+                folder = Path(out) / name
+                first = _first_model(changed, start, data, folder.with_suffix(".start.safetensors"))
+                fit(
+                    data,
+                    changed,
+                    folder,
+                    val=val,
+                    resume=RunFolder(folder).exists(),
+                    start_from=first,
+                    evaluate_every=evaluate_every,
+                    evaluate_limit=evaluate_limit,
+                    progress=progress,
+                    on_evaluation=keep_snapshots(folder),
+                )
+                told = {
+                    "start": start, "boxes": "frozen" if freeze else "learned", "seed": seed,
+                }  # fmt: skip
+                rows += [{**told, **row} for row in _rows(folder, first)]
+    about = {
+        "analysis": "initialisation_lab",
+        "recipe": recipe.name,
+        "steps": steps,
+        "data": data.fingerprint(),
+        "val": val.fingerprint(),
+        "evaluate_limit": evaluate_limit,
+        "sparse_rcnn_lab": __version__,
+    }
+    title = f"Where learned boxes start: {recipe.name}, {steps} steps"
+    return Table.of(title, rows, MEANING, about)
+
+
+def kmeans_boxes(data: DetectionData, count: int, seed: int = 0, limit: int = 1000) -> Tensor:
+    """``[count, 4]`` cxcywh, 0..1: the centres of the boxes of the first ``limit`` images.
+
+    Raises LabError when there are fewer objects than centres.
+    """
+    found = []
+    for index in range(min(limit, len(data))):
+        sample = data[index]
+        height, width = sample.image.shape[-2:]
+        boxes = box_ops.xyxy_to_cxcywh(sample.boxes)
+        found.append(boxes / torch.tensor([width, height, width, height]))
+    boxes = torch.cat(found)
+    if len(boxes) < count:
+        raise LabError(f"There are {len(boxes)} objects, too few for {count} k-means centres.")
+    centres, _ = kmeans2(boxes.double().numpy(), count, minit="++", seed=seed)
+    return torch.from_numpy(centres).float()
+
+
+def _first_model(recipe: Recipe, start: Start, data: DetectionData, path: Path) -> Path:
+    """A file with the untrained model, its boxes in place; every start has the same weights."""
+    if not path.exists():
+        torch.manual_seed(recipe.train.seed)
+        model = SparseRCNN(with_changes(recipe, model__proposal_init="image").model)
+        torch.manual_seed(recipe.train.seed)
+        boxes = (
+            kmeans_boxes(data, recipe.model.num_proposals, recipe.train.seed)
+            if start == "kmeans"
+            else SparseRCNN(recipe.model).proposals.boxes
+        )
+        with torch.no_grad():
+            model.proposals.boxes.copy_(boxes)
+        save_checkpoint(path, model, tuple(data.class_names), path.stem)
+    return path
+
+
+def _rows(folder: Path, first: Path) -> list[dict[str, Any]]:
+    origin = read_checkpoint(first).state["proposals.boxes"]
+    boxes = {0: origin}
+    boxes |= {s: read_checkpoint(p).state["proposals.boxes"] for s, p in snapshots(folder).items()}
+    measured = {row["step"]: row["stages"] for row in RunFolder(folder).rows("evaluations")}
+    rows = []
+    for step, where in boxes.items():
+        seen = measured.get(step, [])
+        whole = box_ops.iou(box_ops.cxcywh_to_xyxy(where), WHOLE)[:, 0]
+        spread = {
+            "step": step,
+            "moved": float((where[:, :2] - origin[:, :2]).norm(dim=-1).mean()),
+            "width": float(where[:, 2].mean()),
+            "height": float(where[:, 3].mean()),
+            "near_image": float((whole >= 0.5).float().mean()),
+        }
+        for result in seen or [{"stage": None, "AP": None, "AP50": None}]:
+            rows.append({**spread, **{key: result[key] for key in ("stage", "AP", "AP50")}})
+    return rows

@@ -1,0 +1,81 @@
+"""Nested proposals: one checkpoint that works at every number of proposals.
+
+Learned proposals have no order, so the first n of them are an arbitrary cut, and the objects of
+those left out are lost. Here prefixes of random length pass through the stages beside all N, and
+each is matched and compared with all objects for itself. The stages look at proposals one by one
+except in self-attention, so a prefix that the attention mask hides from the others is, to the
+last number, a run with ``num_proposals=n``: the model at inference is unchanged, and the pyramid
+is computed once for all. After Matryoshka representations (arXiv 2205.13147), for queries.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from sparse_rcnn_lab.config import LossConfig
+from sparse_rcnn_lab.training.losses import expected_positives, set_loss
+from sparse_rcnn_lab.training.matching import Targets, match
+
+
+def draw_lengths(num_proposals: int, count: int, generator: torch.Generator) -> tuple[int, ...]:
+    """Lengths of ``count`` prefixes, each 1..N-1; () for a single proposal.
+
+    One out of each of ``count`` equal parts of that range, so that no step sees short ones alone.
+    """
+    if num_proposals < 2:
+        return ()
+    place = (torch.arange(count) + torch.rand(count, generator=generator)) / count
+    return tuple(1 + int(p * (num_proposals - 1)) for p in place.tolist())
+
+
+def with_prefixes(
+    boxes: Tensor, features: Tensor, mask: Tensor | None, lengths: Sequence[int]
+) -> tuple[Tensor, Tensor, Tensor | None]:
+    """The rows for the stages, and behind them their first n once more, for each n of ``lengths``.
+
+    boxes ``[B, R, 4]``, features ``[B, R, D]``, of which the proposals are the first rows.
+    mask: ``[B, 1, R, R]`` bool, who may attend to whom among these; None: everybody. In the mask
+    that is returned a prefix sees itself alone, and nobody else sees it.
+    """
+    if not lengths:
+        return boxes, features, mask
+    rows = boxes.shape[1]
+    parts = [torch.arange(n, device=boxes.device) for n in (rows, *lengths)]
+    index = torch.cat(parts)
+    owner = torch.cat([torch.full_like(part, i) for i, part in enumerate(parts)])
+    wider = (owner[:, None] == owner)[None, None]
+    if mask is not None:
+        wider = wider.expand(*mask.shape[:2], -1, -1).clone()
+        wider[..., :rows, :rows] = mask
+    return boxes[:, index], features[:, index], wider
+
+
+def prefix_loss(
+    logits: Tensor,
+    boxes: Tensor,
+    lengths: Sequence[int],
+    targets: Targets,
+    config: LossConfig,
+    counts: Sequence[int],
+) -> Tensor:
+    """The mean over the prefixes of their set losses, all stages together: a scalar.
+
+    logits ``[S, B, P, C]``, boxes ``[S, B, P, 4]`` xyxy input pixels: the rows of all prefixes,
+    one after the other. counts: objects in each image of the whole batch that these images are
+    part of; the parts' losses add up to its loss.
+    """
+    losses, first = [], 0
+    for n in lengths:
+        rows = slice(first, first + n)
+        own_logits, own_boxes = logits[:, :, rows], boxes[:, :, rows]
+        matches = match(own_logits, own_boxes, targets, config)
+        positives = torch.tensor(
+            expected_positives(counts, n, len(logits), config), device=logits.device
+        )
+        loss = set_loss(own_logits, own_boxes, targets, matches, config, positives)
+        losses.append(loss.total())
+        first += n
+    return torch.stack(losses).mean()

@@ -1,0 +1,202 @@
+"""Nested proposals: prefixes that train beside all proposals, and nothing else changes."""
+
+from __future__ import annotations
+
+import copy
+import math
+from pathlib import Path
+
+import pytest
+import torch
+from small_model import PROPOSALS, small_batch, small_model
+from torch import Tensor, nn
+
+from sparse_rcnn_lab import recipes
+from sparse_rcnn_lab.config import LossConfig, Recipe
+from sparse_rcnn_lab.data.shapes import Shapes
+from sparse_rcnn_lab.errors import LabError
+from sparse_rcnn_lab.model.detector import SparseRCNN
+from sparse_rcnn_lab.training import step as step_module
+from sparse_rcnn_lab.training.engine import fit
+from sparse_rcnn_lab.training.loader import TrainBatch
+from sparse_rcnn_lab.training.matching import Targets
+from sparse_rcnn_lab.training.nested import draw_lengths, with_prefixes
+from sparse_rcnn_lab.training.run_folder import RunFolder
+from sparse_rcnn_lab.training.step import Part, StepLoss, step_loss
+
+CONFIG = LossConfig(matches_per_object=(3, 2, 1))
+SEED = 3
+
+
+def batch_of(counts: tuple[int, int] = (3, 1)) -> TrainBatch:
+    """Two images with so many objects."""
+    images, sizes = small_batch()
+    boxes = [torch.tensor([[4.0, 5, 30, 30], [30, 8, 60, 44], [8, 20, 24, 48]])[:m] for m in counts]
+    labels = [torch.tensor([0, 2, 1])[:m] for m in counts]
+    return TrainBatch(images, Targets.pad(boxes, labels, sizes), ("a", "b"))
+
+
+def loss_of(
+    model: SparseRCNN, batch: TrainBatch, prefixes: int = 0, denoising: int = 0
+) -> StepLoss:
+    random = torch.Generator().manual_seed(SEED)
+    return step_loss(model, batch, CONFIG, denoising, random, prefixes=prefixes)
+
+
+def with_lengths(monkeypatch: pytest.MonkeyPatch, *lengths: int) -> None:
+    monkeypatch.setattr(step_module, "draw_lengths", lambda *_: lengths)
+
+
+def cut(model: SparseRCNN, n: int) -> SparseRCNN:
+    """The model with its first n proposals alone."""
+    model = copy.deepcopy(model)
+    model.proposals.boxes = nn.Parameter(model.proposals.boxes[:n].detach())
+    model.proposals.features = nn.Parameter(model.proposals.features[:n].detach())
+    return model
+
+
+def test_a_prefix_is_a_run_with_fewer_proposals() -> None:
+    """Catches a mask through which a prefix sees the other proposals, or they see it: what is
+    trained would not be what ``num_proposals=n`` runs."""
+    model = small_model()
+    images, sizes = small_batch()
+    pyramid = model.pyramid(images)
+    boxes, features = model.proposals(sizes)
+    rows = with_prefixes(boxes, features, None, (2, 4))
+    together = model.run_stages(pyramid, rows[0], rows[1], mask=rows[2])
+    places = {PROPOSALS: slice(0, 6), 2: slice(6, 8), 4: slice(8, 12)}
+    assert rows[0].shape[1] == 12
+    for n, place in places.items():
+        alone = model.run_stages(pyramid, *model.proposals(sizes, n))
+        for a, b in zip(alone, together, strict=True):
+            torch.testing.assert_close(b.logits[:, place], a.logits, rtol=1e-4, atol=1e-4)
+            torch.testing.assert_close(b.boxes[:, place], a.boxes, rtol=1e-4, atol=1e-3)
+
+
+def test_prefixes_leave_the_mask_of_other_rows_as_it_is() -> None:
+    """Catches prefixes that open the mask which hides the noised copies."""
+    hidden = torch.eye(5, dtype=torch.bool).expand(2, 1, 5, 5)
+    boxes, features = torch.rand(2, 5, 4), torch.rand(2, 5, 7)
+    wide_boxes, wide_features, mask = with_prefixes(boxes, features, hidden, (3,))
+    assert mask is not None and mask.shape == (2, 1, 8, 8)
+    assert torch.equal(mask[..., :5, :5], hidden) and mask[..., 5:, 5:].all()
+    assert not mask[..., :5, 5:].any() and not mask[..., 5:, :5].any()
+    assert torch.equal(wide_boxes[:, 5:], boxes[:, :3])
+    assert torch.equal(wide_features[:, 5:], features[:, :3])
+    assert with_prefixes(boxes, features, hidden, ())[2] is hidden
+
+
+@pytest.mark.parametrize("n", [1, 2, 5])
+@pytest.mark.parametrize("denoising", [0, 2])
+def test_the_loss_of_a_prefix_is_that_of_a_model_with_so_many_proposals(
+    n: int, denoising: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Catches rows of copies or of all proposals among a prefix's, matches that are those of all
+    proposals, and a normaliser for all; with fewer proposals than objects, too."""
+    model, batch = small_model(), batch_of()
+    with_lengths(monkeypatch, n)
+    nested = loss_of(model, batch, prefixes=1, denoising=denoising).nested
+    with_lengths(monkeypatch)
+    alone = loss_of(cut(model, n), batch).total()
+    assert nested is not None
+    assert nested.item() == pytest.approx(alone.item(), rel=1e-4)
+
+
+def test_several_prefixes_count_as_much_as_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Catches a sum instead of the mean: more prefixes would push the full set aside."""
+    model, batch = small_model(), batch_of()
+    found = []
+    for lengths in ((2,), (5,), (2, 5)):
+        with_lengths(monkeypatch, *lengths)
+        found.append(float(loss_of(model, batch, prefixes=len(lengths)).nested or 0))
+    assert found[2] == pytest.approx((found[0] + found[1]) / 2, rel=1e-4)
+    assert found[0] != pytest.approx(found[1], rel=1e-2)
+
+
+def test_all_proposals_and_copies_train_as_without_prefixes() -> None:
+    """Catches prefixes that change the set loss, its matches, or the noise of the copies."""
+    model, batch = small_model(), batch_of()
+    plain, nested = loss_of(model, batch, 0, 2), loss_of(model, batch, 2, 2)
+    assert plain.nested is None and nested.nested is not None
+    assert plain.denoising is not None and nested.denoising is not None
+    pairs: list[tuple[Tensor, Tensor]] = [
+        (plain.loss.total(), nested.loss.total()),
+        (plain.denoising.total(), nested.denoising.total()),
+    ]
+    for a, b in pairs:
+        torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-4)
+    assert torch.equal(plain.matches.proposal, nested.matches.proposal)
+    wanted = float(sum(b for _, b in pairs) + nested.nested)
+    assert float(nested.total()) == pytest.approx(wanted, rel=1e-5)
+
+
+def test_parts_of_a_batch_train_the_same_prefixes() -> None:
+    """Catches lengths drawn for each part (or process) and a normaliser of each part's own."""
+    model, batch = small_model(), batch_of()
+    whole = loss_of(model, batch, prefixes=2).nested
+    added = torch.zeros(())
+    for i in range(2):
+        t = batch.targets
+        own = Targets(
+            t.boxes[i : i + 1], t.labels[i : i + 1], t.counts[i : i + 1], t.sizes[i : i + 1]
+        )
+        one = TrainBatch(batch.images[i : i + 1], own, batch.names[i : i + 1])
+        random = torch.Generator().manual_seed(SEED)
+        part = Part(i, t.counts)
+        found = step_loss(model, one, CONFIG, 0, random, prefixes=2, part=part).nested
+        assert found is not None
+        added = added + found
+    assert whole is not None and float(added) == pytest.approx(float(whole), rel=1e-4)
+
+
+def test_lengths_reach_from_one_to_all_but_one() -> None:
+    """Catches lengths of 0 or N, lengths never drawn, and short ones alone in a step."""
+    random = torch.Generator().manual_seed(0)
+    one = {draw_lengths(6, 1, random) for _ in range(200)}
+    assert one == {(1,), (2,), (3,), (4,), (5,)}
+    two = {draw_lengths(5, 2, random) for _ in range(200)}
+    assert two == {(a, b) for a in (1, 2) for b in (3, 4)}
+    assert draw_lengths(1, 2, random) == () and draw_lengths(6, 0, random) == ()
+
+
+def test_no_objects_no_trouble() -> None:
+    """Catches a division by the number of objects."""
+    loss = loss_of(small_model(), batch_of((0, 0)), prefixes=1, denoising=2)
+    assert loss.denoising is None and math.isfinite(float(loss.total()))
+
+
+def tiny(**changes: object) -> Recipe:
+    settings = {
+        "model__dim": 16,
+        "model__num_heads": 2,
+        "model__ffn_dim": 16,
+        "model__dynamic_dim": 4,
+        "model__num_proposals": 6,
+        "model__num_stages": 2,
+        "train__steps": 3,
+        "train__batch_size": 2,
+        "train__denoising": 1,
+        "augment__size": (64, 64),
+    }
+    return recipes.recipe("nano", **{**settings, **changes})
+
+
+def test_a_training_says_what_its_prefixes_lost(tmp_path: Path) -> None:
+    """Catches a setting that does not reach the step, and a log that hides its loss."""
+    data = Shapes(length=8, seed=5, size=64)
+    rows = {}
+    for nested in (False, True):
+        recipe = tiny(train__nested_proposals=nested)
+        out = tmp_path / str(nested)
+        run = fit(data, recipe, out, workers=0, progress=False, evaluate_every=0)
+        rows[nested] = RunFolder(run.folder).rows("metrics")
+    assert [row["nested"] for row in rows[False]] == [None] * 3
+    assert all(row["nested"] > 0 for row in rows[True])
+    assert rows[True][0]["loss"] == pytest.approx(rows[False][0]["loss"], rel=1e-4)
+    assert rows[True][2]["loss"] != pytest.approx(rows[False][2]["loss"], rel=1e-6)
+
+
+def test_a_nested_training_of_no_prefixes_is_refused() -> None:
+    """Catches a setting that silently trains the plain way."""
+    with pytest.raises(LabError, match="nested_prefixes must be at least 1, found 0"):
+        recipes.recipe("nano", train__nested_prefixes=0)
