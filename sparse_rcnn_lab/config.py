@@ -150,6 +150,7 @@ class TrainConfig:
     denoising_negatives: a copy that is to find nothing beside each of them.
     nested_proposals: train so that the first n proposals do at every n, not only all of them.
     nested_prefixes: how many n a step tries beside all; see training/nested.py.
+    frozen_backbone: backbone and pyramid stay as they are, which halves the cost of fine-tuning.
 
     batch_size: images in one update, over all processes and parts. accumulate: the parts that each
     process works through one after the other, to save memory; the sum is that of the whole batch.
@@ -172,6 +173,7 @@ class TrainConfig:
     denoising_negatives: bool = False
     nested_proposals: bool = False
     nested_prefixes: int = 1
+    frozen_backbone: bool = False
     accumulate: int = 1
     precision: Precision = "float32"
     ema: float = 0.0

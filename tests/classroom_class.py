@@ -110,7 +110,7 @@ MISTAKES: dict[str, tuple[Mistake, ...]] = {
         _m("missing-detach", "match", ".detach()", "", "match-gradient"),
         _m("cheapest-for-each", "match", "rows, columns = linear_sum_assignment(cost.detach().numpy())",
            "columns = torch.arange(cost.shape[1])\n    rows = cost.detach().argmin(0)",
-           "match-best", "match-few", "match-none"),
+           "match-best", "match-few"),
         _m("no-weights", "losses", "return alpha * missed**2 * loss", "return loss", "losses-focal"),
         _m("already-summed", "losses", "alpha * missed**2 * loss", "(alpha * missed**2 * loss).sum()",
            "losses-focal", "losses-shape"),
@@ -125,6 +125,48 @@ MISTAKES: dict[str, tuple[Mistake, ...]] = {
         _m("objects-not-ordered", "set-loss", "truth[objects]", "truth", "set-boxes"),
         _m("boxes-detached", "set-loss", "boxes[proposals]", "boxes[proposals].detach()",
            "set-gradient"),
+    ),
+    "stage": (
+        _m("one-side", "level", "(sides[:, 0] * sides[:, 1]).sqrt()", "sides.amax(1)", "level-wide"),
+        _m("rounded", "level", ".floor()", ".round()", "level-squares", "level-wide"),
+        _m("no-limits", "level", ".clamp(0, 3)", "", "level-squares", "level-wide", "level-limits"),
+        _m("axes-swapped", "roi", "left, top = x.floor().long(), y.floor().long()",
+           "x, y = y, x\n    left, top = x.floor().long(), y.floor().long()",
+           "bilinear-ramp", "bilinear-values", "bilinear-border"),
+        _m("nearest", "roi", "u, v = x - left, y - top", "u, v = (x - left).round(), (y - top).round()",
+           "bilinear-ramp", "bilinear-values"),
+        _m("beyond-the-border", "roi", "(left + 1).clamp(max=width - 1), (top + 1).clamp(max=height - 1)",
+           "left + 1, top + 1", "bilinear-ramp", "bilinear-border"),
+        _m("half-pixel", "roi", "/ stride - 0.5", "/ stride", "roi-ramp", "roi-values"),
+        _m("column-by-column", "roi", "torch.meshgrid(ys, xs, indexing=\"ij\")",
+           "torch.meshgrid(ys, xs, indexing=\"xy\")", "roi-ramp", "roi-values"),
+        _m("corners-of-cells", "roi", "(torch.arange(side) + 0.5) / side", "torch.linspace(0, 1, side)",
+           "roi-ramp", "roi-values"),
+        _m("scale-missing", "attention", " / (d // heads) ** 0.5", "", "attention-one-head", "attention-heads"),
+        _m("softmax-over-askers", "attention", "softmax(dim=-1)", "softmax(dim=-2)",
+           "attention-rows", "attention-one-head", "attention-heads"),
+        _m("heads-mixed", "attention", "x.view(n, heads, d // heads).transpose(0, 1) for x",
+           "x.reshape(heads, n, d // heads) for x", "attention-heads"),
+        _m("not-transposed-back", "attention", "(weights @ v).transpose(0, 1).reshape",
+           "(weights @ v).reshape", "attention-heads"),
+        _m("filters-for-all", "interact", "parts.generate(features).split",
+           "parts.generate(features).mean(0, keepdim=True).expand(len(features), -1).split",
+           "interact-own", "interact-values"),
+        _m("relu-missing", "interact", "x = parts.norm_in(x).relu()", "x = parts.norm_in(x)", "interact-values"),
+        _m("relu-last-missing", "interact", "x.flatten(1))).relu()", "x.flatten(1)))",
+           "interact-relu", "interact-values"),
+        _m("residual-missing", "stage", "parts.norm_interaction(x + interact", "parts.norm_interaction(interact",
+           "stage-features"),
+        _m("heads-read-input", "stage", "parts.regress(x)), parts.classify(x)",
+           "parts.regress(features)), parts.classify(features)", "stage-heads"),
+        _m("missing-detach", "stage", "boxes = boxes.detach()", "pass", "chain-gradient"),
+        _m("features-detached", "stage", "boxes = boxes.detach()",
+           "boxes, features = boxes.detach(), features.detach()", "chain-gradient"),
+        _m("outputs-detached", "stage", "boxes, logits, features = stage(boxes, features)\n",
+           "boxes, logits, features = stage(boxes, features)\n        boxes = boxes.detach()\n",
+           "chain-gradient"),
+        _m("always-the-first", "stage", "boxes, logits, features = stage(boxes, features)\n",
+           "boxes, logits, _ = stage(boxes, features)\n", "chain-order", "chain-gradient"),
     ),
 }
 
@@ -245,7 +287,63 @@ def box_losses(predicted, truth, size):
     return far, bad
 ''',
     },
+    "stage": {
+        "level": '''
+def level_of(boxes):
+    levels = []
+    for x1, y1, x2, y2 in boxes.tolist():
+        size, level = ((x2 - x1) * (y2 - y1)) ** 0.5, 0
+        while size >= 112 and level < 3:
+            size, level = size / 2, level + 1
+        levels.append(level)
+    return torch.tensor(levels)
+''',
+        "roi": '''
+import torch.nn.functional as F
+
+def bilinear(features, x, y):
+    d, h, w = features.shape
+    grid = torch.stack([2 * x / (w - 1) - 1, 2 * y / (h - 1) - 1], -1)
+    return F.grid_sample(features[None], grid[None, :, None], align_corners=True)[0, :, :, 0].t()
+
+def roi_feature(features, box, stride, side):
+    d, h, w = features.shape
+    cell_w, cell_h = (box[2] - box[0]) / side, (box[3] - box[1]) / side
+    rows = []
+    for row in range(side):
+        for column in range(side):
+            x = (box[0] + (column + 0.5) * cell_w) / stride - 0.5
+            y = (box[1] + (row + 0.5) * cell_h) / stride - 0.5
+            x, y = torch.clip(x, 0, w - 1), torch.clip(y, 0, h - 1)
+            rows.append(bilinear(features, x[None], y[None])[0])
+    return torch.stack(rows)
+''',
+        "attention": '''
+def attention(q, k, v, heads):
+    mixed, weights = [], []
+    for q1, k1, v1 in zip(q.chunk(heads, 1), k.chunk(heads, 1), v.chunk(heads, 1)):
+        w = torch.einsum("nd,md->nm", q1, k1) * q1.shape[1] ** -0.5
+        weights.append(torch.softmax(w, 1))
+        mixed.append(weights[-1] @ v1)
+    return torch.cat(mixed, 1), torch.stack(weights)
+''',
+        "interact": '''
+def interact(features, roi, parts):
+    numbers = parts.generate(features)
+    cut = parts.dim * parts.inner
+    results = []
+    for own, cells in zip(numbers, roi):
+        x = torch.relu(parts.norm_in(cells @ own[:cut].reshape(parts.dim, parts.inner)))
+        x = torch.relu(parts.norm_out(x @ own[cut:].reshape(parts.inner, parts.dim)))
+        results.append(torch.relu(parts.norm(parts.project(x.reshape(-1)))))
+    return torch.stack(results)
+''',
+    },
 }
+
+
+# Cells that take long; the round trip runs them.
+LONG = {"train", "model-runs", "model-learns"}
 
 
 def rehearse(notebook: Any) -> frozenset[str]:
@@ -258,7 +356,7 @@ def rehearse(notebook: Any) -> frozenset[str]:
     sys.modules[name] = main
     try:
         for c in notebook["cells"]:
-            if c["cell_type"] != "code":
+            if c["cell_type"] != "code" or _id(c) in LONG:
                 continue
             try:
                 with contextlib.redirect_stdout(io.StringIO()):

@@ -70,7 +70,7 @@ def test_what_is_wrong_is_said(table: Table, tmp_path: Path) -> None:
     """Catches a bare KeyError or a quiet cut to the shortest column."""
     with pytest.raises(LabError, match="one length"):
         Table("t", {"a": [1], "b": [1, 2]})
-    with pytest.raises(LabError, match="no column 'AP5'. It has name, n, AP"):
+    with pytest.raises(LabError, match=r"no column 'AP5'\. It has name, n, AP"):
         table["AP5"]
     with pytest.raises(LabError, match="different columns"):
         table + Table("t", {"a": [1]})

@@ -128,8 +128,8 @@ def test_verdict_on_each_object(three: Trace) -> None:
 
 
 def test_verdict_of_duplicates_and_of_none() -> None:
-    """Catches duplicates of earlier stages held against the last, and a change of .04 called one."""
-    twice = trace([[[10.0, 10, 50, 48.4], FAR]] + [[A, A]], [logits((0, 0.9), (0, 0.1))] * 2)
+    """Catches earlier duplicates held against the last stage, and a change of .04 called one."""
+    twice = trace([[[10.0, 10, 50, 48.4], FAR], [A, A]], [logits((0, 0.9), (0, 0.1))] * 2)
     truth = {"gt_boxes": torch.tensor([A]), "gt_labels": torch.tensor([0])}
     kept = analysis.verdicts_of([replace(twice, **truth)]).objects
     assert (kept["verdict"], kept["duplicates"]) == (["kept"], [0])
@@ -151,7 +151,7 @@ def test_what_each_stage_does(three: Trace) -> None:
 
 
 def test_pictures_by_disagreement(three: Trace) -> None:
-    """Catches pictures in the order they came in, and disagreement that counts stages, not pairs."""
+    """Catches pictures in the order they came in, and stages counted in place of pairs."""
     calm = replace(
         trace([[A]] * 3, [logits((0, 0.9))] * 3),
         gt_boxes=torch.tensor([A]),
@@ -238,7 +238,7 @@ def test_where_each_picture_stops(three: Trace) -> None:
 
 
 def test_flips() -> None:
-    """Catches a flip counted at the first snapshot, and stages compared with the wrong neighbour."""
+    """Catches a flip counted at the first snapshot, and a stage beside the wrong neighbour."""
     matched = {0: np.array([[1, 2], [1, 3]]), 100: np.array([[1, 2], [3, 1]])}
     table = flip_table(matched)
     assert table["step"] == [0, 0, 100, 100]

@@ -5,44 +5,39 @@ from __future__ import annotations
 import socket
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
-from urllib.parse import urlparse
 
 import pytest
 import torch
 from PIL import Image
 
+from app_models import checkpoint, dials
 from sparse_rcnn_lab.app import bench as bench_module
-from sparse_rcnn_lab.app import words
-from sparse_rcnn_lab.app.bench import (
+from sparse_rcnn_lab.app import models as models_module
+from sparse_rcnn_lab.app import series, words
+from sparse_rcnn_lab.app.bench import SHOWN, Bench
+from sparse_rcnn_lab.app.costs import cost
+from sparse_rcnn_lab.app.frames import LastFrames, as_jpeg, look_at
+from sparse_rcnn_lab.app.keepsakes import KINDS, coco_results, keepsake
+from sparse_rcnn_lab.app.limits import Limits
+from sparse_rcnn_lab.app.models import models_to_offer
+from sparse_rcnn_lab.app.pictures import (
     EXAMPLES,
-    SHOWN,
-    Bench,
-    Dials,
-    models_to_offer,
+    examples,
+    knows_shapes,
+    read_frame,
     read_picture,
+    sample,
 )
-from sparse_rcnn_lab.checkpoint import save_checkpoint
+from sparse_rcnn_lab.app.server import Address
 from sparse_rcnn_lab.data.shapes import CLASS_NAMES
 from sparse_rcnn_lab.device import pick_device
 from sparse_rcnn_lab.errors import LabError
-from sparse_rcnn_lab.model.detector import SparseRCNN
-from sparse_rcnn_lab.recipes import recipe
+from sparse_rcnn_lab.trace import Trace
+from sparse_rcnn_lab.weights import RELEASES
 
 ROOT = Path(__file__).parent.parent
-
-
-def checkpoint(folder, name="tiny", classes=CLASS_NAMES):
-    torch.manual_seed(0)
-    config = recipe(
-        "nano",
-        model__num_classes=len(classes),
-        model__num_proposals=8,
-        model__dim=16,
-        model__ffn_dim=32,
-        model__dynamic_dim=4,
-    ).model
-    return str(save_checkpoint(folder / f"{name}.safetensors", SparseRCNN(config), classes, name))
 
 
 @pytest.fixture
@@ -55,15 +50,10 @@ def picture():
     return read_picture(EXAMPLES / "shapes_1.png")
 
 
-def dials(bench, **changes):
-    start = {"proposals": 8, "stage": 6, "threshold": 0.0, "show": SHOWN[0], **changes}
-    return Dials(bench.models[0], **start)
-
-
 def test_stage_and_threshold_only_draw_again(tiny, picture, monkeypatch):
     """Catches a model run at every move of a slider."""
     runs = []
-    detector = tiny.detector(tiny.models[0])
+    detector = tiny.models[tiny.first]
     trace = detector.trace
     monkeypatch.setattr(
         detector, "trace", lambda *a, **k: runs.append(k["num_proposals"]) or trace(*a, **k)
@@ -77,7 +67,7 @@ def test_stage_and_threshold_only_draw_again(tiny, picture, monkeypatch):
 
 def test_the_dials_mean_what_they_say(tiny, picture):
     """Catches an off-by-one stage, proposals ignored, a threshold from another stage."""
-    detector = tiny.detector(tiny.models[0])
+    detector = tiny.models[tiny.first]
     trace = detector.trace(picture.pixels, num_proposals=5)
     for stage in (1, 4, 6):
         view = tiny.look(picture, dials(tiny, proposals=5, stage=stage, threshold=0.012))
@@ -109,7 +99,7 @@ def test_kept_traces_are_bounded(tiny, monkeypatch):
     """Catches memory that grows with every picture of a long class."""
     monkeypatch.setattr(bench_module, "_TRACES", 2)
     for seed in range(4):
-        tiny.look(read_picture(tiny.sample("easy", seed)[0]), dials(tiny))
+        tiny.look(read_picture(sample("easy", seed)[0]), dials(tiny))
     assert len(tiny._traces) == 2
 
 
@@ -122,12 +112,10 @@ def test_kept_traces_are_bounded(tiny, monkeypatch):
         (("zebra",), {"shapes", "cells", "cards"}),
     ],
 )
-def test_examples_fit_the_model(tmp_path, classes, prefix):
+def test_examples_fit_the_model(classes, prefix):
     """Catches cells shown to a model of playing cards."""
-    bench = Bench([checkpoint(tmp_path, classes=classes)], "cpu")
-    found = bench.examples(bench.models[0])
-    assert {path.name.split("_")[0] for path in found} == prefix
-    assert bench.draws_samples(bench.models[0]) == (classes == CLASS_NAMES)
+    assert {path.name.split("_")[0] for path in examples(classes)} == prefix
+    assert knows_shapes(classes) == (classes == CLASS_NAMES)
 
 
 def test_every_example_has_its_source_and_they_stay_small():
@@ -138,10 +126,10 @@ def test_every_example_has_its_source_and_they_stay_small():
     assert sum(path.stat().st_size for path in files) < 300_000
 
 
-def test_samples_repeat_from_their_seed(tiny):
+def test_samples_repeat_from_their_seed():
     """Catches a seed that is shown but not the one that was used."""
-    image, seed = tiny.sample("hard")
-    assert tiny.sample("hard", seed)[0].tobytes() == image.tobytes()
+    image, seed = sample("hard")
+    assert sample("hard", seed)[0].tobytes() == image.tobytes()
 
 
 def test_empty_states_say_what_to_do(tiny, picture):
@@ -167,10 +155,12 @@ def test_class_names_cannot_break_the_page(tmp_path, picture):
 def test_models_to_offer(monkeypatch):
     """Catches a checkpoint that is not shown first, and a misspelt name answered by a crash."""
     shipped = ["nano-shapes", "small-cards"]
-    monkeypatch.setattr(bench_module, "shipped_models", lambda: shipped)
-    assert models_to_offer(None, None) == shipped
-    assert models_to_offer("small-cards", None) == shipped[::-1]
-    assert models_to_offer(None, "runs/mine") == ["runs/mine", *shipped]
+    monkeypatch.setattr(models_module, "shipped_models", lambda: shipped)
+    published = list(RELEASES)
+    assert models_to_offer(None, None) == [*shipped, *published]
+    assert models_to_offer("small-cards", None) == [*shipped[::-1], *published]
+    assert models_to_offer(None, "runs/mine") == ["runs/mine", *shipped, *published]
+    assert models_to_offer("r50_3x_300", None)[0] == "r50_3x_300"
     with pytest.raises(LabError, match="nano-shapes"):
         models_to_offer("nano", None)
     with pytest.raises(LabError, match="--checkpoint"):
@@ -197,8 +187,9 @@ def test_help_names_every_option():
     """Catches a script that does not start, or an option that help forgets."""
     done = demo("--help")
     assert done.returncode == 0, done.stderr
-    for option in ("--model", "--checkpoint", "--host", "--port", "--share", "--device"):
-        assert option in done.stdout
+    options = ("model", "checkpoint", "host", "port", "share", "device", "max-size", "concurrency")
+    for option in (*options, "ssl-certfile", "ssl-keyfile"):
+        assert f"--{option}" in done.stdout
 
 
 def test_a_busy_port_names_a_free_one():
@@ -218,7 +209,7 @@ def test_the_bench_works_without_gradio():
     """Catches an import of gradio that training machines do not have."""
     code = (
         "import sys; sys.modules['gradio'] = None\n"
-        "import sparse_rcnn_lab.app.bench, sparse_rcnn_lab.app.words, sparse_rcnn_lab.views.figures"
+        "import sparse_rcnn_lab.app.words, sparse_rcnn_lab.app.filming, sparse_rcnn_lab.app.server"
     )
     subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT, timeout=300)
 
@@ -226,7 +217,7 @@ def test_the_bench_works_without_gradio():
 def test_a_broken_picture_is_explained(tiny, tmp_path):
     """Catches Gradio's bare "Error" for a file that is no picture."""
     gr = pytest.importorskip("gradio")
-    from sparse_rcnn_lab.app.photo import explained
+    from sparse_rcnn_lab.app.events import explained
 
     path = tmp_path / "notes.jpg"
     path.write_text("these are notes")
@@ -235,100 +226,157 @@ def test_a_broken_picture_is_explained(tiny, tmp_path):
     assert "notes.jpg" in caught.value.message and "JPEG or PNG" in caught.value.message
 
 
-LAUNCH = [
-    "--headless",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-background-networking",
-    "--no-first-run",
-    "--disable-component-update",
-    "--disable-sync",
-]
-PATIENCE = 90_000  # milliseconds; a shared machine may be busy
+def test_the_classes_dial(tiny, picture):
+    """Catches a filter that leaves other classes, or that hides proposals of the chosen one."""
+    everything = tiny.look(picture, dials(tiny)).detections
+    some = tiny.look(picture, dials(tiny, classes=("star", "heart"))).detections
+    assert set(some.names()) <= {"star", "heart"} and 0 < len(some) < len(everything)
+    drawn = {
+        tiny.look(picture, dials(tiny, show=SHOWN[1], classes=c)).image.tobytes()
+        for c in ((), ("star",), ("heart",))
+    }
+    assert len(drawn) >= 2
 
 
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
+def test_a_live_frame_is_the_photo_at_that_stage(tiny, picture):
+    """Catches a webcam that answers another stage, number or class than the dials say."""
+    for at in (
+        dials(tiny, stage=2, proposals=5),
+        dials(tiny, stage=6, threshold=0.012, classes=("star", "heart")),
+        dials(tiny, stage=3, show=SHOWN[1]),
+    ):
+        seen, view = look_at(tiny, picture.pixels, at), tiny.look(picture, at)
+        assert seen.found.names() == view.detections.names()
+        torch.testing.assert_close(seen.found.boxes, view.detections.boxes, atol=1e-3, rtol=1e-4)
+    assert look_at(tiny, picture.pixels, dials(tiny, stage=0)).found is None
 
 
-@pytest.mark.browser
-def test_the_page_in_a_browser(chromium, tiny, tmp_path):
-    """Catches a page that needs the network, logs errors, or whose dials do nothing by keyboard."""
-    pytest.importorskip("gradio")
-    playwright = pytest.importorskip("playwright.sync_api")
-    from sparse_rcnn_lab.app.page import serve
-
-    port = free_port()
-    page_server = serve(tiny, port=port, block=False)
-    try:
-        with playwright.sync_playwright() as play:
-            browser = play.chromium.launch(executable_path=chromium, args=LAUNCH)
-            page = browser.new_page()
-            page.set_default_timeout(PATIENCE)
-            errors, strangers = [], []
-            page.on("console", lambda m: errors.append(m.text) if m.type == "error" else None)
-            page.on("pageerror", lambda e: errors.append(str(e)))
-            page.on(
-                "request",
-                lambda r: (
-                    None
-                    if r.url.startswith(("data:", "blob:"))
-                    or urlparse(r.url).hostname in ("127.0.0.1", "localhost")
-                    else strangers.append(r.url)
-                ),
-            )
-            page.goto(f"http://127.0.0.1:{port}/", timeout=PATIENCE)
-            use_the_page(page, tmp_path)
-            assert strangers == []
-            assert errors == []
-            browser.close()
-    finally:
-        page_server.close()
-
-
-def use_the_page(page, tmp_path):
-    def picture():
-        return page.get_attribute("#lab-result img", "src")
-
-    def changed(before):
-        page.wait_for_function(
-            "old => { const i = document.querySelector('#lab-result img');"
-            " return i && i.src !== old && i.complete && i.naturalWidth > 0 }",
-            arg=before,
-        )
-        return picture()
-
-    first = picture()  # detected without a click
-    assert page.inner_text("#lab-count").isdigit()
-    # Somebody's own picture.
-    own = tmp_path / "own.png"
-    Image.new("RGB", (200, 100), (30, 90, 160)).save(own)
-    page.click("#lab-source button[aria-label='Remove Image']")
-    page.wait_for_selector("#lab-source input[type=file]", state="attached")
-    page.set_input_files("#lab-source input[type=file]", str(own))
-    page.wait_for_function(
-        "() => { const i = document.querySelector('#lab-result img');"
-        " return i && i.naturalWidth === 2 * i.naturalHeight }"
+def test_stages_that_are_not_asked_for_do_not_run(tiny, picture, monkeypatch):
+    """Catches a stage dial that saves nothing on a webcam."""
+    runs = []
+    model = tiny.models[tiny.first].model
+    run = model.run_stages
+    monkeypatch.setattr(
+        model, "run_stages", lambda *a, **k: runs.append(k["stop"]) or run(*a, **k)
     )
-    now = picture()
-    assert now != first
-    # The keyboard alone: all proposals, then stage 5, 4 and fewer proposals.
-    page.focus("#lab-show input[type=radio] >> nth=1")
-    page.keyboard.press("Space")
-    now = changed(now)
-    for slider, key in (("stage", "ArrowLeft"), ("stage", "ArrowLeft"), ("proposals", "ArrowLeft")):
-        page.focus(f"#lab-{slider} input[type=range]")
-        page.keyboard.press(key)
-        now = changed(now)
-    assert page.input_value("#lab-stage input[type=range]") == "4"
-    assert page.input_value("#lab-proposals input[type=range]") == "7"
-    # The threshold decides what counts.
-    page.focus("#lab-threshold input[type=range]")
-    page.keyboard.press("Home")
-    page.wait_for_function("() => document.querySelector('#lab-count').innerText === '7'")
-    page.focus("#lab-threshold input[type=range]")
-    page.keyboard.press("End")
-    page.wait_for_function("() => document.querySelector('#lab-count').innerText === '0'")
-    assert "lower the threshold" in page.inner_text("#lab-list")
+    for stage in (4, 1, 0):
+        look_at(tiny, picture.pixels, dials(tiny, stage=stage))
+    assert runs == [4, 1, 1]
+
+
+def test_dials_out_of_range_are_met_or_explained(tiny, picture):
+    """Catches a crash when another model has fewer stages, proposals or other classes."""
+    view = tiny.look(picture, dials(tiny, proposals=999, stage=99, classes=("zebra",)))
+    assert (view.proposals, view.stage) == (8, 6) and len(view.detections)
+    for wrong in ({"threshold": 7.0}, {"threshold": float("nan")}, {"show": "everything"}):
+        with pytest.raises(LabError, match=next(iter(wrong))):
+            tiny.look(picture, dials(tiny, **wrong))
+
+
+def test_frames_that_are_none(tiny):
+    """Catches a decoder's own error, or a picture that expands to gigabytes, from a webcam."""
+    for data in (b"", b"not a picture"):
+        with pytest.raises(LabError, match="camera"):
+            read_frame(data, tiny.limits)
+    with pytest.raises(LabError, match="megapixels"):
+        read_frame(as_jpeg(Image.new("RGB", (4000, 4000))), tiny.limits)
+
+
+def test_last_frames_are_bounded():
+    """Catches memory that grows with every visitor."""
+    frames = LastFrames()
+    for number in range(200):
+        frames.keep(str(number), b"x")
+    assert frames.of("199") == b"x" and frames.of("0") is None
+    frames.forget("199")
+    assert frames.of("199") is None
+
+
+def test_limits_say_what_to_do(tmp_path):
+    """Catches a huge picture that is decoded before anybody looks at its size."""
+    path = tmp_path / "wide.png"
+    Image.new("1", (9000, 9000)).save(path)
+    with pytest.raises(LabError, match=r'"wide.png" has 9000x9000 pixels .*up to 50'):
+        read_picture(path, Limits())
+    heavy = tmp_path / "heavy.bmp"
+    heavy.write_bytes(bytes(2_000_000))
+    with pytest.raises(LabError, match="--max-size"):
+        read_picture(heavy, Limits(upload_mb=1))
+    with pytest.raises(LabError, match="--max-size"):
+        Limits(upload_mb=0)
+
+
+def test_series_show_every_state_and_budget(tiny, picture):
+    """Catches a strip that stops early, or numbers that belong to another picture of it."""
+    at = dials(tiny, threshold=0.012)
+    panels = list(series.states(tiny, picture, at))
+    assert [p.title for p in panels[:2]] == ["learned proposals", "stage 1"]
+    assert [p.title for p in panels[-2:]] == ["stage 6", "detections"] and len(panels) == 8
+    found = len(tiny.look(picture, replace(at, stage=6)).detections)
+    assert panels[6].text.startswith(f"{found} detection")
+    (last,) = series.budgets(tiny, picture, at)  # the model has 8 proposals, fewer than 10
+    assert last.title == "all 8 proposals" and last.text.endswith("ms")
+    page = series.as_html(iter(panels), 100)
+    assert page.count("<figure>") == 8 and page.count("data:image/jpeg;base64,") == 8
+
+
+def test_budgets_of_a_larger_model(tmp_path, picture):
+    """Catches the same number twice, or all proposals left out."""
+    bench = Bench([checkpoint(tmp_path, proposals=50)], "cpu")
+    panels = list(series.budgets(bench, picture, dials(bench, proposals=50)))
+    assert [p.title for p in panels] == ["10 proposals", "all 50 proposals"]
+
+
+def test_keepsakes(tiny, picture, tmp_path, monkeypatch):
+    """Catches a download that is empty, of another stage, or that needs the network."""
+    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path))
+    at = dials(tiny, threshold=0.012, stage=4)
+    made = {kind: keepsake(tiny, picture, at, kind) for kind in KINDS}
+    assert Image.open(made["picture"]).size == picture.shown.size
+    assert Trace.load(made["trace"]).attention is not None
+    page = made["page"].read_text(encoding="utf-8")
+    assert "data:image" in page and "http://" not in page.replace("http://www.w3.org/", "")
+    assert all(path.is_relative_to(tmp_path) for path in made.values())
+    with pytest.raises(LabError, match="trace"):
+        keepsake(tiny, picture, at, "../../secret")
+
+    from pycocotools.coco import COCO
+
+    coco = COCO(str(made["json"]))
+    found = tiny.look(picture, at).detections
+    assert len(coco.anns) == len(found) == len(coco_results(tiny, picture, at)["annotations"])
+    assert [c["name"] for c in coco.loadCats(coco.getCatIds())] == list(CLASS_NAMES)
+
+
+def test_the_cost_is_the_measured_one():
+    """Catches an AP of another stage, or one that was made up for a model without a record."""
+    text = cost("nano-shapes", 20, 20, 3, 6)
+    assert "0.79" in text and "0.87" in text
+    assert cost("nano-shapes", 20, 20, 6, 6) != cost("nano-shapes", 5, 20, 6, 6)
+    assert cost("runs/mine", 20, 20, 6, 6) == "" == cost("nano-shapes", 20, 20, 0, 6)
+
+
+def test_addresses(tmp_path):
+    """Catches a page that opens to the network by itself, and half a certificate."""
+    assert Address().host == "127.0.0.1"
+    assert Address("0.0.0.0", 1234, certfile="a", keyfile="b").url == "https://127.0.0.1:1234"
+    with pytest.raises(LabError, match="--ssl-keyfile"):
+        Address(port=50_123, certfile="a").check()
+    broken = tmp_path / "cert.pem"
+    broken.write_text("no certificate")
+    with pytest.raises(LabError, match="PEM"):
+        Address(port=50_123, certfile=str(broken), keyfile=str(broken)).check()
+
+
+def test_an_error_of_the_app_itself_is_told_and_logged(caplog):
+    """Catches a bare "Error" on the page, or one that leaves no word in the log."""
+    gr = pytest.importorskip("gradio")
+    from sparse_rcnn_lab.app.events import explained
+
+    def wrong():
+        raise KeyError("boxes")
+
+    with pytest.raises(gr.Error) as caught:
+        explained(wrong)()
+    assert "KeyError" in caught.value.message and "terminal" in caught.value.message
+    assert any("KeyError" in str(record.exc_info) for record in caplog.records)

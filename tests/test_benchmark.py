@@ -129,9 +129,9 @@ def test_loader_is_compared_with_the_step(
     assert cli.main(["benchmark", "--train", *options, "--json", str(out)]) == 0
     result = json.loads(out.read_text())
     assert list(result["runs"]) == ["float32"] and result["settings"]["size"] is None
-    assert "the step does not wait" in training.as_text(result)
+    assert "it does not wait for" in training.as_text(result)
     result["loading"]["one_process"]["images_per_second"] = 0.01
-    assert "the step waits for images" in training.as_text(result)
+    assert "it waits for 0.0 that" in training.as_text(result)
     capsys.readouterr()
     assert cli.main(["benchmark", "--train", *options, "--size", "64x64"]) == 2
     assert "size is that of drawn images" in capsys.readouterr().err

@@ -236,20 +236,18 @@ check(
 ### END HIDDEN TESTS
 
 # %% test="total-sign"
-# 1 mark: of two proposals with equal scores the one on the object is cheaper
+# 1 mark: in a large image L1 is small; of two proposals the one on the object is still cheaper
+def dearer(boxes, truth):
+    cost = total_cost(torch.zeros(2, 2), boxes, torch.tensor([0]), truth, (1000, 1000))
+    return bool(cost[1, 0] > cost[0, 0] + 2)
+
+
 check(
-    lambda b, t: bool((lambda c: c[0, 0] < c[1, 0])(total_cost(torch.zeros(2, 2), b, torch.tensor([0]), t, (100, 100)))),
+    lambda b, t: dearer(b, t),
     torch.tensor([[10.0, 10.0, 40.0, 50.0], [60.0, 60.0, 90.0, 95.0]]),
     torch.tensor([[12.0, 10.0, 40.0, 50.0]]),
     of=total_cost, gives=True,
 )
-### BEGIN HIDDEN TESTS
-check(
-    lambda b, t: round(float(total_cost(torch.zeros(1, 2), b, torch.tensor([0]), t, (100, 100)) - total_cost(torch.zeros(1, 2), t, torch.tensor([0]), t, (100, 100))), 2) > 2,
-    torch.tensor([[60.0, 60.0, 90.0, 95.0]]), torch.tensor([[12.0, 10.0, 40.0, 50.0]]),
-    of=total_cost, gives=True,
-)
-### END HIDDEN TESTS
 
 # %% test="total-values"
 # 1 mark: the right numbers (hidden)

@@ -1,4 +1,7 @@
-"""The app as named endpoints, one a tab: docs/app.md shows how to call them."""
+"""The app as named endpoints, one a tab: docs/app.md shows how to call them.
+
+The names of the parameters are part of the interface.
+"""
 
 from __future__ import annotations
 
@@ -18,6 +21,8 @@ from sparse_rcnn_lab.app.keepsakes import coco_results, fresh_file, keepsake
 from sparse_rcnn_lab.app.pictures import Picture, read_picture
 from sparse_rcnn_lab.errors import LabError
 
+Found = dict[str, Any]
+
 
 class Api:
     """Hangs the endpoints on the current page; nothing of it can be seen there."""
@@ -26,12 +31,18 @@ class Api:
         self.bench = bench
         with gr.Column(visible=False):
             picture = gr.Image(type="filepath", label="picture")
-            picture.preprocess = lambda payload: None if payload is None else payload.path
+            picture.preprocess = _path
             video = gr.Video(label="video")
-            video.preprocess = lambda payload: None if payload is None else payload.path
-            dials = _dials(start)
-            other = _dials(start, "other_")[:3]
-            rate = gr.Number(15, label="frames_per_second", minimum=1, maximum=120)
+            video.preprocess = _path
+            dials = [
+                gr.Textbox(start.model, label="model"),
+                *_numbers(start),
+                gr.Number(start.threshold, label="threshold"),
+                gr.Textbox(SHOWN[0], label="show"),
+                gr.JSON([], label="classes"),
+            ]
+            other = [gr.Textbox(start.model, label="other model"), *_numbers(start)]
+            rate = gr.Number(15, label="frames_per_second")
             image = gr.Image(type="filepath", format="jpeg", label="annotated")
             second = gr.Image(type="filepath", format="jpeg", label="other annotated")
             clip = gr.Video(label="annotated")
@@ -56,51 +67,104 @@ class Api:
                 show_progress="hidden",
             )
 
-    def models(self) -> list[dict[str, Any]]:
+    def models(self) -> list[Found]:
         """The models that the other endpoints take by name; a published one is fetched first."""
         return [{"name": name, "label": label} for label, name in self.bench.models.choices()]
 
-    def live(self, picture: str | None, *turned: Any) -> tuple[str, dict[str, Any]]:
+    def live(
+        self,
+        picture: str | None,
+        model: str,
+        proposals: float,
+        stage: float,
+        threshold: float,
+        show: str,
+        classes: Any,
+    ) -> tuple[str, Found]:
         """One frame, as the webcam's are: stages after the chosen one do not run."""
-        dials = _read(*turned)
-        pixels = self._picture(picture).pixels
-        seen = look_at(self.bench, pixels, dials)
+        dials = _read(model, proposals, stage, threshold, show, classes)
+        seen = look_at(self.bench, self._picture(picture).pixels, dials)
         path = fresh_file("frame.jpg")
         seen.image.save(path, "JPEG", quality=85)
         found = [] if seen.found is None else seen.found.to_coco()
         return str(path), {"milliseconds": round(seen.milliseconds, 1), "annotations": found}
 
-    def photo(self, picture: str | None, *turned: Any) -> tuple[str, dict[str, Any]]:
+    def photo(
+        self,
+        picture: str | None,
+        model: str,
+        proposals: float,
+        stage: float,
+        threshold: float,
+        show: str,
+        classes: Any,
+    ) -> tuple[str, Found]:
         """A picture with its boxes, and the detections as a COCO file."""
-        dials = _read(*turned)
+        dials = _read(model, proposals, stage, threshold, show, classes)
         given = self._picture(picture)
         path = keepsake(self.bench, given, dials, "picture")
         return str(path), coco_results(self.bench, given, dials)
 
-    def video(self, video: str | None, *values: Any) -> tuple[str, dict[str, Any]]:
+    def video(
+        self,
+        video: str | None,
+        model: str,
+        proposals: float,
+        stage: float,
+        threshold: float,
+        show: str,
+        classes: Any,
+        frames_per_second: float,
+    ) -> tuple[str, Found]:
         """A video with its boxes."""
         if video is None:
             raise LabError("video is missing; give a file: handle_file('clip.mp4').")
-        *turned, rate = values
+        dials = _read(model, proposals, stage, threshold, show, classes)
         target = fresh_file("detections.mp4")
         clip = open_clip(video, self.bench.limits)
-        steps = annotate(self.bench, clip, _read(*turned), float(rate or 15), target)
+        steps = annotate(self.bench, clip, dials, float(frames_per_second or 15), target)
         (last,) = deque(steps, maxlen=1)
         return str(target), {"seconds": round(last.done, 3), "frames": last.frames}
 
-    def compare(self, picture: str | None, *values: Any) -> tuple[str, str, dict[str, Any]]:
+    def compare(
+        self,
+        picture: str | None,
+        model: str,
+        proposals: float,
+        stage: float,
+        threshold: float,
+        show: str,
+        classes: Any,
+        other_model: str,
+        other_proposals: float,
+        other_stage: float,
+    ) -> tuple[str, str, Found]:
         """A picture twice: with the dials, and with the model, proposals and stage of other_."""
-        *turned, model, proposals, stage = values
-        one = _read(*turned)
-        two = replace(one, model=str(model), proposals=int(proposals), stage=int(stage))
+        one = _read(model, proposals, stage, threshold, show, classes)
+        two = replace(
+            one,
+            model=str(other_model),
+            proposals=int(other_proposals or 1),
+            stage=int(other_stage or 0),
+        )
         given = self._picture(picture)
         paths = [str(keepsake(self.bench, given, side, "picture")) for side in (one, two)]
         first, second = (coco_results(self.bench, given, side) for side in (one, two))
         return paths[0], paths[1], {"one": first, "two": second}
 
-    def explore(self, picture: str | None, *turned: Any) -> str:
+    def explore(
+        self,
+        picture: str | None,
+        model: str,
+        proposals: float,
+        stage: float,
+        threshold: float,
+        show: str,
+        classes: Any,
+    ) -> str:
         """The explorer of a picture as one HTML page that opens without a network."""
-        return str(keepsake(self.bench, self._picture(picture), _read(*turned), "page"))
+        dials = _read(model, proposals, stage, threshold, show, classes)
+        return str(keepsake(self.bench, self._picture(picture), dials, "page"))
 
     def _picture(self, path: str | None) -> Picture:
         if path is None:
@@ -108,15 +172,16 @@ class Api:
         return read_picture(path, self.bench.limits)
 
 
-def _dials(start: Dials, prefix: str = "") -> list[Any]:
-    """The dials as parameters, with the defaults of the page: all proposals, all stages."""
+def _path(payload: Any) -> str | None:
+    """The uploaded file itself: what is wrong with it, the app says in its own words."""
+    return None if payload is None else payload.path
+
+
+def _numbers(start: Dials) -> list[gr.Number]:
+    """Proposals and stage; more than a model has counts as all."""
     return [
-        gr.Textbox(start.model, label=f"{prefix}model"),
-        gr.Number(start.proposals, label=f"{prefix}proposals", precision=0),
-        gr.Number(start.stage, label=f"{prefix}stage", precision=0),
-        gr.Number(start.threshold, label=f"{prefix}threshold"),
-        gr.Textbox(SHOWN[0], label=f"{prefix}show"),
-        gr.JSON([], label=f"{prefix}classes"),
+        gr.Number(start.proposals, label="proposals", precision=0),
+        gr.Number(start.stage, label="stage", precision=0),
     ]
 
 

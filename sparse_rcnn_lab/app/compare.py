@@ -21,8 +21,8 @@ class CompareTab:
         # Of the models at hand: a download is started with the dial of the page.
         self.loaded = gr.State(start.model)
         with gr.Row(elem_id="lab-sides"):
-            self.left, self.left_text = _side("left", "The dials of the page")
-            self.right, self.right_text = _side("right", "The dials below")
+            self.left, self.left_text = _side("left", "Left: the dials of the page")
+            self.right, self.right_text = _side("right", "Right: the dials below")
         with gr.Group(elem_id="lab-other"), gr.Row():
             self.model = gr.Dropdown(
                 bench.models.choices(),
@@ -80,7 +80,7 @@ class CompareTab:
 
 
 def _side(name: str, caption: str) -> tuple[gr.Image, gr.HTML]:
-    with gr.Column(min_width=240):
+    with gr.Column(min_width=140):
         gr.HTML(f'<span class="lab-caption">{caption}</span>', padding=False)
         image = gr.Image(
             format="jpeg",
@@ -89,9 +89,9 @@ def _side(name: str, caption: str) -> tuple[gr.Image, gr.HTML]:
             container=False,
             interactive=False,
             buttons=["download", "fullscreen"],
-            elem_id=f"lab-{name}",
+            elem_id=f"lab-side-{name}",
             elem_classes="lab-side",
             alt_text=f"The picture with the boxes of the {name} side",
         )
-        text = gr.HTML("", elem_id=f"lab-{name}-text", padding=False)
+        text = gr.HTML("", elem_id=f"lab-side-{name}-text", padding=False)
     return image, text

@@ -1,41 +1,68 @@
-// Frames a second and latency of the webcam, told by the page itself: each frame carries the time
-// at which it was taken (live.py), and is counted when the screen shows it.
+// The webcam's pace. Gradio sends a frame at fixed times, whether the last one was answered or not;
+// on a slow machine or line they would queue up, and the picture lag behind by seconds. So a frame
+// is only taken when at most one is on its way. Each frame carries the time at which it was taken,
+// as a parameter of its media type (live.py hands it back), which tells frames/s and latency too.
 (() => {
-  const KEEP = 40; // frames
-  const QUALITY = 0.85;
+  const ON_THEIR_WAY = 2; // frames: one that is worked on, and one that waits beside it
+  const LOST = 1500; // milliseconds after which an answer is not waited for any more
+  const KEEP = 40; // frames that the numbers are taken from
+  const QUALITY = 0.85; // of the JPEG
+  let sent = []; // times of the frames without an answer
   const shown = [];
-  let watched = null;
+  let stage = null;
+
+  const busy = (now) => {
+    sent = sent.filter((time) => now - time < LOST);
+    return sent.length >= ON_THEIR_WAY;
+  };
+
+  // A camera without a width is one that Gradio takes no frame of.
+  const width = Object.getOwnPropertyDescriptor(HTMLVideoElement.prototype, "videoWidth");
+  function pace(video) {
+    if (video.labPaced) return;
+    video.labPaced = true;
+    Object.defineProperty(video, "videoWidth", {
+      get() { return busy(performance.now()) ? 0 : width.get.call(this); },
+    });
+  }
+
   const encode = HTMLCanvasElement.prototype.toDataURL;
   HTMLCanvasElement.prototype.toDataURL = function (type, quality) {
-    const taken = performance.now();
+    const taken = Number(performance.now().toFixed(1));
     const address = encode.call(this, type, quality ?? QUALITY);
-    return address.replace("data:image/jpeg;", `data:image/jpeg;t=${taken.toFixed(1)};`);
+    if (!address.startsWith("data:image/jpeg;")) return address;
+    sent.push(taken);
+    return address.replace("data:image/jpeg;", `data:image/jpeg;t=${taken};`);
   };
-  const median = (list) => [...list].sort((a, b) => a - b)[list.length >> 1];
-
-  function write(id, text) {
-    const place = document.getElementById(id);
-    if (place && place.textContent !== text) place.textContent = text;
-  }
 
   function arrived(image) {
     const stamp = /^data:image\/jpeg;t=([\d.]+);/.exec(image.src.slice(0, 60));
     if (!stamp) return;
+    const taken = Number(stamp[1]);
+    sent = sent.filter((time) => time > taken); // earlier ones were passed over
     image.decode().then(() => {
       const now = performance.now();
-      shown.push({ now, took: now - Number(stamp[1]) });
+      shown.push({ now, took: now - taken });
       while (shown.length > KEEP) shown.shift();
     }, () => {});
   }
 
+  const write = (id, text) => {
+    const place = document.getElementById(id);
+    if (place && place.textContent !== text) place.textContent = text;
+  };
+  const median = (list) => [...list].sort((a, b) => a - b)[list.length >> 1];
+
   setInterval(() => {
-    const stage = document.getElementById("lab-live");
-    if (stage && stage !== watched) {
-      watched = stage;
+    const video = document.querySelector("#lab-camera video");
+    if (video) pace(video);
+    const place = document.getElementById("lab-live");
+    if (place && place !== stage) {
+      stage = place;
       new MutationObserver(() => {
         const image = stage.querySelector("img");
         if (image) arrived(image);
-      }).observe(stage, { subtree: true, childList: true, attributes: true, attributeFilter: ["src"] });
+      }).observe(stage, { subtree: true, childList: true, attributeFilter: ["src"] });
     }
     const now = performance.now();
     while (shown.length && now - shown[0].now > 3000) shown.shift();

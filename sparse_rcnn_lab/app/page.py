@@ -30,7 +30,7 @@ TABS = {
 }
 _PACE = (
     '<div class="lab-readout"><div><b id="lab-fps">–</b><span>frames/s</span></div>'
-    '<div><b id="lab-latency">–</b><span>ms from camera to screen</span></div></div>'
+    '<div><b id="lab-latency">–</b><span>ms latency</span></div></div>'
 )
 
 

@@ -29,7 +29,7 @@ class PhotoTab:
         image, self.first_readout, self.first_table = self._look(first, start)
         self.part = gr.State("picture")
         with gr.Tabs(elem_id="lab-parts", selected="picture"):
-            with gr.Tab(PARTS["picture"], id="picture") as picture:
+            with gr.Tab(PARTS["picture"], id="picture", elem_id="lab-part-picture") as picture:
                 self.result = gr.Image(
                     image,
                     format="jpeg",

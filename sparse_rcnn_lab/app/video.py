@@ -61,7 +61,7 @@ class VideoTab:
                 )
         self.state = gr.HTML(words.working(words.VIDEO_HINT), elem_id="lab-video-state")
         with gr.Row(elem_id="lab-video-row"):
-            self.sample = gr.Button("Sample video", elem_id="lab-video-sample", min_width=110)
+            self.sample = gr.Button("Sample", elem_id="lab-video-sample", min_width=110)
             self.start = gr.Button(
                 "Detect", variant="primary", elem_id="lab-video-start", min_width=110
             )

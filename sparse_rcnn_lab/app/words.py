@@ -117,11 +117,12 @@ def table(view: View | None, dials: Dials) -> str:
     rest = f'<p class="lab-hint">and {more} more</p>' if more > 0 else ""
     head = "".join(
         f"<th scope='col'>{name}</th>"
-        for name in ("class", "score", "proposal", "left", "top", "width", "height")
+        for name in ("class", "score", "proposal", "x", "y", "w", "h")
     )
     return (
         '<div class="lab-table" tabindex="0" role="region" aria-label="Detections, best first">'
-        f"<table><caption>Best first; places in pixels of the picture</caption><thead><tr>{head}</tr></thead><tbody>{''.join(rows[:_ROWS])}</tbody>"
+        f"<table><caption>Best first; x, y: the upper left corner, w, h: the size, "
+        "in pixels</caption><thead><tr>{head}</tr></thead><tbody>{''.join(rows[:_ROWS])}</tbody>"
         f"</table>{rest}</div>"
     )
 
@@ -133,6 +134,6 @@ def hint(text: str) -> str:
 
 NO_PICTURE = hint("Drop a picture on the page, paste one, or click an example below.")
 LIVE_HINT = hint(
-    "Start the camera, then press record. The dials act on the running picture; nothing is stored."
+    "Start the camera, then press Record. The dials act on the running picture; no frame is kept."
 )
 VIDEO_HINT = "Drop a video, or try the sample; every frame is detected with the dials of the page."

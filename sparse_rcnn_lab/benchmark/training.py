@@ -16,8 +16,8 @@ import torch
 
 from sparse_rcnn_lab import config as configs
 from sparse_rcnn_lab import recipes
+from sparse_rcnn_lab.benchmark import loading
 from sparse_rcnn_lab.benchmark.clock import Clock, threads
-from sparse_rcnn_lab.benchmark.loading import loading_speed
 from sparse_rcnn_lab.benchmark.runner import default_size, machine
 from sparse_rcnn_lab.config import Precision, Recipe
 from sparse_rcnn_lab.data.coco import open_data
@@ -80,7 +80,9 @@ def _measure(settings: TrainSettings) -> dict[str, Any]:
     recipe, data, size = _recipe_and_data(settings)
     device = torch.device(settings.device)
     process_time = settings.threads == 1 and device.type == "cpu"
-    loading = loading_speed(data, recipe, settings.workers) if settings.data else None
+    loaded = None
+    if settings.data is not None:
+        loaded = loading.loading_speed(data, recipe, settings.workers)
     loader = train_loader(
         data,
         Augment(recipe.augment, recipe.model.input.antialias),
@@ -107,7 +109,7 @@ def _measure(settings: TrainSettings) -> dict[str, Any]:
         "batch": recipe.train.batch_size,
         "proposals": recipe.model.num_proposals,
         "runs": runs,
-        "loading": loading,
+        "loading": loaded,
         "clock": "process" if process_time else "wall",
         "machine": machine(settings.device),
         "versions": versions(),
@@ -226,14 +228,11 @@ def _loss_rows(curves: list[list[float]]) -> list[str]:
 
 
 def _loader_against_step(result: dict[str, Any]) -> str:
-    loading = result["loading"]
+    found = result["loading"]
     fastest = max(run["images_per_second"] for run in result["runs"].values())
-    one, many = loading["one_process"]["images_per_second"], loading["workers"]
-    rate, who = (
-        (many["images_per_second"], f"{many['number']} workers") if many else (one, "a core")
-    )
-    enough = "the step does not wait" if rate > fastest else "the step waits for images"
+    speed = (found["workers"] or found["one_process"])["images_per_second"]
+    waits = "does not wait" if speed > fastest else "waits"
     return (
-        f"loader: {one:.1f} images/s a core, {rate:.1f} with {who}, "
-        f"{rate / fastest:.2g} times the step's {fastest:.1f}: {enough}"
+        f"{loading.as_text(found)}\n"
+        f"the step takes {fastest:.1f} images/s: it {waits} for {speed:.1f} that are loaded"
     )

@@ -42,7 +42,7 @@ STAND_INS: dict[str, dict[str, str]] = {
     },
     "stage": {
         "level_of": "sparse_rcnn_lab.model.pooling:assign_levels",
-        "bilinear": f"{_STAND_INS}:bilinear",
+        **{name: f"{_STAND_INS}:{name}" for name in ("bilinear", "attention", "interact")},
     },
     "experiment": {},
 }

@@ -33,6 +33,7 @@ ANSWERS: dict[str, dict[str, str]] = {
         "sparse_rcnn_lab.model.stage": "SelfAttention DynamicInteraction",
         "sparse_rcnn_lab.model.pooling": "assign_levels pool",
         "sparse_rcnn_lab.model.reference": "roi_align_pool",
+        "sparse_rcnn_lab.classroom.stand_ins": "bilinear attention interact",
         "torchvision.ops": "roi_align",
     },
     "experiment": {},

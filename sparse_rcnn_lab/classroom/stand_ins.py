@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -58,3 +60,20 @@ def bilinear(features: Tensor, x: Tensor, y: Tensor) -> Tensor:
         features[None], grid[None, None], align_corners=True, padding_mode="border"
     )
     return found[0, :, 0].T
+
+
+def attention(q: Tensor, k: Tensor, v: Tensor, heads: int) -> tuple[Tensor, Tensor]:
+    """``[N, D]`` each -> mixed ``[N, D]`` and weights ``[heads, N, N]``."""
+    n, d = q.shape
+    q, k, v = (x.view(n, heads, d // heads).transpose(0, 1) for x in (q, k, v))
+    weights = (q @ k.transpose(-1, -2) / (d // heads) ** 0.5).softmax(-1)
+    return (weights @ v).transpose(0, 1).reshape(n, d), weights
+
+
+def interact(features: Tensor, roi: Tensor, parts: Any) -> Tensor:
+    """``[N, D]``, ``[N, P * P, D]`` -> ``[N, D]``; parts: ``practice.InteractionParts``."""
+    first, second = parts.generate(features).split(parts.dim * parts.inner, dim=-1)
+    x = parts.norm_in(roi @ first.view(-1, parts.dim, parts.inner)).relu()
+    x = parts.norm_out(x @ second.view(-1, parts.inner, parts.dim)).relu()
+    result: Tensor = parts.norm(parts.project(x.flatten(1))).relu()
+    return result

@@ -90,7 +90,11 @@ class Backbone(nn.Module):
     The body has five parts: the stem, then one part for each of the strides 4, 8, 16, 32. The
     first ``frozen_stages`` parts get no gradient. Batch-norm statistics stay as loaded unless
     ``train_batch_norm``; the affine terms of unfrozen parts do train (as mmdetection).
+
+    frozen: set where all of it stays as it is; its statistics then do too.
     """
+
+    frozen = False
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
@@ -118,8 +122,11 @@ class Backbone(nn.Module):
         return list(self.fpn(maps).values())
 
     def train(self, mode: bool = True) -> Self:
-        """As ``nn.Module.train``, but batch norms that keep their statistics stay in eval mode."""
-        super().train(mode)
+        """As ``nn.Module.train``, but batch norms that keep their statistics stay in eval mode.
+
+        Those of a ``frozen`` backbone all do.
+        """
+        super().train(mode and not self.frozen)
         parts = list(self.body.values())
         for part in parts[: self.frozen_stages] if self.train_batch_norm else parts:
             for module in part.modules():

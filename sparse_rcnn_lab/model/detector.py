@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from sparse_rcnn_lab.config import ModelConfig
 from sparse_rcnn_lab.errors import LabError
 from sparse_rcnn_lab.model.backbone import Backbone
+from sparse_rcnn_lab.model.fast.paths import Inference
 from sparse_rcnn_lab.model.pooling import Pooling, Pyramid, build_pyramid
 from sparse_rcnn_lab.model.proposals import Proposals
 from sparse_rcnn_lab.model.stage import Stage, StageOutput
@@ -31,9 +32,12 @@ class SparseRCNN(nn.Module):
         self.proposals = Proposals(config.num_proposals, config.dim, config.proposal_init)
         self.proposals.boxes.requires_grad_(not config.freeze_proposal_boxes)
         self.stages = nn.ModuleList(Stage(config) for _ in range(config.num_stages))
+        self.inference = Inference()
 
     def pyramid(self, images: Tensor) -> Pyramid:
         """Normalised, padded images ``[B, 3, H, W]`` (sides multiples of 32) -> p2..p5."""
+        if self.inference.applies(self):
+            return self.inference.pyramid(self, images)
         return build_pyramid(self.backbone(images))
 
     def run_stages(
@@ -66,9 +70,12 @@ class SparseRCNN(nn.Module):
             raise LabError(f"Cannot record {sorted(unknown)}. Choose from {', '.join(RECORDABLE)}.")
         switches.check(self.config.num_heads, boxes.shape[1])
         outputs: list[StageOutput] = []
+        stages: Sequence[nn.Module] = list(self.stages)
+        if self.inference.applies(self):
+            stages, features = self.inference.stages(self, features)
         first_features = features
         for index in range(start, stop):
-            stage = self.stages[min(index, len(self.stages) - 1)]
+            stage = stages[min(index, len(stages) - 1)]
             output = stage(pyramid, boxes, features, mask, frozenset(record), switches)
             outputs.append(output)
             boxes = output.boxes.detach()

@@ -19,6 +19,7 @@ from sparse_rcnn_lab.model.detector import SparseRCNN
 from sparse_rcnn_lab.training.batch_norm import share_batch_norm
 from sparse_rcnn_lab.training.distributed import Group
 from sparse_rcnn_lab.training.ema import WeightAverage
+from sparse_rcnn_lab.training.nested import nest
 from sparse_rcnn_lab.training.precision import MixedPrecision
 from sparse_rcnn_lab.training.run_folder import RunFolder, versions
 from sparse_rcnn_lab.training.schedule import total_steps
@@ -128,8 +129,12 @@ def begin(
     if state is None and group.first:
         if backbone_weights is not None:
             load_backbone(model.backbone, recipe.model.backbone, backbone_weights)
-        if start_from is not None:
-            _start_from(model, Path(start_from))
+        nested = start_from is not None and _start_from(model, Path(start_from))
+        if recipe.train.nested_proposals and not nested:
+            nest(model.proposals)
+    model.backbone.frozen = recipe.train.frozen_backbone
+    if model.backbone.frozen:
+        model.backbone.requires_grad_(False)
     model.to(device).train()
     if group.world > 1:
         share_batch_norm(model)
@@ -148,10 +153,14 @@ def connect(training: Training) -> None:
         training.average = WeightAverage(training.model, training.recipe.train.ema)
 
 
-def _start_from(model: SparseRCNN, path: Path) -> None:
-    """Takes over a checkpoint's weights; only class layers and proposals may be other ones."""
+def _start_from(model: SparseRCNN, path: Path) -> bool:
+    """Takes over a checkpoint's weights; only class layers and proposals may be other ones.
+
+    Returns whether the proposals are the checkpoint's, and nested already.
+    """
     own = model.state_dict()
-    state = read_checkpoint(path).state
+    checkpoint = read_checkpoint(path)
+    state = checkpoint.state
     free = (".classify.", "proposals.")
     fitting = {k: v for k, v in state.items() if k in own and own[k].shape == v.shape}
     for key in own:
@@ -161,3 +170,5 @@ def _start_from(model: SparseRCNN, path: Path) -> None:
                 "Fine-tune with the recipe that trained it."
             )
     model.load_state_dict(fitting, strict=False)
+    trained = (checkpoint.info.get("recipe") or {}).get("train") or {}
+    return "proposals.boxes" in fitting and bool(trained.get("nested_proposals"))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -22,6 +22,7 @@ from sparse_rcnn_lab.model.detector import SparseRCNN
 from sparse_rcnn_lab.training.engine import fit
 from sparse_rcnn_lab.training.run_folder import RunFolder
 from sparse_rcnn_lab.version import __version__
+from sparse_rcnn_lab.zoo import locate
 
 Start = Literal["image", "grid", "random", "kmeans"]
 STARTS: tuple[Start, ...] = get_args(Start)
@@ -55,12 +56,15 @@ def initialisation_lab(
     steps: int = 400,
     evaluate_every: int = 100,
     evaluate_limit: int | None = 200,
+    backbone_of: str | Path | None = None,
     progress: bool = True,
 ) -> Table:
     """Trains the same recipe from different starting boxes, and says what came of it.
 
     out: a folder with one run for each start, choice of frozen and seed; runs that are finished
     there are read, others go on. steps: of each run; its schedule is stretched to them.
+    backbone_of: a trained model by name or path, whose backbone and pyramid all runs start with
+    (the rest is fresh): a short run then says more.
     One row a run, evaluation and stage. Raises LabError when a start is unknown.
     """
     recipe = recipes.recipe(recipe) if isinstance(recipe, str) else recipe
@@ -81,7 +85,8 @@ def initialisation_lab(
                 )
                 name = f"{start}-{'frozen' if freeze else 'learned'}-{seed}"
                 folder = Path(out) / name
-                first = _first_model(changed, start, data, folder.with_suffix(".start.safetensors"))
+                file = folder.with_suffix(".start.safetensors")
+                first = _first_model(changed, start, data, file, backbone_of)
                 fit(
                     data,
                     changed,
@@ -105,6 +110,7 @@ def initialisation_lab(
         "data": data.fingerprint(),
         "val": val.fingerprint(),
         "evaluate_limit": evaluate_limit,
+        "backbone_of": None if backbone_of is None else Path(backbone_of).name,
         "sparse_rcnn_lab": __version__,
     }
     title = f"Where learned boxes start: {recipe.name}, {steps} steps"
@@ -129,7 +135,13 @@ def kmeans_boxes(data: DetectionData, count: int, seed: int = 0, limit: int = 10
     return torch.from_numpy(centres).float()
 
 
-def _first_model(recipe: Recipe, start: Start, data: DetectionData, path: Path) -> Path:
+def _first_model(
+    recipe: Recipe,
+    start: Start,
+    data: DetectionData,
+    path: Path,
+    backbone_of: str | Path | None,
+) -> Path:
     """A file with the untrained model, its boxes in place; every start has the same weights."""
     if not path.exists():
         torch.manual_seed(recipe.train.seed)
@@ -142,8 +154,19 @@ def _first_model(recipe: Recipe, start: Start, data: DetectionData, path: Path) 
         )
         with torch.no_grad():
             model.proposals.boxes.copy_(boxes)
+        if backbone_of is not None:
+            state = read_checkpoint(locate(backbone_of)).state
+            own = {k: v for k, v in state.items() if k.startswith("backbone.")}
+            _fill(model, own, backbone_of)
         save_checkpoint(path, model, tuple(data.class_names), path.stem)
     return path
+
+
+def _fill(model: SparseRCNN, weights: Mapping[str, Tensor], source: str | Path) -> None:
+    wanted = {k: v.shape for k, v in model.state_dict().items() if k.startswith("backbone.")}
+    if {k: v.shape for k, v in weights.items()} != wanted:
+        raise LabError(f"The backbone of {source} has another form than the recipe's.")
+    model.load_state_dict(dict(weights), strict=False)
 
 
 def _rows(folder: Path, first: Path) -> list[dict[str, Any]]:

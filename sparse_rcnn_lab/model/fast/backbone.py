@@ -5,7 +5,7 @@ Built from a :class:`~sparse_rcnn_lab.model.backbone.Backbone`, whose weights it
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 
 import torch
 import torch.nn.functional as F
@@ -17,44 +17,44 @@ from sparse_rcnn_lab.model.backbone import Backbone, Block
 from sparse_rcnn_lab.model.fast.convolution import Activation, FoldedConvolution
 from sparse_rcnn_lab.model.pooling import Pyramid
 
-Step = Callable[[Tensor], Tensor]
 
-
-class FastBackbone:
+class FastBackbone(nn.Module):
     """``[B, 3, H, W]`` -> p2..p5, as the backbone it is made of gives in eval mode.
 
     dtype: of the weights, and of what is computed. plain: public operations only.
     """
 
     def __init__(self, backbone: Backbone, dtype: torch.dtype, plain: bool = False) -> None:
-        self.dtype = dtype
-        self._plain = plain
-        self._parts = [self._fold(part.children()) for part in backbone.body.values()]
-        self._inner = [self._single(block) for block in backbone.fpn.inner_blocks]
-        self._layer = [self._single(block) for block in backbone.fpn.layer_blocks]
+        super().__init__()
+        self.dtype, self.plain = dtype, plain
+        fpn = backbone.fpn
+        self.parts = nn.ModuleList(
+            nn.Sequential(*self._fold([part])) for part in backbone.body.values()
+        )
+        self.inner = nn.ModuleList(self._single(block) for block in fpn.inner_blocks)
+        self.outer = nn.ModuleList(self._single(block) for block in fpn.layer_blocks)
 
     def levels(self, images: Tensor) -> list[Tensor]:
         """What goes into the last convolutions of the pyramid, p2..p5, each ``[B, D, h, w]``."""
         x = images.to(self.dtype).contiguous(memory_format=torch.channels_last)
         maps = []
-        for part in self._parts:
-            for step in part:
-                x = step(x)
+        for part in self.parts:
+            x = part(x)
             maps.append(x)
-        merged = [self._inner[-1](maps[-1])]
-        for x, inner in zip(maps[-2:0:-1], self._inner[-2::-1], strict=True):
+        merged = [self.inner[-1](maps[-1])]
+        for x, inner in zip(maps[-2:0:-1], list(self.inner)[-2::-1], strict=True):
             above = F.interpolate(merged[0], size=x.shape[-2:], mode="nearest")
             merged.insert(0, inner(x, above))
         return merged
 
-    def __call__(self, images: Tensor) -> Pyramid:
+    def forward(self, images: Tensor) -> Pyramid:
         """Normalised images ``[B, 3, H, W]``, sides multiples of 32 -> their pyramid."""
         levels = self.levels(images)
         shapes = tuple((level.shape[2], level.shape[3]) for level in levels)
         batch = len(images)
         rows = [batch * h * w for h, w in shapes]
-        table = levels[0].new_empty(sum(rows), self._layer[0].weight.shape[0])
-        for level, layer, out in zip(levels, self._layer, table.split(rows), strict=True):
+        table = levels[0].new_empty(sum(rows), self.outer[0].weight.shape[0])
+        for level, layer, out in zip(levels, self.outer, table.split(rows), strict=True):
             layer.into(level, out.view(batch, *level.shape[2:], -1))
         return Pyramid(table, shapes, batch)
 
@@ -68,12 +68,12 @@ class FastBackbone:
     ) -> FoldedConvolution:
         assert isinstance(conv, nn.Conv2d)
         assert norm is None or isinstance(norm, nn.BatchNorm2d)
-        return FoldedConvolution(conv, norm, activation, self.dtype, self._plain)
+        return FoldedConvolution(conv, norm, activation, self.dtype, self.plain)
 
-    def _fold(self, modules: Iterable[nn.Module]) -> list[Step]:
+    def _fold(self, modules: Iterable[nn.Module]) -> list[nn.Module]:
         """Modules that run one after the other -> fewer steps that do the same."""
         todo = [leaf for module in modules for leaf in _flat(module)]
-        steps: list[Step] = []
+        steps: list[nn.Module] = []
         while todo:
             module = todo.pop(0)
             if isinstance(module, nn.Conv2d):
@@ -88,14 +88,14 @@ class FastBackbone:
                 steps.append(module)
         return steps
 
-    def _residual(self, block: nn.Module, first: bool) -> Step:
+    def _residual(self, block: nn.Module, first: bool) -> _Residual:
         if isinstance(block, InvertedResidual):
             steps = self._fold(block.conv.children())
             if not block.use_res_connect:
                 return _Residual(steps, None, add=False, keep=False)
             return _Residual(steps, None, add=True, keep=first)
         count = 3 if isinstance(block, Bottleneck) else 2
-        branch: list[Step] = [
+        branch: list[nn.Module] = [
             self._conv(getattr(block, f"conv{i}"), getattr(block, f"bn{i}"), "relu")
             for i in range(1, count + 1)
         ]
@@ -104,22 +104,21 @@ class FastBackbone:
         return _Residual(branch, single, add=True, keep=first)
 
 
-class _Residual:
+class _Residual(nn.Module):
     """A branch whose last convolution adds the shortcut.
 
     keep: its input is somebody else's too, so the sum may not be made in its place.
     """
 
     def __init__(
-        self, branch: list[Step], shortcut: FoldedConvolution | None, add: bool, keep: bool
+        self, branch: list[nn.Module], shortcut: FoldedConvolution | None, add: bool, keep: bool
     ) -> None:
-        *self.branch, self.last = branch
+        super().__init__()
+        self.branch, self.last = nn.Sequential(*branch[:-1]), branch[-1]
         self.shortcut, self.add, self.keep = shortcut, add, keep
 
-    def __call__(self, x: Tensor) -> Tensor:
-        y = x
-        for step in self.branch:
-            y = step(y)
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.branch(x)
         if not self.add:
             return self.last(y)
         assert isinstance(self.last, FoldedConvolution)

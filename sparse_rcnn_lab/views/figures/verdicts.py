@@ -137,7 +137,7 @@ def gallery(
         raise LabError("There are no pictures for a gallery.")
     stages = min(trace.num_stages for trace in shown)
     heights = [side * aspect(trace) for trace in shown]
-    width = 0.24 + stages * (side + 0.07)
+    width = max(7.2, 0.24 + stages * (side + 0.07))  # room for the key
     foot, head = 0.36, HEAD + 0.2
     page = Page(width, head + sum(heights) + 0.07 * len(shown) + foot, theme)
     page.write_title(

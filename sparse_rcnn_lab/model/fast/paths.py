@@ -1,0 +1,150 @@
+"""Which way a model goes at inference, and what that way needs beside the model's own weights.
+
+Without gradients, outside of training and autocast, the backbone runs folded
+(:class:`~sparse_rcnn_lab.model.fast.backbone.FastBackbone`), in float32 unless bf16 was asked for;
+then the stages run in bf16 too, all but their boxes and logits. Everything is made at first use
+from the weights as they stand, and made again when those have changed.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal, get_args
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from sparse_rcnn_lab.errors import LabError
+from sparse_rcnn_lab.model.fast.backbone import FastBackbone
+from sparse_rcnn_lab.model.pooling import Pyramid
+
+if TYPE_CHECKING:
+    from sparse_rcnn_lab.model.detector import SparseRCNN
+
+InferencePrecision = Literal["float32", "bf16", "auto"]
+# Sides of compiled inputs are rounded up to multiples of this, so that few shapes are compiled.
+BUCKET = 128
+
+
+@dataclass(frozen=True)
+class Way:
+    """How to run without gradients.
+
+    plain: the model as it is written, for comparison. precision: "bf16" halves the memory moved
+    and uses the matrix units of CPU or GPU; "auto" takes it where there are such units.
+    compiled: run backbone and stages through torch.compile, on a GPU as CUDA graphs.
+    """
+
+    plain: bool = False
+    precision: InferencePrecision = "float32"
+    compiled: bool = False
+
+    def __post_init__(self) -> None:
+        if self.precision not in get_args(InferencePrecision):
+            raise LabError(
+                f"precision {self.precision!r} is unknown. Choose one of "
+                f"{', '.join(get_args(InferencePrecision))}."
+            )
+        if self.plain and (self.precision == "bf16" or self.compiled):
+            raise LabError("The plain way is neither bf16 nor compiled; ask for one or the other.")
+
+    def dtype(self, device: torch.device) -> torch.dtype:
+        """What the weights of the folded model are."""
+        wanted = self.precision == "bf16" or (self.precision == "auto" and has_bf16_units(device))
+        return torch.bfloat16 if wanted else torch.float32
+
+
+def has_bf16_units(device: torch.device) -> bool:
+    """Whether bf16 is computed by units of its own: AMX, AVX512-bf16, tensor cores."""
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    # oneDNN does it on older processors too, but more slowly than float32.
+    return device.type == "cpu" and torch.cpu._is_avx512_bf16_supported()
+
+
+class Inference:
+    """A model's way at inference and what was made for it; neither copied nor saved with it."""
+
+    def __init__(self, way: Way = Way()) -> None:  # noqa: B008 - frozen
+        self.way = way
+        self._seen: dict[str, Any] = {}
+        self._backbone: Any = None
+        self._stages: list[nn.Module] = []
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Inference:
+        return Inference(self.way)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Inference, (self.way,)
+
+    def applies(self, model: SparseRCNN) -> bool:
+        """Whether the fast way may be taken now."""
+        return not (
+            self.way.plain
+            or model.training
+            or torch.is_grad_enabled()
+            or torch.compiler.is_compiling()
+            or torch.is_autocast_enabled(model.device.type)
+        )
+
+    def pyramid(self, model: SparseRCNN, images: Tensor) -> Pyramid:
+        """As ``model.pyramid``."""
+        if self._changed("backbone", model.backbone):
+            backbone = FastBackbone(
+                model.backbone, self.way.dtype(model.device), plain=self.way.compiled
+            )
+            self._backbone = compiled(backbone, model.device) if self.way.compiled else backbone
+        if not self.way.compiled:
+            return self._backbone(images)
+        height, width = images.shape[-2:]
+        padded = F.pad(images, (0, -width % BUCKET, 0, -height % BUCKET))
+        table, *rest = self._backbone(padded)
+        # A CUDA graph writes its next result to the same place.
+        return Pyramid(table.clone() if table.is_cuda else table, *rest)
+
+    def stages(self, model: SparseRCNN, features: Tensor) -> tuple[Sequence[nn.Module], Tensor]:
+        """The stages to run, and the features ``[B, N, D]`` in their precision."""
+        dtype = self.way.dtype(model.device)
+        if dtype == torch.float32 and not self.way.compiled:
+            return list(model.stages), features
+        if self._changed("stages", model.stages):
+            self._stages = [in_precision(stage, dtype) for stage in model.stages]
+            if self.way.compiled:
+                self._stages = [compiled(stage, model.device) for stage in self._stages]
+        for mine, theirs in zip(self._stages, model.stages, strict=True):
+            mine.pool = theirs.pool
+        return self._stages, features.to(dtype)
+
+    def _changed(self, name: str, module: nn.Module) -> bool:
+        tensors = (*module.parameters(), *module.buffers())
+        state = [(t.data_ptr(), t._version) for t in tensors]
+        if self._seen.get(name) == state:
+            return False
+        self._seen[name] = state
+        return True
+
+
+class _Float32Linear(nn.Linear):
+    """Logits and box deltas: few, and what is compared in the end."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        return super().forward(input.float())
+
+
+def in_precision(stage: nn.Module, dtype: torch.dtype) -> nn.Module:
+    """A copy of a stage whose weights are ``dtype``, all but those of logits and box deltas."""
+    twin = copy.deepcopy(stage).to(dtype).requires_grad_(False)
+    for name in ("classify", "regress"):
+        layer = copy.deepcopy(getattr(stage, name))
+        layer.__class__ = _Float32Linear
+        setattr(twin, name, layer)
+    return twin
+
+
+def compiled(part: Any, device: torch.device) -> Any:
+    """A part of the model through ``torch.compile``, for fixed shapes."""
+    mode = "reduce-overhead" if device.type == "cuda" else "default"
+    return torch.compile(part, dynamic=False, mode=mode)

@@ -1,0 +1,214 @@
+"""Figures of the analyses' tables: what is on them is what is in the tables."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.colors import to_hex
+from test_analysis_traces import three  # noqa: F401 - a fixture
+
+from sparse_rcnn_lab import analysis
+from sparse_rcnn_lab.analysis import Table
+from sparse_rcnn_lab.cli import main
+from sparse_rcnn_lab.errors import LabError
+from sparse_rcnn_lab.trace import Trace
+from sparse_rcnn_lab.views import figures
+from sparse_rcnn_lab.views.figures.canvas import Page
+from sparse_rcnn_lab.views.figures.verdicts import KIND_COLORS
+from sparse_rcnn_lab.zoo import load
+
+
+def words(page: Page) -> list[str]:
+    return [t.get_text() for t in (*page.texts, *(t for axes in page.axes for t in axes.texts))]
+
+
+def inside(page: Page) -> None:
+    """Everything written lies within the page."""
+    FigureCanvasAgg(page).draw()
+    for text in (*page.texts, *(t for axes in page.axes for t in axes.texts)):
+        if text.get_text():
+            place = text.get_window_extent().transformed(page.transFigure.inverted())
+            assert place.x0 >= -0.005 and place.x1 <= 1.005, text.get_text()
+            assert place.y0 >= -0.005 and place.y1 <= 1.005, text.get_text()
+
+
+@pytest.fixture
+def curve() -> Table:
+    rows = [
+        {"order": order, "n": n, "stage": stage, "AP": 0.1 * n * stage + plus, "ms": n + stage}
+        for order, plus in (("ranked", 0.02), ("own", 0.0), ("random 0", 0.01))
+        for n in (1, 2, 4)
+        for stage in (1, 2)
+    ]
+    return Table.of("t", rows, dict.fromkeys(("order", "n", "stage", "AP", "ms"), ""))
+
+
+def test_curves_of_the_dials(curve: Table) -> None:
+    """Catches the left panel at another stage than the last, random orders in the foreground."""
+    page = figures.dial_curves(curve)
+    left, right = page.axes
+    lines = [line for line in left.lines if line.get_gid() == "series"]
+    assert lines[0].get_ydata().tolist() == pytest.approx([0.22, 0.42, 0.82])
+    assert [line.get_linewidth() > 1 for line in lines] == [True, True, False]
+    assert right.lines[0].get_xdata().tolist() == [2, 3, 5]
+    assert {"ranked", "own", "random orders", "stage 1", "stage 2"} <= set(words(page))
+    inside(page)
+    with pytest.raises(LabError, match="no rows"):
+        figures.dial_curves(curve.where(order="nobody"))
+
+
+def test_careers_on_a_page(three: Trace) -> None:  # noqa: F811
+    """Catches detections drawn at another proposal, and the overview not sorted by wins."""
+    found = analysis.careers_of([three, three])
+    page = figures.career_overview(found)
+    cells = page.axes[:3]
+    assert [axes.texts[0].get_text() for axes in cells] == [
+        "0 · 2 wins",
+        "10 · 0 wins",
+        "20 · 0 wins",
+    ]
+    assert "2 never right" in " ".join(words(page))
+    (dots,) = cells[0].collections
+    assert dots.get_offsets().ravel().tolist() == pytest.approx([0.3] * 4)
+    assert not cells[1].collections
+    inside(page)
+    single = figures.career_page(found, 0)
+    assert "ant 2" in words(single)
+    assert "2 wins (100.0 % of all, rank 1 of 3)" in " ".join(words(single))
+    inside(single)
+    inside(figures.career_page(found, 20))  # idle
+    with pytest.raises(LabError, match="no proposal 5"):
+        figures.career_page(found, 5)
+
+
+def test_stages_and_gallery(three: Trace) -> None:  # noqa: F811
+    """Catches bars of another kind than their colour says, and errors drawn as right."""
+    found = analysis.verdicts_of([three])
+    page = figures.verdict_stages(found)
+    heights = {
+        (patch.get_gid(), round(patch.get_x() + 0.35)): patch.get_height()
+        for axes in page.axes
+        for patch in axes.patches
+    }
+    assert heights["new", 1] == pytest.approx(100 / 3)
+    assert heights["gone", 3] == pytest.approx(-100 / 3)
+    assert heights["duplicate", 2] == pytest.approx(100 / 3)
+    assert heights["missed", 3] == pytest.approx(200 / 3)
+    inside(page)
+    shown = figures.gallery([three])
+    first = {
+        to_hex(patch.get_edgecolor()) for patch in shown.axes[0].patches if not patch.get_fill()
+    }
+    assert {KIND_COLORS["class"], KIND_COLORS["background"]} <= first
+    assert KIND_COLORS["duplicate"] not in first
+    inside(shown)
+    with pytest.raises(LabError, match="no pictures"):
+        figures.gallery([])
+
+
+def test_bars_of_the_switches() -> None:
+    """Catches bars of all stages on one another, and a value beside the wrong bar."""
+    rows = [
+        {"switch": switch, "stage": stage, "AP": ap, "duplicates": extra}
+        for switch, ap, extra in (("untouched", 0.8, 0.0), ("no self-attention", 0.2, None))
+        for stage in (1, 6)
+    ]
+    table = Table.of("t", rows, dict.fromkeys(("switch", "stage", "AP", "duplicates"), ""))
+    page = figures.switch_bars(table)
+    left, right = page.axes
+    assert [bar.get_width() for bar in left.patches] == [0.8, 0.2]
+    assert [t.get_text() for t in left.texts] == ["0.800", "0.200"]
+    assert [t.get_text() for t in right.texts] == ["0.00", "–"]
+    inside(page)
+    with pytest.raises(LabError, match="no stage 3"):
+        figures.switch_bars(table, stage=3)
+
+
+def test_trade_offs() -> None:
+    """Catches points without names, and the two rules joined into one line."""
+    funnel = Table("t", {"schedule": ["4 4", "4 2"], "AP": [0.5, 0.4], "stages_ms": [2.0, 1.0]})
+    page = figures.trade_off(funnel)
+    assert {"4 4", "4 2"} <= set(words(page))
+    inside(page)
+    stop = Table(
+        "t",
+        {
+            "rule": ["always stage 1", "always stage 2", "settled"],
+            "tolerance": [None, None, 0.2],
+            "stages": [1.0, 2.0, 1.5],
+            "AP": [0.2, 0.5, 0.4],
+        },
+    )
+    page = figures.trade_off(stop)
+    fixed, settled = [line for line in page.axes[0].lines if line.get_gid() == "points"]
+    assert (fixed.get_xdata().tolist(), settled.get_xdata().tolist()) == ([1.0, 2.0], [1.5])
+    assert "0.2" in words(page)
+    inside(page)
+    with pytest.raises(LabError, match="no column 'watts'"):
+        figures.trade_off(stop, across="watts")
+
+
+def test_lens_has_features_down_and_heads_across() -> None:
+    """Catches a transposed matrix."""
+    rows = [
+        {"features": s, "heads": t, "reading": reading, "AP": 0.1 * s + 0.01 * t}
+        for reading in ("both", "class", "place")
+        for s in (1, 2)
+        for t in (1, 2)
+    ]
+    page = figures.lens_matrices(
+        Table.of("t", rows, dict.fromkeys(("features", "heads", "reading", "AP"), ""))
+    )
+    assert len(page.axes) == 3
+    grid = page.axes[0].images[0].get_array()
+    assert torch.tensor(grid).flatten().tolist() == pytest.approx([0.11, 0.12, 0.21, 0.22])
+    assert [t.get_text() for t in page.axes[0].texts] == [".11", ".12", ".21", ".22"]
+    inside(page)
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("SPARSE_RCNN_LAB_CACHE", str(tmp_path / "cache"))
+    return tmp_path
+
+
+def test_command_line_writes_tables_and_figures(
+    home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Catches an analysis that the command cannot run, and figures that cannot be written."""
+    common = ["--data", "shapes", "--limit", "2"]
+    for what, files in (
+        ("verdicts", {"objects.json", "stages.json", "images.json", "stages.png", "gallery.png"}),
+        ("careers", {"proposals.json", "ends.json", "careers.png"}),
+    ):
+        assert main(["analyse", what, *common, "--out", str(home / what)]) == 0
+        assert {path.name for path in (home / what).iterdir()} == files
+        assert "written to" in capsys.readouterr().out
+    table = Table.from_json(home / "verdicts" / "stages.json")
+    assert table["stage"] == [1, 2, 3, 4, 5, 6]
+    assert table.about["images"] == 2
+
+
+def test_rank_then_curve_on_the_command_line(
+    home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Catches a ranked model in another order than its table, a curve that ignores the order."""
+    common = ["--data", "shapes", "--limit", "3"]
+    assert main(["analyse", "rank", *common, "--out", str(home)]) == 0
+    order = Table.from_json(home / "rank.json")["proposal"]
+    own, ranked = load("nano-shapes"), load(home / "ranked.safetensors")
+    assert torch.equal(ranked.model.proposals.boxes, own.model.proposals.boxes[order])
+    assert ranked.info["proposal_order"] == order
+    given = ["--order", str(home / "rank.json"), "--n", "2,20", "--stages", "6"]
+    assert main(["analyse", "curve", *common, *given, "--out", str(home)]) == 0
+    curve = Table.from_json(home / "curve.json")
+    assert curve["order"] == ["ranked", "ranked", "own", "own"]
+    assert curve.where(n=20)["AP"][0] == curve.where(n=20)["AP"][1]
+    assert json.loads((home / "curve.json").read_text())["about"]["n"] == [2, 20]
+    capsys.readouterr()
+    assert main(["analyse", "curve", *common, "--order", str(home / "no.json")]) == 2
+    assert "no file" in capsys.readouterr().err

@@ -1,0 +1,147 @@
+"""Videos of the app: files in, files out, what is refused, and stopping."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from app_models import checkpoint, dials
+from sparse_rcnn_lab.app.bench import Bench
+from sparse_rcnn_lab.app.clips import Writer, open_clip
+from sparse_rcnn_lab.app.filming import annotate, film_of, sample_video
+from sparse_rcnn_lab.app.limits import Limits
+from sparse_rcnn_lab.app.pictures import EXAMPLES, read_picture
+from sparse_rcnn_lab.errors import LabError
+
+pytest.importorskip("av")
+
+
+@pytest.fixture
+def tiny(tmp_path):
+    return Bench([checkpoint(tmp_path)], "cpu", Limits(video_seconds=5))
+
+
+def clip_of(path, frames=20, rate=10, size=(97, 64)):
+    """A clip whose frame k is k * 10 bright."""
+    with Writer(path, rate) as writer:
+        for k in range(frames):
+            writer.add(Image.new("RGB", size, (k * 10, k * 10, k * 10)))
+    return path
+
+
+def test_a_written_clip_reads_back(tmp_path):
+    """Catches lost frames, a wrong rate, a colour space that does not come back, odd sides."""
+    clip = open_clip(clip_of(tmp_path / "a.mp4"), Limits())
+    assert (clip.width, clip.height) == (96, 64)
+    assert clip.seconds == pytest.approx(2.0) and clip.rate == pytest.approx(10)
+    frames = list(clip.frames(10))
+    assert [round(t, 2) for t, _ in frames] == [round(k / 10, 2) for k in range(20)]
+    for k, (_, pixels) in enumerate(frames):
+        assert pixels.shape == (3, 64, 96) and pixels.dtype == torch.uint8
+        assert abs(pixels.float().mean() - k * 10) < 4
+
+
+def test_fewer_frames_a_second_are_evenly_spaced(tmp_path):
+    """Catches a rate that only takes the first frames, or drifts."""
+    clip = open_clip(clip_of(tmp_path / "a.mp4"), Limits())
+    times = [t for t, _ in clip.frames(5)]
+    assert times == pytest.approx([k / 5 for k in range(10)], abs=0.051)
+
+
+@pytest.mark.parametrize("second", [0.0, 0.7, 1.4, 99.0])
+def test_one_frame(tmp_path, second):
+    """Catches the frame of another time."""
+    clip = open_clip(clip_of(tmp_path / "a.mp4"), Limits())
+    wanted = min(second, 1.9) * 100
+    assert abs(clip.frame(second).float().mean() - wanted) < 6
+
+
+def test_boxes_come_out_and_progress_is_told(tiny, tmp_path):
+    """Catches an output without boxes, of another length, or progress that never ends."""
+    source, target = clip_of(tmp_path / "a.mp4", size=(128, 96)), tmp_path / "b.mp4"
+    clip = open_clip(source, tiny.limits)
+    steps = list(annotate(tiny, clip, dials(tiny), 10, target))
+    assert [s.frames for s in steps] == list(range(1, 21))
+    assert steps[-1].done == pytest.approx(steps[-1].total) == pytest.approx(2.0)
+    out = open_clip(target, tiny.limits)
+    assert out.seconds == pytest.approx(2.0)
+    plain, drawn = clip.frame(1.0), out.frame(1.0)
+    assert (plain.float() - drawn.float()).abs().max() > 40
+
+
+def test_stop_keeps_what_is_done(tiny, tmp_path):
+    """Catches a stop that throws the work away, or goes on to the end."""
+    clip, target = open_clip(clip_of(tmp_path / "a.mp4"), tiny.limits), tmp_path / "b.mp4"
+    done = []
+    for step in annotate(tiny, clip, dials(tiny), 10, target, lambda: len(done) >= 6):
+        done.append(step)
+    assert len(done) == 6
+    assert open_clip(target, tiny.limits).seconds == pytest.approx(0.6)
+
+
+def test_a_listener_that_leaves_leaves_no_file(tiny, tmp_path):
+    """Catches half a video on the disk for every page that was closed."""
+    clip, target = open_clip(clip_of(tmp_path / "a.mp4"), tiny.limits), tmp_path / "b.mp4"
+    steps = annotate(tiny, clip, dials(tiny), 10, target)
+    next(steps)
+    steps.close()
+    assert not target.exists()
+
+
+def test_what_is_refused(tiny, tmp_path):
+    """Catches a codec's own error, a film of hours, and pictures of a size nobody checked."""
+    text = tmp_path / "notes.mp4"
+    text.write_text("notes")
+    with pytest.raises(LabError, match=r'"notes.mp4" is not a video'):
+        open_clip(text, tiny.limits)
+    long = clip_of(tmp_path / "long.mp4", frames=12, rate=2)
+    with pytest.raises(LabError, match="6 s long; this page takes up to 5 s"):
+        open_clip(long, tiny.limits)
+    with pytest.raises(LabError, match="megapixels"):
+        open_clip(long, Limits(frame_megapixels=0.001))
+
+
+@pytest.mark.parametrize("name", ["list.m3u8", "list.mp4", "list.txt"])
+def test_a_playlist_cannot_name_other_files(tmp_path, name):
+    """Catches the reader following a playlist to files of this machine, or into the network."""
+    secret = clip_of(tmp_path / "secret.mp4")
+    playlist = tmp_path / name
+    for text in (
+        f"#EXTM3U\n#EXT-X-TARGETDURATION:2\n#EXTINF:2.0,\n{secret}\n#EXT-X-ENDLIST\n",
+        f"ffconcat version 1.0\nfile {secret}\n",
+    ):
+        playlist.write_text(text)
+        with pytest.raises(LabError, match="not a video"):
+            open_clip(playlist, Limits())
+
+
+def test_a_truncated_file_ends_early(tmp_path):
+    """Catches a crash half-way through a damaged video."""
+    import av
+
+    path = tmp_path / "a.webm"
+    with av.open(str(path), "w", format="webm") as container:
+        stream = container.add_stream("libvpx", rate=10)
+        stream.width, stream.height, stream.pix_fmt = 64, 64, "yuv420p"
+        generator = np.random.default_rng(0)
+        for _ in range(20):
+            array = generator.integers(0, 255, (64, 64, 3), dtype=np.uint8)
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(array, format="rgb24")))
+        container.mux(stream.encode())
+    data = path.read_bytes()
+    path.write_bytes(data[: len(data) // 2])
+    assert 0 < len(list(open_clip(path, Limits()).frames(10))) < 20
+
+
+def test_film_and_sample(tiny, tmp_path, monkeypatch):
+    """Catches a film without motion, or faster than a second a stage."""
+    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path))
+    picture = read_picture(EXAMPLES / "shapes_1.png")
+    small = torch.nn.functional.interpolate(picture.pixels[None], (64, 64))[0]
+    clip = open_clip(film_of(tiny, small, dials(tiny), tmp_path / "film.mp4"), Limits())
+    assert clip.seconds == pytest.approx(6 + 0.5 + 3, abs=0.6)
+    sample = open_clip(sample_video(picture, 1.0), Limits())
+    assert sample.seconds == pytest.approx(1.0, abs=0.1)
+    assert (sample.frame(0.0).float() - sample.frame(0.9).float()).abs().mean() > 1
