@@ -6,6 +6,7 @@ WORKERS ?= 2
 ARGS ?=
 BIN := .venv/bin
 TEST_EXTRAS := dev,demo,notebooks
+LAB_EXTRAS := notebooks,demo
 
 # OpenMP threads that spin while they wait make a busy machine many times slower. This must be set
 # before torch is imported.
@@ -13,7 +14,7 @@ OMP_WAIT_POLICY ?= passive
 export OMP_WAIT_POLICY
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow lint format hooks
+.PHONY: help demo lab gallery lessons test test-slow lint format hooks
 
 help: ## these lines
 	@echo 'Sparse R-CNN lab. Each of these sets up what it needs, the first time:'
@@ -24,6 +25,17 @@ help: ## these lines
 
 demo: .venv/.installed-demo ## detect in your own photos, at http://127.0.0.1:7860 (ARGS="--help" lists the options)
 	$(BIN)/python apps/demo.py $(ARGS)
+
+lab: .venv/.installed-lab ## the lessons, in JupyterLab, opened at the first
+	@$(BIN)/jupyter labextension disable --level=sys_prefix '@jupyterlab/apputils-extension:announcements' >/dev/null 2>&1 || true
+	$(BIN)/jupyter lab $(ARGS) notebooks/01_one_image.ipynb
+
+gallery: .venv/.installed-lab ## the lessons as pages with outputs, in build/gallery (ARGS=--fast for toy amounts)
+	OMP_NUM_THREADS=1 $(BIN)/python -m sparse_rcnn_lab.lessons gallery $(ARGS) build/gallery
+
+lessons: .venv/.installed-lab ## run all lessons in full and keep their times (ARGS="05 06" for some of them)
+	$(BIN)/python -m sparse_rcnn_lab.lessons sync
+	$(BIN)/python -m sparse_rcnn_lab.lessons run --full $(ARGS)
 
 test: .venv/.installed-test ## the tests, in minutes (ARGS="-k matching" for some of them)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile $(ARGS)
@@ -63,6 +75,9 @@ endef
 
 .venv/.installed-demo: pyproject.toml | .venv/.made
 	$(call install,demo)
+
+.venv/.installed-lab: pyproject.toml | .venv/.made
+	$(call install,$(LAB_EXTRAS))
 
 .venv/.installed-test: pyproject.toml | .venv/.made
 	$(call install,$(TEST_EXTRAS))

@@ -1,11 +1,11 @@
 # %% [markdown]
 # # 1. One image, six stages
 #
-# **Aim.** See what Sparse R-CNN does before you know how it does it: a handful of boxes that are
-# the same for every picture walks, in six steps, to the objects of this one.
+# **Aim.** See what Sparse R-CNN does before you know how it does it: a handful of boxes that
+# are the same for every picture walks, in six steps, to the objects of this one.
 #
-# **You will see** fifty boxes fly to four playing cards; where they change their minds; and what
-# happens on a picture without a single card.
+# **You will see** fifty boxes fly to four playing cards; where they change their minds; and
+# what happens on a picture without a single card.
 #
 # **Needs** neither a GPU nor a network. Under a minute.
 
@@ -20,18 +20,18 @@ found = detector(picture, threshold=0.5)
 print(found)
 
 # %% [markdown]
-# A detection is a **box** (left, top, right, bottom in pixels), a **class** and a **score** from 0
-# to 1. That is all a detector returns. Most detectors get there by scoring tens of thousands of
-# boxes that tile the picture and then throwing nearly all of them away. This one never had more
-# than fifty. Watch them:
+# A detection is a **box** (left, top, right, bottom in pixels), a **class** and a **score**
+# from 0 to 1. That is all a detector returns. Most detectors get there by scoring tens of
+# thousands of boxes that tile the picture and then throwing nearly all of them away. This one
+# never had more than fifty. Watch them:
 
 # %%
 srl.explore(picture, detector)
 
 # %% [markdown]
-# Click a box to choose it, press the arrow keys to go from stage to stage, space to play. On the
-# right: the score of the chosen proposal at each stage. Drag one of its corners, and the stages
-# after it run again with your box.
+# Click a box to choose it, press the arrow keys to go from stage to stage, space to play. On
+# the right: the score of the chosen proposal at each stage. Drag one of its corners, and the
+# stages after it run again with your box.
 #
 # ## The recording behind it
 #
@@ -44,9 +44,9 @@ print("logits  ", list(trace.logits.shape), "stages 1..6, proposals, classes")
 print("features", list(trace.features.shape), "states, proposals, width of a feature")
 
 # %% [markdown]
-# State 0 are the **learned proposals**: $N = 50$ boxes and $N = 50$ feature vectors, weights of the
-# network like any others. Stage $s$ takes boxes $b_{s-1}$ and features $q_{s-1}$ and makes both
-# better:
+# State 0 are the **learned proposals**: $N = 50$ boxes and $N = 50$ feature vectors, weights of
+# the network like any others. Stage $s$ takes boxes $b_{s-1}$ and features $q_{s-1}$ and makes
+# both better:
 #
 # $$b_s,\ q_s = \mathrm{stage}_s(\text{image},\ b_{s-1},\ q_{s-1}), \qquad s = 1 \dots 6$$
 #
@@ -69,9 +69,10 @@ for stage in range(1, 7):
 plotly_figures.score_curves(trace, threshold=0.5)
 
 # %% [markdown]
-# Early on, several proposals claim the same card. Around stage 4 all but one of them fall silent,
-# and **nobody has to clean up afterwards**: there is no non-maximum suppression in this detector.
-# How proposals agree on who speaks is the best part of the story; lessons 3 and 4 tell it.
+# Early on, several proposals claim the same card. Around stage 4 all but one of them fall
+# silent, and **nobody has to clean up afterwards**: there is no non-maximum suppression in this
+# detector. How proposals agree on who speaks is the best part of the story; lessons 3 and 4
+# tell it.
 #
 # ## A picture without cards
 #
@@ -83,9 +84,9 @@ print("detections:", len(cells.detections(threshold=0.5)))
 figures.stage_grid(cells, threshold=0.5, layout="strip")
 
 # %% [markdown]
-# The leftmost panel is the same as before: the boxes start at the same (relative) places, whatever
-# the picture. They move, look, and end with scores that are nearly invisible. **The proposals are
-# not found in the picture. They are fifty questions, asked of every picture.**
+# The leftmost panel is the same as before: the boxes start at the same (relative) places,
+# whatever the picture. They move, look, and end with scores that are nearly invisible. **The
+# proposals are not found in the picture. They are fifty questions, asked of every picture.**
 #
 # ## Exercises
 #
@@ -98,8 +99,8 @@ figures.stage_grid(cells, threshold=0.5, layout="strip")
 # proposal = int(found.proposals[king])
 # figures.box_trails(trace, proposal)
 # ```
-# Proposal 19. It starts near the card: each proposal mostly works close to where it starts. Lesson
-# 2 shows that this is true of all of them.
+# Proposal 19. It starts near the card: each proposal mostly works close to where it starts.
+# Lesson 2 shows that this is true of all of them.
 # </details>
 #
 # **2.** `detector(picture, stage=3, threshold=0.5)` stops after stage 3. What is wrong with its
@@ -107,22 +108,22 @@ figures.stage_grid(cells, threshold=0.5, layout="strip")
 #
 # <details><summary>Answer</summary>
 #
-# The number: nine for four cards. The boxes are close already. In the order of learning, *where*
-# comes first, then *what*, and last *which of us says it*.
+# The number: nine for four cards. The boxes are close already. In the order of learning,
+# *where* comes first, then *what*, and last *which of us says it*.
 # </details>
 #
-# **3.** Use only the first ten proposals: `detector(picture, num_proposals=10, threshold=0.5)`. Why
-# are some cards lost?
+# **3.** Use only the first ten proposals: `detector(picture, num_proposals=10, threshold=0.5)`.
+# Why are some cards lost?
 #
 # <details><summary>Answer</summary>
 #
-# The first ten are ten arbitrary ones of fifty, and some parts of the picture are then nobody's.
-# Lesson 6 makes the number a dial that is safe to turn.
+# The first ten are ten arbitrary ones of fifty, and some parts of the picture are then
+# nobody's. Lesson 6 makes the number a dial that is safe to turn.
 # </details>
 #
 # **4.** Take a photograph of your own cards (nine to ace) and give its path to `srl.explore`.
 #
 # ## Read next
 #
-# [Lesson 2](02_proposals.ipynb): what is inside a learned proposal. In the paper: section 3 up to
-# "Learnable proposal box".
+# [Lesson 2](02_proposals.ipynb): what is inside a learned proposal. In the paper: section 3 up
+# to "Learnable proposal box".

@@ -1,7 +1,8 @@
 # %% [markdown]
 # # 2. Proposals: what is learned?
 #
-# **Aim.** Find out what the learned proposals hold: boxes, features, and which of the two matters.
+# **Aim.** Find out what the learned proposals hold: boxes, features, and which of the two
+# matters.
 #
 # **You will see** that a proposal owns a place and not a class; that when you remove the winner
 # another one is ready; and a puzzle about where the boxes start, with its answer.
@@ -10,7 +11,7 @@
 
 # %%
 import sparse_rcnn_lab as srl
-from sparse_rcnn_lab import lessons
+from sparse_rcnn_lab import analysis, lessons
 from sparse_rcnn_lab.views import figures
 
 cards = srl.load("small-cards")
@@ -21,16 +22,16 @@ COUNT = lessons.pick(full=100, fast=6)
 # %% [markdown]
 # ## The boxes
 #
-# A proposal box is four numbers between 0 and 1: centre, width, height, relative to the picture. In
-# most detectors boxes like these are computed from the image or laid out by hand. Here gradient
-# descent found them, once, for all pictures.
+# A proposal box is four numbers between 0 and 1: centre, width, height, relative to the
+# picture. In most detectors boxes like these are computed from the image or laid out by hand.
+# Here gradient descent found them, once, for all pictures.
 
 # %%
 figures.learned_boxes(cards.trace(lessons.example("cards_1.jpg")))
 
 # %% [markdown]
-# They cover the picture evenly, a little more in the middle, and have the size of a typical card.
-# That is a summary of the training set: where things are, before you have looked.
+# They cover the picture evenly, a little more in the middle, and have the size of a typical
+# card. That is a summary of the training set: where things are, before you have looked.
 #
 # ## A proposal owns a place
 #
@@ -39,17 +40,18 @@ figures.learned_boxes(cards.trace(lessons.example("cards_1.jpg")))
 
 # %%
 traces = [shapes.trace(val[i]) for i in range(COUNT)]
-figures.territory(traces, threshold=0.5)
+figures.career_overview(analysis.careers_of(traces, threshold=0.5))
 
 # %% [markdown]
-# Every proposal stays in its own neighbourhood (the grey box is where it starts) and takes
-# **whatever class comes along** (the colours). Proposals are places, not classes. Nobody told them
-# to share out the picture like that: it is the cheapest way to answer for each object exactly once
-# (lesson 4).
+# Every proposal stays in its own neighbourhood, near where its learned box lies, and takes
+# **whatever class comes along** (the colours). Proposals are places, not classes. Nobody told
+# them to share out the picture like that: it is the cheapest way to answer for each object
+# exactly once (lesson 4).
 #
 # ## Remove the winner
 #
-# Take the proposal that found the ten away and run the stages again. Guess first: is the ten lost?
+# Take the proposal that found the ten away and run the stages again. Guess first: is the ten
+# lost?
 
 # %%
 session = srl.Session(cards, lessons.example("cards_3.jpg"))
@@ -65,9 +67,9 @@ figures.trace_panels(
 )
 
 # %% [markdown]
-# Not at all. A neighbour, silent until now, takes over with the same score. It had seen the card
-# all along; it kept quiet because the winner was there (you will catch them whispering in lesson
-# 3). Go on until it hurts:
+# Not at all. A neighbour, silent until now, takes over with the same score. It had seen the
+# card all along; it kept quiet because the winner was there (you will catch them whispering in
+# lesson 3). Go on until it hurts:
 
 # %%
 for _ in range(5):
@@ -111,8 +113,8 @@ lessons.lines(
 
 # %% [markdown]
 # **AP**, average precision, is the usual grade of a detector: 1 is perfect; it counts missed
-# objects, wrong classes, false alarms and sloppy boxes alike. Twenty proposals serve a few objects
-# a picture well. The paper needs 100 to 300 for the crowded scenes of COCO.
+# objects, wrong classes, false alarms and sloppy boxes alike. Twenty proposals serve a few
+# objects a picture well. The paper needs 100 to 300 for the crowded scenes of COCO.
 #
 # ## The initialisation puzzle
 #
@@ -120,8 +122,8 @@ lessons.lines(
 # image**, a **grid**, **random**. After training, AP was nearly the same. So the boxes do not
 # matter?
 #
-# Let us exchange the learned ones in our trained model and see. In each row other boxes, in each
-# column other features; all further weights stay as they are.
+# Let us exchange the learned ones in our trained model and see. In each row other boxes, in
+# each column other features; all further weights stay as they are.
 
 # %%
 box_starts = ["learned", "grid", "random", "image"]
@@ -173,26 +175,28 @@ lessons.bars(
 # <details><summary>Answer</summary>
 #
 # Repeat `session.drop(...)` and `session.run()`, looking at
-# `session.trace.detections(threshold=0.3)`. It depends on how many learned boxes start close to the
-# card; the coverage map above says how many that is: about four to seven.
+# `session.trace.detections(threshold=0.3)`. It depends on how many learned boxes start close to
+# the card; the coverage map above says how many that is: about four to seven.
 # </details>
 #
-# **2.** Move one learned box instead of removing it: `session.edit(winner, box=(0, 0, 40, 40))`.
-# Does it come back?
+# **2.** Move one learned box instead of removing it: `session.edit(winner, box=(0, 0, 40,
+# 40))`. Does it come back?
 #
 # <details><summary>Answer</summary>
 #
-# It does not travel across the picture: it looks for something near its new place, and a neighbour
-# takes the ten. Boxes are refined from what lies inside them, and there is no ten in a corner.
+# It does not travel across the picture: it looks for something near its new place, and a
+# neighbour takes the ten. Boxes are refined from what lies inside them, and there is no ten in
+# a corner.
 # </details>
 #
 # **3.** Give all proposals the whole image, but look at the stages:
-# `srl.evaluate(lessons.with_start(shapes, "image"), val, limit=100).table()`. Does anything recover?
+# `srl.evaluate(lessons.with_start(shapes, "image"), val, limit=100).table()`. Does anything
+# recover?
 #
 # <details><summary>Answer</summary>
 #
-# A little: from 0.00 at stage 1 to about 0.03. Six stages are too few to shrink a box from the whole
-# image to an object when each stage was trained to make small corrections.
+# A little: from 0.00 at stage 1 to about 0.03. Six stages are too few to shrink a box from the
+# whole image to an object when each stage was trained to make small corrections.
 # </details>
 #
 # ## Read next

@@ -4,8 +4,8 @@
 # **Aim.** Follow one proposal through one stage, with the real tensors: it talks to the others,
 # looks at its own part of the picture through filters that it makes for itself, and decides.
 #
-# **You will see** that filters made for one picture part are useless for another; that the whole
-# trick is two matrix products, done by hand below; and what goes wrong when nobody talks.
+# **You will see** that filters made for one picture part are useless for another; that the
+# whole trick is two matrix products, done by hand below; and what goes wrong when nobody talks.
 #
 # **Needs** neither a GPU nor a network. Under a minute.
 
@@ -31,10 +31,10 @@ walk = lessons.StageWalk(detector, picture, stage=2)
 walk
 
 # %% [markdown]
-# Read it from top to bottom: that is figure 3 of the [paper](https://arxiv.org/abs/2011.12450), and
-# figure 4 is the part in the middle. Here $N = 50$ proposals, width $D = 112$, inner width
-# $d = 16$, an RoI of $P \times P = 7 \times 7$ cells. (The published models: 100 or 300, 256, 64,
-# 7.) It is no simplification; the numbers are those of an ordinary run:
+# Read it from top to bottom: that is figure 3 of the [paper](https://arxiv.org/abs/2011.12450),
+# and figure 4 is the part in the middle. Here $N = 50$ proposals, width $D = 112$, inner width
+# $d = 16$, an RoI of $P \times P = 7 \times 7$ cells. (The published models: 100 or 300, 256,
+# 64, 7.) It is no simplification; the numbers are those of an ordinary run:
 
 # %%
 print("the same features:", torch.equal(walk.features_out, trace.features[2]))
@@ -43,8 +43,8 @@ print("the same logits:  ", torch.equal(walk.logits, trace.logits[1]))
 # %% [markdown]
 # ## Step 1. Talk: self-attention
 #
-# Each proposal asks all others (queries $Q$), offers something to be recognised by (keys $K$) and
-# something to tell (values $V$). In each of 8 heads
+# Each proposal asks all others (queries $Q$), offers something to be recognised by (keys $K$)
+# and something to tell (values $V$). In each of 8 heads
 #
 # $$A = \mathrm{softmax}\left(\frac{Q K^\top}{\sqrt{D/8}}\right), \qquad \text{told} = A V.$$
 #
@@ -64,14 +64,14 @@ figures.attention_map(trace, chosen, stage=2)
 #
 # ## Step 2. Look: RoI pooling
 #
-# The backbone has turned the picture into maps at four resolutions, p2 (fine) to p5 (coarse). A box
-# of width $w$ and height $h$ reads from level
+# The backbone has turned the picture into maps at four resolutions, p2 (fine) to p5 (coarse). A
+# box of width $w$ and height $h$ reads from level
 #
 # $$\ell = 2 + \left\lfloor \log_2 \frac{\sqrt{w h}}{56} \right\rfloor, \qquad
 # \text{kept within } 2 \dots 5,$$
 #
-# so that a large object is read from a coarse map. Inside the box lie 7 × 7 bins; each is the mean
-# of four points.
+# so that a large object is read from a coarse map. Inside the box lie 7 × 7 bins; each is the
+# mean of four points.
 
 # %%
 figures.roi_grid(trace, chosen, stage=2)
@@ -81,9 +81,9 @@ figures.roi_grid(trace, chosen, stage=2)
 #
 # ## Step 3. Interact: filters of one's own
 #
-# Now the idea that gives the paper its strength. In an ordinary network the next layer has weights
-# that were learned and then stand still. Here, **the proposal's feature is turned into the weights**
-# of two layers, made for this proposal, in this picture, at this stage:
+# Now the idea that gives the paper its strength. In an ordinary network the next layer has
+# weights that were learned and then stand still. Here, **the proposal's feature is turned into
+# the weights** of two layers, made for this proposal, in this picture, at this stage:
 #
 # $$F_1 \in \mathbb{R}^{D \times d}, \quad F_2 \in \mathbb{R}^{d \times D}, \qquad
 # [F_1, F_2] = \mathrm{Linear}(q), \qquad
@@ -121,14 +121,14 @@ figures.trace_panels(
 )
 
 # %% [markdown]
-# With average filters the detector is blind, though every weight is still in place and every box
-# still looks at its own card. The neighbour's filters are as good as none. **A proposal is its
-# filters.**
+# With average filters the detector is blind, though every weight is still in place and every
+# box still looks at its own card. The neighbour's filters are as good as none. **A proposal is
+# its filters.**
 #
 # ## Step 4. Decide: two heads
 #
-# From the new feature, one small network gives 6 class logits and another 4 numbers
-# $(\delta_x, \delta_y, \delta_w, \delta_h)$ that move the box relative to its own size:
+# From the new feature, one small network gives 6 class logits and another 4 numbers $(\delta_x,
+# \delta_y, \delta_w, \delta_h)$ that move the box relative to its own size:
 #
 # $$c_x' = c_x + \tfrac{\delta_x}{2} w, \quad c_y' = c_y + \tfrac{\delta_y}{2} h, \qquad
 # w' = w\,e^{\delta_w}, \quad h' = h\,e^{\delta_h}.$$
@@ -141,8 +141,8 @@ print(f"says: {dx:+.2f} right, {dy:+.2f} down, {dw:+.2f} wider, {dh:+.2f} higher
 print("out: ", " ".join(f"{value:6.1f}" for value in walk.boxes_out[chosen].tolist()))
 
 # %% [markdown]
-# The box then goes on to the next stage **without its gradient**: each stage learns to improve the
-# boxes it is given, not to please the ones after it. The feature keeps its gradient.
+# The box then goes on to the next stage **without its gradient**: each stage learns to improve
+# the boxes it is given, not to please the ones after it. The feature keeps its gradient.
 #
 # ## When nobody talks
 #
@@ -153,10 +153,12 @@ silent = session.run(switches=srl.Switches(self_attention=False))
 figures.trace_panels([session.base, silent], ["they talk", "they do not"], columns=2, width=9)
 
 # %% [markdown]
-# The cards are still found, by **two proposals each**. Self-attention is not there to see better.
-# It is how proposals agree on who speaks. In lesson 4 you will see what makes them want to agree.
+# The cards are still found, by **two proposals each**. Self-attention is not there to see
+# better. It is how proposals agree on who speaks. In lesson 4 you will see what makes them want
+# to agree.
 #
-# Try the switches yourself: below the picture, *freeze boxes*, *self-attention*, *swap filters*.
+# Try the switches yourself: below the picture, *freeze boxes*, *self-attention*, *swap
+# filters*.
 
 # %%
 srl.explore(session, chosen=chosen, stage=2, tab="filters", roi=False)
@@ -168,8 +170,8 @@ srl.explore(session, chosen=chosen, stage=2, tab="filters", roi=False)
 #
 # <details><summary>Answer</summary>
 #
-# Half of them in one matrix: condensing 49 × 112 numbers to 112 takes 615,000 weights. The layer
-# that writes the filters has 405,000. All talking costs 51,000.
+# Half of them in one matrix: condensing 49 × 112 numbers to 112 takes 615,000 weights. The
+# layer that writes the filters has 405,000. All talking costs 51,000.
 # </details>
 #
 # **2.** Swap the filters of the proposals that find the nine and the king:
@@ -178,8 +180,8 @@ srl.explore(session, chosen=chosen, stage=2, tab="filters", roi=False)
 # <details><summary>Answer</summary>
 #
 # Look at `srl.difference(session.base, trace, threshold=0.5)`. Both boxes stay where they are,
-# because the box says where to look; the filters say what for. With the wrong ones both lose score,
-# and neighbours take over.
+# because the box says where to look; the filters say what for. With the wrong ones both lose
+# score, and neighbours take over.
 # </details>
 #
 # **3.** `srl.Switches(freeze_features=True)` gives every stage the learned features again, so a
@@ -196,11 +198,11 @@ srl.explore(session, chosen=chosen, stage=2, tab="filters", roi=False)
 #
 # <details><summary>Answer</summary>
 #
-# The numbers follow from the size of the box by the formula of step 2, on the picture as the model
-# sees it (320 px on its long side).
+# The numbers follow from the size of the box by the formula of step 2, on the picture as the
+# model sees it (320 px on its long side).
 # </details>
 #
 # ## Read next
 #
-# [Lesson 4](04_matching_and_loss.ipynb): what the proposals are paid for. In the paper: section 3.2,
-# "Dynamic instance interactive head".
+# [Lesson 4](04_matching_and_loss.ipynb): what the proposals are paid for. In the paper: section
+# 3.2, "Dynamic instance interactive head".

@@ -1,11 +1,11 @@
 # %% [markdown]
 # # 4. Matching and the set loss
 #
-# **Aim.** Understand the one rule that makes the proposals share out the objects: each object pays
-# exactly one proposal.
+# **Aim.** Understand the one rule that makes the proposals share out the objects: each object
+# pays exactly one proposal.
 #
-# **You will see** the cost matrix as a picture, play the assignment by hand against the computer,
-# and find out why this detector needs no non-maximum suppression.
+# **You will see** the cost matrix as a picture, play the assignment by hand against the
+# computer, and find out why this detector needs no non-maximum suppression.
 #
 # **Needs** neither a GPU nor a network. Under a minute.
 
@@ -23,33 +23,34 @@ figures.stage_grid(trace, threshold=0.5)
 # %% [markdown]
 # ## The problem
 #
-# In training we know the objects ($M$ of them, here 6) and have $N = 20$ answers. Which answer is to
-# be judged by which object? Ordinary detectors say: every box that overlaps an object enough is an
-# answer for it. Then several boxes are rewarded for one object, several will shout, and someone has
-# to silence all but one: non-maximum suppression, **NMS**.
+# In training we know the objects ($M$ of them, here 6) and have $N = 20$ answers. Which answer
+# is to be judged by which object? Ordinary detectors say: every box that overlaps an object
+# enough is an answer for it. Then several boxes are rewarded for one object, several will
+# shout, and someone has to silence all but one: non-maximum suppression, **NMS**.
 #
 # Sparse R-CNN says: one object, one proposal, whichever is **cheapest** altogether. The cost of
-# proposal $i$ for object $j$ (section 3.3 of the [paper](https://arxiv.org/abs/2011.12450), and its
-# loss, equation 1):
+# proposal $i$ for object $j$ (section 3.3 of the [paper](https://arxiv.org/abs/2011.12450), and
+# its loss, equation 1):
 #
 # $$C_{ij} = \lambda_{cls}\, C^{cls}_{ij} + \lambda_{L1} \lVert b_i - b_j \rVert_1
 # - \lambda_{giou}\, \mathrm{GIoU}(b_i, b_j), \qquad \lambda = (2, 5, 2)$$
 #
-# Wrong class: expensive. Box far away: expensive. Boxes overlap: cheap. As a picture, at stage 3:
+# Wrong class: expensive. Box far away: expensive. Boxes overlap: cheap. As a picture, at stage
+# 3:
 
 # %%
 costs = lessons.costs(trace, stage=3)
 costs.figure()
 
 # %% [markdown]
-# Rows are proposals, columns objects. A column has **several dark cells**: many proposals would do
-# for that object. The three small pictures are the parts. Where the class is still uncertain, place
-# alone decides.
+# Rows are proposals, columns objects. A column has **several dark cells**: many proposals would
+# do for that object. The three small pictures are the parts. Where the class is still
+# uncertain, place alone decides.
 #
 # ## Hungarian by hand
 #
-# Choose a proposal for each object, no proposal twice, as cheap as you can. The title tells you how
-# far you are from the best.
+# Choose a proposal for each object, no proposal twice, as cheap as you can. The title tells you
+# how far you are from the best.
 
 # %%
 lessons.matching_game(costs)
@@ -66,14 +67,14 @@ for (row_a, column), (row_b, _) in zip(greedy, best, strict=True):
     print(f"  {costs.objects[column]:<10} proposal {row_a:2}   {row_b:2}{note}")
 
 # %% [markdown]
-# An early object took a proposal that a later one needed more. The **Hungarian algorithm** finds the
-# cheapest assignment of all, here among $20 \cdot 19 \cdots 15 \approx 28$ million, in about
-# $N^3$ steps (`scipy.optimize.linear_sum_assignment`).
+# An early object took a proposal that a later one needed more. The **Hungarian algorithm**
+# finds the cheapest assignment of all, here among $20 \cdot 19 \cdots 15 \approx 28$ million,
+# in about $N^3$ steps (`scipy.optimize.linear_sum_assignment`).
 #
 # ## The set loss
 #
-# Matched pairs pay for class and box; **all other proposals pay for every score that they give**
-# (their target is "nothing"). The loss of a stage, with $K$ pairs:
+# Matched pairs pay for class and box; **all other proposals pay for every score that they
+# give** (their target is "nothing"). The loss of a stage, with $K$ pairs:
 #
 # $$\mathcal{L} = \frac{1}{K} \left( \lambda_{cls}\, \mathcal{L}_{focal} +
 # \lambda_{L1}\, \mathcal{L}_{L1} + \lambda_{giou}\, \mathcal{L}_{giou} \right)$$
@@ -111,10 +112,10 @@ for row in costs.total[:, column].argsort()[:4].tolist():
     print(f"  proposal {row:2}  score {score:.2f}  pushed {way:<4} ({push[row, label]:+.4f}){note}")
 
 # %% [markdown]
-# Only the matched one is pushed up. The others, just as close, are pushed **down**: being right is
-# not enough, you have to be *the one*. To know who that is, proposals must know of each other, and
-# that is what self-attention learned to tell them (lesson 3). So training itself has built the
-# suppression in. The proof:
+# Only the matched one is pushed up. The others, just as close, are pushed **down**: being right
+# is not enough, you have to be *the one*. To know who that is, proposals must know of each
+# other, and that is what self-attention learned to tell them (lesson 3). So training itself has
+# built the suppression in. The proof:
 
 # %%
 COUNT = lessons.pick(full=100, fast=6)
@@ -137,10 +138,11 @@ lessons.bars(
 )
 
 # %% [markdown]
-# Stage 1 finds each object several times, and NMS would remove most of it. From stage 4 on there is
-# nearly one detection an object and NMS has next to nothing to do. Early duplicates are no accident
-# here: this model was trained with three proposals matched to each object at the first two stages,
-# which makes short schedules faster; the last three stages are one to one, as in the paper.
+# Stage 1 finds each object several times, and NMS would remove most of it. From stage 4 on
+# there is nearly one detection an object and NMS has next to nothing to do. Early duplicates
+# are no accident here: this model was trained with three proposals matched to each object at
+# the first two stages, which makes short schedules faster; the last three stages are one to
+# one, as in the paper.
 #
 # ## Exercises
 #
@@ -149,17 +151,18 @@ lessons.bars(
 #
 # <details><summary>Answer</summary>
 #
-# Nothing changes where each object has one detection. NMS can even hurt: two objects that really
-# overlap look like duplicates to it. A matched loss has no such blind spot.
+# Nothing changes where each object has one detection. NMS can even hurt: two objects that
+# really overlap look like duplicates to it. A matched loss has no such blind spot.
 # </details>
 #
 # **2.** Only the class counts: `from sparse_rcnn_lab.config import LossConfig`, then
-# `lessons.costs(trace, 1, LossConfig(l1=0, giou=0)).figure()`. Why is this a bad match at stage 1?
+# `lessons.costs(trace, 1, LossConfig(l1=0, giou=0)).figure()`. Why is this a bad match at stage
+# 1?
 #
 # <details><summary>Answer</summary>
 #
-# Two triangles have identical columns: the class cost cannot tell them apart, so each may be given a
-# proposal at the other's place, and the box loss would pull both across the picture.
+# Two triangles have identical columns: the class cost cannot tell them apart, so each may be
+# given a proposal at the other's place, and the box loss would pull both across the picture.
 # </details>
 #
 # **3.** Is the same proposal matched with the same object at every stage? `trace.matches` is
@@ -167,17 +170,17 @@ lessons.bars(
 #
 # <details><summary>Answer</summary>
 #
-# Mostly from stage 3 or 4 on. Before that the roles are still open, and each stage is matched for
-# itself. A role that jumps between proposals from step to step is one reason why such detectors
-# learn slowly.
+# Mostly from stage 3 or 4 on. Before that the roles are still open, and each stage is matched
+# for itself. A role that jumps between proposals from step to step is one reason why such
+# detectors learn slowly.
 # </details>
 #
 # **4.** What does an image without any object teach?
 #
 # <details><summary>Answer</summary>
 #
-# All $N$ proposals are pushed down for all classes. The number of pairs is 0, and we divide by 1
-# instead ([decision 0004](../docs/decisions/0004-normaliser-of-empty-batches.md)).
+# All $N$ proposals are pushed down for all classes. The number of pairs is 0, and we divide by
+# 1 instead ([decision 0004](../docs/decisions/0004-normaliser-of-empty-batches.md)).
 # </details>
 #
 # ## Read next

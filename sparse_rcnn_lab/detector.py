@@ -2,51 +2,25 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, TypeGuard, overload
 
-import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 
 from sparse_rcnn_lab import boxes as box_ops
+from sparse_rcnn_lab.batches import Batch, Picture, make_batch, reduced
 from sparse_rcnn_lab.config import ModelConfig
 from sparse_rcnn_lab.data.sample import Sample
 from sparse_rcnn_lab.errors import LabError
-from sparse_rcnn_lab.images import normalise_and_pad, read_image, resize_image, resize_to
 from sparse_rcnn_lab.model.detector import SparseRCNN
+from sparse_rcnn_lab.model.fast.paths import Inference, InferencePrecision, Way
 from sparse_rcnn_lab.model.pooling import STRIDES
 from sparse_rcnn_lab.model.stage import StageOutput
 from sparse_rcnn_lab.model.switches import NORMAL, Switches
 from sparse_rcnn_lab.trace import Detections, Trace, select_detections
 from sparse_rcnn_lab.training.ground_truth import with_ground_truth
-
-# More cannot be seen on a screen; a 12,000x9,000 photo would make every trace 324 MB.
-MAX_KEPT_PIXELS = 4_000_000
-
-Picture = str | Path | Image.Image | np.ndarray | Tensor
-
-
-@dataclass(frozen=True)
-class Batch:
-    """Pictures made ready for the model.
-
-    images: ``[B, 3, H, W]`` normalised, padded.  sizes: ``[B, 2]`` (height, width) before padding.
-    originals: each picture's own (height, width).  pictures: ``[3, h, w]`` uint8, as read.
-    """
-
-    images: Tensor
-    sizes: Tensor
-    originals: tuple[tuple[int, int], ...]
-    pictures: tuple[Tensor, ...]
-
-    def scale(self, index: int) -> Tensor:
-        """``[2]`` factors (x, y) from original to input pixels of one picture."""
-        h, w = self.originals[index]
-        return self.sizes[index].flip(0) / self.sizes.new_tensor([w, h])
 
 
 class Detector:
@@ -92,6 +66,25 @@ class Detector:
         """Moves the model; pictures follow by themselves."""
         self.model.to(device)
         return self
+
+    def faster(
+        self,
+        precision: InferencePrecision = "auto",
+        *,
+        compiled: bool = False,
+        plain: bool = False,
+    ) -> Detector:
+        """The same weights, run in another way; this detector stays as it is.
+
+        precision: "float32"; "bf16", which rounds to 8 bits; "auto", bf16 where the processor has
+        units for it. compiled: through ``torch.compile`` (on a GPU with CUDA graphs): the first
+        picture of each size, in steps of 128 pixels, then takes minutes. plain: the model as it is
+        written, without folded batch norm or anything else that speeds it up.
+        ``docs/performance.md`` says what each brings.
+        """
+        model = copy.copy(self.model)  # shares weights and modules
+        model.inference = Inference(Way(plain, "float32" if plain else precision, compiled))
+        return Detector(model, self.class_names, self.name, self.info)
 
     def __repr__(self) -> str:
         return (
@@ -196,24 +189,7 @@ class Detector:
 
     def prepare(self, pictures: Sequence[Picture], resize: bool = True) -> Batch:
         """Reads, resizes, normalises and pads pictures into one batch on the model's device."""
-        if not pictures:
-            raise LabError("The list of pictures is empty; give at least one.")
-        want = self.config.input
-        originals = tuple(read_image(picture) for picture in pictures)
-        resized = [
-            resize_image(image, want.short_side, want.long_side, want.antialias)
-            if resize
-            else image
-            for image in originals
-        ]
-        images, sizes = normalise_and_pad(resized, want.mean, want.std, want.multiple)
-        device = self.model.device
-        return Batch(
-            images.to(device),
-            sizes.to(device),
-            tuple((int(image.shape[1]), int(image.shape[2])) for image in originals),
-            originals,
-        )
+        return make_batch(pictures, self.config.input, self.model.device, resize)
 
     def run(
         self, batch: Batch, stop: int | None = None, num_proposals: int | None = None
@@ -283,16 +259,6 @@ class Detector:
             filtered_features=grid("filtered_features"),
             image=reduced(batch.pictures[index].cpu()),
         )
-
-
-def reduced(picture: Tensor) -> Tensor:
-    """A picture ``[3, H, W]`` uint8 as a trace keeps it: at most 4 megapixels, aspect kept."""
-    height, width = picture.shape[-2:]
-    shrink = (MAX_KEPT_PIXELS / (height * width)) ** 0.5
-    if shrink >= 1:
-        return picture
-    size = max(1, int(height * shrink)), max(1, int(width * shrink))
-    return resize_to(picture, size, antialias=True)
 
 
 def _is_list(pictures: Any) -> TypeGuard[list[Any]]:

@@ -5,9 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from sparse_rcnn_lab.batches import Picture
 from sparse_rcnn_lab.changes import Edit
 from sparse_rcnn_lab.data.sample import Sample
-from sparse_rcnn_lab.detector import Detector, Picture
+from sparse_rcnn_lab.detector import Detector
 from sparse_rcnn_lab.errors import LabError
 from sparse_rcnn_lab.model.switches import Switches
 from sparse_rcnn_lab.session import MAX_STAGES, Session

@@ -19,9 +19,10 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from sparse_rcnn_lab.batches import Batch, Picture
 from sparse_rcnn_lab.changes import Change, Drop, Edit, checked_box, checked_feature
 from sparse_rcnn_lab.data.sample import Sample
-from sparse_rcnn_lab.detector import Batch, Detector, Picture
+from sparse_rcnn_lab.detector import Detector
 from sparse_rcnn_lab.errors import LabError
 from sparse_rcnn_lab.model.pooling import Pyramid
 from sparse_rcnn_lab.model.switches import NORMAL, Switches

@@ -10,6 +10,7 @@ from sparse_rcnn_lab import weights
 from sparse_rcnn_lab.checkpoint import read_checkpoint
 from sparse_rcnn_lab.detector import Detector
 from sparse_rcnn_lab.errors import LabError
+from sparse_rcnn_lab.model.fast.paths import InferencePrecision
 from sparse_rcnn_lab.training.run_folder import MODEL_FILE, RunFolder
 
 CHECKPOINTS = Path(__file__).parent / "checkpoints"
@@ -20,13 +21,20 @@ def shipped_models() -> list[str]:
     return sorted(path.stem for path in CHECKPOINTS.glob("*.safetensors"))
 
 
-def load(name: str | Path, device: str | torch.device = "cpu") -> Detector:
+def load(
+    name: str | Path,
+    device: str | torch.device = "cpu",
+    *,
+    precision: InferencePrecision = "float32",
+) -> Detector:
     """A detector by name or path.
 
     name: a shipped model (:func:`shipped_models`), one of the five published COCO models
         (:data:`~sparse_rcnn_lab.weights.RELEASES`: "r50_3x_300", ...), downloaded at first use, a
         run folder, or a checkpoint file: our safetensors, or a ``.pth`` of mmdetection or the
         authors. A name goes before a folder of that name; that one is meant by ``"./name"``.
+    precision: "bf16" is faster and rounds to 8 bits, "auto" takes it where the processor has units
+        for it; :meth:`Detector.faster` says more.
     Raises LabError, saying what was found and what is possible, when there is no such model, or
     its weights cannot be downloaded.
     """
@@ -34,7 +42,8 @@ def load(name: str | Path, device: str | torch.device = "cpu") -> Detector:
     checkpoint = read_checkpoint(path)
     info = {**weights.about(path), **checkpoint.info}
     detector = Detector(checkpoint.build(), checkpoint.class_names, checkpoint.name, info)
-    return detector.to(device)
+    detector.to(device)
+    return detector if precision == "float32" else detector.faster(precision)
 
 
 def locate(name: str | Path) -> Path:

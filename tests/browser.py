@@ -18,6 +18,7 @@ LAUNCH = [
     "--disable-component-update",
     "--disable-sync",
 ]
+SHOTS = Path(__file__).parents[1] / "build" / "screenshots"  # git leaves it alone
 PATIENCE = 90_000  # milliseconds; a shared machine may be busy
 
 
@@ -61,8 +62,8 @@ class Watched:
         self.context.close()
 
 
-def keep_shot(page: Any, name: str, fallback: Path) -> None:
-    """A screenshot into the folder that SCREENSHOTS names, for CI to keep; else a passing one."""
-    folder = Path(os.environ.get("SCREENSHOTS") or fallback)
+def keep_shot(page: Any, name: str) -> None:
+    """A screenshot for people to look at, in build/screenshots or the folder SCREENSHOTS names."""
+    folder = Path(os.environ.get("SCREENSHOTS") or SHOTS)
     folder.mkdir(parents=True, exist_ok=True)
     page.screenshot(path=str(folder / f"{name}.png"))

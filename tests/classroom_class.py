@@ -129,14 +129,14 @@ MISTAKES: dict[str, tuple[Mistake, ...]] = {
     "stage": (
         _m("one-side", "level", "(sides[:, 0] * sides[:, 1]).sqrt()", "sides.amax(1)", "level-wide"),
         _m("rounded", "level", ".floor()", ".round()", "level-squares", "level-wide"),
-        _m("no-limits", "level", ".clamp(0, 3)", "", "level-squares", "level-wide", "level-limits"),
+        _m("no-limits", "level", ".clamp(0, 3)", "", "level-squares", "level-limits"),
         _m("axes-swapped", "roi", "left, top = x.floor().long(), y.floor().long()",
            "x, y = y, x\n    left, top = x.floor().long(), y.floor().long()",
            "bilinear-ramp", "bilinear-values", "bilinear-border"),
         _m("nearest", "roi", "u, v = x - left, y - top", "u, v = (x - left).round(), (y - top).round()",
            "bilinear-ramp", "bilinear-values"),
         _m("beyond-the-border", "roi", "(left + 1).clamp(max=width - 1), (top + 1).clamp(max=height - 1)",
-           "left + 1, top + 1", "bilinear-ramp", "bilinear-border"),
+           "left + 1, top + 1", "bilinear-border"),
         _m("half-pixel", "roi", "/ stride - 0.5", "/ stride", "roi-ramp", "roi-values"),
         _m("column-by-column", "roi", "torch.meshgrid(ys, xs, indexing=\"ij\")",
            "torch.meshgrid(ys, xs, indexing=\"xy\")", "roi-ramp", "roi-values"),
@@ -167,6 +167,25 @@ MISTAKES: dict[str, tuple[Mistake, ...]] = {
            "chain-gradient"),
         _m("always-the-first", "stage", "boxes, logits, features = stage(boxes, features)\n",
            "boxes, logits, _ = stage(boxes, features)\n", "chain-order", "chain-gradient"),
+    ),
+    "experiment": (
+        _m("stage-from-zero", "measure", "stages=[stage]", "stages=[max(stage - 1, 1)]", "measure-stage"),
+        _m("always-the-last", "measure", "stages=[stage]", "stages=[6]", "measure-better", "measure-stage"),
+        _m("proposals-ignored", "measure", "num_proposals=proposals", "num_proposals=20", "measure-proposals"),
+        _m("percent", "measure", "per_stage[0].AP", "per_stage[0].AP * 100",
+           "measure-better", "measure-stage", "measure-proposals"),
+        _m("ap50", "measure", "per_stage[0].AP", "per_stage[0].AP50", "measure-stage", "measure-proposals"),
+        _m("divided-by-n", "spread", "(len(values) - 1)", "len(values)", "spread-error"),
+        _m("spread-of-one", "spread", " / len(values) ** 0.5", "", "spread-error"),
+        _m("median", "spread", "mean = sum(values) / len(values)", "mean = sorted(values)[len(values) // 2]",
+           "spread-mean", "spread-error"),
+        _m("not-paired", "compare", "spread([y - x for x, y in zip(a, b)])",
+           "spread(b)[0] - spread(a)[0], (spread(a)[1] ** 2 + spread(b)[1] ** 2) ** 0.5",
+           "compare-error"),
+        _m("wrong-way-round", "compare", "y - x for", "x - y for", "compare-sign"),
+        _m("two-dials", "own-run", "for n in (3, 6, 12, 20)", "for n in (3, 6)] + [\n    {\"stage\": 3, \"proposals\": n} for n in (12, 20)", "own-one-dial"),
+        _m("too-few", "own-run", "(3, 6, 12, 20)", "(3, 20)", "own-settings"),
+        _m("one-group", "own-run", "range(3)", "range(1)", "own-groups"),
     ),
 }
 
@@ -339,6 +358,99 @@ def interact(features, roi, parts):
     return torch.stack(results)
 ''',
     },
+    "experiment": {
+        "measure": '''
+def measure(detector, data, stage, proposals):
+    every = srl.evaluate(detector, data, num_proposals=proposals, progress=False)
+    return float(every.per_stage[stage - 1].AP)
+''',
+        "spread": '''
+import numpy as np
+
+def spread(values):
+    return np.mean(values), np.std(values, ddof=1) / np.sqrt(len(values))
+''',
+        "compare": '''
+def compare(a, b):
+    gained = torch.tensor(b, dtype=torch.float64) - torch.tensor(a, dtype=torch.float64)
+    return gained.mean().item(), (gained.std() / len(gained) ** 0.5).item()
+''',
+        "own-run": '''
+settings = [dict(stage=s, proposals=20) for s in range(1, 7)]
+groups = [practice.shapes("val", seed=g) for g in range(4)]
+results = [
+    {"stage": s["stage"], "proposals": 20, "ap": [measure(detector, g, s["stage"], 20) for g in groups]}
+    for s in settings
+]
+''',
+    },
+}
+
+
+@dataclass(frozen=True)
+class Trouble:
+    """Solution cells that do something else than being wrong, and the note the marks must have."""
+
+    name: str
+    cells: dict[str, str]
+    lost: frozenset[str]
+    note: str = ""
+
+
+def _t(name: str, cells: dict[str, str], *lost: str, note: str = "") -> Trouble:
+    return Trouble(name, cells, frozenset(lost), note)
+
+
+_GIOU = ("giou-inside", "giou-apart", "giou-pairs", "giou-gradient")
+_MATCH = ("match-one-each", "match-best", "match-few", "match-none", "match-gradient")
+_ATTENTION = ("attention-shapes", "attention-rows", "attention-one-head", "attention-heads")
+_MODEL = ("model-runs", "model-learns")
+_SPREAD = ("spread-mean", "spread-error")
+TROUBLE: dict[str, tuple[Trouble, ...]] = {
+    "boxes": (
+        _t("loop", {"giou": "def giou(a, b):\n    while True:\n        pass\n"}, *_GIOU),
+        _t("loop-outside", {"giou": "while True:\n    pass\n"}, *_GIOU, note="stopped after"),
+        _t(
+            "loop-that-cannot-be-stopped",
+            {"giou": "while True:\n    try:\n        while True: pass\n    except BaseException: pass\n"},
+            *_GIOU, note="stop",
+        ),
+        _t("crash", {"giou": "import os\nos._exit(3)\n"}, *_GIOU, note="process ended"),
+        _t("crash-when-called", {"giou": "import os\n\ndef giou(a, b):\n    os._exit(3)\n"}, *_GIOU,
+           note="process ended"),
+        _t("leaves", {"giou": "import sys\n\ndef giou(a, b):\n    sys.exit(0)\n"}, *_GIOU),
+        _t("flood", {"giou": "for _ in range(300):\n    print('x' * 100_000)\n"}, *_GIOU, note="printed"),
+        _t("answer", {"giou": "from sparse_rcnn_lab.boxes import giou\n"}, *_GIOU, note="own answer"),
+        _t("answer-by-another-name",
+           {"giou": "import torchvision.ops as o\n\ndef giou(a, b):\n    return o.generalized_box_iou(a, b)\n"},
+           *_GIOU),
+        _t("shadows-the-check", {"giou": "def giou(a, b):\n    return a\n\ncheck = lambda *a, **k: None\n"}, *_GIOU),
+        _t("does-not-parse", {"giou": "def giou(a, b)\n    return a\n"}, *_GIOU),
+    ),
+    "matching": (
+        _t("loop", {"match": "def match(cost):\n    while True:\n        pass\n"}, *_MATCH),
+        _t("crash", {"match": "import os\nos._exit(3)\n"}, *_MATCH, note="process ended"),
+        _t("answer", {"match": "from sparse_rcnn_lab.training.matching import assign\n\ndef match(cost):\n"
+                      "    r, c = assign(cost.detach().numpy())\n    return torch.tensor(r), torch.tensor(c)\n"},
+           *_MATCH, note="own answer"),
+    ),
+    "stage": (
+        _t("loop", {"attention": "def attention(q, k, v, heads):\n    while True:\n        pass\n"},
+           *_ATTENTION, *_MODEL, note="stopped after"),
+        _t("answer", {"interact": "from sparse_rcnn_lab.model.stage import DynamicInteraction\n\n"
+                      "def interact(features, roi, parts):\n"
+                      "    own = DynamicInteraction(parts.dim, parts.inner, 2)\n"
+                      "    own.generate, own.norm_in, own.norm_out = parts.generate, parts.norm_in, parts.norm_out\n"
+                      "    own.project, own.norm = parts.project, parts.norm\n"
+                      "    return own(own.generate(features)[None], roi[None])[0]\n"},
+           "interact-shape", "interact-relu", "interact-own", "interact-values", *_MODEL,
+           note="own answer"),
+    ),
+    "experiment": (
+        _t("loop", {"spread": "def spread(values):\n    while True:\n        pass\n"}, *_SPREAD,
+           "compare-sign", "compare-error", note="stopped after"),
+        _t("crash", {"figure": "import os\nos._exit(3)\n"}, note="process ended"),
+    ),
 }
 
 

@@ -6,15 +6,18 @@ from pathlib import Path
 
 import pytest
 import torch
-from small_model import small_config
+from scripted import NAMES, Pictures
+from small_model import small_config, small_model
 
 from sparse_rcnn_lab import analysis
 from sparse_rcnn_lab.analysis import Table
 from sparse_rcnn_lab.checkpoint import read_checkpoint
 from sparse_rcnn_lab.config import AugmentConfig, LossConfig, Recipe, TrainConfig
 from sparse_rcnn_lab.data.shapes import Shapes
+from sparse_rcnn_lab.detector import Detector
 from sparse_rcnn_lab.errors import LabError
 from sparse_rcnn_lab.views import figures
+from sparse_rcnn_lab.zoo import load
 
 TRAIN, VAL = Shapes(8, seed=1, size=64), Shapes(3, seed=2, size=64)
 RECIPE = Recipe(
@@ -136,6 +139,31 @@ def test_a_run_without_snapshots(tmp_path: Path) -> None:
         analysis.matching_flips(tmp_path, VAL)
     with pytest.raises(LabError, match=r"images must be 0\.\.2"):
         analysis.matching_film(tmp_path, VAL, [3])
+
+
+def test_pulls_at_the_learned_boxes(folder: Path, table: Table) -> None:
+    """Catches pulls counted at proposals that no object is matched with, and at frozen boxes none.
+
+    Every picture has as many pulled boxes as objects; a picture seen twice agrees with itself.
+    """
+    detector = load(folder / "image-frozen-0")
+    pulls = analysis.box_pulls(detector, VAL, cache=False, progress=False)
+    objects = sum(len(sample.boxes) for sample in VAL)
+    assert sum(pulls["pulled"]) * len(VAL) == pytest.approx(objects)
+    assert not detector.model.proposals.boxes.requires_grad
+    alone = analysis.box_pulls(detector, VAL, limit=1, cache=False, progress=False)
+    agreed = [value for value in alone["size_agreement"] if value is not None]
+    assert agreed == pytest.approx([1.0] * len(VAL[0].boxes))
+    assert alone["by_chance"].count(1.0) == len(VAL[0].boxes)
+
+
+def test_boxes_around_their_objects_are_not_pulled_at_the_centre() -> None:
+    """Catches the centre and the sides exchanged: whole-image boxes are told to shrink, no more."""
+    whole = Detector(small_model(proposal_init="image", still_boxes=True), NAMES, "whole")
+    data = Pictures([[([4.0, 4, 24, 24], 0)], [([34.0, 34, 60, 60], 1)]])
+    pulls = analysis.box_pulls(whole, data, cache=False, progress=False)
+    assert max(value for value in pulls["centre"] if value is not None) < 1e-6
+    assert min(value for value in pulls["size"] if value is not None) > 0.1
 
 
 def test_curves_of_the_lab(table: Table) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import socket
 import subprocess
 import sys
@@ -10,13 +11,13 @@ from pathlib import Path
 
 import pytest
 import torch
+from app_models import checkpoint, dials
 from PIL import Image
 
-from app_models import checkpoint, dials
 from sparse_rcnn_lab.app import bench as bench_module
+from sparse_rcnn_lab.app import costs, series, words
 from sparse_rcnn_lab.app import models as models_module
-from sparse_rcnn_lab.app import series, words
-from sparse_rcnn_lab.app.bench import SHOWN, Bench
+from sparse_rcnn_lab.app.bench import SHOWN, Bench, marked
 from sparse_rcnn_lab.app.costs import cost
 from sparse_rcnn_lab.app.frames import LastFrames, as_jpeg, look_at
 from sparse_rcnn_lab.app.keepsakes import KINDS, coco_results, keepsake
@@ -36,6 +37,7 @@ from sparse_rcnn_lab.device import pick_device
 from sparse_rcnn_lab.errors import LabError
 from sparse_rcnn_lab.trace import Trace
 from sparse_rcnn_lab.weights import RELEASES
+from sparse_rcnn_lab.zoo import CHECKPOINTS, shipped_models
 
 ROOT = Path(__file__).parent.parent
 
@@ -43,6 +45,12 @@ ROOT = Path(__file__).parent.parent
 @pytest.fixture
 def tiny(tmp_path):
     return Bench([checkpoint(tmp_path)], "cpu")
+
+
+@pytest.fixture(scope="module")
+def nano():
+    """A trained model: it finds a heart, a square, a circle and two triangles in ``picture``."""
+    return Bench(["nano-shapes"], "cpu")
 
 
 @pytest.fixture
@@ -226,29 +234,30 @@ def test_a_broken_picture_is_explained(tiny, tmp_path):
     assert "notes.jpg" in caught.value.message and "JPEG or PNG" in caught.value.message
 
 
-def test_the_classes_dial(tiny, picture):
+def test_the_classes_dial(nano, picture):
     """Catches a filter that leaves other classes, or that hides proposals of the chosen one."""
-    everything = tiny.look(picture, dials(tiny)).detections
-    some = tiny.look(picture, dials(tiny, classes=("star", "heart"))).detections
-    assert set(some.names()) <= {"star", "heart"} and 0 < len(some) < len(everything)
-    drawn = {
-        tiny.look(picture, dials(tiny, show=SHOWN[1], classes=c)).image.tobytes()
-        for c in ((), ("star",), ("heart",))
-    }
-    assert len(drawn) >= 2
+    everything = dials(nano, proposals=20, threshold=0.3)
+    some = replace(everything, classes=("triangle", "heart"))
+    assert sorted(nano.look(picture, some).detections.names()) == ["heart", "triangle", "triangle"]
+    assert len(nano.look(picture, everything).detections) == 5
+    marks = [
+        len(marked(nano.trace(picture, nano.first, 20)[0], replace(at, show=SHOWN[1]))[0])
+        for at in (everything, some)
+    ]
+    assert marks[0] == 20 and 3 <= marks[1] < 20
 
 
-def test_a_live_frame_is_the_photo_at_that_stage(tiny, picture):
+def test_a_live_frame_is_the_photo_at_that_stage(nano, picture):
     """Catches a webcam that answers another stage, number or class than the dials say."""
     for at in (
-        dials(tiny, stage=2, proposals=5),
-        dials(tiny, stage=6, threshold=0.012, classes=("star", "heart")),
-        dials(tiny, stage=3, show=SHOWN[1]),
+        dials(nano, stage=2, proposals=5, threshold=0.05),
+        dials(nano, stage=6, proposals=20, threshold=0.3, classes=("heart", "triangle")),
+        dials(nano, stage=3, proposals=20, threshold=0.2, show=SHOWN[1]),
     ):
-        seen, view = look_at(tiny, picture.pixels, at), tiny.look(picture, at)
-        assert seen.found.names() == view.detections.names()
-        torch.testing.assert_close(seen.found.boxes, view.detections.boxes, atol=1e-3, rtol=1e-4)
-    assert look_at(tiny, picture.pixels, dials(tiny, stage=0)).found is None
+        seen, view = look_at(nano, picture.pixels, at), nano.look(picture, at)
+        assert seen.found.names() == view.detections.names() != []
+        torch.testing.assert_close(seen.found.boxes, view.detections.boxes, atol=1e-2, rtol=1e-4)
+    assert look_at(nano, picture.pixels, dials(nano, stage=0)).found is None
 
 
 def test_stages_that_are_not_asked_for_do_not_run(tiny, picture, monkeypatch):
@@ -256,9 +265,7 @@ def test_stages_that_are_not_asked_for_do_not_run(tiny, picture, monkeypatch):
     runs = []
     model = tiny.models[tiny.first].model
     run = model.run_stages
-    monkeypatch.setattr(
-        model, "run_stages", lambda *a, **k: runs.append(k["stop"]) or run(*a, **k)
-    )
+    monkeypatch.setattr(model, "run_stages", lambda *a, **k: runs.append(k["stop"]) or run(*a, **k))
     for stage in (4, 1, 0):
         look_at(tiny, picture.pixels, dials(tiny, stage=stage))
     assert runs == [4, 1, 1]
@@ -350,10 +357,22 @@ def test_keepsakes(tiny, picture, tmp_path, monkeypatch):
 
 def test_the_cost_is_the_measured_one():
     """Catches an AP of another stage, or one that was made up for a model without a record."""
-    text = cost("nano-shapes", 20, 20, 3, 6)
-    assert "0.79" in text and "0.87" in text
-    assert cost("nano-shapes", 20, 20, 6, 6) != cost("nano-shapes", 5, 20, 6, 6)
+    assert cost("nano-shapes", 20, 20, 6, 6) == "AP 0.87 on 500 drawn pictures."
+    assert "stage 3: AP 0.79 instead of 0.87" in cost("nano-shapes", 20, 20, 3, 6)
+    assert "10 of 20 proposals, stage 6: AP 0.69 instead" in cost("nano-shapes", 10, 20, 6, 6)
+    between = cost("nano-shapes", 12, 20, 6, 6)
+    assert "about 0.74" in between  # 2 of 5 steps from 0.690 to 0.814
     assert cost("runs/mine", 20, 20, 6, 6) == "" == cost("nano-shapes", 20, 20, 0, 6)
+
+
+@pytest.mark.parametrize("name", shipped_models())
+def test_the_measured_curve_is_the_shipped_models(name):
+    """Catches a model that was exchanged while its curve stayed."""
+    record = json.loads((CHECKPOINTS / f"{name}.json").read_text(encoding="utf-8"))
+    stages = {entry["stage"]: entry["AP"] for entry in record["evaluation"]["stages"]}
+    curve = json.loads(Path(costs.__file__).with_name("curves.json").read_text(encoding="utf-8"))
+    full = curve[name]["AP"][max(curve[name]["AP"], key=int)]
+    assert full == pytest.approx([stages[s] for s in sorted(stages)], abs=0.002)
 
 
 def test_addresses(tmp_path):

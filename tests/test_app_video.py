@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from app_models import checkpoint, dials
 from PIL import Image
 
-from app_models import checkpoint, dials
 from sparse_rcnn_lab.app.bench import Bench
 from sparse_rcnn_lab.app.clips import Writer, open_clip
 from sparse_rcnn_lab.app.filming import annotate, film_of, sample_video

@@ -202,3 +202,11 @@ def test_label_text_is_readable():
     for color in (*style.CLASS_COLORS, style.ACCENT, style.LIGHT, *style.STAGE_COLORS):
         one, two = style.luminance(color) + 0.05, style.luminance(style.text_color(color)) + 0.05
         assert max(one, two) / min(one, two) >= 4.5, color
+
+
+def test_a_box_that_is_not_a_number_is_told():
+    """Catches boxes that vanish from a picture in silence, and NaN that reaches the pixels."""
+    nan = float("nan")
+    with pytest.warns(UserWarning, match="1 of 2 boxes"):
+        image = draw_detections(grey(), detections([[nan] * 4, [20, 20, 90, 90]], [0.9, 0.9]))
+    assert np.array(image).reshape(-1, 3).min(0).tolist() != list(GREY)

@@ -102,6 +102,18 @@ def test_rows_equal_dictionaries() -> None:
     assert 0 < coco_stats(TRUTH, rows).per_class["dog"] < 1
 
 
+def test_all_sizes_together() -> None:
+    """Catches the quick numbers differing from the whole table's, or an IoU threshold shifted."""
+    truth = read("instances_val2014_100")
+    results = read("instances_val2014_fakebbox100_results")
+    whole, quick = coco_stats(truth, results), coco_stats(truth, results, by_size=False)
+    for metric in METRICS:
+        by_size = metric[-1] in "sml"
+        expected = -1.0 if by_size else getattr(whole, metric)
+        assert getattr(quick, metric) == pytest.approx(expected), metric
+    assert quick.per_class == whole.per_class
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [

@@ -127,6 +127,12 @@ def test_the_page(browser, trace, tmp_path):
     x1, y1, _, y2 = on_page(page, 1)
     page.mouse.move(x1, (y1 + y2) / 2)
     assert state(page)["hovered"] == 1
+    # While nothing is chosen, the cards show what is under the pointer.
+    page.wait_for_function("() => document.querySelector('.srl-title').innerText.includes('cat')")
+    page.mouse.move(2, 2)
+    page.wait_for_function("() => document.querySelector('.srl-title').innerText[0] === '3'")
+    assert page.locator(".srl-film").count() == 3  # a film of each detection
+    page.mouse.move(x1, (y1 + y2) / 2)
     page.mouse.click(x1, (y1 + y2) / 2)
     assert state(page)["chosen"] == 1
     page.wait_for_function("() => document.querySelector('.srl-title').innerText.includes('cat')")
@@ -143,8 +149,19 @@ def test_the_page(browser, trace, tmp_path):
         page.get_by_role("tab", name=name).click()
         page.wait_for_timeout(60)
         shown.add(page.inner_html(".srl-panel"))
-        keep_shot(page, f"page-{name}", tmp_path)
+        keep_shot(page, f"page-{name}")
     assert len(shown) == 4 and not any("record=" in html for html in shown)
+
+    # Similarity among proposals: a cell chooses, and each stage has a matrix of its own.
+    page.get_by_role("tab", name="similarity").click()
+    matrices = set()
+    for stage in (0, 3, 6):
+        page.evaluate(f"s => {HERE}.motion.jump(s)", stage)
+        page.wait_for_timeout(60)
+        matrices.add(page.evaluate("() => document.querySelector('.srl-among').toDataURL()"))
+    assert len(matrices) == 3
+    page.locator(".srl-among").click(position={"x": 8, "y": 8})
+    assert state(page)["chosen"] == page.evaluate(f"() => {HERE}.trace().group[0]")
     colours = set()
     for kind in ("class", "score", "match", "proposal", "stage"):
         page.get_by_label("Colour").select_option(kind)
@@ -169,7 +186,7 @@ def test_first_sight_is_a_flight(browser, trace, tmp_path):
     watched = opened(browser, tmp_path, Explorer(trace), reduced_motion="no-preference")
     page = watched.page
     until(page, "x.state.playing && x.state.position > 0.3 && x.state.position % 1")
-    keep_shot(page, "page-flight", tmp_path)
+    keep_shot(page, "page-flight")
     until(page, "!x.state.playing && x.state.position === 6 && x.labels.length === 3")
     # Space plays again, and stops in between at a whole stage.
     page.locator(".srl-canvas").last.focus()
@@ -198,7 +215,7 @@ def test_any_width_and_both_themes(browser, trace, tmp_path, width, scheme):
     assert outside == []
     paper = page.evaluate("() => getComputedStyle(document.querySelector('.srl')).backgroundColor")
     assert (sum(map(int, paper[4:-1].split(","))) > 380) == (scheme == "light")
-    keep_shot(page, f"page-{width}-{scheme}", tmp_path)
+    keep_shot(page, f"page-{width}-{scheme}")
     watched.clean()
 
 
@@ -252,5 +269,5 @@ def test_strange_traces(browser, trace, tmp_path, kind):
         "names": "</script>",
     }
     assert wanted.get(kind, "stage 6") in said
-    keep_shot(page, f"strange-{kind}", tmp_path)
+    keep_shot(page, f"strange-{kind}")
     watched.clean()

@@ -143,7 +143,7 @@ def test_the_explorer_in_jupyterlab(chromium, lab, tmp_path):
         page.keyboard.press("Control+Enter")
         page.wait_for_selector(".srl-canvas:visible")
         wait(page, "x.image() && x.state.stage === 6")
-        keep_shot(page, "lab-opened", tmp_path)
+        keep_shot(page, "lab-opened")
 
         # Lab's own shortcuts would move to another cell.
         page.locator(".srl-canvas").last.focus()
@@ -160,7 +160,7 @@ def test_the_explorer_in_jupyterlab(chromium, lab, tmp_path):
         page.mouse.down()
         page.mouse.move((x1 + x2) / 2 - 60, (y1 + y2) / 2 + 40, steps=6)
         page.mouse.up()
-        keep_shot(page, "lab-dragged", tmp_path)
+        keep_shot(page, "lab-dragged")
         wait(page, "x.edited() && !x.link.waiting && x.link.undoable === 1")
         assert pixels(page) != before
         dragged = in_kernel(page, 3)
@@ -169,23 +169,31 @@ def test_the_explorer_in_jupyterlab(chromium, lab, tmp_path):
         assert dragged["box"] == pytest.approx(edit["box"], abs=0.02)
         assert dragged["box"][0] < kernel["box"][0] and dragged["box"][1] > kernel["box"][1]
 
+        # Type it: Lab must not swallow the Enter, nor the digits.
+        left = page.get_by_label("left, pixels")
+        left.press("Control+a")
+        left.press_sequentially("21")
+        left.press("Enter")
+        wait(page, "!x.link.waiting && x.link.undoable === 2")
+        assert page.evaluate(f"() => ({STATE})().trace().box(3, 12)[0]") == pytest.approx(21, abs=1)
+
         # Switch off self-attention: another last stage, in kernel and picture.
         before = pixels(page)
         page.locator(".srl-check", has_text="self-attention").locator("input").uncheck()
-        wait(page, "!x.link.waiting && x.link.undoable === 2")
+        wait(page, "!x.link.waiting && x.link.undoable === 3")
         assert page.evaluate(f"() => ({STATE})().trace().attention(6, 0).length") == 0
         assert in_kernel(page, 4)["experiment"]["self_attention"] is False
         page.locator(".srl-segments button", has_text="side by side").click()
         wait(page, "x.state.compare === 'both'")
         page.wait_for_timeout(300)
-        keep_shot(page, "lab-side-by-side", tmp_path)
+        keep_shot(page, "lab-side-by-side")
         assert page.locator(".srl-canvas:visible").count() == 2
 
         # A theme of Lab's, then all changes taken back.
         page.evaluate("() => document.body.setAttribute('data-jp-theme-light', 'false')")
         page.wait_for_selector(".srl[data-theme=dark]")
         page.locator(".srl-editcard button", has_text="undo").click()
-        wait(page, "!x.link.waiting && x.link.undoable === 1")
+        wait(page, "!x.link.waiting && x.link.undoable === 2")
         page.locator(".srl-editcard button", has_text="reset").click()
         wait(page, "!x.edited() && !x.link.waiting")
         assert in_kernel(page, 5)["edited"] is False
@@ -204,6 +212,6 @@ def test_the_explorer_in_jupyterlab(chromium, lab, tmp_path):
         page.locator(".srl-canvas").last.focus()
         page.keyboard.press("Home")
         wait(page, "x.state.position === 0")
-        keep_shot(page, "lab-kernel-gone", tmp_path)
+        keep_shot(page, "lab-kernel-gone")
         assert watched.strangers == []
         watched.context.close()

@@ -445,7 +445,7 @@ def test_a_huge_photo(detector: Detector, monkeypatch: pytest.MonkeyPatch) -> No
     that take the reduced picture for the frame of the boxes.
     """
     small = detector.trace(picture())
-    monkeypatch.setattr("sparse_rcnn_lab.detector.MAX_KEPT_PIXELS", H * W / 4)
+    monkeypatch.setattr("sparse_rcnn_lab.batches.MAX_KEPT_PIXELS", H * W / 4)
     session = Session(detector, picture())
     session.edit(0, box=BOX)
     for trace in (session.base, session.run()):

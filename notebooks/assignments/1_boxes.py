@@ -29,6 +29,7 @@
 import torch
 
 from sparse_rcnn_lab import boxes as ops
+from sparse_rcnn_lab.classroom.checks import boxes as check  # noqa: F401 - above each test
 from sparse_rcnn_lab.classroom.vary import V
 
 V.first = V.box()

@@ -34,6 +34,7 @@ import torch
 
 from sparse_rcnn_lab import boxes as ops
 from sparse_rcnn_lab.classroom import guard
+from sparse_rcnn_lab.classroom.checks import matching as check  # noqa: F401 - above each test
 from sparse_rcnn_lab.classroom.vary import V
 
 

@@ -33,6 +33,7 @@ import torch
 
 from sparse_rcnn_lab import boxes as ops
 from sparse_rcnn_lab.classroom import guard, practice
+from sparse_rcnn_lab.classroom.checks import stage as check  # noqa: F401 - above each test
 from sparse_rcnn_lab.classroom.vary import V
 
 
@@ -48,8 +49,8 @@ V.side = V.whole(80, 100)
 
 V.grid_seed = V.whole(1, 500)
 grid = practice.waves(3, 5, 7, seed=V.grid_seed)
-V.bx = torch.tensor([V.whole(0, 60) / 10 for _ in range(4)])
-V.by = torch.tensor([V.whole(0, 40) / 10 for _ in range(4)])
+V.bx = torch.tensor([V.whole(0, 59) / 10 for _ in range(4)])
+V.by = torch.tensor([V.whole(0, 39) / 10 for _ in range(4)])
 V.bilinear = ref("bilinear")(grid, V.bx, V.by)
 V.bilinear_swapped = ref("bilinear")(grid, V.by, V.bx)
 V.bilinear_nearest = grid[:, V.by.round().long(), V.bx.round().long()].T

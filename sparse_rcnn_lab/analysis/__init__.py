@@ -29,6 +29,7 @@ _HOMES = {
     "experiments.funnel": ("funnel", "usual_schedules"),
     "experiments.stop": ("adaptive_stop",),
     "experiments.initialisation": ("initialisation_lab", "kmeans_boxes"),
+    "experiments.pulls": ("box_pulls",),
     "experiments.snapshots": ("keep_snapshots", "snapshots"),
     "experiments.film": ("matching_film", "matching_flips"),
     "flips": ("flips_of", "proposals_of_objects"),

@@ -77,6 +77,7 @@ class BodyLimit:
             return
         length = dict(scope["headers"]).get(b"content-length", b"0")
         if not length.isdigit() or int(length) > self.most:
+            await _thrown_away(receive, 8 * self.most)
             text = f"A request may hold up to {self.most / 1e6:.0f} MB.".encode()
             headers = [(b"content-type", b"text/plain"), (b"connection", b"close")]
             await send({"type": "http.response.start", "status": 413, "headers": headers})
@@ -92,3 +93,13 @@ class BodyLimit:
             return {"type": "http.disconnect"} if seen > self.most else message
 
         await self.app(scope, counted, send)
+
+
+async def _thrown_away(receive: Receive, most: int) -> None:
+    """Reads a body and forgets it: who is cut off while sending never sees the answer."""
+    seen = 0
+    while seen <= most:
+        message = await receive()
+        seen += len(message.get("body", b""))
+        if not message.get("more_body", False):
+            return

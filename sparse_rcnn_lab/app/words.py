@@ -122,7 +122,7 @@ def table(view: View | None, dials: Dials) -> str:
     return (
         '<div class="lab-table" tabindex="0" role="region" aria-label="Detections, best first">'
         f"<table><caption>Best first; x, y: the upper left corner, w, h: the size, "
-        "in pixels</caption><thead><tr>{head}</tr></thead><tbody>{''.join(rows[:_ROWS])}</tbody>"
+        f"in pixels</caption><thead><tr>{head}</tr></thead><tbody>{''.join(rows[:_ROWS])}</tbody>"
         f"</table>{rest}</div>"
     )
 

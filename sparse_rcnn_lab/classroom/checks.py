@@ -44,7 +44,7 @@ STAND_INS: dict[str, dict[str, str]] = {
         "level_of": "sparse_rcnn_lab.model.pooling:assign_levels",
         **{name: f"{_STAND_INS}:{name}" for name in ("bilinear", "attention", "interact")},
     },
-    "experiment": {},
+    "experiment": {"spread": f"{_STAND_INS}:spread"},
 }
 
 

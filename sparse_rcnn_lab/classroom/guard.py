@@ -36,9 +36,11 @@ ANSWERS: dict[str, dict[str, str]] = {
         "sparse_rcnn_lab.classroom.stand_ins": "bilinear attention interact",
         "torchvision.ops": "roi_align",
     },
-    "experiment": {},
+    "experiment": {"sparse_rcnn_lab.classroom.stand_ins": "spread"},
 }
 
+# Who calls for a student: the notebook, or a check that was given the function itself.
+_STUDENTS = ("__main__", "sparse_rcnn_lab.classroom.checks")
 _guarded: set[str] = set()
 _originals: dict[str, FunctionType] = {}
 
@@ -114,7 +116,7 @@ def _guard(name: str, target: Any) -> None:
 
 def called(name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """What a guarded function does: refuse the notebook, serve everybody else."""
-    if sys._getframe(2).f_globals.get("__name__") == "__main__":
+    if sys._getframe(2).f_globals.get("__name__") in _STUDENTS:
         module, _, function = name.partition(":")
         raise NotYourOwn(
             f"{module}.{function} is what this assignment asks for. Write it yourself."

@@ -77,3 +77,9 @@ def interact(features: Tensor, roi: Tensor, parts: Any) -> Tensor:
     x = parts.norm_out(x @ second.view(-1, parts.inner, parts.dim)).relu()
     result: Tensor = parts.norm(parts.project(x.flatten(1))).relu()
     return result
+
+
+def spread(values: list[float]) -> tuple[float, float]:
+    """Mean and standard error of the mean."""
+    drawn = torch.tensor(values, dtype=torch.float64)
+    return drawn.mean().item(), (drawn.std() / len(drawn) ** 0.5).item()

@@ -44,13 +44,19 @@ def stage_list(text: str) -> tuple[int, ...]:
 
 
 def add_model(parser: argparse.ArgumentParser) -> None:
-    """The options ``--model`` and ``--device``."""
+    """The options ``--model``, ``--precision`` and ``--device``."""
     parser.add_argument(
         "--model",
         default=DEFAULT_MODEL,
         metavar="NAME",
         help="a shipped or published model (`sparse-rcnn-lab models` lists them), a run folder, or "
         "a checkpoint file (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--precision",
+        choices=("float32", "bf16", "auto"),
+        default="float32",
+        help="bf16 is faster and rounds more; auto: where the processor has units for it",
     )
     add_device(parser)
 
@@ -65,7 +71,8 @@ def open_model(arguments: argparse.Namespace) -> Detector:
     from sparse_rcnn_lab.device import pick_device
     from sparse_rcnn_lab.zoo import load
 
-    return load(arguments.model, pick_device(arguments.device))
+    device = pick_device(arguments.device)
+    return load(arguments.model, device, precision=arguments.precision)
 
 
 def plural(number: int, word: str) -> str:

@@ -11,10 +11,10 @@ from sparse_rcnn_lab.errors import LabError
 HELP = """record every proposal through every stage of one picture
 
 The file is opened in Python with sparse_rcnn_lab.Trace.load(FILE).
-Attention is small; RoI features and filters take megabytes.
+Attention is small; RoI features, filters and filtered features take megabytes.
 
 example:
-  sparse-rcnn-lab trace photo.jpg --out photo.trace --record attention,roi_features
+  sparse-rcnn-lab trace photo.jpg --record attention,roi_features,filtered_features
 """
 
 
@@ -29,8 +29,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--record",
         default="attention",
         metavar="NAMES",
-        help="large parts to keep, out of attention, roi_features, dynamic_filters, separated by "
-        'commas; "none" or "all" (default: %(default)s)',
+        help="large parts to keep, out of attention, roi_features, dynamic_filters, "
+        'filtered_features, separated by commas; "none" or "all" (default: %(default)s)',
     )
     parser.add_argument(
         "--proposals", type=whole_number, metavar="N", help="use only the first N proposals"

@@ -76,6 +76,31 @@ def stage_lines(
     return _finish(figure, across, up, top, len(by_stage))
 
 
+def surface(
+    heights: Sequence[Values],
+    x: Sequence[Any],
+    y: Sequence[Any],
+    *,
+    title: str,
+    across: str,
+    deep: str,
+    up: str,
+) -> Figure:
+    """A surface to turn with the mouse; ``heights[j][i]`` is the value at ``x[i]``, ``y[j]``."""
+    figure = page(plain(title), "", "light")
+    figure.add_surface(
+        z=[list(row) for row in heights], x=list(x), y=list(y), colorscale="Viridis",
+        colorbar={"title": plain(up)},
+        hovertemplate=f"{plain(across)} %{{x}}, {plain(deep)} %{{y}}: %{{z:.3f}}<extra></extra>",
+    )  # fmt: skip
+    axes = {"xaxis": across, "yaxis": deep, "zaxis": up}
+    return figure.update_layout(
+        height=520, margin={"l": 0, "r": 0, "t": 70, "b": 0},
+        scene={name: {"title": plain(text)} for name, text in axes.items()}
+        | {"camera": {"eye": {"x": -1.5, "y": -1.5, "z": 0.9}}},
+    )  # fmt: skip
+
+
 def _finish(figure: Figure, across: str, up: str, top: float | None, count: int) -> Figure:
     figure.update_layout(height=400, showlegend=count > 1)
     figure.update_xaxes(title=across)

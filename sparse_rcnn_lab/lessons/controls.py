@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable, Mapping, Sequence
 from importlib.util import find_spec
 from typing import Any
 
 from sparse_rcnn_lab.lessons.setting import is_static
+from sparse_rcnn_lab.views.figures.canvas import Page
 
 NEEDS_KERNEL = "In a running notebook there are controls here; this page shows how they start."
+Show = Callable[..., Page]
 Choice = tuple[str, Sequence[tuple[str, Any]], Any]
 
 
-def dial(show: Callable[..., Any], **ranges: tuple[float, float, float]) -> Any:
+def dial(show: Show, **ranges: tuple[float, float, float]) -> Any:
     """Sliders over a picture: ``dial(lambda n: figure(n), n=(1, 20, 5))``.
 
     ranges: (least, most, first) of each argument; whole numbers step by 1, others by a fiftieth of
-    the way.  show: is called with their values and gives what to display. It runs when a slider is
-    let go. In a page without a kernel the first picture stands alone.
+    the way.  show: is called with their values and gives a figure of :mod:`views.figures`. It runs
+    when a slider is let go. In a page without a kernel the first picture stands alone.
     """
     if not _has_widgets():
         return _still(show(**{name: first for name, (_, _, first) in ranges.items()}))
@@ -35,7 +38,7 @@ def dial(show: Callable[..., Any], **ranges: tuple[float, float, float]) -> Any:
     return _joined(show, sliders)
 
 
-def panel(show: Callable[..., Any], choices: Mapping[str, Choice]) -> Any:
+def panel(show: Show, choices: Mapping[str, Choice]) -> Any:
     """Drop-down lists over a picture; ``choices``: argument -> (label, (text, value)..., first)."""
     if not _has_widgets():
         return _still(show(**{name: first for name, (_, _, first) in choices.items()}))
@@ -51,23 +54,26 @@ def panel(show: Callable[..., Any], choices: Mapping[str, Choice]) -> Any:
     return _joined(show, lists)
 
 
-def _joined(show: Callable[..., Any], controls: dict[str, Any]) -> Any:
+def _joined(show: Show, controls: dict[str, Any]) -> Any:
     import ipywidgets
-    from IPython.display import display
 
-    output = ipywidgets.Output()
+    # An image rather than an Output: nothing jumps when it changes, and it runs without a browser.
+    image = ipywidgets.Image(format="png", layout={"max_width": "100%"})
 
     def redraw(_: Any = None) -> None:
-        picture = show(**{name: control.value for name, control in controls.items()})
-        output.clear_output(wait=True)
-        with output:
-            display(picture)
+        image.value = _png(show(**{name: control.value for name, control in controls.items()}))
 
     for control in controls.values():
         control.observe(redraw, "value")
     redraw()
     row = ipywidgets.HBox(list(controls.values()), layout={"flex_flow": "row wrap"})
-    return ipywidgets.VBox([row, output])
+    return ipywidgets.VBox([row, image])
+
+
+def _png(page: Page) -> bytes:
+    file = io.BytesIO()
+    page.savefig(file, format="png")
+    return file.getvalue()
 
 
 class _Still:

@@ -88,7 +88,7 @@ def execute(
     }  # fmt: skip
     environment.pop("MPLBACKEND", None)
     client = NotebookClient(
-        notebook, timeout=1800, kernel_name="python3",
+        notebook, timeout=1800, kernel_name="python3", extra_arguments=["--log-level=ERROR"],
         resources={"metadata": {"path": str(folder or script.parent)}},
     )  # fmt: skip
     begin = time.perf_counter()

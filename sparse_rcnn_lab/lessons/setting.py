@@ -13,6 +13,7 @@ from sparse_rcnn_lab.weights import cache_folder
 FAST_VARIABLE = "SPARSE_RCNN_LAB_FAST"
 STATIC_VARIABLE = "SPARSE_RCNN_LAB_STATIC"
 EXAMPLES = Path(__file__).parent.parent / "examples"
+DATA = Path(__file__).parent / "data"
 _MARK = ".made-by-sparse-rcnn-lab"
 
 T = TypeVar("T")
@@ -35,11 +36,23 @@ def pick(full: T, fast: T) -> T:
 
 def example(name: str) -> Path:
     """One of the pictures that ship with the package. Raises LabError with the list of them."""
-    path = EXAMPLES / name
-    if not path.is_file():
-        there = sorted(p.name for p in EXAMPLES.iterdir() if p.suffix in (".jpg", ".png"))
-        raise LabError(f'There is no example "{name}". There are: {", ".join(there)}.')
-    return path
+    there = {p.name: p for folder in (EXAMPLES, DATA) for p in sorted(folder.iterdir())}
+    pictures = {n: p for n, p in there.items() if p.suffix in (".jpg", ".png")}
+    if name not in pictures:
+        raise LabError(f'There is no example "{name}". There are: {", ".join(sorted(pictures))}.')
+    return pictures[name]
+
+
+def copy_of_boards(name: str) -> Path:
+    """50 labelled photographs of circuit boards, copied into a :func:`workspace` of their own.
+
+    ``train/`` and ``val/`` hold each photograph (.jpg) and beside it its labels as labelling tools
+    write them (Pascal VOC, .xml).
+    """
+    folder = workspace(name)
+    for part in ("train", "val"):
+        shutil.copytree(DATA / "boards" / part, folder / part)
+    return folder
 
 
 def workspace(name: str) -> Path:

@@ -9,7 +9,8 @@ import torch
 import torch.nn.functional as F
 
 from sparse_rcnn_lab import boxes as box_ops
-from sparse_rcnn_lab.detector import Detector, Picture
+from sparse_rcnn_lab.batches import Picture
+from sparse_rcnn_lab.detector import Detector
 from sparse_rcnn_lab.errors import LabError
 from sparse_rcnn_lab.model.pooling import assign_levels
 from sparse_rcnn_lab.model.stage import Stage

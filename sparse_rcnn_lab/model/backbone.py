@@ -18,6 +18,7 @@ from torchvision.ops import FeaturePyramidNetwork
 
 from sparse_rcnn_lab.config import BackboneName, ModelConfig
 from sparse_rcnn_lab.errors import LabError
+from sparse_rcnn_lab.model.folding import fold_norms
 
 # Which of torchvision's `features` make each part.
 _MOBILENET_CUTS = {"stem": (0, 2), "s4": (2, 4), "s8": (4, 7), "s16": (7, 14), "s32": (14, 18)}
@@ -108,6 +109,9 @@ class Backbone(nn.Module):
         self.train_batch_norm = config.train_batch_norm
         for part in list(self.body.values())[: self.frozen_stages]:
             part.requires_grad_(False)
+        kept = self.frozen_stages if config.train_batch_norm else len(self.body)
+        for part in list(self.body.values())[:kept]:
+            fold_norms(part)
         # Channels last all the way: faster convolutions, and the pooling's table is a plain view.
         self.to(memory_format=torch.channels_last)
 

@@ -45,8 +45,8 @@ def initial_boxes(num: int, init: ProposalInit) -> Tensor:
     """Where learned boxes start: ``[N, 4]`` cxcywh, 0..1.
 
     image: every box is the whole image, as published. grid: centres on a grid that covers the
-    image, in random order, so that any prefix of the proposals spreads over it. random: centres
-    and sides drawn uniformly, inside the image.
+    image, in an order in which the first n do too, for every n. random: centres and sides drawn
+    uniformly, inside the image.
     """
     if init == "image":
         return torch.tensor([0.5, 0.5, 1.0, 1.0]).repeat(num, 1)
@@ -54,11 +54,31 @@ def initial_boxes(num: int, init: ProposalInit) -> Tensor:
         columns = math.ceil(math.sqrt(num))
         rows = math.ceil(num / columns)
         # Twice the spacing: neighbours overlap, so each object starts inside several boxes.
-        cells = [
-            ((i % columns + 0.5) / columns, (i // columns + 0.5) / rows, 2 / columns, 2 / rows)
-            for i in torch.randperm(columns * rows)[:num].tolist()
-        ]
-        return torch.tensor(cells).clamp(max=1.0)
+        cells = torch.tensor(
+            [
+                ((i % columns + 0.5) / columns, (i // columns + 0.5) / rows, 2 / columns, 2 / rows)
+                for i in torch.randperm(columns * rows).tolist()  # chance decides between equals
+            ]
+        )
+        return cells[spread_order(cells[:, :2])[:num]].clamp(max=1.0)
     sides = 0.1 + 0.8 * torch.rand(num, 2)
     centres = sides / 2 + (1 - sides) * torch.rand(num, 2)
     return torch.cat([centres, sides], dim=1)
+
+
+def spread_order(centres: Tensor) -> list[int]:
+    """An order in which the first n of ``centres`` ``[N, 2]`` (0..1) cover the image, for every n.
+
+    Greedy: the next one is that which brings a centre nearest to all points of the image, by the
+    mean of the squared distances.
+    """
+    points = (torch.arange(16, device=centres.device) + 0.5) / 16
+    distance = torch.cdist(torch.cartesian_prod(points, points), centres) ** 2
+    near = torch.full_like(distance[:, :1], 2.0)  # farther than any point of the image
+    order: list[int] = []
+    for _ in range(len(centres)):
+        cost = torch.minimum(near, distance).mean(0)
+        cost[order] = torch.inf
+        order.append(int(cost.argmin()))
+        near = torch.minimum(near, distance[:, order[-1:]])
+    return order

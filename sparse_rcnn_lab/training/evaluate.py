@@ -13,8 +13,9 @@ import torch
 from tqdm.auto import tqdm
 
 from sparse_rcnn_lab import boxes as box_ops
+from sparse_rcnn_lab.batches import Batch
 from sparse_rcnn_lab.data.sample import DetectionData
-from sparse_rcnn_lab.detector import Batch, Detector
+from sparse_rcnn_lab.detector import Detector
 from sparse_rcnn_lab.errors import LabError
 from sparse_rcnn_lab.model.stage import StageOutput
 from sparse_rcnn_lab.trace import top_pairs

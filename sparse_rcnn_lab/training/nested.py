@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from sparse_rcnn_lab.config import LossConfig
-from sparse_rcnn_lab.model.proposals import Proposals
+from sparse_rcnn_lab.model.proposals import Proposals, spread_order
 from sparse_rcnn_lab.training.losses import expected_positives, set_loss
 from sparse_rcnn_lab.training.matching import Targets, match
 
@@ -38,24 +38,6 @@ def nest(proposals: Proposals) -> None:
     rank = torch.arange(1, len(proposals) + 1, device=proposals.boxes.device)
     least = (LARGE / rank.sqrt()).clamp(max=1.0)[:, None]
     proposals.boxes[:, 2:] = torch.maximum(proposals.boxes[:, 2:], least)
-
-
-def spread_order(centres: Tensor) -> list[int]:
-    """An order in which the first n of ``centres`` ``[N, 2]`` (0..1) cover the image, for every n.
-
-    Greedy: the next one is that which brings a centre nearest to all points of the image, by the
-    mean of the squared distances.
-    """
-    points = (torch.arange(16, device=centres.device) + 0.5) / 16
-    distance = torch.cdist(torch.cartesian_prod(points, points), centres) ** 2
-    near = torch.full_like(distance[:, :1], 2.0)  # farther than any point of the image
-    order: list[int] = []
-    for _ in range(len(centres)):
-        cost = torch.minimum(near, distance).mean(0)
-        cost[order] = torch.inf
-        order.append(int(cost.argmin()))
-        near = torch.minimum(near, distance[:, order[-1:]])
-    return order
 
 
 def draw_lengths(num_proposals: int, count: int, generator: torch.Generator) -> tuple[int, ...]:

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -158,12 +159,19 @@ def draw_marks(
 ) -> Image.Image:
     """Draws marks on a copy of ``picture``; earlier ones lie on top and place their labels first.
 
-    Boxes that are not numbers are left out.
+    Boxes that are not numbers are left out, with a warning that says how many.
     size: (width, height) of the frame the boxes are in, when the picture was resized for display.
     """
     width, height = picture.size
     frame_width, frame_height = size or picture.size
-    marks = [mark for mark in marks if all(map(math.isfinite, mark.box))]
+    known = [mark for mark in marks if all(map(math.isfinite, mark.box))]
+    if len(known) < len(marks):
+        warnings.warn(
+            f"{len(marks) - len(known)} of {len(marks)} boxes are not numbers (NaN): they are left "
+            "out of the picture. The model has probably diverged.",
+            stacklevel=3,
+        )
+    marks = known
     sx, sy = width / frame_width, height / frame_height
     line = line_width(width, height)
     canvas = np.array(picture.convert("RGB"))

@@ -37,12 +37,12 @@ class Found:
     truth: dict[str, Any]
 
     def stats(self, progress: bool = True) -> dict[str, CocoResult]:
-        """COCO's numbers of every output."""
+        """COCO's numbers of every output, all sizes together."""
         bar = tqdm(
             self.rows.items(), desc="AP", unit="table row", leave=False, disable=not progress
         )
         with bar:
-            return {name: coco_stats(self.truth, rows) for name, rows in bar}
+            return {name: coco_stats(self.truth, rows, by_size=False) for name, rows in bar}
 
 
 def detect_with(job: Job, ways: list[Way]) -> Callable[[range], Part]:

@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from sparse_rcnn_lab.model.folding import fold
 from sparse_rcnn_lab.model.fast.winograd import MIN_CHANNELS, Winograd
 
 Activation = Literal["none", "relu", "relu6"]
@@ -79,19 +80,6 @@ class FoldedConvolution(nn.Module):
             self.winograd(x, self.activation == "relu", out)
         else:
             out.copy_(self(x).permute(0, 2, 3, 1))
-
-
-def fold(conv: nn.Conv2d, norm: nn.BatchNorm2d | None) -> tuple[Tensor, Tensor]:
-    """Weight ``[K, C, h, w]`` and bias ``[K]`` of a convolution and the batch norm after it.
-
-    The batch norm's statistics are taken as they stand; gradients reach all that is trained.
-    """
-    bias = conv.weight.new_zeros(conv.out_channels) if conv.bias is None else conv.bias
-    if norm is None:
-        return conv.weight, bias
-    assert norm.running_mean is not None and norm.running_var is not None
-    scale = norm.weight * (norm.running_var + norm.eps).rsqrt()
-    return conv.weight * scale[:, None, None, None], (bias - norm.running_mean) * scale + norm.bias
 
 
 def _suits_winograd(conv: nn.Conv2d) -> bool:

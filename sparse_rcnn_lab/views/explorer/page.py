@@ -16,8 +16,8 @@ HERE = Path(__file__).parent
 # In this order each file only uses what stands before it.
 MODULES = (
     "data", "store", "motion", "dom", "colors", "labels", "marks", "picture", "scatter",
-    "proposal", "crops", "among", "tabs", "controls", "status", "theme", "pointer", "keyboard", "link", "drag",
-    "outcome", "editing", "explorer",
+    "proposal", "crops", "among", "tabs", "controls", "status", "theme", "pointer", "keyboard",
+    "link", "drag", "outcome", "editing", "explorer",
 )  # fmt: skip
 
 # What a page says where the controls that need a kernel would be.

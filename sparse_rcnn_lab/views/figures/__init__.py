@@ -13,7 +13,7 @@ from sparse_rcnn_lab.views.figures.dials import dial_curves
 from sparse_rcnn_lab.views.figures.features import feature_pca, similarity
 from sparse_rcnn_lab.views.figures.lens import lens_matrices
 from sparse_rcnn_lab.views.figures.panels import detection_panels, trace_panels
-from sparse_rcnn_lab.views.figures.proposals import learned_boxes, territory
+from sparse_rcnn_lab.views.figures.proposals import learned_boxes
 from sparse_rcnn_lab.views.figures.roi import filter_effect, roi_grid
 from sparse_rcnn_lab.views.figures.stage_grid import stage_grid
 from sparse_rcnn_lab.views.figures.trade import switch_bars, trade_off
@@ -44,7 +44,6 @@ __all__ = [
     "stage_grid",
     "start_curves",
     "switch_bars",
-    "territory",
     "trace_panels",
     "trade_off",
     "verdict_stages",

@@ -67,7 +67,8 @@ def cost_matrix(
     for i, row in enumerate(total[kept].tolist()):
         for j, value in enumerate(row):
             axes.text(
-                j, i, f"{value + 0.0:.1f}".replace("-0.0", "0.0"), size=7.5, ha="center", va="center_baseline",
+                j, i, f"{value:.1f}".replace("-0.0", "0.0"), size=7.5, ha="center",
+                va="center_baseline",
                 color=style.LIGHT if _shade(total[kept], i, j) < 0.6 else style.DARK,
                 weight="bold" if (i, j) in chosen else "normal",
             )  # fmt: skip

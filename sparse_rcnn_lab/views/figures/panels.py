@@ -28,11 +28,13 @@ def detection_panels(
     theme: Theme = "light",
     title: str | None = None,
     detail: str = "",
+    word: str = "found",
 ) -> Page:
     """Each of ``found`` drawn on its picture, with its name and its number of detections above.
 
     pictures: ``[3, H, W]`` uint8, one for each, or one for all.  names: one for each.
     gt_boxes: ``[M, 4]`` xyxy, pixels of the picture, dashed on every one.  width: inches.
+    word: what the boxes are, said with their number.
     Raises LabError when the numbers of things differ or there is nothing to show.
     """
     shown = [pictures] * len(found) if isinstance(pictures, Tensor) else list(pictures)
@@ -58,7 +60,7 @@ def detection_panels(
         axes = page.place(left, top - high, w, high)
         axes.imshow(drawn, aspect="auto")
         axes.set_axis_off()
-        count = f" · {len(detections)} found"
+        count = f" · {len(detections)} {word}"
         axes.text(
             0, 1 + 0.06 / high, shorten(name, 9.5, w * 72 - 58) + count, size=9.5, color=page.ink,
             transform=axes.transAxes, va="bottom",

@@ -24,6 +24,7 @@ export function createEditing(explorer) {
   const hint = make("p", { class: "srl-note srl-hint" });
   const numbers = ["left", "top", "right", "bottom"].map((side) => make("input", {
     type: "number", step: "1", placeholder: side, "aria-label": `${side}, pixels`, title: `${side}, pixels of the image`, onchange: typed,
+    onkeydown: (event) => { if (event.key === "Enter") typed(); }, // in JupyterLab Enter is no change
   }));
   const act = (text, title, action) => make("button", { type: "button", text, title, onclick: action });
   const drop = act("drop it", "Later stages run without this proposal", () => link.attempt({
@@ -34,7 +35,9 @@ export function createEditing(explorer) {
   }));
   const other = make("input", { type: "number", min: "0", step: "1", class: "srl-id", "aria-label": "Proposal to swap filters with", title: "Number of the other proposal" });
   const swap = act("swap filters with", "Both proposals exchange their dynamic filters", () => {
-    if (other.value !== "") link.attempt({ swaps: [...link.experiment.swaps, [store.state.chosen, Number(other.value)]] });
+    if (other.value === "") explorer.notice("Write the number of the other proposal beside the button.");
+    else if (Number(other.value) === store.state.chosen) explorer.notice("Swapping needs another proposal than the chosen one.");
+    else link.attempt({ swaps: [...link.experiment.swaps, [store.state.chosen, Number(other.value)]] });
   });
   const toggles = [
     ["self_attention", "self-attention", "Off: proposals no longer see each other"],
@@ -71,6 +74,8 @@ export function createEditing(explorer) {
 
   function typed() {
     const box = numbers.map((input) => Number(input.value));
+    const known = link.experiment.edits.find(({ proposal, stage }) => proposal === store.state.chosen && stage === at());
+    if (known?.box && known.box.every((value, i) => Math.round(value) === box[i])) return; // said twice
     if (numbers.some((input) => input.value === "") || box[2] <= box[0] || box[3] <= box[1]) {
       explorer.notice("Right must be larger than left, and bottom larger than top.");
       return;

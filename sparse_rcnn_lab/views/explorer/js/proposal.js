@@ -82,7 +82,8 @@ export function createProposal(explorer) {
     const target = trace.targets[row];
     const name = trace.truthLabels ? ` (${trace.className(trace.truthLabels[target])})` : "";
     if (!trace.matches) return `IoU with object ${target}${name}.`;
-    const when = at.length ? `matched at stage ${at.join(", ")}` : "never matched";
+    const when = at.length === trace.stages ? "matched at every stage"
+      : at.length ? `matched at stage ${at.join(", ")}` : "never matched";
     return `IoU with object ${target}${name}; ${when}.`;
   }
 

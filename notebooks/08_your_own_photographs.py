@@ -1,0 +1,152 @@
+# %% [markdown]
+# # 8. Your own photographs
+#
+# **Aim.** From a folder of labelled photographs to a detector of your own, and an app around
+# it.
+#
+# **You will see** that a few dozen photographs and a few minutes are enough for a start,
+# because a model that knows cards already knows what it is to look for something.
+#
+# **Needs** neither a GPU nor a network. About four minutes on two cores; yours may take an
+# hour.
+
+# %%
+import sparse_rcnn_lab as srl
+from sparse_rcnn_lab import lessons
+
+folder = lessons.copy_of_boards("08-boards")
+print(len(list((folder / "train").glob("*.jpg"))), "photographs to train on")
+print(len(list((folder / "val").glob("*.jpg"))), "others to be graded on")
+
+# %% [markdown]
+# Fifty photographs of four kinds of circuit board (by Gilbert Tanner, MIT licence). Yours: 30
+# to 100 pictures, as different in light, background and distance as those you want to use it
+# on, and a fifth of them kept aside as `val`. **Never let two shots of one scene fall on both
+# sides.**
+#
+# ## Label
+#
+# Draw a box around every object. [Label Studio](https://labelstud.io),
+# [CVAT](https://www.cvat.ai) and [labelme](https://github.com/wkentaro/labelme) are free and
+# run on your machine; the first two write COCO json directly, and then you can skip the next
+# step. What such a tool writes, here in the format of Pascal VOC:
+
+# %%
+first = sorted((folder / "train").glob("*.xml"))[0]
+print(first.read_text())
+
+# %% [markdown]
+# ## Convert
+#
+# This package reads **COCO json**: a file for each part, with `images`, `annotations` (`bbox`
+# is left, top, width, height) and `categories`. [globox](https://github.com/laclouis5/globox)
+# turns almost every format into it:
+
+# %%
+from globox import AnnotationSet
+
+for part in ("train", "val"):
+    labels = AnnotationSet.from_pascal_voc(folder / part)
+    labels.save_coco(folder / f"{part}.json", auto_ids=True)
+print(sorted(path.name for path in folder.glob("*.json")))
+
+# %% [markdown]
+# From YOLO it is `AnnotationSet.from_yolo_v5(labels_folder, image_folder=...)`; there are also
+# `from_labelme`, `from_cvat`, `from_via_json` and others.
+#
+# ## Look before you train
+#
+# Most failed trainings are failed labels. Open the data and look at it with its boxes:
+
+# %%
+train, val = srl.open_data(folder, "train"), srl.open_data(folder, "val")
+print(train)
+print("classes:", ", ".join(train.class_names))
+lessons.samples(train, count=8)
+
+# %% [markdown]
+# A wrong file name, an unknown class, a box outside its picture: the reader says so, with the
+# name of the file and what to do.
+#
+# ## Fine-tune
+#
+# We start from `small-cards`. Only the class heads are new: **backbone, proposals, attention
+# and the box heads know their trade already**. Watch how fast the boxes are right, and how the
+# classes follow.
+
+# %%
+STEPS = lessons.pick(full=120, fast=2)
+SIDE = lessons.pick(full=224, fast=96)  # pixels; 320 is better and takes twice as long
+recipe = srl.recipe(
+    "small",
+    train__steps=STEPS,
+    train__warmup_steps=20,
+    model__input=lessons.input_of("small", side=SIDE),
+    augment__size=(SIDE, SIDE),
+)
+with lessons.LiveTraining(steps=STEPS, val=val, watch=0) as live:
+    run = srl.fit(
+        folder,
+        recipe,
+        folder / "run",
+        start_from=lessons.shipped("small-cards"),
+        evaluate_every=max(1, STEPS // 4),
+        on_step=live.step,
+        on_evaluation=live.evaluation,
+        progress=False,
+    )
+
+# %%
+live.pictures(threshold=0.3)
+
+# %%
+print(run.evaluation.table())
+
+# %% [markdown]
+# **AP50** counts a box as right from an IoU of one half on; AP asks for precise ones too. Two
+# minutes do not make a product, but it is visibly *your* detector. What helps, in this order:
+# more steps (1,000), more pictures, 320 px.
+#
+# ## Use it
+
+# %%
+picture = val[2]
+srl.explore(picture, run.detector, threshold=0.3)
+
+# %% [markdown]
+# In Python it is `srl.load(folder / "run")`. As an app with your webcam, in a terminal:
+
+# %%
+print(f'python apps/demo.py --checkpoint "{folder / "run"}"')
+
+# %% [markdown]
+# ## Exercises
+#
+# **1.** Train the same 120 steps without `start_from`. What is missing?
+#
+# <details><summary>Answer</summary>
+#
+# Everything: AP stays near 0. From scratch this model takes 2,400 steps on 290 photographs (and
+# a backbone that knows ImageNet). The start is worth hours.
+# </details>
+#
+# **2.** Change a label to a class that exists once only, and train. What does the AP table say?
+#
+# <details><summary>Answer</summary>
+#
+# AP is the mean over classes: a class that is never found costs as much as a common one. Look
+# at `run.evaluation.per_stage[-1].per_class`.
+# </details>
+#
+# **3.** Count what is confused with what: `analysis.verdicts(run.detector, val)` from lesson 7.
+#
+# <details><summary>Answer</summary>
+#
+# Nearly all errors are of the kind `class`, few of the kind `place`. Boards look alike from
+# afar; their places were learned on cards.
+# </details>
+#
+# ## Read next
+#
+# [Lesson 9](09_published_models.ipynb): models that know eighty classes. Longer trainings,
+# several GPUs: [docs/training.md](../docs/training.md).

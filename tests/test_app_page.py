@@ -1,0 +1,249 @@
+"""The app in a browser, with Chromium's own webcam: every tab, by mouse and by keyboard."""
+
+from __future__ import annotations
+
+import json
+import re
+
+import pytest
+from app_models import checkpoint, served
+from browser import LAUNCH, PATIENCE, Watched, keep_shot
+from PIL import Image
+
+from sparse_rcnn_lab.trace import Trace
+
+pytest.importorskip("gradio")
+playwright = pytest.importorskip("playwright.sync_api")
+pytestmark = pytest.mark.browser
+
+WEBCAM = ["--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream"]
+
+
+@pytest.fixture(scope="module")
+def url(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("models")
+    patch = pytest.MonkeyPatch()
+    patch.setenv("SPARSE_RCNN_LAB_CACHE", str(folder / "cache"))
+    patch.setenv("SPARSE_RCNN_LAB_WEIGHTS_URL", str(folder / "nothing"))
+    models = [checkpoint(folder), checkpoint(folder, "other", ("ace", "king"), proposals=12)]
+    with served([*models, "r50_3x_100"]) as address:
+        yield address
+    patch.undo()
+
+
+@pytest.fixture(scope="module")
+def browser(chromium):
+    with playwright.sync_playwright() as play:
+        browser = play.chromium.launch(executable_path=chromium, args=LAUNCH + WEBCAM)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def opened(browser, url):
+    watched = Watched(browser, 1280, 800, permissions=["camera"], accept_downloads=True)
+    watched.page.goto(url, timeout=PATIENCE)
+    watched.page.wait_for_selector("#lab-result img")
+    yield watched
+    watched.clean()
+
+
+def tab(page, name):
+    page.click(f"#lab-tab-{name}-button")
+
+
+def picture(page, place="#lab-result"):
+    return page.get_attribute(f"{place} img", "src")
+
+
+def changed(page, before, place="#lab-result"):
+    page.wait_for_function(
+        "([place, old]) => { const i = document.querySelector(place + ' img');"
+        " return i && i.src !== old && i.complete && i.naturalWidth > 0 }",
+        arg=[place, before],
+    )
+    return picture(page, place)
+
+
+def press(page, dial, key):
+    page.focus(f"#lab-{dial} input[type=range]")
+    page.keyboard.press(key)
+
+
+def start_camera(page):
+    tab(page, "live")
+    page.click("#lab-camera button:has-text('Webcam')")
+    page.click("#lab-camera button[aria-label='capture photo']")
+    page.wait_for_selector("#lab-live img")
+
+
+def test_photo(opened, tmp_path):
+    """Catches dials that do nothing by keyboard, an upload that is not shown, empty parts."""
+    page = opened.page
+    first = picture(page)  # detected without a click
+    assert page.inner_text("#lab-count").isdigit()
+    own = tmp_path / "own.png"
+    Image.new("RGB", (200, 100), (30, 90, 160)).save(own)
+    page.click("#lab-source button[aria-label='Remove Image']")
+    page.wait_for_selector("#lab-source input[type=file]", state="attached")
+    page.set_input_files("#lab-source input[type=file]", str(own))
+    page.wait_for_function(
+        "() => { const i = document.querySelector('#lab-result img');"
+        " return i && i.naturalWidth > 0 && i.naturalWidth === 2 * i.naturalHeight }"
+    )
+    now = picture(page)
+    assert now != first
+    # The keyboard alone: all proposals, then stage 5, 4 and fewer proposals.
+    page.focus("#lab-show input[type=radio] >> nth=1")
+    page.keyboard.press("Space")
+    now = changed(page, now)
+    for dial, key in (("stage", "ArrowLeft"), ("stage", "ArrowLeft"), ("proposals", "ArrowLeft")):
+        press(page, dial, key)
+        now = changed(page, now)
+    assert page.input_value("#lab-stage input[type=range]") == "4"
+    assert page.input_value("#lab-proposals input[type=range]") == "7"
+    # The threshold decides what counts; the number box works as the slider does.
+    press(page, "threshold", "Home")
+    page.wait_for_function("() => document.querySelector('#lab-count').innerText === '7'")
+    page.fill("#lab-threshold input[type=number]", "1")
+    page.keyboard.press("Enter")
+    page.wait_for_function("() => document.querySelector('#lab-count').innerText === '0'")
+    assert "lower the threshold" in page.inner_text("#lab-list")
+    page.click("#lab-part-states-button")
+    page.wait_for_selector("#lab-states figure >> nth=7")
+    page.click("#lab-part-budgets-button")
+    page.wait_for_selector("#lab-budgets figure")
+    assert "all 8 proposals" in page.inner_text("#lab-budgets")
+
+
+def test_downloads(opened):
+    """Catches a button that needs two clicks, or gives the file of another one."""
+    page = opened.page
+    press(page, "threshold", "Home")
+    page.wait_for_function("() => document.querySelector('#lab-count').innerText === '8'")
+    for kind, suffix in (("json", ".json"), ("trace", ".trace"), ("page", ".html")):
+        with page.expect_download() as waiting:
+            page.click(f"#lab-keep-{kind}")
+        path = waiting.value.path()
+        assert waiting.value.suggested_filename.endswith(suffix)
+        if kind == "json":
+            assert len(json.loads(path.read_text())["annotations"]) == 8
+        if kind == "trace":
+            assert Trace.load(path).num_proposals == 8
+        if kind == "page":
+            assert "Content-Security-Policy" in path.read_text(encoding="utf-8")
+
+
+def test_models(opened):
+    """Catches dials of the model before, and a page that breaks when a model cannot be fetched."""
+    page = opened.page
+
+    def choose(name):
+        page.click("#lab-model input")
+        page.click(f"#lab-model [role=option]:has-text('{name}')")
+
+    choose("other")
+    page.wait_for_function("() => document.querySelector('#lab-model').innerText.includes('ace')")
+    assert page.get_attribute("#lab-proposals input[type=range]", "max") == "12"
+    choose("r50_3x_100")
+    page.wait_for_selector("text=r50_3x_100 cannot be used")
+    page.wait_for_function(
+        "() => document.querySelector('#lab-model input').value.includes('other')"
+    )
+    assert page.get_attribute("#lab-proposals input[type=range]", "max") == "12"
+    press(page, "threshold", "Home")
+    page.wait_for_function("() => document.querySelector('#lab-count').innerText === '12'")
+
+
+def test_compare_and_explore(opened):
+    """Catches sides that show the same, and an explorer that does not start in its frame."""
+    page = opened.page
+    tab(page, "compare")
+    press(page, "threshold", "Home")
+    page.wait_for_function(
+        "() => ['left', 'right'].map((s) => document.querySelector(`#lab-side-${s}-text b`)"
+        "?.innerText).join() === '8 detections,4 detections'"
+    )
+    before = picture(page, "#lab-side-right")
+    press(page, "other-proposals", "ArrowLeft")
+    changed(page, before, "#lab-side-right")
+    tab(page, "explore")
+    frame = page.wait_for_selector("#lab-explorer iframe").content_frame()
+    frame.wait_for_selector("text=8 proposals")
+
+
+def test_video(opened, tmp_path):
+    """Catches a video that never ends, or cannot be played in the browser."""
+    page = opened.page
+    tab(page, "video")
+    page.click("#lab-video-start")
+    page.wait_for_selector("text=Give a video first")
+    page.click("#lab-video-sample")
+    page.wait_for_selector("#lab-video-in video")
+    page.click("#lab-video-start")
+    page.wait_for_selector("#lab-video-state:has-text('Done: 4.0 of 4.0 s')")
+    page.wait_for_function(
+        "() => document.querySelector('#lab-video-out video')?.videoWidth === 640"
+    )
+
+
+def test_live(opened, tmp_path):
+    """Catches a stream that stops, that no dial reaches, or whose snapshot is lost."""
+    page = opened.page
+    start_camera(page)
+    page.wait_for_function("() => Number(document.querySelector('#lab-fps').innerText) > 0")
+    assert int(page.inner_text("#lab-latency")) > 0
+    assert re.match(r"data:image/jpeg;t=[\d.]+;base64,", picture(page, "#lab-live"))
+    # By keyboard, on the running stream: every proposal is a detection, then none, then three.
+    for dial, key, count in (("threshold", "Home", "8"), ("threshold", "End", "0")):
+        press(page, dial, key)
+        page.wait_for_function(
+            "(n) => document.querySelector('#lab-count').innerText === n", arg=count
+        )
+    press(page, "threshold", "Home")
+    page.fill("#lab-proposals input[type=number]", "3")
+    page.keyboard.press("Enter")
+    page.wait_for_function("() => document.querySelector('#lab-count').innerText === '3'")
+    keep_shot(page, "app-live", tmp_path)
+    page.click("#lab-snap")
+    frame = page.wait_for_selector("#lab-explorer iframe").content_frame()
+    frame.wait_for_selector("text=640×480")
+    # The stream goes on, or goes on again, when one comes back.
+    tab(page, "live")
+    changed(page, picture(page, "#lab-live"), "#lab-live")
+
+
+def test_a_failing_request_stops_nobody(opened, browser, url, tmp_path):
+    """Catches one visitor's broken picture that ends another one's webcam."""
+    page = opened.page
+    start_camera(page)
+    other = Watched(browser, 390, 844)
+    other.page.goto(url, timeout=PATIENCE)
+    other.page.wait_for_selector("#lab-result img")
+    broken = tmp_path / "notes.jpg"
+    broken.write_text("these are notes")
+    other.page.click("#lab-source button[aria-label='Remove Image']")
+    other.page.wait_for_selector("#lab-source input[type=file]", state="attached")
+    other.page.set_input_files("#lab-source input[type=file]", str(broken))
+    other.page.wait_for_selector("text=is not an image that Pillow can read")
+    assert other.page.evaluate("document.documentElement.scrollWidth") <= 390
+    assert other.strangers == []
+    other.context.close()
+    changed(page, changed(page, picture(page, "#lab-live"), "#lab-live"), "#lab-live")
+
+
+def test_the_photo_page_fits_and_does_not_jump(opened):
+    """Catches a page wider than a laptop, and a layout that moves while a dial is turned."""
+    page = opened.page
+    places = (
+        "['#lab-dials', '#lab-proposals', '#lab-keep'].map((s) =>"
+        " JSON.stringify(document.querySelector(s).getBoundingClientRect()))"
+    )
+    before = page.evaluate(places)
+    now = picture(page)
+    for dial, key in (("threshold", "Home"), ("stage", "Home"), ("threshold", "End")):
+        press(page, dial, key)
+        page.wait_for_timeout(300)
+    changed(page, now)
+    assert page.evaluate(places) == before
+    assert page.evaluate("document.documentElement.scrollWidth") <= 1280

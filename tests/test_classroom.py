@@ -1,0 +1,391 @@
+"""The classroom: a made-up class hands in, and every mistake costs what it should, nothing more."""
+
+from __future__ import annotations
+
+import copy
+import csv
+import json
+import os
+import time
+import zipfile
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import classroom_class as made
+import pytest
+import torch
+
+from sparse_rcnn_lab.classroom.catalogue import ASSIGNMENTS, chosen
+from sparse_rcnn_lab.classroom.checks import Check, NotYet
+from sparse_rcnn_lab.classroom.collect import collect, student_of
+from sparse_rcnn_lab.classroom.compare import difference
+from sparse_rcnn_lab.classroom.course import Course
+from sparse_rcnn_lab.classroom.vary import Variation, fill_in
+from sparse_rcnn_lab.errors import LabError
+
+jupytext = pytest.importorskip("jupytext", reason="needs the classroom extra: jupytext")
+pytest.importorskip("nbgrader", reason="needs the classroom extra: nbgrader")
+
+from sparse_rcnn_lab.classroom.build import FORBIDDEN, build, check_release  # noqa: E402
+from sparse_rcnn_lab.classroom.feedback import feedback  # noqa: E402
+from sparse_rcnn_lab.classroom.grade import grade  # noqa: E402
+from sparse_rcnn_lab.classroom.sources import read_source  # noqa: E402
+
+SHORT = ("boxes", "matching")
+NAMES = [assignment.name for assignment in ASSIGNMENTS]
+
+
+def source_of(name: str, seed: int = 2026) -> Any:
+    (assignment,) = chosen([name])
+    notebook = read_source(made.SOURCES / assignment.source, assignment, seed)
+    return {"cells": [dict(cell) for cell in notebook.cells], "metadata": {}}
+
+
+@pytest.fixture
+def fast_cells(monkeypatch):
+    """Data and trainings are as short as in grading."""
+    monkeypatch.setenv("NBGRADER_EXECUTION", "autograde")
+
+
+def rehearsals(name: str) -> None:
+    source = source_of(name)
+    perfect = made.solved(source, source)
+    assert made.rehearse(perfect) == frozenset()
+    other = made.with_answers(perfect, made.OTHER_STYLE[name])
+    assert made.rehearse(other) == frozenset()
+    found = {m.name: made.rehearse(made.with_mistake(perfect, m)) for m in made.MISTAKES[name]}
+    assert found == {m.name: m.lost for m in made.MISTAKES[name]}
+    assert len(found) >= 6
+
+
+@pytest.mark.parametrize("name", SHORT)
+def test_each_mistake_costs_what_it_should(name: str) -> None:
+    """Catches a test that a plausible mistake passes, a mistake that costs twice, and a right answer
+    in another style that loses marks."""
+    rehearsals(name)
+
+
+@pytest.mark.slow  # trains, and evaluates some hundred times
+@pytest.mark.parametrize("name", [n for n in NAMES if n not in SHORT])
+def test_each_mistake_costs_what_it_should_with_a_model(name: str, fast_cells: None) -> None:
+    """The same for the assignments that run the real model."""
+    rehearsals(name)
+
+
+@pytest.mark.parametrize("name", SHORT)
+def test_a_seed_changes_the_numbers(name: str) -> None:
+    """Catches last year's results that still pass, and numbers that a seed makes wrong or harmless."""
+    one, other = source_of(name, 1), source_of(name, 2)
+    texts = [[c["source"] for c in n["cells"]] for n in (one, other)]
+    assert sum(a != b for a, b in zip(*texts, strict=True)) > 8
+    for seed in (1, 2, 2027):
+        source = source_of(name, seed)
+        perfect = made.solved(source, source)
+        assert made.rehearse(perfect) == frozenset()
+        for mistake in made.MISTAKES[name][::5]:
+            assert made.rehearse(made.with_mistake(perfect, mistake)) == mistake.lost
+
+
+def test_nothing_asked_for_is_handed_out(tmp_path: Path) -> None:
+    """Catches a solution, a hidden test, an output or a written answer in a student's notebook."""
+    course = build(tmp_path / "course", made.SOURCES, ASSIGNMENTS, 2026, say=lambda line: None)
+    for name in NAMES:
+        source, release = (made.read(course.notebook(s, name)) for s in ("source", "release"))
+        text = "\n".join(c["source"] for c in release["cells"])
+        assert not any(mark in text for mark in FORBIDDEN)
+        hidden, answers = 0, 0
+        for cell in source["cells"]:
+            inside = cell["source"].split("### BEGIN HIDDEN TESTS\n")[1:]
+            hidden += len(inside)
+            for part in inside:
+                lines = [line for line in part.split("### END")[0].splitlines() if len(line) > 40]
+                assert not any(line in text for line in lines)
+            if cell["metadata"].get("nbgrader", {}).get("solution"):
+                answers += 1
+                own = made.cell(release, cell["metadata"]["nbgrader"]["grade_id"])["source"]
+                assert ("your code here" in own.lower()) or own == "*Your answer here.*"
+        assert hidden >= 3 and answers >= 4
+        # Empty work passes no test.
+        if name in SHORT:
+            full = made.with_hidden_tests(release, source)
+            assert made.rehearse(full) == made.all_tests(release)
+
+    path = course.notebook("release", "boxes")
+    notebook = made.read(path)
+    notebook["cells"][3]["outputs"] = [{"output_type": "stream", "name": "stdout", "text": "1"}]
+    path.write_text(json.dumps(notebook), encoding="utf-8")
+    if notebook["cells"][3]["cell_type"] == "code":
+        with pytest.raises(LabError, match="output"):
+            check_release(path)
+
+
+def round_trip(folder: Path, class_of: dict[str, dict[str, tuple[Any, frozenset[str], str]]]) -> Any:
+    """Builds, hands in, collects, grades; the notes. Asserts what each submission has lost."""
+    course = Course.open(folder / "course")
+    for name, students in class_of.items():
+        for student, (notebook, _, _) in students.items():
+            made.hand_in(folder / "handed-in", student, name, notebook)
+    result = collect(course, folder / "handed-in", say=lambda line: None)
+    assert not result.refused
+    start = time.perf_counter()
+    graded = grade(course, progress=False, workers=2)
+    print(f"\n{len(graded)} notebooks graded in {time.perf_counter() - start:.0f} s")
+    assert [g for g in graded if g.problem] == []
+
+    lost: dict[tuple[str, str], set[str]] = {}
+    with (course.root / "marks_by_test.csv").open(encoding="utf-8") as file:
+        for row in csv.DictReader(file):
+            key = (row["assignment"], row["student"])
+            lost.setdefault(key, set())
+            if float(row["marks"]) < float(row["out_of"]):
+                lost[key].add(row["test"])
+    with (course.root / "marks.csv").open(encoding="utf-8") as file:
+        rows = {(row["assignment"], row["student"]): row for row in csv.DictReader(file)}
+    wrong = {}
+    for name, students in class_of.items():
+        code = made.all_tests(made.read(course.notebook("release", name)))
+        for student, (_, expected, note) in students.items():
+            found = frozenset(lost[name, student] & code)
+            if found != expected or note not in rows[name, student]["notes"]:
+                wrong[name, student] = (
+                    sorted(found - expected), sorted(expected - found), rows[name, student]["notes"],
+                )  # fmt: skip
+    assert wrong == {}
+    return course, rows
+
+
+def made_class(course: Course, name: str) -> dict[str, Any]:
+    """Perfect, in another style, empty, some mistakes, each trouble, edited tests."""
+    source, release = (made.read(course.notebook(s, name)) for s in ("source", "release"))
+    perfect = made.solved(source, release)
+    every = made.all_tests(release)
+    people: dict[str, Any] = {
+        "perfect": (perfect, frozenset(), ""),
+        "other-style": (made.with_answers(perfect, made.OTHER_STYLE[name]), frozenset(), ""),
+        "empty": (release, every, ""),
+    }
+    for mistake in made.MISTAKES[name][::3]:  # all of them are rehearsed
+        people[mistake.name] = (made.with_mistake(perfect, mistake), mistake.lost, "")
+    for one in made.TROUBLE[name]:
+        people[f"t-{one.name}"] = (made.with_answers(perfect, one.cells), one.lost, one.note)
+    people["edits-tests"] = (edits_tests(release), every, "restored")
+    return people
+
+
+def edits_tests(release: Any) -> Any:
+    """Nothing solved; every second test emptied, the others gone."""
+    notebook = copy.deepcopy(release)
+    tests = [c for c in notebook["cells"] if c["metadata"].get("nbgrader", {}).get("grade")]
+    tests = [c for c in tests if c["cell_type"] == "code"]
+    for cell in tests[::2]:
+        cell["source"] = "print('ok')"
+    notebook["cells"] = [c for c in notebook["cells"] if c not in tests[1::2]]
+    return notebook
+
+
+def test_round_trip(tmp_path: Path) -> None:
+    """Catches a crash, a loop, a flood or an edited test that costs more or less than its own marks,
+    marks by hand that get lost, and feedback without them."""
+    course = build(tmp_path / "course", made.SOURCES, chosen(["boxes"]), 2026, say=lambda s: None)
+    people = made_class(course, "boxes")
+    perfect = people["perfect"][0]
+    troubles = {t.name: t for t in made.TROUBLE["boxes"]}
+    # One person with all troubles: each costs its own tests.
+    all_at_once = made.with_answers(
+        perfect,
+        {
+            "giou": troubles["crash"].cells["giou"],
+            "iou": "def area(boxes):\n    while True:\n        pass\n\n"
+            + iou_alone(perfect),
+            "formats": made.cell(perfect, "formats")["source"]
+            + "\nfor _ in range(100):\n    print('x' * 100_000)\n",
+        },
+    )
+    class_of = {
+        "boxes": {
+            "perfect": people["perfect"],
+            "edits-tests": people["edits-tests"],
+            "answer": people["t-answer"],
+            "all-at-once": (
+                all_at_once, frozenset({"iou-area", *troubles["crash"].lost}), "process ended",
+            ),
+        }
+    }  # fmt: skip
+    course, rows = round_trip(tmp_path, class_of)
+    assert rows["boxes", "perfect"]["marks"] == "20"
+    assert "printed more" in rows["boxes", "all-at-once"]["notes"]
+    assert grade(course, progress=False) == []  # nothing new
+
+    pages = feedback(course, progress=False)
+    assert len(pages) == 4
+    assert "Score: 20.0 / 20.0" in " ".join(pages[-1].read_text(encoding="utf-8").split())
+
+
+def iou_alone(perfect: Any) -> str:
+    """The function iou of the reference solution, which calls area."""
+    source = made.cell(perfect, "iou")["source"]
+    return source[source.index("def iou") :]
+
+
+@pytest.mark.slow  # some sixty notebooks in kernels of their own
+def test_a_whole_class(tmp_path: Path) -> None:
+    """The round trip of all four assignments, every trouble in it."""
+    folder = Path(os.environ.get("CLASSROOM_FOLDER", tmp_path))
+    course = build(folder / "course", made.SOURCES, ASSIGNMENTS, 2026, say=lambda s: None)
+    course, rows = round_trip(folder, {name: made_class(course, name) for name in NAMES})
+    assert rows["experiment", "perfect"]["by_hand_open"] == "9"
+
+    # Words are marked in a table, read back at the next step, and shown on the page.
+    path = course.root / "by_hand.csv"
+    with path.open(encoding="utf-8") as file:
+        table = list(csv.DictReader(file))
+    for row in table:
+        if row["student"] == "perfect":
+            row["marks"], row["comment"] = row["out_of"], "Well said."
+    with path.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(file, list(table[0]))
+        writer.writeheader()
+        writer.writerows(table)
+    pages = {(p.parent.parent.name, p.stem): p for p in feedback(course, progress=False)}
+    text = pages["perfect", "experiment"].read_text(encoding="utf-8")
+    assert "Well said." in text and "Score: 20.0 / 20.0" in " ".join(text.split())
+
+
+@pytest.mark.parametrize(
+    ("path", "student"),
+    [
+        ("ada/boxes.ipynb", "ada"),
+        ("course/ada/boxes/boxes.ipynb", "ada"),
+        ("ada_boxes.ipynb", "ada"),
+        ("Ada Lovelace_4711_assignsubmission_file_/my work.ipynb", "Ada-Lovelace-4711"),
+        ("lovelaceada_LATE_12_345_boxes-1.ipynb", "lovelaceada"),
+        ("Zoë Müller/x.ipynb", "Zoë-Müller"),
+    ],
+)
+def test_who_handed_in(path: str, student: str) -> None:
+    """Catches a platform's naming that makes two students one, or one two."""
+    assert student_of(PurePosixPath(path), ("boxes", "matching")) == student
+
+
+def test_collect(tmp_path: Path) -> None:
+    """Catches a broken file that stops the others, deleted cells that stay away, a zip that writes
+    outside the course, and a first version that wins over the second."""
+    course = build(tmp_path / "course", made.SOURCES, chosen(["boxes"]), 2026, say=lambda s: None)
+    release = made.read(course.notebook("release", "boxes"))
+    short = copy.deepcopy(release)
+    short["cells"] = [
+        c for c in short["cells"] if c["metadata"].get("nbgrader", {}).get("grade_id") != "iou"
+    ]
+    short["metadata"] = {}
+    second = copy.deepcopy(release)
+    made.cell(second, "think")["source"] = "iou_shifted = iou_grown = 0.5"
+    path = tmp_path / "all.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, date, content in (
+            ("bob_boxes.ipynb", (2026, 1, 2, 0, 0, 0), json.dumps(second)),
+            ("bob/boxes.ipynb", (2026, 1, 1, 0, 0, 0), json.dumps(release)),
+            ("carl/boxes.ipynb", (2026, 1, 1, 0, 0, 0), json.dumps(short)),
+            ("dora/boxes.ipynb", (2026, 1, 1, 0, 0, 0), "{"),
+            ("emil/boxes.ipynb", (2026, 1, 1, 0, 0, 0), '{"cells": [], "metadata": {}}'),
+            ("../../evil/boxes.ipynb", (2026, 1, 1, 0, 0, 0), json.dumps(release)),
+            ("__MACOSX/bob/._boxes.ipynb", (2026, 1, 1, 0, 0, 0), "junk"),
+        ):
+            archive.writestr(zipfile.ZipInfo(name, date), content)
+    result = collect(course, path, say=lambda line: None)
+    notes = {student: " ".join(said) for student, _, said in result.taken}
+    assert sorted(notes) == ["bob", "carl"]
+    assert sorted(file for file, _ in result.refused) == ["dora/boxes.ipynb", "emil/boxes.ipynb"]
+    assert "more than once" in notes["bob"] and "missing" in notes["carl"]
+    kept = made.read(course.notebook("submitted", "boxes", "bob"))
+    assert made.cell(kept, "think")["source"] == "iou_shifted = iou_grown = 0.5"
+    mended = made.read(course.notebook("submitted", "boxes", "carl"))
+    ids = [c["metadata"].get("nbgrader", {}).get("grade_id") for c in mended["cells"]]
+    wanted = [c["metadata"].get("nbgrader", {}).get("grade_id") for c in release["cells"]]
+    assert [i for i in ids if i] == [w for w in wanted if w]
+    assert not (tmp_path / "evil").exists() and not (tmp_path.parent / "evil").exists()
+    with pytest.raises(LabError, match="seed"):
+        build(tmp_path / "course", made.SOURCES, chosen(["boxes"]), 2027, say=lambda s: None)
+    with pytest.raises(LabError, match="neither"):
+        collect(course, tmp_path / "nothing", say=lambda line: None)
+
+
+@pytest.mark.parametrize(
+    ("got", "want", "words"),
+    [
+        (torch.zeros(2, 3), torch.zeros(3, 2), "shape"),
+        (None, torch.zeros(2), "return"),
+        (torch.tensor([1.0, 2.5]), torch.tensor([1.0, 2.0]), r"\[1\] should be 2.0000"),
+        (torch.tensor([float("nan")]), torch.tensor([0.0]), "nan"),
+        (1, True, "should be True"),
+        ([1, 2], (1, 2, 3), "3 values"),
+        ({"a": 1}, {"a": 1, "b": 2}, 'no "b"'),
+        ("x", 2.0, "number"),
+    ],
+)
+def test_a_difference_is_told(got: object, want: object, words: str) -> None:
+    """Catches a wrong result that counts as right, or is told in a way that does not help."""
+    import re
+
+    found = difference(got, want)
+    assert found is not None and re.search(words, found)
+
+
+@pytest.mark.parametrize(
+    ("got", "want"),
+    [
+        (torch.tensor([0.33333]), torch.tensor([0.3333])),
+        (torch.ones(2, dtype=torch.float64).numpy(), torch.ones(2)),
+        (torch.tensor(2.0), 2.0),
+        ([torch.tensor(1), 2], (1, 2)),
+        (torch.tensor(True), True),
+        (torch.zeros(0, 4), torch.zeros(0, 4)),
+    ],
+)
+def test_equal_in_another_type(got: object, want: object) -> None:
+    """Catches a right result that fails for its type."""
+    assert difference(got, want) is None
+
+
+def test_check_copies_limits_and_hints(capsys: pytest.CaptureFixture[str]) -> None:
+    """Catches an input that one test spoils for the next, a loop that is waited for twice, a hint that
+    does not come, and anything on stderr, which nbgrader takes for a failure."""
+    check, data = Check("experiment"), torch.ones(2)
+    calls = []
+
+    def double(x: torch.Tensor) -> torch.Tensor:
+        import warnings
+
+        warnings.warn("careful", stacklevel=1)
+        return x.mul_(2)
+
+    def forever() -> None:
+        calls.append(1)
+        while True:
+            try:
+                time.sleep(0.01)
+            except Exception:
+                continue
+
+    check(double, data, gives=torch.full((2,), 2.0))
+    check(double, data, gives=torch.full((2,), 2.0))
+    with pytest.raises(NotYet, match=r"should be 3.*Once more\?"):
+        check(double, data, gives=torch.full((2,), 3.0), hints={"Once more?": torch.full((2,), 2.0)})
+    for _ in range(2):
+        with pytest.raises(NotYet, match="come to an end"):
+            check(forever, gives=1, within=0.2)
+    assert len(calls) <= 2
+    captured = capsys.readouterr()
+    assert captured.err == "" and "ok: double" in captured.out
+
+
+def test_placeholders() -> None:
+    """Catches a name that no build cell sets, and a literal that is not the value."""
+    dice = Variation(3)
+    dice.table = torch.tensor([[1.0, 0.33333333]])
+    dice.count = 4
+    assert fill_in("f(V.table, V.count)", dice, code=True) == (
+        "f(torch.tensor([[1.0, 0.3333]]), 4)"
+    )
+    assert fill_in("{V.count} boxes", dice, code=False) == "4 boxes"
+    with pytest.raises(LabError, match=r"V\.tabel"):
+        fill_in("V.tabel", dice, code=True)
