@@ -7,7 +7,7 @@
 # **You will see** that a proposal owns a place and not a class; that when you remove the winner
 # another one is ready; and a puzzle about where the boxes start, with its answer.
 #
-# **Needs** neither a GPU nor a network. About a minute.
+# **Needs** neither a GPU nor a network. Two minutes.
 
 # %%
 import sparse_rcnn_lab as srl
@@ -15,9 +15,9 @@ from sparse_rcnn_lab import analysis, lessons
 from sparse_rcnn_lab.views import figures
 
 cards = srl.load("small-cards")
-shapes = srl.load("nano-shapes")  # six drawn shapes, 20 proposals: fast enough to ask 100 pictures
+shapes = srl.load("nano-shapes")  # six drawn shapes, 20 proposals: fast enough to ask many pictures
 val = srl.open_data("shapes", "val")  # drawn on the fly, with their ground truth
-COUNT = lessons.pick(full=100, fast=6)
+COUNT = lessons.pick(full=60, fast=6)
 
 # %% [markdown]
 # ## The boxes
@@ -190,7 +190,7 @@ lessons.bars(
 # </details>
 #
 # **3.** Give all proposals the whole image, but look at the stages:
-# `srl.evaluate(lessons.with_start(shapes, "image"), val, limit=100).table()`. Does anything
+# `srl.evaluate(lessons.with_start(shapes, "image"), val, limit=60).table()`. Does anything
 # recover?
 #
 # <details><summary>Answer</summary>

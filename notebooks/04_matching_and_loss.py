@@ -118,7 +118,7 @@ for row in costs.total[:, column].argsort()[:4].tolist():
 # built the suppression in. The proof:
 
 # %%
-COUNT = lessons.pick(full=100, fast=6)
+COUNT = lessons.pick(full=60, fast=6)
 traces = [detector.trace(val[i]) for i in range(COUNT)]
 talk = lessons.count_duplicates(traces)
 silence = lessons.count_duplicates(

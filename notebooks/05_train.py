@@ -13,7 +13,7 @@
 import sparse_rcnn_lab as srl
 from sparse_rcnn_lab import lessons
 
-STEPS = lessons.pick(full=600, fast=8)
+STEPS = lessons.pick(full=600, fast=4)
 DEVICE = "cpu"  # the line to change: "cuda"
 
 # %% [markdown]
@@ -57,7 +57,7 @@ with lessons.LiveTraining(steps=STEPS, val=val, watch=6) as live:
         out,
         val=val,
         device=DEVICE,
-        evaluate_every=max(1, STEPS // 8),
+        evaluate_every=STEPS // lessons.pick(full=8, fast=2),
         evaluate_limit=lessons.pick(full=64, fast=8),
         on_step=live.step,
         on_evaluation=live.evaluation,

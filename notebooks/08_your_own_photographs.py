@@ -90,7 +90,7 @@ with lessons.LiveTraining(steps=STEPS, val=val, watch=0) as live:
         recipe,
         folder / "run",
         start_from=lessons.shipped("small-cards"),
-        evaluate_every=max(1, STEPS // 4),
+        evaluate_every=STEPS // lessons.pick(full=4, fast=1),
         on_step=live.step,
         on_evaluation=live.evaluation,
         progress=False,

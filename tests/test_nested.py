@@ -167,7 +167,7 @@ def test_lengths_reach_from_one_to_all_but_one() -> None:
 def test_no_objects_no_trouble() -> None:
     """Catches a division by the number of objects."""
     loss = loss_of(small_model(), batch_of((0, 0)), prefixes=1, denoising=2)
-    assert loss.denoising is None and math.isfinite(float(loss.total()))
+    assert loss.denoising is None and math.isfinite(loss.total().item())
 
 
 def tiny(**changes: object) -> Recipe:

@@ -146,3 +146,25 @@ def test_gathered_gradient_equals_the_scattered_one() -> None:
         gradients.append((out.detach(), table.grad))
     torch.testing.assert_close(gradients[0], gradients[1])
     assert not gradients[0][1][[1, 2, 4, 6]].any() and gradients[0][1][[0, 3, 5, 7]].all()
+
+
+def test_gathers_from_one_table_share_their_backward_pass() -> None:
+    """Catches a stage's gradient lost or counted twice, also when the pyramid is used again."""
+    maps = make_levels(2)
+    boxes = [random_boxes(2, 6) for _ in range(3)]
+
+    def gradients(*tables: int) -> list[Tensor]:
+        pyramids = [build_pyramid(maps) for _ in range(max(tables) + 1)]
+        pooled = [
+            pool(pyramids[t], b, assign_levels(b), 7).square().sum()
+            for t, b in zip(tables, boxes, strict=True)
+        ]
+        loss = torch.stack(pooled).sum() + pyramids[0].level(1).sum()
+        first = torch.autograd.grad(loss, maps, retain_graph=True)
+        again = torch.autograd.grad(loss, maps)
+        for a, b in zip(first, again, strict=True):
+            torch.testing.assert_close(a, b)
+        return list(first)
+
+    for one, apart in zip(gradients(0, 0, 0), gradients(0, 1, 2), strict=True):
+        torch.testing.assert_close(one, apart, rtol=1e-4, atol=1e-4)

@@ -53,7 +53,7 @@ def run_benchmark(settings: Settings) -> dict[str, Any]:
 
 
 def _run(settings: Settings) -> dict[str, Any]:
-    recipe, model, trained = _model(settings)
+    recipe, model, trained = model_of(settings)
     height, width = settings.size or default_size(recipe)
     if min(height, width) < 32 or height % 32 or width % 32:
         raise LabError(f"The size must be multiples of 32, found {height}x{width}.")
@@ -118,7 +118,8 @@ def _summary(seen: dict[str, list[dict[str, float]]]) -> dict[str, Any]:
     }
 
 
-def _model(settings: Settings) -> tuple[Recipe, SparseRCNN, bool]:
+def model_of(settings: Settings) -> tuple[Recipe, SparseRCNN, bool]:
+    """The recipe and model to measure, and whether it is a trained one."""
     if settings.model not in RECIPES:
         detector = load(settings.model)
         info = detector.info.get("recipe")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import json
+import os
 import re
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,8 @@ from typing import Any
 from sparse_rcnn_lab.files import write_text
 from sparse_rcnn_lab.lessons.notebooks import execute, lesson_scripts
 
-_FRAME = re.compile(r'<iframe srcdoc="([^"]*)"')
+_FRAME = re.compile(r'(<iframe[^>]*?\ssrcdoc="([^"]*)")')
+_LESSON_LINK = re.compile(r'href="(\d\d_\w+)\.ipynb"')
 _PLOTLY = "application/vnd.plotly.v1+json"
 
 _SHELL = """<!doctype html>
@@ -75,12 +77,15 @@ def make_gallery(folder: Path, out: Path, *, fast: bool = False) -> list[Path]:
         notebook, seconds = execute(script, fast=fast, static=True)
         title, aim = _headline(notebook)
         body = _body(notebook)
-        for number, text in enumerate(_FRAME.findall(body), 1):
+        frames = _FRAME.findall(body)
+        for number, (frame, text) in enumerate(frames, 1):
             alone = out / f"{script.stem}_explorer_{number}.html"
             write_text(alone, html.unescape(text))
             pages.append(alone)
-            link = f'<p class="alone"><a href="{alone.name}">This explorer alone</a></p>'
-            body = body.replace(f'<iframe srcdoc="{text}"', f'{link}<iframe srcdoc="{text}"', 1)
+            link = f'<p class="alone"><a href="{alone.name}">This explorer alone</a></p>\n'
+            body = body.replace(frame, link + frame, 1)
+        body = _LESSON_LINK.sub(r'href="\1.html"', body)
+        body = body.replace('href="../', f'href="{os.path.relpath(folder.parent, out)}/')
         nav = _nav(scripts, index)
         head = '<script src="plotly.js"></script>\n' if "Plotly.newPlot" in body else ""
         page = out / f"{script.stem}.html"

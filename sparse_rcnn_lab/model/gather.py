@@ -1,7 +1,8 @@
 """The weighted gather under RoI pooling, with a backward pass that gathers too.
 
 ``embedding_bag``'s own backward scatters gradients into the table. On a CPU it is faster to sort
-the entries by table row once: then each row's gradient is again a bag, of the outputs that read it.
+the entries by table row: then each row's gradient is again a bag, of the outputs that read it.
+Several gathers from one table (one a stage) share a single such backward pass.
 """
 
 from __future__ import annotations
@@ -16,6 +17,22 @@ from torch.autograd.function import once_differentiable
 
 # (table [R, D], rows [K, n], weights [K, n]) -> [K, D]
 Gather = Callable[[Tensor, Tensor, Tensor], Tensor]
+# rows [K, n], weights [K, n], gradient of what was gathered [K, D]
+_Entry = tuple[Tensor, Tensor, Tensor]
+
+
+def shared_backward(table: Tensor) -> Tensor:
+    """``table`` ``[R, D]``, whose gradient is made once for all :func:`weighted_gather` of it.
+
+    Then no gathered result brings a gradient of the table's size. What else reads the table is
+    differentiated as usual.
+    """
+    if not _trains_on_cpu(table):
+        return table
+    entries: list[_Entry] = []
+    shared: Tensor = _SharedTable.apply(table, entries)
+    shared._gathered = entries  # type: ignore[attr-defined]
+    return shared
 
 
 def weighted_gather(table: Tensor, rows: Tensor, weights: Tensor) -> Tensor:
@@ -23,10 +40,14 @@ def weighted_gather(table: Tensor, rows: Tensor, weights: Tensor) -> Tensor:
 
     Gradients flow into the table only.
     """
-    trains = torch.is_grad_enabled() and table.requires_grad
-    if trains and table.device.type == "cpu" and not torch.compiler.is_compiling():
-        return _GatherBothWays.apply(table, rows, weights)
+    if _trains_on_cpu(table):
+        return _Gather.apply(table, rows, weights, getattr(table, "_gathered", None))
     return F.embedding_bag(rows, table, mode="sum", per_sample_weights=weights)
+
+
+def _trains_on_cpu(table: Tensor) -> bool:
+    trains = torch.is_grad_enabled() and table.requires_grad
+    return trains and table.device.type == "cpu" and not torch.compiler.is_compiling()
 
 
 def plain_gather(table: Tensor, rows: Tensor, weights: Tensor) -> Tensor:
@@ -38,25 +59,52 @@ def plain_gather(table: Tensor, rows: Tensor, weights: Tensor) -> Tensor:
     return torch.einsum("kn,knd->kd", weights, F.embedding(rows, table))
 
 
-class _GatherBothWays(torch.autograd.Function):
+class _Gather(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, table: Tensor, rows: Tensor, weights: Tensor) -> Tensor:
+    def forward(
+        ctx: Any, table: Tensor, rows: Tensor, weights: Tensor, gathered: list[_Entry] | None
+    ) -> Tensor:
         ctx.save_for_backward(rows, weights)
-        ctx.num_rows = table.shape[0]
+        ctx.num_rows, ctx.gathered = table.shape[0], gathered
         return F.embedding_bag(rows, table, mode="sum", per_sample_weights=weights)
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
-        rows, weights = ctx.saved_tensors
-        # Half the width of a row index sorts in half the time; a table has far fewer rows.
-        order = torch.sort(rows.flatten().int(), stable=True).indices
-        counts = torch.bincount(rows.flatten(), minlength=ctx.num_rows)
-        table_grad = F.embedding_bag(
-            order // rows.shape[1],
-            grad,
-            counts.cumsum(0) - counts,
-            mode="sum",
-            per_sample_weights=weights.flatten()[order],
-        )
-        return table_grad, None, None
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, None, None, None]:
+        entry = (*ctx.saved_tensors, grad)
+        if ctx.gathered is None:
+            return _table_gradient([entry], ctx.num_rows), None, None, None
+        ctx.gathered.append(entry)  # autograd visits _SharedTable after all of these
+        return None, None, None, None
+
+
+class _SharedTable(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, table: Tensor, gathered: list[_Entry]) -> Tensor:
+        ctx.set_materialize_grads(False)
+        ctx.num_rows, ctx.gathered = table.shape[0], gathered
+        return table.view_as(table)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor | None) -> tuple[Tensor | None, None]:
+        if not ctx.gathered:
+            return grad, None
+        ours = _table_gradient(ctx.gathered, ctx.num_rows)
+        ctx.gathered.clear()
+        return ours if grad is None else ours + grad, None
+
+
+def _table_gradient(entries: list[_Entry], num_rows: int) -> Tensor:
+    """``[R, D]``: what all gathers together want changed."""
+    rows, weights, grad = (torch.cat(parts) for parts in zip(*entries, strict=True))
+    # Half the width of a row index sorts in half the time; a table has far fewer rows.
+    order = torch.sort(rows.flatten().int(), stable=True).indices
+    counts = torch.bincount(rows.flatten(), minlength=num_rows)
+    return F.embedding_bag(
+        order // rows.shape[1],
+        grad,
+        counts.cumsum(0) - counts,
+        mode="sum",
+        per_sample_weights=weights.flatten()[order],
+    )

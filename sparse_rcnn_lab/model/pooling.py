@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from sparse_rcnn_lab import boxes as box_ops
-from sparse_rcnn_lab.model.gather import Gather, weighted_gather
+from sparse_rcnn_lab.model.gather import Gather, shared_backward, weighted_gather
 
 STRIDES = (4, 8, 16, 32)
 # A box whose sides are about this many pixels still belongs to p2; each level up doubles it.
@@ -54,7 +54,7 @@ def build_pyramid(levels: list[Tensor]) -> Pyramid:
     """Flattens p2..p5, each ``[B, D, H, W]``, into a :class:`Pyramid`."""
     rows = [level.permute(0, 2, 3, 1).flatten(0, 2) for level in levels]
     shapes = tuple((level.shape[2], level.shape[3]) for level in levels)
-    return Pyramid(torch.cat(rows), shapes, levels[0].shape[0])
+    return Pyramid(shared_backward(torch.cat(rows)), shapes, levels[0].shape[0])
 
 
 def assign_levels(boxes: Tensor) -> Tensor:
