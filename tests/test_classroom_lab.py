@@ -20,11 +20,11 @@ pytest.importorskip("nbgrader", reason="needs the classroom extra: nbgrader")
 pytest.importorskip("jupytext", reason="needs the classroom extra: jupytext")
 pytest.importorskip("playwright", reason="needs the dev extra: playwright")
 
-from sparse_rcnn_lab.classroom.build import build  # noqa: E402
-from sparse_rcnn_lab.classroom.catalogue import chosen  # noqa: E402
-from sparse_rcnn_lab.classroom.collect import collect  # noqa: E402
-from sparse_rcnn_lab.classroom.grade import grade  # noqa: E402
-from sparse_rcnn_lab.classroom.marks import write_marks  # noqa: E402
+from sparse_rcnn_lab.classroom.build import build
+from sparse_rcnn_lab.classroom.catalogue import chosen
+from sparse_rcnn_lab.classroom.collect import collect
+from sparse_rcnn_lab.classroom.grade import grade
+from sparse_rcnn_lab.classroom.marks import write_marks
 
 
 @pytest.fixture
@@ -91,7 +91,9 @@ class Hands:
 
     def cell(self, name: str):
         """The cell called so, on screen. Lab draws only what is near the view."""
-        place = self.page.locator(f'.jp-Notebook .jp-Cell[data-windowed-list-index="{self.order.index(name)}"]')
+        place = self.page.locator(
+            f'.jp-Notebook .jp-Cell[data-windowed-list-index="{self.order.index(name)}"]'
+        )
         for _ in range(60):
             if place.count() and place.locator(".cm-content").count():
                 place.scroll_into_view_if_needed()
@@ -153,7 +155,7 @@ def test_a_student_solves_the_first_assignment(chromium, desk):
 
         hands.run("imports")
         hands.run("formats")
-        assert "not written yet" in hands.run("formats-to-cxcywh")
+        assert "no code so far" in hands.run("formats-to-cxcywh")
         keep_shot(page, "student-2-first-run")
 
         # Locked cells are locked.

@@ -3,7 +3,8 @@
 #
 # A detector says where things are with boxes. Before any network can learn, four small tools must
 # be exactly right: two formats of a box, the overlap of two boxes (IoU), an overlap that also
-# measures how far apart boxes are (GIoU), and the code in which a network says how a box shall move.
+# measures how far apart boxes are (GIoU), and the code in which a network says how a box shall
+# move.
 #
 # **Time:** 60 to 90 minutes. **Marks:** 20. **You need:** Python, this package, JupyterLab; a CPU.
 #
@@ -20,8 +21,8 @@
 # - Write where it says `Your code here`, and remove the line `raise NotImplementedError` below it.
 # - Below each task are test cells. Run them: they say what is right, and what is not yet.
 #   They are locked; when your work is graded they are restored, and hold more tests than you see.
-# - One test cell is one mark. A mistake in one task costs nothing in the next: while one function is
-#   tested, correct versions stand in for the others.
+# - One test cell is one mark. A mistake in one task costs nothing in the next: while one function
+#   is tested, correct versions stand in for the others.
 # - Write the functions yourself: those of this package and of torchvision refuse to be called here.
 # - In the end: *Kernel, Restart kernel and run all cells*. Then hand in this file.
 
@@ -29,7 +30,7 @@
 import torch
 
 from sparse_rcnn_lab import boxes as ops
-from sparse_rcnn_lab.classroom.checks import boxes as check  # noqa: F401 - above each test
+from sparse_rcnn_lab.classroom.checks import boxes as check
 from sparse_rcnn_lab.classroom.vary import V
 
 V.first = V.box()
@@ -105,6 +106,7 @@ import torch
 # `torch.stack([...], dim=-1)` puts four numbers together again.
 # </details>
 
+
 # %% solution="formats"
 def to_cxcywh(boxes):
     """[..., 4] xyxy -> [..., 4] centre x, centre y, width, height."""
@@ -161,6 +163,7 @@ check(lambda b: list(to_cxcywh(b).shape), V.batch[0, 0], of=to_cxcywh, gives=[4]
 check(lambda b: list(to_xyxy(b).shape), V.batch, of=to_xyxy, gives=[2, 3, 4])
 ### END HIDDEN TESTS
 
+
 # %% test="formats-untouched"
 # 1 mark: the input is left as it was (hidden)
 ### BEGIN HIDDEN TESTS
@@ -191,9 +194,10 @@ check(lambda b: unchanged(to_xyxy, b), V.formats_c, of=to_xyxy, gives=True)
 # </details>
 # <details><summary>Hint 2: the intersection</summary>
 #
-# It is a box itself: its left is the larger of both lefts, its right the smaller of both rights. Where
-# that box is inside out, nothing is shared. What is the product of two negative sides?
+# It is a box itself: its left is the larger of both lefts, its right the smaller of both rights.
+# Where that box is inside out, nothing is shared. What is the product of two negative sides?
 # </details>
+
 
 # %% solution="iou"
 def area(boxes):
@@ -229,7 +233,12 @@ check(area, V.a, gives=(V.a[:, 2] - V.a[:, 0]) * (V.a[:, 3] - V.a[:, 1]))
 
 # %% test="iou-values"
 # 1 mark: boxes that overlap, one with one
-check(iou, torch.tensor([V.ex_a]), torch.tensor([V.ex_b]), gives=torch.tensor([[V.ex_iou]]))
+check(
+    iou,
+    torch.tensor([V.ex_a]),
+    torch.tensor([V.ex_b]),
+    gives=torch.tensor([[V.ex_iou]]),
+)
 ### BEGIN HIDDEN TESTS
 check(iou, V.outer, V.inner, gives=V.inner_iou)
 check(iou, V.inner, V.outer, gives=V.inner_iou)
@@ -237,7 +246,12 @@ check(iou, V.inner, V.outer, gives=V.inner_iou)
 
 # %% test="iou-same"
 # 1 mark: a box and itself
-check(iou, torch.tensor([V.first]), torch.tensor([V.first]), gives=torch.tensor([[1.0]]))
+check(
+    iou,
+    torch.tensor([V.first]),
+    torch.tensor([V.first]),
+    gives=torch.tensor([[1.0]]),
+)
 ### BEGIN HIDDEN TESTS
 check(iou, V.formats[:1], V.formats[:1], gives=torch.tensor([[1.0]]))
 ### END HIDDEN TESTS
@@ -245,7 +259,9 @@ check(iou, V.formats[:1], V.formats[:1], gives=torch.tensor([[1.0]]))
 # %% test="iou-apart"
 # 1 mark: boxes that do not overlap
 check(
-    iou, torch.tensor([[0.0, 0.0, 10.0, 20.0]]), torch.tensor([[30.0, 0.0, 40.0, 20.0]]),
+    iou,
+    torch.tensor([[0.0, 0.0, 10.0, 20.0]]),
+    torch.tensor([[30.0, 0.0, 40.0, 20.0]]),
     gives=torch.tensor([[0.0]]),
 )
 ### BEGIN HIDDEN TESTS
@@ -257,9 +273,7 @@ check(iou, V.apart_a, V.touch_b, gives=torch.tensor([[0.0]]))
 # 1 mark: every pair; as many rows as a has boxes (hidden)
 ### BEGIN HIDDEN TESTS
 check(lambda a, b: list(iou(a, b).shape), V.a, V.b, of=iou, gives=[4, 3])
-check(
-    lambda a, b: torch.allclose(iou(a, b), iou(b, a).T), V.a, V.b, of=iou, gives=True
-)
+check(lambda a, b: torch.allclose(iou(a, b), iou(b, a).T), V.a, V.b, of=iou, gives=True)
 ### END HIDDEN TESTS
 
 # %% test="iou-empty"
@@ -287,6 +301,7 @@ check(lambda a, b: list(iou(a, b).shape), V.a, torch.zeros(0, 4), of=iou, gives=
 # out. You need the union again: write a helper that `iou` and `giou` both use, or compute it twice.
 # </details>
 
+
 # %% solution="giou"
 def giou(a, b):
     """The generalised IoU of every pair: [N, 4] and [M, 4] xyxy -> [N, M], -1 to 1."""
@@ -303,14 +318,24 @@ def giou(a, b):
 
 # %% test="giou-inside"
 # 1 mark: where the hull is the larger box itself, GIoU is IoU
-check(giou, torch.tensor([V.first]), torch.tensor([V.first]), gives=torch.tensor([[1.0]]))
+check(
+    giou,
+    torch.tensor([V.first]),
+    torch.tensor([V.first]),
+    gives=torch.tensor([[1.0]]),
+)
 ### BEGIN HIDDEN TESTS
 check(giou, V.outer, V.inner, gives=V.inner_iou)
 ### END HIDDEN TESTS
 
 # %% test="giou-apart"
 # 1 mark: boxes that do not overlap
-check(giou, torch.tensor([V.ex_a]), torch.tensor([V.ex_far]), gives=torch.tensor([[V.ex_giou]]))
+check(
+    giou,
+    torch.tensor([V.ex_a]),
+    torch.tensor([V.ex_far]),
+    gives=torch.tensor([[V.ex_giou]]),
+)
 ### BEGIN HIDDEN TESTS
 check(giou, V.apart_a, V.apart_b, gives=V.apart_giou)
 check(giou, V.apart_a, V.far_b, gives=V.far_giou)
@@ -321,6 +346,7 @@ check(giou, V.apart_a, V.far_b, gives=V.far_giou)
 ### BEGIN HIDDEN TESTS
 check(giou, V.a, V.b, gives=V.ab_giou, hints={"This is the IoU.": V.ab_iou})
 ### END HIDDEN TESTS
+
 
 # %% test="giou-gradient"
 # 1 mark: the gradient moves a far box nearer (hidden)
@@ -341,7 +367,8 @@ check(lambda a, b: pull(a, b), V.apart_a, V.apart_b, of=giou, gives=True)
 # in units of that box: four numbers `dx, dy, dw, dh`. With the box's centre `cx, cy` and its sides
 # `w, h` the new one has
 #
-# $$c_x' = c_x + 0.5\,dx\,w \qquad c_y' = c_y + 0.5\,dy\,h \qquad w' = w\,e^{dw} \qquad h' = h\,e^{dh}$$
+# $$c_x' = c_x + 0.5\,dx\,w \qquad c_y' = c_y + 0.5\,dy\,h \qquad w' = w\,e^{dw} \qquad h' =
+# h\,e^{dh}$$
 #
 # The factor 0.5 makes a step of the centre and a step of the size about equally large for the
 # network. So that one bad number cannot blow up a box, `dw` and `dh` are first limited to
@@ -356,6 +383,7 @@ check(lambda a, b: pull(a, b), V.apart_a, V.apart_b, of=giou, gives=True)
 
 # %% locked="limit"
 LIMIT = 4.135166556742356  # log(1000 / 16)
+
 
 # %% solution="deltas"
 def encode(boxes, targets):
@@ -382,7 +410,12 @@ def decode(boxes, deltas):
 
 # %% test="deltas-decode"
 # 1 mark: no delta, no movement; and the right movement
-check(decode, torch.tensor([V.first]), torch.zeros(1, 4), gives=torch.tensor([V.first]))
+check(
+    decode,
+    torch.tensor([V.first]),
+    torch.zeros(1, 4),
+    gives=torch.tensor([V.first]),
+)
 ### BEGIN HIDDEN TESTS
 check(
     decode,
@@ -395,7 +428,12 @@ check(
 
 # %% test="deltas-encode"
 # 1 mark: encode
-check(encode, torch.tensor([V.first]), torch.tensor([V.first]), gives=torch.zeros(1, 4))
+check(
+    encode,
+    torch.tensor([V.first]),
+    torch.tensor([V.first]),
+    gives=torch.zeros(1, 4),
+)
 ### BEGIN HIDDEN TESTS
 check(
     encode,
@@ -406,6 +444,7 @@ check(
 )
 ### END HIDDEN TESTS
 
+
 # %% test="deltas-limit"
 # 1 mark: huge numbers are limited (hidden)
 ### BEGIN HIDDEN TESTS
@@ -415,10 +454,14 @@ def sides(boxes, deltas):
 
 
 check(
-    lambda b, d: sides(b, d), V.from_boxes[:1], V.huge, of=decode,
+    lambda b, d: sides(b, d),
+    V.from_boxes[:1],
+    V.huge,
+    of=decode,
     gives=V.huge_moved[:, 2:] - V.huge_moved[:, :2],
 )
 ### END HIDDEN TESTS
+
 
 # %% test="deltas-gradient"
 # 1 mark: the deltas get a gradient from decode: it is how a stage learns (hidden)

@@ -2,8 +2,8 @@
 # # Assignment 2: matching and the set loss
 #
 # A hundred proposals, three objects: which proposal learns from which object? Sparse R-CNN answers
-# with a *matching*: every object gets exactly one proposal, chosen so that the sum of all costs is as
-# small as it can be. All other proposals learn to say "nothing here". That is why it needs no
+# with a *matching*: every object gets exactly one proposal, chosen so that the sum of all costs is
+# as small as it can be. All other proposals learn to say "nothing here". That is why it needs no
 # anchors, and no non-maximum suppression in the end.
 #
 # **Time:** 75 to 120 minutes. **Marks:** 22. **You need:** Python, this package, JupyterLab; a CPU.
@@ -34,7 +34,7 @@ import torch
 
 from sparse_rcnn_lab import boxes as ops
 from sparse_rcnn_lab.classroom import guard
-from sparse_rcnn_lab.classroom.checks import matching as check  # noqa: F401 - above each test
+from sparse_rcnn_lab.classroom.checks import matching as check
 from sparse_rcnn_lab.classroom.vary import V
 
 
@@ -52,7 +52,9 @@ V.one_logits = V.normal(2, 2, scale=1.5)
 V.one_cost = ref("class_cost")(V.one_logits, torch.tensor([1]))
 V.class_cost = ref("class_cost")(V.logits, V.classes)
 p = V.logits.softmax(-1)
-V.class_softmax = (0.25 * (1 - p) ** 2 * -(p + 1e-12).log() - 0.75 * p**2 * -(1 - p + 1e-12).log())[:, V.classes]
+V.class_softmax = (0.25 * (1 - p) ** 2 * -(p + 1e-12).log() - 0.75 * p**2 * -(1 - p + 1e-12).log())[
+    :, V.classes
+]
 q = V.logits.sigmoid()
 V.class_alpha = (0.75 * (1 - q) ** 2 * -q.log() - 0.25 * q**2 * -(1 - q).log())[:, V.classes]
 V.big_logits = torch.tensor([[200.0, -200.0]])
@@ -60,25 +62,31 @@ V.box_cost = ref("box_cost")(V.boxes_p, V.truth, V.size)
 V.box_pixels = torch.cdist(V.boxes_p, V.truth, p=1)
 V.box_swapped = ref("box_cost")(V.boxes_p, V.truth, (V.width, V.height))
 whwh = torch.tensor([V.width, V.height, V.width, V.height])
-V.box_centre = torch.cdist(ops.xyxy_to_cxcywh(V.boxes_p / whwh), ops.xyxy_to_cxcywh(V.truth / whwh), p=1)
+V.box_centre = torch.cdist(
+    ops.xyxy_to_cxcywh(V.boxes_p / whwh), ops.xyxy_to_cxcywh(V.truth / whwh), p=1
+)
 V.total = ref("total_cost")(V.logits, V.boxes_p, V.classes, V.truth, V.size)
 V.total_sign = V.total + 4 * ops.giou(V.boxes_p, V.truth)
 
 # Costs where the greedy choice is wrong: the best pair of all leaves the rest badly off.
 gap, low = V.whole(5, 9), V.whole(1, 3)
-V.trap = torch.tensor([[float(low), low + 1.0], [low + 1.0, low + 2.0 + gap], [low + 30.0, low + 40.0]])
+V.trap = torch.tensor(
+    [[float(low), low + 1.0], [low + 1.0, low + 2.0 + gap], [low + 30.0, low + 40.0]]
+)
 V.trap_pairs = [[0, 1], [1, 0]]
 V.cost = V.normal(5, 3, scale=3.0)
 rows, columns = ref("match")(V.cost)
-V.cost_pairs = sorted([int(r), int(c)] for r, c in zip(rows, columns))
+V.cost_pairs = sorted([int(r), int(c)] for r, c in zip(rows, columns, strict=True))
 V.few = V.normal(2, 4, scale=3.0)
 rows, columns = ref("match")(V.few)
-V.few_pairs = sorted([int(r), int(c)] for r, c in zip(rows, columns))
+V.few_pairs = sorted([int(r), int(c)] for r, c in zip(rows, columns, strict=True))
 
 V.flat_logits = V.normal(3, 2, scale=2.0)
 V.hot = torch.tensor([[1.0, 0.0], [0.0, 0.0], [0.0, 1.0]])
 V.focal = ref("focal_loss")(V.flat_logits, V.hot)
-V.focal_plain = torch.nn.functional.binary_cross_entropy_with_logits(V.flat_logits, V.hot, reduction="none")
+V.focal_plain = torch.nn.functional.binary_cross_entropy_with_logits(
+    V.flat_logits, V.hot, reduction="none"
+)
 p = V.flat_logits.sigmoid()
 missed = (1 - p) * V.hot + p * (1 - V.hot)
 V.focal_alpha = V.focal_plain * missed**2 * (0.75 * V.hot + 0.25 * (1 - V.hot))
@@ -93,7 +101,11 @@ focal = ref("focal_loss")(V.logits, hot)
 l1, giou_loss = ref("box_losses")(V.boxes_p[V.rows], V.truth[V.columns], V.size)
 V.set_cls, V.set_cls_n = (2 * focal.sum() / 3).item(), (2 * focal.sum() / V.n).item()
 V.set_boxes = [(5 * l1 / 3).item(), (2 * giou_loss / 3).item()]
-V.none_loss = {"cls": 2 * ref("focal_loss")(V.logits, torch.zeros(V.n, V.c)).sum().item(), "l1": 0.0, "giou": 0.0}
+V.none_loss = {
+    "cls": 2 * ref("focal_loss")(V.logits, torch.zeros(V.n, V.c)).sum().item(),
+    "l1": 0.0,
+    "giou": 0.0,
+}
 
 # %% locked="imports"
 import torch
@@ -118,6 +130,7 @@ from sparse_rcnn_lab.boxes import giou  # [N, 4] and [M, 4] xyxy -> [N, M]
 # `table[:, labels]`. Against `log(0)` add `1e-12` inside the logarithm.
 # </details>
 
+
 # %% solution="class-cost"
 def class_cost(logits, labels):
     """logits [N, C], labels [M] -> [N, M]: what each proposal's scores cost for each object."""
@@ -135,9 +148,11 @@ check(class_cost, V.one_logits, torch.tensor([1]), gives=V.one_cost)
 
 # %% test="class-shape"
 # 1 mark: a row for each proposal, a column for each object
-check(lambda l, o: list(class_cost(l, o).shape), V.logits, V.classes, of=class_cost, gives=[6, 3])
+check(lambda x, o: list(class_cost(x, o).shape), V.logits, V.classes, of=class_cost, gives=[6, 3])
 ### BEGIN HIDDEN TESTS
-check(lambda l, o: list(class_cost(l, o).shape), V.logits, V.classes[:1], of=class_cost, gives=[6, 1])
+check(
+    lambda x, o: list(class_cost(x, o).shape), V.logits, V.classes[:1], of=class_cost, gives=[6, 1]
+)
 ### END HIDDEN TESTS
 
 # %% test="class-values"
@@ -159,8 +174,11 @@ check(
 # 1 mark: finite for a network that is very sure (hidden)
 ### BEGIN HIDDEN TESTS
 check(
-    lambda l, o: bool(torch.isfinite(class_cost(l, o)).all()),
-    V.big_logits, torch.tensor([0, 1]), of=class_cost, gives=True,
+    lambda x, o: bool(torch.isfinite(class_cost(x, o)).all()),
+    V.big_logits,
+    torch.tensor([0, 1]),
+    of=class_cost,
+    gives=True,
 )
 ### END HIDDEN TESTS
 
@@ -169,8 +187,8 @@ check(
 #
 # Two numbers tell how far a box is from an object: the L1 distance of the four `xyxy` coordinates
 # (the sum of the absolute differences), and the GIoU. A distance of ten pixels is much in a small
-# image and little in a large one, so the coordinates are divided by the image first: x by its width,
-# y by its height. Mind that `size` is `(height, width)`.
+# image and little in a large one, so the coordinates are divided by the image first: x by its
+# width, y by its height. Mind that `size` is `(height, width)`.
 #
 # `total_cost` puts everything together. A high GIoU is good, so it enters with a minus:
 #
@@ -180,6 +198,7 @@ check(
 #
 # `torch.cdist(a, b, p=1)` is the L1 distance of every pair. What must `a` be divided by?
 # </details>
+
 
 # %% solution="box-cost"
 def box_cost(boxes, truth, size):
@@ -195,9 +214,7 @@ def total_cost(logits, boxes, labels, truth, size):
     """The weighted sum of all costs, [N, M]."""
     ### BEGIN SOLUTION
     return (
-        2 * class_cost(logits, labels)
-        + 5 * box_cost(boxes, truth, size)
-        - 2 * giou(boxes, truth)
+        2 * class_cost(logits, labels) + 5 * box_cost(boxes, truth, size) - 2 * giou(boxes, truth)
     )
     ### END SOLUTION
 
@@ -206,7 +223,9 @@ def total_cost(logits, boxes, labels, truth, size):
 # 1 mark: 20 pixels of 200 to the right, with both x, are a distance of 0.2
 check(
     box_cost,
-    torch.tensor([[0.0, 0.0, 40.0, 30.0]]), torch.tensor([[20.0, 0.0, 60.0, 30.0]]), (100, 200),
+    torch.tensor([[0.0, 0.0, 40.0, 30.0]]),
+    torch.tensor([[20.0, 0.0, 60.0, 30.0]]),
+    (100, 200),
     gives=torch.tensor([[0.2]]),
 )
 
@@ -231,10 +250,14 @@ check(
 # 1 mark: an image without an object gives a table without columns (hidden)
 ### BEGIN HIDDEN TESTS
 check(
-    lambda b, t: list(box_cost(b, t, V.size).shape), V.boxes_p, torch.zeros(0, 4), of=box_cost,
+    lambda b, t: list(box_cost(b, t, V.size).shape),
+    V.boxes_p,
+    torch.zeros(0, 4),
+    of=box_cost,
     gives=[6, 0],
 )
 ### END HIDDEN TESTS
+
 
 # %% test="total-sign"
 # 1 mark: in a large image L1 is small; of two proposals the one on the object is still cheaper
@@ -247,7 +270,8 @@ check(
     lambda b, t: dearer(b, t),
     torch.tensor([[10.0, 10.0, 40.0, 50.0], [60.0, 60.0, 90.0, 95.0]]),
     torch.tensor([[12.0, 10.0, 40.0, 50.0]]),
-    of=total_cost, gives=True,
+    of=total_cost,
+    gives=True,
 )
 
 # %% test="total-values"
@@ -289,6 +313,7 @@ check(
 # `cost.numpy()` refuses a tensor with a gradient: what takes the gradient away?
 # </details>
 
+
 # %% solution="match"
 def match(cost):
     """cost [N, M] -> (proposals [K], objects [K]), int64, K = min(N, M): the cheapest assignment."""
@@ -304,17 +329,28 @@ def match(cost):
 def pairs(cost):
     """What match returns as a sorted list of [proposal, object], for the tests."""
     proposals, objects = match(cost)
-    return sorted([int(p), int(o)] for p, o in zip(proposals, objects))
+    return sorted([int(p), int(o)] for p, o in zip(proposals, objects, strict=True))
 
 
 # %% test="match-one-each"
 # 1 mark: one proposal each, clear cases
-check(pairs, torch.tensor([[9.0, 1.0], [9.0, 9.0], [1.0, 9.0]]), of=match, gives=[[0, 1], [2, 0]])
+check(
+    pairs,
+    torch.tensor([[9.0, 1.0], [9.0, 9.0], [1.0, 9.0]]),
+    of=match,
+    gives=[[0, 1], [2, 0]],
+)
 
 # %% test="match-best"
 # 1 mark: the smallest sum, not the smallest first (hidden)
 ### BEGIN HIDDEN TESTS
-check(pairs, V.trap, of=match, gives=V.trap_pairs, hints={"The sum can be smaller. See the example.": [[0, 0], [1, 1]]})
+check(
+    pairs,
+    V.trap,
+    of=match,
+    gives=V.trap_pairs,
+    hints={"The sum can be smaller. See the example.": [[0, 0], [1, 1]]},
+)
 check(pairs, V.cost, of=match, gives=V.cost_pairs)
 ### END HIDDEN TESTS
 
@@ -329,14 +365,21 @@ check(lambda c: len({o for p, o in pairs(c)}), V.few, of=match, gives=2)
 # 1 mark: no object: two empty int64 tensors (hidden)
 ### BEGIN HIDDEN TESTS
 check(lambda c: [t.numel() for t in match(c)], torch.zeros(4, 0), of=match, gives=[0, 0])
-check(lambda c: [str(t.dtype) for t in match(c)], torch.zeros(4, 0), of=match, gives=["torch.int64"] * 2)
+check(
+    lambda c: [str(t.dtype) for t in match(c)],
+    torch.zeros(4, 0),
+    of=match,
+    gives=["torch.int64"] * 2,
+)
 ### END HIDDEN TESTS
 
 # %% test="match-gradient"
 # 1 mark: a cost that carries a gradient
 check(
     lambda c: pairs(c.requires_grad_()),
-    torch.tensor([[9.0, 1.0], [1.0, 9.0]]), of=match, gives=[[0, 1], [1, 0]],
+    torch.tensor([[9.0, 1.0], [1.0, 9.0]]),
+    of=match,
+    gives=[[0, 1], [1, 0]],
 )
 
 # %% [markdown]
@@ -348,13 +391,14 @@ check(
 #
 # Most scores are easy zeros. The squares make them quiet, so that the few hard ones are heard.
 #
-# **box_losses** compares K matched boxes with their K objects, one with one, and gives two sums over
-# the pairs: the L1 distance relative to the image as in task 2, and `1 - GIoU`.
+# **box_losses** compares K matched boxes with their K objects, one with one, and gives two sums
+# over the pairs: the L1 distance relative to the image as in task 2, and `1 - GIoU`.
 #
 # <details><summary>Hint</summary>
 #
 # `giou(predicted, truth)` compares all with all. What you need is its diagonal.
 # </details>
+
 
 # %% solution="losses"
 def focal_loss(logits, targets):
@@ -380,7 +424,12 @@ def box_losses(predicted, truth, size):
 
 # %% test="losses-focal"
 # 1 mark: a score of one half that should be 1, and one that should be 0
-check(focal_loss, torch.tensor([0.0, 0.0]), torch.tensor([1.0, 0.0]), gives=torch.tensor([0.0433, 0.13]))
+check(
+    focal_loss,
+    torch.tensor([0.0, 0.0]),
+    torch.tensor([1.0, 0.0]),
+    gives=torch.tensor([0.0433, 0.13]),
+)
 ### BEGIN HIDDEN TESTS
 check(
     focal_loss,
@@ -397,14 +446,16 @@ check(
 # %% test="losses-shape"
 # 1 mark: one loss for each element: nothing is summed yet (hidden)
 ### BEGIN HIDDEN TESTS
-check(lambda l, t: list(focal_loss(l, t).shape), V.flat_logits, V.hot, of=focal_loss, gives=[3, 2])
+check(lambda x, t: list(focal_loss(x, t).shape), V.flat_logits, V.hot, of=focal_loss, gives=[3, 2])
 ### END HIDDEN TESTS
 
 # %% test="losses-box"
 # 1 mark: a box on its object costs nothing
 check(
     box_losses,
-    torch.tensor([[10.0, 10.0, 40.0, 50.0]]), torch.tensor([[10.0, 10.0, 40.0, 50.0]]), (100, 200),
+    torch.tensor([[10.0, 10.0, 40.0, 50.0]]),
+    torch.tensor([[10.0, 10.0, 40.0, 50.0]]),
+    (100, 200),
     gives=(0.0, 0.0),
 )
 
@@ -426,17 +477,18 @@ check(
 #
 # Now all of it. `proposals` and `objects` are what `match` gave.
 #
-# - **cls**: the focal loss of *all* proposals. A matched proposal should say 1 at its object's class
-#   and 0 elsewhere, every other proposal 0 everywhere. The sum, times 2.
+# - **cls**: the focal loss of *all* proposals. A matched proposal should say 1 at its object's
+#   class and 0 elsewhere, every other proposal 0 everywhere. The sum, times 2.
 # - **l1**, **giou**: of the matched pairs alone, the sums of task 4, times 5 and times 2.
-# - All three are divided by the number of pairs. An image without objects has none: divide by 1 then,
-#   the loss must stay finite.
+# - All three are divided by the number of pairs. An image without objects has none: divide by 1
+#   then, the loss must stay finite.
 #
 # <details><summary>Hint</summary>
 #
 # `targets = torch.zeros_like(logits)`, and then one line sets the ones:
 # `targets[proposals, labels[objects]] = 1`.
 # </details>
+
 
 # %% solution="set-loss"
 def set_loss(logits, boxes, labels, truth, size, proposals, objects):
@@ -458,15 +510,28 @@ def set_loss(logits, boxes, labels, truth, size, proposals, objects):
 # 1 mark: the class loss counts every proposal, matched or not
 check(
     lambda: set_loss(
-        torch.zeros(4, 2), torch.tensor([[0.0, 0.0, 9.0, 9.0]]).repeat(4, 1), torch.tensor([1]),
-        torch.tensor([[0.0, 0.0, 9.0, 9.0]]), (90, 90), torch.tensor([2]), torch.tensor([0]),
+        torch.zeros(4, 2),
+        torch.tensor([[0.0, 0.0, 9.0, 9.0]]).repeat(4, 1),
+        torch.tensor([1]),
+        torch.tensor([[0.0, 0.0, 9.0, 9.0]]),
+        (90, 90),
+        torch.tensor([2]),
+        torch.tensor([0]),
     )["cls"],
-    of=set_loss, gives=1.9062,
+    of=set_loss,
+    gives=1.9062,
 )
 ### BEGIN HIDDEN TESTS
 check(
     lambda *a: set_loss(*a)["cls"],
-    V.logits, V.boxes_p, V.classes, V.truth, V.size, V.rows, V.columns, of=set_loss,
+    V.logits,
+    V.boxes_p,
+    V.classes,
+    V.truth,
+    V.size,
+    V.rows,
+    V.columns,
+    of=set_loss,
     gives=V.set_cls,
     hints={"What is it to be divided by?": V.set_cls_n},
 )
@@ -477,7 +542,14 @@ check(
 ### BEGIN HIDDEN TESTS
 check(
     lambda *a: (lambda s: [s["l1"], s["giou"]])(set_loss(*a)),
-    V.logits, V.boxes_p, V.classes, V.truth, V.size, V.rows, V.columns, of=set_loss,
+    V.logits,
+    V.boxes_p,
+    V.classes,
+    V.truth,
+    V.size,
+    V.rows,
+    V.columns,
+    of=set_loss,
     gives=V.set_boxes,
 )
 ### END HIDDEN TESTS
@@ -487,11 +559,17 @@ check(
 ### BEGIN HIDDEN TESTS
 check(
     set_loss,
-    V.logits, V.boxes_p, torch.zeros(0, dtype=torch.int64), torch.zeros(0, 4), V.size,
-    torch.zeros(0, dtype=torch.int64), torch.zeros(0, dtype=torch.int64),
+    V.logits,
+    V.boxes_p,
+    torch.zeros(0, dtype=torch.int64),
+    torch.zeros(0, 4),
+    V.size,
+    torch.zeros(0, dtype=torch.int64),
+    torch.zeros(0, dtype=torch.int64),
     gives=V.none_loss,
 )
 ### END HIDDEN TESTS
+
 
 # %% test="set-gradient"
 # 1 mark: boxes learn where they are matched, and only there (hidden)

@@ -31,9 +31,8 @@
 # %% tags=["build"]
 import torch
 
-from sparse_rcnn_lab import boxes as ops
 from sparse_rcnn_lab.classroom import guard, practice
-from sparse_rcnn_lab.classroom.checks import stage as check  # noqa: F401 - above each test
+from sparse_rcnn_lab.classroom.checks import stage as check
 from sparse_rcnn_lab.classroom.vary import V
 
 
@@ -76,8 +75,15 @@ V.seed_att = V.whole(1, 500)
 q, k, v = (practice.waves(5, 8, seed=V.seed_att + i) * 2 for i in range(3))
 V.mixed, V.weights = ref("attention")(q, k, v, 2)
 V.mixed_one = ref("attention")(q, k, v, 1)[0]
-h = lambda t: t.view(5, 2, 4).transpose(0, 1)
-V.mixed_unscaled = (h(q) @ h(k).transpose(1, 2)).softmax(-1).matmul(h(v)).transpose(0, 1).reshape(5, 8)
+
+
+def h(t):
+    return t.view(5, 2, 4).transpose(0, 1)
+
+
+V.mixed_unscaled = (
+    (h(q) @ h(k).transpose(1, 2)).softmax(-1).matmul(h(v)).transpose(0, 1).reshape(5, 8)
+)
 
 V.seed_stage = V.whole(1, 500)
 stage = practice.small_stage(V.seed_stage)
@@ -110,6 +116,7 @@ from sparse_rcnn_lab.classroom import practice
 #
 # and never below 0 or above 3.
 
+
 # %% solution="level"
 def level_of(boxes):
     """boxes [N, 4] xyxy -> [N] int64: 0 for p2 to 3 for p5."""
@@ -124,14 +131,22 @@ def level_of(boxes):
 # 1 mark: squares of growing size
 check(level_of, V.squares, gives=torch.tensor([0, 0, 1, 2]))
 ### BEGIN HIDDEN TESTS
-check(level_of, torch.tensor([[0.0, 0.0, 110.0, 110.0], [0.0, 0.0, 113.0, 113.0]]), gives=torch.tensor([0, 1]))
+check(
+    level_of,
+    torch.tensor([[0.0, 0.0, 110.0, 110.0], [0.0, 0.0, 113.0, 113.0]]),
+    gives=torch.tensor([0, 1]),
+)
 ### END HIDDEN TESTS
 
 # %% test="level-wide"
 # 1 mark: what counts is the area, not one side (hidden)
 ### BEGIN HIDDEN TESTS
 check(level_of, V.wide, gives=torch.tensor([0, 0]))
-check(level_of, torch.tensor([[0.0, 0.0, 300.0, 60.0]]), gives=torch.tensor([1]))
+check(
+    level_of,
+    torch.tensor([[0.0, 0.0, 300.0, 60.0]]),
+    gives=torch.tensor([1]),
+)
 ### END HIDDEN TESTS
 
 # %% test="level-limits"
@@ -161,14 +176,15 @@ check(level_of, V.extreme, gives=torch.tensor([0, 3]))
 #
 # <details><summary>Hint 1</summary>
 #
-# `features[:, rows, columns]` picks K places when `rows` and `columns` are int64 tensors `[K]`; it gives
-# `[D, K]`. At the right and lower border the neighbour would lie outside: limit its index.
+# `features[:, rows, columns]` picks K places when `rows` and `columns` are int64 tensors `[K]`; it
+# gives `[D, K]`. At the right and lower border the neighbour would lie outside: limit its index.
 # </details>
 # <details><summary>Hint 2</summary>
 #
 # The cell middles along one side are `(torch.arange(side) + 0.5) / side`, as a share of the box.
 # `torch.meshgrid(ys, xs, indexing="ij")` makes all pairs in the right order.
 # </details>
+
 
 # %% solution="roi"
 def bilinear(features, x, y):
@@ -205,7 +221,9 @@ def roi_feature(features, box, stride, side):
 # 1 mark: on a map whose value is its column, bilinear reads x
 check(
     bilinear,
-    torch.arange(7.0).expand(1, 5, 7), torch.tensor([0.0, 2.5, 4.25]), torch.tensor([1.0, 0.5, 3.0]),
+    torch.arange(7.0).expand(1, 5, 7),
+    torch.tensor([0.0, 2.5, 4.25]),
+    torch.tensor([1.0, 0.5, 3.0]),
     gives=torch.tensor([[0.0], [2.5], [4.25]]),
 )
 
@@ -230,7 +248,9 @@ check(
 ### BEGIN HIDDEN TESTS
 check(
     bilinear,
-    practice.waves(3, 5, 7, seed=V.grid_seed), torch.tensor([0.0, 6.0]), torch.tensor([2.0, 4.0]),
+    practice.waves(3, 5, 7, seed=V.grid_seed),
+    torch.tensor([0.0, 6.0]),
+    torch.tensor([2.0, 4.0]),
     gives=V.outside,
 )
 ### END HIDDEN TESTS
@@ -239,14 +259,19 @@ check(
 # 1 mark: one row a cell
 check(
     lambda f, b: list(roi_feature(f, b, 4, 3).shape),
-    torch.zeros(6, 5, 7), torch.tensor([4.0, 4.0, 20.0, 16.0]), of=roi_feature, gives=[9, 6],
+    torch.zeros(6, 5, 7),
+    torch.tensor([4.0, 4.0, 20.0, 16.0]),
+    of=roi_feature,
+    gives=[9, 6],
 )
 
 # %% test="roi-ramp"
 # 1 mark: on a map whose value is its column, the cells of a box from 4 to 20 (stride 4)
 check(
     lambda f, b: roi_feature(f, b, 4, 2)[:2, 0],
-    torch.arange(7.0).expand(1, 5, 7), torch.tensor([4.0, 4.0, 20.0, 12.0]), of=roi_feature,
+    torch.arange(7.0).expand(1, 5, 7),
+    torch.tensor([4.0, 4.0, 20.0, 12.0]),
+    of=roi_feature,
     gives=torch.tensor([1.5, 3.5]),
     hints={"Where is the half pixel?": torch.tensor([2.0, 4.0])},
 )
@@ -283,9 +308,10 @@ check(
 #
 # <details><summary>Hint</summary>
 #
-# `x.view(n, heads, d // heads).transpose(0, 1)` is `[heads, N, d_h]`; matrix products then work head by
-# head. `transpose` back before `reshape`.
+# `x.view(n, heads, d // heads).transpose(0, 1)` is `[heads, N, d_h]`; matrix products then work
+# head by head. `transpose` back before `reshape`.
 # </details>
+
 
 # %% solution="attention"
 def attention(q, k, v, heads):
@@ -302,7 +328,9 @@ def attention(q, k, v, heads):
 # 1 mark: shapes
 check(
     lambda q: [list(part.shape) for part in attention(q, q, q, 2)],
-    torch.ones(5, 8), of=attention, gives=[[5, 8], [2, 5, 5]],
+    torch.ones(5, 8),
+    of=attention,
+    gives=[[5, 8], [2, 5, 5]],
 )
 
 # %% test="attention-rows"
@@ -310,8 +338,10 @@ check(
 ### BEGIN HIDDEN TESTS
 check(
     lambda q, k: attention(q, k, q, 2)[1].sum(-1),
-    practice.waves(5, 8, seed=V.seed_att) * 2, practice.waves(5, 8, seed=V.seed_att + 1) * 2,
-    of=attention, gives=torch.ones(2, 5),
+    practice.waves(5, 8, seed=V.seed_att) * 2,
+    practice.waves(5, 8, seed=V.seed_att + 1) * 2,
+    of=attention,
+    gives=torch.ones(2, 5),
 )
 ### END HIDDEN TESTS
 
@@ -321,7 +351,8 @@ check(
 check(
     lambda q, k, v: attention(q, k, v, 1)[0],
     *(practice.waves(5, 8, seed=V.seed_att + i) * 2 for i in range(3)),
-    of=attention, gives=V.mixed_one,
+    of=attention,
+    gives=V.mixed_one,
 )
 ### END HIDDEN TESTS
 
@@ -331,7 +362,8 @@ check(
 check(
     lambda q, k, v: attention(q, k, v, 2)[0],
     *(practice.waves(5, 8, seed=V.seed_att + i) * 2 for i in range(3)),
-    of=attention, gives=V.mixed,
+    of=attention,
+    gives=V.mixed,
     hints={
         "Each head works on its own part of q, k and v.": V.mixed_one,
         "What is the product divided by?": V.mixed_unscaled,
@@ -343,18 +375,21 @@ check(
 # ## 4. Dynamic interaction
 #
 # The heart of Sparse R-CNN. Each proposal's feature *generates* two small layers, and these filter
-# the RoI of that proposal alone. `parts` holds the learned layers (`parts.dim` is D, `parts.inner` d):
+# the RoI of that proposal alone. `parts` holds the learned layers (`parts.dim` is D, `parts.inner`
+# d):
 #
-# 1. `parts.generate(features)` gives `2 * D * d` numbers a proposal: first a matrix `[D, d]`, then a
-#    matrix `[d, D]`.
+# 1. `parts.generate(features)` gives `2 * D * d` numbers a proposal: first a matrix `[D, d]`, then
+#    a matrix `[d, D]`.
 # 2. The RoI `[P * P, D]` times the first matrix; then `parts.norm_in`; then ReLU.
 # 3. That times the second matrix; then `parts.norm_out`; then ReLU.
 # 4. All cells side by side, `[P * P * D]`; then `parts.project`; then `parts.norm`; then ReLU.
 #
 # <details><summary>Hint</summary>
 #
-# `a @ b` of `[N, P * P, D]` and `[N, D, d]` multiplies proposal by proposal: each with its own matrix.
+# `a @ b` of `[N, P * P, D]` and `[N, D, d]` multiplies proposal by proposal: each with its own
+# matrix.
 # </details>
+
 
 # %% solution="interact"
 def interact(features, roi, parts):
@@ -373,7 +408,10 @@ def interact(features, roi, parts):
 # 1 mark: one vector a proposal
 check(
     lambda f, r: list(interact(f, r, practice.small_parts(1).interaction).shape),
-    torch.ones(5, 8), torch.ones(5, 4, 8), of=interact, gives=[5, 8],
+    torch.ones(5, 8),
+    torch.ones(5, 4, 8),
+    of=interact,
+    gives=[5, 8],
 )
 
 # %% test="interact-relu"
@@ -382,7 +420,10 @@ check(
     lambda f, r: (lambda x: bool((x >= 0).all() and (x > 0).any()))(
         interact(f, r, practice.small_parts(1).interaction)
     ),
-    practice.waves(5, 8, seed=3), practice.waves(5, 4, 8, seed=4), of=interact, gives=True,
+    practice.waves(5, 8, seed=3),
+    practice.waves(5, 4, 8, seed=4),
+    of=interact,
+    gives=True,
 )
 
 # %% test="interact-own"
@@ -391,9 +432,13 @@ check(
 check(
     lambda f, r: torch.allclose(
         interact(f, r, practice.small_parts(V.seed_stage).interaction)[:2],
-        interact(f[:2], r[:2], practice.small_parts(V.seed_stage).interaction), atol=1e-5,
+        interact(f[:2], r[:2], practice.small_parts(V.seed_stage).interaction),
+        atol=1e-5,
     ),
-    practice.waves(5, 8, seed=3), practice.waves(5, 4, 8, seed=4), of=interact, gives=True,
+    practice.waves(5, 8, seed=3),
+    practice.waves(5, 4, 8, seed=4),
+    of=interact,
+    gives=True,
 )
 ### END HIDDEN TESTS
 
@@ -402,7 +447,9 @@ check(
 ### BEGIN HIDDEN TESTS
 check(
     lambda f, r: interact(f, r, practice.small_parts(V.seed_stage).interaction),
-    practice.waves(5, 8, seed=3), practice.waves(5, 4, 8, seed=4), of=interact,
+    practice.waves(5, 8, seed=3),
+    practice.waves(5, 4, 8, seed=4),
+    of=interact,
     gives=V.interact,
     hints={"All proposals got the same filters.": V.interact_mean},
 )
@@ -413,8 +460,8 @@ check(
 #
 # Three times the same pattern: *do something with x, add it to x, normalise the sum.*
 #
-# 1. `q, k, v` are the three thirds of `parts.qkv(x)`; attention with `parts.heads`; then `parts.out`. Add.
-#    `parts.norm_attention`.
+# 1. `q, k, v` are the three thirds of `parts.qkv(x)`; attention with `parts.heads`; then
+#    `parts.out`. Add. `parts.norm_attention`.
 # 2. `interact` with the RoI and `parts.interaction`. Add. `parts.norm_interaction`.
 # 3. `parts.ffn_in`, ReLU, `parts.ffn_out`. Add. `parts.norm_ffn`.
 #
@@ -430,6 +477,7 @@ check(
 # What is returned for the loss still has its gradient: detach what goes into the next stage, not
 # what you append to the list.
 # </details>
+
 
 # %% solution="stage"
 def run_stage(parts, boxes, features, roi):
@@ -460,8 +508,11 @@ def chain(stages, boxes, features):
 # 1 mark: shapes
 check(
     lambda b, f, r: [list(t.shape) for t in run_stage(practice.small_parts(1), b, f, r)],
-    torch.tensor([[0.0, 0.0, 9.0, 9.0]]).repeat(5, 1), torch.ones(5, 8), torch.ones(5, 4, 8),
-    of=run_stage, gives=[[5, 4], [5, 4], [5, 8]],
+    torch.tensor([[0.0, 0.0, 9.0, 9.0]]).repeat(5, 1),
+    torch.ones(5, 8),
+    torch.ones(5, 4, 8),
+    of=run_stage,
+    gives=[[5, 4], [5, 4], [5, 8]],
 )
 
 # %% test="stage-features"
@@ -469,10 +520,14 @@ check(
 ### BEGIN HIDDEN TESTS
 check(
     lambda b, f, r: run_stage(practice.small_parts(V.seed_stage), b, f, r)[2],
-    V.boxes_in, practice.waves(5, 8, seed=3), practice.waves(5, 4, 8, seed=4), of=run_stage,
+    V.boxes_in,
+    practice.waves(5, 8, seed=3),
+    practice.waves(5, 4, 8, seed=4),
+    of=run_stage,
     gives=V.stage_features,
 )
 ### END HIDDEN TESTS
+
 
 # %% test="stage-heads"
 # 1 mark: boxes and logits are read from the features that are returned (hidden)
@@ -488,7 +543,10 @@ def heads(b, f, r):
 
 check(
     lambda b, f, r: heads(b, f, r),
-    V.boxes_in, practice.waves(5, 8, seed=3), practice.waves(5, 4, 8, seed=4), of=run_stage,
+    V.boxes_in,
+    practice.waves(5, 8, seed=3),
+    practice.waves(5, 4, 8, seed=4),
+    of=run_stage,
     gives=True,
 )
 ### END HIDDEN TESTS
@@ -502,11 +560,16 @@ def toy(boxes, features):
 
 check(
     lambda b, f: [(float(o[0][0, 0]), float(o[2][0, 0])) for o in chain([toy, toy, toy], b, f)],
-    torch.zeros(2, 4), torch.ones(2, 3), of=chain, gives=[(1.0, 2.0), (2.0, 4.0), (3.0, 8.0)],
+    torch.zeros(2, 4),
+    torch.ones(2, 3),
+    of=chain,
+    gives=[(1.0, 2.0), (2.0, 4.0), (3.0, 8.0)],
 )
 
+
 # %% test="chain-gradient"
-# 1 mark: the gradient goes through the features, not through the boxes; the last boxes have one (hidden)
+# 1 mark: the gradient goes through the features, not through the boxes; the last boxes have one
+# (hidden)
 ### BEGIN HIDDEN TESTS
 def flows():
     first, scale = torch.ones(1, requires_grad=True), torch.ones(1, requires_grad=True)
@@ -529,9 +592,10 @@ check(lambda: flows(), of=chain, gives=[True, True, True])
 # %% [markdown]
 # ## 6. The real model learns
 #
-# `practice.own_model(run_stage)` is a small Sparse R-CNN with backbone, pyramid, 20 learned proposals
-# and three stages, every one of them run by your function. `practice.train` trains it on drawn shapes
-# and returns the loss of every step. Two minutes do not make a detector; they show that it learns.
+# `practice.own_model(run_stage)` is a small Sparse R-CNN with backbone, pyramid, 20 learned
+# proposals and three stages, every one of them run by your function. `practice.train` trains it on
+# drawn shapes and returns the loss of every step. Two minutes do not make a detector; they show
+# that it learns.
 #
 # Run the cell, and look at the curve. Does the loss fall all the time? Where does it fall fastest?
 
@@ -559,8 +623,8 @@ check.that(
 # ## Hand in
 #
 # 1. *Kernel, Restart kernel and run all cells*; save.
-# 2. Run the cell below: it runs the saved file from top to bottom in a fresh kernel, with a training of
-#    a few seconds, and lists your tests.
+# 2. Run the cell below: it runs the saved file from top to bottom in a fresh kernel, with a
+#    training of a few seconds, and lists your tests.
 # 3. Hand in this file, `stage.ipynb`, where your instructor told you to.
 
 # %% locked="hand-in"

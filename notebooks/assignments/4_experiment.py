@@ -19,12 +19,12 @@
 #
 # - Write where it says `Your code here` or *Your answer here.*
 # - Test cells are one mark each. They are locked, and hold more tests when your work is graded.
-# - When your work is graded, the data shrink to a few pictures, so that your notebook runs quickly. What
-#   counts is how you measure; the numbers for your report stand in your text and your figure.
+# - When your work is graded, the data shrink to a few pictures, so that your notebook runs quickly.
+#   What counts is how you measure; the numbers for your report stand in your text and your figure.
 # - `srl.evaluate` is yours to use here.
 
 # %% tags=["build"]
-from sparse_rcnn_lab.classroom.checks import experiment as check  # noqa: F401 - above each test
+from sparse_rcnn_lab.classroom.checks import experiment as check
 from sparse_rcnn_lab.classroom.vary import V
 
 V.values = [V.whole(500, 800) / 1000 for _ in range(5)]
@@ -34,7 +34,7 @@ error = (sum((v - mean) ** 2 for v in V.values) / 4) ** 0.5 / 5**0.5
 error_n = (sum((v - mean) ** 2 for v in V.values) / 5) ** 0.5 / 5**0.5
 V.error, V.error_n, V.one_sigma = 100 * error, 100 * error_n, 100 * error * 5**0.5
 V.gain = [V.whole(10, 30) / 1000 for _ in range(5)]
-V.better = [round(v + g, 3) for v, g in zip(V.values, V.gain)]
+V.better = [round(v + g, 3) for v, g in zip(V.values, V.gain, strict=True)]
 mean = sum(V.gain) / 5
 V.gain_mean = mean
 V.gain_error = 100 * (sum((g - mean) ** 2 for g in V.gain) / 4) ** 0.5 / 5**0.5
@@ -43,7 +43,6 @@ V.data_seed = V.whole(20, 90)
 
 # %% locked="imports"
 import matplotlib.pyplot as plt
-import torch
 
 import sparse_rcnn_lab as srl
 from sparse_rcnn_lab.classroom import practice
@@ -54,23 +53,22 @@ data = practice.shapes("val", seed=V.data_seed)
 # %% [markdown]
 # ## 1. A measurement
 #
-# The average precision (AP) of COCO tells how good detections are: 0 to 1, averaged over classes and
-# over how exact a box must be. `measure` gives the AP that `detector` reaches on `data` when stage
-# number `stage` (1 to 6) has the last word and only the first `proposals` proposals run.
+# The average precision (AP) of COCO tells how good detections are: 0 to 1, averaged over classes
+# and over how exact a box must be. `measure` gives the AP that `detector` reaches on `data` when
+# stage number `stage` (1 to 6) has the last word and only the first `proposals` proposals run.
 #
 # <details><summary>Hint</summary>
 #
-# `help(srl.evaluate)` lists what it takes. The result's `per_stage` has one entry for each stage you
-# asked for; its `AP` is the number. `progress=False` keeps it quiet.
+# `help(srl.evaluate)` lists what it takes. The result's `per_stage` has one entry for each stage
+# you asked for; its `AP` is the number. `progress=False` keeps it quiet.
 # </details>
+
 
 # %% solution="measure"
 def measure(detector, data, stage, proposals):
     """The AP, 0 to 1, at one stage (1 to 6) with so many proposals."""
     ### BEGIN SOLUTION
-    result = srl.evaluate(
-        detector, data, stages=[stage], num_proposals=proposals, progress=False
-    )
+    result = srl.evaluate(detector, data, stages=[stage], num_proposals=proposals, progress=False)
     return result.per_stage[0].AP
     ### END SOLUTION
 
@@ -81,7 +79,9 @@ check(
     lambda: (lambda first, last: 0 <= first < last <= 1)(
         measure(detector, data, 1, 20), measure(detector, data, 6, 20)
     ),
-    of=measure, gives=True, within=120,
+    of=measure,
+    gives=True,
+    within=120,
 )
 
 # %% test="measure-stage"
@@ -90,7 +90,9 @@ check(
 every = srl.evaluate(detector, data, progress=False).per_stage
 check(
     lambda: [measure(detector, data, stage, 20) for stage in (1, V.stage_a, 6)],
-    of=measure, gives=[every[0].AP, every[V.stage_a - 1].AP, every[5].AP], within=120,
+    of=measure,
+    gives=[every[0].AP, every[V.stage_a - 1].AP, every[5].AP],
+    within=120,
 )
 ### END HIDDEN TESTS
 
@@ -100,21 +102,24 @@ check(
 few = srl.evaluate(detector, data, stages=[6], num_proposals=V.n, progress=False)
 check(
     lambda: measure(detector, data, 6, V.n),
-    of=measure, gives=few.per_stage[0].AP, within=120,
+    of=measure,
+    gives=few.per_stage[0].AP,
+    within=120,
 )
 ### END HIDDEN TESTS
 
 # %% [markdown]
 # ## 2. How sure is it?
 #
-# With other pictures the AP would be another one. So you measure on several groups of pictures and give
-# the mean, and its *standard error*: the standard deviation of the values (divide by n - 1 under the
-# root), divided by the square root of n. A difference that is not clearly larger than its standard
-# error may be chance.
+# With other pictures the AP would be another one. So you measure on several groups of pictures and
+# give the mean, and its *standard error*: the standard deviation of the values (divide by n - 1
+# under the root), divided by the square root of n. A difference that is not clearly larger than its
+# standard error may be chance.
 #
-# `compare(a, b)` says how much better b is than a. Both were measured *on the same groups*, and some
-# groups are harder than others, for a and b alike. What counts are therefore the differences, group
-# by group: their mean and their standard error.
+# `compare(a, b)` says how much better b is than a. Both were measured *on the same groups*, and
+# some groups are harder than others, for a and b alike. What counts are therefore the differences,
+# group by group: their mean and their standard error.
+
 
 # %% solution="spread"
 def spread(values):
@@ -130,7 +135,7 @@ def spread(values):
 def compare(a, b):
     """Two lists, one value a group -> (mean of b - a, its standard error)."""
     ### BEGIN SOLUTION
-    return spread([y - x for x, y in zip(a, b)])
+    return spread([y - x for x, y in zip(a, b, strict=True)])
     ### END SOLUTION
 
 
@@ -163,42 +168,43 @@ check(lambda a, b: compare(a, b)[0] > 0, [0.1, 0.5, 0.3], [0.2, 0.6, 0.5], of=co
 # %% test="compare-error"
 # 1 mark: the standard error of the differences (hidden)
 ### BEGIN HIDDEN TESTS
-check(
-    lambda a, b: 100 * compare(a, b)[1], V.values, V.better, of=compare, gives=V.gain_error
-)
+check(lambda a, b: 100 * compare(a, b)[1], V.values, V.better, of=compare, gives=V.gain_error)
 ### END HIDDEN TESTS
 
 # %% [markdown]
 # ## 3. Your question
 #
-# Write five sentences or so, *before* you measure: your question; which dial you turn and which stay
-# fixed; what you expect, as a number or an order, and why; what result would prove you wrong.
+# Write five sentences or so, *before* you measure: your question; which dial you turn and which
+# stay fixed; what you expect, as a number or an order, and why; what result would prove you wrong.
 #
-# Some questions: How many proposals does an image with few objects need? Which stage gains most, and
-# on small or on large objects? Do later stages help when only few proposals run? Does self-attention
-# matter more with many proposals than with few (`srl.Switches(self_attention=False)`)?
+# Some questions: How many proposals does an image with few objects need? Which stage gains most,
+# and on small or on large objects? Do later stages help when only few proposals run? Does
+# self-attention matter more with many proposals than with few
+# (`srl.Switches(self_attention=False)`)?
 #
-# *3 marks: a question that can be answered with this model (1), one dial and what stays fixed (1), an
-# expectation with a reason, that could turn out wrong (1).*
+# *3 marks: a question that can be answered with this model (1), one dial and what stays fixed (1),
+# an expectation with a reason, that could turn out wrong (1).*
 
 # %% [markdown] written="question" points=3
 # ### BEGIN SOLUTION
-# How many proposals are enough for images of shapes? I turn the number of proposals (3, 6, 12, 20) and
-# keep the stage at 6, the model and the pictures. Images have at most eight shapes, so I expect that the
-# AP rises steeply up to about 8 proposals and by less than 0.05 from 12 to 20, as spare proposals only
-# help where two would go to the same object. A gain above 0.05 from 12 to 20 would prove me wrong.
+# How many proposals are enough for images of shapes? I turn the number of proposals (3, 6, 12, 20)
+# and keep the stage at 6, the model and the pictures. Images have at most eight shapes, so I expect
+# that the AP rises steeply up to about 8 proposals and by less than 0.05 from 12 to 20, as spare
+# proposals only help where two would go to the same object. A gain above 0.05 from 12 to 20 would
+# prove me wrong.
 # ### END SOLUTION
 
 # %% [markdown]
 # ## 4. Your experiment
 #
-# Measure, and leave the result in `results`: a list with one dictionary for each setting, that names the
-# dials and has the AP of each group under `"ap"`:
+# Measure, and leave the result in `results`: a list with one dictionary for each setting, that
+# names the dials and has the AP of each group under `"ap"`:
 #
 # `{"stage": 6, "proposals": 12, "ap": [0.61, 0.58, 0.63]}`
 #
 # - At least four settings. Only one dial differs between them.
-# - At least three groups: `practice.shapes("val", seed=0)`, `seed=1`, ...; the same for every setting.
+# - At least three groups: `practice.shapes("val", seed=0)`, `seed=1`, ...; the same for every
+#   setting.
 # - Other dials than stage and proposals are welcome; give them a name in the dictionary too.
 
 # %% solution="own-run"
@@ -253,36 +259,37 @@ plt.show()
 #
 # Two parts, for a reader who has not seen your code.
 #
-# **Results.** What you found, in numbers with their standard errors, and the figure in words. Compare the
-# two settings that matter most with `compare`. *3 marks: numbers with errors (1), a comparison that is
-# paired (1), no claim beyond the numbers (1).*
+# **Results.** What you found, in numbers with their standard errors, and the figure in words.
+# Compare the two settings that matter most with `compare`. *3 marks: numbers with errors (1), a
+# comparison that is paired (1), no claim beyond the numbers (1).*
 
 # %% [markdown] written="results" points=3
 # ### BEGIN SOLUTION
-# From 3 to 12 proposals the AP rises from 0.30 ± 0.01 to 0.66 ± 0.02; from 12 to 20 it gains 0.04 ± 0.01
-# on the same groups. The curve bends at about 10 proposals. (Numbers differ with the course's model.)
+# From 3 to 12 proposals the AP rises from 0.30 ± 0.01 to 0.66 ± 0.02; from 12 to 20 it gains 0.04 ±
+# 0.01 on the same groups. The curve bends at about 10 proposals. (Numbers differ with the course's
+#   model.)
 # ### END SOLUTION
 
 # %% [markdown]
-# **Discussion.** Was your expectation right? How can the way Sparse R-CNN works explain it? What could
-# be wrong with your experiment, and which one would you do next? *3 marks: expectation and result are
-# compared honestly (1), an explanation from the method (1), a real limit, and a next step that
-# follows from it (1).*
+# **Discussion.** Was your expectation right? How can the way Sparse R-CNN works explain it? What
+# could be wrong with your experiment, and which one would you do next? *3 marks: expectation and
+# result are compared honestly (1), an explanation from the method (1), a real limit, and a next
+# step that follows from it (1).*
 
 # %% [markdown] written="discussion" points=3
 # ### BEGIN SOLUTION
-# The bend is where I expected it, the last gain is near my limit. The proposals were trained together, so
-# each covers a part of the image: leaving some out leaves places that nobody starts from, even where
-# few objects are. That is also a limit: a model trained with 6 proposals may do better than one
-# that is cut down to 6. Next I would train one.
+# The bend is where I expected it, the last gain is near my limit. The proposals were trained
+# together, so each covers a part of the image: leaving some out leaves places that nobody starts
+# from, even where few objects are. That is also a limit: a model trained with 6 proposals may do
+# better than one that is cut down to 6. Next I would train one.
 # ### END SOLUTION
 
 # %% [markdown]
 # ## Hand in
 #
 # 1. *Kernel, Restart kernel and run all cells*; save.
-# 2. Run the cell below: it runs the saved file from top to bottom in a fresh kernel, on fewer pictures, and
-#    lists your tests.
+# 2. Run the cell below: it runs the saved file from top to bottom in a fresh kernel, on fewer
+#    pictures, and lists your tests.
 # 3. Hand in this file, `experiment.ipynb`, where your instructor told you to.
 
 # %% locked="hand-in"

@@ -250,7 +250,7 @@ class Page:
             progress(0.0, desc=f"{name} is being loaded")
             return self.bench.models[name]
         except Exception as error:
-            gr.Warning(in_words(error), title=f"{name} cannot be used", duration=15)
+            gr.Warning(f"{name} cannot be used now. {in_words(error)}", duration=20)
             return None
 
     def _download(self, kind: str) -> Any:

@@ -238,9 +238,14 @@ def _stand_in_for_mmcv_operations() -> None:
     """mmcv-lite comes without compiled operations; of these only RoIAlign is used, and replaced."""
     name = "mmcv._ext"
     if name not in sys.modules:
-        module = types.ModuleType(name)
-        module.__getattr__ = lambda operation: _absent  # type: ignore[method-assign]
-        sys.modules[name] = module
+        sys.modules[name] = _NoOperations(name)
+
+
+class _NoOperations(types.ModuleType):
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        return _absent
 
 
 def _absent(*_: Any, **__: Any) -> None:

@@ -13,7 +13,6 @@ from itertools import pairwise
 from typing import Any
 
 import torch
-from torch import nn
 
 from sparse_rcnn_lab import config as configs
 from sparse_rcnn_lab import recipes
@@ -27,7 +26,6 @@ from sparse_rcnn_lab.data.selection import usable_images
 from sparse_rcnn_lab.data.shapes import Shapes
 from sparse_rcnn_lab.data.transforms import Augment
 from sparse_rcnn_lab.errors import LabError
-from sparse_rcnn_lab.model.backbone import Backbone
 from sparse_rcnn_lab.training.compiling import compile_model
 from sparse_rcnn_lab.training.distributed import Group
 from sparse_rcnn_lab.training.loader import TrainBatch, train_loader
@@ -49,8 +47,7 @@ class TrainSettings:
     format to take images from instead; ``workers`` processes load them.
     batch: default the recipe's; on a CPU at most 8, and 2 at the published size. The learning rate
     follows it linearly.  precision: measured beside float32.
-    backbone_weights: a file or "download"; None starts from scratch, fixed batch norms with the
-    statistics of the first batch.
+    backbone_weights: a file or "download"; None starts from scratch, where rounding is magnified.
     """
 
     recipe: str = "nano"
@@ -160,8 +157,6 @@ def _train(
         torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats(device)
     training = begin(recipe, device, Group(), None, settings.backbone_weights, None)
-    if settings.backbone_weights is None and not recipe.model.train_batch_norm:
-        _settle_statistics(training.model.backbone, batches[0].to(device))
     connect(training)
     if settings.compiled:
         compile_model(training.model, device)
@@ -190,24 +185,6 @@ def _train(
         "memory": memory,
         "loss": losses,
     }
-
-
-@torch.no_grad()
-def _settle_statistics(backbone: Backbone, batch: TrainBatch) -> None:
-    """Gives fixed batch norms the statistics of one batch, as weights from ImageNet come with some.
-
-    Without any, a backbone from scratch blows its features up, and each rounding with them: no two
-    precisions would agree.
-    """
-    norms = [module for module in backbone.modules() if isinstance(module, nn.BatchNorm2d)]
-    before = [norm.momentum for norm in norms]
-    for norm in norms:
-        norm.reset_running_stats()
-        norm.train().momentum = None  # the mean of all batches seen: of this one
-    backbone(batch.images)
-    for norm, momentum in zip(norms, before, strict=True):
-        norm.momentum = momentum
-    backbone.train()  # sets them to eval mode again
 
 
 def as_text(result: dict[str, Any]) -> str:

@@ -33,7 +33,5 @@ def chosen(names: list[str] | None) -> tuple[Assignment, ...]:
     known = [assignment.name for assignment in ASSIGNMENTS]
     for name in names or ():
         if name not in known:
-            raise LabError(
-                f'There is no assignment "{name}". Choose from {", ".join(known)}.'
-            )
+            raise LabError(f'There is no assignment "{name}". Choose from {", ".join(known)}.')
     return tuple(a for a in ASSIGNMENTS if not names or a.name in names)

@@ -97,7 +97,7 @@ class Check:
                 return
             for hint, wrong in (hints or {}).items():
                 if difference(got, wrong, name) is None:
-                    problem += f" {hint}"
+                    problem += f"\n{hint}"
                     break
             first = first or NotYet(problem)
         assert first is not None
@@ -119,7 +119,7 @@ class Check:
                 f"{name} did not come to an end within {within:g} seconds. A loop without end?"
             ) from None
         except NotImplementedError:
-            raise NotYet(f"{name} is not written yet.") from None
+            raise NotYet(f"{name} has no code so far.") from None
         except NotYet:
             raise
         except (Exception, SystemExit) as error:

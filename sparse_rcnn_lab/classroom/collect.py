@@ -12,7 +12,7 @@ import re
 import zipfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -32,9 +32,7 @@ class Collected:
     refused: list[tuple[str, str]] = field(default_factory=list)
 
 
-def collect(
-    course: Course, place: str | Path, say: Callable[[str], None] = print
-) -> Collected:
+def collect(course: Course, place: str | Path, say: Callable[[str], None] = print) -> Collected:
     """Takes every notebook in ``place``, a folder or a zip, into the course.
 
     Of several by one student for one assignment the newest counts; one that was collected before is
@@ -89,7 +87,7 @@ def _files(place: Path) -> Iterator[tuple[PurePosixPath, datetime, Callable[[], 
             inside = PurePosixPath(path.relative_to(place).as_posix())
             if _hidden(inside):
                 continue
-            time = datetime.fromtimestamp(path.stat().st_mtime, timezone.utc)
+            time = datetime.fromtimestamp(path.stat().st_mtime, UTC)
             yield inside, time, lambda path=path: _sized(path.stat().st_size, path.read_bytes)
     elif zipfile.is_zipfile(place):
         with zipfile.ZipFile(place) as archive:
@@ -97,7 +95,7 @@ def _files(place: Path) -> Iterator[tuple[PurePosixPath, datetime, Callable[[], 
                 inside = PurePosixPath(info.filename)
                 if inside.suffix != ".ipynb" or _hidden(inside):
                     continue
-                time = datetime(*info.date_time, tzinfo=timezone.utc)
+                time = datetime(*info.date_time, tzinfo=UTC)
                 yield (
                     inside,
                     time,

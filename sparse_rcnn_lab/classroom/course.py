@@ -1,10 +1,10 @@
 """The course folder: where everything lies, and how nbgrader is set up there.
 
-    course.json             seed and assignments, written by build
-    nbgrader_config.py      for nbgrader's own commands and the formgrader; yours to extend
-    source/                 with solutions and hidden tests: the instructor's
-    release/, hand-out/     what students get, as folders and as single notebooks
-    submitted/, autograded/, feedback/, gradebook.db, marks.csv
+course.json             seed and assignments, written by build
+nbgrader_config.py      for nbgrader's own commands and the formgrader; yours to extend
+source/                 with solutions and hidden tests: the instructor's
+release/, hand-out/     what students get, as folders and as single notebooks
+submitted/, autograded/, feedback/, gradebook.db, marks.csv
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from typing import Any
 from sparse_rcnn_lab.errors import LabError
 from sparse_rcnn_lab.files import write_text
 
-CONFIG = '''\
+CONFIG = """\
 # How nbgrader works in this course. Lines added below are kept: build never touches this file again.
 from sparse_rcnn_lab.classroom.course import configure
 
 c = get_config()
 configure(c)
-'''
+"""
 
 
 def configure(c: Any) -> None:

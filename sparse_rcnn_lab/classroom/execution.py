@@ -39,9 +39,7 @@ class SturdyExecute(Execute):  # type: ignore[misc]
 
     def start_new_kernel(self, **options: Any) -> None:
         """Starts the kernel; what it says to the terminal nobody needs."""
-        super().start_new_kernel(
-            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, **options
-        )
+        super().start_new_kernel(stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, **options)
 
     def preprocess_cell(self, cell: Any, resources: Any, index: int) -> Any:
         """Runs one cell, or marks it as failed."""
@@ -73,7 +71,9 @@ class SturdyExecute(Execute):  # type: ignore[misc]
         if content.get("ename") == "CellTimeoutError":
             index = kwargs["cell_index"]
             self._left_out.add(index)
-            self._notes.append(f"cell {_name(kwargs['cell'], index)}: stopped after {self.timeout} s")
+            self._notes.append(
+                f"cell {_name(kwargs['cell'], index)}: stopped after {self.timeout} s"
+            )
 
     def output(self, outs: Any, msg: Any, display_id: Any, cell_index: int) -> Any:
         """Keeps the first part of what a cell prints."""

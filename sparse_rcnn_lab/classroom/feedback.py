@@ -33,7 +33,9 @@ def feedback(
         done = course.nbgrader().generate_feedback(name, student, force=True)
         page = course.notebook("feedback", name, student).with_suffix(".html")
         if not done["success"] or not page.exists():
-            say(f"{student}, {name}: no page: {(done['error'] or done['log'] or '').strip()[-300:]}")
+            say(
+                f"{student}, {name}: no page: {(done['error'] or done['log'] or '').strip()[-300:]}"
+            )
             continue
         pages.append(page)
     if not pages:

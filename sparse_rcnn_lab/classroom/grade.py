@@ -52,7 +52,9 @@ def grade(
     pairs = course.submissions(assignments or course.assignments)
     pairs = [pair for pair in pairs if not students or pair[0] in students]
     if not pairs:
-        raise LabError(f'There is nothing to grade in "{course.root / "submitted"}": collect first.')
+        raise LabError(
+            f'There is nothing to grade in "{course.root / "submitted"}": collect first.'
+        )
     new = [pair for pair in pairs if again or not _is_graded(course, *pair)]
     _register(course, new)
     results: list[Graded] = []

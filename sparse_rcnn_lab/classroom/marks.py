@@ -1,8 +1,8 @@
 """The table of marks, and the marks that a person gives.
 
-    marks.csv           one row a submission: marks, out of, by hand still open, notes
-    marks_by_test.csv   one row a test: who lost what where
-    by_hand.csv         one row an answer in words: fill in ``marks`` and ``comment``
+marks.csv           one row a submission: marks, out of, by hand still open, notes
+marks_by_test.csv   one row a test: who lost what where
+by_hand.csv         one row an answer in words: fill in ``marks`` and ``comment``
 """
 
 from __future__ import annotations

@@ -45,7 +45,9 @@ def focal_loss(logits: Tensor, targets: Tensor) -> Tensor:
     return losses.focal_loss(logits, targets, _CONFIG.focal_alpha, _CONFIG.focal_gamma)
 
 
-def box_losses(predicted: Tensor, truth: Tensor, size: tuple[float, float]) -> tuple[Tensor, Tensor]:
+def box_losses(
+    predicted: Tensor, truth: Tensor, size: tuple[float, float]
+) -> tuple[Tensor, Tensor]:
     """Sums over K pairs ``[K, 4]``, ``[K, 4]`` of L1 distance, relative to the image, and 1 - GIoU."""
     whwh = box_ops.size_as_whwh(torch.tensor([float(size[0]), float(size[1])]))
     distance = (predicted / whwh - truth / whwh).abs().sum()

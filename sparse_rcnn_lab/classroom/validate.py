@@ -15,7 +15,6 @@ from typing import Any
 
 from sparse_rcnn_lab.errors import LabError
 
-
 # Set while a notebook is validated: its last cell would start that again, without end.
 _RUNNING = "SPARSE_RCNN_LAB_VALIDATING"
 

@@ -79,7 +79,7 @@ def execute(
     """
     _need("nbclient")
     from nbclient import NotebookClient
-    from nbclient.exceptions import CellExecutionError
+    from nbclient.exceptions import CellExecutionError, DeadKernelError
 
     notebook = build(script)
     environment = {
@@ -96,6 +96,10 @@ def execute(
         client.execute(env=environment)
     except CellExecutionError as error:
         raise LabError(f"{script.name} stopped: {error}") from None
+    except DeadKernelError as error:
+        raise LabError(
+            f"The kernel of {script.name} died ({error}); too little memory is the usual reason."
+        ) from None
     return notebook, time.perf_counter() - begin
 
 
