@@ -169,14 +169,13 @@ lessons.bars(
 #
 # ## Exercises
 #
-# **1.** How long can you drop winners of the *ace* in `cards_3.jpg` before it is lost? Use
-# `session.reset()` first.
+# **1.** Does every object have a deputy? Drop the winner of the *ace* in `cards_3.jpg` (call
+# `session.reset()` first).
 #
 # <details><summary>Answer</summary>
 #
-# Repeat `session.drop(...)` and `session.run()`, looking at
-# `session.trace.detections(threshold=0.3)`. It depends on how many learned boxes start close to
-# the card; the coverage map above says how many that is: about four to seven.
+# No. Without proposal 43 the best score for the ace falls from 0.54 to 0.09: nobody near had seen
+# it as an ace. A sure detection has deputies; a doubtful one hangs on one proposal.
 # </details>
 #
 # **2.** Move one learned box instead of removing it: `session.edit(winner, box=(0, 0, 40,

@@ -175,13 +175,13 @@ srl.explore(session, chosen=chosen, stage=2, tab="filters", roi=False)
 # </details>
 #
 # **2.** Swap the filters of the proposals that find the nine and the king:
-# `session.run(switches=srl.Switches(swap_filters=((10, 19),)))`. Do they swap cards?
+# `swapped = session.run(switches=srl.Switches(swap_filters=((10, 19),)))`. Do they swap cards?
 #
 # <details><summary>Answer</summary>
 #
-# Look at `srl.difference(session.base, trace, threshold=0.5)`. Both boxes stay where they are,
-# because the box says where to look; the filters say what for. With the wrong ones both lose
-# score, and neighbours take over.
+# `print(srl.difference(session.base, swapped, threshold=0.5))`: no box moves by a pixel, since the
+# box says where to look. But with the king's filters the nine is no longer recognised and falls
+# below 0.5; the king is robust enough to survive those of the nine.
 # </details>
 #
 # **3.** `srl.Switches(freeze_features=True)` gives every stage the learned features again, so a

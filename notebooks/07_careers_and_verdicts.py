@@ -4,7 +4,7 @@
 # **Aim.** Go from one picture to a data set: what does each proposal do in its life, and which
 # stage is to blame for which error?
 #
-# **You will see** every proposal's career on one page, find idlers and stars, and read, stage
+# **You will see** every proposal's career on one page, the busy ones and the idle, and read, stage
 # by stage, what was found, improved and lost.
 #
 # **Needs** neither a GPU nor a network. About two minutes.
@@ -30,7 +30,8 @@ figures.career_overview(careers)
 
 # %% [markdown]
 # Each square is the picture; dots are detections, coloured by class. Territories again, as in
-# lesson 2, now with a count. Some proposals win many times more often than others. In numbers:
+# lesson 2, now with a count. The busiest wins about four times as
+# often as the quietest. In numbers:
 
 # %%
 careers.proposals.sorted("wins", descending=True).head(6)
@@ -62,10 +63,10 @@ verdicts.summary()
 figures.verdict_stages(verdicts)
 
 # %% [markdown]
-# Left: the first stages *find*, the middle ones *improve*. **Hardly anything is lost on the
-# way**: refinement in this detector is nearly free of regret. Right: the errors that remain.
-# Duplicates melt away from stage 4 on, as lesson 4 explained; what stays are wrong classes and
-# missed objects.
+# Left: stage 1 *finds*, stage 2 *improves*, the rest is polish. **Hardly anything is lost on the
+# way**: refinement in this detector is nearly free of regret. Right: the errors. Wrong classes
+# are gone after stage 2; duplicates melt away at stage 4, as lesson 4 explained. A few of them
+# and a few missed objects are what stays.
 #
 # ## Where the stages disagree
 #

@@ -169,9 +169,10 @@ def test_boxes_around_their_objects_are_not_pulled_at_the_centre() -> None:
 def test_curves_of_the_lab(table: Table) -> None:
     """Catches frozen runs left out of the AP panel, and lines over the wrong steps."""
     page = figures.start_curves(table)
-    ap, moved, near, _ = page.axes
+    ap, moved, wide, _ = page.axes
     lines = [line for line in ap.lines if line.get_gid() == "series"]
     assert [line.get_linestyle() for line in lines] == ["-", "--"] * 2
     assert lines[0].get_xdata().tolist() == [2, 4]
-    assert len(moved.lines) == len(near.lines) == 2
+    assert len(moved.lines) == len(wide.lines) == 2
     assert moved.lines[0].get_xdata().tolist() == [0, 2, 4]
+    assert wide.lines[0].get_ydata()[0] == 1.0

@@ -60,8 +60,8 @@ def rehearsals(name: str) -> None:
 
 @pytest.mark.parametrize("name", SHORT)
 def test_each_mistake_costs_what_it_should(name: str) -> None:
-    """Catches a test that a plausible mistake passes, a mistake that costs twice, and a right answer
-    in another style that loses marks."""
+    """Catches a test that a plausible mistake passes, a mistake that costs twice, and a right
+    answer in another style that loses marks."""
     rehearsals(name)
 
 
@@ -74,7 +74,7 @@ def test_each_mistake_costs_what_it_should_with_a_model(name: str, fast_cells: N
 
 @pytest.mark.parametrize("name", SHORT)
 def test_a_seed_changes_the_numbers(name: str) -> None:
-    """Catches last year's results that still pass, and numbers that a seed makes wrong or harmless."""
+    """Catches last year's results that still pass, and a seed that makes a mistake harmless."""
     one, other = source_of(name, 1), source_of(name, 2)
     texts = [[c["source"] for c in n["cells"]] for n in (one, other)]
     assert sum(a != b for a, b in zip(*texts, strict=True)) > 8
@@ -149,9 +149,8 @@ def round_trip(
         for student, (_, expected, note) in students.items():
             found = frozenset(lost[name, student] & code)
             if found != expected or note not in rows[name, student]["notes"]:
-                wrong[name, student] = (
-                    sorted(found - expected), sorted(expected - found), rows[name, student]["notes"],
-                )  # fmt: skip
+                notes = rows[name, student]["notes"]
+                wrong[name, student] = (sorted(found - expected), sorted(expected - found), notes)
     assert wrong == {}
     return course, rows
 
@@ -186,8 +185,8 @@ def edits_tests(release: Any) -> Any:
 
 
 def test_round_trip(tmp_path: Path) -> None:
-    """Catches a crash, a loop, a flood or an edited test that costs more or less than its own marks,
-    marks by hand that get lost, and feedback without them."""
+    """Catches a crash, a loop, a flood or an edited test that costs more or less than its own
+    marks, and feedback without them."""
     course = build(tmp_path / "course", made.SOURCES, chosen(["boxes"]), 2026, say=lambda s: None)
     people = made_class(course, "boxes")
     perfect = people["perfect"][0]
@@ -348,8 +347,8 @@ def test_equal_in_another_type(got: object, want: object) -> None:
 
 
 def test_check_copies_limits_and_hints(capsys: pytest.CaptureFixture[str]) -> None:
-    """Catches an input that one test spoils for the next, a loop that is waited for twice, a hint that
-    does not come, and anything on stderr, which nbgrader takes for a failure."""
+    """Catches an input that one test spoils for the next, a loop that is waited for twice, a hint
+    that does not come, and anything on stderr, which nbgrader takes for a failure."""
     check, data = Check("experiment"), torch.ones(2)
     calls = []
 

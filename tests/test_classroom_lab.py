@@ -29,7 +29,7 @@ from sparse_rcnn_lab.classroom.marks import write_marks
 
 @pytest.fixture
 def desk(tmp_path):
-    """A course, a student's folder with the handed-out notebook, and a JupyterLab that serves it."""
+    """A course, a student's folder with the handed-out notebook, a JupyterLab that serves it."""
     course = build(tmp_path / "course", made.SOURCES, chosen(["boxes"]), 2026, say=lambda s: None)
     folder = tmp_path / "ada"
     folder.mkdir()
@@ -135,8 +135,8 @@ class Hands:
 @pytest.mark.browser
 @pytest.mark.timeout(1800)
 def test_a_student_solves_the_first_assignment(chromium, desk):
-    """Catches cells that cannot be edited, messages that do not help, a last cell that cannot run the
-    file, and a notebook that Lab saves in a form that cannot be collected."""
+    """Catches cells that cannot be edited, messages that do not help, a last cell that cannot run
+    the file, and a notebook that Lab saves in a form that cannot be collected."""
     course, folder, address = desk
     path = folder / "boxes.ipynb"
     source, release = (made.read(course.notebook(s, "boxes")) for s in ("source", "release"))

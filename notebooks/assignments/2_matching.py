@@ -202,7 +202,7 @@ check(
 
 # %% solution="box-cost"
 def box_cost(boxes, truth, size):
-    """boxes [N, 4], truth [M, 4], size (height, width) -> [N, M] L1 distance relative to the image."""
+    """boxes [N, 4], truth [M, 4], size (height, width) -> [N, M], relative to the image."""
     ### BEGIN SOLUTION
     height, width = size
     scale = torch.tensor([width, height, width, height])
@@ -316,7 +316,7 @@ check(
 
 # %% solution="match"
 def match(cost):
-    """cost [N, M] -> (proposals [K], objects [K]), int64, K = min(N, M): the cheapest assignment."""
+    """cost [N, M] -> (proposals [K], objects [K]), int64, K = min(N, M): the cheapest."""
     ### BEGIN SOLUTION
     from scipy.optimize import linear_sum_assignment
 

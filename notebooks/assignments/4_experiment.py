@@ -247,7 +247,7 @@ check.that(len(set(values)) > 1, "All numbers are equal. Were they measured?")
 
 # %% solution="figure"
 ### BEGIN SOLUTION
-means, errors = zip(*(spread(row["ap"]) for row in results))
+means, errors = zip(*(spread(row["ap"]) for row in results), strict=True)
 plt.errorbar([row["proposals"] for row in results], means, errors, capsize=3)
 plt.xlabel("proposals")
 plt.ylabel("AP, mean and standard error of 3 groups")

@@ -13,6 +13,7 @@ import zipfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -71,8 +72,9 @@ def collect(course: Course, place: str | Path, say: Callable[[str], None] = prin
         said += mend(notebook, releases[assignment])
         notebook["metadata"] = releases[assignment]["metadata"]
         target = course.notebook("submitted", assignment, student)
-        about = {"file": str(path), "time": f"{time:%Y-%m-%d %H:%M:%S} UTC", "notes": said}
-        write_text(target.parent / "timestamp.txt", about["time"] + "\n")
+        when = f"{time:%Y-%m-%d %H:%M:%S} UTC"
+        about = {"file": str(path), "time": when, "notes": said}
+        write_text(target.parent / "timestamp.txt", when + "\n")
         write_text(target.parent / "collected.json", json.dumps(about, indent=2) + "\n")
         write_text(target, json.dumps(notebook, indent=1, ensure_ascii=False) + "\n")
         result.taken.append((student, assignment, said))
@@ -88,23 +90,30 @@ def _files(place: Path) -> Iterator[tuple[PurePosixPath, datetime, Callable[[], 
             if _hidden(inside):
                 continue
             time = datetime.fromtimestamp(path.stat().st_mtime, UTC)
-            yield inside, time, lambda path=path: _sized(path.stat().st_size, path.read_bytes)
+            yield inside, time, partial(_sized, path.stat().st_size, path.read_bytes)
     elif zipfile.is_zipfile(place):
         with zipfile.ZipFile(place) as archive:
             for info in archive.infolist():
                 inside = PurePosixPath(info.filename)
                 if inside.suffix != ".ipynb" or _hidden(inside):
                     continue
-                time = datetime(*info.date_time, tzinfo=UTC)
-                yield (
-                    inside,
-                    time,
-                    lambda info=info: _sized(
-                        info.file_size, lambda: zipfile.ZipFile(place).read(info)
-                    ),
-                )
+                time = _when(info)
+                content = partial(_read, place, info)
+                yield inside, time, partial(_sized, info.file_size, content)
     else:
         raise LabError(f'"{place}" is neither a folder nor a zip file.')
+
+
+def _when(info: zipfile.ZipInfo) -> datetime:
+    try:
+        return datetime(*info.date_time, tzinfo=UTC)
+    except ValueError:  # some platforms leave it out: month 0
+        return datetime.fromtimestamp(0, UTC)
+
+
+def _read(archive: Path, info: zipfile.ZipInfo) -> bytes:
+    with zipfile.ZipFile(archive) as file:
+        return file.read(info)
 
 
 def _hidden(path: PurePosixPath) -> bool:

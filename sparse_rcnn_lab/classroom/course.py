@@ -18,7 +18,7 @@ from sparse_rcnn_lab.errors import LabError
 from sparse_rcnn_lab.files import write_text
 
 CONFIG = """\
-# How nbgrader works in this course. Lines added below are kept: build never touches this file again.
+# How nbgrader works in this course. Lines added below are kept: build writes this file once.
 from sparse_rcnn_lab.classroom.course import configure
 
 c = get_config()

@@ -18,7 +18,7 @@ from traitlets import Integer
 NOTES = "sparse_rcnn_lab_notes"  # in the notebook's metadata: what the marks' table tells
 
 
-class SturdyExecute(Execute):  # type: ignore[misc]
+class SturdyExecute(Execute):
     """nbgrader's ``Execute`` that survives its students; configured as ``c.SturdyExecute``."""
 
     max_characters = Integer(50_000, help="of output that a cell may leave").tag(config=True)

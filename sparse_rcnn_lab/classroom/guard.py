@@ -26,7 +26,9 @@ ANSWERS: dict[str, dict[str, str]] = {
     "matching": {
         "sparse_rcnn_lab.training.matching": "focal_cost matching_cost assign match",
         "sparse_rcnn_lab.training.losses": "focal_loss set_loss",
-        "sparse_rcnn_lab.classroom.stand_ins": "class_cost box_cost total_cost focal_loss box_losses",
+        "sparse_rcnn_lab.classroom.stand_ins": (
+            "class_cost box_cost total_cost match focal_loss box_losses"
+        ),
         "torchvision.ops": "sigmoid_focal_loss generalized_box_iou_loss",
     },
     "stage": {
@@ -92,7 +94,7 @@ def serve_everybody() -> None:
 def _guard(name: str, target: Any) -> None:
     if name in _originals:
         return
-    function = target.__init__ if isinstance(target, type) else target
+    function: Any = vars(target)["__init__"] if isinstance(target, type) else target
     function = getattr(function, "__wrapped__", function)  # torch.no_grad keeps it there
     place: dict[str, Any] = {}
     exec(

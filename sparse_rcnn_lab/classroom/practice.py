@@ -1,4 +1,4 @@
-"""What assignments 3 and 4 give to students: parts of a stage, the real model, data, a short training.
+"""What assignments 3 and 4 give to students: parts of a stage, the model, data, a training.
 
 While a notebook is graded everything is short: ``grading()`` says so.
 """

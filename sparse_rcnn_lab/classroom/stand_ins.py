@@ -48,14 +48,14 @@ def focal_loss(logits: Tensor, targets: Tensor) -> Tensor:
 def box_losses(
     predicted: Tensor, truth: Tensor, size: tuple[float, float]
 ) -> tuple[Tensor, Tensor]:
-    """Sums over K pairs ``[K, 4]``, ``[K, 4]`` of L1 distance, relative to the image, and 1 - GIoU."""
+    """Sums over K pairs ``[K, 4]``, ``[K, 4]``: L1 distance relative to the image, 1 - GIoU."""
     whwh = box_ops.size_as_whwh(torch.tensor([float(size[0]), float(size[1])]))
     distance = (predicted / whwh - truth / whwh).abs().sum()
     return distance, (1 - box_ops.paired_giou(predicted, truth)).sum()
 
 
 def bilinear(features: Tensor, x: Tensor, y: Tensor) -> Tensor:
-    """``[D, H, W]`` at K places, in pixels whose centres are at .0 -> ``[K, D]``; 0..H-1, 0..W-1."""
+    """``[D, H, W]`` at K places, in map pixels with their centres at .0 -> ``[K, D]``."""
     height, width = features.shape[1:]
     grid = torch.stack([2 * x / max(width - 1, 1) - 1, 2 * y / max(height - 1, 1) - 1], dim=-1)
     found = torch.nn.functional.grid_sample(

@@ -29,6 +29,9 @@ class Variation:
     that is set becomes a placeholder.
     """
 
+    seed: int
+    _dice: random.Random
+
     def __init__(self, seed: int) -> None:
         self.restart(seed)
 

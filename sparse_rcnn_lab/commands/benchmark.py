@@ -26,6 +26,8 @@ loading keeps up. Each starts from the same weights and sees the same batches.
 examples:
   sparse-rcnn-lab benchmark --model nano
   sparse-rcnn-lab benchmark --model r50_3x_100 --size 800x1216 --only inference --json times.json
+  sparse-rcnn-lab benchmark --model r50_3x_100 --size 800x1216 --against torchvision,mmdetection
+  sparse-rcnn-lab benchmark --model nano --growth
   sparse-rcnn-lab benchmark --model r50_3x_300 --data coco/ --workers 16
   sparse-rcnn-lab benchmark --train --model r50_1x_100 --size 800x1216 --device cuda \\
       --precision bf16 --steps 200 --json bf16.json
@@ -76,6 +78,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--backbone-weights", metavar="download|FILE", help="of --train (default: from scratch)"
     )
+    parser.add_argument(
+        "--against",
+        metavar="NAME,...",
+        type=lambda text: tuple(text.split(",")),
+        help="compare inference with others: plain, roialign, bf16, compiled, torchvision, "
+        "mmdetection",
+    )
+    parser.add_argument(
+        "--growth", action="store_true", help="how time grows with proposals, pixels, batch, stages"
+    )
     parser.add_argument("--device", default="cpu", help="cpu, cuda (default: %(default)s)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all numbers to a file")
 
@@ -99,8 +111,19 @@ def run(arguments: argparse.Namespace) -> int:
         device=pick_device(arguments.device),
         only=arguments.only,
     )
-    result = run_benchmark(settings)
-    print(as_text(result))
+    if arguments.against is not None:
+        from sparse_rcnn_lab.benchmark import peers
+
+        result = peers.compare(settings, arguments.against)
+        print(peers.as_text(result))
+    elif arguments.growth:
+        from sparse_rcnn_lab.benchmark import growth
+
+        result = growth.growth(settings)
+        print(growth.as_text(result))
+    else:
+        result = run_benchmark(settings)
+        print(as_text(result))
     return _write(arguments, result)
 
 

@@ -51,7 +51,7 @@ code { font: .9em ui-monospace, Menlo, Consolas, monospace; background: #f6f8fa;
   padding: .1em .3em; border-radius: 4px; }
 pre code { padding: 0; background: none; }
 img { max-width: 100%; height: auto; }
-table { border-collapse: collapse; font-size: 15px; }
+table { border-collapse: collapse; font-size: 15px; display: block; overflow-x: auto; }
 th, td { padding: .25em .8em; border-bottom: 1px solid #d0d7de; }
 details { background: #f6f8fa; border-radius: 6px; padding: .5em 1em; margin: .4em 0 1em; }
 summary { cursor: pointer; }

@@ -33,8 +33,8 @@ from sparse_rcnn_lab.views.measures import check_stage
 
 _PANELS = (
     ("AP", "AP at the last stage (0 to 1)"),
-    ("moved", "way of the centres (sides of the image)"),
-    ("near_image", "boxes near the whole image (share)"),
+    ("moved", "mean way of the centres (sides)"),
+    ("width", "mean width (of the image's)"),
 )
 
 
