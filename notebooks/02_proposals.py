@@ -50,11 +50,11 @@ figures.career_overview(analysis.careers_of(traces, threshold=0.5))
 #
 # ## Remove the winner
 #
-# Take the proposal that found the ten away and run the stages again. Guess first: is the ten
+# Take the proposal that found the ace away and run the stages again. Guess first: is the ace
 # lost?
 
 # %%
-session = srl.Session(cards, lessons.example("cards_3.jpg"))
+session = srl.Session(cards, lessons.example("cards_2.jpg"))
 before = session.base
 winner = int(before.detections(threshold=0.5).proposals[0])
 session.drop(winner)
@@ -88,7 +88,6 @@ lessons.dial(
     lambda proposals: figures.stage_grid(
         cards.trace(lessons.example("cards_1.jpg"), num_proposals=proposals),
         threshold=0.5,
-        width=9,
     ),
     proposals=(1, 50, 15),
 )
@@ -169,8 +168,8 @@ lessons.bars(
 #
 # ## Exercises
 #
-# **1.** Does every object have a deputy? Drop the winner of the *ace* in `cards_3.jpg` (call
-# `session.reset()` first).
+# **1.** Does every object have a deputy? In `cards_3.jpg` the ace is found with 0.54 only. Drop its
+# winner in a new `srl.Session`.
 #
 # <details><summary>Answer</summary>
 #
@@ -184,7 +183,7 @@ lessons.bars(
 # <details><summary>Answer</summary>
 #
 # It does not travel across the picture: it looks for something near its new place, and a
-# neighbour takes the ten. Boxes are refined from what lies inside them, and there is no ten in
+# neighbour takes the ace. Boxes are refined from what lies inside them, and there is no ten in
 # a corner.
 # </details>
 #

@@ -59,8 +59,9 @@ print("as in the model:", torch.allclose(by_hand, walk.attention[0], atol=1e-6))
 figures.attention_map(trace, chosen, stage=2)
 
 # %% [markdown]
-# It looks most at those that sit **on the same card**. Nothing in the architecture says that
-# proposals know where their neighbours are: the *features* carry it by now.
+# It looks most at proposal 42, which sits **on the same card**, and then at those on the other
+# cards. The many that see nothing but table get little each. Nothing in this formula knows where a
+# proposal is or what it sees: the *features* carry it by now.
 #
 # ## Step 2. Look: RoI pooling
 #
@@ -103,8 +104,8 @@ print(
 figures.filter_effect(trace, chosen, stage=2)
 
 # %% [markdown]
-# What stood out before is not what stands out after: the filters keep what this proposal cares
-# about. Then all 49 cells become one vector (`condensed`), which is added to the feature.
+# Before, one pip in the middle stood out; after, the whole face of the card does. The filters keep
+# what this proposal cares about. Then all 49 cells become one vector (`condensed`), which is added to the feature.
 #
 # ### Ah: whose filters are they?
 #
@@ -122,7 +123,7 @@ figures.trace_panels(
 
 # %% [markdown]
 # With average filters the detector is blind, though every weight is still in place and every
-# box still looks at its own card. The neighbour's filters are as good as none. **A proposal is
+# box still looks at its own card. With the neighbour's, one card of four is left. **A proposal is
 # its filters.**
 #
 # ## Step 4. Decide: two heads

@@ -151,8 +151,8 @@ lessons.bars(
 #
 # <details><summary>Answer</summary>
 #
-# Nothing changes where each object has one detection. NMS can even hurt: two objects that
-# really overlap look like duplicates to it. A matched loss has no such blind spot.
+# It hurts: six detections for six objects, and NMS keeps five. Two of the shapes overlap, and to NMS
+# they look like duplicates of one. A detector that was matched one to one has no such blind spot.
 # </details>
 #
 # **2.** Only the class counts: `from sparse_rcnn_lab.config import LossConfig`, then
@@ -170,9 +170,9 @@ lessons.bars(
 #
 # <details><summary>Answer</summary>
 #
-# Mostly from stage 3 or 4 on. Before that the roles are still open, and each stage is matched
-# for itself. A role that jumps between proposals from step to step is one reason why such
-# detectors learn slowly.
+# Four of the six objects keep theirs from stage 1 to 6. The other two, which lie on one another,
+# change hands among a few neighbours up to the last stage: each stage is matched for itself. Such
+# jumps, from stage to stage and from step to step, are one reason why these detectors learn slowly.
 # </details>
 #
 # **4.** What does an image without any object teach?

@@ -17,10 +17,9 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from PIL import Image, UnidentifiedImageError
 from torch import Tensor
-from torchvision.transforms import InterpolationMode
-from torchvision.transforms.v2 import functional as tvf
 
 from sparse_rcnn_lab.errors import LabError
 from sparse_rcnn_lab.pixels import array_to_rgb, grey_to_8_bits, over_white, tensor_to_rgb
@@ -120,7 +119,10 @@ def resize_to(image: Tensor, size: tuple[int, int], antialias: bool = False) -> 
         return image
     if not antialias:
         return resize_as_opencv(image, size)
-    return tvf.resize(image, list(size), InterpolationMode.BILINEAR, antialias=True)
+    # As torchvision's resize, whose import takes seconds; only the CPU does it in whole numbers.
+    pixels = image[None] if image.device.type == "cpu" else image[None].float()
+    resized = F.interpolate(pixels, size, mode="bilinear", align_corners=False, antialias=True)[0]
+    return resized.round().clamp(0, 255).byte() if resized.is_floating_point() else resized
 
 
 def resized_size(height: int, width: int, short_side: float, long_side: float) -> tuple[int, int]:

@@ -239,6 +239,8 @@ def test_the_photo_page_fits_and_does_not_jump(opened):
         "['#lab-dials', '#lab-proposals', '#lab-keep'].map((s) =>"
         " JSON.stringify(document.querySelector(s).getBoundingClientRect()))"
     )
+    page.wait_for_selector("#lab-classes input")
+    page.wait_for_timeout(1000)  # Gradio builds the page piece by piece
     before = page.evaluate(places)
     now = picture(page)
     for dial, key in (("threshold", "Home"), ("stage", "Home"), ("threshold", "End")):

@@ -8,13 +8,13 @@ from __future__ import annotations
 import pickle
 from collections import OrderedDict
 from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import torch
-import torchvision.models as tv
+import torch.nn.functional as F
 from torch import Tensor, nn
-from torchvision.ops import FeaturePyramidNetwork
 
 from sparse_rcnn_lab.config import BackboneName, ModelConfig
 from sparse_rcnn_lab.errors import LabError
@@ -24,10 +24,13 @@ from sparse_rcnn_lab.model.folding import fold_norms
 _MOBILENET_CUTS = {"stem": (0, 2), "s4": (2, 4), "s8": (4, 7), "s16": (7, 14), "s32": (14, 18)}
 
 
-def _resnet(
-    build: Callable[..., tv.ResNet], channels: list[int]
-) -> tuple[nn.ModuleDict, list[int]]:
-    net = build(weights=None)
+def torchvision_models() -> Any:
+    """``torchvision.models``, imported when it is needed: that takes seconds."""
+    return import_module("torchvision.models")
+
+
+def _resnet(name: BackboneName, channels: list[int]) -> tuple[nn.ModuleDict, list[int]]:
+    net = torchvision_models().get_model(name, weights=None)
     stem = nn.Sequential(
         OrderedDict(conv1=net.conv1, bn1=net.bn1, relu=net.relu, maxpool=net.maxpool)
     )
@@ -38,7 +41,7 @@ def _resnet(
 
 
 def _mobilenet_v2() -> tuple[nn.ModuleDict, list[int]]:
-    layers = tv.mobilenet_v2(weights=None).features
+    layers = torchvision_models().mobilenet_v2(weights=None).features
     parts = OrderedDict((name, layers[a:b]) for name, (a, b) in _MOBILENET_CUTS.items())
     return nn.ModuleDict(parts), [24, 32, 96, 320]
 
@@ -77,12 +80,48 @@ def _nano() -> tuple[nn.ModuleDict, list[int]]:
 
 
 _BUILDERS: dict[BackboneName, Callable[[], tuple[nn.ModuleDict, list[int]]]] = {
-    "resnet50": lambda: _resnet(tv.resnet50, [256, 512, 1024, 2048]),
-    "resnet101": lambda: _resnet(tv.resnet101, [256, 512, 1024, 2048]),
-    "resnet18": lambda: _resnet(tv.resnet18, [64, 128, 256, 512]),
+    "resnet50": lambda: _resnet("resnet50", [256, 512, 1024, 2048]),
+    "resnet101": lambda: _resnet("resnet101", [256, 512, 1024, 2048]),
+    "resnet18": lambda: _resnet("resnet18", [64, 128, 256, 512]),
     "mobilenet_v2": _mobilenet_v2,
     "nano": _nano,
 }
+
+
+class FeaturePyramid(nn.Module):
+    """Four maps of one width from the four of the body (arXiv 1612.03144).
+
+    Weights are named as in torchvision's FeaturePyramidNetwork; its import takes seconds.
+    """
+
+    def __init__(self, channels: list[int], dim: int, norm: bool) -> None:
+        super().__init__()
+        self.inner_blocks, self.layer_blocks = nn.ModuleList(), nn.ModuleList()
+        for width in channels:
+            self.inner_blocks.append(_normed(nn.Conv2d(width, dim, 1, bias=not norm), norm))
+            self.layer_blocks.append(
+                _normed(nn.Conv2d(dim, dim, 3, padding=1, bias=not norm), norm)
+            )
+        convolutions = [module for module in self.modules() if isinstance(module, nn.Conv2d)]
+        for conv in convolutions:
+            # Drawn and thrown away, as torchvision's class does: seeds keep what they stand for.
+            nn.init.kaiming_uniform_(conv.weight, a=1)
+            if conv.bias is not None:
+                nn.init.zeros_(conv.bias)
+        for conv in convolutions:
+            nn.init.xavier_uniform_(conv.weight)
+
+    def forward(self, maps: list[Tensor]) -> list[Tensor]:
+        """c2..c5, each ``[B, C_i, h, w]`` -> p2..p5, each ``[B, D, h, w]``."""
+        merged = [self.inner_blocks[-1](maps[-1])]
+        for x, inner in zip(maps[-2::-1], list(self.inner_blocks)[-2::-1], strict=True):
+            above = F.interpolate(merged[0], size=x.shape[-2:], mode="nearest")
+            merged.insert(0, inner(x) + above)
+        return [layer(x) for layer, x in zip(self.layer_blocks, merged, strict=True)]
+
+
+def _normed(conv: nn.Conv2d, norm: bool) -> nn.Sequential:
+    return nn.Sequential(conv, nn.BatchNorm2d(conv.out_channels)) if norm else nn.Sequential(conv)
 
 
 class Backbone(nn.Module):
@@ -100,11 +139,7 @@ class Backbone(nn.Module):
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.body, channels = _BUILDERS[config.backbone]()
-        norm = nn.BatchNorm2d if config.fpn_norm else None
-        self.fpn = FeaturePyramidNetwork(channels, config.dim, norm_layer=norm)
-        for module in self.fpn.modules():
-            if isinstance(module, nn.Conv2d):  # torchvision's own start ignores fan-out
-                nn.init.xavier_uniform_(module.weight)
+        self.fpn = FeaturePyramid(channels, config.dim, config.fpn_norm)
         self.frozen_stages = config.frozen_stages
         self.train_batch_norm = config.train_batch_norm
         for part in list(self.body.values())[: self.frozen_stages]:
@@ -117,13 +152,13 @@ class Backbone(nn.Module):
 
     def forward(self, images: Tensor) -> list[Tensor]:
         """Normalised ``[B, 3, H, W]`` (H, W multiples of 32) -> p2..p5, each ``[B, D, h, w]``."""
-        maps: OrderedDict[str, Tensor] = OrderedDict()
+        maps = []
         x = images.contiguous(memory_format=torch.channels_last)
-        for index, (name, part) in enumerate(self.body.items()):
+        for part in self.body.values():
             x = part(x)
-            if index:
-                maps[name] = x
-        return list(self.fpn(maps).values())
+            maps.append(x)
+        levels: list[Tensor] = self.fpn(maps[1:])  # without the stem's
+        return levels
 
     def train(self, mode: bool = True) -> Self:
         """As ``nn.Module.train``, but batch norms that keep their statistics stay in eval mode.
@@ -149,7 +184,7 @@ def load_backbone(backbone: Backbone, name: BackboneName, source: str | Path) ->
         raise LabError("The nano backbone has no ImageNet weights; train it from scratch.")
     if str(source) == "download":
         try:
-            state = tv.get_model_weights(name).DEFAULT.get_state_dict(
+            state = torchvision_models().get_model_weights(name).DEFAULT.get_state_dict(
                 progress=True, check_hash=True
             )
         except OSError as error:

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
 from sparse_rcnn_lab import boxes as box_ops
@@ -101,6 +100,8 @@ def assign(cost: np.ndarray, repeats: int = 1) -> tuple[np.ndarray, np.ndarray]:
     Each object gets ``repeats`` proposals, as far as there are enough; with more objects than
     proposals, the cheapest pairs win and the other objects go without.
     """
+    from scipy.optimize import linear_sum_assignment  # its import takes half a second
+
     n, m = cost.shape
     if m == 0:
         return np.empty(0, np.int64), np.empty(0, np.int64)

@@ -15,12 +15,12 @@ import platform
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import numpy
 import torch
-import torchvision
 
 from sparse_rcnn_lab.errors import LabError
 from sparse_rcnn_lab.files import write_text
@@ -36,7 +36,7 @@ def versions() -> dict[str, str]:
         "sparse_rcnn_lab": __version__,
         "python": platform.python_version(),
         "torch": torch.__version__,
-        "torchvision": torchvision.__version__,
+        "torchvision": metadata.version("torchvision"),
         "numpy": numpy.__version__,
         "platform": platform.platform(),
     }

@@ -10,12 +10,14 @@ from collections.abc import Iterable
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torchvision.models.mobilenetv2 import InvertedResidual
-from torchvision.models.resnet import BasicBlock, Bottleneck
 
 from sparse_rcnn_lab.model.backbone import Backbone, Block
 from sparse_rcnn_lab.model.fast.convolution import Activation, FoldedConvolution
 from sparse_rcnn_lab.model.pooling import Pyramid
+
+
+# Our block and torchvision's, by name: its import takes seconds.
+_RESIDUAL = ("Block", "BasicBlock", "Bottleneck", "InvertedResidual")
 
 
 class FastBackbone(nn.Module):
@@ -82,19 +84,19 @@ class FastBackbone(nn.Module):
                 if todo and isinstance(todo[0], nn.ReLU | nn.ReLU6):
                     activation = "relu6" if isinstance(todo.pop(0), nn.ReLU6) else "relu"
                 steps.append(self._conv(module, norm, activation))
-            elif isinstance(module, Bottleneck | BasicBlock | Block | InvertedResidual):
+            elif type(module).__name__ in _RESIDUAL:
                 steps.append(self._residual(module, first=not steps))
             else:
                 steps.append(module)
         return steps
 
     def _residual(self, block: nn.Module, first: bool) -> _Residual:
-        if isinstance(block, InvertedResidual):
+        if type(block).__name__ == "InvertedResidual":
             steps = self._fold(block.conv.children())
             if not block.use_res_connect:
                 return _Residual(steps, None, add=False, keep=False)
             return _Residual(steps, None, add=True, keep=first)
-        count = 3 if isinstance(block, Bottleneck) else 2
+        count = 3 if type(block).__name__ == "Bottleneck" else 2
         branch: list[nn.Module] = [
             self._conv(getattr(block, f"conv{i}"), getattr(block, f"bn{i}"), "relu")
             for i in range(1, count + 1)
