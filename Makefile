@@ -5,7 +5,7 @@ PYTHON ?= python3
 WORKERS ?= 2
 ARGS ?=
 BIN := .venv/bin
-TEST_EXTRAS := dev,demo,notebooks
+TEST_EXTRAS := dev,demo,notebooks,classroom
 LAB_EXTRAS := notebooks,demo
 
 # OpenMP threads that spin while they wait make a busy machine many times slower. This must be set
@@ -14,7 +14,7 @@ OMP_WAIT_POLICY ?= passive
 export OMP_WAIT_POLICY
 
 .DEFAULT_GOAL := help
-.PHONY: help demo lab gallery lessons test test-slow lint format hooks
+.PHONY: help demo lab gallery lessons classroom test test-slow lint format hooks
 
 help: ## these lines
 	@echo 'Sparse R-CNN lab. Each of these sets up what it needs, the first time:'
@@ -36,6 +36,9 @@ gallery: .venv/.installed-lab ## the lessons as pages with outputs, in build/gal
 lessons: .venv/.installed-lab ## run all lessons in full and keep their times (ARGS="05 06" for some of them)
 	$(BIN)/python -m sparse_rcnn_lab.lessons sync
 	$(BIN)/python -m sparse_rcnn_lab.lessons run --full $(ARGS)
+
+classroom: .venv/.installed-classroom ## assignments that grade themselves: builds course/ (ARGS="--seed 2027"; docs/classroom.md)
+	$(BIN)/python -m sparse_rcnn_lab classroom build $(ARGS)
 
 test: .venv/.installed-test ## the tests, in minutes (ARGS="-k matching" for some of them)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile $(ARGS)
@@ -78,6 +81,9 @@ endef
 
 .venv/.installed-lab: pyproject.toml | .venv/.made
 	$(call install,$(LAB_EXTRAS))
+
+.venv/.installed-classroom: pyproject.toml | .venv/.made
+	$(call install,classroom)
 
 .venv/.installed-test: pyproject.toml | .venv/.made
 	$(call install,$(TEST_EXTRAS))

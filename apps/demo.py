@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import importlib.util
+import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -55,6 +56,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     if importlib.util.find_spec("gradio") is None:
         print("The demo needs Gradio: pip install 'sparse-rcnn-lab[demo]'", file=sys.stderr)
         return 1
+    # Ended like Ctrl+C, so that the folder of the app's files goes.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     try:
         # Only now: --help should not wait for torch.
         from sparse_rcnn_lab.app.bench import Bench

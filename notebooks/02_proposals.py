@@ -183,7 +183,7 @@ lessons.bars(
 # <details><summary>Answer</summary>
 #
 # It does not travel across the picture: it looks for something near its new place, and a
-# neighbour takes the ace. Boxes are refined from what lies inside them, and there is no ten in
+# neighbour takes the ace. Boxes are refined from what lies inside them, and there is no ace in
 # a corner.
 # </details>
 #

@@ -105,7 +105,8 @@ figures.filter_effect(trace, chosen, stage=2)
 
 # %% [markdown]
 # Before, one pip in the middle stood out; after, the whole face of the card does. The filters keep
-# what this proposal cares about. Then all 49 cells become one vector (`condensed`), which is added to the feature.
+# what this proposal cares about. Then all 49 cells become one vector (`condensed`), which is
+# added to the feature.
 #
 # ### Ah: whose filters are they?
 #

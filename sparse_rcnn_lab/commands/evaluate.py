@@ -74,9 +74,7 @@ def _evaluate(arguments: argparse.Namespace, device: torch.device, group: Group)
     from sparse_rcnn_lab.zoo import load
 
     # What must be fetched is fetched by one process of a machine; the others wait at its lock.
-    detector = group.agree(
-        lambda: load(arguments.model, device, precision=arguments.precision)
-    )
+    detector = group.agree(lambda: load(arguments.model, device, precision=arguments.precision))
     data = group.agree(lambda: open_data(arguments.data, arguments.split))
     result = evaluate(
         detector,

@@ -62,6 +62,7 @@ class Block(nn.Module):
             )
 
     def forward(self, x: Tensor) -> Tensor:
+        """``[B, C, H, W]`` -> ``[B, K, h, w]``."""
         y = self.bn1(self.conv1(x)).relu()
         return (self.bn2(self.conv2(y)) + self.shortcut(x)).relu()
 
@@ -184,8 +185,10 @@ def load_backbone(backbone: Backbone, name: BackboneName, source: str | Path) ->
         raise LabError("The nano backbone has no ImageNet weights; train it from scratch.")
     if str(source) == "download":
         try:
-            state = torchvision_models().get_model_weights(name).DEFAULT.get_state_dict(
-                progress=True, check_hash=True
+            state = (
+                torchvision_models()
+                .get_model_weights(name)
+                .DEFAULT.get_state_dict(progress=True, check_hash=True)
             )
         except OSError as error:
             raise LabError(

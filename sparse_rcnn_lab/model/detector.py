@@ -72,7 +72,7 @@ class SparseRCNN(nn.Module):
         outputs: list[StageOutput] = []
         stages: Sequence[nn.Module] = list(self.stages)
         if self.inference.applies(self):
-            stages, features = self.inference.stages(self, features)
+            stages = self.inference.stages(self)
         first_features = features
         for index in range(start, stop):
             stage = stages[min(index, len(stages) - 1)]

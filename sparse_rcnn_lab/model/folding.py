@@ -37,9 +37,7 @@ class NormalisedConv(nn.Conv2d):
         if norm.training:
             return super().forward(input)
         weight, bias = fold(self, norm)
-        return F.conv2d(
-            input, weight, bias, self.stride, self.padding, self.dilation, self.groups
-        )
+        return F.conv2d(input, weight, bias, self.stride, self.padding, self.dilation, self.groups)
 
 
 class DoneBefore(nn.BatchNorm2d):
@@ -55,6 +53,6 @@ def fold_norms(module: nn.Module) -> None:
     for first, second in pairwise([*module.children(), None]):
         if type(first) is nn.Conv2d and type(second) is nn.BatchNorm2d:
             first.__class__, second.__class__ = NormalisedConv, DoneBefore
-            first._norm = (second,)
+            setattr(first, "_norm", (second,))  # noqa: B010 - nn.Module types it otherwise
         elif first is not None:
             fold_norms(first)

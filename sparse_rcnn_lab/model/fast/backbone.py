@@ -6,6 +6,7 @@ Built from a :class:`~sparse_rcnn_lab.model.backbone.Backbone`, whose weights it
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -14,7 +15,6 @@ from torch import Tensor, nn
 from sparse_rcnn_lab.model.backbone import Backbone, Block
 from sparse_rcnn_lab.model.fast.convolution import Activation, FoldedConvolution
 from sparse_rcnn_lab.model.pooling import Pyramid
-
 
 # Our block and torchvision's, by name: its import takes seconds.
 _RESIDUAL = ("Block", "BasicBlock", "Bottleneck", "InvertedResidual")
@@ -52,11 +52,12 @@ class FastBackbone(nn.Module):
     def forward(self, images: Tensor) -> Pyramid:
         """Normalised images ``[B, 3, H, W]``, sides multiples of 32 -> their pyramid."""
         levels = self.levels(images)
+        outer: Any = self.outer
         shapes = tuple((level.shape[2], level.shape[3]) for level in levels)
         batch = len(images)
         rows = [batch * h * w for h, w in shapes]
-        table = levels[0].new_empty(sum(rows), self.outer[0].weight.shape[0])
-        for level, layer, out in zip(levels, self.outer, table.split(rows), strict=True):
+        table = levels[0].new_empty(sum(rows), outer[0].weight.shape[0])
+        for level, layer, out in zip(levels, outer, table.split(rows), strict=True):
             layer.into(level, out.view(batch, *level.shape[2:], -1))
         return Pyramid(table, shapes, batch)
 
@@ -90,7 +91,7 @@ class FastBackbone(nn.Module):
                 steps.append(module)
         return steps
 
-    def _residual(self, block: nn.Module, first: bool) -> _Residual:
+    def _residual(self, block: Any, first: bool) -> _Residual:
         if type(block).__name__ == "InvertedResidual":
             steps = self._fold(block.conv.children())
             if not block.use_res_connect:

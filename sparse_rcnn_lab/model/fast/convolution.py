@@ -14,8 +14,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from sparse_rcnn_lab.model.folding import fold
 from sparse_rcnn_lab.model.fast.winograd import MIN_CHANNELS, Winograd
+from sparse_rcnn_lab.model.folding import fold
 
 Activation = Literal["none", "relu", "relu6"]
 # oneDNN's names, with their arguments.
