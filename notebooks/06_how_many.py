@@ -40,7 +40,8 @@ figures.dial_curves(curve)
 
 # %% [markdown]
 # Left: AP after the last stage. Compare the orders where much was cut. A greedy choice covers
-# the picture first: it does not take two neighbours while a corner is empty. Right: AP against time. **Stages 1 to 4 buy nearly everything**, the last two
+# the picture first: it does not take two neighbours while a corner is empty. Right: AP against
+# time. **Stages 1 to 4 buy nearly everything**, the last two
 # are almost free of effect on these simple pictures.
 #
 # The whole surface, to turn with the mouse:

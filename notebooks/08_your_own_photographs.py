@@ -142,7 +142,8 @@ print(f'python apps/demo.py --checkpoint "{folder / "run"}"')
 #
 # <details><summary>Answer</summary>
 #
-# Compare the kinds `class` (right place, wrong name) and `place` in the table of the last stage. The
+# Compare the kinds `class` (right place, wrong name) and `place` in the table of the last
+# stage. The
 # places were half learned on cards; the names are new.
 # </details>
 #
