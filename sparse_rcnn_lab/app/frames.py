@@ -39,6 +39,7 @@ def look_at(bench: Bench, pixels: Tensor, dials: Dials) -> Frame:
         boxes, features = model.proposals(batch.sizes, dials.proposals)
         stop = max(dials.stage, 1)
         outputs = model.run_stages(model.pyramid(batch.images), boxes, features, stop=stop)
+        found: Detections | None
         if dials.stage and dials.show == SHOWN[0]:
             found = of_classes(detector.decode(outputs[-1], batch, 0, dials.threshold), dials)
             marks = detection_marks(found)

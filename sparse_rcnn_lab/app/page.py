@@ -58,7 +58,7 @@ class Page:
                 with source_here:
                     self.source = Source(bench)
                 with gr.Tabs(selected="photo", elem_id="lab-tabs") as self.tabs:
-                    self.tab = {}
+                    self.tab: dict[str, gr.Tab] = {}
                     with self._tab("live"):
                         self.live = LiveTab(bench, people)
                     with self._tab("photo"):
