@@ -6,6 +6,7 @@ import copy
 import csv
 import json
 import os
+import os
 import time
 import zipfile
 from pathlib import Path, PurePosixPath
@@ -86,8 +87,10 @@ def test_a_seed_changes_the_numbers(name: str) -> None:
             assert made.rehearse(made.with_mistake(perfect, mistake)) == mistake.lost
 
 
-def test_nothing_asked_for_is_handed_out(tmp_path: Path) -> None:
+def test_nothing_asked_for_is_handed_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Catches a solution, a hidden test, an output or a written answer in a student's notebook."""
+    # As where the virtual environment is not activated: nbgrader calls alembic by name.
+    monkeypatch.setenv("PATH", os.defpath)
     course = build(tmp_path / "course", made.SOURCES, ASSIGNMENTS, 2026, say=lambda line: None)
     for name in NAMES:
         source, release = (made.read(course.notebook(s, name)) for s in ("source", "release"))

@@ -99,7 +99,11 @@ def test_gallery_stands_alone(tmp_path, monkeypatch):
     names = [page.name for page in pages]
     assert names == ["01_small_explorer_1.html", "01_small.html"]
     text = (tmp_path / "out" / "01_small.html").read_text(encoding="utf-8")
-    assert "<math" in text and "Plotly.newPlot" in text and "<iframe srcdoc" in text
+    assert (
+        "<math" in text
+        and "Plotly.newPlot" in text
+        and '<iframe sandbox="allow-scripts" srcdoc' in text
+    )
     assert "widget-view" not in text
     for page in (index, *pages):
         html = page.read_text(encoding="utf-8")

@@ -10,6 +10,8 @@ submitted/, autograded/, feedback/, gradebook.db, marks.csv
 from __future__ import annotations
 
 import json
+import os
+import sysconfig
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -103,7 +105,16 @@ class Course:
         if address.startswith("sqlite:///") and not address.startswith("sqlite:////"):
             config.CourseDirectory.db_url = f"sqlite:///{self.root}/{address[10:]}"
         config.CourseDirectory.root = str(self.root)
+        _find_scripts()
         return NbGraderAPI(CourseDirectory(config=config), config=config)
+
+
+def _find_scripts() -> None:
+    """nbgrader starts ``alembic`` by name, which lies beside this Python, activated or not."""
+    folders = os.environ.get("PATH", "").split(os.pathsep)
+    scripts = sysconfig.get_path("scripts")
+    if scripts not in folders:
+        os.environ["PATH"] = os.pathsep.join([scripts, *folders])
 
 
 def need_nbgrader() -> None:

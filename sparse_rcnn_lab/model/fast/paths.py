@@ -1,6 +1,6 @@
 """Which way a model goes at inference, and what that way needs beside the model's own weights.
 
-Without gradients, outside of training and autocast, the backbone runs folded
+Without gradients, outside of training and autocast, a float32 model's backbone runs folded
 (:class:`~sparse_rcnn_lab.model.fast.backbone.FastBackbone`), in float32 unless bf16 was asked for;
 then the stages' dynamic interaction does too. Everything is made at first use
 from the weights as they stand, and made again when those have changed.
@@ -84,6 +84,7 @@ class Inference:
         """Whether the fast way may be taken now."""
         return not (
             self.way.plain
+            or next(model.parameters()).dtype != torch.float32
             or model.training
             or torch.is_grad_enabled()
             or torch.compiler.is_compiling()
