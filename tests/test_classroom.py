@@ -6,7 +6,6 @@ import copy
 import csv
 import json
 import os
-import os
 import time
 import zipfile
 from pathlib import Path, PurePosixPath
