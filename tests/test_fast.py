@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import pickle
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -132,6 +133,19 @@ def test_bf16_stages_keep_boxes_and_logits_in_float32() -> None:
     assert (first.boxes != first.boxes.bfloat16()).any()
 
 
+def test_first_pictures_in_many_threads() -> None:
+    """Catches a thread that uses what another has not finished making."""
+    model, (images, sizes) = small_model(), small_batch()
+
+    def logits(_: int) -> torch.Tensor:
+        with torch.no_grad():
+            return model(images, sizes)[-1].logits
+
+    with ThreadPoolExecutor(8) as pool:
+        found = list(pool.map(logits, range(8)))
+    assert all(torch.equal(a, found[0]) for a in found)
+
+
 def test_changed_weights_are_seen() -> None:
     """Catches answers of weights that are gone: after training, loading or moving the model."""
     model, (images, sizes) = small_model(), small_batch()
@@ -158,7 +172,7 @@ def test_what_was_made_is_not_copied_or_saved() -> None:
     assert set(model.state_dict()) == keys
     for twin in (copy.deepcopy(model), pickle.loads(pickle.dumps(model))):
         assert twin.inference is not model.inference and twin.inference.way == model.inference.way
-        assert twin.inference._backbone is None
+        assert not twin.inference._made
 
 
 def test_detector_chooses_its_way() -> None:

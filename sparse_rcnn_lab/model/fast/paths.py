@@ -9,8 +9,9 @@ from the weights as they stand, and made again when those have changed.
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from threading import Lock
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import torch
@@ -70,9 +71,8 @@ class Inference:
 
     def __init__(self, way: Way = Way()) -> None:
         self.way = way
-        self._seen: dict[str, Any] = {}
-        self._backbone: Any = None
-        self._stages: list[nn.Module] = []
+        self._made: dict[str, tuple[Any, Any]] = {}
+        self._lock = Lock()  # an app detects in several threads
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Inference:
         return Inference(self.way)
@@ -93,39 +93,47 @@ class Inference:
 
     def pyramid(self, model: SparseRCNN, images: Tensor) -> Pyramid:
         """As ``model.pyramid``."""
-        if self._changed("backbone", model.backbone):
-            backbone = FastBackbone(
-                model.backbone, self.way.dtype(model.device), plain=self.way.compiled
-            )
-            self._backbone = compiled(backbone, model.device) if self.way.compiled else backbone
-        if not self.way.compiled:
-            return self._backbone(images)
+        way, device = self.way, model.device
+
+        def make() -> Any:
+            fast = FastBackbone(model.backbone, way.dtype(device), plain=way.compiled)
+            return compiled(fast, device) if way.compiled else fast
+
+        backbone = self._up_to_date("backbone", model.backbone, make)
+        if not way.compiled:
+            return backbone(images)
         height, width = images.shape[-2:]
         padded = F.pad(images, (0, -width % BUCKET, 0, -height % BUCKET))
-        table, *rest = self._backbone(padded)
+        table, *rest = backbone(padded)
         # A CUDA graph writes its next result to the same place.
         return Pyramid(table.clone() if table.is_cuda else table, *rest)
 
     def stages(self, model: SparseRCNN) -> Sequence[nn.Module]:
         """The stages to run."""
-        dtype = self.way.dtype(model.device)
-        if dtype == torch.float32 and not self.way.compiled:
+        way, device = self.way, model.device
+        dtype = way.dtype(device)
+        if dtype == torch.float32 and not way.compiled:
             return list(model.stages)
-        if self._changed("stages", model.stages):
-            self._stages = [in_precision(stage, dtype) for stage in model.stages]
-            if self.way.compiled:
-                self._stages = [compiled(stage, model.device) for stage in self._stages]
-        for mine, theirs in zip(self._stages, model.stages, strict=True):
-            mine.pool = theirs.pool
-        return self._stages
 
-    def _changed(self, name: str, module: nn.Module) -> bool:
+        def make() -> list[nn.Module]:
+            stages = [in_precision(stage, dtype) for stage in model.stages]
+            return [compiled(stage, device) for stage in stages] if way.compiled else stages
+
+        stages = self._up_to_date("stages", model.stages, make)
+        for mine, theirs in zip(stages, model.stages, strict=True):
+            mine.pool = theirs.pool
+        return stages
+
+    def _up_to_date(self, name: str, module: nn.Module, make: Callable[[], Any]) -> Any:
+        """What ``make`` gave, made again when the weights of ``module`` are others."""
         tensors = (*module.parameters(), *module.buffers())
         state = [(t.data_ptr(), t._version) for t in tensors]
-        if self._seen.get(name) == state:
-            return False
-        self._seen[name] = state
-        return True
+        with self._lock:
+            before, made = self._made.get(name, (None, None))
+            if before != state:
+                made = make()
+                self._made[name] = state, made
+        return made
 
 
 class _CastingLinear(nn.Linear):
