@@ -41,7 +41,10 @@ V.formats_corner = ops.xyxy_to_xywh(V.formats)
 V.formats_swapped = V.formats_c[:, [1, 0, 3, 2]]
 V.batch = V.boxes(6).view(2, 3, 4)
 V.batch_c = ops.xyxy_to_cxcywh(V.batch)
-V.back_corner = ops.xywh_to_xyxy(V.formats_c)
+# What students see is another set than what grades them.
+V.seen = V.boxes(3)
+V.seen_c = ops.xyxy_to_cxcywh(V.seen)
+V.back_corner = ops.xywh_to_xyxy(V.seen_c)
 
 # A box, a shift that leaves an overlap, and the numbers of the example in the text.
 w, h = 2 * V.whole(10, 20), 2 * V.whole(22, 30)
@@ -50,8 +53,8 @@ V.ex_a = [float(x), float(y), float(x + w), float(y + h)]
 V.ex_b = [x + w / 2, float(y), x + w / 2 + w, float(y + h)]
 V.ex_iou = ops.iou(torch.tensor([V.ex_a]), torch.tensor([V.ex_b])).item()
 
-V.areas = ops.area(V.formats)
-V.areas_one = V.areas + (V.formats[:, 2:] - V.formats[:, :2]).sum(1) + 1
+V.areas = ops.area(V.seen)
+V.areas_one = V.areas + (V.seen[:, 2:] - V.seen[:, :2]).sum(1) + 1
 V.a, V.b = V.boxes(4), V.boxes(3)
 V.ab_iou = ops.iou(V.a, V.b)
 overlap = ops.intersection(V.a[:, None], V.b[None])
@@ -148,8 +151,8 @@ check(
 # 1 mark: the right numbers, the other way
 check(
     to_xyxy,
-    V.formats_c,
-    gives=V.formats,
+    V.seen_c,
+    gives=V.seen,
     hints={"cx, cy is the centre, not the corner.": V.back_corner},
 )
 ### BEGIN HIDDEN TESTS
@@ -224,7 +227,7 @@ def iou(a, b):
 # 1 mark: the area
 check(
     area,
-    V.formats,
+    V.seen,
     gives=V.areas,
     hints={"Coordinates are continuous: nothing is added to a side.": V.areas_one},
 )

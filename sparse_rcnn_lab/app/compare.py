@@ -10,6 +10,7 @@ import gradio as gr
 from sparse_rcnn_lab.app import words
 from sparse_rcnn_lab.app.bench import Bench, Dials
 from sparse_rcnn_lab.app.dials import Values, proposals_slider, stage_slider
+from sparse_rcnn_lab.app.keepsakes import on_page
 from sparse_rcnn_lab.app.pictures import Picture
 
 
@@ -62,9 +63,9 @@ class CompareTab:
         )
         one, two = (self.bench.look(picture, side) for side in (dials, other))
         return {
-            self.left: one.image,
+            self.left: on_page(one.image),
             self.left_text: words.side(one, dials.model),
-            self.right: two.image,
+            self.right: on_page(two.image),
             self.right_text: words.side(two, other.model),
         }
 
@@ -83,8 +84,7 @@ def _side(name: str, caption: str) -> tuple[gr.Image, gr.HTML]:
     with gr.Column(min_width=140):
         gr.HTML(f'<span class="lab-caption">{caption}</span>', padding=False)
         image = gr.Image(
-            format="jpeg",
-            type="pil",
+            type="filepath",
             show_label=False,
             container=False,
             interactive=False,

@@ -8,6 +8,8 @@ import secrets
 import tempfile
 from pathlib import Path
 
+from PIL import Image
+
 from sparse_rcnn_lab.app.bench import Bench, Dials, of_classes
 from sparse_rcnn_lab.app.pictures import Picture
 from sparse_rcnn_lab.errors import LabError
@@ -30,6 +32,17 @@ def fresh_file(name: str) -> Path:
     place = folder / "made" / secrets.token_hex(16)
     place.mkdir(parents=True, mode=0o700)
     return place / name
+
+
+def on_page(image: Image.Image) -> str:
+    """Writes a picture for the page; the path.
+
+    Gradio would name the file after its pixels and write it again for the next visitor with the
+    same picture, while it is being sent to the first.
+    """
+    path = fresh_file("detections.jpg")
+    image.save(path, "JPEG", quality=92)
+    return str(path)
 
 
 def keepsake(bench: Bench, picture: Picture, dials: Dials, kind: str) -> Path:

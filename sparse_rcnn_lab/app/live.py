@@ -75,9 +75,9 @@ class LiveTab:
             api_visibility="private",
         )
 
-    def refresh(self, readout: gr.HTML) -> dict[Any, Any]:
-        """What the page shows when the tab is opened: the next frame fills it."""
-        return {readout: words.readout(None, None, words.LIVE_MS)}
+    def first_readout(self) -> str:
+        """The numbers when the tab is opened: the next frame fills them."""
+        return words.readout(None, None, words.LIVE_MS)
 
     def snapshot(self, request: gr.Request) -> Picture:
         """The frame that the camera sent last. Raises LabError when it is not running."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import gradio as gr
@@ -104,11 +105,12 @@ class Page:
             *self.explore.outputs(),
         ]
         for name, tab in self.tab.items():
-            tab.select(explained(self._open(name)), look, [self.where, *view], **AT_ONCE)
+            tab.select(self._open(name), None, [self.where, self.readout], **AT_ONCE)
         for name, tab in photo.tabs.items():
-            tab.select(explained(self._open_part(name)), look, [photo.part, *view], **AT_ONCE)
-        for dial in (*dials.quick(), *self.compare.inputs()[1:]):
-            dial.change(explained(self._refresh), look, view, **AT_ONCE)
+            tab.select(_giving(name), None, photo.part, **AT_ONCE)
+        # One event for all that turns: the last one asked for is then the last one shown.
+        turned = (self.where, photo.part, *dials.quick(), *self.compare.inputs()[1:])
+        gr.on([part.change for part in turned], explained(self._refresh), look, view, **AT_ONCE)
         source.file.change(
             explained(self._take), {source.file, *look}, [source.picture, *view], **ON_CLICK
         )
@@ -172,18 +174,8 @@ class Page:
         return shown
 
     def _open(self, name: str) -> Any:
-        def opened(values: Values) -> dict[Any, Any]:
-            shown = {self.where: name, **self._refresh({**values, self.where: name})}
-            if name == "live":
-                shown |= self.live.refresh(self.readout)
-            return shown
-
-        return opened
-
-    def _open_part(self, name: str) -> Any:
-        def opened(values: Values) -> dict[Any, Any]:
-            part = self.photo.part
-            return {part: name, **self._refresh({**values, part: name})}
+        def opened() -> tuple[str, Any]:
+            return name, self.live.first_readout() if name == "live" else gr.skip()
 
         return opened
 
@@ -259,6 +251,13 @@ class Page:
             return self.photo.download(kind, values[self.source.picture], dials)
 
         return made
+
+
+def _giving(name: str) -> Callable[[], str]:
+    def given() -> str:
+        return name
+
+    return given
 
 
 # A file that was just made is taken at once, without a second click.

@@ -9,7 +9,7 @@ import gradio as gr
 
 from sparse_rcnn_lab.app import series, words
 from sparse_rcnn_lab.app.bench import Bench, Dials
-from sparse_rcnn_lab.app.keepsakes import KINDS, keepsake
+from sparse_rcnn_lab.app.keepsakes import KINDS, keepsake, on_page
 from sparse_rcnn_lab.app.pictures import Picture
 
 PARTS = {"picture": "Picture", "states": "Seven states", "budgets": "10, 50, all"}
@@ -32,8 +32,7 @@ class PhotoTab:
             with gr.Tab(PARTS["picture"], id="picture", elem_id="lab-part-picture") as picture:
                 self.result = gr.Image(
                     image,
-                    format="jpeg",
-                    type="pil",
+                    type="filepath",
                     label="Detections",
                     show_label=False,
                     container=False,
@@ -86,7 +85,7 @@ class PhotoTab:
 
     def _look(self, picture: Picture | None, dials: Dials) -> tuple[Any, str, str]:
         view = None if picture is None else self.bench.look(picture, dials)
-        image = None if view is None else view.image
+        image = None if view is None else on_page(view.image)
         found = None if view is None else view.detections
         took = None if view is None else view.milliseconds
         return image, words.readout(found, took), words.table(view, dials)
