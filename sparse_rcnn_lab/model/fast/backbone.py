@@ -23,24 +23,26 @@ _RESIDUAL = ("Block", "BasicBlock", "Bottleneck", "InvertedResidual")
 class FastBackbone(nn.Module):
     """``[B, 3, H, W]`` -> p2..p5, as the backbone it is made of gives in eval mode.
 
-    dtype: of the weights, and of what is computed. plain: public operations only.
+    dtype: of the weights, and of what is computed, but for the first part: next to the pixels,
+    bf16 costs AP and saves little. plain: public operations only.
     """
 
     def __init__(self, backbone: Backbone, dtype: torch.dtype, plain: bool = False) -> None:
         super().__init__()
         self.dtype, self.plain = dtype, plain
         fpn = backbone.fpn
-        self.parts = nn.ModuleList(
-            nn.Sequential(*self._fold([part])) for part in backbone.body.values()
-        )
+        first, *others = backbone.body.values()
+        self.parts = nn.ModuleList([nn.Sequential(*self._fold([first], torch.float32))])
+        self.parts.extend(nn.Sequential(*self._fold([part])) for part in others)
         self.inner = nn.ModuleList(self._single(block) for block in fpn.inner_blocks)
         self.outer = nn.ModuleList(self._single(block) for block in fpn.layer_blocks)
 
     def levels(self, images: Tensor) -> list[Tensor]:
         """What goes into the last convolutions of the pyramid, p2..p5, each ``[B, D, h, w]``."""
-        x = images.to(self.dtype).contiguous(memory_format=torch.channels_last)
-        maps = []
-        for part in self.parts:
+        first, *others = self.parts
+        x = first(images.contiguous(memory_format=torch.channels_last)).to(self.dtype)
+        maps = [x]
+        for part in others:
             x = part(x)
             maps.append(x)
         merged = [self.inner[-1](maps[-1])]
@@ -61,20 +63,27 @@ class FastBackbone(nn.Module):
             layer.into(level, out.view(batch, *level.shape[2:], -1))
         return Pyramid(table, shapes, batch)
 
-    def _single(self, block: nn.Module) -> FoldedConvolution:
-        (step,) = self._fold([block])
+    def _single(self, block: nn.Module, dtype: torch.dtype | None = None) -> FoldedConvolution:
+        (step,) = self._fold([block], dtype)
         assert isinstance(step, FoldedConvolution)
         return step
 
     def _conv(
-        self, conv: nn.Module, norm: nn.Module | None, activation: Activation = "none"
+        self,
+        conv: nn.Module,
+        norm: nn.Module | None,
+        activation: Activation,
+        dtype: torch.dtype,
     ) -> FoldedConvolution:
         assert isinstance(conv, nn.Conv2d)
         assert norm is None or isinstance(norm, nn.BatchNorm2d)
-        return FoldedConvolution(conv, norm, activation, self.dtype, self.plain)
+        return FoldedConvolution(conv, norm, activation, dtype, self.plain)
 
-    def _fold(self, modules: Iterable[nn.Module]) -> list[nn.Module]:
+    def _fold(
+        self, modules: Iterable[nn.Module], dtype: torch.dtype | None = None
+    ) -> list[nn.Module]:
         """Modules that run one after the other -> fewer steps that do the same."""
+        dtype = dtype or self.dtype
         todo = [leaf for module in modules for leaf in _flat(module)]
         steps: list[nn.Module] = []
         while todo:
@@ -84,26 +93,26 @@ class FastBackbone(nn.Module):
                 activation: Activation = "none"
                 if todo and isinstance(todo[0], nn.ReLU | nn.ReLU6):
                     activation = "relu6" if isinstance(todo.pop(0), nn.ReLU6) else "relu"
-                steps.append(self._conv(module, norm, activation))
+                steps.append(self._conv(module, norm, activation, dtype))
             elif type(module).__name__ in _RESIDUAL:
-                steps.append(self._residual(module, first=not steps))
+                steps.append(self._residual(module, not steps, dtype))
             else:
                 steps.append(module)
         return steps
 
-    def _residual(self, block: Any, first: bool) -> _Residual:
+    def _residual(self, block: Any, first: bool, dtype: torch.dtype) -> _Residual:
         if type(block).__name__ == "InvertedResidual":
-            steps = self._fold(block.conv.children())
+            steps = self._fold(block.conv.children(), dtype)
             if not block.use_res_connect:
                 return _Residual(steps, None, add=False, keep=False)
             return _Residual(steps, None, add=True, keep=first)
         count = 3 if type(block).__name__ == "Bottleneck" else 2
         branch: list[nn.Module] = [
-            self._conv(getattr(block, f"conv{i}"), getattr(block, f"bn{i}"), "relu")
+            self._conv(getattr(block, f"conv{i}"), getattr(block, f"bn{i}"), "relu", dtype)
             for i in range(1, count + 1)
         ]
         shortcut = block.shortcut if isinstance(block, Block) else block.downsample
-        single = self._single(shortcut) if isinstance(shortcut, nn.Sequential) else None
+        single = self._single(shortcut, dtype) if isinstance(shortcut, nn.Sequential) else None
         return _Residual(branch, single, add=True, keep=first)
 
 
