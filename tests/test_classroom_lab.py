@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -124,7 +125,7 @@ class Hands:
         deadline = time.monotonic() + 120
         while time.monotonic() < deadline:
             now = cell.locator(".jp-InputPrompt").first.inner_text()
-            if now != before and "*" not in now:
+            if now != before and re.search(r"\[\d+\]", now):
                 break
             self.page.wait_for_timeout(100)
         self.page.wait_for_timeout(150)
