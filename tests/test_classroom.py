@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import csv
+import io
 import json
 import os
 import time
@@ -20,6 +21,7 @@ from sparse_rcnn_lab.classroom.checks import Check, NotYet
 from sparse_rcnn_lab.classroom.collect import collect, student_of
 from sparse_rcnn_lab.classroom.compare import difference
 from sparse_rcnn_lab.classroom.course import Course
+from sparse_rcnn_lab.classroom.validate import before_handing_in, validate
 from sparse_rcnn_lab.classroom.vary import Variation, fill_in
 from sparse_rcnn_lab.errors import LabError
 
@@ -393,3 +395,34 @@ def test_placeholders() -> None:
     assert fill_in("{V.count} boxes", dice, code=False) == "4 boxes"
     with pytest.raises(LabError, match=r"V\.tabel"):
         fill_in("V.tabel", dice, code=True)
+
+
+def test_validate_reads_what_jupyterlab_saves(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Catches a last cell that cannot read the saved file, or whose list a student never sees."""
+    path = tmp_path / "small.ipynb"
+    role = {"grade": True, "grade_id": "small-one", "points": 2, "locked": True, "solution": False}
+    texts = (["x = 1\n", "y = 2"], ["assert x + y == 3"], ["assert x == 7, 'seven'"])
+    cells = [
+        {
+            "cell_type": "code",
+            "id": f"c{number}",
+            "metadata": {"nbgrader": {**role, "grade_id": f"small-{number}"}} if number else {},
+            "source": text,  # a list of lines, as Lab writes it
+            "outputs": [],
+            "execution_count": None,
+        }
+        for number, text in enumerate(texts)
+    ]
+    notebook = {"cells": cells, "metadata": {}, "nbformat": 4, "nbformat_minor": 5}
+    path.write_text(json.dumps(notebook), encoding="utf-8")
+    assert [(o.name, o.problem) for o in validate(path)] == [("small-1", ""), ("small-2", "seven")]
+
+    printed = io.StringIO()
+    monkeypatch.setattr("sys.stdout", printed)  # what a notebook sees of a cell
+    before_handing_in(path)
+    assert "1 of 2 tests pass" in printed.getvalue() and "seven" in printed.getvalue()
+    path.write_text("{}", encoding="utf-8")
+    with pytest.raises(LabError, match="not a notebook"):
+        validate(path)

@@ -5,7 +5,6 @@ All cells run from top to bottom in a fresh kernel, as they will when they are g
 
 from __future__ import annotations
 
-import json
 import os
 import subprocess
 import sys
@@ -41,9 +40,10 @@ def validate(path: str | Path, seconds: int = 180) -> list[Outcome]:
     except ImportError as error:
         raise LabError("Running a notebook needs JupyterLab: pip install jupyterlab") from error
     try:
-        notebook: Any = nbformat.from_dict(json.loads(path.read_text(encoding="utf-8")))
+        # Not json alone: JupyterLab saves a cell as a list of lines.
+        notebook: Any = nbformat.reads(path.read_text(encoding="utf-8"), as_version=4)
         cells = notebook.cells
-    except (OSError, ValueError, AttributeError) as error:
+    except (OSError, ValueError, AttributeError, nbformat.ValidationError) as error:
         raise LabError(f'"{path}" is not a notebook that can be read. Save it first?') from error
     client = NotebookClient(
         notebook,
@@ -53,7 +53,7 @@ def validate(path: str | Path, seconds: int = 180) -> list[Outcome]:
     )
     os.environ[_RUNNING] = "1"  # the kernel inherits it
     try:
-        client.execute()
+        client.execute(stderr=subprocess.DEVNULL)  # a kernel's own warnings
     except (CellTimeoutError, DeadKernelError) as error:
         raise LabError(
             f'"{path}" did not run to its end: a cell took more than {seconds} s, or ended Python. '
@@ -82,7 +82,10 @@ def before_handing_in(path: str | Path) -> None:
         print(f'There is no "{path}" here. Has the file another name? Put it into the line above.')
         return
     print("Running the saved file from top to bottom ...", flush=True)
-    subprocess.run(
-        [sys.executable, "-m", "sparse_rcnn_lab", "classroom", "validate", str(path)],
-        check=False,
-    )
+    command = [sys.executable, "-m", "sparse_rcnn_lab", "classroom", "validate", str(path)]
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, encoding="utf-8"
+    ) as running:
+        assert running.stdout is not None
+        for line in running.stdout:  # a notebook shows what Python prints, not what a child does
+            print(line, end="", flush=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +44,8 @@ def run(arguments: argparse.Namespace) -> int:
         raise LabError(f"--name must be a plain name, found {arguments.name!r}.")
     detector, data = open_model(arguments), open_data(arguments.data, "val")
     path = arguments.out / f"{arguments.name}.safetensors"
-    about = {"source": arguments.source, **_training(Path(arguments.model))}
+    training = _training(Path(arguments.model), detector.info or {})
+    about = {"source": arguments.source, **training}
     save_checkpoint(path, detector.model, detector.class_names, arguments.name, about, half=True)
     result = evaluate(load(path), data)
     report = {
@@ -52,7 +54,7 @@ def run(arguments: argparse.Namespace) -> int:
         "source": arguments.source,
         "command": arguments.command,
         "evaluation": {"data": Path(arguments.data).name, "split": "val", **result.to_dict()},
-        **_training(Path(arguments.model)),
+        **training,
     }
     write_text(path.with_suffix(".json"), json.dumps(report, indent=2) + "\n")
     print(result.table())
@@ -60,15 +62,15 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _training(run: Path) -> dict[str, Any]:
-    """What a run folder tells about the training: recipe, steps, versions, data, time."""
+def _training(run: Path, info: Mapping[str, Any]) -> dict[str, Any]:
+    """What a run folder, or else the checkpoint itself, tells about the training."""
     from sparse_rcnn_lab.training.run_folder import RunFolder
 
+    keys = ("recipe", "steps", "data", "versions")
     folder = RunFolder(run)
     if not folder.exists():
-        return {}
+        return {key: info[key] for key in (*keys, "proposal_order") if key in info}
     header, rows = folder.header(), folder.rows("metrics")
-    keys = ("recipe", "steps", "data", "versions")
     return {
         **{key: header[key] for key in keys},
         "training_minutes": round(sum(row["seconds"] for row in rows) / 60, 1),
