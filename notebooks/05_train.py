@@ -108,12 +108,12 @@ srl.explore(val[6], run.detector)
 # %% [markdown]
 # ## Exercises
 #
-# **1.** On a GPU: set `DEVICE = "cuda"` and `STEPS` to 4000. The shipped `nano-shapes` is
+# **1.** On a GPU: set `DEVICE = "cuda"` and `STEPS` to 4000. The shipped `nano-shapes` began as
 # exactly that and reaches AP 0.87. Where is the jump in your curve?
 #
 # <details><summary>Answer</summary>
 #
-# With 4,000 steps stages 4 to 6 end between 0.86 and 0.87, stage 1 at 0.44 (`docs/models.md`).
+# With 4,000 steps stages 4 to 6 end between 0.86 and 0.87, stage 1 at 0.44.
 # The steep part comes in the first third; the end, when the learning rate falls, adds the
 # precise boxes.
 # </details>

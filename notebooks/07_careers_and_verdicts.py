@@ -30,8 +30,8 @@ figures.career_overview(careers)
 
 # %% [markdown]
 # Each square is the picture; dots are detections, coloured by class. Territories again, as in
-# lesson 2, now with a count. The busiest wins about four times as
-# often as the quietest. In numbers:
+# lesson 2, now with a count. Two hardly ever win: their boxes are large, and they are there for
+# the case that only a few proposals look (lesson 6). In numbers:
 
 # %%
 careers.proposals.sorted("wins", descending=True).head(6)
@@ -65,8 +65,8 @@ figures.verdict_stages(verdicts)
 # %% [markdown]
 # Left: stage 1 *finds*, stage 2 *improves*, the rest is polish. **Hardly anything is lost on the
 # way**: refinement in this detector is nearly free of regret. Right: the errors. Wrong classes
-# are gone after stage 2; duplicates melt away at stage 4, as lesson 4 explained. A few of them
-# and a few missed objects are what stays.
+# are nearly gone after stage 2; duplicates melt away at stage 4, as lesson 4 explained. A few of
+# them and a few missed objects are what stays.
 #
 # ## Where the stages disagree
 #
@@ -104,8 +104,8 @@ srl.explore(val[worst["image"][0]], detector, color="match")
 #
 # <details><summary>Answer</summary>
 #
-# Little, but not nothing: somewhere it was the only one near. Idle is not useless; it is
-# waiting for its place to be taken.
+# Nothing, to a thousandth: its neighbours do its work. Idle is not useless, though: such boxes
+# are what a detector of very few proposals needs.
 # </details>
 #
 # **3.** Careers of the cards model: label a dozen photographs (lesson 8) and see whether its
