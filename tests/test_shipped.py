@@ -17,7 +17,7 @@ EXAMPLES = CHECKPOINTS.parent / "examples"
 
 def test_the_promised_models_are_there() -> None:
     """Catches a clone or wheel without the models that the README promises."""
-    assert {"nano-shapes", "small-cards"} <= set(shipped_models())
+    assert {"nano-shapes", "small-cards", "small-cells"} <= set(shipped_models())
 
 
 @pytest.mark.parametrize("name", shipped_models())
@@ -55,3 +55,12 @@ def test_small_cards_reads_the_cards() -> None:
         ("bottom", "right"): "jack",
     }
     assert found.size == (height, width)
+
+
+def test_small_cells_finds_the_white_cells() -> None:
+    """Catches swapped class names or colours: two white cells in one picture, one in the others."""
+    detector = load("small-cells")
+    for name, count in (("cells_1.jpg", 2), ("cells_2.jpg", 1), ("cells_3.jpg", 1)):
+        found = detector(EXAMPLES / name, threshold=0.5)
+        assert found.names().count("WBC") == count
+        assert found.names().count("RBC") >= 2
