@@ -35,10 +35,13 @@
     return address.replace("data:image/jpeg;", `data:image/jpeg;t=${taken};`);
   };
 
+  let last = 0;
   function arrived(image) {
     const stamp = /^data:image\/jpeg;t=([\d.]+);/.exec(image.src.slice(0, 60));
     if (!stamp) return;
     const taken = Number(stamp[1]);
+    if (taken === last) return; // one frame changes the page several times
+    last = taken;
     sent = sent.filter((time) => time > taken); // earlier ones were passed over
     image.decode().then(() => {
       const now = performance.now();
