@@ -67,7 +67,6 @@ def test_each_mistake_costs_what_it_should(name: str) -> None:
     rehearsals(name)
 
 
-@pytest.mark.slow  # trains, and evaluates some hundred times
 @pytest.mark.parametrize("name", [n for n in NAMES if n not in SHORT])
 def test_each_mistake_costs_what_it_should_with_a_model(name: str, fast_cells: None) -> None:
     """The same for the assignments that run the real model."""
