@@ -99,11 +99,12 @@ check(
 # %% test="measure-proposals"
 # 1 mark: so many proposals run (hidden)
 ### BEGIN HIDDEN TESTS
-few = srl.evaluate(detector, data, stages=[6], num_proposals=V.n, progress=False)
+few = srl.evaluate(detector, data, num_proposals=V.n, progress=False).per_stage
 check(
-    lambda: measure(detector, data, 6, V.n),
+    # Of whatever stage: that was the test above.
+    lambda: min(abs(measure(detector, data, 6, V.n) - stage.AP) for stage in few) < 1e-6,
     of=measure,
-    gives=few.per_stage[0].AP,
+    gives=True,
     within=120,
 )
 ### END HIDDEN TESTS
