@@ -40,9 +40,14 @@ def on_page(image: Image.Image) -> str:
     Gradio would name the file after its pixels and write it again for the next visitor with the
     same picture, while it is being sent to the first.
     """
-    path = fresh_file("detections.jpg")
-    image.save(path, "JPEG", quality=92)
+    path = fresh_file(KINDS["picture"])
+    _save(image, path)
     return str(path)
+
+
+def _save(image: Image.Image, path: Path) -> None:
+    with write_whole(path) as temporary:
+        image.save(temporary, "JPEG", quality=92)
 
 
 def keepsake(bench: Bench, picture: Picture, dials: Dials, kind: str) -> Path:
@@ -51,8 +56,7 @@ def keepsake(bench: Bench, picture: Picture, dials: Dials, kind: str) -> Path:
         raise LabError(f"There is no download {kind!r}. Choose {', '.join(KINDS)}.")
     path = fresh_file(KINDS[kind])
     if kind == "picture":
-        with write_whole(path) as temporary:
-            bench.look(picture, dials).image.save(temporary, "JPEG", quality=92)
+        _save(bench.look(picture, dials).image, path)
     elif kind == "json":
         write_text(path, json.dumps(coco_results(bench, picture, dials), indent=1) + "\n")
     elif kind == "trace":

@@ -31,7 +31,7 @@ class PhotoTab:
         with gr.Tabs(elem_id="lab-parts", selected="picture"):
             with gr.Tab(PARTS["picture"], id="picture", elem_id="lab-part-picture") as picture:
                 self.result = gr.Image(
-                    image,
+                    None if image is None else on_page(image),
                     type="filepath",
                     label="Detections",
                     show_label=False,
@@ -69,7 +69,7 @@ class PhotoTab:
         if part == "budgets":
             row = series.as_html(series.budgets(self.bench, picture, dials), 220)
             return {**shown, self.budgets: row}
-        return {**shown, self.result: image}
+        return {**shown, self.result: on_page(image)}
 
     def outputs(self) -> list[Any]:
         """What :meth:`refresh` may change, beside the numbers."""
@@ -85,7 +85,7 @@ class PhotoTab:
 
     def _look(self, picture: Picture | None, dials: Dials) -> tuple[Any, str, str]:
         view = None if picture is None else self.bench.look(picture, dials)
-        image = None if view is None else on_page(view.image)
+        image = None if view is None else view.image
         found = None if view is None else view.detections
         took = None if view is None else view.milliseconds
         return image, words.readout(found, took), words.table(view, dials)
