@@ -12,6 +12,7 @@ from torch import Tensor
 from sparse_rcnn_lab import boxes as box_ops
 from sparse_rcnn_lab.batches import Batch, Picture, make_batch, reduced
 from sparse_rcnn_lab.config import ModelConfig
+from sparse_rcnn_lab.cpu import threads_for
 from sparse_rcnn_lab.data.sample import Sample
 from sparse_rcnn_lab.errors import LabError
 from sparse_rcnn_lab.model.detector import SparseRCNN
@@ -189,7 +190,8 @@ class Detector:
 
     def prepare(self, pictures: Sequence[Picture], resize: bool = True) -> Batch:
         """Reads, resizes, normalises and pads pictures into one batch on the model's device."""
-        return make_batch(pictures, self.config.input, self.model.device, resize)
+        with threads_for(self.config.backbone):
+            return make_batch(pictures, self.config.input, self.model.device, resize)
 
     def run(
         self, batch: Batch, stop: int | None = None, num_proposals: int | None = None

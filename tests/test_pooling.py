@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torchvision.ops import roi_align
 
+from sparse_rcnn_lab.model import gather
 from sparse_rcnn_lab.model.gather import weighted_gather
 from sparse_rcnn_lab.model.pooling import STRIDES, assign_levels, build_pyramid, pool
 
@@ -136,20 +137,24 @@ def test_gathered_gradient_equals_the_scattered_one() -> None:
     rows = torch.tensor([[0, 0, 5], [5, 7, 3], [7, 7, 7]])
     weights, outgoing = torch.rand(3, 3), torch.randn(3, 4)
     gradients = []
-    for gather in (
+    for function in (
         weighted_gather,
         lambda t, r, w: F.embedding_bag(r, t, mode="sum", per_sample_weights=w),
     ):
         table = torch.linspace(0, 1, 32).view(8, 4).requires_grad_()
-        out = gather(table, rows, weights)
+        out = function(table, rows, weights)
         out.backward(outgoing)
         gradients.append((out.detach(), table.grad))
     torch.testing.assert_close(gradients[0], gradients[1])
     assert not gradients[0][1][[1, 2, 4, 6]].any() and gradients[0][1][[0, 3, 5, 7]].all()
 
 
-def test_gathers_from_one_table_share_their_backward_pass() -> None:
+@pytest.mark.parametrize("share", [0.0, 0.4, 9.0], ids=["each alone", "some", "all at once"])
+def test_gathers_from_one_table_share_their_backward_pass(
+    share: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Catches a stage's gradient lost or counted twice, also when the pyramid is used again."""
+    monkeypatch.setattr(gather, "_SHARE", share)
     maps = make_levels(2)
     boxes = [random_boxes(2, 6) for _ in range(3)]
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from contextlib import AbstractContextManager, nullcontext
 
 import torch
 from torch import Tensor, nn
 
 from sparse_rcnn_lab.config import ModelConfig
+from sparse_rcnn_lab.cpu import threads_for
 from sparse_rcnn_lab.errors import LabError
 from sparse_rcnn_lab.model.backbone import Backbone
 from sparse_rcnn_lab.model.fast.paths import Inference
@@ -37,7 +39,8 @@ class SparseRCNN(nn.Module):
     def pyramid(self, images: Tensor) -> Pyramid:
         """Normalised, padded images ``[B, 3, H, W]`` (sides multiples of 32) -> p2..p5."""
         if self.inference.applies(self):
-            return self.inference.pyramid(self, images)
+            with threads_for(self.config.backbone):
+                return self.inference.pyramid(self, images)
         return build_pyramid(self.backbone(images))
 
     def run_stages(
@@ -71,15 +74,18 @@ class SparseRCNN(nn.Module):
         switches.check(self.config.num_heads, boxes.shape[1])
         outputs: list[StageOutput] = []
         stages: Sequence[nn.Module] = list(self.stages)
+        threads: AbstractContextManager[None] = nullcontext()
         if self.inference.applies(self):
             stages = self.inference.stages(self)
+            threads = threads_for(self.config.backbone)
         first_features = features
-        for index in range(start, stop):
-            stage = stages[min(index, len(stages) - 1)]
-            output = stage(pyramid, boxes, features, mask, frozenset(record), switches)
-            outputs.append(output)
-            boxes = output.boxes.detach()
-            features = first_features if switches.freeze_features else output.features
+        with threads:
+            for index in range(start, stop):
+                stage = stages[min(index, len(stages) - 1)]
+                output = stage(pyramid, boxes, features, mask, frozenset(record), switches)
+                outputs.append(output)
+                boxes = output.boxes.detach()
+                features = first_features if switches.freeze_features else output.features
         return outputs
 
     def forward(

@@ -1,15 +1,17 @@
 """The weighted gather under RoI pooling, with a backward pass that gathers too.
 
-``embedding_bag``'s own backward scatters gradients into the table. On a CPU it is faster to sort
+``embedding_bag``'s own backward scatters gradients into the table. On a CPU it is faster to order
 the entries by table row: then each row's gradient is again a bag, of the outputs that read it.
-Several gathers from one table (one a stage) share a single such backward pass.
+That is a sparse matrix going from rows to columns, which scipy does in one linear pass.
+Several gathers from one table (one a stage) share the backward pass.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -19,6 +21,8 @@ from torch.autograd.function import once_differentiable
 Gather = Callable[[Tensor, Tensor, Tensor], Tensor]
 # rows [K, n], weights [K, n], gradient of what was gathered [K, D]
 _Entry = tuple[Tensor, Tensor, Tensor]
+
+_SHARE = 0.5  # outputs of a group of gathers, per row of the table
 
 
 def shared_backward(table: Tensor) -> Tensor:
@@ -97,14 +101,40 @@ class _SharedTable(torch.autograd.Function):
 
 def _table_gradient(entries: list[_Entry], num_rows: int) -> Tensor:
     """``[R, D]``: what all gathers together want changed."""
+    total: Tensor | None = None
+    for group in _groups(entries, num_rows):
+        part = _transposed(group, num_rows)
+        total = part if total is None else total.add_(part)
+    assert total is not None
+    return total
+
+
+def _groups(entries: list[_Entry], num_rows: int) -> Iterator[list[_Entry]]:
+    """Entries to work through together: few at a time stay in the cache, but each group makes a
+    gradient of the table's size, so that a group should have its share of outputs."""
+    group: list[_Entry] = []
+    for entry in entries:
+        group.append(entry)
+        if sum(len(rows) for rows, _, _ in group) >= num_rows * _SHARE:
+            yield group
+            group = []
+    if group:
+        yield group
+
+
+def _transposed(entries: list[_Entry], num_rows: int) -> Tensor:
+    """The gradient ``[R, D]`` of some gathers' table."""
+    from scipy.sparse import csr_matrix  # only training needs it, and it takes long to import
+
     rows, weights, grad = (torch.cat(parts) for parts in zip(*entries, strict=True))
-    # Half the width of a row index sorts in half the time; a table has far fewer rows.
-    order = torch.sort(rows.flatten().int(), stable=True).indices
-    counts = torch.bincount(rows.flatten(), minlength=num_rows)
+    bags, size = rows.shape
+    starts = np.arange(0, rows.numel() + 1, size, dtype=np.int32)
+    entry = weights.flatten().float().numpy(), rows.flatten().int().numpy(), starts
+    by_row = csr_matrix(entry, shape=(bags, num_rows)).tocsc()
     return F.embedding_bag(
-        order // rows.shape[1],
+        torch.from_numpy(by_row.indices),
         grad,
-        counts.cumsum(0) - counts,
+        torch.from_numpy(by_row.indptr[:-1]),
         mode="sum",
-        per_sample_weights=weights.flatten()[order],
+        per_sample_weights=torch.from_numpy(by_row.data).to(grad.dtype),
     )

@@ -102,13 +102,13 @@ class DynamicInteraction(nn.Module):
         """The RoI after both generated layers: ``[K, P * P, D]``."""
         first, second = filters.flatten(0, 1).split(self.dim * self.inner, dim=-1)
         x = roi.flatten(0, 1) @ first.view(-1, self.dim, self.inner)  # [K, P*P, d]
-        x = self.norm_in(x).relu()
+        x = self.norm_in(x).relu_()
         x = x @ second.view(-1, self.inner, self.dim)  # [K, P*P, D]
-        return self.norm_out(x).relu()
+        return self.norm_out(x).relu_()
 
     def condense(self, filtered: Tensor) -> Tensor:
         """One vector from the filtered RoI: ``[K, P * P, D]`` -> ``[K, D]``."""
-        return self.norm(self.project(filtered.flatten(1))).relu()
+        return self.norm(self.project(filtered.flatten(1))).relu_()
 
 
 def _tower(dim: int, layers: int) -> nn.Sequential:

@@ -22,6 +22,7 @@ from tqdm.auto import tqdm
 from sparse_rcnn_lab import config as configs
 from sparse_rcnn_lab import recipes
 from sparse_rcnn_lab.config import Recipe
+from sparse_rcnn_lab.cpu import threads_for
 from sparse_rcnn_lab.data.coco import open_data
 from sparse_rcnn_lab.data.sample import DetectionData
 from sparse_rcnn_lab.data.selection import Selected, usable_images
@@ -97,7 +98,7 @@ def fit(
     recipe = recipes.recipe(recipe) if isinstance(recipe, str) else recipe
     device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     folder = RunFolder(Path(out))
-    with join(device) as group, group.watched():
+    with threads_for(recipe.model.backbone), join(device) as group, group.watched():
         device = group.device(device)
         train_data, val = group.agree(lambda: _open(data, val))
         augment = recipe.augment
