@@ -69,7 +69,7 @@ figures.trace_panels(
 # %% [markdown]
 # Not at all. A neighbour, silent until now, takes over with the same score. It had seen the
 # card all along; it kept quiet because the winner was there (you will catch them whispering in
-# lesson 3). Go on until it hurts:
+# lesson 3). Even the doubtful queen listens, and slips below 0.5. Go on until it hurts:
 
 # %%
 for _ in range(5):

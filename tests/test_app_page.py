@@ -208,9 +208,15 @@ def test_live(opened):
     page.click("#lab-snap")
     frame = page.wait_for_selector("#lab-explorer iframe").content_frame()
     frame.wait_for_selector("text=640×480")
-    # The stream goes on, or goes on again, when one comes back.
+    # Nothing is sent while another tab is open; the stream goes on when one comes back.
+    page.wait_for_timeout(300)  # for frames on their way
+    sent = []
+    page.on("request", lambda request: sent.append(request.url))
+    page.wait_for_timeout(700)
+    assert not [address for address in sent if "/stream/" in address]
     tab(page, "live")
     changed(page, picture(page, "#lab-live"), "#lab-live")
+    assert [address for address in sent if "/stream/" in address]
 
 
 def test_a_failing_request_stops_nobody(opened, browser, url, tmp_path):

@@ -16,13 +16,16 @@
     return sent.length >= ON_THEIR_WAY;
   };
 
+  // Nobody looks: another tab of the page is open, or another page.
+  const away = () => document.hidden || !stage?.checkVisibility();
+
   // A camera without a width is one that Gradio takes no frame of.
   const width = Object.getOwnPropertyDescriptor(HTMLVideoElement.prototype, "videoWidth");
   function pace(video) {
     if (video.labPaced) return;
     video.labPaced = true;
     Object.defineProperty(video, "videoWidth", {
-      get() { return busy(performance.now()) ? 0 : width.get.call(this); },
+      get() { return away() || busy(performance.now()) ? 0 : width.get.call(this); },
     });
   }
 

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 
 from sparse_rcnn_lab import boxes as box_ops
 from sparse_rcnn_lab.batches import Picture
+from sparse_rcnn_lab.cpu import threads_for
 from sparse_rcnn_lab.detector import Detector
 from sparse_rcnn_lab.errors import LabError
 from sparse_rcnn_lab.model.pooling import assign_levels
@@ -45,6 +46,11 @@ class StageWalk:
     def __init__(self, detector: Detector, picture: Picture, stage: int = 1) -> None:
         if not 1 <= stage <= detector.num_stages:
             raise LabError(f"stage must be 1..{detector.num_stages}, found {stage}.")
+        # As the detector itself computes: on another number of threads sums are rounded otherwise.
+        with threads_for(detector.config.backbone):
+            self._walk(detector, picture, stage)
+
+    def _walk(self, detector: Detector, picture: Picture, stage: int) -> None:
         model = detector.model
         batch = detector.prepare([picture])
         boxes, features = model.proposals(batch.sizes)
