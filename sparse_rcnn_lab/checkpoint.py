@@ -71,6 +71,7 @@ class Checkpoint:
 
         Raises LabError naming the first tensor that is missing, left over or of another shape.
         """
+        self._check_sizes()
         model = SparseRCNN(self.config)
         own = model.state_dict()
         missing = [key for key in own if key not in self.state]
@@ -83,16 +84,42 @@ class Checkpoint:
                 f"{self.name}: the weights do not fit the model ({what}; {len(missing)} missing, "
                 f"{len(extra)} left over in all). Is the file complete, and of this architecture?"
             )
-        for key, value in self.state.items():
-            if own[key].shape != value.shape:
-                raise LabError(
-                    f"{self.name}: {key} has shape {list(value.shape)}, the model needs "
-                    f"{list(own[key].shape)}. The file belongs to another configuration "
-                    f"({self.config.num_classes} classes, {self.config.num_proposals} proposals "
-                    "were expected)."
-                )
+        for key, value in own.items():
+            if key in self.state:
+                self._check_shape(key, tuple(value.shape))
         model.load_state_dict(dict(self.state), strict=False)
         return model.eval()
+
+    def _check_sizes(self) -> None:
+        """Before anything is built: a damaged header may ask for more memory than there is."""
+        c = self.config
+        first, last = "stages.0.", f"stages.{c.num_stages - 1}."
+        sizes = {
+            "proposals.features": (c.num_proposals, c.dim),
+            f"{last}ffn_in.weight": (c.ffn_dim, c.dim),
+            f"{last}classify.weight": (c.num_classes, c.dim),
+            f"{first}interaction.generate.weight": (2 * c.dim * c.dynamic_dim, c.dim),
+            f"{first}interaction.project.weight": (c.dim, c.roi_size**2 * c.dim),
+            f"{first}cls_tower.{3 * c.num_cls_layers - 2}.weight": (c.dim,),
+            f"{first}reg_tower.{3 * c.num_reg_layers - 2}.weight": (c.dim,),
+        }
+        for key, shape in sizes.items():
+            if "-" not in key:  # a tower without layers
+                self._check_shape(key, shape)
+
+    def _check_shape(self, key: str, shape: tuple[int, ...]) -> None:
+        if key not in self.state:
+            raise LabError(
+                f'{self.name}: the weights do not fit the model ("{key}" is missing). Is the file '
+                "complete, and of this architecture?"
+            )
+        found = tuple(self.state[key].shape)
+        if found != shape:
+            raise LabError(
+                f"{self.name}: {key} has shape {list(found)}, the model needs {list(shape)}. The "
+                f"file belongs to another configuration ({self.config.num_classes} classes, "
+                f"{self.config.num_proposals} proposals were expected)."
+            )
 
 
 def save_checkpoint(

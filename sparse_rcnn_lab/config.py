@@ -10,11 +10,20 @@ from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
 from typing import Any, Literal, TypeVar, get_args, get_type_hints
 
 from sparse_rcnn_lab.errors import LabError
+from sparse_rcnn_lab.typed import fits, in_words
 
 BackboneName = Literal["resnet50", "resnet101", "resnet18", "mobilenet_v2", "nano"]
 ProposalInit = Literal["image", "grid", "random"]
 Schedule = Literal["step", "one-cycle"]
 Precision = Literal["float32", "bf16", "fp16"]
+_MOST = 100_000  # of any size; far above what anybody builds, far below what fills a memory
+
+
+def _check_whole(name: str, value: Any, low: int, high: int = _MOST) -> None:
+    if not isinstance(value, int) or value < low:
+        raise LabError(f"{name} must be a whole number of at least {low}, found {value!r}.")
+    if value > high:
+        raise LabError(f"{name} must be at most {high:,}, found {str(value)[:20]}.")
 
 
 @dataclass(frozen=True)
@@ -32,6 +41,14 @@ class InputConfig:
     std: tuple[float, float, float] = (58.395, 57.12, 57.375)
     multiple: int = 32
     antialias: bool = False
+
+    def __post_init__(self) -> None:
+        for name in ("short_side", "long_side"):
+            _check_whole(f"input.{name}", getattr(self, name), 1)
+        if self.multiple % 32 or not 0 < self.multiple <= _MOST:
+            raise LabError(f"input.multiple must be a multiple of 32, found {self.multiple!r}.")
+        if not all(value > 0 for value in self.std):
+            raise LabError(f"input.std must be above 0, found {self.std}.")
 
 
 @dataclass(frozen=True)
@@ -70,9 +87,14 @@ class ModelConfig:
     def __post_init__(self) -> None:
         sizes = ("num_classes", "num_proposals", "num_stages", "dim", "num_heads", "ffn_dim")
         for name in (*sizes, "dynamic_dim", "roi_size"):
-            value = getattr(self, name)
-            if not isinstance(value, int) or value < 1:
-                raise LabError(f"{name} must be a whole number of at least 1, found {value!r}.")
+            _check_whole(name, getattr(self, name), 1)
+        for name in ("num_cls_layers", "num_reg_layers", "frozen_stages"):
+            _check_whole(name, getattr(self, name), 0)
+        _check_whole("num_stages", self.num_stages, 1, 100)
+        if not 0 < self.prior_probability < 1:
+            raise LabError(
+                f"prior_probability must lie between 0 and 1, found {self.prior_probability!r}."
+            )
         if self.dim % self.num_heads:
             raise LabError(
                 f"dim ({self.dim}) must be a multiple of num_heads ({self.num_heads}); "
@@ -238,8 +260,11 @@ def to_dict(config: Any) -> dict[str, Any]:
 def from_dict(cls: type[T], values: dict[str, Any]) -> T:
     """Rebuilds a config dataclass from :func:`to_dict`'s output, tuples restored.
 
-    Unknown fields (from a newer version) raise LabError naming them.
+    Unknown fields (from a newer version) raise LabError naming them, and so does a value of
+    another type than the field's.
     """
+    if not isinstance(values, dict):
+        raise LabError(f"{cls.__name__} is a table of fields, found {values!r}.")
     hints = get_type_hints(cls)
     unknown = sorted(set(values) - set(hints))
     if unknown:
@@ -249,9 +274,13 @@ def from_dict(cls: type[T], values: dict[str, Any]) -> T:
         )
     built: dict[str, Any] = {}
     for name, value in values.items():
-        if isinstance(value, dict):
+        if is_dataclass(hints[name]):
             value = from_dict(hints[name], value)
         elif isinstance(value, list):
             value = tuple(value)
+        if not fits(value, hints[name]):
+            raise LabError(
+                f"{cls.__name__}.{name} must be {in_words(hints[name])}, found {value!r:.80}."
+            )
         built[name] = value
     return cls(**built)
