@@ -73,12 +73,13 @@ funnel = analysis.funnel(detector, val, schedules=schedules, **quiet)
 funnel
 
 # %%
-lessons.lines(
-    {"AP": [row["AP"] for row in funnel.sorted("work").rows()]},
-    [f"{100 * work:.0f} %" for work in funnel.sorted("work")["work"]],
-    title="A funnel: AP against work",
+by_work = funnel.sorted("work", descending=True)
+lessons.bars(
+    {"AP": by_work["AP"]},
+    [f"{row['schedule']}<br>{100 * row['work']:.0f} % of the work" for row in by_work.rows()],
+    title="Funnels: AP and work",
     detail="work: proposals × stages, of 20 × 6",
-    across="work",
+    across="proposals at each stage",
     up="AP (0 to 1)",
     top=1.0,
 )

@@ -62,11 +62,11 @@ NANO = Recipe(
         input=InputConfig(short_side=128, long_side=192, antialias=True),
     ),
     train=TrainConfig(
-        batch_size=8,
+        batch_size=4,
         lr=5e-4,
         backbone_lr=2.5,
         schedule="one-cycle",
-        steps=1000,
+        steps=1800,
         warmup_steps=50,
         warmup_start=0.05,
         denoising=3,

@@ -1,0 +1,135 @@
+"""SIGKILL at random moments: every file afterwards is whole or absent, and a run goes on.
+
+Slow (``pytest -m slow tests/test_kill.py``, a few minutes): 50 kills of a training, 50 of writing.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from sparse_rcnn_lab.checkpoint import read_checkpoint
+from sparse_rcnn_lab.trace import Trace
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.timeout(1800),
+    pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="no SIGKILL on this system"),
+]
+KILLS = 50
+PREAMBLE = """
+import sys, torch
+torch.set_num_threads(1)
+import sparse_rcnn_lab as srl
+print("ready", flush=True)
+"""
+TRAIN = (
+    PREAMBLE
+    + """
+from sparse_rcnn_lab.data.shapes import Shapes
+changes = dict(train__steps=240, train__batch_size=2, train__warmup_steps=5, model__dim=16,
+               model__ffn_dim=32, model__dynamic_dim=4, train__ema=0.9)
+data = Shapes(64, size=(64, 64)), Shapes(4, seed=1, size=(64, 64))
+run = srl.fit(data[0], srl.recipe("nano", **changes), sys.argv[1], val=data[1], workers=0,
+              evaluate_every=10, evaluate_limit=2, resume=len(sys.argv) > 2, progress=False)
+print("finished", flush=True)
+"""
+)
+WRITE = (
+    PREAMBLE
+    + """
+detector = srl.load("nano-shapes")
+trace = detector.trace(torch.zeros(3, 96, 96))
+from sparse_rcnn_lab.checkpoint import save_checkpoint
+from sparse_rcnn_lab.views import figures
+while True:
+    trace.save(sys.argv[1] + "/trace.npz")
+    srl.explore(trace).to_html(sys.argv[1] + "/explorer.html")
+    save_checkpoint(sys.argv[1] + "/model.safetensors", detector.model, detector.class_names, "m")
+"""
+)
+
+
+def start(code: str, *arguments: str) -> subprocess.Popen[str]:
+    process = subprocess.Popen(
+        [sys.executable, "-c", code, *arguments],
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+    )
+    assert process.stdout is not None and process.stdout.readline() == "ready\n"
+    return process
+
+
+def check_whole(folder: Path) -> int:
+    """Reads every file of the folder; how many there are. Raises for one that is not whole."""
+    count = 0
+    for path in folder.rglob("*"):
+        if path.name.startswith(".") or not path.is_file():
+            continue  # what was being written; nobody reads it
+        count += 1
+        if path.suffix == ".safetensors":
+            read_checkpoint(path)
+        elif path.suffix == ".npz":
+            Trace.load(path)
+        elif path.suffix == ".json":
+            json.loads(path.read_text(encoding="utf-8"))
+        elif path.suffix == ".jsonl":
+            lines = path.read_text(encoding="utf-8").splitlines()
+            for line in lines[:-1]:  # the last one may be half written; resuming cuts it off
+                json.loads(line)
+        elif path.suffix == ".html":
+            assert path.read_text(encoding="utf-8").rstrip().endswith("</html>")
+        elif path.suffix == ".pt":
+            torch.load(path, weights_only=True)
+    return count
+
+
+def test_training_killed_at_any_moment_ends_as_an_unbroken_one(tmp_path):
+    unbroken = start(TRAIN, str(tmp_path / "unbroken"))
+    begin = time.monotonic()
+    assert unbroken.communicate(timeout=600)[0] == "finished\n"
+    whole = time.monotonic() - begin
+    chance = random.Random(0)
+    kills, finished, rounds = 0, 0, 0
+    while kills < KILLS:
+        run, resume = tmp_path / f"run{rounds}", ()
+        while True:
+            process = start(TRAIN, str(run), *resume)
+            try:
+                text, _ = process.communicate(timeout=chance.uniform(0.0, whole / 3))
+                assert process.returncode == 0 and text == "finished\n"
+                finished += 1
+                break
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.communicate()
+                kills += 1
+            resume = ("resume",) if (run / "run.json").exists() else ()
+            check_whole(run)
+        expected = read_checkpoint(tmp_path / "unbroken" / "model.safetensors").state
+        found = read_checkpoint(run / "model.safetensors").state
+        assert all(torch.equal(expected[key], found[key]) for key in expected)
+        rounds += 1
+    assert finished == rounds >= 1
+
+
+def test_files_killed_at_any_moment_are_whole_or_absent(tmp_path):
+    chance = random.Random(0)
+    seen = 0
+    for _ in range(KILLS):
+        process = start(WRITE, str(tmp_path))
+        time.sleep(chance.uniform(0.0, 1.0))
+        process.kill()
+        process.communicate()
+        seen += check_whole(tmp_path)
+    assert seen > KILLS  # the files were there most of the time
