@@ -6,6 +6,8 @@ import json
 import socket
 import subprocess
 import sys
+import threading
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -399,3 +401,30 @@ def test_an_error_of_the_app_itself_is_told_and_logged(caplog):
         explained(wrong)()
     assert "KeyError" in caught.value.message and "terminal" in caught.value.message
     assert any("KeyError" in str(record.exc_info) for record in caplog.records)
+
+
+def test_a_frame_lets_a_picture_go_first(tiny, picture, monkeypatch):
+    """Catches webcams that keep somebody's photo waiting, and a frame that waits for ever."""
+    seen = []
+
+    def asked_for(*_, **__):
+        with tiny.turn(frame=True):
+            seen.append("frame")
+
+    trace = tiny.models[tiny.first].trace
+
+    def slow(*args, **kwargs):
+        frame.start()
+        time.sleep(0.1)
+        seen.append("picture")
+        return trace(*args, **kwargs)
+
+    frame = threading.Thread(target=asked_for)
+    monkeypatch.setattr(tiny.models[tiny.first], "trace", slow)
+    tiny.full_trace(picture, dials(tiny))
+    frame.join(timeout=5)
+    assert seen == ["picture", "frame"]
+    # Pictures without end: the stream goes on all the same.
+    tiny._awaited = 1
+    asked_for()
+    assert seen[-1] == "frame"

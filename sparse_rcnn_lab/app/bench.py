@@ -23,6 +23,7 @@ from sparse_rcnn_lab.views.draw import Mark, detection_marks, draw_marks, propos
 
 SHOWN = ("detections", "all proposals")
 _TRACES = 64
+_PATIENCE = 0.3  # seconds that a frame waits for pictures that are asked for
 
 
 @dataclass(frozen=True)
@@ -86,6 +87,8 @@ class Bench:
         self._lock = threading.Lock()
         # More at once than there are cores would make everybody wait.
         self._turns = threading.Semaphore(max(1, os.cpu_count() or 1))
+        self._awaited = 0
+        self._answered = threading.Condition()
         self.models[self.first]
 
     @property
@@ -96,10 +99,11 @@ class Bench:
     def look(self, picture: Picture, dials: Dials) -> View:
         """Detects, or finds that it already has, and draws."""
         dials = dials.fitting(self.models[dials.model])
-        trace, milliseconds = self.trace(picture, dials.model, dials.proposals)
-        marks, found = marked(trace, dials)
-        frame = (trace.size[1], trace.size[0])
-        image = draw_marks(picture.shown, marks, frame)
+        with self._ahead():
+            trace, milliseconds = self.trace(picture, dials.model, dials.proposals)
+            marks, found = marked(trace, dials)
+            frame = (trace.size[1], trace.size[0])
+            image = draw_marks(picture.shown, marks, frame)
         stage, stages = dials.stage, trace.num_stages
         return View(image, found, milliseconds, trace.num_proposals, stage, stages)
 
@@ -112,7 +116,7 @@ class Bench:
             if key in self._traces:
                 self._traces.move_to_end(key)
                 return self._traces[key]
-        with self.turn():
+        with self._ahead(), self.turn():
             start = time.perf_counter()
             trace = detector.trace(picture.pixels, record=(), num_proposals=proposals)
             took = 1000 * (time.perf_counter() - start)
@@ -126,14 +130,33 @@ class Bench:
     def full_trace(self, picture: Picture, dials: Dials) -> Trace:
         """A trace with its image and attention: for the explorer and to keep."""
         detector = self.models[dials.model]
-        with self.turn():
+        with self._ahead(), self.turn():
             return detector.trace(picture.pixels, num_proposals=dials.fitting(detector).proposals)
 
     @contextmanager
-    def turn(self) -> Iterator[None]:
-        """Waits for a free core; what computes stands inside."""
+    def turn(self, frame: bool = False) -> Iterator[None]:
+        """Waits for a free core; what computes stands inside.
+
+        frame: one of many of a webcam or a video, which lets pictures that people wait for go
+        first, but not for long.
+        """
+        if frame:
+            with self._answered:
+                self._answered.wait_for(lambda: not self._awaited, _PATIENCE)
         with self._turns, torch.no_grad():
             yield
+
+    @contextmanager
+    def _ahead(self) -> Iterator[None]:
+        """Somebody waits for what is done in here."""
+        with self._answered:
+            self._awaited += 1
+        try:
+            yield
+        finally:
+            with self._answered:
+                self._awaited -= 1
+                self._answered.notify_all()
 
 
 def marked(trace: Trace, dials: Dials) -> tuple[list[Mark], Detections | None]:

@@ -33,7 +33,7 @@ def look_at(bench: Bench, pixels: Tensor, dials: Dials) -> Frame:
     detector = bench.models[dials.model]
     dials = dials.fitting(detector)
     model = detector.model
-    with bench.turn():
+    with bench.turn(frame=True):
         start = time.perf_counter()
         batch = detector.prepare([pixels])
         boxes, features = model.proposals(batch.sizes, dials.proposals)
