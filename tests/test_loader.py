@@ -368,7 +368,7 @@ def test_loading_speed_is_that_of_the_recipes_batches(
     written = tmp_path / "speed.json"
     arguments = ["--model", "nano", "--data", str(tmp_path), "--json", str(written)]
     assert cli.main(["benchmark", *arguments]) == 0
-    assert "loading for nano, batches of 8: " in capsys.readouterr().out
+    assert "loading for nano, batches of 4: " in capsys.readouterr().out
     assert json.loads(written.read_text())["recipe"] == "nano"
 
 

@@ -1,19 +1,23 @@
 // The webcam's pace. Gradio sends a frame at fixed times, whether the last one was answered or not;
 // on a slow machine or line they would queue up, and the picture lag behind by seconds. So a frame
-// is only taken when at most one is on its way. Each frame carries the time at which it was taken,
-// as a parameter of its media type (live.py hands it back), which tells frames/s and latency too.
+// is only taken when at most one is on its way, and none where answers take long: frames of several
+// visitors would only wait for each other, and a photo for all of them. Each frame carries the time
+// at which it was taken, as a parameter of its media type (live.py hands it back), which tells
+// frames/s and latency too.
 (() => {
   const ON_THEIR_WAY = 2; // frames: one that is worked on, and one that waits beside it
+  const SLOW = 250, QUICK = 120; // milliseconds of latency: from here on one frame, and two again
   const LOST = 1500; // milliseconds after which an answer is not waited for any more
   const KEEP = 40; // frames that the numbers are taken from
   const QUALITY = 0.85; // of the JPEG
+  let room = ON_THEIR_WAY;
   let sent = []; // times of the frames without an answer
   const shown = [];
   let stage = null;
 
   const busy = (now) => {
     sent = sent.filter((time) => now - time < LOST);
-    return sent.length >= ON_THEIR_WAY;
+    return sent.length >= room;
   };
 
   // Nobody looks: another tab of the page is open, or another page.
@@ -75,6 +79,9 @@
     const some = shown.length > 3;
     const seconds = some ? (shown[shown.length - 1].now - shown[0].now) / 1000 : 0;
     write("lab-fps", some ? ((shown.length - 1) / seconds).toFixed(0) : "–");
-    write("lab-latency", some ? median(shown.map((f) => f.took)).toFixed(0) : "–");
+    const latency = some ? median(shown.map((f) => f.took)) : null;
+    if (latency > SLOW) room = 1;
+    else if (latency < QUICK) room = ON_THEIR_WAY;
+    write("lab-latency", some ? latency.toFixed(0) : "–");
   }, 500);
 })();
