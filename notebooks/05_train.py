@@ -13,7 +13,7 @@
 import sparse_rcnn_lab as srl
 from sparse_rcnn_lab import lessons
 
-STEPS = lessons.pick(full=1200, fast=4)
+STEPS = lessons.pick(full=900, fast=4)
 DEVICE = "cpu"  # the line to change: "cuda"
 
 # %% [markdown]
@@ -96,8 +96,8 @@ for path in sorted(p for p in out.rglob("*") if p.is_file() and not p.name.start
 # terminal, to be stopped and resumed as you like:
 #
 # ```
-# sparse-rcnn-lab train --data shapes --preset nano --steps 1200 --out runs/first
-# sparse-rcnn-lab train --data shapes --preset nano --steps 1200 --out runs/first --resume
+# sparse-rcnn-lab train --data shapes --preset nano --steps 900 --out runs/first
+# sparse-rcnn-lab train --data shapes --preset nano --steps 900 --out runs/first --resume
 # ```
 #
 # Your model, minutes old, at work:

@@ -129,7 +129,9 @@ def _transposed(entries: list[_Entry], num_rows: int) -> Tensor:
     rows, weights, grad = (torch.cat(parts) for parts in zip(*entries, strict=True))
     bags, size = rows.shape
     starts = np.arange(0, rows.numel() + 1, size, dtype=np.int32)
-    entry = weights.flatten().float().numpy(), rows.flatten().int().numpy(), starts
+    if weights.dtype not in (torch.float32, torch.float64):  # numpy knows no bfloat16
+        weights = weights.float()
+    entry = weights.flatten().numpy(), rows.flatten().int().numpy(), starts
     by_row = csr_matrix(entry, shape=(bags, num_rows)).tocsc()
     return F.embedding_bag(
         torch.from_numpy(by_row.indices),
