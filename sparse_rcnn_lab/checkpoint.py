@@ -94,18 +94,18 @@ class Checkpoint:
         """Before anything is built: a damaged header may ask for more memory than there is."""
         c = self.config
         first, last = "stages.0.", f"stages.{c.num_stages - 1}."
-        sizes = {
+        sizes: dict[str, tuple[int, ...]] = {
             "proposals.features": (c.num_proposals, c.dim),
             f"{last}ffn_in.weight": (c.ffn_dim, c.dim),
             f"{last}classify.weight": (c.num_classes, c.dim),
             f"{first}interaction.generate.weight": (2 * c.dim * c.dynamic_dim, c.dim),
             f"{first}interaction.project.weight": (c.dim, c.roi_size**2 * c.dim),
-            f"{first}cls_tower.{3 * c.num_cls_layers - 2}.weight": (c.dim,),
-            f"{first}reg_tower.{3 * c.num_reg_layers - 2}.weight": (c.dim,),
         }
+        for tower, layers in (("cls_tower", c.num_cls_layers), ("reg_tower", c.num_reg_layers)):
+            if layers:  # of three modules each, the second with weights of a norm
+                sizes[f"{first}{tower}.{3 * layers - 2}.weight"] = (c.dim,)
         for key, shape in sizes.items():
-            if "-" not in key:  # a tower without layers
-                self._check_shape(key, shape)
+            self._check_shape(key, shape)
 
     def _check_shape(self, key: str, shape: tuple[int, ...]) -> None:
         if key not in self.state:

@@ -99,11 +99,10 @@ class Bench:
     def look(self, picture: Picture, dials: Dials) -> View:
         """Detects, or finds that it already has, and draws."""
         dials = dials.fitting(self.models[dials.model])
-        with self._ahead():
-            trace, milliseconds = self.trace(picture, dials.model, dials.proposals)
-            marks, found = marked(trace, dials)
-            frame = (trace.size[1], trace.size[0])
-            image = draw_marks(picture.shown, marks, frame)
+        trace, milliseconds = self.trace(picture, dials.model, dials.proposals)
+        marks, found = marked(trace, dials)
+        frame = (trace.size[1], trace.size[0])
+        image = draw_marks(picture.shown, marks, frame)
         stage, stages = dials.stage, trace.num_stages
         return View(image, found, milliseconds, trace.num_proposals, stage, stages)
 
@@ -116,7 +115,7 @@ class Bench:
             if key in self._traces:
                 self._traces.move_to_end(key)
                 return self._traces[key]
-        with self._ahead(), self.turn():
+        with self.turn():
             start = time.perf_counter()
             trace = detector.trace(picture.pixels, record=(), num_proposals=proposals)
             took = 1000 * (time.perf_counter() - start)
@@ -130,7 +129,7 @@ class Bench:
     def full_trace(self, picture: Picture, dials: Dials) -> Trace:
         """A trace with its image and attention: for the explorer and to keep."""
         detector = self.models[dials.model]
-        with self._ahead(), self.turn():
+        with self.turn():
             return detector.trace(picture.pixels, num_proposals=dials.fitting(detector).proposals)
 
     @contextmanager
@@ -140,23 +139,19 @@ class Bench:
         frame: one of many of a webcam or a video, which lets pictures that people wait for go
         first, but not for long.
         """
-        if frame:
-            with self._answered:
-                self._answered.wait_for(lambda: not self._awaited, _PATIENCE)
-        with self._turns, torch.no_grad():
-            yield
-
-    @contextmanager
-    def _ahead(self) -> Iterator[None]:
-        """Somebody waits for what is done in here."""
         with self._answered:
-            self._awaited += 1
+            if frame:
+                self._answered.wait_for(lambda: not self._awaited, _PATIENCE)
+            else:
+                self._awaited += 1
         try:
-            yield
+            with self._turns, torch.no_grad():
+                yield
         finally:
-            with self._answered:
-                self._awaited -= 1
-                self._answered.notify_all()
+            if not frame:
+                with self._answered:
+                    self._awaited -= 1
+                    self._answered.notify_all()
 
 
 def marked(trace: Trace, dials: Dials) -> tuple[list[Mark], Detections | None]:
