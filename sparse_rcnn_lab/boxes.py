@@ -114,11 +114,12 @@ def decode_deltas(boxes: Tensor, deltas: Tensor) -> Tensor:
     exponentially, clamped to ``MAX_LOG_SCALE``. Nothing is clipped to the image: boxes may leave
     it and come back at a later stage.
     """
-    cx, cy, w, h = xyxy_to_cxcywh(boxes).unbind(-1)
-    dx, dy, dw, dh = (deltas * deltas.new_tensor(DELTA_SCALE)).unbind(-1)
-    w_new = w * dw.clamp(-MAX_LOG_SCALE, MAX_LOG_SCALE).exp()
-    h_new = h * dh.clamp(-MAX_LOG_SCALE, MAX_LOG_SCALE).exp()
-    return cxcywh_to_xyxy(torch.stack([cx + w * dx, cy + h * dy, w_new, h_new], dim=-1))
+    start, end = boxes[..., :2], boxes[..., 2:]
+    size = end - start
+    move, grow = (deltas * deltas.new_tensor(DELTA_SCALE)).split(2, dim=-1)
+    centre = (start + end) / 2 + size * move
+    half = size * grow.clamp(-MAX_LOG_SCALE, MAX_LOG_SCALE).exp() / 2
+    return torch.cat([centre - half, centre + half], dim=-1)
 
 
 def encode_deltas(boxes: Tensor, targets: Tensor) -> Tensor:

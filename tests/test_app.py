@@ -21,7 +21,7 @@ from sparse_rcnn_lab.app import costs, series, words
 from sparse_rcnn_lab.app import models as models_module
 from sparse_rcnn_lab.app.bench import SHOWN, Bench, marked
 from sparse_rcnn_lab.app.costs import cost
-from sparse_rcnn_lab.app.frames import LastFrames, as_jpeg, look_at
+from sparse_rcnn_lab.app.frames import as_jpeg, look_at
 from sparse_rcnn_lab.app.keepsakes import KINDS, coco_results, keepsake
 from sparse_rcnn_lab.app.limits import Limits
 from sparse_rcnn_lab.app.models import models_to_offer
@@ -289,16 +289,6 @@ def test_frames_that_are_none(tiny):
             read_frame(data, tiny.limits)
     with pytest.raises(LabError, match="megapixels"):
         read_frame(as_jpeg(Image.new("RGB", (4000, 4000))), tiny.limits)
-
-
-def test_last_frames_are_bounded():
-    """Catches memory that grows with every visitor."""
-    frames = LastFrames()
-    for number in range(200):
-        frames.keep(str(number), b"x")
-    assert frames.of("199") == b"x" and frames.of("0") is None
-    frames.forget("199")
-    assert frames.of("199") is None
 
 
 def test_limits_say_what_to_do(tmp_path):

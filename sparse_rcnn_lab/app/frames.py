@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import io
 import time
-from collections import OrderedDict
 from dataclasses import dataclass
-from threading import Lock
 
 from PIL import Image
 from torch import Tensor
@@ -15,7 +13,6 @@ from sparse_rcnn_lab.app.bench import SHOWN, Bench, Dials, marked, of_classes
 from sparse_rcnn_lab.trace import Detections
 from sparse_rcnn_lab.views.draw import as_image, detection_marks, draw_marks
 
-_SESSIONS = 64
 _JPEG_QUALITY = 85
 
 
@@ -55,31 +52,3 @@ def as_jpeg(image: Image.Image) -> bytes:
     file = io.BytesIO()
     image.save(file, "JPEG", quality=_JPEG_QUALITY)
     return file.getvalue()
-
-
-class LastFrames:
-    """The last frame of each running webcam, as the camera sent it: what a snapshot takes.
-
-    Bounded: the one that has not moved for longest goes first.
-    """
-
-    def __init__(self) -> None:
-        self._kept: OrderedDict[str, bytes] = OrderedDict()
-        self._lock = Lock()
-
-    def keep(self, session: str, frame: bytes) -> None:
-        """Takes the place of the session's frame before."""
-        with self._lock:
-            self._kept[session] = frame
-            self._kept.move_to_end(session)
-            while len(self._kept) > _SESSIONS:
-                self._kept.popitem(last=False)
-
-    def of(self, session: str) -> bytes | None:
-        """The session's last frame, or None."""
-        return self._kept.get(session)
-
-    def forget(self, session: str) -> None:
-        """The page was closed."""
-        with self._lock:
-            self._kept.pop(session, None)

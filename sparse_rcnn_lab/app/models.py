@@ -35,8 +35,7 @@ class Models:
 
     def __getitem__(self, name: str) -> Detector:
         """The model called so. Raises LabError for one that was not given, or cannot be loaded."""
-        if name not in self._locks:
-            raise LabError(f"There is no model {name!r} here. Choose {', '.join(self.names)}.")
+        self.has(name)
         with self._locks[name]:
             if name not in self._loaded:
                 detector = load(name, self.device)
@@ -45,6 +44,12 @@ class Models:
                 detector(torch.zeros(3, side, side, dtype=torch.uint8))
                 self._loaded[name] = detector
             return self._loaded[name]
+
+    def has(self, name: str) -> bool:
+        """Whether this model is loaded already. Raises LabError for one that was not given."""
+        if name not in self._locks:
+            raise LabError(f"There is no model {name!r} here. Choose {', '.join(self.names)}.")
+        return name in self._loaded
 
     def choices(self) -> list[tuple[str, str]]:
         """(label, name) of each: a path by its last part, a published one with what it costs."""

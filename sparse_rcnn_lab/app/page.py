@@ -35,14 +35,14 @@ _PACE = (
 )
 
 
-def build_page(bench: Bench, people: int = 8) -> gr.Blocks:
-    """The page for the bench's models; ``people``: how many webcams may run at once."""
+def build_page(bench: Bench) -> gr.Blocks:
+    """The page for the bench's models."""
     detector = bench.models[bench.first]
     start = Dials(bench.first, detector.num_proposals, detector.num_stages, THRESHOLD)
     # What Gradio was handed stays for ten minutes, what it made for its frames no longer.
     with gr.Blocks(title=TITLE, analytics_enabled=False, delete_cache=(60, 600)) as page:
         gr.HTML(f"<h1>{TITLE}</h1><p>{LEAD}</p>", elem_id="lab-head", padding=False)
-        Page(bench, start, people).connect(page)
+        Page(bench, start).connect(page)
         Api(bench, start)
     return page
 
@@ -50,7 +50,7 @@ def build_page(bench: Bench, people: int = 8) -> gr.Blocks:
 class Page:
     """Lays everything out; one function, :meth:`_refresh`, fills the tab that is open."""
 
-    def __init__(self, bench: Bench, start: Dials, people: int) -> None:
+    def __init__(self, bench: Bench, start: Dials) -> None:
         self.bench = bench
         self.where = gr.State("photo")
         with gr.Row(elem_id="lab-page"):
@@ -61,7 +61,7 @@ class Page:
                 with gr.Tabs(selected="photo", elem_id="lab-tabs") as self.tabs:
                     self.tab: dict[str, gr.Tab] = {}
                     with self._tab("live"):
-                        self.live = LiveTab(bench, people)
+                        self.live = LiveTab(bench)
                     with self._tab("photo"):
                         self.photo = PhotoTab(bench, self.source.first, start)
                     with self._tab("video"):
@@ -140,10 +140,14 @@ class Page:
             button.click(explained(self._download(kind)), look, photo.file, **ON_CLICK).success(
                 None, None, None, js=_PRESS, api_visibility="private"
             )
-        self.live.connect(dials, self.readout)
-        self.live.snap.click(
+        self.live.connect(page, dials)
+        # The frame is the browser's: it comes first, and then what is done with it.
+        taken = self.live.snap.click(
+            None, None, self.live.still, js="() => window.labLive.still()", api_visibility="private"
+        )
+        taken.then(
             explained(self._snapshot),
-            look,
+            {self.live.still, *look},
             [self.tabs, self.where, source.picture, *view],
             **ON_CLICK,
         )
@@ -184,8 +188,8 @@ class Page:
         shown = self._refresh({**values, self.source.picture: picture})
         return {self.source.picture: picture, **shown}
 
-    def _snapshot(self, values: Values, request: gr.Request) -> dict[Any, Any]:
-        picture = self.live.snapshot(request)
+    def _snapshot(self, values: Values) -> dict[Any, Any]:
+        picture = self.live.snapshot(values[self.live.still])
         now = {**values, self.source.picture: picture, self.where: "explore"}
         return {
             self.tabs: gr.Tabs(selected="explore"),

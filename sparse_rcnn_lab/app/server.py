@@ -85,12 +85,15 @@ def serve(bench: Any, address: Address, people: int = 8, browser: bool = False) 
         raise LabError(f"--concurrency must be 1 to 1000, found {people}.")
     prepare_process()
     from starlette.middleware import Middleware
+    from starlette.routing import Route
 
+    from sparse_rcnn_lab.app import live
     from sparse_rcnn_lab.app.limits import BodyLimit
     from sparse_rcnn_lab.app.page import build_page
     from sparse_rcnn_lab.app.theme import css, head, theme
 
-    page = build_page(bench, people)
+    page = build_page(bench)
+    webcams = live.Webcams(bench, people)
     page.queue(default_concurrency_limit=4)
     page.launch(
         server_name=address.host,
@@ -109,8 +112,11 @@ def serve(bench: Any, address: Address, people: int = 8, browser: bool = False) 
         run_history=False,
         ssr_mode=False,
         max_file_size=bench.limits.upload_mb * 1_000_000,
-        max_threads=40 + people,
-        app_kwargs={"middleware": [Middleware(BodyLimit, most=bench.limits.body_mb * 1_000_000)]},
+        max_threads=40,
+        app_kwargs={
+            "middleware": [Middleware(BodyLimit, most=bench.limits.body_mb * 1_000_000)],
+            "routes": [Route(live.PATH, webcams.answer, methods=["POST"])],
+        },
         # Gradio gives its own page three seconds and then asks for share=True; see _wait_for.
         _frontend=False,
     )

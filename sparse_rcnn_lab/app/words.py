@@ -133,7 +133,17 @@ def hint(text: str) -> str:
 
 
 NO_PICTURE = hint("Drop a picture on the page, paste one, or click an example below.")
-LIVE_HINT = hint(
-    "Start the camera, then press Record. The dials act on the running picture; no frame is kept."
+LIVE_STAGE = (
+    '<div id="lab-live-stage"><video id="lab-video" muted playsinline></video>'
+    '<canvas id="lab-live" role="img" '
+    'aria-label="The webcam\'s picture with the boxes that the detector found"></canvas>'
+    '<div id="lab-live-start"><button id="lab-camera-on" type="button">Start the camera</button>'
+    "</div></div>"
+)
+LIVE_ROW = (
+    '<div id="lab-live-cameras"><button id="lab-camera-off" type="button" disabled>Stop</button>'
+    '<select id="lab-cameras" aria-label="Camera" hidden></select></div>'
+    '<p class="lab-hint" id="lab-live-note" role="status">'
+    "The dials act on the running picture; no frame is kept.</p>"
 )
 VIDEO_HINT = "Drop a video, or try the sample; every frame is detected with the dials of the page."

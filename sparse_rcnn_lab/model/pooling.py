@@ -67,27 +67,27 @@ def assign_levels(boxes: Tensor) -> Tensor:
     return level.nan_to_num(nan=0.0).clamp(0, len(STRIDES) - 1).long()
 
 
-def _axis(start: Tensor, length: Tensor, limit: Tensor, bins: int) -> tuple[Tensor, Tensor]:
-    """Bilinear corners along one axis, in feature pixels.
+def _corners(start: Tensor, length: Tensor, limit: Tensor, bins: int) -> tuple[Tensor, Tensor]:
+    """Bilinear corners along both axes, in feature pixels.
 
-    start, length: ``[K]`` RoI origin and extent; limit: ``[K]`` size of its level.
-    Returns pixel index (int64) and weight, both ``[K, bins, SAMPLES * 2]``.
+    start, length: ``[K, 2]`` RoI origin and extent, (y, x); limit: ``[K, 2]`` size of its level.
+    Returns pixel index (int64) and weight, both ``[K, 2, bins, SAMPLES * 2]``.
     """
     samples = bins * SAMPLES
-    steps = (torch.arange(samples, device=start.device) + 0.5) / samples
-    at = start[:, None] + steps * length[:, None]
-    limit = limit[:, None]
+    # Few and large operations: in a small model their number is what pooling costs.
+    steps = torch.tensor([(i + 0.5) / samples for i in range(samples)], device=start.device)
+    at = start[..., None] + steps * length[..., None]
+    limit = limit[..., None].to(at.dtype)
     # More than a pixel outside counts as zero, closer is clamped to the border (RoIAlign).
     inside = (at >= -1) & (at <= limit)
     last = limit - 1
-    at = torch.minimum(at.clamp(min=0), last.to(at.dtype))
-    low = at.long()
-    high = torch.minimum(low + 1, last)
+    at = torch.minimum(at.clamp(min=0), last)
+    low = at.floor()
     upper = at - low
-    index = torch.stack([low, high], dim=-1)
+    index = torch.stack([low, torch.minimum(low + 1, last)], dim=-1).long()
     weight = torch.stack([1 - upper, upper], dim=-1) * (inside[..., None] / SAMPLES)
-    shape = (start.shape[0], bins, SAMPLES * 2)
-    return index.reshape(shape), weight.reshape(shape)
+    shape = (start.shape[0], 2, bins, SAMPLES * 2)
+    return index.view(shape), weight.view(shape)
 
 
 def pool(
@@ -111,23 +111,24 @@ def pool(
     roi = torch.nan_to_num(roi, nan=0.0, posinf=1e6, neginf=-1e6).clamp(-1e6, 1e6)
     level = levels.reshape(-1)
 
-    heights = torch.tensor([h for h, _ in pyramid.shapes], device=device)
-    widths = torch.tensor([w for _, w in pyramid.shapes], device=device)
-    strides = torch.tensor(STRIDES, device=device)
-    sizes = heights * widths
-    starts = torch.cumsum(sizes, 0) * batch - sizes * batch
+    # Of each level: height, width, stride, its first row, rows of one image.
+    levels_of = []
+    first = 0
+    for (height, width), stride in zip(pyramid.shapes, STRIDES, strict=True):
+        levels_of.append((height, width, stride, first, height * width))
+        first += batch * height * width
+    own = torch.tensor(levels_of, device=device)[level]
 
-    height, width = heights[level], widths[level]
-    image = torch.arange(batch, device=device).repeat_interleave(n)
-    first_row = starts[level] + image * sizes[level]
+    corners = (roi / own[:, 2:3]).view(-1, 2, 2).flip(-1)  # [K, (start, end), (y, x)]
+    start, end = corners.unbind(1)
+    index, weight = _corners(start - 0.5, end - start, own[:, :2], roi_size)
 
-    x1, y1, x2, y2 = (roi / strides[level][:, None]).unbind(-1)
-    y_index, y_weight = _axis(y1 - 0.5, y2 - y1, height, roi_size)
-    x_index, x_weight = _axis(x1 - 0.5, x2 - x1, width, roi_size)
-
-    rows = first_row[:, None, None] + y_index * width[:, None, None]
-    rows = rows[:, :, None, :, None] + x_index[:, None, :, None, :]
-    weights = y_weight[:, :, None, :, None] * x_weight[:, None, :, None, :]
+    first_row = own[:, 3]
+    if batch > 1:
+        first_row = first_row + torch.arange(batch, device=device).repeat_interleave(n) * own[:, 4]
+    rows = first_row[:, None, None] + index[:, 0] * own[:, 1, None, None]
+    rows = rows[:, :, None, :, None] + index[:, 1, None, :, None, :]
+    weights = weight[:, 0, :, None, :, None] * weight[:, 1, None, :, None, :]
     bag = (SAMPLES * 2) ** 2
     weights = weights.reshape(-1, bag).to(pyramid.table.dtype)
     pooled = gather(pyramid.table, rows.reshape(-1, bag), weights)

@@ -1,0 +1,89 @@
+"""The endpoint of the webcams, without a browser; test_app_page.py has the camera itself."""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+from dataclasses import replace
+
+import pytest
+from app_models import checkpoint, dials
+from PIL import Image
+
+pytest.importorskip("gradio")
+from starlette.applications import Starlette
+from starlette.routing import Route
+from starlette.testclient import TestClient
+
+from sparse_rcnn_lab.app.bench import Bench
+from sparse_rcnn_lab.app.frames import as_jpeg
+from sparse_rcnn_lab.app.live import PATH, Webcams
+
+
+@pytest.fixture
+def tiny(tmp_path):
+    return Bench([checkpoint(tmp_path)], "cpu")
+
+
+def sent(webcams, body=None, **query):
+    """Posts a frame to the endpoint of the webcams."""
+    client = TestClient(Starlette(routes=[Route(PATH, webcams.answer, methods=["POST"])]))
+    kind = query.pop("kind", "image/jpeg")
+    body = as_jpeg(Image.new("RGB", (64, 48))) if body is None else body
+    return client.post(PATH, params=query, content=body, headers={"content-type": kind})
+
+
+def as_sent(bench, **changes):
+    turned = replace(dials(bench), **changes)
+    values = (turned.model, turned.proposals, turned.stage, turned.threshold, turned.show)
+    return json.dumps([*values, list(turned.classes)])
+
+
+def test_a_frame_of_a_webcam(tiny):
+    """Catches a frame that comes back in another size, without its numbers, or kept by a cache."""
+    answer = sent(Webcams(tiny, 1), who="a", dials=as_sent(tiny, proposals=3))
+    assert answer.status_code == 200 and answer.headers["content-type"] == "image/jpeg"
+    assert Image.open(io.BytesIO(answer.content)).size == (64, 48)
+    assert answer.headers["lab-found"] == "3" and answer.headers["cache-control"] == "no-store"
+    assert float(answer.headers["lab-busy"]) >= float(answer.headers["lab-milliseconds"]) - 1
+    # Stage 0 has no scores, and so no number of detections.
+    assert sent(Webcams(tiny, 1), who="a", dials=as_sent(tiny, stage=0)).headers["lab-found"] == "-"
+
+
+NO_DIALS = (
+    *("", "{}", "[]", "[1, 2]", "not json", "[" * 20_000),
+    '[null, 5, 5, 0, "detections", []]',
+    '["tiny", "many", 5, 0, "detections", []]',
+    '["tiny", NaN, 5, 0, "detections", []]',
+    '["tiny", 1e999, 5, 0, "detections", []]',
+    '["tiny", 5, 5, 0, "detections", [[]]]',
+    '["tiny", 5, 5, 0, "detections", 7]',
+)
+
+
+@pytest.mark.parametrize("text", NO_DIALS)
+def test_dials_of_a_frame_that_are_none(tiny, text):
+    """Catches a traceback for what a script of somebody's own sends as dials."""
+    answer = sent(Webcams(tiny, 1), who="a", dials=text)
+    assert answer.status_code == 400
+    assert re.search("live.js sends|no model", answer.json()["problem"])
+
+
+def test_frames_that_are_refused(tiny):
+    """Catches a broken frame that ends in a traceback, or a form of another site that is taken."""
+    webcams, good = Webcams(tiny, 1), as_sent(tiny)
+    assert "camera sent" in sent(webcams, b"none", who="a", dials=good).json()["problem"]
+    assert sent(webcams, who="a", dials=good, kind="text/plain").status_code == 415
+    # The place is taken; the one who has it goes on.
+    answer = sent(webcams, who="b", dials=good)
+    assert answer.status_code == 503 and "taken" in answer.json()["problem"]
+    assert sent(webcams, who="a", dials=good).status_code == 200
+
+
+def test_a_model_that_is_not_there_yet(tmp_path):
+    """Catches a frame that starts a download, or waits for one."""
+    bench = Bench([checkpoint(tmp_path), checkpoint(tmp_path, "later")])
+    text = as_sent(bench, model=bench.models.names[1])
+    answer = sent(Webcams(bench, 1), who="a", dials=text)
+    assert answer.status_code == 503 and "is being loaded" in answer.json()["problem"]
