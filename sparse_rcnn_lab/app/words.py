@@ -141,9 +141,9 @@ LIVE_STAGE = (
     "</div></div>"
 )
 LIVE_ROW = (
-    '<div id="lab-live-cameras"><button id="lab-camera-off" type="button" disabled>Stop</button>'
-    '<select id="lab-cameras" aria-label="Camera" hidden></select></div>'
+    '<div id="lab-live-controls"><button id="lab-camera-off" type="button" disabled>Stop</button>'
+    '<select id="lab-cameras" aria-label="Camera" hidden></select>'
     '<p class="lab-hint" id="lab-live-note" role="status">'
-    "The dials act on the running picture; no frame is kept.</p>"
+    "The dials act on the running picture; no frame is kept.</p></div>"
 )
 VIDEO_HINT = "Drop a video, or try the sample; every frame is detected with the dials of the page."
