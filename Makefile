@@ -14,7 +14,9 @@ OMP_WAIT_POLICY ?= passive
 export OMP_WAIT_POLICY
 
 .DEFAULT_GOAL := help
-.PHONY: help demo lab gallery lessons classroom test test-slow lint format hooks
+API := sparse_rcnn_lab sparse_rcnn_lab.analysis sparse_rcnn_lab.views.figures sparse_rcnn_lab.trace sparse_rcnn_lab.boxes sparse_rcnn_lab.model sparse_rcnn_lab.lessons
+
+.PHONY: help demo lab gallery lessons classroom api test test-slow lint format hooks
 
 help: ## these lines
 	@echo 'Sparse R-CNN lab. Each of these sets up what it needs, the first time:'
@@ -39,6 +41,10 @@ lessons: .venv/.installed-lab ## run all lessons in full and keep their times (A
 
 classroom: .venv/.installed-classroom ## assignments that grade themselves: builds course/ (ARGS="--seed 2027"; docs/classroom.md)
 	$(BIN)/python -m sparse_rcnn_lab classroom build $(ARGS)
+
+api: .venv/.installed-test ## pages of every public name, in build/api
+	$(BIN)/python -m pdoc -o build/api -d restructuredtext $(API)
+	@echo 'Open build/api/index.html in a browser.'
 
 test: .venv/.installed-test ## the tests, in minutes (ARGS="-k matching" for some of them)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile $(ARGS)

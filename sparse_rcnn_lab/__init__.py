@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from sparse_rcnn_lab.data.coco import CocoFolder, open_data
     from sparse_rcnn_lab.data.shapes import Shapes
     from sparse_rcnn_lab.detector import Detector
-    from sparse_rcnn_lab.explore import explore
+    from sparse_rcnn_lab.exploring import explore
     from sparse_rcnn_lab.exporting import export
     from sparse_rcnn_lab.model.switches import Switches
     from sparse_rcnn_lab.recipes import RECIPES, recipe
@@ -71,7 +71,7 @@ _HOMES = {
     "data.coco": ("CocoFolder", "open_data"),
     "data.shapes": ("Shapes",),
     "detector": ("Detector",),
-    "explore": ("explore",),
+    "exploring": ("explore",),
     "exporting": ("export",),
     "model.switches": ("Switches",),
     "session": ("Session",),

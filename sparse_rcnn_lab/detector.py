@@ -50,7 +50,7 @@ class Detector:
 
     @property
     def config(self) -> ModelConfig:
-        """The model's :class:`~sparse_rcnn_lab.config.ModelConfig`."""
+        """The model's :class:`sparse_rcnn_lab.config.ModelConfig`."""
         return self.model.config
 
     @property
@@ -169,7 +169,7 @@ class Detector:
         record: the large parts to keep, out of "attention", "roi_features", "dynamic_filters",
         "filtered_features". Recording changes no number.
 
-        A data set's :class:`~sparse_rcnn_lab.data.sample.Sample` brings its ground truth along, so
+        A data set's :class:`sparse_rcnn_lab.data.sample.Sample` brings its ground truth along, so
         that the trace has ``matches``; for any other picture
         :func:`sparse_rcnn_lab.with_ground_truth` adds it.
         """

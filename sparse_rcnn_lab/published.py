@@ -130,7 +130,7 @@ def rename(state: Mapping[str, Tensor], layout: Layout) -> dict[str, Tensor]:
     """A published state dict under our names. Raises LabError for a key it does not know.
 
     The authors' files hold detectron2's normalisation buffers (``pixel_mean``), which are part of
-    :class:`~sparse_rcnn_lab.config.InputConfig` here; they are left out.
+    :class:`sparse_rcnn_lab.config.InputConfig` here; they are left out.
     """
     rename_one = _rename_mmdetection if layout == "mmdetection" else _rename_authors
     renamed, unknown = {}, []

@@ -30,7 +30,7 @@ def load(
     """A detector by name or path.
 
     name: a shipped model (:func:`shipped_models`), one of the five published COCO models
-        (:data:`~sparse_rcnn_lab.weights.RELEASES`: "r50_3x_300", ...), downloaded at first use, a
+        (:data:`sparse_rcnn_lab.weights.RELEASES`: "r50_3x_300", ...), downloaded at first use, a
         run folder, or a checkpoint file: our safetensors, or a ``.pth`` of mmdetection or the
         authors. A name goes before a folder of that name; that one is meant by ``"./name"``.
     precision: "bf16" is faster and rounds to 8 bits, "auto" takes it where the processor has units

@@ -19,7 +19,7 @@ from small_model import small_model
 from sparse_rcnn_lab import boxes as box_ops
 from sparse_rcnn_lab.detector import Detector
 from sparse_rcnn_lab.errors import LabError
-from sparse_rcnn_lab.explore import explore
+from sparse_rcnn_lab.exploring import explore
 from sparse_rcnn_lab.session import Session
 from sparse_rcnn_lab.trace import Trace
 from sparse_rcnn_lab.views.explorer.experiment import Dropped, Edited, Experiment

@@ -92,7 +92,8 @@ def test_gallery_stands_alone(tmp_path, monkeypatch):
         "# %% [markdown]\n# # Small\n#\n# **Aim.** See $x^2$.\n\n# %%\n"
         "import sparse_rcnn_lab as srl\nfrom sparse_rcnn_lab import lessons\n"
         "srl.explore(lessons.example('shapes_1.png'), 'nano-shapes')\n\n# %%\n"
-        "lessons.lines({'a': [1]}, [1], title='t', across='x', up='y')\n",
+        "lessons.lines({'a': [1]}, [1], title='t', across='x', up='y')\n\n# %%\n"
+        "from tqdm.notebook import tqdm\nlist(tqdm([1, 2]))\n",
         encoding="utf-8",
     )
     index, *pages = gallery.make_gallery(source, tmp_path / "out", fast=True)

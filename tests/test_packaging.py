@@ -86,6 +86,16 @@ for module in pkgutil.walk_packages(sparse_rcnn_lab.__path__, "sparse_rcnn_lab."
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.parametrize("package", ["sparse_rcnn_lab", "sparse_rcnn_lab.analysis"])
+def test_no_module_hides_a_public_name(package: str) -> None:
+    """Catches a module called like a function: once imported, it takes the function's place."""
+    folder = ROOT / package.replace(".", "/")
+    modules = {path.stem for path in folder.glob("*.py")} | {
+        path.name for path in folder.iterdir() if (path / "__init__.py").exists()
+    }
+    assert not modules & set(importlib.import_module(package).__all__)
+
+
 # Part -> what it must not import. What is not named here (training, cli, ...) may import anything.
 TOP = {"checkpoint", "cli", "detector", "published", "session", "training"}
 PARTS = {"model", "data", "analysis", "views"}

@@ -13,7 +13,7 @@ from PIL import Image
 from sparse_rcnn_lab.app.bench import Bench, Dials, of_classes
 from sparse_rcnn_lab.app.pictures import Picture
 from sparse_rcnn_lab.errors import LabError
-from sparse_rcnn_lab.explore import explore
+from sparse_rcnn_lab.exploring import explore
 from sparse_rcnn_lab.files import write_text, write_whole
 from sparse_rcnn_lab.views.explorer.view import Explorer
 

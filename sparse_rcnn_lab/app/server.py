@@ -77,7 +77,7 @@ def prepare_process() -> None:
 def serve(bench: Any, address: Address, people: int = 8, browser: bool = False) -> Any:
     """Opens the page and gives it back; ``block_thread`` of it stays until Ctrl+C.
 
-    bench: a :class:`~sparse_rcnn_lab.app.bench.Bench`.  people: webcams that may run at once.
+    bench: a :class:`sparse_rcnn_lab.app.bench.Bench`.  people: webcams that may run at once.
     browser: open one.  Raises LabError when it cannot be served there.
     """
     address.check()

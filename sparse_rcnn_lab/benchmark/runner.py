@@ -30,7 +30,7 @@ INFERENCE, TRAINING = "inference", "training step"
 class Settings:
     """What to measure.
 
-    model: a preset (untrained weights) or a model that :func:`~sparse_rcnn_lab.load` finds.
+    model: a preset (untrained weights) or a model that :func:`sparse_rcnn_lab.load` finds.
     size: (height, width) of the input, multiples of 32; default: the model's own.
     proposals, batch: default the model's; one image for inference and the recipe's batch, at most
     8 (2 at the published size), for training.  only: "inference" or "training", None for both.

@@ -170,7 +170,7 @@ def _write(arguments: argparse.Namespace, result: dict[str, Any]) -> int:
 
 
 def as_text(result: dict[str, Any]) -> str:
-    """The tables of one :func:`~sparse_rcnn_lab.benchmark.run_benchmark`."""
+    """The tables of one :func:`sparse_rcnn_lab.benchmark.run_benchmark`."""
     settings, versions = result["settings"], result["versions"]
     height, width = settings["size"]
     weights = "trained" if result["trained"] else "untrained weights, random proposal boxes"

@@ -15,6 +15,7 @@ from sparse_rcnn_lab.lessons.notebooks import execute, lesson_scripts
 _FRAME = re.compile(r'(<iframe[^>]*?\ssrcdoc="([^"]*)")')
 _LESSON_LINK = re.compile(r'href="(\d\d_\w+)\.ipynb"')
 _PLOTLY = "application/vnd.plotly.v1+json"
+_WIDGET = "application/vnd.jupyter.widget-view+json"
 
 _SHELL = """<!doctype html>
 <html lang="en">
@@ -110,12 +111,17 @@ def _body(notebook: Any) -> str:
     for cell in notebook.cells:
         if cell.cell_type == "markdown":
             cell.source = with_mathml(cell.source)
-        for output in cell.get("outputs", []):
+            continue
+        # What has no kernel behind it any more: a progress bar that is done.
+        outputs = cell.get("outputs", [])
+        cell.outputs = [one for one in outputs if _WIDGET not in one.get("data", {})]
+        for output in cell.outputs:
             data = output.get("data", {})
             if _PLOTLY in data:
                 figure = data.pop(_PLOTLY)
                 data.clear()
                 data["text/html"] = _plotly_html(figure)
+    notebook.metadata.pop("widgets", None)
     exporter = HTMLExporter(template_name="basic")
     body, _ = exporter.from_notebook_node(notebook)
     return body

@@ -38,7 +38,7 @@ class StageWalk:
     and filtered ``[N, P * P, D]``, the RoI after each; condensed ``[N, D]``; features_out
     ``[N, D]``; logits ``[N, C]``; deltas ``[N, 4]``; boxes_out ``[N, 4]``.
 
-    picture: as :class:`~sparse_rcnn_lab.Detector` takes it.  stage: 1..S, which one to open.
+    picture: as :class:`sparse_rcnn_lab.Detector` takes it.  stage: 1..S, which one to open.
     Raises LabError when there is no such stage.
     """
 

@@ -16,7 +16,7 @@ from sparse_rcnn_lab.model.pooling import SAMPLES, STRIDES, Pyramid
 
 
 def roi_align_pool(pyramid: Pyramid, boxes: Tensor, levels: Tensor, roi_size: int) -> Tensor:
-    """As :func:`~sparse_rcnn_lab.model.pooling.pool`, with torchvision's ``roi_align``.
+    """As :func:`sparse_rcnn_lab.model.pooling.pool`, with torchvision's ``roi_align``.
 
     boxes ``[B, N, 4]`` xyxy input pixels, levels ``[B, N]`` -> ``[B, N, P * P, D]``.
     """

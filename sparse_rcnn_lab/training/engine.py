@@ -79,7 +79,7 @@ def fit(
 
     data: "shapes", a folder in COCO's format (its validation part is used by itself), or a data
         set object (then ``val`` is the other).
-    recipe: a name out of ``recipes.RECIPES`` or a :class:`~sparse_rcnn_lab.config.Recipe`.
+    recipe: a name out of ``recipes.RECIPES`` or a :class:`sparse_rcnn_lab.config.Recipe`.
     out: the run folder, which must not hold a run yet, unless ``resume``.
     resume: go on where the run in ``out`` stopped; gives the same weights as an unbroken run (to
         rounding, where the number of processes is another one).

@@ -56,7 +56,7 @@ def careers(
     progress: bool = True,
 ) -> Careers:
     """What each learned proposal does over a data set: where it ends, what it wins, how often it
-    idles; see :class:`~sparse_rcnn_lab.analysis.career.Careers`.
+    idles; see :class:`sparse_rcnn_lab.analysis.career.Careers`.
 
     threshold: score from which something is a detection.  limit: only the first so many images.
     Raises LabError when data and detector have different classes.

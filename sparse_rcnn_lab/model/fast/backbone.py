@@ -1,6 +1,6 @@
 """A backbone for inference: batch norm folded, channels last, its pyramid one table from the start.
 
-Built from a :class:`~sparse_rcnn_lab.model.backbone.Backbone`, whose weights it copies.
+Built from a :class:`sparse_rcnn_lab.model.backbone.Backbone`, whose weights it copies.
 """
 
 from __future__ import annotations

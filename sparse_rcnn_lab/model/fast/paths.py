@@ -1,7 +1,7 @@
 """Which way a model goes at inference, and what that way needs beside the model's own weights.
 
 Without gradients, outside of training and autocast, a float32 model's backbone runs folded
-(:class:`~sparse_rcnn_lab.model.fast.backbone.FastBackbone`), in float32 unless bf16 was asked for;
+(:class:`sparse_rcnn_lab.model.fast.backbone.FastBackbone`), in float32 unless bf16 was asked for;
 then the stages' dynamic interaction does too. Everything is made at first use
 from the weights as they stand, and made again when those have changed.
 """

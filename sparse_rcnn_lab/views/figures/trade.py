@@ -67,8 +67,8 @@ def trade_off(
 ) -> Page:
     """AP against what it costs, one named point a row.
 
-    table: of :func:`~sparse_rcnn_lab.analysis.funnel` or
-    :func:`~sparse_rcnn_lab.analysis.adaptive_stop`.  across: the column of the cost; default
+    table: of :func:`sparse_rcnn_lab.analysis.funnel` or
+    :func:`sparse_rcnn_lab.analysis.adaptive_stop`.  across: the column of the cost; default
     "stages" (mean number of stages) where there is one, else "stages_ms".
     """
     need_rows(table, "trade-off")
