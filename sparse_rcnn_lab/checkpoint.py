@@ -198,7 +198,7 @@ def _read_own(path: Path) -> Checkpoint:
         name, info = header["name"], header["info"]
     except LabError as error:
         raise LabError(f'"{path}": {error}') from error
-    except (AttributeError, KeyError, TypeError, json.JSONDecodeError) as error:
+    except (AttributeError, KeyError, TypeError, ValueError, RecursionError) as error:
         raise LabError(f'"{path}": the header is damaged ({error!r}).') from error
     if len(names) != config.num_classes:
         raise LabError(

@@ -218,6 +218,7 @@ class Trace:
             TypeError,
             ValueError,
             AttributeError,
+            RecursionError,
         ) as error:
             raise LabError(
                 f'"{path}" is not a whole trace file ({error}). Record it again with trace().'

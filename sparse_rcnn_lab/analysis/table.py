@@ -151,7 +151,14 @@ class Table:
             return cls.from_dict(json.loads(Path(path).read_text(encoding="utf-8")))
         except FileNotFoundError:
             raise LabError(f'There is no file "{path}".') from None
-        except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
+        except (
+            OSError,
+            ValueError,
+            LookupError,
+            TypeError,
+            AttributeError,
+            RecursionError,
+        ) as error:
             raise LabError(
                 f'"{path}" is not a table of an analysis ({error!r}). Expected what to_json wrote.'
             ) from error

@@ -90,7 +90,7 @@ def _files(place: Path) -> Iterator[tuple[PurePosixPath, datetime, Callable[[], 
             if _hidden(inside):
                 continue
             time = datetime.fromtimestamp(path.stat().st_mtime, UTC)
-            yield inside, time, partial(_sized, path.stat().st_size, path.read_bytes)
+            yield inside, time, partial(_sized, path.stat().st_size, partial(_own, path))
     elif zipfile.is_zipfile(place):
         with zipfile.ZipFile(place) as archive:
             for info in archive.infolist():
@@ -102,6 +102,13 @@ def _files(place: Path) -> Iterator[tuple[PurePosixPath, datetime, Callable[[], 
                 yield inside, time, partial(_sized, info.file_size, content)
     else:
         raise LabError(f'"{place}" is neither a folder nor a zip file.')
+
+
+def _own(path: Path) -> bytes:
+    """A student's file. A link may lead to somebody else's, or to the solutions."""
+    if path.is_symlink():
+        raise LabError("is a link to another file, which is not followed.")
+    return path.read_bytes()
 
 
 def _when(info: zipfile.ZipInfo) -> datetime:
@@ -139,7 +146,7 @@ def _notebook(content: bytes) -> Any:
         for cell in cells:
             cell["cell_type"], cell["source"], cell["metadata"].get("nbgrader", {}).get("grade_id")
         notebook["metadata"].get("sparse_rcnn_lab", {}).get("seed")
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise LabError("is not a readable notebook.") from error
     if not any("nbgrader" in cell["metadata"] for cell in cells):
         raise LabError("was not made from the handed-out notebook: it has no marked cells.")

@@ -9,6 +9,7 @@ from __future__ import annotations
 import gc
 import hashlib
 import json
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,6 +18,7 @@ from typing import Any
 from sparse_rcnn_lab.errors import LabError
 
 _KEY = b'"segmentation"'
+_MEMORY = 6  # bytes of memory a byte of text takes once it is read
 
 
 def load_json(path: Path) -> tuple[Any, str]:
@@ -29,11 +31,30 @@ def load_json(path: Path) -> tuple[Any, str]:
     except OSError as error:
         raise LabError(f'"{path}" cannot be read: {error.strerror}.') from None
     digest = hashlib.sha256(content).hexdigest()[:16]
-    with _no_garbage_collection():
-        try:
-            return json.loads(b"".join(_without_polygons(content))), digest
-        except (ValueError, RecursionError):  # once more, for the right place in the message
-            return _parse(content, path.name), digest
+    try:
+        text = b"".join(_without_polygons(content))
+        _check_fits(len(text), path)
+        with _no_garbage_collection():
+            try:
+                return json.loads(text), digest
+            except (ValueError, RecursionError):  # once more, for the right place in the message
+                return _parse(content, path.name), digest
+    except MemoryError:
+        raise LabError(f'"{path}" does not fit into this machine\'s memory.') from None
+
+
+def _check_fits(size: int, path: Path) -> None:
+    """Raises LabError before ``size`` bytes of json fill the memory."""
+    try:
+        memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (AttributeError, ValueError, OSError):  # not known on Windows
+        return
+    if size * _MEMORY > memory:
+        raise LabError(
+            f'"{path}" has {size / 1e9:.1f} GB without its polygons and would take about '
+            f"{size * _MEMORY / 1e9:.0f} GB of memory; this machine has {memory / 1e9:.0f}. "
+            "Split it."
+        )
 
 
 def _parse(content: bytes, name: str) -> Any:

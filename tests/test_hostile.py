@@ -1,0 +1,225 @@
+"""Files that mean harm: none does any, and each is refused in words that name it.
+
+Elsewhere: pickles that run code (test_checkpoint.py), pictures that expand to gigabytes
+(test_images.py), names with HTML in the explorer (test_explorer_browser.py), what the app's
+addresses give away (test_app_api.py), code of students (test_classroom.py).
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import struct
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import classroom_class as made
+import pytest
+import torch
+from app_models import checkpoint, served
+from browser import LAUNCH, PATIENCE, Watched
+from PIL import Image
+from safetensors.torch import save_file
+
+import sparse_rcnn_lab as srl
+from sparse_rcnn_lab.analysis import Table
+from sparse_rcnn_lab.checkpoint import FORMAT, read_checkpoint
+from sparse_rcnn_lab.classroom.build import build
+from sparse_rcnn_lab.classroom.catalogue import chosen
+from sparse_rcnn_lab.classroom.collect import collect
+from sparse_rcnn_lab.errors import LabError
+from sparse_rcnn_lab.trace import VERSION, Trace
+
+DEEP = "[" * 10_000 + "]" * 10_000
+
+
+def coco(folder: Path, **changes) -> Path:
+    """A data set of one picture."""
+    (folder / "images").mkdir(parents=True, exist_ok=True)
+    Image.new("RGB", (20, 10)).save(folder / "images" / "a.png")
+    content = {
+        "images": [{"id": 1, "file_name": "a.png", "width": 20, "height": 10}],
+        "annotations": [{"id": 1, "image_id": 1, "category_id": 1, "bbox": [1, 1, 5, 5]}],
+        "categories": [{"id": 1, "name": "thing"}],
+        **changes,
+    }
+    (folder / "train.json").write_text(json.dumps(content), encoding="utf-8")
+    return folder
+
+
+def test_json_nested_ten_thousand_deep(tmp_path):
+    """Catches a parser that runs out of stack, wherever a json may come from somebody else."""
+    path = coco(tmp_path) / "train.json"
+    path.write_text(DEEP)
+    with pytest.raises(LabError, match=r"train\.json is nested too deeply"):
+        srl.open_data(tmp_path, "train")
+    path = tmp_path / "trace.safetensors"
+    about = {"format": "sparse_rcnn_lab.trace", "version": VERSION, "trace": DEEP}
+    save_file({"boxes": torch.zeros(1)}, path, about)
+    with pytest.raises(LabError, match=r"trace\.safetensors"):
+        Trace.load(path)
+    path = tmp_path / "model.safetensors"
+    save_file({"boxes": torch.zeros(1)}, path, {"format": FORMAT, "model": DEEP})
+    with pytest.raises(LabError, match=r"model\.safetensors.*damaged"):
+        read_checkpoint(path)
+    path = tmp_path / "table.json"
+    path.write_text(DEEP)
+    with pytest.raises(LabError, match=r"table\.json"):
+        Table.from_json(path)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["zeros", "nested", "numbers"])
+def test_a_json_of_a_gigabyte(tmp_path, kind):
+    """Catches a file that fills the memory before anybody says that it is not COCO json."""
+    pytest.importorskip("resource")
+    coco(tmp_path)
+    with open(tmp_path / "train.json", "wb") as file:
+        if kind == "zeros":
+            file.truncate(10**9)
+        else:
+            start, piece, end = (b"", b"[", b"") if kind == "nested" else (b"[", b"0,", b"0]")
+            file.write(start)
+            for _ in range(100):
+                file.write(piece * (10**7 // len(piece)))
+            file.write(end)
+    code = (
+        "import resource, sys; resource.setrlimit(resource.RLIMIT_AS, (14 * 10**9,) * 2)\n"
+        "import sparse_rcnn_lab as srl\n"
+        "try: srl.open_data(sys.argv[1], 'train')\n"
+        "except srl.LabError as error: print('refused:', error)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, timeout=300
+    )
+    assert done.stdout.startswith("refused:") and "train.json" in done.stdout, done.stderr
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["../secret.png", "/etc/passwd", "images/../../secret.png", "..\\secret.png", "C:\\secret.png"],
+)
+def test_file_names_that_leave_the_folder(tmp_path, name):
+    """Catches a data set that reads, or says something of, files that are not its own."""
+    folder = tmp_path / "data"
+    entry = {"id": 1, "file_name": name, "width": 20, "height": 10}
+    coco(folder, images=[entry])
+    Image.new("RGB", (20, 10)).save(tmp_path / "secret.png")
+    with pytest.raises(LabError, match=r"train\.json"):
+        srl.open_data(folder, "train")[0]
+
+
+def test_safetensors_with_false_headers(tmp_path):
+    """Catches a header that makes the reader ask for exabytes, or read beside the file."""
+    path = tmp_path / "false.safetensors"
+
+    def entry(shape, start, end):
+        return {"w": {"dtype": "F32", "shape": shape, "data_offsets": [start, end]}}
+
+    heads = [
+        entry([2**40, 2**20], 0, 2**62),
+        entry([4], 0, 10**6),
+        entry([4], 8, 24),
+        entry([-4], 0, 16),
+        {**entry([4], 0, 16), "v": {"dtype": "F32", "shape": [4], "data_offsets": [8, 24]}},
+        {"__metadata__": {"format": FORMAT, "model": "{}"}, **entry([2**31, 2**31], 0, 16)},
+    ]
+    files = [
+        struct.pack("<Q", len(h)) + h + bytes(16) for h in (json.dumps(x).encode() for x in heads)
+    ]
+    files += [struct.pack("<Q", 2**63 - 1) + b"{}", struct.pack("<Q", 2**40) + b"{" * 100]
+    for content in files:
+        path.write_bytes(content)
+        for read in (read_checkpoint, Trace.load):
+            with pytest.raises(LabError, match=r"false\.safetensors"):
+                read(path)
+
+
+@pytest.fixture(scope="module")
+def course(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("course")
+    return build(folder / "course", made.SOURCES, chosen(["boxes"]), 2026, say=lambda s: None)
+
+
+def refused(course, place):
+    result = collect(course, place, say=lambda line: None)
+    assert not result.taken
+    return dict(result.refused)
+
+
+def test_submissions_that_mean_harm(course, tmp_path):
+    """Catches a bomb, a nest or a link in one submission that stops the others or leaks a file."""
+    path = tmp_path / "all.zip"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("anna/boxes.ipynb", bytes(300 * 10**6))
+        archive.writestr("ben/boxes.ipynb", f'{{"cells": {DEEP}}}')
+    said = refused(course, path)
+    assert "300 MB" in said["anna/boxes.ipynb"] and "readable" in said["ben/boxes.ipynb"]
+    folder = tmp_path / "handed in" / "carl"
+    folder.mkdir(parents=True)
+    try:
+        os.symlink(course.notebook("source", "boxes"), folder / "boxes.ipynb")
+    except OSError:
+        pytest.skip("this system makes no links")
+    assert "link" in refused(course, folder.parent)["carl/boxes.ipynb"]
+
+
+NAMES = ('</script><script>alert("x")</script>', "<img src=x onerror=alert(1)>")
+
+
+def test_names_in_a_page_that_is_kept(tmp_path):
+    """Catches a class or file name that becomes a part of the page."""
+    detector = srl.load(checkpoint(tmp_path, "<b onclick=alert(2)>bold", NAMES))
+    picture = tmp_path / "<svg onload=alert(3)>.png"
+    Image.new("RGB", (64, 48), (120, 20, 80)).save(picture)
+    path = tmp_path / "page.html"
+    srl.explore(str(picture), detector).to_html(path)
+    text = path.read_text("utf-8")
+    for mark in ("<img src=x", "<svg onload", "<b onclick", '<script>alert("x")'):
+        assert mark not in text
+
+
+@pytest.mark.browser
+def test_names_in_the_app(chromium, tmp_path):
+    """Catches a class name of somebody's model that runs in a visitor's browser."""
+    pytest.importorskip("gradio")
+    playwright = pytest.importorskip("playwright.sync_api")
+    models = [checkpoint(tmp_path, "named", NAMES)]
+    with served(models) as url, playwright.sync_playwright() as play:
+        browser = play.chromium.launch(executable_path=chromium, args=LAUNCH)
+        watched = Watched(browser)
+        page = watched.page
+        asked = []
+        page.on("dialog", lambda dialog: (asked.append(dialog.message), dialog.dismiss()))
+        page.goto(url, timeout=PATIENCE)
+        page.wait_for_selector("#lab-result img")
+        page.focus("#lab-threshold input[type=range]")
+        page.keyboard.press("Home")
+        page.wait_for_selector("#lab-list tbody tr")
+        assert NAMES[0] in page.inner_text("#lab-list") or NAMES[1] in page.inner_text("#lab-list")
+        page.click("#lab-classes input")  # the list of names drops down
+        page.wait_for_timeout(300)
+        assert page.query_selector("img[src=x]") is None
+        page.click("#lab-tab-explore-button")
+        page.wait_for_selector("#lab-explorer iframe").content_frame().wait_for_selector(
+            ".srl-canvas"
+        )
+        page.wait_for_timeout(500)
+        assert asked == []
+        watched.clean()
+        browser.close()
+
+
+def test_a_picture_that_is_a_page(tmp_path):
+    """Catches an HTML file, or a script, that is taken for a picture because of its name."""
+    path = tmp_path / "photo.png"
+    path.write_text("<html><script>alert(1)</script></html>")
+    with pytest.raises(LabError, match=r"photo\.png"):
+        srl.load(checkpoint(tmp_path))(path)
+    file = io.BytesIO()
+    Image.new("RGB", (5, 5)).save(file, "PNG")
+    path.write_bytes(file.getvalue() + b"<script>alert(1)</script>" * 1000)
+    assert len(srl.load(checkpoint(tmp_path))(path, threshold=1.0)) == 0  # what follows is not read
