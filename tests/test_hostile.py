@@ -204,9 +204,8 @@ def test_names_in_the_app(chromium, tmp_path):
         page.wait_for_timeout(300)
         assert page.query_selector("img[src=x]") is None
         page.click("#lab-tab-explore-button")
-        page.wait_for_selector("#lab-explorer iframe").content_frame().wait_for_selector(
-            ".srl-canvas"
-        )
+        frame = page.wait_for_selector("#lab-explorer iframe").content_frame()
+        frame.wait_for_selector("text=detections at stage")
         page.wait_for_timeout(500)
         assert asked == []
         watched.clean()
