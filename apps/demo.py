@@ -63,7 +63,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         from sparse_rcnn_lab.app.bench import Bench
         from sparse_rcnn_lab.app.limits import Limits
         from sparse_rcnn_lab.app.models import models_to_offer
-        from sparse_rcnn_lab.app.server import Address, serve
+        from sparse_rcnn_lab.app.server import Address, serve, stay
 
         address = Address(
             options.host, options.port, options.share, options.ssl_certfile, options.ssl_keyfile
@@ -73,7 +73,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         models = models_to_offer(options.model, options.checkpoint)
         print(f"Loading {models[0]} …" if models else "Starting …", flush=True)
         bench = Bench(models, options.device, limits)
-        serve(bench, address, options.concurrency, not options.no_browser).block_thread()
+        stay(serve(bench, address, options.concurrency, not options.no_browser))
     except LabError as error:
         print(f"demo: {error}", file=sys.stderr)
         return 1

@@ -71,7 +71,6 @@ NANO = Recipe(
         warmup_start=0.05,
         denoising=3,
     ),
-    loss=LossConfig(matches_per_object=(3, 3, 2, 1, 1, 1)),
     augment=AugmentConfig(size=(128, 128)),
 )
 

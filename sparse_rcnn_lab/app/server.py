@@ -75,7 +75,7 @@ def prepare_process() -> None:
 
 
 def serve(bench: Any, address: Address, people: int = 8, browser: bool = False) -> Any:
-    """Opens the page and gives it back; ``block_thread`` of it stays until Ctrl+C.
+    """Opens the page and gives it back, for :func:`stay`.
 
     bench: a :class:`sparse_rcnn_lab.app.bench.Bench`.  people: webcams that may run at once.
     browser: open one.  Raises LabError when it cannot be served there.
@@ -127,6 +127,16 @@ def serve(bench: Any, address: Address, people: int = 8, browser: bool = False) 
     if page.share_url:
         print(f"For others, while this runs: {page.share_url}", flush=True)
     return page
+
+
+def stay(page: Any) -> None:
+    """Serves until Ctrl+C, and then ends at once, whoever still has the page open."""
+    try:
+        while page.is_running:
+            time.sleep(0.1)
+    finally:
+        page.server.force_exit = True  # else uvicorn waits for open connections, and they for it
+        page.close(verbose=False)
 
 
 def _wait_for(url: str, seconds: float = 120) -> None:
