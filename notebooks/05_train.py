@@ -119,8 +119,8 @@ srl.explore(val[6], run.detector)
 # </details>
 #
 # **2.** As in the paper, without copies: `srl.recipe("nano", train__steps=STEPS,
-# train__denoising=0)`. Or with copies and more matches: `loss__matches_per_object=(3, 3, 2, 1, 1, 1)`,
-# which trains three proposals for each object at the early stages. What do they change?
+# train__denoising=0)`. Or with copies and more matches, `loss__matches_per_object=(3, 3, 2, 1, 1,
+# 1)`, which trains three proposals for each object at the early stages. What do they change?
 #
 # <details><summary>Answer</summary>
 #

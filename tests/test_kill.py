@@ -1,6 +1,7 @@
 """SIGKILL at random moments: every file afterwards is whole or absent, and a run goes on.
 
-Slow (``pytest -m slow tests/test_kill.py``, a few minutes): 50 kills of a training, 50 of writing.
+Slow (``pytest -m slow tests/test_kill.py``, half an hour): 50 kills each of a training, of writing,
+of a download, of an evaluation, and of building the gallery.
 """
 
 from __future__ import annotations
@@ -12,11 +13,16 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
+from hashlib import sha256
 from pathlib import Path
 
 import pytest
 import torch
+from file_server import file_server
+from test_weights import NAME, hollow
 
+from sparse_rcnn_lab import weights
 from sparse_rcnn_lab.checkpoint import read_checkpoint
 from sparse_rcnn_lab.trace import Trace
 
@@ -59,12 +65,51 @@ while True:
 )
 
 
+EVALUATE = (
+    PREAMBLE
+    + """
+from sparse_rcnn_lab.cli import main
+while True:
+    main(["evaluate", "--data", "shapes", "--limit", "4", "--stages", "6", "--out", sys.argv[1]])
+"""
+)
+FETCH = (
+    PREAMBLE
+    + """
+from dataclasses import replace
+from sparse_rcnn_lab import weights
+name = "r50_1x_100"
+weights.RELEASES[name] = replace(weights.RELEASES[name], version=sys.argv[1])
+weights.fetch(name, progress=False)
+"""
+)
+GALLERY = """
+import sys
+from pathlib import Path
+print("ready", flush=True)
+from sparse_rcnn_lab.lessons.gallery import make_gallery
+while True:
+    make_gallery(Path(sys.argv[1]), Path(sys.argv[2]), fast=True)
+"""
+LESSON = """# %% [markdown]
+# # Small
+#
+# **Aim.** See.
+
+# %%
+from sparse_rcnn_lab import lessons
+lessons.lines({"a": [1, 2]}, [1, 2], title="t", across="x", up="y")
+"""
+
+
 def start(code: str, *arguments: str) -> subprocess.Popen[str]:
     process = subprocess.Popen(
         [sys.executable, "-c", code, *arguments],
         stdout=subprocess.PIPE,
         text=True,
+        stderr=subprocess.DEVNULL,
         env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+        start_new_session=True,
     )
     assert process.stdout is not None and process.stdout.readline() == "ready\n"
     return process
@@ -133,3 +178,68 @@ def test_files_killed_at_any_moment_are_whole_or_absent(tmp_path):
         process.communicate()
         seen += check_whole(tmp_path)
     assert seen > KILLS  # the files were there most of the time
+
+
+def killed(code: str, longest: float, *arguments: str) -> bool:
+    """Runs ``code`` and kills it, and what it started, at some moment; False when it had ended."""
+    process = start(code, *arguments)
+    try:
+        process.communicate(timeout=CHANCE.uniform(0.0, longest))
+        assert process.returncode == 0
+        return False
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
+        return True
+
+
+CHANCE = random.Random(1)
+
+
+def test_an_evaluation_killed_at_any_moment(tmp_path):
+    seen = 0
+    for _ in range(KILLS):
+        assert killed(EVALUATE, 6.0, str(tmp_path))
+        seen += check_whole(tmp_path)
+    assert seen > KILLS
+
+
+def test_a_download_killed_at_any_moment(tmp_path, monkeypatch):
+    content = hollow()
+    release = replace(
+        weights.RELEASES[NAME], version=f"20201222_214453-{sha256(content).hexdigest()[:8]}"
+    )
+    monkeypatch.setenv("no_proxy", "*")
+    monkeypatch.setenv(weights.CACHE_VARIABLE, str(tmp_path))
+    kills, ends = 0, 0
+    with file_server() as served:
+        served.files[release.file] = content
+        monkeypatch.setenv(weights.MIRROR_VARIABLE, served.url + "/")
+        while kills < KILLS:
+            kills += (one := killed(FETCH, 4.0, release.version))
+            files = [p for p in (tmp_path / "weights").glob("*.safetensors") if p.name[0] != "."]
+            assert one or files
+            for path in files:  # under its own name it is whole; the next round begins afresh
+                read_checkpoint(path)
+                ends += 1
+                path.unlink()
+        while killed(FETCH, 600.0, release.version):
+            raise AssertionError("a download after all those kills did not end")
+    # What the kills left behind was cleared away by the one that ended.
+    assert [p.name for p in (tmp_path / "weights").iterdir() if p.suffix != ".lock"] == [
+        release.cached.name
+    ]
+    assert ends
+
+
+def test_a_gallery_killed_at_any_moment(tmp_path):
+    pytest.importorskip("nbconvert")
+    (tmp_path / "lessons").mkdir()
+    (tmp_path / "lessons" / "01_small.py").write_text(LESSON, encoding="utf-8")
+    out, seen = tmp_path / "out", 0
+    for _ in range(KILLS):
+        assert killed(GALLERY, 20.0, str(tmp_path / "lessons"), str(out))
+        seen += check_whole(out)
+        for path in out.glob("*.js"):
+            assert path.stat().st_size > 10**6
+    assert seen > KILLS
