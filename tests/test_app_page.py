@@ -253,6 +253,14 @@ def test_live_without_a_camera(browser, url):
             arg=words,
         )
         page.wait_for_selector("#lab-camera-on")
+    # Somebody who thinks about it is asked once.
+    page.evaluate(
+        "() => { window.asked = 0; navigator.mediaDevices.getUserMedia ="
+        " () => { window.asked += 1; return new Promise(() => {}) } }"
+    )
+    page.click("#lab-camera-on")
+    page.wait_for_timeout(800)
+    assert page.evaluate("window.asked") == 1
     watched.clean()
 
 

@@ -23,6 +23,7 @@
   let dials = null; // their values: model, proposals, stage, threshold, show, classes
   let stream = null;
   let wanted = false; // somebody started the camera, and did not stop it
+  let starting = false; // the browser is asked for it, and may be asking the visitor
   let room = ON_THEIR_WAY;
   let onTheirWay = 0;
   let latest = 0; // when the last frame was taken
@@ -50,7 +51,8 @@
   }
 
   async function start(camera) {
-    wanted = true;
+    if (starting) return;
+    wanted = starting = true;
     say("");
     mark();
     try {
@@ -71,6 +73,8 @@
     } catch (error) {
       stop();
       say(REFUSED[error.name] ?? `The camera cannot be used (${error.message}).`);
+    } finally {
+      starting = false;
     }
   }
 
