@@ -168,7 +168,10 @@ def _fetch(release: Release, cached: Path, progress: bool) -> None:
                 f"the release with {release.digest}. The copy is damaged or another one; nothing "
                 "of it was kept. Try again, or another source."
             )
-        _convert(read_checkpoint(source), release, digest, cached)
+        # Within the folder, for safetensors too leaves a file of its own behind when it is killed.
+        converted = Path(folder) / cached.name
+        _convert(read_checkpoint(source), release, digest, converted)
+        os.replace(converted, cached)
 
 
 def _convert(checkpoint: Checkpoint, release: Release, digest: str, target: Path) -> None:
