@@ -50,7 +50,7 @@ print("noised copies of each object:", recipe.train.denoising)
 
 # %%
 out = lessons.workspace("05-train")
-with lessons.LiveTraining(steps=STEPS, val=val, watch=6) as live:
+with lessons.LiveTraining(steps=STEPS, val=val, watch=8) as live:
     run = srl.fit(
         "shapes",
         recipe,
@@ -96,14 +96,14 @@ for path in sorted(p for p in out.rglob("*") if p.is_file() and not p.name.start
 # terminal, to be stopped and resumed as you like:
 #
 # ```
-# sparse-rcnn-lab train --data shapes --preset nano --steps 900 --out runs/first
-# sparse-rcnn-lab train --data shapes --preset nano --steps 900 --out runs/first --resume
+# sparse-rcnn-lab train --data shapes --preset nano --steps 1100 --out runs/first
+# sparse-rcnn-lab train --data shapes --preset nano --steps 1100 --out runs/first --resume
 # ```
 #
 # Your model, minutes old, at work:
 
 # %%
-srl.explore(val[6], run.detector)
+srl.explore(val[8], run.detector)
 
 # %% [markdown]
 # ## Exercises
