@@ -31,7 +31,7 @@ pytestmark = [
     pytest.mark.timeout(1800),
     pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="no SIGKILL on this system"),
 ]
-KILLS = 50
+KILLS = int(os.environ.get("SPARSE_RCNN_LAB_KILLS", "50"))
 PREAMBLE = """
 import sys, torch
 torch.set_num_threads(1)
@@ -211,17 +211,16 @@ def test_a_download_killed_at_any_moment(tmp_path, monkeypatch):
     )
     monkeypatch.setenv("no_proxy", "*")
     monkeypatch.setenv(weights.CACHE_VARIABLE, str(tmp_path))
-    kills, ends = 0, 0
+    kills = 0
     with file_server() as served:
         served.files[release.file] = content
         monkeypatch.setenv(weights.MIRROR_VARIABLE, served.url + "/")
         while kills < KILLS:
-            kills += (one := killed(FETCH, 4.0, release.version))
+            kills += (one := killed(FETCH, 6.0, release.version))
             files = [p for p in (tmp_path / "weights").glob("*.safetensors") if p.name[0] != "."]
             assert one or files
             for path in files:  # under its own name it is whole; the next round begins afresh
                 read_checkpoint(path)
-                ends += 1
                 path.unlink()
         while killed(FETCH, 600.0, release.version):
             raise AssertionError("a download after all those kills did not end")
@@ -229,7 +228,7 @@ def test_a_download_killed_at_any_moment(tmp_path, monkeypatch):
     assert [p.name for p in (tmp_path / "weights").iterdir() if p.suffix != ".lock"] == [
         release.cached.name
     ]
-    assert ends
+    read_checkpoint(tmp_path / "weights" / release.cached.name)
 
 
 def test_a_gallery_killed_at_any_moment(tmp_path):
