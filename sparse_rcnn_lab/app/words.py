@@ -30,11 +30,6 @@ def readout(found: Detections | None, milliseconds: float | None, unit: str = PH
     )
 
 
-def problem(text: str) -> str:
-    """In the place of the numbers: what went wrong."""
-    return f'<div class="lab-problem" role="alert">{escape(text)}</div>'
-
-
 def finds(class_names: Sequence[str]) -> str:
     """What a model can find."""
     names = ", ".join(class_names[:_NAMES])
