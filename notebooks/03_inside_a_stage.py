@@ -113,7 +113,7 @@ figures.filter_effect(trace, chosen, stage=2)
 # Give every proposal the **average** of all filters, or its **neighbour's**, in all six stages:
 
 # %%
-session = srl.Session(detector, picture)
+session = srl.Session(detector, picture, record=RECORD)
 average = session.run(switches=srl.Switches(filters="mean"))
 neighbour = session.run(switches=srl.Switches(filters="rolled"))
 figures.trace_panels(
@@ -159,11 +159,11 @@ figures.trace_panels([session.base, silent], ["they talk", "they do not"], colum
 # better. It is how proposals agree on who speaks. In lesson 4 you will see what makes them want
 # to agree.
 #
-# Try the switches yourself: below the picture, *freeze boxes*, *self-attention*, *swap
-# filters*.
+# Try the switches yourself, beside the picture: *self-attention*, *swap filters*, *freeze
+# features*. Below it is what the filters of proposal 10 make of its box, stage by stage.
 
 # %%
-srl.explore(session, chosen=chosen, stage=2, tab="filters", roi=False)
+srl.explore(session, chosen=chosen, stage=2, tab="filters", roi=True)
 
 # %% [markdown]
 # ## Exercises

@@ -57,7 +57,7 @@ with lessons.LiveTraining(steps=STEPS, val=val, watch=8) as live:
         out,
         val=val,
         device=DEVICE,
-        evaluate_every=STEPS // lessons.pick(full=8, fast=2),
+        evaluate_every=lessons.pick(full=138, fast=2),
         evaluate_limit=lessons.pick(full=64, fast=8),
         on_step=live.step,
         on_evaluation=live.evaluation,

@@ -36,6 +36,10 @@ def widget_class() -> type[Any]:
         color = traitlets.Unicode("class").tag(sync=True)
         tab = traitlets.Unicode("attention").tag(sync=True)
 
+        def __repr__(self) -> str:
+            """What is read where no widget is shown, as on a site that shows notebooks."""
+            return "The explorer: run this cell to see it."
+
     return ExplorerWidget
 
 

@@ -98,13 +98,20 @@ def trade_off(
 
 
 def _tolerances(page: Page, axes: Axes, table: Table, across: list[float], up: list[float]) -> None:
-    """Each tolerance below its point, and what the two lines are."""
-    for i, tolerance in enumerate(table["tolerance"]):
-        if tolerance is not None:
-            axes.annotate(
-                f"{tolerance:g}", (across[i], up[i]), (0, -13), textcoords="offset points", size=8,
-                color=page.ink, ha="center",
-            ).set_gid("label")  # fmt: skip
+    """Each tolerance below its point where there is room, and what the two lines are."""
+    points = [
+        (x, y, t) for x, y, t in zip(across, up, table["tolerance"], strict=True) if t is not None
+    ]
+    room = 0.07 * (max(across) - min(across))
+    last = None
+    for x, y, tolerance in sorted(points):
+        if last is not None and x - last < room:
+            continue
+        last = x
+        axes.annotate(
+            f"{tolerance:g}", (x, y), (0, -13), textcoords="offset points", size=8,
+            color=page.ink, ha="center",
+        ).set_gid("label")  # fmt: skip
     for line, words in enumerate(("every picture stops at the same stage", "stops when settled")):
         y = 0.13 - 0.07 * line
         axes.plot(0.4, y, "so"[line], color=SERIES[line], markersize=6, transform=axes.transAxes)
