@@ -57,7 +57,7 @@ def changed_fields(draw: st.DrawFn, document: Any) -> Any:
         if draw(st.integers(0, 4)) == 0:
             del parent[last]
         else:
-            parent[last] = draw(_WRONG)
+            parent[last] = copy.deepcopy(draw(_WRONG))  # the next change may be inside it
     return changed
 
 
