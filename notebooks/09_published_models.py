@@ -86,8 +86,8 @@ lessons.lines(
 #
 # <details><summary>Answer</summary>
 #
-# No: places and sizes again, as in lessons 2 and 7. The large, central proposals see many
-# people, because that is how people are photographed.
+# Expect places and sizes again, as in lessons 2 and 7 and in figure 7 of DETR: large, central
+# proposals see many people, because that is how people are photographed. `analysis.careers` counts.
 # </details>
 #
 # **3.** Fine-tune it on your pictures: `start_from=NAME` in place of the shipped model of

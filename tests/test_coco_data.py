@@ -439,6 +439,14 @@ BAD_DOCUMENTS: dict[str, tuple[Callable[[Document], Any], str]] = {
     "area as text": (annotation(0, area="big"), '"area" of annotation id 5 is not a number'),
     "two images of one id": (image(1, id=70), '"id" of image id 70 is used more than once'),
     "image id as text": (image(1, id="b"), r'"id" of image id \(entry 1\) is not a number'),
+    "image id of 400 digits": (
+        image(1, id=10**400),
+        r'"id" of image id \(entry 1\) is not a number',
+    ),
+    "bbox of 400 digits": (
+        annotation(2, bbox=[10**400, 1, 2, 3]),
+        "annotation id 7 is not a list of",
+    ),
     "image id fraction": (image(1, id=1.5), r'"id" of image id \(entry 1\) is not a whole'),
     "no file name": (
         lambda d: d["images"][2].pop("file_name"),

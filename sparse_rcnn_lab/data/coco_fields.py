@@ -61,8 +61,8 @@ class FieldChecker:
         values = self._values(records, where, field, ids, default)
         array = _as_numbers(values)
         if array is None or array.ndim != 1:
-            wrong = np.array([not isinstance(v, (int, float)) for v in values], dtype=bool)
-            self.reject(wrong, where, field, ids, "is not a number")
+            wrong = np.array([not _is_number(v) for v in values], dtype=bool)
+            self.reject(wrong, where, field, ids, "is not a number that can be used")
             array = np.asarray(values, dtype=np.float64)  # whole numbers beyond 64 bits
         return array
 
@@ -146,7 +146,14 @@ def _as_numbers(values: list[Any]) -> np.ndarray | None:
     return array if array.dtype.kind in "biuf" else None
 
 
+def _is_number(value: Any) -> bool:
+    """json knows no largest whole number; float64 does."""
+    return type(value) is float or (isinstance(value, int) and abs(value) < 2**1023)
+
+
 def _is_box(value: Any) -> bool:
     return (
-        isinstance(value, list) and len(value) == 4 and all(type(v) in (int, float) for v in value)
+        isinstance(value, list)
+        and len(value) == 4
+        and all(type(v) is not bool and _is_number(v) for v in value)
     )

@@ -76,7 +76,7 @@ class Experiment:
                 swaps=tuple((int(a), int(b)) for a, b in message.get("swaps", ())),
                 extra=int(message.get("extra", 0)),
             )
-        except (AttributeError, KeyError, TypeError, ValueError) as error:
+        except (AttributeError, KeyError, OverflowError, TypeError, ValueError) as error:
             raise LabError(f"The explorer sent a change that cannot be read ({error}).") from error
 
 
