@@ -42,9 +42,9 @@ from sparse_rcnn_lab.images import resize_image
 from sparse_rcnn_lab.model.backbone import Backbone, load_backbone
 from sparse_rcnn_lab.training.coco_eval import CocoResult, coco_stats
 from sparse_rcnn_lab.training.loader import TrainBatch, collate, train_loader
+from sparse_rcnn_lab.training.optimizer import make_optimizer
 from sparse_rcnn_lab.training.run_folder import versions
 from sparse_rcnn_lab.training.schedule import lr_factor
-from sparse_rcnn_lab.training.update import make_optimizer
 
 LEVELS = ("p2", "p3", "p4", "p5")
 _ENDLESS = 10**9

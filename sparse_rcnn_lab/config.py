@@ -15,6 +15,7 @@ from sparse_rcnn_lab.typed import fits, in_words
 BackboneName = Literal["resnet50", "resnet101", "resnet18", "mobilenet_v2", "nano"]
 ProposalInit = Literal["image", "grid", "random"]
 Schedule = Literal["step", "one-cycle"]
+Optimizer = Literal["adamw", "muon"]
 Precision = Literal["float32", "bf16", "fp16"]
 _MOST = 100_000  # of any size; far above what anybody builds, far below what fills a memory
 
@@ -168,6 +169,8 @@ class TrainConfig:
     Length is ``epochs`` or, for the small presets, ``steps`` (which then wins). warmup_start: the
     first step's learning rate relative to ``lr``. drop_epochs: epochs after which the rate falls
     to a tenth (schedule "step"). backbone_lr: factor on the backbone's learning rate.
+    optimizer: "adamw" as published, or "muon" for the stages' matrices, at ``muon_lr`` times the
+    rate, and AdamW for all else.
     denoising: how many noised copies of each object train beside the proposals; 0 as published.
     denoising_negatives: a copy that is to find nothing beside each of them.
     nested_proposals: train so that the first n proposals do at every n, not only all of them.
@@ -185,6 +188,8 @@ class TrainConfig:
     backbone_lr: float = 1.0
     weight_decay: float = 1e-4
     clip_norm: float = 1.0
+    optimizer: Optimizer = "adamw"
+    muon_lr: float = 2.0
     schedule: Schedule = "step"
     epochs: int = 12
     drop_epochs: tuple[int, ...] = (8, 11)
@@ -208,6 +213,11 @@ class TrainConfig:
             raise LabError(
                 f"train.nested_prefixes must be at least 1, found {self.nested_prefixes!r}. "
                 "train.nested_proposals=false trains without any."
+            )
+        if self.optimizer not in get_args(Optimizer):
+            raise LabError(
+                f"train.optimizer {self.optimizer!r} is unknown. Choose one of "
+                f"{', '.join(get_args(Optimizer))}."
             )
         if self.precision not in get_args(Precision):
             raise LabError(

@@ -30,10 +30,10 @@ from sparse_rcnn_lab.training.denoising import SHIFT, STRETCH, noised_copies
 from sparse_rcnn_lab.training.engine import Run, fit
 from sparse_rcnn_lab.training.loader import StepSampler, TrainBatch, train_loader
 from sparse_rcnn_lab.training.matching import Targets
+from sparse_rcnn_lab.training.optimizer import make_optimizer
 from sparse_rcnn_lab.training.run_folder import RunFolder
 from sparse_rcnn_lab.training.schedule import lr_factor, total_steps
 from sparse_rcnn_lab.training.step import StepLoss, step_loss
-from sparse_rcnn_lab.training.update import make_optimizer
 
 DATA = Shapes(length=12, seed=5, size=64)
 VAL = Shapes(length=4, seed=6, size=64)
@@ -64,17 +64,19 @@ def weights(run: Run) -> dict[str, torch.Tensor]:
     return {k: v.clone() for k, v in run.detector.model.state_dict().items()}
 
 
-def test_resumed_run_equals_unbroken_one_bit_for_bit(tmp_path: Path) -> None:
+@pytest.mark.parametrize("optimizer", ["adamw", "muon"])
+def test_resumed_run_equals_unbroken_one_bit_for_bit(tmp_path: Path, optimizer: str) -> None:
     """Catches state left out of a checkpoint: optimizer moments, statistics, place in the data."""
-    whole = train(tmp_path / "whole")
+    recipe = tiny(train__optimizer=optimizer)
+    whole = train(tmp_path / "whole", recipe)
 
     def stop(step: int, _: object) -> None:
         if step == 3:
             os.kill(os.getpid(), signal.SIGINT)
 
-    broken = train(tmp_path / "broken", on_step=stop)
+    broken = train(tmp_path / "broken", recipe, on_step=stop)
     assert not broken.finished and broken.step == 3
-    resumed = train(tmp_path / "broken", resume=True)
+    resumed = train(tmp_path / "broken", recipe, resume=True)
     assert resumed.finished and resumed.step == 6
     for key, value in weights(whole).items():
         assert torch.equal(value, weights(resumed)[key]), key

@@ -19,7 +19,7 @@ from sparse_rcnn_lab.trace import top_pairs
 from sparse_rcnn_lab.training.loader import collate
 from sparse_rcnn_lab.training.losses import set_loss
 from sparse_rcnn_lab.training.matching import match
-from sparse_rcnn_lab.training.update import make_optimizer
+from sparse_rcnn_lab.training.optimizer import make_optimizer
 
 
 @dataclass(frozen=True)

@@ -20,11 +20,12 @@ from sparse_rcnn_lab.training.batch_norm import share_batch_norm
 from sparse_rcnn_lab.training.distributed import Group
 from sparse_rcnn_lab.training.ema import WeightAverage
 from sparse_rcnn_lab.training.nested import nest
+from sparse_rcnn_lab.training.optimizer import make_optimizer
 from sparse_rcnn_lab.training.precision import MixedPrecision
 from sparse_rcnn_lab.training.run_folder import RunFolder, versions
 from sparse_rcnn_lab.training.schedule import total_steps
 from sparse_rcnn_lab.training.states import load_state
-from sparse_rcnn_lab.training.update import Training, make_optimizer
+from sparse_rcnn_lab.training.update import Training
 
 # How the steps are computed, not what they compute: free to differ when a run is resumed.
 FREE_SETTINGS = ("accumulate", "precision")

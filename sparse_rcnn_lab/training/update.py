@@ -19,7 +19,7 @@ import torch
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
-from sparse_rcnn_lab.config import Recipe, TrainConfig
+from sparse_rcnn_lab.config import Recipe
 from sparse_rcnn_lab.errors import LabError
 from sparse_rcnn_lab.model.detector import SparseRCNN
 from sparse_rcnn_lab.training.batch_norm import statistics_kept_on_failure
@@ -166,20 +166,3 @@ def _images(batch: TrainBatch, start: int, stop: int) -> TrainBatch:
         t.boxes[start:stop], t.labels[start:stop], t.counts[start:stop], t.sizes[start:stop]
     )
     return TrainBatch(batch.images[start:stop], targets, batch.names[start:stop])
-
-
-def make_optimizer(config: TrainConfig, model: nn.Module, body: nn.Module) -> torch.optim.AdamW:
-    """AdamW over all trainable parameters of ``model``.
-
-    Those of ``body``, the bottom-up part of the backbone, learn at ``backbone_lr`` times the rate.
-    """
-    slow = list(body.parameters())
-    known = {id(p) for p in slow}
-    rest = [p for p in model.parameters() if id(p) not in known]
-    groups = []
-    for parameters, factor in ((rest, 1.0), (slow, config.backbone_lr)):
-        trained = [p for p in parameters if p.requires_grad]
-        if trained:
-            rate = config.lr * factor
-            groups.append({"params": trained, "lr": rate, "base_lr": rate})
-    return torch.optim.AdamW(groups, lr=config.lr, weight_decay=config.weight_decay, fused=True)
