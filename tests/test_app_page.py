@@ -217,6 +217,7 @@ def test_live(opened):
     # Nothing is sent, and the camera rests, while another tab is open; both go on afterwards.
     running = "() => document.querySelector('#lab-video').srcObject !== null"
     page.wait_for_function(f"() => !({running})()")
+    page.wait_for_timeout(300)  # what was sent before is told of late
     sent = []
     page.on("request", lambda request: sent.append(request.url))
     page.wait_for_timeout(700)

@@ -122,19 +122,23 @@
     onTheirWay += 1;
     try {
       const frame = await encoded(video);
-      const address = new URL(`lab/frame?who=${who}&dials=${encodeURIComponent(JSON.stringify(dials))}`,
-        location.href);
-      const headers = { "content-type": "image/jpeg" };
-      const answer = await fetch(address, { method: "POST", body: frame, headers });
-      if (answer.ok) await show(frame, now, answer);
-      else say((await answer.json()).problem);
-      if (!answer.ok) notBefore = performance.now() + AGAIN;
+      if (stream && !closed()) await send(frame, now); // it may have been stopped meanwhile
     } catch (error) {
       notBefore = performance.now() + AGAIN;
       if (stream) say("The app does not answer. Does it still run?");
     }
     onTheirWay -= 1;
     take();
+  }
+
+  async function send(frame, taken) {
+    const address = new URL(`lab/frame?who=${who}&dials=${encodeURIComponent(JSON.stringify(dials))}`,
+      location.href);
+    const headers = { "content-type": "image/jpeg" };
+    const answer = await fetch(address, { method: "POST", body: frame, headers });
+    if (answer.ok) return show(frame, taken, answer);
+    notBefore = performance.now() + AGAIN;
+    say((await answer.json()).problem);
   }
 
   async function show(frame, taken, answer) {
