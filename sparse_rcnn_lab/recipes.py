@@ -65,6 +65,7 @@ NANO = Recipe(
         batch_size=4,
         lr=5e-4,
         backbone_lr=2.5,
+        optimizer="muon",
         schedule="one-cycle",
         steps=1600,
         warmup_steps=50,
