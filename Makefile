@@ -30,7 +30,7 @@ demo: .venv/.installed-demo ## detect in your own photos, at http://127.0.0.1:78
 
 lab: .venv/.installed-lab ## the lessons, in JupyterLab, opened at the first
 	@$(BIN)/jupyter labextension disable --level=sys_prefix '@jupyterlab/apputils-extension:announcements' >/dev/null 2>&1 || true
-	$(BIN)/jupyter lab $(ARGS) notebooks/01_one_image.ipynb
+	$(BIN)/jupyter lab --LabApp.default_url=/lab/tree/notebooks/01_one_image.ipynb $(ARGS)
 
 gallery: .venv/.installed-lab ## the lessons as pages with outputs, in build/gallery (ARGS=--fast for toy amounts)
 	OMP_NUM_THREADS=1 $(BIN)/python -m sparse_rcnn_lab.lessons gallery $(ARGS) build/gallery

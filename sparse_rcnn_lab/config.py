@@ -189,7 +189,7 @@ class TrainConfig:
     weight_decay: float = 1e-4
     clip_norm: float = 1.0
     optimizer: Optimizer = "adamw"
-    muon_lr: float = 4.0
+    muon_lr: float = 8.0
     schedule: Schedule = "step"
     epochs: int = 12
     drop_epochs: tuple[int, ...] = (8, 11)

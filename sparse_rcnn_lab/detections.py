@@ -49,6 +49,10 @@ class Detections:
                 f"{len(self.class_names)} class names."
             )
 
+    def __repr__(self) -> str:
+        """In one line; ``print`` gives the table."""
+        return f"<Detections: {len(self)} in {self.size[1]}x{self.size[0]} px>"
+
     def __len__(self) -> int:
         return self.boxes.shape[0]
 

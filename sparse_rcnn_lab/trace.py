@@ -75,6 +75,15 @@ class Trace:
     gt_labels: Tensor | None = None
     image: Tensor | None = None
 
+    def __repr__(self) -> str:
+        """In one line: whose trace, and how large."""
+        height, width = self.size
+        stages, proposals, classes = self.logits.shape
+        return (
+            f"<Trace: {self.model_name or 'a model'}, {proposals} proposals, {stages} stages, "
+            f"{classes} classes, {width}x{height} px>"
+        )
+
     def __post_init__(self) -> None:
         self._check_plain()
         check_shape("Trace", "logits", self.logits, (None, None, len(self.class_names)))

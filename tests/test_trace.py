@@ -13,8 +13,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import save_file
+from small_model import small_model
 from torch import Tensor
 
+from sparse_rcnn_lab.detector import Detector
 from sparse_rcnn_lab.errors import LabError
 from sparse_rcnn_lab.trace import Detections, Trace, select_detections, top_pairs
 
@@ -348,3 +350,16 @@ def test_detections_in_use() -> None:
     assert found.to_coco()[1]["category_id"] == 0
     assert "30x20" in str(found)
     assert len(str(found).splitlines()) == 4
+
+
+def test_a_trace_and_detections_name_themselves_in_one_line() -> None:
+    """Catches hundreds of lines of tensors as the last value of a cell."""
+    assert repr(make_trace()) == "<Trace: nano, 4 proposals, 3 stages, 2 classes, 30x20 px>"
+    assert repr([make_detections()]).startswith("[<Detections: 3 in ")
+
+
+def test_one_recordable_needs_no_tuple() -> None:
+    """Catches a name taken apart into its letters."""
+    detector = Detector(small_model(), ["a", "b", "c"])
+    found = detector.trace(torch.zeros(3, 64, 64), record="roi_features")
+    assert found.roi_features is not None

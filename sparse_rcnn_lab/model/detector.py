@@ -68,7 +68,8 @@ class SparseRCNN(nn.Module):
                 f"start must be 0..{len(self.stages) - 1} and stop larger than it, "
                 f"found start={start}, stop={stop}."
             )
-        unknown = set(record) - set(RECORDABLE)
+        record = {record} if isinstance(record, str) else frozenset(record)
+        unknown = record - set(RECORDABLE)
         if unknown:
             raise LabError(f"Cannot record {sorted(unknown)}. Choose from {', '.join(RECORDABLE)}.")
         switches.check(self.config.num_heads, boxes.shape[1])
@@ -82,7 +83,7 @@ class SparseRCNN(nn.Module):
         with threads:
             for index in range(start, stop):
                 stage = stages[min(index, len(stages) - 1)]
-                output = stage(pyramid, boxes, features, mask, frozenset(record), switches)
+                output = stage(pyramid, boxes, features, mask, record, switches)
                 outputs.append(output)
                 boxes = output.boxes.detach()
                 features = first_features if switches.freeze_features else output.features
