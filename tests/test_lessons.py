@@ -165,6 +165,15 @@ def test_figures_draw_what_they_are_given(trace):
         cost_matrix(torch.rand(5, 2), ["a"])
 
 
+def test_the_chosen_pairs_are_always_in_the_cost_matrix():
+    """Catches a chosen pair left out because thirty other proposals are cheaper."""
+    total = torch.arange(100.0)[:, None].repeat(1, 2)
+    axes = cost_matrix(total, ["a", "b"], [(0, 0), (99, 1)]).axes[0]
+    assert len(axes.patches) == 2
+    names = [label.get_text() for label in axes.get_yticklabels()]
+    assert names == [*map(str, range(29)), "99"]
+
+
 def test_workspace_is_emptied_but_never_someone_elses(tmp_path, monkeypatch):
     """Catches a lesson that stumbles over its last run, or deletes files it did not make."""
     monkeypatch.setenv("SPARSE_RCNN_LAB_CACHE", str(tmp_path))

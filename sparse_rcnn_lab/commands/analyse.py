@@ -17,6 +17,7 @@ from sparse_rcnn_lab.commands.common import (
     stage_list,
     whole_number,
 )
+from sparse_rcnn_lab.errors import LabError
 
 if TYPE_CHECKING:
     from sparse_rcnn_lab.analysis.table import Table
@@ -161,17 +162,37 @@ def _curve(
     from sparse_rcnn_lab.analysis import Table, ap_curve, random_orders
     from sparse_rcnn_lab.views.figures import dial_curves
 
+    names = _names_of_orders(arguments.order)
     orders: dict[str, Any] = {
-        path.stem: Table.from_json(path)["proposal"] for path in arguments.order
+        name: Table.from_json(path)["proposal"]
+        for name, path in zip(names, arguments.order, strict=True)
     }
-    if len(orders) == 1:
-        orders = {"ranked": next(iter(orders.values()))}
     orders |= {"own": None, **random_orders(detector, arguments.random)}
     table = ap_curve(
         detector, data, n=arguments.n, stages=arguments.stages, order=orders, **options
     )
     figure = dial_curves(table, theme=arguments.theme)
     return Outcome(str(table), {"curve": table}, {"curve": figure})
+
+
+def _names_of_orders(paths: list[Path]) -> list[str]:
+    """A name for each order: of its file, or, where files are called the same, of its folder.
+
+    Raises LabError where that leaves two of one name.
+    """
+    if len(paths) == 1:
+        return ["ranked"]
+    stems = [path.stem for path in paths]
+    names = [
+        path.resolve().parent.name if stems.count(path.stem) > 1 else path.stem for path in paths
+    ]
+    for name in names:
+        if names.count(name) > 1 or name == "own" or name.startswith("random "):
+            raise LabError(
+                f'Two orders would be called "{name}". Give each --order once, and rename files '
+                "or folders so that they differ."
+            )
+    return names
 
 
 def _rank(

@@ -32,7 +32,7 @@ def cost_matrix(
 
     total: ``[N, M]``.  objects: M names.  pairs: (row, column) of the assignment.  proposals: ids
     of the rows; default 0..N-1.  parts: more matrices ``[N, M]`` drawn beside it, smaller.
-    With more than 30 proposals, the 30 that are cheapest for some object are drawn.
+    With more than 30 proposals, 30 are drawn: those of the pairs, then the cheapest for any object.
     Raises LabError when a shape does not fit, or there is no object.
     """
     n, m = total.shape
@@ -43,7 +43,8 @@ def cost_matrix(
             f"with {len(objects)} names."
         )
     ids = list(range(n)) if proposals is None else list(proposals)
-    kept = total.min(1).values.argsort()[:_MOST].sort().values.tolist()
+    cheapest = total.min(1).values.argsort().tolist()
+    kept = sorted(list(dict.fromkeys([*(row for row, _ in pairs), *cheapest]))[:_MOST])
     chosen = {(kept.index(row), column) for row, column in pairs if row in kept}
     names = [str(ids[row]) for row in kept]
     wide, high = _CELL[0] * m, _CELL[1] * len(kept)
