@@ -17,6 +17,7 @@ from sparse_rcnn_lab.lessons import controls, setting
 from sparse_rcnn_lab.training.losses import set_loss
 from sparse_rcnn_lab.views.figures import cost_matrix, detection_panels, learned_boxes
 from sparse_rcnn_lab.views.figures.proposals import coverage
+from sparse_rcnn_lab.views.static import STATIC_VARIABLE
 
 
 @pytest.fixture(scope="module")
@@ -258,7 +259,7 @@ def test_charts_carry_their_values():
 def test_controls_run_the_kernel(monkeypatch, trace):
     """Catches a slider that changes nothing, and a static page that shows a dead widget."""
     pytest.importorskip("ipywidgets")
-    monkeypatch.delenv(setting.STATIC_VARIABLE, raising=False)
+    monkeypatch.delenv(STATIC_VARIABLE, raising=False)
     asked = []
 
     def show(n):
@@ -271,5 +272,5 @@ def test_controls_run_the_kernel(monkeypatch, trace):
     assert asked == [5, 7] and box.children[1].value != before
     game = lessons.matching_game(lessons.costs(trace, 1))
     assert len(game.children[0].children) == 3
-    monkeypatch.setenv(setting.STATIC_VARIABLE, "1")
+    monkeypatch.setenv(STATIC_VARIABLE, "1")
     assert isinstance(lessons.dial(show, n=(1, 9, 5)), controls._Still)

@@ -14,9 +14,9 @@ import gradio as gr
 from sparse_rcnn_lab.app.bench import SHOWN, Bench, Dials
 from sparse_rcnn_lab.app.clips import open_clip
 from sparse_rcnn_lab.app.dials import as_dials, as_number
-from sparse_rcnn_lab.app.events import explained
+from sparse_rcnn_lab.app.events import explained, path_alone
 from sparse_rcnn_lab.app.filming import annotate
-from sparse_rcnn_lab.app.frames import look_at
+from sparse_rcnn_lab.app.frames import as_jpeg, look_at
 from sparse_rcnn_lab.app.keepsakes import coco_results, fresh_file, keepsake
 from sparse_rcnn_lab.app.pictures import Picture, read_picture
 from sparse_rcnn_lab.errors import LabError
@@ -31,9 +31,9 @@ class Api:
         self.bench = bench
         with gr.Column(visible=False):
             picture = gr.Image(type="filepath", label="picture")
-            picture.preprocess = _path
+            picture.preprocess = path_alone
             video = gr.Video(label="video")
-            video.preprocess = _path
+            video.preprocess = path_alone
             dials = [
                 gr.Textbox(start.model, label="model"),
                 *_numbers(start),
@@ -85,7 +85,7 @@ class Api:
         dials = _read(model, proposals, stage, threshold, show, classes)
         seen = look_at(self.bench, self._picture(picture).pixels, dials)
         path = fresh_file("frame.jpg")
-        seen.image.save(path, "JPEG", quality=85)
+        path.write_bytes(as_jpeg(seen.image))
         found = [] if seen.found is None else seen.found.to_coco()
         return str(path), {"milliseconds": round(seen.milliseconds, 1), "annotations": found}
 
@@ -171,11 +171,6 @@ class Api:
         if path is None:
             raise LabError("picture is missing; give a file: handle_file('photo.jpg').")
         return read_picture(path, self.bench.limits)
-
-
-def _path(payload: Any) -> str | None:
-    """The uploaded file itself: what is wrong with it, the app says in its own words."""
-    return None if payload is None else payload.path
 
 
 def _numbers(start: Dials) -> list[gr.Number]:

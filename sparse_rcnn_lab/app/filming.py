@@ -82,12 +82,12 @@ def sample_video(picture: Picture, seconds: float = 4.0) -> Path:
     side = 0.7
     width, height = max(1, int(whole.width * side)), max(1, int(whole.height * side))
     # Two pixels at least: the encoder takes even sides only.
-    size = tuple(max(2, s) for s in display_size(width, height, SAMPLE_SIDE, SAMPLE_SIDE))
+    wide, high = display_size(width, height, SAMPLE_SIDE, SAMPLE_SIDE)
     target = fresh_file("sample.mp4")
     with Writer(target, rate) as writer:
         for number in range(int(seconds * rate)):
             share = number / (seconds * rate - 1)
             left, top = share * (whole.width - width), (1 - share) * (whole.height - height)
             view = whole.crop((int(left), int(top), int(left) + width, int(top) + height))
-            writer.add(view.resize(size))
+            writer.add(view.resize((max(2, wide), max(2, high))))
     return target

@@ -14,11 +14,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from sparse_rcnn_lab.classroom.course import Course
+from sparse_rcnn_lab.classroom.course import NOTES, Course
 from sparse_rcnn_lab.errors import LabError
 from sparse_rcnn_lab.files import write_text
 
-NOTES = "sparse_rcnn_lab_notes"
 _COLUMNS = ("student", "assignment", "test", "out_of", "marks", "comment")  # of by_hand.csv
 
 

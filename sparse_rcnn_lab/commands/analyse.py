@@ -142,7 +142,7 @@ def run(arguments: argparse.Namespace) -> int:
     }
     outcome = works[arguments.what](arguments, detector, data, options)
     print(outcome.said)
-    out = arguments.out or Path("analyses") / f"{detector.name or 'model'}-{arguments.what}"
+    out = _out(arguments, detector)
     for name, table in outcome.tables.items():
         table.to_json(out / f"{name}.json")
     for name, figure in outcome.figures.items():
@@ -154,6 +154,11 @@ def run(arguments: argparse.Namespace) -> int:
         figures = [*figures[:2], plural(len(figures) - 2, "page")]
     print(f"\nwritten to {out}: {', '.join([*written, *figures])}")
     return 0
+
+
+def _out(arguments: argparse.Namespace, detector: Detector) -> Path:
+    folder: Path | None = arguments.out
+    return folder or Path("analyses") / f"{detector.name or 'model'}-{arguments.what}"
 
 
 def _curve(
@@ -203,8 +208,7 @@ def _rank(
 
     table = rank_proposals(detector, data, by=arguments.by, **options)
     copy = reordered(detector, table["proposal"])
-    out = arguments.out or Path("analyses") / f"{detector.name or 'model'}-rank"
-    path = out / "ranked.safetensors"
+    path = _out(arguments, detector) / "ranked.safetensors"
     save_checkpoint(path, copy.model, copy.class_names, f"{copy.name}-ranked", copy.info)
     return Outcome(f"{table}\n\nwritten: {path}, the model in this order", {"rank": table}, {})
 
