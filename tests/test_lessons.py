@@ -13,7 +13,7 @@ import sparse_rcnn_lab as srl
 from sparse_rcnn_lab import boxes as box_ops
 from sparse_rcnn_lab import lessons
 from sparse_rcnn_lab.errors import LabError
-from sparse_rcnn_lab.lessons import controls, setting
+from sparse_rcnn_lab.lessons import controls, gallery, setting
 from sparse_rcnn_lab.training.losses import set_loss
 from sparse_rcnn_lab.views.figures import cost_matrix, detection_panels, learned_boxes
 from sparse_rcnn_lab.views.figures.proposals import coverage
@@ -274,3 +274,14 @@ def test_controls_run_the_kernel(monkeypatch, trace):
     assert len(game.children[0].children) == 3
     monkeypatch.setenv(STATIC_VARIABLE, "1")
     assert isinstance(lessons.dial(show, n=(1, 9, 5)), controls._Still)
+
+
+def test_links_of_the_pages_on_any_system(monkeypatch, tmp_path):
+    """Catches a link that fails where the pages are written on another drive than the lessons."""
+    assert gallery._way_to(tmp_path / "a", tmp_path / "b" / "c") == "../../a"
+
+    def other_drive(path, start):
+        raise ValueError("path is on mount 'C:', start on mount 'D:'")
+
+    monkeypatch.setattr(gallery.os.path, "relpath", other_drive)
+    assert gallery._way_to(tmp_path / "a", tmp_path) == (tmp_path / "a").as_uri()
