@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from pathlib import Path
 
@@ -108,6 +109,8 @@ def test_stages_and_gallery(three: Trace) -> None:  # noqa: F811
     inside(shown)
     with pytest.raises(LabError, match="no pictures"):
         figures.gallery([])
+    endless = itertools.repeat(three)  # read no further than what is drawn
+    assert len(figures.gallery(endless).axes) == 12 * three.num_stages + 1
 
 
 def test_bars_of_the_switches() -> None:
@@ -209,6 +212,14 @@ def test_rank_then_curve_on_the_command_line(
     assert curve["order"] == ["ranked", "ranked", "own", "own"]
     assert curve.where(n=20)["AP"][0] == curve.where(n=20)["AP"][1]
     assert json.loads((home / "curve.json").read_text())["about"]["n"] == [2, 20]
+    other = home / "other" / "rank.json"
+    other.parent.mkdir()
+    other.write_text((home / "rank.json").read_text())
+    both = [*given, "--order", str(other), "--n", "2"]
+    assert main(["analyse", "curve", *common, *both, "--out", str(home)]) == 0
+    assert Table.from_json(home / "curve.json")["order"] == [home.name, "other", "own"]
     capsys.readouterr()
+    assert main(["analyse", "curve", *common, *given, *given]) == 2
+    assert f'Two orders would be called "{home.name}"' in capsys.readouterr().err
     assert main(["analyse", "curve", *common, "--order", str(home / "no.json")]) == 2
     assert "no file" in capsys.readouterr().err

@@ -12,8 +12,10 @@ from app_models import checkpoint, served
 from PIL import Image
 
 from sparse_rcnn_lab.app.clips import Writer, open_clip
+from sparse_rcnn_lab.app.dials import as_dials
 from sparse_rcnn_lab.app.limits import Limits
 from sparse_rcnn_lab.app.pictures import EXAMPLES
+from sparse_rcnn_lab.errors import LabError
 
 pytest.importorskip("gradio")
 client_module = pytest.importorskip("gradio_client")
@@ -77,13 +79,26 @@ def test_every_tab_has_an_endpoint(client, folder, tmp_path):
         ({"threshold": 7}, "threshold must be 0 to 1"),
         ({"show": "all"}, "show must be one of"),
         ({"classes": 3}, "classes must be a list"),
-        ({"proposals": "many"}, "."),
+        ({"proposals": "many"}, "proposals must be a number, found 'many'"),
+        ({"stage": "last"}, "stage must be a number, found 'last'"),
+        ({"threshold": "abc"}, "threshold must be a number, found 'abc'"),
     ],
 )
 def test_wrong_values_are_answered_in_words(client, wrong, words):
     """Catches a model loaded from a path that a visitor named, and a crash without a word."""
     with pytest.raises(client_module.exceptions.AppError, match=words):
         client.predict(picture(), **wrong, api_name="/photo")
+
+
+@pytest.mark.parametrize("value", [float("inf"), float("nan"), 10**400, [], "1e999"])
+@pytest.mark.parametrize("place", [0, 1, 2])
+def test_what_is_no_number_is_named(value, place):
+    """Catches an infinity or a list that ends in an error of Python."""
+    values = [3, 4, 0.5]
+    values[place] = value or [1]
+    name = ("proposals", "stage", "threshold")[place]
+    with pytest.raises(LabError, match=f"{name} must be a number, found"):
+        as_dials("nano", *values)
 
 
 def ask(address, data=None, headers=None):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
+
 import numpy as np
 import pytest
 import torch
@@ -56,6 +58,28 @@ def test_one_frame(tmp_path, second):
     clip = open_clip(clip_of(tmp_path / "a.mp4"), Limits())
     wanted = min(second, 1.9) * 100
     assert abs(clip.frame(second).float().mean() - wanted) < 6
+
+
+@pytest.mark.parametrize("ending", ["ts", "mkv", "mp4"])
+def test_a_clock_that_does_not_begin_at_0(tmp_path, ending):
+    """Catches the frame of another time, and a wrong length, where the first frame is at 30 s."""
+    import av
+
+    path = tmp_path / f"a.{ending}"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=10, options={"g": "5"})
+        stream.width, stream.height, stream.pix_fmt = 96, 64, "yuv420p"
+        for k in range(40):
+            array = np.full((64, 96, 3), k * 5, np.uint8)
+            frame = av.VideoFrame.from_ndarray(array, format="rgb24")
+            frame.pts, frame.time_base = 300 + k, Fraction(1, 10)
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+    clip = open_clip(path, Limits())
+    assert clip.seconds == pytest.approx(4.0, abs=0.05)
+    assert [round(t, 2) for t, _ in clip.frames(10)] == [round(k / 10, 2) for k in range(40)]
+    for second in (0.0, 0.7, 2.5, 3.9):
+        assert abs(clip.frame(second).float().mean() - second * 50) < 4
 
 
 def test_boxes_come_out_and_progress_is_told(tiny, tmp_path):
@@ -145,3 +169,12 @@ def test_film_and_sample(tiny, tmp_path, monkeypatch):
     sample = open_clip(sample_video(picture, 1.0), Limits())
     assert sample.seconds == pytest.approx(1.0, abs=0.1)
     assert (sample.frame(0.0).float() - sample.frame(0.9).float()).abs().mean() > 1
+
+
+@pytest.mark.parametrize("size", [(1, 2000), (2000, 1), (10, 3000), (1, 1)])
+def test_a_sample_of_a_very_narrow_picture(tmp_path, monkeypatch, size):
+    """Catches frames of gigabytes, and a side of no pixels."""
+    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path))
+    Image.new("RGB", size, "red").save(tmp_path / "thin.png")
+    clip = open_clip(sample_video(read_picture(tmp_path / "thin.png"), 0.2), Limits())
+    assert 2 <= clip.width <= 640 and 2 <= clip.height <= 640

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import signal
 import subprocess
@@ -204,6 +205,20 @@ def test_pack_stores_half_precision_and_evaluates_what_it_stored(
     assert cli.main([*command, "--name", "../drawn"]) == 2
 
 
+def test_pack_evaluates_as_it_was_asked_to(
+    data: Path, trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Catches --device and --precision that do not reach the evaluation."""
+    asked = []
+    module = importlib.import_module("sparse_rcnn_lab.training.evaluate")
+    monkeypatch.setattr(module, "evaluate", lambda detector, data: asked.append(detector))
+    command = ["pack", "--model", str(trained), "--data", str(data), "--out", str(tmp_path)]
+    with pytest.raises(AttributeError):  # there is no result to print
+        cli.main([*command, "--name", "a", "--precision", "bf16", "--debug"])
+    (detector,) = asked
+    assert detector.model.inference.way.precision == "bf16"
+
+
 def test_predict_does_the_others_when_one_is_bad(
     data: Path, trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -234,6 +249,8 @@ def test_predict_never_overwrites_its_input(data: Path, trained: Path, tmp_path:
     before = photo.read_bytes()
     command = ["predict", str(tmp_path), "--model", str(trained), "--out", str(tmp_path)]
     assert cli.main(command) == cli.main(command) == 0
+    command[1] = str(tmp_path / "*.jpg")
+    assert cli.main(command) == 0
     assert photo.read_bytes() == before
     assert len(list(tmp_path.glob("*.jpg"))) == 2
 

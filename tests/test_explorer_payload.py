@@ -26,6 +26,7 @@ from sparse_rcnn_lab.views.explorer.experiment import Dropped, Edited, Experimen
 from sparse_rcnn_lab.views.explorer.page import HERE, MODULES, iframe, script
 from sparse_rcnn_lab.views.explorer.payload import CLASSES_KEPT, payload
 from sparse_rcnn_lab.views.explorer.view import Explorer
+from sparse_rcnn_lab.views.static import STATIC_VARIABLE, is_static
 
 RECORD = ("attention", "roi_features", "filtered_features")
 
@@ -237,6 +238,48 @@ def test_an_experiment_runs_in_the_session(detector, picture):
     assert not torch.allclose(off.features[2], base.features[2])
     assert view.undo().num_stages == base.num_stages + 2
     assert view.reset() is base and view.edited is None
+
+
+def test_a_saved_page_shows_what_was_on_screen(detector, picture):
+    """Catches a page that flies to the last stage when another one was looked at."""
+    pytest.importorskip("anywidget")
+    view = explore(picture, detector)
+    last = view.base.num_stages
+
+    def saved():
+        data = re.search(r'id="data">(.*?)</script>', str(view.to_html()), re.S)[1]
+        options = json.loads(data)["options"]
+        return options["stage"], options["fly"], options["color"]
+
+    view.widget.color = "stage"
+    assert saved() == (last, True, "stage")
+    view.widget.stage = 1
+    assert saved() == (1, False, "stage")
+
+
+def test_the_page_and_the_notebook_undo_alike(detector, picture):
+    """Catches a change that was only tried and that undo leaves, in one of the two."""
+    view = explore(picture, detector)
+    for undo in (view.undo, lambda: view._receive({"kind": "undo"})):
+        view._receive({"kind": "try", "experiment": Experiment(extra=1).to_message()})
+        assert view.edited is not None
+        undo()
+        assert view.edited is None
+
+
+def test_an_option_that_there_is_not(detector, picture):
+    """Catches a misspelt option that is accepted and does nothing."""
+    with pytest.raises(LabError, match=r'no option "treshold"\. It has stage'):
+        Explorer(made_trace(4, 2), treshold=0.9)
+
+
+@pytest.mark.parametrize(("value", "still"), [("", False), ("0", False), ("1", True)])
+def test_one_meaning_of_static(monkeypatch, value, still):
+    """Catches a 0 that is off for the lessons and on for the explorer."""
+    pytest.importorskip("anywidget")
+    monkeypatch.setenv(STATIC_VARIABLE, value)
+    assert is_static() == still
+    assert ("text/html" in Explorer(made_trace(4, 2))._repr_mimebundle_()) == still
 
 
 def test_changes_made_before_stay(detector, picture):

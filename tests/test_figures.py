@@ -18,6 +18,7 @@ from sparse_rcnn_lab.errors import LabError
 from sparse_rcnn_lab.trace import Trace
 from sparse_rcnn_lab.views import figures, measures, style
 from sparse_rcnn_lab.views.figures import stage_grid
+from sparse_rcnn_lab.views.figures.matrix import matrix_axes
 from sparse_rcnn_lab.views.figures.words import spread
 
 N = 5
@@ -396,6 +397,24 @@ def test_names_of_lines_keep_apart(values, gap):
     assert all(-1e-9 <= place <= 1 + 1e-9 for place in places)
     if all(values[b] - values[a] >= gap for a, b in itertools.pairwise(order)):
         assert places == pytest.approx(values)
+
+
+@pytest.mark.parametrize("name", ["stage_grid", *ALL])
+def test_dollars_are_no_formula(full, name):
+    """Catches a class, model or title with two $ that matplotlib takes for a formula."""
+    odd = r"A$\foo$"
+    named = replace(full, class_names=(odd, odd), model_name=odd)
+    figure = getattr(figures, name)(named, title=odd)
+    draw(figure)
+    assert odd in words(figure)
+    assert any(t.get_window_extent().width > 10 for t in figure.texts if t.get_text() == odd)
+
+
+def test_dollars_in_ticks():
+    """Catches an object or switch with two $ in its name."""
+    draw(figures.cost_matrix(torch.rand(3, 2), [r"A$\foo$", "US$ or A$"]))
+    page, _ = matrix_axes(5.0, "light", [r"A$\foo$", "b"], "across", "down")
+    draw(page)
 
 
 def test_a_width_that_cannot_be(trace):

@@ -7,6 +7,8 @@ addresses give away (test_app_api.py), code of students (test_classroom.py).
 
 from __future__ import annotations
 
+import contextlib
+import copy
 import io
 import json
 import os
@@ -165,6 +167,50 @@ def test_submissions_that_mean_harm(course, tmp_path):
     except OSError:
         pytest.skip("this system makes no links")
     assert "link" in refused(course, folder.parent)["carl/boxes.ipynb"]
+
+
+DAMAGE = {
+    "no text": lambda cell: cell.update(source=None),
+    "a number for a line": lambda cell: cell.update(source=["1", 2]),
+    "a list for a name": lambda cell: cell["metadata"]["nbgrader"].update(grade_id=["iou"]),
+    "half a character": lambda cell: cell.update(source="\ud800"),
+}
+
+
+def test_one_bad_submission_does_not_stop_the_others(course, tmp_path):
+    """Catches a notebook, link or zip of one student that ends the collecting of all."""
+    folder = tmp_path / "handed in"
+    good = made.read(course.notebook("release", "boxes"))
+    made.hand_in(folder, "zoe", "boxes", good)
+    for who, damage in DAMAGE.items():
+        notebook = copy.deepcopy(good)
+        damage(next(c for c in notebook["cells"] if c["metadata"].get("nbgrader")))
+        made.hand_in(folder, who, "boxes", notebook)
+    (folder / "bob").mkdir()
+    with contextlib.suppress(OSError):  # some systems make no links
+        os.symlink(folder / "nowhere", folder / "bob" / "boxes.ipynb")
+    result = collect(course, folder, say=lambda line: None)
+    assert [student for student, _, _ in result.taken] == ["zoe"]
+    refused = dict(result.refused)
+    assert all("not a readable notebook" in refused[f"{who}/boxes.ipynb"] for who in DAMAGE)
+    assert "link" in refused.get("bob/boxes.ipynb", "link")
+
+
+@pytest.mark.parametrize("method", [zipfile.ZIP_DEFLATED, zipfile.ZIP_LZMA, zipfile.ZIP_BZIP2])
+def test_a_damaged_zip_does_not_stop_the_others(course, tmp_path, method):
+    """Catches bits that changed on the way in one file of a zip."""
+    content = course.notebook("release", "boxes").read_bytes()
+    path = tmp_path / "all.zip"
+    with zipfile.ZipFile(path, "w", method) as archive:
+        archive.writestr("anna/boxes.ipynb", content)
+        start = archive.fp.tell() - archive.getinfo("anna/boxes.ipynb").compress_size
+        archive.writestr("zoe/boxes.ipynb", content)
+    data = bytearray(path.read_bytes())
+    data[start + 10 : start + 200] = b"\xff" * 190
+    path.write_bytes(data)
+    result = collect(course, path, say=lambda line: None)
+    assert [student for student, _, _ in result.taken] == ["zoe"]
+    assert "cannot be read" in dict(result.refused)["anna/boxes.ipynb"]
 
 
 NAMES = ('</script><script>alert("x")</script>', "<img src=x onerror=alert(1)>")

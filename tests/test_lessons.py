@@ -13,10 +13,11 @@ import sparse_rcnn_lab as srl
 from sparse_rcnn_lab import boxes as box_ops
 from sparse_rcnn_lab import lessons
 from sparse_rcnn_lab.errors import LabError
-from sparse_rcnn_lab.lessons import controls, setting
+from sparse_rcnn_lab.lessons import controls, gallery, setting
 from sparse_rcnn_lab.training.losses import set_loss
 from sparse_rcnn_lab.views.figures import cost_matrix, detection_panels, learned_boxes
 from sparse_rcnn_lab.views.figures.proposals import coverage
+from sparse_rcnn_lab.views.static import STATIC_VARIABLE
 
 
 @pytest.fixture(scope="module")
@@ -165,6 +166,15 @@ def test_figures_draw_what_they_are_given(trace):
         cost_matrix(torch.rand(5, 2), ["a"])
 
 
+def test_the_chosen_pairs_are_always_in_the_cost_matrix():
+    """Catches a chosen pair left out because thirty other proposals are cheaper."""
+    total = torch.arange(100.0)[:, None].repeat(1, 2)
+    axes = cost_matrix(total, ["a", "b"], [(0, 0), (99, 1)]).axes[0]
+    assert len(axes.patches) == 2
+    names = [label.get_text() for label in axes.get_yticklabels()]
+    assert names == [*map(str, range(29)), "99"]
+
+
 def test_workspace_is_emptied_but_never_someone_elses(tmp_path, monkeypatch):
     """Catches a lesson that stumbles over its last run, or deletes files it did not make."""
     monkeypatch.setenv("SPARSE_RCNN_LAB_CACHE", str(tmp_path))
@@ -249,7 +259,7 @@ def test_charts_carry_their_values():
 def test_controls_run_the_kernel(monkeypatch, trace):
     """Catches a slider that changes nothing, and a static page that shows a dead widget."""
     pytest.importorskip("ipywidgets")
-    monkeypatch.delenv(setting.STATIC_VARIABLE, raising=False)
+    monkeypatch.delenv(STATIC_VARIABLE, raising=False)
     asked = []
 
     def show(n):
@@ -262,5 +272,16 @@ def test_controls_run_the_kernel(monkeypatch, trace):
     assert asked == [5, 7] and box.children[1].value != before
     game = lessons.matching_game(lessons.costs(trace, 1))
     assert len(game.children[0].children) == 3
-    monkeypatch.setenv(setting.STATIC_VARIABLE, "1")
+    monkeypatch.setenv(STATIC_VARIABLE, "1")
     assert isinstance(lessons.dial(show, n=(1, 9, 5)), controls._Still)
+
+
+def test_links_of_the_pages_on_any_system(monkeypatch, tmp_path):
+    """Catches a link that fails where the pages are written on another drive than the lessons."""
+    assert gallery._way_to(tmp_path / "a", tmp_path / "b" / "c") == "../../a"
+
+    def other_drive(path, start):
+        raise ValueError("path is on mount 'C:', start on mount 'D:'")
+
+    monkeypatch.setattr(gallery.os.path, "relpath", other_drive)
+    assert gallery._way_to(tmp_path / "a", tmp_path) == (tmp_path / "a").as_uri()

@@ -13,10 +13,10 @@ import gradio as gr
 
 from sparse_rcnn_lab.app.bench import SHOWN, Bench, Dials
 from sparse_rcnn_lab.app.clips import open_clip
-from sparse_rcnn_lab.app.dials import as_dials
-from sparse_rcnn_lab.app.events import explained
+from sparse_rcnn_lab.app.dials import as_dials, as_number
+from sparse_rcnn_lab.app.events import explained, path_alone
 from sparse_rcnn_lab.app.filming import annotate
-from sparse_rcnn_lab.app.frames import look_at
+from sparse_rcnn_lab.app.frames import as_jpeg, look_at
 from sparse_rcnn_lab.app.keepsakes import coco_results, fresh_file, keepsake
 from sparse_rcnn_lab.app.pictures import Picture, read_picture
 from sparse_rcnn_lab.errors import LabError
@@ -31,9 +31,9 @@ class Api:
         self.bench = bench
         with gr.Column(visible=False):
             picture = gr.Image(type="filepath", label="picture")
-            picture.preprocess = _path
+            picture.preprocess = path_alone
             video = gr.Video(label="video")
-            video.preprocess = _path
+            video.preprocess = path_alone
             dials = [
                 gr.Textbox(start.model, label="model"),
                 *_numbers(start),
@@ -85,7 +85,7 @@ class Api:
         dials = _read(model, proposals, stage, threshold, show, classes)
         seen = look_at(self.bench, self._picture(picture).pixels, dials)
         path = fresh_file("frame.jpg")
-        seen.image.save(path, "JPEG", quality=85)
+        path.write_bytes(as_jpeg(seen.image))
         found = [] if seen.found is None else seen.found.to_coco()
         return str(path), {"milliseconds": round(seen.milliseconds, 1), "annotations": found}
 
@@ -122,7 +122,8 @@ class Api:
         dials = _read(model, proposals, stage, threshold, show, classes)
         target = fresh_file("detections.mp4")
         clip = open_clip(video, self.bench.limits)
-        steps = annotate(self.bench, clip, dials, float(frames_per_second or 15), target)
+        rate = as_number("frames_per_second", frames_per_second) or 15.0
+        steps = annotate(self.bench, clip, dials, rate, target)
         (last,) = deque(steps, maxlen=1)
         return str(target), {"seconds": round(last.done, 3), "frames": last.frames}
 
@@ -144,8 +145,8 @@ class Api:
         two = replace(
             one,
             model=str(other_model),
-            proposals=int(other_proposals or 1),
-            stage=int(other_stage or 0),
+            proposals=round(as_number("other_proposals", other_proposals) or 1),
+            stage=round(as_number("other_stage", other_stage)),
         )
         given = self._picture(picture)
         paths = [str(keepsake(self.bench, given, side, "picture")) for side in (one, two)]
@@ -172,16 +173,11 @@ class Api:
         return read_picture(path, self.bench.limits)
 
 
-def _path(payload: Any) -> str | None:
-    """The uploaded file itself: what is wrong with it, the app says in its own words."""
-    return None if payload is None else payload.path
-
-
 def _numbers(start: Dials) -> list[gr.Number]:
     """Proposals and stage; more than a model has counts as all."""
     return [
-        gr.Number(start.proposals, label="proposals", precision=0),
-        gr.Number(start.stage, label="stage", precision=0),
+        gr.Number(start.proposals, label="proposals"),
+        gr.Number(start.stage, label="stage"),
     ]
 
 

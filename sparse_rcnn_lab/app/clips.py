@@ -44,15 +44,15 @@ class Clip:
         with self.path.open("rb") as file, _opened(file, self.path.name) as container:
             stream = container.streams.video[0]
             stream.thread_type = "AUTO"
+            # Where the file's own clock stands at its first frame; not at 0 in every container.
+            origin = float((stream.start_time or 0) * stream.time_base)
             if start > 1:
-                container.seek(int((start - 1) / stream.time_base), stream=stream)
-            first: float | None = None if start == 0 else 0.0
+                container.seek(int((origin + start - 1) / stream.time_base), stream=stream)
             due = start
             for frame in _decoded(container, stream):
                 if frame.time is None:
                     continue
-                first = frame.time if first is None else first
-                now = frame.time - first
+                now = frame.time - origin
                 if now + 1e-6 < due:
                     continue
                 due = max(due + 1 / per_second, now + 0.5 / per_second)
@@ -63,7 +63,7 @@ class Clip:
         found: Tensor | None = None
         for now, pixels in self.frames(1000.0, max(0.0, min(second, self.seconds - 0.2))):
             found = pixels
-            if now >= second:
+            if now + 1e-6 >= second:
                 break
         if found is None:
             raise LabError(f'"{self.path.name}" has no frame at {second:.1f} s.')
@@ -180,4 +180,6 @@ def _decoded(container: Any, stream: Any) -> Iterator[Any]:
 def _seconds(container: Any, stream: Any) -> float:
     if stream.duration and stream.time_base:
         return float(stream.duration * stream.time_base)
-    return float(container.duration or 0) / 1e6
+    seconds, start = float(container.duration or 0) / 1e6, float(container.start_time or 0) / 1e6
+    # Matroska says when the last frame ends, by the file's own clock.
+    return seconds - start if "matroska" in container.format.name and start < seconds else seconds

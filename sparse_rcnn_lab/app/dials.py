@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -11,6 +12,7 @@ import gradio as gr
 from sparse_rcnn_lab.app import words
 from sparse_rcnn_lab.app.bench import SHOWN, Bench, Dials
 from sparse_rcnn_lab.detector import Detector
+from sparse_rcnn_lab.errors import LabError
 
 Values = Mapping[Any, Any]  # what Gradio hands over: the value of each component
 
@@ -137,8 +139,26 @@ def as_dials(
     show: str = SHOWN[0],
     classes: list[str] | None = None,
 ) -> Dials:
-    """The values of the controls; a number box that was emptied counts as its lowest value."""
-    number = int(proposals or 1)
+    """The values of the controls; a number box that was emptied counts as its lowest value.
+
+    Raises LabError, naming the control, for what is no number.
+    """
     return Dials(
-        model, number, int(stage or 0), float(threshold or 0.0), show, tuple(classes or ())
+        model,
+        round(as_number("proposals", proposals) or 1),
+        round(as_number("stage", stage)),
+        as_number("threshold", threshold),
+        show,
+        tuple(classes or ()),
     )
+
+
+def as_number(name: str, value: Any) -> float:
+    """The value of a number box, 0 where it is empty. Raises LabError where it is no number."""
+    try:
+        number = float(value or 0)
+    except (TypeError, ValueError, OverflowError):
+        number = math.nan
+    if not math.isfinite(number):
+        raise LabError(f"{name} must be a number, found {value!r}.")
+    return number

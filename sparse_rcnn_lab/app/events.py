@@ -48,3 +48,10 @@ def explained(function: Callable[..., Any]) -> Callable[..., Any]:
             raise gr.Error(words, title="This did not work", print_exception=False) from None
 
     return call
+
+
+def path_alone(payload: Any) -> str | None:
+    """For ``preprocess``: the uploaded file's path. Gradio would open the file itself and answer a
+    broken one with a bare "Error".
+    """
+    return None if payload is None else payload.path

@@ -11,7 +11,6 @@ from sparse_rcnn_lab.app.bench import Bench, Dials
 from sparse_rcnn_lab.app.keepsakes import explorer_of
 from sparse_rcnn_lab.app.pictures import Picture
 
-_HEIGHT = 940
 _THEME = "() => new URLSearchParams(location.search).get('__theme') || 'auto'"
 
 
@@ -44,5 +43,5 @@ class ExploreTab:
         made_of = (picture.key, dials.model, dials.proposals, theme)
         if values[self.shown] == made_of:
             return {self.shown: made_of}
-        frame = explorer_of(self.bench, picture, dials, theme).to_iframe(_HEIGHT)
+        frame = explorer_of(self.bench, picture, dials, theme).to_iframe()  # page.css: how high
         return {self.page: frame, self.shown: made_of}

@@ -15,7 +15,10 @@ from sparse_rcnn_lab.app.clips import Clip, Writer
 from sparse_rcnn_lab.app.frames import look_at
 from sparse_rcnn_lab.app.keepsakes import fresh_file
 from sparse_rcnn_lab.app.pictures import Picture
+from sparse_rcnn_lab.views.draw import display_size
 from sparse_rcnn_lab.views.film import PER_SECOND, film_frames
+
+SAMPLE_SIDE = 640  # of the sample video: its long side, pixels
 
 
 @dataclass(frozen=True)
@@ -77,12 +80,14 @@ def sample_video(picture: Picture, seconds: float = 4.0) -> Path:
     rate = 15
     whole = picture.shown
     side = 0.7
-    width, height = int(whole.width * side), int(whole.height * side)
+    width, height = max(1, int(whole.width * side)), max(1, int(whole.height * side))
+    # Two pixels at least: the encoder takes even sides only.
+    wide, high = display_size(width, height, SAMPLE_SIDE, SAMPLE_SIDE)
     target = fresh_file("sample.mp4")
     with Writer(target, rate) as writer:
         for number in range(int(seconds * rate)):
             share = number / (seconds * rate - 1)
             left, top = share * (whole.width - width), (1 - share) * (whole.height - height)
             view = whole.crop((int(left), int(top), int(left) + width, int(top) + height))
-            writer.add(view.resize((640, max(2, round(640 * height / width)))))
+            writer.add(view.resize((max(2, wide), max(2, high))))
     return target

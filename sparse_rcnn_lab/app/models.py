@@ -81,4 +81,9 @@ def _label(name: str) -> str:
         release = RELEASES[name]
         there = "fetched" if release.cached.is_file() else f"downloads {release.megabytes} MB"
         return f"{name} (COCO, {there})"
+    return short_name(name)
+
+
+def short_name(name: str) -> str:
+    """The last part of a model's path, of any system; a name stays as it is."""
     return name.rstrip("/").replace("\\", "/").rsplit("/", 1)[-1]

@@ -20,7 +20,7 @@ from sparse_rcnn_lab.app.source import Source
 from sparse_rcnn_lab.app.video import VideoTab
 
 TITLE = "Sparse R-CNN lab"
-LEAD = "A fixed set of learned proposals becomes detections in six stages. Turn the proposals down."
+LEAD = "A fixed set of learned proposals becomes detections in stages. Turn the proposals down."
 THRESHOLD = 0.3
 TABS = {
     "live": "Live",

@@ -1,4 +1,4 @@
-"""The tab *Photo*: a picture and its detections, its seven states, fewer proposals, downloads."""
+"""The tab *Photo*: a picture and its detections, its states, fewer proposals, downloads."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from sparse_rcnn_lab.app.bench import Bench, Dials
 from sparse_rcnn_lab.app.keepsakes import KINDS, keepsake, on_page
 from sparse_rcnn_lab.app.pictures import Picture
 
-PARTS = {"picture": "Picture", "states": "Seven states", "budgets": "10, 50, all"}
+PARTS = {"picture": "Picture", "states": "All states", "budgets": "10, 50, all"}
 _BUTTONS = {
     "picture": "Picture",
     "json": "COCO json",

@@ -14,12 +14,9 @@ import time
 import urllib.request
 import webbrowser
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from sparse_rcnn_lab.errors import LabError
-
-HERE = Path(__file__).parent
 
 
 @dataclass(frozen=True)
@@ -141,7 +138,10 @@ def stay(page: Any) -> None:
 
 def _wait_for(url: str, seconds: float = 120) -> None:
     """Waits until the page answers, which a busy machine may need its time for."""
-    trusting = ssl._create_unverified_context() if url.startswith("https") else None
+    trusting = None
+    if url.startswith("https"):  # the certificate may be of one's own making
+        trusting = ssl.create_default_context()
+        trusting.check_hostname, trusting.verify_mode = False, ssl.CERT_NONE
     direct = urllib.request.build_opener(
         urllib.request.ProxyHandler({}), urllib.request.HTTPSHandler(context=trusting)
     )

@@ -7,6 +7,7 @@ from typing import Any
 import gradio as gr
 
 from sparse_rcnn_lab.app.bench import Bench
+from sparse_rcnn_lab.app.events import path_alone
 from sparse_rcnn_lab.app.pictures import (
     DIFFICULTIES,
     Picture,
@@ -40,8 +41,7 @@ class Source:
                 placeholder="Drop a picture here\n- or -\nClick to choose one",
                 elem_id="lab-source",
             )
-            # Gradio opens the file itself and would answer a broken one with a bare "Error".
-            self.file.preprocess = lambda payload: None if payload is None else payload.path
+            self.file.preprocess = path_alone
             with gr.Column(min_width=220):
                 gr.HTML('<span class="lab-caption">Examples</span>', padding=False)
                 self.gallery = gr.Gallery(

@@ -20,7 +20,7 @@ from sparse_rcnn_lab.app.pictures import Picture
 from sparse_rcnn_lab.errors import LabError
 
 _TELL = 0.4  # seconds between two pictures of the progress
-AT_ONCE = 2  # videos that are worked on at the same time
+VIDEOS_AT_ONCE = 2  # videos that are worked on at the same time
 
 
 class VideoTab:
@@ -105,7 +105,7 @@ class VideoTab:
             [self.source, self.rate, *dials.inputs()],
             shown,
             concurrency_id="video",
-            concurrency_limit=AT_ONCE,
+            concurrency_limit=VIDEOS_AT_ONCE,
             show_progress="hidden",
             api_visibility="private",
         )

@@ -8,6 +8,7 @@ from html import escape
 from sparse_rcnn_lab.app.bench import SHOWN, Dials, View
 from sparse_rcnn_lab.app.costs import cost
 from sparse_rcnn_lab.app.filming import Progress
+from sparse_rcnn_lab.app.models import short_name
 from sparse_rcnn_lab.boxes import xyxy_to_xywh
 from sparse_rcnn_lab.trace import Detections
 from sparse_rcnn_lab.views import style
@@ -49,7 +50,7 @@ def side(view: View, model: str) -> str:
     if view.detections is not None:
         n = len(view.detections)
         count = f"{n} detection{'s' * (n != 1)}"
-    name = escape(model.rstrip("/").replace("\\", "/").rsplit("/", 1)[-1])
+    name = escape(short_name(model))
     return (
         f'<div class="lab-side-text"><b>{count}</b> <span>{view.milliseconds:.0f} ms · {name} · '
         f"{view.proposals} proposals · stage {view.stage}</span></div>"

@@ -8,8 +8,10 @@ name.ipynb``. Which assignment it is stands in the notebook itself, so a file ma
 from __future__ import annotations
 
 import json
+import lzma
 import re
 import zipfile
+import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -23,6 +25,8 @@ from sparse_rcnn_lab.errors import LabError
 from sparse_rcnn_lab.files import write_text
 
 LARGEST = 50_000_000  # bytes of a notebook; with its outputs
+# What reading a file, or a part of a zip, may end in.
+_DAMAGED = (OSError, zipfile.BadZipFile, RuntimeError, EOFError, zlib.error, lzma.LZMAError)
 
 
 @dataclass
@@ -89,8 +93,9 @@ def _files(place: Path) -> Iterator[tuple[PurePosixPath, datetime, Callable[[], 
             inside = PurePosixPath(path.relative_to(place).as_posix())
             if _hidden(inside):
                 continue
-            time = datetime.fromtimestamp(path.stat().st_mtime, UTC)
-            yield inside, time, partial(_sized, path.stat().st_size, partial(_own, path))
+            about = path.lstat()  # of a link itself, which may lead nowhere
+            time = datetime.fromtimestamp(about.st_mtime, UTC)
+            yield inside, time, partial(_sized, about.st_size, partial(_own, path))
     elif zipfile.is_zipfile(place):
         with zipfile.ZipFile(place) as archive:
             for info in archive.infolist():
@@ -135,7 +140,7 @@ def _sized(size: int, read: Callable[[], bytes]) -> bytes:
         )
     try:
         return read()
-    except (OSError, zipfile.BadZipFile, RuntimeError) as error:
+    except _DAMAGED as error:
         raise LabError(f"cannot be read ({error}).") from error
 
 
@@ -144,13 +149,23 @@ def _notebook(content: bytes) -> Any:
         notebook = json.loads(content.decode("utf-8-sig"))
         cells = notebook["cells"]
         for cell in cells:
-            cell["cell_type"], cell["source"], cell["metadata"].get("nbgrader", {}).get("grade_id")
+            cell["cell_type"]
+            _need_text(cell["source"])
+            name = cell["metadata"].get("nbgrader", {}).get("grade_id", "")
+            _need_text([name])
         notebook["metadata"].get("sparse_rcnn_lab", {}).get("seed")
+        json.dumps(notebook, ensure_ascii=False).encode()  # half a character cannot be written
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise LabError("is not a readable notebook.") from error
     if not any("nbgrader" in cell["metadata"] for cell in cells):
         raise LabError("was not made from the handed-out notebook: it has no marked cells.")
     return notebook
+
+
+def _need_text(value: Any) -> None:
+    """Raises TypeError unless it is text, or a list of texts."""
+    if not isinstance(value, str | list) or not all(isinstance(line, str) for line in value):
+        raise TypeError("no text")
 
 
 def _assignment(notebook: Any, path: PurePosixPath, known: tuple[str, ...]) -> str:

@@ -19,6 +19,7 @@ from typing import Any
 from sparse_rcnn_lab.errors import LabError
 from sparse_rcnn_lab.files import write_text
 
+NOTES = "sparse_rcnn_lab_notes"  # in a notebook's metadata: what the marks' table tells
 CONFIG = """\
 # How nbgrader works in this course. Lines added below are kept: build writes this file once.
 from sparse_rcnn_lab.classroom.course import configure

@@ -15,8 +15,7 @@ from nbclient.exceptions import CellTimeoutError, DeadKernelError
 from nbgrader.preprocessors import Execute
 from traitlets import Integer
 
-NOTES = "sparse_rcnn_lab_notes"  # in the notebook's metadata: what the marks' table tells
-
+from sparse_rcnn_lab.classroom.course import NOTES
 
 # What every notebook imports first. It takes seconds, or a minute on a busy machine: no student
 # shall pay for that, and how long it takes tells how patient to be.

@@ -25,9 +25,8 @@ def feedback(
     """
     write_marks(course)
     pages = []
-    for student, name in tqdm(
-        course.submissions(assignments or course.assignments), unit="page", disable=not progress
-    ):
+    names = course.assignments if assignments is None else assignments
+    for student, name in tqdm(course.submissions(names), unit="page", disable=not progress):
         if not course.notebook("autograded", name, student).exists():
             continue
         done = course.nbgrader().generate_feedback(name, student, force=True)

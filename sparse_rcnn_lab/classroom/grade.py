@@ -49,7 +49,7 @@ def grade(
     cores). Marks given by hand stay. A submission that cannot be graded is said; the others go on.
     Raises LabError where nothing was collected.
     """
-    pairs = course.submissions(assignments or course.assignments)
+    pairs = course.submissions(course.assignments if assignments is None else assignments)
     pairs = [pair for pair in pairs if not students or pair[0] in students]
     if not pairs:
         raise LabError(

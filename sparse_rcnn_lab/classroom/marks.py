@@ -10,14 +10,15 @@ from __future__ import annotations
 import csv
 import io
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from sparse_rcnn_lab.classroom.course import Course
+from sparse_rcnn_lab.classroom.course import NOTES, Course
 from sparse_rcnn_lab.errors import LabError
 from sparse_rcnn_lab.files import write_text
 
-NOTES = "sparse_rcnn_lab_notes"
+_COLUMNS = ("student", "assignment", "test", "out_of", "marks", "comment")  # of by_hand.csv
 
 
 def write_marks(course: Course) -> list[dict[str, Any]]:
@@ -58,29 +59,26 @@ def write_marks(course: Course) -> list[dict[str, Any]]:
                     )
     _write(course.root / "marks.csv", rows)
     _write(course.root / "marks_by_test.csv", tests)
-    _write(course.root / "by_hand.csv", by_hand)
+    _write(course.root / "by_hand.csv", by_hand, _COLUMNS)
     return rows
 
 
 def take_by_hand(course: Course) -> int:
     """Takes what is filled in in by_hand.csv into the gradebook; the number of marks.
 
-    Raises LabError, naming the row, for marks that are no number or out of range.
+    Raises LabError, naming the row, for marks that are no number or out of range, and for a file
+    in which the marks cannot be found.
     """
     path = course.root / "by_hand.csv"
-    if not path.exists():
+    rows = _filled_in(path) if path.exists() else []
+    if not rows:
         return 0
     from nbgrader.api import MissingEntry
 
     taken = 0
-    with (
-        path.open(encoding="utf-8-sig", newline="") as file,
-        course.nbgrader().gradebook as gradebook,
-    ):
-        for number, row in enumerate(csv.DictReader(file), start=2):
-            text = (row.get("marks") or "").strip()
-            if not text:
-                continue
+    with course.nbgrader().gradebook as gradebook:
+        for number, row in rows:
+            text = row["marks"].strip()
             try:
                 student, assignment, test = row["student"], row["assignment"], row["test"]
                 grade = gradebook.find_grade(test, assignment, assignment, student)
@@ -100,11 +98,55 @@ def take_by_hand(course: Course) -> int:
             grade.manual_score, grade.needs_manual_grade = marks, False
             said = (row.get("comment") or "").strip()
             if said:
-                comment = gradebook.find_comment(test, assignment, assignment, student)
+                try:
+                    comment = gradebook.find_comment(test, assignment, assignment, student)
+                except MissingEntry as error:
+                    raise LabError(
+                        f'"{path}", line {number}: an answer that is no text takes no comment; '
+                        "leave it empty."
+                    ) from error
                 comment.manual_comment = said
             taken += 1
         gradebook.db.commit()
     return taken
+
+
+def _filled_in(path: Path) -> list[tuple[int, dict[Any, Any]]]:
+    """(line, row) of by_hand.csv where there are marks, as any spreadsheet program saves it.
+
+    Raises LabError rather than leave out what somebody has filled in.
+    """
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise LabError(
+            f'"{path}" is not UTF-8 text, so names and comments would be lost. Save it again as '
+            '"CSV UTF-8".'
+        ) from error
+    head = text.partition("\n")[0]
+    # What a spreadsheet program writes where the comma belongs to the numbers.
+    reader: csv.DictReader[Any] = csv.DictReader(
+        io.StringIO(text, newline=""),
+        delimiter=";" if head.count(";") > head.count(",") else ",",
+        restval="",
+    )
+    try:
+        rows = [(reader.line_num, row) for row in reader]
+    except csv.Error as error:
+        raise LabError(f'"{path}", line {reader.line_num}: no table ({error}).') from error
+    needed = {"student", "assignment", "test", "marks"}
+    if rows and not needed <= set(reader.fieldnames or ()):
+        raise LabError(
+            f'"{path}" must have the columns {", ".join(_COLUMNS)}, found {head.strip()!r}. Keep '
+            'its first line, and save it as "CSV UTF-8".'
+        )
+    for number, row in rows:
+        if any(row.get(None, ())):  # where DictReader puts what has no column
+            raise LabError(
+                f'"{path}", line {number}: there are more values than columns. Put a comment or '
+                'number with a comma into quotes ("...").'
+            )
+    return [(number, row) for number, row in rows if row["marks"].strip()]
 
 
 def _grades(gradebook: Any, student: str, assignment: str) -> list[Any]:
@@ -148,9 +190,10 @@ def _number(value: float | None) -> str:
     return "" if value is None else f"{value:g}"
 
 
-def _write(path: Path, rows: list[dict[str, Any]]) -> None:
+def _write(path: Path, rows: list[dict[str, Any]], columns: Sequence[str] = ()) -> None:
     text = io.StringIO()
-    writer = csv.DictWriter(text, list(rows[0]) if rows else ["student"], lineterminator="\n")
+    columns = columns or (list(rows[0]) if rows else ["student"])
+    writer = csv.DictWriter(text, columns, lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
     write_text(path, text.getvalue())

@@ -41,7 +41,7 @@ def match(cost: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def focal_loss(logits: Tensor, targets: Tensor) -> Tensor:
-    """Element-wise, alpha 0.25, gamma 2."""
+    """Element-wise, alpha 0.25, gamma 2: two tensors of one shape, targets 0 or 1 -> the same."""
     return losses.focal_loss(logits, targets, _CONFIG.focal_alpha, _CONFIG.focal_gamma)
 
 

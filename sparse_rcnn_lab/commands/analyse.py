@@ -17,6 +17,7 @@ from sparse_rcnn_lab.commands.common import (
     stage_list,
     whole_number,
 )
+from sparse_rcnn_lab.errors import LabError
 
 if TYPE_CHECKING:
     from sparse_rcnn_lab.analysis.table import Table
@@ -141,7 +142,7 @@ def run(arguments: argparse.Namespace) -> int:
     }
     outcome = works[arguments.what](arguments, detector, data, options)
     print(outcome.said)
-    out = arguments.out or Path("analyses") / f"{detector.name or 'model'}-{arguments.what}"
+    out = _out(arguments, detector)
     for name, table in outcome.tables.items():
         table.to_json(out / f"{name}.json")
     for name, figure in outcome.figures.items():
@@ -155,23 +156,48 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def _out(arguments: argparse.Namespace, detector: Detector) -> Path:
+    folder: Path | None = arguments.out
+    return folder or Path("analyses") / f"{detector.name or 'model'}-{arguments.what}"
+
+
 def _curve(
     arguments: argparse.Namespace, detector: Detector, data: DetectionData, options: dict[str, Any]
 ) -> Outcome:
     from sparse_rcnn_lab.analysis import Table, ap_curve, random_orders
     from sparse_rcnn_lab.views.figures import dial_curves
 
+    names = _names_of_orders(arguments.order)
     orders: dict[str, Any] = {
-        path.stem: Table.from_json(path)["proposal"] for path in arguments.order
+        name: Table.from_json(path)["proposal"]
+        for name, path in zip(names, arguments.order, strict=True)
     }
-    if len(orders) == 1:
-        orders = {"ranked": next(iter(orders.values()))}
     orders |= {"own": None, **random_orders(detector, arguments.random)}
     table = ap_curve(
         detector, data, n=arguments.n, stages=arguments.stages, order=orders, **options
     )
     figure = dial_curves(table, theme=arguments.theme)
     return Outcome(str(table), {"curve": table}, {"curve": figure})
+
+
+def _names_of_orders(paths: list[Path]) -> list[str]:
+    """A name for each order: of its file, or, where files are called the same, of its folder.
+
+    Raises LabError where that leaves two of one name.
+    """
+    if len(paths) == 1:
+        return ["ranked"]
+    stems = [path.stem for path in paths]
+    names = [
+        path.resolve().parent.name if stems.count(path.stem) > 1 else path.stem for path in paths
+    ]
+    for name in names:
+        if names.count(name) > 1 or name == "own" or name.startswith("random "):
+            raise LabError(
+                f'Two orders would be called "{name}". Give each --order once, and rename files '
+                "or folders so that they differ."
+            )
+    return names
 
 
 def _rank(
@@ -182,8 +208,7 @@ def _rank(
 
     table = rank_proposals(detector, data, by=arguments.by, **options)
     copy = reordered(detector, table["proposal"])
-    out = arguments.out or Path("analyses") / f"{detector.name or 'model'}-rank"
-    path = out / "ranked.safetensors"
+    path = _out(arguments, detector) / "ranked.safetensors"
     save_checkpoint(path, copy.model, copy.class_names, f"{copy.name}-ranked", copy.info)
     return Outcome(f"{table}\n\nwritten: {path}, the model in this order", {"rank": table}, {})
 

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from sparse_rcnn_lab.commands.common import plural, whole_number
 from sparse_rcnn_lab.errors import LabError
+
+if TYPE_CHECKING:
+    from sparse_rcnn_lab.classroom.course import Course
 
 HELP = """assignments that grade themselves: build, collect, grade, feedback
 
@@ -95,12 +99,11 @@ def _collect(arguments: argparse.Namespace) -> int:
 
 
 def _grade(arguments: argparse.Namespace) -> int:
-    from sparse_rcnn_lab.classroom.catalogue import chosen
     from sparse_rcnn_lab.classroom.course import Course
     from sparse_rcnn_lab.classroom.grade import grade
 
     course = Course.open(arguments.course)
-    names = tuple(a.name for a in chosen(arguments.assignment) if a.name in course.assignments)
+    names = _of_course(arguments.assignment, course)
     results = grade(
         course, names, tuple(arguments.student or ()), arguments.workers, arguments.again
     )
@@ -110,15 +113,23 @@ def _grade(arguments: argparse.Namespace) -> int:
 
 
 def _feedback(arguments: argparse.Namespace) -> int:
-    from sparse_rcnn_lab.classroom.catalogue import chosen
     from sparse_rcnn_lab.classroom.course import Course
     from sparse_rcnn_lab.classroom.feedback import feedback
 
     course = Course.open(arguments.course)
-    names = tuple(a.name for a in chosen(arguments.assignment) if a.name in course.assignments)
-    pages = feedback(course, names)
+    pages = feedback(course, _of_course(arguments.assignment, course))
     print(f"{plural(len(pages), 'page')} in {course.root / 'feedback'}")
     return 0
+
+
+def _of_course(given: list[str] | None, course: Course) -> tuple[str, ...]:
+    """The assignments to work on: those of --assignment, or all that the course has."""
+    for name in given or ():
+        if name not in course.assignments:
+            raise LabError(
+                f'The course has no assignment "{name}". It has {", ".join(course.assignments)}.'
+            )
+    return tuple(name for name in course.assignments if not given or name in given)
 
 
 def _validate(arguments: argparse.Namespace) -> int:

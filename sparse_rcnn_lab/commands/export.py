@@ -41,7 +41,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--proposals", type=whole_number, metavar="N", help="use only the first N proposals"
     )
     parser.add_argument(
-        "--stage", type=whole_number, metavar="1..6", help="stop after this stage (default: last)"
+        "--stage", type=whole_number, metavar="S", help="stop after this stage (default: last)"
     )
     parser.add_argument(
         "--stages",

@@ -36,6 +36,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Packs, evaluates the packed file and writes what is known about it."""
     from sparse_rcnn_lab.checkpoint import save_checkpoint
     from sparse_rcnn_lab.data.coco import open_data
+    from sparse_rcnn_lab.device import pick_device
     from sparse_rcnn_lab.files import write_text
     from sparse_rcnn_lab.training.evaluate import evaluate
     from sparse_rcnn_lab.zoo import load
@@ -47,7 +48,8 @@ def run(arguments: argparse.Namespace) -> int:
     training = _training(Path(arguments.model), detector.info or {})
     about = {"source": arguments.source, **training}
     save_checkpoint(path, detector.model, detector.class_names, arguments.name, about, half=True)
-    result = evaluate(load(path), data)
+    packed = load(path, pick_device(arguments.device), precision=arguments.precision)
+    result = evaluate(packed, data)
     report = {
         "name": arguments.name,
         "class_names": list(detector.class_names),

@@ -51,7 +51,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--proposals", type=whole_number, metavar="N", help="use only the first N proposals"
     )
     parser.add_argument(
-        "--stage", type=whole_number, metavar="1..6", help="stop after this stage (default: last)"
+        "--stage", type=whole_number, metavar="S", help="stop after this stage (default: last)"
     )
 
 
@@ -120,20 +120,24 @@ def find_pictures(given: list[str]) -> list[Path]:
         path = Path(text)
         if path.is_dir():
             inside = sorted(p for p in path.iterdir() if p.suffix.lower() in endings)
-            # What an earlier call wrote into the same folder is no input.
-            inside = [p for p in inside if p.is_file() and not p.name.endswith(_ENDING)]
+            inside = [p for p in inside if _is_input(p)]
             if not inside:
                 raise LabError(f'The folder "{path}" has no pictures in it (jpg, png, ...).')
             found += inside
         elif not path.exists() and glob.has_magic(text):
             matches = sorted(Path(match) for match in glob.glob(text, recursive=True))
-            files = [match for match in matches if match.is_file()]
+            files = [match for match in matches if _is_input(match)]
             if not files:
                 raise LabError(f'No file fits the pattern "{text}".')
             found += files
         else:
             found.append(path)
     return list(dict.fromkeys(found))
+
+
+def _is_input(path: Path) -> bool:
+    """A file; but what an earlier call wrote into the same folder is none."""
+    return path.is_file() and not path.name.endswith(_ENDING)
 
 
 def output_names(paths: list[Path]) -> list[str]:

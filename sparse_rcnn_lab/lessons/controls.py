@@ -7,8 +7,8 @@ from collections.abc import Callable, Mapping, Sequence
 from importlib.util import find_spec
 from typing import Any
 
-from sparse_rcnn_lab.lessons.setting import is_static
 from sparse_rcnn_lab.views.figures.canvas import Page
+from sparse_rcnn_lab.views.static import is_static
 
 NEEDS_KERNEL = "In a running notebook there are controls here; this page shows how they start."
 Show = Callable[..., Page]

@@ -86,7 +86,7 @@ def make_gallery(folder: Path, out: Path, *, fast: bool = False) -> list[Path]:
             link = f'<p class="alone"><a href="{alone.name}">This explorer alone</a></p>\n'
             body = body.replace(frame, link + frame, 1)
         body = _LESSON_LINK.sub(r'href="\1.html"', body)
-        body = body.replace('href="../', f'href="{os.path.relpath(folder.parent, out)}/')
+        body = body.replace('href="../', f'href="{_way_to(folder.parent, out)}/')
         nav = _nav(scripts, index)
         head = '<script src="plotly.js"></script>\n' if "Plotly.newPlot" in body else ""
         page = out / f"{script.stem}.html"
@@ -103,6 +103,14 @@ def make_gallery(folder: Path, out: Path, *, fast: bool = False) -> list[Path]:
         _SHELL.format(title="Sparse R-CNN: lessons", head="", nav="<b>Lessons</b>", body=contents),
     )
     return [index_page, *pages]
+
+
+def _way_to(folder: Path, start: Path) -> str:
+    """What an ``href`` in ``start`` says of a folder: slashes on every system."""
+    try:
+        return Path(os.path.relpath(folder, start)).as_posix()
+    except ValueError:  # on another drive
+        return folder.resolve().as_uri()
 
 
 def _body(notebook: Any) -> str:

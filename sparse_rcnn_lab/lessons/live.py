@@ -13,12 +13,12 @@ from sparse_rcnn_lab.data.sample import DetectionData, Sample
 from sparse_rcnn_lab.detections import Detections
 from sparse_rcnn_lab.errors import LabError
 from sparse_rcnn_lab.lessons.charts import stage_lines
-from sparse_rcnn_lab.lessons.setting import is_static
 from sparse_rcnn_lab.training.evaluate import Evaluation
 from sparse_rcnn_lab.training.step import StepLoss
 from sparse_rcnn_lab.views.figures.canvas import Page
 from sparse_rcnn_lab.views.figures.panels import detection_panels
 from sparse_rcnn_lab.views.plotly_page import go
+from sparse_rcnn_lab.views.static import is_static
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure

@@ -93,7 +93,10 @@ def costs(trace: Trace, stage: int | None = None, config: LossConfig = _PAPER) -
 
 
 def losses(trace: Trace, config: LossConfig = _PAPER) -> SetLoss:
-    """The set loss of a trace with ground truth at every stage, matched one to one."""
+    """The set loss of a trace at every stage, matched one to one.
+
+    Raises LabError without ground truth.
+    """
     return _losses(trace, trace.logits, config)
 
 

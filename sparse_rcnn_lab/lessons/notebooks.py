@@ -11,7 +11,8 @@ from typing import Any
 
 from sparse_rcnn_lab.errors import LabError
 from sparse_rcnn_lab.files import write_text
-from sparse_rcnn_lab.lessons.setting import FAST_VARIABLE, STATIC_VARIABLE
+from sparse_rcnn_lab.lessons.setting import FAST_VARIABLE
+from sparse_rcnn_lab.views.static import STATIC_VARIABLE
 
 TIMES = "times.json"
 _KERNEL = {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"}

@@ -11,7 +11,6 @@ from sparse_rcnn_lab.errors import LabError
 from sparse_rcnn_lab.weights import cache_folder
 
 FAST_VARIABLE = "SPARSE_RCNN_LAB_FAST"
-STATIC_VARIABLE = "SPARSE_RCNN_LAB_STATIC"
 EXAMPLES = Path(__file__).parent.parent / "examples"
 DATA = Path(__file__).parent / "data"
 _MARK = ".made-by-sparse-rcnn-lab"
@@ -22,11 +21,6 @@ T = TypeVar("T")
 def is_fast() -> bool:
     """Whether SPARSE_RCNN_LAB_FAST is set: every lesson then runs in seconds, on toy amounts."""
     return os.environ.get(FAST_VARIABLE, "") not in ("", "0")
-
-
-def is_static() -> bool:
-    """Whether SPARSE_RCNN_LAB_STATIC is set: outputs must then work without a kernel."""
-    return os.environ.get(STATIC_VARIABLE, "") not in ("", "0")
 
 
 def pick(full: T, fast: T) -> T:

@@ -29,7 +29,11 @@ def frame(
     opacity: float,
     dash: tuple[float, ...] | None,
 ) -> None:
-    """Blends the outline of a box into ``canvas`` ``[H, W, 3]`` uint8, the line on its edge."""
+    """Blends the outline of a box into ``canvas`` ``[H, W, 3]`` uint8, the line on its edge.
+
+    box: xyxy, pixels.  thick: of the line, pixels.  color: ``#rrggbb``.  opacity: 0..1.  dash:
+    (length of a dash, of a gap), pixels, or None.
+    """
     half = thick / 2
     x1, y1, x2, y2 = box
     # Four bars that do not overlap, so that corners are not blended twice.
@@ -81,7 +85,11 @@ def label_font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
 
 @lru_cache(maxsize=2048)
 def label_tile(text: str, color: str, size: int, max_width: int) -> Image.Image:
-    """The label as an RGBA tile: text on a rounded patch of the box's colour."""
+    """The label as an RGBA tile: text on a rounded patch of the box's colour.
+
+    color: ``#rrggbb``.  size: of the letters, pixels.  max_width: pixels; a longer text is cut
+    with an ellipsis.
+    """
     font = label_font(size)
     pad = max(3, round(size * 0.3))
     while text and font.getlength(text) + 2 * pad > max_width and len(text) > 1:

@@ -29,6 +29,7 @@ class Mark:
     """One box to draw. box: xyxy, pixels of the picture.  color: ``#rrggbb``.  opacity: 0..1.
 
     width: of the line, in units of the picture's own line width.  label: text beside it, or "".
+    dashed: as ground truth is drawn.
     """
 
     box: Box

@@ -44,7 +44,8 @@ def save_film(
     detections with a score of at least ``threshold`` are named.
     stage_seconds: of each stage, half of it in motion.  end_seconds: how long the detections stay.
     width: of the film, pixels; the picture is shrunk, never enlarged beyond four times.
-    Raises LabError for a suffix other than .webp, .gif or .png, or a trace without its image.
+    Raises LabError for a suffix other than .webp, .gif or .png, a trace without its image, seconds
+    of 0 or less, or a width below 16.
     """
     path = Path(path)
     if path.suffix.lower() not in FORMATS:
@@ -77,7 +78,10 @@ def film_frames(
     end_seconds: float = 3.0,
     width: int = 640,
 ) -> Iterator[tuple[Image.Image, float]]:
-    """The frames of :func:`save_film`, each with the seconds that it stays."""
+    """The frames of :func:`save_film`, each with the seconds that it stays.
+
+    Raises LabError for a trace without its image, seconds of 0 or less, or a width below 16.
+    """
     if trace.image is None:
         raise LabError("This trace was saved without its image, so there is nothing to film.")
     if stage_seconds <= 0 or end_seconds <= 0 or width < 16:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-Box = tuple[float, float, float, float]
+Box = tuple[float, float, float, float]  # xyxy, pixels
 
 
 def place_labels(

@@ -64,11 +64,6 @@ def score_opacity(score: float, faintest: float = FAINTEST) -> float:
     return faintest + (1 - faintest) * min(max(score, 0.0), 1.0)
 
 
-def score_width(score: float, full: float) -> float:
-    """Line width of a box with ``score`` 0..1; ``full`` is the width at a score of 1."""
-    return max(MIN_LINE, full * (0.5 + 0.5 * min(max(score, 0.0), 1.0)))
-
-
 def text_color(background: str) -> str:
     """The readable text colour on ``background``, dark or light, by WCAG contrast."""
     shade = luminance(background) + 0.05

@@ -16,7 +16,7 @@ PICTURE_BYTES = 75_000  # quality gives way before the page grows beyond what pe
 
 
 def array(values: np.ndarray) -> dict[str, Any]:
-    """``{"type", "shape", "data"}``: little-endian bytes in base64; explorer.js reads it back."""
+    """``{"type", "shape", "data"}``: little-endian bytes in base64; data.js reads it back."""
     values = np.ascontiguousarray(values)
     small = values.astype(values.dtype.newbyteorder("<"), copy=False)
     data = base64.b64encode(small.tobytes()).decode("ascii")

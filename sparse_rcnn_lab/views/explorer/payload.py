@@ -1,7 +1,7 @@
 """A ``Trace`` as the explorer's browser half wants it: small, and nothing that it could not draw.
 
 300 proposals of six stages take about 190 kB without the picture. Everything a view needs is
-computed here once, so that explorer.js only looks up and draws.
+computed here once, so that data.js only looks up and draws.
 """
 
 from __future__ import annotations
@@ -93,7 +93,6 @@ def _style(num_stages: int) -> dict[str, Any]:
         "stages": [style.stage_color(stage, num_stages) for stage in range(num_stages + 1)],
         "classes": list(style.CLASS_COLORS),
         "accent": style.ACCENT,
-        "dark": style.DARK,
         "light": style.LIGHT,
         "truth": style.GROUND_TRUTH_COLOR,
         "truthDash": list(style.GROUND_TRUTH_DASH),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
@@ -14,6 +13,7 @@ from sparse_rcnn_lab.views.explorer import page
 from sparse_rcnn_lab.views.explorer.experiment import Experiment
 from sparse_rcnn_lab.views.explorer.payload import payload
 from sparse_rcnn_lab.views.explorer.plane import Plane
+from sparse_rcnn_lab.views.static import is_static
 
 Run = Callable[[Experiment], Trace]
 
@@ -74,9 +74,8 @@ class Explorer:
 
     def undo(self) -> Trace:
         """Takes back the last change."""
-        if self._history:
-            self._apply(self._history.pop())
-            self._tell()
+        self._undo()
+        self._tell()
         return self.trace
 
     def reset(self) -> Trace:
@@ -120,11 +119,13 @@ class Explorer:
             live = self._run is not None
             options = {**self._options, "live": live, "needs": "" if live else NEEDS_PICTURE}
             self._widget = make_widget(self._payload, options, self._answer(), self._receive)
+            if "stage" not in options:
+                self._widget.stage = self.base.num_stages  # where the first flight ends
         return self._widget
 
     def _repr_mimebundle_(self, **options: Any) -> Any:
         # The same page without a kernel: no widget here, or a page of outputs is being made.
-        if find_spec("anywidget") is None or os.environ.get("SPARSE_RCNN_LAB_STATIC"):
+        if find_spec("anywidget") is None or is_static():
             return {"text/html": self.to_iframe(), "text/plain": repr(self)}
         return self.widget._repr_mimebundle_(**options)
 
@@ -134,6 +135,11 @@ class Explorer:
             f"Explorer({trace.model_name or 'trace'!r}, {trace.num_proposals} proposals, "
             f"{trace.num_stages} stages, {trace.size[1]}x{trace.size[0]} px)"
         )
+
+    def _undo(self) -> None:
+        """Back to what was before the last entry; without one, to no change at all."""
+        self._apply(self._history[-1] if self._history else Experiment())
+        del self._history[-1:]
 
     def _apply(self, experiment: Experiment) -> Trace:
         if experiment.changes_nothing():
@@ -151,7 +157,7 @@ class Explorer:
         try:
             kind = message.get("kind")
             if kind == "undo":
-                self._apply(self._history.pop() if self._history else Experiment())
+                self._undo()
             elif kind == "reset":
                 self._history.clear()
                 self._apply(Experiment())
@@ -186,11 +192,17 @@ class Explorer:
         """What a person has on screen now, so that a saved page shows the same."""
         if self._widget is None:
             return {}
-        names = ("chosen", "threshold", "show", "color", "tab")
-        return {name: getattr(self._widget, name) for name in names}
+        names = ("stage", "chosen", "threshold", "show", "color", "tab")
+        shown = {name: getattr(self._widget, name) for name in names}
+        fly = {"fly": False} if shown["stage"] != self.trace.num_stages else {}
+        return {**shown, **fly}
 
 
 def _checked(options: dict[str, Any], trace: Trace) -> dict[str, Any]:
+    known = ("stage", "chosen", "threshold", *CHOICES, "fly")
+    for name in options:
+        if name not in known:
+            raise LabError(f'The explorer has no option "{name}". It has {", ".join(known)}.')
     for name, allowed in CHOICES.items():
         value = options.get(name)
         if value is not None and value not in allowed:

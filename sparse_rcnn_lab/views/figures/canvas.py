@@ -1,11 +1,11 @@
-"""What the figures share: the page with its title, the picture, boxes, trails, labels, keys."""
+"""What the figures share: the page with its title, the picture, boxes, the width of texts."""
 
 from __future__ import annotations
 
 import io
 import math
 from collections.abc import Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -14,6 +14,7 @@ from matplotlib.colors import LinearSegmentedColormap, to_rgba
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from matplotlib.patheffects import AbstractPathEffect, Normal, Stroke
+from matplotlib.text import Annotation, Text
 from matplotlib.textpath import TextPath
 from torch import Tensor
 
@@ -55,10 +56,14 @@ class Page(Figure):
     def place(self, x: float, y: float, w: float, h: float) -> Axes:
         """Axes at (left, bottom, width, height) in inches."""
         width, height = self.get_size_inches()
-        return self.add_axes((x / width, y / height, w / width, h / height))
+        return self.add_axes(_Panel(self, (x / width, y / height, w / width, h / height)))
+
+    def text(self, x: float, y: float, s: str, *args: Any, **kwargs: Any) -> Text:
+        """Text as it is written, see ``plain``."""
+        return super().text(x, y, s, *args, **{"parse_math": False, **kwargs})
 
     def write_title(self, title: str, detail: str = "", left: float = 0.12) -> None:
-        """Title, and a line of detail below it, at the top; wrapped to the page's width."""
+        """Title, and a line of detail below it, at the top; cut to the page's width with "…"."""
         width, height = self.get_size_inches()
         for text, size, color, weight, top in (
             (title, 12.0, self.ink, "bold", 0.10),
@@ -80,6 +85,23 @@ class Page(Figure):
             side.set_visible(False)
         axes.grid(color=self.line, linewidth=0.6)
         axes.set_axisbelow(True)
+
+
+class _Panel(Axes):
+    """Axes whose texts stand as they are written, see ``plain``."""
+
+    def text(self, x: float, y: float, s: str, *args: Any, **kwargs: Any) -> Text:
+        return super().text(x, y, s, *args, **{"parse_math": False, **kwargs})
+
+    def annotate(self, text: str, *args: Any, **kwargs: Any) -> Annotation:
+        return super().annotate(text, *args, **{"parse_math": False, **kwargs})
+
+
+def plain(text: str) -> str:
+    """The text for ticks and paths, where matplotlib would take what is between two $ for a
+    formula: a class may be called "US$ or A$".
+    """
+    return text.replace("$", r"\$")
 
 
 HEAD = 0.6  # inches that title and detail take
@@ -176,7 +198,7 @@ def outlines(
 
 def text_width(text: str, size: float) -> int:
     """Width of a text in points."""
-    return round(TextPath((0, 0), text, size=size).get_extents().width + 0.5) if text else 0
+    return round(TextPath((0, 0), plain(text), size=size).get_extents().width + 0.5) if text else 0
 
 
 def shorten(text: str, size: float, room: float) -> str:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from sparse_rcnn_lab.errors import LabError
 from sparse_rcnn_lab.views import style
-from sparse_rcnn_lab.views.figures.canvas import HEAD, Page, Theme, shorten
+from sparse_rcnn_lab.views.figures.canvas import HEAD, Page, Theme, plain, shorten
 
 _CELL = (0.62, 0.21)  # inches
 _SMALL = 0.3  # width of a cell of a part
@@ -32,7 +32,7 @@ def cost_matrix(
 
     total: ``[N, M]``.  objects: M names.  pairs: (row, column) of the assignment.  proposals: ids
     of the rows; default 0..N-1.  parts: more matrices ``[N, M]`` drawn beside it, smaller.
-    With more than 30 proposals, the 30 that are cheapest for some object are drawn.
+    With more than 30 proposals, 30 are drawn: those of the pairs, then the cheapest for any object.
     Raises LabError when a shape does not fit, or there is no object.
     """
     n, m = total.shape
@@ -43,7 +43,8 @@ def cost_matrix(
             f"with {len(objects)} names."
         )
     ids = list(range(n)) if proposals is None else list(proposals)
-    kept = total.min(1).values.argsort()[:_MOST].sort().values.tolist()
+    cheapest = total.min(1).values.argsort().tolist()
+    kept = sorted(list(dict.fromkeys([*(row for row, _ in pairs), *cheapest]))[:_MOST])
     chosen = {(kept.index(row), column) for row, column in pairs if row in kept}
     names = [str(ids[row]) for row in kept]
     wide, high = _CELL[0] * m, _CELL[1] * len(kept)
@@ -54,7 +55,7 @@ def cost_matrix(
     page.write_title(title, detail)
     left = 0.68
     axes = page.place(left, 0.15, wide, high)
-    _matrix(page, axes, total[kept], chosen, "total", style.ACCENT)
+    _matrix(page, axes, total[kept], chosen, "total")
     axes.set_yticks(range(len(kept)), names, size=7.5)
     page.text(
         0.12 / wanted,
@@ -63,7 +64,8 @@ def cost_matrix(
         size=8,
         color=page.faded,
     )
-    axes.set_xticks(range(m), [shorten(name, 8, _CELL[0] * 72 + 6) for name in objects], size=8)
+    shown = [plain(shorten(name, 8, _CELL[0] * 72 + 6)) for name in objects]
+    axes.set_xticks(range(m), shown, size=8)
     for i, row in enumerate(total[kept].tolist()):
         for j, value in enumerate(row):
             axes.text(
@@ -75,7 +77,7 @@ def cost_matrix(
     left += wide + 0.3
     for name, part in parts.items():
         axes = page.place(left, 0.15, small, high)
-        _matrix(page, axes, part[kept], chosen, name, style.ACCENT)
+        _matrix(page, axes, part[kept], chosen, name)
         axes.set_yticks([])
         axes.set_xticks([])
         left += small + 0.3
@@ -88,7 +90,7 @@ def _shade(values: Tensor, i: int, j: int) -> float:
 
 
 def _matrix(
-    page: Page, axes: Axes, values: Tensor, chosen: set[tuple[int, int]], name: str, color: str
+    page: Page, axes: Axes, values: Tensor, chosen: set[tuple[int, int]], name: str
 ) -> None:
     axes.imshow(values.numpy(), cmap="viridis", aspect="auto", interpolation="nearest")
     axes.tick_params(colors=page.ink, length=0, top=False, labeltop=True, bottom=False,
@@ -101,5 +103,5 @@ def _matrix(
               transform=axes.transAxes)  # fmt: skip
     for i, j in chosen:
         axes.add_patch(
-            Rectangle((j - 0.5, i - 0.5), 1, 1, fill=False, edgecolor=color, linewidth=2)
+            Rectangle((j - 0.5, i - 0.5), 1, 1, fill=False, edgecolor=style.ACCENT, linewidth=2)
         )

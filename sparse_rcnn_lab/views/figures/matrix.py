@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from matplotlib.axes import Axes
 from matplotlib.image import AxesImage
 
-from sparse_rcnn_lab.views.figures.canvas import HEAD, Page, Theme
+from sparse_rcnn_lab.views.figures.canvas import HEAD, Page, Theme, plain
 
 _LEFT, _BOTTOM, _RIGHT = 0.75, 0.62, 0.85
 _EACH = 32  # more names than this cannot be read
@@ -25,6 +25,7 @@ def matrix_axes(
     count = len(names)
     if count <= _EACH:
         size = min(8.5, 72 * side / count * 0.55)
+        names = [plain(name) for name in names]
         axes.set_xticks(range(count), names, size=size, rotation=90 if count > 12 else 0)
         axes.set_yticks(range(count), names, size=size)
     else:

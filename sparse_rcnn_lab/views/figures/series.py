@@ -13,7 +13,7 @@ from sparse_rcnn_lab.views.figures.words import label_ends
 # Neither stages' nor classes' colours: a series is something else. Told apart by everyone, and on
 # both pages; markers tell them apart in grey print.
 SERIES = ("#2f7ed8", "#c2621b", "#2a9d6f", "#9a5fc0", "#a3822a", "#cf4b6b")
-MARKERS = "osD^vP*X"
+MARKERS = "osD^vP*XhpH<"  # lines of one colour are told apart by these
 
 
 def series_color(index: int) -> str:

@@ -6,7 +6,7 @@ from matplotlib.axes import Axes
 
 from sparse_rcnn_lab.analysis.table import Table
 from sparse_rcnn_lab.errors import LabError
-from sparse_rcnn_lab.views.figures.canvas import HEAD, Page, Theme
+from sparse_rcnn_lab.views.figures.canvas import HEAD, Page, Theme, plain
 from sparse_rcnn_lab.views.figures.series import SERIES, need_rows, unit_axis
 from sparse_rcnn_lab.views.figures.words import spread
 
@@ -51,7 +51,8 @@ def switch_bars(
                 (value or 0.0) + 0.02 * most, place, text, size=8, color=page.ink, va="center"
             )
         axes.set(xlim=(0, most * 1.2), ylim=(len(rows) - 0.5, -0.5), xlabel=label)
-        axes.set_yticks(places, rows["switch"] if column == "AP" else [""] * len(rows))
+        names = [plain(name) if column == "AP" else "" for name in rows["switch"]]
+        axes.set_yticks(places, names)
         for tick in axes.get_yticklabels():
             tick.set(color=page.ink, size=9)
     return page
@@ -89,7 +90,7 @@ def trade_off(
         )  # fmt: skip
     unit_axis(axes, max(y))
     axes.margins(x=0.06)
-    axes.set(xlabel=_label(table, across), ylabel="AP (0 to 1)")
+    axes.set(xlabel=_label(across), ylabel="AP (0 to 1)")
     if name == "rule":
         _tolerances(page, axes, table, x, y)
     else:
@@ -137,7 +138,7 @@ def _named(page: Page, axes: Axes, x: list[float], y: list[float], words: list[s
         ).set_gid("label")  # fmt: skip
 
 
-def _label(table: Table, column: str) -> str:
+def _label(column: str) -> str:
     known = {
         "stages": "stages run (mean over the pictures)",
         "stages_ms": "milliseconds in the stages, a picture",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from itertools import islice
 
 from matplotlib.axes import Axes
 
@@ -132,7 +133,7 @@ def gallery(
     traces: with ground truth, of models with the same number of stages, twelve at most.
     side: inches of a picture's width. Raises LabError without traces.
     """
-    shown = list(traces)[:12]
+    shown = list(islice(traces, 12))
     if not shown:
         raise LabError("There are no pictures for a gallery.")
     stages = min(trace.num_stages for trace in shown)

@@ -14,13 +14,14 @@ export function ramp(colors, share) {
   return mix(colors[low], colors[low + 1], place - low);
 }
 
-// Readable text on a background: dark or light, by WCAG luminance (as views/style.py).
+// Readable text on a background: dark or light, as views/style.py, whose colours these are:
+// by WCAG contrast, which is equal at this luminance.
 export function textOn(background) {
   const [r, g, b] = background.map((v) => {
     const part = v / 255;
     return part <= 0.04045 ? part / 12.92 : ((part + 0.055) / 1.055) ** 2.4;
   });
-  return 0.2126 * r + 0.7152 * g + 0.0722 * b > 0.19 ? "#14171c" : "#ffffff";
+  return 0.2126 * r + 0.7152 * g + 0.0722 * b > 0.198 ? "#14171c" : "#ffffff";
 }
 
 export function createColors(style) {

@@ -29,7 +29,7 @@ const SYNCED = ["stage", "chosen", "threshold", "show", "color", "tab"];
 
 function render({ model, el }) {
   const options = model.get("options") ?? {};
-  let base = new TraceData(model.get("payload"));
+  const base = new TraceData(model.get("payload"));
   let edited = null;
   const style = base.style;
   const store = createStore(startState(options, base));
@@ -37,6 +37,7 @@ function render({ model, el }) {
   const colors = createColors(style);
   const endings = new WeakMap();
   const root = make("div", { class: "srl", "data-lm-suppress-shortcuts": "true" });
+  root.style.setProperty("--srl-mark", style.accent);
   let picture = null; // the loaded image, or null
   let tones = {};
   let frame = 0;
@@ -196,13 +197,6 @@ function render({ model, el }) {
     return () => model.off?.(`change:${key}`, hear);
   });
 
-  const renew = () => {
-    base = new TraceData(model.get("payload"));
-    loadImage();
-    explorer.useEdited(null);
-  };
-  model.on?.("change:payload", renew);
-
   function loadImage() {
     picture = null;
     if (!base.payload.image) return;
@@ -242,7 +236,6 @@ function render({ model, el }) {
     unwatch();
     resized.disconnect();
     heard.forEach((forget) => forget());
-    model.off?.("change:payload", renew);
     editing.close();
   };
 }

@@ -16,7 +16,7 @@ export function createLink(explorer, changed) {
   let confirmed = experiment; // what the kernel last said
   let undoable = first.undo ?? 0;
   let serial = 0;
-  let running = null; // {serial, sent}
+  let running = null; // {serial}
   let queued = null;
   let timer = 0;
   let silent = false;
@@ -29,7 +29,7 @@ export function createLink(explorer, changed) {
       return;
     }
     serial += 1;
-    running = { serial, sent: performance.now() };
+    running = { serial };
     clearTimeout(timer);
     timer = setTimeout(() => silence(), PATIENCE);
     try {
@@ -51,7 +51,6 @@ export function createLink(explorer, changed) {
   function answered() {
     const answer = model.get("answer");
     if (!answer || (running && answer.serial && answer.serial !== running.serial)) return;
-    if (running) link.took = performance.now() - running.sent;
     running = null;
     clearTimeout(timer);
     if (silent || answer.error || link.complained) explorer.notice(answer.error ?? "");
@@ -73,7 +72,6 @@ export function createLink(explorer, changed) {
 
   const link = {
     live,
-    took: null, // milliseconds of the last answer
     complained: false,
     get experiment() { return experiment; },
     get undoable() { return undoable; },

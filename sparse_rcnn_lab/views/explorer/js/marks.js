@@ -3,7 +3,7 @@
 import { css, textOn } from "./colors.js";
 import { placeLabels } from "./labels.js";
 
-const RIM = [20, 23, 28];
+const RIM = [20, 23, 28]; // style.DARK
 export const MOST_WAYS = 60; // more trails hide the picture
 
 export function strokeBox(context, box, color, width, alpha = 1, dash = null) {

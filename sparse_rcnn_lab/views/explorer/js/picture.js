@@ -262,7 +262,6 @@ export function createPicture(explorer) {
     toScreen,
     use(next) { trace = next; },
     get trace() { return trace; },
-    get view() { return view; },
     get labels() { return shown; },
     toImage: (x, y) => [(x - view.left) / view.scaleX, (y - view.top) / view.scaleY],
   };

@@ -34,6 +34,7 @@ export function listenToPointer(explorer, picture) {
   canvas.addEventListener("pointercancel", () => explorer.editing?.release(picture));
 
   canvas.addEventListener("pointerup", (event) => {
+    if (event.button !== 0) return; // the right button opens the browser's menu
     if (explorer.editing?.release(picture)) return;
     const rows = picture.rowsAt(...place(event));
     const found = rows.join();

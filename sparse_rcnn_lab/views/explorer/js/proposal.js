@@ -47,7 +47,7 @@ export function createProposal(explorer) {
 
   function bar(value, color) {
     const fill = make("i", { style: { height: `${Math.round(value * 100)}%`, background: css(color) } });
-    return make("span", { class: "srl-bar" }, make("span", { class: "srl-well" }, fill),
+    return make("span", {}, make("span", { class: "srl-well" }, fill),
       make("b", { text: scoreText(value) }));
   }
 

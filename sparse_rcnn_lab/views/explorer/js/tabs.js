@@ -62,7 +62,7 @@ export function createTabs(explorer) {
     const crops = [];
     for (let stage = 1; stage <= trace.stages; stage++) {
       const box = trace.box(stage - 1, row);
-      const canvas = make("canvas", { class: "srl-crop", role: "img", "aria-label": `What stage ${stage} pooled from` });
+      const canvas = make("canvas", { role: "img", "aria-label": `What stage ${stage} pooled from` });
       if (box) roiCrop(canvas, box, trace.roiSide, trace.map("before", stage, row));
       crops.push(make("div", { class: "srl-look", "aria-current": String(stage === state) },
         canvas, make("span", { text: `p${trace.level(stage, row)}` }), stageButton(stage)));

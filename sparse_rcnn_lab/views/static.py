@@ -1,0 +1,12 @@
+"""Whether outputs must work without a kernel: on a page of outputs no widget answers."""
+
+from __future__ import annotations
+
+import os
+
+STATIC_VARIABLE = "SPARSE_RCNN_LAB_STATIC"
+
+
+def is_static() -> bool:
+    """Whether SPARSE_RCNN_LAB_STATIC is set, to anything but 0."""
+    return os.environ.get(STATIC_VARIABLE, "") not in ("", "0")
