@@ -1,6 +1,9 @@
-"""Which device to compute on."""
+"""Which device to compute on, and what it is called."""
 
 from __future__ import annotations
+
+import platform
+from pathlib import Path
 
 import torch
 
@@ -24,3 +27,18 @@ def pick_device(name: str | None = None) -> str:
             "out, or use cpu."
         ) from error
     return name
+
+
+def machine(device: str) -> dict[str, str]:
+    """Names of the processor, and of the GPU where one is used."""
+    cpu = platform.processor() or platform.machine()
+    info = Path("/proc/cpuinfo")
+    if info.exists():
+        for line in info.read_text(encoding="utf-8").splitlines():
+            if line.startswith("model name"):
+                cpu = line.partition(":")[2].strip()
+                break
+    names = {"cpu": cpu}
+    if torch.device(device).type == "cuda":
+        names["gpu"] = torch.cuda.get_device_name(device)
+    return names

@@ -19,7 +19,8 @@ import torch
 from torch import Tensor, nn
 
 from sparse_rcnn_lab.benchmark.clock import Clock
-from sparse_rcnn_lab.benchmark.runner import Settings, default_size, machine, model_of
+from sparse_rcnn_lab.benchmark.runner import Settings, default_size, model_of
+from sparse_rcnn_lab.device import machine
 from sparse_rcnn_lab.errors import LabError
 from sparse_rcnn_lab.model.detector import SparseRCNN
 from sparse_rcnn_lab.model.fast.paths import Inference, Way

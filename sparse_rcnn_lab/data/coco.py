@@ -157,6 +157,20 @@ def open_data(name: str | Path, split: str = "train") -> DetectionData:
     return CocoFolder(name, split)
 
 
+def open_train_val(name: str | Path) -> tuple[DetectionData, DetectionData]:
+    """The training and the validation part of a data set; ``name`` as for :func:`open_data`.
+
+    Raises :class:`LabError` for one json file, which would be both.
+    """
+    train, val = open_data(name, "train"), open_data(name, "val")
+    if isinstance(train, CocoFolder) and train.json_path == getattr(val, "json_path", None):
+        raise LabError(
+            f'"{name}" is one json and has no validation part. Give a folder with train.json and '
+            "val.json; in Python, val= may be another data set."
+        )
+    return train, val
+
+
 def _open_shapes(difficulty: str, split: str) -> DetectionData:
     from sparse_rcnn_lab.data.shapes import Shapes  # only this needs the drawing code
 

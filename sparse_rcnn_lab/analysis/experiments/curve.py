@@ -70,7 +70,7 @@ def ap_curve(
         for name, ids in (order if isinstance(order, Mapping) else {_name(order): order}).items()
     }
     settings = {"n": numbers, "stages": chosen, "orders": orders}
-    job = Job("ap_curve", detector, data, limit, settings, cache, progress)
+    job = Job("ap_curve", detector, data, limit, settings, cache, progress, timed=True)
     # A set of proposals answers alike in any order: each set runs once.
     sets = {tuple(sorted(ids[:k])) for ids in orders.values() for k in numbers}
     ways = [_way(ids, chosen) for ids in sorted(sets)]

@@ -68,7 +68,7 @@ def funnel(
     has proposals. Raises LabError when a schedule does not fit the model.
     """
     tried = [check_schedule(detector, s) for s in schedules or usual_schedules(detector)]
-    job = Job("funnel", detector, data, limit, {"schedules": tried}, cache, progress)
+    job = Job("funnel", detector, data, limit, {"schedules": tried}, cache, progress, timed=True)
     ways = {" ".join(map(str, schedule)): _way(schedule) for schedule in tried}
 
     def finish(parts: list[Part]) -> Tables:
