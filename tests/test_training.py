@@ -367,7 +367,7 @@ def test_fine_tuning_takes_over_all_but_the_class_layers(tmp_path: Path) -> None
     state = read_checkpoint(first.folder / "model.safetensors").state
     second = train(
         tmp_path / "second",
-        tiny(train__steps=1, train__lr=0.0),
+        tiny(train__steps=1, train__lr=1e-30),
         start_from=first.folder / "model.safetensors",
     )
     assert torch.equal(weights(second)["proposals.boxes"], state["proposals.boxes"])

@@ -44,6 +44,14 @@ class Settings:
     device: str = "cpu"
     only: str | None = None
 
+    def __post_init__(self) -> None:
+        if self.size is not None and any(side < 32 or side % 32 for side in self.size):
+            raise LabError(
+                f"The size must be multiples of 32, found {self.size[0]}x{self.size[1]}."
+            )
+        if self.repeat < 1:
+            raise LabError(f"repeat must be at least 1, found {self.repeat}.")
+
 
 def run_benchmark(settings: Settings) -> dict[str, Any]:
     """Measures and returns plain values that json can hold; times are median milliseconds."""
@@ -54,8 +62,6 @@ def run_benchmark(settings: Settings) -> dict[str, Any]:
 def _run(settings: Settings) -> dict[str, Any]:
     recipe, model, trained = model_of(settings)
     height, width = settings.size or default_size(recipe)
-    if min(height, width) < 32 or height % 32 or width % 32:
-        raise LabError(f"The size must be multiples of 32, found {height}x{width}.")
     model.to(settings.device)
     published = recipe.model.input.short_side >= 800
     batches = {

@@ -28,6 +28,7 @@ from sparse_rcnn_lab.data.sample import DetectionData
 from sparse_rcnn_lab.data.selection import Selected, usable_images
 from sparse_rcnn_lab.data.transforms import Augment
 from sparse_rcnn_lab.detector import Detector
+from sparse_rcnn_lab.device import pick_device
 from sparse_rcnn_lab.training.compiling import compile_model
 from sparse_rcnn_lab.training.distributed import Group, join
 from sparse_rcnn_lab.training.evaluate import Evaluation, evaluate, label_category_ids
@@ -101,7 +102,7 @@ def fit(
     another process is gone.
     """
     recipe = recipes.recipe(recipe) if isinstance(recipe, str) else recipe
-    device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    device = torch.device(pick_device(device))
     folder = RunFolder(Path(out))
     with threads_for(recipe.model.backbone), join(device) as group, group.watched():
         device = group.device(device)
