@@ -509,6 +509,7 @@ def test_matches_per_object_applies_stage_by_stage() -> None:
     model = SparseRCNN(recipe.model).eval()
     loader = train_loader(DATA, Augment(recipe.augment), recipe.train, recipe.model.input, 0, 1, 0)
     batch = next(iter(loader))
-    found = step_loss(model, batch, recipe.loss).matches.per_stage(2)
+    matches = step_loss(model, batch, recipe.loss).matches
+    found = torch.bincount(matches.stage, minlength=2).tolist()
     objects = sum(batch.targets.counts)
     assert found == [2 * objects, objects]

@@ -161,9 +161,7 @@ def detection_rows(
     scores, proposals, labels = top_pairs(logits)  # [S, B, k]
     back = torch.stack([1 / batch.scale(i) for i in range(len(image_ids))]).cpu()
     boxes = box_ops.rescale(boxes, back)
-    boxes = torch.stack(
-        [box_ops.clip(boxes[:, i], *size) for i, size in enumerate(batch.originals)], dim=1
-    )
+    boxes = box_ops.clip_to_sizes(boxes, torch.tensor(batch.originals, dtype=torch.float32))
     boxes = boxes.gather(2, proposals[..., None].expand(*proposals.shape, 4))
     rows = np.empty((*scores.shape, 7))
     rows[..., 0] = np.array(image_ids)[:, None]

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from sparse_rcnn_lab.analysis.experiments.cost import Costs
 from sparse_rcnn_lab.analysis.experiments.kept import Cache, Job, Part, Tables
-from sparse_rcnn_lab.analysis.experiments.passes import Way, detect_with, found_by
+from sparse_rcnn_lab.analysis.experiments.passes import StageRun, detect_with, found_by
 from sparse_rcnn_lab.analysis.table import Table
 from sparse_rcnn_lab.data.sample import DetectionData
 from sparse_rcnn_lab.detector import Detector
@@ -107,7 +107,7 @@ def check_schedule(detector: Detector, schedule: Sequence[int]) -> tuple[int, ..
     return numbers
 
 
-def _way(schedule: tuple[int, ...]) -> Way:
+def _way(schedule: tuple[int, ...]) -> StageRun:
     def run(
         model: SparseRCNN, pyramid: Pyramid, boxes: Tensor, features: Tensor
     ) -> Mapping[str, StageOutput]:
