@@ -33,7 +33,7 @@ from sparse_rcnn_lab import boxes as box_ops
 from sparse_rcnn_lab import config as configs
 from sparse_rcnn_lab import recipes
 from sparse_rcnn_lab.config import ModelConfig, Recipe
-from sparse_rcnn_lab.data.coco import open_data
+from sparse_rcnn_lab.data.coco import open_train_val
 from sparse_rcnn_lab.data.sample import DetectionData
 from sparse_rcnn_lab.data.transforms import Augment
 from sparse_rcnn_lab.errors import LabError
@@ -233,7 +233,7 @@ def main(arguments: list[str] | None = None) -> int:
         recipe = recipes.recipe(given.recipe, train__seed=given.seed)
         if given.lr:
             recipe = configs.with_changes(recipe, train__lr=given.lr)
-        data, val = open_data(given.data, "train"), open_data(given.data, "val")
+        data, val = open_train_val(given.data)
         result = run(
             data, val, recipe, given.minutes, given.out, given.backbone_weights, given.rois
         )

@@ -4,21 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
-import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 
 from sparse_rcnn_lab.config import InputConfig
 from sparse_rcnn_lab.errors import LabError
-from sparse_rcnn_lab.images import normalise_and_pad, read_image, resize_image, resize_to
+from sparse_rcnn_lab.images import (
+    ImageSource,
+    normalise_and_pad,
+    read_image,
+    resize_image,
+    resize_to,
+)
 
 # More cannot be seen on a screen; a 12,000x9,000 photo would make every trace 324 MB.
 MAX_KEPT_PIXELS = 4_000_000
 
-Picture = str | Path | Image.Image | np.ndarray | Tensor
+Picture = ImageSource
 
 
 @dataclass(frozen=True)

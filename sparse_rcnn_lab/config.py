@@ -6,11 +6,28 @@ are in :mod:`sparse_rcnn_lab.recipes`.
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field, fields, is_dataclass, replace
-from typing import Any, Literal, TypeVar, get_args, get_type_hints
+from dataclasses import dataclass, field
+from typing import Any, Literal, get_args
 
+from sparse_rcnn_lab.config_edit import from_dict, to_dict, with_changes
 from sparse_rcnn_lab.errors import LabError
-from sparse_rcnn_lab.typed import fits, in_words
+from sparse_rcnn_lab.typed import fits
+
+__all__ = [
+    "AugmentConfig",
+    "BackboneName",
+    "InputConfig",
+    "LossConfig",
+    "ModelConfig",
+    "Precision",
+    "ProposalInit",
+    "Recipe",
+    "Schedule",
+    "TrainConfig",
+    "from_dict",
+    "to_dict",
+    "with_changes",
+]
 
 BackboneName = Literal["resnet50", "resnet101", "resnet18", "mobilenet_v2", "nano"]
 ProposalInit = Literal["image", "grid", "random"]
@@ -25,6 +42,12 @@ def _check_whole(name: str, value: Any, low: int, high: int = _MOST) -> None:
         raise LabError(f"{name} must be a whole number of at least {low}, found {value!r}.")
     if value > high:
         raise LabError(f"{name} must be at most {high:,}, found {str(value)[:20]}.")
+
+
+def _check_choice(name: str, value: Any, kind: Any) -> None:
+    if value not in get_args(kind):
+        choices = ", ".join(get_args(kind))
+        raise LabError(f"{name} {value!r} is unknown. Choose one of {choices}.")
 
 
 @dataclass(frozen=True)
@@ -56,9 +79,14 @@ class InputConfig:
 class ModelConfig:
     """The architecture. Defaults are the published R-50 model with 100 proposals.
 
-    dim: width of proposal features and pyramid. dynamic_dim: inner width of the dynamic
-    interaction. roi_size: the RoI grid is roi_size x roi_size. frozen_stages: how many backbone
-    parts, stem first, get no gradient. train_batch_norm: statistics follow the data; only for a
+    num_classes: without the background. num_proposals, num_stages: N and S. dim: width of proposal
+    features and pyramid; num_heads, which divides it: of self-attention. ffn_dim: inner width of
+    the feed-forward part. dynamic_dim: inner width of the dynamic interaction. roi_size: the RoI
+    grid is roi_size x roi_size. num_cls_layers, num_reg_layers: linear layers before the class
+    scores and before the box. backbone: which bottom-up network. proposal_init: the first boxes
+    are the whole image, a grid, or random. prior_probability: a fresh model's every score.
+    input: how pictures come in. frozen_stages: how many backbone parts, stem first, get no
+    gradient. train_batch_norm: statistics follow the data; only for a
     backbone trained from scratch, pretrained ones keep theirs. fpn_norm: batch norm after each
     convolution of the pyramid. still_boxes: a fresh model's stages leave the boxes where they are,
     instead of moving them at random as published. freeze_proposal_boxes: the proposals' boxes are
@@ -102,11 +130,7 @@ class ModelConfig:
                 "each attention head takes an equal share."
             )
         for name, kind in (("backbone", BackboneName), ("proposal_init", ProposalInit)):
-            if getattr(self, name) not in get_args(kind):
-                raise LabError(
-                    f"{name} {getattr(self, name)!r} is unknown. Choose one of "
-                    f"{', '.join(get_args(kind))}."
-                )
+            _check_choice(name, getattr(self, name), kind)
 
 
 @dataclass(frozen=True)
@@ -150,6 +174,9 @@ class AugmentConfig:
 class LossConfig:
     """Weights of the set loss and of the matching cost (paper, section 3.3 and 4).
 
+    cls, l1, giou: of the focal loss of classes, of the L1 distance of boxes relative to the image,
+    and of 1 - GIoU. focal_alpha: share of the positives in the focal loss; focal_gamma: its
+    exponent, 0 for plain cross-entropy.
     matches_per_object: how many proposals each object trains, one number a stage; the paper's is 1
     everywhere. More at the early stages makes short schedules learn faster.
     """
@@ -161,14 +188,24 @@ class LossConfig:
     focal_gamma: float = 2.0
     matches_per_object: tuple[int, ...] = (1, 1, 1, 1, 1, 1)
 
+    def __post_init__(self) -> None:
+        if not self.matches_per_object:
+            raise LabError(
+                "loss.matches_per_object needs at least one number, found (). Give 1 for the "
+                "paper's, or one number a stage."
+            )
+
 
 @dataclass(frozen=True)
 class TrainConfig:
     """The schedule.
 
-    Length is ``epochs`` or, for the small presets, ``steps`` (which then wins). warmup_start: the
-    first step's learning rate relative to ``lr``. drop_epochs: epochs after which the rate falls
-    to a tenth (schedule "step"). backbone_lr: factor on the backbone's learning rate.
+    Length is ``epochs`` or, for the small presets, ``steps`` (which then wins). schedule: "step",
+    or "one-cycle", which falls to near 0 along a cosine. warmup_start: the first step's learning
+    rate relative to ``lr``; warmup_steps: until it is all of it. drop_epochs: epochs after which
+    the rate falls to a tenth (schedule "step"). backbone_lr: factor on the backbone's learning
+    rate. weight_decay: decoupled. clip_norm: largest norm of the gradient. seed: of weights, order
+    of the images and augmentation.
     optimizer: "adamw" as published, or "muon" for the stages' matrices, at ``muon_lr`` times the
     rate, and AdamW for all else.
     denoising: how many noised copies of each object train beside the proposals; 0 as published.
@@ -207,23 +244,22 @@ class TrainConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if not isinstance(self.accumulate, int) or self.accumulate < 1:
-            raise LabError(f"train.accumulate must be at least 1, found {self.accumulate!r}.")
+        for name in ("batch_size", "accumulate", "epochs"):
+            low = 0 if name == "epochs" and self.steps is not None else 1
+            _check_whole(f"train.{name}", getattr(self, name), low)
+        if self.steps is not None:
+            _check_whole("train.steps", self.steps, 1, 10**9)
+        _check_whole("train.denoising", self.denoising, 0)
         if not isinstance(self.nested_prefixes, int) or self.nested_prefixes < 1:
             raise LabError(
                 f"train.nested_prefixes must be at least 1, found {self.nested_prefixes!r}. "
                 "train.nested_proposals=false trains without any."
             )
-        if self.optimizer not in get_args(Optimizer):
-            raise LabError(
-                f"train.optimizer {self.optimizer!r} is unknown. Choose one of "
-                f"{', '.join(get_args(Optimizer))}."
-            )
-        if self.precision not in get_args(Precision):
-            raise LabError(
-                f"train.precision {self.precision!r} is unknown. Choose one of "
-                f"{', '.join(get_args(Precision))}."
-            )
+        if not fits(self.lr, float) or self.lr <= 0:
+            raise LabError(f"train.lr must be a number above 0, found {self.lr!r}.")
+        _check_choice("train.precision", self.precision, Precision)
+        _check_choice("train.optimizer", self.optimizer, Optimizer)
+        _check_choice("train.schedule", self.schedule, Schedule)
         if not 0 <= self.ema < 1:
             raise LabError(f"train.ema must be at least 0 and below 1, found {self.ema!r}.")
 
@@ -242,55 +278,3 @@ class Recipe:
     loss: LossConfig = field(default_factory=LossConfig)
     augment: AugmentConfig = field(default_factory=AugmentConfig)
     published_ap: float | None = None
-
-
-def with_changes(config: Recipe, **changes: Any) -> Recipe:
-    """A copy of a recipe with fields replaced: ``part__field=value`` or ``name=value``."""
-    for key, value in changes.items():
-        part, nested, leaf = key.partition("__")
-        owner: Any = getattr(config, part, None) if nested else config
-        known = {f.name for f in fields(owner)} if is_dataclass(owner) else set()
-        if (leaf if nested else part) not in known:
-            raise LabError(f"A recipe has no field {key.replace('__', '.')!r}.")
-        if leaf:
-            value = replace(owner, **{leaf: value})
-        changed: dict[str, Any] = {part: value}
-        config = replace(config, **changed)
-    return config
-
-
-T = TypeVar("T")
-
-
-def to_dict(config: Any) -> dict[str, Any]:
-    """A config as plain values that json can hold."""
-    return asdict(config)
-
-
-def from_dict(cls: type[T], values: dict[str, Any]) -> T:
-    """Rebuilds a config dataclass from :func:`to_dict`'s output, tuples restored.
-
-    Unknown fields (from a newer version) raise LabError naming them, and so does a value of
-    another type than the field's.
-    """
-    if not isinstance(values, dict):
-        raise LabError(f"{cls.__name__} is a table of fields, found {values!r}.")
-    hints = get_type_hints(cls)
-    unknown = sorted(set(values) - set(hints))
-    if unknown:
-        raise LabError(
-            f"{cls.__name__} has no field {', '.join(unknown)}. The file was probably written by "
-            "a newer version of sparse_rcnn_lab; update the package."
-        )
-    built: dict[str, Any] = {}
-    for name, value in values.items():
-        if is_dataclass(hints[name]):
-            value = from_dict(hints[name], value)
-        elif isinstance(value, list):
-            value = tuple(value)
-        if not fits(value, hints[name]):
-            raise LabError(
-                f"{cls.__name__}.{name} must be {in_words(hints[name])}, found {value!r:.80}."
-            )
-        built[name] = value
-    return cls(**built)

@@ -126,8 +126,11 @@ class Detector:
         """Detects.
 
         threshold: least score kept, 0..1. num_proposals: use only the first so many. stage: stop
-        after this stage (1..6) and take its answer. resize=False keeps the pictures' own pixels
+        after this stage (1..S) and take its answer. resize=False keeps the pictures' own pixels
         instead of the size the model was trained at.
+
+        Returns the Detections of a picture, boxes in its own pixels; a list for a list. Raises
+        LabError when a picture cannot be read or a number is out of range.
         """
         batch = self.prepare(_as_list(pictures), resize)
         outputs = self.run(batch, stop=stage, num_proposals=num_proposals)
@@ -167,7 +170,11 @@ class Detector:
         """Detects and keeps every stage of it.
 
         record: the large parts to keep, out of "attention", "roi_features", "dynamic_filters",
-        "filtered_features". Recording changes no number.
+        "filtered_features". Recording changes no number. num_proposals, resize: as for a call.
+        switches: what is off or exchanged, see :class:`sparse_rcnn_lab.model.switches.Switches`.
+
+        Returns the Trace of a picture; a list for a list. Raises LabError when a picture cannot
+        be read, or a name or number is not one of the model's.
 
         A data set's :class:`sparse_rcnn_lab.data.sample.Sample` brings its ground truth along, so
         that the trace has ``matches``; for any other picture

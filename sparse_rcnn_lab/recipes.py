@@ -16,7 +16,7 @@ from sparse_rcnn_lab.config import (
 )
 from sparse_rcnn_lab.errors import LabError
 
-PUBLISHED_TOLERANCE = 0.3
+PUBLISHED_TOLERANCE = 0.3  # AP of 100
 _MULTI_SCALE = tuple(range(480, 801, 32))
 
 

@@ -146,7 +146,7 @@ class Session:
         """Puts another box or feature in the place of a proposal's own, at state ``stage``.
 
         box: xyxy, pixels of the original image; it must have an area and overlap the image.
-        feature: ``[D]`` numbers, or "zero".  stage: 0 (the learned proposals) to S.
+        feature: ``[D]`` numbers, or "zero".  stage: 0 (the learned proposals) to MAX_STAGES.
         The next :meth:`run` shows what comes of it. Raises LabError for anything else.
         """
         (proposal,) = self._existing([proposal])

@@ -43,8 +43,8 @@ class Trace:
     logits: ``[S, N, C]`` before the sigmoid.
     features: ``[S+1, N, D]`` proposal features; [0] are the learned ones.
     fpn_level: ``[S, N]`` int64: the level each stage pooled from, 2..5 for p2..p5.
-    attention: ``[S, heads, N, N]``; row = the proposal that looks, rows sum to 1; 0 where
-        self-attention was switched off. Or None.
+    attention: ``[S, heads, N, N]``; row = the proposal that looks, rows sum to 1, less
+        what went to proposals dropped later; 0 where self-attention was switched off. Or None.
     roi_features: ``[S, N, P, P, D]`` what each stage pooled. Or None.
     dynamic_filters: ``[S, N, 2 * D * d]``: the generated layers, first ``[D, d]``, then ``[d, D]``,
         flattened. Or None.
@@ -165,13 +165,30 @@ class Trace:
 
         The N best (proposal, class) pairs with a score of at least ``threshold``; no NMS.
         """
-        stage = self.num_stages if stage is None else stage
-        if not 1 <= stage <= self.num_stages:
-            raise LabError(f"stage must be 1..{self.num_stages}, found {stage}.")
+        stage = self.check_stage(stage)
         found = select_detections(
             self.logits[stage - 1], self.boxes[stage], self.size, self.class_names, threshold
         )
         return replace(found, proposals=self.proposal_ids[found.proposals])
+
+    def check_stage(self, stage: int | None, first: int = 1) -> int:
+        """``stage``, default the last. Raises LabError unless it is ``first``..S."""
+        stage = self.num_stages if stage is None else stage
+        if not first <= stage <= self.num_stages:
+            raise LabError(f"stage must be {first}..{self.num_stages}, found {stage}.")
+        return stage
+
+    def truth(self) -> tuple[Tensor, Tensor]:
+        """``gt_boxes`` and ``gt_labels``. Raises LabError when there are none."""
+        if self.gt_boxes is None or self.gt_labels is None:
+            raise _no_truth()
+        return self.gt_boxes, self.gt_labels
+
+    def truth_matches(self) -> tuple[Tensor, Tensor]:
+        """``matches`` and ``gt_boxes``. Raises LabError when there are none."""
+        if self.matches is None or self.gt_boxes is None:
+            raise _no_truth()
+        return self.matches, self.gt_boxes
 
     def save(self, path: str | Path, *, image: bool = True) -> Path:
         """Writes the trace to one safetensors file (``.trace`` by habit); nothing is lost.
@@ -241,6 +258,13 @@ def _check_type(owner: str, name: str, value: Tensor, whole: bool) -> None:
     if whole == (value.is_floating_point() or value.dtype == torch.bool):
         wanted = "whole numbers" if whole else "floating point"
         raise LabError(f"{owner}.{name} holds {value.dtype}, expected {wanted}.")
+
+
+def _no_truth() -> LabError:
+    return LabError(
+        "This trace has no ground truth. Trace a data set's sample, or add the objects with "
+        "sparse_rcnn_lab.with_ground_truth(trace, boxes, labels)."
+    )
 
 
 def check_aspect(name: str, found: tuple[int, int], size: tuple[int, int]) -> None:

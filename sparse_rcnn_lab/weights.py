@@ -96,7 +96,7 @@ RELEASES: dict[str, Release] = {
 def cache_folder() -> Path:
     """Where files fetched from elsewhere are kept.
 
-    SPARSE_RCNN_LAB_CACHE, else ``sparse_rcnn_lab`` in XDG_CACHE_HOME, else in ``/.cache``.
+    SPARSE_RCNN_LAB_CACHE, else ``sparse_rcnn_lab`` in XDG_CACHE_HOME, else in ``~/.cache``.
     """
     if own := os.environ.get(CACHE_VARIABLE):
         return Path(own).expanduser()

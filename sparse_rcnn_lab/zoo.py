@@ -9,6 +9,7 @@ import torch
 from sparse_rcnn_lab import weights
 from sparse_rcnn_lab.checkpoint import read_checkpoint
 from sparse_rcnn_lab.detector import Detector
+from sparse_rcnn_lab.device import pick_device
 from sparse_rcnn_lab.errors import LabError
 from sparse_rcnn_lab.model.fast.paths import InferencePrecision
 from sparse_rcnn_lab.training.run_folder import MODEL_FILE, RunFolder
@@ -23,7 +24,7 @@ def shipped_models() -> list[str]:
 
 def load(
     name: str | Path,
-    device: str | torch.device = "cpu",
+    device: str | torch.device | None = "cpu",
     *,
     precision: InferencePrecision = "float32",
 ) -> Detector:
@@ -33,11 +34,13 @@ def load(
         (:data:`sparse_rcnn_lab.weights.RELEASES`: "r50_3x_300", ...), downloaded at first use, a
         run folder, or a checkpoint file: our safetensors, or a ``.pth`` of mmdetection or the
         authors. A name goes before a folder of that name; that one is meant by ``"./name"``.
+    device: "cpu", "cuda", ...; None or "auto": the GPU where there is one.
     precision: "bf16" is faster and rounds to 8 bits, "auto" takes it where the processor has units
         for it; :meth:`Detector.faster` says more.
     Raises LabError, saying what was found and what is possible, when there is no such model, or
-    its weights cannot be downloaded.
+    its weights cannot be downloaded, or no such device.
     """
+    device = pick_device(device)
     path = locate(name)
     checkpoint = read_checkpoint(path)
     info = {**weights.about(path), **checkpoint.info}

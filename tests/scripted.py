@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import torch
 from small_model import small_config
 from torch import Tensor
 
-from sparse_rcnn_lab.data.sample import Sample
+from sparse_rcnn_lab.data.sample import Sample, part_of
 from sparse_rcnn_lab.detector import Detector
 from sparse_rcnn_lab.model.detector import SparseRCNN
 from sparse_rcnn_lab.model.pooling import Pyramid
@@ -43,13 +43,13 @@ class Pictures:
         image = torch.full((3, SIDE, SIDE), index, dtype=torch.uint8)
         return Sample(image, boxes, labels, 100 + index, f"image {index}")
 
-    def ground_truth(self) -> dict[str, Any]:
+    def ground_truth(self, indices: Sequence[int] | None = None) -> dict[str, Any]:
         notes = [
             (100 + i, label, box)
             for i, objects in enumerate(self.objects)
             for box, label in objects
         ]
-        return {
+        whole = {
             "images": [{"id": 100 + i, "height": SIDE, "width": SIDE} for i in range(len(self))],
             "annotations": [
                 {
@@ -62,6 +62,7 @@ class Pictures:
             ],
             "categories": [{"id": 10 + i, "name": name} for i, name in enumerate(NAMES)],
         }
+        return part_of(whole, indices)
 
     def category_ids(self) -> tuple[int, ...]:
         return 10, 11, 12

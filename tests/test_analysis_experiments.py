@@ -14,6 +14,7 @@ from scripted import NAMES, Pictures, scripted
 from small_model import small_model
 
 from sparse_rcnn_lab import analysis
+from sparse_rcnn_lab.analysis.experiments import kept
 from sparse_rcnn_lab.analysis.experiments import lens as lenses
 from sparse_rcnn_lab.analysis.experiments.cost import peak_bytes
 from sparse_rcnn_lab.analysis.experiments.kept import Job, weights_hash
@@ -311,9 +312,30 @@ def test_what_is_kept_depends_on_all_that_decides(detector: Detector, pictures: 
         replace(job, limit=1),
         replace(job, settings={"t": 0.4}),
         replace(job, name="b"),
+        replace(job, timed=True),
+        replace(job, detector=detector.faster("bf16")),
+        replace(job, detector=detector.faster(plain=True)),
+        replace(job, detector=detector.faster("float32", compiled=True)),
     ]
-    assert len({str(j.folder()) for j in (job, *others)}) == 5
+    assert len({str(j.folder()) for j in (job, *others)}) == 9
     assert replace(job, cache=False).folder() is None
+    same = replace(job, detector=detector.faster("float32"))
+    assert same.folder() == job.folder()
+
+
+def test_kept_times_are_those_of_this_machine(
+    detector: Detector, pictures: Pictures, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Catches times measured with other threads, or elsewhere, given again as if they were ours."""
+    files = []
+    options: dict[str, Any] = {"cache": tmp_path, "progress": False}
+    for threads, cpu in ((1, "a"), (7, "a"), (7, "b")):
+        monkeypatch.setattr(torch, "get_num_threads", lambda number=threads: number)
+        monkeypatch.setattr(kept, "machine", lambda device, name=cpu: {"cpu": name})
+        analysis.ap_curve(detector, pictures, n=[1], **options)
+        analysis.funnel(detector, pictures, schedules=[(1, 1)], **options)
+        files.append(len(list(tmp_path.glob("*.json"))))
+    assert files == [2, 4, 6]
 
 
 def test_peak_memory_is_the_most_at_once() -> None:

@@ -237,6 +237,14 @@ def test_where_each_picture_stops(three: Trace) -> None:
     assert settled(replace(three, boxes=three.boxes * float("nan")), 2)[0] == 1.0
 
 
+def test_one_stage_is_where_it_stops(three: Trace) -> None:
+    """Catches an IndexError for a trace without a second stage."""
+    kept = {name: getattr(three, name)[:1] for name in ("logits", "fpn_level")}
+    kept |= {name: getattr(three, name)[:2] for name in ("boxes", "features")}
+    one = replace(three, **kept, matches=None, gt_boxes=None, gt_labels=None)
+    assert analysis.stop_stage(one, 0.1) == 1
+
+
 def test_flips() -> None:
     """Catches a flip counted at the first snapshot, and a stage beside the wrong neighbour."""
     matched = {0: np.array([[1, 2], [1, 3]]), 100: np.array([[1, 2], [3, 1]])}

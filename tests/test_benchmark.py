@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,11 @@ from PIL import Image
 from sparse_rcnn_lab import cli
 from sparse_rcnn_lab.benchmark import training
 from sparse_rcnn_lab.benchmark.clock import Clock
+from sparse_rcnn_lab.benchmark.peers import compare
+from sparse_rcnn_lab.benchmark.runner import Settings
+from sparse_rcnn_lab.errors import LabError
 from sparse_rcnn_lab.model.pooling import assign_levels, build_pyramid, pool
+from sparse_rcnn_lab.model.proposals import Proposals
 from sparse_rcnn_lab.model.reference import FeatureMaps, roi_align_pool
 
 
@@ -136,3 +141,30 @@ def test_loader_is_compared_with_the_step(
     assert cli.main(["benchmark", "--train", *options, "--size", "64x64"]) == 2
     assert "size is that of drawn images" in capsys.readouterr().err
     assert cli.main(["benchmark", "--train", "--steps", "1"]) == 2
+
+
+def test_wrong_settings_are_refused_by_all() -> None:
+    """Catches a size that only one of the measurements checks, and no repetition at all."""
+    for size in ((100, 100), (0, 32)):
+        with pytest.raises(LabError, match="multiples of 32, found"):
+            Settings(size=size)
+    with pytest.raises(LabError, match="repeat must be at least 1, found 0"):
+        Settings(repeat=0)
+
+
+def test_peers_of_a_trained_model_have_as_many_proposals() -> None:
+    """Catches a number of proposals that is asked for, told, and not run."""
+    settings = Settings("nano-shapes", size=(64, 64), proposals=5, repeat=1)
+    seen = []
+
+    def count(module: torch.nn.Module, _: object, out: tuple[torch.Tensor, ...]) -> None:
+        if isinstance(module, Proposals):
+            seen.append(out[0].shape[1])
+
+    with (
+        torch.nn.modules.module.register_module_forward_hook(count),
+        pytest.raises(LabError, match=r"must be 1\.\.20, found 21"),
+    ):
+        assert compare(settings, ["plain", "roialign"])["proposals"] == 5
+        compare(replace(settings, proposals=21), [])
+    assert set(seen) == {5}

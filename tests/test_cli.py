@@ -22,6 +22,7 @@ from sparse_rcnn_lab.data.shapes import Shapes
 from sparse_rcnn_lab.errors import LabError
 from sparse_rcnn_lab.trace import Trace
 from sparse_rcnn_lab.training import engine
+from sparse_rcnn_lab.training.engine import fit
 
 TINY = [
     *("--set", "model.dim=16", "--set", "model.num_heads=2", "--set", "model.ffn_dim=16"),
@@ -148,6 +149,18 @@ def test_failed_start_leaves_the_folder_free(
     assert cli.main([*command, *weights]) == 2
     assert "missing.pth" in capsys.readouterr().err
     assert cli.main([*command, "--backbone-weights", "none", "--evaluate-every", "0"]) == 0
+
+
+def test_one_json_is_not_its_own_validation(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Catches a model that is measured on the very pictures it was trained on, in silence."""
+    one, out = data / "train.json", tmp_path / "run"
+    assert cli.main(["train", "--data", str(one), "--out", str(out), *TINY]) == 2
+    assert "is one json and has no validation part" in capsys.readouterr().err
+    with pytest.raises(LabError, match="val= may be another data set"):
+        fit(one, "nano", out, device="cpu", progress=False)
+    assert not out.exists()
 
 
 def test_pretrained_backbone_is_never_left_out_silently(

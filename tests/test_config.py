@@ -33,6 +33,39 @@ def test_unknown_fields(key: str) -> None:
         recipe("nano", **{key: 1})
 
 
+@pytest.mark.parametrize(
+    ("key", "value", "words"),
+    [
+        ("train__schedule", "cosine", "train.schedule 'cosine' is unknown. Choose one of step"),
+        ("train__lr", -1.0, "train.lr must be a number above 0, found -1.0"),
+        ("train__lr", float("nan"), "train.lr must be"),
+        ("train__steps", "1", "train.steps must be .*int.*, found '1'"),
+        ("train__steps", 0, "train.steps must be .* at least 1, found 0"),
+        ("train__batch_size", 0, "train.batch_size must be .* at least 1"),
+        ("train__denoising", -1, "train.denoising must be .* at least 0"),
+        ("loss__matches_per_object", (), "matches_per_object needs at least one number"),
+        ("loss__l1", "much", "loss.l1 must be float, found 'much'"),
+        ("model__input__short_side", 6.4, "model.input.short_side must be int"),
+        ("model__input__side", 64, "no field 'model.input.side'"),
+        ("model", None, "model must be ModelConfig"),
+    ],
+)
+def test_values_that_cannot_train(key: str, value: object, words: str) -> None:
+    """Would catch a wrong value that trains in another way, or fails somewhere inside."""
+    with pytest.raises(LabError, match=words):
+        recipe("nano", **{key: value})
+
+
+def test_changes_reach_every_level() -> None:
+    """Would catch a field that --set knows and Python does not, and a list kept as one."""
+    changed = recipe("nano", model__input__short_side=64, augment__size=[64, 96])
+    assert (changed.model.input.short_side, changed.augment.size) == (64, (64, 96))
+    assert changed.model.input.long_side == RECIPES["nano"].model.input.long_side
+    assert recipe("nano", train__steps=None, train__epochs=3).train.epochs == 3
+    with pytest.raises(LabError, match=r"train\.epochs"):
+        recipe("nano", train__steps=None, train__epochs=0)
+
+
 def test_unknown_names() -> None:
     """Would catch a KeyError in place of the list of what there is."""
     with pytest.raises(LabError, match="r50_3x_300"):

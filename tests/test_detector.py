@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,10 +13,15 @@ from small_model import CLASSES, DIM, PROPOSALS, STAGES, small_batch, small_conf
 from torch import nn
 
 from sparse_rcnn_lab import boxes as box_ops
-from sparse_rcnn_lab.config import ModelConfig
+from sparse_rcnn_lab.config import BackboneName, ModelConfig
 from sparse_rcnn_lab.detector import Detector
 from sparse_rcnn_lab.errors import LabError
-from sparse_rcnn_lab.model.backbone import Backbone
+from sparse_rcnn_lab.model.backbone import (
+    Backbone,
+    load_backbone,
+    torchvision_keys,
+    torchvision_models,
+)
 from sparse_rcnn_lab.model.detector import SparseRCNN
 from sparse_rcnn_lab.model.proposals import Proposals, initial_boxes
 from sparse_rcnn_lab.trace import Detections, Trace
@@ -122,6 +128,46 @@ def test_backbone_strides() -> None:
         with torch.no_grad():
             shapes = [tuple(level.shape) for level in backbone(torch.randn(1, 3, 64, 96))]
         assert shapes == [(1, DIM, 64 // s, 96 // s) for s in (4, 8, 16, 32)]
+
+
+def saved(path: Path, name: str) -> Path:
+    torch.save(torchvision_models().get_model(name, weights=None).state_dict(), path)
+    return path
+
+
+@pytest.mark.parametrize("name", ["resnet18", "mobilenet_v2"])
+def test_backbone_takes_torchvisions_file(name: BackboneName, tmp_path: Path) -> None:
+    """Would catch a file of the very network that is refused, or weights that stay as they were."""
+    path = saved(tmp_path / "own.pth", name)
+    body = Backbone(small_config(backbone=name))
+    load_backbone(body, name, path)
+    kept, state, keys = body.body.state_dict(), torch.load(path), torchvision_keys(body, name)
+    assert all(torch.equal(kept[ours], state[theirs]) for theirs, ours in keys.items())
+
+
+@pytest.mark.parametrize(
+    ("name", "other", "words"),
+    [
+        ("resnet18", "resnet34", r'"layer1\.2\.conv1\.weight" and \d+ more are of another network'),
+        ("resnet18", "resnet50", r"more are"),
+        ("resnet50", "resnext50_32x4d", r'"layer1\.0\.conv1\.weight" is \[128, 64, 1, 1\], not'),
+        ("resnet50", "resnet18", r"more are missing"),
+    ],
+)
+def test_backbone_of_another_network(
+    name: BackboneName, other: str, words: str, tmp_path: Path
+) -> None:
+    """Would catch the first layers of a deeper network taken for the whole, and a RuntimeError."""
+    path = saved(tmp_path / "other.pth", other)
+    with pytest.raises(LabError, match=words):
+        load_backbone(Backbone(small_config(backbone=name)), name, path)
+
+
+def test_backbone_file_without_names(tmp_path: Path) -> None:
+    """Would catch a bare TypeError for a file that holds one tensor."""
+    torch.save(torch.ones(3), tmp_path / "x.pth")
+    with pytest.raises(LabError, match="a Tensor is in it, not a state dict"):
+        load_backbone(Backbone(small_config(backbone="resnet18")), "resnet18", tmp_path / "x.pth")
 
 
 def statistics(model: nn.Module) -> dict[str, torch.Tensor]:

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 
+from sparse_rcnn_lab import analysis
 from sparse_rcnn_lab import boxes as box_ops
 from sparse_rcnn_lab.config import InputConfig, ModelConfig
 from sparse_rcnn_lab.data.sample import Sample
@@ -158,8 +159,8 @@ class Boxes:
     def category_ids(self) -> tuple[int, ...]:
         return (90, 4, 17)  # gaps, and not ascending
 
-    def ground_truth(self) -> dict[str, Any]:
-        samples = [self[i] for i in range(len(self))]
+    def ground_truth(self, indices: Sequence[int] | None = None) -> dict[str, Any]:
+        samples = [self[i] for i in (range(len(self)) if indices is None else indices)]
         annotations = [
             {"image_id": s.image_id, "category_id": self.category_ids()[label], "bbox": box}
             for s in samples
@@ -260,6 +261,18 @@ def test_classes_in_another_order() -> None:
     """Catches labels being matched by number where the detector lists the classes otherwise."""
     detector = Oracle(small_model(), ("cow", "ant", "bee"))
     assert last_ap(detector) == pytest.approx(1.0)
+
+
+def test_limit_asks_for_no_other_ground_truth(oracle: Oracle) -> None:
+    """Catches minutes of laying out a hundred thousand drawn images to evaluate ten."""
+
+    class Asked(Boxes):
+        def ground_truth(self, indices: Sequence[int] | None = None) -> dict[str, Any]:
+            assert indices is not None and list(indices) == [0, 1]
+            return super().ground_truth(indices)
+
+    evaluate(oracle, Asked(), limit=2, progress=False)
+    analysis.ap_curve(oracle, Asked(), n=[1], limit=2, progress=False, cache=False)
 
 
 def test_limit_leaves_out_the_other_images(oracle: Oracle) -> None:

@@ -93,6 +93,25 @@ def test_rounding_is_measured_where_a_model_magnifies_it(
     assert graph.mean.dtype == torch.float32  # the model itself was left alone
 
 
+def test_check_is_against_float32_whatever_the_detector_runs_in(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Catches a float32 file measured against bf16, whose rounding then widens the tolerance."""
+    checked = []
+
+    def look(own: srl.Detector, *_: Any) -> list[Any]:
+        checked.append(own)
+        return []
+
+    monkeypatch.setitem(exporting.WRITERS, "torch-export", lambda *a: a[-1].write_bytes(b"graph"))
+    monkeypatch.setitem(exporting.RUNNERS, "torch-export", lambda *_: dict)
+    monkeypatch.setattr(exporting, "check_file", look)
+    rough, picture = tiny().faster("bf16"), torch.full((3, 64, 64), 90, dtype=torch.uint8)
+    srl.export(rough, tmp_path / "a.pt2")
+    assert torch.equal(checked[0](picture).scores, tiny()(picture).scores)
+    assert rough.model.inference.way.precision == "bf16"  # the detector itself was left alone
+
+
 def test_rounding_may_exchange_neighbours(quick: Callable[[Spoil], None], tmp_path: Path) -> None:
     """Catches a check that fails when two detections of almost the same score change places."""
 

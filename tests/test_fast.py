@@ -60,11 +60,11 @@ def test_folded_backbone_equals_the_plain_one(name: str, public: bool) -> None:
     images, _ = small_batch(2)
     with torch.no_grad():
         plain = build_pyramid(backbone(images))
-        fast = FastBackbone(backbone, torch.float32, plain=public)
+        fast = FastBackbone(backbone, torch.float32, public_only=public)
         given = images.clone()
         for _ in range(2):  # the second time would see what the first has overwritten
             found = fast(given)
-        rough = FastBackbone(backbone, torch.bfloat16, plain=public)(images)
+        rough = FastBackbone(backbone, torch.bfloat16, public_only=public)(images)
     assert torch.equal(given, images)
     assert found.shapes == plain.shapes and found.batch == plain.batch
     largest = plain.table.abs().max()

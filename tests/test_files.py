@@ -59,3 +59,24 @@ def test_impossible_places(tmp_path: Path) -> None:
         with pytest.raises(LabError, match=path.name):
             write_text(path, "text")
     assert sorted(p.name for p in tmp_path.iterdir()) == ["file", "folder"]
+
+
+@pytest.mark.skipif(os.name != "posix", reason="rights are as on Unix")
+def test_rights_of_the_process_are_left_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Would catch a umask set to 0 for a moment, in which others make public files."""
+    before = os.umask(0o077)
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "umask", lambda mask: pytest.fail("the umask was touched"))
+        write_text(tmp_path / "a.txt", "text")
+    os.umask(before)
+    assert (tmp_path / "a.txt").stat().st_mode & 0o777 == 0o600
+
+
+def test_temporary_names_are_new(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Would catch a file of another writer that is opened, and lost, for having the same name."""
+    names = iter(["taken", "taken", "free"])
+    monkeypatch.setattr("sparse_rcnn_lab.files.secrets.token_hex", lambda count: next(names))
+    with write_whole(tmp_path / "a") as first, write_whole(tmp_path / "a") as second:
+        assert (first.name, second.name) == (".a.taken", ".a.free")

@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -50,8 +51,8 @@ class Made:
         image = torch.full((3, height, width), index % 256, dtype=torch.uint8)
         return Sample(image, boxes, labels, 100 + index, f"{index}.png")
 
-    def ground_truth(self) -> dict[str, Any]:
-        ids = range(100, 100 + len(self))
+    def ground_truth(self, indices: Sequence[int] | None = None) -> dict[str, Any]:
+        ids = [100 + i for i in (range(len(self)) if indices is None else indices)]
         return {
             "images": [{"id": i} for i in ids],
             "annotations": [{"image_id": i} for i in ids],
@@ -182,9 +183,16 @@ def test_images_without_objects_or_too_small_do_not_train() -> None:
     truth = used.ground_truth()
     assert [image["id"] for image in truth["images"]] == [100, 101]
     assert [row["image_id"] for row in truth["annotations"]] == [100, 101]
+    assert used.ground_truth([1])["images"] == [{"id": 101}]
     assert truth["categories"] == ["kept"] and used.category_ids() == (5, 9)
     assert used.class_names == data.class_names
     assert used.fingerprint().startswith("made-") and used.fingerprint() != "made"
+
+
+def test_empty_data_set_is_said(tmp_path: Path) -> None:
+    """Catches a division by zero where every of no images is used."""
+    with pytest.raises(LabError, match="no images; there is nothing to train on"):
+        fit(Made(np.zeros((0, 2)), []), "nano", tmp_path / "x", device="cpu", progress=False)
 
 
 def test_nothing_to_leave_out_gives_the_data_itself() -> None:

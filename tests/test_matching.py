@@ -8,10 +8,14 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from small_model import small_model
 from torch import Tensor
 
 from sparse_rcnn_lab.config import LossConfig
+from sparse_rcnn_lab.data.shapes import Shapes
+from sparse_rcnn_lab.detector import Detector
 from sparse_rcnn_lab.errors import LabError
+from sparse_rcnn_lab.training.ground_truth import with_ground_truth
 from sparse_rcnn_lab.training.matching import Matches, Targets, assign, match, matching_cost
 
 
@@ -81,7 +85,7 @@ def test_every_stage_and_image_on_its_own() -> None:
     logits, boxes = outputs(stages=3, batch=3)
     targets = make_targets((3, 0, 2))
     matches = match(logits, boxes, targets, LossConfig())
-    assert matches.per_stage(3) == [5, 5, 5]
+    assert torch.bincount(matches.stage, minlength=3).tolist() == [5, 5, 5]
     assert matches.stage.tolist() == sorted(matches.stage.tolist())
     index = matches.as_index((3, 3, 5))
     for s, b in itertools.product(range(3), range(3)):
@@ -108,14 +112,14 @@ def test_matches_per_object() -> None:
     logits, boxes = outputs(stages=4, batch=1, n=6)
     config = replace(LossConfig(), matches_per_object=(3, 2, 1))
     matches = match(logits, boxes, make_targets((2,)), config)
-    assert matches.per_stage(4) == [6, 4, 2, 2]
+    assert torch.bincount(matches.stage, minlength=4).tolist() == [6, 4, 2, 2]
 
 
 def test_no_objects() -> None:
     """Would catch an empty batch that raises, or that loses the stage axis."""
     logits, boxes = outputs()
     matches = match(logits, boxes, make_targets((0, 0)), LossConfig())
-    assert matches.per_stage(2) == [0, 0]
+    assert torch.bincount(matches.stage, minlength=2).tolist() == [0, 0]
     assert (matches.as_index((2, 2, 5)) == -1).all()
     assert matches.proposal.dtype == torch.long
 
@@ -135,6 +139,31 @@ def test_diverged(what: str) -> None:
     {"logits": logits, "boxes": boxes}[what][1, 0, 2] = float("nan")
     with pytest.raises(LabError, match="stage 2 of image 0"):
         match(logits, boxes, make_targets((2, 1)), LossConfig())
+
+
+@pytest.mark.parametrize("what", ["logits", "boxes"])
+def test_trace_of_a_diverged_model_has_its_other_matches(what: str) -> None:
+    """Would catch the trace that is worth looking at refused, or NaN that answers for an object."""
+    detector = Detector(small_model(), ("a", "b", "c"))
+    sound = detector.trace(torch.zeros(3, 64, 64, dtype=torch.uint8), record=())
+    truth = ([[4.0, 4, 30, 30], [20, 20, 60, 60]], [0, 2])
+    wanted = with_ground_truth(sound, *truth).matches
+    broken = {name: getattr(sound, name).clone() for name in ("logits", "boxes")}
+    broken[what][1 if what == "logits" else 2, 3] = float("nan")
+    found = with_ground_truth(replace(sound, **broken), *truth).matches
+    assert wanted is not None and found is not None and (wanted[1] >= 0).sum() == 2
+    assert found[1].tolist() == [-1] * sound.num_proposals
+    assert torch.equal(found[2:], wanted[2:]) and torch.equal(found[0], wanted[0])
+
+
+def test_diverged_model_is_traced_on_a_sample() -> None:
+    """Would catch an error about "image 0 in the batch" where a person asked for a picture."""
+    data = Shapes(1, size=64)
+    detector = Detector(small_model(num_classes=6), data.class_names)
+    with torch.no_grad():
+        detector.model.stages[1].classify.bias.fill_(float("nan"))
+    matches = detector.trace(data[0]).matches
+    assert matches is not None and (matches[0] >= 0).any() and (matches[1] == -1).all()
 
 
 def test_padding_keeps_what_it_is_given() -> None:

@@ -177,6 +177,15 @@ def test_ground_truth_agrees_with_the_samples() -> None:
             assert annotation["area"] == pytest.approx(math.prod(annotation["bbox"][2:]))
 
 
+def test_ground_truth_of_some_lays_out_no_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Catches an evaluation of ten images that lays out all hundred thousand first."""
+    whole, some = Shapes(6).ground_truth(), Shapes(100_000).ground_truth(range(4))
+    assert some["images"] == whole["images"][:4]
+    assert some["annotations"] == [a for a in whole["annotations"] if a["image_id"] < 4]
+    monkeypatch.setattr(Shapes, "_layout", lambda self, index: pytest.fail("laid out"))
+    assert Shapes(100_000).ground_truth([])["annotations"] == []
+
+
 def test_ground_truth_is_a_copy() -> None:
     """Catches a caller's change to the dictionary (pycocotools adds fields) that stays behind."""
     data = Shapes(2)

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 
 from sparse_rcnn_lab import boxes as box_ops
 from sparse_rcnn_lab.data.coco import open_data
+from sparse_rcnn_lab.errors import LabError
 from sparse_rcnn_lab.images import read_image
+from sparse_rcnn_lab.training.engine import fit
 from sparse_rcnn_lab.training.evaluate import evaluate
 from sparse_rcnn_lab.zoo import CHECKPOINTS, load, shipped_models
 
@@ -64,3 +67,12 @@ def test_small_cells_finds_the_white_cells() -> None:
         found = detector(EXAMPLES / name, threshold=0.5)
         assert found.names().count("WBC") == count
         assert found.names().count("RBC") >= 2
+
+
+def test_a_device_that_is_not_there_is_said(tmp_path: Path) -> None:
+    """Catches torch's RuntimeError where LabError is promised."""
+    with pytest.raises(LabError, match=r"There is no device .* Leave device \(--device\) out"):
+        load("nano-shapes", device="cuda:99")
+    with pytest.raises(LabError, match="There is no device 'cuda:99'"):
+        fit("shapes", out=tmp_path / "run", device="cuda:99")
+    assert load("nano-shapes", device="auto").model.device.type in ("cpu", "cuda")

@@ -29,14 +29,10 @@ def proposals_of_objects(trace: Trace) -> Tensor:
 
     Raises LabError when the trace has no ground truth.
     """
-    if trace.matches is None or trace.gt_boxes is None:
-        raise LabError(
-            "This trace has no ground truth. Trace a data set's sample, or add the objects with "
-            "sparse_rcnn_lab.with_ground_truth(trace, boxes, labels)."
-        )
-    found = torch.full((trace.num_stages, len(trace.gt_boxes)), -1, dtype=torch.long)
-    stage, row = (trace.matches >= 0).nonzero().unbind(1)
-    found[stage, trace.matches[stage, row]] = trace.proposal_ids[row]
+    matches, truth = trace.truth_matches()
+    found = torch.full((trace.num_stages, len(truth)), -1, dtype=torch.long)
+    stage, row = (matches >= 0).nonzero().unbind(1)
+    found[stage, matches[stage, row]] = trace.proposal_ids[row]
     return found
 
 

@@ -8,7 +8,6 @@ import torch
 from torch import Tensor
 
 from sparse_rcnn_lab import boxes as box_ops
-from sparse_rcnn_lab.errors import LabError
 from sparse_rcnn_lab.trace import Detections, Trace
 
 RIGHT = "right"
@@ -51,12 +50,7 @@ class Outcome:
 
 def truth_of(trace: Trace) -> tuple[Tensor, Tensor]:
     """Ground-truth boxes and labels. Raises LabError when the trace has none."""
-    if trace.gt_boxes is None or trace.gt_labels is None:
-        raise LabError(
-            "This trace has no ground truth. Trace a data set's sample, or add the objects with "
-            "sparse_rcnn_lab.with_ground_truth(trace, boxes, labels)."
-        )
-    return trace.gt_boxes, trace.gt_labels
+    return trace.truth()
 
 
 def outcome(trace: Trace, stage: int | None = None, threshold: float = THRESHOLD) -> Outcome:

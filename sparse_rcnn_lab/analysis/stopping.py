@@ -42,6 +42,11 @@ def stop_stages(change: np.ndarray, tolerance: float) -> np.ndarray:
 
 
 def stop_stage(trace: Trace, tolerance: float, least: float = 0.1) -> int:
-    """The stage after which this picture would stop, 2..S; see :func:`stop_stages`."""
+    """The stage after which this picture would stop, 2..S; see :func:`stop_stages`.
+
+    1 for a trace of one stage.
+    """
+    if trace.num_stages == 1:
+        return 1
     change = [settled(trace, stage, least) for stage in range(2, trace.num_stages + 1)]
     return int(stop_stages(np.array([change]), tolerance)[0])

@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from sparse_rcnn_lab.benchmark.clock import Clock
-from sparse_rcnn_lab.benchmark.runner import Settings, default_size, machine, model_of
+from sparse_rcnn_lab.benchmark.clock import Clock, threads
+from sparse_rcnn_lab.benchmark.runner import Settings, default_size, model_of
+from sparse_rcnn_lab.device import machine
 from sparse_rcnn_lab.errors import LabError
 from sparse_rcnn_lab.model.detector import SparseRCNN
 from sparse_rcnn_lab.recipes import RECIPES
@@ -35,17 +36,13 @@ def growth(settings: Settings) -> dict[str, Any]:
     """
     if settings.model not in RECIPES:
         raise LabError("Growth is measured on presets, whose sizes can be changed; give one.")
-    before = torch.get_num_threads()
-    torch.set_num_threads(settings.threads)
-    try:
+    with threads(settings.threads):
         return {
             "settings": asdict(settings),
             "machine": machine(settings.device),
             "versions": versions(),
             "curves": {name: _curve(settings, name) for name in _STEPS},
         }
-    finally:
-        torch.set_num_threads(before)
 
 
 def _curve(settings: Settings, name: str) -> dict[str, Any]:

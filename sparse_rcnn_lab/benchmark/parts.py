@@ -51,7 +51,7 @@ def infer(model: SparseRCNN, arm: Arm, clock: Clock, images: Tensor, proposals: 
 
 
 class Trainer:
-    """The training step of ``training.engine`` taken apart.
+    """The training step of ``training.engine`` taken apart, without the denoising copies.
 
     Its learning rate is 0: the weights, and with them the work, stay the same from one repetition
     to the next.
@@ -69,7 +69,9 @@ class Trainer:
         self.data = Shapes(length=10_000, size=size)
         changes = replace(recipe.augment, size=size, crop=0.0)
         self.augment = Augment(changes, recipe.model.input.antialias)
-        self.optimizer = make_optimizer(replace(recipe.train, lr=0.0), model, model.backbone.body)
+        self.optimizer = make_optimizer(recipe.train, model, model.backbone.body)
+        for group in self.optimizer.param_groups:
+            group["lr"] = 0.0
 
     def step(self, arm: Arm, clock: Clock, turn: int) -> None:
         """One step on the images of repetition ``turn``, part by part."""

@@ -18,8 +18,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from sparse_rcnn_lab.benchmark.clock import Clock
-from sparse_rcnn_lab.benchmark.runner import Settings, default_size, machine, model_of
+from sparse_rcnn_lab.benchmark.clock import Clock, threads
+from sparse_rcnn_lab.benchmark.runner import Settings, default_size, model_of
+from sparse_rcnn_lab.device import machine
 from sparse_rcnn_lab.errors import LabError
 from sparse_rcnn_lab.model.detector import SparseRCNN
 from sparse_rcnn_lab.model.fast.paths import Inference, Way
@@ -47,12 +48,8 @@ def compare(settings: Settings, against: Sequence[str]) -> dict[str, Any]:
     unknown = sorted(set(against) - set(PEERS))
     if unknown:
         raise LabError(f"Cannot compare with {unknown[0]!r}. Choose from {', '.join(PEERS)}.")
-    before = torch.get_num_threads()
-    torch.set_num_threads(settings.threads)
-    try:
+    with threads(settings.threads):
         return _compare(settings, against)
-    finally:
-        torch.set_num_threads(before)
 
 
 def _compare(settings: Settings, against: Sequence[str]) -> dict[str, Any]:
@@ -62,13 +59,14 @@ def _compare(settings: Settings, against: Sequence[str]) -> dict[str, Any]:
         assert isinstance(stage, Stage)
         nn.init.zeros_(stage.regress.weight)
     model = model.eval().to(settings.device)
+    count = settings.proposals or len(model.proposals)
     images = torch.randn(settings.batch or 1, 3, height, width, device=settings.device)
     process_time = settings.threads == 1 and images.device.type == "cpu"
-    arms: dict[str, Callable[[Clock], None]] = {OURS: _arm(model, Way(), images)}
+    arms: dict[str, Callable[[Clock], None]] = {OURS: _arm(model, Way(), images, count)}
     missing: dict[str, str] = {}
     for name in against:
         try:
-            arms[name] = _peer(name, model, images)
+            arms[name] = _peer(name, model, images, count)
         except Missing as reason:
             missing[name] = str(reason)
     seen: dict[str, list[dict[str, float]]] = {name: [] for name in arms}
@@ -86,7 +84,7 @@ def _compare(settings: Settings, against: Sequence[str]) -> dict[str, Any]:
     installed = [p for name in arms for p in _PACKAGES.get(name, ())]
     return {
         "settings": {**asdict(settings), "size": [height, width]},
-        "proposals": len(model.proposals),
+        "proposals": count,
         "clock": "process" if process_time else "wall",
         "machine": machine(settings.device),
         "versions": {**versions(), **{name: metadata.version(name) for name in installed}},
@@ -122,17 +120,17 @@ def as_text(result: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def _peer(name: str, model: SparseRCNN, images: Tensor) -> Callable[[Clock], None]:
+def _peer(name: str, model: SparseRCNN, images: Tensor, count: int) -> Callable[[Clock], None]:
     if name == "plain":
-        return _arm(model, Way(plain=True), images)
+        return _arm(model, Way(plain=True), images, count)
     if name == "bf16":
-        return _arm(model, Way(precision="bf16"), images)
+        return _arm(model, Way(precision="bf16"), images, count)
     if name == "compiled":
-        return _arm(model, Way(compiled=True), images)
+        return _arm(model, Way(compiled=True), images, count)
     if name == "roialign":
-        return _roialign(model, images)
+        return _roialign(model, images, count)
     build = _torchvision if name == "torchvision" else _mmdetection
-    run = build(model, images)
+    run = build(model, images, count)
 
     def measured(clock: Clock) -> None:
         with clock.part("all"):
@@ -141,7 +139,7 @@ def _peer(name: str, model: SparseRCNN, images: Tensor) -> Callable[[Clock], Non
     return measured
 
 
-def _arm(model: SparseRCNN, way: Way, images: Tensor) -> Callable[[Clock], None]:
+def _arm(model: SparseRCNN, way: Way, images: Tensor, count: int) -> Callable[[Clock], None]:
     twin = copy.copy(model)
     twin.inference = Inference(way)
     sizes = images.new_tensor(images.shape[2:]).expand(len(images), 2)
@@ -150,13 +148,13 @@ def _arm(model: SparseRCNN, way: Way, images: Tensor) -> Callable[[Clock], None]
         with clock.part("backbone + FPN"):
             pyramid = twin.pyramid(images)
         with clock.part("stages"):
-            outputs = twin.run_stages(pyramid, *twin.proposals(sizes))
+            outputs = twin.run_stages(pyramid, *twin.proposals(sizes, count))
             top_pairs(outputs[-1].logits.float())
 
     return run
 
 
-def _roialign(model: SparseRCNN, images: Tensor) -> Callable[[Clock], None]:
+def _roialign(model: SparseRCNN, images: Tensor, count: int) -> Callable[[Clock], None]:
     twin = copy.deepcopy(model)  # pooling is exchanged in the stages themselves
     twin.inference = Inference(Way(plain=True))
     twin.use_pooling(roi_align_pool)
@@ -166,13 +164,13 @@ def _roialign(model: SparseRCNN, images: Tensor) -> Callable[[Clock], None]:
         with clock.part("backbone + FPN"):
             maps = twin.backbone(images)
         with clock.part("stages"):
-            outputs = twin.run_stages(FeatureMaps.of(maps), *twin.proposals(sizes))
+            outputs = twin.run_stages(FeatureMaps.of(maps), *twin.proposals(sizes, count))
             top_pairs(outputs[-1].logits)
 
     return run
 
 
-def _torchvision(model: SparseRCNN, images: Tensor) -> Run:
+def _torchvision(model: SparseRCNN, images: Tensor, count: int) -> Run:
     from torchvision.models.detection import fasterrcnn_resnet50_fpn
 
     if model.config.backbone != "resnet50":
@@ -186,7 +184,7 @@ def _torchvision(model: SparseRCNN, images: Tensor) -> Run:
     return lambda: peer(pictures)
 
 
-def _mmdetection(model: SparseRCNN, images: Tensor) -> Run:
+def _mmdetection(model: SparseRCNN, images: Tensor, count: int) -> Run:
     if model.config.backbone != "resnet50":
         raise Missing("mmdetection's Sparse R-CNN is compared with models on a ResNet-50.")
     try:
@@ -214,11 +212,11 @@ def _mmdetection(model: SparseRCNN, images: Tensor) -> Run:
     folder = metadata.distribution("mmdet").locate_file("mmdet/.mim/configs/sparse_rcnn")
     config = engine.Config.fromfile(f"{folder}/sparse-rcnn_r50_fpn_1x_coco.py")
     config.model.backbone.init_cfg = None
-    config.model.rpn_head.num_proposals = len(model.proposals)
-    config.model.test_cfg.rcnn.max_per_img = len(model.proposals)
+    config.model.rpn_head.num_proposals = count
+    config.model.test_cfg.rcnn.max_per_img = count
     peer = engine.MODELS.build(config.model).eval().to(images.device)
     with torch.no_grad():
-        peer.rpn_head.init_proposal_bboxes.weight.copy_(model.proposals.boxes)
+        peer.rpn_head.init_proposal_bboxes.weight.copy_(model.proposals.boxes[:count])
         for head in peer.roi_head.bbox_head:
             head.fc_reg.weight.zero_()
             head.fc_reg.bias.zero_()

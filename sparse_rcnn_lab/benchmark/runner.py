@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import platform
 import statistics
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -16,6 +14,7 @@ from sparse_rcnn_lab.benchmark.clock import Clock, threads
 from sparse_rcnn_lab.benchmark.parts import ARMS, Arm, Trainer, infer, largest_difference
 from sparse_rcnn_lab.config import Recipe
 from sparse_rcnn_lab.data.shapes import CLASS_NAMES
+from sparse_rcnn_lab.device import machine
 from sparse_rcnn_lab.errors import LabError
 from sparse_rcnn_lab.model.detector import SparseRCNN
 from sparse_rcnn_lab.model.pooling import pool
@@ -45,6 +44,14 @@ class Settings:
     device: str = "cpu"
     only: str | None = None
 
+    def __post_init__(self) -> None:
+        if self.size is not None and any(side < 32 or side % 32 for side in self.size):
+            raise LabError(
+                f"The size must be multiples of 32, found {self.size[0]}x{self.size[1]}."
+            )
+        if self.repeat < 1:
+            raise LabError(f"repeat must be at least 1, found {self.repeat}.")
+
 
 def run_benchmark(settings: Settings) -> dict[str, Any]:
     """Measures and returns plain values that json can hold; times are median milliseconds."""
@@ -55,8 +62,6 @@ def run_benchmark(settings: Settings) -> dict[str, Any]:
 def _run(settings: Settings) -> dict[str, Any]:
     recipe, model, trained = model_of(settings)
     height, width = settings.size or default_size(recipe)
-    if min(height, width) < 32 or height % 32 or width % 32:
-        raise LabError(f"The size must be multiples of 32, found {height}x{width}.")
     model.to(settings.device)
     published = recipe.model.input.short_side >= 800
     batches = {
@@ -143,18 +148,3 @@ def default_size(recipe: Recipe) -> tuple[int, int]:
     want = recipe.model.input
     long = min(want.long_side, want.short_side * 3 // 2)
     return -(-want.short_side // 32) * 32, -(-long // 32) * 32
-
-
-def machine(device: str) -> dict[str, str]:
-    """Names of the processor, and of the GPU where one is used."""
-    cpu = platform.processor() or platform.machine()
-    info = Path("/proc/cpuinfo")
-    if info.exists():
-        for line in info.read_text(encoding="utf-8").splitlines():
-            if line.startswith("model name"):
-                cpu = line.partition(":")[2].strip()
-                break
-    names = {"cpu": cpu}
-    if torch.device(device).type == "cuda":
-        names["gpu"] = torch.cuda.get_device_name(device)
-    return names

@@ -18,13 +18,14 @@ from sparse_rcnn_lab import config as configs
 from sparse_rcnn_lab import recipes
 from sparse_rcnn_lab.benchmark import loading
 from sparse_rcnn_lab.benchmark.clock import Clock, threads
-from sparse_rcnn_lab.benchmark.runner import default_size, machine
+from sparse_rcnn_lab.benchmark.runner import default_size
 from sparse_rcnn_lab.config import Precision, Recipe
 from sparse_rcnn_lab.data.coco import open_data
 from sparse_rcnn_lab.data.sample import DetectionData
 from sparse_rcnn_lab.data.selection import usable_images
 from sparse_rcnn_lab.data.shapes import Shapes
 from sparse_rcnn_lab.data.transforms import Augment
+from sparse_rcnn_lab.device import machine
 from sparse_rcnn_lab.errors import LabError
 from sparse_rcnn_lab.training.compiling import compile_model
 from sparse_rcnn_lab.training.distributed import Group

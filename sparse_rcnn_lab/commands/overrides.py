@@ -25,21 +25,6 @@ def apply_overrides(recipe: Recipe, assignments: Sequence[str]) -> Recipe:
                 f"--set {assignment!r} has no value. Write FIELD=VALUE, for example train.lr=1e-3."
             )
         recipe = _replaced(recipe, path.strip().split("."), text.strip(), assignment)
-    return check(recipe)
-
-
-def check(recipe: Recipe) -> Recipe:
-    """The recipe, if a training with it can start; LabError names the number that forbids it."""
-    train = recipe.train
-    for name, value in (("batch_size", train.batch_size), ("steps", train.steps)):
-        if value is not None and value < 1:
-            raise LabError(f"train.{name} must be at least 1, found {value}.")
-    if train.steps is None and train.epochs < 1:
-        raise LabError(f"train.epochs must be at least 1, found {train.epochs}.")
-    if not 0 < train.lr < float("inf"):
-        raise LabError(f"train.lr must be a number above 0, found {train.lr}.")
-    if train.denoising < 0:
-        raise LabError(f"train.denoising must be at least 0, found {train.denoising}.")
     return recipe
 
 

@@ -124,14 +124,13 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _train(arguments: argparse.Namespace, device: torch.device, group: Group) -> int:
-    from sparse_rcnn_lab.data.coco import open_data
+    from sparse_rcnn_lab.data.coco import open_train_val
     from sparse_rcnn_lab.files import write_text
     from sparse_rcnn_lab.training.engine import fit
     from sparse_rcnn_lab.training.run_folder import RunFolder
 
     folder, recipe = group.agree(lambda: run_settings(arguments))
-    data = group.agree(lambda: open_data(arguments.data, "train"))
-    val = group.agree(lambda: open_data(arguments.data, "val"))
+    data, val = group.agree(lambda: open_train_val(arguments.data))
     recipe = configs.with_changes(recipe, model__num_classes=len(data.class_names))
     if group.first:
         _announce(arguments, recipe, data, val, folder, group.world)

@@ -6,6 +6,7 @@ warning; what cannot is a :class:`LabError` that names file, field and the first
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from torch import Tensor
 from sparse_rcnn_lab import boxes as box_ops
 from sparse_rcnn_lab.data.coco_json import CocoTables, read_coco_json
 from sparse_rcnn_lab.data.coco_layout import check_image_files, find_image_folder, find_json
-from sparse_rcnn_lab.data.sample import DetectionData, Sample
+from sparse_rcnn_lab.data.sample import DetectionData, Sample, part_of
 from sparse_rcnn_lab.errors import LabError
 from sparse_rcnn_lab.images import read_image
 
@@ -107,14 +108,16 @@ class CocoFolder:
             name=tables.file_names[index],
         )
 
-    def ground_truth(self) -> dict[str, Any]:
+    def ground_truth(self, indices: Sequence[int] | None = None) -> dict[str, Any]:
         """The COCO dictionary after cleaning, crowd boxes included; without segmentations.
 
         Boxes as in the json (xywh, pixels), those that left the image clipped; areas as given,
         or width times height. Annotation ids are those of the json unless these are no proper
         keys (repeated, missing, or 0, which pycocotools takes for "not matched").
+
+        indices: of these images alone.
         """
-        return self.tables.to_dict()
+        return part_of(self.tables.to_dict(), indices)
 
     def fingerprint(self) -> str:
         """Hash of the json's bytes; image files are taken on trust."""
@@ -155,6 +158,20 @@ def open_data(name: str | Path, split: str = "train") -> DetectionData:
             "val.json and images/."
         )
     return CocoFolder(name, split)
+
+
+def open_train_val(name: str | Path) -> tuple[DetectionData, DetectionData]:
+    """The training and the validation part of a data set; ``name`` as for :func:`open_data`.
+
+    Raises :class:`LabError` for one json file, which would be both.
+    """
+    train, val = open_data(name, "train"), open_data(name, "val")
+    if isinstance(train, CocoFolder) and train.json_path == getattr(val, "json_path", None):
+        raise LabError(
+            f'"{name}" is one json and has no validation part. Give a folder with train.json and '
+            "val.json; in Python, val= may be another data set."
+        )
+    return train, val
 
 
 def _open_shapes(difficulty: str, split: str) -> DetectionData:

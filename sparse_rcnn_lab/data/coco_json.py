@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
+from sparse_rcnn_lab import boxes as box_ops
 from sparse_rcnn_lab.data.coco_fields import FieldChecker
 from sparse_rcnn_lab.data.json_file import load_json
 from sparse_rcnn_lab.data.packed import PackedStrings
@@ -151,7 +153,7 @@ def _clean(
     """Clips boxes to their image, finds those to drop: keep ``[A]``, boxes, areas."""
     finite = np.isfinite(boxes).all(axis=1)
     boxes = np.where(finite[:, None], boxes, 0.0)
-    corners = np.concatenate([boxes[:, :2], boxes[:, :2] + boxes[:, 2:]], axis=1)
+    corners = box_ops.xywh_to_xyxy(torch.from_numpy(boxes)).numpy()
     limits = np.stack([widths, heights, widths, heights], axis=1)
     clipped = np.clip(corners, 0, limits)
     flat = finite & ((boxes[:, 2:] <= 0).any(axis=1))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -38,9 +39,10 @@ class DetectionData(Protocol):
 
     def __getitem__(self, index: int) -> Sample: ...
 
-    def ground_truth(self) -> dict[str, Any]:
+    def ground_truth(self, indices: Sequence[int] | None = None) -> dict[str, Any]:
         """COCO dictionary (``images``, ``annotations``, ``categories``), crowd boxes included.
 
+        indices: of these samples alone, without work for the others; default of all.
         Category ids are those of the source; ``category_ids()[label]`` maps a label to them.
         """
         ...
@@ -52,3 +54,13 @@ class DetectionData(Protocol):
     def fingerprint(self) -> str:
         """Short hash of everything that decides the samples: files, or generator settings."""
         ...
+
+
+def part_of(truth: dict[str, Any], indices: Sequence[int] | None) -> dict[str, Any]:
+    """A COCO dictionary of these of its ``images``, by place; None: of all."""
+    if indices is None:
+        return truth
+    images = [truth["images"][index] for index in indices]
+    kept = {image["id"] for image in images}
+    rows = [row for row in truth["annotations"] if row["image_id"] in kept]
+    return {**truth, "images": images, "annotations": rows}

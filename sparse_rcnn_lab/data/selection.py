@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -60,13 +61,10 @@ class Selected:
     def __getitem__(self, index: int) -> Sample:
         return self.data[int(self.rows[index])]
 
-    def ground_truth(self) -> dict[str, Any]:
-        """The COCO dictionary of these images alone."""
-        truth = self.data.ground_truth()
-        images = [truth["images"][row] for row in self.rows]
-        kept = {image["id"] for image in images}
-        rows = [row for row in truth["annotations"] if row["image_id"] in kept]
-        return {**truth, "images": images, "annotations": rows}
+    def ground_truth(self, indices: Sequence[int] | None = None) -> dict[str, Any]:
+        """The COCO dictionary of these images alone, or of some of them."""
+        rows = self.rows if indices is None else self.rows[list(indices)]
+        return self.data.ground_truth(rows.tolist())
 
     def fingerprint(self) -> str:
         """That of the whole data set, and the rule."""
@@ -79,6 +77,8 @@ def usable_images(data: DetectionData, config: AugmentConfig) -> DetectionData:
     Gives ``data`` itself where none is left out, or where it does not know its images without
     opening them. Raises LabError when no image remains.
     """
+    if not len(data):
+        raise LabError("The data set has no images; there is nothing to train on.")
     if not isinstance(data, Indexed):
         return data
     empty = data.object_counts == 0 if config.drop_empty else np.zeros(len(data), dtype=bool)

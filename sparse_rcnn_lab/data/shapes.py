@@ -12,9 +12,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
-from functools import cached_property
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -67,6 +67,7 @@ class Shapes:
                 f"found {difficulty!r}."
             )
         self.difficulty = difficulty
+        self._laid_out: dict[int, list[dict[str, Any]]] = {}
 
     @property
     def class_names(self) -> tuple[str, ...]:
@@ -98,40 +99,37 @@ class Shapes:
             name=f"shapes seed {self.seed} image {index}",
         )
 
-    @cached_property
-    def _annotations(self) -> list[dict[str, Any]]:
-        found: list[dict[str, Any]] = []
-        for index in range(self._length):
+    def _annotations(self, index: int) -> list[dict[str, Any]]:
+        """Of one image, without ids; laid out once."""
+        if index not in self._laid_out:
             layout = self._layout(index)
             boxes = layout.boxes()
-            for label, box, area in zip(
-                layout.labels().tolist(),
-                box_ops.xyxy_to_xywh(boxes).tolist(),
-                box_ops.area(boxes).tolist(),
-                strict=True,
-            ):
-                found.append(
-                    {
-                        # pycocotools takes annotation 0 for "no match".
-                        "id": len(found) + 1,
-                        "image_id": index,
-                        "category_id": label + 1,
-                        "bbox": box,
-                        "area": area,
-                        "iscrowd": 0,
-                    }
+            self._laid_out[index] = [
+                {"image_id": index, "category_id": label + 1, "bbox": b, "area": a, "iscrowd": 0}
+                for label, b, a in zip(
+                    layout.labels().tolist(),
+                    box_ops.xyxy_to_xywh(boxes).tolist(),
+                    box_ops.area(boxes).tolist(),
+                    strict=True,
                 )
-        return found
+            ]
+        return self._laid_out[index]
 
-    def ground_truth(self) -> dict[str, Any]:
-        """COCO dictionary; ``area`` is that of the box. The first call lays out every image."""
+    def ground_truth(self, indices: Sequence[int] | None = None) -> dict[str, Any]:
+        """COCO dictionary; ``area`` is that of the box. Each image is laid out at its first time.
+
+        indices: of these images alone, not negative.
+        """
         height, width = self.size
+        chosen = range(self._length) if indices is None else indices
+        found = chain.from_iterable(self._annotations(index) for index in chosen)
         return {
             "images": [
                 {"id": index, "file_name": f"{index:06d}.png", "height": height, "width": width}
-                for index in range(self._length)
+                for index in chosen
             ],
-            "annotations": [dict(annotation) for annotation in self._annotations],
+            # From 1 on: pycocotools takes annotation 0 for "no match".
+            "annotations": [{"id": number, **row} for number, row in enumerate(found, 1)],
             "categories": [{"id": k + 1, "name": name} for k, name in enumerate(CLASS_NAMES)],
         }
 

@@ -24,6 +24,7 @@ from sparse_rcnn_lab.exporting.formats import (
 from sparse_rcnn_lab.exporting.graph import DetectionGraph
 from sparse_rcnn_lab.exporting.metadata import describe
 from sparse_rcnn_lab.files import write_whole
+from sparse_rcnn_lab.model.fast.paths import Inference
 from sparse_rcnn_lab.model.pooling import pool
 
 __all__ = ["Check", "Export", "FormatName", "export"]
@@ -85,9 +86,11 @@ def export(
     last = _within("stage", stage, detector.num_stages)
     if to == "onnx":
         require_onnx()
-    # A copy of its own: on the CPU, with this package's pooling, whatever the original is set to.
+    # A copy of its own: on the CPU, with this package's pooling and in float32, whatever the
+    # original is set to.
     model = copy.deepcopy(detector.model).cpu().eval().requires_grad_(False)
     model.use_pooling(pool)
+    model.inference = Inference()
     own = Detector(model, detector.class_names, detector.name, detector.info)
     graph = DetectionGraph(model, count, last, all_stages).eval()
     metadata = describe(own, graph, sizes)

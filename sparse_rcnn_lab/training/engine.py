@@ -23,11 +23,12 @@ from sparse_rcnn_lab import config as configs
 from sparse_rcnn_lab import recipes
 from sparse_rcnn_lab.config import Recipe
 from sparse_rcnn_lab.cpu import threads_for
-from sparse_rcnn_lab.data.coco import open_data
+from sparse_rcnn_lab.data.coco import open_data, open_train_val
 from sparse_rcnn_lab.data.sample import DetectionData
 from sparse_rcnn_lab.data.selection import Selected, usable_images
 from sparse_rcnn_lab.data.transforms import Augment
 from sparse_rcnn_lab.detector import Detector
+from sparse_rcnn_lab.device import pick_device
 from sparse_rcnn_lab.training.compiling import compile_model
 from sparse_rcnn_lab.training.distributed import Group, join
 from sparse_rcnn_lab.training.evaluate import Evaluation, evaluate, label_category_ids
@@ -47,7 +48,8 @@ class Run:
     """What a training left behind.
 
     finished: False when it was interrupted; ``fit(..., resume=True)`` then goes on.
-    evaluation: the last one, or None without validation data.
+    evaluation: the last one of this call; None without validation data, with evaluate_every=0,
+        and where a run that was finished already has been resumed.
     """
 
     folder: Path
@@ -77,8 +79,9 @@ def fit(
 ) -> Run:
     """Trains and returns the run. Under torchrun all its processes train together.
 
-    data: "shapes", a folder in COCO's format (its validation part is used by itself), or a data
-        set object (then ``val`` is the other).
+    data: "shapes", a folder in COCO's format (its validation part is used by itself), one json
+        (only with ``val``), or a data set object.
+    val: the data set to evaluate on; with a data set object None evaluates nothing.
     recipe: a name out of ``recipes.RECIPES`` or a :class:`sparse_rcnn_lab.config.Recipe`.
     out: the run folder, which must not hold a run yet, unless ``resume``.
     resume: go on where the run in ``out`` stopped; gives the same weights as an unbroken run (to
@@ -86,9 +89,12 @@ def fit(
     backbone_weights: a file, "download" for torchvision's ImageNet weights, or None to start
         from scratch.
     start_from: a checkpoint whose weights to start with, where shapes fit (fine-tuning).
+    device: "cpu", "cuda", ...; None or "auto": the GPU where there is one.
     workers: processes that load images, for each training process.
     compiled: run backbone and stages through torch.compile.
     evaluate_every: steps between evaluations; default: only at the end. 0: never.
+    evaluate_limit: evaluate on only the first so many images.
+    progress: show a bar and what happens.
     on_step, on_evaluation: called in every process with the step number (from 1) and what it gave;
         the loss is that of the process's own images (of the last part, with train.accumulate).
 
@@ -96,7 +102,7 @@ def fit(
     another process is gone.
     """
     recipe = recipes.recipe(recipe) if isinstance(recipe, str) else recipe
-    device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    device = torch.device(pick_device(device))
     folder = RunFolder(Path(out))
     with threads_for(recipe.model.backbone), join(device) as group, group.watched():
         device = group.device(device)
@@ -221,4 +227,6 @@ def _open(
 ) -> tuple[DetectionData, DetectionData | None]:
     if not isinstance(data, str | Path):
         return data, val
-    return open_data(data, "train"), val or open_data(data, "val")
+    if val is not None:
+        return open_data(data, "train"), val
+    return open_train_val(data)

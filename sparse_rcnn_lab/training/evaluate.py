@@ -137,7 +137,7 @@ def evaluate(
     detections: tuple[np.ndarray, ...] = ()
     if group.first:
         batches = [shares[i % group.world][i // group.world] for i in range(len(starts))]
-        truth = part_of(data.ground_truth(), {i for ids, _ in batches for i in ids})
+        truth = data.ground_truth(range(count))
         parts = zip(*(rows for _, rows in batches), strict=True)
         detections = tuple(np.concatenate(part) for part in parts)
     # Told stage by stage, so that nobody waits in silence for longer than one stage takes.
@@ -161,9 +161,7 @@ def detection_rows(
     scores, proposals, labels = top_pairs(logits)  # [S, B, k]
     back = torch.stack([1 / batch.scale(i) for i in range(len(image_ids))]).cpu()
     boxes = box_ops.rescale(boxes, back)
-    boxes = torch.stack(
-        [box_ops.clip(boxes[:, i], *size) for i, size in enumerate(batch.originals)], dim=1
-    )
+    boxes = box_ops.clip_to_sizes(boxes, torch.tensor(batch.originals, dtype=torch.float32))
     boxes = boxes.gather(2, proposals[..., None].expand(*proposals.shape, 4))
     rows = np.empty((*scores.shape, 7))
     rows[..., 0] = np.array(image_ids)[:, None]
@@ -194,12 +192,3 @@ def label_category_ids(class_names: tuple[str, ...], data: DetectionData) -> np.
 
 def _names(names: list[str]) -> str:
     return (", ".join(names[:10]) + (", ..." if len(names) > 10 else "")) or "none"
-
-
-def part_of(ground_truth: dict[str, Any], image_ids: set[int]) -> dict[str, Any]:
-    """The part of a ground truth that belongs to these images."""
-    return {
-        "images": [image for image in ground_truth["images"] if image["id"] in image_ids],
-        "annotations": [a for a in ground_truth["annotations"] if a["image_id"] in image_ids],
-        "categories": ground_truth["categories"],
-    }

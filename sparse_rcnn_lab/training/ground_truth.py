@@ -28,6 +28,7 @@ def with_ground_truth(
 
     boxes: ``[M, 4]`` xyxy, pixels of the original image.  labels: ``[M]``, indices into
     ``trace.class_names``; M may be 0.  config: weights of the matching cost (paper, section 3.3).
+    At a stage whose boxes or logits are not all finite every match is -1.
     Raises LabError when boxes and labels do not fit each other or the trace.
     """
     truth, classes = check_ground_truth(boxes, labels, len(trace.class_names))
@@ -35,8 +36,14 @@ def with_ground_truth(
     sizes = torch.tensor([trace.size]) * scale.flip(0)
     targets = Targets.pad([box_ops.rescale(truth, scale)], [classes], sizes)
     found = box_ops.rescale(trace.boxes[1:], scale)
-    pairs = match(trace.logits[:, None], found[:, None], targets, config)
-    index = pairs.as_index((trace.num_stages, 1, trace.num_proposals))[:, 0]
+    index = torch.full((trace.num_stages, trace.num_proposals), -1)
+    # A stage that has diverged is shown as it is: nothing of it answers for an object.
+    sound = (trace.logits.isfinite().all(-1) & found.isfinite().all(-1)).all(-1)
+    for s in sound.nonzero()[:, 0].tolist():
+        repeats = config.matches_per_object
+        own = replace(config, matches_per_object=(repeats[min(s, len(repeats) - 1)],))
+        pairs = match(trace.logits[s, None, None], found[s, None, None], targets, own)
+        index[s] = pairs.as_index((1, 1, trace.num_proposals))[0, 0]
     return replace(trace, matches=index, gt_boxes=truth, gt_labels=classes)
 
 

@@ -83,10 +83,6 @@ class Matches:
     proposal: Tensor
     target: Tensor
 
-    def per_stage(self, num_stages: int) -> list[int]:
-        """Number of pairs at each stage."""
-        return torch.bincount(self.stage, minlength=num_stages).tolist()
-
     def as_index(self, shape: tuple[int, int, int]) -> Tensor:
         """``[S, B, N]`` int64: the object each proposal is matched to, or -1."""
         index = torch.full(shape, -1, dtype=torch.long, device=self.stage.device)

@@ -28,7 +28,7 @@ from sparse_rcnn_lab.training.states import load_state
 from sparse_rcnn_lab.training.update import Training
 
 # How the steps are computed, not what they compute: free to differ when a run is resumed.
-FREE_SETTINGS = ("accumulate", "precision")
+_FREE_SETTINGS = ("accumulate", "precision")
 _SAME_RUN = ("recipe", "class_names", "data", "backbone_weights", "start_from")
 _TELLING_VERSIONS = ("sparse_rcnn_lab", "torch", "torchvision", "numpy")
 
@@ -88,7 +88,7 @@ def check_folder(folder: RunFolder, header: dict[str, Any], resume: bool) -> Non
 def _decisive(recipe: dict[str, Any]) -> dict[str, Any]:
     """A recipe as json holds it: fields it is too old to know filled in, free ones left out."""
     whole = json.loads(json.dumps(configs.to_dict(configs.from_dict(Recipe, recipe))))
-    whole["train"] = {k: v for k, v in whole["train"].items() if k not in FREE_SETTINGS}
+    whole["train"] = {k: v for k, v in whole["train"].items() if k not in _FREE_SETTINGS}
     return whole
 
 

@@ -1,7 +1,7 @@
 """Complete states: all that a resumed run needs to go on exactly where another one stopped.
 
 ``model.safetensors``    the weights
-``optimizer.pt``         AdamW's moments
+``optimizer.pt``         the optimizer's moments
 ``average.safetensors``  the weights' moving average, where there is one
 ``scaler.json``          the gradient scale of fp16, where it is used
 

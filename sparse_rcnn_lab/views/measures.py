@@ -32,20 +32,12 @@ def need(trace: Trace, *names: str) -> None:
 
 def need_truth(trace: Trace) -> tuple[Tensor, Tensor]:
     """``matches`` and ``gt_boxes``. Raises LabError when the trace has no ground truth."""
-    if trace.matches is None or trace.gt_boxes is None:
-        raise LabError(
-            "This trace has no ground truth. Trace a data set's sample, or add the objects with "
-            "sparse_rcnn_lab.with_ground_truth(trace, boxes, labels)."
-        )
-    return trace.matches, trace.gt_boxes
+    return trace.truth_matches()
 
 
 def check_stage(trace: Trace, stage: int | None, first: int = 1) -> int:
     """``stage``, default the last. Raises LabError unless it is ``first``..S."""
-    stage = trace.num_stages if stage is None else stage
-    if not first <= stage <= trace.num_stages:
-        raise LabError(f"stage must be {first}..{trace.num_stages}, found {stage}.")
-    return stage
+    return trace.check_stage(stage, first)
 
 
 def broken(trace: Trace) -> Tensor:

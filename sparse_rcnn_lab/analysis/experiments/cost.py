@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from sparse_rcnn_lab.analysis.experiments.passes import Way
+from sparse_rcnn_lab.analysis.experiments.passes import StageRun
 from sparse_rcnn_lab.detector import Detector
 
 
@@ -103,7 +103,7 @@ class Costs:
         self._peak = peak_bytes(again)
 
     @torch.inference_mode()
-    def of(self, way: Way) -> dict[str, float]:
+    def of(self, way: StageRun) -> dict[str, float]:
         """``ms`` of all, ``stages_ms`` of the stages alone, and the same for ``mb``: the megabytes
         (1e6 bytes) of tensors alive at once, beyond the weights.
         """

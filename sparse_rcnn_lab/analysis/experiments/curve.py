@@ -12,7 +12,7 @@ from torch import Tensor
 from sparse_rcnn_lab.analysis.experiments.cost import Costs
 from sparse_rcnn_lab.analysis.experiments.kept import Cache, Job, Part, Tables
 from sparse_rcnn_lab.analysis.experiments.passes import (
-    Way,
+    StageRun,
     check_numbers,
     check_stages,
     detect_with,
@@ -70,7 +70,7 @@ def ap_curve(
         for name, ids in (order if isinstance(order, Mapping) else {_name(order): order}).items()
     }
     settings = {"n": numbers, "stages": chosen, "orders": orders}
-    job = Job("ap_curve", detector, data, limit, settings, cache, progress)
+    job = Job("ap_curve", detector, data, limit, settings, cache, progress, timed=True)
     # A set of proposals answers alike in any order: each set runs once.
     sets = {tuple(sorted(ids[:k])) for ids in orders.values() for k in numbers}
     ways = [_way(ids, chosen) for ids in sorted(sets)]
@@ -129,7 +129,7 @@ def _key(ids: Sequence[int], stage: int) -> str:
     return f"{','.join(map(str, sorted(ids)))} stage {stage}"
 
 
-def _way(ids: Sequence[int], stages: tuple[int, ...]) -> Way:
+def _way(ids: Sequence[int], stages: tuple[int, ...]) -> StageRun:
     def run(
         model: SparseRCNN, pyramid: Pyramid, boxes: Tensor, features: Tensor
     ) -> dict[str, StageOutput]:

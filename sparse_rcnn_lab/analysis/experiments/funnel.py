@@ -9,7 +9,7 @@ from torch import Tensor
 
 from sparse_rcnn_lab.analysis.experiments.cost import Costs
 from sparse_rcnn_lab.analysis.experiments.kept import Cache, Job, Part, Tables
-from sparse_rcnn_lab.analysis.experiments.passes import Way, detect_with, found_by
+from sparse_rcnn_lab.analysis.experiments.passes import StageRun, detect_with, found_by
 from sparse_rcnn_lab.analysis.table import Table
 from sparse_rcnn_lab.data.sample import DetectionData
 from sparse_rcnn_lab.detector import Detector
@@ -68,7 +68,7 @@ def funnel(
     has proposals. Raises LabError when a schedule does not fit the model.
     """
     tried = [check_schedule(detector, s) for s in schedules or usual_schedules(detector)]
-    job = Job("funnel", detector, data, limit, {"schedules": tried}, cache, progress)
+    job = Job("funnel", detector, data, limit, {"schedules": tried}, cache, progress, timed=True)
     ways = {" ".join(map(str, schedule)): _way(schedule) for schedule in tried}
 
     def finish(parts: list[Part]) -> Tables:
@@ -107,7 +107,7 @@ def check_schedule(detector: Detector, schedule: Sequence[int]) -> tuple[int, ..
     return numbers
 
 
-def _way(schedule: tuple[int, ...]) -> Way:
+def _way(schedule: tuple[int, ...]) -> StageRun:
     def run(
         model: SparseRCNN, pyramid: Pyramid, boxes: Tensor, features: Tensor
     ) -> Mapping[str, StageOutput]:

@@ -1,7 +1,7 @@
 """Long work in parts: shown as it goes, kept part by part, and not done twice.
 
-What is kept is named by a hash of everything that decides it (weights, data, settings), so a
-changed model or setting is never answered from the old files.
+What is kept is named by a hash of everything that decides it (weights, data, settings, the way the
+model runs; for times the machine too), so nothing changed is ever answered from the old files.
 """
 
 from __future__ import annotations
@@ -22,13 +22,14 @@ from tqdm.auto import tqdm
 from sparse_rcnn_lab.analysis.table import Table
 from sparse_rcnn_lab.data.sample import DetectionData
 from sparse_rcnn_lab.detector import Detector
+from sparse_rcnn_lab.device import machine
 from sparse_rcnn_lab.errors import LabError
 from sparse_rcnn_lab.files import write_text, write_whole
 from sparse_rcnn_lab.version import __version__
 from sparse_rcnn_lab.weights import cache_folder
 
 # Raise it when an analysis counts differently: what was kept by an older one is then done again.
-VERSION = 1
+VERSION = 2
 
 Cache = str | Path | Literal[False] | None
 Part = dict[str, np.ndarray]
@@ -40,6 +41,7 @@ class Job:
     """Which analysis of what, and where its parts are kept.
 
     settings: everything that decides the numbers, as json can hold it.
+    timed: whether some of them are times, which depend on the machine.
     """
 
     name: str
@@ -49,6 +51,7 @@ class Job:
     settings: Mapping[str, Any]
     cache: Cache = None
     progress: bool = True
+    timed: bool = False
 
     @property
     def count(self) -> int:
@@ -70,6 +73,8 @@ class Job:
             "weights": weights_hash(self.detector),
             "data": self.data.fingerprint(),
             "images": self.count,
+            "way": way_of(self.detector),
+            **(_where(self.detector) if self.timed else {}),
             **self.settings,
             "sparse_rcnn_lab": __version__,
         }
@@ -126,6 +131,22 @@ def weights_hash(detector: Detector) -> str:
         digest.update(name.encode())
         digest.update(value.detach().cpu().reshape(-1).view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()[:16]
+
+
+def way_of(detector: Detector) -> dict[str, Any]:
+    """How a detector runs, "auto" resolved; two ways may give different numbers."""
+    way = detector.model.inference.way
+    return {
+        "precision": str(way.dtype(detector.model.device)).removeprefix("torch."),
+        "plain": way.plain,
+        "compiled": way.compiled,
+    }
+
+
+def _where(detector: Detector) -> dict[str, Any]:
+    """What decides how long it takes."""
+    device = str(detector.model.device)
+    return {"device": device, "threads": torch.get_num_threads(), "machine": machine(device)}
 
 
 def _read_tables(folder: Path | None) -> Tables | None:

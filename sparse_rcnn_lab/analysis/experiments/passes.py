@@ -19,10 +19,10 @@ from sparse_rcnn_lab.model.detector import SparseRCNN
 from sparse_rcnn_lab.model.pooling import Pyramid
 from sparse_rcnn_lab.model.stage import StageOutput
 from sparse_rcnn_lab.training.coco_eval import CocoResult, coco_stats
-from sparse_rcnn_lab.training.evaluate import detection_rows, label_category_ids, part_of
+from sparse_rcnn_lab.training.evaluate import detection_rows, label_category_ids
 
 # (model, pyramid, boxes [B, N, 4] and features [B, N, D] of all proposals) -> an output a name
-Way = Callable[[SparseRCNN, Pyramid, Tensor, Tensor], Mapping[str, StageOutput]]
+StageRun = Callable[[SparseRCNN, Pyramid, Tensor, Tensor], Mapping[str, StageOutput]]
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,7 +45,7 @@ class Found:
             return {name: coco_stats(self.truth, rows, by_size=False) for name, rows in bar}
 
 
-def detect_with(job: Job, ways: list[Way]) -> Callable[[range], Part]:
+def detect_with(job: Job, ways: list[StageRun]) -> Callable[[range], Part]:
     """The work on some images of a job: every way, every output of it, as detections."""
     detector, data = job.detector, job.data
     categories = label_category_ids(detector.class_names, data)
@@ -71,8 +71,7 @@ def found_by(job: Job, parts: list[Part]) -> Found:
     """All parts of :func:`detect_with` together."""
     names = [key for key in parts[0] if key.startswith("rows ")]
     rows = {name[5:]: np.concatenate([part[name] for part in parts]) for name in names}
-    seen = {int(i) for part in parts for i in part["ids"]}
-    return Found(rows, part_of(job.data.ground_truth(), seen))
+    return Found(rows, job.data.ground_truth(range(job.count)))
 
 
 def check_stages(detector: Detector, stages: Any) -> tuple[int, ...]:

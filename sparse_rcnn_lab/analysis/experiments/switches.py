@@ -9,7 +9,12 @@ from torch import Tensor
 
 from sparse_rcnn_lab.analysis.duplicates import count_duplicates
 from sparse_rcnn_lab.analysis.experiments.kept import Cache, Job, Part, Tables
-from sparse_rcnn_lab.analysis.experiments.passes import Way, check_stages, detect_with, found_by
+from sparse_rcnn_lab.analysis.experiments.passes import (
+    StageRun,
+    check_stages,
+    detect_with,
+    found_by,
+)
 from sparse_rcnn_lab.analysis.outcomes import THRESHOLD
 from sparse_rcnn_lab.analysis.table import Table
 from sparse_rcnn_lab.data.sample import DetectionData
@@ -97,7 +102,7 @@ def switch_costs(
     return job.run(detect_with(job, ways), finish, batch_size)["switches"]
 
 
-def _way(name: str, switches: Switches, stages: tuple[int, ...]) -> Way:
+def _way(name: str, switches: Switches, stages: tuple[int, ...]) -> StageRun:
     def run(
         model: SparseRCNN, pyramid: Pyramid, boxes: Tensor, features: Tensor
     ) -> dict[str, StageOutput]:

@@ -24,12 +24,13 @@ class FastBackbone(nn.Module):
     """``[B, 3, H, W]`` -> p2..p5, as the backbone it is made of gives in eval mode.
 
     dtype: of the weights, and of what is computed, but for the first part: next to the pixels,
-    bf16 costs AP and saves little. plain: public operations only.
+    bf16 costs AP and saves little. public_only: no operations
+    of torch's own that are not public.
     """
 
-    def __init__(self, backbone: Backbone, dtype: torch.dtype, plain: bool = False) -> None:
+    def __init__(self, backbone: Backbone, dtype: torch.dtype, public_only: bool = False) -> None:
         super().__init__()
-        self.dtype, self.plain = dtype, plain
+        self.dtype, self.public_only = dtype, public_only
         fpn = backbone.fpn
         first, *others = backbone.body.values()
         self.parts = nn.ModuleList([nn.Sequential(*self._fold([first], torch.float32))])
@@ -77,7 +78,7 @@ class FastBackbone(nn.Module):
     ) -> FoldedConvolution:
         assert isinstance(conv, nn.Conv2d)
         assert norm is None or isinstance(norm, nn.BatchNorm2d)
-        return FoldedConvolution(conv, norm, activation, dtype, self.plain)
+        return FoldedConvolution(conv, norm, activation, dtype, self.public_only)
 
     def _fold(
         self, modules: Iterable[nn.Module], dtype: torch.dtype | None = None

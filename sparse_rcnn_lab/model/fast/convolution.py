@@ -29,7 +29,7 @@ _UNARY: dict[str, tuple[str, list[float]]] = {
 class FoldedConvolution(nn.Module):
     """``activation(convolution(x) + shortcut)``, for inference.
 
-    plain: use public operations only, which ``torch.compile`` needs.
+    public_only: use public operations only, which ``torch.compile`` needs.
     """
 
     def __init__(
@@ -38,7 +38,7 @@ class FoldedConvolution(nn.Module):
         norm: nn.BatchNorm2d | None,
         activation: Activation,
         dtype: torch.dtype,
-        plain: bool = False,
+        public_only: bool = False,
     ) -> None:
         super().__init__()
         with torch.no_grad():
@@ -47,7 +47,7 @@ class FoldedConvolution(nn.Module):
         self.stride, self.padding = list(conv.stride), [int(p) for p in conv.padding]
         self.groups = conv.groups
         self.winograd: Winograd | None = None
-        on_cpu = weight.device.type == "cpu" and not plain
+        on_cpu = weight.device.type == "cpu" and not public_only
         if on_cpu and dtype == torch.float32 and _suits_winograd(conv):
             self.winograd = Winograd(weight, bias)
         self.weight: Tensor

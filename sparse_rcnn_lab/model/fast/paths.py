@@ -96,7 +96,7 @@ class Inference:
         way, device = self.way, model.device
 
         def make() -> Any:
-            fast = FastBackbone(model.backbone, way.dtype(device), plain=way.compiled)
+            fast = FastBackbone(model.backbone, way.dtype(device), public_only=way.compiled)
             return compiled(fast, device) if way.compiled else fast
 
         backbone = self._up_to_date("backbone", model.backbone, make)

@@ -48,7 +48,8 @@ def attention_map(
     """Whom a proposal looks at in a stage's self-attention, strongest first, on the picture.
 
     Boxes are those that entered the stage; width and opacity of a line are its weight, relative
-    to the strongest, also given as bars in per cent. All weights of a proposal sum to 100 %.
+    to the strongest, also given as bars in per cent. All weights of a proposal sum to 100 %,
+    less what went to proposals dropped later.
 
     proposal: its id; default the one with the best final score.  stage: 1..S, default the last.
     top: how many others.  head: one head (0-based) in place of the mean over all.  width: inches.
