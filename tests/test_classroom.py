@@ -405,7 +405,7 @@ def test_validate_reads_what_jupyterlab_saves(
     """Catches a last cell that cannot read the saved file, or whose list a student never sees."""
     path = tmp_path / "small.ipynb"
     role = {"grade": True, "grade_id": "small-one", "points": 2, "locked": True, "solution": False}
-    texts = (["x = 1\n", "y = 2"], ["assert x + y == 3"], ["assert x == 7, 'seven'"])
+    texts = (["x = 1\n", "y = 2"], ["assert x + y == 3"], ["assert x == 7, 'seven'"], ["# 2 marks"])
     cells = [
         {
             "cell_type": "code",
@@ -419,12 +419,14 @@ def test_validate_reads_what_jupyterlab_saves(
     ]
     notebook = {"cells": cells, "metadata": {}, "nbformat": 4, "nbformat_minor": 5}
     path.write_text(json.dumps(notebook), encoding="utf-8")
-    assert [(o.name, o.problem) for o in validate(path)] == [("small-1", ""), ("small-2", "seven")]
+    found = [(o.name, o.problem, o.hidden) for o in validate(path)]
+    expected = [("small-1", "", False), ("small-2", "seven", False), ("small-3", "", True)]
+    assert found == expected  # nothing has run in the last: that is no pass
 
     printed = io.StringIO()
     monkeypatch.setattr("sys.stdout", printed)  # what a notebook sees of a cell
     before_handing_in(path)
-    assert "1 of 2 tests pass" in printed.getvalue() and "seven" in printed.getvalue()
+    assert "1 of 2 visible tests pass; 1 hidden" in printed.getvalue() and "seven" in printed.getvalue()
     path.write_text("{}", encoding="utf-8")
     with pytest.raises(LabError, match="not a notebook"):
         validate(path)

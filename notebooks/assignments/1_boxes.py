@@ -420,6 +420,13 @@ check(
     torch.zeros(1, 4),
     gives=torch.tensor([V.first]),
 )
+check(
+    decode,
+    torch.tensor([[10.0, 10.0, 30.0, 50.0]]),
+    torch.tensor([[1.0, 0.0, 0.0, 0.0]]),
+    gives=torch.tensor([[20.0, 10.0, 40.0, 50.0]]),
+    hints={"Where is the factor 0.5?": torch.tensor([[30.0, 10.0, 50.0, 50.0]])},
+)
 ### BEGIN HIDDEN TESTS
 check(
     decode,

@@ -20,6 +20,7 @@ AT_ONCE: dict[str, Any] = {
     "api_visibility": "private",
 }
 ON_CLICK: dict[str, Any] = {"show_progress": "minimal", "api_visibility": "private"}
+ON_LOAD: dict[str, Any] = {"show_progress": "full", "api_visibility": "private"}
 
 
 def in_words(error: Exception) -> str:

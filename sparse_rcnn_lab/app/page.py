@@ -12,7 +12,7 @@ from sparse_rcnn_lab.app.api import Api
 from sparse_rcnn_lab.app.bench import Bench, Dials
 from sparse_rcnn_lab.app.compare import CompareTab
 from sparse_rcnn_lab.app.dials import Values, build_dials
-from sparse_rcnn_lab.app.events import AT_ONCE, ON_CLICK, explained, in_words
+from sparse_rcnn_lab.app.events import AT_ONCE, ON_CLICK, ON_LOAD, explained, in_words
 from sparse_rcnn_lab.app.exploring import ExploreTab
 from sparse_rcnn_lab.app.live import LiveTab
 from sparse_rcnn_lab.app.photo import PhotoTab
@@ -128,13 +128,16 @@ class Page:
             *view,
         ]
         dials.model.change(
-            self._switch, {dials.model, *look}, everything, **{**ON_CLICK, "trigger_mode": "once"}
+            self._switch,
+            {dials.model, *look},
+            everything,
+            **{**ON_LOAD, "show_progress_on": dials.model, "trigger_mode": "once"},
         )
         self.compare.model.change(
             self._switch_other,
             {self.compare.model, *look},
             [self.compare.model, *self.compare.inputs(), *view],
-            **ON_CLICK,
+            **{**ON_LOAD, "show_progress_on": self.compare.model},
         )
         for kind, button in photo.keep.items():
             button.click(explained(self._download(kind)), look, photo.file, **ON_CLICK).success(

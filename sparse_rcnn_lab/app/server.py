@@ -133,6 +133,7 @@ def stay(page: Any) -> None:
             time.sleep(0.1)
     finally:
         page.server.force_exit = True  # else uvicorn waits for open connections, and they for it
+        logging.getLogger("uvicorn.error").disabled = True  # it would print what it cuts off
         page.close(verbose=False)
 
 

@@ -20,11 +20,15 @@ _RUNNING = "SPARSE_RCNN_LAB_VALIDATING"
 
 @dataclass(frozen=True)
 class Outcome:
-    """A test cell. problem: what it says, or empty where it passed."""
+    """A test cell. problem: what it says, or empty where it passed.
+
+    hidden: there is nothing to run in it yet; the instructor's copy holds the test.
+    """
 
     name: str
     points: float
     problem: str
+    hidden: bool = False
 
 
 def validate(path: str | Path, seconds: int = 180) -> list[Outcome]:
@@ -67,8 +71,14 @@ def validate(path: str | Path, seconds: int = 180) -> list[Outcome]:
         if role.get("grade") and cell.cell_type == "code":
             errors = [output for output in cell.outputs if output.output_type == "error"]
             problem = errors[0].evalue or errors[0].ename if errors else ""
-            outcomes.append(Outcome(role["grade_id"], role["points"], problem))
+            hidden = not problem and _says_nothing(cell.source)
+            outcomes.append(Outcome(role["grade_id"], role["points"], problem, hidden))
     return outcomes
+
+
+def _says_nothing(source: str) -> bool:
+    lines = (line.strip() for line in source.splitlines())
+    return all(not line or line.startswith("#") for line in lines)
 
 
 def before_handing_in(path: str | Path) -> None:

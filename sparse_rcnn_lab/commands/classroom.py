@@ -139,9 +139,13 @@ def _validate(arguments: argparse.Namespace) -> int:
     if not outcomes:
         raise LabError(f'"{arguments.notebook}" has no test cells; is it an assignment?')
     for outcome in outcomes:
-        print(f"{'passed ' if not outcome.problem else 'not yet'}  {outcome.name}")
+        said = "hidden " if outcome.hidden else "not yet" if outcome.problem else "passed "
+        print(f"{said}  {outcome.name}")
         if outcome.problem:
             print(f"         {outcome.problem}")
-    passed = sum(not outcome.problem for outcome in outcomes)
-    print(f"\n{passed} of {len(outcomes)} tests pass as far as you can see them.")
-    return 0 if passed == len(outcomes) else 1
+    visible = [outcome for outcome in outcomes if not outcome.hidden]
+    passed = sum(not outcome.problem for outcome in visible)
+    hidden = len(outcomes) - len(visible)
+    more = f"; {hidden} hidden, run when the work is graded" if hidden else ""
+    print(f"\n{passed} of {len(visible)} visible tests pass{more}.")
+    return 0 if passed == len(visible) else 1
