@@ -426,7 +426,8 @@ def test_validate_reads_what_jupyterlab_saves(
     printed = io.StringIO()
     monkeypatch.setattr("sys.stdout", printed)  # what a notebook sees of a cell
     before_handing_in(path)
-    assert "1 of 2 visible tests pass; 1 hidden" in printed.getvalue() and "seven" in printed.getvalue()
+    said = printed.getvalue()
+    assert "1 of 2 visible tests pass; 1 hidden" in said and "seven" in said
     path.write_text("{}", encoding="utf-8")
     with pytest.raises(LabError, match="not a notebook"):
         validate(path)
