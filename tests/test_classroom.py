@@ -295,9 +295,12 @@ def test_collect(tmp_path: Path) -> None:
             ("emil/boxes.ipynb", (2026, 1, 1, 0, 0, 0), '{"cells": [], "metadata": {}}'),
             ("../../evil/boxes.ipynb", (2026, 1, 1, 0, 0, 0), json.dumps(release)),
             ("__MACOSX/bob/._boxes.ipynb", (2026, 1, 1, 0, 0, 0), "junk"),
+            ("zoe/readme.txt", (2026, 1, 1, 0, 0, 0), "my dog ate it"),
         ):
             archive.writestr(zipfile.ZipInfo(name, date), content)
-    result = collect(course, path, say=lambda line: None)
+    lines: list[str] = []
+    result = collect(course, path, say=lines.append)
+    assert "nothing to take: zoe: no notebook (.ipynb) in this folder" in lines
     notes = {student: " ".join(said) for student, _, said in result.taken}
     assert sorted(notes) == ["bob", "carl"]
     assert sorted(file for file, _ in result.refused) == ["dora/boxes.ipynb", "emil/boxes.ipynb"]

@@ -52,6 +52,8 @@ def collect(course: Course, place: str | Path, say: Callable[[str], None] = prin
     found = sorted(_files(place), key=lambda file: (file[1], str(file[0])))
     if not found:
         raise LabError(f'"{place}" has no notebook (.ipynb).')
+    for folder in sorted(_folders(place) - {path.parts[0] for path, _, _ in found}):
+        say(f"nothing to take: {folder}: no notebook (.ipynb) in this folder")
     result = Collected()
     newest: dict[tuple[str, str], tuple[PurePosixPath, datetime, Any]] = {}
     notes: dict[tuple[str, str], list[str]] = {}
@@ -107,6 +109,15 @@ def _files(place: Path) -> Iterator[tuple[PurePosixPath, datetime, Callable[[], 
                 yield inside, time, partial(_sized, info.file_size, content)
     else:
         raise LabError(f'"{place}" is neither a folder nor a zip file.')
+
+
+def _folders(place: Path) -> set[str]:
+    """The folders right in ``place``; some hold a student's work of another kind."""
+    if place.is_dir():
+        return {path.name for path in place.iterdir() if path.is_dir() and path.name[0] != "."}
+    with zipfile.ZipFile(place) as archive:
+        names = [PurePosixPath(info.filename) for info in archive.infolist()]
+    return {path.parts[0] for path in names if len(path.parts) > 1 and not _hidden(path)}
 
 
 def _own(path: Path) -> bytes:
