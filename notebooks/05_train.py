@@ -37,14 +37,14 @@ print("one sample:", list(train[0].image.shape), "and", len(train[0].boxes), "ob
 recipe = srl.recipe("nano", train__steps=STEPS)
 print(recipe.summary)
 print("learning rate", recipe.train.lr, "| batch", recipe.train.batch_size, "images")
-print("noised copies of each object:", recipe.train.denoising, "| optimizer:", recipe.train.optimizer)
+print("copies of each object:", recipe.train.denoising, "| optimizer:", recipe.train.optimizer)
 
 # %% [markdown]
 # Two things depart from the paper, because you have minutes and it had days
-# ([decision 0006](../docs/decisions/0006-small-presets-may-differ.md)). Noised copies of the objects
-# train beside the proposals, each of them with a box to mend and a class to name. And the matrices
-# of the stages learn with *Muon* in place of AdamW: it makes all singular values of a step equal, so
-# that rare directions are learned as fast as common ones.
+# ([decision 0006](../docs/decisions/0006-small-presets-may-differ.md)). Noised *copies* of the
+# objects train beside the proposals, each of them with a box to mend and a class to name. And the
+# matrices of the stages learn with *Muon* in place of AdamW: it makes all singular values of a
+# step equal, so that rare directions are learned as fast as common ones.
 #
 # ## Go
 #
@@ -129,8 +129,7 @@ srl.explore(val[8], run.detector)
 # AP of stages 2 and 6 on 500 pictures: 0.47 and 0.64 as it is, 0.33 and 0.56 without copies, which
 # help most where boxes are still far from the objects. More matches: 0.38 and 0.63. Three proposals
 # that are all told "yes" have to be told apart again later, and the copies had given the early
-# stages enough to learn from.
-# With AdamW it takes 1,600 steps to get to 0.65.
+# stages enough to learn from. With AdamW it takes 1,600 steps to get to 0.65.
 # </details>
 #
 # **3.** Start with all boxes on the whole image: `model__proposal_init="image"`. Is the puzzle
