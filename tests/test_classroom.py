@@ -408,7 +408,13 @@ def test_validate_reads_what_jupyterlab_saves(
     """Catches a last cell that cannot read the saved file, or whose list a student never sees."""
     path = tmp_path / "small.ipynb"
     role = {"grade": True, "grade_id": "small-one", "points": 2, "locked": True, "solution": False}
-    texts = (["x = 1\n", "y = 2"], ["assert x + y == 3"], ["assert x == 7, 'seven'"], ["# 2 marks"])
+    texts = (
+        ["x = 1\n", "y = 2"],
+        ["assert x + y == 3"],
+        ["assert x == 7, 'seven'"],
+        ["# 2 marks"],
+        ["z"],
+    )
     cells = [
         {
             "cell_type": "code",
@@ -423,14 +429,18 @@ def test_validate_reads_what_jupyterlab_saves(
     notebook = {"cells": cells, "metadata": {}, "nbformat": 4, "nbformat_minor": 5}
     path.write_text(json.dumps(notebook), encoding="utf-8")
     found = [(o.name, o.problem, o.hidden) for o in validate(path)]
-    expected = [("small-1", "", False), ("small-2", "seven", False), ("small-3", "", True)]
-    assert found == expected  # nothing has run in the last: that is no pass
+    assert found == [
+        ("small-1", "", False),
+        ("small-2", "seven", False),
+        ("small-3", "", True),  # nothing has run: that is no pass
+        ("small-4", "Not yet: name 'z' is not defined.", False),
+    ]
 
     printed = io.StringIO()
     monkeypatch.setattr("sys.stdout", printed)  # what a notebook sees of a cell
     before_handing_in(path)
     said = printed.getvalue()
-    assert "1 of 2 visible tests pass; 1 hidden" in said and "seven" in said
+    assert "1 of 3 visible tests pass; 1 hidden" in said and "seven" in said
     path.write_text("{}", encoding="utf-8")
     with pytest.raises(LabError, match="not a notebook"):
         validate(path)

@@ -343,3 +343,9 @@ def test_wrong_overrides_are_refused(wrong: str) -> None:
     """Catches an override that is dropped or leaves a recipe that cannot train."""
     with pytest.raises(LabError):
         apply_overrides(recipes.recipe("nano"), [wrong])
+
+
+def test_without_a_command_the_help_is_shown(capsys: pytest.CaptureFixture[str]) -> None:
+    """Catches a usage line that leaves a newcomer without the commands."""
+    assert cli.main([]) == 2
+    assert "predict" in capsys.readouterr().out

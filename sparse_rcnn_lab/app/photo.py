@@ -12,7 +12,7 @@ from sparse_rcnn_lab.app.bench import Bench, Dials
 from sparse_rcnn_lab.app.keepsakes import KINDS, keepsake, on_page
 from sparse_rcnn_lab.app.pictures import Picture
 
-PARTS = {"picture": "Picture", "states": "All states", "budgets": "10, 50, all"}
+PARTS = {"picture": "Picture", "states": "All states", "budgets": "Fewer proposals"}
 _BUTTONS = {
     "picture": "Picture",
     "json": "COCO json",

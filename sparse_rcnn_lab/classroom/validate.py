@@ -70,10 +70,17 @@ def validate(path: str | Path, seconds: int = 180) -> list[Outcome]:
         role = cell.metadata.get("nbgrader", {})
         if role.get("grade") and cell.cell_type == "code":
             errors = [output for output in cell.outputs if output.output_type == "error"]
-            problem = errors[0].evalue or errors[0].ename if errors else ""
+            problem = _said(errors[0]) if errors else ""
             hidden = not problem and _says_nothing(cell.source)
             outcomes.append(Outcome(role["grade_id"], role["points"], problem, hidden))
     return outcomes
+
+
+def _said(error: Any) -> str:
+    """An answer that is not there yet is no mistake."""
+    if error.ename == "NameError":
+        return f"Not yet: {error.evalue}."
+    return error.evalue or error.ename
 
 
 def _says_nothing(source: str) -> bool:
