@@ -27,7 +27,6 @@ from sparse_rcnn_lab.views.measures import (
 )
 from sparse_rcnn_lab.views.plotly_page import (
     BALANCE,
-    Theme,
     box_lines,
     gaps,
     go,
@@ -37,6 +36,7 @@ from sparse_rcnn_lab.views.plotly_page import (
     plain,
 )
 from sparse_rcnn_lab.views.selection import best, broken_note, describe, final_label, select
+from sparse_rcnn_lab.views.style import Theme
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure

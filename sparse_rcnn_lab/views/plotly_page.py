@@ -7,7 +7,7 @@ import html
 import io
 import math
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
@@ -15,13 +15,12 @@ from sparse_rcnn_lab.errors import LabError
 from sparse_rcnn_lab.trace import Trace
 from sparse_rcnn_lab.views import style
 from sparse_rcnn_lab.views.draw import as_image, display_size
+from sparse_rcnn_lab.views.style import Theme
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
 
-Theme = Literal["light", "dark"]
-_PAPER = {"light": (style.LIGHT, "#1f2328", "#d0d7de"), "dark": ("#0d1117", "#f0f6fc", "#3d444d")}
-BALANCE = [[0, "#2166ac"], [0.5, "#f7f7f7"], [1, "#b35806"]]
+BALANCE = [[0.5 * place, color] for place, color in enumerate(style.BALANCE_COLORS)]
 _LONG_SIDE = 1200  # pixels of the embedded picture
 _WIDEST, _TALLEST = 0.25, 2.0  # height / width; thinner pictures are stretched to be seen at all
 
@@ -40,9 +39,7 @@ def go() -> Any:
 
 def page(title: str, detail: str, theme: Theme, square: bool = False) -> Figure:
     """An empty figure in one of the two themes, with a title and a line of detail."""
-    if theme not in _PAPER:
-        raise LabError(f'theme must be "light" or "dark", found {theme!r}.')
-    paper, ink, line = _PAPER[theme]
+    paper, ink, _, line = style.paper(theme)
     figure = go().Figure()
     small = f"<br><sup>{detail}</sup>" if detail else ""
     figure.update_layout(

@@ -6,9 +6,12 @@ always the accent, score is opacity and line width and never colour, ground trut
 
 from __future__ import annotations
 
+from typing import Literal
+
 from sparse_rcnn_lab.errors import LabError
 
 RGB = tuple[int, int, int]
+Theme = Literal["light", "dark"]
 
 # 0 (grey) are the learned proposals; then viridis without its darkest fifth, which would vanish on
 # photographs. Lightness rises with the stage: the order survives grey print and colour blindness.
@@ -23,12 +26,27 @@ ACCENT = "#e800ff"  # the chosen proposal, everywhere at once
 DARK = "#14171c"  # outline under every line, dark text
 LIGHT = "#ffffff"
 
+# Of figures: page, text, faded text, thin lines.
+_PAPER = {
+    "light": (LIGHT, "#1f2328", "#59636e", "#d0d7de"),
+    "dark": ("#0d1117", "#f0f6fc", "#9198a1", "#3d444d"),
+}
+# -1, 0, 1: blue and orange are told apart by everyone.
+BALANCE_COLORS = ("#2166ac", "#f7f7f7", "#b35806")
+
 # Ground truth: (length of a dash, of a gap) in line widths.
 GROUND_TRUTH_COLOR = LIGHT
 GROUND_TRUTH_DASH = (4.0, 3.0)
 
 MIN_LINE = 1.5  # pixels on screen
 FAINTEST = 0.12  # opacity of a score of 0
+
+
+def paper(theme: str) -> tuple[str, str, str, str]:
+    """Colours of page, text, faded text and thin lines. Raises LabError for an unknown theme."""
+    if theme not in _PAPER:
+        raise LabError(f'theme must be "light" or "dark", found {theme!r}.')
+    return _PAPER[theme]
 
 
 def stage_color(stage: int, num_stages: int = 6) -> str:

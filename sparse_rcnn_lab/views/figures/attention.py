@@ -11,7 +11,6 @@ from sparse_rcnn_lab.views.figures.canvas import (
     HEAD,
     HEAT,
     Page,
-    Theme,
     fitted,
     outline,
     rim,
@@ -29,6 +28,7 @@ from sparse_rcnn_lab.views.measures import (
     ranked,
 )
 from sparse_rcnn_lab.views.selection import best, describe
+from sparse_rcnn_lab.views.style import Theme
 
 _BARS = 2.6  # inches for the list of the strongest
 _ROW = 0.26  # least inches a row of it takes

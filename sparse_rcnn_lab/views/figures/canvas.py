@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import math
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -21,30 +21,23 @@ from torch import Tensor
 from sparse_rcnn_lab.errors import LabError
 from sparse_rcnn_lab.trace import Trace
 from sparse_rcnn_lab.views import style
+from sparse_rcnn_lab.views.style import Theme
 
-Theme = Literal["light", "dark"]
-# Page, text, faded text, thin lines.
-PAPER = {
-    "light": (style.LIGHT, "#1f2328", "#59636e", "#d0d7de"),
-    "dark": ("#0d1117", "#f0f6fc", "#9198a1", "#3d444d"),
-}
 DPI = 160
 WIDEST, TALLEST = 0.25, 3.0  # height / width; thinner pictures are stretched to be seen at all
 # Weights and amounts, from the page's side of the scale up.
 HEAT = "viridis"
-# -1 to 1: blue and orange are told apart by everyone.
-BALANCE = LinearSegmentedColormap.from_list("balance", ["#2166ac", "#f7f7f7", "#b35806"])
+BALANCE = LinearSegmentedColormap.from_list("balance", style.BALANCE_COLORS)
 
 
 class Page(Figure):
     """A figure in one of the two themes, at 160 dpi. width, height: inches."""
 
     def __init__(self, width: float, height: float, theme: Theme = "light") -> None:
-        if theme not in PAPER:
-            raise LabError(f'theme must be "light" or "dark", found {theme!r}.')
+        colors = style.paper(theme)
         if not (math.isfinite(width) and 2 <= width <= 100):
             raise LabError(f"width must be 2 to 100 inches, found {width}.")
-        self.paper, self.ink, self.faded, self.line = PAPER[theme]
+        self.paper, self.ink, self.faded, self.line = colors
         super().__init__(figsize=(width, height), facecolor=self.paper, dpi=DPI)
 
     def _repr_png_(self) -> bytes:

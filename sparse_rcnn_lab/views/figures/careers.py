@@ -11,8 +11,9 @@ from sparse_rcnn_lab.analysis.career import Careers
 from sparse_rcnn_lab.analysis.table import Table
 from sparse_rcnn_lab.errors import LabError
 from sparse_rcnn_lab.views import style
-from sparse_rcnn_lab.views.figures.canvas import HEAD, Page, Theme
+from sparse_rcnn_lab.views.figures.canvas import HEAD, Page
 from sparse_rcnn_lab.views.figures.series import need_rows
+from sparse_rcnn_lab.views.style import Theme
 
 _CELL, _NAME, _GAP = 0.95, 0.17, 0.10
 MOST = 60  # proposals on one overview

@@ -10,7 +10,8 @@ from torch import Tensor
 
 from sparse_rcnn_lab.errors import LabError
 from sparse_rcnn_lab.views import style
-from sparse_rcnn_lab.views.figures.canvas import HEAD, Page, Theme, plain, shorten
+from sparse_rcnn_lab.views.figures.canvas import HEAD, Page, plain, shorten
+from sparse_rcnn_lab.views.style import Theme
 
 _CELL = (0.62, 0.21)  # inches
 _SMALL = 0.3  # width of a cell of a part

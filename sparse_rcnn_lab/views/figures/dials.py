@@ -7,7 +7,7 @@ from matplotlib.ticker import FixedLocator, NullLocator
 
 from sparse_rcnn_lab.analysis.table import Table
 from sparse_rcnn_lab.views import style
-from sparse_rcnn_lab.views.figures.canvas import HEAD, Page, Theme
+from sparse_rcnn_lab.views.figures.canvas import HEAD, Page
 from sparse_rcnn_lab.views.figures.series import (
     MARKERS,
     name_ends,
@@ -16,6 +16,7 @@ from sparse_rcnn_lab.views.figures.series import (
     series_color,
     unit_axis,
 )
+from sparse_rcnn_lab.views.style import Theme
 
 _LEFT, _BOTTOM, _NAMES, _GAP = 0.6, 0.52, 0.95, 0.2
 

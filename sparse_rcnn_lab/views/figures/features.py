@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from sparse_rcnn_lab.errors import LabError
 from sparse_rcnn_lab.trace import Trace
 from sparse_rcnn_lab.views import style
-from sparse_rcnn_lab.views.figures.canvas import BALANCE, HEAD, Page, Theme, rim, text_width
+from sparse_rcnn_lab.views.figures.canvas import BALANCE, HEAD, Page, rim, text_width
 from sparse_rcnn_lab.views.figures.matrix import bar, matrix_axes
 from sparse_rcnn_lab.views.figures.words import stage_key
 from sparse_rcnn_lab.views.labels import place_labels
@@ -19,6 +19,7 @@ from sparse_rcnn_lab.views.measures import (
     stage_similarity,
 )
 from sparse_rcnn_lab.views.selection import broken_note, describe, final_label, select
+from sparse_rcnn_lab.views.style import Theme
 
 
 def feature_pca(

@@ -6,8 +6,9 @@ import numpy as np
 
 from sparse_rcnn_lab.analysis.table import Table
 from sparse_rcnn_lab.views import style
-from sparse_rcnn_lab.views.figures.canvas import HEAD, HEAT, Page, Theme
+from sparse_rcnn_lab.views.figures.canvas import HEAD, HEAT, Page
 from sparse_rcnn_lab.views.figures.series import need_rows
+from sparse_rcnn_lab.views.style import Theme
 
 _WORDS = {
     "both": "class and place read with them",

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from matplotlib.axes import Axes
 from matplotlib.image import AxesImage
 
-from sparse_rcnn_lab.views.figures.canvas import HEAD, Page, Theme, plain
+from sparse_rcnn_lab.views.figures.canvas import HEAD, Page, plain
+from sparse_rcnn_lab.views.style import Theme
 
 _LEFT, _BOTTOM, _RIGHT = 0.75, 0.62, 0.85
 _EACH = 32  # more names than this cannot be read

@@ -10,7 +10,8 @@ from sparse_rcnn_lab.detections import Detections
 from sparse_rcnn_lab.errors import LabError
 from sparse_rcnn_lab.trace import Trace
 from sparse_rcnn_lab.views.draw import draw_detections
-from sparse_rcnn_lab.views.figures.canvas import TALLEST, WIDEST, Page, Theme, shorten
+from sparse_rcnn_lab.views.figures.canvas import TALLEST, WIDEST, Page, shorten
+from sparse_rcnn_lab.views.style import Theme
 
 _GAP = 0.12  # inches
 _NAME = 0.26

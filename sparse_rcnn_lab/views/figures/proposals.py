@@ -8,7 +8,8 @@ from torch import Tensor
 
 from sparse_rcnn_lab.trace import Trace
 from sparse_rcnn_lab.views import style
-from sparse_rcnn_lab.views.figures.canvas import HEAD, HEAT, Page, Theme
+from sparse_rcnn_lab.views.figures.canvas import HEAD, HEAT, Page
+from sparse_rcnn_lab.views.style import Theme
 
 _CELLS = 64  # of the coverage map, along each side
 _GAP = 0.16  # inches

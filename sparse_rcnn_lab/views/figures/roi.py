@@ -13,7 +13,6 @@ from sparse_rcnn_lab.views.figures.canvas import (
     HEAD,
     HEAT,
     Page,
-    Theme,
     aspect,
     outline,
     show_picture,
@@ -31,6 +30,7 @@ from sparse_rcnn_lab.views.measures import (
     roi_grid as grid_of,
 )
 from sparse_rcnn_lab.views.selection import best, describe
+from sparse_rcnn_lab.views.style import Theme
 
 _ROW = 0.3  # inches for a panel's name
 

@@ -14,7 +14,6 @@ from sparse_rcnn_lab.views import style
 from sparse_rcnn_lab.views.draw import DETECTED, best_scores
 from sparse_rcnn_lab.views.figures.canvas import (
     Page,
-    Theme,
     aspect,
     outline,
     outlines,
@@ -26,6 +25,7 @@ from sparse_rcnn_lab.views.figures.canvas import (
 from sparse_rcnn_lab.views.figures.words import write_labels
 from sparse_rcnn_lab.views.measures import centres
 from sparse_rcnn_lab.views.selection import broken_note
+from sparse_rcnn_lab.views.style import Theme
 
 Layout = Literal["hero", "strip"]
 

@@ -6,9 +6,10 @@ from matplotlib.axes import Axes
 
 from sparse_rcnn_lab.analysis.table import Table
 from sparse_rcnn_lab.errors import LabError
-from sparse_rcnn_lab.views.figures.canvas import HEAD, Page, Theme, plain
+from sparse_rcnn_lab.views.figures.canvas import HEAD, Page, plain
 from sparse_rcnn_lab.views.figures.series import SERIES, need_rows, unit_axis
 from sparse_rcnn_lab.views.figures.words import spread
+from sparse_rcnn_lab.views.style import Theme
 
 _NAMES = 1.55  # inches for the names of the bars
 

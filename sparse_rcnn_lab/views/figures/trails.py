@@ -12,7 +12,6 @@ from sparse_rcnn_lab.views import style
 from sparse_rcnn_lab.views.figures.canvas import (
     HEAD,
     Page,
-    Theme,
     fitted,
     outline,
     rim,
@@ -22,6 +21,7 @@ from sparse_rcnn_lab.views.figures.canvas import (
 from sparse_rcnn_lab.views.figures.words import stage_key, write_labels
 from sparse_rcnn_lab.views.measures import centres
 from sparse_rcnn_lab.views.selection import describe, final_label, select
+from sparse_rcnn_lab.views.style import Theme
 
 
 def box_trails(

@@ -12,15 +12,7 @@ from sparse_rcnn_lab.analysis.table import Table
 from sparse_rcnn_lab.errors import LabError
 from sparse_rcnn_lab.trace import Trace
 from sparse_rcnn_lab.views import style
-from sparse_rcnn_lab.views.figures.canvas import (
-    HEAD,
-    Page,
-    Theme,
-    aspect,
-    outline,
-    shorten,
-    show_picture,
-)
+from sparse_rcnn_lab.views.figures.canvas import HEAD, Page, aspect, outline, shorten, show_picture
 from sparse_rcnn_lab.views.figures.series import (
     MARKERS,
     name_ends,
@@ -30,6 +22,7 @@ from sparse_rcnn_lab.views.figures.series import (
 )
 from sparse_rcnn_lab.views.figures.words import write_labels
 from sparse_rcnn_lab.views.measures import check_stage
+from sparse_rcnn_lab.views.style import Theme
 
 _PANELS = (
     ("AP", "AP at the last stage (0 to 1)"),

@@ -12,15 +12,9 @@ from sparse_rcnn_lab.analysis.verdict import Verdicts
 from sparse_rcnn_lab.errors import LabError
 from sparse_rcnn_lab.trace import Trace
 from sparse_rcnn_lab.views import style
-from sparse_rcnn_lab.views.figures.canvas import (
-    HEAD,
-    Page,
-    Theme,
-    aspect,
-    outline,
-    show_picture,
-)
+from sparse_rcnn_lab.views.figures.canvas import HEAD, Page, aspect, outline, show_picture
 from sparse_rcnn_lab.views.figures.series import SERIES, need_rows
+from sparse_rcnn_lab.views.style import Theme
 
 # One colour a kind of error, the same in bars and gallery.
 KIND_COLORS = {
