@@ -129,8 +129,8 @@ figures.trace_panels(
 #
 # ## Step 4. Decide: two heads
 #
-# From the new feature, one small network gives 6 class logits and another 4 numbers $(\delta_x,
-# \delta_y, \delta_w, \delta_h)$ that move the box relative to its own size:
+# From the new feature, one small network gives 6 class logits and another 4 numbers
+# $(\delta_x, \delta_y, \delta_w, \delta_h)$ that move the box relative to its own size:
 #
 # $$c_x' = c_x + \tfrac{\delta_x}{2} w, \quad c_y' = c_y + \tfrac{\delta_y}{2} h, \qquad
 # w' = w\,e^{\delta_w}, \quad h' = h\,e^{\delta_h}.$$
