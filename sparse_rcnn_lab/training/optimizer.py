@@ -74,8 +74,9 @@ def make_optimizer(config: TrainConfig, model: nn.Module, body: nn.Module) -> to
 
 
 def _is_matrix(name: str, parameter: nn.Parameter) -> bool:
-    *_, layer, _ = ("", *name.split("."))
-    return name.startswith("stages.") and parameter.ndim == 2 and layer not in _OUTPUTS
+    if parameter.ndim != 2 or not name.startswith("stages."):
+        return False
+    return name.split(".")[-2] not in _OUTPUTS  # stages.0.classify.weight
 
 
 def _group(parameters: list[nn.Parameter], rate: float) -> dict[str, Any]:
