@@ -141,7 +141,7 @@ lessons.bars(
 # Stage 1 finds each object several times, and NMS would remove most of it. From stage 4 on
 # there is nearly one detection an object and NMS has next to nothing to do. Early duplicates
 # are no accident here: this model was trained with three proposals matched to each object at
-# the first two stages, which makes short schedules faster; the last three stages are one to
+# the first two stages; the last three stages are one to
 # one, as in the paper.
 #
 # The green bars are a surprise. Without self-attention there are a quarter more boxes at stage 3,
