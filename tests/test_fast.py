@@ -133,6 +133,21 @@ def test_bf16_stages_keep_boxes_and_logits_in_float32() -> None:
     assert (first.boxes != first.boxes.bfloat16()).any()
 
 
+@pytest.mark.parametrize("chosen", [Way(), Way(precision="bf16")])
+def test_stages_share_memory_for_their_filters(chosen: Way) -> None:
+    """Catches filters recorded into memory that the next stage overwrites, and other numbers."""
+    model, (images, sizes) = way(small_model(), chosen), small_batch()
+    record = ("dynamic_filters",)
+    with torch.no_grad():
+        start = model.pyramid(images), *model.proposals(sizes)
+        assert model.inference.room(model.stages[0], start[1]) is not None
+        shared, recorded = model.run_stages(*start), model.run_stages(*start, record=record)
+    for a, b in zip(shared, recorded, strict=True):
+        assert torch.equal(a.logits, b.logits) and torch.equal(a.boxes, b.boxes)
+    filters = [output.dynamic_filters for output in recorded]
+    assert len({f.data_ptr() for f in filters if f is not None}) == len(filters)
+
+
 def test_first_pictures_in_many_threads() -> None:
     """Catches a thread that uses what another has not finished making."""
     model, (images, sizes) = small_model(), small_batch()

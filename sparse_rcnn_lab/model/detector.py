@@ -76,14 +76,17 @@ class SparseRCNN(nn.Module):
         outputs: list[StageOutput] = []
         stages: Sequence[nn.Module] = list(self.stages)
         threads: AbstractContextManager[None] = nullcontext()
+        room = None
         if self.inference.applies(self):
             stages = self.inference.stages(self)
             threads = threads_for(self.config.backbone)
+            if "dynamic_filters" not in record:
+                room = self.inference.room(stages[0], boxes)
         first_features = features
         with threads:
             for index in range(start, stop):
                 stage = stages[min(index, len(stages) - 1)]
-                output = stage(pyramid, boxes, features, mask, record, switches)
+                output = stage(pyramid, boxes, features, mask, record, switches, room)
                 outputs.append(output)
                 boxes = output.boxes.detach()
                 features = first_features if switches.freeze_features else output.features

@@ -98,6 +98,17 @@ class DynamicInteraction(nn.Module):
         b, n = filters.shape[:2]
         return self.condense(self.filter(filters, roi)).view(b, n, -1)
 
+    def filters(self, x: Tensor, room: Tensor | None = None) -> Tensor:
+        """The weights of both layers, one after the other: ``[B, N, D]`` -> ``[B, N, 2 * D * d]``.
+
+        room: ``[K, 2 * D * d]`` to write them to; without gradients.
+        """
+        if room is None:
+            return self.generate(x)
+        weight, bias = self.generate.weight, self.generate.bias
+        rows = x.flatten(0, 1).to(weight.dtype)
+        return torch.addmm(bias, rows, weight.t(), out=room).view(*x.shape[:2], -1)
+
     def filter(self, filters: Tensor, roi: Tensor) -> Tensor:
         """The RoI after both generated layers: ``[K, P * P, D]``."""
         first, second = filters.flatten(0, 1).split(self.dim * self.inner, dim=-1)
@@ -161,11 +172,13 @@ class Stage(nn.Module):
         mask: Tensor | None = None,
         record: frozenset[str] = frozenset(),
         switches: Switches = NORMAL,
+        room: Tensor | None = None,
     ) -> StageOutput:
         """Refines ``boxes`` ``[B, N, 4]`` (xyxy, input pixels) and ``features`` ``[B, N, D]``.
 
         mask: who may attend to whom, bool ``[B, 1, N, N]``. record: names out of
-        :data:`sparse_rcnn_lab.trace.RECORDABLE`.
+        :data:`sparse_rcnn_lab.trace.RECORDABLE`. room: memory for the filters, see
+        :meth:`DynamicInteraction.filters`.
         """
         levels = assign_levels(boxes.detach())
         roi = self.pool(pyramid, boxes, levels, self.roi_size)
@@ -177,7 +190,7 @@ class Stage(nn.Module):
         else:
             attention = self.attention.nobody(x)
         x = self.norm_attention(x)
-        filters = exchange(self.interaction.generate(x), switches)
+        filters = exchange(self.interaction.filters(x, room), switches)
         filtered = self.interaction.filter(filters, roi)
         x = self.norm_interaction(x + self.interaction.condense(filtered).view_as(x))
         x = self.norm_ffn(x + self.ffn_out(F.relu(self.ffn_in(x))))
