@@ -6,7 +6,6 @@ import numpy as np
 import torch
 
 from sparse_rcnn_lab import boxes as box_ops
-from sparse_rcnn_lab.errors import LabError
 from sparse_rcnn_lab.trace import Trace
 
 
@@ -17,8 +16,7 @@ def settled(trace: Trace, stage: int, least: float = 0.1) -> tuple[float, float]
     1 - IoU between a proposal's two boxes, and the largest change of any of their class scores;
     (0, 0) where no proposal matters.
     """
-    if not 2 <= stage <= trace.num_stages:
-        raise LabError(f"stage must be 2..{trace.num_stages}, found {stage}.")
+    stage = trace.check_stage(stage, 2)
     scores = trace.logits[stage - 2 : stage].sigmoid()  # [2, N, C]
     matter = (scores.amax(-1) >= least).any(0)
     if not matter.any():
