@@ -194,8 +194,10 @@ def test_video(opened):
 
 
 def test_live(opened):
-    """Catches a stream that stops, that no dial reaches, or whose snapshot is lost."""
+    """Catches a stream that stops, that no dial reaches, or whose snapshot is lost, or not shown as
+    the picture that the other tabs are about."""
     page = opened.page
+    example = picture(page, "#lab-source")
     start_camera(page)
     page.wait_for_function("() => Number(document.querySelector('#lab-fps').innerText) > 0")
     assert int(page.inner_text("#lab-latency")) > 0
@@ -214,6 +216,9 @@ def test_live(opened):
     page.click("#lab-snap")
     frame = page.wait_for_selector("#lab-explorer iframe").content_frame()
     frame.wait_for_selector("text=640×480")
+    changed(page, example, "#lab-source")
+    size = "(i) => [i.naturalWidth, i.naturalHeight]"
+    assert page.eval_on_selector("#lab-source img", size) == [640, 480]
     # Nothing is sent, and the camera rests, while another tab is open; both go on afterwards.
     running = "() => document.querySelector('#lab-video').srcObject !== null"
     page.wait_for_function(f"() => !({running})()")

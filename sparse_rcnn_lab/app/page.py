@@ -18,6 +18,7 @@ from sparse_rcnn_lab.app.live import LiveTab
 from sparse_rcnn_lab.app.photo import PhotoTab
 from sparse_rcnn_lab.app.source import Source
 from sparse_rcnn_lab.app.video import VideoTab
+from sparse_rcnn_lab.views.draw import as_image
 
 TITLE = "Sparse R-CNN lab"
 LEAD = "A fixed set of learned proposals becomes detections in stages. Turn the proposals down."
@@ -151,7 +152,7 @@ class Page:
         taken.then(
             explained(self._snapshot),
             {self.live.still, *look},
-            [self.tabs, self.where, source.picture, *view],
+            [self.tabs, self.where, source.file, source.picture, *view],
             **ON_CLICK,
         )
         self.video.connect(dials, source.picture)
@@ -197,6 +198,7 @@ class Page:
         return {
             self.tabs: gr.Tabs(selected="explore"),
             self.where: "explore",
+            self.source.file: as_image(picture.pixels),
             self.source.picture: picture,
             **self._refresh(now),
         }
