@@ -161,6 +161,33 @@ def test_models(opened):
     page.wait_for_function("() => document.querySelector('#lab-count').innerText === '12'")
 
 
+def test_numbers_out_of_range(opened, capfd):
+    """Catches a number typed into a dial's box that fills the terminal, or is not acted on; also
+    with another model, whose dials are new objects to Gradio."""
+    page = opened.page
+
+    def typed(dial, value, count):
+        page.fill(f"#lab-{dial} input[type=number]", value)
+        page.wait_for_function(
+            "(n) => document.querySelector('#lab-count').innerText === n", arg=count
+        )
+
+    press(page, "threshold", "Home")
+    for most in ("8", "12"):
+        typed("proposals", "", "1")
+        typed("proposals", "5000", most)
+        typed("threshold", "7", "0")
+        typed("threshold", "-7", most)
+        typed("stage", "-3", "–")
+        typed("stage", "66", most)
+        if most == "8":
+            page.click("#lab-model input")
+            page.click("#lab-model [role=option]:has-text('other')")
+            page.wait_for_selector("#lab-proposals input[type=range][max='12']")
+    assert page.query_selector(".toast-body") is None
+    assert "Traceback" not in capfd.readouterr().err
+
+
 def test_compare_and_explore(opened):
     """Catches sides that show the same, and an explorer that does not start in its frame."""
     page = opened.page

@@ -12,7 +12,7 @@ from sparse_rcnn_lab.app.api import Api
 from sparse_rcnn_lab.app.bench import Bench, Dials
 from sparse_rcnn_lab.app.compare import CompareTab
 from sparse_rcnn_lab.app.dials import Values, build_dials
-from sparse_rcnn_lab.app.events import AT_ONCE, ON_CLICK, ON_LOAD, explained, in_words
+from sparse_rcnn_lab.app.events import AT_ONCE, ON_CLICK, ON_LOAD, clip_numbers, explained, in_words
 from sparse_rcnn_lab.app.exploring import ExploreTab
 from sparse_rcnn_lab.app.live import LiveTab
 from sparse_rcnn_lab.app.photo import PhotoTab
@@ -38,6 +38,7 @@ _PACE = (
 
 def build_page(bench: Bench) -> gr.Blocks:
     """The page for the bench's models."""
+    clip_numbers()
     detector = bench.models[bench.first]
     start = Dials(bench.first, detector.num_proposals, detector.num_stages, THRESHOLD)
     # What Gradio was handed stays for ten minutes, what it made for its frames no longer.
