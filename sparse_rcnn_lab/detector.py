@@ -20,6 +20,7 @@ from sparse_rcnn_lab.model.fast.paths import Inference, InferencePrecision, Way
 from sparse_rcnn_lab.model.pooling import STRIDES
 from sparse_rcnn_lab.model.stage import StageOutput
 from sparse_rcnn_lab.model.switches import NORMAL, Switches
+from sparse_rcnn_lab.stages import check_stage
 from sparse_rcnn_lab.trace import Detections, Trace, select_detections
 from sparse_rcnn_lab.training.ground_truth import with_ground_truth
 
@@ -204,8 +205,8 @@ class Detector:
         self, batch: Batch, stop: int | None = None, num_proposals: int | None = None
     ) -> list[StageOutput]:
         """The stages' outputs for a prepared batch, up to stage ``stop`` (1..6)."""
-        if stop is not None and not 1 <= stop <= self.num_stages:
-            raise LabError(f"stage must be 1..{self.num_stages}, found {stop}.")
+        if stop is not None:
+            stop = check_stage(stop, self.num_stages)
         boxes, features = self.model.proposals(batch.sizes, num_proposals)
         return self.model.run_stages(self.model.pyramid(batch.images), boxes, features, stop=stop)
 

@@ -19,6 +19,7 @@ from torch import Tensor
 from sparse_rcnn_lab.detections import Detections, check_shape, select_detections, top_pairs
 from sparse_rcnn_lab.errors import LabError
 from sparse_rcnn_lab.files import write_whole
+from sparse_rcnn_lab.stages import check_stage
 
 __all__ = [
     "RECORDABLE",
@@ -173,10 +174,7 @@ class Trace:
 
     def check_stage(self, stage: int | None, first: int = 1) -> int:
         """``stage``, default the last. Raises LabError unless it is ``first``..S."""
-        stage = self.num_stages if stage is None else stage
-        if not first <= stage <= self.num_stages:
-            raise LabError(f"stage must be {first}..{self.num_stages}, found {stage}.")
-        return stage
+        return check_stage(self.num_stages if stage is None else stage, self.num_stages, first)
 
     def truth(self) -> tuple[Tensor, Tensor]:
         """``gt_boxes`` and ``gt_labels``. Raises LabError when there are none."""

@@ -118,6 +118,9 @@ def test_dials_out_of_range_are_named(detector: Detector, pictures: Pictures) ->
     ):
         with pytest.raises(LabError, match=words):
             analysis.ap_curve(detector, pictures, **options, **QUIET)  # type: ignore[arg-type]
+    one = scripted({}, proposals=4, stages=1)
+    with pytest.raises(LabError, match="has one stage; there is nothing to stop before"):
+        analysis.adaptive_stop(one, pictures, **QUIET)
     with pytest.raises(LabError, match="no images"):
         analysis.ap_curve(detector, Pictures([]), **QUIET)
     with pytest.raises(LabError, match="different classes"):

@@ -238,11 +238,14 @@ def test_where_each_picture_stops(three: Trace) -> None:
 
 
 def test_one_stage_is_where_it_stops(three: Trace) -> None:
-    """Catches an IndexError for a trace without a second stage."""
+    """Catches an IndexError where there is no second stage, and a change made up for it."""
     kept = {name: getattr(three, name)[:1] for name in ("logits", "fpn_level")}
     kept |= {name: getattr(three, name)[:2] for name in ("boxes", "features")}
     one = replace(three, **kept, matches=None, gt_boxes=None, gt_labels=None)
     assert analysis.stop_stage(one, 0.1) == 1
+    assert stop_stages(np.zeros((3, 0, 2)), 0.1).tolist() == [1, 1, 1]
+    with pytest.raises(LabError, match="2 or more, but there is one stage"):
+        settled(one, 2)
 
 
 def test_flips() -> None:

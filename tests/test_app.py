@@ -149,7 +149,10 @@ def test_empty_states_say_what_to_do(tiny, picture):
     text = words.table(tiny.look(picture, nothing), nothing)
     assert "lower the threshold" in text and "raise the stage" in text and "1.00" in text
     last = dials(tiny, threshold=1.0)
-    assert "raise the stage" not in words.table(tiny.look(picture, last), last)
+    text = words.table(tiny.look(picture, last), last)
+    assert "raise the stage" not in text
+    # Who gives a dog to a model of shapes is told so.
+    assert "looks for circle, square" in text and "for anything else choose another model" in text
     start = dials(tiny, stage=0)
     assert "8 learned proposals" in words.table(tiny.look(picture, start), start)
 
@@ -158,6 +161,9 @@ def test_class_names_cannot_break_the_page(tmp_path, picture):
     """Catches names from a checkpoint written into the page as HTML."""
     bench = Bench([checkpoint(tmp_path, classes=("<img src=x onerror=alert(1)>",))], "cpu")
     at = dials(bench)
+    text = words.table(bench.look(picture, at), at)
+    assert "&lt;img" in text and "<img" not in text
+    at = dials(bench, threshold=1.0)
     text = words.table(bench.look(picture, at), at)
     assert "&lt;img" in text and "<img" not in text
 

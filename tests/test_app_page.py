@@ -161,6 +161,33 @@ def test_models(opened):
     page.wait_for_function("() => document.querySelector('#lab-count').innerText === '12'")
 
 
+def test_numbers_out_of_range(opened, capfd):
+    """Catches a number typed into a dial's box that fills the terminal, or is not acted on; also
+    with another model, whose dials are new objects to Gradio."""
+    page = opened.page
+
+    def typed(dial, value, count):
+        page.fill(f"#lab-{dial} input[type=number]", value)
+        page.wait_for_function(
+            "(n) => document.querySelector('#lab-count').innerText === n", arg=count
+        )
+
+    press(page, "threshold", "Home")
+    for most in ("8", "12"):
+        typed("proposals", "", "1")
+        typed("proposals", "5000", most)
+        typed("threshold", "7", "0")
+        typed("threshold", "-7", most)
+        typed("stage", "-3", "–")
+        typed("stage", "66", most)
+        if most == "8":
+            page.click("#lab-model input")
+            page.click("#lab-model [role=option]:has-text('other')")
+            page.wait_for_selector("#lab-proposals input[type=range][max='12']")
+    assert page.query_selector(".toast-body") is None
+    assert "Traceback" not in capfd.readouterr().err
+
+
 def test_compare_and_explore(opened):
     """Catches sides that show the same, and an explorer that does not start in its frame."""
     page = opened.page
@@ -194,8 +221,10 @@ def test_video(opened):
 
 
 def test_live(opened):
-    """Catches a stream that stops, that no dial reaches, or whose snapshot is lost."""
+    """Catches a stream that stops, that no dial reaches, or whose snapshot is lost, or not shown as
+    the picture that the other tabs are about."""
     page = opened.page
+    example = picture(page, "#lab-source")
     start_camera(page)
     page.wait_for_function("() => Number(document.querySelector('#lab-fps').innerText) > 0")
     assert int(page.inner_text("#lab-latency")) > 0
@@ -214,6 +243,9 @@ def test_live(opened):
     page.click("#lab-snap")
     frame = page.wait_for_selector("#lab-explorer iframe").content_frame()
     frame.wait_for_selector("text=640×480")
+    changed(page, example, "#lab-source")
+    size = "(i) => [i.naturalWidth, i.naturalHeight]"
+    assert page.eval_on_selector("#lab-source img", size) == [640, 480]
     # Nothing is sent, and the camera rests, while another tab is open; both go on afterwards.
     running = "() => document.querySelector('#lab-video').srcObject !== null"
     page.wait_for_function(f"() => !({running})()")

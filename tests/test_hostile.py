@@ -213,6 +213,32 @@ def test_a_damaged_zip_does_not_stop_the_others(course, tmp_path, method):
     assert "cannot be read" in dict(result.refused)["anna/boxes.ipynb"]
 
 
+def test_a_zip_whose_list_is_damaged(course, tmp_path):
+    """Catches a list in a zip that ends in a traceback, or a bad entry that stops the others."""
+    content = course.notebook("release", "boxes").read_bytes()
+    path = tmp_path / "all.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("änna/boxes.ipynb", content)
+        archive.writestr("zoe/boxes.ipynb", content)
+    whole = path.read_bytes()
+    start = whole.index(b"PK\x01\x02")
+    damages = (
+        ("magic number", whole.index(b"PK\x01\x02", start + 4), b"no"),
+        ("version", start + 6, b"\xff"),
+        ("decode", start + 46, b"\xff"),
+    )
+    for words, place, damage in damages:
+        path.write_bytes(whole[:place] + damage + whole[place + len(damage) :])
+        with pytest.raises(LabError, match=rf"all\.zip\" is damaged.*{words}.*Download it again"):
+            collect(course, path, say=lambda line: None)
+    # Where änna's file starts: before the beginning of the zip, then in another one's.
+    for offset in (b"\xf0\xff\xff\xff", b"\x40\x00\x00\x00"):
+        path.write_bytes(whole[: start + 42] + offset + whole[start + 46 :])
+        result = collect(course, path, say=lambda line: None)
+        assert [student for student, _, _ in result.taken] == ["zoe"]
+        assert "cannot be read" in dict(result.refused)["änna/boxes.ipynb"]
+
+
 NAMES = ('</script><script>alert("x")</script>', "<img src=x onerror=alert(1)>")
 
 

@@ -6,7 +6,6 @@ import numpy as np
 import torch
 
 from sparse_rcnn_lab import boxes as box_ops
-from sparse_rcnn_lab.errors import LabError
 from sparse_rcnn_lab.trace import Trace
 
 
@@ -15,10 +14,10 @@ def settled(trace: Trace, stage: int, least: float = 0.1) -> tuple[float, float]
 
     Those with a best class score of at least ``least`` at either stage. Gives the largest
     1 - IoU between a proposal's two boxes, and the largest change of any of their class scores;
-    (0, 0) where no proposal matters.
+    (0, 0) where no proposal matters. Raises LabError for any other stage, and for all of a trace
+    of one stage.
     """
-    if not 2 <= stage <= trace.num_stages:
-        raise LabError(f"stage must be 2..{trace.num_stages}, found {stage}.")
+    stage = trace.check_stage(stage, 2)
     scores = trace.logits[stage - 2 : stage].sigmoid()  # [2, N, C]
     matter = (scores.amax(-1) >= least).any(0)
     if not matter.any():
@@ -31,22 +30,19 @@ def settled(trace: Trace, stage: int, least: float = 0.1) -> tuple[float, float]
 
 
 def stop_stages(change: np.ndarray, tolerance: float) -> np.ndarray:
-    """The stage after which each picture stops: ``[P, S-1, 2]`` -> ``[P]``, 2..S.
+    """The stage after which each picture stops: ``[P, S-1, 2]`` -> ``[P]``, 2..S; 1 where S is 1.
 
     change: what each stage 2..S changed (boxes, scores), as :func:`settled` says. It is the first
     that changed neither by more than ``tolerance``; else the last.
     """
     quiet = np.asarray((change <= tolerance).all(-1))
+    if quiet.shape[1] == 0:
+        return np.ones(len(quiet), dtype=int)
     quiet[:, -1] = True  # the last stage ends it anyway
     return quiet.argmax(1) + 2
 
 
 def stop_stage(trace: Trace, tolerance: float, least: float = 0.1) -> int:
-    """The stage after which this picture would stop, 2..S; see :func:`stop_stages`.
-
-    1 for a trace of one stage.
-    """
-    if trace.num_stages == 1:
-        return 1
+    """The stage after which this picture would stop, as :func:`stop_stages` says."""
     change = [settled(trace, stage, least) for stage in range(2, trace.num_stages + 1)]
-    return int(stop_stages(np.array([change]), tolerance)[0])
+    return int(stop_stages(np.reshape(change, (1, -1, 2)), tolerance)[0])

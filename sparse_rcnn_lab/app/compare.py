@@ -9,7 +9,7 @@ import gradio as gr
 
 from sparse_rcnn_lab.app import words
 from sparse_rcnn_lab.app.bench import Bench, Dials
-from sparse_rcnn_lab.app.dials import Values, proposals_slider, stage_slider
+from sparse_rcnn_lab.app.dials import Values, as_number, proposals_slider, stage_slider
 from sparse_rcnn_lab.app.keepsakes import on_page
 from sparse_rcnn_lab.app.pictures import Picture
 
@@ -58,8 +58,8 @@ class CompareTab:
         other = replace(
             dials,
             model=values[self.loaded],
-            proposals=int(values[self.proposals] or 1),
-            stage=int(values[self.stage] or 0),
+            proposals=round(as_number("proposals", values[self.proposals]) or 1),
+            stage=round(as_number("stage", values[self.stage])),
         )
         one, two = (self.bench.look(picture, side) for side in (dials, other))
         return {

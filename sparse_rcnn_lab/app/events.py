@@ -51,6 +51,25 @@ def explained(function: Callable[..., Any]) -> Callable[..., Any]:
     return call
 
 
+def clip_numbers() -> None:
+    """A number typed beyond a dial's range counts as the range's end, as the box itself then shows.
+
+    Gradio would raise while it reads the value, outside of :func:`explained`, and print a traceback
+    for every key. On its classes: an update of a dial's range makes a new object of it, and a class
+    of our own would have Gradio write a ``.pyi`` file beside this one.
+    """
+    for kind in (gr.Slider, gr.Number):
+        kind.preprocess = _clipped
+
+
+def _clipped(self: Any, payload: Any) -> Any:
+    if not isinstance(payload, int | float):  # an empty box; what is no number is said later
+        return payload
+    low, high = self.minimum, self.maximum
+    payload = payload if low is None else max(payload, low)
+    return payload if high is None else min(payload, high)
+
+
 def path_alone(payload: Any) -> str | None:
     """For ``preprocess``: the uploaded file's path. Gradio would open the file itself and answer a
     broken one with a bare "Error".

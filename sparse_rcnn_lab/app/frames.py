@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import time
 from dataclasses import dataclass
 
@@ -12,6 +11,7 @@ from torch import Tensor
 from sparse_rcnn_lab.app.bench import SHOWN, Bench, Dials, marked, of_classes
 from sparse_rcnn_lab.trace import Detections
 from sparse_rcnn_lab.views.draw import as_image, detection_marks, draw_marks
+from sparse_rcnn_lab.views.embed import encoded
 
 _JPEG_QUALITY = 85
 
@@ -49,6 +49,4 @@ def look_at(bench: Bench, pixels: Tensor, dials: Dials) -> Frame:
 
 def as_jpeg(image: Image.Image) -> bytes:
     """A picture as the bytes of a JPEG file."""
-    file = io.BytesIO()
-    image.save(file, "JPEG", quality=_JPEG_QUALITY)
-    return file.getvalue()
+    return encoded(image, quality=_JPEG_QUALITY)

@@ -12,12 +12,13 @@ from sparse_rcnn_lab.app.api import Api
 from sparse_rcnn_lab.app.bench import Bench, Dials
 from sparse_rcnn_lab.app.compare import CompareTab
 from sparse_rcnn_lab.app.dials import Values, build_dials
-from sparse_rcnn_lab.app.events import AT_ONCE, ON_CLICK, ON_LOAD, explained, in_words
+from sparse_rcnn_lab.app.events import AT_ONCE, ON_CLICK, ON_LOAD, clip_numbers, explained, in_words
 from sparse_rcnn_lab.app.exploring import ExploreTab
 from sparse_rcnn_lab.app.live import LiveTab
 from sparse_rcnn_lab.app.photo import PhotoTab
 from sparse_rcnn_lab.app.source import Source
 from sparse_rcnn_lab.app.video import VideoTab
+from sparse_rcnn_lab.views.draw import as_image
 
 TITLE = "Sparse R-CNN lab"
 LEAD = "A fixed set of learned proposals becomes detections in stages. Turn the proposals down."
@@ -37,6 +38,7 @@ _PACE = (
 
 def build_page(bench: Bench) -> gr.Blocks:
     """The page for the bench's models."""
+    clip_numbers()
     detector = bench.models[bench.first]
     start = Dials(bench.first, detector.num_proposals, detector.num_stages, THRESHOLD)
     # What Gradio was handed stays for ten minutes, what it made for its frames no longer.
@@ -151,7 +153,7 @@ class Page:
         taken.then(
             explained(self._snapshot),
             {self.live.still, *look},
-            [self.tabs, self.where, source.picture, *view],
+            [self.tabs, self.where, source.file, source.picture, *view],
             **ON_CLICK,
         )
         self.video.connect(dials, source.picture)
@@ -197,6 +199,7 @@ class Page:
         return {
             self.tabs: gr.Tabs(selected="explore"),
             self.where: "explore",
+            self.source.file: as_image(picture.pixels),
             self.source.picture: picture,
             **self._refresh(now),
         }

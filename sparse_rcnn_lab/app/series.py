@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from html import escape
@@ -12,6 +11,7 @@ from PIL import Image
 from sparse_rcnn_lab.app.bench import SHOWN, Bench, Dials, View
 from sparse_rcnn_lab.app.frames import as_jpeg
 from sparse_rcnn_lab.app.pictures import Picture
+from sparse_rcnn_lab.views.embed import data_uri
 
 BUDGETS = (10, 50)
 _WIDTH = 480  # of a picture in a row, pixels
@@ -63,7 +63,7 @@ def data_address(image: Image.Image) -> str:
     """The picture, made small, as an address that holds it."""
     small = image.copy()
     small.thumbnail((_WIDTH, _WIDTH), Image.Resampling.BICUBIC)
-    return f"data:image/jpeg;base64,{base64.b64encode(as_jpeg(small)).decode()}"
+    return data_uri(as_jpeg(small))
 
 
 def _found(view: View) -> str:

@@ -33,9 +33,13 @@ def readout(found: Detections | None, milliseconds: float | None, unit: str = PH
 
 def finds(class_names: Sequence[str]) -> str:
     """What a model can find."""
+    return f"Finds {_some(class_names)}."
+
+
+def _some(class_names: Sequence[str]) -> str:
     names = ", ".join(class_names[:_NAMES])
     more = len(class_names) - _NAMES
-    return f"Finds {names}{f' and {more} more' if more > 0 else ''}."
+    return f"{names}{f' and {more} more' if more > 0 else ''}"
 
 
 def costs(dials: Dials, num_proposals: int, num_stages: int) -> str:
@@ -92,7 +96,8 @@ def table(view: View | None, dials: Dials) -> str:
         ways += ["show all classes"] if dials.classes else []
         return hint(
             f"No proposal scores {dials.threshold:.2f} or more at stage {view.stage}: "
-            f"{' or '.join(ways)}."
+            f"{' or '.join(ways)}. This model looks for {_some(found.class_names)}; for anything "
+            "else choose another model."
         )
     rows = []
     for name, label, score, box, proposal in zip(

@@ -25,8 +25,12 @@ from sparse_rcnn_lab.errors import LabError
 from sparse_rcnn_lab.files import write_text
 
 LARGEST = 50_000_000  # bytes of a notebook; with its outputs
-# What reading a file, or a part of a zip, may end in.
-_DAMAGED = (OSError, zipfile.BadZipFile, RuntimeError, EOFError, zlib.error, lzma.LZMAError)
+# What reading a file, a zip's list or a part of it may end in. ValueError: a place before the
+# file's start, or a name that is no text.
+_DAMAGED = (
+    *(OSError, zipfile.BadZipFile, RuntimeError, EOFError, ValueError),
+    *(zlib.error, lzma.LZMAError),
+)
 
 
 @dataclass
@@ -99,14 +103,12 @@ def _files(place: Path) -> Iterator[tuple[PurePosixPath, datetime, Callable[[], 
             time = datetime.fromtimestamp(about.st_mtime, UTC)
             yield inside, time, partial(_sized, about.st_size, partial(_own, path))
     elif zipfile.is_zipfile(place):
-        with zipfile.ZipFile(place) as archive:
-            for info in archive.infolist():
-                inside = PurePosixPath(info.filename)
-                if inside.suffix != ".ipynb" or _hidden(inside):
-                    continue
-                time = _when(info)
-                content = partial(_read, place, info)
-                yield inside, time, partial(_sized, info.file_size, content)
+        for info in _listed(place):
+            inside = PurePosixPath(info.filename)
+            if inside.suffix != ".ipynb" or _hidden(inside):
+                continue
+            content = partial(_read, place, info)
+            yield inside, _when(info), partial(_sized, info.file_size, content)
     else:
         raise LabError(f'"{place}" is neither a folder nor a zip file.')
 
@@ -115,9 +117,19 @@ def _folders(place: Path) -> set[str]:
     """The folders right in ``place``; some hold a student's work of another kind."""
     if place.is_dir():
         return {path.name for path in place.iterdir() if path.is_dir() and path.name[0] != "."}
-    with zipfile.ZipFile(place) as archive:
-        names = [PurePosixPath(info.filename) for info in archive.infolist()]
+    names = [PurePosixPath(info.filename) for info in _listed(place)]
     return {path.parts[0] for path in names if len(path.parts) > 1 and not _hidden(path)}
+
+
+def _listed(place: Path) -> list[zipfile.ZipInfo]:
+    try:
+        with zipfile.ZipFile(place) as archive:
+            return archive.infolist()
+    except _DAMAGED as error:
+        raise LabError(
+            f'"{place}" is damaged: its list of files cannot be read ({error}). Download it again, '
+            "or give the folder that another program unpacks from it."
+        ) from error
 
 
 def _own(path: Path) -> bytes:
@@ -151,6 +163,8 @@ def _sized(size: int, read: Callable[[], bytes]) -> bytes:
         )
     try:
         return read()
+    except LabError:
+        raise
     except _DAMAGED as error:
         raise LabError(f"cannot be read ({error}).") from error
 

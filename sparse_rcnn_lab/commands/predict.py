@@ -61,13 +61,14 @@ def run(arguments: argparse.Namespace) -> int:
 
     from sparse_rcnn_lab.files import write_text, write_whole
     from sparse_rcnn_lab.images import read_image
+    from sparse_rcnn_lab.stages import check_stage
     from sparse_rcnn_lab.views.draw import draw_detections
 
     paths = find_pictures(arguments.pictures)
     detector = open_model(arguments)
     # Wrong for all pictures alike, so not to be reported once for each.
-    if arguments.stage is not None and arguments.stage > detector.num_stages:
-        raise LabError(f"--stage must be 1..{detector.num_stages}, found {arguments.stage}.")
+    if arguments.stage is not None:
+        check_stage(arguments.stage, detector.num_stages, name="--stage")
     if arguments.proposals is not None and arguments.proposals > detector.num_proposals:
         raise LabError(
             f"--proposals must be 1..{detector.num_proposals}, found {arguments.proposals}."

@@ -26,6 +26,7 @@ from sparse_rcnn_lab.exporting.metadata import describe
 from sparse_rcnn_lab.files import write_whole
 from sparse_rcnn_lab.model.fast.paths import Inference
 from sparse_rcnn_lab.model.pooling import pool
+from sparse_rcnn_lab.stages import check_stage
 
 __all__ = ["Check", "Export", "FormatName", "export"]
 
@@ -82,8 +83,9 @@ def export(
     """
     path = Path(path)
     to = _format(path, to)
-    count = _within("num_proposals", num_proposals, detector.num_proposals)
-    last = _within("stage", stage, detector.num_stages)
+    count = _count(num_proposals, detector.num_proposals)
+    most = detector.num_stages
+    last = most if stage is None else check_stage(stage, most)
     if to == "onnx":
         require_onnx()
     # A copy of its own: on the CPU, with this package's pooling and in float32, whatever the
@@ -125,9 +127,9 @@ def _format(path: Path, to: FormatName | None) -> FormatName:
     return wanted
 
 
-def _within(name: str, value: int | None, most: int) -> int:
+def _count(value: int | None, most: int) -> int:
     if value is None:
         return most
     if not 1 <= value <= most:
-        raise LabError(f"{name} must be 1..{most}, found {value}.")
+        raise LabError(f"num_proposals must be 1..{most}, found {value}.")
     return value

@@ -12,9 +12,9 @@ from sparse_rcnn_lab import boxes as box_ops
 from sparse_rcnn_lab.batches import Picture
 from sparse_rcnn_lab.cpu import threads_for
 from sparse_rcnn_lab.detector import Detector
-from sparse_rcnn_lab.errors import LabError
 from sparse_rcnn_lab.model.pooling import assign_levels
 from sparse_rcnn_lab.model.stage import Stage
+from sparse_rcnn_lab.stages import check_stage
 
 
 class Step(NamedTuple):
@@ -44,8 +44,7 @@ class StageWalk:
 
     @torch.no_grad()
     def __init__(self, detector: Detector, picture: Picture, stage: int = 1) -> None:
-        if not 1 <= stage <= detector.num_stages:
-            raise LabError(f"stage must be 1..{detector.num_stages}, found {stage}.")
+        stage = check_stage(stage, detector.num_stages)
         # As the detector itself computes: on another number of threads sums are rounded otherwise.
         with threads_for(detector.config.backbone):
             self._walk(detector, picture, stage)

@@ -18,6 +18,7 @@ from sparse_rcnn_lab.data.sample import DetectionData
 from sparse_rcnn_lab.detector import Detector
 from sparse_rcnn_lab.errors import LabError
 from sparse_rcnn_lab.model.stage import StageOutput
+from sparse_rcnn_lab.stages import check_stages
 from sparse_rcnn_lab.trace import top_pairs
 from sparse_rcnn_lab.training.coco_eval import CocoResult, coco_stats, to_results
 from sparse_rcnn_lab.training.distributed import current
@@ -94,9 +95,7 @@ def evaluate(
     range.
     """
     start = time.perf_counter()
-    stages = tuple(range(1, detector.num_stages + 1) if stages is None else sorted(set(stages)))
-    if not stages or not 1 <= stages[0] <= stages[-1] <= detector.num_stages:
-        raise LabError(f"stages must be 1..{detector.num_stages}, found {list(stages)}.")
+    stages = check_stages(stages, detector.num_stages)
     if batch_size < 1 or (limit is not None and limit < 1):
         raise LabError(f"batch_size ({batch_size}) and limit ({limit}) must be at least 1.")
     count = min(len(data), limit or len(data))

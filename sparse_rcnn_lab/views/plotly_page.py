@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import base64
 import html
-import io
 import math
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
@@ -15,6 +13,7 @@ from sparse_rcnn_lab.errors import LabError
 from sparse_rcnn_lab.trace import Trace
 from sparse_rcnn_lab.views import style
 from sparse_rcnn_lab.views.draw import as_image, display_size
+from sparse_rcnn_lab.views.embed import data_uri, encoded
 from sparse_rcnn_lab.views.style import Theme
 
 if TYPE_CHECKING:
@@ -63,7 +62,7 @@ def page_of_picture(trace: Trace, title: str, detail: str, theme: Theme, below: 
     figure = page(title, detail, theme)
     if trace.image is not None:
         figure.add_layout_image(
-            source=_data_uri(trace), x=0, y=0, sizex=width, sizey=height, xref="x", yref="y",
+            source=_source(trace), x=0, y=0, sizex=width, sizey=height, xref="x", yref="y",
             sizing="stretch", layer="below",
         )  # fmt: skip
     own = math.isclose(shown, height / width)
@@ -78,13 +77,11 @@ def page_of_picture(trace: Trace, title: str, detail: str, theme: Theme, below: 
     )
 
 
-def _data_uri(trace: Trace) -> str:
+def _source(trace: Trace) -> str:
     assert trace.image is not None
     picture = as_image(trace.image)
     picture = picture.resize(display_size(*picture.size, min_side=480, max_side=_LONG_SIDE))
-    file = io.BytesIO()
-    picture.save(file, "JPEG", quality=88)
-    return "data:image/jpeg;base64," + base64.b64encode(file.getvalue()).decode()
+    return data_uri(encoded(picture, quality=88))
 
 
 def box_lines(boxes: Tensor) -> tuple[list[float | None], list[float | None]]:

@@ -72,7 +72,7 @@ def final_label(trace: Trace, proposal: int) -> int:
 
 def describe(trace: Trace, proposal: int, stage: int | None = None) -> str:
     """A proposal's name: ``17 · dog .91``, with class and score at a stage (default the last)."""
-    stage = trace.num_stages if stage is None else stage
+    stage = trace.check_stage(stage, 0)
     if stage == 0:
         return str(proposal)
     scores, labels = score_by_stage(trace)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Literal
 
 from sparse_rcnn_lab.errors import LabError
+from sparse_rcnn_lab.stages import check_stage
 
 RGB = tuple[int, int, int]
 Theme = Literal["light", "dark"]
@@ -55,9 +56,7 @@ def stage_color(stage: int, num_stages: int = 6) -> str:
     Models with another number of stages take their colours at equal steps of the same scale.
     Raises LabError when the stage does not exist.
     """
-    if not 0 <= stage <= num_stages:
-        raise LabError(f"stage must be 0..{num_stages}, found {stage}.")
-    if stage == 0:
+    if check_stage(stage, num_stages, 0) == 0:
         return PROPOSAL_COLOR
     last = len(STAGE_COLORS) - 1
     place = last if num_stages == 1 else last * (stage - 1) / (num_stages - 1)

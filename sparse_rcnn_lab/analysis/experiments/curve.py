@@ -14,7 +14,6 @@ from sparse_rcnn_lab.analysis.experiments.kept import Cache, Job, Part, Tables
 from sparse_rcnn_lab.analysis.experiments.passes import (
     StageRun,
     check_numbers,
-    check_stages,
     detect_with,
     found_by,
 )
@@ -25,6 +24,7 @@ from sparse_rcnn_lab.errors import LabError
 from sparse_rcnn_lab.model.detector import SparseRCNN
 from sparse_rcnn_lab.model.pooling import Pyramid
 from sparse_rcnn_lab.model.stage import StageOutput
+from sparse_rcnn_lab.stages import check_stages
 
 Order = Sequence[int] | Tensor | None
 
@@ -64,7 +64,7 @@ def ap_curve(
     separately trained models beside it, add their tables: ``curve + ap_curve(other, data, n=[5])``.
     Raises LabError when data and detector have different classes or a number is out of range.
     """
-    numbers, chosen = check_numbers(detector, n), check_stages(detector, stages)
+    numbers, chosen = check_numbers(detector, n), check_stages(stages, detector.num_stages)
     orders = {
         name: check_order(detector, ids, numbers[-1])
         for name, ids in (order if isinstance(order, Mapping) else {_name(order): order}).items()

@@ -74,14 +74,6 @@ def found_by(job: Job, parts: list[Part]) -> Found:
     return Found(rows, job.data.ground_truth(range(job.count)))
 
 
-def check_stages(detector: Detector, stages: Any) -> tuple[int, ...]:
-    """Stages, ascending, default all. Raises LabError for one that the model does not have."""
-    chosen = sorted({int(s) for s in stages or range(1, detector.num_stages + 1)})
-    if not 1 <= chosen[0] <= chosen[-1] <= detector.num_stages:
-        raise LabError(f"stages must be 1..{detector.num_stages}, found {chosen}.")
-    return tuple(chosen)
-
-
 def check_numbers(detector: Detector, n: Any) -> tuple[int, ...]:
     """Numbers of proposals, ascending; by default about eight, evenly spaced on a log scale.
 

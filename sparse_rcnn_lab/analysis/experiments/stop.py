@@ -44,7 +44,7 @@ def adaptive_stop(
     tolerances: how much a box (1 - IoU) and a score may still change in the stage that is then the
     last.  least: proposals with a lower score before and after do not matter. Beside it, as the
     yardstick, what stopping every picture at the same stage gives.
-    Raises LabError when data and detector have different classes.
+    Raises LabError when data and detector have different classes, or the model has one stage.
     """
     if detector.num_stages < 2:
         raise LabError("This model has one stage; there is nothing to stop before.")

@@ -11,7 +11,6 @@ from sparse_rcnn_lab.analysis.duplicates import count_duplicates
 from sparse_rcnn_lab.analysis.experiments.kept import Cache, Job, Part, Tables
 from sparse_rcnn_lab.analysis.experiments.passes import (
     StageRun,
-    check_stages,
     detect_with,
     found_by,
 )
@@ -23,6 +22,7 @@ from sparse_rcnn_lab.model.detector import SparseRCNN
 from sparse_rcnn_lab.model.pooling import Pyramid
 from sparse_rcnn_lab.model.stage import StageOutput
 from sparse_rcnn_lab.model.switches import NORMAL, Switches
+from sparse_rcnn_lab.stages import check_stages
 
 MEANING = {
     "switch": "what is changed in every stage, without training again",
@@ -71,7 +71,8 @@ def switch_costs(
     Raises LabError when data and detector have different classes, or a head does not exist.
     """
     tried = dict(switches or usual_switches(detector))
-    chosen = check_stages(detector, stages or [detector.num_stages])
+    last = detector.num_stages
+    chosen = check_stages([last] if stages is None else stages, last)
     settings = {
         "switches": {name: str(switch) for name, switch in tried.items()},
         "stages": chosen,

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import base64
-import io
 from typing import Any
 
 import numpy as np
 from PIL import Image
 from torch import Tensor
+
+from sparse_rcnn_lab.views.embed import data_uri, encoded
 
 LONGEST = 960  # pixels; boxes stay in original pixels whatever the picture shrinks to
 SMALL_ENOUGH = 256  # pixels; drawings of this size keep every pixel
@@ -40,14 +41,14 @@ def picture(image: Tensor) -> str:
     """``[3, H, W]`` uint8 RGB -> a data URI: PNG where small, else JPEG of at most 960 px."""
     shown = Image.fromarray(image.permute(1, 2, 0).contiguous().numpy())
     if max(shown.size) <= SMALL_ENOUGH:
-        return _uri("png", _encoded(shown, "PNG", optimize=True))
+        return data_uri(encoded(shown, "PNG", optimize=True), "png")
     longest = min(LONGEST, max(shown.size))
     while True:
         small = _shrunk(shown, longest)
         for quality in (85, 75, 65, 50):
-            data = _encoded(small, "JPEG", quality=quality, optimize=True)
+            data = encoded(small, "JPEG", quality=quality, optimize=True)
             if len(data) <= PICTURE_BYTES:
-                return _uri("jpeg", data)
+                return data_uri(data)
         longest = round(longest * 0.8)  # a picture of noise
 
 
@@ -56,13 +57,3 @@ def _shrunk(image: Image.Image, longest: int) -> Image.Image:
         return image
     width, height = (max(1, round(side * longest / max(image.size))) for side in image.size)
     return image.resize((width, height), Image.Resampling.LANCZOS)
-
-
-def _encoded(image: Image.Image, kind: str, **options: Any) -> bytes:
-    buffer = io.BytesIO()
-    image.save(buffer, kind, **options)
-    return buffer.getvalue()
-
-
-def _uri(kind: str, data: bytes) -> str:
-    return f"data:image/{kind};base64,{base64.b64encode(data).decode('ascii')}"

@@ -208,8 +208,8 @@ def _checked(options: dict[str, Any], trace: Trace) -> dict[str, Any]:
         if value is not None and value not in allowed:
             raise LabError(f"{name} must be one of {', '.join(allowed)}, found {value!r}.")
     stage = options.get("stage")
-    if stage is not None and not 0 <= stage <= trace.num_stages:
-        raise LabError(f"stage must be 0..{trace.num_stages}, found {stage}.")
+    if stage is not None:
+        trace.check_stage(stage, 0)
     if options.get("chosen") is not None:
         trace.row(options["chosen"])
     threshold = options.get("threshold")

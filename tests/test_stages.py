@@ -1,0 +1,62 @@
+"""A stage that is asked for: everybody takes the same ones, and refuses the others alike."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from small_model import small_model
+
+from sparse_rcnn_lab import analysis, lessons
+from sparse_rcnn_lab.data.shapes import Shapes
+from sparse_rcnn_lab.detector import Detector
+from sparse_rcnn_lab.errors import LabError
+from sparse_rcnn_lab.exporting import export
+from sparse_rcnn_lab.stages import check_stage, check_stages
+from sparse_rcnn_lab.training.evaluate import evaluate
+from sparse_rcnn_lab.views.selection import describe
+from sparse_rcnn_lab.views.style import stage_color
+
+PICTURE = torch.zeros(3, 64, 64, dtype=torch.uint8)
+
+
+@pytest.fixture(scope="module")
+def detector() -> Detector:
+    return Detector(small_model(), ("a", "b", "c"), "small", {})
+
+
+@pytest.mark.parametrize("ask", ["detector", "walk", "export", "trace", "describe", "color"])
+@pytest.mark.parametrize("stage", [5, -1, 1.5])
+def test_a_stage_that_is_not_there(detector: Detector, ask: str, stage: Any) -> None:
+    """Catches an entrance that takes another stage's answer, fails with a traceback, or goes on."""
+    trace = detector.trace(PICTURE)
+    asked = {
+        "detector": lambda: detector(PICTURE, stage=stage),
+        "walk": lambda: lessons.StageWalk(detector, PICTURE, stage),
+        "export": lambda: export(detector, "never.pt2", stage=stage),
+        "trace": lambda: trace.detections(stage),
+        "describe": lambda: describe(trace, 0, stage),
+        "color": lambda: stage_color(stage, 4),
+    }
+    with pytest.raises(LabError, match=rf"^stage must be [01]\.\.4, found {stage}\.$"):
+        asked[ask]()
+
+
+@pytest.mark.parametrize("stages", [[0, 4], [5], [], [2.5]])
+def test_stages_that_are_not_there(detector: Detector, stages: list[Any]) -> None:
+    """Catches an empty list or half a stage that an evaluation or an experiment makes up."""
+    data = Shapes(1)
+    for ask in (evaluate, analysis.ap_curve, analysis.switch_costs):
+        with pytest.raises(LabError, match=r"^stages must be 1\.\.4, found \["):
+            ask(detector, data, stages=stages, progress=False)
+
+
+def test_stages_of_all_kinds() -> None:
+    """Catches an order, a double or a number of numpy's or torch's that counts for something."""
+    assert check_stages(None, 3) == (1, 2, 3)
+    assert check_stages(np.array([3, 1, 3]), 3) == (1, 3)
+    assert check_stage(torch.tensor(2), 3) == 2 and check_stage(0, 3, 0) == 0
+    with pytest.raises(LabError, match="but there is one stage"):
+        check_stage(2, 1, 2)
