@@ -34,6 +34,7 @@ ProposalInit = Literal["image", "grid", "random"]
 Schedule = Literal["step", "one-cycle"]
 Optimizer = Literal["adamw", "muon"]
 Precision = Literal["float32", "bf16", "fp16"]
+NestedScheme = Literal["log", "uniform"]
 _MOST = 100_000  # of any size; far above what anybody builds, far below what fills a memory
 
 
@@ -211,7 +212,9 @@ class TrainConfig:
     denoising: how many noised copies of each object train beside the proposals; 0 as published.
     denoising_negatives: a copy that is to find nothing beside each of them.
     nested_proposals: train so that the first n proposals do at every n, not only all of them.
-    nested_prefixes: how many n a step tries beside all; see training/nested.py.
+    nested_prefixes: how many n a step tries beside all. nested_scheme: "log", small n as often as
+    large ones, each prefix counting as much as all proposals; "uniform", every n as often as any
+    other, all prefixes of a step together counting as much as all proposals.
     frozen_backbone: backbone and pyramid stay as they are, which halves the cost of fine-tuning.
 
     batch_size: images in one update, over all processes and parts. accumulate: the parts that each
@@ -236,7 +239,8 @@ class TrainConfig:
     denoising: int = 0
     denoising_negatives: bool = False
     nested_proposals: bool = False
-    nested_prefixes: int = 1
+    nested_prefixes: int = 5
+    nested_scheme: NestedScheme = "log"
     frozen_backbone: bool = False
     accumulate: int = 1
     precision: Precision = "float32"
@@ -257,6 +261,7 @@ class TrainConfig:
             )
         if not fits(self.lr, float) or self.lr <= 0:
             raise LabError(f"train.lr must be a number above 0, found {self.lr!r}.")
+        _check_choice("train.nested_scheme", self.nested_scheme, NestedScheme)
         _check_choice("train.precision", self.precision, Precision)
         _check_choice("train.optimizer", self.optimizer, Optimizer)
         _check_choice("train.schedule", self.schedule, Schedule)

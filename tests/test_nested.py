@@ -13,7 +13,7 @@ from small_model import PROPOSALS, small_batch, small_model
 from torch import Tensor, nn
 
 from sparse_rcnn_lab import recipes
-from sparse_rcnn_lab.config import LossConfig, Recipe
+from sparse_rcnn_lab.config import LossConfig, NestedScheme, Recipe
 from sparse_rcnn_lab.data.shapes import Shapes
 from sparse_rcnn_lab.errors import LabError
 from sparse_rcnn_lab.model.detector import SparseRCNN
@@ -39,10 +39,14 @@ def batch_of(counts: tuple[int, int] = (3, 1)) -> TrainBatch:
 
 
 def loss_of(
-    model: SparseRCNN, batch: TrainBatch, prefixes: int = 0, denoising: int = 0
+    model: SparseRCNN,
+    batch: TrainBatch,
+    prefixes: int = 0,
+    denoising: int = 0,
+    scheme: NestedScheme = "log",
 ) -> StepLoss:
     random = torch.Generator().manual_seed(SEED)
-    return step_loss(model, batch, CONFIG, denoising, random, prefixes=prefixes)
+    return step_loss(model, batch, CONFIG, denoising, random, prefixes=prefixes, scheme=scheme)
 
 
 def with_lengths(monkeypatch: pytest.MonkeyPatch, *lengths: int) -> None:
@@ -104,16 +108,19 @@ def test_the_loss_of_a_prefix_is_that_of_a_model_with_so_many_proposals(
     assert nested.item() == pytest.approx(alone.item(), rel=1e-4)
 
 
-def test_several_prefixes_count_as_much_as_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Catches a sum instead of the mean: more prefixes would push the full set aside."""
+@pytest.mark.parametrize(("scheme", "share"), [("log", 1.0), ("uniform", 0.5)])
+def test_what_several_prefixes_count(
+    scheme: NestedScheme, share: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Catches a mean instead of the sum, or the other way round."""
     model, batch = small_model(), batch_of()
     found = []
     for lengths in ((2,), (5,), (2, 5)):
         with_lengths(monkeypatch, *lengths)
-        nested = loss_of(model, batch, prefixes=len(lengths)).nested
+        nested = loss_of(model, batch, prefixes=len(lengths), scheme=scheme).nested
         assert nested is not None
         found.append(nested.item())
-    assert found[2] == pytest.approx((found[0] + found[1]) / 2, rel=1e-4)
+    assert found[2] == pytest.approx((found[0] + found[1]) * share, rel=1e-4)
     assert found[0] != pytest.approx(found[1], rel=1e-2)
 
 
@@ -157,11 +164,22 @@ def test_parts_of_a_batch_train_the_same_prefixes() -> None:
 def test_lengths_reach_from_one_to_all_but_one() -> None:
     """Catches lengths of 0 or N, lengths never drawn, and short ones alone in a step."""
     random = torch.Generator().manual_seed(0)
-    one = {draw_lengths(6, 1, random) for _ in range(200)}
-    assert one == {(1,), (2,), (3,), (4,), (5,)}
-    two = {draw_lengths(5, 2, random) for _ in range(200)}
+    one = {draw_lengths(6, 1, random, "uniform") for _ in range(200)}
+    assert one == {(1,), (2,), (3,), (4,), (5,)} == {draw_lengths(6, 1, random) for _ in range(200)}
+    two = {draw_lengths(5, 2, random, "uniform") for _ in range(200)}
     assert two == {(a, b) for a in (1, 2) for b in (3, 4)}
     assert draw_lengths(1, 2, random) == () and draw_lengths(6, 0, random) == ()
+
+
+def test_short_lengths_are_drawn_as_often_as_long_ones() -> None:
+    """Catches a logarithmic scale that is none: with 20 proposals a fifth of all lengths is 1."""
+    random = torch.Generator().manual_seed(0)
+    drawn = torch.tensor([draw_lengths(20, 5, random) for _ in range(400)])
+    assert (drawn[:, 0] == 1).all() and drawn.max() == 19
+    assert (drawn[:, 1:].diff() >= 0).all()
+    # Between 20^(k/5) and 20^((k+1)/5): 1, 1..3, 3..6, 6..10, 10..19.
+    for part, (low, high) in enumerate(((1, 1), (1, 3), (3, 6), (6, 10), (10, 19))):
+        assert (drawn[:, part].min(), drawn[:, part].max()) == (low, high)
 
 
 def test_no_objects_no_trouble() -> None:

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from sparse_rcnn_lab.config import LossConfig
+from sparse_rcnn_lab.config import LossConfig, NestedScheme
 from sparse_rcnn_lab.model.proposals import Proposals, spread_order
 from sparse_rcnn_lab.training.losses import expected_positives, set_loss
 from sparse_rcnn_lab.training.matching import Targets, match
@@ -40,14 +40,20 @@ def nest(proposals: Proposals) -> None:
     proposals.boxes[:, 2:] = torch.maximum(proposals.boxes[:, 2:], least)
 
 
-def draw_lengths(num_proposals: int, count: int, generator: torch.Generator) -> tuple[int, ...]:
+def draw_lengths(
+    num_proposals: int, count: int, generator: torch.Generator, scheme: NestedScheme = "log"
+) -> tuple[int, ...]:
     """Lengths of ``count`` prefixes, each 1..N-1; () for a single proposal.
 
-    One out of each of ``count`` equal parts of that range, so that no step sees short ones alone.
+    One out of each of ``count`` equal parts of that range, so that no step sees short ones alone;
+    on a logarithmic scale, or as it is.
     """
     if num_proposals < 2:
         return ()
     place = (torch.arange(count) + torch.rand(count, generator=generator)) / count
+    if scheme == "log":
+        longest = num_proposals - 1
+        return tuple(min(longest, int(num_proposals**p)) for p in place.tolist())
     return tuple(1 + int(p * (num_proposals - 1)) for p in place.tolist())
 
 
@@ -73,7 +79,7 @@ def with_prefixes(
     return boxes[:, index], features[:, index], wider
 
 
-def prefix_loss(
+def prefix_losses(
     logits: Tensor,
     boxes: Tensor,
     lengths: Sequence[int],
@@ -81,7 +87,7 @@ def prefix_loss(
     config: LossConfig,
     counts: Sequence[int],
 ) -> Tensor:
-    """The mean over the prefixes of their set losses, all stages together: a scalar.
+    """The set loss of each prefix, all stages together: ``[len(lengths)]``.
 
     logits ``[S, B, P, C]``, boxes ``[S, B, P, 4]`` xyxy input pixels: the rows of all prefixes,
     one after the other. counts: objects in each image of the whole batch that these images are
@@ -98,4 +104,4 @@ def prefix_loss(
         loss = set_loss(own_logits, own_boxes, targets, matches, config, positives)
         losses.append(loss.total())
         first += n
-    return torch.stack(losses).mean()
+    return torch.stack(losses)

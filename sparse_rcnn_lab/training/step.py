@@ -9,13 +9,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from sparse_rcnn_lab.config import LossConfig
+from sparse_rcnn_lab.config import LossConfig, NestedScheme
 from sparse_rcnn_lab.model.detector import SparseRCNN
 from sparse_rcnn_lab.training.denoising import noised_copies
 from sparse_rcnn_lab.training.loader import TrainBatch
 from sparse_rcnn_lab.training.losses import SetLoss, expected_positives, set_loss
 from sparse_rcnn_lab.training.matching import Matches, Targets, match
-from sparse_rcnn_lab.training.nested import draw_lengths, prefix_loss, with_prefixes
+from sparse_rcnn_lab.training.nested import draw_lengths, prefix_losses, with_prefixes
 
 
 @dataclass(frozen=True)
@@ -57,6 +57,7 @@ def step_loss(
     generator: torch.Generator | None = None,
     negatives: bool = False,
     prefixes: int = 0,
+    scheme: NestedScheme = "log",
     part: Part | None = None,
     autocast: AbstractContextManager[object] = nullcontext(),  # noqa: B008 - it holds no state
 ) -> StepLoss:
@@ -89,7 +90,7 @@ def step_loss(
         boxes = torch.cat([boxes, copies.boxes], dim=1)
         features = torch.cat([features, copies.features], dim=1)
     own = boxes.shape[1]  # rows that are no prefix's
-    lengths = draw_lengths(n, prefixes, generator)
+    lengths = draw_lengths(n, prefixes, generator, scheme)
     mask = None if copies is None else copies.mask
     boxes, features, mask = with_prefixes(boxes, features, mask, lengths)
     with autocast:
@@ -114,7 +115,8 @@ def step_loss(
     nested = None
     if lengths:
         behind = logits[:, :, own:], refined[:, :, own:]
-        nested = prefix_loss(*behind, lengths, targets, config, part.counts)
+        losses = prefix_losses(*behind, lengths, targets, config, part.counts)
+        nested = losses.sum() if scheme == "log" else losses.mean()
     return StepLoss(loss, extra, matches, nested)
 
 

@@ -50,6 +50,7 @@ class _Forward(nn.Module):
             torch.Generator().manual_seed(train.seed * 1_000_003 + step),
             train.denoising_negatives,
             train.nested_prefixes if train.nested_proposals else 0,
+            train.nested_scheme,
             part,
             self.mixed.autocast(),
         )
