@@ -36,8 +36,9 @@ export function strokeLine(context, points, color, width, alpha = 1) {
 }
 
 // A way through the states: each leg in the colour of the stage it leads to.
+// The rim is fainter than a box's: under thin lines it would be all that is seen.
 export function strokeWay(context, points, colorOf, width, alpha = 1) {
-  strokeLine(context, points, RIM, width + 0.5, alpha * 0.5);
+  strokeLine(context, points, RIM, width, alpha * 0.25);
   for (let i = 1; i < points.length; i++) {
     context.beginPath();
     context.moveTo(...points[i - 1]);

@@ -133,7 +133,7 @@ export function createPicture(explorer) {
     const { threshold, chosen } = store.state;
     const position = place();
     for (const row of [...explorer.ends(trace, threshold)].slice(0, MOST_WAYS)) {
-      if (trace.ids[row] !== chosen) strokeWay(g, way(row, position), colors.stage, 1.5, 0.8);
+      if (trace.ids[row] !== chosen) strokeWay(g, way(row, position), colors.stage, 1.8, 0.9);
     }
   }
 
