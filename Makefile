@@ -7,6 +7,8 @@ ARGS ?=
 BIN := .venv/bin
 TEST_EXTRAS := dev,demo,notebooks,classroom
 LAB_EXTRAS := notebooks,demo
+# What the lab's file list leaves out: Jupyter's own defaults, and beside each lesson its text twin.
+LAB_HIDES := __pycache__ *.pyc *.pyo .DS_Store *~ 0[1-9]_*.py times.json
 
 # OpenMP threads that spin while they wait make a busy machine many times slower. This must be set
 # before torch is imported.
@@ -30,7 +32,7 @@ demo: .venv/.installed-demo ## detect in your own photos, at http://127.0.0.1:78
 
 lab: .venv/.installed-lab ## the lessons, in JupyterLab, opened at the first
 	@$(BIN)/jupyter labextension disable --level=sys_prefix '@jupyterlab/apputils-extension:announcements' >/dev/null 2>&1 || true
-	$(BIN)/jupyter lab --LabApp.default_url=/lab/tree/notebooks/01_one_image.ipynb $(ARGS)
+	$(BIN)/jupyter lab --LabApp.default_url=/lab/tree/notebooks/01_one_image.ipynb $(LAB_HIDES:%='--ContentsManager.hide_globs=%') $(ARGS)
 
 gallery: .venv/.installed-lab ## the lessons as pages with outputs, in build/gallery (ARGS=--fast for toy amounts)
 	OMP_NUM_THREADS=1 $(BIN)/python -m sparse_rcnn_lab.lessons gallery $(ARGS) build/gallery

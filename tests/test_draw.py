@@ -10,6 +10,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
+from test_explorer_payload import made_trace
 
 from sparse_rcnn_lab.errors import LabError
 from sparse_rcnn_lab.trace import Detections
@@ -19,6 +20,7 @@ from sparse_rcnn_lab.views.draw import (
     display_size,
     draw_detections,
     draw_marks,
+    draw_proposals,
 )
 from sparse_rcnn_lab.views.labels import place_labels
 
@@ -195,6 +197,26 @@ def test_class_colors_can_be_told_apart(seen):
     shown = np.clip(linear @ np.array(seen).T, 0, 1) ** (1 / 2.2) * 255
     for (i, a), (j, b) in itertools.combinations(enumerate(shown), 2):
         assert np.linalg.norm(a - b) > 28, (colors[i], colors[j])
+
+
+@pytest.mark.parametrize("shade", range(0, 256, 15))
+@pytest.mark.parametrize("count", [20, 100])
+def test_learned_boxes_are_seen_on_every_shade(shade, count):
+    """Catches a grey line lost on a grey picture, and many boxes drawn too faint to be seen."""
+    trace = made_trace(count, 2, size=(200, 300))
+    trace.boxes[0] = torch.tensor([60.0, 40, 200, 90])
+    trace.boxes[0, 1:] = torch.tensor([400.0, 300, 500, 400])  # outside: one box alone is looked at
+    picture = Image.new("RGB", (300, 200), (shade,) * 3)
+    across = np.array(draw_proposals(trace, 0, picture=picture))[36:45, 130].tolist()
+    shades = [style.luminance(f"#{r:02x}{g:02x}{b:02x}") + 0.05 for r, g, b in across]
+    assert max(shades) / min(shades) > 1.5
+
+
+def test_more_learned_boxes_are_fainter():
+    """Catches hundreds of boxes that hide the picture, and none at all."""
+    strengths = [style.learned_opacity(count) for count in (0, 1, 40, 100, 300, 5000)]
+    assert strengths[0] == strengths[2] == 0.9 and strengths == sorted(strengths, reverse=True)
+    assert 0.4 < strengths[-1] < strengths[3] < 0.9
 
 
 def test_label_text_is_readable():

@@ -198,6 +198,24 @@ def test_first_sight_is_a_flight(browser, trace, tmp_path):
 
 
 @pytest.mark.browser
+def test_similarity_on_half_a_screen(browser, trace, tmp_path):
+    """Catches its three parts one below the other, most of them out of sight, or over another."""
+    watched = opened(browser, tmp_path, Explorer(trace, chosen=2, tab="similarity"), 700, 860)
+    parts = watched.page.evaluate(
+        "() => [...document.querySelectorAll('.srl-beside > div')].map(e =>"
+        " [e.getBoundingClientRect().top, e.scrollWidth - e.clientWidth])"
+    )
+    tops, over = zip(*parts, strict=True)
+    assert len(parts) == 3 and len(set(tops)) == 1 and max(over) <= 1
+    shown, whole = watched.page.evaluate(
+        "() => { const p = document.querySelector('.srl-panel');"
+        " return [p.clientHeight, p.scrollHeight] }"
+    )
+    assert whole <= shown
+    watched.clean()
+
+
+@pytest.mark.browser
 @pytest.mark.parametrize(("width", "scheme"), [(360, "light"), (360, "dark"), (2400, "dark")])
 def test_any_width_and_both_themes(browser, trace, tmp_path, width, scheme):
     """Catches a page wider than its screen, a theme that is ignored, clipped controls."""

@@ -93,7 +93,7 @@ def test_each_panel_shows_its_own_stage(trace):
         assert lefts == pytest.approx(trace.boxes[stage, :, 0].tolist())
         name = "learned proposals" if stage == 0 else f"stage {stage}"
         assert name in [text.get_text() for text in axes.texts]
-        assert {color for _, color, _ in outlines(axes)} == {style.stage_color(stage)}
+        assert {color for _, color, _ in outlines(axes)} == {style.line_color(stage)}
 
 
 def test_score_is_opacity(trace):

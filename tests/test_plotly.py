@@ -104,6 +104,7 @@ def test_attention_map(trace: Trace) -> None:
     """Catches weights in another order than the lines, or the boxes after the stage."""
     links = measures.attention_links(trace, 11, 2, top=2)
     *lines, own = plotly_figures.attention_map(trace, 11, 2, top=2).data
+    lines = [line for line in lines if line.showlegend is not False]
     assert [line.name.split(":")[0] for line in lines] == [str(p) for p in links.proposals.tolist()]
     assert list(own.x[:2]) == trace.boxes[1, 1, [0, 2]].tolist()
     with pytest.raises(LabError, match="record="):
@@ -115,10 +116,14 @@ def test_stage_slider(trace: Trace) -> None:
     figure = plotly_figures.stage_slider(trace)
     assert [frame.name for frame in figure.frames] == ["0", "1", "2", "3"]
     for stage, frame in enumerate(figure.frames):
-        *groups, middle = frame.data
+        *lines, middle = frame.data
+        edges, groups = lines[::2], lines[1::2]  # each line lies on its dark edge
+        for edge, group in zip(edges, groups, strict=True):
+            assert edge.line.color == style.DARK and edge.line.width > group.line.width
+            assert (edge.x, edge.legendgroup) == (group.x, group.legendgroup)
         corners = [x for group in groups for x in group.x[::6] if x is not None]
         assert sorted(corners) == trace.boxes[stage, :, 0].tolist()
-        assert {group.line.color for group in groups} == {style.stage_color(stage, S)}
+        assert {group.line.color for group in groups} == {style.line_color(stage, S)}
         assert len(middle.x) == N
     assert len(figure.layout.sliders[0].steps) == S + 1
 

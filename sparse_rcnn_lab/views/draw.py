@@ -83,7 +83,8 @@ def draw_proposals(
     """All proposals at ``stage`` in the colour of the stage; 0 are the learned ones, in grey.
 
     Opacity and width are each proposal's best class score; the learned ones have none yet and are
-    all alike. picture: the image, where the trace has not kept it.
+    all alike, see :func:`style.learned_opacity`.
+    picture: the image, where the trace has not kept it.
     Raises LabError when there is no such stage or no image.
     """
     source = trace.image if picture is None else picture
@@ -118,16 +119,17 @@ def detection_marks(
 
 def proposal_marks(trace: Trace, stage: int, *, chosen: int | None = None) -> list[Mark]:
     """What :func:`draw_proposals` draws, best first. Raises LabError for an unknown stage."""
-    color = style.stage_color(stage, trace.num_stages)
+    color = style.line_color(stage, trace.num_stages)
     scores = best_scores(trace, stage)
+    opacities, widths = strengths(trace, stage)
     first = None if chosen is None else trace.row(chosen)
     order = sorted(range(trace.num_proposals), key=lambda n: (n != first, -scores[n]))
     return [
         Mark(
             _box(trace.boxes[stage, n].tolist()),
             style.ACCENT if n == first else color,
-            1.0 if n == first else style.score_opacity(scores[n]),
-            0.5 + scores[n] / 2,
+            1.0 if n == first else opacities[n],
+            widths[n],
         )
         for n in order
     ]
@@ -153,6 +155,15 @@ def best_scores(trace: Trace, stage: int) -> list[float]:
     if stage == 0:
         return [0.5] * trace.num_proposals
     return trace.logits[stage - 1].max(-1).values.sigmoid().nan_to_num().tolist()
+
+
+def strengths(trace: Trace, stage: int) -> tuple[list[float], list[float]]:
+    """Opacity 0..1 and line width (1 is a full line) of each proposal's box at ``stage``."""
+    if stage == 0:
+        count = trace.num_proposals
+        return [style.learned_opacity(count)] * count, [0.5] * count
+    scores = best_scores(trace, stage)
+    return [style.score_opacity(score) for score in scores], [0.5 + s / 2 for s in scores]
 
 
 def draw_marks(
@@ -182,7 +193,7 @@ def draw_marks(
         # A dark edge of half a pixel and more keeps light colours visible on light pictures.
         rim = max(0.75, thick / 4)
         dash = tuple(d * thick for d in style.GROUND_TRUTH_DASH) if mark.dashed else None
-        frame(canvas, box, thick + 2 * rim, style.DARK, 0.55 * mark.opacity, dash)
+        frame(canvas, box, thick + 2 * rim, style.DARK, style.EDGE * mark.opacity, dash)
         frame(canvas, box, thick, mark.color, mark.opacity, dash)
     result = Image.fromarray(canvas)
     named = [(m, b) for m, b in zip(marks, boxes, strict=True) if m.label][:MAX_LABELS]

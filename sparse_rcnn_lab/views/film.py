@@ -23,6 +23,7 @@ from sparse_rcnn_lab.views.draw import (
     display_size,
     draw_marks,
     proposal_marks,
+    strengths,
 )
 
 FORMATS = {".webp": "WEBP", ".gif": "GIF", ".png": "PNG"}
@@ -126,13 +127,14 @@ def _between(trace: Trace, state: int, share: float) -> list[Mark]:
     boxes: Tensor = torch.lerp(before, after, share)
     first_scores, then = (torch.tensor(best_scores(trace, s)) for s in (state, state + 1))
     scores = torch.lerp(first_scores, then, share)
-    first, second = (style.stage_color(s, trace.num_stages) for s in (state, state + 1))
+    drawn, next_drawn = (torch.tensor(strengths(trace, s)) for s in (state, state + 1))
+    strength, width = torch.lerp(drawn, next_drawn, share)
+    first, second = (style.line_color(s, trace.num_stages) for s in (state, state + 1))
     color = style.mixed(first, second, share)
     marks = []
     for n in scores.argsort(descending=True).tolist():
         x1, y1, x2, y2 = boxes[n].tolist()
-        score = float(scores[n])
-        marks.append(Mark((x1, y1, x2, y2), color, style.score_opacity(score), 0.5 + score / 2))
+        marks.append(Mark((x1, y1, x2, y2), color, float(strength[n]), float(width[n])))
     return marks
 
 

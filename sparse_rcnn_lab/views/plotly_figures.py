@@ -196,15 +196,17 @@ def attention_map(
     )
     boxes, at = trace.boxes[stage - 1], centres(trace)[stage - 1]
     own = trace.row(proposal)
-    color = style.stage_color(stage - 1, trace.num_stages)
+    color = style.line_color(stage - 1, trace.num_stages)
     strongest = max([*links.weights.tolist(), 1e-6])
     for other, weight in zip(links.proposals.tolist(), links.weights.tolist(), strict=True):
         row, share = trace.row(other), weight / strongest
         x, y = box_lines(boxes[[row]])
-        figure.add_scatter(
-            x=[*x, None, *numbers(at[[own, row], 0])], y=[*y, None, *numbers(at[[own, row], 1])],
-            mode="lines", opacity=style.score_opacity(share, 0.25), hoverinfo="name",
-            line={"color": color, "width": 0.8 + 3 * share}, name=f"{other}: {100 * weight:.1f} %",
+        figure.add_traces(
+            _edged(
+                [*x, None, *numbers(at[[own, row], 0])], [*y, None, *numbers(at[[own, row], 1])],
+                f"{other}: {100 * weight:.1f} %", color, style.score_opacity(share, 0.25),
+                0.8 + 3 * share, "name",
+            )
         )  # fmt: skip
     x, y = box_lines(boxes[[own]])
     figure.add_scatter(
@@ -251,6 +253,7 @@ def stage_slider(trace: Trace, *, theme: Theme = "light", title: str | None = No
 def _state(trace: Trace, stage: int) -> list[Any]:
     """Boxes of one state, group by group, and a point in the middle of each to ask for its name."""
     color = style.stage_color(stage, trace.num_stages)
+    line = style.line_color(stage, trace.num_stages)
     if stage:
         scores = score_by_stage(trace)[0][stage - 1].nan_to_num()
     else:
@@ -258,15 +261,11 @@ def _state(trace: Trace, stage: int) -> list[Any]:
     drawn = []
     for low, high, name in _GROUPS:
         x, y = box_lines(trace.boxes[stage][(scores >= low) & (scores < high)])
-        share = min(high, 1.0)
-        drawn.append(
-            go().Scatter(
-                x=x or [None], y=y or [None],  # an empty group keeps its place in the key
-                mode="lines", name=name, hoverinfo="skip",
-                opacity=style.score_opacity(share, 0.2),
-                line={"color": color, "width": 1 + 2 * share},
-            )
-        )  # fmt: skip
+        opacity, width = style.score_opacity(min(high, 1.0), 0.2), 1 + 2 * min(high, 1.0)
+        if stage == 0:
+            opacity, width = style.learned_opacity(trace.num_proposals), style.MIN_LINE
+        # An empty group keeps its place in the key.
+        drawn += _edged(x or [None], y or [None], name, line, opacity, width, "skip")
     middle: Tensor = centres(trace)[stage]
     drawn.append(
         go().Scatter(
@@ -277,6 +276,22 @@ def _state(trace: Trace, stage: int) -> list[Any]:
         )
     )  # fmt: skip
     return drawn
+
+
+def _edged(
+    x: list[Any], y: list[Any], name: str, color: str, opacity: float, width: float, hover: str
+) -> list[Any]:
+    """A line with a dark edge below it, as all lines on a picture have; width: pixels."""
+    shared = {"x": x, "y": y, "mode": "lines", "name": name, "legendgroup": name}
+    return [
+        go().Scatter(
+            **shared, showlegend=False, hoverinfo="skip", opacity=style.EDGE * opacity,
+            line={"color": style.DARK, "width": width + min(1.6, width)},
+        ),
+        go().Scatter(
+            **shared, hoverinfo=hover, opacity=opacity, line={"color": color, "width": width}
+        ),
+    ]  # fmt: skip
 
 
 def _color(trace: Trace, proposal: int, chosen: int | None) -> str:

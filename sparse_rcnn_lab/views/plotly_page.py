@@ -73,8 +73,9 @@ def page_of_picture(trace: Trace, title: str, detail: str, theme: Theme, below: 
     )  # fmt: skip
     across = 700 if shown <= 1 else 700 / shown
     return figure.update_layout(
-        height=round(across * shown) + 90 + below, margin={"l": 10, "r": 10, "t": 80, "b": below}
-    )
+        height=round(across * shown) + 90 + below, margin={"l": 10, "r": 10, "t": 80, "b": below},
+        legend={"tracegroupgap": 0},  # a line and its edge are a group, and no gap parts groups
+    )  # fmt: skip
 
 
 def _source(trace: Trace) -> str:

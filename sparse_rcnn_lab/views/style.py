@@ -17,6 +17,9 @@ Theme = Literal["light", "dark"]
 # 0 (grey) are the learned proposals; then viridis without its darkest fifth, which would vanish on
 # photographs. Lightness rises with the stage: the order survives grey print and colour blindness.
 PROPOSAL_COLOR = "#9aa0a6"
+# Their boxes on a picture are lighter, with the dark edge that all lines have: one of the two is
+# seen on any picture, where a middling grey is lost on grey.
+PROPOSAL_LINE = "#c4c9d0"
 STAGE_COLORS = ("#5b52a3", "#3b77b5", "#2699a6", "#35b779", "#8fd744", "#fde725")
 
 # Okabe and Ito's colours, in an order that keeps neighbours far apart; they repeat after seven,
@@ -24,8 +27,9 @@ STAGE_COLORS = ("#5b52a3", "#3b77b5", "#2699a6", "#35b779", "#8fd744", "#fde725"
 CLASS_COLORS = ("#e69f00", "#56b4e9", "#009e73", "#f0e442", "#d55e00", "#0072b2", "#cc79a7")
 
 ACCENT = "#e800ff"  # the chosen proposal, everywhere at once
-DARK = "#14171c"  # outline under every line, dark text
+DARK = "#14171c"  # edge under every line, dark text
 LIGHT = "#ffffff"
+EDGE = 0.7  # opacity of the dark edge, of that of its line
 
 # Of figures: page, text, faded text, thin lines.
 _PAPER = {
@@ -64,6 +68,13 @@ def stage_color(stage: int, num_stages: int = 6) -> str:
     return mixed(STAGE_COLORS[low], STAGE_COLORS[low + 1], place - low)
 
 
+def line_color(stage: int, num_stages: int = 6) -> str:
+    """Colour of the boxes of ``stage`` on a picture: :func:`stage_color`, but the learned
+    proposals' lighter grey. Raises LabError when the stage does not exist.
+    """
+    return PROPOSAL_LINE if stage == 0 else stage_color(stage, num_stages)
+
+
 def mixed(first: str, second: str, share: float) -> str:
     """The colour between two, ``share`` 0..1 of the way from the first to the second."""
     return "#" + "".join(
@@ -79,6 +90,13 @@ def class_color(label: int) -> str:
 def score_opacity(score: float, faintest: float = FAINTEST) -> float:
     """Opacity 0..1 of a box with ``score`` 0..1; even a score of 0 leaves a trace."""
     return faintest + (1 - faintest) * min(max(score, 0.0), 1.0)
+
+
+def learned_opacity(count: int) -> float:
+    """Opacity 0..1 of each of ``count`` learned proposals, which have no score yet and are all
+    alike: less of each where many lie on one another, and never so little that none is seen.
+    """
+    return 0.9 * min(1.0, max(0.5, (40 / max(count, 1)) ** 0.25))
 
 
 def text_color(background: str) -> str:

@@ -58,7 +58,7 @@ def payload(
         "size": list(trace.size),
         "stages": trace.num_stages,
         "classes": list(trace.class_names),
-        "style": _style(trace.num_stages),
+        "style": _style(trace.num_stages, trace.num_proposals),
         "notes": _notes(trace),
         "missing": {name: RECORD[name] for name in missing},
         "image": None if trace.image is None or not image else pack.picture(trace.image),
@@ -88,7 +88,7 @@ def _missing(trace: Trace, roi: bool) -> list[str]:
     return [name for name, there in has.items() if not there]
 
 
-def _style(num_stages: int) -> dict[str, Any]:
+def _style(num_stages: int, count: int) -> dict[str, Any]:
     return {
         "stages": [style.stage_color(stage, num_stages) for stage in range(num_stages + 1)],
         "classes": list(style.CLASS_COLORS),
@@ -98,6 +98,8 @@ def _style(num_stages: int) -> dict[str, Any]:
         "truthDash": list(style.GROUND_TRUTH_DASH),
         "minLine": style.MIN_LINE,
         "faintest": style.FAINTEST,
+        "learnedLine": style.PROPOSAL_LINE,
+        "learnedOpacity": style.learned_opacity(count),
     }
 
 

@@ -80,7 +80,7 @@ def _lines(
     boxes, at = trace.boxes[stage - 1], centres(trace)[stage - 1]
     own, others = trace.row(proposal), links.proposals.tolist()
     rows = [trace.row(other) for other in others]
-    color = style.stage_color(stage - 1, trace.num_stages)
+    color = style.line_color(stage - 1, trace.num_stages)
     strongest = max([*links.weights.tolist(), 1e-6])
     for row, weight in reversed(list(zip(rows, links.weights.tolist(), strict=True))):
         opacity = style.score_opacity(weight / strongest, 0.25)

@@ -141,8 +141,15 @@ def show_picture(axes: Axes, trace: Trace, fade: float = 0.0) -> None:
 
 def rim(line: float, opacity: float = 1.0) -> list[AbstractPathEffect]:
     """The dark edge that keeps a line readable on any picture."""
-    edge = min(1.2, 0.6 * line + 0.3)
-    return [Stroke(linewidth=line + edge, foreground=style.DARK, alpha=0.55 * opacity), Normal()]
+    return [
+        Stroke(linewidth=line + _edge(line), foreground=style.DARK, alpha=style.EDGE * opacity),
+        Normal(),
+    ]
+
+
+def _edge(line: float) -> float:
+    """How much wider than a line of ``line`` points its dark edge is, points."""
+    return min(1.2, 0.6 * line + 0.3)
 
 
 def outline(
@@ -178,12 +185,16 @@ def outlines(
     kept = [i for i, fine in enumerate(good) if fine]
     corners = boxes[kept][:, [0, 1, 2, 1, 2, 3, 0, 3]].view(-1, 4, 2).numpy()
     widths = [max(style.MIN_LINE * 72 / DPI, lines[i]) for i in kept]
-    for tone, strength, wider in ((style.DARK, 0.55, 1.2), (color, 1.0, 0.0)):
+    rims = [width + _edge(width) for width in widths]
+    for name, tone, strength, wide in (
+        ("rims", style.DARK, style.EDGE, rims),
+        ("boxes", color, 1.0, widths),
+    ):
         axes.add_collection(
             PolyCollection(
-                list(corners), facecolors="none", linewidths=[width + wider for width in widths],
+                list(corners), facecolors="none", linewidths=wide,
                 edgecolors=[to_rgba(tone, strength * opacity[i]) for i in kept],
-                joinstyle="miter", gid="rims" if wider else "boxes",
+                joinstyle="miter", gid=name,
             ),
             autolim=False,
         )  # fmt: skip

@@ -11,7 +11,7 @@ from matplotlib.patheffects import Normal, Stroke
 from sparse_rcnn_lab.errors import LabError
 from sparse_rcnn_lab.trace import Detections, Trace
 from sparse_rcnn_lab.views import style
-from sparse_rcnn_lab.views.draw import DETECTED, best_scores
+from sparse_rcnn_lab.views.draw import DETECTED, best_scores, strengths
 from sparse_rcnn_lab.views.figures.canvas import (
     Page,
     aspect,
@@ -148,15 +148,16 @@ def _panel(
     full = 1.6 + 0.25 * inches  # points
     detected = {trace.row(proposal) for proposal in found.proposals.tolist()}
     scores = best_scores(trace, stage)
+    opacities, widths = strengths(trace, stage)
     # At the last stage detections are drawn further down, in the colour of their class.
     rows = [n for n in range(trace.num_proposals) if not (last and n in detected)]
     rows.sort(key=scores.__getitem__)
     outlines(
         axes,
         trace.boxes[stage, rows],
-        style.stage_color(stage, trace.num_stages),
-        [style.score_opacity(scores[n]) for n in rows],
-        [full * 0.8 * (0.5 + 0.5 * scores[n]) for n in rows],
+        style.line_color(stage, trace.num_stages),
+        [opacities[n] for n in rows],
+        [full * 0.8 * widths[n] for n in rows],
     )
     ways = sorted(detected) if trails else []
     for n in ways + ([chosen] if chosen is not None and chosen not in ways else []):

@@ -73,10 +73,11 @@ def box_trails(
 
 
 def _boxes_on_the_way(axes: Axes, trace: Trace, rows: Sequence[int]) -> None:
-    """All states but the last, faint where many boxes lie on one another."""
-    opacity = max(0.35, 0.9 - 0.05 * len(rows))
+    """All states but the last; those in between faint where many boxes lie on one another."""
+    between = max(0.35, 0.9 - 0.05 * len(rows))
     for stage in range(trace.num_stages):
-        color = style.stage_color(stage, trace.num_stages)
+        color = style.line_color(stage, trace.num_stages)
+        opacity = between if stage else style.learned_opacity(len(rows))
         for row in rows:
             outline(axes, trace.boxes[stage, row], color, opacity=opacity, line=1.3)
 

@@ -27,6 +27,7 @@ export function textOn(background) {
 export function createColors(style) {
   const stages = style.stages.map(parse);
   const classes = style.classes.map(parse);
+  const learned = parse(style.learnedLine);
   const proposals = new Map();
 
   function ofClass(label) { return label < 0 ? stages[0] : classes[label % classes.length]; }
@@ -36,9 +37,10 @@ export function createColors(style) {
     return proposals.get(id);
   }
 
-  function atState(trace, state, row, kind) {
+  function atState(trace, state, row, kind, start) {
     if (kind === "proposal") return ofProposal(trace.ids[row]);
-    if (kind === "stage" || state < 1) return stages[Math.min(state, stages.length - 1)];
+    if (state < 1) return start;
+    if (kind === "stage") return stages[Math.min(state, stages.length - 1)];
     if (kind === "score") return ramp(SCORE, trace.score(state, row));
     if (kind === "match") {
       if (trace.match(state, row) >= 0) return MATCH.matched;
@@ -50,11 +52,14 @@ export function createColors(style) {
   return {
     stage: (state) => stages[Math.min(state, stages.length - 1)],
     ofClass,
-    box(trace, position, row, kind) {
+    // The boxes of a stage on the picture: the learned ones are lighter there.
+    line: (state) => (state < 1 ? learned : stages[Math.min(state, stages.length - 1)]),
+    learned,
+    box(trace, position, row, kind, start = stages[0]) {
       const low = Math.min(Math.floor(position), trace.stages);
       const share = position - low;
-      const a = atState(trace, low, row, kind);
-      return share ? mix(a, atState(trace, Math.min(low + 1, trace.stages), row, kind), share) : a;
+      const a = atState(trace, low, row, kind, start);
+      return share ? mix(a, atState(trace, Math.min(low + 1, trace.stages), row, kind, start), share) : a;
     },
     // What the colours mean: [[colour, words]], or a scale.
     legend(kind, trace, labels) {

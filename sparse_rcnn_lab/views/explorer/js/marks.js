@@ -4,13 +4,14 @@ import { css, textOn } from "./colors.js";
 import { placeLabels } from "./labels.js";
 
 const RIM = [20, 23, 28]; // style.DARK
+const RIM_SHARE = 0.7; // style.EDGE
 export const MOST_WAYS = 60; // more trails hide the picture
 
 export function strokeBox(context, box, color, width, alpha = 1, dash = null) {
   const [x, y, w, h] = [box[0], box[1], box[2] - box[0], box[3] - box[1]];
   if (dash) context.setLineDash(dash);
   if (alpha > 0.4) { // the rim of a faint line would be all that is seen
-    context.strokeStyle = css(RIM, alpha * 0.6);
+    context.strokeStyle = css(RIM, alpha * RIM_SHARE);
     context.lineWidth = width + 1.6;
     context.strokeRect(x, y, w, h);
   }
@@ -26,7 +27,7 @@ export function strokeLine(context, points, color, width, alpha = 1) {
   points.forEach(([x, y], i) => (i ? context.lineTo(x, y) : context.moveTo(x, y)));
   context.lineJoin = "round";
   context.lineCap = "round";
-  context.strokeStyle = css(RIM, alpha * 0.65);
+  context.strokeStyle = css(RIM, alpha * RIM_SHARE);
   context.lineWidth = width + 1.8;
   context.stroke();
   context.strokeStyle = css(color, alpha);
@@ -35,8 +36,9 @@ export function strokeLine(context, points, color, width, alpha = 1) {
 }
 
 // A way through the states: each leg in the colour of the stage it leads to.
+// The rim is fainter than a box's: under thin lines it would be all that is seen.
 export function strokeWay(context, points, colorOf, width, alpha = 1) {
-  strokeLine(context, points, RIM, width + 0.5, alpha * 0.5);
+  strokeLine(context, points, RIM, width, alpha * 0.25);
   for (let i = 1; i < points.length; i++) {
     context.beginPath();
     context.moveTo(...points[i - 1]);

@@ -104,7 +104,7 @@ export function createPicture(explorer) {
       const box = toScreen(trace.boxAt(position, row));
       if (!box) continue;
       const [alpha, width] = strength(trace.scoreAt(position, row), position, threshold, full);
-      strokeBox(g, box, colors.box(trace, position, row, color), width, alpha);
+      strokeBox(g, box, colors.box(trace, position, row, color, colors.learned), width, alpha);
     }
   }
 
@@ -114,8 +114,7 @@ export function createPicture(explorer) {
     const faint = explorer.style.faintest;
     let alpha = faint + (1 - faint) * score;
     if (score >= threshold) alpha = Math.max(alpha, DETECTED);
-    const even = Math.max(0.3, Math.min(40 / trace.count, 0.6)); // many of them lie on each other
-    alpha = even * (1 - known) + alpha * known;
+    alpha = explorer.style.learnedOpacity * (1 - known) + alpha * known;
     return [alpha, Math.max(explorer.style.minLine, full * (0.5 + 0.5 * score * known))];
   }
 
@@ -134,7 +133,7 @@ export function createPicture(explorer) {
     const { threshold, chosen } = store.state;
     const position = place();
     for (const row of [...explorer.ends(trace, threshold)].slice(0, MOST_WAYS)) {
-      if (trace.ids[row] !== chosen) strokeWay(g, way(row, position), colors.stage, 1.5, 0.8);
+      if (trace.ids[row] !== chosen) strokeWay(g, way(row, position), colors.stage, 1.8, 0.9);
     }
   }
 
@@ -162,7 +161,7 @@ export function createPicture(explorer) {
     if (trails) {
       for (let past = 0; past < Math.floor(position + 1e-6); past++) {
         const box = toScreen(trace.box(past, row));
-        if (box) strokeBox(g, box, colors.stage(past), 1.5, 0.55);
+        if (box) strokeBox(g, box, colors.line(past), 1.5, 0.55);
       }
     }
     if (tab === "attention") drawAttention(g, row, state, position);

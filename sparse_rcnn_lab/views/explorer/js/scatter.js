@@ -61,7 +61,7 @@ export function createScatter(explorer) {
     g.clearRect(0, 0, width, height);
     const ends = explorer.ends(trace, threshold);
     if (trails && show !== "one") {
-      for (const row of [...ends].slice(0, MOST_WAYS)) strokeWay(g, way(trace, row, position), colors.stage, 1.2, 0.6);
+      for (const row of [...ends].slice(0, MOST_WAYS)) strokeWay(g, way(trace, row, position), colors.stage, 1.4, 0.85);
     }
     const points = [];
     for (let row = 0; row < trace.count; row++) {
