@@ -178,6 +178,20 @@ def test_changed_weights_are_seen() -> None:
         torch.testing.assert_close(model(images, sizes)[-1].logits, other, rtol=1e-4, atol=1e-4)
 
 
+def test_weights_changed_by_a_fused_optimizer_are_seen() -> None:
+    """Catches an evaluation during training that answers with the backbone of the last one: fused
+    optimizers change weights without raising their version."""
+    model, (images, sizes) = small_model(), small_batch()
+    optimizer = torch.optim.AdamW(model.parameters(), lr=0.1, fused=True)
+    plain = way(model, Way(plain=True))
+    for _ in range(2):
+        with torch.no_grad():
+            found, wanted = (m(images, sizes)[-1].logits for m in (model, plain))
+        torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-4)
+        model(images, sizes)[-1].logits.sum().backward()
+        optimizer.step()
+
+
 def test_what_was_made_is_not_copied_or_saved() -> None:
     """Catches checkpoints with extra weights, and copies that answer for their original."""
     model, (images, sizes) = small_model(), small_batch()

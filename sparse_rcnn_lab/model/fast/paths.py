@@ -82,12 +82,16 @@ class Inference:
 
     def applies(self, model: SparseRCNN) -> bool:
         """Whether the fast way may be taken now."""
+        if torch.compiler.is_compiling():
+            return False
+        if model.training or torch.is_grad_enabled():
+            # Whoever asks for gradients may step next, and torch's fused optimizers change weights
+            # without raising their version.
+            self._made.clear()
+            return False
         return not (
             self.way.plain
             or next(model.parameters()).dtype != torch.float32
-            or model.training
-            or torch.is_grad_enabled()
-            or torch.compiler.is_compiling()
             or torch.is_autocast_enabled(model.device.type)
         )
 
