@@ -115,6 +115,8 @@ def files(folder: Path) -> tuple[int, int]:
 
 def test_a_class_of_thirty_two(tmp_path):
     port = free_port()
+    # A job in the background of a script is started with Ctrl+C ignored, and would hand that on.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     process = subprocess.Popen(
         [sys.executable, "apps/demo.py", "--no-browser", "--port", str(port)],
         cwd=ROOT,
@@ -140,16 +142,17 @@ def test_a_class_of_thirty_two(tmp_path):
     room.stop.set()
     for thread in threads:
         thread.join(60)
-    begin = time.monotonic()
-    process.send_signal(signal.SIGINT)
-    code = process.wait(30)
-    ended = time.monotonic() - begin
     took = sorted(room.good)
     print(
         f"\n{SECONDS:.0f} s: {len(took)} good requests, median {statistics.median(took):.2f} s, "
         f"the slowest {took[-1]:.1f} s; {room.bad} bad ones; frames {room.frames}; "
-        f"MB of memory, files, MB of files at ten moments: {sizes}; Ctrl+C took {ended:.1f} s"
+        f"MB of memory, files, MB of files at ten moments: {sizes}"
     )
+    begin = time.monotonic()
+    process.send_signal(signal.SIGINT)
+    code = process.wait(30)
+    ended = time.monotonic() - begin
+    print(f"Ctrl+C took {ended:.1f} s")
     assert room.wrong == []
     assert min(room.frames.values()) > SECONDS / 10
     # Flat: the second half adds next to nothing to the first.
