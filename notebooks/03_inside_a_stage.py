@@ -33,8 +33,9 @@ walk
 # %% [markdown]
 # Read it from top to bottom: that is figure 3 of the [paper](https://arxiv.org/abs/2011.12450),
 # and figure 4 is the part in the middle. Here $N = 50$ proposals, width $D = 112$, inner width
-# $d = 16$, an RoI of $P \times P = 7 \times 7$ cells. (The published models: 100 or 300, 256,
-# 64, 7.) It is no simplification; the numbers are those of an ordinary run:
+# $d = 16$, an **RoI** (region of interest: what lies in a box) of $P \times P = 7 \times 7$ cells.
+# (The published models: 100 or 300, 256, 64, 7.) It is no simplification; the numbers are those of
+# an ordinary run:
 
 # %%
 print("the same features:", torch.equal(walk.features_out, trace.features[2]))
@@ -65,8 +66,9 @@ figures.attention_map(trace, chosen, stage=2)
 #
 # ## Step 2. Look: RoI pooling
 #
-# The backbone has turned the picture into maps at four resolutions, p2 (fine) to p5 (coarse). A
-# box of width $w$ and height $h$ reads from level
+# The **backbone**, an ordinary image network, has turned the picture into maps at four
+# resolutions, p2 (fine) to p5 (coarse): together the feature pyramid. A box of width $w$ and
+# height $h$ reads from level
 #
 # $$\ell = 2 + \left\lfloor \log_2 \frac{\sqrt{w h}}{56} \right\rfloor, \qquad
 # \text{kept within } 2 \dots 5,$$
@@ -90,7 +92,8 @@ figures.roi_grid(trace, chosen, stage=2)
 # [F_1, F_2] = \mathrm{Linear}(q), \qquad
 # x' = \mathrm{ReLU}(\mathrm{LN}(\mathrm{ReLU}(\mathrm{LN}(x F_1)) F_2)).$$
 #
-# Two matrix products (figure 4). The first one by hand:
+# Two matrix products (figure 4), each followed by a layer norm (LN: every cell's numbers are
+# brought to mean 0 and spread 1). The first one by hand:
 
 # %%
 x = walk.roi[chosen]  # [49, 112]: what lies in the box
@@ -110,21 +113,23 @@ figures.filter_effect(trace, chosen, stage=2)
 #
 # ### Ah: whose filters are they?
 #
-# Give every proposal the **average** of all filters, or its **neighbour's**, in all six stages:
+# Give every proposal the **average** of all filters, or **another's** (those of the proposal
+# before it in number, wherever that one lies), in all six stages:
 
 # %%
 session = srl.Session(detector, picture, record=RECORD)
 average = session.run(switches=srl.Switches(filters="mean"))
-neighbour = session.run(switches=srl.Switches(filters="rolled"))
+another = session.run(switches=srl.Switches(filters="rolled"))
 figures.trace_panels(
-    [session.base, average, neighbour],
-    ["own filters", "the average of all", "the neighbour's"],
-    columns=3,
+    [session.base, average, another],
+    ["own filters", "the average of all", "another's"],
+    columns=2,
+    width=9,
 )
 
 # %% [markdown]
 # With average filters the detector is blind, though every weight is still in place and every
-# box still looks at its own card. With the neighbour's, one card of four is left. **A proposal is
+# box still looks at its own card. With another's, one card of four is left. **A proposal is
 # its filters.**
 #
 # ## Step 4. Decide: two heads
@@ -134,6 +139,9 @@ figures.trace_panels(
 #
 # $$c_x' = c_x + \tfrac{\delta_x}{2} w, \quad c_y' = c_y + \tfrac{\delta_y}{2} h, \qquad
 # w' = w\,e^{\delta_w}, \quad h' = h\,e^{\delta_h}.$$
+#
+# The boxes printed here are in pixels of the picture as the model sees it, 320 wide. Times 1.4
+# they are in those of lesson 1, where the picture is 448 wide.
 
 # %%
 x1, y1, x2, y2 = walk.boxes_in[chosen].tolist()
@@ -155,9 +163,9 @@ silent = session.run(switches=srl.Switches(self_attention=False))
 figures.trace_panels([session.base, silent], ["they talk", "they do not"], columns=2, width=9)
 
 # %% [markdown]
-# The cards are still found, by **two proposals each**. Self-attention is not there to see
-# better. It is how proposals agree on who speaks. In lesson 4 you will see what makes them want
-# to agree.
+# The cards are still found, by **two proposals each** (a second label hangs where there was room:
+# its colour says whose it is). Self-attention is not there to see better. It is how proposals agree
+# on who speaks. In lesson 4 you will see what makes them want to agree.
 #
 # Try the switches yourself, beside the picture: *self-attention*, *swap filters*, *freeze
 # features*. Below it is what the filters of proposal 10 make of its box, stage by stage.
@@ -200,8 +208,8 @@ srl.explore(session, chosen=chosen, stage=2, tab="filters", roi=True)
 #
 # <details><summary>Answer</summary>
 #
-# The numbers follow from the size of the box by the formula of step 2, on the picture as the
-# model sees it (320 px on its long side).
+# At level 2, at all six stages. A card is about 70 px wide on the picture as the model sees it (320
+# px on its long side), and in the formula of step 2 only boxes of 112 px and more go to level 3.
 # </details>
 #
 # ## Read next

@@ -23,10 +23,23 @@ figures.stage_grid(trace, threshold=0.5)
 # %% [markdown]
 # ## The problem
 #
-# In training we know the objects ($M$ of them, here 6) and have $N = 20$ answers. Which answer
-# is to be judged by which object? Ordinary detectors say: every box that overlaps an object
-# enough is an answer for it. Then several boxes are rewarded for one object, several will
-# shout, and someone has to silence all but one: non-maximum suppression, **NMS**.
+# In training we know the objects, the **ground truth**: here $M = 6$ of them, dashed. This model
+# finds three with a score of at least 0.5.
+
+# %%
+figures.detection_panels(
+    [trace.detections(threshold=0.5)],
+    trace.image,
+    ["truth dashed"],
+    gt_boxes=trace.gt_boxes,
+    width=5,
+)
+
+# %% [markdown]
+# And we have $N = 20$ answers. Which answer is to be judged by which object? Ordinary detectors
+# say: every box that overlaps an object enough is an answer for it. Then several boxes are
+# rewarded for one object, several will shout, and someone has to silence all but one: non-maximum
+# suppression, **NMS**.
 #
 # Sparse R-CNN says: one object, one proposal, whichever is **cheapest** altogether. The cost of
 # proposal $i$ for object $j$ (section 3.3 of the [paper](https://arxiv.org/abs/2011.12450), and
@@ -35,17 +48,22 @@ figures.stage_grid(trace, threshold=0.5)
 # $$C_{ij} = \lambda_{cls}\, C^{cls}_{ij} + \lambda_{L1} \lVert b_i - b_j \rVert_1
 # - \lambda_{giou}\, \mathrm{GIoU}(b_i, b_j), \qquad \lambda = (2, 5, 2)$$
 #
-# Wrong class: expensive. Box far away: expensive. Boxes overlap: cheap. As a picture, at stage
-# 4:
+# Wrong class: expensive. $C^{cls}$ is low, even negative, when the proposal gives a high score to
+# the class of the object. Box far away: expensive. L1 adds up how far the four edges are off, in
+# parts of the picture's width and height. Boxes overlap: cheap. **GIoU** is 1 for equal boxes and
+# falls towards -1 the farther they are apart, where the plain overlap (IoU) stays at 0. As a
+# picture, at stage 4:
 
 # %%
 costs = lessons.costs(trace, stage=4)
 costs.figure()
 
 # %% [markdown]
-# Rows are proposals, columns objects. A column has **several dark cells**: many proposals would
-# do for that object. The three small pictures are the parts. Where the class is still
-# uncertain, place alone decides.
+# Rows are proposals, columns objects: the star, the red heart, the small cross, the big cross, the
+# triangle and the green heart. Most columns have **several dark cells**: many proposals would do
+# for that object. For the green heart only one would, and for the small cross none is cheap: the
+# cheapest, proposal 3, sits on the big one. The three small pictures are the parts. Where the
+# class is still uncertain, place alone decides.
 #
 # ## Hungarian by hand
 #
@@ -64,12 +82,13 @@ print(f"one after the other: {costs.price(greedy):.2f}")
 print(f"Hungarian:           {costs.price(best):.2f}")
 for (row_a, column), (row_b, _) in zip(greedy, best, strict=True):
     note = "   <- differs" if row_a != row_b else ""
-    print(f"  {costs.objects[column]:<10} proposal {row_a:2}   {row_b:2}{note}")
+    print(f"  {column + 1} {costs.objects[column]:<10} proposal {row_a:2}   {row_b:2}{note}")
 
 # %% [markdown]
-# An early object took a proposal that a later one needed more. The **Hungarian algorithm**
-# finds the cheapest assignment of all, here among $20 \cdot 19 \cdots 15 \approx 28$ million,
-# in about $N^3$ steps (`scipy.optimize.linear_sum_assignment`).
+# The small cross (3) came first and took the proposal that the big one (4) needed more. The
+# **Hungarian algorithm** finds the cheapest assignment of all, here among
+# $20 \cdot 19 \cdots 15 \approx 28$ million, in about $N^3$ steps
+# (`scipy.optimize.linear_sum_assignment`).
 #
 # ## The set loss
 #
@@ -79,7 +98,9 @@ for (row_a, column), (row_b, _) in zip(greedy, best, strict=True):
 # $$\mathcal{L} = \frac{1}{K} \left( \lambda_{cls}\, \mathcal{L}_{focal} +
 # \lambda_{L1}\, \mathcal{L}_{L1} + \lambda_{giou}\, \mathcal{L}_{giou} \right)$$
 #
-# and the six stages' losses are added. Every stage is matched for itself.
+# and the six stages' losses are added. Every stage is matched for itself. The **focal** loss asks
+# for a score of 1 in matched pairs and of 0 elsewhere, and counts little what is nearly right
+# already: else the many easy zeros would drown the rest.
 
 # %%
 loss = lessons.losses(trace)
@@ -92,6 +113,9 @@ lessons.bars(
 )
 
 # %% [markdown]
+# The boxes get better from stage to stage. The class part rises once more at stage 3: there
+# several proposals are sure of the same object, and all but the matched one pay for it.
+#
 # ## Ah: the loss silences duplicates
 #
 # Two proposals on the same object, both right. One is matched. Which way does the loss push the
@@ -112,10 +136,10 @@ for row in costs.total[:, column].argsort()[:4].tolist():
     print(f"  proposal {row:2}  score {score:.2f}  pushed {way:<4} ({push[row, label]:+.4f}){note}")
 
 # %% [markdown]
-# Only the matched one is pushed up. The others, just as close, are pushed **down**: being right
-# is not enough, you have to be *the one*. To know who that is, proposals must know of each
-# other, and that is what self-attention learned to tell them (lesson 3). So training itself has
-# built the suppression in. The proof:
+# Only the matched one is pushed up. The others, on the same star, are pushed **down**: being right
+# is not enough, you have to be *the one*. To know who that is, proposals can ask each other: in
+# the cards model self-attention learned to tell them (lesson 3). Training itself has built the
+# suppression in. Count what is left for NMS, and what happens here when nobody talks:
 
 # %%
 COUNT = lessons.pick(full=60, fast=6)
@@ -141,11 +165,10 @@ lessons.bars(
 # Stage 1 finds each object several times, and NMS would remove most of it. From stage 4 on
 # there is nearly one detection an object and NMS has next to nothing to do. Early duplicates
 # are no accident here: this model was trained with three proposals matched to each object at
-# the first two stages; the last three stages are one to
-# one, as in the paper.
+# the first two stages and two at the third; the last three are one to one, as in the paper.
 #
 # The green bars are a surprise. Without self-attention there are a quarter more boxes at stage 3,
-# but hardly any at the end: in this small model place and feature are enough for the last stages
+# but hardly more at the end: in this small model place and feature are enough for the last stages
 # to tell who is to speak. The cards model of lesson 3 needs the talk.
 #
 # ## Exercises
@@ -155,9 +178,9 @@ lessons.bars(
 #
 # <details><summary>Answer</summary>
 #
-# NMS takes one of six away. Whether that was a copy or a shape that lies on another one, NMS cannot
-# know: it sees only that two boxes overlap. A detector that was matched one to one learned the
-# difference.
+# It helps a little: it takes one of six away, star 0.37, and that is a copy, a second box on the
+# only star. Such copies are rare (seven of 205 boxes in the figure above). But NMS sees only that
+# two boxes overlap: where two objects lie on each other, it would take a right one as well.
 # </details>
 #
 # **2.** Only the class counts: `from sparse_rcnn_lab.config import LossConfig`, then
@@ -166,8 +189,9 @@ lessons.bars(
 #
 # <details><summary>Answer</summary>
 #
-# Two triangles have identical columns: the class cost cannot tell them apart, so each may be
-# given a proposal at the other's place, and the box loss would pull both across the picture.
+# The two crosses have identical columns, and so have the two hearts: the class cost cannot tell
+# them apart. Here the small cross gets proposal 3, which sits on the big one, and the green heart
+# one that sits on the red heart. The box loss would pull both across the picture.
 # </details>
 #
 # **3.** Is the same proposal matched with the same object at every stage? `trace.matches` is
@@ -175,10 +199,10 @@ lessons.bars(
 #
 # <details><summary>Answer</summary>
 #
-# From stage 2 on, yes. Three of the six objects change hands between stages 1 and 2, to a neighbour
-# that has come closer: each stage is matched for itself. While a detector is still learning such
-# jumps are common, from stage to stage and from step to step, and one reason why these detectors
-# learn slowly.
+# From stage 2 on, yes. Three of the six objects change hands between stages 1 and 2, to a
+# neighbour that has come closer: each stage is matched for itself. While a detector is still
+# learning such jumps are common, from stage to stage and from step to step, and one reason why
+# these detectors learn slowly.
 # </details>
 #
 # **4.** What does an image without any object teach?

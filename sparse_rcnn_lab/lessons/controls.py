@@ -58,7 +58,9 @@ def _joined(show: Show, controls: dict[str, Any]) -> Any:
     import ipywidgets
 
     # An image rather than an Output: nothing jumps when it changes, and it runs without a browser.
-    image = ipywidgets.Image(format="png", layout={"max_width": "100%"})
+    # No taller than most of the window: the controls stay in sight of what they change.
+    fit = {"max_height": "75vh", "object_fit": "contain", "object_position": "left top"}
+    image = ipywidgets.Image(format="png", layout={"max_width": "100%"} | fit)
 
     def redraw(_: Any = None) -> None:
         image.value = _png(show(**{name: control.value for name, control in controls.items()}))
