@@ -76,8 +76,8 @@ figures.verdict_stages(verdicts)
 # ## Where the stages disagree
 #
 # Averages hide the pictures worth looking at. Here are those on which the stages disagree most
-# (`disagreement`: for each object the pairs of stages of which one finds it and one does not, and
-# for each pair by how many wrong detections they differ):
+# (`disagreement`: for each object the pairs of stages of which one finds it and one does not,
+# and for each pair by how many wrong detections they differ):
 
 # %%
 worst = verdicts.images.sorted("disagreement", descending=True).head(4)

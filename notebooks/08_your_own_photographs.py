@@ -21,8 +21,8 @@ print(len(list((folder / "val").glob("*.jpg"))), "others to be graded on")
 # %% [markdown]
 # Fifty photographs of four kinds of circuit board (by Gilbert Tanner, MIT licence). Yours: 30
 # to 100 pictures, as different in light, background and distance as those you want to use it
-# on, and a fifth or more kept aside as `val` (here 14 of 50). **Never let two shots of one scene fall on both
-# sides.**
+# on, and a fifth or more kept aside as `val` (here 14 of 50). **Never let two shots of one
+# scene fall on both sides.**
 #
 # ## Label
 #
