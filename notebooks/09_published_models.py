@@ -17,7 +17,8 @@ from sparse_rcnn_lab.views import figures
 lessons.table_of_models()
 
 # %% [markdown]
-# These are the five models that were published with the paper's method in
+# AP stands here as in papers, times 100: 37.9 is 0.379 in the other lessons. These are the five
+# models that were published with the paper's method in
 # [mmdetection](https://github.com/open-mmlab/mmdetection/tree/main/configs/sparse_rcnn). A name
 # is enough: the file is fetched, compared with its checksum, converted without executing
 # anything in it, and kept. After that no network is needed.
@@ -31,7 +32,8 @@ print(detector)
 # ## A street
 #
 # The picture is from COCO's validation set, so none of these models was trained on it. (If a
-# shipped model stands in, it looks at cards.)
+# shipped model stands in, it looks at cards, and what is said of streets and whole-image boxes does
+# not hold for it.)
 
 # %%
 picture = lessons.example("street.jpg" if is_published else "cards_2.jpg")

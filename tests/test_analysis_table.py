@@ -40,6 +40,10 @@ def test_choosing_and_ordering(table: Table) -> None:
     assert table.sorted("AP", descending=True)["n"] == [3, 2, 1]
     assert table.sorted("AP")["n"] == [2, 3, 1]
     assert (table + table.head(1))["n"] == [2, 1, 3, 2]
+    few = table.select("AP", "name")
+    assert few.rows()[0] == {"AP": 0.25, "name": "b"} and few.meaning["AP"] == "0 to 1"
+    with pytest.raises(LabError, match="no column 'm'"):
+        table.select("m")
 
 
 def test_numbers_of_numpy_and_torch_become_plain() -> None:

@@ -15,6 +15,7 @@ from sparse_rcnn_lab import lessons
 from sparse_rcnn_lab.errors import LabError
 from sparse_rcnn_lab.lessons import controls, gallery, setting
 from sparse_rcnn_lab.training.losses import set_loss
+from sparse_rcnn_lab.views.draw import detection_marks
 from sparse_rcnn_lab.views.figures import cost_matrix, detection_panels, learned_boxes
 from sparse_rcnn_lab.views.figures.proposals import coverage
 from sparse_rcnn_lab.views.static import STATIC_VARIABLE
@@ -157,6 +158,8 @@ def test_figures_draw_what_they_are_given(trace):
     page = detection_panels([trace.detections(threshold=0.0)] * 2, trace.image, ["one", "two"])
     texts = [t.get_text() for axes in page.axes for t in axes.texts]
     assert f"one · {len(trace.detections())} found" in texts
+    named = [m.label for m in detection_marks(trace.detections(threshold=0.0), scores=False)]
+    assert set(named) <= set(trace.class_names)  # labels of ground truth have no score
     framed = cost_matrix(torch.rand(5, 2), ["a", "b"], [(3, 1)]).axes[0].patches[0]
     assert (framed.get_x(), framed.get_y()) == (0.5, 2.5)
     assert len(learned_boxes(trace).axes[0].patches) == PROPOSALS

@@ -96,6 +96,12 @@ class Table:
         there.sort(key=lambda i: values[i], reverse=descending)
         return self._take([*there, *(i for i in range(len(self)) if values[i] is None)])
 
+    def select(self, *columns: str) -> Table:
+        """Only these columns, in this order. Raises LabError for one that it does not have."""
+        chosen = {name: self[name] for name in columns}
+        meaning = {name: self.meaning[name] for name in columns if name in self.meaning}
+        return replace(self, columns=chosen, meaning=meaning)
+
     def head(self, count: int) -> Table:
         """The first ``count`` rows."""
         return self._take(list(range(min(count, len(self)))))

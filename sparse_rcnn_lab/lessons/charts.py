@@ -35,7 +35,7 @@ def lines(
         figure.add_scatter(
             x=list(x), y=list(values), name=plain(name), mode="lines+markers",
             line={"color": _SERIES[i % len(_SERIES)], "width": 2.5}, marker={"size": 8},
-            hovertemplate="%{x}: %{y:.3g}",
+            hovertemplate="%{x}: %{y:.3g}", cliponaxis=False,
         )  # fmt: skip
     return _finish(figure, across, up, top, len(series))
 
@@ -71,7 +71,7 @@ def stage_lines(
             x=list(x), y=list(values), name=f"stage {stage}", mode="lines+markers",
             line={"color": style.stage_color(stage, len(by_stage)), "width": 2.5},
             marker={"size": 7, "line": {"color": style.DARK, "width": 0.6}},
-            hovertemplate="%{x}: %{y:.3g}",
+            hovertemplate="%{x}: %{y:.3g}", cliponaxis=False,
         )  # fmt: skip
     return _finish(figure, across, up, top, len(by_stage))
 
@@ -94,10 +94,12 @@ def surface(
         hovertemplate=f"{plain(across)} %{{x}}, {plain(deep)} %{{y}}: %{{z:.3f}}<extra></extra>",
     )  # fmt: skip
     axes = {"xaxis": across, "yaxis": deep, "zaxis": up}
+    # Far enough away that no number at the axes is cut off.
+    camera = {"eye": {"x": -1.6, "y": -1.6, "z": 0.95}, "center": {"x": 0, "y": 0, "z": -0.12}}
     return figure.update_layout(
         height=520, margin={"l": 0, "r": 0, "t": 70, "b": 0},
         scene={name: {"title": plain(text)} for name, text in axes.items()}
-        | {"camera": {"eye": {"x": -1.5, "y": -1.5, "z": 0.9}}},
+        | {"camera": camera},
     )  # fmt: skip
 
 

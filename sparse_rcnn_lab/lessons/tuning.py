@@ -50,4 +50,5 @@ def samples(data: DetectionData, count: int = 8, *, columns: int = 4) -> Page:
         columns=columns,
         title="Pictures with their labels",
         word="labelled",
+        scores=False,
     )

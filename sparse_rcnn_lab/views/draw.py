@@ -45,6 +45,8 @@ def draw_detections(
     detections: Detections,
     *,
     labels: bool = True,
+    scores: bool = True,
+    text: float = 1.0,
     chosen: int | None = None,
     gt_boxes: Tensor | None = None,
     gt_labels: Tensor | None = None,
@@ -55,7 +57,8 @@ def draw_detections(
     """The picture with its detections: colour is the class, opacity and width are the score.
 
     picture: ``[3, H, W]`` uint8 RGB or a PIL image, the one the detections belong to, at any size.
-    labels: write class and score.  chosen: a proposal to draw in the accent colour.  gt_boxes:
+    labels: write class and score; scores=False: the class alone.  text: size of the labels,
+    relative to the usual one.  chosen: a proposal to draw in the accent colour.  gt_boxes:
     ``[M, 4]`` xyxy in the frame of the detections, drawn dashed and white; gt_labels: ``[M]`` to
     name them too.
     min_side, max_side, pixelated: see :func:`display_size`; boxes stay sharp at any size.
@@ -63,11 +66,12 @@ def draw_detections(
     """
     image = as_image(picture)
     check_aspect("The picture", (image.height, image.width), detections.size)
-    marks = detection_marks(detections, labels=labels, chosen=chosen)
+    marks = detection_marks(detections, labels=labels, scores=scores, chosen=chosen)
     # Ground truth on top: its gaps show what lies below.
     marks = [*ground_truth_marks(gt_boxes, gt_labels, detections.class_names), *marks]
     height, width = detections.size
-    return draw_marks(_resized(image, min_side, max_side, pixelated), marks, (width, height))
+    shown = _resized(image, min_side, max_side, pixelated)
+    return draw_marks(shown, marks, (width, height), text)
 
 
 def draw_proposals(
@@ -98,7 +102,7 @@ def draw_proposals(
 
 
 def detection_marks(
-    detections: Detections, *, labels: bool = True, chosen: int | None = None
+    detections: Detections, *, labels: bool = True, scores: bool = True, chosen: int | None = None
 ) -> list[Mark]:
     """What :func:`draw_detections` draws, best first."""
     names = detections.class_names
@@ -111,9 +115,9 @@ def detection_marks(
         strict=True,
     ):
         color = style.ACCENT if proposal == chosen else style.class_color(label)
-        text = f"{names[label]} {style.score_text(score)}" if labels else ""
+        text = names[label] + (f" {style.score_text(score)}" if scores else "")
         opacity = style.score_opacity(score, DETECTED)
-        marks.append(Mark(_box(box), color, opacity, 0.5 + score / 2, text))
+        marks.append(Mark(_box(box), color, opacity, 0.5 + score / 2, text if labels else ""))
     return marks
 
 
@@ -167,12 +171,16 @@ def strengths(trace: Trace, stage: int) -> tuple[list[float], list[float]]:
 
 
 def draw_marks(
-    picture: Image.Image, marks: Sequence[Mark], size: tuple[int, int] | None = None
+    picture: Image.Image,
+    marks: Sequence[Mark],
+    size: tuple[int, int] | None = None,
+    text: float = 1.0,
 ) -> Image.Image:
     """Draws marks on a copy of ``picture``; earlier ones lie on top and place their labels first.
 
     Boxes that are not numbers are left out, with a warning that says how many.
     size: (width, height) of the frame the boxes are in, when the picture was resized for display.
+    text: size of the labels, relative to the usual one.
     """
     width, height = picture.size
     frame_width, frame_height = size or picture.size
@@ -197,7 +205,8 @@ def draw_marks(
         frame(canvas, box, thick, mark.color, mark.opacity, dash)
     result = Image.fromarray(canvas)
     named = [(m, b) for m, b in zip(marks, boxes, strict=True) if m.label][:MAX_LABELS]
-    tiles = [label_tile(m.label, m.color, font_size(width, height), width) for m, _ in named]
+    letters = round(font_size(width, height) * text)
+    tiles = [label_tile(m.label, m.color, letters, width) for m, _ in named]
     places = place_labels([b for _, b in named], [tile.size for tile in tiles], width, height)
     for tile, place in zip(tiles, places, strict=True):
         if place is not None:

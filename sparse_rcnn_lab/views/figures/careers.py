@@ -87,7 +87,10 @@ def career_page(
     _square(page, where)
     _start(where, page, row)
     _dots(where, own, labels, small=False)
-    where.text(0, 1.03, "centres · dashed: the learned box", size=8, color=page.faded, va="top")
+    where.text(
+        0, 1.03, "centres, larger for larger boxes\ndashed: the learned box", size=8,
+        color=page.faded, va="top",
+    )  # fmt: skip
     sizes = page.place(0.12 + side + 0.62, 0.62, side, side)
     page.dress(sizes)
     _dots(sizes, own, labels, small=False, sides=True)
@@ -97,6 +100,10 @@ def career_page(
         xlim=(0, limit), ylim=(0, limit), xlabel="width (of the image's)",
         ylabel="height (of the image's)",
     )  # fmt: skip
+    sizes.text(
+        0.03 * limit, 0.97 * limit, "sizes · grey square: the learned box", size=8,
+        color=page.faded, va="top",
+    )  # fmt: skip
     _bars(page, page.place(width - 1.15, 0.62, 1.03, side), own, labels)
     return page
 
@@ -105,7 +112,7 @@ def _story(row: dict[str, object], table: Table) -> str:
     place = sorted(table["wins"], reverse=True).index(row["wins"]) + 1
     return (
         f"{row['wins']} wins ({100 * float(str(row['share'])):.1f} % of all, rank {place} of "
-        f"{len(table)}) · {row['errors']} errors · idle in {100 * float(str(row['idle'])):.0f} % "
+        f"{len(table)}) · {row['errors']} wrong · idle in {100 * float(str(row['idle'])):.0f} % "
         "of the pictures"
     )
 
@@ -192,6 +199,6 @@ def _key(page: Page, labels: dict[str, int], width: float) -> None:
         x += 0.3 + 0.068 * len(name)
     more = "… · " if len(labels) > 8 else ""
     axes.text(
-        x, 0.115, f"{more}cross: wrong · dashed: the learned box", size=8, color=page.faded,
+        x, 0.115, f"{more}×: wrong · dashed: the learned box", size=8, color=page.faded,
         va="center",
     )  # fmt: skip

@@ -15,6 +15,7 @@ from sparse_rcnn_lab.views.style import Theme
 
 _GAP = 0.12  # inches
 _NAME = 0.26
+_LETTERS = 7.0  # points; labels are not smaller
 _SIDE = 720  # pixels of a drawn picture's long side, at least
 
 
@@ -30,12 +31,13 @@ def detection_panels(
     title: str | None = None,
     detail: str = "",
     word: str = "found",
+    scores: bool = True,
 ) -> Page:
     """Each of ``found`` drawn on its picture, with its name and its number of detections above.
 
     pictures: ``[3, H, W]`` uint8, one for each, or one for all.  names: one for each.
     gt_boxes: ``[M, 4]`` xyxy, pixels of the picture, dashed on every one.  width: inches.
-    word: what the boxes are, said with their number.
+    word: what the boxes are, said with their number.  scores: write them behind the classes.
     Raises LabError when the numbers of things differ or there is nothing to show.
     """
     shown = [pictures] * len(found) if isinstance(pictures, Tensor) else list(pictures)
@@ -47,6 +49,7 @@ def detection_panels(
     columns = max(1, min(columns, len(found)))
     rows = -(-len(found) // columns)
     w = (width - _GAP * (columns + 1)) / columns
+    text = max(1.0, _LETTERS * 42 / 72 / w)  # labels are 1/42 of the picture high
     ratios = [min(max(p.shape[1] / p.shape[2], WIDEST), TALLEST) for p in shown]
     h = w * max(ratios)
     head = 0.08 + 0.28 * bool(title) + 0.26 * bool(detail)
@@ -55,7 +58,9 @@ def detection_panels(
         page.write_title(title or detail, detail if title else "")
     for i, (detections, picture, name) in enumerate(zip(found, shown, names, strict=True)):
         row, column = divmod(i, columns)
-        drawn = draw_detections(picture, detections, gt_boxes=gt_boxes, min_side=_SIDE)
+        drawn = draw_detections(
+            picture, detections, gt_boxes=gt_boxes, min_side=_SIDE, scores=scores, text=text
+        )
         left, high = _GAP + column * (w + _GAP), w * ratios[i]
         top = _GAP + (rows - row) * (h + _NAME) - _NAME
         axes = page.place(left, top - high, w, high)

@@ -118,7 +118,7 @@ def _tolerances(page: Page, axes: Axes, table: Table, across: list[float], up: l
         y = 0.13 - 0.07 * line
         axes.plot(0.4, y, "so"[line], color=SERIES[line], markersize=6, transform=axes.transAxes)
         _say(axes, y, words, page.ink)
-    _say(axes, 0.2, "numbers: tolerance", page.faded)
+    _say(axes, 0.2, "numbers: tolerance, what may still change", page.faded)
 
 
 def _say(axes: Axes, y: float, words: str, color: str) -> None:
