@@ -181,6 +181,38 @@ def test_the_page(browser, trace, tmp_path):
 
 
 @pytest.mark.browser
+def test_a_click_means_the_best_of_rivals(browser, trace, tmp_path):
+    """Catches a faint or second-best box that is chosen because it is a little smaller, a small box
+    that cannot be reached in a large one, and a drag that was no click and chooses."""
+    trace = replace(trace, boxes=trace.boxes.clone(), logits=trace.logits.clone())
+    boxes = {3: [6.0, 6, 34, 39], 4: [15, 15, 22, 22], 5: [6, 6, 34, 38]}
+    for row, box in boxes.items():
+        trace.boxes[4, row] = torch.tensor(box)
+        trace.logits[3, row] = torch.tensor([-1.0 if row == 5 else 0.5, -6, -6])
+    watched = opened(browser, tmp_path, Explorer(trace, stage=4))
+    page = watched.page
+    assert page.evaluate(f"() => {HERE}.trace().score(4, 3)") > 0.3  # a detection, like 0
+    left, top, right, bottom = on_page(page, 0)
+    place = (left + 0.25 * (right - left), top + 0.85 * (bottom - top))
+    chosen = []
+    for _ in range(4):
+        page.mouse.click(*place)
+        chosen.append(state(page)["chosen"])
+    assert chosen[:2] == [0, 3] and 5 in chosen[2:]
+    x1, y1, x2, y2 = on_page(page, 4)
+    page.mouse.click((x1 + x2) / 2, (y1 + y2) / 2)
+    assert state(page)["chosen"] == 4
+    page.mouse.click(*place)
+    assert state(page)["chosen"] == 0
+    page.mouse.move(left + 2, top + 2)
+    page.mouse.down()
+    page.mouse.move(*place, steps=3)
+    page.mouse.up()
+    assert state(page)["chosen"] == 0
+    watched.clean()
+
+
+@pytest.mark.browser
 def test_first_sight_is_a_flight(browser, trace, tmp_path):
     """Catches a page that starts at its end, never moves, or does not stop with its labels."""
     watched = opened(browser, tmp_path, Explorer(trace), reduced_motion="no-preference")
