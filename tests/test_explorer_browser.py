@@ -248,6 +248,50 @@ def test_similarity_on_half_a_screen(browser, trace, tmp_path):
 
 
 @pytest.mark.browser
+@pytest.mark.parametrize("width", [900, 1000, 1100])
+def test_words_are_whole_beside_a_picture(browser, trace, tmp_path, width):
+    """Catches "bottorr" and "qu…" at the widths of a notebook's output, and buttons that belong
+    together on two lines."""
+    trace = replace(trace, logits=trace.logits.clone(), class_names=("queen", "nine", "ten"))
+    trace.logits[:, 3] = -6
+    trace.logits[torch.arange(6), 3, torch.tensor([0, 1, 2, 0, 1, 2])] = -4
+    view = Explorer(trace, stage=2, chosen=3)
+    view._options["live"] = True  # the controls that a kernel answers
+    path = tmp_path / "live.html"
+    text = str(view.to_html()).replace("get: (name) =>", "send: () => {}, get: (name) =>")
+    path.write_text(text, encoding="utf-8")
+    watched = Watched(browser, width, 900, **CALM)
+    page = watched.page
+    page.goto(path.as_uri())
+    ready(page)
+    page.wait_for_selector(".srl-edit:visible")
+    cut = page.evaluate(
+        "() => [...document.querySelectorAll('.srl-class')]"
+        ".filter(e => e.scrollWidth > e.clientWidth).map(e => e.textContent)"
+    )
+    assert cut == [] and page.locator(".srl-class").count() == 6
+    room = page.evaluate(
+        "() => [...document.querySelectorAll('.srl-numbers input')].map(e => {"
+        " const c = getComputedStyle(e), p = getComputedStyle(e, '::placeholder');"
+        " const g = document.createElement('canvas').getContext('2d');"
+        " g.font = `${p.fontSize} ${c.fontFamily}`;"
+        " return e.clientWidth - parseFloat(c.paddingLeft) - parseFloat(c.paddingRight)"
+        "   - g.measureText(e.placeholder).width })"
+    )
+    assert (
+        min(room) >= 0
+        and page.evaluate(
+            "() => getComputedStyle(document.querySelector('.srl-numbers input')).appearance"
+        )
+        == "textfield"
+    )  # no arrows that take the room
+    tops = [page.get_by_role("button", name=f"{sign}1 stage").bounding_box() for sign in "−+"]
+    assert tops[0]["y"] == tops[1]["y"]
+    keep_shot(page, f"page-live-{width}")
+    watched.clean()
+
+
+@pytest.mark.browser
 @pytest.mark.parametrize(("width", "scheme"), [(360, "light"), (360, "dark"), (2400, "dark")])
 def test_any_width_and_both_themes(browser, trace, tmp_path, width, scheme):
     """Catches a page wider than its screen, a theme that is ignored, clipped controls."""
