@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from sparse_rcnn_lab.training.engine import Run, fit
     from sparse_rcnn_lab.training.evaluate import Evaluation, evaluate
     from sparse_rcnn_lab.training.ground_truth import with_ground_truth
+    from sparse_rcnn_lab.views.explorer.experiment import Experiment
     from sparse_rcnn_lab.zoo import load, shipped_models
 
 __all__ = [
@@ -43,6 +44,7 @@ __all__ = [
     "Detector",
     "Difference",
     "Evaluation",
+    "Experiment",
     "LabError",
     "Recipe",
     "Run",
@@ -79,6 +81,7 @@ _HOMES = {
     "training.engine": ("Run", "fit"),
     "training.evaluate": ("Evaluation", "evaluate"),
     "training.ground_truth": ("with_ground_truth",),
+    "views.explorer.experiment": ("Experiment",),
     "zoo": ("load", "shipped_models"),
 }
 

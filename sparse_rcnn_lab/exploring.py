@@ -7,6 +7,7 @@ from typing import Any
 
 from sparse_rcnn_lab.batches import Picture
 from sparse_rcnn_lab.changes import Edit
+from sparse_rcnn_lab.config import ModelConfig
 from sparse_rcnn_lab.data.sample import Sample
 from sparse_rcnn_lab.detector import Detector
 from sparse_rcnn_lab.errors import LabError
@@ -18,6 +19,7 @@ from sparse_rcnn_lab.views.explorer.view import Explorer, Run
 from sparse_rcnn_lab.zoo import load, shipped_models
 
 ROI = ("roi_features", "filtered_features")
+SMALL = 4e6  # numbers of a recording (16 MB) up to which RoI features are recorded unasked
 
 
 def explore(
@@ -32,7 +34,7 @@ def explore(
     tab: str = "attention",
     theme: str = "auto",
     fly: bool = True,
-    roi: bool = False,
+    roi: bool | None = None,
 ) -> Explorer:
     """Every proposal's box and feature through the stages, in a notebook or as a page.
 
@@ -46,7 +48,9 @@ def explore(
     show: "all", "detections" (proposals that end as one) or "one" (the chosen).
     color: "class", "score", "match" (with ground truth), "proposal" or "stage".
     tab: "attention", "roi", "filters" or "similarity".  theme: "auto", "light" or "dark".
-    roi: record and show what each stage pooled and what its filters made of it; the page doubles.
+    roi: record and show what each stage pooled and what its filters made of it; a saved page grows
+    by half. Default: what a session or trace has recorded; of a picture, with models of the size
+    of those shipped, not with ResNet-50.
 
     >>> srl.explore("photo.jpg", "nano-shapes")  # the last line of a cell shows it
     >>> srl.explore(trace).to_html("explorer.html")  # no kernel, no network
@@ -57,7 +61,7 @@ def explore(
     return Explorer(
         trace,
         run,
-        roi=roi,
+        roi=roi is not False,
         stage=stage,
         chosen=chosen,
         threshold=threshold,
@@ -70,7 +74,7 @@ def explore(
 
 
 def _opened(
-    what: Any, detector: Detector | str | Path | None, roi: bool
+    what: Any, detector: Detector | str | Path | None, roi: bool | None
 ) -> tuple[Trace, Run | None]:
     if isinstance(what, str | Path) and str(what).endswith(".trace"):
         what = Trace.load(what)
@@ -85,9 +89,16 @@ def _opened(
     else:
         if not isinstance(detector, Detector):
             detector = load(str(detector) if detector is not None else shipped_models()[0])
-        record = ("attention", *ROI) if roi else ("attention",)
+        wanted = _is_small(detector.model.config) if roi is None else roi
+        record = ("attention", *ROI) if wanted else ("attention",)
         session = Session(detector, what, record=record)
     return session.trace if session.history else session.base, Runs(session)
+
+
+def _is_small(config: ModelConfig) -> bool:
+    """Whether the RoI features of all stages and proposals are few enough to keep two of each."""
+    numbers = config.num_stages * config.num_proposals * config.roi_size**2 * config.dim
+    return numbers <= SMALL
 
 
 class Runs:

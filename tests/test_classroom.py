@@ -7,6 +7,7 @@ import csv
 import io
 import json
 import os
+import re
 import time
 import warnings
 import zipfile
@@ -23,7 +24,7 @@ from sparse_rcnn_lab.classroom.collect import collect, student_of
 from sparse_rcnn_lab.classroom.compare import difference
 from sparse_rcnn_lab.classroom.course import Course
 from sparse_rcnn_lab.classroom.marks import take_by_hand, write_marks
-from sparse_rcnn_lab.classroom.validate import before_handing_in, validate
+from sparse_rcnn_lab.classroom.validate import MORE_HIDDEN, before_handing_in, validate
 from sparse_rcnn_lab.classroom.vary import Variation, fill_in
 from sparse_rcnn_lab.cli import main
 from sparse_rcnn_lab.errors import LabError
@@ -224,7 +225,9 @@ def test_round_trip(tmp_path: Path) -> None:
 
     pages = feedback(course, progress=False)
     assert len(pages) == 4
-    assert "Score: 20.0 / 20.0" in " ".join(pages[-1].read_text(encoding="utf-8").split())
+    page = " ".join(pages[-1].read_text(encoding="utf-8").split())
+    assert "Score: 20.0 / 20.0" in page
+    assert '<a href="#giou-pairs">giou-pairs</a>' in page and "Test cell" not in page
 
 
 def iou_alone(perfect: Any) -> str:
@@ -412,8 +415,9 @@ def test_validate_reads_what_jupyterlab_saves(
         ["x = 1\n", "y = 2"],
         ["assert x + y == 3"],
         ["assert x == 7, 'seven'"],
-        ["# 2 marks"],
+        ["from sparse_rcnn_lab.errors import LabError\n", "# 2 marks"],  # build adds an import
         ["z"],
+        [f"{MORE_HIDDEN}\n", "assert x"],
     )
     cells = [
         {
@@ -428,19 +432,23 @@ def test_validate_reads_what_jupyterlab_saves(
     ]
     notebook = {"cells": cells, "metadata": {}, "nbformat": 4, "nbformat_minor": 5}
     path.write_text(json.dumps(notebook), encoding="utf-8")
-    found = [(o.name, o.problem, o.hidden) for o in validate(path)]
+    found = [(o.name, o.problem, o.hidden, o.more) for o in validate(path)]
     assert found == [
-        ("small-1", "", False),
-        ("small-2", "seven", False),
-        ("small-3", "", True),  # nothing has run: that is no pass
-        ("small-4", "Not yet: name 'z' is not defined.", False),
+        ("small-1", "", False, False),
+        ("small-2", "seven", False, False),
+        ("small-3", "", True, False),  # nothing has run: that is no pass
+        ("small-4", "Not yet: name 'z' is not defined.", False, False),
+        ("small-5", "", False, True),
     ]
 
     printed = io.StringIO()
     monkeypatch.setattr("sys.stdout", printed)  # what a notebook sees of a cell
     before_handing_in(path)
     said = printed.getvalue()
-    assert "1 of 3 visible tests pass; 1 hidden" in said and "seven" in said
+    assert "2 of 4 visible tests pass." in said and "seven" in said
+    assert re.search(r"^hidden, graded later +small-3$", said, re.M)
+    assert re.search(r"^passes so far +small-5$", said, re.M)
+    assert "1 hidden test, and the hidden parts of 1 more" in said
     path.write_text("{}", encoding="utf-8")
     with pytest.raises(LabError, match="not a notebook"):
         validate(path)
@@ -450,6 +458,28 @@ def test_validate_reads_what_jupyterlab_saves(
 def small_course(tmp_path_factory: pytest.TempPathFactory) -> Course:
     folder = tmp_path_factory.mktemp("small") / "course"
     return build(folder, made.SOURCES, chosen(["boxes"]), 2026, say=lambda s: None)
+
+
+def test_what_students_cannot_see_is_no_pass(small_course: Course, tmp_path: Path) -> None:
+    """Catches a hidden test of a handed-out notebook that is listed as passed, one whose hidden
+    part is forgotten, and "Run all cells" that stops at the first test that fails."""
+    source, release = (made.read(small_course.notebook(s, "boxes")) for s in ("source", "release"))
+    wrong = {"think": "iou_shifted = 0.9\niou_grown = 0.9"}  # the rest as handed out
+    path = tmp_path / "boxes.ipynb"
+    path.write_text(json.dumps(made.with_answers(release, wrong)), encoding="utf-8")
+    outcomes = {outcome.name: outcome for outcome in validate(path)}
+    for name, outcome in outcomes.items():
+        whole = made.cell(source, name)["source"]
+        seen = whole.split("### BEGIN HIDDEN")[0]
+        assert outcome.hidden == ("check(" not in seen and "check.that(" not in seen), name
+        assert outcome.hidden or outcome.more == ("BEGIN HIDDEN" in whole), name
+    passed = [o.name for o in outcomes.values() if not o.problem and not o.hidden]
+    assert passed == ["think-shifted", "think-grown"]
+    assert outcomes["think-grown"].more and outcomes["giou-pairs"].hidden
+    for cell in release["cells"]:
+        role = cell["metadata"].get("nbgrader", {})
+        goes_on = "raises-exception" in cell["metadata"].get("tags", ())
+        assert goes_on == (bool(role) and cell["cell_type"] == "code")
 
 
 TABLE = "student,assignment,test,out_of,marks,comment\nZoë,boxes,think-grown,1,0.5,gut\n"

@@ -181,6 +181,38 @@ def test_the_page(browser, trace, tmp_path):
 
 
 @pytest.mark.browser
+def test_a_click_means_the_best_of_rivals(browser, trace, tmp_path):
+    """Catches a faint or second-best box that is chosen because it is a little smaller, a small box
+    that cannot be reached in a large one, and a drag that was no click and chooses."""
+    trace = replace(trace, boxes=trace.boxes.clone(), logits=trace.logits.clone())
+    boxes = {3: [6.0, 6, 34, 39], 4: [15, 15, 22, 22], 5: [6, 6, 34, 38]}
+    for row, box in boxes.items():
+        trace.boxes[4, row] = torch.tensor(box)
+        trace.logits[3, row] = torch.tensor([-1.0 if row == 5 else 0.5, -6, -6])
+    watched = opened(browser, tmp_path, Explorer(trace, stage=4))
+    page = watched.page
+    assert page.evaluate(f"() => {HERE}.trace().score(4, 3)") > 0.3  # a detection, like 0
+    left, top, right, bottom = on_page(page, 0)
+    place = (left + 0.25 * (right - left), top + 0.85 * (bottom - top))
+    chosen = []
+    for _ in range(4):
+        page.mouse.click(*place)
+        chosen.append(state(page)["chosen"])
+    assert chosen[:2] == [0, 3] and 5 in chosen[2:]
+    x1, y1, x2, y2 = on_page(page, 4)
+    page.mouse.click((x1 + x2) / 2, (y1 + y2) / 2)
+    assert state(page)["chosen"] == 4
+    page.mouse.click(*place)
+    assert state(page)["chosen"] == 0
+    page.mouse.move(left + 2, top + 2)
+    page.mouse.down()
+    page.mouse.move(*place, steps=3)
+    page.mouse.up()
+    assert state(page)["chosen"] == 0
+    watched.clean()
+
+
+@pytest.mark.browser
 def test_first_sight_is_a_flight(browser, trace, tmp_path):
     """Catches a page that starts at its end, never moves, or does not stop with its labels."""
     watched = opened(browser, tmp_path, Explorer(trace), reduced_motion="no-preference")
@@ -212,6 +244,50 @@ def test_similarity_on_half_a_screen(browser, trace, tmp_path):
         " return [p.clientHeight, p.scrollHeight] }"
     )
     assert whole <= shown
+    watched.clean()
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize("width", [900, 1000, 1100])
+def test_words_are_whole_beside_a_picture(browser, trace, tmp_path, width):
+    """Catches "bottorr" and "qu…" at the widths of a notebook's output, and buttons that belong
+    together on two lines."""
+    trace = replace(trace, logits=trace.logits.clone(), class_names=("queen", "nine", "ten"))
+    trace.logits[:, 3] = -6
+    trace.logits[torch.arange(6), 3, torch.tensor([0, 1, 2, 0, 1, 2])] = -4
+    view = Explorer(trace, stage=2, chosen=3)
+    view._options["live"] = True  # the controls that a kernel answers
+    path = tmp_path / "live.html"
+    text = str(view.to_html()).replace("get: (name) =>", "send: () => {}, get: (name) =>")
+    path.write_text(text, encoding="utf-8")
+    watched = Watched(browser, width, 900, **CALM)
+    page = watched.page
+    page.goto(path.as_uri())
+    ready(page)
+    page.wait_for_selector(".srl-edit:visible")
+    cut = page.evaluate(
+        "() => [...document.querySelectorAll('.srl-class')]"
+        ".filter(e => e.scrollWidth > e.clientWidth).map(e => e.textContent)"
+    )
+    assert cut == [] and page.locator(".srl-class").count() == 6
+    room = page.evaluate(
+        "() => [...document.querySelectorAll('.srl-numbers input')].map(e => {"
+        " const c = getComputedStyle(e), p = getComputedStyle(e, '::placeholder');"
+        " const g = document.createElement('canvas').getContext('2d');"
+        " g.font = `${p.fontSize} ${c.fontFamily}`;"
+        " return e.clientWidth - parseFloat(c.paddingLeft) - parseFloat(c.paddingRight)"
+        "   - g.measureText(e.placeholder).width })"
+    )
+    assert (
+        min(room) >= 0
+        and page.evaluate(
+            "() => getComputedStyle(document.querySelector('.srl-numbers input')).appearance"
+        )
+        == "textfield"
+    )  # no arrows that take the room
+    tops = [page.get_by_role("button", name=f"{sign}1 stage").bounding_box() for sign in "−+"]
+    assert tops[0]["y"] == tops[1]["y"]
+    keep_shot(page, f"page-live-{width}")
     watched.clean()
 
 

@@ -17,9 +17,11 @@ from PIL import Image
 from small_model import small_model
 
 from sparse_rcnn_lab import boxes as box_ops
+from sparse_rcnn_lab import exploring
 from sparse_rcnn_lab.detector import Detector
 from sparse_rcnn_lab.errors import LabError
 from sparse_rcnn_lab.exploring import explore
+from sparse_rcnn_lab.recipes import recipe
 from sparse_rcnn_lab.session import Session
 from sparse_rcnn_lab.trace import Trace
 from sparse_rcnn_lab.views.explorer.experiment import Dropped, Edited, Experiment
@@ -27,6 +29,7 @@ from sparse_rcnn_lab.views.explorer.page import HERE, MODULES, iframe, script
 from sparse_rcnn_lab.views.explorer.payload import CLASSES_KEPT, payload
 from sparse_rcnn_lab.views.explorer.view import Explorer
 from sparse_rcnn_lab.views.static import STATIC_VARIABLE, is_static
+from sparse_rcnn_lab.zoo import load, shipped_models
 
 RECORD = ("attention", "roi_features", "filtered_features")
 
@@ -310,6 +313,25 @@ def test_messages_are_read_back_whole():
     for broken in ({"edits": [{}]}, {"swaps": [[1]]}, {"edits": [{"box": [0, 0, "x", 1]}]}):
         with pytest.raises(LabError, match="cannot be read"):
             Experiment.from_message(broken)
+
+
+def test_what_is_recorded_unasked(detector, picture, monkeypatch):
+    """Catches looks that a picture and a small model do not fill, a recording that is not shown,
+    and hundreds of MB kept of a large model that nobody asked for."""
+
+    def maps(view):
+        return view._payload["roi"] is not None
+
+    assert maps(explore(picture, detector))
+    assert not maps(explore(picture, detector, roi=False))
+    assert maps(explore(detector.trace(picture, record=RECORD)))
+    assert not maps(explore(detector.trace(picture, record=RECORD), roi=False))
+    assert not maps(explore(Session(detector, picture)))
+    assert maps(explore(Session(detector, picture, record=RECORD)))
+    assert all(exploring._is_small(load(name).model.config) for name in shipped_models())
+    assert not exploring._is_small(recipe("r50_1x_100").model)
+    monkeypatch.setattr(exploring, "SMALL", 10)
+    assert not maps(explore(picture, detector)) and maps(explore(picture, detector, roi=True))
 
 
 def test_an_impossible_change_leaves_what_was_shown(detector, picture):

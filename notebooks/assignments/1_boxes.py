@@ -24,7 +24,8 @@
 # - One test cell is one mark. A mistake in one task costs nothing in the next: while one function
 #   is tested, correct versions stand in for the others.
 # - Write the functions yourself: those of this package and of torchvision refuse to be called here.
-# - In the end: *Kernel, Restart kernel and run all cells*. Then hand in this file.
+# - In the end: *Kernel, Restart kernel and run all cells*: it goes on below a test that fails.
+#   Then hand in this file.
 
 # %% tags=["build"]
 import torch
@@ -522,7 +523,8 @@ check.that(abs(iou_grown - V.grow_iou) < 2e-3, "iou_grown is another number.")
 #
 # 1. *Kernel, Restart kernel and run all cells*; save.
 # 2. Run the cell below: it runs the saved file from top to bottom in a fresh kernel, as it will be
-#    graded, and lists your tests. It takes about ten seconds.
+#    graded, and lists your tests: about ten seconds. What is hidden, parts of tests and whole
+#    ones, counts only when your work is graded.
 # 3. Hand in this file, `boxes.ipynb`, where your instructor told you to.
 
 # %% locked="hand-in"

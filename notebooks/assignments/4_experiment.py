@@ -288,9 +288,10 @@ plt.show()
 # %% [markdown]
 # ## Hand in
 #
-# 1. *Kernel, Restart kernel and run all cells*; save.
+# 1. *Kernel, Restart kernel and run all cells*: it goes on below a test that fails; save.
 # 2. Run the cell below: it runs the saved file from top to bottom in a fresh kernel, on fewer
-#    pictures, and lists your tests.
+#    pictures, and lists your tests. What is hidden, parts of tests and
+#    whole ones, counts only when your work is graded.
 # 3. Hand in this file, `experiment.ipynb`, where your instructor told you to.
 
 # %% locked="hand-in"

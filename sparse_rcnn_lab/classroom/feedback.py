@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from tqdm.auto import tqdm
 from sparse_rcnn_lab.classroom.course import Course
 from sparse_rcnn_lab.classroom.marks import write_marks
 from sparse_rcnn_lab.errors import LabError
+from sparse_rcnn_lab.files import write_text
 
 
 def feedback(
@@ -36,7 +38,13 @@ def feedback(
                 f"{student}, {name}: no page: {(done['error'] or done['log'] or '').strip()[-300:]}"
             )
             continue
+        write_text(page, _named(page.read_text(encoding="utf-8")))
         pages.append(page)
     if not pages:
         raise LabError(f'Nothing is graded in "{course.root}": run grade first.')
     return pages
+
+
+def _named(page: str) -> str:
+    """nbgrader's list of contents says "Test cell" twenty times; here each goes by its name."""
+    return re.sub(r'(<a href="#([\w-]+)">)(?:Test cell|Written response)(</a>)', r"\1\2\3", page)

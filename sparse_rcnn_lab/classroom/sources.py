@@ -16,11 +16,15 @@ from pathlib import Path
 from typing import Any
 
 from sparse_rcnn_lab.classroom.catalogue import Assignment
+from sparse_rcnn_lab.classroom.validate import MORE_HIDDEN
 from sparse_rcnn_lab.classroom.vary import V, fill_in
 from sparse_rcnn_lab.errors import LabError
 
 # Each test fetches its check anew: a cell above may have taken the name for something else.
 _FETCH = "from sparse_rcnn_lab.classroom.checks import {} as check\n"
+_BEGIN = "### BEGIN HIDDEN TESTS"
+# "Run all cells" goes on below a cell that fails: a mistake hides no later test.
+_GO_ON = ["raises-exception"]
 
 
 def read_source(path: Path, assignment: Assignment, seed: int) -> Any:
@@ -92,5 +96,14 @@ def _give_role(cell: Any, assignment: Assignment, path: Path) -> None:
     if graded:
         nbgrader["points"] = int(given.get("points", 1))
     cell.metadata["nbgrader"] = nbgrader
+    if role != "written":
+        cell.metadata["tags"] = list(_GO_ON)
     if role == "test":
-        cell.source = _FETCH.format(assignment.name) + cell.source
+        cell.source = _FETCH.format(assignment.name) + _with_note(cell.source)
+
+
+def _with_note(source: str) -> str:
+    """A test that students see a part of says so: that part passing is no mark yet."""
+    seen = re.sub(rf"{_BEGIN}.*?### END HIDDEN TESTS", "", source, flags=re.S)
+    code = [line for line in seen.splitlines() if line.strip() and not line.startswith("#")]
+    return source.replace(_BEGIN, f"{MORE_HIDDEN}\n{_BEGIN}", 1) if code else source

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import textwrap
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -139,13 +140,22 @@ def _validate(arguments: argparse.Namespace) -> int:
     if not outcomes:
         raise LabError(f'"{arguments.notebook}" has no test cells; is it an assignment?')
     for outcome in outcomes:
-        said = "hidden " if outcome.hidden else "not yet" if outcome.problem else "passed "
-        print(f"{said}  {outcome.name}")
+        if outcome.hidden:
+            said = "hidden, graded later"
+        elif outcome.problem:
+            said = "not yet"
+        else:
+            said = "passes so far" if outcome.more else "passed"
+        print(f"{said:20}  {outcome.name}")
         if outcome.problem:
-            print(f"         {outcome.problem}")
+            print(textwrap.indent(outcome.problem, " " * 22))
     visible = [outcome for outcome in outcomes if not outcome.hidden]
     passed = sum(not outcome.problem for outcome in visible)
-    hidden = len(outcomes) - len(visible)
-    more = f"; {hidden} hidden, run when the work is graded" if hidden else ""
-    print(f"\n{passed} of {len(visible)} visible tests pass{more}.")
+    hidden, more = len(outcomes) - len(visible), sum(outcome.more for outcome in visible)
+    print(f"\n{passed} of {len(visible)} visible tests pass.")
+    if hidden or more:
+        print(
+            f"Graded later: {plural(hidden, 'hidden test')}, and the hidden parts of {more} more. "
+            "The mark may be lower."
+        )
     return 0 if passed == len(visible) else 1

@@ -26,9 +26,13 @@ REACH = 4.0  # boxes are kept up to so many long sides away from the image's cor
 
 RECORD = {
     "attention": 'Record it: detector.trace(picture, record=("attention",)).',
-    "roi": 'Record it: record=("roi_features",), and explore(..., roi=True).',
+    "roi": (
+        "Not recorded. With a picture: explore(picture, model, roi=True). For a trace: "
+        'detector.trace(picture, record=("roi_features",)).'
+    ),
     "filters": (
-        'Record it: record=("roi_features", "filtered_features"), and explore(..., roi=True).'
+        "Not recorded. With a picture: explore(picture, model, roi=True). For a trace: "
+        'detector.trace(picture, record=("roi_features", "filtered_features")).'
     ),
     "features": "This trace holds no finite proposal features. Record it again with trace().",
     "image": "This trace was saved without its image: boxes are drawn on an empty sheet.",

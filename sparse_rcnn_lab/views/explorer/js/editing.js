@@ -52,7 +52,7 @@ export function createEditing(explorer) {
     onchange: () => link.attempt({ start: Number(start.value) }),
   });
   const more = act("+1 stage", "Run the last stage once more", () => link.attempt({ extra: Math.min(link.experiment.extra + 1, MOST) }));
-  const less = act("−1", "One repeated stage less", () => link.attempt({ extra: Math.max(link.experiment.extra - 1, 0) }));
+  const less = act("−1 stage", "One repeated stage less", () => link.attempt({ extra: Math.max(link.experiment.extra - 1, 0) }));
   const undo = act("undo", "Take back the last change", () => link.undo());
   const reset = act("reset", "Take back all changes", () => link.reset());
   const done = make("ul", { class: "srl-changes", "aria-label": "Changes" });
@@ -65,7 +65,8 @@ export function createEditing(explorer) {
   const controls = make("div", { class: "srl-edit" }, hint, box,
     make("div", { class: "srl-buttons" }, drop, zero, make("span", { class: "srl-pair" }, swap, other)),
     make("div", { class: "srl-buttons" }, ...toggles.map(({ label }) => label)),
-    make("div", { class: "srl-buttons" }, make("label", { class: "srl-field" }, make("span", { text: "from" }), start), less, more));
+    make("div", { class: "srl-buttons" }, make("label", { class: "srl-field" }, make("span", { text: "these act from" }), start)),
+    make("div", { class: "srl-buttons" }, make("span", { class: "srl-pair" }, less, more)));
   const title = make("h3", { text: link.live ? "change something" : "what was changed" });
   const needs = make("p", { class: "srl-note", text: explorer.options.needs ?? "" });
   const taking = make("span", { class: "srl-pair" }, undo, reset);

@@ -43,7 +43,7 @@ function say(was, now, [before, after]) {
   return { mark: "~", text: `${words(was)} → ${words(now)}${moved}`, kind: "other", weight: 1 + change + (1 - overlap) };
 }
 
-function iou(a, b) {
+export function iou(a, b) {
   const w = Math.min(a[2], b[2]) - Math.max(a[0], b[0]);
   const h = Math.min(a[3], b[3]) - Math.max(a[1], b[1]);
   if (w <= 0 || h <= 0) return 0;

@@ -2,12 +2,14 @@
 
 import { css, parse } from "./colors.js";
 import { make, sharp } from "./dom.js";
+import { iou } from "./outcome.js";
 import { MOST_WAYS, dot, drawGrid, drawLabels, handle, strokeBox, strokeLine, strokeWay } from "./marks.js";
 
 const MARGIN = 8; // pixels around the image, so that a box on its edge is seen whole
 const STRETCH = 5; // longer images than this are squeezed: 10 x 4000 pixels show nothing otherwise
 const DETECTED = 0.5; // least opacity of a detection
 const NEAR = 6; // pixels from a line that count as on it
+const ALIKE = 0.5; // least IoU of boxes that a person takes for one
 
 export function createPicture(explorer) {
   const { store, colors, sheet } = explorer;
@@ -233,8 +235,9 @@ export function createPicture(explorer) {
     shown = drawLabels(g, labels.slice(0, 60), frame);
   }
 
-  // Rows at a place, the one a person most likely means first: a line under the pointer, then
-  // the smallest box around it, detections before the rest.
+  // Rows at a place, the one a person most likely means first: detections before the rest; a line
+  // under the pointer, then the smallest box around it. Of boxes that lie on each other the best
+  // comes first, its rivals after all others.
   function rowsAt(x, y) {
     const { threshold } = store.state;
     const position = place();
@@ -246,8 +249,15 @@ export function createPicture(explorer) {
       if (x < x1 - NEAR || x > x2 + NEAR || y < y1 - NEAR || y > y2 + NEAR) continue;
       const edge = Math.min(Math.abs(x - x1), Math.abs(x - x2), Math.abs(y - y1), Math.abs(y - y2));
       const weak = trace.scoreAt(position, row) < threshold && position >= 1;
+      const inside = edge <= NEAR ? 0 : 1;
+      // The learned proposals have no score yet: what they end with.
+      const score = trace.scoreAt(position >= 1 ? position : trace.stages, row);
       const area = (x2 - x1) * (y2 - y1);
-      found.push({ row, order: [weak ? 1 : 0, edge <= NEAR ? 0 : 1, edge <= NEAR ? edge : area] });
+      found.push({ row, box, score, order: [weak ? 1 : 0, inside, 0, inside ? area : edge] });
+    }
+    for (const one of found) {
+      const rival = (other) => other.score > one.score && other.order[1] <= one.order[1] && iou(other.box, one.box) > ALIKE;
+      if (found.some(rival)) one.order[2] = 1;
     }
     found.sort((a, b) => a.order.map((v, i) => v - b.order[i]).find((v) => v) ?? 0);
     return found.map(({ row }) => row);

@@ -1,8 +1,11 @@
 // Mouse, pen and finger on the picture: hover shows, a click chooses, a drag edits.
 
+const WANDER = 8; // pixels that a click may wander
+
 export function listenToPointer(explorer, picture) {
   const { store } = explorer;
   const { canvas } = picture;
+  let pressed = null; // where
   let before = null; // what the last click found, to walk through boxes that lie on each other
 
   const place = (event) => {
@@ -24,7 +27,8 @@ export function listenToPointer(explorer, picture) {
 
   canvas.addEventListener("pointerdown", (event) => {
     if (event.button !== 0) return;
-    if (explorer.editing?.take(picture, place(event))) {
+    pressed = place(event);
+    if (explorer.editing?.take(picture, pressed)) {
       canvas.setPointerCapture(event.pointerId);
       event.preventDefault();
       canvas.focus({ preventScroll: true });
@@ -36,7 +40,12 @@ export function listenToPointer(explorer, picture) {
   canvas.addEventListener("pointerup", (event) => {
     if (event.button !== 0) return; // the right button opens the browser's menu
     if (explorer.editing?.release(picture)) return;
-    const rows = picture.rowsAt(...place(event));
+    // A drag that could not be, after the last stage or without a kernel, chooses nothing else.
+    const [x, y] = place(event);
+    const still = pressed && Math.hypot(x - pressed[0], y - pressed[1]) <= WANDER;
+    pressed = null;
+    if (!still) return;
+    const rows = picture.rowsAt(x, y);
     const found = rows.join();
     const chosen = picture.trace.row(store.state.chosen);
     const next = found === before ? rows.indexOf(chosen) + 1 : 0;
