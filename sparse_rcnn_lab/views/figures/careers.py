@@ -58,7 +58,7 @@ def career_overview(
         _start(axes, page, row)
         _dots(axes, by.get(row["proposal"], []), labels, small=True)
         axes.text(
-            0, -0.04, f"{row['proposal']} · {row['wins']} wins", size=7.5, color=page.ink,
+            0, -0.04, f"{row['proposal']} · {_wins(row['wins'])}", size=7.5, color=page.ink,
             va="bottom",
         )  # fmt: skip
     _key(page, labels, width)
@@ -111,7 +111,7 @@ def career_page(
 def _story(row: dict[str, object], table: Table) -> str:
     place = sorted(table["wins"], reverse=True).index(row["wins"]) + 1
     return (
-        f"{row['wins']} wins ({100 * float(str(row['share'])):.1f} % of all, rank {place} of "
+        f"{_wins(row['wins'])} ({100 * float(str(row['share'])):.1f} % of all, rank {place} of "
         f"{len(table)}) · {row['errors']} wrong · idle in {100 * float(str(row['idle'])):.0f} % "
         "of the pictures"
     )
@@ -202,3 +202,7 @@ def _key(page: Page, labels: dict[str, int], width: float) -> None:
         x, 0.115, f"{more}×: wrong · dashed: the learned box", size=8, color=page.faded,
         va="center",
     )  # fmt: skip
+
+
+def _wins(count: object) -> str:
+    return f"{count} win" if count == 1 else f"{count} wins"
