@@ -21,11 +21,12 @@ from sparse_rcnn_lab.benchmark import growth
 from sparse_rcnn_lab.errors import LabError
 from sparse_rcnn_lab.model.backbone import Backbone
 from sparse_rcnn_lab.model.detector import SparseRCNN
-from sparse_rcnn_lab.model.fast import convolution
+from sparse_rcnn_lab.model.fast import convolution, interaction
 from sparse_rcnn_lab.model.fast.backbone import FastBackbone
 from sparse_rcnn_lab.model.fast.paths import Inference, Way
 from sparse_rcnn_lab.model.fast.winograd import Winograd
 from sparse_rcnn_lab.model.pooling import build_pyramid
+from sparse_rcnn_lab.model.switches import Switches
 
 BACKBONES = ("nano", "mobilenet_v2", "resnet18", "resnet50")
 # Largest difference, relative to the largest value.
@@ -134,18 +135,66 @@ def test_bf16_stages_keep_boxes_and_logits_in_float32() -> None:
 
 
 @pytest.mark.parametrize("chosen", [Way(), Way(precision="bf16")])
-def test_stages_share_memory_for_their_filters(chosen: Way) -> None:
-    """Catches filters recorded into memory that the next stage overwrites, and other numbers."""
-    model, (images, sizes) = way(small_model(), chosen), small_batch()
-    record = ("dynamic_filters",)
+def test_interaction_in_portions(chosen: Way, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Catches portions that mix up proposals or images, lose the last ones, or are never taken;
+    recording that changes numbers; filters of others left out where a switch wants them."""
+    model, (images, sizes) = small_model(), small_batch()
+    images, sizes = torch.cat([images, images.flip(0)]), torch.cat([sizes, sizes.flip(0)])
+    quick = way(model, chosen)
+    taken = []
+    portion = interaction._portion
+    monkeypatch.setattr(interaction, "_portion", lambda *a: taken.append(len(a[1])) or portion(*a))
+    monkeypatch.setattr(interaction, "ONEDNN_WEIGHTS", 1)
+    monkeypatch.setattr(interaction, "BYTES", 7 * quick_filter_bytes(quick))
+    record, limit = ("dynamic_filters", "filtered_features"), 1e-4 if chosen == Way() else 0.05
     with torch.no_grad():
-        start = model.pyramid(images), *model.proposals(sizes)
-        assert model.inference.room(model.stages[0], start[1]) is not None
-        shared, recorded = model.run_stages(*start), model.run_stages(*start, record=record)
-    for a, b in zip(shared, recorded, strict=True):
+        start = quick.pyramid(images), *model.proposals(sizes)
+        count = start[1].shape[:2].numel()
+        found, recorded = quick.run_stages(*start), quick.run_stages(*start, record=record)
+        rest = [count % 7] if count % 7 else []
+        assert taken == ([7] * (count // 7) + rest) * len(found) * 2 and len(taken) > 24
+        wanted = quick.inference.stages(quick)[0](*start, record=frozenset(record))
+        same = {"start": 0, "stop": 1, "switches": Switches(filters="rolled")}
+        mixed = [
+            m.run_stages(m.pyramid(images), *start[1:], **same)[0]
+            for m in (quick, way(model, Way(plain=True)))
+        ]
+    for a, b in zip(found, recorded, strict=True):
         assert torch.equal(a.logits, b.logits) and torch.equal(a.boxes, b.boxes)
-    filters = [output.dynamic_filters for output in recorded]
-    assert len({f.data_ptr() for f in filters if f is not None}) == len(filters)
+    pairs = [(recorded[0], wanted), (mixed[0], mixed[1])]
+    for a, b in pairs:
+        assert (a.logits - b.logits).abs().max() < limit * b.logits.abs().max()
+    for name in record:
+        one, other = getattr(recorded[0], name), getattr(wanted, name)
+        assert one.shape == other.shape
+        assert (one.float() - other).abs().max() < limit * other.abs().max()
+
+
+def quick_filter_bytes(model: SparseRCNN) -> int:
+    """Of one proposal."""
+    first = model.inference.stages(model)[0]
+    weight = first.interaction.generate.weight
+    return len(weight) * weight.element_size()
+
+
+def test_large_layers_do_without_onednn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Catches a torch without it, or one whose numbers differ, that breaks or is believed."""
+    layer, x = nn.Linear(16, 8), torch.randn(5, 16)
+    monkeypatch.setattr(interaction, "ONEDNN_WEIGHTS", 1)
+    with torch.no_grad():
+        wanted = layer(x)
+        torch.testing.assert_close(interaction.linear(layer, x), wanted, rtol=1e-4, atol=1e-5)
+        for broken in (lambda *_: missing(), lambda x, w, b: x @ w.t()):
+            monkeypatch.setattr(interaction, "_onednn", broken)
+            interaction.has_onednn_linear.cache_clear()
+            assert not interaction.has_onednn_linear(torch.float32)
+            torch.testing.assert_close(interaction.linear(layer, x), wanted)
+    interaction.has_onednn_linear.cache_clear()
+
+
+def missing() -> torch.Tensor:
+    """What torch does for an operation it was built without."""
+    raise AttributeError("no such operator")
 
 
 def test_first_pictures_in_many_threads() -> None:

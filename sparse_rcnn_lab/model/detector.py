@@ -15,7 +15,7 @@ from sparse_rcnn_lab.model.backbone import Backbone
 from sparse_rcnn_lab.model.fast.paths import Inference
 from sparse_rcnn_lab.model.pooling import Pooling, Pyramid, build_pyramid
 from sparse_rcnn_lab.model.proposals import Proposals
-from sparse_rcnn_lab.model.stage import Stage, StageOutput
+from sparse_rcnn_lab.model.stage import Interact, Stage, StageOutput, interact
 from sparse_rcnn_lab.model.switches import NORMAL, Switches
 from sparse_rcnn_lab.trace import RECORDABLE
 
@@ -76,17 +76,16 @@ class SparseRCNN(nn.Module):
         outputs: list[StageOutput] = []
         stages: Sequence[nn.Module] = list(self.stages)
         threads: AbstractContextManager[None] = nullcontext()
-        room = None
+        by: Interact = interact
         if self.inference.applies(self):
             stages = self.inference.stages(self)
             threads = threads_for(self.config.backbone)
-            if "dynamic_filters" not in record:
-                room = self.inference.room(stages[0], boxes)
+            by = self.inference.interact(stages[0])
         first_features = features
         with threads:
             for index in range(start, stop):
                 stage = stages[min(index, len(stages) - 1)]
-                output = stage(pyramid, boxes, features, mask, record, switches, room)
+                output = stage(pyramid, boxes, features, mask, record, switches, by)
                 outputs.append(output)
                 boxes = output.boxes.detach()
                 features = first_features if switches.freeze_features else output.features

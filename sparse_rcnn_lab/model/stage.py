@@ -8,7 +8,9 @@ P RoI side, D width, d inner width, C classes.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -98,16 +100,9 @@ class DynamicInteraction(nn.Module):
         b, n = filters.shape[:2]
         return self.condense(self.filter(filters, roi)).view(b, n, -1)
 
-    def filters(self, x: Tensor, room: Tensor | None = None) -> Tensor:
-        """The weights of both layers, one after the other: ``[B, N, D]`` -> ``[B, N, 2 * D * d]``.
-
-        room: ``[K, 2 * D * d]`` to write them to; without gradients.
-        """
-        if room is None:
-            return self.generate(x)
-        weight, bias = self.generate.weight, self.generate.bias
-        rows = x.flatten(0, 1).to(weight.dtype)
-        return torch.addmm(bias, rows, weight.t(), out=room).view(*x.shape[:2], -1)
+    def filters(self, x: Tensor) -> Tensor:
+        """The weights of both layers, one after the other: ``[B, N, 2 * D * d]``."""
+        return self.generate(x)
 
     def filter(self, filters: Tensor, roi: Tensor) -> Tensor:
         """The RoI after both generated layers: ``[K, P * P, D]``."""
@@ -120,6 +115,28 @@ class DynamicInteraction(nn.Module):
     def condense(self, filtered: Tensor) -> Tensor:
         """One vector from the filtered RoI: ``[K, P * P, D]`` -> ``[K, D]``."""
         return self.norm(self.project(filtered.flatten(1))).relu_()
+
+
+class Interacted(NamedTuple):
+    """vectors: ``[B, N, D]``, what each proposal saw. filters, filtered: as :class:`StageOutput`
+    has them; None where nobody asked for them."""
+
+    vectors: Tensor
+    filters: Tensor | None
+    filtered: Tensor | None
+
+
+def interact(
+    interaction: DynamicInteraction, x: Tensor, roi: Tensor, switches: Switches, keep: bool
+) -> Interacted:
+    """All proposals at once: ``x`` ``[B, N, D]``, ``roi`` ``[B, N, P * P, D]``."""
+    filters = exchange(interaction.filters(x), switches)
+    filtered = interaction.filter(filters, roi)
+    return Interacted(interaction.condense(filtered).view_as(x), filters, filtered.view_as(roi))
+
+
+# As interact; keep: whether filters and filtered are wanted.
+Interact = Callable[[DynamicInteraction, Tensor, Tensor, Switches, bool], Interacted]
 
 
 def _tower(dim: int, layers: int) -> nn.Sequential:
@@ -172,13 +189,12 @@ class Stage(nn.Module):
         mask: Tensor | None = None,
         record: frozenset[str] = frozenset(),
         switches: Switches = NORMAL,
-        room: Tensor | None = None,
+        interact: Interact = interact,
     ) -> StageOutput:
         """Refines ``boxes`` ``[B, N, 4]`` (xyxy, input pixels) and ``features`` ``[B, N, D]``.
 
         mask: who may attend to whom, bool ``[B, 1, N, N]``. record: names out of
-        :data:`sparse_rcnn_lab.trace.RECORDABLE`. room: memory for the filters, see
-        :meth:`DynamicInteraction.filters`.
+        :data:`sparse_rcnn_lab.trace.RECORDABLE`. interact: what does the dynamic interaction.
         """
         levels = assign_levels(boxes.detach())
         roi = self.pool(pyramid, boxes, levels, self.roi_size)
@@ -190,9 +206,9 @@ class Stage(nn.Module):
         else:
             attention = self.attention.nobody(x)
         x = self.norm_attention(x)
-        filters = exchange(self.interaction.filters(x, room), switches)
-        filtered = self.interaction.filter(filters, roi)
-        x = self.norm_interaction(x + self.interaction.condense(filtered).view_as(x))
+        keep = not record.isdisjoint({"dynamic_filters", "filtered_features"})
+        seen = interact(self.interaction, x, roi, switches, keep)
+        x = self.norm_interaction(x + seen.vectors)
         x = self.norm_ffn(x + self.ffn_out(F.relu(self.ffn_in(x))))
 
         logits = self.classify(self.cls_tower(x))
@@ -204,8 +220,8 @@ class Stage(nn.Module):
             levels=levels,
             attention=attention if "attention" in record else None,
             roi_features=roi if "roi_features" in record else None,
-            dynamic_filters=filters if "dynamic_filters" in record else None,
-            filtered_features=filtered.view_as(roi) if "filtered_features" in record else None,
+            dynamic_filters=seen.filters if "dynamic_filters" in record else None,
+            filtered_features=seen.filtered if "filtered_features" in record else None,
         )
 
 

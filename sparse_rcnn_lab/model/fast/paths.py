@@ -20,7 +20,9 @@ from torch import Tensor, nn
 
 from sparse_rcnn_lab.errors import LabError
 from sparse_rcnn_lab.model.fast.backbone import FastBackbone
+from sparse_rcnn_lab.model.fast.interaction import portions_of
 from sparse_rcnn_lab.model.pooling import Pyramid
+from sparse_rcnn_lab.model.stage import Interact, interact
 
 if TYPE_CHECKING:
     from sparse_rcnn_lab.model.detector import SparseRCNN
@@ -128,16 +130,11 @@ class Inference:
             mine.pool = theirs.pool
         return stages
 
-    def room(self, stage: Any, boxes: Tensor) -> Tensor | None:
-        """Memory to which all stages write their filters, one stage after the other.
-
-        With many proposals that is more than the allocator keeps, and fresh pages cost a third of
-        the arithmetic.
-        """
-        if self.way.compiled or boxes.device.type != "cpu":
-            return None
-        weight = stage.interaction.generate.weight
-        return weight.new_empty(boxes.shape[:2].numel(), len(weight))
+    def interact(self, stage: Any) -> Interact:
+        """What does the dynamic interaction of stages like this one."""
+        if self.way.compiled or stage.interaction.generate.weight.device.type != "cpu":
+            return interact
+        return portions_of(stage.interaction)
 
     def _up_to_date(self, name: str, module: nn.Module, make: Callable[[], Any]) -> Any:
         """What ``make`` gave, made again when the weights of ``module`` are others."""
