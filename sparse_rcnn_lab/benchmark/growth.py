@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from tqdm.auto import tqdm
 
 from sparse_rcnn_lab.benchmark.clock import Clock, threads
 from sparse_rcnn_lab.benchmark.runner import Settings, default_size, model_of
@@ -27,7 +28,7 @@ _STEPS = {
 }
 
 
-def growth(settings: Settings) -> dict[str, Any]:
+def growth(settings: Settings, progress: bool = True) -> dict[str, Any]:
     """Varies one quantity at a time; plain values that json can hold, times in milliseconds.
 
     The curve is ``fixed + linear * x + quadratic * x ** 2`` (quadratic for proposals alone, whose
@@ -36,22 +37,25 @@ def growth(settings: Settings) -> dict[str, Any]:
     """
     if settings.model not in RECIPES:
         raise LabError("Growth is measured on presets, whose sizes can be changed; give one.")
-    with threads(settings.threads):
+    total = sum(map(len, _STEPS.values())) * (settings.repeat + 1)
+    bar = tqdm(total=total, unit="run", leave=False, disable=not progress)
+    with threads(settings.threads), bar:
         return {
             "settings": asdict(settings),
             "machine": machine(settings.device),
             "versions": versions(),
-            "curves": {name: _curve(settings, name) for name in _STEPS},
+            "curves": {name: _curve(settings, name, bar) for name in _STEPS},
         }
 
 
-def _curve(settings: Settings, name: str) -> dict[str, Any]:
+def _curve(settings: Settings, name: str, bar: Any) -> dict[str, Any]:
     runs: dict[int, Callable[[], object]] = {}
     for step in _STEPS[name]:
         x, run = _run(settings, name, step)
         runs[x] = run
     seen: dict[int, list[float]] = {x: [] for x in runs}
     process_time = settings.threads == 1 and torch.device(settings.device).type == "cpu"
+    bar.set_description(name)
     for turn in range(settings.repeat + 1):
         for x, run in runs.items():
             clock = Clock(settings.device, process_time)
@@ -59,6 +63,7 @@ def _curve(settings: Settings, name: str) -> dict[str, Any]:
                 run()
             if turn:
                 seen[x].append(clock.parts["all"])
+            bar.update()
     times = {x: statistics.median(values) for x, values in seen.items()}
     terms = fit(list(times), list(times.values()), quadratic=name == "proposals")
     most = max(times)
