@@ -40,6 +40,15 @@ def test_round_trip(tmp_path: Path) -> None:
             assert torch.equal(a.boxes, b.boxes)
 
 
+def test_others_may_read_it(tmp_path: Path) -> None:
+    """Would catch a model in a shared folder that only the one who trained it can open."""
+    path, usual = tmp_path / "model.safetensors", tmp_path / "usual"
+    usual.touch()
+    for _ in range(2):  # new, and in place of an old one
+        save_checkpoint(path, small_model(), NAMES, "a", {})
+        assert path.stat().st_mode == usual.stat().st_mode
+
+
 def test_half(tmp_path: Path) -> None:
     """Would catch a model that stays in half precision, or a file that is no smaller."""
     model = small_model()
