@@ -24,7 +24,8 @@ def write_whole(path: Path) -> Iterator[Path]:
         temporary = _new_beside(path)
         rights = temporary.stat().st_mode & 0o777
         yield temporary
-        temporary.chmod(rights)  # safetensors makes the file anew, for its owner alone
+        with contextlib.suppress(OSError):  # some file systems know no rights
+            temporary.chmod(rights)  # safetensors makes the file anew, for its owner alone
         with temporary.open("rb+") as file:
             os.fsync(file.fileno())
         os.replace(temporary, path)

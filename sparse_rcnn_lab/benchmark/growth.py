@@ -48,7 +48,7 @@ def growth(settings: Settings, progress: bool = True) -> dict[str, Any]:
         }
 
 
-def _curve(settings: Settings, name: str, bar: Any) -> dict[str, Any]:
+def _curve(settings: Settings, name: str, bar: tqdm[Any]) -> dict[str, Any]:
     runs: dict[int, Callable[[], object]] = {}
     for step in _STEPS[name]:
         x, run = _run(settings, name, step)
