@@ -94,7 +94,8 @@ def test_16_bits_stay_near_float32(
     """Catches autocast that reaches matching or losses, or does not reach the model.
 
     On a trained model; a fresh one's features are all alike, and normalising them loses bits.
-    Measured: losses within 0.1 %, cosine of the gradients 0.995 in bf16, 0.9997 in fp16.
+    Measured: losses within 0.02 %, cosine of the gradients 0.991 in bf16, 0.99999 in fp16 (of two
+    pictures, whose gradients are noisier: 0.974 and 0.9998).
     """
     seen: list[torch.dtype] = []
     honest = step_module.match
@@ -107,7 +108,7 @@ def test_16_bits_stay_near_float32(
     monkeypatch.setattr(step_module, "match", match)
     trained = locate("nano-shapes")
     config = read_checkpoint(trained).config
-    recipe = recipes.recipe("nano", model=config, train__batch_size=2, train__clip_norm=1e9)
+    recipe = recipes.recipe("nano", model=config, train__batch_size=8, train__clip_norm=1e9)
     exact, loss = one_step(recipe, trained)
     changed = configs.with_changes(recipe, train__precision=precision)
     rough, near = one_step(changed, trained)
