@@ -60,9 +60,9 @@ costs.figure()
 
 # %% [markdown]
 # Rows are proposals, columns objects: the star, the red heart, the small cross, the big cross, the
-# triangle and the green heart. Most columns have **several dark cells**: many proposals would do
-# for that object. For the green heart only one would, and for the small cross none is cheap: the
-# cheapest, proposal 3, sits on the big one. The three small pictures are the parts. Where the
+# triangle and the green heart. Some columns have **several dark cells**: proposals 6 and 13 would
+# both do for the star, 7 and 18 for the green heart. For the triangle only one would, and for the
+# small cross none is cheap. The three small pictures are the parts. Where the
 # class is still uncertain, place alone decides.
 #
 # ## Hungarian by hand
@@ -74,9 +74,11 @@ costs.figure()
 lessons.matching_game(costs)
 
 # %% [markdown]
-# The obvious way, each object in turn takes the cheapest that is left, is not always the best:
+# The obvious way, each object in turn takes the cheapest that is left, happens to be the best here.
+# It is not always. Another picture, after its first stage:
 
 # %%
+costs = lessons.costs(detector.trace(val[18]), stage=1)
 greedy, best = costs.greedy(), costs.hungarian()
 print(f"one after the other: {costs.price(greedy):.2f}")
 print(f"Hungarian:           {costs.price(best):.2f}")
@@ -85,10 +87,10 @@ for (row_a, column), (row_b, _) in zip(greedy, best, strict=True):
     print(f"  {column + 1} {costs.objects[column]:<10} proposal {row_a:2}   {row_b:2}{note}")
 
 # %% [markdown]
-# The small cross (3) came first and took the proposal that the big one (4) needed more. The
-# **Hungarian algorithm** finds the cheapest assignment of all, here among
-# $20 \cdot 19 \cdots 15 \approx 28$ million, in about $N^3$ steps
-# (`scipy.optimize.linear_sum_assignment`).
+# The square (2) came first and took the proposal that the heart (3) needed more: it can do with
+# another one for 0.6 more, the heart saves 1.3. The **Hungarian algorithm** finds the cheapest
+# assignment of all, here among $20 \cdot 19 \cdot 18 \cdot 17 = 116\,280$, on the picture above among
+# 28 million, in about $N^3$ steps (`scipy.optimize.linear_sum_assignment`).
 #
 # ## The set loss
 #
@@ -113,8 +115,8 @@ lessons.bars(
 )
 
 # %% [markdown]
-# The boxes get better from stage to stage. The class part rises once more at stage 3: there
-# several proposals are sure of the same object, and all but the matched one pay for it.
+# Class and boxes get better up to stage 4. After that nothing is gained on this picture, the boxes
+# lose a little: the last stages choose, they hardly move anything (lesson 7).
 #
 # ## Ah: the loss silences duplicates
 #
@@ -137,22 +139,22 @@ for row in costs.total[:, column].argsort()[:4].tolist():
 
 # %% [markdown]
 # Only the matched one is pushed up. The others, on the same star, are pushed **down**: being right
-# is not enough, you have to be *the one*. To know who that is, proposals can ask each other: in
-# the cards model self-attention learned to tell them (lesson 3). Training itself has built the
-# suppression in. Count what is left for NMS, and what happens here when nobody talks:
+# is not enough, you have to be *the one*. To know who that is, proposals ask each other: that is what
+# self-attention has learned (lesson 3). Training itself has built the suppression in. Count what
+# is left for NMS, and what happens when only one of the four attention heads may listen:
 
 # %%
 COUNT = lessons.pick(full=60, fast=6)
 traces = [detector.trace(val[i]) for i in range(COUNT)]
 talk = lessons.count_duplicates(traces)
-silence = lessons.count_duplicates(
-    detector.trace(val[i], switches=srl.Switches(self_attention=False)) for i in range(COUNT)
+deaf = lessons.count_duplicates(
+    detector.trace(val[i], switches=srl.Switches(heads=(3,))) for i in range(COUNT)
 )
 lessons.bars(
     {
         "detections": talk.found,
         "left after NMS": talk.kept,
-        "detections, self-attention off": silence.found,
+        "detections, one head of four": deaf.found,
     },
     list(range(1, 7)),
     title="How much is there for NMS to do?",
@@ -162,14 +164,16 @@ lessons.bars(
 )
 
 # %% [markdown]
-# Stage 1 finds each object several times, and NMS would remove most of it. From stage 4 on
-# there is nearly one detection an object and NMS has next to nothing to do. Early duplicates
-# are no accident here: this model was trained with three proposals matched to each object at
-# the first two stages and two at the third; the last three are one to one, as in the paper.
+# Stage 1 gives about as many detections as there are objects, but NMS would remove two of five:
+# some objects are found twice, others not at all. From stage 4 on there is one detection an
+# object and NMS has next to nothing to do. Nobody told the proposals to take turns: every
+# stage of this model was matched one to one, as in the paper, and the loss did the rest.
 #
-# The green bars are a surprise. Without self-attention there are a quarter more boxes at stage 3,
-# but hardly more at the end: in this small model place and feature are enough for the last stages
-# to tell who is to speak. The cards model of lesson 3 needs the talk.
+# The green bars say who does it. With one head of four, four times as many answer at stage 1, and at
+# the end there are still 344 boxes for 204 objects, half of which NMS would remove: each object
+# is found about twice. A proposal that does not hear the others does not know that it
+# should be silent. (With attention off altogether, `srl.Switches(self_attention=False)`, AP falls to
+# nearly nothing: without what attention adds, later layers do not recognise the features.)
 #
 # ## Exercises
 #
@@ -178,9 +182,9 @@ lessons.bars(
 #
 # <details><summary>Answer</summary>
 #
-# It helps a little: it takes one of six away, star 0.37, and that is a copy, a second box on the
-# only star. Such copies are rare (seven of 205 boxes in the figure above). But NMS sees only that
-# two boxes overlap: where two objects lie on each other, it would take a right one as well.
+# There is nothing for it to do: five boxes before, five after. On all sixty pictures of the figure it
+# takes four of 204. And NMS sees only that two boxes overlap: where two objects of a class lie on
+# each other, it would take a right one.
 # </details>
 #
 # **2.** Only the class counts: `from sparse_rcnn_lab.config import LossConfig`, then
@@ -190,8 +194,8 @@ lessons.bars(
 # <details><summary>Answer</summary>
 #
 # The two crosses have identical columns, and so have the two hearts: the class cost cannot tell
-# them apart. Here the small cross gets proposal 3, which sits on the big one, and the green heart
-# one that sits on the red heart. The box loss would pull both across the picture.
+# them apart. Here the red heart gets proposal 4, which sits in the upper left corner, the small cross
+# one in the middle of the picture. The box loss would pull both across the picture.
 # </details>
 #
 # **3.** Is the same proposal matched with the same object at every stage? `trace.matches` is
@@ -199,8 +203,8 @@ lessons.bars(
 #
 # <details><summary>Answer</summary>
 #
-# From stage 2 on, yes. Three of the six objects change hands between stages 1 and 2, to a
-# neighbour that has come closer: each stage is matched for itself. While a detector is still
+# From stage 3 on, yes. The green heart goes from proposal 7 to 18 and back, the star and the red heart
+# change hands between stages 2 and 3: each stage is matched for itself. While a detector is still
 # learning such jumps are common, from stage to stage and from step to step, and one reason why
 # these detectors learn slowly.
 # </details>
