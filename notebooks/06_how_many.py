@@ -119,7 +119,7 @@ figures.trade_off(stop)
 # stages at tolerance 0.2), and yet the round points lie on the line of the squares, at most 0.004
 # beside it: stage 3 for all gives 0.838, settled at tolerance 0.5 takes 2.92 and gives 0.835. The
 # rule has to run one more stage to see that nothing happens. And settled is not finished: at 0.3,
-# 45 pictures stop at stage 3, with eleven duplicates in them and nine objects not found. Stage 6
+# 45 of the 100 stop at stage 3, with eleven duplicates in them and nine objects not found. Stage 6
 # leaves two and four of these. **A clever rule has to beat the plain one.**
 #
 # On COCO, with people behind people, all six are earned: in the paper's ablation on the number of
@@ -149,8 +149,8 @@ figures.trade_off(stop)
 # leave holes, however well they are chosen.
 # </details>
 #
-# **3.** Design a funnel for `small-cards` (fifty proposals, one to five cards a picture). Its stages
-# 1 to 3 were taught 3, 3 and 2 proposals for each card.
+# **3.** Design a funnel for `small-cards` (fifty proposals, one to five cards a picture). Stages 1
+# to 3 of it were taught 3, 3 and 2 proposals for each card.
 #
 # <details><summary>Answer</summary>
 #
