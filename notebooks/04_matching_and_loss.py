@@ -89,8 +89,8 @@ for (row_a, column), (row_b, _) in zip(greedy, best, strict=True):
 # %% [markdown]
 # The square (2) came first and took the proposal that the heart (3) needed more: it can do with
 # another one for 0.6 more, the heart saves 1.3. The **Hungarian algorithm** finds the cheapest
-# assignment of all, here among $20 \cdot 19 \cdot 18 \cdot 17 = 116\,280$, on the picture above among
-# 28 million, in about $N^3$ steps (`scipy.optimize.linear_sum_assignment`).
+# assignment of all, here among $20 \cdot 19 \cdot 18 \cdot 17 = 116\,280$, on the picture above
+# among 28 million, in about $N^3$ steps (`scipy.optimize.linear_sum_assignment`).
 #
 # ## The set loss
 #
@@ -138,10 +138,11 @@ for row in costs.total[:, column].argsort()[:4].tolist():
     print(f"  proposal {row:2}  score {score:.2f}  pushed {way:<4} ({push[row, label]:+.4f}){note}")
 
 # %% [markdown]
-# Only the matched one is pushed up. The others, on the same star, are pushed **down**: being right
-# is not enough, you have to be *the one*. To know who that is, proposals ask each other: that is what
-# self-attention has learned (lesson 3). Training itself has built the suppression in. Count what
-# is left for NMS, and what happens when only one of the four attention heads may listen:
+# Only the matched one is pushed up. The others, on the same star, are pushed **down**: being
+# right is not enough, you have to be *the one*. To know who that is, proposals ask each other:
+# that is what self-attention has learned (lesson 3). Training itself has built the suppression
+# in. Count what is left for NMS, and what happens when only one of the four attention heads may
+# listen:
 
 # %%
 COUNT = lessons.pick(full=60, fast=6)
@@ -169,11 +170,11 @@ lessons.bars(
 # object and NMS has next to nothing to do. Nobody told the proposals to take turns: every
 # stage of this model was matched one to one, as in the paper, and the loss did the rest.
 #
-# The green bars say who does it. With one head of four, four times as many answer at stage 1, and at
-# the end there are still 344 boxes for 204 objects, half of which NMS would remove: each object
-# is found about twice. A proposal that does not hear the others does not know that it
-# should be silent. (With attention off altogether, `srl.Switches(self_attention=False)`, AP falls to
-# nearly nothing: without what attention adds, later layers do not recognise the features.)
+# The green bars say who does it. With one head of four, four times as many answer at stage 1, and
+# at the end there are still 344 boxes for 204 objects, half of which NMS would remove: each
+# object is found about twice. A proposal that does not hear the others does not know that it
+# should be silent. (With attention off altogether, `srl.Switches(self_attention=False)`, AP falls
+# to nearly nothing: without what attention adds, later layers do not recognise the features.)
 #
 # ## Exercises
 #
@@ -182,9 +183,9 @@ lessons.bars(
 #
 # <details><summary>Answer</summary>
 #
-# There is nothing for it to do: five boxes before, five after. On all sixty pictures of the figure it
-# takes four of 204. And NMS sees only that two boxes overlap: where two objects of a class lie on
-# each other, it would take a right one.
+# There is nothing for it to do: five boxes before, five after. On all sixty pictures of the
+# figure it takes four of 204. And NMS sees only that two boxes overlap: where two objects of a
+# class lie on each other, it would take a right one.
 # </details>
 #
 # **2.** Only the class counts: `from sparse_rcnn_lab.config import LossConfig`, then
@@ -194,8 +195,8 @@ lessons.bars(
 # <details><summary>Answer</summary>
 #
 # The two crosses have identical columns, and so have the two hearts: the class cost cannot tell
-# them apart. Here the red heart gets proposal 4, which sits in the upper left corner, the small cross
-# one in the middle of the picture. The box loss would pull both across the picture.
+# them apart. Here the red heart gets proposal 4, which sits in the upper left corner, the small
+# cross one in the middle of the picture. The box loss would pull both across the picture.
 # </details>
 #
 # **3.** Is the same proposal matched with the same object at every stage? `trace.matches` is
@@ -203,10 +204,10 @@ lessons.bars(
 #
 # <details><summary>Answer</summary>
 #
-# From stage 3 on, yes. The green heart goes from proposal 7 to 18 and back, the star and the red heart
-# change hands between stages 2 and 3: each stage is matched for itself. While a detector is still
-# learning such jumps are common, from stage to stage and from step to step, and one reason why
-# these detectors learn slowly.
+# From stage 3 on, yes. The green heart goes from proposal 7 to 18 and back, the star and the red
+# heart change hands between stages 2 and 3: each stage is matched for itself. While a detector is
+# still learning such jumps are common, from stage to stage and from step to step, and one reason
+# why these detectors learn slowly.
 # </details>
 #
 # **4.** What does an image without any object teach?

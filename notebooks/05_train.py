@@ -113,8 +113,8 @@ srl.explore(val[8], run.detector)
 # ## Exercises
 #
 # **1.** On a GPU: set `DEVICE = "cuda"`, `STEPS` to 4000 and `train__batch_size=8`. The shipped
-# `nano-shapes` was trained as long, with prefixes of its proposals beside all of them (lesson 6), and
-# reaches AP 0.88. Where is the jump in your curve?
+# `nano-shapes` was trained as long, with prefixes of its proposals beside all of them (lesson 6),
+# and reaches AP 0.88. Where is the jump in your curve?
 #
 # <details><summary>Answer</summary>
 #

@@ -100,9 +100,9 @@ lessons.bars(
 # Time falls less than work, and less evenly: with so few proposals much of a stage's time does not
 # depend on their number.
 #
-# Early scores are not always so useful. An earlier shapes model ([the report](../docs/report.md) has
-# it) was taught three proposals for each object at its first two stages. There the ten best after
-# stage 2 were often several on one object, and cost five points.
+# Early scores are not always so useful. An earlier shapes model ([the report](../docs/report.md)
+# has it) was taught three proposals for each object at its first two stages. There the ten best
+# after stage 2 were often several on one object, and cost five points.
 #
 # ## Stop when nothing moves
 #
