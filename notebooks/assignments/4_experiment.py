@@ -38,7 +38,7 @@ V.better = [round(v + g, 3) for v, g in zip(V.values, V.gain, strict=True)]
 mean = sum(V.gain) / 5
 V.gain_mean = mean
 V.gain_error = 100 * (sum((g - mean) ** 2 for g in V.gain) / 4) ** 0.5 / 5**0.5
-V.stage_a, V.n = V.one_of([2, 3]), V.one_of([5, 8, 10])
+V.stage_a, V.n = V.one_of([2, 3]), V.one_of([2, 3, 4])
 V.data_seed = V.whole(20, 90)
 
 # %% locked="imports"
