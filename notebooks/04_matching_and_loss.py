@@ -181,8 +181,8 @@ lessons.bars(
 # The green bars are the same proposals on the same pictures. Alone, each says what it sees: 941
 # boxes at stage 6, four or five for each object, and 889 of them have the right class and an IoU
 # of at least 0.5. Together they say 204. It is not the picture that silences the rest, it is the
-# others. (To switch self-attention off is a cruder test. With `srl.Switches(self_attention=False)`
-# the stages work as they never did in training: of 425 boxes at stage 6 only 21 are right.)
+# others. (To switch self-attention off, as lesson 3 did with the cards, is cruder. Here the stages
+# then do something they never did in training: of 425 boxes at stage 6 only 21 are right.)
 #
 # ## Exercises
 #
