@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from sparse_rcnn_lab.model.fast.onednn import Pairs, agree
 from sparse_rcnn_lab.model.fast.winograd import MIN_CHANNELS, Winograd
 from sparse_rcnn_lab.model.folding import fold
 
@@ -117,14 +118,11 @@ def fused_operations(dtype: torch.dtype) -> bool:
     bias = torch.ones(16, dtype=dtype)
     settings = (weight, bias, [0, 0], [1, 1], [1, 1], 1)
     plain = F.conv2d(x.float(), weight.float(), bias.float())
-    try:
-        pairs = (
-            (_fused(x, *settings, "none"), plain),
-            (_fused(x, *settings, "relu"), plain.relu()),
-            (_fused(x, *settings, "relu6"), plain.clamp(0, 6)),
-            (_fused_add(shortcut.clone(), x, *settings, "relu"), (plain + shortcut).relu()),
-        )
-    except (AttributeError, NotImplementedError, RuntimeError):
-        return False
-    limit = 1e-4 if dtype == torch.float32 else 0.3
-    return all(bool((found.float() - wanted).abs().max() < limit) for found, wanted in pairs)
+
+    def tried() -> Pairs:
+        yield _fused(x, *settings, "none"), plain
+        yield _fused(x, *settings, "relu"), plain.relu()
+        yield _fused(x, *settings, "relu6"), plain.clamp(0, 6)
+        yield _fused_add(shortcut.clone(), x, *settings, "relu"), (plain + shortcut).relu()
+
+    return agree(tried, dtype)

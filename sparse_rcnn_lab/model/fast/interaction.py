@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from sparse_rcnn_lab.model.fast.onednn import Pairs, agree
 from sparse_rcnn_lab.model.stage import DynamicInteraction, Interacted, interact
 from sparse_rcnn_lab.model.switches import Switches
 
@@ -86,9 +87,8 @@ def has_onednn_linear(dtype: torch.dtype) -> bool:
     """Whether this torch has it on this machine, and it gives the numbers of the plain one."""
     generator = torch.Generator().manual_seed(0)
     x, weight, bias = (torch.randn(*s, generator=generator) for s in ((5, 16), (8, 16), (8,)))
-    try:
-        found = _onednn(x.to(dtype), weight.to(dtype), bias.to(dtype))
-    except (AttributeError, NotImplementedError, RuntimeError):
-        return False
-    limit = 1e-4 if dtype == torch.float32 else 0.3
-    return bool((found.float() - F.linear(x, weight, bias)).abs().max() < limit)
+
+    def tried() -> Pairs:
+        yield _onednn(x.to(dtype), weight.to(dtype), bias.to(dtype)), F.linear(x, weight, bias)
+
+    return agree(tried, dtype)
