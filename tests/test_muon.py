@@ -10,7 +10,7 @@ from sparse_rcnn_lab import recipes
 from sparse_rcnn_lab.config import TrainConfig
 from sparse_rcnn_lab.errors import LabError
 from sparse_rcnn_lab.model.detector import SparseRCNN
-from sparse_rcnn_lab.training.muon import Muon, orthogonal
+from sparse_rcnn_lab.training.muon import Muon, inverse_root
 from sparse_rcnn_lab.training.optimizer import Together, make_optimizer
 
 SHAPES = [(8, 40), (40, 8), (16, 16), (1, 5)]
@@ -18,6 +18,10 @@ SHAPES = [(8, 40), (40, 8), (16, 16), (1, 5)]
 
 def random(*shape: int) -> torch.Tensor:
     return torch.randn(*shape, generator=torch.Generator().manual_seed(sum(shape)))
+
+
+def orthogonal(matrices: torch.Tensor) -> torch.Tensor:
+    return inverse_root(matrices @ matrices.mT) @ matrices
 
 
 @pytest.mark.parametrize("shape", SHAPES)

@@ -5,7 +5,8 @@ Jordan et al. 2024 (kellerjordan.github.io/posts/muon); its scale after Liu et a
 directions one, so rare directions are learned as fast as common ones.
 
 torch.optim.Muon does the same one matrix at a time and in bfloat16, which most laptops have no
-units for. Here all matrices of one shape (the same layer of six stages) go together, in float32.
+units for. Here it is done in float32, for all matrices of one shape (the same layer of six stages)
+together.
 """
 
 from __future__ import annotations
@@ -21,34 +22,30 @@ _COEFFICIENTS = (3.4445, -4.7750, 2.0315)  # of Jordan et al.: steep at 0, withi
 _STEPS = 5
 
 
-def orthogonal(matrices: Tensor) -> Tensor:
-    """About ``U V'`` of each matrix ``U S V'``: ``[K, A, B]`` to ``[K, A, B]``.
+def inverse_root(grams: Tensor) -> Tensor:
+    """About ``(X X')^(-1/2)`` from each ``X X'``: ``[K, A, A]`` to ``[K, A, A]``.
 
-    Singular values end within 0.7..1.2; those far below the largest (under 1e-3 of it) may stay
-    smaller.
-    Newton-Schulz on the Gram matrix: a polynomial of the smaller side's square, so that the
-    larger side is read twice and not ten times.
+    Times ``X = U S V'`` it is about ``U V'``: singular values end within 0.7..1.2; those far below
+    the largest (under 1e-3 of it) may stay smaller. Newton-Schulz as a polynomial of ``X X'``, so
+    that ``X``, whose other side may be long, is read twice and not ten times. Zeros stay zeros.
     """
-    if matrices.shape[-2] > matrices.shape[-1]:
-        return orthogonal(matrices.mT).mT
-    x = matrices / matrices.flatten(1).norm(dim=1).clamp(min=1e-12)[:, None, None]
-    gram = x @ x.mT
+    squared = grams.diagonal(dim1=-2, dim2=-1).sum(-1).clamp(min=1e-24)[:, None, None]
+    gram = grams / squared
     whole: Tensor | None = None
     a, b, c = _COEFFICIENTS
     for step in range(_STEPS):
-        square = gram @ gram
-        factor = b * gram + c * square
+        factor = b * gram + c * (gram @ gram)
         factor.diagonal(dim1=-2, dim2=-1).add_(a)
         whole = factor if whole is None else factor @ whole
         if step < _STEPS - 1:  # all of these are polynomials of one matrix: their order is free
             gram = factor @ gram @ factor
             gram = 0.5 * (gram + gram.mT)
     assert whole is not None
-    return whole @ x
+    return whole / squared.sqrt()
 
 
 class Muon(torch.optim.Optimizer):
-    """Muon over parameters of two or more dimensions; further ones are counted as columns.
+    """Muon over matrices.
 
     lr: as for AdamW: a matrix ``[A, B]`` moves by ``0.2 sqrt(max(A, B))`` times an orthogonal one,
     so that its numbers move as far as AdamW's do.  weight_decay: decoupled, as in AdamW.
@@ -71,23 +68,24 @@ class Muon(torch.optim.Optimizer):
             for parameter in group["params"]:
                 if parameter.grad is not None:
                     alike[tuple(parameter.shape)].append(parameter)
-            for parameters in alike.values():
-                self._move(parameters, group)
+            for (rows, columns), parameters in alike.items():
+                self._move(parameters, group, rows > columns)
 
-    def _move(self, parameters: list[Tensor], group: dict[str, Any]) -> None:
-        grads = [p.grad for p in parameters if p.grad is not None]
-        before = [self._momentum(p) for p in parameters]
-        kept = group["momentum"]
-        torch._foreach_lerp_(before, grads, 1 - kept)
-        ahead = torch._foreach_lerp(grads, before, kept)  # Nesterov
-        moves = orthogonal(torch.stack([x.flatten(1) for x in ahead]).float())
-        scale = 0.2 * max(moves.shape[-2:]) ** 0.5
-        torch._foreach_mul_(parameters, 1 - group["lr"] * group["weight_decay"])
-        for parameter, move in zip(parameters, moves, strict=True):
-            parameter.add_(move.view_as(parameter), alpha=-group["lr"] * scale)
+    def _move(self, parameters: list[Tensor], group: dict[str, Any], tall: bool) -> None:
+        # One matrix at a time fits in the cache; only the small Gram matrices go together.
+        ahead = [self._momentum(p, group["momentum"]) for p in parameters]
+        roots = inverse_root(torch.stack([x.mT @ x if tall else x @ x.mT for x in ahead]))
+        scale = 0.2 * max(parameters[0].shape) ** 0.5
+        kept, rate = 1 - group["lr"] * group["weight_decay"], -group["lr"] * scale
+        for parameter, x, root in zip(parameters, ahead, roots, strict=True):
+            factors = (x, root) if tall else (root, x)
+            parameter.addmm_(*factors, beta=kept, alpha=rate)
 
-    def _momentum(self, parameter: Tensor) -> Tensor:
-        state = self.state[parameter]
+    def _momentum(self, parameter: Tensor, kept: float) -> Tensor:
+        """Updates the momentum, and returns it as it will be (Nesterov)."""
+        state, grad = self.state[parameter], parameter.grad
+        assert grad is not None
         if not state:
             state["momentum_buffer"] = torch.zeros_like(parameter)
-        return state["momentum_buffer"]
+        momentum: Tensor = state["momentum_buffer"].lerp_(grad, 1 - kept)
+        return grad.lerp(momentum, kept)
