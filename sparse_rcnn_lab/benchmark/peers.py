@@ -30,7 +30,7 @@ from sparse_rcnn_lab.trace import top_pairs
 from sparse_rcnn_lab.training.run_folder import versions
 
 Run = Callable[[], object]
-PEERS = ("plain", "roialign", "bf16", "compiled", "torchvision", "mmdetection")
+PEERS = ("plain", "roialign", "bf16", "int8", "compiled", "torchvision", "mmdetection")
 OURS = "ours"
 _PACKAGES = {"torchvision": ("torchvision",), "mmdetection": ("mmdet", "mmengine", "mmcv-lite")}
 
@@ -125,6 +125,8 @@ def _peer(name: str, model: SparseRCNN, images: Tensor, count: int) -> Callable[
         return _arm(model, Way(plain=True), images, count)
     if name == "bf16":
         return _arm(model, Way(precision="bf16"), images, count)
+    if name == "int8":
+        return _arm(model, Way(precision="int8"), images, count)
     if name == "compiled":
         return _arm(model, Way(compiled=True), images, count)
     if name == "roialign":

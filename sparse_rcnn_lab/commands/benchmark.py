@@ -82,7 +82,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--against",
         metavar="NAME,...",
         type=lambda text: tuple(text.split(",")),
-        help="compare inference with others: plain, roialign, bf16, compiled, torchvision, "
+        help="compare inference with others: plain, roialign, bf16, int8, compiled, torchvision, "
         "mmdetection",
     )
     parser.add_argument(

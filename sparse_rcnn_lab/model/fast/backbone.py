@@ -6,6 +6,7 @@ Built from a :class:`sparse_rcnn_lab.model.backbone.Backbone`, whose weights it 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -14,29 +15,48 @@ from torch import Tensor, nn
 
 from sparse_rcnn_lab.model.backbone import Backbone, Block
 from sparse_rcnn_lab.model.fast.convolution import Activation, FoldedConvolution
+from sparse_rcnn_lab.model.fast.int8 import Int8Convolution, suits
 from sparse_rcnn_lab.model.pooling import Pyramid
 
 # Our block and torchvision's, by name: its import takes seconds.
 _RESIDUAL = ("Block", "BasicBlock", "Bottleneck", "InvertedResidual")
 
 
+@dataclass(frozen=True)
+class Numbers:
+    """What a part of the network is computed in: dtype, or int8 between maps of that dtype."""
+
+    dtype: torch.dtype
+    int8: bool = False
+
+
+_EXACT = Numbers(torch.float32)
+Convolution = FoldedConvolution | Int8Convolution
+
+
 class FastBackbone(nn.Module):
     """``[B, 3, H, W]`` -> p2..p5, as the backbone it is made of gives in eval mode.
 
     dtype: of the weights, and of what is computed, but for the first part: next to the pixels,
-    bf16 costs AP and saves little. public_only: no operations
-    of torch's own that are not public.
+    bf16 costs AP and saves little. int8: do so with what suits it of the rest. public_only: no
+    operations of torch's own that are not public.
     """
 
-    def __init__(self, backbone: Backbone, dtype: torch.dtype, public_only: bool = False) -> None:
+    def __init__(
+        self,
+        backbone: Backbone,
+        dtype: torch.dtype,
+        public_only: bool = False,
+        int8: bool = False,
+    ) -> None:
         super().__init__()
-        self.dtype, self.public_only = dtype, public_only
-        fpn = backbone.fpn
+        self.dtype, self.public_only, self.int8 = dtype, public_only, int8
+        numbers, fpn = Numbers(dtype, int8), backbone.fpn
         first, *others = backbone.body.values()
-        self.parts = nn.ModuleList([nn.Sequential(*self._fold([first], torch.float32))])
-        self.parts.extend(nn.Sequential(*self._fold([part])) for part in others)
-        self.inner = nn.ModuleList(self._single(block) for block in fpn.inner_blocks)
-        self.outer = nn.ModuleList(self._single(block) for block in fpn.layer_blocks)
+        self.parts = nn.ModuleList([nn.Sequential(*self._fold([first], _EXACT))])
+        self.parts.extend(nn.Sequential(*self._fold([part], numbers)) for part in others)
+        self.inner = nn.ModuleList(self._single(block, numbers) for block in fpn.inner_blocks)
+        self.outer = nn.ModuleList(self._single(block, numbers) for block in fpn.layer_blocks)
 
     def levels(self, images: Tensor) -> list[Tensor]:
         """What goes into the last convolutions of the pyramid, p2..p5, each ``[B, D, h, w]``."""
@@ -54,19 +74,21 @@ class FastBackbone(nn.Module):
 
     def forward(self, images: Tensor) -> Pyramid:
         """Normalised images ``[B, 3, H, W]``, sides multiples of 32 -> their pyramid."""
+        if self.int8 and len(images) > 1:
+            return _together([self(image) for image in images.split(1)])
         levels = self.levels(images)
         outer: Any = self.outer
         shapes = tuple((level.shape[2], level.shape[3]) for level in levels)
         batch = len(images)
         rows = [batch * h * w for h, w in shapes]
-        table = levels[0].new_empty(sum(rows), outer[0].weight.shape[0])
+        table = levels[0].new_empty(sum(rows), outer[0].width)
         for level, layer, out in zip(levels, outer, table.split(rows), strict=True):
             layer.into(level, out.view(batch, *level.shape[2:], -1))
         return Pyramid(table, shapes, batch)
 
-    def _single(self, block: nn.Module, dtype: torch.dtype | None = None) -> FoldedConvolution:
-        (step,) = self._fold([block], dtype)
-        assert isinstance(step, FoldedConvolution)
+    def _single(self, block: nn.Module, numbers: Numbers) -> Convolution:
+        (step,) = self._fold([block], numbers)
+        assert isinstance(step, Convolution)
         return step
 
     def _conv(
@@ -74,17 +96,16 @@ class FastBackbone(nn.Module):
         conv: nn.Module,
         norm: nn.Module | None,
         activation: Activation,
-        dtype: torch.dtype,
-    ) -> FoldedConvolution:
+        numbers: Numbers,
+    ) -> Convolution:
         assert isinstance(conv, nn.Conv2d)
         assert norm is None or isinstance(norm, nn.BatchNorm2d)
-        return FoldedConvolution(conv, norm, activation, dtype, self.public_only)
+        if numbers.int8 and suits(conv) and activation != "relu6":
+            return Int8Convolution(conv, norm, activation == "relu", numbers.dtype)
+        return FoldedConvolution(conv, norm, activation, numbers.dtype, self.public_only)
 
-    def _fold(
-        self, modules: Iterable[nn.Module], dtype: torch.dtype | None = None
-    ) -> list[nn.Module]:
+    def _fold(self, modules: Iterable[nn.Module], numbers: Numbers) -> list[nn.Module]:
         """Modules that run one after the other -> fewer steps that do the same."""
-        dtype = dtype or self.dtype
         todo = [leaf for module in modules for leaf in _flat(module)]
         steps: list[nn.Module] = []
         while todo:
@@ -94,26 +115,27 @@ class FastBackbone(nn.Module):
                 activation: Activation = "none"
                 if todo and isinstance(todo[0], nn.ReLU | nn.ReLU6):
                     activation = "relu6" if isinstance(todo.pop(0), nn.ReLU6) else "relu"
-                steps.append(self._conv(module, norm, activation, dtype))
+                steps.append(self._conv(module, norm, activation, numbers))
             elif type(module).__name__ in _RESIDUAL:
-                steps.append(self._residual(module, not steps, dtype))
+                steps.append(self._residual(module, not steps, numbers))
             else:
                 steps.append(module)
         return steps
 
-    def _residual(self, block: Any, first: bool, dtype: torch.dtype) -> _Residual:
+    def _residual(self, block: Any, first: bool, numbers: Numbers) -> _Residual:
         if type(block).__name__ == "InvertedResidual":
-            steps = self._fold(block.conv.children(), dtype)
+            # Its maps are narrow and partly not rectified: int8 costs AP and spares little.
+            steps = self._fold(block.conv.children(), replace(numbers, int8=False))
             if not block.use_res_connect:
                 return _Residual(steps, None, add=False, keep=False)
             return _Residual(steps, None, add=True, keep=first)
         count = 3 if type(block).__name__ == "Bottleneck" else 2
         branch: list[nn.Module] = [
-            self._conv(getattr(block, f"conv{i}"), getattr(block, f"bn{i}"), "relu", dtype)
+            self._conv(getattr(block, f"conv{i}"), getattr(block, f"bn{i}"), "relu", numbers)
             for i in range(1, count + 1)
         ]
         shortcut = block.shortcut if isinstance(block, Block) else block.downsample
-        single = self._single(shortcut, dtype) if isinstance(shortcut, nn.Sequential) else None
+        single = self._single(shortcut, numbers) if isinstance(shortcut, nn.Sequential) else None
         return _Residual(branch, single, add=True, keep=first)
 
 
@@ -124,7 +146,7 @@ class _Residual(nn.Module):
     """
 
     def __init__(
-        self, branch: list[nn.Module], shortcut: FoldedConvolution | None, add: bool, keep: bool
+        self, branch: list[nn.Module], shortcut: Convolution | None, add: bool, keep: bool
     ) -> None:
         super().__init__()
         self.branch, self.last = nn.Sequential(*branch[:-1]), branch[-1]
@@ -134,12 +156,20 @@ class _Residual(nn.Module):
         y = self.branch(x)
         if not self.add:
             return self.last(y)
-        assert isinstance(self.last, FoldedConvolution)
+        assert isinstance(self.last, Convolution)
         if self.shortcut is not None:
             x = self.shortcut(x)
         elif self.keep:
             x = x.clone()
         return self.last(y, x)
+
+
+def _together(pyramids: list[Pyramid]) -> Pyramid:
+    """The pyramids of single images as that of a batch."""
+    shapes = pyramids[0].shapes
+    rows = [h * w for h, w in shapes]
+    levels = zip(*(pyramid.table.split(rows) for pyramid in pyramids), strict=True)
+    return Pyramid(torch.cat([part for level in levels for part in level]), shapes, len(pyramids))
 
 
 def _flat(module: nn.Module) -> Iterable[nn.Module]:

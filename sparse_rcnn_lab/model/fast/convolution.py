@@ -46,7 +46,7 @@ class FoldedConvolution(nn.Module):
             weight, bias = fold(conv, norm)
         self.activation = activation
         self.stride, self.padding = list(conv.stride), [int(p) for p in conv.padding]
-        self.groups = conv.groups
+        self.groups, self.width = conv.groups, conv.out_channels
         self.winograd: Winograd | None = None
         on_cpu = weight.device.type == "cpu" and not public_only
         if on_cpu and dtype == torch.float32 and _suits_winograd(conv):

@@ -1,9 +1,9 @@
 """Which way a model goes at inference, and what that way needs beside the model's own weights.
 
 Without gradients, outside of training and autocast, a float32 model's backbone runs folded
-(:class:`sparse_rcnn_lab.model.fast.backbone.FastBackbone`), in float32 unless bf16 was asked for;
-then the stages' dynamic interaction does too. Everything is made at first use
-from the weights as they stand, and made again when those have changed.
+(:class:`sparse_rcnn_lab.model.fast.backbone.FastBackbone`), in float32 unless bf16 or int8 was
+asked for; then the stages' dynamic interaction does too (int8: in bf16 or float32). Everything is
+made at first use from the weights as they stand, and made again when those have changed.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from sparse_rcnn_lab.errors import LabError
 from sparse_rcnn_lab.model.fast.backbone import FastBackbone
+from sparse_rcnn_lab.model.fast.int8 import has_int8_convolution
 from sparse_rcnn_lab.model.fast.interaction import portions_of
 from sparse_rcnn_lab.model.pooling import Pyramid
 from sparse_rcnn_lab.model.stage import Interact, interact
@@ -27,7 +28,7 @@ from sparse_rcnn_lab.model.stage import Interact, interact
 if TYPE_CHECKING:
     from sparse_rcnn_lab.model.detector import SparseRCNN
 
-InferencePrecision = Literal["float32", "bf16", "auto"]
+InferencePrecision = Literal["float32", "bf16", "int8", "auto"]
 # Sides of compiled inputs are rounded up to multiples of this, so that few shapes are compiled.
 BUCKET = 128
 
@@ -37,7 +38,8 @@ class Way:
     """How to run without gradients.
 
     plain: the model as it is written, for comparison. precision: "bf16" halves the memory moved
-    and uses the matrix units of CPU or GPU; "auto" takes it where there are such units.
+    and uses the matrix units of CPU or GPU; "auto" takes it where there are such units. "int8": on
+    a CPU, the convolutions in 8-bit whole numbers and the rest as "auto" does.
     compiled: run backbone and stages through torch.compile, on a GPU as CUDA graphs.
     """
 
@@ -51,13 +53,32 @@ class Way:
                 f"precision {self.precision!r} is unknown. Choose one of "
                 f"{', '.join(get_args(InferencePrecision))}."
             )
-        if self.plain and (self.precision == "bf16" or self.compiled):
-            raise LabError("The plain way is neither bf16 nor compiled; ask for one or the other.")
+        rough = self.precision in ("bf16", "int8")
+        if self.plain and (rough or self.compiled):
+            raise LabError(
+                f"The plain way is neither {self.precision if rough else 'bf16'} nor compiled; "
+                "ask for one or the other."
+            )
+        if self.compiled and self.precision == "int8":
+            raise LabError("int8 is not compiled; ask for one or the other.")
 
     def dtype(self, device: torch.device) -> torch.dtype:
         """What the weights of the folded model are."""
-        wanted = self.precision == "bf16" or (self.precision == "auto" and has_bf16_units(device))
-        return torch.bfloat16 if wanted else torch.float32
+        wanted = self.precision in ("auto", "int8") and has_bf16_units(device)
+        return torch.bfloat16 if wanted or self.precision == "bf16" else torch.float32
+
+    def int8(self, device: torch.device) -> bool:
+        """Whether convolutions run in int8.
+
+        Raises LabError where they cannot.
+        """
+        if self.precision != "int8":
+            return False
+        if device.type != "cpu":
+            raise LabError(f'int8 runs on a CPU, and this model is on "{device}". Take bf16 there.')
+        if not has_int8_convolution(self.dtype(device)):
+            raise LabError("This torch has no int8 convolution for this processor. Take float32.")
+        return True
 
 
 def has_bf16_units(device: torch.device) -> bool:
@@ -102,7 +123,7 @@ class Inference:
         way, device = self.way, model.device
 
         def make() -> Any:
-            fast = FastBackbone(model.backbone, way.dtype(device), public_only=way.compiled)
+            fast = FastBackbone(model.backbone, way.dtype(device), way.compiled, way.int8(device))
             return compiled(fast, device) if way.compiled else fast
 
         backbone = self._up_to_date("backbone", model.backbone, make)
