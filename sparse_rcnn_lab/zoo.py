@@ -36,7 +36,7 @@ def load(
         authors. A name goes before a folder of that name; that one is meant by ``"./name"``.
     device: "cpu", "cuda", ...; None or "auto": the GPU where there is one.
     precision: "bf16" is faster and rounds to 8 bits, "auto" takes it where the processor has units
-        for it; :meth:`Detector.faster` says more.
+        for it, "int8" is for CPUs; :meth:`Detector.faster` says more.
     Raises LabError, saying what was found and what is possible, when there is no such model, or
     its weights cannot be downloaded, or no such device.
     """

@@ -41,7 +41,10 @@ class InPortions:
         keep: bool,
     ) -> Interacted:
         """As ``interact``."""
-        if switches.exchanges_filters:  # then a proposal needs the filters of others
+        small = interaction.generate.weight.numel() < ONEDNN_WEIGHTS
+        nothing_to_gain = small and x.shape[:2].numel() <= self.rows
+        # Where filters are exchanged, a proposal needs those of others.
+        if nothing_to_gain or switches.exchanges_filters:
             return interact(interaction, x, roi, switches, keep)
         rows, pooled = x.flatten(0, 1).split(self.rows), roi.flatten(0, 1).split(self.rows)
         done = [_portion(interaction, a, b, keep) for a, b in zip(rows, pooled, strict=True)]
