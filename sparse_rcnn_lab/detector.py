@@ -78,12 +78,14 @@ class Detector:
     ) -> Detector:
         """The same weights, run in another way; this detector stays as it is.
 
-        precision: "float32"; "bf16", which rounds to 8 bits; "auto", bf16 where the processor has
-        units for it; "int8", convolutions in whole numbers (on a CPU; nano gains nothing).
-        compiled: through ``torch.compile`` (on a GPU with CUDA graphs): the first picture of each
-        size, in steps of 128 pixels, then takes minutes. plain: the model as it is written, without
-        folded batch norm or anything else that speeds it up.
+        precision: "float32"; "bf16", which keeps 8 significant bits; "auto", bf16 where the
+        processor has units for it; "int8", convolutions in whole numbers (on a CPU; nano gains
+        nothing). compiled: through ``torch.compile`` (on a GPU with CUDA graphs): the first picture
+        of each size, in steps of 128 pixels, then takes minutes. plain: the model as it is written,
+        without folded batch norm or anything else that speeds it up.
         ``docs/performance.md`` says what each brings.
+
+        The first picture raises LabError where int8 was asked for and cannot be.
         """
         model = copy.copy(self.model)  # shares weights and modules
         model.inference = Inference(Way(plain, "float32" if plain else precision, compiled))

@@ -35,8 +35,8 @@ def load(
         run folder, or a checkpoint file: our safetensors, or a ``.pth`` of mmdetection or the
         authors. A name goes before a folder of that name; that one is meant by ``"./name"``.
     device: "cpu", "cuda", ...; None or "auto": the GPU where there is one.
-    precision: "bf16" is faster and rounds to 8 bits, "auto" takes it where the processor has units
-        for it, "int8" is for CPUs; :meth:`Detector.faster` says more.
+    precision: "bf16" is faster and keeps 8 significant bits, "auto" takes it where the processor
+        has units for it, "int8" is for CPUs; :meth:`Detector.faster` says more.
     Raises LabError, saying what was found and what is possible, when there is no such model, or
     its weights cannot be downloaded, or no such device.
     """

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pytest
@@ -22,6 +22,8 @@ from sparse_rcnn_lab.data.sample import Sample
 from sparse_rcnn_lab.data.shapes import Shapes
 from sparse_rcnn_lab.detector import Detector
 from sparse_rcnn_lab.errors import LabError
+from sparse_rcnn_lab.model.fast import paths
+from sparse_rcnn_lab.model.fast.paths import InferencePrecision
 from sparse_rcnn_lab.model.switches import NORMAL, Switches
 from sparse_rcnn_lab.training.evaluate import evaluate
 
@@ -324,6 +326,17 @@ def test_what_is_kept_depends_on_all_that_decides(detector: Detector, pictures: 
     assert replace(job, cache=False).folder() is None
     same = replace(job, detector=detector.faster("float32"))
     assert same.folder() == job.folder()
+
+
+@pytest.mark.parametrize("units", [False, True])
+def test_ways_with_other_numbers_are_kept_apart(
+    detector: Detector, units: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Catches int8's tables given out as those of the precision between its convolutions."""
+    monkeypatch.setattr(paths, "has_bf16_units", lambda device: units)
+    ways = {p: repr(kept.way_of(detector.faster(p))) for p in get_args(InferencePrecision)}
+    assert len(set(ways.values())) == 3
+    assert ways["auto"] == ways["bf16" if units else "float32"]
 
 
 def test_kept_times_are_those_of_this_machine(

@@ -20,7 +20,7 @@ from sparse_rcnn_lab.model.pooling import build_pyramid
 
 DTYPES = (torch.float32, torch.bfloat16)
 needs_int8 = pytest.mark.skipif(
-    not has_int8_convolution(torch.float32), reason="this torch has no int8 convolution here"
+    not all(map(has_int8_convolution, DTYPES)), reason="int8 convolutions do not work here"
 )
 
 
@@ -43,6 +43,16 @@ def test_rounding_is_by_half_a_step_at_most(dtype: torch.dtype, low: float, high
     slack = 0.51 if dtype == torch.float32 else 1.01  # in bf16 the product is rounded before
     assert error.abs().max() <= slack * step
     assert error.mean().abs() < 0.1 * step
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_no_range_wraps_around(dtype: torch.dtype) -> None:
+    """Catches one level too many: the largest number would become the smallest."""
+    generator = torch.Generator().manual_seed(0)
+    for low, high in 10 ** (4 * torch.rand(2000, 2, generator=generator) - 2):
+        x = torch.stack([-low, high, 0 * low]).to(dtype).view(1, 3, 1, 1)
+        values, step, zero = rounded(x)
+        assert (((values.float() - zero) * step - x.float()).abs() < 1.01 * step).all()
 
 
 def test_a_map_of_zeros_stays_zero() -> None:
@@ -122,13 +132,14 @@ def test_backbone_is_near_the_plain_one(name: str, dtype: torch.dtype) -> None:
 
 @needs_int8
 def test_detector_in_int8() -> None:
-    """Catches a flag that does nothing, and boxes or logits rounded to 8 bits."""
+    """Catches a flag that does nothing, and boxes rounded to 8 bits."""
     detector, sample = srl.load("nano-shapes"), srl.Shapes(length=1)[0]
     whole = srl.load("nano-shapes", precision="int8")
     assert whole.model.inference.way == Way(precision="int8")
     fine, coarse = detector(sample.image), whole(sample.image)
     torch.testing.assert_close(fine.scores, coarse.scores, rtol=0, atol=0.1)
-    assert (fine.scores != coarse.scores).any()
+    made = whole.model.inference._made["backbone"][1]
+    assert sum(isinstance(module, Int8Convolution) for module in made.modules()) == 20
     assert coarse.boxes.dtype == torch.float32 and (coarse.boxes != coarse.boxes.bfloat16()).any()
 
 
@@ -149,7 +160,7 @@ def test_what_int8_cannot_do_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
         Way(plain=True, precision="int8")
     with pytest.raises(LabError, match="int8 is not compiled"):
         Way(precision="int8", compiled=True)
-    with pytest.raises(LabError, match=r'on a CPU, and this model is on "cuda".*bf16'):
+    with pytest.raises(LabError, match=r'on a CPU, and this model is on "cuda".*auto'):
         Way(precision="int8").int8(torch.device("cuda"))
 
     def gone(*_: object) -> Tensor:
@@ -158,7 +169,7 @@ def test_what_int8_cannot_do_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Int8Convolution, "forward", gone)
     has_int8_convolution.cache_clear()
     try:
-        with pytest.raises(LabError, match=r"no int8 convolution.*Take float32"):
+        with pytest.raises(LabError, match=r"do not work here.*VNNI.*auto"):
             srl.load("nano-shapes", precision="int8")(srl.Shapes(length=1)[0].image)
     finally:
         has_int8_convolution.cache_clear()

@@ -10,7 +10,7 @@ from sparse_rcnn_lab import recipes
 from sparse_rcnn_lab.config import TrainConfig
 from sparse_rcnn_lab.errors import LabError
 from sparse_rcnn_lab.model.detector import SparseRCNN
-from sparse_rcnn_lab.training.muon import Muon, inverse_root
+from sparse_rcnn_lab.training.muon import Muon
 from sparse_rcnn_lab.training.optimizer import Together, make_optimizer
 
 SHAPES = [(8, 40), (40, 8), (16, 16), (1, 5)]
@@ -21,7 +21,12 @@ def random(*shape: int) -> torch.Tensor:
 
 
 def orthogonal(matrices: torch.Tensor) -> torch.Tensor:
-    return inverse_root(matrices @ matrices.mT) @ matrices
+    """What Muon moves zeros by, without its scale."""
+    weights = [nn.Parameter(torch.zeros_like(matrix)) for matrix in matrices]
+    for weight, matrix in zip(weights, matrices, strict=True):
+        weight.grad = matrix.clone()
+    Muon(weights, lr=1.0, momentum=0.0).step()
+    return torch.stack([-w.detach() for w in weights]) / (0.2 * max(matrices.shape[1:]) ** 0.5)
 
 
 @pytest.mark.parametrize("shape", SHAPES)
@@ -65,6 +70,11 @@ def test_steps_are_those_of_torch(shape: tuple[int, int]) -> None:
         a.step()
         b.step()
     assert (ours - theirs).norm() < 0.03 * (theirs - start).norm()
+
+
+def test_what_is_no_matrix_is_refused() -> None:
+    with pytest.raises(LabError, match="Muon is for matrices"):
+        Muon([nn.Parameter(torch.zeros(4, 3, 2))], lr=0.1)
 
 
 def small(optimizer: str) -> tuple[torch.optim.Optimizer, dict[int, str]]:

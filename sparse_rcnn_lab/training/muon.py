@@ -4,8 +4,8 @@ Jordan et al. 2024 (kellerjordan.github.io/posts/muon); its scale after Liu et a
 2502.16982. Where Adam gives each number of a matrix a step of the same size, Muon gives each of its
 directions one, so rare directions are learned as fast as common ones.
 
-torch.optim.Muon does the same one matrix at a time and in bfloat16, which most laptops have no
-units for. Here it is done in float32, for all matrices of one shape (the same layer of six stages)
+torch.optim.Muon does it in bfloat16, which most laptops have no units for. Here it is in the
+weights' own precision, and the small Gram matrices of one shape (the same layer of six stages) go
 together.
 """
 
@@ -17,6 +17,8 @@ from typing import Any
 
 import torch
 from torch import Tensor
+
+from sparse_rcnn_lab.errors import LabError
 
 _COEFFICIENTS = (3.4445, -4.7750, 2.0315)  # of Jordan et al.: steep at 0, within 0.7..1.2 near 1
 _STEPS = 5
@@ -49,6 +51,7 @@ class Muon(torch.optim.Optimizer):
 
     lr: as for AdamW: a matrix ``[A, B]`` moves by ``0.2 sqrt(max(A, B))`` times an orthogonal one,
     so that its numbers move as far as AdamW's do.  weight_decay: decoupled, as in AdamW.
+    Raises LabError for parameters that are not matrices.
     """
 
     def __init__(
@@ -59,6 +62,8 @@ class Muon(torch.optim.Optimizer):
         momentum: float = 0.95,
     ) -> None:
         super().__init__(params, {"lr": lr, "weight_decay": weight_decay, "momentum": momentum})
+        if any(p.ndim != 2 for group in self.param_groups for p in group["params"]):
+            raise LabError("Muon is for matrices; give other weights to AdamW.")
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> None:  # type: ignore[override]
@@ -72,7 +77,7 @@ class Muon(torch.optim.Optimizer):
                 self._move(parameters, group, rows > columns)
 
     def _move(self, parameters: list[Tensor], group: dict[str, Any], tall: bool) -> None:
-        # One matrix at a time fits in the cache; only the small Gram matrices go together.
+        # One matrix at a time stays in the cache; only the small Gram matrices go together.
         ahead = [self._momentum(p, group["momentum"]) for p in parameters]
         roots = inverse_root(torch.stack([x.mT @ x if tall else x @ x.mT for x in ahead]))
         scale = 0.2 * max(parameters[0].shape) ** 0.5

@@ -136,8 +136,9 @@ def weights_hash(detector: Detector) -> str:
 def way_of(detector: Detector) -> dict[str, Any]:
     """How a detector runs, "auto" resolved; two ways may give different numbers."""
     way = detector.model.inference.way
+    dtype = str(way.dtype(detector.model.device)).removeprefix("torch.")
     return {
-        "precision": str(way.dtype(detector.model.device)).removeprefix("torch."),
+        "precision": f"int8, {dtype}" if way.precision == "int8" else dtype,
         "plain": way.plain,
         "compiled": way.compiled,
     }

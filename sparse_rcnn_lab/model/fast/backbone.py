@@ -38,8 +38,9 @@ class FastBackbone(nn.Module):
     """``[B, 3, H, W]`` -> p2..p5, as the backbone it is made of gives in eval mode.
 
     dtype: of the weights, and of what is computed, but for the first part: next to the pixels,
-    bf16 costs AP and saves little. int8: do so with what suits it of the rest. public_only: no
-    operations of torch's own that are not public.
+    bf16 costs AP and saves little. int8: convolutions after it multiply 8-bit numbers, but for
+    those of inverted residuals. public_only: no operations of torch's own that are not public, and
+    so no int8.
     """
 
     def __init__(
@@ -50,6 +51,7 @@ class FastBackbone(nn.Module):
         int8: bool = False,
     ) -> None:
         super().__init__()
+        assert not (int8 and public_only)
         self.dtype, self.public_only, self.int8 = dtype, public_only, int8
         numbers, fpn = Numbers(dtype, int8), backbone.fpn
         first, *others = backbone.body.values()

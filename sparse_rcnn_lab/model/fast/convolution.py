@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from sparse_rcnn_lab.model.fast.onednn import Pairs, agree
+from sparse_rcnn_lab.model.fast.onednn import LIMITS, Pairs, agree
 from sparse_rcnn_lab.model.fast.winograd import MIN_CHANNELS, Winograd
 from sparse_rcnn_lab.model.folding import fold
 
@@ -125,4 +125,4 @@ def fused_operations(dtype: torch.dtype) -> bool:
         yield _fused(x, *settings, "relu6"), plain.clamp(0, 6)
         yield _fused_add(shortcut.clone(), x, *settings, "relu"), (plain + shortcut).relu()
 
-    return agree(tried, dtype)
+    return agree(tried, LIMITS[dtype])

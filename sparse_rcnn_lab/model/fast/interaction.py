@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from sparse_rcnn_lab.model.fast.onednn import Pairs, agree
+from sparse_rcnn_lab.model.fast.onednn import LIMITS, Pairs, agree
 from sparse_rcnn_lab.model.stage import DynamicInteraction, Interacted, interact
 from sparse_rcnn_lab.model.switches import Switches
 
@@ -24,7 +24,8 @@ ONEDNN_WEIGHTS = 1_000_000  # of a layer; with fewer, oneDNN's preparations take
 
 @dataclass(frozen=True)
 class InPortions:
-    """Does what :func:`sparse_rcnn_lab.model.stage.interact` does, ``rows`` proposals at a time.
+    """Does what :func:`sparse_rcnn_lab.model.stage.interact` does, ``rows`` proposals at a time, or
+    all at once where the layers are small and the proposals few.
 
     Large layers go to oneDNN, which is faster than torch's own choice on some processors and as
     fast on others.
@@ -42,9 +43,9 @@ class InPortions:
     ) -> Interacted:
         """As ``interact``."""
         small = interaction.generate.weight.numel() < ONEDNN_WEIGHTS
-        nothing_to_gain = small and x.shape[:2].numel() <= self.rows
-        # Where filters are exchanged, a proposal needs those of others.
-        if nothing_to_gain or switches.exchanges_filters:
+        if small and x.shape[:2].numel() <= self.rows:  # one portion, and nothing for oneDNN
+            return interact(interaction, x, roi, switches, keep)
+        if switches.exchanges_filters:  # then a proposal needs the filters of others
             return interact(interaction, x, roi, switches, keep)
         rows, pooled = x.flatten(0, 1).split(self.rows), roi.flatten(0, 1).split(self.rows)
         done = [_portion(interaction, a, b, keep) for a, b in zip(rows, pooled, strict=True)]
@@ -94,4 +95,4 @@ def has_onednn_linear(dtype: torch.dtype) -> bool:
     def tried() -> Pairs:
         yield _onednn(x.to(dtype), weight.to(dtype), bias.to(dtype)), F.linear(x, weight, bias)
 
-    return agree(tried, dtype)
+    return agree(tried, LIMITS[dtype])

@@ -11,11 +11,14 @@ from torch import Tensor
 Pairs = Iterable[tuple[Tensor, Tensor]]
 
 
-def agree(tried: Callable[[], Pairs], dtype: torch.dtype) -> bool:
-    """Whether this torch has what ``tried`` uses, and it gives the plain numbers in ``dtype``."""
+# By which numbers may be off.
+LIMITS = {torch.float32: 1e-4, torch.bfloat16: 0.3}
+
+
+def agree(tried: Callable[[], Pairs], limit: float) -> bool:
+    """Whether this torch has what ``tried`` uses, and no number is off by ``limit`` or more."""
     try:
         pairs = list(tried())
     except (AttributeError, NotImplementedError, RuntimeError):
         return False
-    limit = 1e-4 if dtype == torch.float32 else 0.3
     return all(bool((found.float() - wanted).abs().max() < limit) for found, wanted in pairs)

@@ -1,9 +1,10 @@
 """Which way a model goes at inference, and what that way needs beside the model's own weights.
 
 Without gradients, outside of training and autocast, a float32 model's backbone runs folded
-(:class:`sparse_rcnn_lab.model.fast.backbone.FastBackbone`), in float32 unless bf16 or int8 was
-asked for; then the stages' dynamic interaction does too (int8: in bf16 or float32). Everything is
-made at first use from the weights as they stand, and made again when those have changed.
+(:class:`sparse_rcnn_lab.model.fast.backbone.FastBackbone`), in float32, bf16 or int8. The stages'
+dynamic interaction runs in bf16 with the backbone; with int8, in bf16 where the processor has units
+for it, else in float32. Everything is made at first use from the weights as they stand, and made
+again when those have changed.
 """
 
 from __future__ import annotations
@@ -63,7 +64,7 @@ class Way:
             raise LabError("int8 is not compiled; ask for one or the other.")
 
     def dtype(self, device: torch.device) -> torch.dtype:
-        """What the weights of the folded model are."""
+        """What is computed in, where it is not int8."""
         wanted = self.precision in ("auto", "int8") and has_bf16_units(device)
         return torch.bfloat16 if wanted or self.precision == "bf16" else torch.float32
 
@@ -75,9 +76,15 @@ class Way:
         if self.precision != "int8":
             return False
         if device.type != "cpu":
-            raise LabError(f'int8 runs on a CPU, and this model is on "{device}". Take bf16 there.')
+            raise LabError(
+                f'int8 runs on a CPU, and this model is on "{device}". Choose device="cpu", or '
+                'precision="auto".'
+            )
         if not has_int8_convolution(self.dtype(device)):
-            raise LabError("This torch has no int8 convolution for this processor. Take float32.")
+            raise LabError(
+                "int8 convolutions do not work here, or give other numbers (on Intel and AMD they "
+                'need VNNI). Choose precision="auto".'
+            )
         return True
 
 
