@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from sparse_rcnn_lab.config import InputConfig, ModelConfig
+from sparse_rcnn_lab.model.backbone import Backbone
 from sparse_rcnn_lab.model.detector import SparseRCNN
+from sparse_rcnn_lab.model.fast.paths import Inference, Way
 
 STAGES, PROPOSALS, CLASSES, DIM = 4, 6, 3, 16
+BACKBONES = ("nano", "mobilenet_v2", "resnet18", "resnet50")
 
 
 def small_config(**changes: Any) -> ModelConfig:
@@ -50,3 +54,22 @@ def small_batch(batch: int = 2) -> tuple[Tensor, Tensor]:
         image[:, h:] = 0
         image[:, :, w:] = 0
     return images, sizes
+
+
+def lively(backbone: Backbone) -> Backbone:
+    """Statistics and affine terms that a fold has to take into account."""
+    for module in backbone.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            assert module.running_mean is not None and module.running_var is not None
+            nn.init.normal_(module.running_mean, std=0.2)
+            nn.init.uniform_(module.running_var, 0.5, 1.5)
+            nn.init.uniform_(module.weight, 0.3, 0.9)
+            nn.init.normal_(module.bias, std=0.2)
+    return backbone.eval()
+
+
+def way(model: SparseRCNN, chosen: Way) -> SparseRCNN:
+    """The same weights, run in another way."""
+    twin = copy.copy(model)
+    twin.inference = Inference(chosen)
+    return twin

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 import torch.nn.functional as F
-from small_model import small_batch, small_config, small_model
+from small_model import BACKBONES, lively, small_batch, small_config, small_model, way
 from torch import nn
 
 import sparse_rcnn_lab as srl
@@ -23,32 +23,13 @@ from sparse_rcnn_lab.model.backbone import Backbone
 from sparse_rcnn_lab.model.detector import SparseRCNN
 from sparse_rcnn_lab.model.fast import convolution, interaction
 from sparse_rcnn_lab.model.fast.backbone import FastBackbone
-from sparse_rcnn_lab.model.fast.paths import Inference, Way
+from sparse_rcnn_lab.model.fast.paths import Way
 from sparse_rcnn_lab.model.fast.winograd import Winograd
 from sparse_rcnn_lab.model.pooling import build_pyramid
 from sparse_rcnn_lab.model.switches import Switches
 
-BACKBONES = ("nano", "mobilenet_v2", "resnet18", "resnet50")
 # Largest difference, relative to the largest value.
 FLOAT32, BF16 = 1e-5, 0.03
-
-
-def lively(backbone: Backbone) -> Backbone:
-    """Statistics and affine terms that a fold has to take into account."""
-    for module in backbone.modules():
-        if isinstance(module, nn.BatchNorm2d):
-            assert module.running_mean is not None and module.running_var is not None
-            nn.init.normal_(module.running_mean, std=0.2)
-            nn.init.uniform_(module.running_var, 0.5, 1.5)
-            nn.init.uniform_(module.weight, 0.3, 0.9)
-            nn.init.normal_(module.bias, std=0.2)
-    return backbone.eval()
-
-
-def way(model: SparseRCNN, chosen: Way) -> SparseRCNN:
-    twin = copy.copy(model)
-    twin.inference = Inference(chosen)
-    return twin
 
 
 @pytest.mark.parametrize("public", [False, True])

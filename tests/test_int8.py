@@ -5,8 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 import torch.nn.functional as F
-from small_model import small_batch, small_config, small_model
-from test_fast import BACKBONES, lively, way
+from small_model import BACKBONES, lively, small_batch, small_config, small_model, way
 from torch import Tensor, nn
 
 import sparse_rcnn_lab as srl
@@ -14,7 +13,7 @@ from sparse_rcnn_lab.errors import LabError
 from sparse_rcnn_lab.model.backbone import Backbone
 from sparse_rcnn_lab.model.fast import int8
 from sparse_rcnn_lab.model.fast.backbone import FastBackbone
-from sparse_rcnn_lab.model.fast.int8 import Int8Convolution, has_int8_convolution, rounded
+from sparse_rcnn_lab.model.fast.int8 import Int8Convolution, has_int8_convolution, quantize
 from sparse_rcnn_lab.model.fast.paths import Way
 from sparse_rcnn_lab.model.pooling import build_pyramid
 
@@ -35,14 +34,14 @@ def test_rounding_is_by_half_a_step_at_most(dtype: torch.dtype, low: float, high
     torch.manual_seed(0)
     x = last((torch.rand(1, 3, 5, 7) * (high - low) + low).to(dtype))
     x[0, 0, 0, 0], x[0, 2, 4, 6] = low, high
-    values, step, zero = rounded(x)
+    values, scale, zero_point = quantize(x)
     assert values.dtype == torch.uint8 and values.is_contiguous(memory_format=torch.channels_last)
     span = max(high, 0) - min(low, 0)
-    assert 0 <= zero <= 255 and step * int8.LEVELS == pytest.approx(span, 0.01)
-    error = (values.float() - zero) * step - x.float()
+    assert 0 <= zero_point <= 255 and scale * int8.LEVELS == pytest.approx(span, 0.01)
+    error = (values.float() - zero_point) * scale - x.float()
     slack = 0.51 if dtype == torch.float32 else 1.01  # in bf16 the product is rounded before
-    assert error.abs().max() <= slack * step
-    assert error.mean().abs() < 0.1 * step
+    assert error.abs().max() <= slack * scale
+    assert error.mean().abs() < 0.1 * scale
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -51,14 +50,14 @@ def test_no_range_wraps_around(dtype: torch.dtype) -> None:
     generator = torch.Generator().manual_seed(0)
     for low, high in 10 ** (4 * torch.rand(2000, 2, generator=generator) - 2):
         x = torch.stack([-low, high, 0 * low]).to(dtype).view(1, 3, 1, 1)
-        values, step, zero = rounded(x)
-        assert (((values.float() - zero) * step - x.float()).abs() < 1.01 * step).all()
+        values, scale, zero_point = quantize(x)
+        assert (((values.float() - zero_point) * scale - x.float()).abs() < 1.01 * scale).all()
 
 
 def test_a_map_of_zeros_stays_zero() -> None:
     """Catches a division by a range of nothing."""
-    values, step, zero = rounded(last(torch.zeros(1, 2, 3, 3)))
-    assert step > 0 and (values == zero).all()
+    values, scale, zero_point = quantize(last(torch.zeros(1, 2, 3, 3)))
+    assert scale > 0 and (values == zero_point).all()
 
 
 def test_numbers_that_are_not_finite_are_refused() -> None:
@@ -66,7 +65,7 @@ def test_numbers_that_are_not_finite_are_refused() -> None:
         x = last(torch.ones(1, 2, 3, 3))
         x[0, 1, 2, 0] = broken
         with pytest.raises(LabError, match=r"not finite.*float32"):
-            rounded(x)
+            quantize(x)
 
 
 @needs_int8

@@ -23,14 +23,14 @@ _RESIDUAL = ("Block", "BasicBlock", "Bottleneck", "InvertedResidual")
 
 
 @dataclass(frozen=True)
-class Numbers:
+class Numerics:
     """What a part of the network is computed in: dtype, or int8 between maps of that dtype."""
 
     dtype: torch.dtype
     int8: bool = False
 
 
-_EXACT = Numbers(torch.float32)
+_EXACT = Numerics(torch.float32)
 Convolution = FoldedConvolution | Int8Convolution
 
 
@@ -53,12 +53,12 @@ class FastBackbone(nn.Module):
         super().__init__()
         assert not (int8 and public_only)
         self.dtype, self.public_only, self.int8 = dtype, public_only, int8
-        numbers, fpn = Numbers(dtype, int8), backbone.fpn
+        numerics, fpn = Numerics(dtype, int8), backbone.fpn
         first, *others = backbone.body.values()
         self.parts = nn.ModuleList([nn.Sequential(*self._fold([first], _EXACT))])
-        self.parts.extend(nn.Sequential(*self._fold([part], numbers)) for part in others)
-        self.inner = nn.ModuleList(self._single(block, numbers) for block in fpn.inner_blocks)
-        self.outer = nn.ModuleList(self._single(block, numbers) for block in fpn.layer_blocks)
+        self.parts.extend(nn.Sequential(*self._fold([part], numerics)) for part in others)
+        self.inner = nn.ModuleList(self._single(block, numerics) for block in fpn.inner_blocks)
+        self.outer = nn.ModuleList(self._single(block, numerics) for block in fpn.layer_blocks)
 
     def levels(self, images: Tensor) -> list[Tensor]:
         """What goes into the last convolutions of the pyramid, p2..p5, each ``[B, D, h, w]``."""
@@ -88,8 +88,8 @@ class FastBackbone(nn.Module):
             layer.into(level, out.view(batch, *level.shape[2:], -1))
         return Pyramid(table, shapes, batch)
 
-    def _single(self, block: nn.Module, numbers: Numbers) -> Convolution:
-        (step,) = self._fold([block], numbers)
+    def _single(self, block: nn.Module, numerics: Numerics) -> Convolution:
+        (step,) = self._fold([block], numerics)
         assert isinstance(step, Convolution)
         return step
 
@@ -98,15 +98,15 @@ class FastBackbone(nn.Module):
         conv: nn.Module,
         norm: nn.Module | None,
         activation: Activation,
-        numbers: Numbers,
+        numerics: Numerics,
     ) -> Convolution:
         assert isinstance(conv, nn.Conv2d)
         assert norm is None or isinstance(norm, nn.BatchNorm2d)
-        if numbers.int8 and suits(conv) and activation != "relu6":
-            return Int8Convolution(conv, norm, activation == "relu", numbers.dtype)
-        return FoldedConvolution(conv, norm, activation, numbers.dtype, self.public_only)
+        if numerics.int8 and suits(conv) and activation != "relu6":
+            return Int8Convolution(conv, norm, activation == "relu", numerics.dtype)
+        return FoldedConvolution(conv, norm, activation, numerics.dtype, self.public_only)
 
-    def _fold(self, modules: Iterable[nn.Module], numbers: Numbers) -> list[nn.Module]:
+    def _fold(self, modules: Iterable[nn.Module], numerics: Numerics) -> list[nn.Module]:
         """Modules that run one after the other -> fewer steps that do the same."""
         todo = [leaf for module in modules for leaf in _flat(module)]
         steps: list[nn.Module] = []
@@ -117,27 +117,27 @@ class FastBackbone(nn.Module):
                 activation: Activation = "none"
                 if todo and isinstance(todo[0], nn.ReLU | nn.ReLU6):
                     activation = "relu6" if isinstance(todo.pop(0), nn.ReLU6) else "relu"
-                steps.append(self._conv(module, norm, activation, numbers))
+                steps.append(self._conv(module, norm, activation, numerics))
             elif type(module).__name__ in _RESIDUAL:
-                steps.append(self._residual(module, not steps, numbers))
+                steps.append(self._residual(module, not steps, numerics))
             else:
                 steps.append(module)
         return steps
 
-    def _residual(self, block: Any, first: bool, numbers: Numbers) -> _Residual:
+    def _residual(self, block: Any, first: bool, numerics: Numerics) -> _Residual:
         if type(block).__name__ == "InvertedResidual":
             # Its maps are narrow and partly not rectified: int8 costs AP and spares little.
-            steps = self._fold(block.conv.children(), replace(numbers, int8=False))
+            steps = self._fold(block.conv.children(), replace(numerics, int8=False))
             if not block.use_res_connect:
                 return _Residual(steps, None, add=False, keep=False)
             return _Residual(steps, None, add=True, keep=first)
         count = 3 if type(block).__name__ == "Bottleneck" else 2
         branch: list[nn.Module] = [
-            self._conv(getattr(block, f"conv{i}"), getattr(block, f"bn{i}"), "relu", numbers)
+            self._conv(getattr(block, f"conv{i}"), getattr(block, f"bn{i}"), "relu", numerics)
             for i in range(1, count + 1)
         ]
         shortcut = block.shortcut if isinstance(block, Block) else block.downsample
-        single = self._single(shortcut, numbers) if isinstance(shortcut, nn.Sequential) else None
+        single = self._single(shortcut, numerics) if isinstance(shortcut, nn.Sequential) else None
         return _Residual(branch, single, add=True, keep=first)
 
 

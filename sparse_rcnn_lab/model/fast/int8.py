@@ -1,8 +1,8 @@
 """Convolutions in 8-bit whole numbers, for processors that multiply these faster than float32.
 
-Weights: one step an output channel.  Maps: one step each, which follows from the least and the
-largest number that the map holds just then; so nothing has to be measured on other pictures first,
-and a result depends on its own picture alone. Sums are 32-bit integers.
+Weights: one scale an output channel.  Maps: one scale each, which follows from the least and the
+largest number that the map holds just then (dynamic quantization); so nothing is calibrated on
+other pictures first, and a result depends on its own picture alone. Sums are 32-bit integers.
 """
 
 from __future__ import annotations
@@ -19,25 +19,25 @@ from sparse_rcnn_lab.errors import LabError
 from sparse_rcnn_lab.model.fast.onednn import Pairs, agree
 from sparse_rcnn_lab.model.folding import fold
 
-# Of 255: bf16 may enlarge the factor by 0.2 %, the zero is rounded up and moved by one, and in bf16
-# the sum is rounded once more. 253 would wrap around.
+# Of 255: bf16 may enlarge the factor by 0.2 %, the zero point is rounded up and moved by one, and
+# in bf16 the sum is rounded once more. 253 would wrap around.
 LEVELS = 250
 # oneDNN orders weights for a picture's size; without one, small maps take many times as long.
 _TYPICAL = 64
 
 
-class Rounded(NamedTuple):
-    """A map in whole numbers: ``(values - zero) * step``.
+class Quantized(NamedTuple):
+    """A map in whole numbers: ``(values - zero_point) * scale``.
 
     values: uint8 ``[1, C, H, W]``, channels last.
     """
 
     values: Tensor
-    step: float
-    zero: int
+    scale: float
+    zero_point: int
 
 
-def rounded(x: Tensor) -> Rounded:
+def quantize(x: Tensor) -> Quantized:
     """``[1, C, H, W]``, channels last, float32 or bf16, as whole numbers.
 
     Raises LabError when a number is not finite.
@@ -53,12 +53,12 @@ def rounded(x: Tensor) -> Rounded:
         )
     # A factor that bf16 has too: as torch rounds it, all would be off by the same share.
     factor = float(torch.tensor(LEVELS / max(high - low, 1e-30)).bfloat16())
-    zero = math.ceil(-low * factor) + 1 if low < 0 else 0
+    zero_point = math.ceil(-low * factor) + 1 if low < 0 else 0
     # By way of int8, which torch makes six times faster than uint8.
-    signed = torch.add(x.new_tensor(zero - 128), flat, alpha=factor).round_().to(torch.int8)
+    signed = torch.add(x.new_tensor(zero_point - 128), flat, alpha=factor).round_().to(torch.int8)
     values = signed.view(torch.uint8).bitwise_xor_(128)
     _, c, h, w = x.shape
-    return Rounded(values.view(1, h, w, c).permute(0, 3, 1, 2), 1 / factor, zero)
+    return Quantized(values.view(1, h, w, c).permute(0, 3, 1, 2), 1 / factor, zero_point)
 
 
 class Int8Convolution(nn.Module):
@@ -96,7 +96,7 @@ class Int8Convolution(nn.Module):
     def _convolved(self, x: Tensor, relu: bool) -> Tensor:
         after = "relu" if relu else "none"
         y: Tensor = torch.ops.onednn.qconv_pointwise(
-            *rounded(x), *self.weights, *self.shape, 1.0, 0, self.dtype, after, [], ""
+            *quantize(x), *self.weights, *self.shape, 1.0, 0, self.dtype, after, [], ""
         )
         return y
 
@@ -108,7 +108,7 @@ def suits(conv: nn.Conv2d) -> bool:
 
 @cache
 def has_int8_convolution(dtype: torch.dtype) -> bool:
-    """Whether this torch has it on this machine, and it gives the numbers of the plain one."""
+    """Whether this torch has it here, and it gives about the numbers of the plain one."""
     generator = torch.Generator().manual_seed(0)  # of its own: others may be drawing
     conv = torch.nn.utils.skip_init(nn.Conv2d, 16, 8, 3, padding=1).requires_grad_(False)
     with torch.no_grad():

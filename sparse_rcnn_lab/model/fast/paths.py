@@ -130,7 +130,12 @@ class Inference:
         way, device = self.way, model.device
 
         def make() -> Any:
-            fast = FastBackbone(model.backbone, way.dtype(device), way.compiled, way.int8(device))
+            fast = FastBackbone(
+                model.backbone,
+                way.dtype(device),
+                public_only=way.compiled,
+                int8=way.int8(device),
+            )
             return compiled(fast, device) if way.compiled else fast
 
         backbone = self._up_to_date("backbone", model.backbone, make)
