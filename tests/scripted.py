@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
-from small_model import small_config
+from small_model import small_config, small_model
 from torch import Tensor
 
 from sparse_rcnn_lab.data.sample import Sample, part_of
+from sparse_rcnn_lab.data.shapes import Shapes
 from sparse_rcnn_lab.detector import Detector
 from sparse_rcnn_lab.model.detector import SparseRCNN
 from sparse_rcnn_lab.model.pooling import Pyramid
@@ -18,6 +20,8 @@ from sparse_rcnn_lab.model.switches import NORMAL, Switches
 
 NAMES = ("ant", "bee", "cow")
 SIDE = 64  # of every image, in pixels; the model sees them as they are
+A, B, AWAY = [4.0, 4, 24, 24], [34.0, 34, 60, 60], [40.0, 4, 60, 20]  # boxes
+QUIET: dict[str, Any] = {"progress": False, "cache": False}  # for an analysis
 
 # What a proposal says of an image at each stage: box, class, score; nothing where None.
 Saying = tuple[list[float], int, float]
@@ -71,6 +75,14 @@ class Pictures:
         return f"scripted {self.objects}"
 
 
+class HalfSize(Pictures):
+    """The same scenes at half the size: the model sees them twice as large as they are."""
+
+    def __getitem__(self, index: int) -> Sample:
+        sample = super().__getitem__(index)
+        return replace(sample, image=sample.image[:, ::2, ::2], boxes=sample.boxes / 2)
+
+
 class _Scripted(SparseRCNN):
     """Answers from the script; a proposal is known by the first number of its feature."""
 
@@ -118,3 +130,27 @@ def scripted(script: Script, proposals: int, stages: int) -> Detector:
         model.proposals.features[:, 0] = torch.arange(proposals)
         model.proposals.boxes.copy_(torch.tensor([0.5, 0.5, 1.0, 1.0]))
     return Detector(model, NAMES, "scripted")
+
+
+def ant_pictures() -> Pictures:
+    """Three pictures with an ant each: at A, at A, at B."""
+    return Pictures([[(A, 0)], [(A, 0)], [(B, 0)]])
+
+
+def ant_detector() -> Detector:
+    """Of four proposals 0 is idle, 1 and 3 both find what is at A, 2 what is at B.
+
+    At the first of two stages all of them are away from it, with a wrong class.
+    """
+    script = {
+        (image, proposal): [(AWAY, 1, score), (box, 0, score)]
+        for image, proposal, box, score in (
+            (0, 1, A, 0.9), (1, 1, A, 0.9), (0, 3, A, 0.8), (1, 3, A, 0.8), (2, 2, B, 0.9),
+        )
+    }  # fmt: skip
+    return scripted(script, proposals=4, stages=2)
+
+
+def tiny(seed: int = 0) -> Detector:
+    """A real, untrained detector of the shapes' classes."""
+    return Detector(small_model(seed, num_classes=6), Shapes(1).class_names, "tiny")

@@ -291,3 +291,116 @@ def test_duplicates_are_counted_for_each_object() -> None:
     )
     found = count_duplicates(rows, truth, 0.3)
     assert found == {"found": 0.5, "duplicates": 2.0, "wrong": 1.0}
+
+
+def judged(
+    said: list[tuple[list[float], int, float]], objects: list[tuple[list[float], int]]
+) -> analysis.Outcome:
+    one = trace([[box for box, _, _ in said]], [logits(*((label, s) for _, label, s in said))])
+    truth = torch.tensor([box for box, _ in objects])
+    labels = torch.tensor([label for _, label in objects])
+    return analysis.outcome(replace(one, gt_boxes=truth, gt_labels=labels))
+
+
+def test_among_several_objects_the_best_placed_free_one() -> None:
+    """Catches the first object in place of the nearest, and one given away taken again."""
+    low = [10.0, 10, 50, 40]  # IoU .75 with A
+    result = judged([(low, 0, 0.9), (low, 0, 0.8)], [(A, 0), (low, 0)])
+    assert result.kinds == ("right", "right")
+    assert result.objects.tolist() == [1, 0]
+    assert result.ious.tolist() == pytest.approx([1.0, 0.75])
+
+
+def test_a_second_box_is_a_duplicate_before_it_is_a_wrong_class() -> None:
+    """Catches the order of the kinds changed: an ant and a bee at the same place."""
+    assert judged([(A, 0, 0.9), (A, 0, 0.8)], [(A, 0), (A, 1)]).kinds == ("right", "duplicate")
+
+
+@pytest.mark.parametrize(("label", "kind", "missed"), [(0, "place", False), (1, "both", True)])
+def test_what_is_about_an_object(label: int, kind: str, missed: bool) -> None:
+    """Catches an object called missed though its class is seen beside it, and the other way."""
+    result = judged([([10.0, 10, 50, 29.9], label, 0.9)], [(A, 0)])
+    assert (result.kinds, result.missed.tolist()) == ((kind,), [missed])
+
+
+def test_an_object_found_later_and_with_a_gap_is_worsened() -> None:
+    """Catches a gap taken for a loss, a change since stage 1, and a rise called either way."""
+    low = [10.0, 10, 50, 40]
+    boxes = [[FAR], [A], [FAR], [low], [[10.0, 10, 50, 30]]]
+    scores = [logits((0, s)) for s in (0.9, 0.8, 0.9, 0.6, 0.7)]
+    one = replace(trace(boxes, scores), gt_boxes=torch.tensor([A]), gt_labels=torch.tensor([0]))
+    found = analysis.verdicts_of([one])
+    (row,) = found.objects.rows()
+    assert (row["verdict"], row["found"], row["lost"], row["stages"]) == ("worsened", 2, None, 3)
+    assert (row["best"], row["iou_found"], row["iou_best"]) == (2, 1.0, 1.0)
+    assert (row["iou_last"], row["score_last"]) == pytest.approx((0.5, 0.7))
+    assert found.stages["new"] == [0, 1, 0, 1, 0]
+    assert found.stages["gone"] == [0, 0, 1, 0, 0]
+    assert found.stages["worsened"] == [0, 0, 0, 0, 1]
+    assert found.images["wrong_last"] == [0]
+    assert found.images["disagreement"] == [3 * 2 + 2 * 3]
+
+
+def test_summary_of_verdicts(three: Trace) -> None:
+    """Catches shares of the six words in place of the objects."""
+    summary = analysis.verdicts_of([three]).summary()
+    assert summary["objects"] == [0, 1, 0, 0, 1, 1]
+    assert summary["share"] == pytest.approx([0, 1 / 3, 0, 0, 1 / 3, 1 / 3])
+
+
+def test_a_career_over_different_pictures() -> None:
+    """Catches means for medians, wins for detections, pictures for detections, height for width."""
+    low, high = [30.0, 20, 70, 40], [100.0, 0, 200, 80]
+    right = [130.0, 20, 170, 40]
+
+    def shown(box: list[float], *said: tuple[int, float]) -> Trace:
+        one = trace([[[0.0, 0, 1, 1], box]], [logits((0, 0.01), (0, 0.01))])
+        for label, score in said:
+            one.logits[0, 1, label] = float(torch.logit(torch.tensor(score)))
+        starts = torch.tensor([[0.0, 0, 20, 20], [0, 0, 200, 100]])
+        boxes = torch.stack([starts, one.boxes[1]])
+        truth = {"gt_boxes": torch.tensor([low]), "gt_labels": torch.tensor([0])}
+        return replace(one, boxes=boxes, size=(100, 200), **truth)
+
+    traces = [
+        shown(low, (0, 0.9), (1, 0.8)),  # right, and once more with a wrong class
+        shown(right, (1, 0.9)),
+        shown(high, (1, 0.9)),
+        shown(low),  # nothing
+    ]
+    row = analysis.careers_of(traces).of(10)
+    assert (row["wins"], row["errors"], row["share"], row["idle"]) == (1, 3, 1.0, 0.25)
+    assert (row["x"], row["y"], row["spread"]) == pytest.approx(
+        (0.5, 0.325, (0.25 + 0.1 * 3**0.5 / 4) / 2)
+    )
+    assert (row["w"], row["h"]) == pytest.approx((0.2, 0.2))
+    assert (row["class"], row["class_share"]) == ("ant", 1.0)
+    assert row["way"] == pytest.approx((3 * np.hypot(0.25, 0.2) + np.hypot(0.25, 0.1)) / 4)
+
+
+def test_who_scores_at_one_of_the_two_stages_matters(three: Trace) -> None:
+    """Catches a proposal whose score collapses called settled: 10 falls from .8 to .1."""
+    assert settled(three, 3, least=0.6)[1] == pytest.approx(0.7, abs=1e-3)
+
+
+def test_objects_of_one_class_are_told_apart() -> None:
+    """Catches a second object taken for a duplicate, objects in place of pictures, > for >=."""
+    notes = [{"image_id": 1, "category_id": 7, "bbox": [x, x, 10, 10]} for x in (0, 50)]
+    truth = {"images": [{"id": i} for i in range(1, 5)], "annotations": notes}
+    rows = np.array([[1, x, x, 10, 10, score, 7] for x, score in ((0, 0.9), (50, 0.3), (80, 0.9))])
+    assert count_duplicates(rows, truth, 0.3) == {"found": 1.0, "duplicates": 0.0, "wrong": 0.25}
+
+
+def test_flips_are_since_the_snapshot_before_and_losing_a_proposal_is_one() -> None:
+    """Catches flips since the first snapshot, and objects that lose their proposal left out."""
+    matched = {0: [[1, 2], [1, 2]], 10: [[2, 2], [2, -1]], 20: [[2, 2], [2, -1]]}
+    table = flip_table({step: np.array(ids) for step, ids in matched.items()})
+    assert table["flipped"][2:] == [0.5, 1.0, 0.0, 0.0]
+    assert table["handed_on"][3] == 0.5
+
+
+def test_flips_need_the_same_pictures(three: Trace) -> None:
+    """Catches a crash of numpy where one snapshot was traced on more pictures."""
+    shown = replace(three, matches=torch.full((3, 3), -1))
+    with pytest.raises(LabError, match="the same pictures and stages"):
+        analysis.flips_of({0: [shown], 1: [shown, shown]})

@@ -2,20 +2,29 @@
 
 from __future__ import annotations
 
+import os
+import signal
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
-from scripted import NAMES, Pictures
+from scripted import NAMES, QUIET, A, B, HalfSize, Pictures
 from small_model import small_config, small_model
 
 from sparse_rcnn_lab import analysis
 from sparse_rcnn_lab.analysis import Table
-from sparse_rcnn_lab.checkpoint import read_checkpoint
-from sparse_rcnn_lab.config import AugmentConfig, LossConfig, Recipe, TrainConfig
+from sparse_rcnn_lab.analysis.experiments import initialisation as lab
+from sparse_rcnn_lab.analysis.experiments import pulls as pulling
+from sparse_rcnn_lab.checkpoint import read_checkpoint, save_checkpoint
+from sparse_rcnn_lab.config import AugmentConfig, LossConfig, Recipe, TrainConfig, with_changes
+from sparse_rcnn_lab.data.sample import Sample
 from sparse_rcnn_lab.data.shapes import Shapes
 from sparse_rcnn_lab.detector import Detector
 from sparse_rcnn_lab.errors import LabError
+from sparse_rcnn_lab.model.proposals import initial_boxes
 from sparse_rcnn_lab.views import figures
 from sparse_rcnn_lab.zoo import load
 
@@ -176,3 +185,210 @@ def test_curves_of_the_lab(table: Table) -> None:
     assert len(moved.lines) == len(wide.lines) == 2
     assert moved.lines[0].get_xdata().tolist() == [0, 2, 4]
     assert wide.lines[0].get_ydata()[0] == 1.0
+
+
+def test_kmeans_finds_the_clusters() -> None:
+    """Catches corners clustered in place of centres and sides, and pixels in place of shares."""
+    boxes = [[(A, 0), (B, 1)] for _ in range(5)]
+    found = analysis.kmeans_boxes(Pictures(boxes), 2)
+    expected = np.array([[14, 14, 20, 20], [47, 47, 26, 26]]) / 64
+    assert found[found[:, 0].argsort()].numpy() == pytest.approx(expected, abs=1e-6)
+    for few in (boxes[:1], []):
+        with pytest.raises(LabError, match=f"There are {2 * len(few)} objects, too few"):
+            analysis.kmeans_boxes(Pictures(few), 3)
+
+
+def test_agreement_of_pulls() -> None:
+    """Catches sums for means, lengths for vectors, and pictures without a pull counted in."""
+    pulls = np.array([[3.0, 4, 2, 0], [3, 4, -2, 0], [3, 4, 2, 0], [3, 4, 0, 2], [0, 0, 0, 0]])
+    row = pulling._row(7, pulls)
+    assert (row["proposal"], row["pulled"], row["by_chance"]) == (7, 0.8, 0.5)
+    assert (row["centre"], row["centre_agreement"]) == (5.0, 1.0)
+    assert row["size"] == 2.0  # their mean is (2, 2) / 4
+    assert row["size_agreement"] == pytest.approx(8**0.5 / 4 / 2)
+
+
+def test_pulls_in_the_models_pixels_and_labels() -> None:
+    """Catches objects in the picture's pixels, and the data set's numbers of the classes."""
+
+    class Ring(HalfSize):
+        class_names = (NAMES[1], NAMES[2], NAMES[0])
+
+    real = Detector(small_model(proposal_init="image", still_boxes=True), NAMES, "real")
+    whole = analysis.box_pulls(real, Pictures([[(A, 0), (B, 1)]]), **QUIET)
+    small = analysis.box_pulls(real, Ring([[(A, 2), (B, 0)]]), **QUIET)  # ants and bees again
+    assert whole.rows() == small.rows()
+
+
+def test_kmeans_of_oblong_pictures_and_of_the_first_alone() -> None:
+    """Catches widths over heights, and pictures beyond the limit."""
+
+    class Wide(Pictures):
+        def __getitem__(self, index: int) -> Sample:
+            sample = super().__getitem__(index)
+            image = torch.cat([sample.image] * 2, dim=2)  # 64 x 128
+            return replace(sample, image=image)
+
+    data = Wide([[([0.0, 0, 64, 32], 0)], [([64.0, 32, 128, 64], 0)]])
+    found = analysis.kmeans_boxes(data, 1, limit=1)
+    assert found.tolist() == [[0.25, 0.25, 0.5, 0.5]]
+
+
+def test_kmeans_has_a_seed() -> None:
+    """Catches seeds of a lab that all start from the same centres."""
+    many = Shapes(20, size=64)
+    one, again, other = (analysis.kmeans_boxes(many, 6, seed=seed) for seed in (1, 1, 2))
+    assert torch.equal(one, again) and not torch.equal(one, other)
+
+
+def test_rows_of_a_run_whose_boxes_are_known(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Catches a way since the last snapshot, sides counted into it, heights given as widths."""
+    boxes = {
+        "first": [[0.5, 0.5, 1.0, 0.8], [0.2, 0.2, 0.2, 0.4]],
+        "2": [[0.5, 0.5, 0.9, 0.6], [0.5, 0.6, 0.2, 0.4]],  # .5 away
+        "4": [[0.5, 0.5, 0.9, 0.6], [0.2, 0.3, 0.1, 0.4]],  # .1 away
+    }
+
+    def read(path: Path) -> Any:
+        state = {"proposals.boxes": torch.tensor(boxes[Path(path).name])}
+        return type("Checkpoint", (), {"state": state})
+
+    monkeypatch.setattr(lab, "read_checkpoint", read)
+    monkeypatch.setattr(lab, "snapshots", lambda run: {2: Path("2"), 4: Path("4")})
+    monkeypatch.setattr(lab.RunFolder, "rows", lambda self, name: [])
+    rows = lab._rows(tmp_path, Path("first"))
+    assert [row["step"] for row in rows] == [0, 2, 4]
+    assert [row["moved"] for row in rows] == pytest.approx([0.0, 0.25, 0.05])
+    assert [row["width"] for row in rows] == pytest.approx([0.6, 0.55, 0.5])
+    assert [row["height"] for row in rows] == pytest.approx([0.6, 0.5, 0.5])
+    assert [row["near_image"] for row in rows] == [0.5, 0.5, 0.5]
+
+
+def lab_of(out: Path, **options: Any) -> Table:
+    """A lab of two steps from frozen grid boxes, unless told otherwise."""
+    base: dict[str, Any] = {
+        "recipe": RECIPE, "starts": ("grid",), "frozen": (True,), "steps": 2, "evaluate_every": 2,
+        "progress": False,
+    }  # fmt: skip
+    return analysis.initialisation_lab(TRAIN, VAL, out, **{**base, **options})
+
+
+def test_the_lab_does_as_it_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Catches random boxes called a grid, one seed for all, the recipe's steps, and all of val."""
+    seen = []
+    whole = lab.fit
+
+    def fit(*args: Any, **options: Any) -> Any:
+        seen.append(options["evaluate_limit"])
+        return whole(*args, **options)
+
+    monkeypatch.setattr(lab, "fit", fit)
+    table = lab_of(tmp_path, starts=("grid", "kmeans"), seeds=(0, 1), evaluate_limit=1)
+    assert seen == [1] * 4
+    assert set(table["step"]) == {0, 2}
+    widths = table.where(step=0)["width"]
+    grid = float(initial_boxes(6, "grid")[:, 2].mean())
+    kmeans = [float(analysis.kmeans_boxes(TRAIN, 6, seed)[:, 2].mean()) for seed in (0, 1)]
+    assert widths == pytest.approx([grid, kmeans[0], grid, kmeans[1]])
+    one, two = (
+        lab.read_checkpoint(tmp_path / f"grid-frozen-{seed}.start.safetensors").state
+        for seed in (0, 1)
+    )
+    assert not torch.equal(one["proposals.features"], two["proposals.features"])
+
+
+@pytest.mark.parametrize("step", [1, 2])
+def test_a_lab_that_is_stopped_goes_on(
+    step: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Catches Ctrl-C that ends one run alone, and a run left without its last evaluation.
+
+    fit waits for the end of a step, and the last step of all is one, too.
+    """
+    whole = lab.fit
+
+    def interrupted(*args: Any, **options: Any) -> Any:
+        def on_step(done: int, _: Any) -> None:
+            if done == step:
+                os.kill(os.getpid(), signal.SIGINT)
+
+        return whole(*args, **options, on_step=on_step)
+
+    both: dict[str, Any] = {"starts": ("image", "grid")}
+    with monkeypatch.context() as patch:
+        patch.setattr(lab, "fit", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            lab_of(tmp_path / "stopped", **both)
+    assert not (tmp_path / "stopped" / "grid-frozen-0").exists()
+    again, unbroken = (lab_of(tmp_path / name, **both) for name in ("stopped", "unbroken"))
+    assert again.rows() == unbroken.rows()
+
+
+def test_a_folder_of_another_lab_is_refused(tmp_path: Path) -> None:
+    """Catches runs read as if they had been made with the settings of this call."""
+    lab_of(tmp_path, evaluate_limit=1)
+    run = tmp_path / "grid-frozen-0"
+    other: dict[str, Any] = {"evaluate_limit": 1}
+    with pytest.raises(LabError, match=r"another evaluate_limit \(it was 1, now 3\)"):
+        lab_of(tmp_path, evaluate_limit=3)
+    with pytest.raises(LabError, match=r"another backbone_of\. Call the lab with"):
+        lab_of(tmp_path, backbone_of=run, **other)
+    with pytest.raises(LabError, match=r"another recipe: train\.lr was 0\.001, now 0\.002"):
+        lab_of(tmp_path, recipe=with_changes(RECIPE, train__lr=2e-3), **other)
+    with pytest.raises(LabError, match="evaluate_every must be at least 1, found 0"):
+        lab_of(tmp_path, evaluate_every=0)
+
+
+def test_a_start_whose_run_never_began_is_made_anew(tmp_path: Path) -> None:
+    """Catches the first model of another recipe, left by an interrupt, taken for this one's."""
+    other = small_model(num_proposals=3, num_classes=6)
+    save_checkpoint(tmp_path / "grid-frozen-0.start.safetensors", other, TRAIN.class_names, "old")
+    assert set(lab_of(tmp_path)["step"]) == {0, 2}
+
+
+def test_matches_are_kept_by_snapshot(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Catches an interrupt that loses the snapshots already counted, and kept matches mixed up."""
+    data = Shapes(3, size=64)
+    for step in (2, 4):
+        path = tmp_path / "snapshots" / f"step_{step:07d}.safetensors"
+        path.parent.mkdir(exist_ok=True)
+        save_checkpoint(path, small_model(step, num_classes=6), data.class_names, "x")
+    options: dict[str, Any] = {"limit": 2, "progress": False}
+    fresh = analysis.matching_flips(tmp_path, data, cache=False, **options)
+    film = analysis.matching_film(tmp_path, data, [0, 1], progress=False)
+    assert fresh.rows() == analysis.flips_of(film).rows()
+    read: list[int] = []
+    whole = Shapes.__getitem__
+
+    def interrupted(self: Shapes, index: int) -> Sample:
+        read.append(index)
+        if len(read) == 4:
+            raise KeyboardInterrupt
+        return whole(self, index)
+
+    monkeypatch.setattr(Shapes, "__getitem__", interrupted)
+    kept: dict[str, Any] = {"batch_size": 1, "cache": tmp_path / "kept", **options}
+    with pytest.raises(KeyboardInterrupt):
+        analysis.matching_flips(tmp_path, data, **kept)
+    assert read == [0, 1, 0, 1]
+    again = analysis.matching_flips(tmp_path, data, **kept)
+    assert read == [0, 1, 0, 1, 1]
+    assert again.rows() == fresh.rows()
+
+
+def test_the_film_shows_each_snapshots_own_model(tmp_path: Path) -> None:
+    """Catches one model for all steps, and a picture counted from the end."""
+    data = Shapes(2, size=64)
+    models = {step: small_model(step, num_classes=6) for step in (2, 4)}
+    for step, model in models.items():
+        path = tmp_path / "snapshots" / f"step_{step:07d}.safetensors"
+        path.parent.mkdir(exist_ok=True)
+        save_checkpoint(path, model, data.class_names, "x")
+    film = analysis.matching_film(tmp_path, data, [1], progress=False)
+    for step, (shown,) in film.items():
+        said = Detector(models[step], data.class_names, "x").trace(data[1].image)
+        torch.testing.assert_close(shown.logits, said.logits, rtol=1e-4, atol=1e-4)
+    with pytest.raises(LabError, match=r"found \[-1\]"):
+        analysis.matching_film(tmp_path, data, [-1], progress=False)

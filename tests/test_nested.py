@@ -246,12 +246,14 @@ def test_nesting_reorders_boxes_with_their_features_and_enlarges_the_first() -> 
     torch.manual_seed(0)
     proposals = Proposals(12, 4, "grid")
     with torch.no_grad():
-        proposals.features[:, 0] = proposals.boxes[:, 0]
+        proposals.boxes.copy_(proposals.boxes[torch.randperm(12)])  # the grid is in order already
+        proposals.features[:, :2] = proposals.boxes[:, :2]
         proposals.boxes[5, 2:] = 0.95
     before = proposals.boxes.detach().clone()
     nest(proposals)
     after = proposals.boxes.detach()
-    assert torch.equal(proposals.features[:, 0], after[:, 0])
+    assert not torch.equal(before[:, :2], after[:, :2])
+    assert torch.equal(proposals.features[:, :2], after[:, :2])
     assert sorted(map(tuple, before[:, :2].tolist())) == sorted(map(tuple, after[:, :2].tolist()))
     assert (after[0, 2:] == 1).all() and (after[:, 2:] >= before[:, 2:].min() - 1e-6).all()
     assert (after[:, 2:] > 0.94).all(1).sum() == 2  # the first one, and the one that was so large

@@ -4,16 +4,22 @@ from __future__ import annotations
 
 import time
 import weakref
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Hashable, Mapping
+from functools import cache, partial
+from typing import Any, TypeVar
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
+from tqdm.auto import tqdm
 
+from sparse_rcnn_lab.analysis.experiments.kept import Job, Part
 from sparse_rcnn_lab.analysis.experiments.passes import StageRun
 from sparse_rcnn_lab.detector import Detector
+
+Key = TypeVar("Key", bound=Hashable)
 
 
 class PeakMemory(TorchDispatchMode):
@@ -120,3 +126,22 @@ class Costs:
             "mb": whole / 1e6,
             "stages_mb": peak / 1e6,
         }
+
+
+def costs_of(job: Job, ways: Mapping[Key, StageRun]) -> dict[Key, dict[str, float]]:
+    """What the first picture of a job costs each way: shown as it goes, and kept way by way."""
+
+    @cache
+    def costs() -> Costs:  # only where something is left to measure
+        return Costs(job.detector, job.data[0].image)
+
+    def measure(way: StageRun) -> Part:
+        return {what: np.array(value) for what, value in costs().of(way).items()}
+
+    bar = tqdm(ways.items(), desc="costs", unit="way", leave=False, disable=not job.progress)
+    found = {}
+    with bar:
+        for number, (key, way) in enumerate(bar):
+            kept = job.part(f"cost-{number:04d}", partial(measure, way))
+            found[key] = {what: float(value) for what, value in kept.items()}
+    return found

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sparse_rcnn_lab.analysis.experiments.cost import Costs
+from sparse_rcnn_lab.analysis.experiments.cost import costs_of
 from sparse_rcnn_lab.analysis.experiments.kept import Cache, Job, Part, Tables
 from sparse_rcnn_lab.analysis.experiments.passes import (
     StageRun,
@@ -69,7 +69,7 @@ def ap_curve(
         name: check_order(detector, ids, numbers[-1])
         for name, ids in (order if isinstance(order, Mapping) else {_name(order): order}).items()
     }
-    settings = {"n": numbers, "stages": chosen, "orders": orders}
+    settings = {"n": numbers, "stages": chosen, "orders": list(orders.items())}
     job = Job("ap_curve", detector, data, limit, settings, cache, progress, timed=True)
     # A set of proposals answers alike in any order: each set runs once.
     sets = {tuple(sorted(ids[:k])) for ids in orders.values() for k in numbers}
@@ -78,8 +78,7 @@ def ap_curve(
     def finish(parts: list[Part]) -> Tables:
         found = found_by(job, parts)
         stats = found.stats(progress)
-        costs = Costs(detector, data[0].image)
-        cost = {(k, s): costs.of(_way(range(k), (s,))) for k in numbers for s in chosen}
+        cost = costs_of(job, {(k, s): _way(range(k), (s,)) for k in numbers for s in chosen})
         rows: list[dict[str, Any]] = [
             {
                 "order": name,

@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import Tensor
 
-from sparse_rcnn_lab.analysis.experiments.cost import Costs
+from sparse_rcnn_lab.analysis.experiments.cost import costs_of
 from sparse_rcnn_lab.analysis.experiments.kept import Cache, Job, Part, Tables
 from sparse_rcnn_lab.analysis.experiments.passes import StageRun, detect_with, found_by
 from sparse_rcnn_lab.analysis.table import Table
@@ -67,24 +67,24 @@ def funnel(
     the best class score after each stage. The answer has as many detections as the last stage
     has proposals. Raises LabError when a schedule does not fit the model.
     """
-    tried = [check_schedule(detector, s) for s in schedules or usual_schedules(detector)]
+    wanted = schedules or usual_schedules(detector)
+    tried = list(dict.fromkeys(check_schedule(detector, schedule) for schedule in wanted))
     job = Job("funnel", detector, data, limit, {"schedules": tried}, cache, progress, timed=True)
     ways = {" ".join(map(str, schedule)): _way(schedule) for schedule in tried}
 
     def finish(parts: list[Part]) -> Tables:
         stats = found_by(job, parts).stats(progress)
-        costs = Costs(detector, data[0].image)
+        cost = costs_of(job, ways)
         full = detector.num_proposals * detector.num_stages
         rows: list[dict[str, Any]] = []
-        for schedule, (name, way) in zip(tried, ways.items(), strict=True):
-            cost = costs.of(way)
+        for schedule, name in zip(tried, ways, strict=True):
             rows.append(
                 {
                     "schedule": name,
                     "AP": stats[name].AP,
                     "AP50": stats[name].AP50,
                     "work": sum(schedule) / full,
-                    **{what: cost[what] for what in ("ms", "stages_ms", "stages_mb")},
+                    **{what: cost[name][what] for what in ("ms", "stages_ms", "stages_mb")},
                 }
             )
         title = f"{detector.name}: fewer proposals at each stage, {job.count} images"

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import product
 from pathlib import Path
 from typing import Any, Literal, get_args
 
 import torch
 from scipy.cluster.vq import kmeans2
 from torch import Tensor
+from tqdm.auto import tqdm
 
 from sparse_rcnn_lab import boxes as box_ops
 from sparse_rcnn_lab import recipes
+from sparse_rcnn_lab.analysis.experiments.kept import state_hash
 from sparse_rcnn_lab.analysis.experiments.snapshots import keep_snapshots, snapshots
 from sparse_rcnn_lab.analysis.table import Table
 from sparse_rcnn_lab.checkpoint import read_checkpoint, save_checkpoint
@@ -26,6 +29,7 @@ from sparse_rcnn_lab.zoo import locate
 
 Start = Literal["image", "grid", "random", "kmeans"]
 STARTS: tuple[Start, ...] = get_args(Start)
+BACKBONE = "backbone."  # what the names of its weights, and of the pyramid's, begin with
 WHOLE = torch.tensor([[0.0, 0.0, 1.0, 1.0]])  # the image, relative xyxy
 
 MEANING = {
@@ -62,47 +66,62 @@ def initialisation_lab(
     """Trains the same recipe from different starting boxes, and says what came of it.
 
     out: a folder with one run for each start, choice of frozen and seed; runs that are finished
-    there are read, others go on. steps: of each run; its schedule is stretched to them.
+    there are read, others go on, also after an interrupt (KeyboardInterrupt). steps: of each run;
+    its schedule is stretched to them.
     backbone_of: a trained model by name or path, whose backbone and pyramid all runs start with
     (the rest is fresh): a short run then says more.
-    One row a run, evaluation and stage. Raises LabError when a start is unknown.
+    One row a run, evaluation and stage. Raises LabError when a start is unknown, when nothing
+    would be evaluated, and when ``out`` holds runs of other settings or data.
     """
     recipe = recipes.recipe(recipe) if isinstance(recipe, str) else recipe
     unknown = sorted(set(starts) - set(STARTS))
     if unknown:
         raise LabError(f"A start is one of {', '.join(STARTS)}; found {', '.join(unknown)}.")
+    if evaluate_every < 1:
+        raise LabError(f"evaluate_every must be at least 1, found {evaluate_every}.")
+    backbone = _backbone(backbone_of)
+    settings = {
+        "backbone_of": None if backbone is None else state_hash(backbone),
+        "evaluate_every": evaluate_every,
+        "evaluate_limit": evaluate_limit,
+    }
     rows: list[dict[str, Any]] = []
-    for seed in seeds:
-        for start in starts:
-            for freeze in frozen:
-                changed = with_changes(
-                    recipe,
-                    model__num_classes=len(data.class_names),
-                    model__proposal_init="random" if start == "kmeans" else start,
-                    model__freeze_proposal_boxes=freeze,
-                    train__steps=steps,
-                    train__seed=seed,
-                )
-                name = f"{start}-{'frozen' if freeze else 'learned'}-{seed}"
-                folder = Path(out) / name
-                file = folder.with_suffix(".start.safetensors")
-                first = _first_model(changed, start, data, file, backbone_of)
-                fit(
-                    data,
-                    changed,
-                    folder,
-                    val=val,
-                    resume=RunFolder(folder).exists(),
-                    start_from=first,
-                    evaluate_every=evaluate_every,
-                    evaluate_limit=evaluate_limit,
-                    progress=progress,
-                    on_evaluation=keep_snapshots(folder),
-                )
-                told = {
-                    "start": start, "boxes": "frozen" if freeze else "learned", "seed": seed,
-                }  # fmt: skip
-                rows += [{**told, **row} for row in _rows(folder, first)]
+    for seed, start, freeze in product(seeds, starts, frozen):
+        changed = with_changes(
+            recipe,
+            model__num_classes=len(data.class_names),
+            model__proposal_init="random" if start == "kmeans" else start,
+            model__freeze_proposal_boxes=freeze,
+            train__steps=steps,
+            train__seed=seed,
+        )
+        name = f"{start}-{'frozen' if freeze else 'learned'}-{seed}"
+        folder = Path(out) / name
+        file = folder.with_suffix(".start.safetensors")
+        if RunFolder(folder).exists():
+            _check_settings(folder, file, settings)
+        else:
+            model = _first_model(changed, start, data, backbone, progress)
+            names = tuple(data.class_names)
+            save_checkpoint(file, model, names, file.stem, {"lab": settings})
+        fit(
+            data,
+            changed,
+            folder,
+            val=val,
+            resume=RunFolder(folder).exists(),
+            start_from=file,
+            evaluate_every=evaluate_every,
+            evaluate_limit=evaluate_limit,
+            progress=progress,
+            on_evaluation=keep_snapshots(folder),
+        )
+        if not _finished(folder, steps):  # fit has waited for the end of its step
+            raise KeyboardInterrupt("The same call goes on.")
+        told = {
+            "start": start, "boxes": "frozen" if freeze else "learned", "seed": seed,
+        }  # fmt: skip
+        rows += [{**told, **row} for row in _rows(folder, file)]
     about = {
         "analysis": "initialisation_lab",
         "recipe": recipe.name,
@@ -117,13 +136,16 @@ def initialisation_lab(
     return Table.of(title, rows, MEANING, about)
 
 
-def kmeans_boxes(data: DetectionData, count: int, seed: int = 0, limit: int = 1000) -> Tensor:
+def kmeans_boxes(
+    data: DetectionData, count: int, seed: int = 0, limit: int = 1000, progress: bool = True
+) -> Tensor:
     """``[count, 4]`` cxcywh, 0..1: the centres of the boxes of the first ``limit`` images.
 
     Raises LabError when there are fewer objects than centres.
     """
-    found = []
-    for index in range(min(limit, len(data))):
+    found = [torch.zeros(0, 4)]
+    images = range(min(limit, len(data)))
+    for index in tqdm(images, desc="boxes", unit="image", leave=False, disable=not progress):
         sample = data[index]
         height, width = sample.image.shape[-2:]
         boxes = box_ops.xyxy_to_cxcywh(sample.boxes)
@@ -139,34 +161,51 @@ def _first_model(
     recipe: Recipe,
     start: Start,
     data: DetectionData,
-    path: Path,
-    backbone_of: str | Path | None,
-) -> Path:
-    """A file with the untrained model, its boxes in place; every start has the same weights."""
-    if not path.exists():
-        torch.manual_seed(recipe.train.seed)
-        model = SparseRCNN(with_changes(recipe, model__proposal_init="image").model)
-        torch.manual_seed(recipe.train.seed)
-        boxes = (
-            kmeans_boxes(data, recipe.model.num_proposals, recipe.train.seed)
-            if start == "kmeans"
-            else SparseRCNN(recipe.model).proposals.boxes
-        )
-        with torch.no_grad():
-            model.proposals.boxes.copy_(boxes)
-        if backbone_of is not None:
-            state = read_checkpoint(locate(backbone_of)).state
-            own = {k: v for k, v in state.items() if k.startswith("backbone.")}
-            _fill(model, own, backbone_of)
-        save_checkpoint(path, model, tuple(data.class_names), path.stem)
-    return path
+    backbone: Mapping[str, Tensor] | None,
+    progress: bool,
+) -> SparseRCNN:
+    """The untrained model, its boxes in place; every start has the same weights."""
+    torch.manual_seed(recipe.train.seed)
+    model = SparseRCNN(with_changes(recipe, model__proposal_init="image").model)
+    torch.manual_seed(recipe.train.seed)
+    count, seed = recipe.model.num_proposals, recipe.train.seed
+    boxes = (
+        kmeans_boxes(data, count, seed, progress=progress)
+        if start == "kmeans"
+        else SparseRCNN(recipe.model).proposals.boxes
+    )
+    with torch.no_grad():
+        model.proposals.boxes.copy_(boxes)
+    if backbone is not None:
+        wanted = {k: v.shape for k, v in model.state_dict().items() if k.startswith(BACKBONE)}
+        if {k: v.shape for k, v in backbone.items()} != wanted:
+            raise LabError("The backbone of backbone_of has another form than the recipe's.")
+        model.load_state_dict(dict(backbone), strict=False)
+    return model
 
 
-def _fill(model: SparseRCNN, weights: Mapping[str, Tensor], source: str | Path) -> None:
-    wanted = {k: v.shape for k, v in model.state_dict().items() if k.startswith("backbone.")}
-    if {k: v.shape for k, v in weights.items()} != wanted:
-        raise LabError(f"The backbone of {source} has another form than the recipe's.")
-    model.load_state_dict(dict(weights), strict=False)
+def _backbone(source: str | Path | None) -> dict[str, Tensor] | None:
+    if source is None:
+        return None
+    state = read_checkpoint(locate(source)).state
+    return {k: v for k, v in state.items() if k.startswith(BACKBONE)}
+
+
+def _check_settings(folder: Path, file: Path, settings: Mapping[str, Any]) -> None:
+    """Raises LabError unless the run was begun with these; fit compares recipe and data."""
+    before = read_checkpoint(file).info.get("lab", {})
+    for name, now in settings.items():
+        if before.get(name) != now:
+            values = "" if name == "backbone_of" else f" (it was {before.get(name)}, now {now})"
+            raise LabError(
+                f'The run in "{folder}" was made with another {name}{values}. Call the lab with '
+                "the same settings, or with another folder for out."
+            )
+
+
+def _finished(folder: Path, steps: int) -> bool:
+    evaluations = RunFolder(folder).rows("evaluations")
+    return bool(evaluations) and evaluations[-1]["step"] == steps
 
 
 def _rows(folder: Path, first: Path) -> list[dict[str, Any]]:

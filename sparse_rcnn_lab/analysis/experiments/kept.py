@@ -11,12 +11,14 @@ import json
 import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, Literal
 from zipfile import BadZipFile
 
 import numpy as np
 import torch
+from torch import Tensor
 from tqdm.auto import tqdm
 
 from sparse_rcnn_lab.analysis.table import Table
@@ -29,7 +31,7 @@ from sparse_rcnn_lab.version import __version__
 from sparse_rcnn_lab.weights import cache_folder
 
 # Raise it when an analysis counts differently: what was kept by an older one is then done again.
-VERSION = 2
+VERSION = 3
 
 Cache = str | Path | Literal[False] | None
 Part = dict[str, np.ndarray]
@@ -40,7 +42,8 @@ Tables = dict[str, Table]
 class Job:
     """Which analysis of what, and where its parts are kept.
 
-    settings: everything that decides the numbers, as json can hold it.
+    settings: everything that decides the numbers, as json can hold it; the order of a mapping's
+    keys does not count.
     timed: whether some of them are times, which depend on the machine.
     """
 
@@ -98,7 +101,7 @@ class Job:
         An interrupt loses the part at work alone: the same call goes on with the next one.
         """
         self.check()
-        folder = self.folder()
+        folder = self._folder
         kept = _read_tables(folder)
         if kept is not None:
             return kept
@@ -108,26 +111,39 @@ class Job:
         with bar:
             for start in bar:
                 images = range(start, min(start + batch_size, self.count))
-                file = folder and folder / f"{images.start:07d}-{images.stop:07d}.npz"
-                part = _read_part(file)
-                if part is None:
-                    part = do(images)
-                    if file is not None:
-                        with write_whole(file) as temporary, temporary.open("wb") as stream:
-                            np.savez(stream, **part)  # type: ignore[arg-type]
-                parts.append(part)
-        tables = finish(parts)
+                name = f"{images.start:07d}-{images.stop:07d}"
+                parts.append(self.part(name, partial(do, images)))
+        text = json.dumps({name: table.to_dict() for name, table in finish(parts).items()})
         if folder is not None:
-            plain = {name: table.to_dict() for name, table in tables.items()}
-            write_text(folder.with_suffix(".json"), json.dumps(plain) + "\n")
+            write_text(folder.with_suffix(".json"), text + "\n")
             shutil.rmtree(folder, ignore_errors=True)
-        return tables
+        return _tables(text)  # not its own tables: the first answer is like all later ones
+
+    def part(self, name: str, do: Callable[[], Part]) -> Part:
+        """``do()``, or what an interrupted run has kept of it; names are of one job."""
+        file = self._folder and self._folder / f"{name}.npz"
+        part = _read_part(file)
+        if part is None:
+            part = do()
+            if file is not None:
+                with write_whole(file) as temporary, temporary.open("wb") as stream:
+                    np.savez(stream, **part)  # type: ignore[arg-type]
+        return part
+
+    @cached_property
+    def _folder(self) -> Path | None:
+        return self.folder()
 
 
 def weights_hash(detector: Detector) -> str:
     """Short hash of every weight of a model and of its configuration."""
-    digest = hashlib.sha256(repr((detector.config, detector.class_names)).encode())
-    for name, value in detector.model.state_dict().items():
+    return state_hash(detector.model.state_dict(), repr((detector.config, detector.class_names)))
+
+
+def state_hash(state: Mapping[str, Tensor], also: str = "") -> str:
+    """Short hash of tensors and their names."""
+    digest = hashlib.sha256(also.encode())
+    for name, value in state.items():
         digest.update(name.encode())
         digest.update(value.detach().cpu().reshape(-1).view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()[:16]
@@ -154,10 +170,13 @@ def _read_tables(folder: Path | None) -> Tables | None:
     if folder is None:
         return None
     try:
-        plain = json.loads(folder.with_suffix(".json").read_text(encoding="utf-8"))
-        return {name: Table.from_dict(values) for name, values in plain.items()}
+        return _tables(folder.with_suffix(".json").read_text(encoding="utf-8"))
     except (OSError, ValueError, LookupError, TypeError, AttributeError, LabError):
         return None  # not there, or damaged: done again
+
+
+def _tables(text: str) -> Tables:
+    return {name: Table.from_dict(values) for name, values in json.loads(text).items()}
 
 
 def _read_part(file: Path | None) -> Part | None:

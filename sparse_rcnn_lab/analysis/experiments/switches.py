@@ -74,7 +74,8 @@ def switch_costs(
     last = detector.num_stages
     chosen = check_stages([last] if stages is None else stages, last)
     settings = {
-        "switches": {name: str(switch) for name, switch in tried.items()},
+        # Pairs: json forgets which of a mapping's keys came first, and that one is the base.
+        "switches": [(name, str(switch)) for name, switch in tried.items()],
         "stages": chosen,
         "threshold": threshold,
     }

@@ -16,6 +16,7 @@ from sparse_rcnn_lab.analysis.table import Table
 from sparse_rcnn_lab.analysis.verdict import Verdicts, verdict_rows, verdicts_from
 from sparse_rcnn_lab.data.sample import DetectionData
 from sparse_rcnn_lab.detector import Detector
+from sparse_rcnn_lab.errors import LabError
 from sparse_rcnn_lab.trace import Trace
 from sparse_rcnn_lab.training.evaluate import detection_rows, label_category_ids
 from sparse_rcnn_lab.training.ground_truth import with_ground_truth
@@ -116,10 +117,22 @@ def verdicts(
 
 
 def traces_of(detector: Detector, data: DetectionData, images: Iterable[int]) -> Iterator[Trace]:
-    """Traces, with ground truth, of the images with these numbers, in this order."""
+    """Traces, with ground truth, of the images with these numbers, in this order.
+
+    Raises LabError when a number is none of an image.
+    """
+    chosen = check_images(data, images)
     job = Job("traces", detector, data, None, {}, False)
-    for image in images:
-        yield trace_images(job, range(image, image + 1))[0][0]
+    return (trace_images(job, range(image, image + 1))[0][0] for image in chosen)
+
+
+def check_images(data: DetectionData, images: Iterable[int]) -> list[int]:
+    """Numbers of images as a list. Raises LabError when there are none, or one is out of range."""
+    chosen = list(images)
+    wrong = [i for i in chosen if not 0 <= i < len(data)]
+    if not chosen or wrong:
+        raise LabError(f"images must be 0..{len(data) - 1}, found {wrong or 'none'}.")
+    return chosen
 
 
 def _joined(parts: list[Part]) -> Part:
