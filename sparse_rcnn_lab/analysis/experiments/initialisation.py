@@ -179,7 +179,10 @@ def _first_model(
     if backbone is not None:
         wanted = {k: v.shape for k, v in model.state_dict().items() if k.startswith(BACKBONE)}
         if {k: v.shape for k, v in backbone.items()} != wanted:
-            raise LabError("The backbone of backbone_of has another form than the recipe's.")
+            raise LabError(
+                "The backbone of backbone_of has another form than the recipe's, "
+                f"{recipe.model.backbone}."
+            )
         model.load_state_dict(dict(backbone), strict=False)
     return model
 
