@@ -211,7 +211,8 @@ class TrainConfig:
     rate, and AdamW for all else.
     denoising: how many noised copies of each object train beside the proposals; 0 as published.
     denoising_negatives: a copy that is to find nothing beside each of them.
-    nested_proposals: train so that the first n proposals do at every n, not only all of them.
+    nested_proposals: train so that the first n proposals do at every n, not only all of them;
+    worth a third more steps (docs/decisions/0009).
     nested_prefixes: how many n a step tries beside all. nested_scheme: "log", small n as often as
     large ones, each prefix counting as much as all proposals; "uniform", every n as often as any
     other, all prefixes of a step together counting as much as all proposals.
