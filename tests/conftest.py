@@ -20,6 +20,9 @@ import numpy as np
 import pytest
 import torch
 from hypothesis import settings
+from scripted import Pictures, ant_detector, ant_pictures
+
+from sparse_rcnn_lab.detector import Detector
 
 # No deadline: a busy machine is not a bug. Derandomised: a failure seen once is seen again.
 settings.register_profile("lab", deadline=None, derandomize=True, print_blob=True)
@@ -44,6 +47,16 @@ def _seeds() -> None:
     random.seed(0)
     np.random.seed(0)
     torch.manual_seed(0)
+
+
+@pytest.fixture
+def pictures() -> Pictures:
+    return ant_pictures()
+
+
+@pytest.fixture
+def detector() -> Detector:
+    return ant_detector()
 
 
 @pytest.fixture(autouse=True, scope="session")

@@ -14,8 +14,6 @@ from scripted import (
     B,
     HalfSize,
     Pictures,
-    ant_detector,
-    ant_pictures,
     scripted,
     tiny,
 )
@@ -34,16 +32,6 @@ from sparse_rcnn_lab.training.evaluate import evaluate
 from sparse_rcnn_lab.zoo import load
 
 TWO_THIRDS = 67 / 101  # COCO samples precision at recalls 0, .01, .. 1: 67 of them up to 2/3
-
-
-@pytest.fixture
-def pictures() -> Pictures:
-    return ant_pictures()
-
-
-@pytest.fixture
-def detector() -> Detector:
-    return ant_detector()
 
 
 def test_ranking_keeps_those_that_complete_each_other(

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from scripted import AWAY, NAMES, QUIET, A, B, Pictures, ant_detector, ant_pictures, scripted, tiny
+from scripted import AWAY, NAMES, QUIET, A, B, Pictures, scripted, tiny
 from small_model import small_model
 
 from sparse_rcnn_lab import analysis
@@ -19,16 +19,6 @@ from sparse_rcnn_lab.detector import Detector
 from sparse_rcnn_lab.errors import LabError
 from sparse_rcnn_lab.model.switches import NORMAL, Switches
 from sparse_rcnn_lab.training.evaluate import evaluate
-
-
-@pytest.fixture
-def pictures() -> Pictures:
-    return ant_pictures()
-
-
-@pytest.fixture
-def detector() -> Detector:
-    return ant_detector()
 
 
 def test_classes_in_another_order(detector: Detector, pictures: Pictures) -> None:

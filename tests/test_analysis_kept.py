@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, get_args
 
 import pytest
 import torch
-from scripted import NAMES, QUIET, B, Pictures, ant_detector, ant_pictures
+from scripted import NAMES, QUIET, B, Pictures
 from small_model import small_config, small_model
 
 from sparse_rcnn_lab import analysis
@@ -54,14 +55,19 @@ CALLS: list[Call] = [
 ]
 
 
-@pytest.fixture
-def pictures() -> Pictures:
-    return ant_pictures()
+@contextmanager
+def stopped_at_the_last(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """In here somebody presses Ctrl-C when picture 2 is read."""
+    whole = Pictures.__getitem__
 
+    def interrupted(self: Pictures, index: int) -> Sample:
+        if index == 2:
+            raise KeyboardInterrupt
+        return whole(self, index)
 
-@pytest.fixture
-def detector() -> Detector:
-    return ant_detector()
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(Pictures, "__getitem__", interrupted)
+        yield
 
 
 @pytest.fixture
@@ -95,17 +101,8 @@ def test_goes_on_after_an_interrupt(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Catches an interrupt that loses the parts already done."""
-    whole = Pictures.__getitem__
-
-    def interrupted(self: Pictures, index: int) -> Sample:
-        if index == 2:
-            raise KeyboardInterrupt
-        return whole(self, index)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(Pictures, "__getitem__", interrupted)
-        with pytest.raises(KeyboardInterrupt):
-            counted()
+    with stopped_at_the_last(monkeypatch):
+        counted()
     (folder,) = tmp_path.iterdir()
     (folder / "0000000-0000001.npz").write_bytes(b"cut short")
     assert counted() == [0, 2]
@@ -230,17 +227,8 @@ def test_a_resumed_answer_is_that_of_an_unbroken_run(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Catches a part that comes twice or not at all after an interrupt, here with other batches."""
-    whole = Pictures.__getitem__
-
-    def interrupted(self: Pictures, index: int) -> Sample:
-        if index == 2:
-            raise KeyboardInterrupt
-        return whole(self, index)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(Pictures, "__getitem__", interrupted)
-        with pytest.raises(KeyboardInterrupt):
-            analysis.verdicts(detector, pictures, batch_size=1, cache=tmp_path, progress=False)
+    with stopped_at_the_last(monkeypatch):
+        analysis.verdicts(detector, pictures, batch_size=1, cache=tmp_path, progress=False)
     found = analysis.verdicts(detector, pictures, batch_size=size, cache=tmp_path, progress=False)
     unbroken = analysis.verdicts(detector, pictures, **QUIET)
     assert found.objects.rows() == unbroken.objects.rows()
