@@ -16,7 +16,7 @@ OMP_WAIT_POLICY ?= passive
 export OMP_WAIT_POLICY
 
 .DEFAULT_GOAL := help
-API := sparse_rcnn_lab sparse_rcnn_lab.analysis sparse_rcnn_lab.views.figures sparse_rcnn_lab.trace sparse_rcnn_lab.boxes sparse_rcnn_lab.model sparse_rcnn_lab.lessons
+API := sparse_rcnn_lab sparse_rcnn_lab.analysis sparse_rcnn_lab.views.figures sparse_rcnn_lab.core.trace sparse_rcnn_lab.core.boxes sparse_rcnn_lab.core sparse_rcnn_lab.course.lessons
 
 .PHONY: help demo lab gallery lessons classroom api test test-slow lint format hooks
 
@@ -35,11 +35,11 @@ lab: .venv/.installed-lab ## the lessons, in JupyterLab, opened at the first
 	$(BIN)/jupyter lab --LabApp.default_url=/lab/tree/notebooks/01_one_image.ipynb $(LAB_HIDES:%='--ContentsManager.hide_globs=%') $(ARGS)
 
 gallery: .venv/.installed-lab ## the lessons as pages with outputs, in build/gallery (ARGS=--fast for toy amounts)
-	OMP_NUM_THREADS=1 $(BIN)/python -m sparse_rcnn_lab.lessons gallery $(ARGS) build/gallery
+	OMP_NUM_THREADS=1 $(BIN)/python -m sparse_rcnn_lab.course.lessons gallery $(ARGS) build/gallery
 
 lessons: .venv/.installed-lab ## run all lessons in full and keep their times (ARGS="05 06" for some of them)
-	$(BIN)/python -m sparse_rcnn_lab.lessons sync
-	$(BIN)/python -m sparse_rcnn_lab.lessons run --full $(ARGS)
+	$(BIN)/python -m sparse_rcnn_lab.course.lessons sync
+	$(BIN)/python -m sparse_rcnn_lab.course.lessons run --full $(ARGS)
 
 classroom: .venv/.installed-classroom ## assignments that grade themselves: builds course/ (ARGS="--seed 2027"; docs/classroom.md)
 	$(BIN)/python -m sparse_rcnn_lab classroom build $(ARGS)

@@ -15,10 +15,10 @@ from pathlib import Path
 from typing import NoReturn
 
 try:
-    from sparse_rcnn_lab.errors import LabError
+    from sparse_rcnn_lab.core.errors import LabError
 except ModuleNotFoundError:  # started from a fresh clone, where the package is not installed
     sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-    from sparse_rcnn_lab.errors import LabError
+    from sparse_rcnn_lab.core.errors import LabError
 
 
 def arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:

@@ -11,7 +11,7 @@
 
 # %%
 import sparse_rcnn_lab as srl
-from sparse_rcnn_lab import lessons
+from sparse_rcnn_lab.course import lessons
 from sparse_rcnn_lab.views import figures, plotly_figures
 
 detector = srl.load("small-cards")  # ships with the package: six kinds of playing cards

@@ -11,7 +11,8 @@
 
 # %%
 import sparse_rcnn_lab as srl
-from sparse_rcnn_lab import analysis, lessons
+from sparse_rcnn_lab import analysis
+from sparse_rcnn_lab.course import lessons
 from sparse_rcnn_lab.views import figures
 
 cards = srl.load("small-cards")

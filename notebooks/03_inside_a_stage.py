@@ -13,7 +13,7 @@
 import torch
 
 import sparse_rcnn_lab as srl
-from sparse_rcnn_lab import lessons
+from sparse_rcnn_lab.course import lessons
 from sparse_rcnn_lab.views import figures
 
 detector = srl.load("small-cards")

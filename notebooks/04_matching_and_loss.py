@@ -11,7 +11,7 @@
 
 # %%
 import sparse_rcnn_lab as srl
-from sparse_rcnn_lab import lessons
+from sparse_rcnn_lab.course import lessons
 from sparse_rcnn_lab.views import figures
 
 detector = srl.load("nano-shapes")
@@ -196,7 +196,7 @@ lessons.bars(
 # overlap: where two objects lie on each other, it would take a right one as well.
 # </details>
 #
-# **2.** Only the class counts: `from sparse_rcnn_lab.config import LossConfig`, then
+# **2.** Only the class counts: `from sparse_rcnn_lab.core.config import LossConfig`, then
 # `lessons.costs(trace, 1, LossConfig(l1=0, giou=0)).figure()`. Why is this a bad match at stage
 # 1?
 #

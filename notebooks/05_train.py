@@ -11,7 +11,7 @@
 
 # %%
 import sparse_rcnn_lab as srl
-from sparse_rcnn_lab import lessons
+from sparse_rcnn_lab.course import lessons
 
 STEPS = lessons.pick(full=1000, fast=4)
 DEVICE = "cpu"  # the line to change: "cuda"

@@ -12,7 +12,7 @@
 
 # %%
 import sparse_rcnn_lab as srl
-from sparse_rcnn_lab import lessons
+from sparse_rcnn_lab.course import lessons
 
 folder = lessons.copy_of_boards("08-boards")
 print(len(list((folder / "train").glob("*.jpg"))), "photographs to train on")

@@ -11,7 +11,7 @@
 
 # %%
 import sparse_rcnn_lab as srl
-from sparse_rcnn_lab import lessons
+from sparse_rcnn_lab.course import lessons
 from sparse_rcnn_lab.views import figures
 
 lessons.table_of_models()

@@ -16,26 +16,27 @@ from typing import TYPE_CHECKING, Any
 # has to be set before torch is imported and leaves a user's own choice alone.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
-from sparse_rcnn_lab.errors import LabError
-from sparse_rcnn_lab.version import __version__
+from sparse_rcnn_lab.core.errors import LabError
+
+__version__ = "0.1.0"  # pyproject.toml reads it from here
 
 if TYPE_CHECKING:
-    from sparse_rcnn_lab.comparison import Difference, difference
-    from sparse_rcnn_lab.config import Recipe
-    from sparse_rcnn_lab.data.coco import CocoFolder, open_data
-    from sparse_rcnn_lab.data.shapes import Shapes
-    from sparse_rcnn_lab.detector import Detector
-    from sparse_rcnn_lab.exploring import explore
-    from sparse_rcnn_lab.exporting import export
-    from sparse_rcnn_lab.model.switches import Switches
-    from sparse_rcnn_lab.recipes import RECIPES, recipe
-    from sparse_rcnn_lab.session import Session
-    from sparse_rcnn_lab.trace import Detections, Trace
+    from sparse_rcnn_lab.core.ablation import Switches
+    from sparse_rcnn_lab.core.config import Recipe
+    from sparse_rcnn_lab.core.trace import Detections, Trace
+    from sparse_rcnn_lab.data.coco.folder import CocoFolder, open_data
+    from sparse_rcnn_lab.data.shapes.dataset import Shapes
+    from sparse_rcnn_lab.detect.detector import Detector
+    from sparse_rcnn_lab.intervene.experiment import Experiment
+    from sparse_rcnn_lab.intervene.session import Session
+    from sparse_rcnn_lab.intervene.trace_diff import Difference, difference
+    from sparse_rcnn_lab.models.load import load, shipped_models
+    from sparse_rcnn_lab.models.recipes import RECIPES, recipe
+    from sparse_rcnn_lab.runtime.export import export
     from sparse_rcnn_lab.training.engine import Run, fit
     from sparse_rcnn_lab.training.evaluate import Evaluation, evaluate
     from sparse_rcnn_lab.training.ground_truth import with_ground_truth
-    from sparse_rcnn_lab.views.explorer.experiment import Experiment
-    from sparse_rcnn_lab.zoo import load, shipped_models
+    from sparse_rcnn_lab.views.explorer.explore import explore
 
 __all__ = [
     "RECIPES",
@@ -67,22 +68,22 @@ __all__ = [
 
 # Imported at first use: torch takes seconds, and `sparse-rcnn-lab --help` does not need it.
 _HOMES = {
-    "comparison": ("Difference", "difference"),
-    "config": ("Recipe",),
-    "recipes": ("RECIPES", "recipe"),
-    "data.coco": ("CocoFolder", "open_data"),
-    "data.shapes": ("Shapes",),
-    "detector": ("Detector",),
-    "exploring": ("explore",),
-    "exporting": ("export",),
-    "model.switches": ("Switches",),
-    "session": ("Session",),
-    "trace": ("Detections", "Trace"),
+    "intervene.trace_diff": ("Difference", "difference"),
+    "core.config": ("Recipe",),
+    "models.recipes": ("RECIPES", "recipe"),
+    "data.coco.folder": ("CocoFolder", "open_data"),
+    "data.shapes.dataset": ("Shapes",),
+    "detect.detector": ("Detector",),
+    "views.explorer.explore": ("explore",),
+    "runtime.export": ("export",),
+    "core.ablation": ("Switches",),
+    "intervene.session": ("Session",),
+    "core.trace": ("Detections", "Trace"),
     "training.engine": ("Run", "fit"),
     "training.evaluate": ("Evaluation", "evaluate"),
     "training.ground_truth": ("with_ground_truth",),
-    "views.explorer.experiment": ("Experiment",),
-    "zoo": ("load", "shipped_models"),
+    "intervene.experiment": ("Experiment",),
+    "models.load": ("load", "shipped_models"),
 }
 
 if not TYPE_CHECKING:  # a type checker reads the imports above instead

@@ -29,17 +29,17 @@ from torchvision.models.detection.anchor_utils import AnchorGenerator
 from torchvision.ops import MultiScaleRoIAlign
 from tqdm.auto import tqdm
 
-from sparse_rcnn_lab import boxes as box_ops
-from sparse_rcnn_lab import config as configs
-from sparse_rcnn_lab import recipes
-from sparse_rcnn_lab.config import ModelConfig, Recipe
-from sparse_rcnn_lab.data.coco import open_train_val
+from sparse_rcnn_lab.core import boxes as box_ops
+from sparse_rcnn_lab.core import config as configs
+from sparse_rcnn_lab.core.backbone import Backbone, load_backbone
+from sparse_rcnn_lab.core.config import ModelConfig, Recipe
+from sparse_rcnn_lab.core.errors import LabError
+from sparse_rcnn_lab.data.coco.folder import open_train_val
 from sparse_rcnn_lab.data.sample import DetectionData
 from sparse_rcnn_lab.data.transforms import Augment
-from sparse_rcnn_lab.errors import LabError
-from sparse_rcnn_lab.files import write_text
-from sparse_rcnn_lab.images import resize_image
-from sparse_rcnn_lab.model.backbone import Backbone, load_backbone
+from sparse_rcnn_lab.detect.files import write_text
+from sparse_rcnn_lab.detect.images import resize_image
+from sparse_rcnn_lab.models import recipes
 from sparse_rcnn_lab.training.coco_eval import CocoResult, coco_stats
 from sparse_rcnn_lab.training.loader import TrainBatch, collate, train_loader
 from sparse_rcnn_lab.training.optimizer import make_optimizer

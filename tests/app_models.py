@@ -11,10 +11,10 @@ import torch
 
 from sparse_rcnn_lab.app.bench import SHOWN, Bench, Dials
 from sparse_rcnn_lab.app.limits import Limits
-from sparse_rcnn_lab.checkpoint import save_checkpoint
-from sparse_rcnn_lab.data.shapes import CLASS_NAMES
-from sparse_rcnn_lab.model.detector import SparseRCNN
-from sparse_rcnn_lab.recipes import recipe
+from sparse_rcnn_lab.core.model import SparseRCNN
+from sparse_rcnn_lab.data.shapes.dataset import CLASS_NAMES
+from sparse_rcnn_lab.models.checkpoint import save_checkpoint
+from sparse_rcnn_lab.models.recipes import recipe
 
 
 def checkpoint(folder: Path, name: str = "tiny", classes=CLASS_NAMES, proposals: int = 8) -> str:

@@ -16,7 +16,7 @@ from classroom_mistakes import MISTAKES, Mistake
 from classroom_styles import OTHER_STYLE
 from classroom_trouble import TROUBLE
 
-from sparse_rcnn_lab.classroom import guard
+from sparse_rcnn_lab.course.classroom import guard
 
 __all__ = ["MISTAKES", "OTHER_STYLE", "TROUBLE"]
 SOURCES = Path(__file__).resolve().parent.parent / "notebooks" / "assignments"

@@ -54,7 +54,7 @@ TROUBLE: dict[str, tuple[Trouble, ...]] = {
         ),
         _t(
             "answer",
-            {"giou": "from sparse_rcnn_lab.boxes import giou\n"},
+            {"giou": "from sparse_rcnn_lab.core.boxes import giou\n"},
             *_GIOU,
             note="own answer",
         ),
@@ -78,7 +78,7 @@ TROUBLE: dict[str, tuple[Trouble, ...]] = {
         _t(
             "answer",
             {
-                "match": "from sparse_rcnn_lab.training.matching import assign\n\ndef match(cost):\n"
+                "match": "from sparse_rcnn_lab.core.matching import assign\n\ndef match(cost):\n"
                 "    r, c = assign(cost.detach().numpy())\n    return torch.tensor(r), torch.tensor(c)\n"
             },
             *_MATCH,
@@ -96,7 +96,7 @@ TROUBLE: dict[str, tuple[Trouble, ...]] = {
         _t(
             "answer",
             {
-                "interact": "from sparse_rcnn_lab.model.stage import DynamicInteraction\n\n"
+                "interact": "from sparse_rcnn_lab.core.stage import DynamicInteraction\n\n"
                 "def interact(features, roi, parts):\n"
                 "    own = DynamicInteraction(parts.dim, parts.inner, 2)\n"
                 "    own.generate, own.norm_in, own.norm_out = parts.generate, parts.norm_in, parts.norm_out\n"

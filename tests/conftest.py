@@ -22,7 +22,7 @@ import torch
 from hypothesis import settings
 from scripted import Pictures, ant_detector, ant_pictures
 
-from sparse_rcnn_lab.detector import Detector
+from sparse_rcnn_lab.detect.detector import Detector
 
 # No deadline: a busy machine is not a bug. Derandomised: a failure seen once is seen again.
 settings.register_profile("lab", deadline=None, derandomize=True, print_blob=True)

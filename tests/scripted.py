@@ -10,13 +10,13 @@ import torch
 from small_model import small_config, small_model
 from torch import Tensor
 
+from sparse_rcnn_lab.core.ablation import NORMAL, Switches
+from sparse_rcnn_lab.core.model import SparseRCNN
+from sparse_rcnn_lab.core.pooling import Pyramid
+from sparse_rcnn_lab.core.stage import StageOutput
 from sparse_rcnn_lab.data.sample import Sample, part_of
-from sparse_rcnn_lab.data.shapes import Shapes
-from sparse_rcnn_lab.detector import Detector
-from sparse_rcnn_lab.model.detector import SparseRCNN
-from sparse_rcnn_lab.model.pooling import Pyramid
-from sparse_rcnn_lab.model.stage import StageOutput
-from sparse_rcnn_lab.model.switches import NORMAL, Switches
+from sparse_rcnn_lab.data.shapes.dataset import Shapes
+from sparse_rcnn_lab.detect.detector import Detector
 
 NAMES = ("ant", "bee", "cow")
 SIDE = 64  # of every image, in pixels; the model sees them as they are

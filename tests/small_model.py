@@ -8,10 +8,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from sparse_rcnn_lab.config import InputConfig, ModelConfig
-from sparse_rcnn_lab.model.backbone import Backbone
-from sparse_rcnn_lab.model.detector import SparseRCNN
-from sparse_rcnn_lab.model.fast.paths import Inference, Way
+from sparse_rcnn_lab.core.backbone import Backbone
+from sparse_rcnn_lab.core.config import InputConfig, ModelConfig
+from sparse_rcnn_lab.core.model import SparseRCNN
+from sparse_rcnn_lab.runtime.paths import Inference, Way
 
 STAGES, PROPOSALS, CLASSES, DIM = 4, 6, 3, 16
 BACKBONES = ("nano", "mobilenet_v2", "resnet18", "resnet50")

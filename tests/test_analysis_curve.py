@@ -23,13 +23,13 @@ from sparse_rcnn_lab import analysis
 from sparse_rcnn_lab.analysis.experiments import cost, passes
 from sparse_rcnn_lab.analysis.experiments.cost import peak_bytes
 from sparse_rcnn_lab.analysis.experiments.kept import weights_hash
-from sparse_rcnn_lab.checkpoint import save_checkpoint
-from sparse_rcnn_lab.data.shapes import Shapes
-from sparse_rcnn_lab.detector import Detector
-from sparse_rcnn_lab.errors import LabError
-from sparse_rcnn_lab.model.switches import NORMAL
+from sparse_rcnn_lab.core.ablation import NORMAL
+from sparse_rcnn_lab.core.errors import LabError
+from sparse_rcnn_lab.data.shapes.dataset import Shapes
+from sparse_rcnn_lab.detect.detector import Detector
+from sparse_rcnn_lab.models.checkpoint import save_checkpoint
+from sparse_rcnn_lab.models.load import load
 from sparse_rcnn_lab.training.evaluate import evaluate
-from sparse_rcnn_lab.zoo import load
 
 TWO_THIRDS = 67 / 101  # COCO samples precision at recalls 0, .01, .. 1: 67 of them up to 2/3
 

@@ -13,11 +13,11 @@ from small_model import small_model
 from sparse_rcnn_lab import analysis
 from sparse_rcnn_lab.analysis.experiments import funnel as funnels
 from sparse_rcnn_lab.analysis.experiments import lens as lenses
+from sparse_rcnn_lab.core.ablation import NORMAL, Switches
+from sparse_rcnn_lab.core.errors import LabError
 from sparse_rcnn_lab.data.sample import Sample
-from sparse_rcnn_lab.data.shapes import Shapes
-from sparse_rcnn_lab.detector import Detector
-from sparse_rcnn_lab.errors import LabError
-from sparse_rcnn_lab.model.switches import NORMAL, Switches
+from sparse_rcnn_lab.data.shapes.dataset import Shapes
+from sparse_rcnn_lab.detect.detector import Detector
 from sparse_rcnn_lab.training.evaluate import evaluate
 
 

@@ -14,13 +14,13 @@ from test_analysis_traces import three  # noqa: F401 - a fixture
 
 from sparse_rcnn_lab import analysis
 from sparse_rcnn_lab.analysis import Table
-from sparse_rcnn_lab.cli import main
-from sparse_rcnn_lab.errors import LabError
-from sparse_rcnn_lab.trace import Trace
+from sparse_rcnn_lab.cli.main import main
+from sparse_rcnn_lab.core.errors import LabError
+from sparse_rcnn_lab.core.trace import Trace
+from sparse_rcnn_lab.models.load import load
 from sparse_rcnn_lab.views import figures
 from sparse_rcnn_lab.views.figures.canvas import Page
 from sparse_rcnn_lab.views.figures.verdicts import KIND_COLORS
-from sparse_rcnn_lab.zoo import load
 
 
 def words(page: Page) -> list[str]:

@@ -16,11 +16,11 @@ from small_model import small_config, small_model
 from sparse_rcnn_lab import analysis
 from sparse_rcnn_lab.analysis.experiments import cost, kept, passes
 from sparse_rcnn_lab.analysis.experiments.kept import Job, weights_hash
+from sparse_rcnn_lab.core.ablation import NORMAL, Switches
 from sparse_rcnn_lab.data.sample import Sample
-from sparse_rcnn_lab.detector import Detector
-from sparse_rcnn_lab.model.fast import paths
-from sparse_rcnn_lab.model.fast.paths import InferencePrecision
-from sparse_rcnn_lab.model.switches import NORMAL, Switches
+from sparse_rcnn_lab.detect.detector import Detector
+from sparse_rcnn_lab.runtime import paths
+from sparse_rcnn_lab.runtime.paths import InferencePrecision
 
 Call = tuple[Any, dict[str, Any], dict[str, Any]]
 CALLS: list[Call] = [

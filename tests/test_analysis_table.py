@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from sparse_rcnn_lab.analysis import Table
-from sparse_rcnn_lab.errors import LabError
+from sparse_rcnn_lab.core.errors import LabError
 
 
 @pytest.fixture

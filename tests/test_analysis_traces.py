@@ -14,8 +14,8 @@ from sparse_rcnn_lab.analysis.duplicates import count_duplicates
 from sparse_rcnn_lab.analysis.flips import flip_table
 from sparse_rcnn_lab.analysis.ranking import counted_order, greedy_order, reach
 from sparse_rcnn_lab.analysis.stopping import settled, stop_stages
-from sparse_rcnn_lab.errors import LabError
-from sparse_rcnn_lab.trace import Trace
+from sparse_rcnn_lab.core.errors import LabError
+from sparse_rcnn_lab.core.trace import Trace
 
 NAMES = ("ant", "bee")
 FAR = [0.0, 90.0, 5.0, 95.0]

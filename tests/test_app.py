@@ -34,12 +34,12 @@ from sparse_rcnn_lab.app.pictures import (
     sample,
 )
 from sparse_rcnn_lab.app.server import Address
-from sparse_rcnn_lab.data.shapes import CLASS_NAMES
-from sparse_rcnn_lab.device import pick_device
-from sparse_rcnn_lab.errors import LabError
-from sparse_rcnn_lab.trace import Trace
-from sparse_rcnn_lab.weights import RELEASES
-from sparse_rcnn_lab.zoo import CHECKPOINTS, shipped_models
+from sparse_rcnn_lab.core.errors import LabError
+from sparse_rcnn_lab.core.trace import Trace
+from sparse_rcnn_lab.data.shapes.dataset import CLASS_NAMES
+from sparse_rcnn_lab.detect.device import pick_device
+from sparse_rcnn_lab.models.load import CHECKPOINTS, shipped_models
+from sparse_rcnn_lab.models.published import RELEASES
 
 ROOT = Path(__file__).parent.parent
 

@@ -9,7 +9,7 @@ from app_models import checkpoint, served
 from browser import LAUNCH, PATIENCE, Watched, keep_shot
 from PIL import Image
 
-from sparse_rcnn_lab.trace import Trace
+from sparse_rcnn_lab.core.trace import Trace
 
 pytest.importorskip("gradio")
 playwright = pytest.importorskip("playwright.sync_api")

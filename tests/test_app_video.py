@@ -15,7 +15,7 @@ from sparse_rcnn_lab.app.clips import Writer, open_clip
 from sparse_rcnn_lab.app.filming import annotate, film_of, sample_video
 from sparse_rcnn_lab.app.limits import Limits
 from sparse_rcnn_lab.app.pictures import EXAMPLES, read_picture
-from sparse_rcnn_lab.errors import LabError
+from sparse_rcnn_lab.core.errors import LabError
 
 pytest.importorskip("av")
 

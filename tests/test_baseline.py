@@ -13,10 +13,11 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from sparse_rcnn_lab import baseline, recipes
-from sparse_rcnn_lab import config as configs
-from sparse_rcnn_lab.config import AugmentConfig, InputConfig, Recipe
-from sparse_rcnn_lab.data.coco import CocoFolder
+from sparse_rcnn_lab import baseline
+from sparse_rcnn_lab.core import config as configs
+from sparse_rcnn_lab.core.config import AugmentConfig, InputConfig, Recipe
+from sparse_rcnn_lab.data.coco.folder import CocoFolder
+from sparse_rcnn_lab.models import recipes
 from sparse_rcnn_lab.training.schedule import lr_factor
 
 SIZES = ((100, 140), (120, 80))  # height, width

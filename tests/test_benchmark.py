@@ -10,15 +10,15 @@ import pytest
 import torch
 from PIL import Image
 
-from sparse_rcnn_lab import cli
 from sparse_rcnn_lab.benchmark import training
 from sparse_rcnn_lab.benchmark.clock import Clock
 from sparse_rcnn_lab.benchmark.peers import compare
 from sparse_rcnn_lab.benchmark.runner import Settings
-from sparse_rcnn_lab.errors import LabError
-from sparse_rcnn_lab.model.pooling import assign_levels, build_pyramid, pool
-from sparse_rcnn_lab.model.proposals import Proposals
-from sparse_rcnn_lab.model.reference import FeatureMaps, roi_align_pool
+from sparse_rcnn_lab.cli import main as cli
+from sparse_rcnn_lab.core.errors import LabError
+from sparse_rcnn_lab.core.pooling import assign_levels, build_pyramid, pool
+from sparse_rcnn_lab.core.proposals import Proposals
+from sparse_rcnn_lab.runtime.roi_align import FeatureMaps, roi_align_pool
 
 
 @pytest.fixture

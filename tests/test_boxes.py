@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from sparse_rcnn_lab import boxes as box_ops
+from sparse_rcnn_lab.core import boxes as box_ops
 
 BOX = torch.tensor([10.0, 20.0, 40.0, 100.0])  # 30 wide, 80 high
 positions = st.floats(-500, 500, width=32)

@@ -18,24 +18,24 @@ import classroom_class as made
 import pytest
 import torch
 
-from sparse_rcnn_lab.classroom.catalogue import ASSIGNMENTS, chosen
-from sparse_rcnn_lab.classroom.checks import Check, NotYet
-from sparse_rcnn_lab.classroom.collect import collect, student_of
-from sparse_rcnn_lab.classroom.compare import difference
-from sparse_rcnn_lab.classroom.course import Course
-from sparse_rcnn_lab.classroom.marks import take_by_hand, write_marks
-from sparse_rcnn_lab.classroom.validate import MORE_HIDDEN, before_handing_in, validate
-from sparse_rcnn_lab.classroom.vary import Variation, fill_in
-from sparse_rcnn_lab.cli import main
-from sparse_rcnn_lab.errors import LabError
+from sparse_rcnn_lab.cli.main import main
+from sparse_rcnn_lab.core.errors import LabError
+from sparse_rcnn_lab.course.classroom.catalogue import ASSIGNMENTS, chosen
+from sparse_rcnn_lab.course.classroom.checks import Check, NotYet
+from sparse_rcnn_lab.course.classroom.collect import collect, student_of
+from sparse_rcnn_lab.course.classroom.compare import difference
+from sparse_rcnn_lab.course.classroom.course import Course
+from sparse_rcnn_lab.course.classroom.marks import take_by_hand, write_marks
+from sparse_rcnn_lab.course.classroom.validate import MORE_HIDDEN, before_handing_in, validate
+from sparse_rcnn_lab.course.classroom.vary import Variation, fill_in
 
 jupytext = pytest.importorskip("jupytext", reason="needs the classroom extra: jupytext")
 pytest.importorskip("nbgrader", reason="needs the classroom extra: nbgrader")
 
-from sparse_rcnn_lab.classroom.build import FORBIDDEN, build, check_release  # noqa: E402
-from sparse_rcnn_lab.classroom.feedback import feedback  # noqa: E402
-from sparse_rcnn_lab.classroom.grade import grade  # noqa: E402
-from sparse_rcnn_lab.classroom.sources import read_source  # noqa: E402
+from sparse_rcnn_lab.course.classroom.build import FORBIDDEN, build, check_release  # noqa: E402
+from sparse_rcnn_lab.course.classroom.feedback import feedback  # noqa: E402
+from sparse_rcnn_lab.course.classroom.grade import grade  # noqa: E402
+from sparse_rcnn_lab.course.classroom.sources import read_source  # noqa: E402
 
 SHORT = ("boxes", "matching")
 NAMES = [assignment.name for assignment in ASSIGNMENTS]
@@ -415,7 +415,7 @@ def test_validate_reads_what_jupyterlab_saves(
         ["x = 1\n", "y = 2"],
         ["assert x + y == 3"],
         ["assert x == 7, 'seven'"],
-        ["from sparse_rcnn_lab.errors import LabError\n", "# 2 marks"],  # build adds an import
+        ["from sparse_rcnn_lab.core.errors import LabError\n", "# 2 marks"],  # build adds an import
         ["z"],
         [f"{MORE_HIDDEN}\n", "assert x"],
     )

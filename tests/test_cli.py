@@ -15,12 +15,13 @@ import torch
 from PIL import Image
 
 import sparse_rcnn_lab
-from sparse_rcnn_lab import cli, recipes
-from sparse_rcnn_lab.commands.overrides import apply_overrides
-from sparse_rcnn_lab.commands.predict import output_names
-from sparse_rcnn_lab.data.shapes import Shapes
-from sparse_rcnn_lab.errors import LabError
-from sparse_rcnn_lab.trace import Trace
+from sparse_rcnn_lab.cli import main as cli
+from sparse_rcnn_lab.cli.cmd_predict import output_names
+from sparse_rcnn_lab.cli.overrides import apply_overrides
+from sparse_rcnn_lab.core.errors import LabError
+from sparse_rcnn_lab.core.trace import Trace
+from sparse_rcnn_lab.data.shapes.dataset import Shapes
+from sparse_rcnn_lab.models import recipes
 from sparse_rcnn_lab.training import engine
 from sparse_rcnn_lab.training.engine import fit
 
@@ -57,8 +58,8 @@ def trained(tmp_path_factory: pytest.TempPathFactory, data: Path) -> Path:
 
 def test_help_without_torch() -> None:
     """Catches a torch import at module level, which makes --help take seconds."""
-    code = "import sys\nfrom sparse_rcnn_lab import cli\ncli.build_parser().format_help()\n"
-    code += "sys.exit('torch' in sys.modules)"
+    code = "import sys\nfrom sparse_rcnn_lab.cli import main as cli\n"
+    code += "cli.build_parser().format_help()\nsys.exit('torch' in sys.modules)"
     root = Path(sparse_rcnn_lab.__file__).parent.parent
     assert subprocess.run([sys.executable, "-c", code], cwd=root).returncode == 0
 

@@ -18,11 +18,11 @@ import torch
 from coco_size import write_coco
 from PIL import Image
 
-from sparse_rcnn_lab.data.coco import CocoFolder, open_data
-from sparse_rcnn_lab.data.packed import PackedStrings
+from sparse_rcnn_lab.core.errors import LabError
+from sparse_rcnn_lab.data.coco.folder import CocoFolder, open_data
+from sparse_rcnn_lab.data.coco.packed import PackedStrings
 from sparse_rcnn_lab.data.selection import usable_images
-from sparse_rcnn_lab.errors import LabError
-from sparse_rcnn_lab.recipes import RECIPES
+from sparse_rcnn_lab.models.recipes import RECIPES
 
 Document = dict[str, Any]
 

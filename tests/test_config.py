@@ -6,9 +6,9 @@ import json
 
 import pytest
 
-from sparse_rcnn_lab.config import ModelConfig, Recipe, from_dict, to_dict
-from sparse_rcnn_lab.errors import LabError
-from sparse_rcnn_lab.recipes import RECIPES, recipe
+from sparse_rcnn_lab.core.config import ModelConfig, Recipe, from_dict, to_dict
+from sparse_rcnn_lab.core.errors import LabError
+from sparse_rcnn_lab.models.recipes import RECIPES, recipe
 
 
 @pytest.mark.parametrize("name", RECIPES)

@@ -12,19 +12,19 @@ from PIL import Image
 from small_model import CLASSES, DIM, PROPOSALS, STAGES, small_batch, small_config, small_model
 from torch import nn
 
-from sparse_rcnn_lab import boxes as box_ops
-from sparse_rcnn_lab.config import BackboneName, ModelConfig
-from sparse_rcnn_lab.detector import Detector
-from sparse_rcnn_lab.errors import LabError
-from sparse_rcnn_lab.model.backbone import (
+from sparse_rcnn_lab.core import boxes as box_ops
+from sparse_rcnn_lab.core.backbone import (
     Backbone,
     load_backbone,
     torchvision_keys,
     torchvision_models,
 )
-from sparse_rcnn_lab.model.detector import SparseRCNN
-from sparse_rcnn_lab.model.proposals import Proposals, initial_boxes
-from sparse_rcnn_lab.trace import Detections, Trace
+from sparse_rcnn_lab.core.config import BackboneName, ModelConfig
+from sparse_rcnn_lab.core.errors import LabError
+from sparse_rcnn_lab.core.model import SparseRCNN
+from sparse_rcnn_lab.core.proposals import Proposals, initial_boxes
+from sparse_rcnn_lab.core.trace import Detections, Trace
+from sparse_rcnn_lab.detect.detector import Detector
 
 NAMES = ("circle", "square", "star")
 

@@ -18,9 +18,10 @@ import pytest
 from app_models import served
 
 import sparse_rcnn_lab as srl
-from sparse_rcnn_lab import analysis, cli
+from sparse_rcnn_lab import analysis
+from sparse_rcnn_lab.cli import main as cli
+from sparse_rcnn_lab.models.load import CHECKPOINTS
 from sparse_rcnn_lab.views import figures
-from sparse_rcnn_lab.zoo import CHECKPOINTS
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])
@@ -104,7 +105,7 @@ def test_code_runs(page, tmp_path, monkeypatch):
     """Catches a name or argument that has changed since the page was written."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(matplotlib, "rcParams", matplotlib.rcParams.copy())
-    shutil.copy(ROOT / "sparse_rcnn_lab" / "examples" / "cards_1.jpg", "photo.jpg")
+    shutil.copy(ROOT / "sparse_rcnn_lab" / "data" / "examples" / "cards_1.jpg", "photo.jpg")
     with prepared(page) as (names, changes):
         for code in blocks(page, "python"):
             for old, new in {**SMALLER, **changes}.items():

@@ -13,13 +13,13 @@ import pytest
 import torch
 
 from sparse_rcnn_lab import analysis
-from sparse_rcnn_lab import boxes as box_ops
-from sparse_rcnn_lab.config import InputConfig, ModelConfig
+from sparse_rcnn_lab.core import boxes as box_ops
+from sparse_rcnn_lab.core.config import InputConfig, ModelConfig
+from sparse_rcnn_lab.core.errors import LabError
+from sparse_rcnn_lab.core.model import SparseRCNN
+from sparse_rcnn_lab.core.stage import StageOutput
 from sparse_rcnn_lab.data.sample import Sample
-from sparse_rcnn_lab.detector import Batch, Detector
-from sparse_rcnn_lab.errors import LabError
-from sparse_rcnn_lab.model.detector import SparseRCNN
-from sparse_rcnn_lab.model.stage import StageOutput
+from sparse_rcnn_lab.detect.detector import Batch, Detector
 from sparse_rcnn_lab.training.coco_eval import METRICS, coco_stats, to_results
 from sparse_rcnn_lab.training.evaluate import evaluate
 

@@ -12,13 +12,13 @@ import pytest
 from PIL import Image
 from small_model import small_config, small_model
 
-from sparse_rcnn_lab import cli
-from sparse_rcnn_lab.checkpoint import save_checkpoint
-from sparse_rcnn_lab.commands import evaluate as command
-from sparse_rcnn_lab.config import to_dict
-from sparse_rcnn_lab.detector import Detector
-from sparse_rcnn_lab.published import COCO_CLASSES
-from sparse_rcnn_lab.recipes import RECIPES
+from sparse_rcnn_lab.cli import cmd_evaluate as command
+from sparse_rcnn_lab.cli import main as cli
+from sparse_rcnn_lab.core.config import to_dict
+from sparse_rcnn_lab.detect.detector import Detector
+from sparse_rcnn_lab.models.checkpoint import save_checkpoint
+from sparse_rcnn_lab.models.layouts import COCO_CLASSES
+from sparse_rcnn_lab.models.recipes import RECIPES
 
 NAME = "r50_3x_300"
 # COCO's category ids have gaps.

@@ -20,7 +20,7 @@ pytest.importorskip("playwright", reason="needs the dev extra: playwright")
 CELLS = (
     "import sparse_rcnn_lab as srl\n"
     "from pathlib import Path\n"
-    "example = Path(srl.__file__).parent / 'examples' / 'shapes_2.png'\n"
+    "example = Path(srl.__file__).parent / 'data' / 'examples' / 'shapes_2.png'\n"
     "view = srl.explore(example, 'nano-shapes', fly=False, chosen=12)\n"
     "view",
     "print('KERNEL', json.dumps({'stage': view.widget.stage, 'chosen': view.widget.chosen,\n"

@@ -16,20 +16,20 @@ import torch
 from PIL import Image
 from small_model import small_model
 
-from sparse_rcnn_lab import boxes as box_ops
-from sparse_rcnn_lab import exploring
-from sparse_rcnn_lab.detector import Detector
-from sparse_rcnn_lab.errors import LabError
-from sparse_rcnn_lab.exploring import explore
-from sparse_rcnn_lab.recipes import recipe
-from sparse_rcnn_lab.session import Session
-from sparse_rcnn_lab.trace import Trace
-from sparse_rcnn_lab.views.explorer.experiment import Dropped, Edited, Experiment
+from sparse_rcnn_lab.core import boxes as box_ops
+from sparse_rcnn_lab.core.errors import LabError
+from sparse_rcnn_lab.core.trace import Trace
+from sparse_rcnn_lab.detect.detector import Detector
+from sparse_rcnn_lab.intervene.experiment import Dropped, Edited, Experiment
+from sparse_rcnn_lab.intervene.session import Session
+from sparse_rcnn_lab.models.load import load, shipped_models
+from sparse_rcnn_lab.models.recipes import recipe
+from sparse_rcnn_lab.views.explorer import explore as exploring
+from sparse_rcnn_lab.views.explorer.explore import explore
 from sparse_rcnn_lab.views.explorer.page import HERE, MODULES, iframe, script
 from sparse_rcnn_lab.views.explorer.payload import CLASSES_KEPT, payload
 from sparse_rcnn_lab.views.explorer.view import Explorer
 from sparse_rcnn_lab.views.static import STATIC_VARIABLE, is_static
-from sparse_rcnn_lab.zoo import load, shipped_models
 
 RECORD = ("attention", "roi_features", "filtered_features")
 

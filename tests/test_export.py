@@ -13,10 +13,10 @@ from small_model import PROPOSALS, STAGES, small_model
 from torch import Tensor
 
 import sparse_rcnn_lab as srl
-from sparse_rcnn_lab import exporting
-from sparse_rcnn_lab.exporting import formats
-from sparse_rcnn_lab.exporting.graph import DetectionGraph
-from sparse_rcnn_lab.model.pooling import pool
+from sparse_rcnn_lab.core.pooling import pool
+from sparse_rcnn_lab.runtime import export as exporting
+from sparse_rcnn_lab.runtime.export import formats
+from sparse_rcnn_lab.runtime.export.graph import DetectionGraph
 
 ROOT = Path(__file__).resolve().parent.parent
 NAMES = ("cat", "dog", "größer")
@@ -198,7 +198,7 @@ def test_the_page_says_how_to_use_the_file(
 
     pytest.importorskip("onnxruntime")
     detector = srl.load("nano-shapes")
-    example = ROOT / "sparse_rcnn_lab" / "examples" / "shapes_1.png"
+    example = ROOT / "sparse_rcnn_lab" / "data" / "examples" / "shapes_1.png"
     monkeypatch.chdir(tmp_path)
     done = srl.export(detector, "nano-shapes.onnx")
     assert max(check.boxes for check in done.checks) < 0.01

@@ -13,10 +13,11 @@ from small_model import PROPOSALS, small_model
 from torch import Tensor
 
 import sparse_rcnn_lab as srl
-from sparse_rcnn_lab import cli, exporting
-from sparse_rcnn_lab.errors import LabError
-from sparse_rcnn_lab.exporting import check as checking
-from sparse_rcnn_lab.exporting.graph import DetectionGraph
+from sparse_rcnn_lab.cli import main as cli
+from sparse_rcnn_lab.core.errors import LabError
+from sparse_rcnn_lab.runtime import export as exporting
+from sparse_rcnn_lab.runtime.export import check as checking
+from sparse_rcnn_lab.runtime.export.graph import DetectionGraph
 
 NAMES = ("cat", "dog", "bird")
 

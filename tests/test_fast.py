@@ -16,17 +16,17 @@ from small_model import BACKBONES, lively, small_batch, small_config, small_mode
 from torch import nn
 
 import sparse_rcnn_lab as srl
-from sparse_rcnn_lab import cli
 from sparse_rcnn_lab.benchmark import growth
-from sparse_rcnn_lab.errors import LabError
-from sparse_rcnn_lab.model.backbone import Backbone
-from sparse_rcnn_lab.model.detector import SparseRCNN
-from sparse_rcnn_lab.model.fast import convolution, interaction
-from sparse_rcnn_lab.model.fast.backbone import FastBackbone
-from sparse_rcnn_lab.model.fast.paths import Way
-from sparse_rcnn_lab.model.fast.winograd import Winograd
-from sparse_rcnn_lab.model.pooling import build_pyramid
-from sparse_rcnn_lab.model.switches import Switches
+from sparse_rcnn_lab.cli import main as cli
+from sparse_rcnn_lab.core.ablation import Switches
+from sparse_rcnn_lab.core.backbone import Backbone
+from sparse_rcnn_lab.core.errors import LabError
+from sparse_rcnn_lab.core.model import SparseRCNN
+from sparse_rcnn_lab.core.pooling import build_pyramid
+from sparse_rcnn_lab.runtime import convolution, interaction
+from sparse_rcnn_lab.runtime.folded_backbone import FastBackbone
+from sparse_rcnn_lab.runtime.paths import Way
+from sparse_rcnn_lab.runtime.winograd import Winograd
 
 # Largest difference, relative to the largest value.
 FLOAT32, BF16 = 1e-5, 0.03

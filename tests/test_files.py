@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from sparse_rcnn_lab.errors import LabError
-from sparse_rcnn_lab.files import write_text, write_whole
+from sparse_rcnn_lab.core.errors import LabError
+from sparse_rcnn_lab.detect.files import write_text, write_whole
 
 
 @pytest.mark.parametrize("interruption", [KeyboardInterrupt, RuntimeError, SystemExit])
@@ -77,6 +77,6 @@ def test_rights_of_the_process_are_left_alone(
 def test_temporary_names_are_new(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Would catch a file of another writer that is opened, and lost, for having the same name."""
     names = iter(["taken", "taken", "free"])
-    monkeypatch.setattr("sparse_rcnn_lab.files.secrets.token_hex", lambda count: next(names))
+    monkeypatch.setattr("sparse_rcnn_lab.detect.files.secrets.token_hex", lambda count: next(names))
     with write_whole(tmp_path / "a") as first, write_whole(tmp_path / "a") as second:
         assert (first.name, second.name) == (".a.taken", ".a.free")

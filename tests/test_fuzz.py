@@ -21,18 +21,18 @@ from hypothesis import strategies as st
 from PIL import Image
 from small_model import small_batch, small_model
 
-from sparse_rcnn_lab import boxes as box_ops
 from sparse_rcnn_lab.app.limits import Limits
 from sparse_rcnn_lab.app.pictures import read_frame
-from sparse_rcnn_lab.checkpoint import read_checkpoint
-from sparse_rcnn_lab.cli import main
-from sparse_rcnn_lab.config import AugmentConfig
-from sparse_rcnn_lab.data.coco_json import read_coco_json
+from sparse_rcnn_lab.cli.main import main
+from sparse_rcnn_lab.core import boxes as box_ops
+from sparse_rcnn_lab.core.config import AugmentConfig
+from sparse_rcnn_lab.core.errors import LabError
+from sparse_rcnn_lab.core.trace import Trace
+from sparse_rcnn_lab.data.coco.annotations import read_coco_json
 from sparse_rcnn_lab.data.sample import Sample
 from sparse_rcnn_lab.data.transforms import Augment
-from sparse_rcnn_lab.detector import Detector
-from sparse_rcnn_lab.errors import LabError
-from sparse_rcnn_lab.trace import Trace
+from sparse_rcnn_lab.detect.detector import Detector
+from sparse_rcnn_lab.models.checkpoint import read_checkpoint
 
 COCO = {
     "images": [

@@ -28,12 +28,12 @@ from safetensors.torch import save_file
 
 import sparse_rcnn_lab as srl
 from sparse_rcnn_lab.analysis import Table
-from sparse_rcnn_lab.checkpoint import FORMAT, read_checkpoint
-from sparse_rcnn_lab.classroom.build import build
-from sparse_rcnn_lab.classroom.catalogue import chosen
-from sparse_rcnn_lab.classroom.collect import collect
-from sparse_rcnn_lab.errors import LabError
-from sparse_rcnn_lab.trace import VERSION, Trace
+from sparse_rcnn_lab.core.errors import LabError
+from sparse_rcnn_lab.core.trace import VERSION, Trace
+from sparse_rcnn_lab.course.classroom.build import build
+from sparse_rcnn_lab.course.classroom.catalogue import chosen
+from sparse_rcnn_lab.course.classroom.collect import collect
+from sparse_rcnn_lab.models.checkpoint import FORMAT, read_checkpoint
 
 DEEP = "[" * 10_000 + "]" * 10_000
 

@@ -12,8 +12,8 @@ import pytest
 import torch
 from PIL import Image
 
-from sparse_rcnn_lab.errors import LabError
-from sparse_rcnn_lab.images import (
+from sparse_rcnn_lab.core.errors import LabError
+from sparse_rcnn_lab.detect.images import (
     image_name,
     normalise_and_pad,
     read_image,

@@ -9,13 +9,13 @@ from small_model import BACKBONES, lively, small_batch, small_config, small_mode
 from torch import Tensor, nn
 
 import sparse_rcnn_lab as srl
-from sparse_rcnn_lab.errors import LabError
-from sparse_rcnn_lab.model.backbone import Backbone
-from sparse_rcnn_lab.model.fast import int8
-from sparse_rcnn_lab.model.fast.backbone import FastBackbone
-from sparse_rcnn_lab.model.fast.int8 import Int8Convolution, has_int8_convolution, quantize
-from sparse_rcnn_lab.model.fast.paths import Way
-from sparse_rcnn_lab.model.pooling import build_pyramid
+from sparse_rcnn_lab.core.backbone import Backbone
+from sparse_rcnn_lab.core.errors import LabError
+from sparse_rcnn_lab.core.pooling import build_pyramid
+from sparse_rcnn_lab.runtime import int8
+from sparse_rcnn_lab.runtime.folded_backbone import FastBackbone
+from sparse_rcnn_lab.runtime.int8 import Int8Convolution, has_int8_convolution, quantize
+from sparse_rcnn_lab.runtime.paths import Way
 
 DTYPES = (torch.float32, torch.bfloat16)
 needs_int8 = pytest.mark.skipif(

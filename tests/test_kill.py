@@ -22,9 +22,9 @@ import torch
 from file_server import file_server
 from test_weights import NAME, hollow
 
-from sparse_rcnn_lab import weights
-from sparse_rcnn_lab.checkpoint import read_checkpoint
-from sparse_rcnn_lab.trace import Trace
+from sparse_rcnn_lab.core.trace import Trace
+from sparse_rcnn_lab.models import published as weights
+from sparse_rcnn_lab.models.checkpoint import read_checkpoint
 
 pytestmark = [
     pytest.mark.slow,
@@ -41,7 +41,7 @@ print("ready", flush=True)
 TRAIN = (
     PREAMBLE
     + """
-from sparse_rcnn_lab.data.shapes import Shapes
+from sparse_rcnn_lab.data.shapes.dataset import Shapes
 changes = dict(train__steps=240, train__batch_size=2, train__warmup_steps=5, model__dim=16,
                model__ffn_dim=32, model__dynamic_dim=4, train__ema=0.9)
 data = Shapes(64, size=(64, 64)), Shapes(4, seed=1, size=(64, 64))
@@ -55,7 +55,7 @@ WRITE = (
     + """
 detector = srl.load("nano-shapes")
 trace = detector.trace(torch.zeros(3, 96, 96))
-from sparse_rcnn_lab.checkpoint import save_checkpoint
+from sparse_rcnn_lab.models.checkpoint import save_checkpoint
 from sparse_rcnn_lab.views import figures
 while True:
     trace.save(sys.argv[1] + "/trace.npz")
@@ -68,7 +68,7 @@ while True:
 EVALUATE = (
     PREAMBLE
     + """
-from sparse_rcnn_lab.cli import main
+from sparse_rcnn_lab.cli.main import main
 while True:
     main(["evaluate", "--data", "shapes", "--limit", "4", "--stages", "6", "--out", sys.argv[1]])
 """
@@ -77,7 +77,7 @@ FETCH = (
     PREAMBLE
     + """
 from dataclasses import replace
-from sparse_rcnn_lab import weights
+from sparse_rcnn_lab.models import published as weights
 name = "r50_1x_100"
 weights.RELEASES[name] = replace(weights.RELEASES[name], version=sys.argv[1])
 weights.fetch(name, progress=False)
@@ -87,7 +87,7 @@ GALLERY = """
 import sys
 from pathlib import Path
 print("ready", flush=True)
-from sparse_rcnn_lab.lessons.gallery import make_gallery
+from sparse_rcnn_lab.course.lessons.gallery import make_gallery
 while True:
     make_gallery(Path(sys.argv[1]), Path(sys.argv[2]), fast=True)
 """
@@ -97,7 +97,7 @@ LESSON = """# %% [markdown]
 # **Aim.** See.
 
 # %%
-from sparse_rcnn_lab import lessons
+from sparse_rcnn_lab.course import lessons
 lessons.lines({"a": [1, 2]}, [1, 2], title="t", across="x", up="y")
 """
 

@@ -1,4 +1,4 @@
-"""What the notebooks call: the helpers of sparse_rcnn_lab.lessons and their figures."""
+"""What the notebooks call: the helpers of sparse_rcnn_lab.course.lessons and their figures."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ import torch
 from small_model import CLASSES, PROPOSALS, STAGES, small_model
 
 import sparse_rcnn_lab as srl
-from sparse_rcnn_lab import boxes as box_ops
-from sparse_rcnn_lab import lessons
-from sparse_rcnn_lab.errors import LabError
-from sparse_rcnn_lab.lessons import controls, gallery, setting
-from sparse_rcnn_lab.training.losses import set_loss
+from sparse_rcnn_lab.core import boxes as box_ops
+from sparse_rcnn_lab.core.errors import LabError
+from sparse_rcnn_lab.core.losses import set_loss
+from sparse_rcnn_lab.course import lessons
+from sparse_rcnn_lab.course.lessons import controls, gallery, setting
 from sparse_rcnn_lab.views.draw import detection_marks
 from sparse_rcnn_lab.views.figures import cost_matrix, detection_panels, learned_boxes
 from sparse_rcnn_lab.views.figures.proposals import coverage

@@ -16,15 +16,16 @@ import pytest
 import torch
 from PIL import Image
 
-from sparse_rcnn_lab import cli, recipes
 from sparse_rcnn_lab.benchmark.loading import loading_speed
-from sparse_rcnn_lab.config import AugmentConfig, InputConfig
+from sparse_rcnn_lab.cli import main as cli
+from sparse_rcnn_lab.core.config import AugmentConfig, InputConfig
+from sparse_rcnn_lab.core.errors import LabError
 from sparse_rcnn_lab.data.sample import Sample
 from sparse_rcnn_lab.data.selection import Indexed, Selected, aspect_groups, usable_images
-from sparse_rcnn_lab.data.shapes import Shapes
+from sparse_rcnn_lab.data.shapes.dataset import Shapes
 from sparse_rcnn_lab.data.transforms import Augment
-from sparse_rcnn_lab.errors import LabError
-from sparse_rcnn_lab.images import resized_size
+from sparse_rcnn_lab.detect.images import resized_size
+from sparse_rcnn_lab.models import recipes
 from sparse_rcnn_lab.training.engine import fit
 from sparse_rcnn_lab.training.loader import StepSampler, train_loader
 

@@ -8,9 +8,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from sparse_rcnn_lab.config import LossConfig
-from sparse_rcnn_lab.training.losses import focal_loss, set_loss
-from sparse_rcnn_lab.training.matching import Matches, Targets
+from sparse_rcnn_lab.core.config import LossConfig
+from sparse_rcnn_lab.core.losses import focal_loss, set_loss
+from sparse_rcnn_lab.core.matching import Matches, Targets
 
 
 def pairs(*rows: tuple[int, int, int, int]) -> Matches:

@@ -11,12 +11,12 @@ import torch
 from small_model import small_model
 from torch import Tensor
 
-from sparse_rcnn_lab.config import LossConfig
-from sparse_rcnn_lab.data.shapes import Shapes
-from sparse_rcnn_lab.detector import Detector
-from sparse_rcnn_lab.errors import LabError
+from sparse_rcnn_lab.core.config import LossConfig
+from sparse_rcnn_lab.core.errors import LabError
+from sparse_rcnn_lab.core.matching import Matches, Targets, assign, match, matching_cost
+from sparse_rcnn_lab.data.shapes.dataset import Shapes
+from sparse_rcnn_lab.detect.detector import Detector
 from sparse_rcnn_lab.training.ground_truth import with_ground_truth
-from sparse_rcnn_lab.training.matching import Matches, Targets, assign, match, matching_cost
 
 
 def cheapest(cost: np.ndarray) -> float:

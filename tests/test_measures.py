@@ -7,8 +7,8 @@ from dataclasses import replace
 import pytest
 import torch
 
-from sparse_rcnn_lab.errors import LabError
-from sparse_rcnn_lab.trace import Trace
+from sparse_rcnn_lab.core.errors import LabError
+from sparse_rcnn_lab.core.trace import Trace
 from sparse_rcnn_lab.views import measures
 from sparse_rcnn_lab.views.selection import describe, select
 

@@ -6,10 +6,10 @@ import pytest
 import torch
 from torch import nn
 
-from sparse_rcnn_lab import recipes
-from sparse_rcnn_lab.config import TrainConfig
-from sparse_rcnn_lab.errors import LabError
-from sparse_rcnn_lab.model.detector import SparseRCNN
+from sparse_rcnn_lab.core.config import TrainConfig
+from sparse_rcnn_lab.core.errors import LabError
+from sparse_rcnn_lab.core.model import SparseRCNN
+from sparse_rcnn_lab.models import recipes
 from sparse_rcnn_lab.training.muon import Muon
 from sparse_rcnn_lab.training.optimizer import Together, make_optimizer
 

@@ -12,16 +12,16 @@ import torch
 from small_model import PROPOSALS, small_batch, small_model
 from torch import Tensor, nn
 
-from sparse_rcnn_lab import recipes
-from sparse_rcnn_lab.config import LossConfig, NestedScheme, Recipe
-from sparse_rcnn_lab.data.shapes import Shapes
-from sparse_rcnn_lab.errors import LabError
-from sparse_rcnn_lab.model.detector import SparseRCNN
-from sparse_rcnn_lab.model.proposals import Proposals, initial_boxes, spread_order
+from sparse_rcnn_lab.core.config import LossConfig, NestedScheme, Recipe
+from sparse_rcnn_lab.core.errors import LabError
+from sparse_rcnn_lab.core.matching import Targets
+from sparse_rcnn_lab.core.model import SparseRCNN
+from sparse_rcnn_lab.core.proposals import Proposals, initial_boxes, spread_order
+from sparse_rcnn_lab.data.shapes.dataset import Shapes
+from sparse_rcnn_lab.models import recipes
 from sparse_rcnn_lab.training import step as step_module
 from sparse_rcnn_lab.training.engine import fit
 from sparse_rcnn_lab.training.loader import TrainBatch
-from sparse_rcnn_lab.training.matching import Targets
 from sparse_rcnn_lab.training.nested import draw_lengths, nest, with_prefixes
 from sparse_rcnn_lab.training.run_folder import RunFolder
 from sparse_rcnn_lab.training.step import Part, StepLoss, step_loss

@@ -11,8 +11,8 @@ import pytest
 pytest.importorskip("jupytext", reason="needs the notebooks extra: jupytext")
 pytest.importorskip("nbclient", reason="needs the notebooks extra: JupyterLab")
 
-from sparse_rcnn_lab.lessons import gallery
-from sparse_rcnn_lab.lessons.notebooks import as_text, build, execute, lesson_scripts, sync
+from sparse_rcnn_lab.course.lessons import gallery
+from sparse_rcnn_lab.course.lessons.notebooks import as_text, build, execute, lesson_scripts, sync
 
 ROOT = Path(__file__).resolve().parent.parent
 SCRIPTS = lesson_scripts(ROOT / "notebooks")
@@ -27,7 +27,7 @@ def test_there_are_nine():
 @each
 def test_notebook_is_its_script_without_outputs(script):
     """Catches a notebook saved with outputs, or edited without its script (run: python -m
-    sparse_rcnn_lab.lessons sync)."""
+    sparse_rcnn_lab.course.lessons sync)."""
     assert script.with_suffix(".ipynb").read_text(encoding="utf-8") == as_text(build(script))
 
 
@@ -90,7 +90,7 @@ def test_gallery_stands_alone(tmp_path, monkeypatch):
     source.mkdir()
     (source / "01_small.py").write_text(
         "# %% [markdown]\n# # Small\n#\n# **Aim.** See $x^2$.\n\n# %%\n"
-        "import sparse_rcnn_lab as srl\nfrom sparse_rcnn_lab import lessons\n"
+        "import sparse_rcnn_lab as srl\nfrom sparse_rcnn_lab.course import lessons\n"
         "srl.explore(lessons.example('shapes_1.png'), 'nano-shapes')\n\n# %%\n"
         "lessons.lines({'a': [1]}, [1], title='t', across='x', up='y')\n\n# %%\n"
         "from tqdm.notebook import tqdm\nlist(tqdm([1, 2]))\n",

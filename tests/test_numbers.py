@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 
 import sparse_rcnn_lab as srl
-from sparse_rcnn_lab.errors import LabError
+from sparse_rcnn_lab.core.errors import LabError
 
 TINY = {
     "train__warmup_steps": 1,

@@ -16,17 +16,17 @@ import torch
 from parity import rule
 from torch import Tensor
 
-from sparse_rcnn_lab import boxes as box_ops
-from sparse_rcnn_lab import published
-from sparse_rcnn_lab.checkpoint import read_checkpoint
-from sparse_rcnn_lab.config import LossConfig
-from sparse_rcnn_lab.detector import Batch, Detector
-from sparse_rcnn_lab.model.detector import SparseRCNN
-from sparse_rcnn_lab.model.pooling import Pyramid
-from sparse_rcnn_lab.model.stage import StageOutput
-from sparse_rcnn_lab.trace import top_pairs
-from sparse_rcnn_lab.training.losses import SetLoss, set_loss
-from sparse_rcnn_lab.training.matching import Targets, match
+from sparse_rcnn_lab.core import boxes as box_ops
+from sparse_rcnn_lab.core.config import LossConfig
+from sparse_rcnn_lab.core.losses import SetLoss, set_loss
+from sparse_rcnn_lab.core.matching import Targets, match
+from sparse_rcnn_lab.core.model import SparseRCNN
+from sparse_rcnn_lab.core.pooling import Pyramid
+from sparse_rcnn_lab.core.stage import StageOutput
+from sparse_rcnn_lab.core.trace import top_pairs
+from sparse_rcnn_lab.detect.detector import Batch, Detector
+from sparse_rcnn_lab.models import layouts as published
+from sparse_rcnn_lab.models.checkpoint import read_checkpoint
 
 LOGITS, BOXES, FEATURES, SCORES = 3e-4, 0.03, 3e-4, 3e-5
 LOSSES, GRADIENT_NORM, GRADIENT = 1e-5, 3e-3, 5e-3

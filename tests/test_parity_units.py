@@ -14,13 +14,13 @@ import torch
 from parity import rule
 from torch import Tensor
 
-from sparse_rcnn_lab import boxes as box_ops
-from sparse_rcnn_lab import published
-from sparse_rcnn_lab.config import LossConfig, ModelConfig
-from sparse_rcnn_lab.model.detector import SparseRCNN
-from sparse_rcnn_lab.model.pooling import assign_levels
-from sparse_rcnn_lab.training.losses import SetLoss, set_loss
-from sparse_rcnn_lab.training.matching import Matches, Targets, assign, matching_cost
+from sparse_rcnn_lab.core import boxes as box_ops
+from sparse_rcnn_lab.core.config import LossConfig, ModelConfig
+from sparse_rcnn_lab.core.losses import SetLoss, set_loss
+from sparse_rcnn_lab.core.matching import Matches, Targets, assign, matching_cost
+from sparse_rcnn_lab.core.model import SparseRCNN
+from sparse_rcnn_lab.core.pooling import assign_levels
+from sparse_rcnn_lab.models import layouts as published
 
 
 @pytest.fixture(scope="module")

@@ -11,13 +11,13 @@ import torchgen
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import sparse_rcnn_lab as srl
-from sparse_rcnn_lab.data.shapes import Shapes
-from sparse_rcnn_lab.model import gather
+from sparse_rcnn_lab.data.shapes.dataset import Shapes
+from sparse_rcnn_lab.runtime import gather
 
 PACKAGE = Path(srl.__file__).parent
 
 
-# Asked of a CPU alone (model/fast), and two that only look around.
+# Asked of a CPU alone (runtime), and two that only look around.
 NOT_ASKED = ("mkldnn::", "profiler::", "torchvision::_cuda_version")
 
 
@@ -82,9 +82,9 @@ def test_calls_of_one_system_are_guarded():
     """Catches a call that only Linux, or only Unix, has, without a look at whether it is there."""
     calls = re.compile(r"\b(fcntl|SIGALRM|setitimer|sysconf\(|/proc/|sched_getaffinity|os\.fork)")
     allowed = {
-        "classroom/limits.py",  # hasattr(signal, "SIGALRM") first
-        "weights.py",  # import fcntl within try
-        "data/json_file.py",  # sysconf within try
+        "course/classroom/limits.py",  # hasattr(signal, "SIGALRM") first
+        "models/published.py",  # import fcntl within try
+        "data/coco/json_file.py",  # sysconf within try
         "benchmark/runner.py",  # /proc/cpuinfo, if it exists
     }
     found = {

@@ -11,8 +11,8 @@ from dataclasses import replace
 import pytest
 import torch
 
-from sparse_rcnn_lab.errors import LabError
-from sparse_rcnn_lab.trace import Trace
+from sparse_rcnn_lab.core.errors import LabError
+from sparse_rcnn_lab.core.trace import Trace
 from sparse_rcnn_lab.views import measures, plotly_figures, style
 from sparse_rcnn_lab.views.plotly_page import box_lines, gaps, numbers, plain
 
@@ -151,7 +151,7 @@ def test_without_plotly() -> None:
     code = """
 import sys
 sys.modules["plotly"] = sys.modules["plotly.graph_objects"] = None
-from sparse_rcnn_lab.errors import LabError
+from sparse_rcnn_lab.core.errors import LabError
 from sparse_rcnn_lab.views import plotly_page
 try:
     plotly_page.go()

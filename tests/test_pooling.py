@@ -10,9 +10,9 @@ import torch.nn.functional as F
 from torch import Tensor
 from torchvision.ops import roi_align
 
-from sparse_rcnn_lab.model import gather
-from sparse_rcnn_lab.model.gather import weighted_gather
-from sparse_rcnn_lab.model.pooling import STRIDES, assign_levels, build_pyramid, pool
+from sparse_rcnn_lab.core.pooling import STRIDES, assign_levels, build_pyramid, pool
+from sparse_rcnn_lab.runtime import gather
+from sparse_rcnn_lab.runtime.gather import weighted_gather
 
 HEIGHT, WIDTH, DIM = 128, 192, 5
 

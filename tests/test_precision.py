@@ -11,15 +11,16 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from sparse_rcnn_lab import config as configs
-from sparse_rcnn_lab import recipes
-from sparse_rcnn_lab.checkpoint import read_checkpoint
-from sparse_rcnn_lab.config import Recipe, TrainConfig
-from sparse_rcnn_lab.data.shapes import Shapes
+from sparse_rcnn_lab.core import config as configs
+from sparse_rcnn_lab.core.config import Recipe, TrainConfig
+from sparse_rcnn_lab.core.errors import LabError
+from sparse_rcnn_lab.data.shapes.dataset import Shapes
 from sparse_rcnn_lab.data.transforms import Augment
-from sparse_rcnn_lab.errors import LabError
+from sparse_rcnn_lab.models import recipes
+from sparse_rcnn_lab.models.checkpoint import read_checkpoint
+from sparse_rcnn_lab.models.load import locate
+from sparse_rcnn_lab.runtime.compiling import compile_model
 from sparse_rcnn_lab.training import step as step_module
-from sparse_rcnn_lab.training.compiling import compile_model
 from sparse_rcnn_lab.training.distributed import Group
 from sparse_rcnn_lab.training.ema import WeightAverage
 from sparse_rcnn_lab.training.engine import Run, fit
@@ -28,7 +29,6 @@ from sparse_rcnn_lab.training.precision import MOST_SKIPPED, MixedPrecision
 from sparse_rcnn_lab.training.run_folder import RunFolder
 from sparse_rcnn_lab.training.start import begin
 from sparse_rcnn_lab.training.update import train_step
-from sparse_rcnn_lab.zoo import locate
 
 CPU = torch.device("cpu")
 DATA = Shapes(length=12, seed=5, size=64)

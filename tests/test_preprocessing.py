@@ -14,11 +14,11 @@ import torch
 from small_model import CLASSES, small_model
 from torch import Tensor
 
-from sparse_rcnn_lab.config import AugmentConfig, InputConfig, TrainConfig
-from sparse_rcnn_lab.data.coco import CocoFolder
+from sparse_rcnn_lab.core.config import AugmentConfig, InputConfig, TrainConfig
+from sparse_rcnn_lab.data.coco.folder import CocoFolder
 from sparse_rcnn_lab.data.transforms import Augment
-from sparse_rcnn_lab.detector import Detector
-from sparse_rcnn_lab.images import (
+from sparse_rcnn_lab.detect.detector import Detector
+from sparse_rcnn_lab.detect.images import (
     normalise,
     normalise_and_pad,
     pad_images,
@@ -26,13 +26,13 @@ from sparse_rcnn_lab.images import (
     resize_image,
     resize_to,
 )
-from sparse_rcnn_lab.resize import resize_as_opencv
+from sparse_rcnn_lab.detect.resize import resize_as_opencv
 from sparse_rcnn_lab.training.loader import train_loader
 
 HERE = Path(__file__).parent
 OPENCV = dict(np.load(HERE / "data" / "preprocessing" / "opencv.npz"))
 RESIZED = [name for name in OPENCV if "x" in name]
-PHOTO = HERE.parent / "sparse_rcnn_lab" / "examples" / "cells_1.jpg"
+PHOTO = HERE.parent / "sparse_rcnn_lab" / "data" / "examples" / "cells_1.jpg"
 
 # What the published models were trained with (SparseR-CNN configs of mmdetection 3.3.0).
 MEAN, STD = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)

@@ -10,14 +10,14 @@ import pytest
 import torch
 
 import sparse_rcnn_lab as srl
-from sparse_rcnn_lab import boxes as box_ops
-from sparse_rcnn_lab.comparison import difference
+from sparse_rcnn_lab.core import boxes as box_ops
+from sparse_rcnn_lab.core.ablation import Switches
+from sparse_rcnn_lab.core.errors import LabError
+from sparse_rcnn_lab.core.trace import RECORDABLE, Trace
 from sparse_rcnn_lab.data.sample import Sample
-from sparse_rcnn_lab.detector import Detector
-from sparse_rcnn_lab.errors import LabError
-from sparse_rcnn_lab.model.switches import Switches
-from sparse_rcnn_lab.session import MAX_STAGES, Session
-from sparse_rcnn_lab.trace import RECORDABLE, Trace
+from sparse_rcnn_lab.detect.detector import Detector
+from sparse_rcnn_lab.intervene.session import MAX_STAGES, Session
+from sparse_rcnn_lab.intervene.trace_diff import difference
 from sparse_rcnn_lab.views.draw import draw_proposals
 from tests.small_model import CLASSES, DIM, PROPOSALS, STAGES, small_model
 
@@ -445,7 +445,7 @@ def test_a_huge_photo(detector: Detector, monkeypatch: pytest.MonkeyPatch) -> No
     that take the reduced picture for the frame of the boxes.
     """
     small = detector.trace(picture())
-    monkeypatch.setattr("sparse_rcnn_lab.batches.MAX_KEPT_PIXELS", H * W / 4)
+    monkeypatch.setattr("sparse_rcnn_lab.detect.batches.MAX_KEPT_PIXELS", H * W / 4)
     session = Session(detector, picture())
     session.edit(0, box=BOX)
     for trace in (session.base, session.run()):

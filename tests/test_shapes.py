@@ -12,11 +12,17 @@ import numpy as np
 import pytest
 import torch
 
-from sparse_rcnn_lab import boxes as box_ops
-from sparse_rcnn_lab.data import figures
-from sparse_rcnn_lab.data.drawing import coverage, stroke
-from sparse_rcnn_lab.data.shapes import CLASS_NAMES, PRESETS, Difficulty, Shapes, shapes_image
-from sparse_rcnn_lab.errors import LabError
+from sparse_rcnn_lab.core import boxes as box_ops
+from sparse_rcnn_lab.core.errors import LabError
+from sparse_rcnn_lab.data.shapes import figures
+from sparse_rcnn_lab.data.shapes.dataset import (
+    CLASS_NAMES,
+    PRESETS,
+    Difficulty,
+    Shapes,
+    shapes_image,
+)
+from sparse_rcnn_lab.data.shapes.drawing import coverage, stroke
 
 # Nothing but shapes on a plain ground: what a test needs to find them in the pixels.
 PLAIN = Difficulty(

@@ -7,15 +7,15 @@ from pathlib import Path
 
 import pytest
 
-from sparse_rcnn_lab import boxes as box_ops
-from sparse_rcnn_lab.data.coco import open_data
-from sparse_rcnn_lab.errors import LabError
-from sparse_rcnn_lab.images import read_image
+from sparse_rcnn_lab.core import boxes as box_ops
+from sparse_rcnn_lab.core.errors import LabError
+from sparse_rcnn_lab.data.coco.folder import open_data
+from sparse_rcnn_lab.detect.images import read_image
+from sparse_rcnn_lab.models.load import CHECKPOINTS, load, shipped_models
 from sparse_rcnn_lab.training.engine import fit
 from sparse_rcnn_lab.training.evaluate import evaluate
-from sparse_rcnn_lab.zoo import CHECKPOINTS, load, shipped_models
 
-EXAMPLES = CHECKPOINTS.parent / "examples"
+EXAMPLES = CHECKPOINTS.parents[1] / "data" / "examples"
 
 
 def test_the_promised_models_are_there() -> None:

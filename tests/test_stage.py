@@ -10,11 +10,11 @@ import torch
 from small_model import CLASSES, DIM, PROPOSALS, STAGES, small_batch, small_config, small_model
 from torch import Tensor, nn
 
-from sparse_rcnn_lab.errors import LabError
-from sparse_rcnn_lab.model.detector import SparseRCNN
-from sparse_rcnn_lab.model.pooling import Pyramid
-from sparse_rcnn_lab.model.stage import Stage, StageOutput
-from sparse_rcnn_lab.model.switches import Switches
+from sparse_rcnn_lab.core.ablation import Switches
+from sparse_rcnn_lab.core.errors import LabError
+from sparse_rcnn_lab.core.model import SparseRCNN
+from sparse_rcnn_lab.core.pooling import Pyramid
+from sparse_rcnn_lab.core.stage import Stage, StageOutput
 
 
 @pytest.fixture

@@ -9,12 +9,13 @@ import pytest
 import torch
 from small_model import small_model
 
-from sparse_rcnn_lab import analysis, lessons
-from sparse_rcnn_lab.data.shapes import Shapes
-from sparse_rcnn_lab.detector import Detector
-from sparse_rcnn_lab.errors import LabError
-from sparse_rcnn_lab.exporting import export
-from sparse_rcnn_lab.stages import check_stage, check_stages
+from sparse_rcnn_lab import analysis
+from sparse_rcnn_lab.core.errors import LabError
+from sparse_rcnn_lab.core.stage_range import check_stage, check_stages
+from sparse_rcnn_lab.course import lessons
+from sparse_rcnn_lab.data.shapes.dataset import Shapes
+from sparse_rcnn_lab.detect.detector import Detector
+from sparse_rcnn_lab.runtime.export import export
 from sparse_rcnn_lab.training.evaluate import evaluate
 from sparse_rcnn_lab.views.selection import describe
 from sparse_rcnn_lab.views.style import stage_color

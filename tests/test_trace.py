@@ -16,9 +16,9 @@ from safetensors.torch import save_file
 from small_model import small_model
 from torch import Tensor
 
-from sparse_rcnn_lab.detector import Detector
-from sparse_rcnn_lab.errors import LabError
-from sparse_rcnn_lab.trace import Detections, Trace, select_detections, top_pairs
+from sparse_rcnn_lab.core.errors import LabError
+from sparse_rcnn_lab.core.trace import Detections, Trace, select_detections, top_pairs
+from sparse_rcnn_lab.detect.detector import Detector
 
 S, N, C, D, SIZE = 3, 4, 2, 8, (20, 30)
 NAMES = ("Maß", "box")

@@ -15,21 +15,22 @@ from typing import Any
 import pytest
 import torch
 
-from sparse_rcnn_lab import boxes as box_ops
-from sparse_rcnn_lab import cli, recipes
-from sparse_rcnn_lab import config as configs
-from sparse_rcnn_lab.checkpoint import read_checkpoint
-from sparse_rcnn_lab.commands.train_settings import run_settings
-from sparse_rcnn_lab.config import LossConfig, Recipe, TrainConfig
-from sparse_rcnn_lab.data.shapes import Shapes
+from sparse_rcnn_lab.cli import main as cli
+from sparse_rcnn_lab.cli.train_settings import run_settings
+from sparse_rcnn_lab.core import boxes as box_ops
+from sparse_rcnn_lab.core import config as configs
+from sparse_rcnn_lab.core.config import LossConfig, Recipe, TrainConfig
+from sparse_rcnn_lab.core.errors import LabError
+from sparse_rcnn_lab.core.matching import Targets
+from sparse_rcnn_lab.core.model import SparseRCNN
+from sparse_rcnn_lab.data.shapes.dataset import Shapes
 from sparse_rcnn_lab.data.transforms import Augment
-from sparse_rcnn_lab.errors import LabError
-from sparse_rcnn_lab.model.detector import SparseRCNN
+from sparse_rcnn_lab.models import recipes
+from sparse_rcnn_lab.models.checkpoint import read_checkpoint
 from sparse_rcnn_lab.training import update
 from sparse_rcnn_lab.training.denoising import SHIFT, STRETCH, noised_copies
 from sparse_rcnn_lab.training.engine import Run, fit
 from sparse_rcnn_lab.training.loader import StepSampler, TrainBatch, train_loader
-from sparse_rcnn_lab.training.matching import Targets
 from sparse_rcnn_lab.training.optimizer import make_optimizer
 from sparse_rcnn_lab.training.run_folder import RunFolder
 from sparse_rcnn_lab.training.schedule import lr_factor, total_steps

@@ -8,12 +8,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from sparse_rcnn_lab.config import AugmentConfig
+from sparse_rcnn_lab.core.config import AugmentConfig
+from sparse_rcnn_lab.core.errors import LabError
 from sparse_rcnn_lab.data.sample import Sample
 from sparse_rcnn_lab.data.transforms import FILL, Augment, change_colours, fitted_size
-from sparse_rcnn_lab.errors import LabError
-from sparse_rcnn_lab.images import resize_to
-from sparse_rcnn_lab.recipes import RECIPES
+from sparse_rcnn_lab.detect.images import resize_to
+from sparse_rcnn_lab.models.recipes import RECIPES
 
 SMALL = RECIPES["small"].augment
 STILL = AugmentConfig(hflip=0.0, size=(60, 90))  # the size of make_sample's image: no change

@@ -19,13 +19,16 @@ import torch
 from file_server import FileServer, file_server
 from parity import rule
 
-from sparse_rcnn_lab import cli, download, published, weights
-from sparse_rcnn_lab.checkpoint import read_checkpoint
-from sparse_rcnn_lab.config import Recipe, from_dict
-from sparse_rcnn_lab.detector import Detector
-from sparse_rcnn_lab.errors import LabError
-from sparse_rcnn_lab.recipes import RECIPES
-from sparse_rcnn_lab.zoo import load
+from sparse_rcnn_lab.cli import main as cli
+from sparse_rcnn_lab.core.config import Recipe, from_dict
+from sparse_rcnn_lab.core.errors import LabError
+from sparse_rcnn_lab.detect.detector import Detector
+from sparse_rcnn_lab.models import download
+from sparse_rcnn_lab.models import layouts as published
+from sparse_rcnn_lab.models import published as weights
+from sparse_rcnn_lab.models.checkpoint import read_checkpoint
+from sparse_rcnn_lab.models.load import load
+from sparse_rcnn_lab.models.recipes import RECIPES
 
 NAME = "r50_1x_100"
 SERVER = "https://download.openmmlab.com/mmdetection/v2.0/sparse_rcnn"

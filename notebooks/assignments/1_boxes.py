@@ -30,9 +30,9 @@
 # %% tags=["build"]
 import torch
 
-from sparse_rcnn_lab import boxes as ops
-from sparse_rcnn_lab.classroom.checks import boxes as check
-from sparse_rcnn_lab.classroom.vary import V
+from sparse_rcnn_lab.core import boxes as ops
+from sparse_rcnn_lab.course.classroom.checks import boxes as check
+from sparse_rcnn_lab.course.classroom.vary import V
 
 V.first = V.box()
 V.first_c = ops.xyxy_to_cxcywh(torch.tensor(V.first)).tolist()
@@ -528,6 +528,6 @@ check.that(abs(iou_grown - V.grow_iou) < 2e-3, "iou_grown is another number.")
 # 3. Hand in this file, `boxes.ipynb`, where your instructor told you to.
 
 # %% locked="hand-in"
-from sparse_rcnn_lab.classroom.validate import before_handing_in
+from sparse_rcnn_lab.course.classroom.validate import before_handing_in
 
 before_handing_in("boxes.ipynb")

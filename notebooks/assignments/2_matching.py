@@ -32,14 +32,14 @@
 # %% tags=["build"]
 import torch
 
-from sparse_rcnn_lab import boxes as ops
-from sparse_rcnn_lab.classroom import guard
-from sparse_rcnn_lab.classroom.checks import matching as check
-from sparse_rcnn_lab.classroom.vary import V
+from sparse_rcnn_lab.core import boxes as ops
+from sparse_rcnn_lab.course.classroom import guard
+from sparse_rcnn_lab.course.classroom.checks import matching as check
+from sparse_rcnn_lab.course.classroom.vary import V
 
 
 def ref(name):
-    return guard.original(f"sparse_rcnn_lab.classroom.stand_ins:{name}")
+    return guard.original(f"sparse_rcnn_lab.course.classroom.stand_ins:{name}")
 
 
 V.n, V.m, V.c = 6, 3, 4
@@ -110,7 +110,7 @@ V.none_loss = {
 # %% locked="imports"
 import torch
 
-from sparse_rcnn_lab.boxes import giou  # [N, 4] and [M, 4] xyxy -> [N, M]
+from sparse_rcnn_lab.core.boxes import giou  # [N, 4] and [M, 4] xyxy -> [N, M]
 
 # %% [markdown]
 # ## 1. What a wrong class costs
@@ -594,6 +594,6 @@ check(lambda: learners(), of=set_loss, gives=[0, 3, 5])
 # 3. Hand in this file, `matching.ipynb`, where your instructor told you to.
 
 # %% locked="hand-in"
-from sparse_rcnn_lab.classroom.validate import before_handing_in
+from sparse_rcnn_lab.course.classroom.validate import before_handing_in
 
 before_handing_in("matching.ipynb")

@@ -31,13 +31,13 @@
 # %% tags=["build"]
 import torch
 
-from sparse_rcnn_lab.classroom import guard, practice
-from sparse_rcnn_lab.classroom.checks import stage as check
-from sparse_rcnn_lab.classroom.vary import V
+from sparse_rcnn_lab.course.classroom import guard, practice
+from sparse_rcnn_lab.course.classroom.checks import stage as check
+from sparse_rcnn_lab.course.classroom.vary import V
 
 
 def ref(name):
-    return guard.original(f"sparse_rcnn_lab.classroom.stand_ins:{name}")
+    return guard.original(f"sparse_rcnn_lab.course.classroom.stand_ins:{name}")
 
 
 s = [V.whole(20, 50), V.whole(60, 100), V.whole(120, 200), V.whole(230, 400)]
@@ -102,8 +102,8 @@ with torch.no_grad():
 import matplotlib.pyplot as plt
 import torch
 
-from sparse_rcnn_lab.boxes import decode_deltas  # boxes [N, 4], deltas [N, 4] -> boxes [N, 4]
-from sparse_rcnn_lab.classroom import practice
+from sparse_rcnn_lab.core.boxes import decode_deltas  # boxes [N, 4], deltas [N, 4] -> boxes [N, 4]
+from sparse_rcnn_lab.course.classroom import practice
 
 # %% [markdown]
 # ## 1. Which level of the pyramid
@@ -629,6 +629,6 @@ check.that(
 # 3. Hand in this file, `stage.ipynb`, where your instructor told you to.
 
 # %% locked="hand-in"
-from sparse_rcnn_lab.classroom.validate import before_handing_in
+from sparse_rcnn_lab.course.classroom.validate import before_handing_in
 
 before_handing_in("stage.ipynb")

@@ -24,8 +24,8 @@
 # - `srl.evaluate` is yours to use here.
 
 # %% tags=["build"]
-from sparse_rcnn_lab.classroom.checks import experiment as check
-from sparse_rcnn_lab.classroom.vary import V
+from sparse_rcnn_lab.course.classroom.checks import experiment as check
+from sparse_rcnn_lab.course.classroom.vary import V
 
 V.values = [V.whole(500, 800) / 1000 for _ in range(5)]
 mean = sum(V.values) / 5
@@ -45,7 +45,7 @@ V.data_seed = V.whole(20, 90)
 import matplotlib.pyplot as plt
 
 import sparse_rcnn_lab as srl
-from sparse_rcnn_lab.classroom import practice
+from sparse_rcnn_lab.course.classroom import practice
 
 detector = srl.load("nano-shapes")  # 20 proposals, 6 stages
 data = practice.shapes("val", seed=V.data_seed)
@@ -297,6 +297,6 @@ plt.show()
 # 3. Hand in this file, `experiment.ipynb`, where your instructor told you to.
 
 # %% locked="hand-in"
-from sparse_rcnn_lab.classroom.validate import before_handing_in
+from sparse_rcnn_lab.course.classroom.validate import before_handing_in
 
 before_handing_in("experiment.ipynb")

@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from sparse_rcnn_lab import boxes as box_ops
 from sparse_rcnn_lab.analysis.outcomes import RIGHT, THRESHOLD, outcome
 from sparse_rcnn_lab.analysis.table import Table
-from sparse_rcnn_lab.errors import LabError
-from sparse_rcnn_lab.trace import Trace
+from sparse_rcnn_lab.core import boxes as box_ops
+from sparse_rcnn_lab.core.errors import LabError
+from sparse_rcnn_lab.core.trace import Trace
 
 Arrays = dict[str, np.ndarray]
 

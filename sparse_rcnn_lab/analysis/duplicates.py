@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from sparse_rcnn_lab import boxes as box_ops
 from sparse_rcnn_lab.analysis.outcomes import RIGHT_IOU, THRESHOLD
+from sparse_rcnn_lab.core import boxes as box_ops
 
 
 def count_duplicates(

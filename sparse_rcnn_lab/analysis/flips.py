@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from sparse_rcnn_lab.analysis.table import Table
-from sparse_rcnn_lab.errors import LabError
-from sparse_rcnn_lab.trace import Trace
+from sparse_rcnn_lab.core.errors import LabError
+from sparse_rcnn_lab.core.trace import Trace
 
 MEANING = {
     "step": "of the training",

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from sparse_rcnn_lab import boxes as box_ops
-from sparse_rcnn_lab.trace import Detections, Trace
+from sparse_rcnn_lab.core import boxes as box_ops
+from sparse_rcnn_lab.core.trace import Detections, Trace
 
 RIGHT = "right"
 # Of a detection; a missed object has none.

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from sparse_rcnn_lab import boxes as box_ops
-from sparse_rcnn_lab.trace import Trace
+from sparse_rcnn_lab.core import boxes as box_ops
+from sparse_rcnn_lab.core.trace import Trace
 
 
 def settled(trace: Trace, stage: int, least: float = 0.1) -> tuple[float, float]:

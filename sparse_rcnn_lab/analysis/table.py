@@ -10,8 +10,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from sparse_rcnn_lab.errors import LabError
-from sparse_rcnn_lab.files import write_text
+from sparse_rcnn_lab.core.errors import LabError
+from sparse_rcnn_lab.detect.files import write_text
 
 _SHOWN = 40  # rows that are printed; all are in the columns
 

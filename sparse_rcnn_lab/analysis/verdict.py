@@ -10,8 +10,8 @@ import numpy as np
 
 from sparse_rcnn_lab.analysis.outcomes import ERRORS, KINDS, RIGHT, THRESHOLD, outcome, truth_of
 from sparse_rcnn_lab.analysis.table import Table
-from sparse_rcnn_lab.errors import LabError
-from sparse_rcnn_lab.trace import Trace
+from sparse_rcnn_lab.core.errors import LabError
+from sparse_rcnn_lab.core.trace import Trace
 
 MOVED = 0.05  # a change of IoU worth a word
 

@@ -19,7 +19,7 @@ from sparse_rcnn_lab.app.filming import annotate
 from sparse_rcnn_lab.app.frames import as_jpeg, look_at
 from sparse_rcnn_lab.app.keepsakes import coco_results, fresh_file, keepsake
 from sparse_rcnn_lab.app.pictures import Picture, read_picture
-from sparse_rcnn_lab.errors import LabError
+from sparse_rcnn_lab.core.errors import LabError
 
 Found = dict[str, Any]
 

@@ -16,7 +16,7 @@ from PIL import Image
 from torch import Tensor
 
 from sparse_rcnn_lab.app.limits import Limits, check_pixels
-from sparse_rcnn_lab.errors import LabError
+from sparse_rcnn_lab.core.errors import LabError
 from sparse_rcnn_lab.views.draw import display_size
 
 MAX_SIDE = 1280  # of a video that is written, pixels

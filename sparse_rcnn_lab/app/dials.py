@@ -11,8 +11,8 @@ import gradio as gr
 
 from sparse_rcnn_lab.app import words
 from sparse_rcnn_lab.app.bench import SHOWN, Bench, Dials
-from sparse_rcnn_lab.detector import Detector
-from sparse_rcnn_lab.errors import LabError
+from sparse_rcnn_lab.core.errors import LabError
+from sparse_rcnn_lab.detect.detector import Detector
 
 Values = Mapping[Any, Any]  # what Gradio hands over: the value of each component
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import gradio as gr
 
-from sparse_rcnn_lab.errors import LabError
+from sparse_rcnn_lab.core.errors import LabError
 
 log = logging.getLogger("sparse_rcnn_lab.app")
 

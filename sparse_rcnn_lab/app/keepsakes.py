@@ -12,9 +12,9 @@ from PIL import Image
 
 from sparse_rcnn_lab.app.bench import Bench, Dials, of_classes
 from sparse_rcnn_lab.app.pictures import Picture
-from sparse_rcnn_lab.errors import LabError
-from sparse_rcnn_lab.exploring import explore
-from sparse_rcnn_lab.files import write_text, write_whole
+from sparse_rcnn_lab.core.errors import LabError
+from sparse_rcnn_lab.detect.files import write_text, write_whole
+from sparse_rcnn_lab.views.explorer.explore import explore
 from sparse_rcnn_lab.views.explorer.view import Explorer
 
 # name of a kind -> name of the file

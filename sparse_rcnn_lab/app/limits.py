@@ -9,7 +9,7 @@ from typing import Any
 
 from PIL import Image
 
-from sparse_rcnn_lab.errors import LabError
+from sparse_rcnn_lab.core.errors import LabError
 
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]

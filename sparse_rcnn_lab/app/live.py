@@ -25,7 +25,7 @@ from sparse_rcnn_lab.app.dials import DialParts, as_dials
 from sparse_rcnn_lab.app.events import in_words
 from sparse_rcnn_lab.app.frames import Frame, as_jpeg, look_at
 from sparse_rcnn_lab.app.pictures import Picture, read_frame, read_picture
-from sparse_rcnn_lab.errors import LabError
+from sparse_rcnn_lab.core.errors import LabError
 from sparse_rcnn_lab.views.draw import as_image
 
 PATH = "/lab/frame"

@@ -13,13 +13,13 @@ from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
 from sparse_rcnn_lab.app.limits import Limits, check_pixels
-from sparse_rcnn_lab.data.shapes import CLASS_NAMES as SHAPES
-from sparse_rcnn_lab.data.shapes import PRESETS, shapes_image
-from sparse_rcnn_lab.errors import LabError
-from sparse_rcnn_lab.images import read_image
+from sparse_rcnn_lab.core.errors import LabError
+from sparse_rcnn_lab.data.shapes.dataset import CLASS_NAMES as SHAPES
+from sparse_rcnn_lab.data.shapes.dataset import PRESETS, shapes_image
+from sparse_rcnn_lab.detect.images import read_image
 from sparse_rcnn_lab.views.draw import as_image, display_size
 
-EXAMPLES = Path(__file__).parent.parent / "examples"
+EXAMPLES = Path(__file__).parent.parent / "data" / "examples"
 DIFFICULTIES = tuple(PRESETS)
 # Which examples a model knows something about, by its class names.
 _KNOWN = {

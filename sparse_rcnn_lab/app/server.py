@@ -16,7 +16,7 @@ import webbrowser
 from dataclasses import dataclass
 from typing import Any
 
-from sparse_rcnn_lab.errors import LabError
+from sparse_rcnn_lab.core.errors import LabError
 
 
 @dataclass(frozen=True)

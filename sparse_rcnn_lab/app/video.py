@@ -17,7 +17,7 @@ from sparse_rcnn_lab.app.events import ON_CLICK, explained, in_words
 from sparse_rcnn_lab.app.filming import annotate, film_of, sample_video
 from sparse_rcnn_lab.app.keepsakes import fresh_file
 from sparse_rcnn_lab.app.pictures import Picture
-from sparse_rcnn_lab.errors import LabError
+from sparse_rcnn_lab.core.errors import LabError
 
 _TELL = 0.4  # seconds between two pictures of the progress
 VIDEOS_AT_ONCE = 2  # videos that are worked on at the same time

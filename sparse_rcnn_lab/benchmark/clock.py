@@ -9,7 +9,7 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor
 
-from sparse_rcnn_lab.model.pooling import Pooling, Pyramid
+from sparse_rcnn_lab.core.pooling import Pooling, Pyramid
 
 
 @contextmanager

@@ -13,10 +13,10 @@ from tqdm.auto import tqdm
 
 from sparse_rcnn_lab.benchmark.clock import Clock, threads
 from sparse_rcnn_lab.benchmark.runner import Settings, default_size, model_of
-from sparse_rcnn_lab.device import machine
-from sparse_rcnn_lab.errors import LabError
-from sparse_rcnn_lab.model.detector import SparseRCNN
-from sparse_rcnn_lab.recipes import RECIPES
+from sparse_rcnn_lab.core.errors import LabError
+from sparse_rcnn_lab.core.model import SparseRCNN
+from sparse_rcnn_lab.detect.device import machine
+from sparse_rcnn_lab.models.recipes import RECIPES
 from sparse_rcnn_lab.training.run_folder import versions
 
 # Each quantity relative to where the measurement starts.

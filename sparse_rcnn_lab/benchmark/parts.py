@@ -9,16 +9,16 @@ import torch
 from torch import Tensor
 
 from sparse_rcnn_lab.benchmark.clock import Clock
-from sparse_rcnn_lab.config import Recipe
-from sparse_rcnn_lab.data.shapes import Shapes
+from sparse_rcnn_lab.core.config import Recipe
+from sparse_rcnn_lab.core.losses import set_loss
+from sparse_rcnn_lab.core.matching import match
+from sparse_rcnn_lab.core.model import SparseRCNN
+from sparse_rcnn_lab.core.pooling import Pooling, Pyramid, build_pyramid, pool
+from sparse_rcnn_lab.core.trace import top_pairs
+from sparse_rcnn_lab.data.shapes.dataset import Shapes
 from sparse_rcnn_lab.data.transforms import Augment
-from sparse_rcnn_lab.model.detector import SparseRCNN
-from sparse_rcnn_lab.model.pooling import Pooling, Pyramid, build_pyramid, pool
-from sparse_rcnn_lab.model.reference import FeatureMaps, roi_align_pool
-from sparse_rcnn_lab.trace import top_pairs
+from sparse_rcnn_lab.runtime.roi_align import FeatureMaps, roi_align_pool
 from sparse_rcnn_lab.training.loader import collate
-from sparse_rcnn_lab.training.losses import set_loss
-from sparse_rcnn_lab.training.matching import match
 from sparse_rcnn_lab.training.optimizer import make_optimizer
 
 

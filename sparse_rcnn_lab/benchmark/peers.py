@@ -20,13 +20,13 @@ from torch import Tensor, nn
 
 from sparse_rcnn_lab.benchmark.clock import Clock, threads
 from sparse_rcnn_lab.benchmark.runner import Settings, default_size, model_of
-from sparse_rcnn_lab.device import machine
-from sparse_rcnn_lab.errors import LabError
-from sparse_rcnn_lab.model.detector import SparseRCNN
-from sparse_rcnn_lab.model.fast.paths import Inference, Way
-from sparse_rcnn_lab.model.reference import FeatureMaps, roi_align_pool
-from sparse_rcnn_lab.model.stage import Stage
-from sparse_rcnn_lab.trace import top_pairs
+from sparse_rcnn_lab.core.errors import LabError
+from sparse_rcnn_lab.core.model import SparseRCNN
+from sparse_rcnn_lab.core.stage import Stage
+from sparse_rcnn_lab.core.trace import top_pairs
+from sparse_rcnn_lab.detect.device import machine
+from sparse_rcnn_lab.runtime.paths import Inference, Way
+from sparse_rcnn_lab.runtime.roi_align import FeatureMaps, roi_align_pool
 from sparse_rcnn_lab.training.run_folder import versions
 
 Run = Callable[[], object]

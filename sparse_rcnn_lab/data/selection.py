@@ -7,9 +7,9 @@ from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
-from sparse_rcnn_lab.config import AugmentConfig
+from sparse_rcnn_lab.core.config import AugmentConfig
+from sparse_rcnn_lab.core.errors import LabError
 from sparse_rcnn_lab.data.sample import DetectionData, Sample
-from sparse_rcnn_lab.errors import LabError
 
 
 @runtime_checkable

@@ -14,12 +14,12 @@ from torch import Tensor
 from torchvision import tv_tensors
 from torchvision.transforms.v2 import functional as tvf
 
-from sparse_rcnn_lab import boxes as box_ops
-from sparse_rcnn_lab.config import AugmentConfig
+from sparse_rcnn_lab.core import boxes as box_ops
+from sparse_rcnn_lab.core.config import AugmentConfig
+from sparse_rcnn_lab.core.errors import LabError
 from sparse_rcnn_lab.data.sample import Sample
-from sparse_rcnn_lab.errors import LabError
-from sparse_rcnn_lab.images import resize_to, resized_size
-from sparse_rcnn_lab.resize import resize_as_opencv
+from sparse_rcnn_lab.detect.images import resize_to, resized_size
+from sparse_rcnn_lab.detect.resize import resize_as_opencv
 
 # The mean colour of ImageNet: after normalisation what is padded here equals the batch padding.
 FILL = (124, 116, 104)

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from sparse_rcnn_lab import boxes as box_ops
-from sparse_rcnn_lab.training.matching import Matches, Targets
+from sparse_rcnn_lab.core import boxes as box_ops
+from sparse_rcnn_lab.core.matching import Matches, Targets
 
 # Largest shift and stretch of a copy, relative to its box: it keeps an IoU of about 0.4 or more.
 SHIFT = 0.25

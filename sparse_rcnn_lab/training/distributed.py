@@ -19,7 +19,7 @@ from typing import Any, TypeVar
 import torch
 import torch.distributed as dist
 
-from sparse_rcnn_lab.errors import LabError
+from sparse_rcnn_lab.core.errors import LabError
 
 T = TypeVar("T")
 U = TypeVar("U")

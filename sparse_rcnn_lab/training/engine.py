@@ -19,17 +19,17 @@ from pathlib import Path
 import torch
 from tqdm.auto import tqdm
 
-from sparse_rcnn_lab import config as configs
-from sparse_rcnn_lab import recipes
-from sparse_rcnn_lab.config import Recipe
-from sparse_rcnn_lab.cpu import threads_for
-from sparse_rcnn_lab.data.coco import open_data, open_train_val
+from sparse_rcnn_lab.core import config as configs
+from sparse_rcnn_lab.core.config import Recipe
+from sparse_rcnn_lab.data.coco.folder import open_data, open_train_val
 from sparse_rcnn_lab.data.sample import DetectionData
 from sparse_rcnn_lab.data.selection import Selected, usable_images
 from sparse_rcnn_lab.data.transforms import Augment
-from sparse_rcnn_lab.detector import Detector
-from sparse_rcnn_lab.device import pick_device
-from sparse_rcnn_lab.training.compiling import compile_model
+from sparse_rcnn_lab.detect.detector import Detector
+from sparse_rcnn_lab.detect.device import pick_device
+from sparse_rcnn_lab.models import recipes
+from sparse_rcnn_lab.runtime.compiling import compile_model
+from sparse_rcnn_lab.runtime.threads import threads_for
 from sparse_rcnn_lab.training.distributed import Group, join
 from sparse_rcnn_lab.training.evaluate import Evaluation, evaluate, label_category_ids
 from sparse_rcnn_lab.training.interrupt import polite_interrupt
@@ -82,7 +82,7 @@ def fit(
     data: "shapes", a folder in COCO's format (its validation part is used by itself), one json
         (only with ``val``), or a data set object.
     val: the data set to evaluate on; with a data set object None evaluates nothing.
-    recipe: a name out of ``recipes.RECIPES`` or a :class:`sparse_rcnn_lab.config.Recipe`.
+    recipe: a name out of ``recipes.RECIPES`` or a :class:`sparse_rcnn_lab.core.config.Recipe`.
     out: the run folder, which must not hold a run yet, unless ``resume``.
     resume: go on where the run in ``out`` stopped; gives the same weights as an unbroken run (to
         rounding, where the number of processes is another one).

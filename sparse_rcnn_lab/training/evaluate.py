@@ -12,14 +12,14 @@ import numpy as np
 import torch
 from tqdm.auto import tqdm
 
-from sparse_rcnn_lab import boxes as box_ops
-from sparse_rcnn_lab.batches import Batch
+from sparse_rcnn_lab.core import boxes as box_ops
+from sparse_rcnn_lab.core.errors import LabError
+from sparse_rcnn_lab.core.stage import StageOutput
+from sparse_rcnn_lab.core.stage_range import check_stages
+from sparse_rcnn_lab.core.trace import top_pairs
 from sparse_rcnn_lab.data.sample import DetectionData
-from sparse_rcnn_lab.detector import Detector
-from sparse_rcnn_lab.errors import LabError
-from sparse_rcnn_lab.model.stage import StageOutput
-from sparse_rcnn_lab.stages import check_stages
-from sparse_rcnn_lab.trace import top_pairs
+from sparse_rcnn_lab.detect.batches import Batch
+from sparse_rcnn_lab.detect.detector import Detector
 from sparse_rcnn_lab.training.coco_eval import CocoResult, coco_stats, to_results
 from sparse_rcnn_lab.training.distributed import current
 

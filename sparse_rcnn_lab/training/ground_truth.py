@@ -8,11 +8,11 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from sparse_rcnn_lab import boxes as box_ops
-from sparse_rcnn_lab.config import LossConfig
-from sparse_rcnn_lab.errors import LabError
-from sparse_rcnn_lab.trace import Trace
-from sparse_rcnn_lab.training.matching import Targets, match
+from sparse_rcnn_lab.core import boxes as box_ops
+from sparse_rcnn_lab.core.config import LossConfig
+from sparse_rcnn_lab.core.errors import LabError
+from sparse_rcnn_lab.core.matching import Targets, match
+from sparse_rcnn_lab.core.trace import Trace
 
 # The paper's: one proposal an object at every stage, whatever a preset trained with.
 ONE_TO_ONE = LossConfig()

@@ -9,8 +9,8 @@ from typing import Any
 
 import torch
 
-from sparse_rcnn_lab.checkpoint import save_checkpoint
-from sparse_rcnn_lab.errors import LabError
+from sparse_rcnn_lab.core.errors import LabError
+from sparse_rcnn_lab.models.checkpoint import save_checkpoint
 from sparse_rcnn_lab.training.distributed import LostProcess
 from sparse_rcnn_lab.training.run_folder import RunFolder
 from sparse_rcnn_lab.training.states import save_state

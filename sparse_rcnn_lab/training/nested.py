@@ -15,10 +15,10 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from sparse_rcnn_lab.config import LossConfig, NestedScheme
-from sparse_rcnn_lab.model.proposals import Proposals, spread_order
-from sparse_rcnn_lab.training.losses import expected_positives, set_loss
-from sparse_rcnn_lab.training.matching import Targets, match
+from sparse_rcnn_lab.core.config import LossConfig, NestedScheme
+from sparse_rcnn_lab.core.losses import expected_positives, set_loss
+from sparse_rcnn_lab.core.matching import Targets, match
+from sparse_rcnn_lab.core.proposals import Proposals, spread_order
 
 # The i-th box starts with sides of at least this over the square root of i, relative to the image:
 # so few proposals look everywhere.

@@ -7,7 +7,7 @@ from typing import Any, cast
 import torch
 from torch import nn
 
-from sparse_rcnn_lab.config import TrainConfig
+from sparse_rcnn_lab.core.config import TrainConfig
 from sparse_rcnn_lab.training.muon import Muon
 
 _OUTPUTS = ("classify", "regress")  # layers whose rows are classes and coordinates: not for Muon

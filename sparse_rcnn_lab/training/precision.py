@@ -12,8 +12,8 @@ from contextlib import AbstractContextManager, nullcontext
 import torch
 from torch import Tensor
 
-from sparse_rcnn_lab.config import Precision
-from sparse_rcnn_lab.errors import LabError
+from sparse_rcnn_lab.core.config import Precision
+from sparse_rcnn_lab.core.errors import LabError
 
 # The scale starts at 2 ** 16: halved so often, gradients are far below any that fp16 can hold.
 MOST_SKIPPED = 25

@@ -22,9 +22,9 @@ from typing import Any
 import numpy
 import torch
 
-from sparse_rcnn_lab.errors import LabError
-from sparse_rcnn_lab.files import write_text
-from sparse_rcnn_lab.version import __version__
+from sparse_rcnn_lab import __version__
+from sparse_rcnn_lab.core.errors import LabError
+from sparse_rcnn_lab.detect.files import write_text
 
 MODEL_FILE = "model.safetensors"
 KEEP = 2

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from sparse_rcnn_lab.config import TrainConfig
+from sparse_rcnn_lab.core.config import TrainConfig
 
 
 def total_steps(config: TrainConfig, num_images: int) -> int:

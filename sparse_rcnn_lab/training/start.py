@@ -9,13 +9,13 @@ from typing import Any
 
 import torch
 
-from sparse_rcnn_lab import config as configs
-from sparse_rcnn_lab.checkpoint import read_checkpoint
-from sparse_rcnn_lab.config import Recipe
+from sparse_rcnn_lab.core import config as configs
+from sparse_rcnn_lab.core.backbone import load_backbone
+from sparse_rcnn_lab.core.config import Recipe
+from sparse_rcnn_lab.core.errors import LabError
+from sparse_rcnn_lab.core.model import SparseRCNN
 from sparse_rcnn_lab.data.sample import DetectionData
-from sparse_rcnn_lab.errors import LabError
-from sparse_rcnn_lab.model.backbone import load_backbone
-from sparse_rcnn_lab.model.detector import SparseRCNN
+from sparse_rcnn_lab.models.checkpoint import read_checkpoint
 from sparse_rcnn_lab.training.batch_norm import share_batch_norm
 from sparse_rcnn_lab.training.distributed import Group
 from sparse_rcnn_lab.training.ema import WeightAverage

@@ -16,9 +16,9 @@ from pathlib import Path
 
 import torch
 
-from sparse_rcnn_lab.checkpoint import read_checkpoint, save_checkpoint
-from sparse_rcnn_lab.errors import LabError
-from sparse_rcnn_lab.files import write_text, write_whole
+from sparse_rcnn_lab.core.errors import LabError
+from sparse_rcnn_lab.detect.files import write_text, write_whole
+from sparse_rcnn_lab.models.checkpoint import read_checkpoint, save_checkpoint
 from sparse_rcnn_lab.training.ema import WeightAverage
 from sparse_rcnn_lab.training.run_folder import MODEL_FILE, RunFolder, read_json
 from sparse_rcnn_lab.training.update import Training

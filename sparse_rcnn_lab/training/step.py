@@ -9,12 +9,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from sparse_rcnn_lab.config import LossConfig, NestedScheme
-from sparse_rcnn_lab.model.detector import SparseRCNN
+from sparse_rcnn_lab.core.config import LossConfig, NestedScheme
+from sparse_rcnn_lab.core.losses import SetLoss, expected_positives, set_loss
+from sparse_rcnn_lab.core.matching import Matches, Targets, match
+from sparse_rcnn_lab.core.model import SparseRCNN
 from sparse_rcnn_lab.training.denoising import noised_copies
 from sparse_rcnn_lab.training.loader import TrainBatch
-from sparse_rcnn_lab.training.losses import SetLoss, expected_positives, set_loss
-from sparse_rcnn_lab.training.matching import Matches, Targets, match
 from sparse_rcnn_lab.training.nested import draw_lengths, prefix_losses, with_prefixes
 
 

@@ -19,14 +19,14 @@ import torch
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
-from sparse_rcnn_lab.config import Recipe
-from sparse_rcnn_lab.errors import LabError
-from sparse_rcnn_lab.model.detector import SparseRCNN
+from sparse_rcnn_lab.core.config import Recipe
+from sparse_rcnn_lab.core.errors import LabError
+from sparse_rcnn_lab.core.matching import Targets
+from sparse_rcnn_lab.core.model import SparseRCNN
 from sparse_rcnn_lab.training.batch_norm import statistics_kept_on_failure
 from sparse_rcnn_lab.training.distributed import Group, SaidByFirst
 from sparse_rcnn_lab.training.ema import WeightAverage
 from sparse_rcnn_lab.training.loader import TrainBatch
-from sparse_rcnn_lab.training.matching import Targets
 from sparse_rcnn_lab.training.metrics import LossValues
 from sparse_rcnn_lab.training.precision import MixedPrecision
 from sparse_rcnn_lab.training.step import Part, StepLoss, step_loss

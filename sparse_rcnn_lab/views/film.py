@@ -10,9 +10,9 @@ import torch
 from PIL import Image, ImageDraw
 from torch import Tensor
 
-from sparse_rcnn_lab.errors import LabError
-from sparse_rcnn_lab.files import write_whole
-from sparse_rcnn_lab.trace import Trace
+from sparse_rcnn_lab.core.errors import LabError
+from sparse_rcnn_lab.core.trace import Trace
+from sparse_rcnn_lab.detect.files import write_whole
 from sparse_rcnn_lab.views import style
 from sparse_rcnn_lab.views.blend import label_font
 from sparse_rcnn_lab.views.draw import (

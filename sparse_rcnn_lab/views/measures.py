@@ -11,9 +11,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from sparse_rcnn_lab import boxes as box_ops
-from sparse_rcnn_lab.errors import LabError
-from sparse_rcnn_lab.trace import Trace
+from sparse_rcnn_lab.core import boxes as box_ops
+from sparse_rcnn_lab.core.errors import LabError
+from sparse_rcnn_lab.core.trace import Trace
 
 FINEST_STRIDE = 4  # pixels of the model's input that a cell of p2 covers; each level doubles it
 DEFAULT_GRID = 7  # side of the RoI grid where a trace has not recorded one

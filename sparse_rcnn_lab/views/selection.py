@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import torch
 
-from sparse_rcnn_lab.trace import Trace
+from sparse_rcnn_lab.core.trace import Trace
 from sparse_rcnn_lab.views import style
 from sparse_rcnn_lab.views.measures import broken, ranked, score_by_stage
 

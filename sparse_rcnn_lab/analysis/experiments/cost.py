@@ -17,7 +17,7 @@ from tqdm.auto import tqdm
 
 from sparse_rcnn_lab.analysis.experiments.kept import Job, Part
 from sparse_rcnn_lab.analysis.experiments.passes import StageRun
-from sparse_rcnn_lab.detector import Detector
+from sparse_rcnn_lab.detect.detector import Detector
 
 Key = TypeVar("Key", bound=Hashable)
 

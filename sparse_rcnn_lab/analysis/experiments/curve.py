@@ -18,13 +18,13 @@ from sparse_rcnn_lab.analysis.experiments.passes import (
     found_by,
 )
 from sparse_rcnn_lab.analysis.table import Table
+from sparse_rcnn_lab.core.errors import LabError
+from sparse_rcnn_lab.core.model import SparseRCNN
+from sparse_rcnn_lab.core.pooling import Pyramid
+from sparse_rcnn_lab.core.stage import StageOutput
+from sparse_rcnn_lab.core.stage_range import check_stages
 from sparse_rcnn_lab.data.sample import DetectionData
-from sparse_rcnn_lab.detector import Detector
-from sparse_rcnn_lab.errors import LabError
-from sparse_rcnn_lab.model.detector import SparseRCNN
-from sparse_rcnn_lab.model.pooling import Pyramid
-from sparse_rcnn_lab.model.stage import StageOutput
-from sparse_rcnn_lab.stages import check_stages
+from sparse_rcnn_lab.detect.detector import Detector
 
 Order = Sequence[int] | Tensor | None
 

@@ -9,15 +9,15 @@ import numpy as np
 import torch
 from tqdm.auto import tqdm
 
+from sparse_rcnn_lab import __version__
 from sparse_rcnn_lab.analysis.experiments.kept import Cache, Job, Part, Tables
 from sparse_rcnn_lab.analysis.experiments.snapshots import snapshots
 from sparse_rcnn_lab.analysis.experiments.traced import check_images, trace_images, traces_of
 from sparse_rcnn_lab.analysis.flips import flip_table, proposals_of_objects
 from sparse_rcnn_lab.analysis.table import Table
+from sparse_rcnn_lab.core.trace import Trace
 from sparse_rcnn_lab.data.sample import DetectionData
-from sparse_rcnn_lab.trace import Trace
-from sparse_rcnn_lab.version import __version__
-from sparse_rcnn_lab.zoo import load
+from sparse_rcnn_lab.models.load import load
 
 IMAGES = 64  # of a flip count: enough for a share of some per cent
 

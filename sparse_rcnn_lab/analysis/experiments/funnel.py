@@ -11,12 +11,12 @@ from sparse_rcnn_lab.analysis.experiments.cost import costs_of
 from sparse_rcnn_lab.analysis.experiments.kept import Cache, Job, Part, Tables
 from sparse_rcnn_lab.analysis.experiments.passes import StageRun, detect_with, found_by
 from sparse_rcnn_lab.analysis.table import Table
+from sparse_rcnn_lab.core.errors import LabError
+from sparse_rcnn_lab.core.model import SparseRCNN
+from sparse_rcnn_lab.core.pooling import Pyramid
+from sparse_rcnn_lab.core.stage import StageOutput
 from sparse_rcnn_lab.data.sample import DetectionData
-from sparse_rcnn_lab.detector import Detector
-from sparse_rcnn_lab.errors import LabError
-from sparse_rcnn_lab.model.detector import SparseRCNN
-from sparse_rcnn_lab.model.pooling import Pyramid
-from sparse_rcnn_lab.model.stage import StageOutput
+from sparse_rcnn_lab.detect.detector import Detector
 
 MEANING = {
     "schedule": "proposals that enter each stage, 1 to S; the best by score go on",

@@ -12,20 +12,20 @@ from scipy.cluster.vq import kmeans2
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from sparse_rcnn_lab import boxes as box_ops
-from sparse_rcnn_lab import recipes
+from sparse_rcnn_lab import __version__
 from sparse_rcnn_lab.analysis.experiments.kept import state_hash
 from sparse_rcnn_lab.analysis.experiments.snapshots import keep_snapshots, snapshots
 from sparse_rcnn_lab.analysis.table import Table
-from sparse_rcnn_lab.checkpoint import read_checkpoint, save_checkpoint
-from sparse_rcnn_lab.config import Recipe, with_changes
+from sparse_rcnn_lab.core import boxes as box_ops
+from sparse_rcnn_lab.core.config import Recipe, with_changes
+from sparse_rcnn_lab.core.errors import LabError
+from sparse_rcnn_lab.core.model import SparseRCNN
 from sparse_rcnn_lab.data.sample import DetectionData
-from sparse_rcnn_lab.errors import LabError
-from sparse_rcnn_lab.model.detector import SparseRCNN
+from sparse_rcnn_lab.models import recipes
+from sparse_rcnn_lab.models.checkpoint import read_checkpoint, save_checkpoint
+from sparse_rcnn_lab.models.load import locate
 from sparse_rcnn_lab.training.engine import fit
 from sparse_rcnn_lab.training.run_folder import RunFolder
-from sparse_rcnn_lab.version import __version__
-from sparse_rcnn_lab.zoo import locate
 
 Start = Literal["image", "grid", "random", "kmeans"]
 STARTS: tuple[Start, ...] = get_args(Start)

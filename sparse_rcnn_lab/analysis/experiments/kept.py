@@ -21,14 +21,14 @@ import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
+from sparse_rcnn_lab import __version__
 from sparse_rcnn_lab.analysis.table import Table
+from sparse_rcnn_lab.core.errors import LabError
 from sparse_rcnn_lab.data.sample import DetectionData
-from sparse_rcnn_lab.detector import Detector
-from sparse_rcnn_lab.device import machine
-from sparse_rcnn_lab.errors import LabError
-from sparse_rcnn_lab.files import write_text, write_whole
-from sparse_rcnn_lab.version import __version__
-from sparse_rcnn_lab.weights import cache_folder
+from sparse_rcnn_lab.detect.detector import Detector
+from sparse_rcnn_lab.detect.device import machine
+from sparse_rcnn_lab.detect.files import write_text, write_whole
+from sparse_rcnn_lab.models.published import cache_folder
 
 # Raise it when an analysis counts differently: what was kept by an older one is then done again.
 VERSION = 3

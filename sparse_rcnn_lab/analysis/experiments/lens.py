@@ -7,15 +7,15 @@ from typing import Any
 
 from torch import Tensor
 
-from sparse_rcnn_lab import boxes as box_ops
 from sparse_rcnn_lab.analysis.experiments.kept import Cache, Job, Part, Tables
 from sparse_rcnn_lab.analysis.experiments.passes import detect_with, found_by
 from sparse_rcnn_lab.analysis.table import Table
+from sparse_rcnn_lab.core import boxes as box_ops
+from sparse_rcnn_lab.core.model import SparseRCNN
+from sparse_rcnn_lab.core.pooling import Pyramid
+from sparse_rcnn_lab.core.stage import Stage, StageOutput
 from sparse_rcnn_lab.data.sample import DetectionData
-from sparse_rcnn_lab.detector import Detector
-from sparse_rcnn_lab.model.detector import SparseRCNN
-from sparse_rcnn_lab.model.pooling import Pyramid
-from sparse_rcnn_lab.model.stage import Stage, StageOutput
+from sparse_rcnn_lab.detect.detector import Detector
 
 READINGS = ("both", "class", "place")
 MEANING = {

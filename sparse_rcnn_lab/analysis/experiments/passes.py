@@ -12,12 +12,12 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from sparse_rcnn_lab.analysis.experiments.kept import Job, Part
+from sparse_rcnn_lab.core.errors import LabError
+from sparse_rcnn_lab.core.model import SparseRCNN
+from sparse_rcnn_lab.core.pooling import Pyramid
+from sparse_rcnn_lab.core.stage import StageOutput
 from sparse_rcnn_lab.data.sample import DetectionData
-from sparse_rcnn_lab.detector import Detector
-from sparse_rcnn_lab.errors import LabError
-from sparse_rcnn_lab.model.detector import SparseRCNN
-from sparse_rcnn_lab.model.pooling import Pyramid
-from sparse_rcnn_lab.model.stage import StageOutput
+from sparse_rcnn_lab.detect.detector import Detector
 from sparse_rcnn_lab.training.coco_eval import CocoResult, coco_stats
 from sparse_rcnn_lab.training.evaluate import detection_rows, label_category_ids
 

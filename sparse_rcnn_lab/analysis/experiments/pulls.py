@@ -7,15 +7,15 @@ from typing import Any
 import numpy as np
 import torch
 
-from sparse_rcnn_lab import boxes as box_ops
 from sparse_rcnn_lab.analysis.experiments.kept import Cache, Job, Part, Tables
 from sparse_rcnn_lab.analysis.experiments.passes import label_map
 from sparse_rcnn_lab.analysis.table import Table
-from sparse_rcnn_lab.config import LossConfig
+from sparse_rcnn_lab.core import boxes as box_ops
+from sparse_rcnn_lab.core.config import LossConfig
+from sparse_rcnn_lab.core.matching import Targets
 from sparse_rcnn_lab.data.sample import DetectionData
-from sparse_rcnn_lab.detector import Detector
+from sparse_rcnn_lab.detect.detector import Detector
 from sparse_rcnn_lab.training.loader import TrainBatch
-from sparse_rcnn_lab.training.matching import Targets
 from sparse_rcnn_lab.training.step import step_loss
 
 MEANING = {

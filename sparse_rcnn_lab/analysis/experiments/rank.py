@@ -11,16 +11,16 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from sparse_rcnn_lab import boxes as box_ops
 from sparse_rcnn_lab.analysis.experiments.curve import check_order
 from sparse_rcnn_lab.analysis.experiments.kept import Cache, Job, Part, Tables
 from sparse_rcnn_lab.analysis.experiments.passes import label_map
 from sparse_rcnn_lab.analysis.outcomes import RIGHT_IOU, THRESHOLD
 from sparse_rcnn_lab.analysis.ranking import counted_order, greedy_order, reach
 from sparse_rcnn_lab.analysis.table import Table
+from sparse_rcnn_lab.core import boxes as box_ops
+from sparse_rcnn_lab.core.errors import LabError
 from sparse_rcnn_lab.data.sample import DetectionData
-from sparse_rcnn_lab.detector import Detector
-from sparse_rcnn_lab.errors import LabError
+from sparse_rcnn_lab.detect.detector import Detector
 
 By = Literal["reach", "wins"]
 

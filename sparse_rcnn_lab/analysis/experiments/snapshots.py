@@ -7,8 +7,8 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
-from sparse_rcnn_lab.errors import LabError
-from sparse_rcnn_lab.files import write_whole
+from sparse_rcnn_lab.core.errors import LabError
+from sparse_rcnn_lab.detect.files import write_whole
 from sparse_rcnn_lab.training.evaluate import Evaluation
 from sparse_rcnn_lab.training.run_folder import RunFolder
 

@@ -12,9 +12,9 @@ from sparse_rcnn_lab.analysis.experiments.passes import Found, found_by
 from sparse_rcnn_lab.analysis.experiments.traced import trace_images
 from sparse_rcnn_lab.analysis.stopping import settled, stop_stages
 from sparse_rcnn_lab.analysis.table import Table
+from sparse_rcnn_lab.core.errors import LabError
 from sparse_rcnn_lab.data.sample import DetectionData
-from sparse_rcnn_lab.detector import Detector
-from sparse_rcnn_lab.errors import LabError
+from sparse_rcnn_lab.detect.detector import Detector
 
 TOLERANCES = (0.02, 0.05, 0.1, 0.2, 0.3, 0.5)
 MEANING = {

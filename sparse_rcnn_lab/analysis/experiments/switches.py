@@ -16,13 +16,13 @@ from sparse_rcnn_lab.analysis.experiments.passes import (
 )
 from sparse_rcnn_lab.analysis.outcomes import THRESHOLD
 from sparse_rcnn_lab.analysis.table import Table
+from sparse_rcnn_lab.core.ablation import NORMAL, Switches
+from sparse_rcnn_lab.core.model import SparseRCNN
+from sparse_rcnn_lab.core.pooling import Pyramid
+from sparse_rcnn_lab.core.stage import StageOutput
+from sparse_rcnn_lab.core.stage_range import check_stages
 from sparse_rcnn_lab.data.sample import DetectionData
-from sparse_rcnn_lab.detector import Detector
-from sparse_rcnn_lab.model.detector import SparseRCNN
-from sparse_rcnn_lab.model.pooling import Pyramid
-from sparse_rcnn_lab.model.stage import StageOutput
-from sparse_rcnn_lab.model.switches import NORMAL, Switches
-from sparse_rcnn_lab.stages import check_stages
+from sparse_rcnn_lab.detect.detector import Detector
 
 MEANING = {
     "switch": "what is changed in every stage, without training again",

@@ -14,10 +14,10 @@ from sparse_rcnn_lab.analysis.experiments.passes import found_by, label_map
 from sparse_rcnn_lab.analysis.outcomes import THRESHOLD
 from sparse_rcnn_lab.analysis.table import Table
 from sparse_rcnn_lab.analysis.verdict import Verdicts, verdict_rows, verdicts_from
+from sparse_rcnn_lab.core.errors import LabError
+from sparse_rcnn_lab.core.trace import Trace
 from sparse_rcnn_lab.data.sample import DetectionData
-from sparse_rcnn_lab.detector import Detector
-from sparse_rcnn_lab.errors import LabError
-from sparse_rcnn_lab.trace import Trace
+from sparse_rcnn_lab.detect.detector import Detector
 from sparse_rcnn_lab.training.evaluate import detection_rows, label_category_ids
 from sparse_rcnn_lab.training.ground_truth import with_ground_truth
 

@@ -9,8 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from sparse_rcnn_lab import boxes as box_ops
-from sparse_rcnn_lab.trace import Trace
+from sparse_rcnn_lab.core import boxes as box_ops
+from sparse_rcnn_lab.core.trace import Trace
 from sparse_rcnn_lab.views.explorer import pack
 from sparse_rcnn_lab.views.explorer.plane import Plane
 from sparse_rcnn_lab.views.measures import score_by_stage

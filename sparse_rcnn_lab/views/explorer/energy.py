@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sparse_rcnn_lab.trace import Trace
+from sparse_rcnn_lab.core.trace import Trace
 from sparse_rcnn_lab.views.explorer import pack
 
 

@@ -9,7 +9,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from sparse_rcnn_lab.files import write_text
+from sparse_rcnn_lab.detect.files import write_text
 
 HERE = Path(__file__).parent
 

@@ -12,8 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sparse_rcnn_lab import boxes as box_ops
-from sparse_rcnn_lab.trace import Trace
+from sparse_rcnn_lab.core import boxes as box_ops
+from sparse_rcnn_lab.core.trace import Trace
 from sparse_rcnn_lab.views import style
 from sparse_rcnn_lab.views.explorer import pack
 from sparse_rcnn_lab.views.explorer.alike import features_part

@@ -7,10 +7,10 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from sparse_rcnn_lab.errors import LabError
-from sparse_rcnn_lab.trace import Trace
+from sparse_rcnn_lab.core.errors import LabError
+from sparse_rcnn_lab.core.trace import Trace
+from sparse_rcnn_lab.intervene.experiment import Experiment
 from sparse_rcnn_lab.views.explorer import page
-from sparse_rcnn_lab.views.explorer.experiment import Experiment
 from sparse_rcnn_lab.views.explorer.payload import payload
 from sparse_rcnn_lab.views.explorer.plane import Plane
 from sparse_rcnn_lab.views.static import is_static

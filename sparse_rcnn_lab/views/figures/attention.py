@@ -5,7 +5,7 @@ from __future__ import annotations
 from matplotlib.axes import Axes
 from torch import Tensor
 
-from sparse_rcnn_lab.trace import Trace
+from sparse_rcnn_lab.core.trace import Trace
 from sparse_rcnn_lab.views import style
 from sparse_rcnn_lab.views.figures.canvas import (
     HEAD,

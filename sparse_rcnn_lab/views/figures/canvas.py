@@ -18,8 +18,8 @@ from matplotlib.text import Annotation, Text
 from matplotlib.textpath import TextPath
 from torch import Tensor
 
-from sparse_rcnn_lab.errors import LabError
-from sparse_rcnn_lab.trace import Trace
+from sparse_rcnn_lab.core.errors import LabError
+from sparse_rcnn_lab.core.trace import Trace
 from sparse_rcnn_lab.views import style
 from sparse_rcnn_lab.views.style import Theme
 

@@ -9,7 +9,7 @@ from matplotlib.patches import Rectangle
 
 from sparse_rcnn_lab.analysis.career import Careers
 from sparse_rcnn_lab.analysis.table import Table
-from sparse_rcnn_lab.errors import LabError
+from sparse_rcnn_lab.core.errors import LabError
 from sparse_rcnn_lab.views import style
 from sparse_rcnn_lab.views.figures.canvas import HEAD, Page
 from sparse_rcnn_lab.views.figures.series import need_rows

@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.patches import Rectangle
 from torch import Tensor
 
-from sparse_rcnn_lab.errors import LabError
+from sparse_rcnn_lab.core.errors import LabError
 from sparse_rcnn_lab.views import style
 from sparse_rcnn_lab.views.figures.canvas import HEAD, Page, plain, shorten
 from sparse_rcnn_lab.views.style import Theme

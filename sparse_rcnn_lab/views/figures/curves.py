@@ -9,7 +9,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patheffects import Normal, Stroke
 from torch import Tensor
 
-from sparse_rcnn_lab.trace import Trace
+from sparse_rcnn_lab.core.trace import Trace
 from sparse_rcnn_lab.views import style
 from sparse_rcnn_lab.views.figures.canvas import HEAD, Page
 from sparse_rcnn_lab.views.figures.series import MARKERS

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
-from sparse_rcnn_lab.detections import Detections
-from sparse_rcnn_lab.errors import LabError
-from sparse_rcnn_lab.trace import Trace
+from sparse_rcnn_lab.core.detections import Detections
+from sparse_rcnn_lab.core.errors import LabError
+from sparse_rcnn_lab.core.trace import Trace
 from sparse_rcnn_lab.views.draw import draw_detections
 from sparse_rcnn_lab.views.figures.canvas import TALLEST, WIDEST, Page, shorten
 from sparse_rcnn_lab.views.style import Theme

@@ -6,7 +6,7 @@ import torch
 from matplotlib.patches import Rectangle
 from torch import Tensor
 
-from sparse_rcnn_lab.trace import Trace
+from sparse_rcnn_lab.core.trace import Trace
 from sparse_rcnn_lab.views import style
 from sparse_rcnn_lab.views.figures.canvas import HEAD, HEAT, Page
 from sparse_rcnn_lab.views.style import Theme

@@ -6,8 +6,8 @@ from matplotlib.axes import Axes
 from matplotlib.patheffects import Normal, Stroke
 from torch import Tensor
 
-from sparse_rcnn_lab.errors import LabError
-from sparse_rcnn_lab.trace import Trace
+from sparse_rcnn_lab.core.errors import LabError
+from sparse_rcnn_lab.core.trace import Trace
 from sparse_rcnn_lab.views import style
 from sparse_rcnn_lab.views.figures.canvas import (
     HEAD,

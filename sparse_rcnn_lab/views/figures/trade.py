@@ -5,7 +5,7 @@ from __future__ import annotations
 from matplotlib.axes import Axes
 
 from sparse_rcnn_lab.analysis.table import Table
-from sparse_rcnn_lab.errors import LabError
+from sparse_rcnn_lab.core.errors import LabError
 from sparse_rcnn_lab.views.figures.canvas import HEAD, Page, plain
 from sparse_rcnn_lab.views.figures.series import SERIES, need_rows, unit_axis
 from sparse_rcnn_lab.views.figures.words import spread

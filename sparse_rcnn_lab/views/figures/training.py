@@ -9,8 +9,8 @@ from matplotlib.axes import Axes
 
 from sparse_rcnn_lab.analysis.flips import proposals_of_objects
 from sparse_rcnn_lab.analysis.table import Table
-from sparse_rcnn_lab.errors import LabError
-from sparse_rcnn_lab.trace import Trace
+from sparse_rcnn_lab.core.errors import LabError
+from sparse_rcnn_lab.core.trace import Trace
 from sparse_rcnn_lab.views import style
 from sparse_rcnn_lab.views.figures.canvas import HEAD, Page, aspect, outline, shorten, show_picture
 from sparse_rcnn_lab.views.figures.series import (

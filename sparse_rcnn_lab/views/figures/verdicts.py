@@ -9,8 +9,8 @@ from matplotlib.axes import Axes
 
 from sparse_rcnn_lab.analysis.outcomes import ERRORS, RIGHT, THRESHOLD, outcome
 from sparse_rcnn_lab.analysis.verdict import Verdicts
-from sparse_rcnn_lab.errors import LabError
-from sparse_rcnn_lab.trace import Trace
+from sparse_rcnn_lab.core.errors import LabError
+from sparse_rcnn_lab.core.trace import Trace
 from sparse_rcnn_lab.views import style
 from sparse_rcnn_lab.views.figures.canvas import HEAD, Page, aspect, outline, show_picture
 from sparse_rcnn_lab.views.figures.series import SERIES, need_rows

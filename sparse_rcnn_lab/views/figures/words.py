@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from matplotlib.axes import Axes
 from matplotlib.patches import Rectangle
 
-from sparse_rcnn_lab.trace import Trace
+from sparse_rcnn_lab.core.trace import Trace
 from sparse_rcnn_lab.views import style
 from sparse_rcnn_lab.views.figures.canvas import Page, aspect, text_width
 from sparse_rcnn_lab.views.labels import Box, place_labels

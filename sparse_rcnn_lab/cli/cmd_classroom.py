@@ -1,0 +1,161 @@
+"""``sparse-rcnn-lab classroom``."""
+
+from __future__ import annotations
+
+import argparse
+import textwrap
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from sparse_rcnn_lab.cli.common import plural, whole_number
+from sparse_rcnn_lab.core.errors import LabError
+
+if TYPE_CHECKING:
+    from sparse_rcnn_lab.course.classroom.course import Course
+
+HELP = """assignments that grade themselves: build, collect, grade, feedback
+
+The instructor's guide is docs/classroom.md. Grading runs the students' code on this machine, with
+your rights; the guide says how to isolate it.
+
+examples:
+  sparse-rcnn-lab classroom build --course course --seed 2027
+  sparse-rcnn-lab classroom collect submissions.zip --course course
+  sparse-rcnn-lab classroom grade --course course
+  sparse-rcnn-lab classroom feedback --course course
+
+  sparse-rcnn-lab classroom validate boxes.ipynb      what students run before they hand in
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the steps and their options."""
+    steps = parser.add_subparsers(title="steps", metavar="STEP", dest="step", required=True)
+    for name, summary in (
+        ("build", "make the course folder and the students' notebooks"),
+        ("collect", "take submissions from a folder or a zip"),
+        ("grade", "run what was collected, write marks.csv"),
+        ("feedback", "write a page for each submission"),
+        ("validate", "run a student's notebook and its visible tests"),
+    ):
+        step = steps.add_parser(name, help=summary, description=summary[0].upper() + summary[1:])
+        step.add_argument("--debug", action="store_true", help="show the traceback of an error")
+        if name == "validate":
+            step.add_argument("notebook", type=Path)
+            continue
+        step.add_argument("--course", type=Path, default=Path("course"), metavar="FOLDER")
+        if name in ("build", "grade", "feedback"):
+            step.add_argument(
+                "--assignment", action="append", metavar="NAME", help="only this one; repeatable"
+            )
+        if name == "build":
+            step.add_argument(
+                "--seed", type=whole_number, default=2026, help="of this year's numbers"
+            )
+            step.add_argument(
+                "--sources", type=Path, default=Path("notebooks/assignments"), metavar="FOLDER"
+            )
+        if name == "collect":
+            step.add_argument("place", type=Path, help="a folder or a zip with notebooks")
+        if name == "grade":
+            step.add_argument("--student", action="append", metavar="NAME", help="only this one")
+            step.add_argument("--workers", type=whole_number, help="notebooks at a time")
+            step.add_argument("--again", action="store_true", help="also what was graded before")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Does one step."""
+    return {
+        "build": _build,
+        "collect": _collect,
+        "grade": _grade,
+        "feedback": _feedback,
+        "validate": _validate,
+    }[arguments.step](arguments)
+
+
+def _build(arguments: argparse.Namespace) -> int:
+    from sparse_rcnn_lab.course.classroom.build import build
+    from sparse_rcnn_lab.course.classroom.catalogue import chosen
+
+    sources: Path = arguments.sources
+    if not sources.is_dir():
+        raise LabError(
+            f'There are no sources in "{sources}". They are in notebooks/assignments of the '
+            "repository; name that folder with --sources."
+        )
+    guide = sources.parent.parent / "docs" / "classroom.md"
+    build(arguments.course, sources, chosen(arguments.assignment), arguments.seed, guide)
+    print(f"Hand out the notebooks in {arguments.course / 'hand-out'}; keep the rest to yourself.")
+    return 0
+
+
+def _collect(arguments: argparse.Namespace) -> int:
+    from sparse_rcnn_lab.course.classroom.collect import collect
+    from sparse_rcnn_lab.course.classroom.course import Course
+
+    result = collect(Course.open(arguments.course), arguments.place)
+    print(f"{plural(len(result.taken), 'notebook')} taken, {len(result.refused)} not.")
+    return 1 if result.refused else 0
+
+
+def _grade(arguments: argparse.Namespace) -> int:
+    from sparse_rcnn_lab.course.classroom.course import Course
+    from sparse_rcnn_lab.course.classroom.grade import grade
+
+    course = Course.open(arguments.course)
+    names = _of_course(arguments.assignment, course)
+    results = grade(
+        course, names, tuple(arguments.student or ()), arguments.workers, arguments.again
+    )
+    failed = [result for result in results if result.problem]
+    print(f"{plural(len(results) - len(failed), 'notebook')} graded: {course.root / 'marks.csv'}")
+    return 1 if failed else 0
+
+
+def _feedback(arguments: argparse.Namespace) -> int:
+    from sparse_rcnn_lab.course.classroom.course import Course
+    from sparse_rcnn_lab.course.classroom.feedback import feedback
+
+    course = Course.open(arguments.course)
+    pages = feedback(course, _of_course(arguments.assignment, course))
+    print(f"{plural(len(pages), 'page')} in {course.root / 'feedback'}")
+    return 0
+
+
+def _of_course(given: list[str] | None, course: Course) -> tuple[str, ...]:
+    """The assignments to work on: those of --assignment, or all that the course has."""
+    for name in given or ():
+        if name not in course.assignments:
+            raise LabError(
+                f'The course has no assignment "{name}". It has {", ".join(course.assignments)}.'
+            )
+    return tuple(name for name in course.assignments if not given or name in given)
+
+
+def _validate(arguments: argparse.Namespace) -> int:
+    from sparse_rcnn_lab.course.classroom.validate import validate
+
+    outcomes = validate(arguments.notebook)
+    if not outcomes:
+        raise LabError(f'"{arguments.notebook}" has no test cells; is it an assignment?')
+    for outcome in outcomes:
+        if outcome.hidden:
+            said = "hidden, graded later"
+        elif outcome.problem:
+            said = "not yet"
+        else:
+            said = "passes so far" if outcome.more else "passed"
+        print(f"{said:20}  {outcome.name}")
+        if outcome.problem:
+            print(textwrap.indent(outcome.problem, " " * 22))
+    visible = [outcome for outcome in outcomes if not outcome.hidden]
+    passed = sum(not outcome.problem for outcome in visible)
+    hidden, more = len(outcomes) - len(visible), sum(outcome.more for outcome in visible)
+    print(f"\n{passed} of {len(visible)} visible tests pass.")
+    if hidden or more:
+        print(
+            f"Graded later: {plural(hidden, 'hidden test')}, and the hidden parts of {more} more. "
+            "The mark may be lower."
+        )
+    return 0 if passed == len(visible) else 1

@@ -1,0 +1,182 @@
+"""``sparse-rcnn-lab evaluate``."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sparse_rcnn_lab.cli.common import add_model, stage_list, whole_number
+from sparse_rcnn_lab.cli.together import run_together
+
+if TYPE_CHECKING:
+    import torch
+
+    from sparse_rcnn_lab.data.sample import DetectionData
+    from sparse_rcnn_lab.detect.detector import Detector
+    from sparse_rcnn_lab.training.distributed import Group
+    from sparse_rcnn_lab.training.evaluate import Evaluation
+
+VAL2017 = 5000  # images
+
+HELP = """measure a model: COCO AP of every stage on a data set
+
+Files in the output folder: evaluation.json (all twelve COCO numbers of each stage, AP of each
+class) and detections.json (the last stage's detections as COCO results).
+
+A published model, or a run of its recipe, on COCO is compared with its published AP. COCO's own
+folders do as they are: annotations/instances_val2017.json and val2017/.
+
+examples:
+  sparse-rcnn-lab evaluate --model runs/cells --data data/cells
+  sparse-rcnn-lab evaluate --model r50_3x_300 --data coco
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the command's options."""
+    add_model(parser)
+    parser.add_argument(
+        "--data",
+        required=True,
+        metavar="FOLDER",
+        help='a folder with val.json and images/, a COCO json file, or "shapes"',
+    )
+    parser.add_argument("--split", default="val", help="train or val (default: %(default)s)")
+    parser.add_argument(
+        "--proposals", type=whole_number, metavar="N", help="use only the first N proposals"
+    )
+    parser.add_argument(
+        "--stages", type=stage_list, metavar="1,3,6", help="only these stages (default: all)"
+    )
+    parser.add_argument("--limit", type=whole_number, metavar="N", help="only the first N images")
+    parser.add_argument("--batch-size", type=whole_number, default=8, metavar="N")
+    parser.add_argument(
+        "--out",
+        type=Path,
+        metavar="FOLDER",
+        help="where to write (default: evaluation-SPLIT in the run folder, else "
+        "evaluations/MODEL-SPLIT)",
+    )
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Evaluates, prints the table and writes both files."""
+    return run_together(arguments, _evaluate)
+
+
+def _evaluate(arguments: argparse.Namespace, device: torch.device, group: Group) -> int:
+    from sparse_rcnn_lab.data.coco.folder import open_data
+    from sparse_rcnn_lab.detect.files import write_text
+    from sparse_rcnn_lab.models.load import load
+    from sparse_rcnn_lab.training.evaluate import evaluate
+    from sparse_rcnn_lab.training.run_folder import versions
+
+    # What must be fetched is fetched by one process of a machine; the others wait at its lock.
+    detector = group.agree(lambda: load(arguments.model, device, precision=arguments.precision))
+    data = group.agree(lambda: open_data(arguments.data, arguments.split))
+    result = evaluate(
+        detector,
+        data,
+        stages=arguments.stages,
+        num_proposals=arguments.proposals,
+        batch_size=arguments.batch_size,
+        limit=arguments.limit,
+    )
+    if not group.first:
+        return 0
+    proposals = arguments.proposals or detector.num_proposals
+    print(
+        f"{detector.name} on {arguments.data} ({arguments.split}): {result.num_images} images, "
+        f"{proposals} of {detector.num_proposals} proposals, {result.seconds:.0f} s"
+    )
+    print(result.table())
+    published = compare(detector, data, result, proposals)
+    if published:
+        print("\n" + comparison_text(published))
+    out = arguments.out or _default_folder(arguments.model, detector.name, arguments.split)
+    report = {
+        "model": detector.name,
+        "model_source": arguments.model,
+        "data": arguments.data,
+        "split": arguments.split,
+        "fingerprint": data.fingerprint(),
+        "num_proposals": proposals,
+        "limit": arguments.limit,
+        **result.to_dict(),
+        **({"published": published} if published else {}),
+        "versions": versions(),
+    }
+    write_text(out / "evaluation.json", json.dumps(report, indent=2) + "\n")
+    write_text(out / "detections.json", json.dumps(result.results) + "\n")
+    print(f"\nwritten: {out / 'evaluation.json'}, {out / 'detections.json'}")
+    return 0
+
+
+def compare(
+    detector: Detector, data: DetectionData, result: Evaluation, proposals: int
+) -> dict[str, Any] | None:
+    """The last stage's AP beside the published one, as plain values, AP 0..100.
+
+    None unless the model is one of the five published ones, or trained by such a recipe, and the
+    data has COCO's classes. "within" is None, and "why_not" says why, where the numbers do not
+    compare. proposals: how many of the model's took part.
+    """
+    from sparse_rcnn_lab.models.layouts import COCO_CLASSES
+    from sparse_rcnn_lab.models.recipes import PUBLISHED_TOLERANCE, RECIPES
+
+    recipe = RECIPES.get((detector.info.get("recipe") or {}).get("name", ""))
+    if recipe is None or recipe.published_ap is None or detector.config != recipe.model:
+        return None
+    if set(data.class_names) != set(COCO_CLASSES) or result.per_stage[-1].AP < 0:  # no objects
+        return None
+    ap = 100 * result.per_stage[-1].AP
+    difference = ap - recipe.published_ap
+    why_not = []
+    if result.num_images != VAL2017:
+        why_not.append(f"{result.num_images:,} images, not the {VAL2017:,} of COCO's val2017")
+    if proposals < detector.num_proposals:
+        why_not.append(f"{proposals} of {detector.num_proposals} proposals")
+    if result.stages[-1] != detector.num_stages:
+        why_not.append(f"stage {result.stages[-1]}, not the last")
+    return {
+        "model": detector.name,
+        "recipe": recipe.name,
+        "AP": ap,
+        "published_AP": recipe.published_ap,
+        "difference": difference,
+        "tolerance": PUBLISHED_TOLERANCE,
+        "within": None if why_not else abs(difference) <= PUBLISHED_TOLERANCE,
+        "why_not": why_not,
+    }
+
+
+def comparison_text(row: dict[str, Any]) -> str:
+    """The row of :func:`compare` under its head, and why it does not compare where it does not."""
+    within = row["within"]
+    cells = {
+        "model": row["model"],
+        "AP": f"{row['AP']:.2f}",
+        "published": f"{row['published_AP']:.1f}",
+        "difference": f"{row['difference']:+.2f}",
+        "tolerance": f"{row['tolerance']}",
+        "verdict": "not comparable" if within is None else "within" if within else "outside",
+    }
+    widths = [max(len(head), len(cell)) for head, cell in cells.items()]
+    lines = [
+        "  ".join(f"{text:<{width}}" for text, width in zip(texts, widths, strict=True)).rstrip()
+        for texts in (cells.keys(), cells.values())
+    ]
+    if within is None:
+        lines.append(
+            f"The published AP of {row['recipe']} does not hold for this: "
+            f"{'; '.join(row['why_not'])}."
+        )
+    return "\n".join(lines)
+
+
+def _default_folder(model: str, name: str, split: str) -> Path:
+    if Path(model).is_dir():
+        return Path(model) / f"evaluation-{split}"
+    return Path("evaluations") / f"{name or Path(model).stem}-{split}"

@@ -1,0 +1,96 @@
+"""``sparse-rcnn-lab export``."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from sparse_rcnn_lab.cli.common import DEFAULT_MODEL, whole_number
+
+HELP = """write a model as one file that runs without this package
+
+One graph from pixels to detections, with any batch, height and width: float32 RGB of 0..255 in;
+boxes, scores, labels and proposals out. It normalises, pads and selects by itself, and carries
+class names and advice on the input size. onnx is for onnxruntime and others (it needs the extra
+"export"), torch-export for PyTorch without this package. The written file is run on two batches
+and compared with the model; when they differ, no file is left.
+
+examples:
+  sparse-rcnn-lab export --model nano-shapes --to onnx
+  sparse-rcnn-lab export --model runs/cells --to torch-export --proposals 20 --out cells.pt2
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the command's options."""
+    parser.add_argument(
+        "--model",
+        default=DEFAULT_MODEL,
+        metavar="NAME",
+        help="a shipped model, a run folder, or a checkpoint file (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--to",
+        choices=("onnx", "torch-export"),
+        help="the format (default: by the ending of --out, else onnx)",
+    )
+    parser.add_argument(
+        "--out", type=Path, metavar="FILE", help="where to write (default: MODEL.onnx or MODEL.pt2)"
+    )
+    parser.add_argument(
+        "--proposals", type=whole_number, metavar="N", help="use only the first N proposals"
+    )
+    parser.add_argument(
+        "--stage", type=whole_number, metavar="S", help="stop after this stage (default: last)"
+    )
+    parser.add_argument(
+        "--stages",
+        choices=("last", "all"),
+        default="last",
+        help="all: also return what every stage made of the proposals (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--sizes",
+        action="store_true",
+        help="take the size of each picture as a second input, for batches of different sizes",
+    )
+    parser.add_argument(
+        "--check",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="run the written file and compare it with the model (default: yes)",
+    )
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Writes, checks and says what is in the file."""
+    from sparse_rcnn_lab.models.load import load
+    from sparse_rcnn_lab.runtime.export import export
+    from sparse_rcnn_lab.runtime.export.formats import SUFFIXES
+
+    detector = load(arguments.model)
+    out = arguments.out
+    if out is None:
+        name = detector.name or Path(arguments.model).stem
+        out = Path(name + SUFFIXES[arguments.to or "onnx"])
+    done = export(
+        detector,
+        out,
+        to=arguments.to,
+        num_proposals=arguments.proposals,
+        stage=arguments.stage,
+        all_stages=arguments.stages == "all",
+        sizes=arguments.sizes,
+        check=arguments.check,
+    )
+    print(done.metadata["description"])
+    for name in done.inputs:
+        print(f"  in   {name}: {done.metadata[name]}")
+    for name in done.outputs:
+        print(f"  out  {name}: {done.metadata[name]}")
+    for check in done.checks:
+        print(f"checked: {check}")
+    if arguments.check and not done.checks:
+        print("not checked: onnxruntime is not installed (pip install onnxruntime)")
+    print(f"written: {done.path} ({done.path.stat().st_size / 1e6:.1f} MB)")
+    return 0

@@ -1,0 +1,72 @@
+"""``sparse-rcnn-lab models``."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from sparse_rcnn_lab.models.recipes import RECIPES
+
+HELP = """list the shipped and the published models, and the presets to train with
+
+example:
+  sparse-rcnn-lab models
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the command's options: none."""
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Prints the lists."""
+    from sparse_rcnn_lab.models.checkpoint import read_checkpoint
+    from sparse_rcnn_lab.models.load import CHECKPOINTS, shipped_models
+    from sparse_rcnn_lab.models.published import RELEASES, cache_folder
+
+    names = shipped_models()
+    print("models, for --model:" if names else "No model is shipped with this installation.")
+    for name in names:
+        path = CHECKPOINTS / f"{name}.safetensors"
+        checkpoint = read_checkpoint(path)
+        ap = find_ap(checkpoint.info, path.with_suffix(".json"))
+        classes = ", ".join(checkpoint.class_names[:6])
+        more = len(checkpoint.class_names) - 6
+        print(
+            f"  {name:<14} AP {'?' if ap is None else format(ap, '.3f')}, "
+            f"{checkpoint.config.num_proposals} proposals, {path.stat().st_size / 1e6:.1f} MB, "
+            f"finds {classes}" + (f" and {more} more" if more > 0 else "")
+        )
+    print(f"\npublished COCO models, for --model; downloaded at first use into {cache_folder()}:")
+    for release in RELEASES.values():
+        recipe = release.recipe
+        kept = "in the cache" if release.cached.is_file() else "not downloaded yet"
+        print(
+            f"  {release.name:<14} published AP {recipe.published_ap}, {recipe.model.backbone}, "
+            f"{recipe.model.num_proposals} proposals, {release.megabytes} MB, {kept}"
+        )
+    print("\npresets, for train --preset:")
+    for recipe in RECIPES.values():
+        ap_text = f" (COCO AP {recipe.published_ap})" if recipe.published_ap else ""
+        print(f"  {recipe.name:<14} {recipe.summary}{ap_text}")
+    return 0
+
+
+def find_ap(info: Mapping[str, Any], beside: Path) -> float | None:
+    """AP (0..1) of the last stage, from a checkpoint's info or the json file beside it."""
+    sources: list[Any] = [info]
+    if beside.exists():
+        sources.append(json.loads(beside.read_text(encoding="utf-8")))
+    for source in sources:
+        for place in (source, source.get("evaluation")):
+            if not isinstance(place, Mapping):
+                continue
+            stages = place.get("stages")
+            if isinstance(place.get("AP"), int | float):
+                return float(place["AP"])
+            if isinstance(stages, list) and stages and "AP" in stages[-1]:
+                return float(stages[-1]["AP"])
+    return None

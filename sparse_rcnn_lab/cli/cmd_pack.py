@@ -1,0 +1,79 @@
+"""``sparse-rcnn-lab pack``."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from sparse_rcnn_lab.cli.common import add_model, open_model
+from sparse_rcnn_lab.core.errors import LabError
+
+HELP = """make a trained model small enough to hand on
+
+Stores half precision, evaluates exactly what was stored, and writes two files: NAME.safetensors,
+which --model and srl.load take, and NAME.json with recipe, seed, AP of each stage, time, versions
+and source.
+
+example:
+  sparse-rcnn-lab pack --model runs/cells --name cells --data data/cells --out models
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the command's options."""
+    add_model(parser)
+    parser.add_argument("--name", required=True, help="what the model will be called")
+    parser.add_argument("--data", required=True, metavar="FOLDER", help="its data, to evaluate on")
+    parser.add_argument("--out", type=Path, default=Path("models"), metavar="FOLDER")
+    parser.add_argument("--source", default="", help="where the pictures come from, their licence")
+    parser.add_argument("--command", default="", help="the command that trained it")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Packs, evaluates the packed file and writes what is known about it."""
+    from sparse_rcnn_lab.data.coco.folder import open_data
+    from sparse_rcnn_lab.detect.device import pick_device
+    from sparse_rcnn_lab.detect.files import write_text
+    from sparse_rcnn_lab.models.checkpoint import save_checkpoint
+    from sparse_rcnn_lab.models.load import load
+    from sparse_rcnn_lab.training.evaluate import evaluate
+
+    if not arguments.name or Path(arguments.name).name != arguments.name:
+        raise LabError(f"--name must be a plain name, found {arguments.name!r}.")
+    detector, data = open_model(arguments), open_data(arguments.data, "val")
+    path = arguments.out / f"{arguments.name}.safetensors"
+    training = _training(Path(arguments.model), detector.info or {})
+    about = {"source": arguments.source, **training}
+    save_checkpoint(path, detector.model, detector.class_names, arguments.name, about, half=True)
+    packed = load(path, pick_device(arguments.device), precision=arguments.precision)
+    result = evaluate(packed, data)
+    report = {
+        "name": arguments.name,
+        "class_names": list(detector.class_names),
+        "source": arguments.source,
+        "command": arguments.command,
+        "evaluation": {"data": Path(arguments.data).name, "split": "val", **result.to_dict()},
+        **training,
+    }
+    write_text(path.with_suffix(".json"), json.dumps(report, indent=2) + "\n")
+    print(result.table())
+    print(f"\nwritten: {path} ({path.stat().st_size / 1e6:.1f} MB), {path.with_suffix('.json')}")
+    return 0
+
+
+def _training(run: Path, info: Mapping[str, Any]) -> dict[str, Any]:
+    """What a run folder, or else the checkpoint itself, tells about the training."""
+    from sparse_rcnn_lab.training.run_folder import RunFolder
+
+    keys = ("recipe", "steps", "data", "versions")
+    folder = RunFolder(run)
+    if not folder.exists():
+        return {key: info[key] for key in (*keys, "proposal_order") if key in info}
+    header, rows = folder.header(), folder.rows("metrics")
+    return {
+        **{key: header[key] for key in keys},
+        "training_minutes": round(sum(row["seconds"] for row in rows) / 60, 1),
+    }

@@ -1,0 +1,160 @@
+"""``sparse-rcnn-lab predict``."""
+
+from __future__ import annotations
+
+import argparse
+import glob
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from sparse_rcnn_lab.cli.common import add_model, fraction, open_model, plural, whole_number
+from sparse_rcnn_lab.core.errors import LabError
+
+HELP = """detect objects in pictures
+
+Each picture becomes NAME.detections.jpg with its boxes drawn in. detections.json lists all
+detections in COCO's result form (bbox is x, y, width, height in pixels of the picture), with
+file_name and category_name beside the numbers; image_id counts the pictures from 0.
+A file that cannot be read is reported and the others are still done; the exit code is then 1.
+
+examples:
+  sparse-rcnn-lab predict photo.jpg --model runs/cells --out predictions
+  sparse-rcnn-lab predict holiday/ "scans/*.png" --threshold 0.5 --out predictions
+"""
+
+_ENDING = ".detections.jpg"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the command's options."""
+    parser.add_argument(
+        "pictures", nargs="+", metavar="IMAGE", help="image files, folders, or patterns like *.jpg"
+    )
+    add_model(parser)
+    parser.add_argument(
+        "--out",
+        type=Path,
+        default=Path("predictions"),
+        metavar="FOLDER",
+        help="where to write (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--threshold",
+        type=fraction,
+        default=0.3,
+        metavar="0..1",
+        help="least score to keep (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--proposals", type=whole_number, metavar="N", help="use only the first N proposals"
+    )
+    parser.add_argument(
+        "--stage", type=whole_number, metavar="S", help="stop after this stage (default: last)"
+    )
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Detects in every picture; 1 when some could not be read."""
+    from PIL import Image
+
+    from sparse_rcnn_lab.core.stage_range import check_stage
+    from sparse_rcnn_lab.detect.files import write_text, write_whole
+    from sparse_rcnn_lab.detect.images import read_image
+    from sparse_rcnn_lab.views.draw import draw_detections
+
+    paths = find_pictures(arguments.pictures)
+    detector = open_model(arguments)
+    # Wrong for all pictures alike, so not to be reported once for each.
+    if arguments.stage is not None:
+        check_stage(arguments.stage, detector.num_stages, name="--stage")
+    if arguments.proposals is not None and arguments.proposals > detector.num_proposals:
+        raise LabError(
+            f"--proposals must be 1..{detector.num_proposals}, found {arguments.proposals}."
+        )
+    names = output_names(paths)
+    rows: list[dict[str, Any]] = []
+    failed = 0
+    try:
+        for number, (path, name) in enumerate(zip(paths, names, strict=True)):
+            try:
+                picture = read_image(path)
+            except LabError as error:
+                print(f"error: {error}", file=sys.stderr)
+                failed += 1
+                continue
+            found = detector(
+                picture,
+                threshold=arguments.threshold,
+                num_proposals=arguments.proposals,
+                stage=arguments.stage,
+            )
+            drawn = draw_detections(Image.fromarray(picture.permute(1, 2, 0).numpy()), found)
+            with write_whole(arguments.out / name) as temporary:
+                drawn.convert("RGB").save(temporary, "JPEG", quality=92)
+            for row, category in zip(found.to_coco(number), found.names(), strict=True):
+                rows.append({**row, "category_name": category, "file_name": str(path)})
+            print(f"{path}: {_summary(found.names())} -> {arguments.out / name}")
+    finally:  # an interrupt keeps what was done
+        if rows or failed < len(paths):
+            write_text(arguments.out / "detections.json", json.dumps(rows, indent=1) + "\n")
+    done = len(paths) - failed
+    print(f"{plural(done, 'picture')}, {plural(len(rows), 'detection')} in {arguments.out}")
+    if failed:
+        print(f"error: {plural(failed, 'file')} could not be read", file=sys.stderr)
+    return 1 if failed else 0
+
+
+def find_pictures(given: list[str]) -> list[Path]:
+    """The files that paths, folders and patterns mean, each once, in the order given.
+
+    A path that does not exist stays in the list, to be reported like any other bad file. Raises
+    LabError when a folder or pattern has no picture.
+    """
+    from PIL import Image
+
+    known = Image.registered_extensions().items()
+    endings = {ending for ending, kind in known if kind in Image.OPEN}  # PDF is for saving only
+    found: list[Path] = []
+    for text in given:
+        path = Path(text)
+        if path.is_dir():
+            inside = sorted(p for p in path.iterdir() if p.suffix.lower() in endings)
+            inside = [p for p in inside if _is_input(p)]
+            if not inside:
+                raise LabError(f'The folder "{path}" has no pictures in it (jpg, png, ...).')
+            found += inside
+        elif not path.exists() and glob.has_magic(text):
+            matches = sorted(Path(match) for match in glob.glob(text, recursive=True))
+            files = [match for match in matches if _is_input(match)]
+            if not files:
+                raise LabError(f'No file fits the pattern "{text}".')
+            found += files
+        else:
+            found.append(path)
+    return list(dict.fromkeys(found))
+
+
+def _is_input(path: Path) -> bool:
+    """A file; but what an earlier call wrote into the same folder is none."""
+    return path.is_file() and not path.name.endswith(_ENDING)
+
+
+def output_names(paths: list[Path]) -> list[str]:
+    """A file name for each picture; where two stems are equal, case aside, a number is added."""
+    taken: set[str] = set()
+    names = []
+    for path in paths:
+        stem, number = path.stem, 1
+        while stem.lower() in taken:
+            number += 1
+            stem = f"{path.stem}-{number}"
+        taken.add(stem.lower())
+        names.append(stem + _ENDING)
+    return names
+
+
+def _summary(names: list[str]) -> str:
+    counts = {name: names.count(name) for name in dict.fromkeys(names)}
+    return ", ".join(f"{number} {name}" for name, number in counts.items()) or "nothing found"

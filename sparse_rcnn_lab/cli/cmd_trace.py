@@ -1,0 +1,63 @@
+"""``sparse-rcnn-lab trace``."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from sparse_rcnn_lab.cli.common import add_model, open_model, whole_number
+from sparse_rcnn_lab.core.errors import LabError
+
+HELP = """record every proposal through every stage of one picture
+
+The file is opened in Python with sparse_rcnn_lab.Trace.load(FILE).
+Attention is small; RoI features, filters and filtered features take megabytes.
+
+example:
+  sparse-rcnn-lab trace photo.jpg --record attention,roi_features,filtered_features
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the command's options."""
+    parser.add_argument("picture", metavar="IMAGE", help="an image file")
+    add_model(parser)
+    parser.add_argument(
+        "--out", type=Path, metavar="FILE", help="where to write (default: IMAGE's name + .trace)"
+    )
+    parser.add_argument(
+        "--record",
+        default="attention",
+        metavar="NAMES",
+        help="large parts to keep, out of attention, roi_features, dynamic_filters, "
+        'filtered_features, separated by commas; "none" or "all" (default: %(default)s)',
+    )
+    parser.add_argument(
+        "--proposals", type=whole_number, metavar="N", help="use only the first N proposals"
+    )
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Records, writes the file and says what is in it."""
+    from sparse_rcnn_lab.core.trace import RECORDABLE
+
+    names = [name.strip() for name in arguments.record.split(",") if name.strip()]
+    names = {"none": [], "all": list(RECORDABLE)}.get(arguments.record, names)
+    unknown = [name for name in names if name not in RECORDABLE]
+    if unknown:
+        raise LabError(
+            f"--record {unknown[0]!r} is unknown. Choose from {', '.join(RECORDABLE)}, none, all."
+        )
+    out = arguments.out or Path(Path(arguments.picture).stem + ".trace")
+    if out.exists() and Path(arguments.picture).exists() and out.samefile(arguments.picture):
+        raise LabError(f'--out "{out}" is the picture itself. Choose another file.')
+    detector = open_model(arguments)
+    trace = detector.trace(arguments.picture, record=names, num_proposals=arguments.proposals)
+    trace.save(out)
+    print(
+        f"{arguments.picture}: {trace.num_proposals} proposals, {trace.num_stages} stages, "
+        f"{len(trace.detections(threshold=0.3))} detections with a score of 0.3 or more"
+    )
+    print(f"recorded: {', '.join(['boxes', 'logits', 'features', 'fpn_level', *names])}")
+    print(f"written: {out} ({out.stat().st_size / 1e6:.1f} MB)")
+    return 0

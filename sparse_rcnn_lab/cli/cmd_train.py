@@ -1,0 +1,238 @@
+"""``sparse-rcnn-lab train``."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shlex
+from pathlib import Path
+from typing import TYPE_CHECKING, get_args
+
+from sparse_rcnn_lab.cli.common import add_device, count, fraction, plural, whole_number
+from sparse_rcnn_lab.cli.together import run_together
+from sparse_rcnn_lab.cli.train_settings import (
+    COMMAND_FILE,
+    remember,
+    resume_command,
+    run_settings,
+    scaled_rate,
+)
+from sparse_rcnn_lab.core import config as configs
+from sparse_rcnn_lab.core.config import Precision, Recipe
+from sparse_rcnn_lab.core.errors import LabError
+from sparse_rcnn_lab.models.recipes import RECIPES
+
+if TYPE_CHECKING:
+    import torch
+
+    from sparse_rcnn_lab.data.sample import DetectionData
+    from sparse_rcnn_lab.training.distributed import Group
+    from sparse_rcnn_lab.training.engine import Run
+    from sparse_rcnn_lab.training.run_folder import RunFolder
+
+HELP = """train a detector on your pictures, or on drawn shapes
+
+Your pictures: a folder with train.json, val.json (COCO's format) and images/.
+
+Every preset but nano starts from a backbone trained on ImageNet; from scratch, on few pictures,
+it would hardly learn. --backbone-weights download (the default) fetches torchvision's, once;
+without a network give a file that holds them, or "none" if from scratch is what you want.
+
+Ctrl-C stops after the current step and saves; the same command with --resume goes on, and gives
+the same weights as if it had not stopped. `train --resume --out FOLDER` is enough.
+
+Many GPUs: start it with torchrun. --batch-size stays the number of images in one step; the
+processes share it. A run may be resumed on any number of them. docs/training.md says more.
+
+examples:
+  sparse-rcnn-lab train --data shapes --preset nano --out runs/first
+  sparse-rcnn-lab train --data data/cells --preset small --out runs/cells
+  sparse-rcnn-lab train --data data/cells --preset small --set train.lr=1e-3 --set model.dim=64
+  sparse-rcnn-lab train --resume --out runs/cells
+  torchrun --nproc-per-node 8 -m sparse_rcnn_lab train --recipe r50_3x_300 --data coco
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the command's options."""
+    parser.add_argument(
+        "--data", metavar="FOLDER", help='folder with train.json, val.json, images/; or "shapes"'
+    )
+    parser.add_argument(
+        "--preset",
+        "--recipe",
+        choices=list(RECIPES),
+        metavar="NAME",
+        help=f"{', '.join(RECIPES)} (default: nano; with --start-from: that model's)",
+    )
+    parser.add_argument(
+        "--out", type=Path, metavar="FOLDER", help="run folder (default: runs/PRESET-DATA)"
+    )
+    parser.add_argument("--resume", action="store_true", help="go on with the run in --out")
+    group = parser.add_argument_group("settings (default: the preset's)")
+    group.add_argument("--steps", type=whole_number, metavar="N", help="length of the training")
+    group.add_argument("--batch-size", type=whole_number, metavar="N", help="images in a step")
+    group.add_argument(
+        "--lr", type=float, metavar="X", help="learning rate (published recipes: as --batch-size)"
+    )
+    group.add_argument("--proposals", type=whole_number, metavar="N", help="number of proposals")
+    group.add_argument(
+        "--denoising",
+        type=count,
+        nargs="?",
+        const=3,
+        metavar="N",
+        help="also train on N noised copies of each object (3 if no N is given)",
+    )
+    group.add_argument("--precision", choices=get_args(Precision), help="of the forward pass")
+    group.add_argument(
+        "--accumulate", type=whole_number, metavar="N", help="work through a batch in N parts"
+    )
+    group.add_argument(
+        "--ema", type=fraction, metavar="X", help="evaluate and keep averaged weights, e.g. 0.999"
+    )
+    group.add_argument("--seed", type=count, metavar="N", help="of weights, order, augmentation")
+    group.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="FIELD=VALUE",
+        dest="overrides",
+        help="any other field of the recipe, e.g. augment.hflip=0 (may be repeated)",
+    )
+    group = parser.add_argument_group("where to start")
+    group.add_argument(
+        "--backbone-weights", metavar="download|FILE|none", help="ImageNet weights; see below"
+    )
+    group.add_argument(
+        "--start-from", metavar="MODEL", help="fine-tune this model: name, run folder or file"
+    )
+    group = parser.add_argument_group("running")
+    group.add_argument(
+        "--evaluate-every", type=count, metavar="N", help="steps (default: at the end; 0: never)"
+    )
+    group.add_argument("--workers", type=count, metavar="N", help="processes that load images")
+    group.add_argument(
+        "--compile", action="store_true", default=None, help="run the model through torch.compile"
+    )
+    add_device(group)  # type: ignore[arg-type]
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Trains; 130 when it was interrupted. Of several processes the first one alone speaks."""
+    return run_together(arguments, _train)
+
+
+def _train(arguments: argparse.Namespace, device: torch.device, group: Group) -> int:
+    from sparse_rcnn_lab.data.coco.folder import open_train_val
+    from sparse_rcnn_lab.detect.files import write_text
+    from sparse_rcnn_lab.training.engine import fit
+    from sparse_rcnn_lab.training.run_folder import RunFolder
+
+    folder, recipe = group.agree(lambda: run_settings(arguments))
+    data, val = group.agree(lambda: open_train_val(arguments.data))
+    recipe = configs.with_changes(recipe, model__num_classes=len(data.class_names))
+    if group.first:
+        _announce(arguments, recipe, data, val, folder, group.world)
+
+    new = group.first and not folder.exists()
+    try:
+        if new:
+            write_text(folder.path / COMMAND_FILE, json.dumps(remember(arguments), indent=2) + "\n")
+        result = fit(
+            data,
+            recipe,
+            folder.path,
+            val=val,
+            resume=arguments.resume,
+            backbone_weights=arguments.backbone_weights,
+            start_from=arguments.start_from,
+            device=device,
+            workers=arguments.workers,
+            compiled=bool(arguments.compile),
+            evaluate_every=arguments.evaluate_every,
+        )
+    except LabError:
+        if new:
+            _clear_false_start(folder)
+        raise
+    except KeyboardInterrupt:
+        if group.first:
+            print(f"\nStopped at once. {_how_to_resume(folder.path, group)}")
+        return 130
+    if not group.first:
+        return 0 if result.finished else 130
+    return _conclude(result, RunFolder(result.folder), group)
+
+
+def _announce(
+    arguments: argparse.Namespace,
+    recipe: Recipe,
+    data: DetectionData,
+    val: DetectionData,
+    folder: RunFolder,
+    processes: int,
+) -> None:
+    from sparse_rcnn_lab.core.model import SparseRCNN
+    from sparse_rcnn_lab.data.selection import usable_images
+    from sparse_rcnn_lab.training.schedule import total_steps
+
+    tables = getattr(data, "tables", None)  # counting drawn boxes would mean drawing them all
+    boxes = "drawn on the fly" if tables is None else plural(len(tables.labels), "box")
+    names = ", ".join(data.class_names[:8]) + (", ..." if len(data.class_names) > 8 else "")
+    parameters = sum(p.numel() for p in SparseRCNN(recipe.model).parameters())
+    start = arguments.start_from or arguments.backbone_weights or "none (from scratch)"
+    train, used = recipe.train, len(usable_images(data, recipe.augment))
+    print(f"data   {plural(len(data), 'image')}, {boxes}; {len(val):,} to evaluate on")
+    print(f"       {plural(len(data.class_names), 'class')}: {names}")
+    print(
+        f"model  {recipe.name}: {recipe.model.backbone}, {recipe.model.num_proposals} proposals, "
+        f"{parameters / 1e6:.1f} M parameters; weights: {start}"
+    )
+    print(
+        f"train  {plural(total_steps(train, used), 'step')} of "
+        f"{plural(train.batch_size, 'image')}, learning rate {train.lr:g}, seed {train.seed}"
+    )
+    base = RECIPES.get(recipe.name, recipe)
+    if train.lr != base.train.lr and train.lr == scaled_rate(recipe, base):
+        print(
+            f"       (scaled with the batch: published are {base.train.lr:g} and "
+            f"{base.train.batch_size} images)"
+        )
+    ways = [f"{processes} processes"] * (processes > 1)
+    ways += [f"batches in {train.accumulate} parts"] * (train.accumulate > 1)
+    ways += [train.precision] * (train.precision != "float32")
+    ways += [f"weights averaged ({train.ema:g})"] * (train.ema > 0)
+    if ways:
+        print(f"       {', '.join(ways)}")
+    print(f"files  {folder.path}: model.safetensors, metrics.jsonl, evaluations.jsonl, checkpoints")
+
+
+def _clear_false_start(folder: RunFolder) -> None:
+    """Frees the folder of a run that failed before its first checkpoint, to be tried again.
+
+    The metrics stay until then: they may show why it failed.
+    """
+    if not folder.states() and not folder.model.exists():
+        for name in (COMMAND_FILE, "run.json"):
+            (folder.path / name).unlink(missing_ok=True)
+
+
+def _conclude(result: Run, folder: RunFolder, group: Group) -> int:
+    if not result.finished:
+        print(f"\nStopped after step {result.step}. {_how_to_resume(folder.path, group)}")
+        return 130
+    print(f"\ndone: {result.step} steps, in {folder.path}")
+    rows = folder.rows("evaluations")
+    if result.evaluation is not None:
+        print(result.evaluation.table())
+    elif rows:
+        aps = ", ".join(f"{stage['AP']:.3f}" for stage in rows[-1]["stages"])
+        print(f"AP of each stage: {aps}")
+    where = shlex.quote(str(folder.path))
+    print(f"\nnext:  sparse-rcnn-lab predict IMAGE --model {where} --out predictions")
+    return 0
+
+
+def _how_to_resume(path: Path, group: Group) -> str:
+    return f"Go on with:\n  {resume_command(path, group.local_world)}"

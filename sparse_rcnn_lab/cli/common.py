@@ -1,0 +1,81 @@
+"""What several commands share: types of arguments, the model and device options."""
+
+from __future__ import annotations
+
+import argparse
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from sparse_rcnn_lab.detect.detector import Detector
+
+DEFAULT_MODEL = "nano-shapes"
+
+
+def whole_number(text: str) -> int:
+    """An argument that must be a whole number of at least 1."""
+    try:
+        value = int(text)
+    except ValueError:
+        value = 0
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"a whole number of at least 1 is needed, found {text!r}")
+    return value
+
+
+def count(text: str) -> int:
+    """An argument that must be a whole number of at least 0."""
+    return 0 if text.strip() == "0" else whole_number(text)
+
+
+def fraction(text: str) -> float:
+    """An argument that must be a number from 0 to 1."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value <= 1:
+        raise argparse.ArgumentTypeError(f"a number from 0 to 1 is needed, found {text!r}")
+    return value
+
+
+def stage_list(text: str) -> tuple[int, ...]:
+    """An argument like "1,3,6"."""
+    return tuple(whole_number(part) for part in text.split(","))
+
+
+def add_model(parser: argparse.ArgumentParser) -> None:
+    """The options ``--model``, ``--precision`` and ``--device``."""
+    parser.add_argument(
+        "--model",
+        default=DEFAULT_MODEL,
+        metavar="NAME",
+        help="a shipped or published model (`sparse-rcnn-lab models` lists them), a run folder, or "
+        "a checkpoint file (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--precision",
+        choices=("float32", "bf16", "int8", "auto"),
+        default="float32",
+        help="bf16 and int8 are faster and round more; auto: bf16 where there are units for it",
+    )
+    add_device(parser)
+
+
+def add_device(parser: argparse.ArgumentParser) -> None:
+    """The option ``--device``."""
+    parser.add_argument("--device", help="cpu, cuda, mps (default: cuda where there is one)")
+
+
+def open_model(arguments: argparse.Namespace) -> Detector:
+    """The detector that ``--model`` and ``--device`` ask for."""
+    from sparse_rcnn_lab.detect.device import pick_device
+    from sparse_rcnn_lab.models.load import load
+
+    device = pick_device(arguments.device)
+    return load(arguments.model, device, precision=arguments.precision)
+
+
+def plural(number: int, word: str) -> str:
+    """``1 box`` or ``3,000 boxes``."""
+    ending = "" if number == 1 else "es" if word.endswith(("s", "x")) else "s"
+    return f"{number:,} {word}{ending}"

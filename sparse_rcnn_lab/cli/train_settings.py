@@ -1,0 +1,131 @@
+"""What ``train`` was asked for: run folder and recipe, from options, a run, or a model."""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sparse_rcnn_lab.cli.overrides import apply_overrides
+from sparse_rcnn_lab.core import config as configs
+from sparse_rcnn_lab.core.config import Recipe
+from sparse_rcnn_lab.core.errors import LabError
+from sparse_rcnn_lab.models import recipes
+
+if TYPE_CHECKING:
+    from sparse_rcnn_lab.training.run_folder import RunFolder
+
+# How the run was asked for, so that --resume needs nothing but the folder.
+COMMAND_FILE = "command.json"
+
+
+def run_settings(arguments: argparse.Namespace) -> tuple[RunFolder, Recipe]:
+    """The run folder and recipe; fills in what ``--resume`` or defaults supply."""
+    from sparse_rcnn_lab.training.run_folder import RunFolder, read_json
+
+    if arguments.resume:
+        if arguments.out is None:
+            raise LabError("--resume needs --out, the folder of the run to go on with.")
+        folder = RunFolder(arguments.out)
+        if not folder.exists():
+            raise LabError(f'There is no run in "{folder.path}" to resume (no run.json).')
+        if (folder.path / COMMAND_FILE).exists():
+            for name, value in read_json(folder.path / COMMAND_FILE).items():
+                if getattr(arguments, name, None) is None:
+                    setattr(arguments, name, value)
+        header = folder.header()
+        recipe = configs.from_dict(Recipe, header["recipe"])
+        for name in ("backbone_weights", "start_from"):
+            if getattr(arguments, name) in (None, "none"):
+                setattr(arguments, name, header[name])
+        if arguments.preset not in (None, recipe.name):
+            raise LabError(
+                f'The run in "{folder.path}" uses preset {recipe.name}, not {arguments.preset}. '
+                "Leave --preset out, or start a new run in another folder."
+            )
+    if arguments.data is None:
+        raise LabError('--data is missing: a folder with train.json and images/, or "shapes".')
+    if arguments.resume:
+        return folder, _changed(recipe, arguments)
+
+    base = _base_recipe(arguments)
+    _choose_backbone_weights(arguments, base)
+    recipe = _changed(base, arguments)
+    if recipe.train.lr == base.train.lr and arguments.lr is None:
+        recipe = configs.with_changes(recipe, train__lr=scaled_rate(recipe, base))
+    name = arguments.data.replace(":", "-")
+    folder = RunFolder(arguments.out or Path("runs") / f"{recipe.name}-{Path(name).resolve().stem}")
+    if folder.exists():
+        raise LabError(
+            f'"{folder.path}" already holds a run. Give another --out, or go on with that one: '
+            f"{resume_command(folder.path)}"
+        )
+    return folder, recipe
+
+
+def scaled_rate(recipe: Recipe, base: Recipe) -> float:
+    """The learning rate of ``base``, scaled linearly to ``recipe``'s batches if it is published."""
+    if base.published_ap is None or recipe.train.batch_size == base.train.batch_size:
+        return base.train.lr
+    return base.train.lr * recipe.train.batch_size / base.train.batch_size
+
+
+def _base_recipe(arguments: argparse.Namespace) -> Recipe:
+    if arguments.start_from is None:
+        return recipes.recipe(arguments.preset or "nano")
+    from sparse_rcnn_lab.models.checkpoint import read_checkpoint
+    from sparse_rcnn_lab.models.load import locate
+
+    path = locate(arguments.start_from)
+    arguments.start_from = str(path)
+    if arguments.preset:
+        return recipes.recipe(arguments.preset)
+    checkpoint = read_checkpoint(path)
+    if "recipe" not in checkpoint.info:
+        raise LabError(f'"{path}" does not say how it was trained. Give its --preset.')
+    recipe = configs.from_dict(Recipe, checkpoint.info["recipe"])
+    return configs.with_changes(recipe, model=checkpoint.config)
+
+
+def _choose_backbone_weights(arguments: argparse.Namespace, recipe: Recipe) -> None:
+    if arguments.backbone_weights == "none":
+        arguments.backbone_weights = None
+    elif arguments.backbone_weights is None:
+        pretrained = recipe.model.backbone != "nano" and arguments.start_from is None
+        arguments.backbone_weights = "download" if pretrained else None
+
+
+def _changed(recipe: Recipe, arguments: argparse.Namespace) -> Recipe:
+    changes = {
+        "train__steps": arguments.steps,
+        "train__batch_size": arguments.batch_size,
+        "train__lr": arguments.lr,
+        "train__denoising": arguments.denoising,
+        "train__seed": arguments.seed,
+        "train__precision": arguments.precision,
+        "train__accumulate": arguments.accumulate,
+        "train__ema": arguments.ema,
+        "model__num_proposals": arguments.proposals,
+    }
+    given = {name: value for name, value in changes.items() if value is not None}
+    return apply_overrides(configs.with_changes(recipe, **given), arguments.overrides)
+
+
+def remember(arguments: argparse.Namespace) -> dict[str, Any]:
+    """What goes into :data:`COMMAND_FILE`."""
+    data = Path(arguments.data)
+    return {
+        "data": str(data.resolve()) if data.exists() else arguments.data,
+        "evaluate_every": arguments.evaluate_every,
+        "workers": arguments.workers,
+        "compile": arguments.compile,
+    }
+
+
+def resume_command(path: Path, processes: int = 1) -> str:
+    """What to type to go on with the run in ``path``, in as many processes on this machine."""
+    program = "sparse-rcnn-lab"
+    if processes > 1:
+        program = f"torchrun --nproc-per-node {processes} -m sparse_rcnn_lab"
+    return f"{program} train --resume --out {shlex.quote(str(path))}"

@@ -1,5 +1,0 @@
-"""The commands of ``sparse-rcnn-lab``, one a file.
-
-Each has ``HELP`` (a summary line, then what stands below the options), ``add_arguments(parser)``
-and ``run(arguments) -> exit code``. Torch is imported inside ``run`` only.
-"""

@@ -1,0 +1,244 @@
+"""Backbones and their feature pyramid: an image ``[B, 3, H, W]`` becomes p2..p5.
+
+ResNets and MobileNetV2 are torchvision's, the pyramid too; ``nano`` is ours.
+"""
+
+from __future__ import annotations
+
+import pickle
+from collections import OrderedDict
+from collections.abc import Callable
+from importlib import import_module
+from pathlib import Path
+from typing import Any, Self
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from sparse_rcnn_lab.core.config import BackboneName, ModelConfig
+from sparse_rcnn_lab.core.errors import LabError
+from sparse_rcnn_lab.runtime.folding import fold_norms
+
+# Which of torchvision's `features` make each part.
+_MOBILENET_CUTS = {"stem": (0, 2), "s4": (2, 4), "s8": (4, 7), "s16": (7, 14), "s32": (14, 18)}
+
+
+def torchvision_models() -> Any:
+    """``torchvision.models``, imported when it is needed: that takes seconds."""
+    return import_module("torchvision.models")
+
+
+def _resnet(name: BackboneName, channels: list[int]) -> tuple[nn.ModuleDict, list[int]]:
+    net = torchvision_models().get_model(name, weights=None)
+    stem = nn.Sequential(
+        OrderedDict(conv1=net.conv1, bn1=net.bn1, relu=net.relu, maxpool=net.maxpool)
+    )
+    parts = OrderedDict(
+        stem=stem, layer1=net.layer1, layer2=net.layer2, layer3=net.layer3, layer4=net.layer4
+    )
+    return nn.ModuleDict(parts), channels
+
+
+def _mobilenet_v2() -> tuple[nn.ModuleDict, list[int]]:
+    layers = torchvision_models().mobilenet_v2(weights=None).features
+    parts = OrderedDict((name, layers[a:b]) for name, (a, b) in _MOBILENET_CUTS.items())
+    return nn.ModuleDict(parts), [24, 32, 96, 320]
+
+
+class Block(nn.Module):
+    """Two 3x3 convolutions around a shortcut."""
+
+    def __init__(self, inputs: int, outputs: int, stride: int) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(inputs, outputs, 3, stride, 1, bias=False)
+        self.bn1 = nn.BatchNorm2d(outputs)
+        self.conv2 = nn.Conv2d(outputs, outputs, 3, 1, 1, bias=False)
+        self.bn2 = nn.BatchNorm2d(outputs)
+        self.shortcut: nn.Module = nn.Identity()
+        if stride != 1 or inputs != outputs:
+            self.shortcut = nn.Sequential(
+                nn.Conv2d(inputs, outputs, 1, stride, bias=False), nn.BatchNorm2d(outputs)
+            )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """``[B, C, H, W]`` -> ``[B, K, h, w]``."""
+        y = self.bn1(self.conv1(x)).relu()
+        return (self.bn2(self.conv2(y)) + self.shortcut(x)).relu()
+
+
+def _nano() -> tuple[nn.ModuleDict, list[int]]:
+    stem = nn.Sequential(
+        nn.Conv2d(3, 24, 3, 2, 1, bias=False), nn.BatchNorm2d(24), nn.ReLU(inplace=True)
+    )
+    channels = [32, 64, 96, 128]
+    parts: OrderedDict[str, nn.Module] = OrderedDict(stem=stem)
+    before = 24
+    for index, width in enumerate(channels):
+        parts[f"s{4 * 2**index}"] = Block(before, width, 2)
+        before = width
+    return nn.ModuleDict(parts), channels
+
+
+_BUILDERS: dict[BackboneName, Callable[[], tuple[nn.ModuleDict, list[int]]]] = {
+    "resnet50": lambda: _resnet("resnet50", [256, 512, 1024, 2048]),
+    "resnet101": lambda: _resnet("resnet101", [256, 512, 1024, 2048]),
+    "resnet18": lambda: _resnet("resnet18", [64, 128, 256, 512]),
+    "mobilenet_v2": _mobilenet_v2,
+    "nano": _nano,
+}
+
+
+class FeaturePyramid(nn.Module):
+    """Four maps of one width from the four of the body (arXiv 1612.03144).
+
+    Weights are named as in torchvision's FeaturePyramidNetwork; its import takes seconds.
+    """
+
+    def __init__(self, channels: list[int], dim: int, norm: bool) -> None:
+        super().__init__()
+        self.inner_blocks, self.layer_blocks = nn.ModuleList(), nn.ModuleList()
+        for width in channels:
+            self.inner_blocks.append(_normed(nn.Conv2d(width, dim, 1, bias=not norm), norm))
+            self.layer_blocks.append(
+                _normed(nn.Conv2d(dim, dim, 3, padding=1, bias=not norm), norm)
+            )
+        convolutions = [module for module in self.modules() if isinstance(module, nn.Conv2d)]
+        for conv in convolutions:
+            # Drawn and thrown away, as torchvision's class does: seeds keep what they stand for.
+            nn.init.kaiming_uniform_(conv.weight, a=1)
+            if conv.bias is not None:
+                nn.init.zeros_(conv.bias)
+        for conv in convolutions:
+            nn.init.xavier_uniform_(conv.weight)
+
+    def forward(self, maps: list[Tensor]) -> list[Tensor]:
+        """c2..c5, each ``[B, C_i, h, w]`` -> p2..p5, each ``[B, D, h, w]``."""
+        merged = [self.inner_blocks[-1](maps[-1])]
+        for x, inner in zip(maps[-2::-1], list(self.inner_blocks)[-2::-1], strict=True):
+            above = F.interpolate(merged[0], size=x.shape[-2:], mode="nearest")
+            merged.insert(0, inner(x) + above)
+        return [layer(x) for layer, x in zip(self.layer_blocks, merged, strict=True)]
+
+
+def _normed(conv: nn.Conv2d, norm: bool) -> nn.Sequential:
+    return nn.Sequential(conv, nn.BatchNorm2d(conv.out_channels)) if norm else nn.Sequential(conv)
+
+
+class Backbone(nn.Module):
+    """Bottom-up network and feature pyramid.
+
+    The body has five parts: the stem, then one part for each of the strides 4, 8, 16, 32. The
+    first ``frozen_stages`` parts get no gradient. Batch-norm statistics stay as loaded unless
+    ``train_batch_norm``; the affine terms of unfrozen parts do train (as mmdetection).
+
+    frozen: set where all of it stays as it is; its statistics then do too.
+    """
+
+    frozen = False
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.body, channels = _BUILDERS[config.backbone]()
+        self.fpn = FeaturePyramid(channels, config.dim, config.fpn_norm)
+        self.frozen_stages = config.frozen_stages
+        self.train_batch_norm = config.train_batch_norm
+        for part in list(self.body.values())[: self.frozen_stages]:
+            part.requires_grad_(False)
+        kept = self.frozen_stages if config.train_batch_norm else len(self.body)
+        for part in list(self.body.values())[:kept]:
+            fold_norms(part)
+        # Channels last all the way: faster convolutions, and the pooling's table is a plain view.
+        self.to(memory_format=torch.channels_last)
+
+    def forward(self, images: Tensor) -> list[Tensor]:
+        """Normalised ``[B, 3, H, W]`` (H, W multiples of 32) -> p2..p5, each ``[B, D, h, w]``."""
+        maps = []
+        x = images.contiguous(memory_format=torch.channels_last)
+        for part in self.body.values():
+            x = part(x)
+            maps.append(x)
+        levels: list[Tensor] = self.fpn(maps[1:])  # without the stem's
+        return levels
+
+    def train(self, mode: bool = True) -> Self:
+        """As ``nn.Module.train``, but batch norms that keep their statistics stay in eval mode.
+
+        Those of a ``frozen`` backbone all do.
+        """
+        super().train(mode and not self.frozen)
+        parts = list(self.body.values())
+        for part in parts[: self.frozen_stages] if self.train_batch_norm else parts:
+            for module in part.modules():
+                if isinstance(module, nn.BatchNorm2d):
+                    module.eval()
+        return self
+
+
+def load_backbone(backbone: Backbone, name: BackboneName, source: str | Path) -> None:
+    """Fills the body with ImageNet weights.
+
+    source: a file with torchvision's state dict, or "download" for torchvision's own weights.
+    Classifier weights are left out. Raises LabError when the file does not fit this backbone.
+    """
+    if name == "nano":
+        raise LabError("The nano backbone has no ImageNet weights; train it from scratch.")
+    if str(source) == "download":
+        try:
+            state = (
+                torchvision_models()
+                .get_model_weights(name)
+                .DEFAULT.get_state_dict(progress=True, check_hash=True)
+            )
+        except OSError as error:
+            raise LabError(
+                f"torchvision could not download the {name} weights ({error}). Give a file with "
+                "backbone_weights (--backbone-weights), or none."
+            ) from error
+    else:
+        try:
+            state = torch.load(source, map_location="cpu", weights_only=True)
+        except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
+            raise LabError(f'"{source}" could not be read as a state dict ({error}).') from error
+    wanted, body = torchvision_keys(backbone, name), backbone.body.state_dict()
+    _check_state(state, {theirs: body[ours] for theirs, ours in wanted.items()}, name, source)
+    backbone.body.load_state_dict({ours: state[theirs] for theirs, ours in wanted.items()})
+
+
+def _check_state(
+    state: Any, wanted: dict[str, Tensor], name: BackboneName, source: str | Path
+) -> None:
+    """Raises LabError unless the file holds these tensors and, its classifier aside, no others."""
+    fault = ""
+    if not isinstance(state, dict):
+        fault = f"a {type(state).__name__} is in it, not a state dict"
+    elif missing := [key for key in wanted if key not in state]:
+        fault = f'"{missing[0]}" and {len(missing) - 1} more are missing'
+    elif surplus := [key for key in state if key not in wanted and not _unused(str(key), name)]:
+        fault = f'"{surplus[0]}" and {len(surplus) - 1} more are of another network'
+    elif misfits := [k for k, v in wanted.items() if getattr(state[k], "shape", None) != v.shape]:
+        found = list(getattr(state[misfits[0]], "shape", ()))
+        fault = f'"{misfits[0]}" is {found}, not {list(wanted[misfits[0]].shape)}'
+    if fault:
+        raise LabError(
+            f'"{source}" does not hold the weights of {name}: {fault}. Give a file of '
+            f"torchvision's {name}, or choose the backbone that the file is of."
+        )
+
+
+def _unused(key: str, name: BackboneName) -> bool:
+    """Whether a tensor of torchvision's classifier has no place in the body."""
+    heads = ("fc.", "classifier.", *(["features.18."] if name == "mobilenet_v2" else []))
+    return key.startswith(heads) or key.endswith("num_batches_tracked")
+
+
+def torchvision_keys(backbone: Backbone, name: BackboneName) -> dict[str, str]:
+    """torchvision's name of every tensor of the body -> ours."""
+    keys = {}
+    for ours in backbone.body.state_dict():
+        part, rest = ours.split(".", 1)
+        if name == "mobilenet_v2":
+            keys[f"features.{rest}"] = ours  # a slice of Sequential keeps its indices
+        else:
+            keys[rest if part == "stem" else ours] = ours
+    return keys

@@ -1,0 +1,286 @@
+"""Every number that decides a model or a training run, as frozen dataclasses.
+
+A config travels inside each checkpoint, so a file is enough to rebuild its model. The named ones
+are in :mod:`sparse_rcnn_lab.models.recipes`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Literal, get_args
+
+from sparse_rcnn_lab.core.config_edit import from_dict, to_dict, with_changes
+from sparse_rcnn_lab.core.errors import LabError
+from sparse_rcnn_lab.core.validation import fits
+
+__all__ = [
+    "AugmentConfig",
+    "BackboneName",
+    "InputConfig",
+    "LossConfig",
+    "ModelConfig",
+    "Precision",
+    "ProposalInit",
+    "Recipe",
+    "Schedule",
+    "TrainConfig",
+    "from_dict",
+    "to_dict",
+    "with_changes",
+]
+
+BackboneName = Literal["resnet50", "resnet101", "resnet18", "mobilenet_v2", "nano"]
+ProposalInit = Literal["image", "grid", "random"]
+Schedule = Literal["step", "one-cycle"]
+Optimizer = Literal["adamw", "muon"]
+Precision = Literal["float32", "bf16", "fp16"]
+NestedScheme = Literal["log", "uniform"]
+_MOST = 100_000  # of any size; far above what anybody builds, far below what fills a memory
+
+
+def _check_whole(name: str, value: Any, low: int, high: int = _MOST) -> None:
+    if not isinstance(value, int) or value < low:
+        raise LabError(f"{name} must be a whole number of at least {low}, found {value!r}.")
+    if value > high:
+        raise LabError(f"{name} must be at most {high:,}, found {str(value)[:20]}.")
+
+
+def _check_choice(name: str, value: Any, kind: Any) -> None:
+    if value not in get_args(kind):
+        choices = ", ".join(get_args(kind))
+        raise LabError(f"{name} {value!r} is unknown. Choose one of {choices}.")
+
+
+@dataclass(frozen=True)
+class InputConfig:
+    """How a picture becomes the model's input.
+
+    short_side, long_side: keep-ratio resize to these sides in pixels, whichever binds first.
+    mean, std: of RGB in 0..255 units.  multiple: zero-padding right and bottom to a multiple.
+    antialias: filter when shrinking; the published models were trained without.
+    """
+
+    short_side: int = 800
+    long_side: int = 1333
+    mean: tuple[float, float, float] = (123.675, 116.28, 103.53)
+    std: tuple[float, float, float] = (58.395, 57.12, 57.375)
+    multiple: int = 32
+    antialias: bool = False
+
+    def __post_init__(self) -> None:
+        for name in ("short_side", "long_side"):
+            _check_whole(f"input.{name}", getattr(self, name), 1)
+        if self.multiple % 32 or not 0 < self.multiple <= _MOST:
+            raise LabError(f"input.multiple must be a multiple of 32, found {self.multiple!r}.")
+        if not all(value > 0 for value in self.std):
+            raise LabError(f"input.std must be above 0, found {self.std}.")
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """The architecture. Defaults are the published R-50 model with 100 proposals.
+
+    num_classes: without the background. num_proposals, num_stages: N and S. dim: width of proposal
+    features and pyramid; num_heads, which divides it: of self-attention. ffn_dim: inner width of
+    the feed-forward part. dynamic_dim: inner width of the dynamic interaction. roi_size: the RoI
+    grid is roi_size x roi_size. num_cls_layers, num_reg_layers: linear layers before the class
+    scores and before the box. backbone: which bottom-up network. proposal_init: the first boxes
+    are the whole image, a grid, or random. prior_probability: a fresh model's every score.
+    input: how pictures come in. frozen_stages: how many backbone parts, stem first, get no
+    gradient. train_batch_norm: statistics follow the data; only for a
+    backbone trained from scratch, pretrained ones keep theirs. fpn_norm: batch norm after each
+    convolution of the pyramid. still_boxes: a fresh model's stages leave the boxes where they are,
+    instead of moving them at random as published. freeze_proposal_boxes: the proposals' boxes are
+    not learned, they stay where they start; their features are learned all the same.
+    """
+
+    num_classes: int = 80
+    backbone: BackboneName = "resnet50"
+    num_proposals: int = 100
+    num_stages: int = 6
+    dim: int = 256
+    num_heads: int = 8
+    ffn_dim: int = 2048
+    dynamic_dim: int = 64
+    roi_size: int = 7
+    num_cls_layers: int = 1
+    num_reg_layers: int = 3
+    proposal_init: ProposalInit = "image"
+    frozen_stages: int = 2
+    train_batch_norm: bool = False
+    fpn_norm: bool = False
+    prior_probability: float = 0.01
+    still_boxes: bool = False
+    freeze_proposal_boxes: bool = False
+    input: InputConfig = field(default_factory=InputConfig)
+
+    def __post_init__(self) -> None:
+        sizes = ("num_classes", "num_proposals", "num_stages", "dim", "num_heads", "ffn_dim")
+        for name in (*sizes, "dynamic_dim", "roi_size"):
+            _check_whole(name, getattr(self, name), 1)
+        for name in ("num_cls_layers", "num_reg_layers", "frozen_stages"):
+            _check_whole(name, getattr(self, name), 0)
+        _check_whole("num_stages", self.num_stages, 1, 100)
+        if not 0 < self.prior_probability < 1:
+            raise LabError(
+                f"prior_probability must lie between 0 and 1, found {self.prior_probability!r}."
+            )
+        if self.dim % self.num_heads:
+            raise LabError(
+                f"dim ({self.dim}) must be a multiple of num_heads ({self.num_heads}); "
+                "each attention head takes an equal share."
+            )
+        for name, kind in (("backbone", BackboneName), ("proposal_init", ProposalInit)):
+            _check_choice(name, getattr(self, name), kind)
+
+
+@dataclass(frozen=True)
+class AugmentConfig:
+    """Which images train, and how they are changed; see :mod:`sparse_rcnn_lab.data.transforms`.
+
+    size: (height, width) in pixels that images are fitted into, their aspect kept, or None for
+    the published resize to a short side drawn from ``short_sides`` (long side at most
+    ``long_side``).  scale: range of a zoom relative to that.
+
+    crop: share of images that are first resized to one of ``crop_short_sides`` and cut down to a
+    part whose sides are each drawn from ``crop_size`` (low, high), in pixels: the published crop.
+    min_visible, min_side: a box is dropped when less of its area (share) or of a side (pixels,
+    after resizing) is left; boxes without area always are.  min_source_side: so are those that
+    were smaller in the original.
+    drop_empty, min_image_side: images without objects, or smaller, are not trained on.
+    group_by_aspect: a batch holds upright images alone, or wide ones alone.
+    """
+
+    hflip: float = 0.5
+    size: tuple[int, int] | None = None
+    scale: tuple[float, float] = (1.0, 1.0)
+    short_sides: tuple[int, ...] = (800,)
+    long_side: int = 1333
+    brightness: float = 0.0
+    contrast: float = 0.0
+    saturation: float = 0.0
+    hue: float = 0.0
+    crop: float = 0.0
+    crop_short_sides: tuple[int, ...] = (400, 500, 600)
+    crop_size: tuple[int, int] = (384, 600)
+    min_visible: float = 0.3
+    min_side: float = 1.0
+    min_source_side: float = 0.0
+    drop_empty: bool = False
+    min_image_side: int = 0
+    group_by_aspect: bool = False
+
+
+@dataclass(frozen=True)
+class LossConfig:
+    """Weights of the set loss and of the matching cost (paper, section 3.3 and 4).
+
+    cls, l1, giou: of the focal loss of classes, of the L1 distance of boxes relative to the image,
+    and of 1 - GIoU. focal_alpha: share of the positives in the focal loss; focal_gamma: its
+    exponent, 0 for plain cross-entropy.
+    matches_per_object: how many proposals each object trains, one number a stage; the paper's is 1
+    everywhere. More at the early stages makes short schedules learn faster.
+    """
+
+    cls: float = 2.0
+    l1: float = 5.0
+    giou: float = 2.0
+    focal_alpha: float = 0.25
+    focal_gamma: float = 2.0
+    matches_per_object: tuple[int, ...] = (1, 1, 1, 1, 1, 1)
+
+    def __post_init__(self) -> None:
+        if not self.matches_per_object:
+            raise LabError(
+                "loss.matches_per_object needs at least one number, found (). Give 1 for the "
+                "paper's, or one number a stage."
+            )
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """The schedule.
+
+    Length is ``epochs`` or, for the small presets, ``steps`` (which then wins). schedule: "step",
+    or "one-cycle", which falls to near 0 along a cosine. warmup_start: the first step's learning
+    rate relative to ``lr``; warmup_steps: until it is all of it. drop_epochs: epochs after which
+    the rate falls to a tenth (schedule "step"). backbone_lr: factor on the backbone's learning
+    rate. weight_decay: decoupled. clip_norm: largest norm of the gradient. seed: of weights, order
+    of the images and augmentation.
+    optimizer: "adamw" as published, or "muon" for the stages' matrices, at ``muon_lr`` times the
+    rate, and AdamW for all else.
+    denoising: how many noised copies of each object train beside the proposals; 0 as published.
+    denoising_negatives: a copy that is to find nothing beside each of them.
+    nested_proposals: train so that the first n proposals do at every n, not only all of them;
+    worth a third more steps (docs/decisions/0009).
+    nested_prefixes: how many n a step tries beside all. nested_scheme: "log", small n as often as
+    large ones, each prefix counting as much as all proposals; "uniform", every n as often as any
+    other, all prefixes of a step together counting as much as all proposals.
+    frozen_backbone: backbone and pyramid stay as they are, which halves the cost of fine-tuning.
+
+    batch_size: images in one update, over all processes and parts. accumulate: the parts that each
+    process works through one after the other, to save memory; the sum is that of the whole batch.
+    precision: of the forward pass; weights, matching and losses stay float32. ema: decay, 0..1, of
+    the weights' moving average, which is then the model that is evaluated and kept; 0: none.
+    """
+
+    batch_size: int = 16
+    lr: float = 2.5e-5
+    backbone_lr: float = 1.0
+    weight_decay: float = 1e-4
+    clip_norm: float = 1.0
+    optimizer: Optimizer = "adamw"
+    muon_lr: float = 8.0
+    schedule: Schedule = "step"
+    epochs: int = 12
+    drop_epochs: tuple[int, ...] = (8, 11)
+    steps: int | None = None
+    warmup_steps: int = 500
+    warmup_start: float = 0.001
+    denoising: int = 0
+    denoising_negatives: bool = False
+    nested_proposals: bool = False
+    nested_prefixes: int = 5
+    nested_scheme: NestedScheme = "log"
+    frozen_backbone: bool = False
+    accumulate: int = 1
+    precision: Precision = "float32"
+    ema: float = 0.0
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ("batch_size", "accumulate", "epochs"):
+            low = 0 if name == "epochs" and self.steps is not None else 1
+            _check_whole(f"train.{name}", getattr(self, name), low)
+        if self.steps is not None:
+            _check_whole("train.steps", self.steps, 1, 10**9)
+        _check_whole("train.denoising", self.denoising, 0)
+        if not isinstance(self.nested_prefixes, int) or self.nested_prefixes < 1:
+            raise LabError(
+                f"train.nested_prefixes must be at least 1, found {self.nested_prefixes!r}. "
+                "train.nested_proposals=false trains without any."
+            )
+        if not fits(self.lr, float) or self.lr <= 0:
+            raise LabError(f"train.lr must be a number above 0, found {self.lr!r}.")
+        _check_choice("train.nested_scheme", self.nested_scheme, NestedScheme)
+        _check_choice("train.precision", self.precision, Precision)
+        _check_choice("train.optimizer", self.optimizer, Optimizer)
+        _check_choice("train.schedule", self.schedule, Schedule)
+        if not 0 <= self.ema < 1:
+            raise LabError(f"train.ema must be at least 0 and below 1, found {self.ema!r}.")
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A model, how to train it, and what to expect.
+
+    published_ap: COCO val2017 AP (of 100) that the paper's authors or mmdetection report.
+    """
+
+    name: str
+    summary: str
+    model: ModelConfig = field(default_factory=ModelConfig)
+    train: TrainConfig = field(default_factory=TrainConfig)
+    loss: LossConfig = field(default_factory=LossConfig)
+    augment: AugmentConfig = field(default_factory=AugmentConfig)
+    published_ap: float | None = None

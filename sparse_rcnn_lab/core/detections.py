@@ -1,0 +1,137 @@
+"""``Detections``: what was found in one image; decoding takes no more than a top-k."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from torch import Tensor
+
+from sparse_rcnn_lab.core import boxes as box_ops
+from sparse_rcnn_lab.core.errors import LabError
+
+
+def check_shape(owner: str, name: str, value: Tensor, shape: tuple[int | None, ...]) -> None:
+    """Raises LabError unless ``value`` has ``shape``; None stands for any number."""
+    if value.dim() != len(shape) or any(
+        want is not None and got != want for got, want in zip(value.shape, shape, strict=True)
+    ):
+        wanted = ", ".join("any" if want is None else str(want) for want in shape)
+        raise LabError(f"{owner}.{name} has shape {list(value.shape)}, expected [{wanted}].")
+
+
+@dataclass(frozen=True, eq=False)
+class Detections:
+    """What was found in one image, best first.
+
+    boxes: ``[K, 4]`` float32 xyxy, pixels of the original image, clipped to it.
+    scores: ``[K]`` 0..1.  labels: ``[K]`` int64, index into ``class_names``.
+    proposals: ``[K]`` int64, id of the proposal each comes from; one may give several.
+    size: (height, width) of the original image.
+    """
+
+    boxes: Tensor
+    scores: Tensor
+    labels: Tensor
+    proposals: Tensor
+    size: tuple[int, int]
+    class_names: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        k = self.boxes.shape[0]
+        check_shape("Detections", "boxes", self.boxes, (k, 4))
+        for name in ("scores", "labels", "proposals"):
+            check_shape("Detections", name, getattr(self, name), (k,))
+        if k and int(self.labels.max()) >= len(self.class_names):
+            raise LabError(
+                f"Detections.labels holds {int(self.labels.max())}, but there are only "
+                f"{len(self.class_names)} class names."
+            )
+
+    def __repr__(self) -> str:
+        """In one line; ``print`` gives the table."""
+        return f"<Detections: {len(self)} in {self.size[1]}x{self.size[0]} px>"
+
+    def __len__(self) -> int:
+        return self.boxes.shape[0]
+
+    def __getitem__(self, keep: Tensor | slice) -> Detections:
+        """The detections that ``keep`` (a mask, indices or a slice) selects."""
+        return replace(
+            self,
+            boxes=self.boxes[keep],
+            scores=self.scores[keep],
+            labels=self.labels[keep],
+            proposals=self.proposals[keep],
+        )
+
+    def above(self, threshold: float) -> Detections:
+        """Those with a score of at least ``threshold``."""
+        return self[self.scores >= threshold]
+
+    def names(self) -> list[str]:
+        """Class name of each detection."""
+        return [self.class_names[label] for label in self.labels.tolist()]
+
+    def to_coco(
+        self, image_id: int = 0, category_ids: Sequence[int] | None = None
+    ) -> list[dict[str, Any]]:
+        """COCO results: ``image_id``, ``category_id``, ``bbox`` (x, y, w, h), ``score``.
+
+        ``category_ids`` gives the id of each label; without it a label is its own id.
+        """
+        boxes = box_ops.xyxy_to_xywh(self.boxes).tolist()
+        return [
+            {
+                "image_id": image_id,
+                "category_id": category_ids[label] if category_ids is not None else label,
+                "bbox": box,
+                "score": score,
+            }
+            for box, score, label in zip(
+                boxes, self.scores.tolist(), self.labels.tolist(), strict=True
+            )
+        ]
+
+    def __str__(self) -> str:
+        lines = [
+            f"{name:<16} {score:.2f}  " + "  ".join(f"{v:7.1f}" for v in box)
+            for name, score, box in zip(
+                self.names(), self.scores.tolist(), self.boxes.tolist(), strict=True
+            )
+        ]
+        head = f"{len(self)} detection{'s' * (len(self) != 1)} in {self.size[1]}x{self.size[0]} px"
+        return "\n".join([head, *lines])
+
+
+def top_pairs(logits: Tensor, k: int | None = None) -> tuple[Tensor, Tensor, Tensor]:
+    """The ``k`` best (proposal, class) pairs, best first; k defaults to N and is capped at N * C.
+
+    ``[..., N, C]`` logits -> scores, proposals, labels, each ``[..., k]``. A proposal may appear
+    with several classes. This is all the post-processing there is: no NMS. A logit that is not a
+    number gets the score -1 and comes last.
+    """
+    n, c = logits.shape[-2:]
+    k = min(n if k is None else k, n * c)
+    # topk would put NaN first, before everything that was found.
+    scores, index = logits.flatten(-2).sigmoid().nan_to_num(nan=-1.0).topk(k, dim=-1)
+    return scores, index // c, index % c
+
+
+def select_detections(
+    logits: Tensor,
+    boxes: Tensor,
+    size: tuple[int, int],
+    class_names: tuple[str, ...],
+    threshold: float = 0.0,
+) -> Detections:
+    """Decodes one image of one stage: ``[N, C]`` logits, ``[N, 4]`` xyxy original pixels.
+
+    Boxes are clipped to the image and those left without area dropped, as in the authors' code.
+    """
+    scores, proposals, labels = top_pairs(logits)
+    kept = box_ops.clip(boxes, *size)[proposals]
+    sides = kept[:, 2:] - kept[:, :2]
+    good = (scores >= threshold) & (sides > 0).all(-1)
+    return Detections(kept[good], scores[good], labels[good], proposals[good], size, class_names)

@@ -1,0 +1,94 @@
+"""The set loss: focal, L1 and GIoU at every stage (paper, section 3.3)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from sparse_rcnn_lab.core import boxes as box_ops
+from sparse_rcnn_lab.core.config import LossConfig
+from sparse_rcnn_lab.core.matching import Matches, Targets
+
+
+@dataclass(frozen=True)
+class SetLoss:
+    """Weighted losses, ``[S]`` each: class, box distance and box overlap at every stage.
+
+    positives: ``[S]`` matched pairs of the whole batch; all three were divided by it (at least 1).
+    """
+
+    cls: Tensor
+    l1: Tensor
+    giou: Tensor
+    positives: Tensor
+
+    def total(self) -> Tensor:
+        """The scalar that is minimised: all losses of all stages."""
+        return (self.cls + self.l1 + self.giou).sum()
+
+
+def focal_loss(logits: Tensor, targets: Tensor, alpha: float, gamma: float) -> Tensor:
+    """Element-wise sigmoid focal loss (arXiv 1708.02002); ``targets`` are 0 or 1, same shape."""
+    p = logits.sigmoid()
+    missed = (1 - p) * targets + p * (1 - targets)
+    weight = (alpha * targets + (1 - alpha) * (1 - targets)) * missed**gamma
+    return F.binary_cross_entropy_with_logits(logits, targets, reduction="none") * weight
+
+
+def expected_positives(
+    counts: Sequence[int], num_proposals: int, num_stages: int, config: LossConfig
+) -> list[int]:
+    """How many pairs matching will find at each stage for images with so many objects.
+
+    Known before the forward pass, so a batch that is worked through in parts, by one process or
+    several, can be normalised as one.
+    """
+    repeats = config.matches_per_object
+    wanted = [repeats[min(stage, len(repeats) - 1)] for stage in range(num_stages)]
+    n = num_proposals
+    return [sum(min(n, m * max(1, min(repeat, n // m))) for m in counts if m) for repeat in wanted]
+
+
+def set_loss(
+    logits: Tensor,
+    boxes: Tensor,
+    targets: Targets,
+    matches: Matches,
+    config: LossConfig,
+    normaliser: Tensor | None = None,
+) -> SetLoss:
+    """The set loss at every stage.
+
+    logits ``[S, B, N, C]``, boxes ``[S, B, N, 4]`` xyxy input pixels. ``normaliser`` ``[S]``
+    takes the place of the number of matched pairs where these images are part of a larger batch:
+    the parts' losses then add up to the batch's. Dividing by at least 1 keeps a batch without any
+    object finite (mmdetection's does not; the authors' does).
+    """
+    stages = logits.shape[0]
+    logits, boxes = logits.float(), boxes.float()
+    positives = normaliser
+    if positives is None:
+        positives = torch.bincount(matches.stage, minlength=stages)
+    divisor = positives.clamp(min=1).to(logits.dtype)
+
+    at = (matches.stage, matches.image, matches.proposal)
+    wanted = torch.zeros_like(logits)
+    wanted[(*at, targets.labels[matches.image, matches.target])] = 1
+    cls = focal_loss(logits, wanted, config.focal_alpha, config.focal_gamma).sum((1, 2, 3))
+
+    predicted, truth = boxes[at], targets.boxes[matches.image, matches.target]
+    whwh = box_ops.size_as_whwh(targets.sizes)[matches.image]
+    distance = (predicted / whwh - truth / whwh).abs().sum(-1)
+    overlap = 1 - box_ops.paired_giou(predicted, truth)
+    l1 = logits.new_zeros(stages).index_add(0, matches.stage, distance)
+    giou = logits.new_zeros(stages).index_add(0, matches.stage, overlap)
+    return SetLoss(
+        cls=config.cls * cls / divisor,
+        l1=config.l1 * l1 / divisor,
+        giou=config.giou * giou / divisor,
+        positives=positives,
+    )

@@ -1,0 +1,239 @@
+"""One refinement stage (paper, figure 3): proposals talk, look at their RoI, and are refined.
+
+self-attention over the proposals of an image -> dynamic interaction with the RoI feature ->
+feed-forward -> class head and box head. Letters in comments: B images, N proposals, K = B * N,
+P RoI side, D width, d inner width, C classes.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from sparse_rcnn_lab.core import boxes as box_ops
+from sparse_rcnn_lab.core.ablation import NORMAL, Switches
+from sparse_rcnn_lab.core.config import ModelConfig
+from sparse_rcnn_lab.core.pooling import Pooling, Pyramid, assign_levels, pool
+
+
+@dataclass
+class StageOutput:
+    """What one stage makes of the proposals.
+
+    boxes: ``[B, N, 4]`` xyxy, input pixels, not clipped; with gradient.
+    logits: ``[B, N, C]`` before the sigmoid.
+    features: ``[B, N, D]``, handed to the next stage.
+    levels: ``[B, N]`` int64, 0 for p2 to 3 for p5.
+    attention ``[B, heads, N, N]``, roi_features ``[B, N, P * P, D]``, dynamic_filters
+    ``[B, N, 2 * D * d]``, filtered_features ``[B, N, P * P, D]``: only when recorded.
+    """
+
+    boxes: Tensor
+    logits: Tensor
+    features: Tensor
+    levels: Tensor
+    attention: Tensor | None = None
+    roi_features: Tensor | None = None
+    dynamic_filters: Tensor | None = None
+    filtered_features: Tensor | None = None
+
+
+class SelfAttention(nn.Module):
+    """Multi-head attention among the proposals of one image.
+
+    The attention matrix is computed openly, recorded or not, so a trace shows the very numbers
+    that were used.
+    """
+
+    def __init__(self, dim: int, num_heads: int) -> None:
+        super().__init__()
+        self.num_heads = num_heads
+        self.qkv = nn.Linear(dim, 3 * dim)
+        self.out = nn.Linear(dim, dim)
+
+    def forward(
+        self, x: Tensor, mask: Tensor | None = None, heads: tuple[int, ...] | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """``[B, N, D]`` -> mixed features ``[B, N, D]`` and attention ``[B, heads, N, N]``.
+
+        mask: bool, broadcasts to ``[B, heads, N, N]``, True where row may look at column.
+        """
+        b, n, d = x.shape
+        q, k, v = self.qkv(x).view(b, n, 3, self.num_heads, -1).permute(2, 0, 3, 1, 4)
+        scores = (q / math.sqrt(d // self.num_heads)) @ k.transpose(-1, -2)
+        if mask is not None:
+            scores = scores.masked_fill(~mask, float("-inf"))
+        attention = scores.softmax(dim=-1)
+        mixed = attention @ v  # [B, heads, N, D / heads]
+        if heads is not None:
+            on = torch.zeros(self.num_heads, device=x.device, dtype=x.dtype)
+            on[list(heads)] = 1
+            mixed = mixed * on[:, None, None]
+        return self.out(mixed.transpose(1, 2).reshape(b, n, d)), attention
+
+    def nobody(self, x: Tensor) -> Tensor:
+        """The attention ``[B, heads, N, N]`` of proposals that do not look at each other: 0."""
+        b, n, _ = x.shape
+        return x.new_zeros(()).expand(b, self.num_heads, n, n)
+
+
+class DynamicInteraction(nn.Module):
+    """Each proposal's feature generates two layers that filter its own RoI (paper, figure 4)."""
+
+    def __init__(self, dim: int, inner: int, roi_size: int) -> None:
+        super().__init__()
+        self.dim, self.inner = dim, inner
+        self.generate = nn.Linear(dim, 2 * dim * inner)
+        self.norm_in = nn.LayerNorm(inner)
+        self.norm_out = nn.LayerNorm(dim)
+        self.project = nn.Linear(roi_size**2 * dim, dim)
+        self.norm = nn.LayerNorm(dim)
+
+    def forward(self, filters: Tensor, roi: Tensor) -> Tensor:
+        """``filters`` ``[B, N, 2 * D * d]``, ``roi`` ``[B, N, P * P, D]`` -> ``[B, N, D]``."""
+        b, n = filters.shape[:2]
+        return self.condense(self.filter(filters, roi)).view(b, n, -1)
+
+    def filters(self, x: Tensor) -> Tensor:
+        """The weights of both layers, one after the other: ``[B, N, 2 * D * d]``."""
+        return self.generate(x)
+
+    def filter(self, filters: Tensor, roi: Tensor) -> Tensor:
+        """The RoI after both generated layers: ``[K, P * P, D]``."""
+        first, second = filters.flatten(0, 1).split(self.dim * self.inner, dim=-1)
+        x = roi.flatten(0, 1) @ first.view(-1, self.dim, self.inner)  # [K, P*P, d]
+        x = self.norm_in(x).relu_()
+        x = x @ second.view(-1, self.inner, self.dim)  # [K, P*P, D]
+        return self.norm_out(x).relu_()
+
+    def condense(self, filtered: Tensor) -> Tensor:
+        """One vector from the filtered RoI: ``[K, P * P, D]`` -> ``[K, D]``."""
+        return self.norm(self.project(filtered.flatten(1))).relu_()
+
+
+class Interacted(NamedTuple):
+    """vectors: ``[B, N, D]``, what each proposal saw. filters, filtered: as :class:`StageOutput`
+    has them; None where nobody asked for them."""
+
+    vectors: Tensor
+    filters: Tensor | None
+    filtered: Tensor | None
+
+
+def interact(
+    interaction: DynamicInteraction, x: Tensor, roi: Tensor, switches: Switches, keep: bool
+) -> Interacted:
+    """All proposals at once: ``x`` ``[B, N, D]``, ``roi`` ``[B, N, P * P, D]``."""
+    filters = exchange(interaction.filters(x), switches)
+    filtered = interaction.filter(filters, roi)
+    return Interacted(interaction.condense(filtered).view_as(x), filters, filtered.view_as(roi))
+
+
+# As interact; keep: whether filters and filtered are wanted.
+Interact = Callable[[DynamicInteraction, Tensor, Tensor, Switches, bool], Interacted]
+
+
+def _tower(dim: int, layers: int) -> nn.Sequential:
+    parts: list[nn.Module] = []
+    for _ in range(layers):
+        parts += [nn.Linear(dim, dim, bias=False), nn.LayerNorm(dim), nn.ReLU(inplace=True)]
+    return nn.Sequential(*parts)
+
+
+class Stage(nn.Module):
+    """One of the six stages; all have weights of their own."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        dim = config.dim
+        self.roi_size = config.roi_size
+        self.pool: Pooling = pool  # SparseRCNN.use_pooling exchanges it
+        self.attention = SelfAttention(dim, config.num_heads)
+        self.norm_attention = nn.LayerNorm(dim)
+        self.interaction = DynamicInteraction(dim, config.dynamic_dim, config.roi_size)
+        self.norm_interaction = nn.LayerNorm(dim)
+        self.ffn_in = nn.Linear(dim, config.ffn_dim)
+        self.ffn_out = nn.Linear(config.ffn_dim, dim)
+        self.norm_ffn = nn.LayerNorm(dim)
+        self.cls_tower = _tower(dim, config.num_cls_layers)
+        self.reg_tower = _tower(dim, config.num_reg_layers)
+        self.classify = nn.Linear(dim, config.num_classes)
+        self.regress = nn.Linear(dim, 4)
+        self.reset_parameters(config.prior_probability, config.still_boxes)
+
+    def reset_parameters(self, prior_probability: float, still_boxes: bool = False) -> None:
+        """Xavier-uniform matrices; the class bias starts at the prior, by name, never by shape."""
+        for parameter in self.parameters():
+            if parameter.dim() > 1:
+                nn.init.xavier_uniform_(parameter)
+        nn.init.zeros_(self.attention.qkv.bias)
+        nn.init.zeros_(self.attention.out.bias)
+        nn.init.constant_(
+            self.classify.bias, -math.log((1 - prior_probability) / prior_probability)
+        )
+        nn.init.zeros_(self.regress.bias)
+        if still_boxes:
+            nn.init.zeros_(self.regress.weight)
+
+    def forward(
+        self,
+        pyramid: Pyramid,
+        boxes: Tensor,
+        features: Tensor,
+        mask: Tensor | None = None,
+        record: frozenset[str] = frozenset(),
+        switches: Switches = NORMAL,
+        interact: Interact = interact,
+    ) -> StageOutput:
+        """Refines ``boxes`` ``[B, N, 4]`` (xyxy, input pixels) and ``features`` ``[B, N, D]``.
+
+        mask: who may attend to whom, bool ``[B, 1, N, N]``. record: names out of
+        :data:`sparse_rcnn_lab.core.trace.RECORDABLE`. interact: what does the dynamic interaction.
+        """
+        levels = assign_levels(boxes.detach())
+        roi = self.pool(pyramid, boxes, levels, self.roi_size)
+
+        x = features
+        if switches.self_attention:
+            mixed, attention = self.attention(x, mask, switches.heads)
+            x = x + mixed
+        else:
+            attention = self.attention.nobody(x)
+        x = self.norm_attention(x)
+        keep = not record.isdisjoint({"dynamic_filters", "filtered_features"})
+        seen = interact(self.interaction, x, roi, switches, keep)
+        x = self.norm_interaction(x + seen.vectors)
+        x = self.norm_ffn(x + self.ffn_out(F.relu(self.ffn_in(x))))
+
+        logits = self.classify(self.cls_tower(x))
+        deltas = self.regress(self.reg_tower(x))
+        return StageOutput(
+            boxes=boxes if switches.freeze_boxes else box_ops.decode_deltas(boxes, deltas.float()),
+            logits=logits,
+            features=x,
+            levels=levels,
+            attention=attention if "attention" in record else None,
+            roi_features=roi if "roi_features" in record else None,
+            dynamic_filters=seen.filters if "dynamic_filters" in record else None,
+            filtered_features=seen.filtered if "filtered_features" in record else None,
+        )
+
+
+def exchange(filters: Tensor, switches: Switches) -> Tensor:
+    """Applies the ``filters`` and ``swap_filters`` switches to ``[B, N, 2 * D * d]``."""
+    if switches.filters == "mean":
+        filters = filters.mean(1, keepdim=True).expand_as(filters)
+    elif switches.filters == "rolled":
+        filters = filters.roll(1, dims=1)
+    if switches.swap_filters:
+        order = torch.arange(filters.shape[1], device=filters.device)
+        for a, b in switches.swap_filters:
+            order[[a, b]] = order[[b, a]]
+        filters = filters[:, order]
+    return filters

@@ -1,0 +1,279 @@
+"""``Trace``: every proposal of one image through all stages; what all views and analyses read.
+
+Frozen, on the CPU, in float32; shapes and types are checked on construction. Values are not: a
+model that has diverged gives NaN, and is worth looking at.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from sparse_rcnn_lab.core.detections import Detections, check_shape, select_detections, top_pairs
+from sparse_rcnn_lab.core.errors import LabError
+from sparse_rcnn_lab.core.stage_range import check_stage
+from sparse_rcnn_lab.detect.files import write_whole
+
+__all__ = [
+    "RECORDABLE",
+    "Detections",
+    "Trace",
+    "check_aspect",
+    "select_detections",
+    "top_pairs",
+]
+
+VERSION = "1"  # of the file format
+# Optional tensors of a Trace; what `record=` may ask for.
+RECORDABLE = ("attention", "roi_features", "dynamic_filters", "filtered_features")
+
+
+@dataclass(frozen=True, eq=False)
+class Trace:
+    """Every proposal through every stage of one image. S stages, N proposals, C classes.
+
+    boxes: ``[S+1, N, 4]`` xyxy, pixels of the original image, not clipped; [0] are the learned
+        proposals, [s] what stage s made of them.
+    logits: ``[S, N, C]`` before the sigmoid.
+    features: ``[S+1, N, D]`` proposal features; [0] are the learned ones.
+    fpn_level: ``[S, N]`` int64: the level each stage pooled from, 2..5 for p2..p5.
+    attention: ``[S, heads, N, N]``; row = the proposal that looks, rows sum to 1, less
+        what went to proposals dropped later; 0 where self-attention was switched off. Or None.
+    roi_features: ``[S, N, P, P, D]`` what each stage pooled. Or None.
+    dynamic_filters: ``[S, N, 2 * D * d]``: the generated layers, first ``[D, d]``, then ``[d, D]``,
+        flattened. Or None.
+    filtered_features: ``[S, N, P, P, D]`` what these layers made of the RoI features. Or None.
+    matches: ``[S, N]`` int64 ground-truth index or -1, where there is a ground truth. Or None.
+    gt_boxes, gt_labels: that ground truth, ``[M, 4]`` xyxy original pixels and ``[M]``. Or None.
+    proposal_ids: ``[N]`` int64, which learned proposal each row is.
+    size: (height, width) of the original image.  scale: (x, y) factors original -> model input.
+    image: ``[3, h, w]`` uint8 RGB: the original image, reduced in both sides alike where it has
+        more than 4 megapixels; boxes do not follow, they stay in the frame of ``size``. Or None.
+    """
+
+    boxes: Tensor
+    logits: Tensor
+    features: Tensor
+    fpn_level: Tensor
+    proposal_ids: Tensor
+    size: tuple[int, int]
+    scale: tuple[float, float]
+    class_names: tuple[str, ...]
+    model_name: str = ""
+    attention: Tensor | None = None
+    roi_features: Tensor | None = None
+    dynamic_filters: Tensor | None = None
+    filtered_features: Tensor | None = None
+    matches: Tensor | None = None
+    gt_boxes: Tensor | None = None
+    gt_labels: Tensor | None = None
+    image: Tensor | None = None
+
+    def __repr__(self) -> str:
+        """In one line: whose trace, and how large."""
+        height, width = self.size
+        stages, proposals, classes = self.logits.shape
+        return (
+            f"<Trace: {self.model_name or 'a model'}, {proposals} proposals, {stages} stages, "
+            f"{classes} classes, {width}x{height} px>"
+        )
+
+    def __post_init__(self) -> None:
+        self._check_plain()
+        check_shape("Trace", "logits", self.logits, (None, None, len(self.class_names)))
+        s, n, c = self.num_stages, self.num_proposals, len(self.class_names)
+        d = self.features.shape[-1]
+        m = None if self.gt_boxes is None else self.gt_boxes.shape[0]
+        shapes: dict[str, tuple[int | None, ...]] = {
+            "boxes": (s + 1, n, 4),
+            "logits": (s, n, c),
+            "features": (s + 1, n, d),
+            "fpn_level": (s, n),
+            "proposal_ids": (n,),
+            "attention": (s, None, n, n),
+            "roi_features": (s, n, None, None, d),
+            "dynamic_filters": (s, n, None),
+            "filtered_features": (s, n, None, None, d),
+            "matches": (s, n),
+            "gt_boxes": (m, 4),
+            "gt_labels": (m,),
+            "image": (3, None, None),
+        }
+        for name, shape in shapes.items():
+            value = getattr(self, name)
+            if value is not None:
+                check_shape("Trace", name, value, shape)
+                _check_type("Trace", name, value, name in _WHOLE)
+        for name, low, limit in (("gt_labels", 0, c), ("matches", -1, m or 0)):
+            value = getattr(self, name)
+            if value is None or not value.numel():
+                continue
+            if int(value.min()) < low or int(value.max()) >= limit:
+                raise LabError(
+                    f"Trace.{name} reaches from {int(value.min())} to {int(value.max())}, but "
+                    f"there are only {limit} {'classes' if name == 'gt_labels' else 'objects'}."
+                )
+        if self.image is not None:
+            check_aspect("Trace.image", (self.image.shape[1], self.image.shape[2]), self.size)
+
+    def _check_plain(self) -> None:
+        whole = len(self.size) == 2 and all(isinstance(side, int) for side in self.size)
+        if not whole or min(self.size) < 1:
+            raise LabError(f"Trace.size must be (height, width) in pixels, found {self.size}.")
+        if len(self.scale) != 2 or not all(0 < factor < math.inf for factor in self.scale):
+            raise LabError(f"Trace.scale must be two factors (x, y) above 0, found {self.scale}.")
+        names = (*self.class_names, self.model_name)
+        if isinstance(self.class_names, str) or not all(isinstance(name, str) for name in names):
+            raise LabError("Trace.class_names must be a tuple of names, and model_name a name.")
+
+    @property
+    def num_stages(self) -> int:
+        """S, the number of stages that ran."""
+        return self.logits.shape[0]
+
+    @property
+    def num_proposals(self) -> int:
+        """N."""
+        return self.logits.shape[1]
+
+    def row(self, proposal: int) -> int:
+        """Where the proposal with this id stands in the N rows.
+
+        Raises LabError when it is not in the trace (never was, or was dropped).
+        """
+        found = (self.proposal_ids == proposal).nonzero()
+        if not len(found):
+            ids = self.proposal_ids
+            some = f"{int(ids.min())}..{int(ids.max())}" if len(ids) else "none"
+            raise LabError(
+                f"There is no proposal {proposal} in this trace; it holds {len(ids)} ({some})."
+            )
+        return int(found[0])
+
+    def scores(self) -> Tensor:
+        """``[S, N, C]`` class probabilities, 0..1."""
+        return self.logits.sigmoid()
+
+    def detections(self, stage: int | None = None, threshold: float = 0.0) -> Detections:
+        """What stage ``stage`` (1..S, default the last) detects.
+
+        The N best (proposal, class) pairs with a score of at least ``threshold``; no NMS.
+        """
+        stage = self.check_stage(stage)
+        found = select_detections(
+            self.logits[stage - 1], self.boxes[stage], self.size, self.class_names, threshold
+        )
+        return replace(found, proposals=self.proposal_ids[found.proposals])
+
+    def check_stage(self, stage: int | None, first: int = 1) -> int:
+        """``stage``, default the last. Raises LabError unless it is ``first``..S."""
+        return check_stage(self.num_stages if stage is None else stage, self.num_stages, first)
+
+    def truth(self) -> tuple[Tensor, Tensor]:
+        """``gt_boxes`` and ``gt_labels``. Raises LabError when there are none."""
+        if self.gt_boxes is None or self.gt_labels is None:
+            raise _no_truth()
+        return self.gt_boxes, self.gt_labels
+
+    def truth_matches(self) -> tuple[Tensor, Tensor]:
+        """``matches`` and ``gt_boxes``. Raises LabError when there are none."""
+        if self.matches is None or self.gt_boxes is None:
+            raise _no_truth()
+        return self.matches, self.gt_boxes
+
+    def save(self, path: str | Path, *, image: bool = True) -> Path:
+        """Writes the trace to one safetensors file (``.trace`` by habit); nothing is lost.
+
+        image=False leaves the image out: for a picture that may not be passed on.
+        """
+        tensors, plain = {}, {}
+        for f in fields(self):
+            value = getattr(self, f.name)
+            if f.name == "image" and not image:
+                continue
+            if isinstance(value, Tensor):
+                tensors[f.name] = value.detach().cpu().clone().contiguous()
+            elif value is not None:
+                plain[f.name] = value
+        metadata = {
+            "format": "sparse_rcnn_lab.trace",
+            "version": VERSION,
+            "trace": json.dumps(plain),
+        }
+        path = Path(path)
+        with write_whole(path) as temporary:
+            save_file(tensors, temporary, metadata)
+        return path
+
+    @classmethod
+    def load(cls, path: str | Path) -> Trace:
+        """Reads what :meth:`save` wrote. Raises LabError when the file is not a whole trace."""
+        try:
+            with safe_open(str(path), framework="pt") as file:
+                metadata = file.metadata() or {}
+                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            if metadata.get("format") != "sparse_rcnn_lab.trace":
+                raise LabError(f'"{path}" holds tensors, but it is not a trace. Use Trace.save.')
+            if metadata.get("version") != VERSION:
+                raise LabError(
+                    f'"{path}" is a trace of format {metadata.get("version")}, this package reads '
+                    f"{VERSION}. Update sparse_rcnn_lab, or record the trace again."
+                )
+            plain = json.loads(metadata["trace"])
+            plain = {k: tuple(v) if isinstance(v, list) else v for k, v in plain.items()}
+            return cls(**tensors, **plain)
+        except FileNotFoundError:
+            raise LabError(f'There is no file "{path}".') from None
+        except LabError as error:
+            if str(path) in str(error):
+                raise
+            raise LabError(f'"{path}" is not a whole trace file: {error}') from None
+        except (
+            SafetensorError,
+            OSError,
+            LookupError,
+            TypeError,
+            ValueError,
+            AttributeError,
+            RecursionError,
+        ) as error:
+            raise LabError(
+                f'"{path}" is not a whole trace file ({error}). Record it again with trace().'
+            ) from error
+
+
+_WHOLE = {"fpn_level", "proposal_ids", "matches", "gt_labels", "image"}
+
+
+def _check_type(owner: str, name: str, value: Tensor, whole: bool) -> None:
+    if whole == (value.is_floating_point() or value.dtype == torch.bool):
+        wanted = "whole numbers" if whole else "floating point"
+        raise LabError(f"{owner}.{name} holds {value.dtype}, expected {wanted}.")
+
+
+def _no_truth() -> LabError:
+    return LabError(
+        "This trace has no ground truth. Trace a data set's sample, or add the objects with "
+        "sparse_rcnn_lab.with_ground_truth(trace, boxes, labels)."
+    )
+
+
+def check_aspect(name: str, found: tuple[int, int], size: tuple[int, int]) -> None:
+    """Raises LabError unless ``found`` (height, width) is ``size``, or ``size`` made smaller or
+    larger in both sides alike, to the nearest pixel.
+    """
+    factor = max(found) / max(size)
+    if any(
+        abs(side - factor * full) > max(1.0, factor) for side, full in zip(found, size, strict=True)
+    ):
+        raise LabError(
+            f"{name} has {found[1]}x{found[0]} px, which has not the shape of the original image, "
+            f"{size[1]}x{size[0]} px."
+        )

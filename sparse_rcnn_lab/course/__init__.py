@@ -1,0 +1,1 @@
+"""The course: what the lessons call, and assignments that grade themselves."""

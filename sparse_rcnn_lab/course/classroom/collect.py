@@ -1,0 +1,230 @@
+"""``collect``: from a folder or a learning platform's zip to nbgrader's ``submitted`` folder.
+
+Understood are ``ada/boxes.ipynb`` (also deeper), ``ada_boxes.ipynb``, Moodle's ``Ada
+Lovelace_4711_assignsubmission_file_/any name.ipynb`` and Canvas's ``lovelaceada_LATE_12_34_any
+name.ipynb``. Which assignment it is stands in the notebook itself, so a file may have any name.
+"""
+
+from __future__ import annotations
+
+import json
+import lzma
+import re
+import zipfile
+import zlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from sparse_rcnn_lab.core.errors import LabError
+from sparse_rcnn_lab.course.classroom.course import Course
+from sparse_rcnn_lab.course.classroom.mend import mend
+from sparse_rcnn_lab.detect.files import write_text
+
+LARGEST = 50_000_000  # bytes of a notebook; with its outputs
+# What reading a file, a zip's list or a part of it may end in. ValueError: a place before the
+# file's start, or a name that is no text.
+_DAMAGED = (
+    *(OSError, zipfile.BadZipFile, RuntimeError, EOFError, ValueError),
+    *(zlib.error, lzma.LZMAError),
+)
+
+
+@dataclass
+class Collected:
+    """What came in. taken: (student, assignment, notes).  refused: (file, why)."""
+
+    taken: list[tuple[str, str, list[str]]] = field(default_factory=list)
+    refused: list[tuple[str, str]] = field(default_factory=list)
+
+
+def collect(course: Course, place: str | Path, say: Callable[[str], None] = print) -> Collected:
+    """Takes every notebook in ``place``, a folder or a zip, into the course.
+
+    Of several by one student for one assignment the newest counts; one that was collected before is
+    replaced. A file that cannot be taken is said and does not stop the others.
+    Raises LabError where ``place`` cannot be read or has no notebook.
+    """
+    place = Path(place)
+    releases = {
+        name: json.loads(course.notebook("release", name).read_text(encoding="utf-8"))
+        for name in course.assignments
+    }
+    found = sorted(_files(place), key=lambda file: (file[1], str(file[0])))
+    if not found:
+        raise LabError(f'"{place}" has no notebook (.ipynb).')
+    for folder in sorted(_folders(place) - {path.parts[0] for path, _, _ in found}):
+        say(f"nothing to take: {folder}: no notebook (.ipynb) in this folder")
+    result = Collected()
+    newest: dict[tuple[str, str], tuple[PurePosixPath, datetime, Any]] = {}
+    notes: dict[tuple[str, str], list[str]] = {}
+    for path, time, read in found:
+        try:
+            notebook = _notebook(read())
+            assignment = _assignment(notebook, path, course.assignments)
+            student = student_of(path, course.assignments)
+        except LabError as error:
+            result.refused.append((str(path), str(error)))
+            say(f"not taken: {path}: {error}")
+            continue
+        key = (student, assignment)
+        if key in newest:
+            notes[key] = [f"handed in more than once, the newest counts: {path}"]
+        newest[key] = (path, time, notebook)
+    for (student, assignment), (path, time, notebook) in sorted(newest.items()):
+        said = notes.get((student, assignment), [])
+        seed = notebook["metadata"].get("sparse_rcnn_lab", {}).get("seed")
+        if seed != course.seed:
+            said.append(f"made from the notebook of seed {seed}, this course is {course.seed}")
+        said += mend(notebook, releases[assignment])
+        notebook["metadata"] = releases[assignment]["metadata"]
+        target = course.notebook("submitted", assignment, student)
+        when = f"{time:%Y-%m-%d %H:%M:%S} UTC"
+        about = {"file": str(path), "time": when, "notes": said}
+        write_text(target.parent / "timestamp.txt", when + "\n")
+        write_text(target.parent / "collected.json", json.dumps(about, indent=2) + "\n")
+        write_text(target, json.dumps(notebook, indent=1, ensure_ascii=False) + "\n")
+        result.taken.append((student, assignment, said))
+        say(f"{student}: {assignment}" + "".join(f"\n    {note}" for note in said))
+    return result
+
+
+def _files(place: Path) -> Iterator[tuple[PurePosixPath, datetime, Callable[[], bytes]]]:
+    """Path inside ``place``, time and content of each notebook."""
+    if place.is_dir():
+        for path in place.rglob("*.ipynb"):
+            inside = PurePosixPath(path.relative_to(place).as_posix())
+            if _hidden(inside):
+                continue
+            about = path.lstat()  # of a link itself, which may lead nowhere
+            time = datetime.fromtimestamp(about.st_mtime, UTC)
+            yield inside, time, partial(_sized, about.st_size, partial(_own, path))
+    elif zipfile.is_zipfile(place):
+        for info in _listed(place):
+            inside = PurePosixPath(info.filename)
+            if inside.suffix != ".ipynb" or _hidden(inside):
+                continue
+            content = partial(_read, place, info)
+            yield inside, _when(info), partial(_sized, info.file_size, content)
+    else:
+        raise LabError(f'"{place}" is neither a folder nor a zip file.')
+
+
+def _folders(place: Path) -> set[str]:
+    """The folders right in ``place``; some hold a student's work of another kind."""
+    if place.is_dir():
+        return {path.name for path in place.iterdir() if path.is_dir() and path.name[0] != "."}
+    names = [PurePosixPath(info.filename) for info in _listed(place)]
+    return {path.parts[0] for path in names if len(path.parts) > 1 and not _hidden(path)}
+
+
+def _listed(place: Path) -> list[zipfile.ZipInfo]:
+    try:
+        with zipfile.ZipFile(place) as archive:
+            return archive.infolist()
+    except _DAMAGED as error:
+        raise LabError(
+            f'"{place}" is damaged: its list of files cannot be read ({error}). Download it again, '
+            "or give the folder that another program unpacks from it."
+        ) from error
+
+
+def _own(path: Path) -> bytes:
+    """A student's file. A link may lead to somebody else's, or to the solutions."""
+    if path.is_symlink():
+        raise LabError("is a link to another file, which is not followed.")
+    return path.read_bytes()
+
+
+def _when(info: zipfile.ZipInfo) -> datetime:
+    try:
+        return datetime(*info.date_time, tzinfo=UTC)
+    except ValueError:  # some platforms leave it out: month 0
+        return datetime.fromtimestamp(0, UTC)
+
+
+def _read(archive: Path, info: zipfile.ZipInfo) -> bytes:
+    with zipfile.ZipFile(archive) as file:
+        return file.read(info)
+
+
+def _hidden(path: PurePosixPath) -> bool:
+    return any(part.startswith((".", "__MACOSX")) for part in path.parts)
+
+
+def _sized(size: int, read: Callable[[], bytes]) -> bytes:
+    if size > LARGEST:
+        raise LabError(
+            f"the notebook has {size / 1e6:.0f} MB. Ask for one without outputs (in JupyterLab: "
+            "Kernel, Restart kernel and clear outputs)."
+        )
+    try:
+        return read()
+    except LabError:
+        raise
+    except _DAMAGED as error:
+        raise LabError(f"cannot be read ({error}).") from error
+
+
+def _notebook(content: bytes) -> Any:
+    try:
+        notebook = json.loads(content.decode("utf-8-sig"))
+        cells = notebook["cells"]
+        for cell in cells:
+            cell["cell_type"]
+            _need_text(cell["source"])
+            name = cell["metadata"].get("nbgrader", {}).get("grade_id", "")
+            _need_text([name])
+        notebook["metadata"].get("sparse_rcnn_lab", {}).get("seed")
+        json.dumps(notebook, ensure_ascii=False).encode()  # half a character cannot be written
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise LabError("is not a readable notebook.") from error
+    if not any("nbgrader" in cell["metadata"] for cell in cells):
+        raise LabError("was not made from the handed-out notebook: it has no marked cells.")
+    return notebook
+
+
+def _need_text(value: Any) -> None:
+    """Raises TypeError unless it is text, or a list of texts."""
+    if not isinstance(value, str | list) or not all(isinstance(line, str) for line in value):
+        raise TypeError("no text")
+
+
+def _assignment(notebook: Any, path: PurePosixPath, known: tuple[str, ...]) -> str:
+    name = notebook["metadata"].get("sparse_rcnn_lab", {}).get("assignment")
+    if name in known:
+        return str(name)
+    for name in known:
+        if re.search(rf"(^|[^a-z]){name}([^a-z]|$)", path.stem.lower()) or name in path.parts:
+            return name
+    raise LabError(f"belongs to none of this course's assignments ({', '.join(known)}).")
+
+
+def student_of(path: PurePosixPath, assignments: tuple[str, ...]) -> str:
+    """Who handed in the file, from its path; letters, digits, ``-`` and ``.`` remain."""
+    folders = [part for part in path.parts[:-1] if part not in assignments]
+    moodle = [part for part in folders if "_assignsubmission_" in part]
+    if moodle:
+        words = moodle[-1].split("_assignsubmission_")[0]
+        return _plain(words)
+    if folders:
+        return _plain(folders[-1])
+    canvas = re.match(r"([^_]+)_(?:LATE_)?\d+_\d+_", path.name)
+    if canvas:
+        return _plain(canvas[1])
+    stem = path.stem
+    for name in assignments:
+        stem = re.sub(rf"[_\- ]*\b{name}\b[_\- ]*|[_\- ]+{name}$", "", stem)
+    if not stem:
+        raise LabError("does not say who made it. Put it into a folder of the student's name.")
+    return _plain(stem)
+
+
+def _plain(name: str) -> str:
+    plain = re.sub(r"[^\w.-]+", "-", name.strip(), flags=re.UNICODE).strip("-.").replace("_", "-")
+    if not plain:
+        raise LabError(f'says it is by "{name}", which is no name.')
+    return plain

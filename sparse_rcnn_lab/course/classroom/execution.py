@@ -1,0 +1,167 @@
+"""How a submission is run: whatever one cell does, the others are still graded.
+
+nbgrader's own executor gives up a notebook when its kernel dies or cannot be interrupted. This one
+notes it, starts a new kernel, runs the cells above again, without the culprit, and goes on.
+"""
+
+from __future__ import annotations
+
+import copy
+import subprocess
+import time
+from typing import Any
+
+from nbclient.exceptions import CellTimeoutError, DeadKernelError
+from nbgrader.preprocessors import Execute
+from traitlets import Integer
+
+from sparse_rcnn_lab.course.classroom.course import NOTES
+
+# What every notebook imports first. It takes seconds, or a minute on a busy machine: no student
+# shall pay for that, and how long it takes tells how patient to be.
+_WARM_UP = "import sparse_rcnn_lab.course.classroom.checks as _; del _"
+_USUAL = 4.0  # seconds
+_WORKED = 10  # times the limit for locked cells: they hold no student's code
+
+
+class SturdyExecute(Execute):
+    """nbgrader's ``Execute`` that survives its students; configured as ``c.SturdyExecute``.
+
+    All limits are for a machine that is not busy; they grow as it gets slower.
+    """
+
+    max_characters = Integer(50_000, help="of output that a cell may leave").tag(config=True)
+    max_restarts = Integer(6, help="of the kernel, for one notebook").tag(config=True)
+    max_seconds = Integer(300, help="for all cells of one notebook").tag(config=True)
+
+    def preprocess(self, nb: Any, resources: Any = None, km: Any = None) -> Any:
+        """Runs all cells; adds what went wrong to the notebook's metadata."""
+        self._notes: list[str] = []
+        self._left_out: set[int] = set()
+        self._given_up = ""
+        self._restarts = 0
+        self._written: dict[int, int] = {}
+        self._slowness = 0.0  # unknown until the kernel is warm
+        self.timeout_func = self._seconds_for
+        nb, resources = super().preprocess(nb, resources, km)
+        nb.metadata[NOTES] = list(dict.fromkeys(self._notes))
+        return nb, resources
+
+    def start_new_kernel(self, **options: Any) -> None:
+        """Starts the kernel; what it says to the terminal nobody needs."""
+        super().start_new_kernel(stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, **options)
+
+    def preprocess_cell(self, cell: Any, resources: Any, index: int) -> Any:
+        """Runs one cell, or marks it as failed."""
+        if cell.cell_type != "code" or not cell.source.strip():
+            return cell, resources
+        if not self._slowness:
+            self._warm_up(index)
+            self._start = time.monotonic()
+        spent = (time.monotonic() - self._start) / self._slowness
+        if not self._given_up and spent > self.max_seconds:
+            self._given_up = f"the notebook took more than {self.max_seconds} seconds"
+            self._notes.append(self._given_up)
+        if self._given_up:
+            _fail(cell, f"Not run: {self._given_up}.")
+            return cell, resources
+        try:
+            return super().preprocess_cell(cell, resources, index)
+        except DeadKernelError:
+            problem = "the Python process ended while this cell ran"
+        except CellTimeoutError:
+            problem = "this cell could not be stopped after its time"
+        _fail(cell, f"Stopped: {problem}.")
+        self.nb.cells[index] = cell
+        self._notes.append(f"cell {_name(cell, index)}: {problem}")
+        if not _locked(cell):
+            self._left_out.add(index)
+        self._revive(index)
+        return cell, resources
+
+    def on_cell_executed(self, **kwargs: Any) -> None:
+        """Notes a cell that ran out of time, after nbgrader has recorded the error."""
+        super().on_cell_executed(**kwargs)
+        content = kwargs["execute_reply"]["content"]
+        if content.get("ename") == "CellTimeoutError":
+            index = kwargs["cell_index"]
+            cell = kwargs["cell"]
+            if not _locked(cell):
+                self._left_out.add(index)
+            limit = self._seconds_for(cell)
+            self._notes.append(f"cell {_name(cell, index)}: stopped after {limit} s")
+
+    def output(self, outs: Any, msg: Any, display_id: Any, cell_index: int) -> Any:
+        """Keeps the first part of what a cell prints."""
+        if msg["msg_type"] == "stream":
+            before = self._written.get(cell_index, 0)
+            text = msg["content"]["text"]
+            self._written[cell_index] = before + len(text)
+            if before > self.max_characters:
+                return None
+            if before + len(text) > self.max_characters:
+                msg["content"]["text"] = text[: self.max_characters - before] + "\n... cut off\n"
+                self._notes.append(f"cell {cell_index}: printed more than is kept")
+        return super().output(outs, msg, display_id, cell_index)
+
+    def _seconds_for(self, cell: Any) -> int:
+        """The limit of a cell, on the clock."""
+        if not self._slowness:
+            return 600
+        return round(self.timeout * self._slowness * (_WORKED if _locked(cell) else 1))
+
+    def _warm_up(self, index: int) -> None:
+        from nbformat.v4 import new_code_cell
+
+        cell, start = self.nb.cells[index], time.monotonic()
+        self._slowness = 0.0
+        self.execute_cell(new_code_cell(_WARM_UP), index)
+        self.nb.cells[index] = cell
+        self._slowness = max(1.0, (time.monotonic() - start) / _USUAL)
+        self.iopub_timeout = round(4 * self._slowness)
+
+    def _revive(self, index: int) -> None:
+        """A new kernel in the state that the cells before ``index`` leave."""
+        self._restarts += 1
+        self._cleanup_kernel()
+        self.km = self.create_kernel_manager()
+        self.start_new_kernel()
+        self.start_new_kernel_client()
+        if self._restarts > self.max_restarts:
+            self._given_up = f"its Python process had to be started {self._restarts} times"
+            self._notes.append(self._given_up)
+            return
+        self._warm_up(index)
+        for before in range(index):
+            cell = self.nb.cells[before]
+            test = cell.metadata.get("nbgrader", {}).get("grade", False)
+            if cell.cell_type != "code" or test or before in self._left_out:
+                continue
+            try:
+                self.execute_cell(copy.deepcopy(cell), before)
+            except (DeadKernelError, CellTimeoutError):
+                self._given_up = "it does not run twice alike"
+                self._notes.append(self._given_up)
+            self.nb.cells[before] = cell
+            if self._given_up:
+                return
+
+
+def _locked(cell: Any) -> bool:
+    """Whether a cell is the instructor's and no test, so that no student's code runs in it."""
+    role = cell.metadata.get("nbgrader", {})
+    return bool(role.get("locked")) and not role.get("grade")
+
+
+def _name(cell: Any, index: int) -> str:
+    name: str = cell.metadata.get("nbgrader", {}).get("grade_id", "")
+    return f'"{name}"' if name else str(index)
+
+
+def _fail(cell: Any, sentence: str) -> None:
+    """An error as the cell's last output: nbgrader takes a cell without one for passed."""
+    from nbformat.v4 import new_output
+
+    streams = [output for output in cell.outputs if output.output_type == "stream"]
+    error = new_output("error", ename="NotRun", evalue=sentence, traceback=[sentence])
+    cell.outputs = [*streams[:3], error]

@@ -1,0 +1,120 @@
+"""``grade``: runs every submission, some at a time, and writes the table of marks."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+import time
+import warnings
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
+from pathlib import Path
+
+from tqdm.auto import tqdm
+
+from sparse_rcnn_lab.core.errors import LabError
+from sparse_rcnn_lab.course.classroom.course import Course
+from sparse_rcnn_lab.course.classroom.marks import write_marks
+from sparse_rcnn_lab.detect.files import write_text
+
+# One thread a kernel: two kernels with two threads each would wait for one another.
+_KERNEL = {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "passive", "MPLBACKEND": "agg"}
+
+
+@dataclass(frozen=True)
+class Graded:
+    """One graded submission. problem: why it could not be graded, or empty."""
+
+    student: str
+    assignment: str
+    seconds: float
+    problem: str
+
+
+def grade(
+    course: Course,
+    assignments: tuple[str, ...] | None = None,
+    students: tuple[str, ...] = (),
+    workers: int | None = None,
+    again: bool = False,
+    progress: bool = True,
+    say: Callable[[str], None] = tqdm.write,
+) -> list[Graded]:
+    """Grades what was collected and is new; ``again`` grades everything.
+
+    assignments, students: only these. workers: submissions at a time (default: as many as there are
+    cores). Marks given by hand stay. A submission that cannot be graded is said; the others go on.
+    Raises LabError where nothing was collected.
+    """
+    pairs = course.submissions(course.assignments if assignments is None else assignments)
+    pairs = [pair for pair in pairs if not students or pair[0] in students]
+    if not pairs:
+        raise LabError(
+            f'There is nothing to grade in "{course.root / "submitted"}": collect first.'
+        )
+    new = [pair for pair in pairs if again or not _is_graded(course, *pair)]
+    _register(course, new)
+    results: list[Graded] = []
+    workers = max(1, min(workers or os.cpu_count() or 1, len(new) or 1))
+    bar = tqdm(total=len(new), unit="notebook", disable=not progress)
+    waiting = list(new)
+    with bar:
+        while waiting:
+            pool = ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn"))
+            jobs = {pool.submit(grade_one, course.root, *pair): pair for pair in waiting}
+            try:
+                for job in as_completed(jobs):
+                    result = job.result()
+                    waiting.remove(jobs[job])
+                    results.append(result)
+                    bar.update()
+                    bar.set_postfix_str(f"{result.student} {result.assignment}", refresh=False)
+                    if result.problem:
+                        say(f"{result.student}, {result.assignment}: {result.problem}")
+            except BrokenProcessPool as error:
+                if workers == 1:
+                    raise LabError(
+                        "A grading process was killed (out of memory?). What is graded is saved; "
+                        "the next call goes on from there."
+                    ) from error
+                workers = 1  # with less memory in use at a time
+                say("A grading process was killed (out of memory?); going on one at a time.")
+            finally:
+                pool.shutdown(cancel_futures=True)
+    write_marks(course)
+    return results
+
+
+def grade_one(root: Path, student: str, assignment: str) -> Graded:
+    """Grades one submission in this process, which it leaves as it was but for its environment."""
+    os.environ.update(_KERNEL)
+    start = time.perf_counter()
+    course = Course.open(root)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of sqlalchemy, about nbgrader
+        done = course.nbgrader().autograde(assignment, student, force=True, create=True)
+    seconds = time.perf_counter() - start
+    problem = ""
+    if not done["success"]:
+        lines = (done["error"] or done["log"] or "no reason given").strip().splitlines()
+        problem = f"could not be graded: {lines[-1]}"
+    else:
+        path = course.notebook("autograded", assignment, student).with_name("seconds.json")
+        write_text(path, json.dumps({"seconds": round(seconds, 1)}) + "\n")
+    return Graded(student, assignment, seconds, problem)
+
+
+def _is_graded(course: Course, student: str, assignment: str) -> bool:
+    graded = course.notebook("autograded", assignment, student).with_name("seconds.json")
+    came = course.notebook("submitted", assignment, student)
+    return graded.exists() and graded.stat().st_mtime >= came.stat().st_mtime
+
+
+def _register(course: Course, pairs: list[tuple[str, str]]) -> None:
+    """Everybody into the gradebook at once: two graders that do it may collide."""
+    with course.nbgrader().gradebook as gradebook:
+        for student in sorted({student for student, _ in pairs}):
+            gradebook.update_or_create_student(student)

@@ -1,0 +1,204 @@
+"""What assignments 3 and 4 give to students: parts of a stage, the model, data, a training.
+
+While a notebook is graded everything is short: ``grading()`` says so.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from tqdm.auto import tqdm
+
+from sparse_rcnn_lab.core.ablation import NORMAL, Switches
+from sparse_rcnn_lab.core.config import ModelConfig
+from sparse_rcnn_lab.core.model import SparseRCNN
+from sparse_rcnn_lab.core.pooling import Pyramid, assign_levels
+from sparse_rcnn_lab.core.stage import Stage, StageOutput
+from sparse_rcnn_lab.data.shapes.dataset import Shapes
+from sparse_rcnn_lab.data.transforms import Augment
+from sparse_rcnn_lab.models import recipes
+from sparse_rcnn_lab.training.loader import train_loader
+from sparse_rcnn_lab.training.step import step_loss
+
+
+def grading() -> bool:
+    """True while a notebook is graded or validated: then everything is short."""
+    names = ("NBGRADER_EXECUTION", "SPARSE_RCNN_LAB_VALIDATING")
+    return any(os.environ.get(name) for name in names)
+
+
+@dataclass(frozen=True)
+class InteractionParts:
+    """The learned layers of a dynamic interaction, D wide outside and d inside, RoIs P x P.
+
+    generate: ``[N, D]`` -> ``[N, 2 * D * d]``.  norm_in: over d.  norm_out: over D.
+    project: ``[N, P * P * D]`` -> ``[N, D]``.  norm: over D.
+    """
+
+    dim: int
+    inner: int
+    generate: nn.Module
+    norm_in: nn.Module
+    norm_out: nn.Module
+    project: nn.Module
+    norm: nn.Module
+
+
+@dataclass(frozen=True)
+class StageParts:
+    """The learned layers of one stage; each takes and gives ``[N, D]`` unless said otherwise.
+
+    qkv: ``[N, D]`` -> ``[N, 3 * D]``.  ffn_in: -> ``[N, F]``, ffn_out: back.
+    classify: -> ``[N, C]`` logits.  regress: -> ``[N, 4]`` box deltas.
+    """
+
+    heads: int
+    qkv: nn.Module
+    out: nn.Module
+    norm_attention: nn.Module
+    interaction: InteractionParts
+    norm_interaction: nn.Module
+    ffn_in: nn.Module
+    ffn_out: nn.Module
+    norm_ffn: nn.Module
+    classify: nn.Module
+    regress: nn.Module
+
+
+# (parts, boxes [N, 4], features [N, D], roi [N, P * P, D]) -> boxes, logits [N, C], features
+RunStage = Callable[[StageParts, Tensor, Tensor, Tensor], tuple[Tensor, Tensor, Tensor]]
+
+
+def parts_of(stage: Stage) -> StageParts:
+    """The layers of a stage of the real model, shared with it."""
+    inside = stage.interaction
+    return StageParts(
+        heads=stage.attention.num_heads,
+        qkv=stage.attention.qkv,
+        out=stage.attention.out,
+        norm_attention=stage.norm_attention,
+        interaction=InteractionParts(
+            inside.dim,
+            inside.inner,
+            inside.generate,
+            inside.norm_in,
+            inside.norm_out,
+            inside.project,
+            inside.norm,
+        ),
+        norm_interaction=stage.norm_interaction,
+        ffn_in=stage.ffn_in,
+        ffn_out=stage.ffn_out,
+        norm_ffn=stage.norm_ffn,
+        classify=nn.Sequential(stage.cls_tower, stage.classify),
+        regress=nn.Sequential(stage.reg_tower, stage.regress),
+    )
+
+
+def small_stage(seed: int) -> Stage:
+    """A stage of 8 features, 2 heads, 3 inner, 2 x 2 RoIs, 4 classes.
+
+    Its weights are sines of their place: the same on every machine and in every version of torch.
+    """
+    config = ModelConfig(
+        num_classes=4, backbone="nano", num_proposals=5, num_stages=1, dim=8, num_heads=2,
+        ffn_dim=12, dynamic_dim=3, roi_size=2, frozen_stages=0,
+    )  # fmt: skip
+    stage = Stage(config)
+    with torch.no_grad():
+        for number, parameter in enumerate(stage.parameters()):
+            parameter.copy_(waves(*parameter.shape, seed=seed + number) * 0.6)
+    return stage.eval()
+
+
+def small_parts(seed: int) -> StageParts:
+    """The layers of :func:`small_stage`."""
+    return parts_of(small_stage(seed))
+
+
+def waves(*shape: int, seed: int) -> Tensor:
+    """Numbers from -1 to 1 that look drawn, and are the same everywhere."""
+    count = int(torch.tensor(shape).prod())
+    at = torch.arange(1, count + 1, dtype=torch.float64)
+    return torch.sin(at * 1.7 + at**2 * 0.013 + seed % 997).float().view(shape)
+
+
+class _OwnStage(nn.Module):
+    """A stage of the model that a student's function runs."""
+
+    def __init__(self, stage: Stage, run: RunStage) -> None:
+        super().__init__()
+        self.stage, self.run = stage, run
+
+    def forward(
+        self,
+        pyramid: Pyramid,
+        boxes: Tensor,
+        features: Tensor,
+        mask: Tensor | None = None,
+        record: frozenset[str] = frozenset(),
+        switches: Switches = NORMAL,
+    ) -> StageOutput:
+        levels = assign_levels(boxes.detach())
+        roi = self.stage.pool(pyramid, boxes, levels, self.stage.roi_size)
+        parts = parts_of(self.stage)
+        found = [self.run(parts, *image) for image in zip(boxes, features, roi, strict=True)]
+        new_boxes, logits, new_features = (torch.stack(part) for part in zip(*found, strict=True))
+        return StageOutput(boxes=new_boxes, logits=logits, features=new_features, levels=levels)
+
+
+def own_model(run_stage: RunStage, seed: int = 0) -> SparseRCNN:
+    """The small Sparse R-CNN for shapes, fresh, with all its stages run by ``run_stage``."""
+    torch.manual_seed(seed)
+    classes = len(Shapes(1).class_names)
+    config = recipes.recipe("nano", model__num_classes=classes, model__num_stages=3).model
+    model = SparseRCNN(config)
+    model.stages = nn.ModuleList(_OwnStage(stage, run_stage) for stage in model.stages)  # type: ignore[arg-type]
+    return model
+
+
+def train(model: SparseRCNN, minutes: float = 2.0, seed: int = 0) -> list[float]:
+    """Trains on drawn shapes for so long; the loss of each step.
+
+    While it is graded: eight steps on one and the same batch, which a model that learns at all
+    learns by heart.
+    """
+    recipe = recipes.recipe("nano", train__seed=seed, train__batch_size=4 if grading() else 8)
+    data = Shapes(4 if grading() else 4096, seed=seed, size=128)
+    loader = train_loader(
+        data, Augment(recipe.augment, recipe.model.input.antialias), recipe.train,
+        recipe.model.input, start=0, stop=10_000, workers=0,
+    )  # fmt: skip
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, weight_decay=1e-4)
+    model.train()
+    losses: list[float] = []
+    start, limit = time.monotonic(), 60 * minutes
+    batches = iter(loader)
+    batch = next(batches)
+    with tqdm(total=round(limit), unit="s", disable=grading()) as bar:
+        while len(losses) < 8 if grading() else time.monotonic() - start < limit:
+            loss = step_loss(model, batch, recipe.loss).total()
+            optimizer.zero_grad()
+            loss.backward()
+            nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+            optimizer.step()
+            losses.append(loss.item())
+            bar.n = min(round(time.monotonic() - start), round(limit))
+            bar.set_postfix_str(f"step {len(losses)}, loss {losses[-1]:.2f}")
+            if not grading():
+                batch = next(batches)
+    return losses
+
+
+def shapes(split: str, seed: int = 0) -> Shapes:
+    """Drawn shapes of 128 px: "val" to compare settings, "test" for the last number.
+
+    60 images, others for each seed; 4 while it is graded.
+    """
+    offset = {"val": 1, "test": 2}[split]
+    return Shapes(4 if grading() else 60, seed=1000 * offset + seed, size=128)

@@ -1,0 +1,118 @@
+"""``validate``: what a student runs before handing in; needs Jupyter alone.
+
+All cells run from top to bottom in a fresh kernel, as they will when they are graded.
+"""
+
+from __future__ import annotations
+
+import ast
+import os
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sparse_rcnn_lab.core.errors import LabError
+
+# Set while a notebook is validated: its last cell would start that again, without end.
+_RUNNING = "SPARSE_RCNN_LAB_VALIDATING"
+# Stands in a test cell where build took its hidden part out, and another part is left.
+MORE_HIDDEN = "# More of this is checked when it is graded (hidden)."
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """A test cell. problem: what it says, or empty where it passed.
+
+    hidden: there is nothing to run in it yet; the instructor's copy holds the test.
+    more: what was run is a part of it; the instructor's copy holds the rest.
+    """
+
+    name: str
+    points: float
+    problem: str
+    hidden: bool = False
+    more: bool = False
+
+
+def validate(path: str | Path, seconds: int = 180) -> list[Outcome]:
+    """Runs a notebook and tells what each of its visible tests says; the file stays as it is.
+
+    Raises LabError where it is no notebook or Jupyter is not installed.
+    """
+    path = Path(path)
+    try:
+        import nbformat
+        from nbclient import NotebookClient
+        from nbclient.exceptions import CellTimeoutError, DeadKernelError
+    except ImportError as error:
+        raise LabError("Running a notebook needs JupyterLab: pip install jupyterlab") from error
+    try:
+        # Not json alone: JupyterLab saves a cell as a list of lines.
+        notebook: Any = nbformat.reads(path.read_text(encoding="utf-8"), as_version=4)
+        cells = notebook.cells
+    except (OSError, ValueError, AttributeError, nbformat.ValidationError) as error:
+        raise LabError(f'"{path}" is not a notebook that can be read. Save it first?') from error
+    client = NotebookClient(
+        notebook,
+        timeout=seconds,
+        allow_errors=True,
+        resources={"metadata": {"path": str(path.resolve().parent)}},
+    )
+    os.environ[_RUNNING] = "1"  # the kernel inherits it
+    try:
+        client.execute(stderr=subprocess.DEVNULL)  # a kernel's own warnings
+    except (CellTimeoutError, DeadKernelError) as error:
+        raise LabError(
+            f'"{path}" did not run to its end: a cell took more than {seconds} s, or ended Python. '
+            "Run the cells one by one to find it."
+        ) from error
+    finally:
+        del os.environ[_RUNNING]
+    outcomes = []
+    for cell in cells:
+        role = cell.metadata.get("nbgrader", {})
+        if role.get("grade") and cell.cell_type == "code":
+            errors = [output for output in cell.outputs if output.output_type == "error"]
+            problem = _said(errors[0]) if errors else ""
+            hidden = not problem and _checks_nothing(cell.source)
+            more = MORE_HIDDEN in cell.source
+            outcomes.append(Outcome(role["grade_id"], role["points"], problem, hidden, more))
+    return outcomes
+
+
+def _said(error: Any) -> str:
+    """An answer that is not there yet is no mistake."""
+    if error.ename == "NameError":
+        return f"Not yet: {error.evalue}."
+    return error.evalue or error.ename
+
+
+def _checks_nothing(source: str) -> bool:
+    """Whether a test cell has comments and imports alone: build gives each one an import."""
+    try:
+        lines = ast.parse(source).body
+    except SyntaxError:
+        return False
+    return all(isinstance(line, ast.Import | ast.ImportFrom) for line in lines)
+
+
+def before_handing_in(path: str | Path) -> None:
+    """The last cell of each assignment: validates the saved file and prints the list.
+
+    Does nothing while the notebook is being validated or graded.
+    """
+    if os.environ.get(_RUNNING) or os.environ.get("NBGRADER_EXECUTION"):
+        return
+    if not Path(path).exists():
+        print(f'There is no "{path}" here. Has the file another name? Put it into the line above.')
+        return
+    print("Running the saved file from top to bottom ...", flush=True)
+    command = [sys.executable, "-m", "sparse_rcnn_lab", "classroom", "validate", str(path)]
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, encoding="utf-8"
+    ) as running:
+        assert running.stdout is not None
+        for line in running.stdout:  # a notebook shows what Python prints, not what a child does
+            print(line, end="", flush=True)

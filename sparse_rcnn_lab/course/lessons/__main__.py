@@ -1,0 +1,52 @@
+"""python -m sparse_rcnn_lab.course.lessons: sync, run or publish the notebooks; see ``--help``."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from sparse_rcnn_lab.core.errors import LabError
+
+_HERE = Path(__file__).resolve().parents[3] / "notebooks"
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """0 when done, 1 with one line when not."""
+    parser = argparse.ArgumentParser(
+        prog="python -m sparse_rcnn_lab.course.lessons", description=__doc__
+    )
+    parser.add_argument("--folder", type=Path, default=_HERE, help="where the lessons lie")
+    commands = parser.add_subparsers(dest="command", required=True)
+    commands.add_parser("sync", help="write the .ipynb of each script")
+    run = commands.add_parser("run", help="run lessons, each in a fresh kernel")
+    run.add_argument("numbers", nargs="*", help="01, 05, ...; default all")
+    run.add_argument("--full", action="store_true", help="real amounts; the times are kept")
+    gallery = commands.add_parser("gallery", help="pages with outputs, to read without a kernel")
+    gallery.add_argument("out", type=Path)
+    gallery.add_argument("--fast", action="store_true", help="on toy amounts")
+    options = parser.parse_args(argv)
+    try:
+        if options.command == "sync":
+            from sparse_rcnn_lab.course.lessons.notebooks import sync
+
+            written = sync(options.folder)
+            print("\n".join(map(str, written)) or "All notebooks are as their scripts.")
+        elif options.command == "run":
+            from sparse_rcnn_lab.course.lessons.notebooks import run as run_lessons
+
+            run_lessons(options.folder, options.numbers, fast=not options.full)
+        else:
+            from sparse_rcnn_lab.course.lessons.gallery import make_gallery
+
+            pages = make_gallery(options.folder, options.out, fast=options.fast)
+            print(f"Open {pages[0]}")
+    except LabError as error:
+        print(f"lessons: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,160 @@
+"""One stage taken apart: every tensor on the way from a proposal to its refined box."""
+
+from __future__ import annotations
+
+import html
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+
+from sparse_rcnn_lab.core import boxes as box_ops
+from sparse_rcnn_lab.core.pooling import assign_levels
+from sparse_rcnn_lab.core.stage import Stage
+from sparse_rcnn_lab.core.stage_range import check_stage
+from sparse_rcnn_lab.detect.batches import Picture
+from sparse_rcnn_lab.detect.detector import Detector
+from sparse_rcnn_lab.runtime.threads import threads_for
+
+
+class Step(NamedTuple):
+    """A line of the walk's table: what it is, the field that holds it, in words, its weights."""
+
+    name: str
+    field: str
+    says: str
+    weights: int
+
+
+class StageWalk:
+    """What one stage does, step by step, with the real tensors (paper, figures 3 and 4).
+
+    The stages before run as always. N proposals, D width, d inner width, P side of the RoI grid,
+    C classes; boxes are xyxy in input pixels. All tensors are detached and on the CPU:
+
+    boxes_in ``[N, 4]``, features_in ``[N, D]``; queries, keys, values ``[heads, N, D / heads]``,
+    attention ``[heads, N, N]``, attended ``[N, D]``; levels ``[N]`` 2..5, roi ``[N, P * P, D]``;
+    first ``[N, D, d]`` and second ``[N, d, D]``, the generated layers, narrow ``[N, P * P, d]``
+    and filtered ``[N, P * P, D]``, the RoI after each; condensed ``[N, D]``; features_out
+    ``[N, D]``; logits ``[N, C]``; deltas ``[N, 4]``; boxes_out ``[N, 4]``.
+
+    picture: as :class:`sparse_rcnn_lab.Detector` takes it.  stage: 1..S, which one to open.
+    Raises LabError when there is no such stage.
+    """
+
+    @torch.no_grad()
+    def __init__(self, detector: Detector, picture: Picture, stage: int = 1) -> None:
+        stage = check_stage(stage, detector.num_stages)
+        # As the detector itself computes: on another number of threads sums are rounded otherwise.
+        with threads_for(detector.config.backbone):
+            self._walk(detector, picture, stage)
+
+    def _walk(self, detector: Detector, picture: Picture, stage: int) -> None:
+        model = detector.model
+        batch = detector.prepare([picture])
+        boxes, features = model.proposals(batch.sizes)
+        pyramid = model.pyramid(batch.images)
+        if stage > 1:
+            before = model.run_stages(pyramid, boxes, features, stop=stage - 1)[-1]
+            boxes, features = before.boxes, before.features
+        part = model.stages[stage - 1]
+        assert isinstance(part, Stage)
+        self.stage, self._part = stage, part
+        inner = part.interaction
+        dim, narrow = inner.dim, inner.inner
+
+        self.boxes_in, self.features_in = boxes[0].cpu(), features[0].cpu()
+        n = len(self.boxes_in)
+        heads = part.attention.num_heads
+        parts = part.attention.qkv(features).view(n, 3, heads, -1).permute(1, 2, 0, 3)
+        self.queries, self.keys, self.values = (x.cpu() for x in parts)
+        mixed, attention = part.attention(features)
+        self.attention = attention[0].cpu()
+        attended = part.norm_attention(features + mixed)
+        self.attended = attended[0].cpu()
+
+        levels = assign_levels(boxes)
+        self.levels = levels[0].cpu() + 2
+        roi = part.pool(pyramid, boxes, levels, part.roi_size)
+        self.roi = roi[0].cpu()
+
+        filters = inner.generate(attended)
+        first, second = filters[0].split(dim * narrow, dim=-1)
+        self.first = first.view(n, dim, narrow).cpu()
+        self.second = second.view(n, narrow, dim).cpu()
+        self.narrow = inner.norm_in(roi[0] @ self.first.to(roi)).relu().cpu()
+        filtered = inner.filter(filters, roi)
+        self.filtered = filtered.cpu()
+        condensed = inner.condense(filtered)
+        self.condensed = condensed.cpu()
+
+        x = part.norm_interaction(attended + condensed[None])
+        x = part.norm_ffn(x + part.ffn_out(F.relu(part.ffn_in(x))))
+        self.features_out = x[0].cpu()
+        self.logits = part.classify(part.cls_tower(x))[0].cpu()
+        deltas = part.regress(part.reg_tower(x))
+        self.deltas = deltas[0].cpu()
+        self.boxes_out = box_ops.decode_deltas(boxes, deltas)[0].cpu()
+
+    @property
+    def norm_in(self) -> torch.nn.Module:
+        """The layer norm between the two generated layers (with its learned scale and shift)."""
+        return self._part.interaction.norm_in
+
+    @property
+    def steps(self) -> list[Step]:
+        """The steps in order, each with the number of weights that it brings along."""
+        part, inner = self._part, self._part.interaction
+        return [
+            Step("proposals enter", "features_in", "one feature and one box each", 0),
+            Step("self-attention", "attention", "who looks at whom", _count(part.attention)),
+            Step("+ and norm", "attended", "what each now knows", _count(part.norm_attention)),
+            Step("RoI pooling", "roi", "P × P cells inside its box", 0),
+            Step("filters, first", "first", "a D × d layer for each", _count(inner.generate)),
+            Step("filters, second", "second", "a d × D layer for each", 0),
+            Step("RoI, filtered", "filtered", "after both layers",
+                 _count(inner.norm_in) + _count(inner.norm_out)),
+            Step("condensed", "condensed", "all cells become one vector",
+                 _count(inner.project) + _count(inner.norm)),
+            Step("feed-forward", "features_out", "handed to the next stage",
+                 _count(part.ffn_in) + _count(part.ffn_out) + _count(part.norm_ffn)
+                 + _count(part.norm_interaction)),
+            Step("class head", "logits", "one number a class",
+                 _count(part.cls_tower) + _count(part.classify)),
+            Step("box head", "deltas", "how to move and scale the box",
+                 _count(part.reg_tower) + _count(part.regress)),
+            Step("boxes leave", "boxes_out", "the refined boxes", 0),
+        ]  # fmt: skip
+
+    def _rows(self) -> list[tuple[str, str, str, str, str]]:
+        return [
+            (step.name, step.field, str(list(getattr(self, step.field).shape)), step.says,
+             f"{step.weights:,}" if step.weights else "")
+            for step in self.steps
+        ]  # fmt: skip
+
+    def __repr__(self) -> str:
+        lines = [f"{a:<17}{b:<14}{c:<18}{d:<31}{e:>9}" for a, b, c, d, e in self._rows()]
+        return "\n".join([f"stage {self.stage}", *lines])
+
+    def _repr_html_(self) -> str:
+        head = "".join(
+            f'<th style="text-align:left">{name}</th>'
+            for name in (f"step of stage {self.stage}", "field", "shape", "", "weights")
+        )
+        rows = "".join(
+            "<tr>"
+            + "".join(
+                f'<td style="text-align:{"right" if i == 4 else "left"}">'
+                + (f"<code>{html.escape(text)}</code>" if i in (1, 2) else html.escape(text))
+                + "</td>"
+                for i, text in enumerate(row)
+            )
+            + "</tr>"
+            for row in self._rows()
+        )
+        return f"<table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>"
+
+
+def _count(module: torch.nn.Module) -> int:
+    return sum(parameter.numel() for parameter in module.parameters())

@@ -1,0 +1,1 @@
+"""COCO-json folders: their layout, their annotations, the data set made of both."""

@@ -1,0 +1,183 @@
+"""A folder of images with COCO json: read once, kept as arrays, images opened on access.
+
+The json may be that of any tool: what can be read in one way only is cleaned and said in one
+warning; what cannot is a :class:`LabError` that names file, field and the first ids.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from sparse_rcnn_lab.core import boxes as box_ops
+from sparse_rcnn_lab.core.errors import LabError
+from sparse_rcnn_lab.data.coco.annotations import CocoTables, read_coco_json
+from sparse_rcnn_lab.data.coco.folder_layout import check_image_files, find_image_folder, find_json
+from sparse_rcnn_lab.data.sample import DetectionData, Sample, part_of
+from sparse_rcnn_lab.detect.images import read_image
+
+# Fixed seeds, so that two people who name the same data get the same images.
+_SHAPES = {"train": (0, 100_000), "val": (1_000_000, 500)}
+_DIFFICULTIES = ("easy", "normal", "hard")
+
+
+class CocoFolder:
+    """One split of a COCO-json data set; follows :class:`DetectionData`.
+
+    root: a folder with ``train.json``, ``val.json`` and ``images/``, or in COCO's own layout
+    (``annotations/instances_train2017.json``, ``train2017/``), or one json file.
+    images: the image folder, where it is none of those.
+    keep_empty: whether images without boxes (crowd boxes aside) are part of the data.
+
+    Labels follow ascending category ids. Loading warns once about boxes it had to clip or drop
+    and raises :class:`LabError` for a json that breaks the format, names an unknown category or
+    image, or names image files that are not there.
+    """
+
+    def __init__(
+        self,
+        root: str | Path,
+        split: str = "train",
+        *,
+        images: str | Path | None = None,
+        keep_empty: bool = True,
+    ) -> None:
+        self.split = split
+        self.json_path = find_json(Path(root), split)
+        self.tables: CocoTables = read_coco_json(self.json_path, keep_empty=keep_empty)
+        self._keep_empty = keep_empty
+        names = list(self.tables.file_names)
+        self.image_folder = (
+            Path(images) if images else find_image_folder(Path(root), self.json_path, names)
+        )
+        check_image_files(self.image_folder, names, self.json_path)
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """Category names in ascending order of category id; a label is an index into this."""
+        return self.tables.class_names
+
+    @property
+    def image_sizes(self) -> np.ndarray:
+        """``[len, 2]`` int64: height and width of every image, without opening one."""
+        return np.stack([self.tables.heights, self.tables.widths], axis=1)
+
+    @property
+    def object_counts(self) -> np.ndarray:
+        """``[len]`` int64: boxes of every image, crowd boxes aside."""
+        before = np.concatenate([[0], np.cumsum(~self.tables.crowd)])
+        return np.diff(before[self.tables.starts])
+
+    def category_ids(self) -> tuple[int, ...]:
+        """COCO category id of each label."""
+        return self.tables.category_ids
+
+    def __len__(self) -> int:
+        return len(self.tables.file_names)
+
+    def __repr__(self) -> str:
+        return (
+            f"CocoFolder({str(self.json_path)!r}: {len(self)} images, "
+            f"{len(self.tables.labels)} boxes, {len(self.class_names)} classes)"
+        )
+
+    def image_path(self, index: int) -> Path:
+        """Where the image file of sample ``index`` lies."""
+        return self.image_folder / self.tables.file_names[index]
+
+    def __getitem__(self, index: int) -> Sample:
+        if not -len(self) <= index < len(self):
+            raise IndexError(f"sample {index} of {len(self)}")
+        index %= len(self)
+        tables = self.tables
+        height, width = int(tables.heights[index]), int(tables.widths[index])
+        rows = slice(int(tables.starts[index]), int(tables.starts[index + 1]))
+        single = ~tables.crowd[rows]
+        boxes = torch.from_numpy(tables.boxes_xywh[rows][single])
+        boxes = box_ops.clip(box_ops.xywh_to_xyxy(boxes), height, width)
+        return Sample(
+            image=self._read(index, height, width),
+            boxes=boxes.to(torch.float32),
+            labels=torch.from_numpy(tables.labels[rows][single]),
+            image_id=int(tables.image_ids[index]),
+            name=tables.file_names[index],
+        )
+
+    def ground_truth(self, indices: Sequence[int] | None = None) -> dict[str, Any]:
+        """The COCO dictionary after cleaning, crowd boxes included; without segmentations.
+
+        Boxes as in the json (xywh, pixels), those that left the image clipped; areas as given,
+        or width times height. Annotation ids are those of the json unless these are no proper
+        keys (repeated, missing, or 0, which pycocotools takes for "not matched").
+
+        indices: of these images alone.
+        """
+        return part_of(self.tables.to_dict(), indices)
+
+    def fingerprint(self) -> str:
+        """Hash of the json's bytes; image files are taken on trust."""
+        return self.tables.digest + ("" if self._keep_empty else "-no-empty")
+
+    def _read(self, index: int, height: int, width: int) -> Tensor:
+        """The image in the orientation that the json's size, and so its boxes, refer to."""
+        path = self.image_path(index)
+        image = read_image(path)
+        if image.shape[-2:] != (height, width):
+            # COCO's own tools ignore EXIF rotation, so its boxes may lie on the stored pixels.
+            stored = read_image(path, apply_exif=False)
+            if stored.shape[-2:] != (height, width):
+                raise LabError(
+                    f'"{path.name}" has {image.shape[2]}x{image.shape[1]} pixels, but '
+                    f'{self.json_path.name} gives "width" {width}, "height" {height} for image '
+                    f"id {self.tables.image_ids[index]}. Use the images that were labelled, or "
+                    "correct the json."
+                )
+            image = stored
+        return image
+
+
+def open_data(name: str | Path, split: str = "train") -> DetectionData:
+    """Opens a data set: ``"shapes"``, ``"shapes:hard"``, a COCO-json folder or json file.
+
+    The shapes are drawn from fixed seeds: 100,000 images for ``train``, 500 others for ``val``.
+    A folder of that name is meant by ``"./shapes"``. Raises :class:`LabError` that lists what is
+    possible when ``name`` is nothing of this.
+    """
+    kind, _, difficulty = str(name).partition(":")
+    if kind == "shapes":
+        return _open_shapes(difficulty or "normal", split)
+    if not Path(name).exists():
+        raise LabError(
+            f'No data set "{name}": neither a folder nor a built-in name. Give "shapes", '
+            f"{', '.join(f'shapes:{d}' for d in _DIFFICULTIES)}, or a folder with train.json, "
+            "val.json and images/."
+        )
+    return CocoFolder(name, split)
+
+
+def open_train_val(name: str | Path) -> tuple[DetectionData, DetectionData]:
+    """The training and the validation part of a data set; ``name`` as for :func:`open_data`.
+
+    Raises :class:`LabError` for one json file, which would be both.
+    """
+    train, val = open_data(name, "train"), open_data(name, "val")
+    if isinstance(train, CocoFolder) and train.json_path == getattr(val, "json_path", None):
+        raise LabError(
+            f'"{name}" is one json and has no validation part. Give a folder with train.json and '
+            "val.json; in Python, val= may be another data set."
+        )
+    return train, val
+
+
+def _open_shapes(difficulty: str, split: str) -> DetectionData:
+    from sparse_rcnn_lab.data.shapes.dataset import Shapes  # only this needs the drawing code
+
+    if split not in _SHAPES:
+        raise LabError(f'"shapes" has the splits {", ".join(_SHAPES)}; found "{split}".')
+    seed, length = _SHAPES[split]
+    return Shapes(length=length, seed=seed, difficulty=difficulty)

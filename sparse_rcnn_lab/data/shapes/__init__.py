@@ -1,0 +1,1 @@
+"""The drawn shapes: a data set that is painted on the fly."""

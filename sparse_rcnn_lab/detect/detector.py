@@ -1,0 +1,282 @@
+"""``Detector``: a model that takes pictures. What people use; the model itself works on tensors."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Collection, Sequence
+from typing import Any, TypeGuard, overload
+
+import torch
+from torch import Tensor
+
+from sparse_rcnn_lab.core import boxes as box_ops
+from sparse_rcnn_lab.core.ablation import NORMAL, Switches
+from sparse_rcnn_lab.core.config import ModelConfig
+from sparse_rcnn_lab.core.errors import LabError
+from sparse_rcnn_lab.core.model import SparseRCNN
+from sparse_rcnn_lab.core.pooling import STRIDES
+from sparse_rcnn_lab.core.stage import StageOutput
+from sparse_rcnn_lab.core.stage_range import check_stage
+from sparse_rcnn_lab.core.trace import Detections, Trace, select_detections
+from sparse_rcnn_lab.data.sample import Sample
+from sparse_rcnn_lab.detect.batches import Batch, Picture, make_batch, reduced
+from sparse_rcnn_lab.runtime.paths import Inference, InferencePrecision, Way
+from sparse_rcnn_lab.runtime.threads import threads_for
+from sparse_rcnn_lab.training.ground_truth import with_ground_truth
+
+
+class Detector:
+    """A trained Sparse R-CNN with its class names.
+
+    A picture is a path, a PIL image, a numpy array (RGB, uint8, ``[H, W, 3]``) or a tensor
+    (``[3, H, W]`` uint8 or 0..1); a list of pictures is one batch and gives a list.
+    """
+
+    def __init__(
+        self,
+        model: SparseRCNN,
+        class_names: Sequence[str],
+        name: str = "",
+        info: dict[str, Any] | None = None,
+    ) -> None:
+        if len(class_names) != model.config.num_classes:
+            raise LabError(
+                f"The model has {model.config.num_classes} classes, but {len(class_names)} names "
+                "were given."
+            )
+        self.model = model.eval()
+        self.class_names = tuple(class_names)
+        self.name = name
+        self.info = info or {}
+
+    @property
+    def config(self) -> ModelConfig:
+        """The model's :class:`sparse_rcnn_lab.core.config.ModelConfig`."""
+        return self.model.config
+
+    @property
+    def num_proposals(self) -> int:
+        """How many proposals the model has; ``num_proposals=`` may ask for fewer."""
+        return len(self.model.proposals)
+
+    @property
+    def num_stages(self) -> int:
+        """How many stages the model has."""
+        return len(self.model.stages)
+
+    def to(self, device: str | torch.device) -> Detector:
+        """Moves the model; pictures follow by themselves."""
+        self.model.to(device)
+        return self
+
+    def faster(
+        self,
+        precision: InferencePrecision = "auto",
+        *,
+        compiled: bool = False,
+        plain: bool = False,
+    ) -> Detector:
+        """The same weights, run in another way; this detector stays as it is.
+
+        precision: "float32"; "bf16", which keeps 8 significant bits; "auto", bf16 where the
+        processor has units for it; "int8", convolutions in whole numbers (on a CPU; nano gains
+        nothing). compiled: through ``torch.compile`` (on a GPU with CUDA graphs): the first picture
+        of each size, in steps of 128 pixels, then takes minutes. plain: the model as it is written,
+        without folded batch norm or anything else that speeds it up.
+        ``docs/performance.md`` says what each brings.
+
+        The first picture raises LabError where int8 was asked for and cannot be.
+        """
+        model = copy.copy(self.model)  # shares weights and modules
+        model.inference = Inference(Way(plain, "float32" if plain else precision, compiled))
+        return Detector(model, self.class_names, self.name, self.info)
+
+    def __repr__(self) -> str:
+        return (
+            f"Detector({self.name!r}, {self.config.backbone}, {self.num_proposals} proposals, "
+            f"{len(self.class_names)} classes)"
+        )
+
+    @overload
+    def __call__(
+        self,
+        pictures: list[Any],
+        *,
+        threshold: float = ...,
+        num_proposals: int | None = ...,
+        stage: int | None = ...,
+        resize: bool = ...,
+    ) -> list[Detections]: ...
+    @overload
+    def __call__(
+        self,
+        pictures: Picture,
+        *,
+        threshold: float = ...,
+        num_proposals: int | None = ...,
+        stage: int | None = ...,
+        resize: bool = ...,
+    ) -> Detections: ...
+    @torch.no_grad()
+    def __call__(
+        self,
+        pictures: Picture | list[Any],
+        *,
+        threshold: float = 0.0,
+        num_proposals: int | None = None,
+        stage: int | None = None,
+        resize: bool = True,
+    ) -> Detections | list[Detections]:
+        """Detects.
+
+        threshold: least score kept, 0..1. num_proposals: use only the first so many. stage: stop
+        after this stage (1..S) and take its answer. resize=False keeps the pictures' own pixels
+        instead of the size the model was trained at.
+
+        Returns the Detections of a picture, boxes in its own pixels; a list for a list. Raises
+        LabError when a picture cannot be read or a number is out of range.
+        """
+        batch = self.prepare(_as_list(pictures), resize)
+        outputs = self.run(batch, stop=stage, num_proposals=num_proposals)
+        found = [self.decode(outputs[-1], batch, i, threshold) for i in range(len(batch.originals))]
+        return found if _is_list(pictures) else found[0]
+
+    @overload
+    def trace(
+        self,
+        pictures: list[Any],
+        *,
+        record: Collection[str] = ...,
+        num_proposals: int | None = ...,
+        resize: bool = ...,
+        switches: Switches = ...,
+    ) -> list[Trace]: ...
+    @overload
+    def trace(
+        self,
+        pictures: Picture | Sample,
+        *,
+        record: Collection[str] = ...,
+        num_proposals: int | None = ...,
+        resize: bool = ...,
+        switches: Switches = ...,
+    ) -> Trace: ...
+    @torch.no_grad()
+    def trace(
+        self,
+        pictures: Picture | Sample | list[Any],
+        *,
+        record: Collection[str] = ("attention",),
+        num_proposals: int | None = None,
+        resize: bool = True,
+        switches: Switches = NORMAL,
+    ) -> Trace | list[Trace]:
+        """Detects and keeps every stage of it.
+
+        record: the large parts to keep, out of "attention", "roi_features", "dynamic_filters",
+        "filtered_features". Recording changes no number. num_proposals, resize: as for a call.
+        switches: what is off or exchanged, see :class:`sparse_rcnn_lab.core.ablation.Switches`.
+
+        Returns the Trace of a picture; a list for a list. Raises LabError when a picture cannot
+        be read, or a name or number is not one of the model's.
+
+        A data set's :class:`sparse_rcnn_lab.data.sample.Sample` brings its ground truth along, so
+        that the trace has ``matches``; for any other picture
+        :func:`sparse_rcnn_lab.with_ground_truth` adds it.
+        """
+        given = _as_list(pictures)
+        images = [item.image if isinstance(item, Sample) else item for item in given]
+        batch = self.prepare(images, resize)
+        boxes, features = self.model.proposals(batch.sizes, num_proposals)
+        pyramid = self.model.pyramid(batch.images)
+        outputs = self.model.run_stages(pyramid, boxes, features, record=record, switches=switches)
+        traces = [
+            self.to_trace(outputs, boxes, features, batch, i) for i in range(len(batch.originals))
+        ]
+        traces = [
+            with_ground_truth(trace, item.boxes, item.labels) if isinstance(item, Sample) else trace
+            for trace, item in zip(traces, given, strict=True)
+        ]
+        return traces if _is_list(pictures) else traces[0]
+
+    def prepare(self, pictures: Sequence[Picture], resize: bool = True) -> Batch:
+        """Reads, resizes, normalises and pads pictures into one batch on the model's device."""
+        with threads_for(self.config.backbone):
+            return make_batch(pictures, self.config.input, self.model.device, resize)
+
+    def run(
+        self, batch: Batch, stop: int | None = None, num_proposals: int | None = None
+    ) -> list[StageOutput]:
+        """The stages' outputs for a prepared batch, up to stage ``stop`` (1..6)."""
+        if stop is not None:
+            stop = check_stage(stop, self.num_stages)
+        boxes, features = self.model.proposals(batch.sizes, num_proposals)
+        return self.model.run_stages(self.model.pyramid(batch.images), boxes, features, stop=stop)
+
+    def decode(
+        self, output: StageOutput, batch: Batch, index: int, threshold: float = 0.0
+    ) -> Detections:
+        """Detections of picture ``index`` from one stage's output, in original pixels."""
+        boxes = box_ops.rescale(output.boxes[index], 1 / batch.scale(index))
+        return select_detections(
+            output.logits[index].float().cpu(),
+            boxes.float().cpu(),
+            batch.originals[index],
+            self.class_names,
+            threshold,
+        )
+
+    def to_trace(
+        self,
+        outputs: Sequence[StageOutput],
+        boxes: Tensor,
+        features: Tensor,
+        batch: Batch,
+        index: int = 0,
+        proposal_ids: Tensor | None = None,
+    ) -> Trace:
+        """The trace of picture ``index`` of a batch.
+
+        outputs: of the S stages.  boxes ``[B, N, 4]`` xyxy input pixels and features
+        ``[B, N, D]``: what entered the first of them.  proposal_ids: ``[N]``, default 0..N-1.
+        """
+        scale = batch.scale(index)
+        side = self.config.roi_size
+
+        def stack(name: str, first: Tensor | None = None) -> Tensor:
+            parts = [getattr(output, name)[index] for output in outputs]
+            joined = torch.stack(parts if first is None else [first[index], *parts])
+            return joined.float().cpu() if joined.is_floating_point() else joined.cpu()
+
+        def optional(name: str) -> Tensor | None:
+            return None if getattr(outputs[0], name) is None else stack(name)
+
+        def grid(name: str) -> Tensor | None:
+            cells = optional(name)
+            return None if cells is None else cells.unflatten(2, (side, side))
+
+        finest = STRIDES[0].bit_length() - 1  # stride 4 is level 2
+        return Trace(
+            boxes=box_ops.rescale(stack("boxes", boxes), 1 / scale.cpu()),
+            logits=stack("logits"),
+            features=stack("features", features),
+            fpn_level=stack("levels") + finest,
+            proposal_ids=torch.arange(boxes.shape[1]) if proposal_ids is None else proposal_ids,
+            size=batch.originals[index],
+            scale=(float(scale[0]), float(scale[1])),
+            class_names=self.class_names,
+            model_name=self.name,
+            attention=optional("attention"),
+            roi_features=grid("roi_features"),
+            dynamic_filters=optional("dynamic_filters"),
+            filtered_features=grid("filtered_features"),
+            image=reduced(batch.pictures[index].cpu()),
+        )
+
+
+def _is_list(pictures: Any) -> TypeGuard[list[Any]]:
+    return isinstance(pictures, list | tuple)
+
+
+def _as_list(pictures: Any) -> list[Any]:
+    return list(pictures) if _is_list(pictures) else [pictures]

@@ -1,0 +1,45 @@
+"""Which device to compute on, and what it is called."""
+
+from __future__ import annotations
+
+import platform
+from pathlib import Path
+
+import torch
+
+from sparse_rcnn_lab.core.errors import LabError
+
+
+def pick_device(name: str | torch.device | None = None) -> str:
+    """``name`` as a string, or for None or "auto" the fastest there is: cuda, else cpu.
+
+    Raises LabError when this machine does not have it.
+    """
+    name = "auto" if name is None else str(name)
+    if name == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    if name == "cuda" and torch.cuda.is_available():
+        return name  # untried: of several processes each would take memory on the first GPU
+    try:
+        torch.empty(1, device=name)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        raise LabError(
+            f"There is no device {name!r} here ({str(error).splitlines()[0]}). Leave device "
+            "(--device) out, or use cpu."
+        ) from error
+    return name
+
+
+def machine(device: str) -> dict[str, str]:
+    """Names of the processor, and of the GPU where one is used."""
+    cpu = platform.processor() or platform.machine()
+    info = Path("/proc/cpuinfo")
+    if info.exists():
+        for line in info.read_text(encoding="utf-8").splitlines():
+            if line.startswith("model name"):
+                cpu = line.partition(":")[2].strip()
+                break
+    names = {"cpu": cpu}
+    if torch.device(device).type == "cuda":
+        names["gpu"] = torch.cuda.get_device_name(device)
+    return names

@@ -1,0 +1,55 @@
+"""Files that are whole or absent, whatever interrupts the writing."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+from collections.abc import Iterator
+from pathlib import Path
+
+from sparse_rcnn_lab.core.errors import LabError
+
+
+@contextlib.contextmanager
+def write_whole(path: Path) -> Iterator[Path]:
+    """Gives a temporary file beside ``path`` to write; moves it into place when all went well.
+
+    A crash, an exception or a full disk leaves the old file as it was. Missing parent folders are
+    made. Raises LabError where the place cannot be written.
+    """
+    temporary = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = _new_beside(path)
+        rights = temporary.stat().st_mode & 0o777
+        yield temporary
+        with contextlib.suppress(OSError):  # some file systems know no rights
+            temporary.chmod(rights)  # safetensors makes the file anew, for its owner alone
+        with temporary.open("rb+") as file:
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except OSError as error:
+        raise LabError(
+            f'Could not write "{path}" ({error.strerror or error}). Check that the folder can be '
+            "written and the disk is not full."
+        ) from error
+    finally:
+        if temporary is not None:
+            temporary.unlink(missing_ok=True)
+
+
+def _new_beside(path: Path) -> Path:
+    """An empty file of a name that nobody else has, with the usual rights."""
+    flags = os.O_CREAT | os.O_EXCL | os.O_RDWR | getattr(os, "O_BINARY", 0)
+    while True:
+        new = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+        with contextlib.suppress(FileExistsError):
+            os.close(os.open(new, flags, 0o666))
+            return new
+
+
+def write_text(path: Path, text: str) -> None:
+    """Writes a text file whole or not at all."""
+    with write_whole(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")

@@ -1,0 +1,281 @@
+"""Images in, one tensor out: ``[3, H, W]`` uint8 RGB, whatever a person hands over.
+
+Everything that enters the detector passes through :func:`read_image`, is sized by
+:func:`resize_image` and becomes a batch in :func:`normalise_and_pad`.
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+import threading
+import zlib
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from PIL import Image, UnidentifiedImageError
+from torch import Tensor
+
+from sparse_rcnn_lab.core.errors import LabError
+from sparse_rcnn_lab.detect.file_type import describe_file
+from sparse_rcnn_lab.detect.pixels import array_to_rgb, grey_to_8_bits, over_white, tensor_to_rgb
+from sparse_rcnn_lab.detect.resize import resize_as_opencv
+
+ImageSource = str | os.PathLike[str] | Image.Image | np.ndarray | Tensor
+
+MAX_PIXELS = 300_000_000
+
+# What Pillow's decoders raise on damaged files.
+_DECODE_ERRORS = (OSError, SyntaxError, ValueError, EOFError, IndexError, struct.error, zlib.error)
+
+# EXIF orientation -> the transposition that shows the picture upright.
+_UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+_ORIENTATION_TAG = 0x0112
+
+_pillow_limit = threading.Lock()
+if hasattr(os, "register_at_fork"):  # a data loader may fork while another thread opens an image
+    os.register_at_fork(
+        before=_pillow_limit.acquire,
+        after_in_parent=_pillow_limit.release,
+        after_in_child=_pillow_limit.release,
+    )
+
+
+def read_image(
+    source: ImageSource, *, max_side: int | None = None, apply_exif: bool = True
+) -> Tensor:
+    """Reads one image -> ``[3, H, W]`` uint8 RGB on the CPU, upright (EXIF rotation applied).
+
+    ``source`` is a path, a PIL image, an array (``[H, W, 3]`` uint8 RGB; also grey ``[H, W]`` or
+    ``[H, W, 1]``, RGBA, uint16, bool, float in 0..1) or a tensor (``[3, H, W]`` or ``[1, H, W]``,
+    uint8 or float in 0..1). 16-bit grey is scaled to 8 bits, transparent pixels are shown over
+    white, of an animation the first frame is taken. A uint8 ``[3, H, W]`` tensor is not copied.
+
+    ``max_side`` is a hint for large JPEG files: the result may come smaller (by 2, 4 or 8), but
+    its long side not below ``max_side``. ``apply_exif=False`` keeps the pixels as stored.
+
+    Raises :class:`LabError` when the file is missing, damaged, no image, or above 300 megapixels,
+    and when an array's or tensor's shape, type or range leaves its meaning open.
+    """
+    if isinstance(source, Tensor):
+        return tensor_to_rgb(source, image_name(source))
+    if isinstance(source, np.ndarray):
+        return array_to_rgb(source, image_name(source))
+    if isinstance(source, Image.Image):
+        return _from_pil(source, image_name(source), apply_exif)
+    if isinstance(source, str) and "://" in source:
+        raise LabError(f'"{source}" is a web address. Download the image and give its path.')
+    if isinstance(source, (str, os.PathLike)):
+        return _from_file(Path(source), max_side, apply_exif)
+    raise LabError(
+        f"An image is given as a path, PIL image, numpy array or tensor; found "
+        f"{type(source).__name__}."
+    )
+
+
+def image_name(source: ImageSource) -> str:
+    """What to call an image in a message: its file name, or its kind and size."""
+    if isinstance(source, (str, os.PathLike)):
+        return Path(source).name or str(source)
+    if isinstance(source, Image.Image):
+        filename = getattr(source, "filename", "")
+        if isinstance(filename, (str, os.PathLike)) and os.fspath(filename):
+            return Path(filename).name
+        return f"PIL image {source.width}x{source.height}"
+    if isinstance(source, (np.ndarray, Tensor)):
+        kind = "tensor" if isinstance(source, Tensor) else "array"
+        return f"{kind} {'x'.join(map(str, source.shape))}"
+    return type(source).__name__
+
+
+def resize_image(image: Tensor, short_side: int, long_side: int, antialias: bool = False) -> Tensor:
+    """Resizes ``[3, H, W]`` uint8 with its aspect kept -> ``[3, h, w]`` uint8, bilinear.
+
+    The short side becomes ``short_side`` unless the long side would pass ``long_side``; sizes are
+    those of :func:`resized_size`. The published detectors resize without ``antialias``, and to the
+    very values of OpenCV (:mod:`sparse_rcnn_lab.detect.resize`). The same tensor comes back when
+    its size is right already.
+    """
+    size = resized_size(image.shape[-2], image.shape[-1], short_side, long_side)
+    return resize_to(image, size, antialias)
+
+
+def resize_to(image: Tensor, size: tuple[int, int], antialias: bool = False) -> Tensor:
+    """Resizes ``[3, H, W]`` uint8 to ``size`` (height, width), bilinear; no copy when equal."""
+    if tuple(image.shape[-2:]) == size:
+        return image
+    if not antialias:
+        return resize_as_opencv(image, size)
+    # As torchvision's resize, whose import takes seconds; only the CPU does it in whole numbers.
+    pixels = image[None] if image.device.type == "cpu" else image[None].float()
+    resized = F.interpolate(pixels, size, mode="bilinear", align_corners=False, antialias=True)[0]
+    return resized.round().clamp(0, 255).byte() if resized.is_floating_point() else resized
+
+
+def resized_size(height: int, width: int, short_side: float, long_side: float) -> tuple[int, int]:
+    """(height, width) after a keep-ratio resize, rounded as mmdetection 3.3.0 does."""
+    if min(height, width) < 1 or min(short_side, long_side) < 1:
+        raise LabError(
+            f"Cannot resize {width}x{height} pixels to short side {short_side}, long side "
+            f"{long_side}: all must be at least 1."
+        )
+    scale = min(short_side / min(height, width), long_side / max(height, width))
+    return max(1, int(height * scale + 0.5)), max(1, int(width * scale + 0.5))
+
+
+def normalise_and_pad(
+    images: Sequence[Tensor],
+    mean: Sequence[float] | Tensor,
+    std: Sequence[float] | Tensor,
+    multiple: int = 32,
+) -> tuple[Tensor, Tensor]:
+    """Makes one batch: normalises each image, then pads with zeros at the right and bottom.
+
+    images: B tensors ``[3, h, w]`` uint8 RGB; mean, std: 3 numbers each, in units of 0..255.
+    Returns the batch ``[B, 3, H, W]`` float32 with H, W the largest sizes rounded up to
+    ``multiple``, and the sizes before padding ``[B, 2]`` float32 (height, width).
+    """
+    batch, sizes = pad_images(images, multiple)
+    return normalise(batch, sizes, mean, std), sizes.to(batch.device)
+
+
+def pad_images(images: Sequence[Tensor], multiple: int = 32) -> tuple[Tensor, Tensor]:
+    """The first half of :func:`normalise_and_pad`: a batch of uint8 and, on the CPU, the sizes."""
+    if not images:
+        raise LabError("A batch needs at least one image; found none.")
+    sizes = torch.tensor([image.shape[-2:] for image in images], dtype=torch.float32)
+    height, width = (-(-int(side) // multiple) * multiple for side in sizes.amax(dim=0))
+    batch = images[0].new_empty(len(images), 3, height, width)
+    for slot, image in zip(batch, images, strict=True):
+        slot[:, : image.shape[-2], : image.shape[-1]] = image
+    return _clear_padding(batch, sizes), sizes
+
+
+def normalise(
+    batch: Tensor, sizes: Tensor, mean: Sequence[float] | Tensor, std: Sequence[float] | Tensor
+) -> Tensor:
+    """The second half: uint8 to float32 ``[B, 3, H, W]``, what lies outside ``sizes`` to zero.
+
+    A GPU does it faster than a CPU, and gets a quarter of the bytes. sizes: ``[B, 2]``; a copy
+    on the CPU saves waiting for the GPU.
+    """
+    mean = torch.as_tensor(mean, dtype=torch.float32, device=batch.device).view(3, 1, 1)
+    std = torch.as_tensor(std, dtype=torch.float32, device=batch.device).view(3, 1, 1)
+    return _clear_padding(batch.to(torch.float32).sub_(mean).div_(std), sizes)
+
+
+def _clear_padding(batch: Tensor, sizes: Tensor) -> Tensor:
+    for slot, (height, width) in zip(batch, sizes.long().tolist(), strict=True):
+        slot[:, height:] = 0
+        slot[:, :height, width:] = 0
+    return batch
+
+
+def _from_file(path: Path, max_side: int | None, apply_exif: bool) -> Tensor:
+    try:
+        file = path.open("rb") if not path.is_dir() else None
+    except FileNotFoundError:
+        raise LabError(f'No image at "{path}". Check the path.') from None
+    except (OSError, ValueError) as error:
+        raise LabError(f'"{path}" cannot be opened: {error}.') from None
+    if file is None:
+        raise LabError(f'"{path}" is a folder. Give one image file, or a list of them.')
+    with file:
+        try:
+            with _without_pixel_limit():
+                image = Image.open(file)
+        except (UnidentifiedImageError, *_DECODE_ERRORS):
+            raise LabError(
+                f'"{path.name}" is not an image that Pillow can read '
+                f"(found: {describe_file(path)}). Convert it to JPEG or PNG."
+            ) from None
+        _check_pixels(image, path.name)
+        if max_side is not None and image.format == "JPEG":
+            shrink = max_side / max(image.size)
+            if shrink < 1:
+                width, height = image.size
+                image.draft(None, (max(1, int(width * shrink)), max(1, int(height * shrink))))
+        return _from_pil(image, path.name, apply_exif)
+
+
+@contextmanager
+def _without_pixel_limit() -> Iterator[None]:
+    """Lifts Pillow's limit, which warns from 89 megapixels on: ours is :data:`MAX_PIXELS`.
+
+    The limit is a global of Pillow, so one thread at a time, and only while a header is read.
+    """
+    with _pillow_limit:
+        limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
+        try:
+            yield
+        finally:
+            Image.MAX_IMAGE_PIXELS = limit
+
+
+def _check_pixels(image: Image.Image, name: str) -> None:
+    width, height = image.size
+    if width < 1 or height < 1:
+        raise LabError(f'"{name}" has no pixels: its size is {width}x{height}.')
+    if width * height > MAX_PIXELS:
+        raise LabError(
+            f'"{name}" has {width}x{height} pixels, more than {MAX_PIXELS // 1_000_000} '
+            "megapixels. Make it smaller first."
+        )
+
+
+def _from_pil(image: Image.Image, name: str, apply_exif: bool) -> Tensor:
+    _check_pixels(image, name)
+    try:
+        image.load()
+        rgb = _to_rgb(image, name)
+    except MemoryError:
+        raise LabError(f'"{name}" ({image.width}x{image.height}) does not fit in memory.') from None
+    except LabError:
+        raise
+    except _DECODE_ERRORS as error:
+        found = f"{image.format or image.mode} {image.width}x{image.height}"
+        raise LabError(
+            f'"{name}" is cut short or damaged ({found}; Pillow: {error}). '
+            "Copy or download it again."
+        ) from None
+    turn = _UPRIGHT.get(_orientation(image)) if apply_exif else None
+    if turn is not None:
+        rgb = rgb.transpose(turn)
+    # Channel by channel takes half the time, and less memory, than one array and a permute.
+    planes = np.empty((3, rgb.height, rgb.width), np.uint8)
+    for plane, channel in zip(planes, "RGB", strict=True):
+        plane[...] = np.asarray(rgb.getchannel(channel))
+    return torch.from_numpy(planes)
+
+
+def _orientation(image: Image.Image) -> Any:
+    try:
+        return image.getexif().get(_ORIENTATION_TAG)
+    except Exception:  # a damaged EXIF block must not cost the picture, whatever it raises
+        return None
+
+
+def _to_rgb(image: Image.Image, name: str) -> Image.Image:
+    mode = image.mode
+    if mode == "RGB" and "transparency" not in image.info:
+        return image
+    if mode.startswith("I") or mode == "F":
+        return Image.fromarray(grey_to_8_bits(np.asarray(image), name)).convert("RGB")
+    if mode in ("La", "RGBa"):
+        image = image.convert({"La": "LA", "RGBa": "RGBA"}[mode])
+    if image.mode in ("LA", "RGBA", "PA") or "transparency" in image.info:
+        return over_white(image.convert("RGBA"))
+    return image.convert("RGB")

@@ -1,0 +1,1 @@
+"""One picture edited and run again, and what that changed."""

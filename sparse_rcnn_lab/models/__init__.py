@@ -1,0 +1,1 @@
+"""Files and names: checkpoints, the shipped and the published models, the recipes."""

@@ -1,0 +1,260 @@
+"""Reading and writing models: one safetensors file holds weights, config and class names.
+
+Published ``.pth`` files of mmdetection and of the authors are read too, without executing
+anything in them, and recognised by their keys.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from sparse_rcnn_lab.core.config import ModelConfig, from_dict, to_dict
+from sparse_rcnn_lab.core.errors import LabError
+from sparse_rcnn_lab.core.model import SparseRCNN
+from sparse_rcnn_lab.detect.files import write_whole
+from sparse_rcnn_lab.models import layouts as published
+
+FORMAT = "sparse_rcnn_lab.model"
+# What torch's restricted unpickler says when a file asks for something other than tensors.
+_UNSAFE = re.compile(r"[Uu]nsupported (?:global: )?GLOBAL (\S+)")
+# What mmdetection 3.x keeps of a training's log; a stand-in takes the place of each.
+_LOG_OBJECTS = (
+    "mmengine.logging.history_buffer.HistoryBuffer",
+    "numpy.ndarray",
+    "numpy.dtype",
+    *(
+        f"numpy.{core}.multiarray.{f}"
+        for core in ("core", "_core")
+        for f in ("_reconstruct", "scalar")
+    ),
+)
+
+
+class _Ignored:
+    """In place of an object that no model needs: its code does not run, its data is dropped."""
+
+    def __new__(cls, *arguments: Any) -> _Ignored:
+        return super().__new__(cls)
+
+    def __init__(self, *arguments: Any) -> None:
+        pass
+
+    def __setstate__(self, state: Any) -> None:
+        pass
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A model on disk.
+
+    state: the state dict, float32.  info: whatever else is worth telling (recipe, AP, sources).
+    """
+
+    config: ModelConfig
+    state: Mapping[str, Tensor]
+    class_names: tuple[str, ...]
+    name: str
+    info: Mapping[str, Any] = field(default_factory=dict)
+
+    def build(self) -> SparseRCNN:
+        """The model with these weights, in eval mode on the CPU.
+
+        Raises LabError naming the first tensor that is missing, left over or of another shape.
+        """
+        self._check_sizes()
+        model = SparseRCNN(self.config)
+        own = model.state_dict()
+        missing = [key for key in own if key not in self.state]
+        # Files written by old torch versions lack this counter; nothing depends on it in eval.
+        missing = [key for key in missing if not key.endswith("num_batches_tracked")]
+        extra = [key for key in self.state if key not in own]
+        if missing or extra:
+            what = f'"{missing[0]}" is missing' if missing else f'"{extra[0]}" is left over'
+            raise LabError(
+                f"{self.name}: the weights do not fit the model ({what}; {len(missing)} missing, "
+                f"{len(extra)} left over in all). Is the file complete, and of this architecture?"
+            )
+        for key, value in own.items():
+            if key in self.state:
+                self._check_shape(key, tuple(value.shape))
+        model.load_state_dict(dict(self.state), strict=False)
+        return model.eval()
+
+    def _check_sizes(self) -> None:
+        """Before anything is built: a damaged header may ask for more memory than there is."""
+        c = self.config
+        first, last = "stages.0.", f"stages.{c.num_stages - 1}."
+        sizes: dict[str, tuple[int, ...]] = {
+            "proposals.features": (c.num_proposals, c.dim),
+            f"{last}ffn_in.weight": (c.ffn_dim, c.dim),
+            f"{last}classify.weight": (c.num_classes, c.dim),
+            f"{first}interaction.generate.weight": (2 * c.dim * c.dynamic_dim, c.dim),
+            f"{first}interaction.project.weight": (c.dim, c.roi_size**2 * c.dim),
+        }
+        for tower, layers in (("cls_tower", c.num_cls_layers), ("reg_tower", c.num_reg_layers)):
+            if layers:  # of three modules each, the second with weights of a norm
+                sizes[f"{first}{tower}.{3 * layers - 2}.weight"] = (c.dim,)
+        for key, shape in sizes.items():
+            self._check_shape(key, shape)
+
+    def _check_shape(self, key: str, shape: tuple[int, ...]) -> None:
+        if key not in self.state:
+            raise LabError(
+                f'{self.name}: the weights do not fit the model ("{key}" is missing). Is the file '
+                "complete, and of this architecture?"
+            )
+        found = tuple(self.state[key].shape)
+        if found != shape:
+            raise LabError(
+                f"{self.name}: {key} has shape {list(found)}, the model needs {list(shape)}. The "
+                f"file belongs to another configuration ({self.config.num_classes} classes, "
+                f"{self.config.num_proposals} proposals were expected)."
+            )
+
+
+def save_checkpoint(
+    path: str | Path,
+    model: SparseRCNN,
+    class_names: tuple[str, ...],
+    name: str,
+    info: Mapping[str, Any] | None = None,
+    half: bool = False,
+    state: Mapping[str, Tensor] | None = None,
+) -> Path:
+    """Writes a model whole or not at all.
+
+    half: store bfloat16, which has the range of float32 at half the size, for shipping.
+    state: weights to write in place of the model's own (their average, say).
+
+    Raises LabError when the class names do not fit the model or the file cannot be written.
+    """
+    if len(class_names) != model.config.num_classes:
+        raise LabError(
+            f"The model has {model.config.num_classes} classes, but {len(class_names)} names were "
+            "given."
+        )
+    tensors = {}
+    for key, value in (model.state_dict() if state is None else state).items():
+        value = value.detach().cpu().contiguous()
+        tensors[key] = value.bfloat16() if half and value.is_floating_point() else value.clone()
+    header = {
+        "config": to_dict(model.config),
+        "class_names": list(class_names),
+        "name": name,
+        "info": dict(info or {}),
+    }
+    path = Path(path)
+    with write_whole(path) as temporary:
+        try:
+            save_file(tensors, temporary, {"format": FORMAT, "model": json.dumps(header)})
+        except SafetensorError as error:  # a full disk, among others
+            raise OSError(str(error)) from error
+    return path
+
+
+def read_checkpoint(path: str | Path) -> Checkpoint:
+    """Reads our safetensors files and the two published layouts (``.pth``).
+
+    Raises LabError when the file is missing, cut short, no checkpoint, or would have to execute
+    code to be read.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise LabError(f'There is no checkpoint file "{path}".')
+    if path.suffix == ".safetensors":
+        return _read_own(path)
+    return _read_published(path)
+
+
+def _read_own(path: Path) -> Checkpoint:
+    try:
+        with safe_open(str(path), framework="pt") as file:
+            metadata = file.metadata() or {}
+            state = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+    except (SafetensorError, OSError) as error:
+        raise LabError(
+            f'"{path}" is not a whole safetensors file ({error}). Was the copy or download cut '
+            "short? Fetch it again."
+        ) from error
+    if metadata.get("format") != FORMAT:
+        raise LabError(
+            f'"{path}" holds tensors, but not a model of this package (found format '
+            f"{metadata.get('format')!r}). Expected a file that training or save_checkpoint wrote."
+        )
+    try:
+        header = json.loads(metadata["model"])
+        config = from_dict(ModelConfig, header["config"])
+        names = tuple(header["class_names"])
+        name, info = header["name"], header["info"]
+    except LabError as error:
+        raise LabError(f'"{path}": {error}') from error
+    except (AttributeError, KeyError, TypeError, ValueError, RecursionError) as error:
+        raise LabError(f'"{path}": the header is damaged ({error!r}).') from error
+    if len(names) != config.num_classes:
+        raise LabError(
+            f'"{path}" names {len(names)} classes, but its model has {config.num_classes}.'
+        )
+    state = {k: v.float() if v.is_floating_point() else v for k, v in state.items()}
+    return Checkpoint(config, state, names, name, info)
+
+
+def _read_published(path: Path) -> Checkpoint:
+    try:
+        with torch.serialization.safe_globals([(_Ignored, name) for name in _LOG_OBJECTS]):
+            content = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # a damaged pickle can raise anything
+        if found := _UNSAFE.search(str(error)):
+            raise LabError(
+                f'"{path}" is not a plain file of tensors: reading it would mean running code from '
+                f"it ({found[1]}), which is refused. Save its state dict alone; for a training "
+                "checkpoint of mmdetection its tools/model_converters/publish_model.py does that."
+            ) from error
+        known = isinstance(error, OSError | RuntimeError)
+        reason = str(error).split(". ")[0] if known else "its content is not that of a torch file"
+        raise LabError(
+            f'"{path}" is not a whole checkpoint ({reason}). Was the copy or download cut short?'
+        ) from error
+    meta = content.get("meta", {}) if isinstance(content, dict) else {}
+    if isinstance(content, dict):
+        content = content.get("state_dict", content.get("model", content))
+    if not isinstance(content, dict) or not all(isinstance(k, str) for k in content):
+        raise LabError(f'"{path}" holds {type(content).__name__}, not named tensors.')
+    content = {key.removeprefix("module."): value for key, value in content.items()}  # of DDP
+    layout = published.recognise(set(content))
+    if layout is None:
+        raise LabError(
+            f'"{path}" is not Sparse R-CNN in a known layout (first key {next(iter(content), "")!r}'
+            "). Known are this package's safetensors, mmdetection's and the authors' checkpoints."
+        )
+    try:
+        for key, value in content.items():
+            if not isinstance(value, Tensor):
+                raise LabError(f"{key} is not a tensor.")
+        state = published.rename(content, layout)
+        config = published.infer_config(state)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise LabError(f'"{path}": {error}') from error
+    names = _class_names(meta, config.num_classes)
+    return Checkpoint(config, state, names, path.stem, {"source": f"{layout} layout, {path.name}"})
+
+
+def _class_names(meta: Any, num_classes: int) -> tuple[str, ...]:
+    """Class names a published file carries (mmdetection 2.x and 3.x), COCO's, or numbers."""
+    found = None
+    if isinstance(meta, dict):
+        new_style = meta.get("dataset_meta")
+        found = meta.get("CLASSES") or (isinstance(new_style, dict) and new_style.get("classes"))
+    if not isinstance(found, list | tuple) or len(found) != num_classes:
+        coco = published.COCO_CLASSES
+        found = coco if num_classes == len(coco) else [f"class {i}" for i in range(num_classes)]
+    return tuple(str(name) for name in found)

@@ -1,0 +1,78 @@
+"""Models by name: what ships with the package, what is published, run folders, and files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+
+from sparse_rcnn_lab.core.errors import LabError
+from sparse_rcnn_lab.detect.detector import Detector
+from sparse_rcnn_lab.detect.device import pick_device
+from sparse_rcnn_lab.models import published as weights
+from sparse_rcnn_lab.models.checkpoint import read_checkpoint
+from sparse_rcnn_lab.runtime.paths import InferencePrecision
+from sparse_rcnn_lab.training.run_folder import MODEL_FILE, RunFolder
+
+CHECKPOINTS = Path(__file__).parent / "checkpoints"
+
+
+def shipped_models() -> list[str]:
+    """Names of the models inside the package."""
+    return sorted(path.stem for path in CHECKPOINTS.glob("*.safetensors"))
+
+
+def load(
+    name: str | Path,
+    device: str | torch.device | None = "cpu",
+    *,
+    precision: InferencePrecision = "float32",
+) -> Detector:
+    """A detector by name or path.
+
+    name: a shipped model (:func:`shipped_models`), one of the five published COCO models
+        (:data:`sparse_rcnn_lab.models.published.RELEASES`: "r50_3x_300", ...), downloaded at
+        first use, a run folder, or a checkpoint file: our safetensors, or a ``.pth`` of
+        mmdetection or the authors. A name goes before a folder of that name; that one is meant by
+        ``"./name"``.
+    device: "cpu", "cuda", ...; None or "auto": the GPU where there is one.
+    precision: "bf16" is faster and keeps 8 significant bits, "auto" takes it where the processor
+        has units for it, "int8" is for CPUs; :meth:`Detector.faster` says more.
+    Raises LabError, saying what was found and what is possible, when there is no such model, or
+    its weights cannot be downloaded, or no such device.
+    """
+    device = pick_device(device)
+    path = locate(name)
+    checkpoint = read_checkpoint(path)
+    info = {**weights.about(path), **checkpoint.info}
+    detector = Detector(checkpoint.build(), checkpoint.class_names, checkpoint.name, info)
+    detector.to(device)
+    return detector if precision == "float32" else detector.faster(precision)
+
+
+def locate(name: str | Path) -> Path:
+    """The checkpoint file that :func:`load` would read. Raises LabError when there is none.
+
+    Downloads a published model that is not in the cache yet.
+    """
+    if str(name) in shipped_models():
+        return CHECKPOINTS / f"{name}.safetensors"
+    if str(name) in weights.RELEASES:
+        return weights.fetch(str(name))
+    path = Path(name)
+    if path.is_dir():
+        if (path / MODEL_FILE).exists():
+            return path / MODEL_FILE
+        states = RunFolder(path).states()
+        if states:
+            return states[-1][1] / MODEL_FILE
+        raise LabError(
+            f'"{path}" is a folder without "{MODEL_FILE}". Expected a run folder that training '
+            "wrote, after its first checkpoint."
+        )
+    if path.is_file():
+        return path
+    raise LabError(
+        f'There is no model "{name}". Shipped models: {", ".join(shipped_models()) or "none"}; '
+        f"published ones: {', '.join(weights.RELEASES)}; or give a run folder or a checkpoint file."
+    )

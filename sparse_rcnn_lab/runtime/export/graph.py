@@ -1,0 +1,112 @@
+"""The whole way from pixels to detections as one module on tensors, ready to be traced."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.export import Dim, ExportedProgram
+
+from sparse_rcnn_lab.core import boxes as box_ops
+from sparse_rcnn_lab.core.model import SparseRCNN
+from sparse_rcnn_lab.core.pooling import STRIDES, pool
+from sparse_rcnn_lab.core.trace import top_pairs
+from sparse_rcnn_lab.runtime.gather import Gather
+
+AXES = {0: "batch", 2: "height", 3: "width"}
+# Any sides do, as long as p5 has more than one row: torch.export treats a size of one as special.
+_TRACED = (2, 3, 96, 160)
+
+
+class DetectionGraph(nn.Module):
+    """Normalises, pads, detects, selects.
+
+    model: in eval mode. num_proposals: use the first so many. stage: stop after this one (1..S).
+    all_stages: also return what every stage made of the proposals.
+    """
+
+    def __init__(
+        self, model: SparseRCNN, num_proposals: int, stage: int, all_stages: bool = False
+    ) -> None:
+        super().__init__()
+        want = model.config.input
+        self.model = model
+        self.num_proposals = num_proposals
+        self.stage = stage
+        self.all_stages = all_stages
+        self.multiple = want.multiple
+        self.mean: Tensor
+        self.std: Tensor
+        self.register_buffer("mean", torch.tensor(want.mean).view(3, 1, 1))
+        self.register_buffer("std", torch.tensor(want.std).view(3, 1, 1))
+
+    def forward(self, images: Tensor, sizes: Tensor | None = None) -> dict[str, Tensor]:
+        """``[B, 3, H, W]`` float32 RGB, 0..255, any H and W -> named outputs.
+
+        sizes: ``[B, 2]`` float32 (height, width) of the picture in the top left corner of each
+        image; what lies outside counts as padding. Without it every picture fills its image.
+
+        boxes ``[B, N, 4]`` xyxy input pixels, clipped to the picture; scores ``[B, N]``, best
+        first, 0 where clipping left no area; labels and proposals ``[B, N]`` int64. With
+        ``all_stages``, in the layout of a Trace: stage_boxes ``[B, S+1, N, 4]``, not clipped, the
+        first the learned proposals, and stage_logits ``[B, S, N, C]``.
+        """
+        batch, _, height, width = images.shape
+        x = (images - self.mean) / self.std
+        if sizes is None:
+            sizes = torch.tensor([height, width], dtype=torch.float32).expand(batch, 2)
+        else:
+            rows = torch.arange(height)[:, None] < sizes[:, 0, None, None]
+            columns = torch.arange(width) < sizes[:, 1, None, None]
+            x = torch.where((rows & columns)[:, None], x, 0.0)
+        x = F.pad(x, (0, -width % self.multiple, 0, -height % self.multiple))
+
+        first, features = self.model.proposals(sizes, self.num_proposals)
+        stages = self.model.run_stages(self.model.pyramid(x), first, features, stop=self.stage)
+        scores, proposals, labels = top_pairs(stages[-1].logits)
+        boxes = box_ops.clip_to_sizes(stages[-1].boxes, sizes)
+        boxes = boxes.gather(1, proposals[..., None].expand(-1, -1, 4))
+        # A graph cannot drop a detection, as Detections does: a score of 0 fails every threshold.
+        has_area = (boxes[..., 2:] > boxes[..., :2]).all(-1)
+        found = {
+            "boxes": boxes,
+            "scores": torch.where(has_area, scores, 0.0),
+            "labels": labels,
+            "proposals": proposals,
+        }
+        if self.all_stages:
+            found["stage_boxes"] = torch.stack([first, *(s.boxes for s in stages)], dim=1)
+            found["stage_logits"] = torch.stack([s.logits for s in stages], dim=1)
+        return found
+
+    def output_names(self) -> list[str]:
+        """Names of the outputs, in order."""
+        names = ["boxes", "scores", "labels", "proposals"]
+        return [*names, "stage_boxes", "stage_logits"] if self.all_stages else names
+
+
+def trace_graph(graph: DetectionGraph, with_sizes: bool, gather: Gather) -> ExportedProgram:
+    """The graph as a program with dynamic batch, height and width; pools with ``gather``.
+
+    with_sizes: the program takes ``sizes`` as a second input. Sides of the images must be larger
+    than the coarsest stride (torch.export takes a feature map of one row for another program).
+    """
+    least = {0: 1, 2: STRIDES[-1] + 1, 3: STRIDES[-1] + 1}
+    shapes: dict[str, dict[int, object]] = {
+        "images": {axis: Dim.DYNAMIC(min=least[axis]) for axis in AXES}
+    }
+    inputs = [torch.zeros(_TRACED)]
+    if with_sizes:
+        inputs.append(torch.tensor([_TRACED[2:]] * _TRACED[0], dtype=torch.float32))
+        shapes["sizes"] = {0: Dim.DYNAMIC(min=1)}
+    graph.model.use_pooling(partial(pool, gather=gather))
+    try:
+        with torch.no_grad():
+            program = torch.export.export(graph, tuple(inputs), dynamic_shapes=shapes)
+    finally:
+        graph.model.use_pooling(pool)
+    for node in program.graph.nodes:
+        node.meta.pop("stack_trace", None)  # paths of this machine, which the file would carry
+    return program
