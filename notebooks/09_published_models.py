@@ -70,7 +70,7 @@ lessons.lines(
 #
 # Is it really the same detector? On weights that a written rule makes, every tensor of every
 # stage agrees with mmdetection and with the authors' code: logits, boxes, matches, losses,
-# gradients (`tests/test_parity.py`). On COCO itself, if you have it (1 GB, GPU advised):
+# gradients (`tests/core/test_parity.py`). On COCO itself, if you have it (1 GB, GPU advised):
 #
 # ```
 # sparse-rcnn-lab evaluate --model r50_3x_300 --data coco

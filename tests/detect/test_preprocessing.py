@@ -29,7 +29,7 @@ from sparse_rcnn_lab.detect.images import (
 from sparse_rcnn_lab.detect.resize import resize_as_opencv
 from sparse_rcnn_lab.training.loader import train_loader
 
-HERE = Path(__file__).parent
+HERE = Path(__file__).parents[1]
 OPENCV = dict(np.load(HERE / "data" / "preprocessing" / "opencv.npz"))
 RESIZED = [name for name in OPENCV if "x" in name]
 PHOTO = HERE.parent / "sparse_rcnn_lab" / "data" / "examples" / "cells_1.jpg"

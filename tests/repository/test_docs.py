@@ -23,7 +23,7 @@ from sparse_rcnn_lab.cli import main as cli
 from sparse_rcnn_lab.models.load import CHECKPOINTS
 from sparse_rcnn_lab.views import figures
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")])
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.M | re.S)
 

@@ -1,7 +1,7 @@
 """SIGKILL at random moments: every file afterwards is whole or absent, and a run goes on.
 
-Slow (``pytest -m slow tests/test_kill.py``, half an hour): 50 kills each of a training, of writing,
-of a download, of an evaluation, and of building the gallery.
+Slow (``pytest -m slow tests/endurance/test_kill.py``, half an hour): 50 kills each of a training,
+of writing, of a download, of an evaluation, and of building the gallery.
 """
 
 from __future__ import annotations

@@ -18,7 +18,7 @@ from sparse_rcnn_lab.runtime import export as exporting
 from sparse_rcnn_lab.runtime.export import formats
 from sparse_rcnn_lab.runtime.export.graph import DetectionGraph
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 NAMES = ("cat", "dog", "größer")
 # Float32 sums in another order, amplified by the small model's deliberately large weights.
 BOXES, SCORES = 0.01, 1e-5  # pixels of images with sides of about 100

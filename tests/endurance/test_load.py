@@ -1,7 +1,7 @@
 """A class on one app: 28 clients with good and bad requests, four webcams, and then Ctrl+C.
 
-Slow (``pytest -m slow tests/test_load.py -s`` prints the figures): a minute, or as many seconds as
-``SPARSE_RCNN_LAB_LOAD`` says; docs/reliability.md has those of ten minutes.
+Slow (``pytest -m slow tests/endurance/test_load.py -s`` prints the figures): a minute, or as many
+seconds as ``SPARSE_RCNN_LAB_LOAD`` says; docs/reliability.md has those of ten minutes.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ pytestmark = [
     pytest.mark.timeout(SECONDS + 300),
     pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads memory from /proc"),
 ]
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 DIALS = json.dumps(["nano-shapes", 20, 6, 0.3, "detections", []])
 
 

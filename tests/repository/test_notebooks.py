@@ -14,7 +14,7 @@ pytest.importorskip("nbclient", reason="needs the notebooks extra: JupyterLab")
 from sparse_rcnn_lab.course.lessons import gallery
 from sparse_rcnn_lab.course.lessons.notebooks import as_text, build, execute, lesson_scripts, sync
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 SCRIPTS = lesson_scripts(ROOT / "notebooks")
 each = pytest.mark.parametrize("script", SCRIPTS, ids=[script.stem for script in SCRIPTS])
 

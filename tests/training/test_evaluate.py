@@ -23,7 +23,7 @@ from sparse_rcnn_lab.detect.detector import Batch, Detector
 from sparse_rcnn_lab.training.coco_eval import METRICS, coco_stats, to_results
 from sparse_rcnn_lab.training.evaluate import evaluate
 
-COCO_EVAL = Path(__file__).parent / "data" / "coco_eval"
+COCO_EVAL = Path(__file__).parents[1] / "data" / "coco_eval"
 # As printed by their publishers (SOURCE.md), with the precision they print.
 PUBLISHED = {
     "instances_val2014_100": (

@@ -41,7 +41,7 @@ from sparse_rcnn_lab.detect.device import pick_device
 from sparse_rcnn_lab.models.load import CHECKPOINTS, shipped_models
 from sparse_rcnn_lab.models.published import RELEASES
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture
