@@ -66,7 +66,7 @@ found = before.detections(threshold=0.5)
 winner = int(found.proposals[found.names().index("king")])
 session.drop(winner)
 after = session.run()
-print(srl.difference(before, after, threshold=0.5))
+print(srl.trace_diff(before, after, threshold=0.5))
 
 # %%
 figures.trace_panels(

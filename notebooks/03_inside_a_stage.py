@@ -118,8 +118,8 @@ figures.filter_effect(trace, chosen, stage=2)
 
 # %%
 session = srl.Session(detector, picture, record=RECORD)
-average = session.run(switches=srl.Switches(filters="mean"))
-another = session.run(switches=srl.Switches(filters="rolled"))
+average = session.run(ablation=srl.Ablation(filters="mean"))
+another = session.run(ablation=srl.Ablation(filters="rolled"))
 figures.trace_panels(
     [session.base, average, another],
     ["own filters", "the average of all", "another's"],
@@ -159,7 +159,7 @@ print("out: ", " ".join(f"{value:6.1f}" for value in walk.boxes_out[chosen].toli
 # Switch self-attention off in all stages. Guess what will happen, then look.
 
 # %%
-silent = session.run(switches=srl.Switches(self_attention=False))
+silent = session.run(ablation=srl.Ablation(self_attention=False))
 figures.trace_panels([session.base, silent], ["they talk", "they do not"], columns=2, width=9)
 
 # %% [markdown]
@@ -185,16 +185,16 @@ srl.explore(session, chosen=chosen, stage=2, tab="filters", roi=True)
 # </details>
 #
 # **2.** Swap the filters of the proposals that find the nine and the king:
-# `swapped = session.run(switches=srl.Switches(swap_filters=((10, 19),)))`. Do they swap cards?
+# `swapped = session.run(ablation=srl.Ablation(swap_filters=((10, 19),)))`. Do they swap cards?
 #
 # <details><summary>Answer</summary>
 #
-# `print(srl.difference(session.base, swapped, threshold=0.5))`: no box moves by a pixel, since the
+# `print(srl.trace_diff(session.base, swapped, threshold=0.5))`: no box moves by a pixel, since the
 # box says where to look. But with the king's filters the nine is no longer recognised and falls
 # below 0.5; the king is robust enough to survive those of the nine.
 # </details>
 #
-# **3.** `srl.Switches(freeze_features=True)` gives every stage the learned features again, so a
+# **3.** `srl.Ablation(freeze_features=True)` gives every stage the learned features again, so a
 # stage knows nothing of what the stages before have seen. What is left?
 #
 # <details><summary>Answer</summary>

@@ -21,7 +21,7 @@ from sparse_rcnn_lab.core.errors import LabError
 __version__ = "0.1.0"  # pyproject.toml reads it from here
 
 if TYPE_CHECKING:
-    from sparse_rcnn_lab.core.ablation import Switches
+    from sparse_rcnn_lab.core.ablation import Ablation
     from sparse_rcnn_lab.core.config import Recipe
     from sparse_rcnn_lab.core.trace import Detections, Trace
     from sparse_rcnn_lab.data.coco.folder import CocoFolder, open_data
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from sparse_rcnn_lab.detect.detector import Detector
     from sparse_rcnn_lab.intervene.experiment import Experiment
     from sparse_rcnn_lab.intervene.session import Session
-    from sparse_rcnn_lab.intervene.trace_diff import Difference, difference
+    from sparse_rcnn_lab.intervene.trace_diff import TraceDiff, trace_diff
     from sparse_rcnn_lab.models.load import load, shipped_models
     from sparse_rcnn_lab.models.recipes import RECIPES, recipe
     from sparse_rcnn_lab.runtime.export import export
@@ -40,10 +40,10 @@ if TYPE_CHECKING:
 
 __all__ = [
     "RECIPES",
+    "Ablation",
     "CocoFolder",
     "Detections",
     "Detector",
-    "Difference",
     "Evaluation",
     "Experiment",
     "LabError",
@@ -51,10 +51,9 @@ __all__ = [
     "Run",
     "Session",
     "Shapes",
-    "Switches",
     "Trace",
+    "TraceDiff",
     "__version__",
-    "difference",
     "evaluate",
     "explore",
     "export",
@@ -63,12 +62,13 @@ __all__ = [
     "open_data",
     "recipe",
     "shipped_models",
+    "trace_diff",
     "with_ground_truth",
 ]
 
 # Imported at first use: torch takes seconds, and `sparse-rcnn-lab --help` does not need it.
 _HOMES = {
-    "intervene.trace_diff": ("Difference", "difference"),
+    "intervene.trace_diff": ("TraceDiff", "trace_diff"),
     "core.config": ("Recipe",),
     "models.recipes": ("RECIPES", "recipe"),
     "data.coco.folder": ("CocoFolder", "open_data"),
@@ -76,7 +76,7 @@ _HOMES = {
     "detect.detector": ("Detector",),
     "views.explorer.explore": ("explore",),
     "runtime.export": ("export",),
-    "core.ablation": ("Switches",),
+    "core.ablation": ("Ablation",),
     "intervene.session": ("Session",),
     "core.trace": ("Detections", "Trace"),
     "training.engine": ("Run", "fit"),

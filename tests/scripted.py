@@ -10,7 +10,7 @@ import torch
 from small_model import small_config, small_model
 from torch import Tensor
 
-from sparse_rcnn_lab.core.ablation import NORMAL, Switches
+from sparse_rcnn_lab.core.ablation import NORMAL, Ablation
 from sparse_rcnn_lab.core.model import SparseRCNN
 from sparse_rcnn_lab.core.pooling import Pyramid
 from sparse_rcnn_lab.core.stage import StageOutput
@@ -101,7 +101,7 @@ class _Scripted(SparseRCNN):
         start: int = 0,
         stop: int | None = None,
         record: Collection[str] = (),
-        switches: Switches = NORMAL,
+        ablation: Ablation = NORMAL,
         mask: Tensor | None = None,
     ) -> list[StageOutput]:
         outputs = []

@@ -181,7 +181,7 @@ check(lambda a, b: 100 * compare(a, b)[1], V.values, V.better, of=compare, gives
 # Some questions: How many proposals does an image with few objects need? Which stage gains most,
 # and on small or on large objects? Do later stages help when only few proposals run? Does
 # self-attention matter more with many proposals than with few
-# (`srl.Switches(self_attention=False)`)?
+# (`srl.Ablation(self_attention=False)`)?
 #
 # *3 marks: a question that can be answered with this model (1), one dial and what stays fixed (1),
 # an expectation with a reason, that could turn out wrong (1).*

@@ -23,11 +23,11 @@ def run_together(
     import torch
 
     from sparse_rcnn_lab.detect.device import pick_device
-    from sparse_rcnn_lab.training.distributed import SaidByFirst, join
+    from sparse_rcnn_lab.training.distributed import AlreadyReported, join
 
     device = torch.device(pick_device(arguments.device))
     try:
         with join(device) as group:
             return work(arguments, device, group)
-    except SaidByFirst:
+    except AlreadyReported:
         return 2

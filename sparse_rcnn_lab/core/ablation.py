@@ -11,7 +11,7 @@ FilterSource = Literal["own", "mean", "rolled"]
 
 
 @dataclass(frozen=True)
-class Switches:
+class Ablation:
     """Departures from the normal forward pass of the stages; the default changes nothing.
 
     self_attention: False skips the proposals' exchange with each other.
@@ -22,7 +22,7 @@ class Switches:
     freeze_boxes: boxes stay where the first stage found them.
     freeze_features: every stage sees the features that the first stage was given.
 
-    ``str(switches)`` says them in words.
+    ``str(ablation)`` says them in words.
     """
 
     self_attention: bool = True
@@ -72,4 +72,4 @@ class Switches:
         return "; ".join(words) or "nothing switched"
 
 
-NORMAL = Switches()
+NORMAL = Ablation()

@@ -89,9 +89,9 @@ class ModelConfig:
     input: how pictures come in. frozen_stages: how many backbone parts, stem first, get no
     gradient. train_batch_norm: statistics follow the data; only for a
     backbone trained from scratch, pretrained ones keep theirs. fpn_norm: batch norm after each
-    convolution of the pyramid. still_boxes: a fresh model's stages leave the boxes where they are,
-    instead of moving them at random as published. freeze_proposal_boxes: the proposals' boxes are
-    not learned, they stay where they start; their features are learned all the same.
+    convolution of the pyramid. zero_init_box_head: a fresh model's stages leave the boxes where
+    they are, instead of moving them at random as published. freeze_proposal_boxes: the proposals'
+    boxes are not learned, they stay where they start; their features are learned all the same.
     """
 
     num_classes: int = 80
@@ -110,7 +110,7 @@ class ModelConfig:
     train_batch_norm: bool = False
     fpn_norm: bool = False
     prior_probability: float = 0.01
-    still_boxes: bool = False
+    zero_init_box_head: bool = False
     freeze_proposal_boxes: bool = False
     input: InputConfig = field(default_factory=InputConfig)
 

@@ -10,6 +10,9 @@ from sparse_rcnn_lab.core.validation import fits, in_words
 
 T = TypeVar("T")
 
+# Fields as files called them that were written before they were renamed.
+_FORMER_NAMES = {"still_boxes": "zero_init_box_head"}
+
 
 def with_changes(config: T, **changes: Any) -> T:
     """A copy of a recipe with fields replaced: ``part__field=value`` or ``name=value``.
@@ -51,6 +54,7 @@ def from_dict(cls: type[T], values: dict[str, Any]) -> T:
     if not isinstance(values, dict):
         raise LabError(f"{cls.__name__} is a table of fields, found {values!r}.")
     hints = get_type_hints(cls)
+    values = {_FORMER_NAMES.get(name, name): value for name, value in values.items()}
     unknown = sorted(set(values) - set(hints))
     if unknown:
         raise LabError(

@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager, nullcontext
 import torch
 from torch import Tensor, nn
 
-from sparse_rcnn_lab.core.ablation import NORMAL, Switches
+from sparse_rcnn_lab.core.ablation import NORMAL, Ablation
 from sparse_rcnn_lab.core.backbone import Backbone
 from sparse_rcnn_lab.core.config import ModelConfig
 from sparse_rcnn_lab.core.errors import LabError
@@ -24,7 +24,7 @@ class SparseRCNN(nn.Module):
     """The model on tensors; :class:`sparse_rcnn_lab.Detector` wraps it for pictures.
 
     ``pyramid`` is the costly part and depends on the image alone; ``run_stages`` is cheap and may
-    be repeated on the same pyramid with other boxes, features, stages or switches.
+    be repeated on the same pyramid with other boxes, features, stages or ablation.
     """
 
     def __init__(self, config: ModelConfig) -> None:
@@ -51,7 +51,7 @@ class SparseRCNN(nn.Module):
         start: int = 0,
         stop: int | None = None,
         record: Collection[str] = (),
-        switches: Switches = NORMAL,
+        ablation: Ablation = NORMAL,
         mask: Tensor | None = None,
     ) -> list[StageOutput]:
         """Runs stages ``start`` (0-based) up to, not including, ``stop`` (default: all).
@@ -72,7 +72,7 @@ class SparseRCNN(nn.Module):
         unknown = record - set(RECORDABLE)
         if unknown:
             raise LabError(f"Cannot record {sorted(unknown)}. Choose from {', '.join(RECORDABLE)}.")
-        switches.check(self.config.num_heads, boxes.shape[1])
+        ablation.check(self.config.num_heads, boxes.shape[1])
         outputs: list[StageOutput] = []
         stages: Sequence[nn.Module] = list(self.stages)
         threads: AbstractContextManager[None] = nullcontext()
@@ -85,10 +85,10 @@ class SparseRCNN(nn.Module):
         with threads:
             for index in range(start, stop):
                 stage = stages[min(index, len(stages) - 1)]
-                output = stage(pyramid, boxes, features, mask, record, switches, by)
+                output = stage(pyramid, boxes, features, mask, record, ablation, by)
                 outputs.append(output)
                 boxes = output.boxes.detach()
-                features = first_features if switches.freeze_features else output.features
+                features = first_features if ablation.freeze_features else output.features
         return outputs
 
     def forward(

@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sparse_rcnn_lab.core import boxes as box_ops
-from sparse_rcnn_lab.core.ablation import NORMAL, Switches
+from sparse_rcnn_lab.core.ablation import NORMAL, Ablation
 from sparse_rcnn_lab.core.config import ModelConfig
 from sparse_rcnn_lab.core.pooling import Pooling, Pyramid, assign_levels, pool
 
@@ -77,7 +77,7 @@ class SelfAttention(nn.Module):
             mixed = mixed * on[:, None, None]
         return self.out(mixed.transpose(1, 2).reshape(b, n, d)), attention
 
-    def nobody(self, x: Tensor) -> Tensor:
+    def zero_attention(self, x: Tensor) -> Tensor:
         """The attention ``[B, heads, N, N]`` of proposals that do not look at each other: 0."""
         b, n, _ = x.shape
         return x.new_zeros(()).expand(b, self.num_heads, n, n)
@@ -127,16 +127,16 @@ class Interacted(NamedTuple):
 
 
 def interact(
-    interaction: DynamicInteraction, x: Tensor, roi: Tensor, switches: Switches, keep: bool
+    interaction: DynamicInteraction, x: Tensor, roi: Tensor, ablation: Ablation, keep: bool
 ) -> Interacted:
     """All proposals at once: ``x`` ``[B, N, D]``, ``roi`` ``[B, N, P * P, D]``."""
-    filters = exchange(interaction.filters(x), switches)
+    filters = exchange(interaction.filters(x), ablation)
     filtered = interaction.filter(filters, roi)
     return Interacted(interaction.condense(filtered).view_as(x), filters, filtered.view_as(roi))
 
 
 # As interact; keep: whether filters and filtered are wanted.
-Interact = Callable[[DynamicInteraction, Tensor, Tensor, Switches, bool], Interacted]
+Interact = Callable[[DynamicInteraction, Tensor, Tensor, Ablation, bool], Interacted]
 
 
 def _tower(dim: int, layers: int) -> nn.Sequential:
@@ -165,9 +165,9 @@ class Stage(nn.Module):
         self.reg_tower = _tower(dim, config.num_reg_layers)
         self.classify = nn.Linear(dim, config.num_classes)
         self.regress = nn.Linear(dim, 4)
-        self.reset_parameters(config.prior_probability, config.still_boxes)
+        self.reset_parameters(config.prior_probability, config.zero_init_box_head)
 
-    def reset_parameters(self, prior_probability: float, still_boxes: bool = False) -> None:
+    def reset_parameters(self, prior_probability: float, zero_init_box_head: bool = False) -> None:
         """Xavier-uniform matrices; the class bias starts at the prior, by name, never by shape."""
         for parameter in self.parameters():
             if parameter.dim() > 1:
@@ -178,7 +178,7 @@ class Stage(nn.Module):
             self.classify.bias, -math.log((1 - prior_probability) / prior_probability)
         )
         nn.init.zeros_(self.regress.bias)
-        if still_boxes:
+        if zero_init_box_head:
             nn.init.zeros_(self.regress.weight)
 
     def forward(
@@ -188,7 +188,7 @@ class Stage(nn.Module):
         features: Tensor,
         mask: Tensor | None = None,
         record: frozenset[str] = frozenset(),
-        switches: Switches = NORMAL,
+        ablation: Ablation = NORMAL,
         interact: Interact = interact,
     ) -> StageOutput:
         """Refines ``boxes`` ``[B, N, 4]`` (xyxy, input pixels) and ``features`` ``[B, N, D]``.
@@ -200,21 +200,21 @@ class Stage(nn.Module):
         roi = self.pool(pyramid, boxes, levels, self.roi_size)
 
         x = features
-        if switches.self_attention:
-            mixed, attention = self.attention(x, mask, switches.heads)
+        if ablation.self_attention:
+            mixed, attention = self.attention(x, mask, ablation.heads)
             x = x + mixed
         else:
-            attention = self.attention.nobody(x)
+            attention = self.attention.zero_attention(x)
         x = self.norm_attention(x)
         keep = not record.isdisjoint({"dynamic_filters", "filtered_features"})
-        seen = interact(self.interaction, x, roi, switches, keep)
+        seen = interact(self.interaction, x, roi, ablation, keep)
         x = self.norm_interaction(x + seen.vectors)
         x = self.norm_ffn(x + self.ffn_out(F.relu(self.ffn_in(x))))
 
         logits = self.classify(self.cls_tower(x))
         deltas = self.regress(self.reg_tower(x))
         return StageOutput(
-            boxes=boxes if switches.freeze_boxes else box_ops.decode_deltas(boxes, deltas.float()),
+            boxes=boxes if ablation.freeze_boxes else box_ops.decode_deltas(boxes, deltas.float()),
             logits=logits,
             features=x,
             levels=levels,
@@ -225,15 +225,15 @@ class Stage(nn.Module):
         )
 
 
-def exchange(filters: Tensor, switches: Switches) -> Tensor:
-    """Applies the ``filters`` and ``swap_filters`` switches to ``[B, N, 2 * D * d]``."""
-    if switches.filters == "mean":
+def exchange(filters: Tensor, ablation: Ablation) -> Tensor:
+    """Applies the ``filters`` and ``swap_filters`` of an ablation to ``[B, N, 2 * D * d]``."""
+    if ablation.filters == "mean":
         filters = filters.mean(1, keepdim=True).expand_as(filters)
-    elif switches.filters == "rolled":
+    elif ablation.filters == "rolled":
         filters = filters.roll(1, dims=1)
-    if switches.swap_filters:
+    if ablation.swap_filters:
         order = torch.arange(filters.shape[1], device=filters.device)
-        for a, b in switches.swap_filters:
+        for a, b in ablation.swap_filters:
             order[[a, b]] = order[[b, a]]
         filters = filters[:, order]
     return filters

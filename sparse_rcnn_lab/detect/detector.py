@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from sparse_rcnn_lab.core import boxes as box_ops
-from sparse_rcnn_lab.core.ablation import NORMAL, Switches
+from sparse_rcnn_lab.core.ablation import NORMAL, Ablation
 from sparse_rcnn_lab.core.config import ModelConfig
 from sparse_rcnn_lab.core.errors import LabError
 from sparse_rcnn_lab.core.model import SparseRCNN
@@ -149,7 +149,7 @@ class Detector:
         record: Collection[str] = ...,
         num_proposals: int | None = ...,
         resize: bool = ...,
-        switches: Switches = ...,
+        ablation: Ablation = ...,
     ) -> list[Trace]: ...
     @overload
     def trace(
@@ -159,7 +159,7 @@ class Detector:
         record: Collection[str] = ...,
         num_proposals: int | None = ...,
         resize: bool = ...,
-        switches: Switches = ...,
+        ablation: Ablation = ...,
     ) -> Trace: ...
     @torch.no_grad()
     def trace(
@@ -169,13 +169,13 @@ class Detector:
         record: Collection[str] = ("attention",),
         num_proposals: int | None = None,
         resize: bool = True,
-        switches: Switches = NORMAL,
+        ablation: Ablation = NORMAL,
     ) -> Trace | list[Trace]:
         """Detects and keeps every stage of it.
 
         record: the large parts to keep, out of "attention", "roi_features", "dynamic_filters",
         "filtered_features". Recording changes no number. num_proposals, resize: as for a call.
-        switches: what is off or exchanged, see :class:`sparse_rcnn_lab.core.ablation.Switches`.
+        ablation: what is off or exchanged, see :class:`sparse_rcnn_lab.core.ablation.Ablation`.
 
         Returns the Trace of a picture; a list for a list. Raises LabError when a picture cannot
         be read, or a name or number is not one of the model's.
@@ -189,7 +189,7 @@ class Detector:
         batch = self.prepare(images, resize)
         boxes, features = self.model.proposals(batch.sizes, num_proposals)
         pyramid = self.model.pyramid(batch.images)
-        outputs = self.model.run_stages(pyramid, boxes, features, record=record, switches=switches)
+        outputs = self.model.run_stages(pyramid, boxes, features, record=record, ablation=ablation)
         traces = [
             self.to_trace(outputs, boxes, features, batch, i) for i in range(len(batch.originals))
         ]

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from sparse_rcnn_lab.core import boxes as box_ops
-from sparse_rcnn_lab.core.ablation import NORMAL, Switches
+from sparse_rcnn_lab.core.ablation import NORMAL, Ablation
 from sparse_rcnn_lab.core.model import SparseRCNN
 from sparse_rcnn_lab.core.pooling import Pyramid
 from sparse_rcnn_lab.core.stage import StageOutput
@@ -76,7 +76,7 @@ def select_rows(output: StageOutput, rows: Tensor) -> StageOutput:
 
 @dataclass(frozen=True)
 class Rerun:
-    """How to run: ``switches`` (proposals by id) act on the stages after state ``start``.
+    """How to run: ``ablation`` (its proposals by id) acts on the stages after state ``start``.
 
     scale: ``[2]`` factors (x, y) from original to input pixels.
     """
@@ -84,7 +84,7 @@ class Rerun:
     model: SparseRCNN
     pyramid: Pyramid
     record: Collection[str]
-    switches: Switches
+    ablation: Ablation
     start: int
     scale: Tensor
 
@@ -92,7 +92,7 @@ class Rerun:
         """The states 0..stop with the changes; those before the first of them are the base's."""
         changes = [change for change in changes if change.stage <= stop]
         touched = [change.stage for change in changes]
-        if self.switches != NORMAL:
+        if self.ablation != NORMAL:
             touched.append(self.start)
         first = min([*touched, stop, len(base.outputs)])
         states = replace(base, outputs=base.outputs[:first])
@@ -132,7 +132,7 @@ class Rerun:
     def advance(self, states: States, fed: Tensor, state: int) -> tuple[States, Tensor]:
         """One stage more; beyond the last, the last once again."""
         index = min(state, len(self.model.stages) - 1)
-        active = self.switches if state >= self.start else NORMAL
+        active = self.ablation if state >= self.start else NORMAL
         (output,) = self.model.run_stages(
             self.pyramid,
             states.last()[0],
@@ -140,13 +140,13 @@ class Rerun:
             start=index,
             stop=index + 1,
             record=self.record,
-            switches=self.by_row(active, states.ids),
+            ablation=self.by_row(active, states.ids),
         )
         fed = fed if active.freeze_features else output.features
         return replace(states, outputs=(*states.outputs, output)), fed
 
-    def by_row(self, switches: Switches, ids: Tensor) -> Switches:
-        """Switches that name rows instead of ids; pairs with a dropped proposal fall away."""
+    def by_row(self, ablation: Ablation, ids: Tensor) -> Ablation:
+        """Ablation that name rows instead of ids; pairs with a dropped proposal fall away."""
         rows = {proposal: row for row, proposal in enumerate(ids.tolist())}
-        pairs = [(rows[a], rows[b]) for a, b in switches.swap_filters if a in rows and b in rows]
-        return replace(switches, swap_filters=tuple(pairs))
+        pairs = [(rows[a], rows[b]) for a, b in ablation.swap_filters if a in rows and b in rows]
+        return replace(ablation, swap_filters=tuple(pairs))

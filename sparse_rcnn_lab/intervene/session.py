@@ -6,7 +6,7 @@ proposals or a switch only run the stages again.
 >>> session = Session(srl.load("nano-shapes"), "photo.jpg")
 >>> session.edit(17, box=(10, 20, 90, 80), stage=2)
 >>> trace = session.run()
->>> print(srl.difference(session.base, trace))
+>>> print(srl.trace_diff(session.base, trace))
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from sparse_rcnn_lab.core.ablation import NORMAL, Switches
+from sparse_rcnn_lab.core.ablation import NORMAL, Ablation
 from sparse_rcnn_lab.core.errors import LabError
 from sparse_rcnn_lab.core.pooling import Pyramid
 from sparse_rcnn_lab.core.trace import Trace
@@ -185,22 +185,22 @@ class Session:
         return self.drop([i for i in self.proposals if i not in kept], stage)
 
     @torch.no_grad()
-    def run(self, start: int = 0, stop: int | None = None, switches: Switches = NORMAL) -> Trace:
+    def run(self, start: int = 0, stop: int | None = None, ablation: Ablation = NORMAL) -> Trace:
         """Runs the stages with all changes -> the trace, with all its states from 0 on.
 
-        start: switches act on the stages after this state; the stages before run as always.
+        start: the ablation acts on the stages after this state; the stages before run as always.
         stop: the last state, default S; beyond S the last stage is repeated, before it changes at
-        later states wait.  switches: what to switch off, freeze or swap (proposals by id).
+        later states wait.  ablation: what to switch off, freeze or swap (proposals by id).
         What cannot have changed is taken from the base and not run again.
         """
         batch, pyramid, base = self._ready()
         stop = self.detector.num_stages if stop is None else stop
         stop = _state("stop", stop, 1, MAX_STAGES)
         start = _state("start", start, 0, stop - 1)
-        if switches.swap_filters:
-            self._existing([i for pair in switches.swap_filters for i in pair])
+        if ablation.swap_filters:
+            self._existing([i for pair in ablation.swap_filters for i in pair])
         scale = batch.scale(0)
-        rerun = Rerun(self.detector.model, pyramid, self.record, switches, start, scale)
+        rerun = Rerun(self.detector.model, pyramid, self.record, ablation, start, scale)
         states = rerun(base, self._history, stop)
         trace = self.detector.to_trace(
             states.outputs, states.boxes, states.features, batch, proposal_ids=states.ids

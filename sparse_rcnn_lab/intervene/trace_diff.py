@@ -15,7 +15,7 @@ SAME_OBJECT = 0.5  # least IoU of two detections of one object
 
 
 @dataclass(frozen=True, eq=False)
-class Difference:
+class TraceDiff:
     """What changed between two traces of one picture. K proposals are in both.
 
     proposal_ids: ``[K]``.  shift: ``[K]`` pixels of the original image between the box centres.
@@ -63,9 +63,9 @@ class Difference:
         return "\n".join(lines)
 
 
-def difference(
+def trace_diff(
     before: Trace, after: Trace, stage: int | None = None, threshold: float = 0.3
-) -> Difference:
+) -> TraceDiff:
     """Compares two traces of one picture, proposal by proposal and detection by detection.
 
     stage: the state to compare, 1..S; None compares the last state of each, whatever its number.
@@ -97,7 +97,7 @@ def difference(
         found_after.proposals[kept_after].tolist(),
         strict=True,
     )
-    return Difference(
+    return TraceDiff(
         proposal_ids=ids,
         shift=(_centres(b) - _centres(a)).norm(dim=-1),
         iou=box_ops.paired_iou(a, b),

@@ -58,7 +58,7 @@ NANO = Recipe(
         frozen_stages=0,
         train_batch_norm=True,
         fpn_norm=True,
-        still_boxes=True,
+        zero_init_box_head=True,
         input=InputConfig(short_side=128, long_side=192, antialias=True),
     ),
     train=TrainConfig(
@@ -88,7 +88,7 @@ SMALL = Recipe(
         dynamic_dim=16,
         proposal_init="grid",
         frozen_stages=2,
-        still_boxes=True,
+        zero_init_box_head=True,
         input=InputConfig(short_side=320, long_side=320, antialias=True),
     ),
     train=TrainConfig(

@@ -40,7 +40,7 @@ class NormalisedConv(nn.Conv2d):
         return F.conv2d(input, weight, bias, self.stride, self.padding, self.dilation, self.groups)
 
 
-class DoneBefore(nn.BatchNorm2d):
+class FoldedBatchNorm(nn.BatchNorm2d):
     """A batch norm whose work the convolution before it has done, outside of training mode."""
 
     def forward(self, input: Tensor) -> Tensor:
@@ -52,7 +52,7 @@ def fold_norms(module: nn.Module) -> None:
     """Makes every batch norm directly after a convolution part of it; weights keep their names."""
     for first, second in pairwise([*module.children(), None]):
         if type(first) is nn.Conv2d and type(second) is nn.BatchNorm2d:
-            first.__class__, second.__class__ = NormalisedConv, DoneBefore
+            first.__class__, second.__class__ = NormalisedConv, FoldedBatchNorm
             setattr(first, "_norm", (second,))  # noqa: B010 - nn.Module types it otherwise
         elif first is not None:
             fold_norms(first)

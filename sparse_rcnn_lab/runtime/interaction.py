@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from sparse_rcnn_lab.core.ablation import Switches
+from sparse_rcnn_lab.core.ablation import Ablation
 from sparse_rcnn_lab.core.stage import DynamicInteraction, Interacted, interact
 from sparse_rcnn_lab.runtime.onednn import LIMITS, Pairs, agree
 
@@ -38,15 +38,15 @@ class InPortions:
         interaction: DynamicInteraction,
         x: Tensor,
         roi: Tensor,
-        switches: Switches,
+        ablation: Ablation,
         keep: bool,
     ) -> Interacted:
         """As ``interact``."""
         small = interaction.generate.weight.numel() < ONEDNN_WEIGHTS
         if small and x.shape[:2].numel() <= self.rows:  # one portion, and nothing for oneDNN
-            return interact(interaction, x, roi, switches, keep)
-        if switches.exchanges_filters:  # then a proposal needs the filters of others
-            return interact(interaction, x, roi, switches, keep)
+            return interact(interaction, x, roi, ablation, keep)
+        if ablation.exchanges_filters:  # then a proposal needs the filters of others
+            return interact(interaction, x, roi, ablation, keep)
         rows, pooled = x.flatten(0, 1).split(self.rows), roi.flatten(0, 1).split(self.rows)
         done = [_portion(interaction, a, b, keep) for a, b in zip(rows, pooled, strict=True)]
         vectors, filters, filtered = zip(*done, strict=True)

@@ -22,7 +22,7 @@ STRETCH = 0.3
 
 
 @dataclass(frozen=True)
-class NoisedCopies:
+class DenoisingQueries:
     """Extra rows for the stages, and whom they belong to.
 
     boxes: ``[B, Q, 4]`` xyxy input pixels.  features: ``[B, Q, D]``.
@@ -47,7 +47,7 @@ class NoisedCopies:
         return Matches(stage, image, row, self.target[image, row])
 
 
-def noised_copies(
+def denoising_queries(
     targets: Targets,
     features: Tensor,
     groups: int,
@@ -55,7 +55,7 @@ def noised_copies(
     negatives: bool = False,
     rows: slice = slice(None),
     batch: int | None = None,
-) -> NoisedCopies | None:
+) -> DenoisingQueries | None:
     """``groups`` noised copies of every object, or None where the batch has no object.
 
     Crowded images get fewer groups, at least one: no more copies than proposals where possible.
@@ -104,4 +104,4 @@ def noised_copies(
     mask &= ~padding[:, None, :]
     mask |= torch.eye(n + q, dtype=torch.bool, device=device)
     target = torch.where(real & ~negative, index, -1)
-    return NoisedCopies(boxes, features[borrowed], target, real, mask[:, None], groups)
+    return DenoisingQueries(boxes, features[borrowed], target, real, mask[:, None], groups)

@@ -30,7 +30,7 @@ ROLL_CALL_SECONDS = 5.0
 _BROKEN = re.compile(r"gloo|nccl|tcpstore|connection (closed|reset|refused)|broken pipe", re.I)
 
 
-class SaidByFirst(LabError):
+class AlreadyReported(LabError):
     """An error that every process raises and process 0 already explains."""
 
 
@@ -108,7 +108,7 @@ class Group:
         """Does ``work`` in every process; gives its own first and everybody's second result.
 
         All go on or none does: a LabError in one is raised in all, with its words in process 0, as
-        SaidByFirst elsewhere.
+        AlreadyReported elsewhere.
         """
         if self.world == 1:
             mine, told = work()
@@ -123,7 +123,7 @@ class Group:
         answers = self.gather((result and result[1], problem))
         problems = [text for _, text in answers if text is not None]
         if problems or result is None:
-            raise (LabError if self.first else SaidByFirst)(problems[0])
+            raise (LabError if self.first else AlreadyReported)(problems[0])
         return result[0], [told for told, _ in answers]  # type: ignore[misc]
 
     def agree(self, work: Callable[[], T]) -> T:

@@ -32,7 +32,7 @@ from sparse_rcnn_lab.runtime.compiling import compile_model
 from sparse_rcnn_lab.runtime.threads import threads_for
 from sparse_rcnn_lab.training.distributed import Group, join
 from sparse_rcnn_lab.training.evaluate import Evaluation, evaluate, label_category_ids
-from sparse_rcnn_lab.training.interrupt import polite_interrupt
+from sparse_rcnn_lab.training.interrupt import graceful_interrupt
 from sparse_rcnn_lab.training.keeper import RunKeeper
 from sparse_rcnn_lab.training.loader import TrainBatch, train_loader
 from sparse_rcnn_lab.training.metrics import metrics_row, summary
@@ -166,7 +166,8 @@ def fit(
         training.model.train()  # a Detector puts its model into eval mode
         last_step = time.monotonic()
         bar = tqdm(total=length, initial=done, unit="step", disable=not (progress and group.first))
-        interrupts, rescue = polite_interrupt(patient=group.world > 1), keeper.rescue(lambda: done)
+        interrupts = graceful_interrupt(patient=group.world > 1)
+        rescue = keeper.rescue(lambda: done)
         with (
             bar,
             interrupts as interrupted,

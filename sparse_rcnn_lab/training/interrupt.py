@@ -10,7 +10,7 @@ from types import FrameType
 
 
 @contextmanager
-def polite_interrupt(patient: bool = False) -> Iterator[Callable[[], bool]]:
+def graceful_interrupt(patient: bool = False) -> Iterator[Callable[[], bool]]:
     """Turns the first Ctrl-C (or SIGTERM) into a flag, so that a step is never torn in two.
 
     The second one interrupts as usual. patient: it does nothing instead; torchrun may pass the

@@ -13,7 +13,7 @@ from sparse_rcnn_lab.training.muon import Muon
 _OUTPUTS = ("classify", "regress")  # layers whose rows are classes and coordinates: not for Muon
 
 
-class Together:
+class CombinedOptimizer:
     """Several optimizers as one, for each their own parameters."""
 
     def __init__(self, *parts: torch.optim.Optimizer) -> None:
@@ -70,7 +70,7 @@ def make_optimizer(config: TrainConfig, model: nn.Module, body: nn.Module) -> to
         return adamw
     rate = config.lr * config.muon_lr
     muon = Muon([_group(matrices, rate)], lr=rate, weight_decay=config.weight_decay)
-    return cast(torch.optim.Optimizer, Together(adamw, muon))
+    return cast(torch.optim.Optimizer, CombinedOptimizer(adamw, muon))
 
 
 def _is_matrix(name: str, parameter: nn.Parameter) -> bool:

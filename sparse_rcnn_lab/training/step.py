@@ -13,7 +13,7 @@ from sparse_rcnn_lab.core.config import LossConfig, NestedScheme
 from sparse_rcnn_lab.core.losses import SetLoss, expected_positives, set_loss
 from sparse_rcnn_lab.core.matching import Matches, Targets, match
 from sparse_rcnn_lab.core.model import SparseRCNN
-from sparse_rcnn_lab.training.denoising import noised_copies
+from sparse_rcnn_lab.training.denoising import denoising_queries
 from sparse_rcnn_lab.training.loader import TrainBatch
 from sparse_rcnn_lab.training.nested import draw_lengths, prefix_losses, with_prefixes
 
@@ -77,7 +77,7 @@ def step_loss(
     n = boxes.shape[1]
     copies = None
     if denoising:
-        copies = noised_copies(
+        copies = denoising_queries(
             targets,
             model.proposals.features,
             denoising,

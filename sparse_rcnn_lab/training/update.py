@@ -24,7 +24,7 @@ from sparse_rcnn_lab.core.errors import LabError
 from sparse_rcnn_lab.core.matching import Targets
 from sparse_rcnn_lab.core.model import SparseRCNN
 from sparse_rcnn_lab.training.batch_norm import statistics_kept_on_failure
-from sparse_rcnn_lab.training.distributed import Group, SaidByFirst
+from sparse_rcnn_lab.training.distributed import AlreadyReported, Group
 from sparse_rcnn_lab.training.ema import WeightAverage
 from sparse_rcnn_lab.training.loader import TrainBatch
 from sparse_rcnn_lab.training.metrics import LossValues
@@ -146,7 +146,7 @@ def _update(training: Training, batch: TrainBatch, step: int, rate: float) -> fl
     except LabError as error:
         names = sum(group.gather(batch.names), ())
         message = f"{error} This happened {_hint(training, names, step, rate)}"
-        raise (LabError if group.first else SaidByFirst)(message) from error
+        raise (LabError if group.first else AlreadyReported)(message) from error
     if updated and training.average is not None:
         training.average.update()
     return norm

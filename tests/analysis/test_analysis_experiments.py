@@ -13,7 +13,7 @@ from small_model import small_model
 from sparse_rcnn_lab import analysis
 from sparse_rcnn_lab.analysis.experiments import funnel as funnels
 from sparse_rcnn_lab.analysis.experiments import lens as lenses
-from sparse_rcnn_lab.core.ablation import NORMAL, Switches
+from sparse_rcnn_lab.core.ablation import NORMAL, Ablation
 from sparse_rcnn_lab.core.errors import LabError
 from sparse_rcnn_lab.data.sample import Sample
 from sparse_rcnn_lab.data.shapes.dataset import Shapes
@@ -93,8 +93,8 @@ def test_stopping_takes_each_picture_at_its_own_stage() -> None:
 def test_switches_are_compared_with_the_untouched_model() -> None:
     """Catches costs with the wrong sign or base, and switches that do not reach the stages."""
     detector, data = tiny(), Shapes(4, size=64)
-    tried = {"untouched": NORMAL, "boxes": Switches(freeze_boxes=True)}
-    table = analysis.switch_costs(detector, data, switches=tried, stages=[1, 4], **QUIET)
+    tried = {"untouched": NORMAL, "boxes": Ablation(freeze_boxes=True)}
+    table = analysis.switch_costs(detector, data, ablation=tried, stages=[1, 4], **QUIET)
     plain = evaluate(detector, data, progress=False)
     untouched = table.where(switch="untouched")
     assert untouched["AP"] == [plain.per_stage[0].AP, plain.per_stage[3].AP]
@@ -105,7 +105,7 @@ def test_switches_are_compared_with_the_untouched_model() -> None:
     names = list(analysis.usual_switches(detector))
     assert names[:3] == ["untouched", "no self-attention", "1 of 2 heads"]
     with pytest.raises(LabError, match="heads must be"):
-        analysis.switch_costs(detector, data, switches={"x": Switches(heads=(9,))}, **QUIET)
+        analysis.switch_costs(detector, data, switches={"x": Ablation(heads=(9,))}, **QUIET)
 
 
 def test_lens_reads_with_the_other_stages_heads() -> None:
@@ -228,14 +228,14 @@ def test_costs_and_duplicates_of_a_switch(
     model = type(detector.model)
     whole = model.run_stages
 
-    def frozen(self: Any, *args: Any, switches: Switches = NORMAL, **options: Any) -> Any:
+    def frozen(self: Any, *args: Any, switches: Ablation = NORMAL, **options: Any) -> Any:
         outputs = whole(self, *args, **options)
         still = switches.freeze_boxes
         return [replace(o, boxes=outputs[0].boxes) for o in outputs] if still else outputs
 
     monkeypatch.setattr(model, "run_stages", frozen)
-    tried = {"untouched": NORMAL, "boxes": Switches(freeze_boxes=True)}
-    table = analysis.switch_costs(detector, pictures, switches=tried, stages=[1, 2], **QUIET)
+    tried = {"untouched": NORMAL, "boxes": Ablation(freeze_boxes=True)}
+    table = analysis.switch_costs(detector, pictures, ablation=tried, stages=[1, 2], **QUIET)
     assert table["AP"] == pytest.approx([0.0, 1.0, 0.0, 0.0])
     assert table["cost"] == pytest.approx([0.0, 0.0, 0.0, 1.0])
     assert table["found"] == [0.0, 1.0, 0.0, 0.0]

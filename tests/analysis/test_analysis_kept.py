@@ -16,7 +16,7 @@ from small_model import small_config, small_model
 from sparse_rcnn_lab import analysis
 from sparse_rcnn_lab.analysis.experiments import cost, kept, passes
 from sparse_rcnn_lab.analysis.experiments.kept import Job, weights_hash
-from sparse_rcnn_lab.core.ablation import NORMAL, Switches
+from sparse_rcnn_lab.core.ablation import NORMAL, Ablation
 from sparse_rcnn_lab.data.sample import Sample
 from sparse_rcnn_lab.detect.detector import Detector
 from sparse_rcnn_lab.runtime import paths
@@ -38,7 +38,7 @@ CALLS: list[Call] = [
     (
         analysis.switch_costs,
         {"switches": {"a": NORMAL, "b": NORMAL}},
-        {"switches": {"a": NORMAL, "b": Switches(freeze_boxes=True)}},
+        {"switches": {"a": NORMAL, "b": Ablation(freeze_boxes=True)}},
     ),
     *(
         (run, {}, {"limit": 1})
@@ -176,7 +176,7 @@ def test_which_switch_is_the_base_has_its_own_answer(
     detector: Detector, pictures: Pictures, tmp_path: Path
 ) -> None:
     """Catches costs against another switch: json with sorted keys forgets who came first."""
-    tried = {"a": NORMAL, "b": Switches(freeze_boxes=True)}
+    tried = {"a": NORMAL, "b": Ablation(freeze_boxes=True)}
     for switches in (tried, dict(reversed(tried.items()))):
         table = analysis.switch_costs(
             detector, pictures, switches=switches, cache=tmp_path, progress=False

@@ -168,7 +168,7 @@ def test_pulls_at_the_learned_boxes(folder: Path, table: Table) -> None:
 
 def test_boxes_around_their_objects_are_not_pulled_at_the_centre() -> None:
     """Catches the centre and the sides exchanged: whole-image boxes are told to shrink, no more."""
-    whole = Detector(small_model(proposal_init="image", still_boxes=True), NAMES, "whole")
+    whole = Detector(small_model(proposal_init="image", zero_init_box_head=True), NAMES, "whole")
     data = Pictures([[([4.0, 4, 24, 24], 0)], [([34.0, 34, 60, 60], 1)]])
     pulls = analysis.box_pulls(whole, data, cache=False, progress=False)
     assert max(value for value in pulls["centre"] if value is not None) < 1e-6
@@ -214,7 +214,7 @@ def test_pulls_in_the_models_pixels_and_labels() -> None:
     class Ring(HalfSize):
         class_names = (NAMES[1], NAMES[2], NAMES[0])
 
-    real = Detector(small_model(proposal_init="image", still_boxes=True), NAMES, "real")
+    real = Detector(small_model(proposal_init="image", zero_init_box_head=True), NAMES, "real")
     whole = analysis.box_pulls(real, Pictures([[(A, 0), (B, 1)]]), **QUIET)
     small = analysis.box_pulls(real, Ring([[(A, 2), (B, 0)]]), **QUIET)  # ants and bees again
     assert whole.rows() == small.rows()

@@ -10,7 +10,7 @@ import torch
 from small_model import CLASSES, DIM, PROPOSALS, STAGES, small_batch, small_config, small_model
 from torch import Tensor, nn
 
-from sparse_rcnn_lab.core.ablation import Switches
+from sparse_rcnn_lab.core.ablation import Ablation
 from sparse_rcnn_lab.core.errors import LabError
 from sparse_rcnn_lab.core.model import SparseRCNN
 from sparse_rcnn_lab.core.pooling import Pyramid
@@ -107,9 +107,9 @@ def test_attention_equals_torch(model: SparseRCNN) -> None:
 def test_self_attention_off(model: SparseRCNN, inputs: tuple[Pyramid, Tensor, Tensor]) -> None:
     """Would catch a switch that leaves proposals in touch: each must then be as if alone."""
     pyramid, boxes, features = inputs
-    off = Switches(self_attention=False)
-    together = model.run_stages(*inputs, switches=off)[-1]
-    alone = model.run_stages(pyramid, boxes[:, 2:3], features[:, 2:3], switches=off)[-1]
+    off = Ablation(self_attention=False)
+    together = model.run_stages(*inputs, ablation=off)[-1]
+    alone = model.run_stages(pyramid, boxes[:, 2:3], features[:, 2:3], ablation=off)[-1]
     torch.testing.assert_close(together.logits[:, 2:3], alone.logits, rtol=1e-4, atol=1e-5)
     normal = model.run_stages(pyramid, boxes[:, 2:3], features[:, 2:3])[-1]
     assert not torch.allclose(together.logits[:, 2:3], normal.logits, atol=1e-3)
@@ -118,9 +118,9 @@ def test_self_attention_off(model: SparseRCNN, inputs: tuple[Pyramid, Tensor, Te
 def test_heads(model: SparseRCNN, inputs: tuple[Pyramid, Tensor, Tensor]) -> None:
     """Would catch the wrong head switched off: without its values, a head's output is zero."""
     stages = model.stages
-    only_second = model.run_stages(*inputs, switches=Switches(heads=(1,)))
+    only_second = model.run_stages(*inputs, ablation=Ablation(heads=(1,)))
     assert same(
-        model.run_stages(*inputs, switches=Switches(heads=(0, 1))), model.run_stages(*inputs)
+        model.run_stages(*inputs, ablation=Ablation(heads=(0, 1))), model.run_stages(*inputs)
     )
     for stage in stages:  # the values of head 0 are the first half of the last third of qkv
         rows = slice(2 * DIM, 2 * DIM + DIM // 2)
@@ -131,24 +131,24 @@ def test_heads(model: SparseRCNN, inputs: tuple[Pyramid, Tensor, Tensor]) -> Non
 
 
 @pytest.mark.parametrize(
-    ("switches", "source"),
+    ("ablation", "source"),
     [
-        (Switches(filters="rolled"), [5, 0, 1, 2, 3, 4]),
-        (Switches(swap_filters=((1, 4),)), [0, 4, 2, 3, 1, 5]),
-        (Switches(swap_filters=((0, 1), (2, 5))), [1, 0, 5, 3, 4, 2]),
-        (Switches(filters="mean"), None),
+        (Ablation(filters="rolled"), [5, 0, 1, 2, 3, 4]),
+        (Ablation(swap_filters=((1, 4),)), [0, 4, 2, 3, 1, 5]),
+        (Ablation(swap_filters=((0, 1), (2, 5))), [1, 0, 5, 3, 4, 2]),
+        (Ablation(filters="mean"), None),
     ],
 )
 def test_filters(
     model: SparseRCNN,
     inputs: tuple[Pyramid, Tensor, Tensor],
-    switches: Switches,
+    ablation: Ablation,
     source: list[int] | None,
 ) -> None:
     """Would catch filters that go to the wrong proposal, or are mixed across images."""
     record = ("dynamic_filters",)
     own = model.run_stages(*inputs, stop=1, record=record)[0]
-    changed = model.run_stages(*inputs, stop=1, record=record, switches=switches)[0]
+    changed = model.run_stages(*inputs, stop=1, record=record, ablation=ablation)[0]
     assert own.dynamic_filters is not None and changed.dynamic_filters is not None
     if source is None:
         wanted = own.dynamic_filters.mean(1, keepdim=True).expand_as(own.dynamic_filters)
@@ -163,9 +163,9 @@ def test_filters(
 def test_freeze(model: SparseRCNN, inputs: tuple[Pyramid, Tensor, Tensor]) -> None:
     """Would catch boxes that move, or features that go on from stage to stage, while frozen."""
     _, boxes, features = inputs
-    for output in model.run_stages(*inputs, switches=Switches(freeze_boxes=True)):
+    for output in model.run_stages(*inputs, ablation=Ablation(freeze_boxes=True)):
         assert torch.equal(output.boxes, boxes)
-    frozen = model.run_stages(*inputs, switches=Switches(freeze_features=True))
+    frozen = model.run_stages(*inputs, ablation=Ablation(freeze_features=True))
     normal = model.run_stages(*inputs)
     assert same(frozen[:1], normal[:1])
     again = model.run_stages(inputs[0], frozen[0].boxes, features, start=1, stop=2)
@@ -174,14 +174,14 @@ def test_freeze(model: SparseRCNN, inputs: tuple[Pyramid, Tensor, Tensor]) -> No
 
 
 @pytest.mark.parametrize(
-    "switches", [Switches(heads=(2,)), Switches(heads=(-1,)), Switches(swap_filters=((0, 6),))]
+    "ablation", [Ablation(heads=(2,)), Ablation(heads=(-1,)), Ablation(swap_filters=((0, 6),))]
 )
 def test_impossible_switches(
-    model: SparseRCNN, inputs: tuple[Pyramid, Tensor, Tensor], switches: Switches
+    model: SparseRCNN, inputs: tuple[Pyramid, Tensor, Tensor], ablation: Ablation
 ) -> None:
     """Would catch a raw IndexError, or -1 silently taken for the last head."""
     with pytest.raises(LabError, match="must be 0"):
-        model.run_stages(*inputs, switches=switches)
+        model.run_stages(*inputs, ablation=ablation)
 
 
 def test_mask(model: SparseRCNN, inputs: tuple[Pyramid, Tensor, Tensor]) -> None:

@@ -11,13 +11,13 @@ import torch
 
 import sparse_rcnn_lab as srl
 from sparse_rcnn_lab.core import boxes as box_ops
-from sparse_rcnn_lab.core.ablation import Switches
+from sparse_rcnn_lab.core.ablation import Ablation
 from sparse_rcnn_lab.core.errors import LabError
 from sparse_rcnn_lab.core.trace import RECORDABLE, Trace
 from sparse_rcnn_lab.data.sample import Sample
 from sparse_rcnn_lab.detect.detector import Detector
 from sparse_rcnn_lab.intervene.session import MAX_STAGES, Session
-from sparse_rcnn_lab.intervene.trace_diff import difference
+from sparse_rcnn_lab.intervene.trace_diff import trace_diff
 from sparse_rcnn_lab.views.draw import draw_proposals
 from tests.small_model import CLASSES, DIM, PROPOSALS, STAGES, small_model
 
@@ -139,7 +139,7 @@ def test_ids_stay_right_after_a_drop(session: Session) -> None:
     trace = session.run()
     torch.testing.assert_close(trace.boxes[1, trace.row(4)], torch.tensor(BOX))
     session.drop([1, 2])
-    swapped = session.run(switches=Switches(swap_filters=((3, 5),)), start=0)
+    swapped = session.run(ablation=Ablation(swap_filters=((3, 5),)), start=0)
     assert swapped.proposal_ids.tolist() == [3, 4, 5]
     plain = session.run()
     assert plain.dynamic_filters is not None and swapped.dynamic_filters is not None
@@ -163,43 +163,43 @@ def test_a_late_drop_keeps_what_came_before(session: Session) -> None:
 
 
 def test_switches_act_after_their_state(session: Session) -> None:
-    """Would catch switches that reach the stages before ``start``, or only the first after it."""
-    off = Switches(self_attention=False)
-    trace = session.run(start=2, switches=off)
+    """Would catch an ablation that reaches stages before ``start``, or only the first after it."""
+    off = Ablation(self_attention=False)
+    trace = session.run(start=2, ablation=off)
     assert same(trace, session.base, until=2)
     assert trace.attention is not None
     assert not trace.attention[2:].any()
     for stage in (2, 3):
         assert (trace.logits[stage] != session.base.logits[stage]).any()
-    everywhere = session.run(switches=off)
+    everywhere = session.run(ablation=off)
     assert everywhere.attention is not None and not everywhere.attention.any()
 
 
 def test_freezing(session: Session) -> None:
     """Would catch boxes or features that freeze before the start, or thaw at an edit."""
-    boxes = session.run(start=1, switches=Switches(freeze_boxes=True)).boxes
+    boxes = session.run(start=1, ablation=Ablation(freeze_boxes=True)).boxes
     assert torch.equal(boxes[1], session.base.boxes[1])
     assert all(torch.equal(state, boxes[1]) for state in boxes[2:])
-    frozen = Switches(freeze_features=True)
+    frozen = Ablation(freeze_features=True)
     session.edit(0, box=BOX, stage=3)
-    trace = session.run(start=1, switches=frozen)
+    trace = session.run(start=1, ablation=frozen)
     session.edit(0, feature=trace.features[1, 0], stage=3)  # what stage 4 is given anyway
-    again = session.run(start=1, switches=frozen)
+    again = session.run(start=1, ablation=frozen)
     assert torch.equal(trace.logits, again.logits)
     session.edit(0, feature="zero", stage=3)
-    assert not torch.equal(trace.logits[3, 0], session.run(start=1, switches=frozen).logits[3, 0])
+    assert not torch.equal(trace.logits[3, 0], session.run(start=1, ablation=frozen).logits[3, 0])
 
 
 def test_switches_equal_those_of_trace(detector: Detector, session: Session) -> None:
     """Would catch a session that goes from stage to stage differently than the model does."""
-    for switches in (
-        Switches(freeze_features=True),
-        Switches(freeze_boxes=True, heads=(1,)),
-        Switches(filters="mean"),
-        Switches(swap_filters=((0, 4),)),
+    for ablation in (
+        Ablation(freeze_features=True),
+        Ablation(freeze_boxes=True, heads=(1,)),
+        Ablation(filters="mean"),
+        Ablation(swap_filters=((0, 4),)),
     ):
-        direct = detector.trace(picture(), record=RECORDABLE, switches=switches)
-        assert same(session.run(switches=switches), direct)
+        direct = detector.trace(picture(), record=RECORDABLE, ablation=ablation)
+        assert same(session.run(ablation=ablation), direct)
 
 
 def test_more_stages_than_there_are(detector: Detector, session: Session) -> None:
@@ -344,10 +344,10 @@ def test_ground_truth_that_cannot_be(session: Session, boxes: Any, labels: Any, 
         (lambda s: s.run(start=STAGES), "start must be"),
         (lambda s: s.run(stop=0), "stop must be"),
         (lambda s: s.run(stop=MAX_STAGES + 1), f"to {MAX_STAGES}"),
-        (lambda s: s.run(switches=Switches(swap_filters=((0, 6),))), "Proposal 6"),
-        (lambda s: s.run(switches=Switches(heads=(2,))), "heads must be"),
-        (lambda s: Switches(filters="none"), "filters must be"),
-        (lambda s: Switches(swap_filters=((1,),)), "pairs"),
+        (lambda s: s.run(ablation=Ablation(swap_filters=((0, 6),))), "Proposal 6"),
+        (lambda s: s.run(ablation=Ablation(heads=(2,))), "heads must be"),
+        (lambda s: Ablation(filters="none"), "filters must be"),
+        (lambda s: Ablation(swap_filters=((1,),)), "pairs"),
     ],
 )  # fmt: skip
 def test_what_cannot_be_asked(
@@ -380,18 +380,18 @@ def test_numpy_numbers_are_numbers(session: Session) -> None:
 def test_difference(session: Session) -> None:
     """Would catch rows compared that belong to different proposals."""
     before = session.base
-    nothing = difference(before, session.run(), threshold=0)
+    nothing = trace_diff(before, session.run(), threshold=0)
     assert not nothing.shift.any() and not nothing.score_change.any()
     assert len(nothing.lost) == len(nothing.gained) == 0
     assert not nothing.changed_class().any()
     session.drop(0)
     session.edit(3, box=BOX, stage=STAGES)
     after = session.run()
-    found = difference(before, after, threshold=0)
+    found = trace_diff(before, after, threshold=0)
     assert found.proposal_ids.tolist() == [1, 2, 3, 4, 5]
     wanted = (torch.tensor(BOX) - before.boxes[-1, 3]).view(2, 2).mean(0).norm()
     assert found.shift[2].item() == pytest.approx(wanted.item(), rel=1e-4)
-    middle = difference(before, after, stage=2, threshold=0)
+    middle = trace_diff(before, after, stage=2, threshold=0)
     best = [t.logits[1].max(-1).values.sigmoid() for t in (before, after)]
     torch.testing.assert_close(middle.score_change, best[1] - best[0][1:])
 
@@ -418,10 +418,10 @@ def test_gained_lost_and_handed_over() -> None:
     left, right, below = [0.0, 0, 40, 40], [50.0, 0, 90, 40], [0.0, 50, 40, 90]
     before = detected([0, 1, 0], [left, right, below], [0, 1, 2])
     after = detected([0, 0, 1], [left, below, right], [1, 2, 3])
-    found = difference(before, after)
+    found = trace_diff(before, after)
     assert found.handed_over == ((0, 1), (1, 3)) or found.handed_over == ((1, 3), (0, 1))
     assert len(found.kept) == 3 and len(found.gained) == 0 and len(found.lost) == 0
-    other = difference(before, detected([1, 1, 0], [left, right, below], [0, 1, 2]))
+    other = trace_diff(before, detected([1, 1, 0], [left, right, below], [0, 1, 2]))
     assert other.lost.names() == ["cat"] and other.gained.names() == ["dog"]
     assert other.lost.proposals.tolist() == other.gained.proposals.tolist() == [0]
     assert other.changed_class().tolist() == [True, False, False]
@@ -431,13 +431,13 @@ def test_gained_lost_and_handed_over() -> None:
 def test_traces_that_cannot_be_compared(session: Session, detector: Detector) -> None:
     """Would catch boxes of two pictures subtracted from each other."""
     with pytest.raises(LabError, match="120x90"):
-        difference(session.base, detector.trace(picture(1, 60, 80)))
+        trace_diff(session.base, detector.trace(picture(1, 60, 80)))
     few = Session(detector, picture())
     few.keep([0])
     rest = Session(detector, picture())
     rest.drop([0])
     with pytest.raises(LabError, match="no proposal in common"):
-        difference(few.run(), rest.run())
+        trace_diff(few.run(), rest.run())
 
 
 def test_a_huge_photo(detector: Detector, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -463,6 +463,6 @@ def test_a_huge_photo(detector: Detector, monkeypatch: pytest.MonkeyPatch) -> No
 
 
 def test_names_are_public() -> None:
-    """Would catch ``srl.difference`` hidden by a module of that name."""
-    assert srl.difference is difference and srl.Session is Session
+    """Would catch ``srl.trace_diff`` hidden by a module of that name."""
+    assert srl.trace_diff is trace_diff and srl.Session is Session
     assert callable(srl.with_ground_truth)

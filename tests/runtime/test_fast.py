@@ -18,7 +18,7 @@ from torch import nn
 import sparse_rcnn_lab as srl
 from sparse_rcnn_lab.benchmark import growth
 from sparse_rcnn_lab.cli import main as cli
-from sparse_rcnn_lab.core.ablation import Switches
+from sparse_rcnn_lab.core.ablation import Ablation
 from sparse_rcnn_lab.core.backbone import Backbone
 from sparse_rcnn_lab.core.errors import LabError
 from sparse_rcnn_lab.core.model import SparseRCNN
@@ -135,7 +135,7 @@ def test_interaction_in_portions(chosen: Way, monkeypatch: pytest.MonkeyPatch) -
         rest = [count % 7] if count % 7 else []
         assert taken == ([7] * (count // 7) + rest) * len(found) * 2 and len(taken) > 24
         wanted = quick.inference.stages(quick)[0](*start, record=frozenset(record))
-        same = {"start": 0, "stop": 1, "switches": Switches(filters="rolled")}
+        same = {"start": 0, "stop": 1, "ablation": Ablation(filters="rolled")}
         mixed = [
             m.run_stages(m.pyramid(images), *start[1:], **same)[0]
             for m in (quick, way(model, Way(plain=True)))

@@ -256,7 +256,7 @@ def test_error_in_one_process_is_told_once(
     step = next(s for s, batch in enumerate(batches) if 6 in batch)
     assert step > 0 and 6 in batches[step][Group(1, 2).share(5)]  # it is the other process's
     answers = in_processes(2, tmp_path, fails, data, tmp_path / "run", {}, wild)
-    assert [kind for kind, _ in answers] == ["LabError", "SaidByFirst"]
+    assert [kind for kind, _ in answers] == ["LabError", "AlreadyReported"]
     assert words in answers[0][1] and f"state after step {step}" in answers[0][1]
     assert [done for done, _ in RunFolder(tmp_path / "run").states()] == [step]
 

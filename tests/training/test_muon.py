@@ -11,7 +11,7 @@ from sparse_rcnn_lab.core.errors import LabError
 from sparse_rcnn_lab.core.model import SparseRCNN
 from sparse_rcnn_lab.models import recipes
 from sparse_rcnn_lab.training.muon import Muon
-from sparse_rcnn_lab.training.optimizer import Together, make_optimizer
+from sparse_rcnn_lab.training.optimizer import CombinedOptimizer, make_optimizer
 
 SHAPES = [(8, 40), (40, 8), (16, 16), (1, 5)]
 
@@ -87,7 +87,7 @@ def small(optimizer: str) -> tuple[torch.optim.Optimizer, dict[int, str]]:
 def test_muon_gets_the_matrices_of_the_stages_and_adamw_the_rest() -> None:
     """Catches a parameter that nobody trains, or two do; and class rows made orthogonal."""
     optimizer, names = small("muon")
-    assert isinstance(optimizer, Together)
+    assert isinstance(optimizer, CombinedOptimizer)
     adamw, muon = (
         [names[id(p)] for group in part.param_groups for p in group["params"]]
         for part in optimizer.parts

@@ -28,7 +28,7 @@ from sparse_rcnn_lab.data.transforms import Augment
 from sparse_rcnn_lab.models import recipes
 from sparse_rcnn_lab.models.checkpoint import read_checkpoint
 from sparse_rcnn_lab.training import update
-from sparse_rcnn_lab.training.denoising import SHIFT, STRETCH, noised_copies
+from sparse_rcnn_lab.training.denoising import SHIFT, STRETCH, denoising_queries
 from sparse_rcnn_lab.training.engine import Run, fit
 from sparse_rcnn_lab.training.loader import StepSampler, TrainBatch, train_loader
 from sparse_rcnn_lab.training.optimizer import make_optimizer
@@ -419,7 +419,7 @@ def test_noised_copies_stay_near_their_object_and_apart_from_the_proposals() -> 
     labels = [torch.tensor([1, 0]), torch.zeros(0, dtype=torch.long)]
     targets = Targets.pad(boxes, labels, torch.tensor([[128.0, 128], [128, 128]]))
     features = torch.arange(18.0).view(6, 3)
-    copies = noised_copies(targets, features, 5, torch.Generator().manual_seed(0))
+    copies = denoising_queries(targets, features, 5, torch.Generator().manual_seed(0))
     assert copies is not None
     n, q = 6, 6  # no more copies than proposals: three groups of two, not five
     assert copies.target[0].tolist() == [0, 1, 0, 1, 0, 1] and (copies.target[1] == -1).all()
@@ -440,7 +440,7 @@ def test_negative_copies_stand_farther_off_and_are_to_find_nothing() -> None:
     boxes = torch.tensor([[10.0, 10, 50, 30], [60, 60, 90, 100]])
     targets = Targets.pad([boxes], [torch.tensor([1, 0])], torch.tensor([[128.0, 128]]))
     random = torch.Generator().manual_seed(0)
-    copies = noised_copies(targets, torch.randn(8, 3), 2, random, negatives=True)
+    copies = denoising_queries(targets, torch.randn(8, 3), 2, random, negatives=True)
     assert copies is not None
     assert copies.target[0].tolist() == [0, 1, -1, -1] * 2
     assert copies.real.all()

@@ -16,7 +16,7 @@ from sparse_rcnn_lab.analysis.experiments.passes import (
 )
 from sparse_rcnn_lab.analysis.outcomes import THRESHOLD
 from sparse_rcnn_lab.analysis.table import Table
-from sparse_rcnn_lab.core.ablation import NORMAL, Switches
+from sparse_rcnn_lab.core.ablation import NORMAL, Ablation
 from sparse_rcnn_lab.core.model import SparseRCNN
 from sparse_rcnn_lab.core.pooling import Pyramid
 from sparse_rcnn_lab.core.stage import StageOutput
@@ -36,18 +36,18 @@ MEANING = {
 }
 
 
-def usual_switches(detector: Detector) -> dict[str, Switches]:
+def usual_switches(detector: Detector) -> dict[str, Ablation]:
     """The untouched model first; then what is asked most often, for this model's heads."""
     heads = detector.config.num_heads
-    fewer = {h: Switches(heads=tuple(range(h))) for h in sorted({heads // 2, 1}, reverse=True)}
+    fewer = {h: Ablation(heads=tuple(range(h))) for h in sorted({heads // 2, 1}, reverse=True)}
     return {
         "untouched": NORMAL,
-        "no self-attention": Switches(self_attention=False),
+        "no self-attention": Ablation(self_attention=False),
         **{f"{h} of {heads} heads": s for h, s in fewer.items() if 0 < h < heads},
-        "average filters": Switches(filters="mean"),
-        "shuffled filters": Switches(filters="rolled"),
-        "features frozen": Switches(freeze_features=True),
-        "boxes frozen": Switches(freeze_boxes=True),
+        "average filters": Ablation(filters="mean"),
+        "shuffled filters": Ablation(filters="rolled"),
+        "features frozen": Ablation(freeze_features=True),
+        "boxes frozen": Ablation(freeze_boxes=True),
     }
 
 
@@ -55,7 +55,7 @@ def switch_costs(
     detector: Detector,
     data: DetectionData,
     *,
-    switches: Mapping[str, Switches] | None = None,
+    switches: Mapping[str, Ablation] | None = None,
     stages: Sequence[int] | None = None,
     threshold: float = THRESHOLD,
     limit: int | None = None,
@@ -104,11 +104,11 @@ def switch_costs(
     return job.run(detect_with(job, ways), finish, batch_size)["switches"]
 
 
-def _way(name: str, switches: Switches, stages: tuple[int, ...]) -> StageRun:
+def _way(name: str, switches: Ablation, stages: tuple[int, ...]) -> StageRun:
     def run(
         model: SparseRCNN, pyramid: Pyramid, boxes: Tensor, features: Tensor
     ) -> dict[str, StageOutput]:
-        outputs = model.run_stages(pyramid, boxes, features, stop=stages[-1], switches=switches)
+        outputs = model.run_stages(pyramid, boxes, features, stop=stages[-1], ablation=switches)
         return {f"{name} {stage}": outputs[stage - 1] for stage in stages}
 
     return run

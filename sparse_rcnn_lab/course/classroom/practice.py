@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
-from sparse_rcnn_lab.core.ablation import NORMAL, Switches
+from sparse_rcnn_lab.core.ablation import NORMAL, Ablation
 from sparse_rcnn_lab.core.config import ModelConfig
 from sparse_rcnn_lab.core.model import SparseRCNN
 from sparse_rcnn_lab.core.pooling import Pyramid, assign_levels
@@ -142,7 +142,7 @@ class _OwnStage(nn.Module):
         features: Tensor,
         mask: Tensor | None = None,
         record: frozenset[str] = frozenset(),
-        switches: Switches = NORMAL,
+        ablation: Ablation = NORMAL,
     ) -> StageOutput:
         levels = assign_levels(boxes.detach())
         roi = self.stage.pool(pyramid, boxes, levels, self.stage.roi_size)

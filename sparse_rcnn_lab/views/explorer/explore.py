@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from sparse_rcnn_lab.core.ablation import Switches
+from sparse_rcnn_lab.core.ablation import Ablation
 from sparse_rcnn_lab.core.config import ModelConfig
 from sparse_rcnn_lab.core.errors import LabError
 from sparse_rcnn_lab.core.trace import Trace
@@ -124,7 +124,7 @@ class Runs:
             session.edit(edit.proposal, edit.box, "zero" if edit.zero else None, edit.stage)
         for drop in experiment.drops:
             session.drop(drop.proposal, drop.stage)
-        switches = Switches(
+        ablation = Ablation(
             self_attention=experiment.self_attention,
             swap_filters=experiment.swaps,
             freeze_boxes=experiment.freeze_boxes,
@@ -132,4 +132,4 @@ class Runs:
         )
         last = session.detector.num_stages
         stop = min(last + experiment.extra, MAX_STAGES)
-        return session.run(min(experiment.start, last - 1), stop, switches)
+        return session.run(min(experiment.start, last - 1), stop, ablation)

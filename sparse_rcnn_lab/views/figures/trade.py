@@ -1,4 +1,4 @@
-"""What something costs and what it brings: switches, funnel, adaptive stop."""
+"""What something costs and what it brings: ablation, funnel, adaptive stop."""
 
 from __future__ import annotations
 
