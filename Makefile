@@ -4,7 +4,11 @@
 PYTHON ?= python3
 WORKERS ?= 2
 ARGS ?=
+ifeq ($(OS),Windows_NT)
+BIN := .venv/Scripts
+else
 BIN := .venv/bin
+endif
 TEST_EXTRAS := dev,demo,notebooks,classroom
 LAB_EXTRAS := notebooks,demo
 # What the lab's file list leaves out: Jupyter's own defaults, and beside each lesson its text twin.
@@ -18,7 +22,9 @@ export OMP_WAIT_POLICY
 .DEFAULT_GOAL := help
 API := sparse_rcnn_lab sparse_rcnn_lab.analysis sparse_rcnn_lab.views.figures sparse_rcnn_lab.core.trace sparse_rcnn_lab.core.boxes sparse_rcnn_lab.core sparse_rcnn_lab.course.lessons
 
-.PHONY: help demo lab gallery lessons classroom api test test-slow lint format hooks
+SITE := build/site
+
+.PHONY: help demo lab gallery lessons classroom api site test test-slow lint format hooks
 
 help: ## these lines
 	@echo 'Sparse R-CNN lab. Each of these sets up what it needs, the first time:'
@@ -47,6 +53,10 @@ classroom: .venv/.installed-classroom ## assignments that grade themselves: buil
 api: .venv/.installed-test ## pages of every public name, in build/api
 	$(BIN)/python -m pdoc -o build/api -d restructuredtext $(API)
 	@echo 'Open build/api/index.html in a browser.'
+
+site: .venv/.installed-test ## lessons with outputs and pages of every public name, in build/site: what is published
+	OMP_NUM_THREADS=1 $(BIN)/python -m sparse_rcnn_lab.course.lessons gallery $(ARGS) $(SITE)
+	$(BIN)/python -m pdoc -o $(SITE)/api -d restructuredtext $(API)
 
 test: .venv/.installed-test ## the tests, in minutes (ARGS="-k matching" for some of them)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile $(ARGS)
