@@ -17,9 +17,9 @@ from sparse_rcnn_lab.cli.train_settings import (
     run_settings,
     scaled_rate,
 )
-from sparse_rcnn_lab.core import config as configs
 from sparse_rcnn_lab.core.config import Precision, Recipe
 from sparse_rcnn_lab.core.errors import LabError
+from sparse_rcnn_lab.models import config_edit as configs
 from sparse_rcnn_lab.models.recipes import RECIPES
 
 if TYPE_CHECKING:

@@ -6,28 +6,11 @@ are in :mod:`sparse_rcnn_lab.models.recipes`.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
-from sparse_rcnn_lab.core.config_edit import from_dict, to_dict, with_changes
 from sparse_rcnn_lab.core.errors import LabError
-from sparse_rcnn_lab.core.validation import fits
-
-__all__ = [
-    "AugmentConfig",
-    "BackboneName",
-    "InputConfig",
-    "LossConfig",
-    "ModelConfig",
-    "Precision",
-    "ProposalInit",
-    "Recipe",
-    "Schedule",
-    "TrainConfig",
-    "from_dict",
-    "to_dict",
-    "with_changes",
-]
 
 BackboneName = Literal["resnet50", "resnet101", "resnet18", "mobilenet_v2", "nano"]
 ProposalInit = Literal["image", "grid", "random"]
@@ -260,7 +243,7 @@ class TrainConfig:
                 f"train.nested_prefixes must be at least 1, found {self.nested_prefixes!r}. "
                 "train.nested_proposals=false trains without any."
             )
-        if not fits(self.lr, float) or self.lr <= 0:
+        if not isinstance(self.lr, int | float) or not 0 < self.lr < math.inf:
             raise LabError(f"train.lr must be a number above 0, found {self.lr!r}.")
         _check_choice("train.nested_scheme", self.nested_scheme, NestedScheme)
         _check_choice("train.precision", self.precision, Precision)

@@ -6,20 +6,15 @@ model that has diverged gives NaN, and is worth looking at.
 
 from __future__ import annotations
 
-import json
 import math
-from dataclasses import dataclass, fields, replace
-from pathlib import Path
+from dataclasses import dataclass, replace
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
 from sparse_rcnn_lab.core.detections import Detections, check_shape, select_detections, top_pairs
 from sparse_rcnn_lab.core.errors import LabError
-from sparse_rcnn_lab.core.stage_range import check_stage
-from sparse_rcnn_lab.detect.files import write_whole
+from sparse_rcnn_lab.core.validation import check_stage
 
 __all__ = [
     "RECORDABLE",
@@ -30,7 +25,6 @@ __all__ = [
     "top_pairs",
 ]
 
-VERSION = "1"  # of the file format
 # Optional tensors of a Trace; what `record=` may ask for.
 RECORDABLE = ("attention", "roi_features", "dynamic_filters", "filtered_features")
 
@@ -187,66 +181,6 @@ class Trace:
         if self.matches is None or self.gt_boxes is None:
             raise _no_truth()
         return self.matches, self.gt_boxes
-
-    def save(self, path: str | Path, *, image: bool = True) -> Path:
-        """Writes the trace to one safetensors file (``.trace`` by habit); nothing is lost.
-
-        image=False leaves the image out: for a picture that may not be passed on.
-        """
-        tensors, plain = {}, {}
-        for f in fields(self):
-            value = getattr(self, f.name)
-            if f.name == "image" and not image:
-                continue
-            if isinstance(value, Tensor):
-                tensors[f.name] = value.detach().cpu().clone().contiguous()
-            elif value is not None:
-                plain[f.name] = value
-        metadata = {
-            "format": "sparse_rcnn_lab.trace",
-            "version": VERSION,
-            "trace": json.dumps(plain),
-        }
-        path = Path(path)
-        with write_whole(path) as temporary:
-            save_file(tensors, temporary, metadata)
-        return path
-
-    @classmethod
-    def load(cls, path: str | Path) -> Trace:
-        """Reads what :meth:`save` wrote. Raises LabError when the file is not a whole trace."""
-        try:
-            with safe_open(str(path), framework="pt") as file:
-                metadata = file.metadata() or {}
-                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-            if metadata.get("format") != "sparse_rcnn_lab.trace":
-                raise LabError(f'"{path}" holds tensors, but it is not a trace. Use Trace.save.')
-            if metadata.get("version") != VERSION:
-                raise LabError(
-                    f'"{path}" is a trace of format {metadata.get("version")}, this package reads '
-                    f"{VERSION}. Update sparse_rcnn_lab, or record the trace again."
-                )
-            plain = json.loads(metadata["trace"])
-            plain = {k: tuple(v) if isinstance(v, list) else v for k, v in plain.items()}
-            return cls(**tensors, **plain)
-        except FileNotFoundError:
-            raise LabError(f'There is no file "{path}".') from None
-        except LabError as error:
-            if str(path) in str(error):
-                raise
-            raise LabError(f'"{path}" is not a whole trace file: {error}') from None
-        except (
-            SafetensorError,
-            OSError,
-            LookupError,
-            TypeError,
-            ValueError,
-            AttributeError,
-            RecursionError,
-        ) as error:
-            raise LabError(
-                f'"{path}" is not a whole trace file ({error}). Record it again with trace().'
-            ) from error
 
 
 _WHOLE = {"fpn_level", "proposal_ids", "matches", "gt_labels", "image"}

@@ -19,7 +19,6 @@ from pathlib import Path
 import torch
 from tqdm.auto import tqdm
 
-from sparse_rcnn_lab.core import config as configs
 from sparse_rcnn_lab.core.config import Recipe
 from sparse_rcnn_lab.data.coco.folder import open_data, open_train_val
 from sparse_rcnn_lab.data.sample import DetectionData
@@ -27,8 +26,9 @@ from sparse_rcnn_lab.data.selection import Selected, usable_images
 from sparse_rcnn_lab.data.transforms import Augment
 from sparse_rcnn_lab.detect.detector import Detector
 from sparse_rcnn_lab.detect.device import pick_device
+from sparse_rcnn_lab.models import config_edit as configs
 from sparse_rcnn_lab.models import recipes
-from sparse_rcnn_lab.runtime.compiling import compile_model
+from sparse_rcnn_lab.runtime.for_training import compile_model
 from sparse_rcnn_lab.runtime.threads import threads_for
 from sparse_rcnn_lab.training.distributed import Group, join
 from sparse_rcnn_lab.training.evaluate import Evaluation, evaluate, label_category_ids

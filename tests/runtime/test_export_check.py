@@ -107,10 +107,13 @@ def test_check_is_against_float32_whatever_the_detector_runs_in(
     monkeypatch.setitem(exporting.WRITERS, "torch-export", lambda *a: a[-1].write_bytes(b"graph"))
     monkeypatch.setitem(exporting.RUNNERS, "torch-export", lambda *_: dict)
     monkeypatch.setattr(exporting, "check_file", look)
-    rough, picture = tiny().faster("bf16"), torch.full((3, 64, 64), 90, dtype=torch.uint8)
+    rough, picture = (
+        tiny().with_runtime(precision="bf16"),
+        torch.full((3, 64, 64), 90, dtype=torch.uint8),
+    )
     srl.export(rough, tmp_path / "a.pt2")
     assert torch.equal(checked[0](picture).scores, tiny()(picture).scores)
-    assert rough.model.inference.way.precision == "bf16"  # the detector itself was left alone
+    assert rough.runtime.about()["precision"] == "bf16"  # the detector itself was left alone
 
 
 def test_rounding_may_exchange_neighbours(quick: Callable[[Spoil], None], tmp_path: Path) -> None:

@@ -18,13 +18,13 @@ import torch
 from sparse_rcnn_lab.cli import main as cli
 from sparse_rcnn_lab.cli.train_settings import run_settings
 from sparse_rcnn_lab.core import boxes as box_ops
-from sparse_rcnn_lab.core import config as configs
 from sparse_rcnn_lab.core.config import LossConfig, Recipe, TrainConfig
 from sparse_rcnn_lab.core.errors import LabError
 from sparse_rcnn_lab.core.matching import Targets
 from sparse_rcnn_lab.core.model import SparseRCNN
 from sparse_rcnn_lab.data.shapes.dataset import Shapes
 from sparse_rcnn_lab.data.transforms import Augment
+from sparse_rcnn_lab.models import config_edit as configs
 from sparse_rcnn_lab.models import recipes
 from sparse_rcnn_lab.models.checkpoint import read_checkpoint
 from sparse_rcnn_lab.training import update

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from sparse_rcnn_lab.core.errors import LabError
 from sparse_rcnn_lab.core.pooling import pool
-from sparse_rcnn_lab.core.stage_range import check_stage
+from sparse_rcnn_lab.core.validation import check_stage
 from sparse_rcnn_lab.detect.detector import Detector
 from sparse_rcnn_lab.detect.files import write_whole
 from sparse_rcnn_lab.runtime.export.check import Check
@@ -26,7 +26,7 @@ from sparse_rcnn_lab.runtime.export.formats import (
 )
 from sparse_rcnn_lab.runtime.export.graph import DetectionGraph
 from sparse_rcnn_lab.runtime.export.metadata import describe
-from sparse_rcnn_lab.runtime.paths import Inference
+from sparse_rcnn_lab.runtime.torch_runtime import Eager
 
 __all__ = ["Check", "Export", "FormatName", "export"]
 
@@ -92,8 +92,7 @@ def export(
     # original is set to.
     model = copy.deepcopy(detector.model).cpu().eval().requires_grad_(False)
     model.use_pooling(pool)
-    model.inference = Inference()
-    own = Detector(model, detector.class_names, detector.name, detector.info)
+    own = Detector(model, detector.class_names, detector.name, detector.info, Eager(model))
     graph = DetectionGraph(model, count, last, all_stages).eval()
     metadata = describe(own, graph, sizes)
     checks: list[Check] = []
