@@ -101,7 +101,7 @@ def test_no_module_hides_a_public_name(package: str) -> None:
 # here imports those.
 MAY_IMPORT = {
     "core": {"core"},
-    # The one exception: what `python -m sparse_rcnn_lab.core.train` trains, and on what.
+    # The one exception: what core/train.py trains, and on what.
     "core/train": {"core", "data.shapes", "data.transforms", "models.recipes"},
     "detect": {"core", "detect", "runtime"},
     "runtime": {"core", "runtime"},
