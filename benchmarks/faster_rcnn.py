@@ -33,6 +33,7 @@ from sparse_rcnn_lab.core import boxes as box_ops
 from sparse_rcnn_lab.core.backbone import Backbone
 from sparse_rcnn_lab.core.config import ModelConfig, Recipe
 from sparse_rcnn_lab.core.errors import LabError
+from sparse_rcnn_lab.core.train import lr_factor
 from sparse_rcnn_lab.data.coco.folder import open_train_val
 from sparse_rcnn_lab.data.sample import DetectionData
 from sparse_rcnn_lab.data.transforms import Augment
@@ -46,7 +47,6 @@ from sparse_rcnn_lab.training.coco_eval import CocoResult, coco_stats
 from sparse_rcnn_lab.training.loader import TrainBatch, collate, train_loader
 from sparse_rcnn_lab.training.optimizer import make_optimizer
 from sparse_rcnn_lab.training.run_folder import versions
-from sparse_rcnn_lab.training.schedule import lr_factor
 
 LEVELS = ("p2", "p3", "p4", "p5")
 _ENDLESS = 10**9

@@ -12,11 +12,11 @@ from torch import Tensor
 from benchmarks.clock import Clock
 from benchmarks.roi_align import FeatureMaps, roi_align_pool
 from sparse_rcnn_lab.core.config import Recipe
+from sparse_rcnn_lab.core.detections import top_pairs
 from sparse_rcnn_lab.core.losses import set_loss
 from sparse_rcnn_lab.core.matching import match
 from sparse_rcnn_lab.core.model import SparseRCNN
 from sparse_rcnn_lab.core.pooling import Pooling, Pyramid, build_pyramid, pool
-from sparse_rcnn_lab.core.trace import top_pairs
 from sparse_rcnn_lab.data.shapes.dataset import Shapes
 from sparse_rcnn_lab.data.transforms import Augment
 from sparse_rcnn_lab.runtime.gather import weighted_gather

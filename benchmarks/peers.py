@@ -21,12 +21,12 @@ from torch import Tensor, nn
 from benchmarks.clock import Clock, threads
 from benchmarks.poolings import Settings, default_size, model_of
 from benchmarks.roi_align import FeatureMaps, roi_align_pool
+from sparse_rcnn_lab.core.detections import top_pairs
 from sparse_rcnn_lab.core.errors import LabError
 from sparse_rcnn_lab.core.model import SparseRCNN
 from sparse_rcnn_lab.core.stage import Stage
-from sparse_rcnn_lab.core.trace import top_pairs
 from sparse_rcnn_lab.detect.device import machine
-from sparse_rcnn_lab.runtime.torch_runtime import Runtime, make_runtime
+from sparse_rcnn_lab.runtime.torch_runtime import Runtime, TorchRuntime
 from sparse_rcnn_lab.training.run_folder import versions
 
 Run = Callable[[], object]
@@ -62,7 +62,7 @@ def _compare(settings: Settings, against: Sequence[str]) -> dict[str, Any]:
     count = settings.proposals or len(model.proposals)
     images = torch.randn(settings.batch or 1, 3, height, width, device=settings.device)
     process_time = settings.threads == 1 and images.device.type == "cpu"
-    arms: dict[str, Callable[[Clock], None]] = {OURS: _arm(make_runtime(model), images, count)}
+    arms: dict[str, Callable[[Clock], None]] = {OURS: _arm(TorchRuntime(model), images, count)}
     missing: dict[str, str] = {}
     for name in against:
         try:
@@ -122,11 +122,11 @@ def as_text(result: dict[str, Any]) -> str:
 
 def _peer(name: str, model: SparseRCNN, images: Tensor, count: int) -> Callable[[Clock], None]:
     if name == "eager":
-        return _arm(make_runtime(model, "eager"), images, count)
+        return _arm(TorchRuntime(model, "eager"), images, count)
     if name == "bf16":
-        return _arm(make_runtime(model, precision="bf16"), images, count)
+        return _arm(TorchRuntime(model, precision="bf16"), images, count)
     if name == "compiled":
-        return _arm(make_runtime(model, "compiled"), images, count)
+        return _arm(TorchRuntime(model, "compiled"), images, count)
     if name == "roialign":
         return _roialign(model, images, count)
     build = _torchvision if name == "torchvision" else _mmdetection

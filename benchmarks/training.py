@@ -19,6 +19,7 @@ from benchmarks.clock import Clock, threads
 from benchmarks.poolings import default_size
 from sparse_rcnn_lab.core.config import Precision, Recipe
 from sparse_rcnn_lab.core.errors import LabError
+from sparse_rcnn_lab.core.train import lr_factor
 from sparse_rcnn_lab.data.coco.folder import open_data
 from sparse_rcnn_lab.data.sample import DetectionData
 from sparse_rcnn_lab.data.selection import usable_images
@@ -31,7 +32,6 @@ from sparse_rcnn_lab.runtime.for_training import compile_model
 from sparse_rcnn_lab.training.distributed import Group
 from sparse_rcnn_lab.training.loader import TrainBatch, train_loader
 from sparse_rcnn_lab.training.run_folder import versions
-from sparse_rcnn_lab.training.schedule import lr_factor
 from sparse_rcnn_lab.training.start import begin, connect
 from sparse_rcnn_lab.training.update import train_step
 

@@ -23,7 +23,8 @@ __version__ = "0.1.0"  # pyproject.toml reads it from here
 if TYPE_CHECKING:
     from sparse_rcnn_lab.core.ablation import Ablation
     from sparse_rcnn_lab.core.config import Recipe
-    from sparse_rcnn_lab.core.trace import Detections, Trace
+    from sparse_rcnn_lab.core.detections import Detections
+    from sparse_rcnn_lab.core.trace import Trace
     from sparse_rcnn_lab.data.coco.folder import CocoFolder, open_data
     from sparse_rcnn_lab.data.shapes.dataset import Shapes
     from sparse_rcnn_lab.detect.detector import Detector
@@ -82,7 +83,8 @@ _HOMES = {
     "runtime.export": ("export",),
     "core.ablation": ("Ablation",),
     "intervene.session": ("Session",),
-    "core.trace": ("Detections", "Trace"),
+    "core.detections": ("Detections",),
+    "core.trace": ("Trace",),
     "training.engine": ("Run", "fit"),
     "training.evaluate": ("Evaluation", "evaluate"),
     "detect.ground_truth": ("with_ground_truth",),

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 
 from sparse_rcnn_lab.core.config import InputConfig
 from sparse_rcnn_lab.core.errors import LabError
@@ -46,14 +47,8 @@ class Targets:
     @classmethod
     def pad(cls, boxes: list[Tensor], labels: list[Tensor], sizes: Tensor) -> Targets:
         """From one ``[M, 4]`` and one ``[M]`` tensor an image."""
-        counts = tuple(len(b) for b in boxes)
-        most = max(counts, default=0)
-        padded_boxes = torch.zeros(len(boxes), most, 4, device=sizes.device)
-        padded_labels = torch.zeros(len(boxes), most, dtype=torch.long, device=sizes.device)
-        for i, (b, label) in enumerate(zip(boxes, labels, strict=True)):
-            padded_boxes[i, : len(b)] = b
-            padded_labels[i, : len(b)] = label
-        return cls(padded_boxes, padded_labels, counts, sizes)
+        padded = [pad_sequence(part, batch_first=True).to(sizes.device) for part in (boxes, labels)]
+        return cls(padded[0].float(), padded[1].long(), tuple(map(len, boxes)), sizes)
 
 
 def collate(samples: Sequence[Sample], config: InputConfig) -> tuple[Tensor, Targets]:

@@ -12,18 +12,9 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from sparse_rcnn_lab.core.detections import Detections, check_shape, select_detections, top_pairs
+from sparse_rcnn_lab.core.detections import Detections, check_shape, select_detections
 from sparse_rcnn_lab.core.errors import LabError
 from sparse_rcnn_lab.core.validation import check_stage
-
-__all__ = [
-    "RECORDABLE",
-    "Detections",
-    "Trace",
-    "check_aspect",
-    "select_detections",
-    "top_pairs",
-]
 
 # Optional tensors of a Trace; what `record=` may ask for.
 RECORDABLE = ("attention", "roi_features", "dynamic_filters", "filtered_features")
@@ -72,12 +63,9 @@ class Trace:
 
     def __repr__(self) -> str:
         """In one line: whose trace, and how large."""
-        height, width = self.size
-        stages, proposals, classes = self.logits.shape
-        return (
-            f"<Trace: {self.model_name or 'a model'}, {proposals} proposals, {stages} stages, "
-            f"{classes} classes, {width}x{height} px>"
-        )
+        (h, w), (stages, proposals, classes) = self.size, self.logits.shape
+        what = f"{proposals} proposals, {stages} stages, {classes} classes, {w}x{h} px"
+        return f"<Trace: {self.model_name or 'a model'}, {what}>"
 
     def __post_init__(self) -> None:
         self._check_plain()
@@ -102,9 +90,12 @@ class Trace:
         }
         for name, shape in shapes.items():
             value = getattr(self, name)
-            if value is not None:
-                check_shape("Trace", name, value, shape)
-                _check_type("Trace", name, value, name in _WHOLE)
+            if value is None:
+                continue
+            check_shape("Trace", name, value, shape)
+            if (name in _WHOLE) == (value.is_floating_point() or value.dtype == torch.bool):
+                wanted = "whole numbers" if name in _WHOLE else "floating point"
+                raise LabError(f"Trace.{name} holds {value.dtype}, expected {wanted}.")
         for name, low, limit in (("gt_labels", 0, c), ("matches", -1, m or 0)):
             value = getattr(self, name)
             if value is None or not value.numel():
@@ -186,12 +177,6 @@ class Trace:
 _WHOLE = {"fpn_level", "proposal_ids", "matches", "gt_labels", "image"}
 
 
-def _check_type(owner: str, name: str, value: Tensor, whole: bool) -> None:
-    if whole == (value.is_floating_point() or value.dtype == torch.bool):
-        wanted = "whole numbers" if whole else "floating point"
-        raise LabError(f"{owner}.{name} holds {value.dtype}, expected {wanted}.")
-
-
 def _no_truth() -> LabError:
     return LabError(
         "This trace has no ground truth. Trace a data set's sample, or add the objects with "
@@ -204,9 +189,8 @@ def check_aspect(name: str, found: tuple[int, int], size: tuple[int, int]) -> No
     larger in both sides alike, to the nearest pixel.
     """
     factor = max(found) / max(size)
-    if any(
-        abs(side - factor * full) > max(1.0, factor) for side, full in zip(found, size, strict=True)
-    ):
+    off = max(abs(side - factor * full) for side, full in zip(found, size, strict=True))
+    if off > max(1.0, factor):
         raise LabError(
             f"{name} has {found[1]}x{found[0]} px, which has not the shape of the original image, "
             f"{size[1]}x{size[0]} px."

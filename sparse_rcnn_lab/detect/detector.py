@@ -11,12 +11,13 @@ from torch import Tensor
 from sparse_rcnn_lab.core import boxes as box_ops
 from sparse_rcnn_lab.core.ablation import NORMAL, Ablation
 from sparse_rcnn_lab.core.config import ModelConfig
+from sparse_rcnn_lab.core.detections import Detections, select_detections
 from sparse_rcnn_lab.core.errors import LabError
 from sparse_rcnn_lab.core.inputs import Sample
 from sparse_rcnn_lab.core.model import SparseRCNN
 from sparse_rcnn_lab.core.pooling import STRIDES
 from sparse_rcnn_lab.core.stage import StageOutput
-from sparse_rcnn_lab.core.trace import Detections, Trace, select_detections
+from sparse_rcnn_lab.core.trace import Trace
 from sparse_rcnn_lab.core.validation import check_stage
 from sparse_rcnn_lab.detect.batches import Batch, Picture, make_batch, reduced
 from sparse_rcnn_lab.detect.ground_truth import with_ground_truth
@@ -25,7 +26,7 @@ from sparse_rcnn_lab.runtime.torch_runtime import (
     InferencePrecision,
     Runtime,
     RuntimeName,
-    make_runtime,
+    TorchRuntime,
 )
 
 
@@ -50,7 +51,7 @@ class Detector:
                 "were given."
             )
         self.model = model.eval()
-        self.runtime = make_runtime(model) if runtime is None else runtime
+        self.runtime = TorchRuntime(model) if runtime is None else runtime
         self.class_names = tuple(class_names)
         self.name = name
         self.info = info or {}
@@ -87,7 +88,7 @@ class Detector:
         processor has units for it. ``docs/performance.md`` says what each brings.
         Raises LabError for other words, and for an eager runtime in bf16.
         """
-        made = make_runtime(self.model, runtime, precision)
+        made = TorchRuntime(self.model, runtime, precision)
         return Detector(self.model, self.class_names, self.name, self.info, made)
 
     def __repr__(self) -> str:

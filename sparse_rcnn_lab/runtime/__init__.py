@@ -4,7 +4,7 @@ A runtime wraps a :class:`sparse_rcnn_lab.core.model.SparseRCNN`, which knows no
 offers its two calls: ``pyramid(images)`` and ``run_stages(...)``.
 
 ======================  ===========================================================
-``torch_runtime``       ``Runtime``; ``Eager``, ``Folded``; ``make_runtime`` chooses
+``torch_runtime``       ``Runtime``, what all offer; ``TorchRuntime``: eager, folded, compiled
 ``folding``             batch norm folded into convolutions, for inference and training
 ``for_training``        what makes training faster without changing what is learned
 ``gather``              pooling's weighted sums with a faster backward pass

@@ -53,91 +53,58 @@ class Runtime(Protocol):
         ...
 
 
-def make_runtime(
-    model: SparseRCNN, name: RuntimeName = "folded", precision: InferencePrecision = "float32"
-) -> Runtime:
-    """A runtime by its name.
+class TorchRuntime:
+    """The model as it is written, or folded: batch norm inside the convolutions.
 
-    name: "eager", the model as it is written; "folded", without batch norm; "compiled", that
-        through ``torch.compile`` (on a GPU as CUDA graphs).
+    name: "eager", the model as it is written; "folded"; "compiled", folded and through
+        ``torch.compile`` (on a GPU as CUDA graphs).
     precision: "float32"; "bf16", which halves the memory moved and uses the matrix units of CPU or
-        GPU; "auto", bf16 where there are such units.
-    Raises LabError for other words, and for an eager runtime in another precision than float32.
-    """
-    for value, kind in ((name, RuntimeName), (precision, InferencePrecision)):
-        if value not in get_args(kind):
-            what = "precision" if value is precision else "runtime"
-            raise LabError(
-                f"{what} {value!r} is unknown. Choose one of {', '.join(get_args(kind))}."
-            )
-    if name != "eager":
-        return Folded(model, precision, compiled=name == "compiled")
-    if precision == "bf16":
-        raise LabError('The eager runtime computes in float32. Choose runtime "folded" for bf16.')
-    return Eager(model)
+        GPU; "auto", bf16 where there are such units. In bf16 are the backbone after its first part
+        and the stages' dynamic interaction.
+    Raises LabError for other words, and for an eager runtime in bf16.
 
-
-class Eager:
-    """The model as it is written."""
-
-    def __init__(self, model: SparseRCNN) -> None:
-        self.model = model
-
-    def pyramid(self, images: Tensor) -> Pyramid:
-        """As :meth:`SparseRCNN.pyramid`."""
-        with threads_for(self.model.config.backbone):
-            return self.model.pyramid(images)
-
-    def run_stages(
-        self, pyramid: Pyramid, boxes: Tensor, features: Tensor, *args: Any, **kwargs: Any
-    ) -> list[StageOutput]:
-        """As :meth:`SparseRCNN.run_stages`."""
-        with threads_for(self.model.config.backbone):
-            return self.model.run_stages(pyramid, boxes, features, *args, **kwargs)
-
-    def for_model(self, model: SparseRCNN) -> Eager:
-        """The same runtime for another model."""
-        return Eager(model)
-
-    def about(self) -> dict[str, str]:
-        """See :class:`Runtime`."""
-        return {"runtime": "eager", "precision": "float32"}
-
-
-class Folded(Eager):
-    """Batch norm folded into the convolutions; on request in bf16, and compiled.
-
-    In bf16 are the backbone after its first part and the stages' dynamic interaction. Everything is
-    made at first use from the weights as they stand, and made again when those have changed. With
-    gradients, in training mode, under autocast and for a float64 model the model runs as it is
-    written, and so does a subclass of :class:`SparseRCNN` with a pyramid or stages of its own.
+    Everything is made at first use from the weights as they stand, and made again when those have
+    changed. With gradients, in training mode, under autocast and for a float64 model the model runs
+    as it is written, and so does a subclass of :class:`SparseRCNN` with a pyramid or stages of its
+    own.
     """
 
     def __init__(
-        self, model: SparseRCNN, precision: InferencePrecision = "float32", compiled: bool = False
+        self,
+        model: SparseRCNN,
+        name: RuntimeName = "folded",
+        precision: InferencePrecision = "float32",
     ) -> None:
-        super().__init__(model)
-        self.precision, self.compiled = precision, compiled
+        for what, value, kind in (
+            ("runtime", name, RuntimeName),
+            ("precision", precision, InferencePrecision),
+        ):
+            if value not in get_args(kind):
+                choices = ", ".join(get_args(kind))
+                raise LabError(f"{what} {value!r} is unknown. Choose one of {choices}.")
+        if name == "eager" and precision == "bf16":
+            raise LabError('The eager runtime computes in float32. Take "folded" for bf16.')
+        self.model, self.name, self.precision = model, name, precision
         self._made: dict[str, tuple[Any, Any]] = {}
         self._lock = Lock()  # an app detects in several threads
 
-    def for_model(self, model: SparseRCNN) -> Folded:
+    def for_model(self, model: SparseRCNN) -> TorchRuntime:
         """The same runtime for another model."""
-        return Folded(model, self.precision, self.compiled)
+        return TorchRuntime(model, self.name, self.precision)
 
     def about(self) -> dict[str, str]:
         """See :class:`Runtime`."""
         precision = "bf16" if self._dtype() == torch.bfloat16 else "float32"
-        return {"runtime": "compiled" if self.compiled else "folded", "precision": precision}
+        return {"runtime": self.name, "precision": precision}
 
     def pyramid(self, images: Tensor) -> Pyramid:
         """As :meth:`SparseRCNN.pyramid`."""
-        if not self._applies():
-            return super().pyramid(images)
-        if self.compiled:
-            height, width = images.shape[-2:]
-            images = F.pad(images, (0, -width % BUCKET, 0, -height % BUCKET))
         with threads_for(self.model.config.backbone):
+            if not self._applies():
+                return self.model.pyramid(images)
+            if self.name == "compiled":
+                height, width = images.shape[-2:]
+                images = F.pad(images, (0, -width % BUCKET, 0, -height % BUCKET))
             backbone = self._up_to_date("backbone", self.model.backbone, self._backbone)
             return build_pyramid(backbone(images))
 
@@ -145,13 +112,16 @@ class Folded(Eager):
         self, pyramid: Pyramid, boxes: Tensor, features: Tensor, *args: Any, **kwargs: Any
     ) -> list[StageOutput]:
         """As :meth:`SparseRCNN.run_stages`."""
-        if (self._dtype() == torch.float32 and not self.compiled) or not self._applies():
-            return super().run_stages(pyramid, boxes, features, *args, **kwargs)
-        twin = self._up_to_date("stages", self.model.stages, self._with_stages)
-        with threads_for(self.model.config.backbone):
-            return twin.run_stages(pyramid, boxes, features, *args, **kwargs)
+        model = self.model
+        own = self._dtype() == torch.float32 and self.name != "compiled"
+        with threads_for(model.config.backbone):
+            if not own and self._applies():
+                model = self._up_to_date("stages", model.stages, self._with_stages)
+            return model.run_stages(pyramid, boxes, features, *args, **kwargs)
 
     def _dtype(self) -> torch.dtype:
+        if self.name == "eager":
+            return torch.float32
         wanted = self.precision == "auto" and has_bf16_units(self.model.device)
         return torch.bfloat16 if wanted or self.precision == "bf16" else torch.float32
 
@@ -159,7 +129,8 @@ class Folded(Eager):
         model = self.model
         own = type(model).pyramid, type(model).run_stages
         return (
-            own == (SparseRCNN.pyramid, SparseRCNN.run_stages)
+            self.name != "eager"
+            and own == (SparseRCNN.pyramid, SparseRCNN.run_stages)
             and not model.training
             and not torch.is_grad_enabled()
             and next(model.parameters()).dtype == torch.float32
@@ -178,7 +149,7 @@ class Folded(Eager):
         return twin
 
     def _compile(self, part: nn.Module) -> nn.Module:
-        if not self.compiled:
+        if self.name != "compiled":
             return part
         mode = "reduce-overhead" if self.model.device.type == "cuda" else "default"
         compiled: nn.Module = torch.compile(part, dynamic=False, mode=mode)  # type: ignore[assignment]

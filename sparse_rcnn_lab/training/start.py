@@ -12,6 +12,7 @@ import torch
 from sparse_rcnn_lab.core.config import Recipe
 from sparse_rcnn_lab.core.errors import LabError
 from sparse_rcnn_lab.core.model import SparseRCNN
+from sparse_rcnn_lab.core.train import total_steps
 from sparse_rcnn_lab.data.sample import DetectionData
 from sparse_rcnn_lab.models import config_edit as configs
 from sparse_rcnn_lab.models.checkpoint import read_checkpoint
@@ -24,7 +25,6 @@ from sparse_rcnn_lab.training.nested import nest
 from sparse_rcnn_lab.training.optimizer import make_optimizer
 from sparse_rcnn_lab.training.precision import MixedPrecision
 from sparse_rcnn_lab.training.run_folder import RunFolder, versions
-from sparse_rcnn_lab.training.schedule import total_steps
 from sparse_rcnn_lab.training.states import load_state
 from sparse_rcnn_lab.training.update import Training
 

@@ -15,10 +15,10 @@ from torch import Tensor, nn
 
 from benchmarks import faster_rcnn
 from sparse_rcnn_lab.core.config import AugmentConfig, InputConfig, Recipe
+from sparse_rcnn_lab.core.train import lr_factor
 from sparse_rcnn_lab.data.coco.folder import CocoFolder
 from sparse_rcnn_lab.models import config_edit as configs
 from sparse_rcnn_lab.models import recipes
-from sparse_rcnn_lab.training.schedule import lr_factor
 
 SIZES = ((100, 140), (120, 80))  # height, width
 

@@ -16,8 +16,9 @@ from safetensors.torch import save_file
 from small_model import small_model
 from torch import Tensor
 
+from sparse_rcnn_lab.core.detections import Detections, select_detections, top_pairs
 from sparse_rcnn_lab.core.errors import LabError
-from sparse_rcnn_lab.core.trace import Detections, Trace, select_detections, top_pairs
+from sparse_rcnn_lab.core.trace import Trace
 from sparse_rcnn_lab.detect.detector import Detector
 from sparse_rcnn_lab.detect.trace_file import load_trace, save_trace
 

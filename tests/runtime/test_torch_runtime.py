@@ -19,7 +19,7 @@ from sparse_rcnn_lab.core.pooling import build_pyramid
 from sparse_rcnn_lab.core.stage import StageOutput
 from sparse_rcnn_lab.runtime import torch_runtime
 from sparse_rcnn_lab.runtime.folding import fold_fixed_norms, folded
-from sparse_rcnn_lab.runtime.torch_runtime import Eager, Folded, Runtime, make_runtime
+from sparse_rcnn_lab.runtime.torch_runtime import Runtime, TorchRuntime
 
 # Largest difference, relative to the largest value.
 FLOAT32, BF16 = 1e-5, 0.03
@@ -60,8 +60,8 @@ def test_folded_where_nothing_forbids_it() -> None:
     """Catches a runtime that is not taken, or is where gradients or training need the model."""
     model = small_model()
     lively(model.backbone)
-    runtime = Folded(model)
-    for a, b in zip(run(runtime), run(Eager(model)), strict=True):
+    runtime = TorchRuntime(model)
+    for a, b in zip(run(runtime), run(TorchRuntime(model, "eager")), strict=True):
         torch.testing.assert_close(a.boxes, b.boxes, rtol=1e-4, atol=1e-3)
         torch.testing.assert_close(a.logits, b.logits, rtol=1e-4, atol=1e-4)
     with torch.no_grad():
@@ -78,7 +78,7 @@ def test_bf16_stages_keep_boxes_and_logits_in_float32() -> None:
     """Catches boxes rounded to 8 bits (whole pixels at best), logits that tie, and filters of
     others left out where an ablation wants them."""
     model = small_model()
-    rough, exact = make_runtime(model, precision="bf16"), Eager(model)
+    rough, exact = TorchRuntime(model, precision="bf16"), TorchRuntime(model, "eager")
     found = run(rough)
     for a in found:
         assert a.boxes.dtype == a.logits.dtype == a.features.dtype == torch.float32
@@ -98,7 +98,7 @@ def test_bf16_stages_keep_boxes_and_logits_in_float32() -> None:
 
 def test_first_images_in_many_threads() -> None:
     """Catches a thread that uses what another has not finished making."""
-    runtime = make_runtime(small_model())
+    runtime = TorchRuntime(small_model())
     with ThreadPoolExecutor(8) as pool:
         found = list(pool.map(lambda _: run(runtime)[-1].logits, range(8)))
     assert all(torch.equal(a, found[0]) for a in found)
@@ -108,7 +108,7 @@ def test_changed_weights_are_seen() -> None:
     """Catches answers of weights that are gone: after an update, loading, or a fused optimizer,
     which changes weights without raising their version."""
     model = small_model()
-    float32, bf16 = make_runtime(model), make_runtime(model, precision="bf16")
+    float32, bf16 = TorchRuntime(model), TorchRuntime(model, precision="bf16")
     before = [run(r)[-1].logits for r in (float32, bf16)]
     with torch.no_grad():
         for parameter in model.parameters():
@@ -119,7 +119,7 @@ def test_changed_weights_are_seen() -> None:
     optimizer = torch.optim.AdamW(model.parameters(), lr=0.1, fused=True)
     images, sizes = small_batch()
     for _ in range(2):
-        wanted = run(Eager(model))[-1].logits
+        wanted = run(TorchRuntime(model, "eager"))[-1].logits
         torch.testing.assert_close(run(float32)[-1].logits, wanted, rtol=1e-4, atol=1e-4)
         model(images, sizes)[-1].logits.sum().backward()
         optimizer.step()
@@ -128,10 +128,10 @@ def test_changed_weights_are_seen() -> None:
 def test_what_a_runtime_made_is_not_the_models() -> None:
     """Catches checkpoints with extra weights, and a model that cannot be copied or sent."""
     model = small_model()
-    keys, wanted = set(model.state_dict()), run(make_runtime(model, precision="bf16"))
+    keys, wanted = set(model.state_dict()), run(TorchRuntime(model, precision="bf16"))
     assert set(model.state_dict()) == keys
     for twin in (copy.deepcopy(model), pickle.loads(pickle.dumps(model))):
-        again = run(make_runtime(model).for_model(twin))
+        again = run(TorchRuntime(model).for_model(twin))
         torch.testing.assert_close(again[0].logits, wanted[0].logits, rtol=0, atol=0.3)
 
 
@@ -194,7 +194,7 @@ def test_training_with_folded_statistics_has_the_same_gradients() -> None:
 def test_compiled_runtime_gives_the_eager_numbers() -> None:
     """Catches a compiled graph that keeps the first image's numbers, or shifts its padding."""
     model = small_model(num_stages=2)
-    twin = make_runtime(model, "compiled")
+    twin = TorchRuntime(model, "compiled")
     with torch.no_grad():
         start = model.proposals(torch.tensor([[128.0, 128.0]]))
         for _ in range(2):

@@ -19,7 +19,6 @@ from torch import Tensor
 
 from sparse_rcnn_lab.core.config import Recipe
 from sparse_rcnn_lab.core.errors import LabError
-from sparse_rcnn_lab.core.losses import expected_positives
 from sparse_rcnn_lab.core.model import SparseRCNN
 from sparse_rcnn_lab.data.sample import Sample
 from sparse_rcnn_lab.data.shapes.dataset import Shapes
@@ -32,6 +31,7 @@ from sparse_rcnn_lab.training.distributed import Group, join
 from sparse_rcnn_lab.training.engine import fit
 from sparse_rcnn_lab.training.evaluate import evaluate
 from sparse_rcnn_lab.training.loader import StepSampler, TrainBatch, train_loader
+from sparse_rcnn_lab.training.nested import expected_positives
 from sparse_rcnn_lab.training.run_folder import RunFolder
 from sparse_rcnn_lab.training.start import begin, connect
 from sparse_rcnn_lab.training.step import StepLoss, step_loss
