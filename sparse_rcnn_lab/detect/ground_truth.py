@@ -30,6 +30,12 @@ def with_ground_truth(
     ``trace.class_names``; M may be 0.  config: weights of the matching cost (paper, section 3.3).
     At a stage whose boxes or logits are not all finite every match is -1.
     Raises LabError when boxes and labels do not fit each other or the trace.
+
+    >>> import sparse_rcnn_lab as srl
+    >>> sample = srl.Shapes(1)[0]
+    >>> trace = srl.load("nano-shapes").trace(sample.image)
+    >>> int((srl.with_ground_truth(trace, sample.boxes, sample.labels).matches[-1] >= 0).sum())
+    3
     """
     truth, classes = check_ground_truth(boxes, labels, len(trace.class_names))
     scale = torch.tensor(trace.scale)

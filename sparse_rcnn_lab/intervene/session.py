@@ -88,7 +88,7 @@ class Session:
             base = with_ground_truth(base, *truth)
         assert base.image is not None
         # The reduced picture and no input: nothing large is kept beside the pyramid.
-        batch = replace(batch, pictures=(base.image,), images=batch.images[:0])
+        batch = replace(batch, sources=(base.image,), images=batch.images[:0])
         ids = torch.arange(boxes.shape[1])
         self._kept = batch, pyramid, States(ids, boxes, features, tuple(outputs))
         self._base = self._trace = base
