@@ -34,7 +34,6 @@ ANSWERS: dict[str, dict[str, str]] = {
     "stage": {
         "sparse_rcnn_lab.core.stage": "SelfAttention DynamicInteraction",
         "sparse_rcnn_lab.core.pooling": "assign_levels pool",
-        "sparse_rcnn_lab.runtime.roi_align": "roi_align_pool",
         "sparse_rcnn_lab.course.classroom.stand_ins": "bilinear attention interact",
         "torchvision.ops": "roi_align",
     },
