@@ -53,7 +53,7 @@ def tiny(**changes: Any) -> Recipe:
         "model__num_proposals": 8,
         "model__num_stages": 2,
         "model__proposal_init": "random",
-        "model__still_boxes": False,
+        "model__zero_init_box_head": False,
         "model__train_batch_norm": False,
         "model__fpn_norm": False,
         "train__steps": 20,
@@ -134,7 +134,7 @@ def test_batch_norm_sees_the_images_of_all_processes(tmp_path: Path) -> None:
     statistics of each share alone 1 to 4.
     """
     changes = {"model__train_batch_norm": True, "model__fpn_norm": True, "train__denoising": 2}
-    changes |= {"model__proposal_init": "grid", "model__still_boxes": True}
+    changes |= {"model__proposal_init": "grid", "model__zero_init_box_head": True}
     changes["train__clip_norm"] = 1e9
     one = gradients(changes)
     two = in_processes(2, tmp_path, gradients, changes)[0]
