@@ -27,15 +27,15 @@ if TYPE_CHECKING:
     from sparse_rcnn_lab.data.coco.folder import CocoFolder, open_data
     from sparse_rcnn_lab.data.shapes.dataset import Shapes
     from sparse_rcnn_lab.detect.detector import Detector
+    from sparse_rcnn_lab.detect.ground_truth import with_ground_truth
     from sparse_rcnn_lab.intervene.experiment import Experiment
     from sparse_rcnn_lab.intervene.session import Session
     from sparse_rcnn_lab.intervene.trace_diff import TraceDiff, trace_diff
     from sparse_rcnn_lab.models.load import load, shipped_models
     from sparse_rcnn_lab.models.recipes import RECIPES, recipe
     from sparse_rcnn_lab.runtime.export import export
-    from sparse_rcnn_lab.training.engine import Run, fit
     from sparse_rcnn_lab.training.evaluate import Evaluation, evaluate
-    from sparse_rcnn_lab.training.ground_truth import with_ground_truth
+    from sparse_rcnn_lab.training.fit import Run, fit
     from sparse_rcnn_lab.views.explorer.explore import explore
 
 __all__ = [
@@ -79,9 +79,9 @@ _HOMES = {
     "core.ablation": ("Ablation",),
     "intervene.session": ("Session",),
     "core.trace": ("Detections", "Trace"),
-    "training.engine": ("Run", "fit"),
+    "training.fit": ("Run", "fit"),
     "training.evaluate": ("Evaluation", "evaluate"),
-    "training.ground_truth": ("with_ground_truth",),
+    "detect.ground_truth": ("with_ground_truth",),
     "intervene.experiment": ("Experiment",),
     "models.load": ("load", "shipped_models"),
 }

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from sparse_rcnn_lab.data.sample import DetectionData
     from sparse_rcnn_lab.training.distributed import Group
-    from sparse_rcnn_lab.training.engine import Run
+    from sparse_rcnn_lab.training.fit import Run
     from sparse_rcnn_lab.training.run_folder import RunFolder
 
 HELP = """train a detector on your pictures, or on drawn shapes
@@ -126,7 +126,7 @@ def run(arguments: argparse.Namespace) -> int:
 def _train(arguments: argparse.Namespace, device: torch.device, group: Group) -> int:
     from sparse_rcnn_lab.data.coco.folder import open_train_val
     from sparse_rcnn_lab.detect.files import write_text
-    from sparse_rcnn_lab.training.engine import fit
+    from sparse_rcnn_lab.training.fit import fit
     from sparse_rcnn_lab.training.run_folder import RunFolder
 
     folder, recipe = group.agree(lambda: run_settings(arguments))

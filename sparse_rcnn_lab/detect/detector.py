@@ -20,9 +20,9 @@ from sparse_rcnn_lab.core.stage_range import check_stage
 from sparse_rcnn_lab.core.trace import Detections, Trace, select_detections
 from sparse_rcnn_lab.data.sample import Sample
 from sparse_rcnn_lab.detect.batches import Batch, Picture, make_batch, reduced
+from sparse_rcnn_lab.detect.ground_truth import with_ground_truth
 from sparse_rcnn_lab.runtime.paths import Inference, InferencePrecision, Way
 from sparse_rcnn_lab.runtime.threads import threads_for
-from sparse_rcnn_lab.training.ground_truth import with_ground_truth
 
 
 class Detector:

@@ -26,9 +26,9 @@ from sparse_rcnn_lab.core.trace import Trace
 from sparse_rcnn_lab.data.sample import Sample
 from sparse_rcnn_lab.detect.batches import Batch, Picture
 from sparse_rcnn_lab.detect.detector import Detector
+from sparse_rcnn_lab.detect.ground_truth import check_ground_truth, with_ground_truth
 from sparse_rcnn_lab.intervene.intervention import Change, Drop, Edit, checked_box, checked_feature
 from sparse_rcnn_lab.intervene.rerun import Rerun, States
-from sparse_rcnn_lab.training.ground_truth import check_ground_truth, with_ground_truth
 
 # Stages that one run may have; attention of 300 proposals takes 3 MB a stage.
 MAX_STAGES = 60

@@ -22,8 +22,8 @@ from sparse_rcnn_lab.core.errors import LabError
 from sparse_rcnn_lab.core.trace import Trace
 from sparse_rcnn_lab.data.shapes.dataset import Shapes
 from sparse_rcnn_lab.models import recipes
-from sparse_rcnn_lab.training import engine
-from sparse_rcnn_lab.training.engine import fit
+from sparse_rcnn_lab.training import fit as fit_module
+from sparse_rcnn_lab.training.fit import fit
 
 TINY = [
     *("--set", "model.dim=16", "--set", "model.num_heads=2", "--set", "model.ffn_dim=16"),
@@ -113,7 +113,7 @@ def test_interrupted_run_resumes_to_the_same_weights(
 ) -> None:
     """Catches a --resume that needs the options again, or that goes on with other numbers."""
     out = tmp_path / "run"
-    honest = engine.train_step
+    honest = fit_module.train_step
 
     def interrupted(*arguments: Any) -> Any:
         result = honest(*arguments)
@@ -121,7 +121,7 @@ def test_interrupted_run_resumes_to_the_same_weights(
         return result
 
     with monkeypatch.context() as patch:
-        patch.setattr(engine, "train_step", interrupted)
+        patch.setattr(fit_module, "train_step", interrupted)
         assert cli.main(["train", "--data", str(data), "--out", str(out), *TINY]) == 130
     text = capsys.readouterr().out
     assert "Stopped after step 1" in text and f"train --resume --out {out}" in text

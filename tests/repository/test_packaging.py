@@ -117,7 +117,7 @@ MAY_IMPORT = {
     "core": {"core"},  # matching, losses
     **{f"core/{name}": RECORDED | {"detect.files"} for name in RECORDS},
     **{f"core/{name}": MODEL | RUNTIME_OF_THE_MODEL for name in NETWORK},
-    "detect": MODEL | RUNTIME_OF_THE_MODEL | {"detect", "data.sample", "training.ground_truth"},
+    "detect": MODEL | RUNTIME_OF_THE_MODEL | {"detect", "data.sample", "detect.ground_truth"},
     "detect/files": {"core.errors"},
     "detect/images": {"core.errors", "detect.file_type", "detect.pixels", "detect.resize"},
     "models": MODEL | {"detect", "models", "runtime.paths", "training.run_folder"},
@@ -125,7 +125,7 @@ MAY_IMPORT = {
     "training": {"core", "data", "detect", "models", "runtime", "training"},
     "runtime": MODEL | {"runtime"},
     "runtime/export": MODEL | {"detect", "runtime"},
-    "intervene": MODEL | {"data.sample", "detect", "intervene", "training.ground_truth"},
+    "intervene": MODEL | {"data.sample", "detect", "intervene", "detect.ground_truth"},
     "analysis": RECORDED | {"analysis", "detect.files"},
     "analysis/experiments": {"analysis", "core", "data", "detect", "models", "training"},
     "views": RECORDED | {"analysis", "detect.files", "views"},

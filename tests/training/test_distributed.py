@@ -29,8 +29,8 @@ from sparse_rcnn_lab.detect.detector import Detector
 from sparse_rcnn_lab.models import recipes
 from sparse_rcnn_lab.training import update
 from sparse_rcnn_lab.training.distributed import Group, join
-from sparse_rcnn_lab.training.engine import fit
 from sparse_rcnn_lab.training.evaluate import evaluate
+from sparse_rcnn_lab.training.fit import fit
 from sparse_rcnn_lab.training.loader import StepSampler, TrainBatch, train_loader
 from sparse_rcnn_lab.training.run_folder import RunFolder
 from sparse_rcnn_lab.training.start import begin, connect

@@ -26,7 +26,7 @@ from sparse_rcnn_lab.data.shapes.dataset import Shapes
 from sparse_rcnn_lab.data.transforms import Augment
 from sparse_rcnn_lab.detect.images import resized_size
 from sparse_rcnn_lab.models import recipes
-from sparse_rcnn_lab.training.engine import fit
+from sparse_rcnn_lab.training.fit import fit
 from sparse_rcnn_lab.training.loader import StepSampler, train_loader
 
 PUBLISHED = recipes.recipe("r50_3x_300")

@@ -20,7 +20,7 @@ from sparse_rcnn_lab.core.proposals import Proposals, initial_boxes, spread_orde
 from sparse_rcnn_lab.data.shapes.dataset import Shapes
 from sparse_rcnn_lab.models import recipes
 from sparse_rcnn_lab.training import step as step_module
-from sparse_rcnn_lab.training.engine import fit
+from sparse_rcnn_lab.training.fit import fit
 from sparse_rcnn_lab.training.loader import TrainBatch
 from sparse_rcnn_lab.training.nested import draw_lengths, nest, with_prefixes
 from sparse_rcnn_lab.training.run_folder import RunFolder

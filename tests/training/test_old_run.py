@@ -1,4 +1,4 @@
-"""A run folder written before training's files were rewritten goes on, and gives the same losses."""
+"""A run folder written before training was rewritten goes on, and gives the same losses."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from sparse_rcnn_lab.core import config as configs
 from sparse_rcnn_lab.core.config import Recipe
 from sparse_rcnn_lab.data.shapes.dataset import Shapes
 from sparse_rcnn_lab.models.load import load
-from sparse_rcnn_lab.training.engine import fit
+from sparse_rcnn_lab.training.fit import fit
 from sparse_rcnn_lab.training.run_folder import RunFolder
 
 # Written in November 2026: nano, three of five steps, every extra on (Muon, denoising with

@@ -23,7 +23,7 @@ from sparse_rcnn_lab.runtime.compiling import compile_model
 from sparse_rcnn_lab.training import step as step_module
 from sparse_rcnn_lab.training.distributed import Group
 from sparse_rcnn_lab.training.ema import WeightAverage
-from sparse_rcnn_lab.training.engine import Run, fit
+from sparse_rcnn_lab.training.fit import Run, fit
 from sparse_rcnn_lab.training.loader import train_loader
 from sparse_rcnn_lab.training.precision import MOST_SKIPPED, MixedPrecision
 from sparse_rcnn_lab.training.run_folder import RunFolder

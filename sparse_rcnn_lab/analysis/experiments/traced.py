@@ -18,8 +18,8 @@ from sparse_rcnn_lab.core.errors import LabError
 from sparse_rcnn_lab.core.trace import Trace
 from sparse_rcnn_lab.data.sample import DetectionData
 from sparse_rcnn_lab.detect.detector import Detector
+from sparse_rcnn_lab.detect.ground_truth import with_ground_truth
 from sparse_rcnn_lab.training.evaluate import detection_rows, label_category_ids
-from sparse_rcnn_lab.training.ground_truth import with_ground_truth
 
 
 @torch.inference_mode()

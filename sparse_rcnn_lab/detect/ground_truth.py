@@ -1,4 +1,4 @@
-"""A trace beside the truth: which proposal answers for which object at every stage."""
+"""A trace beside the truth: which proposal is matched to which object at every stage."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def with_ground_truth(
     targets = Targets.pad([box_ops.rescale(truth, scale)], [classes], sizes)
     found = box_ops.rescale(trace.boxes[1:], scale)
     index = torch.full((trace.num_stages, trace.num_proposals), -1)
-    # A stage that has diverged is shown as it is: nothing of it answers for an object.
+    # A stage that has diverged is shown as it is: nothing of it is matched to an object.
     sound = (trace.logits.isfinite().all(-1) & found.isfinite().all(-1)).all(-1)
     for s in sound.nonzero()[:, 0].tolist():
         repeats = config.matches_per_object

@@ -29,7 +29,7 @@ from sparse_rcnn_lab.models import recipes
 from sparse_rcnn_lab.models.checkpoint import read_checkpoint
 from sparse_rcnn_lab.training import update
 from sparse_rcnn_lab.training.denoising import SHIFT, STRETCH, denoising_queries
-from sparse_rcnn_lab.training.engine import Run, fit
+from sparse_rcnn_lab.training.fit import Run, fit
 from sparse_rcnn_lab.training.loader import StepSampler, TrainBatch, train_loader
 from sparse_rcnn_lab.training.optimizer import make_optimizer
 from sparse_rcnn_lab.training.run_folder import RunFolder
@@ -321,7 +321,7 @@ from pathlib import Path
 sys.path[:0] = {tests!r}
 import torch
 torch.set_num_threads(1)
-from test_training import tiny, train
+from test_fit import tiny, train
 unit = 1 if sys.platform == "darwin" else 1024
 peaks = {{}}
 def watch(step, _):
