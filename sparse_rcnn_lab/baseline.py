@@ -40,11 +40,10 @@ from sparse_rcnn_lab.data.transforms import Augment
 from sparse_rcnn_lab.detect.files import write_text
 from sparse_rcnn_lab.detect.images import resize_image
 from sparse_rcnn_lab.models import recipes
-from sparse_rcnn_lab.training.coco_eval import CocoResult, coco_stats
+from sparse_rcnn_lab.training.evaluate import CocoResult, coco_stats
 from sparse_rcnn_lab.training.loader import TrainBatch, collate, train_loader
-from sparse_rcnn_lab.training.optimizer import make_optimizer
+from sparse_rcnn_lab.training.optimizer import lr_factor, make_optimizer
 from sparse_rcnn_lab.training.run_folder import versions
-from sparse_rcnn_lab.training.schedule import lr_factor
 
 LEVELS = ("p2", "p3", "p4", "p5")
 _ENDLESS = 10**9

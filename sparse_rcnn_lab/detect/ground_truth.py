@@ -30,6 +30,14 @@ def with_ground_truth(
     ``trace.class_names``; M may be 0.  config: weights of the matching cost (paper, section 3.3).
     At a stage whose boxes or logits are not all finite every match is -1.
     Raises LabError when boxes and labels do not fit each other or the trace.
+
+    >>> import sparse_rcnn_lab as srl
+    >>> sample = srl.Shapes(length=1, seed=1)[0]
+    >>> trace = srl.load("nano-shapes").trace(sample.image)
+    >>> trace = srl.with_ground_truth(trace, sample.boxes, sample.labels)
+    >>> last = trace.matches[-1]  # [N]: the object of each proposal, or -1
+    >>> int((last >= 0).sum()) == len(sample.boxes)
+    True
     """
     truth, classes = check_ground_truth(boxes, labels, len(trace.class_names))
     scale = torch.tensor(trace.scale)

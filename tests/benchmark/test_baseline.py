@@ -18,7 +18,7 @@ from sparse_rcnn_lab.core import config as configs
 from sparse_rcnn_lab.core.config import AugmentConfig, InputConfig, Recipe
 from sparse_rcnn_lab.data.coco.folder import CocoFolder
 from sparse_rcnn_lab.models import recipes
-from sparse_rcnn_lab.training.schedule import lr_factor
+from sparse_rcnn_lab.training.optimizer import lr_factor
 
 SIZES = ((100, 140), (120, 80))  # height, width
 

@@ -117,6 +117,8 @@ def test_what_a_step_gets_depends_on_seed_and_step_alone() -> None:
     assert [a + b for a, b in zip(*halves, strict=True)] == whole
     other = list(StepSampler(103, 8, 4, 0, 60, groups=groups))
     assert other != whole
+    seeds = [seed for batch in whole for _, seed in batch]
+    assert len(set(seeds)) == len(seeds)  # an image is augmented anew in each epoch
 
 
 def test_one_group_changes_nothing() -> None:
@@ -379,32 +381,6 @@ def test_loading_speed_is_that_of_the_recipes_batches(
     assert cli.main(["benchmark", *arguments]) == 0
     assert "loading for nano, batches of 4: " in capsys.readouterr().out
     assert json.loads(written.read_text())["recipe"] == "nano"
-
-
-# Memory
-
-
-@pytest.mark.slow  # half a minute: 400 steps
-@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs /proc")
-def test_memory_stays_flat_over_a_long_run() -> None:
-    """Catches batches that are kept, and workers that grow with every image."""
-    data = Made(like_coco(300) // 2, np.full(300, 7))
-    augment = Augment(replace(PUBLISHED.augment, short_sides=(128, 160), crop_size=(64, 100)))
-    train = replace(PUBLISHED.train, batch_size=8)
-    loader = train_loader(data, augment, train, InputConfig(), 0, 400, workers=2)
-    used = []
-    for step, _ in enumerate(loader):
-        if step in (100, 399):
-            used.append([_megabytes(pid) for pid in ("self", *_children())])
-    print("MB, this process and its workers, after 100 and 400 steps:", used)
-    assert len(used[0]) == 3
-    assert all(late - early < 25 for early, late in zip(*used, strict=True))
-
-
-def _megabytes(pid: str) -> int:
-    """Memory of a process that is its own, not a file's or shared."""
-    status = Path(f"/proc/{pid}/status").read_text(encoding="utf-8")
-    return int(status.partition("RssAnon:")[2].split()[0]) // 1024
 
 
 def _children() -> list[str]:
