@@ -214,12 +214,12 @@ def synchronise_batch_norm(model: nn.Module, device: torch.device) -> None:
     Weights and statistics stay the same tensors. Only backbones that train from scratch have such
     layers; the published recipes keep their statistics.
     """
-    following = [m for m in model.modules() if type(m) is nn.BatchNorm2d and m.training]
-    if following and device.type == "cuda":
-        nn.SyncBatchNorm.convert_sync_batchnorm(model)
-        return
-    for module in following:
-        module.__class__ = _SyncBatchNormOnCpu
+    for name, module in list(model.named_modules()):
+        if type(module) is nn.BatchNorm2d and module.training:
+            if device.type == "cuda":
+                model.set_submodule(name, nn.SyncBatchNorm.convert_sync_batchnorm(module))
+            else:
+                module.__class__ = _SyncBatchNormOnCpu
 
 
 class _SyncBatchNormOnCpu(nn.BatchNorm2d):

@@ -89,27 +89,32 @@ def _group(parameters: list[nn.Parameter], rate: float) -> dict[str, Any]:
 
 
 class CombinedOptimizer:
-    """Several optimizers as one, each with parameters of its own; methods as an optimizer's."""
+    """Several optimizers as one, each with parameters of its own."""
 
     def __init__(self, *parts: torch.optim.Optimizer) -> None:
         self.parts = parts
 
     @property
-    def param_groups(self) -> list[dict[str, Any]]:  # noqa: D102
+    def param_groups(self) -> list[dict[str, Any]]:
+        """The groups of all."""
         return [group for part in self.parts for group in part.param_groups]
 
-    def zero_grad(self, set_to_none: bool = True) -> None:  # noqa: D102
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        """Drops the gradients."""
         for part in self.parts:
             part.zero_grad(set_to_none)
 
-    def step(self) -> None:  # noqa: D102
+    def step(self) -> None:
+        """One step of each."""
         for part in self.parts:
             part.step()
 
-    def state_dict(self) -> dict[str, Any]:  # noqa: D102
+    def state_dict(self) -> dict[str, Any]:
+        """The states of all, in order."""
         return {"parts": [part.state_dict() for part in self.parts]}
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:  # noqa: D102
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Takes back what :meth:`state_dict` gave."""
         for part, own in zip(self.parts, state["parts"], strict=True):
             part.load_state_dict(own)
 

@@ -95,7 +95,8 @@ class RunFolder:
 
         Removes what a process that was killed while it saved has left, and all but the newest.
         """
-        temporary, final = (self.checkpoints / f".step_{step}.{os.getpid()}", self._state(step))
+        temporary = self.checkpoints / f".step_{step}.{os.getpid()}"
+        final = self.checkpoints / f"step_{step:07d}"
         for left in self.checkpoints.glob(".step_*"):
             shutil.rmtree(left, ignore_errors=True)
         try:
@@ -110,9 +111,6 @@ class RunFolder:
         os.replace(temporary, final)
         for _, old in self.states()[:-KEEP]:
             shutil.rmtree(old, ignore_errors=True)
-
-    def _state(self, step: int) -> Path:
-        return self.checkpoints / f"step_{step:07d}"
 
     def log(self, name: str, row: Mapping[str, Any]) -> None:
         """Adds one line to ``name``.jsonl."""

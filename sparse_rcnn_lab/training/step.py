@@ -362,7 +362,8 @@ class LossValues:
         first = parts[0]
         denoising = None if first.denoising is None else sum(p.denoising or 0.0 for p in parts)
         nested = None if first.nested is None else sum(p.nested or 0.0 for p in parts)
-        return cls(sum(p.weighted for p in parts), denoising, nested, first.positives)  # type: ignore[arg-type]
+        weighted = np.sum([p.weighted for p in parts], axis=0)
+        return cls(weighted, denoising, nested, first.positives)
 
     @property
     def minimised(self) -> float:

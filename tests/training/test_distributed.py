@@ -26,7 +26,7 @@ from sparse_rcnn_lab.data.shapes.dataset import Shapes
 from sparse_rcnn_lab.data.transforms import Augment
 from sparse_rcnn_lab.detect.detector import Detector
 from sparse_rcnn_lab.training import step as step_module
-from sparse_rcnn_lab.training.distributed import Group, join
+from sparse_rcnn_lab.training.distributed import Group, join, synchronise_batch_norm
 from sparse_rcnn_lab.training.evaluate import evaluate
 from sparse_rcnn_lab.training.fit import begin, fit
 from sparse_rcnn_lab.training.loader import StepSampler, TrainBatch, train_loader
@@ -129,6 +129,25 @@ def test_batch_norm_sees_the_images_of_all_processes(tmp_path: Path) -> None:
     assert one.keys() == two.keys() and any("running_var" in name for name in one)
     for name, value in one.items():
         assert (value - two[name]).abs().max() <= 1e-3 * value.abs().max().clamp(min=1e-6), name
+
+
+def test_on_gpus_torch_synchronises_the_norms_that_follow() -> None:
+    """Catches weights that are no longer the model's own, other names in a checkpoint, and norms
+    of frozen parts that follow the data once training goes on after an evaluation."""
+    recipe = tiny(model__train_batch_norm=True, model__fpn_norm=True, model__frozen_stages=1)
+    model = SparseRCNN(recipe.model).train()
+    before = model.state_dict(keep_vars=True)
+    kept = [name for name, m in model.named_modules() if name.endswith("1") and not m.training]
+    synchronise_batch_norm(model, torch.device("cuda"))
+    after = model.state_dict(keep_vars=True)
+    assert list(before) == list(after) and all(before[name] is after[name] for name in before)
+    norms = [m for m in model.modules() if isinstance(m, torch.nn.SyncBatchNorm)]
+    assert norms and not any(
+        type(m) is torch.nn.BatchNorm2d and m.training for m in model.modules()
+    )
+    model.eval().train()
+    assert all(m.training for m in norms)
+    assert kept and not any(model.get_submodule(name).training for name in kept)
 
 
 def two_evaluations(seed: int) -> list[tuple[np.ndarray, float]]:

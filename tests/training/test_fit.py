@@ -17,16 +17,13 @@ from small_training import DATA, VAL, tiny, train, weights
 from sparse_rcnn_lab.cli import main as cli
 from sparse_rcnn_lab.cli.train_settings import run_settings
 from sparse_rcnn_lab.core import config as configs
-from sparse_rcnn_lab.core.config import LossConfig, Recipe
+from sparse_rcnn_lab.core.config import Recipe
 from sparse_rcnn_lab.core.errors import LabError
-from sparse_rcnn_lab.core.model import SparseRCNN
 from sparse_rcnn_lab.data.shapes.dataset import Shapes
-from sparse_rcnn_lab.data.transforms import Augment
 from sparse_rcnn_lab.models.checkpoint import read_checkpoint
 from sparse_rcnn_lab.training import step as step_module
-from sparse_rcnn_lab.training.loader import train_loader
 from sparse_rcnn_lab.training.run_folder import RunFolder
-from sparse_rcnn_lab.training.step import StepLoss, step_loss
+from sparse_rcnn_lab.training.step import StepLoss
 
 
 @pytest.mark.parametrize("optimizer", ["adamw", "muon"])
@@ -307,17 +304,3 @@ def test_damaged_files_are_named_or_read_as_far_as_they_go(tmp_path: Path) -> No
     (tmp_path / "run.json").write_text("{", encoding="utf-8")
     with pytest.raises(LabError, match=r"run\.json"):
         train(tmp_path, resume=True)
-
-
-def test_matches_per_object_applies_stage_by_stage() -> None:
-    """Catches one-to-many matching that is applied to the wrong stage."""
-    recipe = configs.with_changes(
-        tiny(), model__num_classes=len(DATA.class_names), loss=LossConfig(matches_per_object=(2, 1))
-    )
-    model = SparseRCNN(recipe.model).eval()
-    loader = train_loader(DATA, Augment(recipe.augment), recipe.train, recipe.model.input, 0, 1, 0)
-    batch = next(iter(loader))
-    matches = step_loss(model, batch, recipe.loss).matches
-    found = torch.bincount(matches.stage, minlength=2).tolist()
-    objects = sum(batch.targets.counts)
-    assert found == [2 * objects, objects]

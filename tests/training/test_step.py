@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from sparse_rcnn_lab.core import boxes as box_ops
 from sparse_rcnn_lab.core import config as configs
-from sparse_rcnn_lab.core.config import Recipe
+from sparse_rcnn_lab.core.config import Recipe, TrainConfig
 from sparse_rcnn_lab.core.errors import LabError
 from sparse_rcnn_lab.core.matching import Targets
 from sparse_rcnn_lab.core.model import SparseRCNN
@@ -164,6 +164,13 @@ def test_averaged_weights_are_kept_evaluated_and_resumed(tmp_path: Path) -> None
     resumed = train(tmp_path / "broken", recipe, val=VAL, evaluate_every=2, resume=True)
     for key, value in read_checkpoint(resumed.folder / "model.safetensors").state.items():
         assert torch.equal(kept[key], value), key
+
+
+def test_settings_that_cannot_be_are_refused() -> None:
+    """Catches a typo that trains for a day in another way."""
+    for wrong in ({"precision": "half"}, {"accumulate": 0}, {"ema": 1.0}, {"ema": -0.1}):
+        with pytest.raises(LabError, match=f"train.{next(iter(wrong))}"):
+            TrainConfig(**wrong)  # type: ignore[arg-type]
 
 
 def test_missing_compiler_is_a_warning(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
