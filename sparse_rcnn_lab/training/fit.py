@@ -25,27 +25,28 @@ from typing import Any
 import torch
 from tqdm.auto import tqdm
 
-from sparse_rcnn_lab.core import config as configs
-from sparse_rcnn_lab.core.backbone import load_backbone
 from sparse_rcnn_lab.core.config import Recipe
 from sparse_rcnn_lab.core.errors import LabError
 from sparse_rcnn_lab.core.model import SparseRCNN
+from sparse_rcnn_lab.core.train import lr_factor
 from sparse_rcnn_lab.data.coco.folder import open_data, open_train_val
 from sparse_rcnn_lab.data.sample import DetectionData
 from sparse_rcnn_lab.data.selection import Selected, usable_images
 from sparse_rcnn_lab.data.transforms import Augment
 from sparse_rcnn_lab.detect.detector import Detector
 from sparse_rcnn_lab.detect.device import pick_device
+from sparse_rcnn_lab.models import config_edit as configs
 from sparse_rcnn_lab.models import recipes
 from sparse_rcnn_lab.models.checkpoint import read_checkpoint
+from sparse_rcnn_lab.models.imagenet import load_backbone
 from sparse_rcnn_lab.models.load import locate
-from sparse_rcnn_lab.runtime.compiling import compile_model
+from sparse_rcnn_lab.runtime.for_training import compile_model, speed_up_training
 from sparse_rcnn_lab.runtime.threads import threads_for
 from sparse_rcnn_lab.training.distributed import Group, join, synchronise_batch_norm
 from sparse_rcnn_lab.training.evaluate import Evaluation, evaluate, label_category_ids
 from sparse_rcnn_lab.training.loader import TrainBatch, train_loader
 from sparse_rcnn_lab.training.nested import nest
-from sparse_rcnn_lab.training.optimizer import lr_factor, make_optimizer
+from sparse_rcnn_lab.training.optimizer import make_optimizer
 from sparse_rcnn_lab.training.run_folder import (
     RunFolder,
     RunWriter,
@@ -276,6 +277,7 @@ def begin(
     """
     torch.manual_seed(recipe.train.seed)
     model = SparseRCNN(recipe.model)
+    speed_up_training(model)
     if state is None and group.first:
         if backbone_weights is not None:
             load_backbone(model.backbone, recipe.model.backbone, backbone_weights)

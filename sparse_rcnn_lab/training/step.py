@@ -24,13 +24,18 @@ from torch.nn.parallel import DistributedDataParallel
 
 from sparse_rcnn_lab.core.config import LossConfig, NestedScheme, Precision, Recipe
 from sparse_rcnn_lab.core.errors import LabError
-from sparse_rcnn_lab.core.losses import SetLoss, expected_positives, set_loss
+from sparse_rcnn_lab.core.losses import SetLoss, set_loss
 from sparse_rcnn_lab.core.matching import Matches, Targets, match
 from sparse_rcnn_lab.core.model import SparseRCNN
 from sparse_rcnn_lab.training.denoising import denoising_queries
 from sparse_rcnn_lab.training.distributed import AlreadyReported, Group
 from sparse_rcnn_lab.training.loader import TrainBatch
-from sparse_rcnn_lab.training.nested import draw_lengths, prefix_losses, with_prefixes
+from sparse_rcnn_lab.training.nested import (
+    draw_lengths,
+    expected_positives,
+    prefix_losses,
+    with_prefixes,
+)
 from sparse_rcnn_lab.training.optimizer import WeightAverage
 
 

@@ -18,7 +18,7 @@ from test_step import CPU, one_step, small, train_step
 import sparse_rcnn_lab as srl
 from sparse_rcnn_lab.core.config import InputConfig
 from sparse_rcnn_lab.data.transforms import Augment
-from sparse_rcnn_lab.runtime.compiling import compile_model
+from sparse_rcnn_lab.runtime.for_training import compile_model
 from sparse_rcnn_lab.training.fit import begin
 from sparse_rcnn_lab.training.loader import train_loader
 

@@ -16,10 +16,8 @@ import torch
 from several import in_processes
 from torch import Tensor
 
-from sparse_rcnn_lab.core import config as configs
 from sparse_rcnn_lab.core.config import Recipe
 from sparse_rcnn_lab.core.errors import LabError
-from sparse_rcnn_lab.core.losses import expected_positives
 from sparse_rcnn_lab.core.model import SparseRCNN
 from sparse_rcnn_lab.data.sample import Sample
 from sparse_rcnn_lab.data.shapes.dataset import Shapes
@@ -30,6 +28,7 @@ from sparse_rcnn_lab.training.distributed import Group, join, synchronise_batch_
 from sparse_rcnn_lab.training.evaluate import evaluate
 from sparse_rcnn_lab.training.fit import begin, fit
 from sparse_rcnn_lab.training.loader import StepSampler, TrainBatch, train_loader
+from sparse_rcnn_lab.training.nested import expected_positives
 from sparse_rcnn_lab.training.run_folder import RunFolder
 from sparse_rcnn_lab.training.step import StepLoss, step_loss, train_step
 
@@ -288,7 +287,7 @@ def test_shares_cover_the_batch() -> None:
 @pytest.mark.parametrize("repeats", [(1,), (3, 1), (3, 2, 1)])
 def test_positives_are_known_beforehand(repeats: tuple[int, ...]) -> None:
     """Catches a normaliser that is not the number of pairs that matching finds."""
-    recipe = configs.with_changes(tiny(model__num_stages=3), loss__matches_per_object=repeats)
+    recipe = tiny(model__num_stages=3, loss__matches_per_object=repeats)
     torch.manual_seed(0)
     model = SparseRCNN(recipe.model).eval()
     crowded = Shapes(length=8, seed=2, size=64)

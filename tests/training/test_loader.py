@@ -16,8 +16,6 @@ import pytest
 import torch
 from PIL import Image
 
-from sparse_rcnn_lab.benchmark.loading import loading_speed
-from sparse_rcnn_lab.cli import main as cli
 from sparse_rcnn_lab.core.config import AugmentConfig, InputConfig
 from sparse_rcnn_lab.core.errors import LabError
 from sparse_rcnn_lab.data.sample import Sample
@@ -349,38 +347,6 @@ def test_a_run_trains_on_usable_images_with_crops_and_resumes(
     assert run.finished and run.step == 4  # two epochs of six images
     header = json.loads((tmp_path / "run" / "run.json").read_text())
     assert header["steps"] == 4 and header["data"]["train"] != header["data"]["val"]
-
-
-# How fast
-
-
-def test_loading_speed_is_that_of_the_recipes_batches(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """Catches a rate of batches taken for one of images, and parts that do not add up."""
-    data = Made([(40, 60), (60, 40)] * 8, [1] * 16)
-    small = replace(PUBLISHED.augment, short_sides=(32,), crop=0.0)
-    recipe = replace(PUBLISHED, augment=small, train=replace(PUBLISHED.train, batch_size=4))
-    result = loading_speed(data, recipe, workers=1)
-    assert data.opened == 9 * 4  # the worker counts by itself
-    parts = result["one_process"]["milliseconds"]
-    assert set(parts) == {"reading", "augmentation", "batch"}
-    rate = result["one_process"]["images_per_second"]
-    assert rate == pytest.approx(1000 / sum(parts.values()), rel=0.01)
-    assert result["batch"] == 4 and result["workers"]["number"] == 1
-
-    document = {
-        "images": [{"id": 1, "file_name": "a.png", "width": 60, "height": 40}],
-        "annotations": [{"id": 1, "image_id": 1, "category_id": 1, "bbox": [1, 2, 20, 20]}],
-        "categories": [{"id": 1, "name": "thing"}],
-    }
-    (tmp_path / "train.json").write_text(json.dumps(document))
-    Image.new("RGB", (60, 40)).save(tmp_path / "a.png")
-    written = tmp_path / "speed.json"
-    arguments = ["--model", "nano", "--data", str(tmp_path), "--json", str(written)]
-    assert cli.main(["benchmark", *arguments]) == 0
-    assert "loading for nano, batches of 4: " in capsys.readouterr().out
-    assert json.loads(written.read_text())["recipe"] == "nano"
 
 
 def _children() -> list[str]:

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from sparse_rcnn_lab.core import config as configs
 from sparse_rcnn_lab.core.config import Recipe
 from sparse_rcnn_lab.data.shapes.dataset import Shapes
+from sparse_rcnn_lab.models import config_edit as configs
 from sparse_rcnn_lab.models.load import load
 from sparse_rcnn_lab.training.fit import fit
 from sparse_rcnn_lab.training.run_folder import RunFolder

@@ -9,14 +9,13 @@ from torch import nn
 from sparse_rcnn_lab.core.config import TrainConfig
 from sparse_rcnn_lab.core.errors import LabError
 from sparse_rcnn_lab.core.model import SparseRCNN
+from sparse_rcnn_lab.core.train import lr_factor, total_steps
 from sparse_rcnn_lab.models import recipes
 from sparse_rcnn_lab.training.optimizer import (
     CombinedOptimizer,
     Muon,
     WeightAverage,
-    lr_factor,
     make_optimizer,
-    total_steps,
 )
 
 SHAPES = [(8, 40), (40, 8), (16, 16), (1, 5)]

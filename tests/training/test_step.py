@@ -13,12 +13,12 @@ from small_training import DATA, VAL, tiny, train
 from torch import Tensor, nn
 
 from sparse_rcnn_lab.core import boxes as box_ops
-from sparse_rcnn_lab.core import config as configs
 from sparse_rcnn_lab.core.config import Recipe, TrainConfig
 from sparse_rcnn_lab.core.errors import LabError
 from sparse_rcnn_lab.core.matching import Targets
 from sparse_rcnn_lab.core.model import SparseRCNN
 from sparse_rcnn_lab.data.transforms import Augment
+from sparse_rcnn_lab.models import config_edit as configs
 from sparse_rcnn_lab.models import recipes
 from sparse_rcnn_lab.models.checkpoint import read_checkpoint
 from sparse_rcnn_lab.models.load import locate

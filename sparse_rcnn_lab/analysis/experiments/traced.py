@@ -31,7 +31,8 @@ def trace_images(job: Job, images: range) -> tuple[list[Trace], Part]:
     ids = [sample.image_id for sample in samples]
     batch = detector.prepare([sample.image for sample in samples])
     boxes, features = detector.model.proposals(batch.sizes)
-    outputs = detector.model.run_stages(detector.model.pyramid(batch.images), boxes, features)
+    runtime = detector.runtime
+    outputs = runtime.run_stages(runtime.pyramid(batch.images), boxes, features)
     traces = [
         with_ground_truth(
             detector.to_trace(outputs, boxes, features, batch, i),
