@@ -36,8 +36,8 @@ if TYPE_CHECKING:
     from sparse_rcnn_lab.models.load import load, shipped_models
     from sparse_rcnn_lab.models.recipes import RECIPES, recipe
     from sparse_rcnn_lab.runtime.export import export
-    from sparse_rcnn_lab.training.engine import Run, fit
     from sparse_rcnn_lab.training.evaluate import Evaluation, evaluate
+    from sparse_rcnn_lab.training.fit import Run, fit
     from sparse_rcnn_lab.views.explorer.explore import explore
 
 __all__ = [
@@ -85,7 +85,7 @@ _HOMES = {
     "intervene.session": ("Session",),
     "core.detections": ("Detections",),
     "core.trace": ("Trace",),
-    "training.engine": ("Run", "fit"),
+    "training.fit": ("Run", "fit"),
     "training.evaluate": ("Evaluation", "evaluate"),
     "detect.ground_truth": ("with_ground_truth",),
     "intervene.experiment": ("Experiment",),

@@ -7,8 +7,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sparse_rcnn_lab.cli.common import add_model, stage_list, whole_number
-from sparse_rcnn_lab.cli.together import run_together
+from sparse_rcnn_lab.cli.common import add_model, run_together, stage_list, whole_number
 
 if TYPE_CHECKING:
     import torch

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    import torch
+
     from sparse_rcnn_lab.detect.detector import Detector
+    from sparse_rcnn_lab.training.distributed import Group
 
 DEFAULT_MODEL = "nano-shapes"
 
@@ -79,3 +83,24 @@ def plural(number: int, word: str) -> str:
     """``1 box`` or ``3,000 boxes``."""
     ending = "" if number == 1 else "es" if word.endswith(("s", "x")) else "s"
     return f"{number:,} {word}{ending}"
+
+
+def run_together(
+    arguments: argparse.Namespace,
+    work: Callable[[argparse.Namespace, torch.device, Group], int],
+) -> int:
+    """Joins the processes, if there are several, and does ``work`` in each; its exit code.
+
+    What process 0 already explains is not printed again by the others.
+    """
+    import torch
+
+    from sparse_rcnn_lab.detect.device import pick_device
+    from sparse_rcnn_lab.training.distributed import AlreadyReported, join
+
+    device = torch.device(pick_device(arguments.device))
+    try:
+        with join(device) as group:
+            return work(arguments, device, group)
+    except AlreadyReported:
+        return 2

@@ -12,8 +12,8 @@ from sparse_rcnn_lab.detect.device import pick_device
 from sparse_rcnn_lab.models import published as weights
 from sparse_rcnn_lab.models.checkpoint import read_checkpoint
 from sparse_rcnn_lab.runtime.torch_runtime import InferencePrecision
-from sparse_rcnn_lab.training.run_folder import MODEL_FILE, RunFolder
 
+MODEL_FILE = "model.safetensors"  # in a run folder, and in each of its states
 CHECKPOINTS = Path(__file__).parent / "checkpoints"
 
 
@@ -63,7 +63,7 @@ def locate(name: str | Path) -> Path:
     if path.is_dir():
         if (path / MODEL_FILE).exists():
             return path / MODEL_FILE
-        states = RunFolder(path).states()
+        states = run_states(path)
         if states:
             return states[-1][1] / MODEL_FILE
         raise LabError(
@@ -76,3 +76,13 @@ def locate(name: str | Path) -> Path:
         f'There is no model "{name}". Shipped models: {", ".join(shipped_models()) or "none"}; '
         f"published ones: {', '.join(weights.RELEASES)}; or give a run folder or a checkpoint file."
     )
+
+
+def run_states(run: Path) -> list[tuple[int, Path]]:
+    """Complete states in a run folder as (steps done, folder), oldest first."""
+    found = []
+    for folder in (run / "checkpoints").glob("step_*"):
+        number = folder.name.removeprefix("step_")
+        if number.isdigit():
+            found.append((int(number), folder))
+    return sorted(found)

@@ -12,8 +12,8 @@ from sparse_rcnn_lab.core.errors import LabError
 from sparse_rcnn_lab.data.coco.folder import open_data
 from sparse_rcnn_lab.detect.images import read_image
 from sparse_rcnn_lab.models.load import CHECKPOINTS, load, shipped_models
-from sparse_rcnn_lab.training.engine import fit
 from sparse_rcnn_lab.training.evaluate import evaluate
+from sparse_rcnn_lab.training.fit import fit
 
 EXAMPLES = CHECKPOINTS.parents[1] / "data" / "examples"
 

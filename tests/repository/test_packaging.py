@@ -106,7 +106,7 @@ MAY_IMPORT = {
     "detect": {"core", "detect", "runtime"},
     "runtime": {"core", "runtime"},
     "runtime/export": {"core", "detect", "runtime"},
-    "models": {"core", "detect", "models", "runtime", "training.run_folder"},
+    "models": {"core", "detect", "models", "runtime"},
     "data": {"core", "data", "detect"},
     "training": {"core", "data", "detect", "models", "runtime", "training"},
     "intervene": {"core", "data.sample", "detect", "intervene", "runtime"},

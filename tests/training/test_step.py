@@ -1,4 +1,4 @@
-"""How a step is computed: parts of a batch, 16 bits, averaged weights, compiled code."""
+"""One step: parts of a batch, 16 bits, averaged weights, compiled code, denoising queries."""
 
 from __future__ import annotations
 
@@ -9,57 +9,36 @@ from typing import Any
 
 import pytest
 import torch
-from sparse_rcnn_lab.runtime.compiling import compile_model
+from small_training import DATA, VAL, tiny, train
 from torch import Tensor, nn
 
+from sparse_rcnn_lab.core import boxes as box_ops
 from sparse_rcnn_lab.core.config import Recipe, TrainConfig
 from sparse_rcnn_lab.core.errors import LabError
-from sparse_rcnn_lab.data.shapes.dataset import Shapes
+from sparse_rcnn_lab.core.matching import Targets
+from sparse_rcnn_lab.core.model import SparseRCNN
 from sparse_rcnn_lab.data.transforms import Augment
 from sparse_rcnn_lab.models import config_edit as configs
 from sparse_rcnn_lab.models import recipes
 from sparse_rcnn_lab.models.checkpoint import read_checkpoint
 from sparse_rcnn_lab.models.load import locate
 from sparse_rcnn_lab.training import step as step_module
-from sparse_rcnn_lab.training.distributed import Group
-from sparse_rcnn_lab.training.ema import WeightAverage
-from sparse_rcnn_lab.training.engine import Run, fit
-from sparse_rcnn_lab.training.loader import train_loader
-from sparse_rcnn_lab.training.precision import MOST_SKIPPED, MixedPrecision
+from sparse_rcnn_lab.training.denoising import SHIFT, STRETCH, denoising_queries
+from sparse_rcnn_lab.training.fit import begin
+from sparse_rcnn_lab.training.loader import TrainBatch, train_loader
 from sparse_rcnn_lab.training.run_folder import RunFolder
-from sparse_rcnn_lab.training.start import begin
-from sparse_rcnn_lab.training.update import train_step
+from sparse_rcnn_lab.training.step import MAX_SKIPPED, MixedPrecision, step_loss, train_step
 
 CPU = torch.device("cpu")
-DATA = Shapes(length=12, seed=5, size=64)
-VAL = Shapes(length=2, seed=6, size=64)
 
 
-def tiny(**changes: Any) -> Recipe:
-    settings = {
-        "model__num_classes": len(DATA.class_names),
-        "model__dim": 16,
-        "model__num_heads": 2,
-        "model__ffn_dim": 16,
-        "model__dynamic_dim": 4,
-        "model__num_proposals": 8,
-        "model__num_stages": 2,
-        "train__steps": 4,
-        "train__batch_size": 5,
-        "train__denoising": 2,
-        "augment__size": (64, 64),
-    }
-    return recipes.recipe("nano", **{**settings, **changes})
-
-
-def train(out: Path, recipe: Recipe, **options: Any) -> Run:
-    settings: dict[str, Any] = {"workers": 0, "progress": False, "evaluate_every": 0}
-    return fit(DATA, recipe, out, **{**settings, **options})
+def small(**changes: Any) -> Recipe:
+    return tiny(**{"train__batch_size": 5, "train__steps": 4, **changes})
 
 
 def one_step(recipe: Recipe, start_from: Path | None = None) -> tuple[dict[str, Tensor], float]:
     """Gradients, and the loss, of the first step."""
-    training = begin(recipe, CPU, Group(), None, None, start_from)
+    training = begin(recipe, CPU, start_from=start_from)
     if recipe.train.precision == "fp16":  # the scale at which it arrives by itself
         training.mixed.scaler = torch.amp.GradScaler("cpu", init_scale=256.0)
     augment = Augment(recipe.augment, True)
@@ -80,8 +59,8 @@ def test_accumulated_parts_equal_the_whole_batch(parts: int) -> None:
     relative to a tensor's largest gradient; measured 3e-6, with a normaliser for each part 0.5.
     """
     changes = {"model__train_batch_norm": False, "model__fpn_norm": False, "train__clip_norm": 1e9}
-    whole, loss = one_step(tiny(**changes))
-    added, same = one_step(tiny(**changes, train__accumulate=parts))
+    whole, loss = one_step(small(**changes))
+    added, same = one_step(small(**changes, train__accumulate=parts))
     assert same == pytest.approx(loss, rel=1e-5)
     for name, value in whole.items():
         assert (value - added[name]).abs().max() <= 1e-4 * value.abs().max().clamp(min=1e-6), name
@@ -129,15 +108,15 @@ def test_overflow_of_fp16_skips_the_step() -> None:
 
     def step(gradient: float) -> bool:
         optimizer.zero_grad()
-        mixed.backward((weight * gradient).sum())
-        mixed.unscale(optimizer)
+        mixed.scaler.scale((weight * gradient).sum()).backward()
+        mixed.scaler.unscale_(optimizer)
         return mixed.update(optimizer, float(nn.utils.get_total_norm([weight.grad])))
 
     assert not step(math.inf) and torch.equal(weight.detach(), torch.ones(3))
     assert mixed.scaler.get_scale() == 2**15
     assert step(1.0) and not torch.equal(weight.detach(), torch.ones(3)) and mixed.skipped == 0
-    with pytest.raises(LabError, match=f"{MOST_SKIPPED + 1} steps in a row"):
-        for _ in range(MOST_SKIPPED + 1):
+    with pytest.raises(LabError, match=f"{MAX_SKIPPED + 1} steps in a row"):
+        for _ in range(MAX_SKIPPED + 1):
             step(math.nan)
     mixed = MixedPrecision("bf16", CPU)
     with pytest.raises(LabError, match="not a finite number"):
@@ -146,7 +125,7 @@ def test_overflow_of_fp16_skips_the_step() -> None:
 
 def test_fp16_run_resumes_with_its_scale(tmp_path: Path) -> None:
     """Catches a scale that starts over, and a log that json cannot hold after an overflow."""
-    recipe = tiny(train__precision="fp16", train__steps=2)
+    recipe = small(train__precision="fp16", train__steps=2)
     run = train(tmp_path / "run", recipe)
     state = RunFolder(run.folder).states()[-1][1]
     scaler = json.loads((state / "scaler.json").read_text())
@@ -163,32 +142,11 @@ def test_fp16_run_resumes_with_its_scale(tmp_path: Path) -> None:
     assert json.loads((state / "scaler.json").read_text())["scale"] == 2.0**39
 
 
-def test_average_by_hand() -> None:
-    """Catches a decay applied to the wrong side, warm-up forgotten, counters that are averaged."""
-    module = nn.BatchNorm1d(1)
-    average = WeightAverage(module, decay=0.5)
-    expected, tensors = 1.0, []
-    for update, weight in enumerate((2.0, 5.0, -1.0, 4.0), start=1):
-        with torch.no_grad():
-            module.weight.fill_(weight)
-            module.num_batches_tracked.fill_(update)
-        average.update()
-        decay = min(0.5, (1 + update) / (10 + update))
-        expected = decay * expected + (1 - decay) * weight
-        tensors.append(average.state["weight"].item())
-        assert tensors[-1] == pytest.approx(expected)
-    assert tensors[0] == pytest.approx(2 / 11 + 9 / 11 * 2)
-    assert average.state["num_batches_tracked"] == 4
-    with average.in_the_model():
-        assert module.weight.item() == pytest.approx(expected)
-    assert module.weight.item() == 4.0
-
-
 def test_averaged_weights_are_kept_evaluated_and_resumed(tmp_path: Path) -> None:
     """Catches an average that the model file, the evaluation or a resumed run does not know."""
-    recipe = tiny(train__ema=0.9)
+    recipe = small(train__ema=0.9)
     whole = train(tmp_path / "whole", recipe, val=VAL, evaluate_every=2)
-    plain = train(tmp_path / "plain", tiny())
+    plain = train(tmp_path / "plain", small())
     kept = read_checkpoint(whole.folder / "model.safetensors").state
     last = read_checkpoint(RunFolder(whole.folder).states()[-1][1] / "model.safetensors").state
     for key, value in plain.detector.model.state_dict().items():
@@ -223,31 +181,61 @@ def test_missing_compiler_is_a_warning(tmp_path: Path, monkeypatch: pytest.Monke
 
     monkeypatch.setattr(torch, "compile", no_compiler)
     with pytest.warns(UserWarning, match=r"Failed to find C compiler\.\); the training goes on"):
-        assert train(tmp_path / "run", tiny(train__steps=1), compiled=True).finished
+        assert train(tmp_path / "run", small(train__steps=1), compiled=True).finished
 
 
-@pytest.mark.slow
-def test_compiled_model_gives_the_same_step(tmp_path: Path) -> None:
-    """Catches a compiled part that computes something else. Slow: compiling takes a minute."""
-    recipe = tiny(train__clip_norm=1e9)
-    plain, loss = one_step(recipe)
-    training = begin(recipe, CPU, Group(), None, None, None)
-    assert compile_model(training.model, CPU)
-    batch = next(
-        iter(
-            train_loader(
-                DATA, Augment(recipe.augment, True), recipe.train, recipe.model.input, 0, 1, 0
-            )
-        )
-    )
-    for parameters in training.optimizer.param_groups:
-        parameters["lr"] = 0.0
-    _, values, _ = train_step(training, batch, batch.targets.counts, 0, 0.0)
-    assert values.minimised == pytest.approx(loss, rel=1e-4)
-    for name, parameter in training.model.named_parameters():
-        assert parameter.grad is not None
-        largest = plain[name].abs().max().clamp(min=1e-6)
-        assert (plain[name] - parameter.grad).abs().max() <= 1e-2 * largest, name
-    assert list(training.model.state_dict()) == list(
-        begin(recipe, CPU, Group(), None, None, None).model.state_dict()
-    )
+def test_denoising_queries_stay_near_their_object_and_apart_from_the_proposals() -> None:
+    """Catches a mask that lets the answer leak into the proposals, and misattributed queries."""
+    boxes = [torch.tensor([[10.0, 10, 50, 30], [60, 60, 90, 100]]), torch.zeros(0, 4)]
+    labels = [torch.tensor([1, 0]), torch.zeros(0, dtype=torch.long)]
+    targets = Targets.pad(boxes, labels, torch.tensor([[128.0, 128], [128, 128]]))
+    features = torch.arange(18.0).view(6, 3)
+    queries = denoising_queries(targets, features, 5, torch.Generator().manual_seed(0))
+    assert queries is not None
+    n, q = 6, 6  # no more queries than proposals: three groups of two, not five
+    assert queries.target[0].tolist() == [0, 1, 0, 1, 0, 1] and (queries.target[1] == -1).all()
+    near = box_ops.paired_iou(queries.boxes[0], boxes[0].repeat(3, 1))
+    assert near.min() > 0.3 and near.max() < 0.999
+    mask = queries.mask[0, 0]
+    assert mask[:n, :n].all() and not mask[:n, n:].any() and not mask[n:, :n].any()
+    assert mask[n, n + 1] and not mask[n, n + 2]
+    padded = queries.mask[1, 0][n:, n:]
+    assert torch.equal(padded, torch.eye(q, dtype=torch.bool))
+    pairs = queries.matches(2)
+    assert len(pairs.stage) == 12 and (pairs.image == 0).all()
+
+
+def test_negative_queries_stand_farther_off_and_are_to_find_nothing() -> None:
+    """Catches negatives that are as near as the positives, that count as padding (no class loss
+    then), that another group can see, or that change the positives' noise bound."""
+    boxes = torch.tensor([[10.0, 10, 50, 30], [60, 60, 90, 100]])
+    targets = Targets.pad([boxes], [torch.tensor([1, 0])], torch.tensor([[128.0, 128]]))
+    random = torch.Generator().manual_seed(0)
+    queries = denoising_queries(targets, torch.randn(8, 3), 2, random, contrastive=True)
+    assert queries is not None
+    assert queries.target[0].tolist() == [0, 1, -1, -1] * 2
+    assert queries.real.all()
+    overlap = box_ops.paired_iou(queries.boxes[0], boxes.repeat(4, 1)).view(2, 2, 2)
+    assert overlap[:, 0].min() > 0.3 and overlap[:, 1].max() < overlap[:, 0].max()
+    centre = box_ops.xyxy_to_cxcywh(queries.boxes[0]) - box_ops.xyxy_to_cxcywh(boxes.repeat(4, 1))
+    relative = (centre / box_ops.xyxy_to_cxcywh(boxes.repeat(4, 1))[:, [2, 3, 2, 3]]).abs()
+    relative = relative.view(2, 2, 2, 4) / torch.tensor([SHIFT, SHIFT, STRETCH, STRETCH])
+    assert relative[:, 0].max() <= 1 <= relative[:, 1].min() and relative.max() <= 2
+    group = queries.mask[0, 0][8:, 8:]
+    assert group[:4, :4].all() and not group[:4, 4:].any()
+
+
+def test_denoising_leaves_the_proposals_loss_as_it_is() -> None:
+    """Catches queries that influence the proposals: the set loss must be the same without them."""
+    recipe = tiny()
+    torch.manual_seed(0)
+    model = SparseRCNN(recipe.model).eval()
+    loader = train_loader(DATA, Augment(recipe.augment), recipe.train, recipe.model.input, 0, 1, 0)
+    batch: TrainBatch = next(iter(loader))
+    plain = step_loss(model, batch, recipe.loss)
+    with_queries = step_loss(model, batch, recipe.loss, 3, torch.Generator().manual_seed(1))
+    for name in ("cls", "l1", "giou"):
+        a, b = getattr(plain.loss, name), getattr(with_queries.loss, name)
+        assert torch.allclose(a, b, rtol=1e-5), name
+    assert with_queries.denoising is not None and with_queries.total() > plain.total()
+    torch.testing.assert_close(with_queries.matches.proposal, plain.matches.proposal)

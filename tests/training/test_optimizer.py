@@ -1,4 +1,4 @@
-"""Muon: its step, and which weights it is given."""
+"""Learning rate, Muon and its weights, and the weights' average."""
 
 from __future__ import annotations
 
@@ -9,9 +9,14 @@ from torch import nn
 from sparse_rcnn_lab.core.config import TrainConfig
 from sparse_rcnn_lab.core.errors import LabError
 from sparse_rcnn_lab.core.model import SparseRCNN
+from sparse_rcnn_lab.core.train import lr_factor, total_steps
 from sparse_rcnn_lab.models import recipes
-from sparse_rcnn_lab.training.muon import Muon
-from sparse_rcnn_lab.training.optimizer import CombinedOptimizer, make_optimizer
+from sparse_rcnn_lab.training.optimizer import (
+    CombinedOptimizer,
+    Muon,
+    WeightAverage,
+    make_optimizer,
+)
 
 SHAPES = [(8, 40), (40, 8), (16, 16), (1, 5)]
 
@@ -85,7 +90,8 @@ def small(optimizer: str) -> tuple[torch.optim.Optimizer, dict[int, str]]:
 
 
 def test_muon_gets_the_matrices_of_the_stages_and_adamw_the_rest() -> None:
-    """Catches a parameter that nobody trains, or two do; and class rows made orthogonal."""
+    """Catches a parameter that nobody trains, or two do; class rows made orthogonal; and a default
+    that leaves the paper."""
     optimizer, names = small("muon")
     assert isinstance(optimizer, CombinedOptimizer)
     adamw, muon = (
@@ -93,21 +99,69 @@ def test_muon_gets_the_matrices_of_the_stages_and_adamw_the_rest() -> None:
         for part in optimizer.parts
     )
     assert sorted(adamw + muon) == sorted(names.values())
-    assert "stages.0.interaction.generate.weight" in muon
-    assert "stages.5.attention.qkv.weight" in muon
+    assert {"stages.0.interaction.generate.weight", "stages.5.attention.qkv.weight"} <= set(muon)
     kept = ("stages.0.classify.weight", "stages.0.regress.weight", "proposals.features")
     assert set(kept) <= set(adamw)
     assert all(name.startswith("stages.") for name in muon)
-
-
-def test_published_recipes_train_with_adamw() -> None:
-    """Catches a default that leaves the paper."""
-    for recipe in recipes.RECIPES.values():
-        if recipe.published_ap:
-            assert recipe.train.optimizer == "adamw"
     assert isinstance(small("adamw")[0], torch.optim.AdamW)
+    published = [recipe for recipe in recipes.RECIPES.values() if recipe.published_ap]
+    assert {recipe.train.optimizer for recipe in published} == {"adamw"}
 
 
 def test_an_unknown_optimizer_is_refused() -> None:
     with pytest.raises(LabError, match=r"train\.optimizer 'sgd' is unknown.*adamw, muon"):
         TrainConfig(optimizer="sgd")  # type: ignore[arg-type]
+
+
+def test_step_schedule_drops_after_the_published_epochs() -> None:
+    """Catches a drop an epoch early or late: 12 epochs, drops after 8 and 11, 500 warm-up steps."""
+    config = recipes.recipe("r50_1x_100").train
+    images = 1600  # 100 steps an epoch
+    assert total_steps(config, images) == 1200
+    assert lr_factor(config, 0, images) == pytest.approx(0.001)
+    assert lr_factor(config, 250, images) == pytest.approx(0.001 + 0.999 * 0.5)
+    assert lr_factor(config, 799, images) == 1
+    assert lr_factor(config, 800, images) == pytest.approx(0.1)
+    assert lr_factor(config, 1100, images) == pytest.approx(0.01)
+
+
+def test_one_cycle_rises_and_ends_near_zero() -> None:
+    """Catches a schedule that ends before it is annealed."""
+    config = TrainConfig(schedule="one-cycle", steps=100, warmup_steps=10, warmup_start=0.1)
+    factors = [lr_factor(config, step, 50) for step in range(100)]
+    assert factors[0] == pytest.approx(0.1) and max(factors) == pytest.approx(1)
+    assert factors.index(max(factors)) == 10 and factors[-1] < 0.001
+    assert factors[10:] == sorted(factors[10:], reverse=True)
+
+
+def test_optimizer_covers_every_trainable_parameter_once() -> None:
+    """Catches parameters that are in no group, in two, or frozen ones that decay."""
+    model = SparseRCNN(recipes.recipe("small").model)
+    optimizer = make_optimizer(recipes.recipe("small").train, model, model.backbone.body)
+    inside = [id(p) for group in optimizer.param_groups for p in group["params"]]
+    assert sorted(inside) == sorted(id(p) for p in model.parameters() if p.requires_grad)
+    assert {g["lr"] for g in optimizer.param_groups} == {
+        recipes.SMALL.train.lr,
+        recipes.SMALL.train.lr * recipes.SMALL.train.backbone_lr,
+    }
+
+
+def test_average_by_hand() -> None:
+    """Catches a decay applied to the wrong side, warm-up forgotten, counters that are averaged."""
+    module = nn.BatchNorm1d(1)
+    average = WeightAverage(module, decay=0.5)
+    expected, tensors = 1.0, []
+    for update, weight in enumerate((2.0, 5.0, -1.0, 4.0), start=1):
+        with torch.no_grad():
+            module.weight.fill_(weight)
+            module.num_batches_tracked.fill_(update)
+        average.update()
+        decay = min(0.5, (1 + update) / (10 + update))
+        expected = decay * expected + (1 - decay) * weight
+        tensors.append(average.state["weight"].item())
+        assert tensors[-1] == pytest.approx(expected)
+    assert tensors[0] == pytest.approx(2 / 11 + 9 / 11 * 2)
+    assert average.state["num_batches_tracked"] == 4
+    with average.in_the_model():
+        assert module.weight.item() == pytest.approx(expected)
+    assert module.weight.item() == 4.0
