@@ -14,7 +14,7 @@ import torch
 
 from sparse_rcnn_lab.core import boxes as box_ops
 from sparse_rcnn_lab.core.errors import LabError
-from sparse_rcnn_lab.data.shapes import figures
+from sparse_rcnn_lab.data.shapes import drawing
 from sparse_rcnn_lab.data.shapes.dataset import (
     CLASS_NAMES,
     PRESETS,
@@ -75,8 +75,8 @@ def test_last_bit_of_the_maths_library_does_not_show(monkeypatch: pytest.MonkeyP
     for name in ("sin", "cos"):
         exact = getattr(math, name)
         monkeypatch.setattr(math, name, lambda a, f=exact: math.nextafter(f(a), math.inf))
-    monkeypatch.setattr(figures, "HEART", figures._heart())
-    monkeypatch.setattr(figures, "CIRCLE", figures._circle())
+    monkeypatch.setattr(drawing, "HEART", drawing._heart())
+    monkeypatch.setattr(drawing, "CIRCLE", drawing._circle())
     assert checksum(data, 20) == before
 
 

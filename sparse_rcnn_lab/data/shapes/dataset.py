@@ -24,8 +24,7 @@ from sparse_rcnn_lab.core import boxes as box_ops
 from sparse_rcnn_lab.core.errors import LabError
 from sparse_rcnn_lab.data.sample import Sample
 from sparse_rcnn_lab.data.shapes.difficulty import PRESETS, Difficulty
-from sparse_rcnn_lab.data.shapes.drawing import Dice
-from sparse_rcnn_lab.data.shapes.figures import CLASS_NAMES
+from sparse_rcnn_lab.data.shapes.drawing import CLASS_NAMES, Dice
 from sparse_rcnn_lab.data.shapes.layout import Layout, lay_out
 from sparse_rcnn_lab.data.shapes.painting import paint
 
