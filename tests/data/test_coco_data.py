@@ -19,8 +19,8 @@ from coco_size import write_coco
 from PIL import Image
 
 from sparse_rcnn_lab.core.errors import LabError
+from sparse_rcnn_lab.data.coco.annotations import read_coco_json
 from sparse_rcnn_lab.data.coco.folder import CocoFolder, open_data
-from sparse_rcnn_lab.data.coco.packed import PackedStrings
 from sparse_rcnn_lab.data.selection import usable_images
 from sparse_rcnn_lab.models.recipes import RECIPES
 
@@ -381,18 +381,13 @@ def test_a_cut_json_is_named_at_the_place_in_the_file(tmp_path: Path) -> None:
         CocoFolder(tmp_path)
 
 
-def test_packed_strings_are_a_sequence() -> None:
-    """Catches offsets in letters where bytes are meant, and an index that wraps around."""
-    strings = ["a.jpg", "", "Übergröße/東京.png", "\udcff.jpg"]  # the last: no proper UTF-8
-    packed = PackedStrings(strings)
-    assert list(packed) == strings and len(packed) == 4
-    assert [packed[i] for i in range(-4, 4)] == strings * 2
-    assert packed[1:3] == strings[1:3] and packed[2] in packed
-    assert list(pickle.loads(pickle.dumps(packed))) == strings
-    assert list(PackedStrings([])) == []
-    for index in (4, -5):
-        with pytest.raises(IndexError):
-            packed[index]
+def test_file_names_of_any_letters(tmp_path: Path) -> None:
+    """Catches names cut at the wrong place: letters are not bytes, and one is no proper UTF-8."""
+    names = ["a.jpg", "Übergröße/東京.png", "\udcff.jpg"]
+    document = changed(lambda d: [image(row, file_name=names[row])(d) for row in range(3)])
+    (tmp_path / "train.json").write_text(json.dumps(document))
+    tables = pickle.loads(pickle.dumps(read_coco_json(tmp_path / "train.json")))
+    assert tables.file_names == [tables.file_name(i) for i in range(3)] == names
 
 
 @pytest.mark.slow  # a json of 0.5 GB is written and read: about half a minute
