@@ -18,6 +18,11 @@ class Sample:
     labels: ``[M]`` int64, index into the data set's ``class_names``.
     image_id: the id that ``ground_truth()`` uses for this image.
     name: what to call the image in a message: file name, or seed and index.
+
+    >>> import torch
+    >>> image, box = torch.zeros(3, 48, 64, dtype=torch.uint8), torch.tensor([[4.0, 4, 20, 30]])
+    >>> Sample(image, box, labels=torch.tensor([0]), image_id=1, name="black.png").boxes.shape
+    torch.Size([1, 4])
     """
 
     image: Tensor
@@ -28,7 +33,15 @@ class Sample:
 
 
 class DetectionData(Protocol):
-    """A data set: a sequence of :class:`Sample` that knows its classes and its COCO form."""
+    """A data set: a sequence of :class:`Sample` that knows its classes and its COCO form.
+
+    Whatever has these methods can be trained on; :class:`Shapes` and :class:`CocoFolder` do.
+
+    >>> from sparse_rcnn_lab.data.shapes.dataset import Shapes
+    >>> data: DetectionData = Shapes(length=2)
+    >>> data.category_ids()[0], data.ground_truth()["categories"][0]["name"]
+    (1, 'circle')
+    """
 
     @property
     def class_names(self) -> tuple[str, ...]:

@@ -98,6 +98,12 @@ class Augment:
     antialias: as in the model's ``InputConfig``. Boxes are clipped; ``min_visible``, ``min_side``
     and ``min_source_side`` say which of them are dropped.
     Raises :class:`LabError` for settings out of range.
+
+    >>> from sparse_rcnn_lab.data.shapes.dataset import shapes_image
+    >>> augment = Augment(AugmentConfig(size=(96, 160), scale=(0.5, 2.0), hue=0.1))
+    >>> sample = augment(shapes_image(), seed=7)
+    >>> sample.image.shape, len(sample.boxes) == len(sample.labels)
+    (torch.Size([3, 96, 96]), True)
     """
 
     config: AugmentConfig = field(default_factory=AugmentConfig)

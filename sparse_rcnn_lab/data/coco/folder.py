@@ -38,7 +38,23 @@ class CocoFolder:
 
     Labels follow ascending category ids. Loading warns once about boxes it had to clip or drop
     and raises :class:`LabError` for a json that breaks the format, names an unknown category or
-    image, or names image files that are not there.
+    image, or names image files that are not there. ``data[i]`` is a :class:`Sample`, boxes xyxy in
+    pixels of the image as the json's width and height have it, EXIF rotation or not; it raises
+    LabError for an image that is damaged or of another size.
+
+    >>> import json, tempfile
+    >>> examples = Path(__file__).parents[1] / "examples"
+    >>> document = {
+    ...     "categories": [{"id": 7, "name": "white cell"}],
+    ...     "images": [{"id": 1, "file_name": "cells_1.jpg", "width": 640, "height": 480}],
+    ...     "annotations": [{"id": 1, "image_id": 1, "category_id": 7, "bbox": [64, 48, 90, 80]}],
+    ... }
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     file = Path(folder, "train.json")
+    ...     _ = file.write_text(json.dumps(document))
+    ...     data = CocoFolder(file, images=examples)
+    >>> data[0].boxes, data.class_names[data[0].labels[0]]
+    (tensor([[ 64.,  48., 154., 128.]]), 'white cell')
     """
 
     def __init__(
@@ -221,6 +237,10 @@ def open_data(name: str | Path, split: str = "train") -> DetectionData:
     The shapes are drawn from fixed seeds: 100,000 images for ``train``, 500 others for ``val``.
     A folder of that name is meant by ``"./shapes"``. Raises :class:`LabError` that lists what is
     possible when ``name`` is nothing of this.
+
+    >>> data = open_data("shapes:easy", "val")
+    >>> len(data), data[3].image.shape
+    (500, torch.Size([3, 128, 128]))
     """
     kind, _, difficulty = str(name).partition(":")
     if kind == "shapes":
