@@ -18,8 +18,7 @@ from sparse_rcnn_lab.core import boxes as box_ops
 from sparse_rcnn_lab.core.config import AugmentConfig
 from sparse_rcnn_lab.core.errors import LabError
 from sparse_rcnn_lab.data.sample import Sample
-from sparse_rcnn_lab.detect.images import resize_to, resized_size
-from sparse_rcnn_lab.detect.resize import resize_as_opencv
+from sparse_rcnn_lab.detect.images import resize_as_opencv, resize_to, resized_size
 
 # The mean colour of ImageNet: after normalisation what is padded here equals the batch padding.
 FILL = (124, 116, 104)

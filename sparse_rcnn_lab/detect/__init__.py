@@ -1,1 +1,8 @@
-"""Pictures in, Detections out: reading, resizing, batches, and the detector around the model."""
+"""Images in, Detections out: reading and resizing images, and the detector around the model.
+
+Public names: ``Detector`` in ``detector``; ``read_image``, ``resize_image``, ``normalise_and_pad``
+and the type ``ImageSource`` in ``images``; ``pick_device`` in ``device``; ``write_whole`` and
+``write_text`` in ``files``.
+
+May import ``core`` and ``runtime``.
+"""

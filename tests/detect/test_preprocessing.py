@@ -23,10 +23,10 @@ from sparse_rcnn_lab.detect.images import (
     normalise_and_pad,
     pad_images,
     read_image,
+    resize_as_opencv,
     resize_image,
     resize_to,
 )
-from sparse_rcnn_lab.detect.resize import resize_as_opencv
 from sparse_rcnn_lab.training.loader import train_loader
 
 HERE = Path(__file__).parents[1]
