@@ -10,15 +10,18 @@ from sparse_rcnn_lab.core.errors import LabError
 from sparse_rcnn_lab.detect.detector import Detector
 from sparse_rcnn_lab.detect.device import pick_device
 from sparse_rcnn_lab.models import published as weights
-from sparse_rcnn_lab.models.checkpoint import read_checkpoint
+from sparse_rcnn_lab.models.checkpoint import MODEL_FILE, read_checkpoint
 from sparse_rcnn_lab.runtime.paths import InferencePrecision
-from sparse_rcnn_lab.training.run_folder import MODEL_FILE, RunFolder
 
 CHECKPOINTS = Path(__file__).parent / "checkpoints"
 
 
 def shipped_models() -> list[str]:
-    """Names of the models inside the package."""
+    """Names of the models inside the package.
+
+    >>> shipped_models()
+    ['nano-shapes', 'small-cards', 'small-cells']
+    """
     return sorted(path.stem for path in CHECKPOINTS.glob("*.safetensors"))
 
 
@@ -40,6 +43,9 @@ def load(
         has units for it, "int8" is for CPUs; :meth:`Detector.faster` says more.
     Raises LabError, saying what was found and what is possible, when there is no such model, or
     its weights cannot be downloaded, or no such device.
+
+    >>> load("nano-shapes")
+    Detector('nano-shapes', nano, 20 proposals, 6 classes)
     """
     device = pick_device(device)
     path = locate(name)
@@ -63,9 +69,11 @@ def locate(name: str | Path) -> Path:
     if path.is_dir():
         if (path / MODEL_FILE).exists():
             return path / MODEL_FILE
-        states = RunFolder(path).states()
-        if states:
-            return states[-1][1] / MODEL_FILE
+        # Before its first evaluation a run has its checkpoints alone, of which the last is meant.
+        files = path.glob(f"checkpoints/step_*/{MODEL_FILE}")
+        states = {file.parent.name.removeprefix("step_"): file for file in files}
+        if steps := [step for step in states if step.isdigit()]:
+            return states[max(steps, key=int)]
         raise LabError(
             f'"{path}" is a folder without "{MODEL_FILE}". Expected a run folder that training '
             "wrote, after its first checkpoint."

@@ -25,8 +25,8 @@ import torch
 from sparse_rcnn_lab import __version__
 from sparse_rcnn_lab.core.errors import LabError
 from sparse_rcnn_lab.detect.files import write_text
+from sparse_rcnn_lab.models.checkpoint import MODEL_FILE
 
-MODEL_FILE = "model.safetensors"
 KEEP = 2
 
 

@@ -23,7 +23,6 @@ from sparse_rcnn_lab.cli import main as cli
 from sparse_rcnn_lab.core.config import Recipe, from_dict
 from sparse_rcnn_lab.core.errors import LabError
 from sparse_rcnn_lab.detect.detector import Detector
-from sparse_rcnn_lab.models import download
 from sparse_rcnn_lab.models import layouts as published
 from sparse_rcnn_lab.models import published as weights
 from sparse_rcnn_lab.models.checkpoint import read_checkpoint
@@ -93,7 +92,7 @@ def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FileServ
     """A mirror of the released files, and an empty cache."""
     monkeypatch.setenv("no_proxy", "*")
     monkeypatch.setenv(weights.CACHE_VARIABLE, str(tmp_path / "cache"))
-    monkeypatch.setattr(download, "PAUSE", 0.0)
+    monkeypatch.setattr(weights, "PAUSE", 0.0)
     with file_server() as served:
         monkeypatch.setenv(weights.MIRROR_VARIABLE, served.url + "/")
         yield served
@@ -243,7 +242,7 @@ def test_cut_once(ranges: bool, server: FileServer, tmp_path: Path) -> None:
     """Catches a download that starts over each time, or that sticks two copies together."""
     content = os.urandom(3_000_000)
     server.files["file.pth"], server.cuts, server.ranges = content, [2_000_000], ranges
-    digest = download.download(f"{server.url}/file.pth", tmp_path / "file.pth", progress=False)
+    digest = weights.download(f"{server.url}/file.pth", tmp_path / "file.pth", progress=False)
     assert (tmp_path / "file.pth").read_bytes() == content
     assert digest == hashlib.sha256(content).hexdigest()
     assert len(server.requests) == 2
@@ -320,7 +319,7 @@ def test_stopped_and_killed(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(download, "_blocks", stop)
+        patch.setattr(weights, "_blocks", stop)
         with pytest.raises(KeyboardInterrupt):
             weights.fetch(NAME, progress=False)
     folder = tmp_path / "cache" / "weights"

@@ -120,7 +120,7 @@ MAY_IMPORT = {
     "detect": MODEL | RUNTIME_OF_THE_MODEL | {"detect", "data.sample", "training.ground_truth"},
     "detect/files": {"core.errors"},
     "detect/images": {"core.errors", "detect.file_type"},
-    "models": MODEL | {"detect", "models", "runtime.paths", "training.run_folder"},
+    "models": MODEL | {"detect", "models", "runtime.paths"},
     "data": RECORDED | {"data", "detect.images"},
     "training": {"core", "data", "detect", "models", "runtime", "training"},
     "runtime": MODEL | {"runtime"},
