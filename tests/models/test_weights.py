@@ -8,7 +8,6 @@ import os
 import socket
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from math import prod
 from pathlib import Path
@@ -18,6 +17,7 @@ import pytest
 import torch
 from file_server import FileServer, file_server
 from parity import rule
+from test_checkpoint import Trap, largest_file
 
 from sparse_rcnn_lab.cli import main as cli
 from sparse_rcnn_lab.core.config import Recipe, from_dict
@@ -46,15 +46,9 @@ PUBLISHED = {
 }
 # What stands beside the weights in a file of that release.
 META = {
-    "env_info": "sys.platform: linux\nPython: 3.7.7\nPyTorch: 1.6.0",
     "config": "model = dict(\n    type='SparseRCNN',\n    pretrained='torchvision://resnet50')\n",
     "seed": None,
-    "exp_name": "sparse_rcnn_r50_fpn_1x_coco.py",
-    "mmcv_version": "1.2.1",
-    "mmdet_version": "2.7.0+unknown",
-    "time": "Tue Dec 22 21:44:53 2020",
     "epoch": 12,
-    "iter": 87960,
     "hook_msgs": {},
     "CLASSES": published.COCO_CLASSES,
 }
@@ -119,7 +113,7 @@ def kept(cache: Path) -> list[str]:
 
 
 def test_addresses_and_what_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Catches a slip in a name or digest, and two models exchanged: each would be wrong for all."""
+    """Catches a slip in a name, digest or size, and two models exchanged: wrong for all."""
     monkeypatch.delenv(weights.MIRROR_VARIABLE, raising=False)
     urls = {name: release.url() for name, release in weights.RELEASES.items()}
     assert urls == {name: f"{SERVER}/{file}" for name, file in PUBLISHED.items()}
@@ -130,16 +124,8 @@ def test_addresses_and_what_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
         assert ("300_proposals" in url) == (model.num_proposals == 300)
         assert f"_{training.epochs // 12}x_coco_" in url
         assert url.endswith(f"-{weights.RELEASES[name].digest}.pth")
-
-
-def test_sizes_are_those_of_the_weights() -> None:
-    """Catches a size that tells a person the wrong thing about their disk."""
-    for name, release in weights.RELEASES.items():
-        size = sum(
-            prod(shape) * (8 if key.endswith("tracked") else 4)
-            for key, shape in shapes(name).items()
-        )
-        assert abs(size / 1e6 - release.megabytes) < 1
+        size = sum(prod(s) * (8 if k.endswith("tracked") else 4) for k, s in shapes(name).items())
+        assert abs(size / 1e6 - weights.RELEASES[name].megabytes) < 1
 
 
 def test_by_name_once_and_then_from_the_cache(
@@ -168,18 +154,8 @@ def test_by_name_once_and_then_from_the_cache(
     assert capsys.readouterr() == ("", "")
 
 
-class Trap:
-    """Unpickled carelessly, it leaves a file behind."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return os.system, (f'echo > "{self.path}"',)
-
-
-def test_what_is_refused(publish: Any, tmp_path: Path) -> None:
-    """Catches a file of another model, or code from the network, that gets into the cache."""
+def test_what_is_refused(server: FileServer, publish: Any, tmp_path: Path) -> None:
+    """Catches a file of another model, a damaged one, or code from the network in the cache."""
     trap = tmp_path / "sprung"
     cases = {
         r"running code.*system.*publish_model": packed({"meta": Trap(trap), "state_dict": {}}),
@@ -195,10 +171,6 @@ def test_what_is_refused(publish: Any, tmp_path: Path) -> None:
             weights.fetch(NAME, progress=False)
         assert kept(tmp_path / "cache") == []
     assert not trap.exists()
-
-
-def test_wrong_checksum(server: FileServer, publish: Any, tmp_path: Path) -> None:
-    """Catches a damaged or exchanged file that is loaded without a word."""
     release = publish(hollow())
     server.files[release.file] += b"x"
     with pytest.raises(LabError, match=rf"{release.file} is not the released .*{release.digest}"):
@@ -206,17 +178,11 @@ def test_wrong_checksum(server: FileServer, publish: Any, tmp_path: Path) -> Non
     assert kept(tmp_path / "cache") == []
 
 
-def test_the_server_has_no_such_file(server: FileServer, tmp_path: Path) -> None:
-    """Catches an error page taken for weights, and a message without address or way out."""
-    with pytest.raises(
-        LabError, match=rf"{server.url}/sparse_rcnn_r50\S+ \(HTTP 404.*give its path"
-    ):
-        weights.fetch(NAME, progress=False)
-    assert kept(tmp_path / "cache") == []
-
-
 def test_no_network(server: FileServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Catches a traceback of urllib where there is no connection, or an address is misspelt."""
+    """Catches a traceback of urllib or an error page taken for weights, without a way out; and a
+    bare OSError where the cache cannot be."""
+    with pytest.raises(LabError, match=rf"{server.url}/sparse_\S+ \(HTTP 404.*give its path"):
+        weights.fetch(NAME, progress=False)
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
         nobody = f"http://127.0.0.1:{unused.getsockname()[1]}"
@@ -225,6 +191,10 @@ def test_no_network(server: FileServer, tmp_path: Path, monkeypatch: pytest.Monk
         with pytest.raises(LabError, match=rf"{place}/\S+\.pth'? (could not be reached|is not an)"):
             weights.fetch(NAME, progress=False)
     assert kept(tmp_path / "cache") == []
+    (tmp_path / "file").touch()
+    monkeypatch.setenv(weights.CACHE_VARIABLE, str(tmp_path / "file"))
+    with pytest.raises(LabError, match=r"cannot keep the weights.*SPARSE_RCNN_LAB_CACHE"):
+        weights.fetch(NAME, progress=False)
 
 
 def test_cut_again_and_again(server: FileServer, publish: Any, tmp_path: Path) -> None:
@@ -248,18 +218,6 @@ def test_cut_once(ranges: bool, server: FileServer, tmp_path: Path) -> None:
     assert len(server.requests) == 2
 
 
-@contextmanager
-def largest_file(size: int) -> Iterator[None]:
-    """Within it the system refuses to write files larger than this, as a full disk would."""
-    resource = pytest.importorskip("resource")
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
-
-
 @pytest.mark.parametrize("room", [50_000, 5_000_000])
 def test_full_disk(room: int, publish: Any, tmp_path: Path) -> None:
     """Catches half a file in the cache, during the download or during the conversion."""
@@ -269,15 +227,6 @@ def test_full_disk(room: int, publish: Any, tmp_path: Path) -> None:
     with largest_file(room), pytest.raises(LabError, match=r"(?s)cache.*File too large.*"):
         weights.fetch(NAME, progress=False)
     assert kept(tmp_path / "cache") == []
-
-
-def test_unusable_cache(publish: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Catches a bare OSError where the cache cannot be, without a way out."""
-    publish(hollow())
-    (tmp_path / "file").touch()
-    monkeypatch.setenv(weights.CACHE_VARIABLE, str(tmp_path / "file"))
-    with pytest.raises(LabError, match=r"cannot keep the weights.*SPARSE_RCNN_LAB_CACHE"):
-        weights.fetch(NAME, progress=False)
 
 
 @pytest.fixture
@@ -417,9 +366,9 @@ def test_whole_files(name: str, publish: Any) -> None:
 
 
 def check_outputs(detector: Detector) -> None:
-    """Every stage against mmdetection's answer to the two pictures; limits as in test_parity."""
+    """Every stage against mmdetection's answer to the two images; limits as in test_parity."""
     reference = rule.read_arrays(f"forward_r50_{detector.num_proposals}")
-    batch = detector.prepare([rule.image(picture) for picture in rule.PICTURES], resize=False)
+    batch = detector.prepare([rule.image(image) for image in rule.PICTURES], resize=False)
     with torch.no_grad():
         outputs = detector.run(batch)
     for stage, output in enumerate(outputs):
