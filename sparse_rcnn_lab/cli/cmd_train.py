@@ -174,7 +174,7 @@ def _announce(
     processes: int,
 ) -> None:
     from sparse_rcnn_lab.core.model import SparseRCNN
-    from sparse_rcnn_lab.data.selection import usable_images
+    from sparse_rcnn_lab.data.subset import usable_images
     from sparse_rcnn_lab.training.schedule import total_steps
 
     tables = getattr(data, "tables", None)  # counting drawn boxes would mean drawing them all

@@ -3,7 +3,7 @@
 Public names: :class:`~sparse_rcnn_lab.data.sample.Sample` and the protocol
 :class:`~sparse_rcnn_lab.data.sample.DetectionData` in ``sample``; ``CocoFolder``, ``open_data`` and
 ``open_train_val`` in ``coco.folder``; ``Shapes``, ``shapes_image`` and ``Difficulty`` in
-``shapes.dataset``; ``Augment`` in ``transforms``; ``usable_images`` in ``selection``.
+``shapes.dataset``; ``Augment`` in ``transforms``; ``usable_images`` and ``Subset`` in ``subset``.
 
 May import ``core`` and ``detect``.
 """

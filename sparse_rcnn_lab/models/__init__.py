@@ -2,7 +2,7 @@
 
 Public names: ``load``, ``locate`` and ``shipped_models`` in ``load``; ``Checkpoint``,
 ``read_checkpoint`` and ``save_checkpoint`` in ``checkpoint``; ``RECIPES`` and ``recipe`` in
-``recipes``; ``RELEASES`` and ``fetch``, the five published models, in ``published``.
+``recipes``; ``RELEASES`` and ``fetch``, the five published models, in ``releases``.
 
 May import ``core``, ``detect`` and ``runtime``.
 """

@@ -9,7 +9,7 @@ import torch
 from sparse_rcnn_lab.core.errors import LabError
 from sparse_rcnn_lab.detect.detector import Detector
 from sparse_rcnn_lab.detect.device import pick_device
-from sparse_rcnn_lab.models import published as weights
+from sparse_rcnn_lab.models import releases as weights
 from sparse_rcnn_lab.models.checkpoint import MODEL_FILE, read_checkpoint
 from sparse_rcnn_lab.runtime.paths import InferencePrecision
 
@@ -34,7 +34,7 @@ def load(
     """A detector by name or path.
 
     name: a shipped model (:func:`shipped_models`), one of the five published COCO models
-        (:data:`sparse_rcnn_lab.models.published.RELEASES`: "r50_3x_300", ...), downloaded at
+        (:data:`sparse_rcnn_lab.models.releases.RELEASES`: "r50_3x_300", ...), downloaded at
         first use, a run folder, or a checkpoint file: our safetensors, or a ``.pth`` of
         mmdetection or the authors. A name goes before a folder of that name; that one is meant by
         ``"./name"``.

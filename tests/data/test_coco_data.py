@@ -21,7 +21,7 @@ from PIL import Image
 from sparse_rcnn_lab.core.errors import LabError
 from sparse_rcnn_lab.data.coco.annotations import read_coco_json
 from sparse_rcnn_lab.data.coco.folder import CocoFolder, open_data
-from sparse_rcnn_lab.data.selection import usable_images
+from sparse_rcnn_lab.data.subset import usable_images
 from sparse_rcnn_lab.models.recipes import RECIPES
 
 Document = dict[str, Any]
