@@ -6,7 +6,6 @@ import copy
 import json
 import math
 import pickle
-import time
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -15,14 +14,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from coco_size import write_coco
 from PIL import Image
 
 from sparse_rcnn_lab.core.errors import LabError
 from sparse_rcnn_lab.data.coco.annotations import read_coco_json
 from sparse_rcnn_lab.data.coco.folder import CocoFolder, open_data
-from sparse_rcnn_lab.data.subset import usable_images
-from sparse_rcnn_lab.models.recipes import RECIPES
 
 Document = dict[str, Any]
 
@@ -364,21 +360,6 @@ def test_file_names_of_any_letters(tmp_path: Path) -> None:
     (tmp_path / "train.json").write_text(json.dumps(document))
     tables = pickle.loads(pickle.dumps(read_coco_json(tmp_path / "train.json")))
     assert tables.file_names == [tables.file_name(i) for i in range(3)] == names
-
-
-@pytest.mark.slow  # a json of 0.5 GB is written and read: about half a minute
-def test_a_json_of_cocos_size_is_read_in_seconds(tmp_path: Path) -> None:
-    """Catches images left out that have objects, and a heap of them that workers would copy."""
-    write_coco(tmp_path)
-    start = time.process_time()
-    data = CocoFolder(tmp_path)
-    used = usable_images(data, RECIPES["r50_3x_300"].augment)
-    seconds = time.process_time() - start  # said, not judged: 8 s on a core of a server
-    arrays = sum(len(pickle.dumps(value)) for value in vars(data.tables).values())
-    print(f"{data!r}: {seconds:.1f} s of CPU time, {arrays / 1e6:.0f} MB kept")
-    assert (len(data), len(used)) == (118_287, 117_266)
-    assert len(data.tables.labels) == 860_001
-    assert arrays < 80e6  # 56 MB; as Python objects they would be five times that
 
 
 # Errors
