@@ -76,6 +76,11 @@ def usable_images(data: DetectionData, config: AugmentConfig) -> DetectionData:
 
     Gives ``data`` itself where none is left out, or where it does not know its images without
     opening them. Raises LabError when no image remains.
+
+    >>> from sparse_rcnn_lab.data.shapes.dataset import Shapes
+    >>> data = Shapes(length=4)
+    >>> usable_images(data, AugmentConfig(drop_empty=True)) is data  # drawn shapes: not Indexed
+    True
     """
     if not len(data):
         raise LabError("The data set has no images; there is nothing to train on.")
