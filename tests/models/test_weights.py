@@ -20,11 +20,12 @@ from parity import rule
 from test_checkpoint import Trap, largest_file
 
 from sparse_rcnn_lab.cli import main as cli
-from sparse_rcnn_lab.core.config import Recipe, from_dict
+from sparse_rcnn_lab.core.config import Recipe
 from sparse_rcnn_lab.core.errors import LabError
 from sparse_rcnn_lab.models import layouts as published
 from sparse_rcnn_lab.models import releases as weights
 from sparse_rcnn_lab.models.checkpoint import read_checkpoint
+from sparse_rcnn_lab.models.config_edit import from_dict
 from sparse_rcnn_lab.models.load import load
 from sparse_rcnn_lab.models.recipes import RECIPES
 

@@ -22,7 +22,6 @@ import torch
 
 from sparse_rcnn_lab.core import boxes as box_ops
 from sparse_rcnn_lab.core.errors import LabError
-from sparse_rcnn_lab.core.validation import fits
 from sparse_rcnn_lab.data.sample import Sample
 from sparse_rcnn_lab.data.shapes.difficulty import PRESETS, Difficulty
 from sparse_rcnn_lab.data.shapes.drawing import CLASS_NAMES, Dice
@@ -163,6 +162,6 @@ def shapes_image(
 def _whole(name: str, value: object, low: int, high: int) -> int:
     """The value as an int, or a LabError."""
     number = int(value) if isinstance(value, np.integer) else value
-    if isinstance(number, int) and fits(number, int) and low <= number <= high:
+    if isinstance(number, int) and not isinstance(number, bool) and low <= number <= high:
         return number
     raise LabError(f"Shapes {name} must be a whole number from {low} to {high}, found {value!r}.")

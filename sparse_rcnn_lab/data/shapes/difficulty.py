@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 
 from sparse_rcnn_lab.core.errors import LabError
-from sparse_rcnn_lab.core.validation import fits
 
 
 @dataclass(frozen=True)
@@ -63,7 +62,8 @@ class Difficulty:
             kind = type(field.default)
             high = 100 if kind is int else limits.get(field.name, 1.0)
             low = 0.02 if field.name == "min_size" else 0
-            if not fits(value, kind) or not low <= value <= high:
+            right_type = isinstance(value, (int, kind)) and not isinstance(value, bool)
+            if not right_type or not low <= value <= high:
                 raise LabError(
                     f"Difficulty.{field.name} must be a {'whole ' * (kind is int)}number from "
                     f"{low:g} to {high:g}, found {value!r}."
