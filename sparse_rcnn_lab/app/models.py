@@ -11,7 +11,7 @@ from sparse_rcnn_lab.core.errors import LabError
 from sparse_rcnn_lab.detect.detector import Detector
 from sparse_rcnn_lab.detect.device import pick_device
 from sparse_rcnn_lab.models.load import load, shipped_models
-from sparse_rcnn_lab.models.published import RELEASES
+from sparse_rcnn_lab.models.releases import RELEASES
 
 
 class Models:

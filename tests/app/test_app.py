@@ -39,7 +39,7 @@ from sparse_rcnn_lab.data.shapes.dataset import CLASS_NAMES
 from sparse_rcnn_lab.detect.device import pick_device
 from sparse_rcnn_lab.detect.trace_file import load_trace
 from sparse_rcnn_lab.models.load import CHECKPOINTS, shipped_models
-from sparse_rcnn_lab.models.published import RELEASES
+from sparse_rcnn_lab.models.releases import RELEASES
 
 ROOT = Path(__file__).parents[2]
 

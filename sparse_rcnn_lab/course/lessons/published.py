@@ -7,8 +7,8 @@ from sparse_rcnn_lab.core.errors import LabError
 from sparse_rcnn_lab.course.lessons.setting import is_fast
 from sparse_rcnn_lab.detect.detector import Detector
 from sparse_rcnn_lab.models.load import load
-from sparse_rcnn_lab.models.published import RELEASES
 from sparse_rcnn_lab.models.recipes import RECIPES
+from sparse_rcnn_lab.models.releases import RELEASES
 
 _MEANING = {
     "name": "what srl.load takes",

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from sparse_rcnn_lab.core.errors import LabError
-from sparse_rcnn_lab.models.published import cache_folder
+from sparse_rcnn_lab.models.releases import cache_folder
 
 FAST_VARIABLE = "SPARSE_RCNN_LAB_FAST"
 EXAMPLES = Path(__file__).parents[2] / "data" / "examples"

@@ -27,7 +27,7 @@ class Indexed(DetectionData, Protocol):
         ...
 
 
-class Selected:
+class Subset:
     """Some images of a data set, as a data set.
 
     rows: ``[K]`` which of them, ascending.  note: what was left out, in one line.
@@ -76,6 +76,11 @@ def usable_images(data: DetectionData, config: AugmentConfig) -> DetectionData:
 
     Gives ``data`` itself where none is left out, or where it does not know its images without
     opening them. Raises LabError when no image remains.
+
+    >>> from sparse_rcnn_lab.data.shapes.dataset import Shapes
+    >>> data = Shapes(length=4)
+    >>> usable_images(data, AugmentConfig(drop_empty=True)) is data  # drawn shapes: not Indexed
+    True
     """
     if not len(data):
         raise LabError("The data set has no images; there is nothing to train on.")
@@ -95,7 +100,7 @@ def usable_images(data: DetectionData, config: AugmentConfig) -> DetectionData:
             f"No image is left to train on ({note}). Label some, or train with "
             "augment.drop_empty=False and augment.min_image_side=0."
         )
-    return Selected(data, rows, note, f"objects{config.drop_empty:d}-side{config.min_image_side}")
+    return Subset(data, rows, note, f"objects{config.drop_empty:d}-side{config.min_image_side}")
 
 
 def aspect_groups(data: DetectionData, config: AugmentConfig) -> np.ndarray | None:
