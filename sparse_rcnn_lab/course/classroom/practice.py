@@ -14,7 +14,6 @@ import torch
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
-from sparse_rcnn_lab.core.ablation import NORMAL, Ablation
 from sparse_rcnn_lab.core.config import ModelConfig
 from sparse_rcnn_lab.core.model import SparseRCNN
 from sparse_rcnn_lab.core.pooling import Pyramid, assign_levels
@@ -129,20 +128,18 @@ def waves(*shape: int, seed: int) -> Tensor:
 
 
 class _OwnStage(nn.Module):
-    """A stage of the model that a student's function runs."""
+    """A stage of the model that a student's function runs.
+
+    It takes whatever ``run_stages`` hands to a :class:`Stage`, of which a training here needs the
+    first three alone.
+    """
 
     def __init__(self, stage: Stage, run: RunStage) -> None:
         super().__init__()
         self.stage, self.run = stage, run
 
     def forward(
-        self,
-        pyramid: Pyramid,
-        boxes: Tensor,
-        features: Tensor,
-        mask: Tensor | None = None,
-        record: frozenset[str] = frozenset(),
-        ablation: Ablation = NORMAL,
+        self, pyramid: Pyramid, boxes: Tensor, features: Tensor, *_: object, **__: object
     ) -> StageOutput:
         levels = assign_levels(boxes.detach())
         roi = self.stage.pool(pyramid, boxes, levels, self.stage.roi_size)
