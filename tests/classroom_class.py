@@ -30,7 +30,7 @@ def rehearse(notebook: Any, training: bool = True) -> frozenset[str]:
     """The tests that a notebook fails, its cells run in this process: seconds less than a kernel.
 
     training: False leaves the training and its tests out. What only a kernel shows (crashes, loops,
-    floods of print) is in the round trip.
+    floods of print) is in the round trip. Asserts that a test changes none of the student's names.
     """
     name, main = "__main__", types.ModuleType("__main__")
     real, failed = sys.modules[name], set()
@@ -39,11 +39,16 @@ def rehearse(notebook: Any, training: bool = True) -> frozenset[str]:
         for c in notebook["cells"]:
             if c["cell_type"] != "code" or (not training and _id(c) in TRAINING):
                 continue
+            before = dict(main.__dict__)
             try:
                 with contextlib.redirect_stdout(io.StringIO()):
                     exec(compile(c["source"], _id(c) or "cell", "exec"), main.__dict__)
             except Exception:
                 failed.add(_id(c))
+            if c["metadata"].get("nbgrader", {}).get("grade"):
+                names = before.keys() | main.__dict__.keys()
+                moved = {k for k in names if before.get(k) is not main.__dict__.get(k)}
+                assert moved <= {"_test", "__builtins__"}, f"{_id(c)} changes {moved}"
     finally:
         sys.modules[name] = real
         guard.serve_everybody()

@@ -8,6 +8,8 @@ import io
 import json
 import os
 import re
+import subprocess
+import sys
 import time
 import warnings
 import zipfile
@@ -26,6 +28,7 @@ from sparse_rcnn_lab.course.classroom.collect import collect, student_of
 from sparse_rcnn_lab.course.classroom.compare import difference
 from sparse_rcnn_lab.course.classroom.course import Course
 from sparse_rcnn_lab.course.classroom.marks import take_by_hand, write_marks
+from sparse_rcnn_lab.course.classroom.mend import mend
 from sparse_rcnn_lab.course.classroom.validate import MORE_HIDDEN, before_handing_in, validate
 from sparse_rcnn_lab.course.classroom.vary import Variation, fill_in
 
@@ -79,6 +82,43 @@ def test_each_mistake_costs_what_it_should_with_a_model(name: str, fast_cells: N
     """The same for the assignments that run the real model; also catches a training that nobody
     gets marks for, as when ``run_stages`` hands on more than the student's stage takes."""
     rehearsals(name)
+
+
+IOU = ("iou-area", "iou-values", "iou-same", "iou-apart", "iou-pairs", "iou-empty")
+AREA = "def area(boxes):\n    return (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "lost"),
+    [
+        (AREA + "def mine(a, b):\n    return torch.zeros(7)\niou = mine\n", IOU[1:]),
+        (AREA + "iou = lambda a, b: torch.zeros(7)\n", IOU[1:]),
+        ("def area(boxes)\n    return 0\n", IOU),
+        ("import nothing_of_this_name\n" + AREA, IOU),
+    ],
+    ids=["alias", "lambda", "does-not-parse", "does-not-import"],
+)
+def test_functions_are_known_by_themselves(text: str, lost: tuple[str, ...]) -> None:
+    """Catches hidden tests that grade the reference where a function has another name, and a cell
+    that stops and costs the next task, which calls what it should have made."""
+    source = source_of("boxes")
+    notebook = made.with_answers(made.solved(source, source), {"iou": text})
+    assert made.rehearse(notebook) == frozenset(lost)
+
+
+def test_a_fresh_kernel_refuses_only_the_student() -> None:
+    """Catches a first check that guards the package's answers too late and then refuses its own
+    reference: after a crash, all that follows would be lost."""
+    code = """
+import torch
+def area(b): return b[..., 0] * 0
+def giou(a, b): return area(a)[:, None] + area(b)[None] + iou(a, b)
+from sparse_rcnn_lab.course.classroom.checks import boxes as check
+b = torch.tensor([[0.0, 0.0, 10.0, 20.0]])
+check(giou, b, b, gives=torch.tensor([[401.0]]))
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300)
+    assert done.stdout == "ok: giou\n", done.stderr
 
 
 @pytest.mark.parametrize("name", SHORT)
@@ -209,7 +249,7 @@ def test_round_trip(tmp_path: Path) -> None:
             "giou": troubles["crash"].cells["giou"],
             "iou": "def area(boxes):\n    while True:\n        pass\n\n" + iou_alone(perfect),
             "formats": made.cell(perfect, "formats")["source"]
-            + "\nfor _ in range(100):\n    print('x' * 100_000)\n",
+            + "\nfor _ in range(100):\n    print('x' * 100_000)\nexit()\n",
         },
     )
     class_of = {
@@ -326,6 +366,26 @@ def test_collect(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("code", "note"),
+    [
+        ("from sparse_rcnn_lab.core.boxes import giou", "own answer"),
+        ("from sparse_rcnn_lab.core import config, losses", "own answer"),
+        ("import sparse_rcnn_lab.course.classroom.checks as c", "touches the checks"),
+        ("check.__class__.__call__ = lambda *a, **k: None", "looks around"),
+        ("text = open(practice.__file__).read()", "looks around"),
+        ("exec(Path('x').read_text())", "reads files"),
+        ("model.eval()", ""),
+    ],
+)
+def test_code_that_a_person_should_look_at(code: str, note: str) -> None:
+    """Catches an answer that is imported or read, and leaves no note."""
+    release = source_of("boxes")
+    submission = made.with_answers(release, {"giou": f"{code}\n\ndef giou(a, b):\n    return a\n"})
+    found = " ".join(mend(submission, release))
+    assert note in found if note else not found
+
+
+@pytest.mark.parametrize(
     ("got", "want", "words"),
     [
         (torch.zeros(2, 3), torch.zeros(3, 2), "shape"),
@@ -391,7 +451,9 @@ def test_check_copies_limits_and_hints(capsys: pytest.CaptureFixture[str]) -> No
     for _ in range(2):
         with pytest.raises(NotYet, match="come to an end"):
             check(forever, gives=1, within=0.2)
-    assert len(calls) <= 2
+    assert len(calls) == 1
+    double.__name__ = forever.__name__ = "wrapper"  # as a decorator may leave them
+    check(double, data, gives=torch.full((2,), 2.0))
     captured = capsys.readouterr()
     assert captured.err == "" and "ok: double" in captured.out
 
@@ -419,7 +481,7 @@ def test_validate_reads_what_jupyterlab_saves(
         ["x = 1\n", "y = 2"],
         ["assert x + y == 3"],
         ["assert x == 7, 'seven'"],
-        ["from sparse_rcnn_lab.core.errors import LabError\n", "# 2 marks"],  # build adds an import
+        ["def _test():\n", "    from math import pi\n", "    # 2 marks\n", "_test()"],
         ["z"],
         [f"{MORE_HIDDEN}\n", "assert x"],
     )

@@ -60,7 +60,7 @@ class Check:
 
     def __init__(self, assignment: str) -> None:
         self.assignment = assignment
-        self._slow: set[str] = set()
+        self._slow: list[Any] = []  # what did not come to an end: objects, as names may be shared
 
     def __call__(
         self,
@@ -77,20 +77,24 @@ class Check:
         hints: sentence -> the wrong result that would make it true; shown when it is the case.
         within: seconds. What was too slow once is not tried a second time.
         """
+        tested = target if of is None else of
+        own = self._names_of(tested)
+        name = next(iter(own), getattr(tested, "__name__", "it"))
         guard.refuse_answers(self.assignment)
-        name = getattr(of or target, "__name__", "it")
-        if name in self._slow:
+        if self._is_slow(tested):
             raise NotYet(f"{name} did not come to an end in an earlier check.")
         first: NotYet | None = None
         for stand_ins in (True, False):
             try:
-                with self._others(name) if stand_ins else contextlib.nullcontext():
-                    got = self._call(name, target, args, within)
+                with self._others(own) if stand_ins else contextlib.nullcontext():
+                    got = self._call(name, tested, target, args, within)
                     if guard.refuse_answers(self.assignment):  # imported only in the call
-                        got = self._call(name, target, args, within)
+                        got = self._call(name, tested, target, args, within)
                 problem = difference(got, gives, name)
             except NotYet as error:
                 first = first or error
+                if self._is_slow(tested):
+                    break
                 continue
             if problem is None:
                 print(f"ok: {name}")
@@ -109,12 +113,14 @@ class Check:
             raise NotYet(otherwise)
         print("ok")
 
-    def _call(self, name: str, target: Callable[..., Any], args: Any, within: float) -> Any:
+    def _call(
+        self, name: str, tested: Any, target: Callable[..., Any], args: Any, within: float
+    ) -> Any:
         try:
             with few_words(), time_limit(within):
                 return target(*(_copied(argument) for argument in args))
         except OutOfTime:
-            self._slow.add(name)
+            self._slow.append(tested)
             raise NotYet(
                 f"{name} did not come to an end within {within:g} seconds. A loop without end?"
             ) from None
@@ -125,16 +131,28 @@ class Check:
         except (Exception, SystemExit) as error:
             raise NotYet(f"{name} stops with {_told(error)}") from None
 
+    def _is_slow(self, tested: Any) -> bool:
+        return any(slow is tested for slow in self._slow)
+
+    def _names_of(self, tested: Any) -> list[str]:
+        """What the notebook calls the object under test, of the names that are asked for."""
+        notebook = sys.modules["__main__"].__dict__
+        return [name for name in STAND_INS[self.assignment] if notebook.get(name) is tested]
+
     @contextlib.contextmanager
-    def _others(self, name: str) -> Iterator[None]:
-        """In the block all functions of the assignment but ``name`` are the package's."""
+    def _others(self, own: list[str]) -> Iterator[None]:
+        """In the block all functions of the assignment but those named ``own`` are the package's,
+        also those that the notebook lacks as their cell has stopped."""
         notebook = sys.modules["__main__"].__dict__
         table = STAND_INS[self.assignment]
-        kept = {other: notebook[other] for other in table if other in notebook and other != name}
-        notebook.update({other: guard.original(table[other]) for other in kept})
+        others = [name for name in table if name not in own]
+        kept = {name: notebook[name] for name in others if name in notebook}
+        notebook.update({name: guard.original(table[name]) for name in others})
         try:
             yield
         finally:
+            for name in others:
+                notebook.pop(name, None)
             notebook.update(kept)
 
 

@@ -43,8 +43,9 @@ ANSWERS: dict[str, dict[str, str]] = {
 
 # Who calls for a student: the notebook, or a check that was given the function itself.
 _STUDENTS = ("__main__", "sparse_rcnn_lab.course.classroom.checks")
-_guarded: set[str] = set()
-_originals: dict[str, FunctionType] = {}
+_guarded: set[str] = set()  # modules
+_originals: dict[str, FunctionType] = {}  # what the guarded functions and constructors did
+_copies: dict[str, Callable[..., Any]] = {}  # never guarded
 
 
 class NotYourOwn(Exception):
@@ -52,9 +53,12 @@ class NotYourOwn(Exception):
 
 
 def original(name: str) -> Callable[..., Any]:
-    """The function ``module:name`` as the package has it, whether it refuses or not."""
-    module, _, function = name.partition(":")
-    return _originals.get(name) or getattr(import_module(module), function)
+    """A copy of the function ``module:name`` that refuses nobody, now or later."""
+    if name not in _copies:
+        module, _, function = name.partition(":")
+        found = getattr(import_module(module), function)
+        _copies[name] = _originals.get(name) or _copy(found)
+    return _copies[name]
 
 
 def refuse_answers(assignment: str) -> bool:
@@ -107,13 +111,18 @@ def _guard(name: str, target: Any) -> None:
         _originals[name] = function
         target.__init__ = place["guarded"]  # type: ignore[misc]
         return
-    _originals[name] = copy = FunctionType(
-        function.__code__, function.__globals__, function.__name__, function.__defaults__
-    )
-    copy.__kwdefaults__ = function.__kwdefaults__
+    _originals[name] = _copy(function)
     # Exchanging the code, not the name, reaches every alias that was imported before.
     function.__code__ = place["guarded"].__code__
     function.__defaults__ = function.__kwdefaults__ = None
+
+
+def _copy(function: FunctionType) -> FunctionType:
+    copy = FunctionType(
+        function.__code__, function.__globals__, function.__name__, function.__defaults__
+    )
+    copy.__kwdefaults__ = function.__kwdefaults__
+    return copy
 
 
 def called(name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:

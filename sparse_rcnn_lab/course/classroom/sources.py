@@ -12,6 +12,7 @@ A cell's role stands in its header; nbgrader's own metadata, eight fields a cell
 from __future__ import annotations
 
 import re
+import textwrap
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +21,15 @@ from sparse_rcnn_lab.course.classroom.catalogue import Assignment
 from sparse_rcnn_lab.course.classroom.validate import MORE_HIDDEN
 from sparse_rcnn_lab.course.classroom.vary import V, fill_in
 
-# Each test fetches its check anew: a cell above may have taken the name for something else.
-_FETCH = "from sparse_rcnn_lab.course.classroom.checks import {} as check\n"
+# A test is a function of its own: what it names, its ``check`` too, is no name of the notebook.
+_TEST = """\
+def _test():
+    from sparse_rcnn_lab.course.classroom.checks import {} as check
+
+{}
+
+
+_test()"""
 _BEGIN = "### BEGIN HIDDEN TESTS"
 # "Run all cells" goes on below a cell that fails: a mistake hides no later test.
 _GO_ON = ["raises-exception"]
@@ -99,7 +107,8 @@ def _give_role(cell: Any, assignment: Assignment, path: Path) -> None:
     if role != "written":
         cell.metadata["tags"] = list(_GO_ON)
     if role == "test":
-        cell.source = _FETCH.format(assignment.name) + _with_note(cell.source)
+        body = textwrap.indent(_with_note(cell.source.strip()), "    ")
+        cell.source = _TEST.format(assignment.name, body)
 
 
 def _with_note(source: str) -> str:
