@@ -20,6 +20,7 @@ import classroom_class as made
 import pytest
 import torch
 
+import sparse_rcnn_lab as srl
 from sparse_rcnn_lab.cli.main import main
 from sparse_rcnn_lab.core.errors import LabError
 from sparse_rcnn_lab.course.classroom.catalogue import ASSIGNMENTS, chosen
@@ -28,7 +29,7 @@ from sparse_rcnn_lab.course.classroom.collect import collect, student_of
 from sparse_rcnn_lab.course.classroom.compare import difference
 from sparse_rcnn_lab.course.classroom.course import Course
 from sparse_rcnn_lab.course.classroom.marks import take_by_hand, write_marks
-from sparse_rcnn_lab.course.classroom.mend import mend
+from sparse_rcnn_lab.course.classroom.repair_submission import repair
 from sparse_rcnn_lab.course.classroom.validate import MORE_HIDDEN, before_handing_in, validate
 from sparse_rcnn_lab.course.classroom.vary import Variation, fill_in
 
@@ -52,8 +53,17 @@ def source_of(name: str, seed: int = 2026) -> Any:
 
 @pytest.fixture
 def fast_cells(monkeypatch):
-    """Data and trainings are as short as in grading."""
+    """Data and trainings are as short as in grading, and nothing is evaluated twice."""
     monkeypatch.setenv("NBGRADER_EXECUTION", "autograde")
+    evaluate, known = srl.evaluate, {}
+
+    def once(detector: Any, data: Any, **options: Any) -> Any:
+        key = (detector.name, data.seed, len(data), str(options))
+        if key not in known:
+            known[key] = evaluate(detector, data, **options)
+        return known[key]
+
+    monkeypatch.setattr(srl, "evaluate", once)
 
 
 def rehearsals(name: str) -> None:
@@ -381,7 +391,7 @@ def test_code_that_a_person_should_look_at(code: str, note: str) -> None:
     """Catches an answer that is imported or read, and leaves no note."""
     release = source_of("boxes")
     submission = made.with_answers(release, {"giou": f"{code}\n\ndef giou(a, b):\n    return a\n"})
-    found = " ".join(mend(submission, release))
+    found = " ".join(repair(submission, release))
     assert note in found if note else not found
 
 

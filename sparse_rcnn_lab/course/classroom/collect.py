@@ -21,7 +21,7 @@ from typing import Any
 
 from sparse_rcnn_lab.core.errors import LabError
 from sparse_rcnn_lab.course.classroom.course import Course
-from sparse_rcnn_lab.course.classroom.mend import mend
+from sparse_rcnn_lab.course.classroom.repair_submission import repair
 from sparse_rcnn_lab.detect.files import write_text
 
 LARGEST = 50_000_000  # bytes of a notebook; with its outputs
@@ -79,7 +79,7 @@ def collect(course: Course, place: str | Path, say: Callable[[str], None] = prin
         seed = notebook["metadata"].get("sparse_rcnn_lab", {}).get("seed")
         if seed != course.seed:
             said.append(f"made from the notebook of seed {seed}, this course is {course.seed}")
-        said += mend(notebook, releases[assignment])
+        said += repair(notebook, releases[assignment])
         notebook["metadata"] = releases[assignment]["metadata"]
         target = course.notebook("submitted", assignment, student)
         when = f"{time:%Y-%m-%d %H:%M:%S} UTC"

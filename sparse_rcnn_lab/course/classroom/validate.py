@@ -92,10 +92,10 @@ def _said(error: Any) -> str:
 def _checks_nothing(source: str) -> bool:
     """Whether a test cell has comments and the import alone that build gives each one."""
     try:
-        test, *_ = ast.parse(source).body or [None]
+        statements = ast.parse(source).body
     except SyntaxError:
         return False
-    lines = test.body if isinstance(test, ast.FunctionDef) else []
+    lines = [s for test in statements if isinstance(test, ast.FunctionDef) for s in test.body]
     return bool(lines) and all(isinstance(line, ast.ImportFrom) for line in lines)
 
 

@@ -25,8 +25,8 @@ _SUSPICIOUS = {
 }
 
 
-def mend(notebook: Any, release: Any) -> list[str]:
-    """Mends ``notebook`` in place after the handed-out ``release``; what was found, in words."""
+def repair(notebook: Any, release: Any) -> list[str]:
+    """Repairs ``notebook`` in place after the handed-out ``release``; what was found, in words."""
     notes = []
     expected = [cell for cell in release["cells"] if _id(cell)]
     known = {_id(cell): cell for cell in expected}
