@@ -38,20 +38,25 @@ class StageWalk:
     and filtered ``[N, P * P, D]``, the RoI after each; condensed ``[N, D]``; features_out
     ``[N, D]``; logits ``[N, C]``; deltas ``[N, 4]``; boxes_out ``[N, 4]``.
 
-    picture: as :class:`sparse_rcnn_lab.Detector` takes it.  stage: 1..S, which one to open.
+    image: as :class:`sparse_rcnn_lab.Detector` takes it.  stage: 1..S, which one to open.
     Raises LabError when there is no such stage.
+
+    >>> import sparse_rcnn_lab as srl
+    >>> walk = StageWalk(srl.load("nano-shapes"), srl.Shapes(4)[3].image, stage=2)
+    >>> list(walk.attention.shape)[1:], list(walk.boxes_out.shape)
+    ([20, 20], [20, 4])
     """
 
     @torch.no_grad()
-    def __init__(self, detector: Detector, picture: Picture, stage: int = 1) -> None:
+    def __init__(self, detector: Detector, image: Picture, stage: int = 1) -> None:
         stage = check_stage(stage, detector.num_stages)
         # As the detector itself computes: on another number of threads sums are rounded otherwise.
         with threads_for(detector.config.backbone):
-            self._walk(detector, picture, stage)
+            self._walk(detector, image, stage)
 
-    def _walk(self, detector: Detector, picture: Picture, stage: int) -> None:
+    def _walk(self, detector: Detector, image: Picture, stage: int) -> None:
         model = detector.model
-        batch = detector.prepare([picture])
+        batch = detector.prepare([image])
         boxes, features = model.proposals(batch.sizes)
         pyramid = model.pyramid(batch.images)
         if stage > 1:
