@@ -23,11 +23,9 @@ import torch
 import sparse_rcnn_lab as srl
 from sparse_rcnn_lab.cli.main import main
 from sparse_rcnn_lab.core.errors import LabError
-from sparse_rcnn_lab.course.classroom.catalogue import ASSIGNMENTS, chosen
-from sparse_rcnn_lab.course.classroom.checks import Check, NotYet
+from sparse_rcnn_lab.course.classroom.checks import Check, NotYet, difference
 from sparse_rcnn_lab.course.classroom.collect import collect, student_of
-from sparse_rcnn_lab.course.classroom.compare import difference
-from sparse_rcnn_lab.course.classroom.course import Course
+from sparse_rcnn_lab.course.classroom.course_folder import ASSIGNMENTS, Course, chosen
 from sparse_rcnn_lab.course.classroom.marks import take_by_hand, write_marks
 from sparse_rcnn_lab.course.classroom.repair_submission import repair
 from sparse_rcnn_lab.course.classroom.validate import MORE_HIDDEN, before_handing_in, validate
@@ -36,10 +34,14 @@ from sparse_rcnn_lab.course.classroom.vary import Variation, fill_in
 jupytext = pytest.importorskip("jupytext", reason="needs the classroom extra: jupytext")
 pytest.importorskip("nbgrader", reason="needs the classroom extra: nbgrader")
 
-from sparse_rcnn_lab.course.classroom.build import FORBIDDEN, build, check_release  # noqa: E402
-from sparse_rcnn_lab.course.classroom.feedback import feedback  # noqa: E402
+from sparse_rcnn_lab.course.classroom.build import (  # noqa: E402
+    FORBIDDEN,
+    build,
+    check_release,
+    read_source,
+)
 from sparse_rcnn_lab.course.classroom.grade import grade  # noqa: E402
-from sparse_rcnn_lab.course.classroom.sources import read_source  # noqa: E402
+from sparse_rcnn_lab.course.classroom.marks import feedback  # noqa: E402
 
 SHORT = ("boxes", "matching")
 NAMES = [assignment.name for assignment in ASSIGNMENTS]

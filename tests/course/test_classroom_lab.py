@@ -22,8 +22,8 @@ pytest.importorskip("jupytext", reason="needs the classroom extra: jupytext")
 pytest.importorskip("playwright", reason="needs the dev extra: playwright")
 
 from sparse_rcnn_lab.course.classroom.build import build
-from sparse_rcnn_lab.course.classroom.catalogue import chosen
 from sparse_rcnn_lab.course.classroom.collect import collect
+from sparse_rcnn_lab.course.classroom.course_folder import chosen
 from sparse_rcnn_lab.course.classroom.grade import grade
 from sparse_rcnn_lab.course.classroom.marks import write_marks
 

@@ -31,8 +31,8 @@ from sparse_rcnn_lab.analysis import Table
 from sparse_rcnn_lab.core.errors import LabError
 from sparse_rcnn_lab.core.trace import VERSION, Trace
 from sparse_rcnn_lab.course.classroom.build import build
-from sparse_rcnn_lab.course.classroom.catalogue import chosen
 from sparse_rcnn_lab.course.classroom.collect import collect
+from sparse_rcnn_lab.course.classroom.course_folder import chosen
 from sparse_rcnn_lab.models.checkpoint import FORMAT, read_checkpoint
 
 DEEP = "[" * 10_000 + "]" * 10_000

@@ -12,16 +12,25 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import io
+import signal
 import sys
+import threading
 import traceback
+import warnings
 from collections.abc import Callable, Iterator
+from types import FrameType
 from typing import Any
 
+import numpy as np
+import torch
 from torch import Tensor
 
-from sparse_rcnn_lab.course.classroom.compare import difference
-from sparse_rcnn_lab.course.classroom.limits import OutOfTime, few_words, time_limit
 from sparse_rcnn_lab.course.classroom.reference_solutions import SOLUTIONS, refusing, standing_in
+
+# Literals in the notebooks have four decimals.
+ATOL, RTOL = 3e-4, 3e-4
+KEPT = 2000  # characters of what student code prints in one call
 
 
 class NotYet(AssertionError):
@@ -143,6 +152,140 @@ def _told(error: BaseException) -> str:
     if lines and lines[-1].line:
         text += f"\nin line {lines[-1].lineno} of the cell that defines it: {lines[-1].line}"
     return text
+
+
+def difference(got: Any, want: Any, name: str = "the result") -> str | None:
+    """None where ``got`` is as good as ``want``, else a sentence.
+
+    Tensors and arrays compare by shape and value (float within ``ATOL`` and ``RTOL``, whole numbers
+    exactly), tuples, lists and dictionaries part by part, True and False as themselves.
+    """
+    if isinstance(want, Tensor):
+        return _tensor(got, want, name)
+    if isinstance(want, bool):
+        if isinstance(got, Tensor | np.generic) and got.ndim == 0:
+            got = bool(got)
+        return None if got is want else f"{name} should be {want}, yours is {_short(got)}."
+    if isinstance(want, int | float):
+        if isinstance(got, Tensor | np.ndarray) and np.size(got.tolist()) == 1:
+            got = float(got.reshape(-1)[0])
+        if isinstance(got, bool) or not isinstance(got, int | float | np.number):
+            return f"{name} should be a number, yours is {_short(got)}."
+        return _tensor(torch.tensor(float(got)), torch.tensor(float(want)), name)
+    if isinstance(want, dict):
+        if not isinstance(got, dict):
+            return f"{name} should be a dictionary, yours is {_short(got)}."
+        for key, value in want.items():
+            if key not in got:
+                return f'{name} has no "{key}".'
+            if found := difference(got[key], value, f'{name}["{key}"]'):
+                return found
+        return None
+    if isinstance(want, tuple | list):
+        if not isinstance(got, tuple | list) or len(got) != len(want):
+            return f"{name} should be {len(want)} values, yours is {_short(got)}."
+        for i, (mine, value) in enumerate(zip(got, want, strict=True)):
+            if found := difference(mine, value, f"{name}[{i}]"):
+                return found
+        return None
+    return None if got == want else f"{name} should be {_short(want)}, yours is {_short(got)}."
+
+
+def _tensor(got: Any, want: Tensor, name: str) -> str | None:
+    if isinstance(got, np.ndarray):
+        got = torch.from_numpy(np.ascontiguousarray(got))
+    if not isinstance(got, Tensor):
+        return f"{name} should be a tensor of shape {list(want.shape)}, yours is {_short(got)}."
+    if got.shape != want.shape:
+        return f"{name} should have the shape {list(want.shape)}, yours has {list(got.shape)}."
+    got, want = got.detach().cpu().double(), want.double()
+    if not want.numel():
+        return None
+    near = torch.isclose(got, want, atol=ATOL, rtol=RTOL)
+    if near.all():
+        return None
+    at = tuple(int(i) for i in (~near).nonzero()[0])
+    where = f"{name}[{', '.join(map(str, at))}]" if at else name
+    wrong = int((~near).sum())
+    more = f" ({wrong} of {want.numel()} values differ)" if want.numel() > 1 else ""
+    return f"{where} should be {want[at]:.4f}, yours is {got[at]:.4f}{more}."
+
+
+def _short(value: Any) -> str:
+    if value is None:
+        return "None (is there a return?)"
+    if isinstance(value, Tensor):
+        return f"a tensor of shape {list(value.shape)}"
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+class OutOfTime(BaseException):
+    """Not an Exception: student code that catches everything inside its loop shall not catch it."""
+
+
+@contextlib.contextmanager
+def time_limit(seconds: float) -> Iterator[None]:
+    """Raises :class:`OutOfTime` in the block after so many seconds, and again each second.
+
+    Seconds of this process's own work, as the machine may be busy; of one that waits, four times
+    as many on the clock. Without effect where there is no alarm (Windows, other threads): there
+    nbgrader's limit of a cell holds alone.
+    """
+    if not hasattr(signal, "SIGALRM") or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def ring(number: int, frame: FrameType | None) -> None:
+        raise OutOfTime
+
+    timers = (
+        (signal.SIGPROF, signal.ITIMER_PROF, seconds),
+        (signal.SIGALRM, signal.ITIMER_REAL, 4 * seconds),
+    )
+    before = [signal.signal(number, ring) for number, _, _ in timers]
+    for _, timer, after in timers:
+        signal.setitimer(timer, after, 1.0)
+    try:
+        yield
+    finally:
+        for (number, timer, _), handler in zip(timers, before, strict=True):
+            signal.setitimer(timer, 0)
+            signal.signal(number, handler)
+
+
+class _Sink(io.TextIOBase):
+    def __init__(self) -> None:
+        self.kept: list[str] = []
+        self.length = 0
+
+    def write(self, text: str) -> int:
+        if self.length < KEPT:
+            self.kept.append(text[: KEPT - self.length])
+        self.length += len(text)
+        return len(text)
+
+
+@contextlib.contextmanager
+def few_words() -> Iterator[None]:
+    """Shows the first part of what the block prints, afterwards; hides warnings.
+
+    nbgrader takes anything on stderr for a failed test, a warning of torch included.
+    """
+    sink = _Sink()
+    try:
+        with (
+            contextlib.redirect_stdout(sink),
+            contextlib.redirect_stderr(sink),
+            warnings.catch_warnings(),
+        ):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        if sink.length:
+            sys.stdout.write("".join(sink.kept))
+            if sink.length > KEPT:
+                sys.stdout.write(f"\n... {sink.length - KEPT:,} more characters were printed\n")
 
 
 boxes = Check("boxes")

@@ -15,7 +15,7 @@ from nbclient.exceptions import CellTimeoutError, DeadKernelError
 from nbgrader.preprocessors import Execute
 from traitlets import Integer
 
-from sparse_rcnn_lab.course.classroom.course import NOTES
+from sparse_rcnn_lab.course.classroom.course_folder import NOTES
 
 # What every notebook imports first. It takes seconds, or a minute on a busy machine: no student
 # shall pay for that, and how long it takes tells how patient to be. And exit(), which ends a kernel
