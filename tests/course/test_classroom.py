@@ -325,6 +325,9 @@ def test_a_whole_class(tmp_path: Path) -> None:
         ("Ada Lovelace_4711_assignsubmission_file_/my work.ipynb", "Ada-Lovelace-4711"),
         ("lovelaceada_LATE_12_345_boxes-1.ipynb", "lovelaceada"),
         ("Zoë Müller/x.ipynb", "Zoë-Müller"),
+        ("Zoe\u0308 Mu\u0308ller/x.ipynb", "Zoë-Müller"),  # as a Mac writes it
+        ("boxes_carl.ipynb", "carl"),
+        ("Dora Wu_boxes (1).ipynb", "Dora-Wu"),
     ],
 )
 def test_who_handed_in(path: str, student: str) -> None:
