@@ -156,6 +156,8 @@ def _content(entry: _Entry) -> bytes:
         )
     try:
         return entry.read()
+    except LabError:
+        raise
     except _DAMAGED as error:
         raise LabError(f"cannot be read ({error}).") from error
 
