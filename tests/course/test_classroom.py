@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import csv
 import io
 import json
 import os
@@ -182,76 +181,11 @@ def test_nothing_asked_for_is_handed_out(tmp_path: Path, monkeypatch: pytest.Mon
             check_release(path)
 
 
-def round_trip(
-    folder: Path, class_of: dict[str, dict[str, tuple[Any, frozenset[str], str]]]
-) -> Any:
-    """Builds, hands in, collects, grades; the notes. Asserts what each submission has lost."""
-    course = Course.open(folder / "course")
-    for name, students in class_of.items():
-        for student, (notebook, _, _) in students.items():
-            made.hand_in(folder / "handed-in", student, name, notebook)
-    result = collect(course, folder / "handed-in", say=lambda line: None)
-    assert not result.refused
-    start = time.perf_counter()
-    graded = grade(course, progress=False, workers=2)
-    print(f"\n{len(graded)} notebooks graded in {time.perf_counter() - start:.0f} s")
-    assert [g for g in graded if g.problem] == []
-
-    lost: dict[tuple[str, str], set[str]] = {}
-    with (course.root / "marks_by_test.csv").open(encoding="utf-8") as file:
-        for row in csv.DictReader(file):
-            key = (row["assignment"], row["student"])
-            lost.setdefault(key, set())
-            if float(row["marks"]) < float(row["out_of"]):
-                lost[key].add(row["test"])
-    with (course.root / "marks.csv").open(encoding="utf-8") as file:
-        rows = {(row["assignment"], row["student"]): row for row in csv.DictReader(file)}
-    wrong = {}
-    for name, students in class_of.items():
-        code = made.all_tests(made.read(course.notebook("release", name)))
-        for student, (_, expected, note) in students.items():
-            found = frozenset(lost[name, student] & code)
-            if found != expected or note not in rows[name, student]["notes"]:
-                notes = rows[name, student]["notes"]
-                wrong[name, student] = (sorted(found - expected), sorted(expected - found), notes)
-    assert wrong == {}
-    return course, rows
-
-
-def made_class(course: Course, name: str) -> dict[str, Any]:
-    """Perfect, in another style, empty, some mistakes, each trouble, edited tests."""
-    source, release = (made.read(course.notebook(s, name)) for s in ("source", "release"))
-    perfect = made.solved(source, release)
-    every = made.all_tests(release)
-    people: dict[str, Any] = {
-        "perfect": (perfect, frozenset(), ""),
-        "other-style": (made.with_answers(perfect, made.OTHER_STYLE[name]), frozenset(), ""),
-        "empty": (release, every, ""),
-    }
-    for mistake in made.MISTAKES[name][::3]:  # all of them are rehearsed
-        people[mistake.name] = (made.with_mistake(perfect, mistake), mistake.lost, "")
-    for one in made.TROUBLE[name]:
-        people[f"t-{one.name}"] = (made.with_answers(perfect, one.cells), one.lost, one.note)
-    people["edits-tests"] = (edits_tests(release), every, "restored")
-    return people
-
-
-def edits_tests(release: Any) -> Any:
-    """Nothing solved; every second test emptied, the others gone."""
-    notebook = copy.deepcopy(release)
-    tests = [c for c in notebook["cells"] if c["metadata"].get("nbgrader", {}).get("grade")]
-    tests = [c for c in tests if c["cell_type"] == "code"]
-    for cell in tests[::2]:
-        cell["source"] = "print('ok')"
-    notebook["cells"] = [c for c in notebook["cells"] if c not in tests[1::2]]
-    return notebook
-
-
 def test_round_trip(tmp_path: Path) -> None:
     """Catches a crash, a loop, a flood or an edited test that costs more or less than its own
     marks, and feedback without them."""
     course = build(tmp_path / "course", made.SOURCES, chosen(["boxes"]), 2026, say=lambda s: None)
-    people = made_class(course, "boxes")
+    people = made.made_class(course, "boxes")
     perfect = people["perfect"][0]
     troubles = {t.name: t for t in made.TROUBLE["boxes"]}
     # One person with all troubles: each costs its own tests.
@@ -274,7 +208,7 @@ def test_round_trip(tmp_path: Path) -> None:
             ),
         }
     }  # fmt: skip
-    course, rows = round_trip(tmp_path, class_of)
+    course, rows = made.round_trip(tmp_path, class_of)
     assert rows["boxes", "perfect"]["marks"] == "20"
     assert "printed more" in rows["boxes", "all-at-once"]["notes"]
     assert grade(course, progress=False) == []  # nothing new
@@ -290,30 +224,6 @@ def iou_alone(perfect: Any) -> str:
     """The function iou of the reference solution, which calls area."""
     source = made.cell(perfect, "iou")["source"]
     return source[source.index("def iou") :]
-
-
-@pytest.mark.slow  # some sixty notebooks in kernels of their own
-def test_a_whole_class(tmp_path: Path) -> None:
-    """The round trip of all four assignments, every trouble in it."""
-    folder = Path(os.environ.get("CLASSROOM_FOLDER", tmp_path))
-    course = build(folder / "course", made.SOURCES, ASSIGNMENTS, 2026, say=lambda s: None)
-    course, rows = round_trip(folder, {name: made_class(course, name) for name in NAMES})
-    assert rows["experiment", "perfect"]["by_hand_open"] == "9"
-
-    # Words are marked in a table, read back at the next step, and shown on the page.
-    path = course.root / "by_hand.csv"
-    with path.open(encoding="utf-8") as file:
-        table = list(csv.DictReader(file))
-    for row in table:
-        if row["student"] == "perfect":
-            row["marks"], row["comment"] = row["out_of"], "Well said."
-    with path.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.DictWriter(file, list(table[0]))
-        writer.writeheader()
-        writer.writerows(table)
-    pages = {(p.parent.parent.name, p.stem): p for p in feedback(course, progress=False)}
-    text = pages["perfect", "experiment"].read_text(encoding="utf-8")
-    assert "Well said." in text and "Score: 20.0 / 20.0" in " ".join(text.split())
 
 
 @pytest.mark.parametrize(
