@@ -8,7 +8,8 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -76,28 +77,22 @@ RunStage = Callable[[StageParts, Tensor, Tensor, Tensor], tuple[Tensor, Tensor, 
 
 def parts_of(stage: Stage) -> StageParts:
     """The layers of a stage of the real model, shared with it."""
-    inside = stage.interaction
-    return StageParts(
+
+    def take(module: nn.Module, kind: type, **others: Any) -> Any:
+        names = {field.name for field in fields(kind)} - others.keys()
+        return kind(**{name: getattr(module, name) for name in names}, **others)
+
+    parts: StageParts = take(
+        stage,
+        StageParts,
         heads=stage.attention.num_heads,
         qkv=stage.attention.qkv,
         out=stage.attention.out,
-        norm_attention=stage.norm_attention,
-        interaction=InteractionParts(
-            inside.dim,
-            inside.inner,
-            inside.generate,
-            inside.norm_in,
-            inside.norm_out,
-            inside.project,
-            inside.norm,
-        ),
-        norm_interaction=stage.norm_interaction,
-        ffn_in=stage.ffn_in,
-        ffn_out=stage.ffn_out,
-        norm_ffn=stage.norm_ffn,
+        interaction=take(stage.interaction, InteractionParts),
         classify=nn.Sequential(stage.cls_tower, stage.classify),
         regress=nn.Sequential(stage.reg_tower, stage.regress),
     )
+    return parts
 
 
 def small_stage(seed: int) -> Stage:
