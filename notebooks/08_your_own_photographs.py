@@ -82,7 +82,8 @@ recipe = srl.recipe(
     "small",
     train__steps=STEPS,
     train__warmup_steps=20,
-    model__input=lessons.input_of("small", side=SIDE),
+    model__input__short_side=SIDE,
+    model__input__long_side=SIDE,
     augment__size=(SIDE, SIDE),
 )
 with lessons.LiveTraining(steps=STEPS, val=val, watch=0) as live:

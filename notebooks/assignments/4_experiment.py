@@ -178,10 +178,9 @@ check(lambda a, b: 100 * compare(a, b)[1], V.values, V.better, of=compare, gives
 # Write five sentences or so, *before* you measure: your question; which dial you turn and which
 # stay fixed; what you expect, as a number or an order, and why; what result would prove you wrong.
 #
-# Some questions: How many proposals does an image with few objects need? Which stage gains most,
-# and on small or on large objects? Do later stages help when only few proposals run? Does
-# self-attention matter more with many proposals than with few
-# (`srl.Ablation(self_attention=False)`)?
+# Some questions: How many proposals does an image with few objects need? Which stage gains most?
+# With five proposals alone, do later stages still help? After which stage is nothing gained any
+# more? Do more proposals help when only two stages run?
 #
 # *3 marks: a question that can be answered with this model (1), one dial and what stays fixed (1),
 # an expectation with a reason, that could turn out wrong (1).*

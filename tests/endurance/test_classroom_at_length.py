@@ -243,4 +243,5 @@ def test_a_whole_class(tmp_path: Path) -> None:
         writer.writerows(table)
     pages = {(p.parent.parent.name, p.stem): p for p in feedback(course, progress=False)}
     text = pages["perfect", "experiment"].read_text(encoding="utf-8")
+    assert "data:image/png" in text, "the figure is gone"
     assert "Well said." in text and "Score: 20.0 / 20.0" in " ".join(text.split())

@@ -13,7 +13,6 @@ from sparse_rcnn_lab.course.lessons.lesson_charts import bars, lines, sliders, s
 from sparse_rcnn_lab.course.lessons.lesson_setup import (
     copy_of_boards,
     example,
-    input_of,
     is_fast,
     load_published,
     pick,
@@ -43,7 +42,6 @@ __all__ = [
     "costs",
     "count_duplicates",
     "example",
-    "input_of",
     "is_fast",
     "lines",
     "load_published",

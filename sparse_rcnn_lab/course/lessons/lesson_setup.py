@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import os
 import shutil
-from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal, TypeVar
@@ -13,7 +12,7 @@ from typing import Any, Literal, TypeVar
 import torch
 
 from sparse_rcnn_lab.analysis.table import Table
-from sparse_rcnn_lab.core.config import InputConfig, ProposalInit
+from sparse_rcnn_lab.core.config import ProposalInit
 from sparse_rcnn_lab.core.detections import Detections
 from sparse_rcnn_lab.core.errors import LabError
 from sparse_rcnn_lab.core.proposals import initial_boxes
@@ -21,7 +20,7 @@ from sparse_rcnn_lab.data.sample import DetectionData
 from sparse_rcnn_lab.detect.detector import Detector
 from sparse_rcnn_lab.models.load import load, locate
 from sparse_rcnn_lab.models.published import RELEASES, cache_folder
-from sparse_rcnn_lab.models.recipes import RECIPES, recipe
+from sparse_rcnn_lab.models.recipes import RECIPES
 from sparse_rcnn_lab.views.figures.canvas import Page
 from sparse_rcnn_lab.views.figures.panels import detection_panels
 
@@ -162,15 +161,6 @@ def shipped(name: str) -> Path:
     '.safetensors'
     """
     return locate(name)
-
-
-def input_of(name: str, side: int) -> InputConfig:
-    """The input of a recipe for images that are fitted into ``side`` x ``side`` pixels.
-
-    >>> input_of("small", side=224).long_side
-    224
-    """
-    return replace(recipe(name).model.input, short_side=side, long_side=side)
 
 
 def samples(data: DetectionData, count: int = 8, *, columns: int = 4) -> Page:
