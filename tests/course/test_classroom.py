@@ -528,6 +528,18 @@ def test_marks_by_hand_are_never_lost(small_course: Course, content: bytes, word
     path.unlink()
 
 
+def test_half_graded_is_not_graded(small_course: Course) -> None:
+    """Catches grading that was cut short and is then listed as 0 of 20, without a word."""
+    hand_in_by("eve", small_course)
+    for step in ("submitted", "autograded"):  # nbgrader writes the latter before it runs it
+        made.hand_in(small_course.root / step / "eve", "boxes", "boxes", {"metadata": {}})
+    unfinished = small_course.unfinished("boxes", "eve")
+    unfinished.parent.mkdir(parents=True)
+    unfinished.touch()
+    (row,) = (row for row in write_marks(small_course) if row["student"] == "eve")
+    assert (row["marks"], row["notes"][:10]) == ("", "not graded")
+
+
 @pytest.mark.parametrize("step", ["grade", "feedback"])
 def test_an_assignment_that_the_course_has_not(
     small_course: Course, step: str, capsys: pytest.CaptureFixture[str]

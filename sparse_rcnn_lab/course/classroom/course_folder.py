@@ -98,6 +98,10 @@ class Course:
         """Where a notebook lies in ``step``: source, release, submitted, autograded."""
         return self.root / step / student / assignment / f"{assignment}.ipynb"
 
+    def unfinished(self, assignment: str, student: str) -> Path:
+        """A file that is there while a submission is graded, and stays when that is cut short."""
+        return self.root / "unfinished" / student / assignment
+
     def students(self, step: str = "submitted") -> list[str]:
         """Everybody with a folder in ``step``, in order."""
         folder = self.root / step

@@ -98,6 +98,8 @@ def grade_one(root: Path, student: str, assignment: str) -> Graded:
     os.environ.update(_KERNEL)
     start = time.perf_counter()
     course = Course.open(root)
+    unfinished = course.unfinished(assignment, student)
+    write_text(unfinished, "being graded, or cut short\n")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of sqlalchemy, about nbgrader
         done = course.nbgrader().autograde(assignment, student, force=True, create=True)
@@ -109,6 +111,7 @@ def grade_one(root: Path, student: str, assignment: str) -> Graded:
     else:
         path = course.notebook("autograded", assignment, student).with_name("seconds.json")
         write_text(path, json.dumps({"seconds": round(seconds, 1)}) + "\n")
+    unfinished.unlink()
     return Graded(student, assignment, seconds, problem)
 
 

@@ -36,9 +36,12 @@ def write_marks(course: Course) -> list[dict[str, Any]]:
             notes = _notes(course, student, assignment)
             rows.append({"student": student, "assignment": assignment})
             grades = _grades(gradebook, student, assignment)
-            if not grades or not course.notebook("autograded", assignment, student).exists():
+            done = course.notebook("autograded", assignment, student).exists()
+            cut_short = course.unfinished(assignment, student).exists()
+            if not grades or not done or cut_short:
                 rows[-1] |= {"marks": "", "out_of": "", "by_hand_open": "", "percent": ""}
-                rows[-1]["notes"] = "; ".join(["not graded", *notes])
+                why = "not graded: it was cut short, run grade again" if cut_short else "not graded"
+                rows[-1]["notes"] = "; ".join([why, *notes])
                 continue
             open_ = sum(grade.max_score for grade in grades if grade.needs_manual_grade)
             score, best = sum(g.score for g in grades), sum(g.max_score for g in grades)
@@ -217,7 +220,8 @@ def feedback(
     pages = []
     names = course.assignments if assignments is None else assignments
     for student, name in tqdm(course.submissions(names), unit="page", disable=not progress):
-        if not course.notebook("autograded", name, student).exists():
+        done = course.notebook("autograded", name, student).exists()
+        if not done or course.unfinished(name, student).exists():
             continue
         done = course.nbgrader().generate_feedback(name, student, force=True)
         page = course.notebook("feedback", name, student).with_suffix(".html")
