@@ -7,6 +7,7 @@ import io
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import time
@@ -22,25 +23,18 @@ import torch
 import sparse_rcnn_lab as srl
 from sparse_rcnn_lab.cli.main import main
 from sparse_rcnn_lab.core.errors import LabError
+from sparse_rcnn_lab.course.classroom.build import FORBIDDEN, build, check_release, read_source
 from sparse_rcnn_lab.course.classroom.checks import Check, NotYet, difference
 from sparse_rcnn_lab.course.classroom.collect import collect, student_of
 from sparse_rcnn_lab.course.classroom.course_folder import ASSIGNMENTS, Course, chosen
-from sparse_rcnn_lab.course.classroom.marks import take_by_hand, write_marks
+from sparse_rcnn_lab.course.classroom.grade import grade
+from sparse_rcnn_lab.course.classroom.marks import feedback, take_by_hand, write_marks
 from sparse_rcnn_lab.course.classroom.repair_submission import repair
 from sparse_rcnn_lab.course.classroom.validate import MORE_HIDDEN, before_handing_in, validate
 from sparse_rcnn_lab.course.classroom.vary import Variation, fill_in
 
-jupytext = pytest.importorskip("jupytext", reason="needs the classroom extra: jupytext")
+pytest.importorskip("jupytext", reason="needs the classroom extra: jupytext")
 pytest.importorskip("nbgrader", reason="needs the classroom extra: nbgrader")
-
-from sparse_rcnn_lab.course.classroom.build import (  # noqa: E402
-    FORBIDDEN,
-    build,
-    check_release,
-    read_source,
-)
-from sparse_rcnn_lab.course.classroom.grade import grade  # noqa: E402
-from sparse_rcnn_lab.course.classroom.marks import feedback  # noqa: E402
 
 SHORT = ("boxes", "matching")
 NAMES = [assignment.name for assignment in ASSIGNMENTS]
@@ -65,6 +59,23 @@ def fast_cells(monkeypatch):
         return known[key]
 
     monkeypatch.setattr(srl, "evaluate", once)
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Course:
+    """A course with one assignment; not to be changed: that takes :func:`copy_of`."""
+    folder = tmp_path_factory.mktemp("built") / "course"
+    return build(folder, made.SOURCES, chosen(["boxes"]), 2026, say=lambda s: None)
+
+
+def copy_of(course: Course, folder: Path) -> Course:
+    shutil.copytree(course.root, folder)
+    return Course.open(folder)
+
+
+@pytest.fixture
+def small_course(built: Course, tmp_path: Path) -> Course:
+    return copy_of(built, tmp_path / "small-course")
 
 
 def rehearsals(name: str) -> None:
@@ -181,10 +192,10 @@ def test_nothing_asked_for_is_handed_out(tmp_path: Path, monkeypatch: pytest.Mon
             check_release(path)
 
 
-def test_round_trip(tmp_path: Path) -> None:
+def test_round_trip(built: Course, tmp_path: Path) -> None:
     """Catches a crash, a loop, a flood or an edited test that costs more or less than its own
     marks, and feedback without them."""
-    course = build(tmp_path / "course", made.SOURCES, chosen(["boxes"]), 2026, say=lambda s: None)
+    course = copy_of(built, tmp_path / "course")
     people = made.made_class(course, "boxes")
     perfect = people["perfect"][0]
     troubles = {t.name: t for t in made.TROUBLE["boxes"]}
@@ -245,10 +256,10 @@ def test_who_handed_in(path: str, student: str) -> None:
     assert student_of(PurePosixPath(path), ("boxes", "matching")) == student
 
 
-def test_collect(tmp_path: Path) -> None:
+def test_collect(built: Course, tmp_path: Path) -> None:
     """Catches a broken file that stops the others, deleted cells that stay away, a zip that writes
     outside the course, and a first version that wins over the second."""
-    course = build(tmp_path / "course", made.SOURCES, chosen(["boxes"]), 2026, say=lambda s: None)
+    course = copy_of(built, tmp_path / "course")
     release = made.read(course.notebook("release", "boxes"))
     short = copy.deepcopy(release)
     short["cells"] = [
@@ -443,12 +454,6 @@ def test_validate_reads_what_jupyterlab_saves(
     path.write_text("{}", encoding="utf-8")
     with pytest.raises(LabError, match="not a notebook"):
         validate(path)
-
-
-@pytest.fixture(scope="module")
-def small_course(tmp_path_factory: pytest.TempPathFactory) -> Course:
-    folder = tmp_path_factory.mktemp("small") / "course"
-    return build(folder, made.SOURCES, chosen(["boxes"]), 2026, say=lambda s: None)
 
 
 def test_what_students_cannot_see_is_no_pass(small_course: Course, tmp_path: Path) -> None:
