@@ -257,8 +257,9 @@ def test_who_handed_in(path: str, student: str) -> None:
 
 
 def test_collect(built: Course, tmp_path: Path) -> None:
-    """Catches a broken file that stops the others, deleted cells that stay away, a zip that writes
-    outside the course, and a first version that wins over the second."""
+    """Catches a broken file that stops the others, deleted cells that stay away, cells without
+    metadata that nobody knows, a zip that writes outside the course, and a first version that wins
+    over the second."""
     course = copy_of(built, tmp_path / "course")
     release = made.read(course.notebook("release", "boxes"))
     short = copy.deepcopy(release)
@@ -266,6 +267,10 @@ def test_collect(built: Course, tmp_path: Path) -> None:
         c for c in short["cells"] if c["metadata"].get("nbgrader", {}).get("grade_id") != "iou"
     ]
     short["metadata"] = {}
+    bare = copy.deepcopy(release)  # as Colab gives it back
+    bare["metadata"] = {}
+    for cell in bare["cells"]:
+        cell["metadata"] = {"id": cell.pop("id")}
     second = copy.deepcopy(release)
     made.cell(second, "think")["source"] = "iou_shifted = iou_grown = 0.5"
     path = tmp_path / "all.zip"
@@ -274,6 +279,7 @@ def test_collect(built: Course, tmp_path: Path) -> None:
             ("bob_boxes.ipynb", (2026, 1, 2, 0, 0, 0), json.dumps(second)),
             ("bob/boxes.ipynb", (2026, 1, 1, 0, 0, 0), json.dumps(release)),
             ("carl/boxes.ipynb", (2026, 1, 1, 0, 0, 0), json.dumps(short)),
+            ("carla/untitled.ipynb", (2026, 1, 1, 0, 0, 0), json.dumps(bare)),
             ("dora/boxes.ipynb", (2026, 1, 1, 0, 0, 0), "{"),
             ("emil/boxes.ipynb", (2026, 1, 1, 0, 0, 0), '{"cells": [], "metadata": {}}'),
             ("../../evil/boxes.ipynb", (2026, 1, 1, 0, 0, 0), json.dumps(release)),
@@ -285,7 +291,7 @@ def test_collect(built: Course, tmp_path: Path) -> None:
     result = collect(course, path, say=lines.append)
     assert "nothing to take: zoe: no notebook (.ipynb) in this folder" in lines
     notes = {student: " ".join(said) for student, _, said in result.taken}
-    assert sorted(notes) == ["bob", "carl"]
+    assert sorted(notes) == ["bob", "carl", "carla"] and notes["carla"] == ""
     assert sorted(file for file, _ in result.refused) == ["dora/boxes.ipynb", "emil/boxes.ipynb"]
     assert "more than once" in notes["bob"] and "missing" in notes["carl"]
     kept = made.read(course.notebook("submitted", "boxes", "bob"))

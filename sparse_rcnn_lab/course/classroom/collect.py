@@ -7,6 +7,7 @@ name.ipynb``. Which assignment it is stands in the notebook itself, so a file ma
 
 from __future__ import annotations
 
+import copy
 import json
 import lzma
 import re
@@ -74,7 +75,7 @@ def collect(course: Course, place: str | Path, say: Callable[[str], None] = prin
     newest: dict[tuple[str, str], tuple[_Entry, Any, list[str]]] = {}
     for entry in found:
         try:
-            notebook = _notebook(_content(entry))
+            notebook = _notebook(_content(entry), releases)
             assignment = _assignment(notebook, entry.path, course.assignments)
             key = (student_of(entry.path, course.assignments), assignment)
         except LabError as error:
@@ -162,7 +163,7 @@ def _content(entry: _Entry) -> bytes:
         raise LabError(f"cannot be read ({error}).") from error
 
 
-def _notebook(content: bytes) -> Any:
+def _notebook(content: bytes, releases: dict[str, Any]) -> Any:
     try:
         notebook = json.loads(content.decode("utf-8-sig"))
         cells = notebook["cells"]
@@ -176,8 +177,21 @@ def _notebook(content: bytes) -> Any:
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise LabError("is not a readable notebook.") from error
     if not any("nbgrader" in cell["metadata"] for cell in cells):
+        _recognise(notebook, releases)
+    if not any("nbgrader" in cell["metadata"] for cell in cells):
         raise LabError("was not made from the handed-out notebook: it has no marked cells.")
     return notebook
+
+
+def _recognise(notebook: Any, releases: dict[str, Any]) -> None:
+    """Gives cells their roles back by their ids, where a program has left the metadata out."""
+    for release in releases.values():
+        roles = {cell["id"]: cell["metadata"] for cell in release["cells"]}
+        for cell in notebook["cells"]:
+            name = cell.get("id") or cell["metadata"].get("id")  # the latter is Colab's
+            if isinstance(name, str) and "nbgrader" in roles.get(name, {}):
+                cell["metadata"] = copy.deepcopy(roles[name])
+                notebook["metadata"]["sparse_rcnn_lab"] = release["metadata"]["sparse_rcnn_lab"]
 
 
 def _need_text(value: Any) -> None:
