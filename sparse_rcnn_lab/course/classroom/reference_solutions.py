@@ -136,7 +136,6 @@ _ANSWERS: dict[str, dict[str, str]] = {
     "stage": {
         "sparse_rcnn_lab.core.stage": "SelfAttention DynamicInteraction",
         "sparse_rcnn_lab.core.pooling": "assign_levels pool",
-        "sparse_rcnn_lab.runtime": "roi_align_pool",
         __name__: "bilinear attention interact",
         "torchvision.ops": "roi_align",
     },
