@@ -87,7 +87,7 @@ GALLERY = """
 import sys
 from pathlib import Path
 print("ready", flush=True)
-from sparse_rcnn_lab.course.lessons.gallery import make_gallery
+from sparse_rcnn_lab.course.lessons.lesson_pages import make_gallery
 while True:
     make_gallery(Path(sys.argv[1]), Path(sys.argv[2]), fast=True)
 """

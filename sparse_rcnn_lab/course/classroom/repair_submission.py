@@ -12,23 +12,21 @@ from collections import Counter
 from typing import Any
 
 # In a student's own cells; a look by a person is in order.
+_ANSWER = "imports the package's own answer"
 _SUSPICIOUS = {
-    r"sparse_rcnn_lab\.course\.classroom\.(checks|guard|compare|limits|stand_ins)": (
-        "touches the checks"
+    r"sparse_rcnn_lab[\w.]*\.classroom\.(?!practice|validate)": "touches the checks",
+    r"sparse_rcnn_lab[\w.]*\.(boxes|matching|losses)\b": _ANSWER,
+    r"from\s+sparse_rcnn_lab[\w.]*\s+import\s+.*\b(boxes|matching|losses)\b": _ANSWER,
+    r"import.*\b(DynamicInteraction|SelfAttention)\b": _ANSWER,
+    r"__(code|file|class|globals|subclasses)__|\bgetsource\b|\bget_ipython\b|\bgradebook\b": (
+        "looks around"
     ),
-    r"sparse_rcnn_lab\.core\.(boxes|matching|losses)\b": "imports the package's own answer",
-    r"from\s+sparse_rcnn_lab\.core\s+import\s+.*\b(boxes|matching|losses)\b": (
-        "imports the package's own answer"
-    ),
-    r"\bDynamicInteraction\b.*import|import.*\b(DynamicInteraction|SelfAttention)\b": (
-        "imports the package's own answer"
-    ),
-    r"\b__code__\b|\binspect\.getsource\b|\bget_ipython\b|\bgradebook\b": "looks around",
+    r"(?<![\w.])(open|exec|eval)\(|\.(read_text|read_bytes)\(": "reads files or runs text",
 }
 
 
-def mend(notebook: Any, release: Any) -> list[str]:
-    """Mends ``notebook`` in place after the handed-out ``release``; what was found, in words."""
+def repair(notebook: Any, release: Any) -> list[str]:
+    """Repairs ``notebook`` in place after the handed-out ``release``; what was found, in words."""
     notes = []
     expected = [cell for cell in release["cells"] if _id(cell)]
     known = {_id(cell): cell for cell in expected}

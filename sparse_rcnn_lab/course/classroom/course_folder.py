@@ -1,4 +1,4 @@
-"""The course folder: where everything lies, and how nbgrader is set up there.
+"""The course folder: its assignments, where everything lies, how nbgrader is set up there.
 
 course.json             seed and assignments, written by build
 nbgrader_config.py      for nbgrader's own commands and the formgrader; yours to extend
@@ -19,10 +19,27 @@ from typing import Any
 from sparse_rcnn_lab.core.errors import LabError
 from sparse_rcnn_lab.detect.files import write_text
 
+
+@dataclass(frozen=True)
+class Assignment:
+    """One assignment. name: its folder and notebook.  minutes: for a student, (from, to)."""
+
+    name: str
+    source: str
+    title: str
+    minutes: tuple[int, int]
+
+
+ASSIGNMENTS = (
+    Assignment("boxes", "1_boxes.py", "Boxes", (60, 90)),
+    Assignment("matching", "2_matching.py", "Matching and the set loss", (75, 120)),
+    Assignment("stage", "3_stage.py", "A stage from its parts", (90, 120)),
+    Assignment("experiment", "4_experiment.py", "An experiment of your own", (75, 120)),
+)
 NOTES = "sparse_rcnn_lab_notes"  # in a notebook's metadata: what the marks' table tells
 CONFIG = """\
 # How nbgrader works in this course. Lines added below are kept: build writes this file once.
-from sparse_rcnn_lab.course.classroom.course import configure
+from sparse_rcnn_lab.course.classroom.course_folder import configure
 
 c = get_config()
 configure(c)
@@ -81,6 +98,10 @@ class Course:
         """Where a notebook lies in ``step``: source, release, submitted, autograded."""
         return self.root / step / student / assignment / f"{assignment}.ipynb"
 
+    def unfinished(self, assignment: str, student: str) -> Path:
+        """A file that is there while a submission is graded, and stays when that is cut short."""
+        return self.root / "unfinished" / student / assignment
+
     def students(self, step: str = "submitted") -> list[str]:
         """Everybody with a folder in ``step``, in order."""
         folder = self.root / step
@@ -128,3 +149,15 @@ def need_nbgrader() -> None:
             f"The classroom needs {error.name}, which is not installed. "
             "Run: pip install 'sparse-rcnn-lab[classroom]'"
         ) from error
+
+
+def chosen(names: list[str] | None) -> tuple[Assignment, ...]:
+    """The assignments called so, in the order of the course; None or empty: all of them.
+
+    Raises LabError for a name that there is not.
+    """
+    known = [assignment.name for assignment in ASSIGNMENTS]
+    for name in names or ():
+        if name not in known:
+            raise LabError(f'There is no assignment "{name}". Choose from {", ".join(known)}.')
+    return tuple(a for a in ASSIGNMENTS if not names or a.name in names)

@@ -9,7 +9,8 @@ import re
 from pathlib import Path
 from typing import Any
 
-from sparse_rcnn_lab.course.lessons.notebooks import execute, lesson_scripts
+from sparse_rcnn_lab.course.lessons.lesson_setup import DATA
+from sparse_rcnn_lab.course.lessons.notebook_files import execute, lesson_scripts
 from sparse_rcnn_lab.detect.files import write_text
 
 _FRAME = re.compile(r'(<iframe[^>]*?\ssrcdoc="([^"]*)")')
@@ -35,31 +36,6 @@ _SHELL = """<!doctype html>
 </html>
 """
 
-_CSS = """
-:root { color-scheme: light; }
-body { margin: 0; background: #fff; color: #1f2328;
-  font: 17px/1.6 system-ui, -apple-system, "Segoe UI", sans-serif; }
-nav { display: flex; gap: 1.5em; flex-wrap: wrap; padding: .7em 1.2em; background: #f6f8fa;
-  border-bottom: 1px solid #d0d7de; font-size: 15px; }
-main { max-width: 62rem; margin: 0 auto; padding: 1.2rem; overflow-wrap: break-word; }
-a { color: #0550ae; } h1 { line-height: 1.2; } h2 { margin-top: 2.2em; }
-.anchor-link, .jp-InputPrompt, .jp-OutputPrompt, .prompt { display: none; }
-pre { background: #f6f8fa; padding: .8em 1em; overflow-x: auto; border-radius: 6px;
-  font: 14px/1.5 ui-monospace, Menlo, Consolas, monospace; }
-.output pre, .jp-OutputArea pre { background: none; border-left: 3px solid #d0d7de;
-  border-radius: 0; }
-code { font: .9em ui-monospace, Menlo, Consolas, monospace; background: #f6f8fa;
-  padding: .1em .3em; border-radius: 4px; }
-pre code { padding: 0; background: none; }
-img { max-width: 100%; height: auto; }
-table { border-collapse: collapse; font-size: 15px; display: block; overflow-x: auto; }
-th, td { padding: .25em .8em; border-bottom: 1px solid #d0d7de; }
-details { background: #f6f8fa; border-radius: 6px; padding: .5em 1em; margin: .4em 0 1em; }
-summary { cursor: pointer; }
-math[display=block] { margin: 1em 0; font-size: 1.1em; }
-.alone { font-size: 14px; }
-"""
-
 
 def make_gallery(folder: Path, out: Path, *, fast: bool = False) -> list[Path]:
     """Runs every lesson of ``folder`` and writes its page to ``out``, with a page of contents.
@@ -72,7 +48,9 @@ def make_gallery(folder: Path, out: Path, *, fast: bool = False) -> list[Path]:
     out.mkdir(parents=True, exist_ok=True)
     scripts = lesson_scripts(folder)
     write_text(out / "plotly.js", plotly.offline.get_plotlyjs())
-    write_text(out / "lessons.css", _CSS + _highlighting())
+    write_text(
+        out / "lessons.css", (DATA / "page.css").read_text(encoding="utf-8") + _highlighting()
+    )
     pages, entries = [], []
     for index, script in enumerate(scripts):
         notebook, seconds = execute(script, fast=fast, static=True)

@@ -1,19 +1,23 @@
-"""Matching, looked at: costs of a trace, Hungarian by hand, and where a loss pushes."""
+"""Matching, looked at: costs of a trace, Hungarian by hand, where a loss pushes, and why no NMS."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
+from torchvision.ops import nms
 
 from sparse_rcnn_lab.core import boxes as box_ops
 from sparse_rcnn_lab.core.config import LossConfig
+from sparse_rcnn_lab.core.detections import Detections
 from sparse_rcnn_lab.core.errors import LabError
 from sparse_rcnn_lab.core.losses import SetLoss, set_loss
 from sparse_rcnn_lab.core.matching import Matches, Targets, assign, focal_cost, match
 from sparse_rcnn_lab.core.trace import Trace
+from sparse_rcnn_lab.course.lessons.lesson_charts import panel
 from sparse_rcnn_lab.views.figures.canvas import Page
 from sparse_rcnn_lab.views.figures.cost import cost_matrix
 from sparse_rcnn_lab.views.measures import check_stage, need_truth
@@ -75,6 +79,12 @@ def costs(trace: Trace, stage: int | None = None, config: LossConfig = _PAPER) -
     """The matching costs of a trace with ground truth at a stage 1..S, default the last.
 
     config: the weights; default the paper's 2, 5 and 2. Raises LabError without ground truth.
+
+    >>> import sparse_rcnn_lab as srl
+    >>> sample = srl.Shapes(4)[3]
+    >>> weighed = costs(srl.load("nano-shapes").trace(sample), stage=4)
+    >>> list(weighed.total.shape) == [20, len(sample.boxes)]
+    True
     """
     _, truth = need_truth(trace)
     assert trace.gt_labels is not None
@@ -96,6 +106,11 @@ def losses(trace: Trace, config: LossConfig = _PAPER) -> SetLoss:
     """The set loss of a trace at every stage, matched one to one.
 
     Raises LabError without ground truth.
+
+    >>> import sparse_rcnn_lab as srl
+    >>> loss = losses(srl.load("nano-shapes").trace(srl.Shapes(4)[3]))
+    >>> list(loss.cls.shape), bool(loss.l1[0] > loss.l1[5])
+    ([6], True)
     """
     return _losses(trace, trace.logits, config)
 
@@ -104,6 +119,12 @@ def push(trace: Trace, stage: int | None = None, config: LossConfig = _PAPER) ->
     """Which way the loss pushes each class score at a stage: ``[N, C]``, up above 0, down below.
 
     It is minus the derivative of the set loss by the logits. Raises LabError without ground truth.
+
+    >>> import sparse_rcnn_lab as srl
+    >>> sample = srl.Shapes(4)[3]
+    >>> up = push(srl.load("nano-shapes").trace(sample), stage=6) > 0
+    >>> int(up.sum()) == len(sample.boxes)
+    True
     """
     stage = check_stage(trace, stage)
     logits = trace.logits.clone().requires_grad_()
@@ -125,12 +146,15 @@ def _losses(trace: Trace, logits: Tensor, config: LossConfig) -> SetLoss:
 def matching_game(costs: Costs) -> Any:
     """Hungarian by hand: choose a proposal for each object and watch the sum (an ipywidget).
 
-    Without a kernel (SPARSE_RCNN_LAB_STATIC) the matrix stands still.
-    """
-    from sparse_rcnn_lab.course.lessons.controls import panel
+    Without a kernel (SPARSE_RCNN_LAB_STATIC) the matrix stands still. Raises LabError without an
+    object.
 
+    >>> game = matching_game(Costs(*torch.ones(3, 5, 2), tuple(range(5)), ("a", "b"), 1))
+    >>> [control.description for control in game.children[0].children]
+    ['a 1', 'b 2']
+    """
     if not costs.objects:
-        raise LabError("There is no object to match. Take a picture with some.")
+        raise LabError("There is no object to match. Take an image with some.")
     best = costs.price(costs.hungarian())
     start = [0] * len(costs.objects)
     options = [(str(p), row) for row, p in enumerate(costs.proposals)]
@@ -140,7 +164,7 @@ def matching_game(costs: Costs) -> Any:
         rows = list(chosen.values())
         own = costs.price(pairs)
         if len(set(rows)) < len(rows):
-            said = "one proposal may answer for one object only: choose different ones"
+            said = "one proposal may be matched to one object only: choose different ones"
         elif own <= best + 1e-4:
             said = "that is the cheapest there is"
         else:
@@ -156,4 +180,56 @@ def matching_game(costs: Costs) -> Any:
             f"object_{column}": (f"{name} {column + 1}", options, start[column])
             for column, name in enumerate(costs.objects)
         },
+    )
+
+
+@dataclass(frozen=True)
+class Duplicates:
+    """Sums over some images. objects: in the ground truth.  found, kept: one number a stage,
+    detections, and those that NMS would keep.
+    """
+
+    objects: int
+    found: tuple[int, ...]
+    kept: tuple[int, ...]
+
+
+def suppressed(found: Detections, overlap: float = 0.5) -> Detections:
+    """The detections that NMS keeps: of two that overlap by an IoU above ``overlap``, whatever
+    their class, the better scored.
+
+    >>> import sparse_rcnn_lab as srl
+    >>> found = srl.load("nano-shapes")(srl.Shapes(4)[3].image, threshold=0.0)
+    >>> len(suppressed(found)) < len(found)
+    True
+    """
+    return found[nms(found.boxes, found.scores, overlap)]
+
+
+def count_duplicates(
+    traces: Iterable[Trace], threshold: float = 0.3, overlap: float = 0.5
+) -> Duplicates:
+    """Counts detections with a score of at least ``threshold`` before and after NMS, by stage.
+
+    Raises LabError when there is no trace, or one has no ground truth.
+
+    >>> import sparse_rcnn_lab as srl
+    >>> counted = count_duplicates([srl.load("nano-shapes").trace(srl.Shapes(4)[3])])
+    >>> len(counted.found), counted.kept[-1] <= counted.found[-1]
+    (6, True)
+    """
+    objects, found, kept = 0, [], []
+    for trace in traces:
+        if trace.gt_boxes is None:
+            raise LabError("Counting duplicates needs ground truth: trace a data set's samples.")
+        objects += len(trace.gt_boxes)
+        stages = [trace.detections(s, threshold) for s in range(1, trace.num_stages + 1)]
+        found.append([len(detections) for detections in stages])
+        kept.append([len(suppressed(detections, overlap)) for detections in stages])
+    if not found:
+        raise LabError("There is no trace to count in.")
+    return Duplicates(
+        objects,
+        tuple(sum(column) for column in zip(*found, strict=True)),
+        tuple(sum(column) for column in zip(*kept, strict=True)),
     )

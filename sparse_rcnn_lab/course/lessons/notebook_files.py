@@ -10,11 +10,18 @@ from pathlib import Path
 from typing import Any
 
 from sparse_rcnn_lab.core.errors import LabError
-from sparse_rcnn_lab.course.lessons.setting import FAST_VARIABLE
+from sparse_rcnn_lab.course.lessons.lesson_setup import FAST_VARIABLE
 from sparse_rcnn_lab.detect.files import write_text
 from sparse_rcnn_lab.views.static import STATIC_VARIABLE
 
 TIMES = "times.json"
+# A JupyterLab with jupytext saves both files of a pair. As no metadata go to the script, a lesson
+# that is only run leaves it as it is; outputs go to the .ipynb alone.
+_PAIRED = {
+    "formats": "ipynb,py:percent",
+    "notebook_metadata_filter": "-all",
+    "cell_metadata_filter": "-all",
+}
 _KERNEL = {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"}
 
 
@@ -35,7 +42,7 @@ def build(script: Path) -> Any:
     notebook = jupytext.read(script)
     notebook.metadata = nbformat.from_dict(
         {
-            "jupytext": {"formats": "ipynb,py:percent"},
+            "jupytext": _PAIRED,
             "kernelspec": _KERNEL,
             "language_info": {"name": "python"},
         }

@@ -1,7 +1,8 @@
-"""A student in a real JupyterLab: assignment 1 from the handed-out file to the mark."""
+"""A whole class through all steps; a student in a real JupyterLab, from the file to the mark."""
 
 from __future__ import annotations
 
+import csv
 import json
 import os
 import re
@@ -22,10 +23,10 @@ pytest.importorskip("jupytext", reason="needs the classroom extra: jupytext")
 pytest.importorskip("playwright", reason="needs the dev extra: playwright")
 
 from sparse_rcnn_lab.course.classroom.build import build
-from sparse_rcnn_lab.course.classroom.catalogue import chosen
 from sparse_rcnn_lab.course.classroom.collect import collect
+from sparse_rcnn_lab.course.classroom.course_folder import ASSIGNMENTS, chosen
 from sparse_rcnn_lab.course.classroom.grade import grade
-from sparse_rcnn_lab.course.classroom.marks import write_marks
+from sparse_rcnn_lab.course.classroom.marks import feedback, write_marks
 
 
 @pytest.fixture
@@ -217,3 +218,30 @@ def test_a_student_solves_the_first_assignment(chromium, desk):
     grade(course, progress=False)
     (row,) = write_marks(course)
     assert (row["marks"], row["notes"]) == ("20", "")
+
+
+@pytest.mark.slow  # some sixty notebooks in kernels of their own
+def test_a_whole_class(tmp_path: Path) -> None:
+    """The round trip of all four assignments, every trouble in it."""
+    names = [assignment.name for assignment in ASSIGNMENTS]
+    folder = Path(os.environ.get("CLASSROOM_FOLDER", tmp_path))
+    course = build(folder / "course", made.SOURCES, ASSIGNMENTS, 2026, say=lambda s: None)
+    class_of = {name: made.made_class(course, name) for name in names}
+    course, rows = made.round_trip(folder, class_of)
+    assert rows["experiment", "perfect"]["by_hand_open"] == "9"
+
+    # Words are marked in a table, read back at the next step, and shown on the page.
+    path = course.root / "by_hand.csv"
+    with path.open(encoding="utf-8") as file:
+        table = list(csv.DictReader(file))
+    for row in table:
+        if row["student"] == "perfect":
+            row["marks"], row["comment"] = row["out_of"], "Well said."
+    with path.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(file, list(table[0]))
+        writer.writeheader()
+        writer.writerows(table)
+    pages = {(p.parent.parent.name, p.stem): p for p in feedback(course, progress=False)}
+    text = pages["perfect", "experiment"].read_text(encoding="utf-8")
+    assert "data:image/png" in text, "the figure is gone"
+    assert "Well said." in text and "Score: 20.0 / 20.0" in " ".join(text.split())

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import html
-from typing import NamedTuple
-
 import torch
 import torch.nn.functional as F
 
+from sparse_rcnn_lab.analysis.table import Table
 from sparse_rcnn_lab.core import boxes as box_ops
 from sparse_rcnn_lab.core.pooling import assign_levels
 from sparse_rcnn_lab.core.stage import Stage
@@ -16,14 +14,13 @@ from sparse_rcnn_lab.detect.batches import Picture
 from sparse_rcnn_lab.detect.detector import Detector
 from sparse_rcnn_lab.runtime.threads import threads_for
 
-
-class Step(NamedTuple):
-    """A line of the walk's table: what it is, the field that holds it, in words, its weights."""
-
-    name: str
-    field: str
-    says: str
-    weights: int
+_MEANING = {
+    "step": "what happens",
+    "field": "of StageWalk, where its result is",
+    "shape": "N proposals, D width, d inner width, P side of the RoI grid, C classes",
+    "in words": "what the result is",
+    "weights": "numbers learned for this step",
+}
 
 
 class StageWalk:
@@ -38,20 +35,25 @@ class StageWalk:
     and filtered ``[N, P * P, D]``, the RoI after each; condensed ``[N, D]``; features_out
     ``[N, D]``; logits ``[N, C]``; deltas ``[N, 4]``; boxes_out ``[N, 4]``.
 
-    picture: as :class:`sparse_rcnn_lab.Detector` takes it.  stage: 1..S, which one to open.
+    image: as :class:`sparse_rcnn_lab.Detector` takes it.  stage: 1..S, which one to open.
     Raises LabError when there is no such stage.
+
+    >>> import sparse_rcnn_lab as srl
+    >>> walk = StageWalk(srl.load("nano-shapes"), srl.Shapes(4)[3].image, stage=2)
+    >>> list(walk.attention.shape)[1:], list(walk.boxes_out.shape)
+    ([20, 20], [20, 4])
     """
 
     @torch.no_grad()
-    def __init__(self, detector: Detector, picture: Picture, stage: int = 1) -> None:
+    def __init__(self, detector: Detector, image: Picture, stage: int = 1) -> None:
         stage = check_stage(stage, detector.num_stages)
         # As the detector itself computes: on another number of threads sums are rounded otherwise.
         with threads_for(detector.config.backbone):
-            self._walk(detector, picture, stage)
+            self._walk(detector, image, stage)
 
-    def _walk(self, detector: Detector, picture: Picture, stage: int) -> None:
+    def _walk(self, detector: Detector, image: Picture, stage: int) -> None:
         model = detector.model
-        batch = detector.prepare([picture])
+        batch = detector.prepare([image])
         boxes, features = model.proposals(batch.sizes)
         pyramid = detector.runtime.pyramid(batch.images)
         if stage > 1:
@@ -102,59 +104,39 @@ class StageWalk:
         return self._part.interaction.norm_in
 
     @property
-    def steps(self) -> list[Step]:
+    def table(self) -> Table:
         """The steps in order, each with the number of weights that it brings along."""
         part, inner = self._part, self._part.interaction
-        return [
-            Step("proposals enter", "features_in", "one feature and one box each", 0),
-            Step("self-attention", "attention", "who looks at whom", _count(part.attention)),
-            Step("+ and norm", "attended", "what each now knows", _count(part.norm_attention)),
-            Step("RoI pooling", "roi", "P × P cells inside its box", 0),
-            Step("filters, first", "first", "a D × d layer for each", _count(inner.generate)),
-            Step("filters, second", "second", "a d × D layer for each", 0),
-            Step("RoI, filtered", "filtered", "after both layers",
-                 _count(inner.norm_in) + _count(inner.norm_out)),
-            Step("condensed", "condensed", "all cells become one vector",
-                 _count(inner.project) + _count(inner.norm)),
-            Step("feed-forward", "features_out", "handed to the next stage",
-                 _count(part.ffn_in) + _count(part.ffn_out) + _count(part.norm_ffn)
-                 + _count(part.norm_interaction)),
-            Step("class head", "logits", "one number a class",
-                 _count(part.cls_tower) + _count(part.classify)),
-            Step("box head", "deltas", "how to move and scale the box",
-                 _count(part.reg_tower) + _count(part.regress)),
-            Step("boxes leave", "boxes_out", "the refined boxes", 0),
+        steps: list[tuple[str, str, str, tuple[torch.nn.Module, ...]]] = [
+            ("proposals enter", "features_in", "one feature and one box each", ()),
+            ("self-attention", "attention", "who looks at whom", (part.attention,)),
+            ("+ and norm", "attended", "what each now knows", (part.norm_attention,)),
+            ("RoI pooling", "roi", "P × P cells inside its box", ()),
+            ("filters, first", "first", "a D × d layer for each", (inner.generate,)),
+            ("filters, second", "second", "a d × D layer for each", ()),
+            ("RoI, filtered", "filtered", "after both layers", (inner.norm_in, inner.norm_out)),
+            ("condensed", "condensed", "all cells become one vector", (inner.project, inner.norm)),
+            ("feed-forward", "features_out", "handed to the next stage",
+             (part.ffn_in, part.ffn_out, part.norm_ffn, part.norm_interaction)),
+            ("class head", "logits", "one number a class", (part.cls_tower, part.classify)),
+            ("box head", "deltas", "how to move and scale the box", (part.reg_tower, part.regress)),
+            ("boxes leave", "boxes_out", "the refined boxes", ()),
         ]  # fmt: skip
-
-    def _rows(self) -> list[tuple[str, str, str, str, str]]:
-        return [
-            (step.name, step.field, str(list(getattr(self, step.field).shape)), step.says,
-             f"{step.weights:,}" if step.weights else "")
-            for step in self.steps
-        ]  # fmt: skip
+        rows = [
+            {
+                "step": step,
+                "field": field,
+                "shape": str(list(getattr(self, field).shape)),
+                "in words": words,
+                "weights": sum(p.numel() for module in modules for p in module.parameters())
+                or None,
+            }
+            for step, field, words, modules in steps
+        ]
+        return Table.of(f"Stage {self.stage}, step by step", rows, _MEANING)
 
     def __repr__(self) -> str:
-        lines = [f"{a:<17}{b:<14}{c:<18}{d:<31}{e:>9}" for a, b, c, d, e in self._rows()]
-        return "\n".join([f"stage {self.stage}", *lines])
+        return str(self.table)
 
     def _repr_html_(self) -> str:
-        head = "".join(
-            f'<th style="text-align:left">{name}</th>'
-            for name in (f"step of stage {self.stage}", "field", "shape", "", "weights")
-        )
-        rows = "".join(
-            "<tr>"
-            + "".join(
-                f'<td style="text-align:{"right" if i == 4 else "left"}">'
-                + (f"<code>{html.escape(text)}</code>" if i in (1, 2) else html.escape(text))
-                + "</td>"
-                for i, text in enumerate(row)
-            )
-            + "</tr>"
-            for row in self._rows()
-        )
-        return f"<table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>"
-
-
-def _count(module: torch.nn.Module) -> int:
-    return sum(parameter.numel() for parameter in module.parameters())
+        return self.table._repr_html_()

@@ -1,4 +1,4 @@
-"""A training to watch: loss and AP of every stage as they come, and one picture's boxes."""
+"""A training to watch: loss and AP of every stage as they come, and one image's boxes."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import torch
 from sparse_rcnn_lab.core import boxes as box_ops
 from sparse_rcnn_lab.core.detections import Detections
 from sparse_rcnn_lab.core.errors import LabError
-from sparse_rcnn_lab.course.lessons.charts import stage_lines
+from sparse_rcnn_lab.course.lessons.lesson_charts import stage_lines
 from sparse_rcnn_lab.data.sample import DetectionData, Sample
 from sparse_rcnn_lab.training.evaluate import Evaluation
 from sparse_rcnn_lab.training.step import StepLoss
@@ -29,7 +29,7 @@ _UPDATES = 100  # how often the curves are redrawn over a training, at most
 
 @dataclass(frozen=True, eq=False)
 class Moment:
-    """The watched picture at one evaluation. step: from 1.  found: of the last stage."""
+    """The watched image at one evaluation. step: from 1.  found: of the last stage."""
 
     step: int
     found: Detections
@@ -38,12 +38,20 @@ class Moment:
 class LiveTraining:
     """Follows :func:`sparse_rcnn_lab.fit` and draws while it runs.
 
-    >>> with LiveTraining(steps=600, val=val, watch=2) as live:
-    ...     srl.fit("shapes", recipe, out, on_step=live.step, on_evaluation=live.evaluation)
+    ::
+
+        with LiveTraining(steps=600, val=val, watch=2) as live:
+            srl.fit("shapes", recipe, out, on_step=live.step, on_evaluation=live.evaluation)
 
     In a notebook the curves move, and stay behind as an ordinary plotly figure; elsewhere nothing
     is drawn until it is asked for. steps: length of the training.  val: the data that it is
-    evaluated on.  watch: index of the picture in it whose boxes are kept.
+    evaluated on.  watch: index of the image in it whose boxes are kept. Raises LabError where the
+    data have no such image.
+
+    >>> import sparse_rcnn_lab as srl
+    >>> live = LiveTraining(steps=600, val=srl.Shapes(4, size=64), watch=2)
+    >>> live.losses().layout.yaxis.title.text
+    'loss'
     """
 
     def __init__(self, steps: int, val: DetectionData, watch: int = 0) -> None:
@@ -75,7 +83,7 @@ class LiveTraining:
             self._redraw()
 
     def evaluation(self, step: int, result: Evaluation) -> None:
-        """For ``fit(on_evaluation=)``: takes AP of every stage and the watched picture's boxes."""
+        """For ``fit(on_evaluation=)``: takes AP of every stage and the watched image's boxes."""
         self.ap_steps.append(step)
         self.ap.append([stage.AP for stage in result.per_stage])
         rows = result.detections[-1]
@@ -100,8 +108,8 @@ class LiveTraining:
         )  # fmt: skip
         return figure.update_traces(mode="lines")
 
-    def pictures(self, threshold: float = 0.3, columns: int = 4) -> Page:
-        """The watched picture's detections at each evaluation; the objects are dashed."""
+    def images(self, threshold: float = 0.3, columns: int = 4) -> Page:
+        """The watched image's detections at each evaluation; the objects are dashed."""
         if not self.moments:
             raise LabError("There was no evaluation yet; give fit an evaluate_every.")
         return detection_panels(
@@ -110,7 +118,7 @@ class LiveTraining:
             [f"step {moment.step}" for moment in self.moments],
             columns=columns,
             gt_boxes=self.sample.boxes,
-            title="One picture while the detector learns",
+            title="One image while the detector learns",
             detail=f"last stage · score of at least {threshold:g} · dashed: the objects",
         )
 
