@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from sparse_rcnn_lab.data.coco.folder import CocoFolder, open_data
     from sparse_rcnn_lab.data.shapes.dataset import Shapes
     from sparse_rcnn_lab.detect.detector import Detector
-    from sparse_rcnn_lab.intervene.experiment import Experiment
+    from sparse_rcnn_lab.intervene.intervention import Intervention
     from sparse_rcnn_lab.intervene.session import Session
     from sparse_rcnn_lab.intervene.trace_diff import TraceDiff, trace_diff
     from sparse_rcnn_lab.models.load import load, shipped_models
@@ -45,7 +45,7 @@ __all__ = [
     "Detections",
     "Detector",
     "Evaluation",
-    "Experiment",
+    "Intervention",
     "LabError",
     "Recipe",
     "Run",
@@ -82,7 +82,7 @@ _HOMES = {
     "training.engine": ("Run", "fit"),
     "training.evaluate": ("Evaluation", "evaluate"),
     "training.ground_truth": ("with_ground_truth",),
-    "intervene.experiment": ("Experiment",),
+    "intervene.intervention": ("Intervention",),
     "models.load": ("load", "shipped_models"),
 }
 

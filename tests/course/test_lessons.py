@@ -17,7 +17,7 @@ from sparse_rcnn_lab.course import lessons
 from sparse_rcnn_lab.course.lessons import controls, gallery, setting
 from sparse_rcnn_lab.views.draw import detection_marks
 from sparse_rcnn_lab.views.figures import cost_matrix, detection_panels, learned_boxes
-from sparse_rcnn_lab.views.figures.proposals import coverage
+from sparse_rcnn_lab.views.figures.box_figures import coverage
 from sparse_rcnn_lab.views.static import STATIC_VARIABLE
 
 
@@ -163,7 +163,7 @@ def test_figures_draw_what_they_are_given(trace):
     framed = cost_matrix(torch.rand(5, 2), ["a", "b"], [(3, 1)]).axes[0].patches[0]
     assert (framed.get_x(), framed.get_y()) == (0.5, 2.5)
     assert len(learned_boxes(trace).axes[0].patches) == PROPOSALS
-    with pytest.raises(LabError, match="one picture and one name"):
+    with pytest.raises(LabError, match="one image and one name"):
         detection_panels([trace.detections()], trace.image, [])
     with pytest.raises(LabError, match="one name an object"):
         cost_matrix(torch.rand(5, 2), ["a"])

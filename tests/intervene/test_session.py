@@ -16,7 +16,8 @@ from sparse_rcnn_lab.core.errors import LabError
 from sparse_rcnn_lab.core.trace import RECORDABLE, Trace
 from sparse_rcnn_lab.data.sample import Sample
 from sparse_rcnn_lab.detect.detector import Detector
-from sparse_rcnn_lab.intervene.session import MAX_STAGES, Session
+from sparse_rcnn_lab.intervene.intervention import MAX_STAGES
+from sparse_rcnn_lab.intervene.session import Session
 from sparse_rcnn_lab.intervene.trace_diff import trace_diff
 from sparse_rcnn_lab.views.draw import draw_proposals
 from tests.small_model import CLASSES, DIM, PROPOSALS, STAGES, small_model
@@ -455,11 +456,11 @@ def test_a_huge_photo(detector: Detector, monkeypatch: pytest.MonkeyPatch) -> No
     shown = draw_proposals(session.base, 1, max_side=W)
     assert shown.size == (W // 2, H // 2)
     whole = np.array(
-        draw_proposals(session.base, 1, picture=torch.from_numpy(picture()).permute(2, 0, 1))
+        draw_proposals(session.base, 1, image=torch.from_numpy(picture()).permute(2, 0, 1))
     )
     assert whole.shape == (H, W, 3)
     with pytest.raises(LabError, match="not the shape"):
-        draw_proposals(session.base, 1, picture=torch.zeros(3, W, H, dtype=torch.uint8))
+        draw_proposals(session.base, 1, image=torch.zeros(3, W, H, dtype=torch.uint8))
 
 
 def test_names_are_public() -> None:

@@ -17,9 +17,10 @@ from matplotlib.patches import Rectangle
 from sparse_rcnn_lab.core.errors import LabError
 from sparse_rcnn_lab.core.trace import Trace
 from sparse_rcnn_lab.views import figures, measures, style
+from sparse_rcnn_lab.views.feature_similarity import FeaturePlane, proposal_similarity
 from sparse_rcnn_lab.views.figures import stage_grid
-from sparse_rcnn_lab.views.figures.matrix import matrix_axes
-from sparse_rcnn_lab.views.figures.words import spread
+from sparse_rcnn_lab.views.figures.matrices import matrix_axes
+from sparse_rcnn_lab.views.text_layout import spread
 
 N = 5
 
@@ -342,7 +343,7 @@ def test_attention_map(full):
 def test_feature_pca(full):
     """Catches dots in the colour of another stage."""
     figure = figures.feature_pca(full)
-    points = measures.pca(full.features).points
+    points = FeaturePlane.fit(full.features).place(full.features)
     clouds = figure.axes[0].collections
     assert len(clouds) == 7
     for stage, cloud in enumerate(clouds):
@@ -355,7 +356,7 @@ def test_similarity(full):
     image = figures.similarity(full).axes[0].images[0].get_array()
     names = [t.get_text() for t in figures.similarity(full).axes[0].get_yticklabels()]
     order = [full.row(int(name)) for name in names]
-    wanted = measures.proposal_similarity(full, 6)[order][:, order]
+    wanted = proposal_similarity(full, 6)[order][:, order]
     assert image.data.tolist() == wanted.tolist()
     own = figures.similarity(full, 3).axes[0].images[0].get_array()
     assert own.shape == (7, 7)

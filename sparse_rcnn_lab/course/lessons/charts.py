@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from sparse_rcnn_lab.views import style
-from sparse_rcnn_lab.views.plotly_page import page, plain
+from sparse_rcnn_lab.views.plotly_figures import page, plain
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure

@@ -15,8 +15,7 @@ from sparse_rcnn_lab.core.losses import SetLoss, set_loss
 from sparse_rcnn_lab.core.matching import Matches, Targets, assign, focal_cost, match
 from sparse_rcnn_lab.core.trace import Trace
 from sparse_rcnn_lab.views.figures.canvas import Page
-from sparse_rcnn_lab.views.figures.cost import cost_matrix
-from sparse_rcnn_lab.views.measures import check_stage, need_truth
+from sparse_rcnn_lab.views.figures.matrices import cost_matrix
 
 _PAPER = LossConfig()
 
@@ -76,9 +75,9 @@ def costs(trace: Trace, stage: int | None = None, config: LossConfig = _PAPER) -
 
     config: the weights; default the paper's 2, 5 and 2. Raises LabError without ground truth.
     """
-    _, truth = need_truth(trace)
+    _, truth = trace.truth_matches()
     assert trace.gt_labels is not None
-    stage = check_stage(trace, stage)
+    stage = trace.check_stage(stage)
     boxes, labels = trace.boxes[stage], trace.gt_labels
     whwh = box_ops.size_as_whwh(torch.tensor(trace.size, dtype=torch.float32))
     cls = focal_cost(trace.logits[stage - 1], labels, config)
@@ -105,7 +104,7 @@ def push(trace: Trace, stage: int | None = None, config: LossConfig = _PAPER) ->
 
     It is minus the derivative of the set loss by the logits. Raises LabError without ground truth.
     """
-    stage = check_stage(trace, stage)
+    stage = trace.check_stage(stage)
     logits = trace.logits.clone().requires_grad_()
     _losses(trace, logits, config).total().backward()
     assert logits.grad is not None
@@ -113,7 +112,7 @@ def push(trace: Trace, stage: int | None = None, config: LossConfig = _PAPER) ->
 
 
 def _losses(trace: Trace, logits: Tensor, config: LossConfig) -> SetLoss:
-    _, truth = need_truth(trace)
+    _, truth = trace.truth_matches()
     assert trace.gt_labels is not None
     sizes = torch.tensor([trace.size], dtype=torch.float32)
     targets = Targets.pad([truth], [trace.gt_labels], sizes)
