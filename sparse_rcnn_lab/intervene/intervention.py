@@ -15,6 +15,7 @@ from torch import Tensor
 from sparse_rcnn_lab.core import boxes as box_ops
 from sparse_rcnn_lab.core.ablation import NORMAL, Ablation
 from sparse_rcnn_lab.core.errors import LabError
+from sparse_rcnn_lab.core.stage_range import check_stage
 from sparse_rcnn_lab.core.trace import Trace
 from sparse_rcnn_lab.core.validation import fits
 
@@ -92,15 +93,17 @@ class Intervention:
         """
         if box is None and feature is None:
             raise LabError("Nothing to change: give a box, a feature, or both.")
+        if len(ids := as_ids(proposal)) != 1:
+            raise LabError(f"An edit is of one proposal, found {proposal!r}.")
         new_box = None if box is None else _box(box)
-        stage = check_state("stage", stage, 0, MAX_STAGES)
-        return self._with(Change(as_ids(proposal), stage, new_box, _feature(feature)))
+        stage = check_stage(stage, MAX_STAGES, 0)
+        return self._with(Change(ids, stage, new_box, _feature(feature)))
 
     def drop(self, proposals: Ids, stage: int = 0) -> Intervention:
         """Without these proposals (ids) from state ``stage`` on. Raises LabError for none."""
         if not (gone := as_ids(proposals)):
             raise LabError("Nothing to drop: give at least one proposal.")
-        return self._with(Change(gone, check_state("stage", stage, 0, MAX_STAGES), drop=True))
+        return self._with(Change(gone, check_stage(stage, MAX_STAGES, 0), drop=True))
 
     def changes_nothing(self) -> bool:
         """Whether the run would be the recorded one; ``start`` alone does nothing."""
@@ -145,8 +148,8 @@ class Intervention:
                 if item.get("drop"):
                     made = made.drop(item["proposals"], item["stage"])
                 else:
-                    (proposal,) = item["proposals"]
-                    made = made.edit(proposal, item["box"], item["feature"], item["stage"])
+                    ids, stage = item["proposals"], item["stage"]
+                    made = made.edit(ids, item["box"], item["feature"], stage)
         except (AttributeError, KeyError, OverflowError, TypeError, ValueError) as error:
             raise LabError(f"The explorer sent a change that cannot be read ({error}).") from error
         return made
@@ -155,20 +158,13 @@ class Intervention:
         return replace(self, changes=(*self.changes, change))
 
 
-def check_state(name: str, value: int, low: int, high: int) -> int:
-    """``value`` as an int. Raises LabError, calling it ``name``, unless it is ``low..high``."""
-    try:
-        state = operator.index(value)
-    except TypeError:  # 1.5 is no state
-        state = -1
-    if not low <= state <= high:
-        raise LabError(f"{name} must be a state from {low} to {high}, found {value!r}.")
-    return state
-
-
 def as_ids(proposals: Ids) -> tuple[int, ...]:
-    """Ids as a tuple, each once."""
-    return tuple(dict.fromkeys(map(int, torch.as_tensor(proposals).flatten().tolist())))
+    """Ids as a tuple, each once. Raises LabError where they are no whole numbers."""
+    try:
+        listed = torch.as_tensor(proposals).flatten().tolist()
+        return tuple(dict.fromkeys(map(operator.index, listed)))
+    except (TypeError, ValueError, RuntimeError):
+        raise LabError(f"Proposals are named by whole numbers, found {proposals!r}.") from None
 
 
 def check_ids(proposals: Sequence[int], left: Sequence[int], there: Sequence[int]) -> None:

@@ -16,6 +16,7 @@ from torch import Tensor
 from sparse_rcnn_lab.core.ablation import NORMAL, Ablation
 from sparse_rcnn_lab.core.errors import LabError
 from sparse_rcnn_lab.core.pooling import Pyramid
+from sparse_rcnn_lab.core.stage_range import check_stage
 from sparse_rcnn_lab.core.trace import Trace
 from sparse_rcnn_lab.data.sample import Sample
 from sparse_rcnn_lab.detect.batches import Batch, Picture
@@ -27,7 +28,6 @@ from sparse_rcnn_lab.intervene.intervention import (
     Intervention,
     as_ids,
     check_ids,
-    check_state,
 )
 from sparse_rcnn_lab.intervene.rerun import States, run_again
 from sparse_rcnn_lab.training.ground_truth import check_ground_truth, with_ground_truth
@@ -53,8 +53,10 @@ class Session:
     >>> trace = session.run()
     >>> [round(side) for side in trace.boxes[2, 17].tolist()]
     [10, 20, 90, 80]
-    >>> print(srl.trace_diff(session.base, trace))  # doctest: +ELLIPSIS
-    14 of 20 boxes moved by 1 px or more...
+    >>> print(srl.trace_diff(session.base, trace))
+    1 of 20 boxes moved by 1 px or more (most: 31 px)
+    best class changed for 2 proposals, largest score change +0.01
+    5 detections kept, 0 gained, 0 lost
     """
 
     def __init__(
@@ -232,8 +234,8 @@ class Session:
         batch, pyramid, states = self._kept
         if pyramid.table.device != self.detector.model.device:
             raise LabError("The detector was moved to another device. Call set_image again.")
-        stop = check_state("stop", stop, 1, MAX_STAGES)
-        check_state("start", tried.start, 0, stop - 1)
+        stop = check_stage(stop, MAX_STAGES, name="stop")
+        check_stage(tried.start, stop - 1, 0, "start")
         found = run_again(
             self.detector.model, pyramid, states, tried, stop, self.record, batch.scale(0)
         )

@@ -66,15 +66,22 @@ def draw_detections(
     name them too.
     min_side, max_side, pixelated: see :func:`display_size`; boxes stay sharp at any size.
     Raises LabError when the image has another shape than the one they were found in.
+
+    >>> import sparse_rcnn_lab as srl
+    >>> image = srl.open_data("shapes", "val")[6].image
+    >>> found = srl.load("nano-shapes")(image, threshold=0.5)
+    >>> draw_detections(image, found, min_side=512, pixelated=True).size
+    (512, 512)
     """
-    whole = as_image(image)
-    check_aspect("The image", (whole.height, whole.width), detections.size)
     marks = detection_marks(detections, labels=labels, scores=scores, chosen=chosen)
     # Ground truth on top: its gaps show what lies below.
     marks = [*ground_truth_marks(gt_boxes, gt_labels, detections.class_names), *marks]
-    height, width = detections.size
-    shown = _resized(whole, min_side, max_side, pixelated)
-    return draw_marks(shown, marks, (width, height), text)
+    return draw_marks(
+        _resized(image, detections.size, min_side, max_side, pixelated),
+        marks,
+        detections.size[::-1],
+        text,
+    )
 
 
 def draw_proposals(
@@ -93,15 +100,17 @@ def draw_proposals(
     all alike, see :func:`style.learned_opacity`.
     image: the image, where the trace has not kept it.
     Raises LabError when there is no such stage or no image.
+
+    >>> import sparse_rcnn_lab as srl
+    >>> trace = srl.load("nano-shapes").trace(srl.open_data("shapes", "val")[6])
+    >>> draw_proposals(trace, stage=0, chosen=17).size
+    (128, 128)
     """
     source = trace.image if image is None else image
     if source is None:
         raise LabError("This trace was saved without its image; give it as image=.")
-    whole = as_image(source)
-    height, width = trace.size
-    check_aspect("The image", (whole.height, whole.width), trace.size)
-    marks = proposal_marks(trace, stage, chosen=chosen)
-    return draw_marks(_resized(whole, min_side, max_side, pixelated), marks, (width, height))
+    shown = _resized(source, trace.size, min_side, max_side, pixelated)
+    return draw_marks(shown, proposal_marks(trace, stage, chosen=chosen), trace.size[::-1])
 
 
 def detection_marks(
@@ -260,14 +269,20 @@ def as_image(image: Tensor | Image.Image) -> Image.Image:
 
 
 def _resized(
-    image: Image.Image, min_side: int | None, max_side: int | None, pixelated: bool
+    image: Tensor | Image.Image,
+    frame: tuple[int, int],
+    min_side: int | None,
+    max_side: int | None,
+    pixelated: bool,
 ) -> Image.Image:
-    size = display_size(*image.size, min_side, max_side)
-    if size == image.size:
-        return image
-    larger = size[0] > image.width
-    nearest = pixelated and larger
-    return image.resize(size, Image.Resampling.NEAREST if nearest else Image.Resampling.BICUBIC)
+    """The image as it is shown. Raises LabError unless it has the shape of ``frame`` (h, w)."""
+    whole = as_image(image)
+    check_aspect("The image", (whole.height, whole.width), frame)
+    size = display_size(*whole.size, min_side, max_side)
+    if size == whole.size:
+        return whole
+    nearest = pixelated and size[0] > whole.width
+    return whole.resize(size, Image.Resampling.NEAREST if nearest else Image.Resampling.BICUBIC)
 
 
 def encoded(image: Image.Image, kind: str = "JPEG", **options: Any) -> bytes:

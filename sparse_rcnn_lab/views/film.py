@@ -47,6 +47,12 @@ def save_film(
     width: of the film, pixels; the image is shrunk, never enlarged beyond four times.
     Raises LabError for a suffix other than .webp, .gif or .png, a trace without its image, seconds
     of 0 or less, or a width below 16.
+
+    >>> import tempfile
+    >>> import sparse_rcnn_lab as srl
+    >>> trace = srl.load("nano-shapes").trace(srl.open_data("shapes", "val")[6])
+    >>> save_film(trace, f"{tempfile.mkdtemp()}/film.webp", width=128).name
+    'film.webp'
     """
     path = Path(path)
     if path.suffix.lower() not in FORMATS:

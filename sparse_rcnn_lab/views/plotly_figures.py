@@ -55,6 +55,11 @@ def score_curves(
 
     proposals: ids to name; default those that end with a score of ``threshold`` (at most 12).
     chosen: one to draw in the accent colour.  title: in place of the usual one.
+
+    >>> import sparse_rcnn_lab as srl
+    >>> trace = srl.load("nano-shapes").trace(srl.open_data("shapes", "val")[6])
+    >>> [line.name for line in score_curves(trace, threshold=0.5).data][1]
+    '6 · star .88'
     """
     shown = select(trace, proposals, threshold)
     scores, _ = score_by_stage(trace)
@@ -95,6 +100,11 @@ def feature_pca(
 
     proposals: ids to draw a way for; default those that end with a score of ``threshold`` (at
     most 12).  chosen: one to draw in the accent colour.  title: in place of the usual one.
+
+    >>> import sparse_rcnn_lab as srl
+    >>> trace = srl.load("nano-shapes").trace(srl.open_data("shapes", "val")[6])
+    >>> [line.name for line in feature_pca(trace).data][:3]
+    ['learned', 'stage 1', 'stage 2']
     """
     shown = select(trace, proposals, threshold)
     plane = FeaturePlane.fit(trace.features)
@@ -139,6 +149,11 @@ def similarity(
 
     proposal: an id.  stage: state 0..S for all proposals, default the last; not both.
     title: in place of the usual one.
+
+    >>> import sparse_rcnn_lab as srl
+    >>> trace = srl.load("nano-shapes").trace(srl.open_data("shapes", "val")[6])
+    >>> similarity(trace, proposal=3).data[0].x
+    ('learned', '1', '2', '3', '4', '5', '6')
     """
     found = compared(trace, proposal, stage)
     note = " · ".join(filter(None, ["cosine similarity", broken_note(trace)]))
@@ -168,6 +183,11 @@ def attention_map(
     proposal: its id; default the one with the best final score.  stage: 1..S, default the last.
     top: how many others.  head: one head in place of the mean.  title: in place of the usual one.
     Raises LabError when attention is not recorded.
+
+    >>> import sparse_rcnn_lab as srl
+    >>> trace = srl.load("nano-shapes").trace(srl.open_data("shapes", "val")[6])
+    >>> attention_map(trace, stage=2, top=3).layout.title.text[:33]
+    '<b>Proposal 6 · star .88 looks at'
     """
     proposal = best(trace) if proposal is None else proposal
     stage = trace.check_stage(stage)
@@ -211,6 +231,11 @@ def stage_slider(trace: Trace, *, theme: Theme = "light", title: str | None = No
 
     Colour is the stage, opacity and width the score. Point at the middle of a box for its class.
     title: in place of the usual one.
+
+    >>> import sparse_rcnn_lab as srl
+    >>> trace = srl.load("nano-shapes").trace(srl.open_data("shapes", "val")[6])
+    >>> len(stage_slider(trace).frames)
+    7
     """
     said = title or f"{trace.num_proposals} proposals through {trace.num_stages} stages"
     figure = page_of_image(trace, said, broken_note(trace), theme, below=110)

@@ -68,7 +68,7 @@ def stage_grid(
     >>> import sparse_rcnn_lab as srl
     >>> trace = srl.load("nano-shapes").trace(srl.open_data("shapes", "val")[6])
     >>> stage_grid(trace, threshold=0.5, theme="dark")
-    <Page size 1760x811 with 7 Axes>
+    <Page size 1760x837.12 with 7 Axes>
     """
     if trace.image is None:
         raise LabError("This trace was saved without its image, so there is nothing to draw on.")

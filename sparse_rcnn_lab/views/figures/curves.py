@@ -54,7 +54,7 @@ def score_curves(
     >>> trace = srl.load("nano-shapes").trace(srl.open_data("shapes", "val")[6])
     >>> page = score_curves(trace, threshold=0.5)
     >>> sorted(text.get_text() for text in page.axes[0].texts)
-    ['0 · star .88', '6 · cross .71', '9 · heart .67']
+    ['6 · star .88', '7 · heart .67', '9 · cross .71']
     """
     shown = select(trace, proposals, threshold)
     scores, _ = score_by_stage(trace)
@@ -91,7 +91,7 @@ def iou_curves(
     >>> import sparse_rcnn_lab as srl
     >>> trace = srl.load("nano-shapes").trace(srl.open_data("shapes", "val")[6])
     >>> [text.get_text() for text in iou_curves(trace).axes[0].texts][0]
-    '0 · star .96'
+    '6 · star .97'
     """
     matches, truth = trace.truth_matches()
     overlaps = iou_by_stage(trace)

@@ -150,7 +150,7 @@ def cost_matrix(
 
     >>> import torch
     >>> cost_matrix(torch.tensor([[0.2, 1.5], [1.1, 0.3]]), ["cat", "dog"], [(0, 0), (1, 1)])
-    <Page size 960x267 with 1 Axes>
+    <Page size 960x267.2 with 1 Axes>
     """
     n, m = total.shape
     parts = dict(parts or {})

@@ -39,6 +39,12 @@ def detection_panels(
     gt_boxes: ``[M, 4]`` xyxy, pixels of the image, dashed on every one.  width: inches.
     word: what the boxes are, said with their number.  scores: write them behind the classes.
     Raises LabError when the numbers of things differ or there is nothing to show.
+
+    >>> import sparse_rcnn_lab as srl
+    >>> image = srl.open_data("shapes", "val")[6].image
+    >>> found = [srl.load(name)(image, threshold=0.5) for name in ("nano-shapes", "small-cards")]
+    >>> detection_panels(found, image, ["shapes", "cards"]).axes[0].texts[0].get_text()
+    'shapes · 3 found'
     """
     shown = [images] * len(found) if isinstance(images, Tensor) else list(images)
     if not found or len(shown) != len(found) or len(names) != len(found):
@@ -89,6 +95,12 @@ def trace_panels(
 
     threshold: least score of a detection, 0..1.  stages: of each trace, 1..S; default the last.
     Raises LabError for a trace that was saved without its image.
+
+    >>> import sparse_rcnn_lab as srl
+    >>> trace = srl.load("nano-shapes").trace(srl.open_data("shapes", "val")[6])
+    >>> page = trace_panels([trace] * 2, ["first", "last"], stages=[2, 6])
+    >>> [axes.texts[0].get_text() for axes in page.axes]
+    ['first · 0 found', 'last · 3 found']
     """
     last = [trace.num_stages for trace in traces]
     at = list(stages) if stages is not None else last

@@ -56,7 +56,7 @@ def attention_map(
     >>> import sparse_rcnn_lab as srl
     >>> trace = srl.load("nano-shapes").trace(srl.open_data("shapes", "val")[6])
     >>> attention_map(trace, stage=2, top=3).texts[0].get_text()
-    'Proposal 0 · star .88 looks at …'
+    'Proposal 6 · star .88 looks at …'
     """
     proposal = best(trace) if proposal is None else proposal
     stage = trace.check_stage(stage)
@@ -140,7 +140,7 @@ def roi_grid(
     >>> import sparse_rcnn_lab as srl
     >>> trace = srl.load("nano-shapes").trace(srl.open_data("shapes", "val")[6])
     >>> roi_grid(trace, stage=1).texts[0].get_text()
-    'What stage 1 reads for proposal 0 · star .88'
+    'What stage 1 reads for proposal 6 · star .88'
     """
     proposal, stage, grid = _grid(trace, proposal, stage)
     side = len(grid.edges_x) - 1
@@ -196,7 +196,7 @@ def filter_effect(
     >>> detector, sample = srl.load("nano-shapes"), srl.open_data("shapes", "val")[6]
     >>> trace = detector.trace(sample, record=("roi_features", "filtered_features"))
     >>> filter_effect(trace, stage=3).texts[0].get_text()
-    'Dynamic filters of proposal 0 · star .88'
+    'Dynamic filters of proposal 6 · star .88'
     """
     proposal, stage, grid = _grid(trace, proposal, stage)
     before, after = measures.filter_effect(trace, proposal, stage)
