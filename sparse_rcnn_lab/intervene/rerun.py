@@ -14,9 +14,9 @@ from torch import Tensor
 
 from sparse_rcnn_lab.core import boxes as box_ops
 from sparse_rcnn_lab.core.ablation import NORMAL, Ablation
-from sparse_rcnn_lab.core.model import SparseRCNN
 from sparse_rcnn_lab.core.pooling import Pyramid
 from sparse_rcnn_lab.core.stage import StageOutput
+from sparse_rcnn_lab.detect.detector import Detector
 from sparse_rcnn_lab.intervene.intervention import Change, Intervention
 
 
@@ -60,7 +60,7 @@ def _select(state: StageOutput, rows: Tensor) -> StageOutput:
 
 
 def run_again(
-    model: SparseRCNN,
+    detector: Detector,
     pyramid: Pyramid,
     base: States,
     tried: Intervention,
@@ -86,9 +86,9 @@ def run_again(
                 run, fed = _changed(run, fed, change, scale)
         if state == stop:
             break
-        index = min(state, len(model.stages) - 1)
+        index = min(state, detector.num_stages - 1)
         active = tried.ablation if state >= tried.start else NORMAL
-        (output,) = model.run_stages(
+        (output,) = detector.runtime.run_stages(
             pyramid, run.states[-1].boxes, fed, start=index, stop=index + 1, record=record,
             ablation=_by_row(active, run.ids),
         )  # fmt: skip

@@ -15,12 +15,13 @@ from torch import Tensor
 
 from sparse_rcnn_lab.core.ablation import NORMAL, Ablation
 from sparse_rcnn_lab.core.errors import LabError
+from sparse_rcnn_lab.core.inputs import Sample
 from sparse_rcnn_lab.core.pooling import Pyramid
-from sparse_rcnn_lab.core.stage_range import check_stage
 from sparse_rcnn_lab.core.trace import Trace
-from sparse_rcnn_lab.data.sample import Sample
+from sparse_rcnn_lab.core.validation import check_stage
 from sparse_rcnn_lab.detect.batches import Batch, Picture
 from sparse_rcnn_lab.detect.detector import Detector
+from sparse_rcnn_lab.detect.ground_truth import check_ground_truth, with_ground_truth
 from sparse_rcnn_lab.intervene.intervention import (
     MAX_STAGES,
     Change,
@@ -30,7 +31,6 @@ from sparse_rcnn_lab.intervene.intervention import (
     check_ids,
 )
 from sparse_rcnn_lab.intervene.rerun import States, run_again
-from sparse_rcnn_lab.training.ground_truth import check_ground_truth, with_ground_truth
 
 
 class Session:
@@ -88,11 +88,10 @@ class Session:
         forgotten. When it fails, the session stays as it was.
         """
         source = image.image if isinstance(image, Sample) else image
-        model = self.detector.model
         batch = self.detector.prepare([source], self.resize)
-        boxes, features = model.proposals(batch.sizes, self.num_proposals)
-        pyramid = model.pyramid(batch.images)
-        outputs = model.run_stages(pyramid, boxes, features, record=self.record)
+        boxes, features = self.detector.model.proposals(batch.sizes, self.num_proposals)
+        pyramid = self.detector.runtime.pyramid(batch.images)
+        outputs = self.detector.runtime.run_stages(pyramid, boxes, features, record=self.record)
         base = self.detector.to_trace(outputs, boxes, features, batch)
         truth = None
         if isinstance(image, Sample):
@@ -236,9 +235,7 @@ class Session:
             raise LabError("The detector was moved to another device. Call set_image again.")
         stop = check_stage(stop, MAX_STAGES, name="stop")
         check_stage(tried.start, stop - 1, 0, "start")
-        found = run_again(
-            self.detector.model, pyramid, states, tried, stop, self.record, batch.scale(0)
-        )
+        found = run_again(self.detector, pyramid, states, tried, stop, self.record, batch.scale(0))
         learned, *outputs = found.states
         trace = self.detector.to_trace(
             outputs, learned.boxes, learned.features, batch, proposal_ids=found.ids

@@ -12,8 +12,8 @@ import torch
 from sparse_rcnn_lab.core import boxes as box_ops
 from sparse_rcnn_lab.core.ablation import Ablation
 from sparse_rcnn_lab.core.errors import LabError
+from sparse_rcnn_lab.core.inputs import Sample
 from sparse_rcnn_lab.core.trace import RECORDABLE, Trace
-from sparse_rcnn_lab.data.sample import Sample
 from sparse_rcnn_lab.detect.detector import Detector
 from sparse_rcnn_lab.intervene.intervention import MAX_STAGES
 from sparse_rcnn_lab.intervene.session import Session
@@ -210,8 +210,8 @@ def test_more_stages_than_there_are(detector: Detector, session: Session) -> Non
     batch = detector.prepare([picture()])
     with torch.no_grad():
         boxes, features = detector.model.proposals(batch.sizes)
-        pyramid = detector.model.pyramid(batch.images)
-        outputs = detector.model.run_stages(pyramid, boxes, features, stop=STAGES + 3)
+        pyramid = detector.runtime.pyramid(batch.images)
+        outputs = detector.runtime.run_stages(pyramid, boxes, features, stop=STAGES + 3)
     for stage, output in enumerate(outputs):
         assert torch.equal(trace.logits[stage], output.logits[0])
     session.edit(0, box=BOX, stage=STAGES + 1)

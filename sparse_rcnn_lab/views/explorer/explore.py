@@ -10,11 +10,12 @@ from typing import Any
 
 from sparse_rcnn_lab.core.config import ModelConfig
 from sparse_rcnn_lab.core.errors import LabError
+from sparse_rcnn_lab.core.inputs import Sample
 from sparse_rcnn_lab.core.trace import Trace
-from sparse_rcnn_lab.data.sample import Sample
 from sparse_rcnn_lab.detect.batches import Picture
 from sparse_rcnn_lab.detect.detector import Detector
 from sparse_rcnn_lab.detect.files import write_text
+from sparse_rcnn_lab.detect.trace_file import load_trace
 from sparse_rcnn_lab.intervene.intervention import Intervention
 from sparse_rcnn_lab.intervene.session import Session
 from sparse_rcnn_lab.models.load import load, shipped_models
@@ -88,7 +89,7 @@ def _opened(
     what: Any, detector: Detector | str | Path | None, roi: bool | None
 ) -> tuple[Trace, Run | None]:
     if isinstance(what, str | Path) and str(what).endswith(".trace"):
-        what = Trace.load(what)
+        what = load_trace(what)
     if isinstance(what, Trace):
         if detector is not None:
             raise LabError(
