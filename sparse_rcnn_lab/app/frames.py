@@ -10,8 +10,7 @@ from torch import Tensor
 
 from sparse_rcnn_lab.app.bench import SHOWN, Bench, Dials, marked, of_classes
 from sparse_rcnn_lab.core.detections import Detections
-from sparse_rcnn_lab.views.draw import as_image, detection_marks, draw_marks
-from sparse_rcnn_lab.views.embed import encoded
+from sparse_rcnn_lab.views.draw import as_image, detection_marks, draw_marks, encoded
 
 _JPEG_QUALITY = 85
 

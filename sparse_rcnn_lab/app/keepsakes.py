@@ -15,8 +15,7 @@ from sparse_rcnn_lab.app.pictures import Picture
 from sparse_rcnn_lab.core.errors import LabError
 from sparse_rcnn_lab.detect.files import write_text, write_whole
 from sparse_rcnn_lab.detect.trace_file import save_trace
-from sparse_rcnn_lab.views.explorer.explore import explore
-from sparse_rcnn_lab.views.explorer.view import Explorer
+from sparse_rcnn_lab.views.explorer.explore import Explorer, explore
 
 # name of a kind -> name of the file
 KINDS = {

@@ -11,7 +11,7 @@ from PIL import Image
 from sparse_rcnn_lab.app.bench import SHOWN, Bench, Dials, View
 from sparse_rcnn_lab.app.frames import as_jpeg
 from sparse_rcnn_lab.app.pictures import Picture
-from sparse_rcnn_lab.views.embed import data_uri
+from sparse_rcnn_lab.views.draw import data_uri
 
 BUDGETS = (10, 50)
 _WIDTH = 480  # of a picture in a row, pixels

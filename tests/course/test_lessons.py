@@ -22,7 +22,7 @@ from sparse_rcnn_lab.course.lessons import (
 )
 from sparse_rcnn_lab.views.draw import detection_marks
 from sparse_rcnn_lab.views.figures import cost_matrix, detection_panels, learned_boxes
-from sparse_rcnn_lab.views.figures.proposals import coverage
+from sparse_rcnn_lab.views.figures.box_figures import coverage
 from sparse_rcnn_lab.views.static import STATIC_VARIABLE
 
 

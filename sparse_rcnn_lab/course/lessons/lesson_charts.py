@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from sparse_rcnn_lab.views import style
 from sparse_rcnn_lab.views.figures.canvas import Page
-from sparse_rcnn_lab.views.plotly_page import page, plain
+from sparse_rcnn_lab.views.plotly_figures import page, plain
 from sparse_rcnn_lab.views.static import is_static
 
 if TYPE_CHECKING:

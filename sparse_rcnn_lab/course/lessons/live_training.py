@@ -17,7 +17,7 @@ from sparse_rcnn_lab.training.evaluate import Evaluation
 from sparse_rcnn_lab.training.step import StepLoss
 from sparse_rcnn_lab.views.figures.canvas import Page
 from sparse_rcnn_lab.views.figures.panels import detection_panels
-from sparse_rcnn_lab.views.plotly_page import go
+from sparse_rcnn_lab.views.plotly_figures import go
 from sparse_rcnn_lab.views.static import is_static
 
 if TYPE_CHECKING:

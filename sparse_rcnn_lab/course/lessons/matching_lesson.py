@@ -19,8 +19,7 @@ from sparse_rcnn_lab.core.matching import Matches, Targets, assign, focal_cost, 
 from sparse_rcnn_lab.core.trace import Trace
 from sparse_rcnn_lab.course.lessons.lesson_charts import panel
 from sparse_rcnn_lab.views.figures.canvas import Page
-from sparse_rcnn_lab.views.figures.cost import cost_matrix
-from sparse_rcnn_lab.views.measures import check_stage, need_truth
+from sparse_rcnn_lab.views.figures.matrices import cost_matrix
 
 _PAPER = LossConfig()
 
@@ -86,9 +85,9 @@ def costs(trace: Trace, stage: int | None = None, config: LossConfig = _PAPER) -
     >>> list(weighed.total.shape) == [20, len(sample.boxes)]
     True
     """
-    _, truth = need_truth(trace)
+    _, truth = trace.truth_matches()
     assert trace.gt_labels is not None
-    stage = check_stage(trace, stage)
+    stage = trace.check_stage(stage)
     boxes, labels = trace.boxes[stage], trace.gt_labels
     whwh = box_ops.size_as_whwh(torch.tensor(trace.size, dtype=torch.float32))
     cls = focal_cost(trace.logits[stage - 1], labels, config)
@@ -126,7 +125,7 @@ def push(trace: Trace, stage: int | None = None, config: LossConfig = _PAPER) ->
     >>> int(up.sum()) == len(sample.boxes)
     True
     """
-    stage = check_stage(trace, stage)
+    stage = trace.check_stage(stage)
     logits = trace.logits.clone().requires_grad_()
     _losses(trace, logits, config).total().backward()
     assert logits.grad is not None
@@ -134,7 +133,7 @@ def push(trace: Trace, stage: int | None = None, config: LossConfig = _PAPER) ->
 
 
 def _losses(trace: Trace, logits: Tensor, config: LossConfig) -> SetLoss:
-    _, truth = need_truth(trace)
+    _, truth = trace.truth_matches()
     assert trace.gt_labels is not None
     sizes = torch.tensor([trace.size], dtype=torch.float32)
     targets = Targets.pad([truth], [trace.gt_labels], sizes)

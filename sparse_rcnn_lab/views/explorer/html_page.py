@@ -1,4 +1,6 @@
-"""The explorer as one file: opens anywhere, with no kernel, no server and no network."""
+"""What the explorer's JavaScript goes out in: one file that opens anywhere, with no kernel, server
+or network; an ``<iframe>``; the notebook's widget.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +11,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from sparse_rcnn_lab.detect.files import write_text
+# What a kernel and the page both know of, and each may set.
+SHARED = ("stage", "chosen", "threshold", "show", "color", "tab")
 
 HERE = Path(__file__).parent
 
@@ -23,7 +26,7 @@ MODULES = (
 # What a page says where the controls that need a kernel would be.
 NEEDS_KERNEL = (
     "This page is a recording. To drag boxes, switch attention off and see what follows, open the "
-    'picture in a notebook: srl.explore("photo.jpg").'
+    'image in a notebook: srl.explore("photo.jpg").'
 )
 
 _SHELL = """<!doctype html>
@@ -81,31 +84,24 @@ def page(
     payload: dict[str, Any],
     options: dict[str, Any] | None = None,
     edited: dict[str, Any] | None = None,
-    experiment: dict[str, Any] | None = None,
+    intervention: dict[str, Any] | None = None,
 ) -> str:
     """One HTML page with everything in it.
 
     payload: see :func:`payload.payload`.  options: what is shown at first (``stage``, ``chosen``,
-    ``threshold``, ``show``, ``color``, ``tab``, ``theme``, ``fly``).  edited, experiment: what was
-    changed and what came of it, to be compared.
+    ``threshold``, ``show``, ``color``, ``tab``, ``theme``, ``fly``).  edited, intervention: what
+    was changed and what came of it, to be compared.
     """
     values = {
         "payload": payload,
         "options": {"needs": NEEDS_KERNEL, **(options or {})},
         "edited": edited,
-        "answer": {"experiment": experiment or {}},
+        "answer": {"intervention": intervention or {}},
     }
     # "<" as an escape: a class named "</script>" must not end the data.
     data = json.dumps(values, separators=(",", ":"), allow_nan=False).replace("<", "\\u003c")
     title = html.escape(f"{payload['model']}: proposals through the stages")
     return _SHELL.format(title=title, css=css(), data=data, script=script())
-
-
-def write_page(path: str | Path, text: str) -> Path:
-    """Writes a page to a file, whole or not at all."""
-    path = Path(path)
-    write_text(path, text)
-    return path
 
 
 def iframe(text: str, height: int = 900) -> str:
@@ -114,3 +110,34 @@ def iframe(text: str, height: int = 900) -> str:
         f'<iframe srcdoc="{html.escape(text)}" sandbox="allow-scripts" '
         f'style="width:100%;height:{height}px;border:0" title="explorer"></iframe>'
     )
+
+
+@cache
+def widget_class() -> type[Any]:
+    """The anywidget class. Made at first use: importing this package needs no notebook extra.
+
+    Traits that the page and the kernel share: ``payload`` and ``edited`` (payload.py), ``answer``
+    (what became of the last change), ``options`` (how it starts), and those in ``SHARED``.
+    """
+    import anywidget
+    import traitlets
+
+    class ExplorerWidget(anywidget.AnyWidget):
+        _esm = script()
+        _css = css()
+        payload = traitlets.Dict().tag(sync=True)
+        edited = traitlets.Dict(None, allow_none=True).tag(sync=True)
+        answer = traitlets.Dict().tag(sync=True)
+        options = traitlets.Dict().tag(sync=True)
+        stage = traitlets.Int(0).tag(sync=True)
+        chosen = traitlets.Int(None, allow_none=True).tag(sync=True)
+        threshold = traitlets.Float(0.3).tag(sync=True)
+        show = traitlets.Unicode("all").tag(sync=True)
+        color = traitlets.Unicode("class").tag(sync=True)
+        tab = traitlets.Unicode("attention").tag(sync=True)
+
+        def __repr__(self) -> str:
+            """What is read where no widget is shown, as on a site that shows notebooks."""
+            return "The explorer: run this cell to see it."
+
+    return ExplorerWidget

@@ -24,7 +24,7 @@ CELLS = (
     "view = srl.explore(example, 'nano-shapes', fly=False, chosen=12)\n"
     "view",
     "print('KERNEL', json.dumps({'stage': view.widget.stage, 'chosen': view.widget.chosen,\n"
-    "    'experiment': view.experiment.to_message(), 'box': view.trace.boxes[3, 12].tolist(),\n"
+    "    'intervention': view.intervention.to_message(), 'box': view.trace.boxes[3, 12].tolist(),\n"
     "    'edited': view.edited is not None}))",
 )
 STATE = "() => document.querySelector('.srl').parentElement.explorer"
@@ -127,6 +127,7 @@ def pixels(page):
     return page.evaluate(f"() => ({STATE})().picture.canvas.toDataURL()")
 
 
+@pytest.mark.slow
 @pytest.mark.browser
 def test_the_explorer_in_jupyterlab(chromium, lab, tmp_path):
     """Catches keys that Lab takes away, edits that never reach the kernel or come back undrawn,
@@ -164,8 +165,8 @@ def test_the_explorer_in_jupyterlab(chromium, lab, tmp_path):
         wait(page, "x.edited() && !x.link.waiting && x.link.undoable === 1")
         assert pixels(page) != before
         dragged = in_kernel(page, 3)
-        (edit,) = dragged["experiment"]["edits"]
-        assert (edit["proposal"], edit["stage"]) == (12, 3)
+        (edit,) = dragged["intervention"]["changes"]
+        assert (edit["proposals"], edit["stage"]) == ([12], 3)
         assert dragged["box"] == pytest.approx(edit["box"], abs=0.02)
         assert dragged["box"][0] < kernel["box"][0] and dragged["box"][1] > kernel["box"][1]
 
@@ -182,7 +183,7 @@ def test_the_explorer_in_jupyterlab(chromium, lab, tmp_path):
         page.locator(".srl-check", has_text="self-attention").locator("input").uncheck()
         wait(page, "!x.link.waiting && x.link.undoable === 3")
         assert page.evaluate(f"() => ({STATE})().trace().attention(6, 0).length") == 0
-        assert in_kernel(page, 4)["experiment"]["self_attention"] is False
+        assert in_kernel(page, 4)["intervention"]["ablation"]["self_attention"] is False
         page.locator(".srl-segments button", has_text="side by side").click()
         wait(page, "x.state.compare === 'both'")
         page.wait_for_timeout(300)

@@ -1,4 +1,4 @@
-"""Where labels go: touching their box, inside the image, never on one another."""
+"""Where words go, none over another: labels beside their boxes, names at the ends of lines."""
 
 from __future__ import annotations
 
@@ -70,3 +70,27 @@ def _first_free(
     apart = (low >= taken[None, :, 2:]) | (high <= taken[None, :, :2])
     free = np.flatnonzero(apart.any(-1).all(-1))
     return None if free.size == 0 else (int(corners[free[0], 0]), int(corners[free[0], 1]))
+
+
+def spread(values: Sequence[float], gap: float, low: float, high: float) -> list[float]:
+    """Places as near as possible to ``values``, at least ``gap`` apart, from ``low`` to ``high``,
+    in the same order; closer together where there is no room.
+    """
+    order = sorted(range(len(values)), key=values.__getitem__)
+    gap = min(gap, (high - low) / max(1, len(values) - 1))
+    # Less its rank's share, a place must not fall below the one before: clumps take their mean.
+    clumps: list[list[float]] = []
+    for rank, index in enumerate(order):
+        clumps.append([values[index] - rank * gap])
+        while len(clumps) > 1 and _mean(clumps[-2]) > _mean(clumps[-1]):
+            last = clumps.pop()
+            clumps[-1] += last
+    level = [_mean(clump) for clump in clumps for _ in clump]
+    result = [0.0] * len(values)
+    for rank, index in enumerate(order):
+        result[index] = min(max(level[rank], low), high - gap * (len(order) - 1)) + rank * gap
+    return result
+
+
+def _mean(values: list[float]) -> float:
+    return sum(values) / len(values)
