@@ -148,6 +148,7 @@ class Detector:
         *,
         record: Collection[str] = ...,
         num_proposals: int | None = ...,
+        stage: int | None = ...,
         resize: bool = ...,
         ablation: Ablation = ...,
     ) -> list[Trace]: ...
@@ -158,6 +159,7 @@ class Detector:
         *,
         record: Collection[str] = ...,
         num_proposals: int | None = ...,
+        stage: int | None = ...,
         resize: bool = ...,
         ablation: Ablation = ...,
     ) -> Trace: ...
@@ -168,6 +170,7 @@ class Detector:
         *,
         record: Collection[str] = ("attention",),
         num_proposals: int | None = None,
+        stage: int | None = None,
         resize: bool = True,
         ablation: Ablation = NORMAL,
     ) -> Trace | list[Trace]:
@@ -175,6 +178,7 @@ class Detector:
 
         record: the large parts to keep, out of "attention", "roi_features", "dynamic_filters",
         "filtered_features". Recording changes no number. num_proposals, resize: as for a call.
+        stage: stop after this stage (1..S); the trace has no later one.
         ablation: what is off or exchanged, see :class:`sparse_rcnn_lab.core.ablation.Ablation`.
 
         Returns the Trace of a picture; a list for a list. Raises LabError when a picture cannot
@@ -184,12 +188,15 @@ class Detector:
         that the trace has ``matches``; for any other picture
         :func:`sparse_rcnn_lab.with_ground_truth` adds it.
         """
+        stop = None if stage is None else check_stage(stage, self.num_stages)
         given = _as_list(pictures)
         images = [item.image if isinstance(item, Sample) else item for item in given]
         batch = self.prepare(images, resize)
         boxes, features = self.model.proposals(batch.sizes, num_proposals)
         pyramid = self.model.pyramid(batch.images)
-        outputs = self.model.run_stages(pyramid, boxes, features, record=record, ablation=ablation)
+        outputs = self.model.run_stages(
+            pyramid, boxes, features, stop=stop, record=record, ablation=ablation
+        )
         traces = [
             self.to_trace(outputs, boxes, features, batch, i) for i in range(len(batch.originals))
         ]

@@ -115,8 +115,8 @@ def test_photo(opened, tmp_path):
     page.keyboard.press("Enter")
     page.wait_for_function("() => document.querySelector('#lab-count').innerText === '0'")
     assert "lower the threshold" in page.inner_text("#lab-list")
-    page.click("#lab-part-states-button")
-    page.wait_for_selector("#lab-states figure >> nth=7")
+    page.click("#lab-part-stages-button")
+    page.wait_for_selector("#lab-stages figure >> nth=7")
     page.click("#lab-part-budgets-button")
     page.wait_for_selector("#lab-budgets figure")
     assert "all 8 proposals" in page.inner_text("#lab-budgets")
@@ -129,7 +129,7 @@ def test_downloads(opened):
     page.wait_for_function("() => document.querySelector('#lab-count').innerText === '8'")
     for kind, suffix in (("json", ".json"), ("trace", ".trace"), ("page", ".html")):
         with page.expect_download() as waiting:
-            page.click(f"#lab-keep-{kind}")
+            page.click(f"#lab-download-{kind}")
         path = waiting.value.path()
         assert waiting.value.suggested_filename.endswith(suffix)
         if kind == "json":
@@ -328,7 +328,7 @@ def test_the_photo_page_fits_and_does_not_jump(opened):
     """Catches a page wider than a laptop, and a layout that moves while a dial is turned."""
     page = opened.page
     places = (
-        "['#lab-dials', '#lab-proposals', '#lab-keep'].map((s) =>"
+        "['#lab-controls', '#lab-proposals', '#lab-downloads'].map((s) =>"
         " JSON.stringify(document.querySelector(s).getBoundingClientRect()))"
     )
     page.wait_for_selector("#lab-classes input")
