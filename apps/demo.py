@@ -71,9 +71,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         # Only now: --help should not wait for torch.
-        from sparse_rcnn_lab.app.inputs import Limits
-        from sparse_rcnn_lab.app.server import Address, serve, stay
-        from sparse_rcnn_lab.app.viewer import Viewer, models_to_offer
+        from sparse_rcnn_lab.app import Address, Limits, Viewer, models_to_offer, serve
+        from sparse_rcnn_lab.app.server import stay
 
         address = Address(
             options.host,

@@ -15,26 +15,70 @@ from sparse_rcnn_lab.detect.detector import Detector
 Values = Mapping[Any, Any]  # what Gradio hands over: the value of each component
 
 
-class ControlPanel:
-    """Lays the controls out in the current block, standing at ``start``.
+class ModelControls:
+    """Model, proposals and stage, laid out in the current block: of the page, and of the right side
+    of a comparison.
 
     model: what was chosen.  loaded: the model that everything runs with, another one only while
     the chosen one is being fetched.  inputs: the controls in the order of ViewState's fields.
-    quick: those that act at once; a change of the model changes more than the view.
     """
 
-    def __init__(self, viewer: Viewer, start: ViewState) -> None:
+    def __init__(self, viewer: Viewer, start: ViewState, name: str, label: str, info: str) -> None:
         detector = viewer.models[start.model]
         self.model = gr.Dropdown(
             viewer.models.choices(),
             value=start.model,
-            label="Model",
-            info=readouts.finds(detector.class_names),
+            label=label,
+            info=info,
             filterable=False,
-            elem_id="lab-model",
+            elem_id=f"{name}-model",
         )
-        self.num_proposals = proposals_slider(detector, start.num_proposals, "lab-proposals")
-        self.stage = stage_slider(detector, start.stage, "lab-stage")
+        self.num_proposals = gr.Slider(
+            1,
+            detector.num_proposals,
+            value=start.num_proposals,
+            step=1,
+            label="Proposals",
+            info="How many of the learned proposals look at the image.",
+            elem_id=f"{name}-proposals",
+            buttons=[],
+        )
+        self.stage = gr.Slider(
+            0,
+            detector.num_stages,
+            value=start.stage,
+            step=1,
+            label="Stage",
+            info="0: the learned proposals. Each stage moves every box and scores it again.",
+            elem_id=f"{name}-stage",
+            buttons=[],
+        )
+        self.loaded = gr.State(start.model)
+        self.inputs: list[Any] = [self.loaded, self.num_proposals, self.stage]
+
+    def switch(
+        self, name: str, detector: Detector, values: Values
+    ) -> tuple[dict[Any, Any], dict[Any, Any]]:
+        """Another model takes over, with all of its proposals; the stage stays where it was.
+
+        Gives what changes on the page, and the values from then on.
+        """
+        n, last = detector.num_proposals, detector.num_stages
+        stage = min(values[self.stage] or 0, last)
+        changed = {
+            self.loaded: name,
+            self.num_proposals: gr.update(maximum=n, value=n),
+            self.stage: gr.update(maximum=last, value=stage),
+        }
+        return changed, {self.loaded: name, self.num_proposals: n, self.stage: stage}
+
+
+class ControlPanel(ModelControls):
+    """All controls. quick: those that act at once; another model changes more than the view."""
+
+    def __init__(self, viewer: Viewer, start: ViewState) -> None:
+        names = viewer.models[start.model].class_names
+        super().__init__(viewer, start, "lab", "Model", readouts.finds(names))
         self.threshold = gr.Slider(
             0,
             1,
@@ -53,14 +97,13 @@ class ControlPanel:
             elem_id="lab-show",
         )
         self.classes = gr.Dropdown(
-            list(detector.class_names),
+            list(names),
             value=[],
             multiselect=True,
             label="Classes",
             info="Only these; all of them when none is named.",
             elem_id="lab-classes",
         )
-        self.loaded = gr.State(start.model)
         self.quick = [self.num_proposals, self.stage, self.threshold, self.show, self.classes]
         self.inputs = [self.loaded, *self.quick]
 
@@ -68,50 +111,12 @@ class ControlPanel:
         """The state among the values of an event."""
         return ViewState.parse(*(values[part] for part in self.inputs))
 
-    def switch(self, name: str, detector: Detector, before: ViewState) -> dict[Any, Any]:
-        """Another model takes over, with all of its proposals; the stage stays where it was."""
-        return {
-            self.loaded: name,
-            self.model: gr.update(info=readouts.finds(detector.class_names)),
-            self.classes: gr.update(choices=list(detector.class_names), value=[]),
-            **switch_sliders(self.num_proposals, self.stage, detector, before.stage),
-        }
-
-
-def proposals_slider(detector: Detector, value: int, elem_id: str) -> gr.Slider:
-    """How many proposals to use."""
-    return gr.Slider(
-        1,
-        detector.num_proposals,
-        value=value,
-        step=1,
-        label="Proposals",
-        info="How many of the learned proposals look at the image.",
-        elem_id=elem_id,
-        buttons=[],
-    )
-
-
-def stage_slider(detector: Detector, value: int, elem_id: str) -> gr.Slider:
-    """The stage to stop at."""
-    return gr.Slider(
-        0,
-        detector.num_stages,
-        value=value,
-        step=1,
-        label="Stage",
-        info="0: the learned proposals. Each stage moves every box and scores it again.",
-        elem_id=elem_id,
-        buttons=[],
-    )
-
-
-def switch_sliders(
-    num_proposals: gr.Slider, stage: gr.Slider, detector: Detector, at_stage: int
-) -> dict[Any, Any]:
-    """Both sliders for another model, at all of its proposals and at most ``at_stage``."""
-    n, last = detector.num_proposals, detector.num_stages
-    return {
-        num_proposals: gr.update(maximum=n, value=n),
-        stage: gr.update(maximum=last, value=min(at_stage, last)),
-    }
+    def switch(
+        self, name: str, detector: Detector, values: Values
+    ) -> tuple[dict[Any, Any], dict[Any, Any]]:
+        """The same, and the classes that the model finds; none is chosen."""
+        changed, now = super().switch(name, detector, values)
+        names = detector.class_names
+        changed[self.model] = gr.update(info=readouts.finds(names))
+        changed[self.classes] = gr.update(choices=list(names), value=[])
+        return changed, {**now, self.classes: []}

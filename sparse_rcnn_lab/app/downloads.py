@@ -6,7 +6,6 @@ import json
 import os
 import secrets
 import tempfile
-from collections.abc import Callable
 from pathlib import Path
 
 from PIL import Image
@@ -20,41 +19,29 @@ from sparse_rcnn_lab.views.embed import encoded
 from sparse_rcnn_lab.views.explorer.explore import explore
 from sparse_rcnn_lab.views.explorer.view import Explorer
 
+# kind -> name of the file
+KINDS = {
+    "image": "detections.jpg",
+    "json": "detections.json",
+    "trace": "image.trace",
+    "page": "explorer.html",
+}
+
 
 def download(viewer: Viewer, image: InputImage, state: ViewState, kind: str) -> Path:
     """Writes one of ``KINDS`` for an image. Raises LabError for another kind."""
     if kind not in KINDS:
         raise LabError(f"There is no download {kind!r}. Choose {', '.join(KINDS)}.")
-    name, write = KINDS[kind]
-    path = new_file(name)
-    write(path, viewer, image, state)
+    path = new_file(KINDS[kind])
+    if kind == "image":
+        _save(viewer.view(image, state).image, path)
+    elif kind == "json":
+        write_text(path, json.dumps(coco_results(viewer, image, state), indent=1) + "\n")
+    elif kind == "trace":
+        viewer.full_trace(image.pixels, state).save(path)
+    else:
+        explorer_of(viewer, image, state).to_html(path)
     return path
-
-
-def _write_image(path: Path, viewer: Viewer, image: InputImage, state: ViewState) -> None:
-    _save(viewer.view(image, state).image, path)
-
-
-def _write_json(path: Path, viewer: Viewer, image: InputImage, state: ViewState) -> None:
-    write_text(path, json.dumps(coco_results(viewer, image, state), indent=1) + "\n")
-
-
-def _write_trace(path: Path, viewer: Viewer, image: InputImage, state: ViewState) -> None:
-    viewer.full_trace(image.pixels, state).save(path)
-
-
-def _write_page(path: Path, viewer: Viewer, image: InputImage, state: ViewState) -> None:
-    explorer_of(viewer, image, state).to_html(path)
-
-
-_Write = Callable[[Path, Viewer, InputImage, ViewState], None]
-# kind -> (name of the file, what writes it)
-KINDS: dict[str, tuple[str, _Write]] = {
-    "image": ("detections.jpg", _write_image),
-    "json": ("detections.json", _write_json),
-    "trace": ("image.trace", _write_trace),
-    "page": ("explorer.html", _write_page),
-}
 
 
 def coco_results(viewer: Viewer, image: InputImage, state: ViewState) -> dict[str, object]:

@@ -15,12 +15,7 @@ import gradio as gr
 from PIL import Image
 
 from sparse_rcnn_lab.app import readouts
-from sparse_rcnn_lab.app.control_panel import (
-    Values,
-    proposals_slider,
-    stage_slider,
-    switch_sliders,
-)
+from sparse_rcnn_lab.app.control_panel import ModelControls, Values
 from sparse_rcnn_lab.app.downloads import as_jpeg, download, explorer_of, on_page
 from sparse_rcnn_lab.app.inputs import InputImage
 from sparse_rcnn_lab.app.state import DETECTIONS, PROPOSALS, ViewState
@@ -97,25 +92,14 @@ class CompareTab:
 
     def __init__(self, viewer: Viewer, start: ViewState) -> None:
         self.viewer = viewer
-        # Of the models at hand: a download is started with the control of the page.
-        self.loaded = gr.State(start.model)
         with gr.Row(elem_id="lab-sides"):
             self.left, self.left_text = _side("left", "Left: the controls of the page")
             self.right, self.right_text = _side("right", "Right: the controls below")
         with gr.Group(elem_id="lab-other"), gr.Row():
-            self.model = gr.Dropdown(
-                viewer.models.choices(),
-                value=start.model,
-                label="Model on the right",
-                info="The same one with other controls, or another one.",
-                filterable=False,
-                elem_id="lab-other-model",
-            )
-            detector = viewer.models[start.model]
-            fewer = max(1, start.num_proposals // 2)
-            self.num_proposals = proposals_slider(detector, fewer, "lab-other-proposals")
-            self.stage = stage_slider(detector, start.stage, "lab-other-stage")
-        self.inputs = [self.loaded, self.num_proposals, self.stage]
+            fewer = replace(start, num_proposals=max(1, start.num_proposals // 2))
+            info = "The same one with other controls, or another one."
+            self.other = ModelControls(viewer, fewer, "lab-other", "Model on the right", info)
+        self.inputs = self.other.inputs
         self.outputs = [self.left, self.left_text, self.right, self.right_text]
         self.empty = dict(zip(self.outputs, (None, readouts.NO_IMAGE, None, ""), strict=True))
 
@@ -127,15 +111,6 @@ class CompareTab:
             self.left_text: readouts.side(view),
             self.right: on_page(other.image),
             self.right_text: readouts.side(other),
-        }
-
-    def switch(self, name: str) -> dict[Any, Any]:
-        """Another model on the right; all of its proposals, its last stage."""
-        detector = self.viewer.models[name]
-        last = detector.num_stages
-        return {
-            self.loaded: name,
-            **switch_sliders(self.num_proposals, self.stage, detector, last),
         }
 
 

@@ -81,7 +81,12 @@ class InputImage:
 
 
 def read_input(source: str | Path | Image.Image, limits: Limits | None = None) -> InputImage:
-    """Reads an image that somebody gave. Raises LabError when it is none, or too large."""
+    """Reads an image that somebody gave. Raises LabError when it is none, or too large.
+
+    >>> image = read_input(EXAMPLES / "shapes_1.png", Limits())
+    >>> tuple(image.pixels.shape), image.shown.size
+    ((3, 128, 128), (640, 640))
+    """
     if limits is not None:
         _check(source, limits)
     pixels = read_image(source)

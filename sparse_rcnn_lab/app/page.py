@@ -9,7 +9,7 @@ from typing import Any
 import gradio as gr
 
 from sparse_rcnn_lab.app import readouts
-from sparse_rcnn_lab.app.control_panel import ControlPanel, Values
+from sparse_rcnn_lab.app.control_panel import ControlPanel, ModelControls, Values
 from sparse_rcnn_lab.app.endpoints import Endpoints
 from sparse_rcnn_lab.app.events import AT_ONCE, ON_CLICK, clamp_numbers, explained, in_words
 from sparse_rcnn_lab.app.image_tabs import CompareTab, ExploreTab, PhotoTab
@@ -129,7 +129,7 @@ class Page:
         for name, tab in photo.parts.items():
             tab.select(partial(_same, name), None, photo.part, **AT_ONCE)
         # One event for all that moves: the last one asked for is then the last one shown.
-        moved = (self.where, photo.part, *controls.quick, compare.num_proposals, compare.stage)
+        moved = (self.where, photo.part, *controls.quick, *compare.inputs[1:])
         gr.on([part.change for part in moved], explained(self._refresh), inputs, view, **AT_ONCE)
         source.file.change(
             explained(self._take), {source.file, *inputs}, [source.image, *view], **ON_CLICK
@@ -138,22 +138,16 @@ class Page:
             explained(source.example), controls.loaded, [source.file, source.gallery], **ON_CLICK
         )
         source.draw.click(explained(source.sample), source.difficulty, source.file, **ON_CLICK)
-        loading = {"show_progress": "full", "api_visibility": "private"}
-        controls.model.change(
-            self._switch,
-            {controls.model, *inputs},
-            [controls.model, *controls.inputs, *source.outputs, *view],
-            show_progress_on=controls.model,
-            trigger_mode="once",
-            **loading,
-        )
-        compare.model.change(
-            self._switch_other,
-            {compare.model, *inputs},
-            [compare.model, *compare.inputs, *view],
-            show_progress_on=compare.model,
-            **loading,
-        )
+        for side in (controls, compare.other):
+            side.model.change(
+                partial(self._switch, side),
+                {side.model, *inputs},
+                [side.model, *side.inputs, *source.outputs, *view],
+                show_progress="full",
+                show_progress_on=side.model,
+                trigger_mode="once",
+                api_visibility="private",
+            )
         for kind, button in photo.buttons.items():
             made = button.click(
                 explained(partial(self._download, kind)), inputs, photo.file, **ON_CLICK
@@ -204,41 +198,23 @@ class Page:
 
     def _switch(
         self,
+        side: ModelControls,
         values: Values,
         progress: gr.Progress = gr.Progress(track_tqdm=True),  # noqa: B008
     ) -> dict[Any, Any]:
-        """Another model. When it cannot be had, all stays as it was."""
-        controls, source = self.controls, self.source
-        before, name = controls.read(values), values[controls.model]
-        if name == before.model:
-            return {controls.model: gr.skip()}
+        """Another model, for the page or a side. When it cannot be had, all stays as it was."""
+        name, before = values[side.model], values[side.loaded]
+        if name == before:
+            return {side.model: gr.skip()}
         detector = self._fetched(name, progress)
         if detector is None:
-            return {controls.model: before.model}
-        changed = controls.switch(name, detector, before)
-        changed |= source.switch(name, values[source.image])
-        now = {
-            controls.loaded: name,
-            controls.num_proposals: detector.num_proposals,
-            controls.classes: [],
-            source.image: changed.get(source.image, values[source.image]),
-        }
+            return {side.model: before}
+        changed, now = side.switch(name, detector, values)
+        if side is self.controls:
+            source = self.source.switch(name, values[self.source.image])
+            changed |= source
+            now |= {part: source[part] for part in (self.source.image,) if part in source}
         return {**changed, **self._refresh({**values, **now})}
-
-    def _switch_other(
-        self,
-        values: Values,
-        progress: gr.Progress = gr.Progress(track_tqdm=True),  # noqa: B008
-    ) -> dict[Any, Any]:
-        side = self.compare
-        name = values[side.model]
-        detector = self._fetched(name, progress)
-        if detector is None:
-            return {side.model: values[side.loaded]}
-        now = dict(
-            zip(side.inputs, (name, detector.num_proposals, detector.num_stages), strict=True)
-        )
-        return {**side.switch(name), **self._refresh({**values, **now})}
 
     def _fetched(self, name: str, progress: gr.Progress) -> Detector | None:
         """The model, fetched where it must be; None, after saying why, when it cannot be had."""

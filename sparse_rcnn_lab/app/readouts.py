@@ -104,7 +104,7 @@ def side(view: View) -> str:
     return (
         f'<div class="lab-side-text"><b>{count}</b> <span>{view.milliseconds:.0f} ms · '
         f"{escape(short_name(state.model))} · {state.num_proposals} proposals · "
-        f"stage {state.stage}</span></div>"
+        f"stage&nbsp;{state.stage}</span></div>"
     )
 
 

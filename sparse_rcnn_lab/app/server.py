@@ -31,6 +31,9 @@ class Address:
 
     certfile, keyfile: PEM files, for https; browsers give a webcam to other machines only then.
     root_path: under which a proxy serves the page, "/user/ada/proxy/7860", or the whole address.
+
+    >>> Address("0.0.0.0", 8000).url
+    'http://127.0.0.1:8000'
     """
 
     host: str = "127.0.0.1"
@@ -87,7 +90,9 @@ def serve(viewer: Viewer, address: Address, people: int = 8, browser: bool = Fal
     """Opens the page and gives it back, for :func:`stay`.
 
     people: webcams that may run at once.  browser: open one.  Raises LabError when it cannot be
-    served there.
+    served there. ::
+
+        stay(serve(Viewer(["nano-shapes"]), Address(port=8000)))
     """
     address.check()
     if not 1 <= people <= 1000:

@@ -21,6 +21,10 @@ class ViewState:
     classes: names of those shown, none for all.
 
     The order of the fields is the order in which controls, endpoints and ``webcam.js`` give them.
+
+    >>> state = ViewState.parse("nano-shapes", 20, 6.0, "0.3")
+    >>> state.stage, state.threshold, state.show
+    (6, 0.3, 'detections')
     """
 
     model: str

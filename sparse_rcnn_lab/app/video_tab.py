@@ -62,11 +62,11 @@ class VideoTab:
                 )
         self.state = gr.HTML(readouts.working(_HINT), elem_id="lab-video-state")
         with gr.Row(elem_id="lab-video-row"):
-            self.sample = gr.Button("Sample", elem_id="lab-video-sample", min_width=110)
+            self.sample = gr.Button("Sample", elem_id="lab-video-sample", min_width=90)
             self.start = gr.Button(
-                "Detect", variant="primary", elem_id="lab-video-start", min_width=110
+                "Detect", variant="primary", elem_id="lab-video-start", min_width=90
             )
-            self.stop = gr.Button("Stop", elem_id="lab-video-stop", min_width=110)
+            self.stop = gr.Button("Stop", elem_id="lab-video-stop", min_width=90)
         with gr.Accordion("Frames, and a film of one of them", open=False):
             self.rate = gr.Slider(
                 1,

@@ -47,7 +47,18 @@ class Viewer:
     """Keeps the trace of every image and number of proposals, so that stage and threshold only
     draw again. Safe to call from several threads.
 
-    names, device: see :class:`ModelList`; the first model is loaded at once.
+    names: of models, or their paths; the first one is loaded at once.  device: "auto", "cpu",
+    "cuda", "mps".  Raises LabError when there is no model, or the device is missing.
+
+    >>> from sparse_rcnn_lab.app import ViewState, read_input
+    >>> from sparse_rcnn_lab.app.inputs import EXAMPLES
+    >>> viewer = Viewer(["nano-shapes"], "cpu")
+    >>> image = read_input(EXAMPLES / "shapes_1.png")
+    >>> view = viewer.view(image, ViewState("nano-shapes", 20, 6, 0.3))
+    >>> sorted(view.detections.names())
+    ['circle', 'heart', 'square', 'triangle', 'triangle']
+    >>> view.image.size
+    (640, 640)
     """
 
     def __init__(
@@ -168,10 +179,8 @@ def _wanted(class_names: Sequence[str], state: ViewState) -> Tensor:
 
 
 class ModelList:
-    """The models of the page. Loads each once, at its first use; safe to call from several threads.
-
-    names: names or paths, the first one is shown first.  device: "auto", "cpu", "cuda", "mps".
-    Raises LabError when there is none, or the device is missing.
+    """The models of the page, see Viewer. Loads each once, at its first use; safe to call from
+    several threads.
     """
 
     def __init__(self, names: Sequence[str], device: str = "auto") -> None:
@@ -214,6 +223,9 @@ def models_to_offer(model: str | None, checkpoint: str | None) -> list[str]:
     """The models of the page: the one to show first, what ships, then the published ones.
 
     Raises LabError when ``model`` is neither shipped nor published.
+
+    >>> models_to_offer(None, "runs/mine")[0]
+    'runs/mine'
     """
     shipped = shipped_models()
     if model is not None and model not in (*shipped, *RELEASES):

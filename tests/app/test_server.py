@@ -107,7 +107,8 @@ def proxy(port):
             inside = self.path.startswith(f"{UNDER}/")
             app.request(self.command, self.path.removeprefix(UNDER), body, headers)
             answer = app.getresponse()
-            status = answer.status if inside else 404  # the hub's own pages
+            # What is not under the path are the hub's own pages, which has an icon.
+            status = answer.status if inside else 204 if "favicon" in self.path else 404
             if status >= 400:
                 refused.append(f"{self.command} {self.path} {status}")
             self.send_response(status)
