@@ -15,9 +15,11 @@ from pathlib import Path
 from typing import NoReturn
 
 try:
+    from sparse_rcnn_lab.cli.common import replace_unprintable
     from sparse_rcnn_lab.core.errors import LabError
 except ModuleNotFoundError:  # started from a fresh clone, where the package is not installed
     sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+    from sparse_rcnn_lab.cli.common import replace_unprintable
     from sparse_rcnn_lab.core.errors import LabError
 
 
@@ -63,6 +65,7 @@ def arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Reads the command line and serves the page; 0 when stopped, 1 with one line when not."""
+    replace_unprintable()
     options = arguments(argv)
     if importlib.util.find_spec("gradio") is None:
         print("The demo needs Gradio: pip install 'sparse-rcnn-lab[demo]'", file=sys.stderr)

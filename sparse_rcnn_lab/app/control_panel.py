@@ -15,6 +15,11 @@ from sparse_rcnn_lab.detect.detector import Detector
 Values = Mapping[Any, Any]  # what Gradio hands over: the value of each component
 
 
+def slider(name: str, label: str, info: str, low: float, high: float, **options: Any) -> gr.Slider:
+    """A slider with a number box, and one line of help."""
+    return gr.Slider(low, high, label=label, info=info, elem_id=name, buttons=[], **options)
+
+
 class ModelControls:
     """Model, proposals and stage, laid out in the current block: of the page, and of the right side
     of a comparison.
@@ -33,26 +38,13 @@ class ModelControls:
             filterable=False,
             elem_id=f"{name}-model",
         )
-        self.num_proposals = gr.Slider(
-            1,
-            detector.num_proposals,
-            value=start.num_proposals,
-            step=1,
-            label="Proposals",
-            info="How many of the learned proposals look at the image.",
-            elem_id=f"{name}-proposals",
-            buttons=[],
+        help_text = "How many of the learned proposals look at the image."
+        n, last = detector.num_proposals, detector.num_stages
+        self.num_proposals = slider(
+            f"{name}-proposals", "Proposals", help_text, 1, n, value=start.num_proposals, step=1
         )
-        self.stage = gr.Slider(
-            0,
-            detector.num_stages,
-            value=start.stage,
-            step=1,
-            label="Stage",
-            info="0: the learned proposals. Each stage moves every box and scores it again.",
-            elem_id=f"{name}-stage",
-            buttons=[],
-        )
+        help_text = "0: the learned proposals. Each stage moves every box and scores it again."
+        self.stage = slider(f"{name}-stage", "Stage", help_text, 0, last, value=start.stage, step=1)
         self.loaded = gr.State(start.model)
         self.inputs: list[Any] = [self.loaded, self.num_proposals, self.stage]
 
@@ -79,15 +71,9 @@ class ControlPanel(ModelControls):
     def __init__(self, viewer: Viewer, start: ViewState) -> None:
         names = viewer.models[start.model].class_names
         super().__init__(viewer, start, "lab", "Model", readouts.finds(names))
-        self.threshold = gr.Slider(
-            0,
-            1,
-            value=start.threshold,
-            step=0.01,
-            label="Score threshold",
-            info="The minimum score, 0 to 1, that counts as a detection.",
-            elem_id="lab-threshold",
-            buttons=[],
+        help_text = "The minimum score, 0 to 1, that counts as a detection."
+        self.threshold = slider(
+            "lab-threshold", "Score threshold", help_text, 0, 1, value=start.threshold, step=0.01
         )
         self.show = gr.Radio(
             list(SHOWN),

@@ -40,16 +40,11 @@ class PhotoTab:
         self.parts: dict[str, gr.Tab] = {}
         with gr.Tabs(elem_id="lab-parts", selected="image"):
             with self._tab("image"):
-                self.result = gr.Image(
-                    None if view is None else on_page(view.image),
-                    type="filepath",
-                    label="Detections",
-                    show_label=False,
-                    container=False,
-                    interactive=False,
+                self.result = _drawn(
+                    "Your image with the boxes that the detector found",
+                    value=None if view is None else on_page(view.image),
                     buttons=["fullscreen"],
                     elem_id="lab-result",
-                    alt_text="Your image with the boxes that the detector found",
                 )
             with self._tab("stages"):
                 self.stages = gr.HTML(readouts.NO_IMAGE, elem_id="lab-stages", padding=False)
@@ -117,18 +112,27 @@ class CompareTab:
 def _side(name: str, caption: str) -> tuple[gr.Image, gr.HTML]:
     with gr.Column(min_width=140):
         gr.HTML(f'<span class="lab-caption">{caption}</span>', padding=False)
-        image = gr.Image(
-            type="filepath",
-            show_label=False,
-            container=False,
-            interactive=False,
+        image = _drawn(
+            f"The image with the boxes of the {name} side",
             buttons=["download", "fullscreen"],
             elem_id=f"lab-side-{name}",
             elem_classes="lab-side",
-            alt_text=f"The image with the boxes of the {name} side",
         )
         text = gr.HTML("", elem_id=f"lab-side-{name}-text", padding=False)
     return image, text
+
+
+def _drawn(what: str, **options: Any) -> gr.Image:
+    """An image that the page shows as it is; ``what`` is said to who does not see it."""
+    return gr.Image(
+        type="filepath",
+        label="Detections",
+        show_label=False,
+        container=False,
+        interactive=False,
+        alt_text=what,
+        **options,
+    )
 
 
 class ExploreTab:

@@ -10,7 +10,7 @@ from typing import Any
 import gradio as gr
 
 from sparse_rcnn_lab.app import readouts
-from sparse_rcnn_lab.app.control_panel import ControlPanel
+from sparse_rcnn_lab.app.control_panel import ControlPanel, slider
 from sparse_rcnn_lab.app.downloads import new_file
 from sparse_rcnn_lab.app.events import ON_CLICK, explained, in_words
 from sparse_rcnn_lab.app.inputs import InputImage
@@ -68,15 +68,9 @@ class VideoTab:
             )
             self.stop = gr.Button("Stop", elem_id="lab-video-stop", min_width=90)
         with gr.Accordion("Frames, and a film of one of them", open=False):
-            self.rate = gr.Slider(
-                1,
-                60,
-                value=15,
-                step=1,
-                label="Frames a second",
-                info="How many to detect in; the video has at most its own.",
-                buttons=[],
-                elem_id="lab-video-rate",
+            help_text = "How many to detect in; the video has at most its own."
+            self.rate = slider(
+                "lab-video-rate", "Frames a second", help_text, 1, 60, value=15, step=1
             )
             with gr.Row(equal_height=True):
                 self.second = gr.Number(

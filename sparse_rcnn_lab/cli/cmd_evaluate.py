@@ -161,11 +161,8 @@ def comparison_text(row: dict[str, Any]) -> str:
         "tolerance": f"{row['tolerance']}",
         "verdict": "not comparable" if within is None else "within" if within else "outside",
     }
-    widths = [max(len(head), len(cell)) for head, cell in cells.items()]
-    lines = [
-        "  ".join(f"{text:<{width}}" for text, width in zip(texts, widths, strict=True)).rstrip()
-        for texts in (cells.keys(), cells.values())
-    ]
+    columns = [(f"{head:<{len(cell)}}", f"{cell:<{len(head)}}") for head, cell in cells.items()]
+    lines = ["  ".join(texts).rstrip() for texts in zip(*columns, strict=True)]
     if within is None:
         lines.append(
             f"The published AP of {row['recipe']} does not hold for this: "

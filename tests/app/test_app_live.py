@@ -54,14 +54,12 @@ NO_STATE = (
     '[null, 5, 5, 0, "detections", []]',
     '["tiny", "many", 5, 0, "detections", []]',
     '["tiny", NaN, 5, 0, "detections", []]',
-    '["tiny", 1e999, 5, 0, "detections", []]',
     '["tiny", 5, 5, 0, "detections", [[]]]',
-    '["tiny", 5, 5, 0, "detections", 7]',
 )
 
 
 @pytest.mark.parametrize("text", NO_STATE)
-def test_dials_of_a_frame_that_are_none(tiny, text):
+def test_a_state_that_is_none(tiny, text):
     """Catches a traceback for what a script of somebody's own sends as state."""
     answer = sent(Webcams(tiny, 1), who="a", state=text)
     assert answer.status_code == 400

@@ -32,7 +32,8 @@ def clip_of(path, frames=20, rate=10, size=(97, 64)):
 
 
 def test_a_written_clip_reads_back(tmp_path):
-    """Catches lost frames, a wrong rate, a colour space that does not come back, odd sides."""
+    """Catches lost frames, a wrong rate, a colour space that does not come back, odd sides, a lower
+    rate that takes the first frames or drifts."""
     clip = open_clip(clip_of(tmp_path / "a.mp4"), Limits())
     assert (clip.width, clip.height) == (96, 64)
     assert clip.seconds == pytest.approx(2.0) and clip.rate == pytest.approx(10)
@@ -41,21 +42,8 @@ def test_a_written_clip_reads_back(tmp_path):
     for k, (_, pixels) in enumerate(frames):
         assert pixels.shape == (3, 64, 96) and pixels.dtype == torch.uint8
         assert abs(pixels.float().mean() - k * 10) < 4
-
-
-def test_fewer_frames_a_second_are_evenly_spaced(tmp_path):
-    """Catches a rate that only takes the first frames, or drifts."""
-    clip = open_clip(clip_of(tmp_path / "a.mp4"), Limits())
-    times = [t for t, _ in clip.frames(5)]
-    assert times == pytest.approx([k / 5 for k in range(10)], abs=0.051)
-
-
-@pytest.mark.parametrize("second", [0.0, 0.7, 1.4, 99.0])
-def test_one_frame(tmp_path, second):
-    """Catches the frame of another time."""
-    clip = open_clip(clip_of(tmp_path / "a.mp4"), Limits())
-    wanted = min(second, 1.9) * 100
-    assert abs(clip.frame(second).float().mean() - wanted) < 6
+    assert abs(clip.frame(99.0).float().mean() - 190) < 6  # the last one
+    assert [t for t, _ in clip.frames(5)] == pytest.approx([k / 5 for k in range(10)], abs=0.051)
 
 
 @pytest.mark.parametrize("ending", ["ts", "mkv", "mp4"])
@@ -113,7 +101,7 @@ def test_a_listener_that_leaves_leaves_no_file(tiny, tmp_path):
 
 
 def test_what_is_refused(tiny, tmp_path):
-    """Catches a codec's own error, a film of hours, and pictures of a size nobody checked."""
+    """Catches a codec's own error, a film of hours, and images of a size nobody checked."""
     text = tmp_path / "notes.mp4"
     text.write_text("notes")
     with pytest.raises(LabError, match=r'"notes.mp4" is not a video'):
@@ -160,17 +148,17 @@ def test_a_truncated_file_ends_early(tmp_path):
 def test_film_and_sample(tiny, tmp_path, monkeypatch):
     """Catches a film without motion, or faster than a second a stage."""
     monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path))
-    picture = read_input(EXAMPLES / "shapes_1.png")
-    small = torch.nn.functional.interpolate(picture.pixels[None], (64, 64))[0]
+    image = read_input(EXAMPLES / "shapes_1.png")
+    small = torch.nn.functional.interpolate(image.pixels[None], (64, 64))[0]
     clip = open_clip(film_of(tiny, small, state(tiny), tmp_path / "film.mp4"), Limits())
     assert clip.seconds == pytest.approx(6 + 0.5 + 3, abs=0.6)
-    sample = open_clip(sample_video(picture, 1.0), Limits())
+    sample = open_clip(sample_video(image, 1.0), Limits())
     assert sample.seconds == pytest.approx(1.0, abs=0.1)
     assert (sample.frame(0.0).float() - sample.frame(0.9).float()).abs().mean() > 1
 
 
 @pytest.mark.parametrize("size", [(1, 2000), (2000, 1), (10, 3000), (1, 1)])
-def test_a_sample_of_a_very_narrow_picture(tmp_path, monkeypatch, size):
+def test_a_sample_of_a_very_narrow_image(tmp_path, monkeypatch, size):
     """Catches frames of gigabytes, and a side of no pixels."""
     monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path))
     Image.new("RGB", size, "red").save(tmp_path / "thin.png")
