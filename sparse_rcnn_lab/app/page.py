@@ -145,7 +145,7 @@ class Page:
                 [side.model, *side.inputs, *source.outputs, *view],
                 show_progress="full",
                 show_progress_on=side.model,
-                trigger_mode="once",
+                trigger_mode="always_last",  # another one may be chosen while one is fetched
                 api_visibility="private",
             )
         for kind, button in photo.buttons.items():
