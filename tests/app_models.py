@@ -9,8 +9,8 @@ from pathlib import Path
 
 import torch
 
-from sparse_rcnn_lab.app.inputs import Limits
 from sparse_rcnn_lab.app.state import DETECTIONS, ViewState
+from sparse_rcnn_lab.app.user_inputs import Limits
 from sparse_rcnn_lab.app.viewer import Viewer
 from sparse_rcnn_lab.core.model import SparseRCNN
 from sparse_rcnn_lab.data.shapes.dataset import CLASS_NAMES

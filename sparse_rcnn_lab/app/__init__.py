@@ -8,9 +8,9 @@ Only ``page`` and what it lays out need Gradio (:func:`serve` imports them). May
 but ``cli`` and ``course``.
 """
 
-from sparse_rcnn_lab.app.inputs import InputImage, Limits, read_input
 from sparse_rcnn_lab.app.server import Address, serve
 from sparse_rcnn_lab.app.state import ViewState
+from sparse_rcnn_lab.app.user_inputs import InputImage, Limits, read_input
 from sparse_rcnn_lab.app.viewer import View, Viewer, models_to_offer
 
 __all__ = [

@@ -10,8 +10,8 @@ from pathlib import Path
 
 from PIL import Image
 
-from sparse_rcnn_lab.app.inputs import InputImage
 from sparse_rcnn_lab.app.state import ViewState
+from sparse_rcnn_lab.app.user_inputs import InputImage
 from sparse_rcnn_lab.app.viewer import Viewer, select_detections
 from sparse_rcnn_lab.core.errors import LabError
 from sparse_rcnn_lab.detect.files import write_text, write_whole

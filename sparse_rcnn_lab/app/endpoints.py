@@ -17,8 +17,8 @@ import gradio as gr
 
 from sparse_rcnn_lab.app.downloads import as_jpeg, coco_results, download, new_file
 from sparse_rcnn_lab.app.events import explained, path_alone
-from sparse_rcnn_lab.app.inputs import InputImage, read_input
 from sparse_rcnn_lab.app.state import ViewState, parse_number
+from sparse_rcnn_lab.app.user_inputs import InputImage, read_input
 from sparse_rcnn_lab.app.video import annotate, open_clip
 from sparse_rcnn_lab.app.viewer import Viewer
 from sparse_rcnn_lab.core.errors import LabError

@@ -17,8 +17,8 @@ from PIL import Image
 from sparse_rcnn_lab.app import readouts
 from sparse_rcnn_lab.app.control_panel import ModelControls, Values
 from sparse_rcnn_lab.app.downloads import as_jpeg, download, explorer_of, on_page
-from sparse_rcnn_lab.app.inputs import InputImage
 from sparse_rcnn_lab.app.state import DETECTIONS, PROPOSALS, ViewState
+from sparse_rcnn_lab.app.user_inputs import InputImage
 from sparse_rcnn_lab.app.viewer import View, Viewer
 from sparse_rcnn_lab.views.embed import data_uri
 

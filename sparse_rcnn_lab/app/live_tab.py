@@ -21,8 +21,8 @@ from starlette.responses import JSONResponse, Response
 from sparse_rcnn_lab.app.control_panel import ControlPanel
 from sparse_rcnn_lab.app.downloads import as_jpeg
 from sparse_rcnn_lab.app.events import in_words
-from sparse_rcnn_lab.app.inputs import InputImage, read_frame, read_input
 from sparse_rcnn_lab.app.state import ViewState
+from sparse_rcnn_lab.app.user_inputs import InputImage, read_frame, read_input
 from sparse_rcnn_lab.app.viewer import View, Viewer
 from sparse_rcnn_lab.core.errors import LabError
 from sparse_rcnn_lab.views.draw import as_image

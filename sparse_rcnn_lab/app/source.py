@@ -8,7 +8,7 @@ from typing import Any
 import gradio as gr
 
 from sparse_rcnn_lab.app.events import path_alone
-from sparse_rcnn_lab.app.inputs import (
+from sparse_rcnn_lab.app.user_inputs import (
     DIFFICULTIES,
     InputImage,
     draw_sample,

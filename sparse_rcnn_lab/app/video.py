@@ -17,8 +17,8 @@ from PIL import Image
 from torch import Tensor
 
 from sparse_rcnn_lab.app.downloads import new_file
-from sparse_rcnn_lab.app.inputs import InputImage, Limits, check_pixels
 from sparse_rcnn_lab.app.state import ViewState
+from sparse_rcnn_lab.app.user_inputs import InputImage, Limits, check_pixels
 from sparse_rcnn_lab.app.viewer import Viewer
 from sparse_rcnn_lab.core.errors import LabError
 from sparse_rcnn_lab.views.draw import display_size

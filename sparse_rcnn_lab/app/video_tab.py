@@ -13,8 +13,8 @@ from sparse_rcnn_lab.app import readouts
 from sparse_rcnn_lab.app.control_panel import ControlPanel, slider
 from sparse_rcnn_lab.app.downloads import new_file
 from sparse_rcnn_lab.app.events import ON_CLICK, explained, in_words
-from sparse_rcnn_lab.app.inputs import InputImage
 from sparse_rcnn_lab.app.state import ViewState
+from sparse_rcnn_lab.app.user_inputs import InputImage
 from sparse_rcnn_lab.app.video import annotate, film_of, open_clip, sample_video
 from sparse_rcnn_lab.app.viewer import Viewer
 from sparse_rcnn_lab.core.errors import LabError

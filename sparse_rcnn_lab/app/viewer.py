@@ -14,8 +14,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from sparse_rcnn_lab.app.inputs import InputImage, Limits
 from sparse_rcnn_lab.app.state import DETECTIONS, ViewState
+from sparse_rcnn_lab.app.user_inputs import InputImage, Limits
 from sparse_rcnn_lab.core.errors import LabError
 from sparse_rcnn_lab.core.trace import Detections, Trace
 from sparse_rcnn_lab.detect.detector import Detector
@@ -51,7 +51,7 @@ class Viewer:
     "cuda", "mps".  Raises LabError when there is no model, or the device is missing.
 
     >>> from sparse_rcnn_lab.app import ViewState, read_input
-    >>> from sparse_rcnn_lab.app.inputs import EXAMPLES
+    >>> from sparse_rcnn_lab.app.user_inputs import EXAMPLES
     >>> viewer = Viewer(["nano-shapes"], "cpu")
     >>> image = read_input(EXAMPLES / "shapes_1.png")
     >>> view = viewer.view(image, ViewState("nano-shapes", 20, 6, 0.3))

@@ -11,7 +11,7 @@ import pytest
 from app_models import checkpoint, served
 from PIL import Image
 
-from sparse_rcnn_lab.app.inputs import EXAMPLES, Limits
+from sparse_rcnn_lab.app.user_inputs import EXAMPLES, Limits
 from sparse_rcnn_lab.app.video import Writer, open_clip
 
 pytest.importorskip("gradio")

@@ -10,7 +10,7 @@ import torch
 from app_models import checkpoint, state
 from PIL import Image
 
-from sparse_rcnn_lab.app.inputs import EXAMPLES, Limits, read_input
+from sparse_rcnn_lab.app.user_inputs import EXAMPLES, Limits, read_input
 from sparse_rcnn_lab.app.video import Writer, annotate, film_of, open_clip, sample_video
 from sparse_rcnn_lab.app.viewer import Viewer
 from sparse_rcnn_lab.core.errors import LabError

@@ -15,8 +15,8 @@ import pytest
 from app_models import checkpoint, free_port, served
 from browser import LAUNCH, PATIENCE, Watched
 
-from sparse_rcnn_lab.app.inputs import EXAMPLES, read_input
 from sparse_rcnn_lab.app.server import Address
+from sparse_rcnn_lab.app.user_inputs import EXAMPLES, read_input
 from sparse_rcnn_lab.core.errors import LabError
 
 gr = pytest.importorskip("gradio")

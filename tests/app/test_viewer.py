@@ -18,7 +18,9 @@ from PIL import Image
 from sparse_rcnn_lab.app import readouts
 from sparse_rcnn_lab.app import viewer as viewer_module
 from sparse_rcnn_lab.app.downloads import KINDS, as_jpeg, coco_results, download
-from sparse_rcnn_lab.app.inputs import (
+from sparse_rcnn_lab.app.readouts import cost_sentence
+from sparse_rcnn_lab.app.state import PROPOSALS, SHOWN, ViewState
+from sparse_rcnn_lab.app.user_inputs import (
     EXAMPLES,
     Limits,
     draw_sample,
@@ -27,8 +29,6 @@ from sparse_rcnn_lab.app.inputs import (
     read_frame,
     read_input,
 )
-from sparse_rcnn_lab.app.readouts import cost_sentence
-from sparse_rcnn_lab.app.state import PROPOSALS, SHOWN, ViewState
 from sparse_rcnn_lab.app.viewer import Viewer, models_to_offer, select_marks
 from sparse_rcnn_lab.core.errors import LabError
 from sparse_rcnn_lab.core.trace import Trace

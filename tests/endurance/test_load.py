@@ -23,7 +23,7 @@ from app_models import free_port
 from test_app_api import ask, call
 
 from sparse_rcnn_lab.app.downloads import as_jpeg
-from sparse_rcnn_lab.app.inputs import EXAMPLES, draw_sample
+from sparse_rcnn_lab.app.user_inputs import EXAMPLES, draw_sample
 
 pytest.importorskip("gradio")
 client_module = pytest.importorskip("gradio_client")
