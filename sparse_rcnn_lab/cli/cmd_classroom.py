@@ -30,15 +30,16 @@ examples:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the steps and their options."""
-    steps = parser.add_subparsers(title="steps", metavar="STEP", dest="step", required=True)
-    for name, summary in (
-        ("build", "make the course folder and the students' notebooks"),
-        ("collect", "take submissions from a folder or a zip"),
-        ("grade", "run what was collected, write marks.csv"),
-        ("feedback", "write a page for each submission"),
-        ("validate", "run a student's notebook and its visible tests"),
+    steps = parser.add_subparsers(title="steps", metavar="STEP", required=True)
+    for name, function, summary in (
+        ("build", _build, "make the course folder and the students' notebooks"),
+        ("collect", _collect, "take submissions from a folder or a zip"),
+        ("grade", _grade, "run what was collected, write marks.csv"),
+        ("feedback", _feedback, "write a page for each submission"),
+        ("validate", _validate, "run a student's notebook and its visible tests"),
     ):
         step = steps.add_parser(name, help=summary, description=summary[0].upper() + summary[1:])
+        step.set_defaults(step=function)
         step.add_argument("--debug", action="store_true", help="show the traceback of an error")
         if name == "validate":
             step.add_argument("notebook", type=Path)
@@ -65,13 +66,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Does one step."""
-    return {
-        "build": _build,
-        "collect": _collect,
-        "grade": _grade,
-        "feedback": _feedback,
-        "validate": _validate,
-    }[arguments.step](arguments)
+    code: int = arguments.step(arguments)
+    return code
 
 
 def _build(arguments: argparse.Namespace) -> int:

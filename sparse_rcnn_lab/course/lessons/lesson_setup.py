@@ -19,8 +19,8 @@ from sparse_rcnn_lab.core.proposals import initial_boxes
 from sparse_rcnn_lab.data.sample import DetectionData
 from sparse_rcnn_lab.detect.detector import Detector
 from sparse_rcnn_lab.models.load import load, locate
-from sparse_rcnn_lab.models.releases import RELEASES, cache_folder
 from sparse_rcnn_lab.models.recipes import RECIPES
+from sparse_rcnn_lab.models.releases import RELEASES, cache_folder
 from sparse_rcnn_lab.views.figures.canvas import Page
 from sparse_rcnn_lab.views.figures.panels import detection_panels
 

@@ -1,4 +1,4 @@
-// The webcam: frames are taken, sent to live.py as JPEG, and shown as they come back with boxes.
+// The webcam: frames are taken, sent to live_tab.py as JPEG, and shown as they come back with boxes.
 // A frame is taken when the app is about to be free for it: sooner, it would only grow old. At most
 // two are on their way, so that a slow line shows fewer frames and not old ones; and one where
 // answers take long: frames of several visitors would only wait for each other, and a photo for all.
@@ -20,7 +20,7 @@
   };
 
   const who = Math.random().toString(36).slice(2); // this page, among several visitors
-  let dials = null; // their values: model, proposals, stage, threshold, show, classes
+  let state = null; // where the controls stand: model, num_proposals, stage, threshold, show, classes
   let stream = null;
   let wanted = false; // somebody started the camera, and did not stop it
   let starting = false; // the browser is asked for it, and may be asking the visitor
@@ -115,7 +115,7 @@
   async function take() {
     const video = part("lab-video");
     const now = performance.now();
-    if (!stream || !dials || !video?.videoWidth || onTheirWay >= room || now < notBefore) return;
+    if (!stream || !state || !video?.videoWidth || onTheirWay >= room || now < notBefore) return;
     if (document.hidden || closed()) return;
     if (now < latest + gap) return void setTimeout(take, latest + gap - now);
     latest = now;
@@ -132,25 +132,26 @@
   }
 
   async function send(frame, taken) {
-    const address = new URL(`lab/frame?who=${who}&dials=${encodeURIComponent(JSON.stringify(dials))}`,
-      location.href);
+    // Gradio knows the path that the page is under; its host may be that behind a proxy.
+    const root = new URL(window.gradio_config.root, location.href).pathname.replace(/\/$/, "");
+    const query = new URLSearchParams({ who, state: JSON.stringify(state) });
     const headers = { "content-type": "image/jpeg" };
-    const answer = await fetch(address, { method: "POST", body: frame, headers });
+    const answer = await fetch(`${root}/lab/frame?${query}`, { method: "POST", body: frame, headers });
     if (answer.ok) return show(frame, taken, answer);
     notBefore = performance.now() + AGAIN;
     say((await answer.json()).problem);
   }
 
   async function show(frame, taken, answer) {
-    const picture = await createImageBitmap(await answer.blob());
+    const image = await createImageBitmap(await answer.blob());
     if (!stream || closed() || taken < newest) return; // a later one was quicker
     newest = taken;
     gap = Math.max(GAP, 0.8 * gap + 0.2 * Number(answer.headers.get("lab-busy")));
     still = frame;
     const canvas = part("lab-live");
-    if (canvas.width !== picture.width) canvas.width = picture.width;
-    if (canvas.height !== picture.height) canvas.height = picture.height;
-    canvas.getContext("bitmaprenderer").transferFromImageBitmap(picture);
+    if (canvas.width !== image.width) canvas.width = image.width;
+    if (canvas.height !== image.height) canvas.height = image.height;
+    canvas.getContext("bitmaprenderer").transferFromImageBitmap(image);
     const now = performance.now();
     shown.push({ now, took: now - taken });
     while (shown.length > KEEP) shown.shift();
@@ -190,14 +191,14 @@
   });
   // Gradio tells of a slider too, but a tenth of a second later.
   document.addEventListener("input", (event) => {
-    if (event.target.type !== "range" || !dials) return;
+    if (event.target.type !== "range" || !state) return;
     const place = SLIDERS.indexOf(event.target.closest(".block")?.id);
-    if (place >= 0) dials = dials.with(place + 1, Number(event.target.value));
+    if (place >= 0) state = state.with(place + 1, Number(event.target.value));
   });
   setInterval(watch, 250);
 
   window.labLive = {
-    turn: (...values) => { dials = values; },
+    move: (...values) => { state = values; },
     // The frame that is shown, without its boxes, as a data address; "" without one.
     still: () => new Promise((done) => {
       if (!still) return done("");
