@@ -152,4 +152,4 @@ srl.explore(val[8], run.detector)
 # ## Read next
 #
 # [Lesson 6](06_how_many.ipynb): how many proposals and stages it really needs. The training
-# loop itself reads from top to bottom: `sparse_rcnn_lab/training/fit.py`.
+# loop itself reads from top to bottom: `lessons.show_source("sparse_rcnn_lab.core.train")`.

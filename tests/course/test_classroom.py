@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import importlib
 import io
 import json
 import os
@@ -29,6 +30,7 @@ from sparse_rcnn_lab.course.classroom.collect import collect, student_of
 from sparse_rcnn_lab.course.classroom.course_folder import ASSIGNMENTS, Course, chosen
 from sparse_rcnn_lab.course.classroom.grade import grade
 from sparse_rcnn_lab.course.classroom.marks import feedback, take_by_hand, write_marks
+from sparse_rcnn_lab.course.classroom.reference_solutions import _ANSWERS
 from sparse_rcnn_lab.course.classroom.repair_submission import repair
 from sparse_rcnn_lab.course.classroom.validate import MORE_HIDDEN, before_handing_in, validate
 from sparse_rcnn_lab.course.classroom.vary import Variation, fill_in
@@ -141,6 +143,14 @@ check(giou, b, b, gives=torch.tensor([[401.0]]))
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300)
     assert done.stdout == "ok: giou\n", done.stderr
+
+
+def test_the_answers_are_where_they_are_refused() -> None:
+    """Catches a function of the package that has moved or has another name, and refuses nobody."""
+    for answers in _ANSWERS.values():
+        for module, names in answers.items():
+            home = importlib.import_module(module)
+            assert [name for name in names.split() if not hasattr(home, name)] == []
 
 
 @pytest.mark.parametrize("name", SHORT)
