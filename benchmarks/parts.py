@@ -53,7 +53,7 @@ def infer(model: SparseRCNN, arm: Arm, clock: Clock, images: Tensor, proposals: 
 
 
 class Trainer:
-    """The training step of ``training.engine`` taken apart, without the denoising copies.
+    """The training step of ``training.step`` taken apart, without denoising queries.
 
     Its learning rate is 0: the weights, and with them the work, stay the same from one repetition
     to the next.

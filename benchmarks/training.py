@@ -22,18 +22,17 @@ from sparse_rcnn_lab.core.errors import LabError
 from sparse_rcnn_lab.core.train import lr_factor
 from sparse_rcnn_lab.data.coco.folder import open_data
 from sparse_rcnn_lab.data.sample import DetectionData
-from sparse_rcnn_lab.data.selection import usable_images
 from sparse_rcnn_lab.data.shapes.dataset import Shapes
+from sparse_rcnn_lab.data.subset import usable_images
 from sparse_rcnn_lab.data.transforms import Augment
 from sparse_rcnn_lab.detect.device import machine
 from sparse_rcnn_lab.models import config_edit as configs
 from sparse_rcnn_lab.models import recipes
 from sparse_rcnn_lab.runtime.for_training import compile_model
-from sparse_rcnn_lab.training.distributed import Group
+from sparse_rcnn_lab.training.fit import begin
 from sparse_rcnn_lab.training.loader import TrainBatch, train_loader
 from sparse_rcnn_lab.training.run_folder import versions
-from sparse_rcnn_lab.training.start import begin, connect
-from sparse_rcnn_lab.training.update import train_step
+from sparse_rcnn_lab.training.step import train_step
 
 BATCHES = 8  # made beforehand
 ROWS = 10  # of the table of losses
@@ -157,8 +156,8 @@ def _train(
     if cuda:
         torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats(device)
-    training = begin(recipe, device, Group(), None, settings.backbone_weights, None)
-    connect(training)
+    training = begin(recipe, device, backbone_weights=settings.backbone_weights)
+    training.connect()
     if settings.compiled:
         compile_model(training.model, device)
     spent, losses = [], []

@@ -136,17 +136,16 @@ def _training_step(recipe: Any, device: Any) -> Callable[[], object]:
     from sparse_rcnn_lab.data.shapes.dataset import Shapes
     from sparse_rcnn_lab.data.transforms import Augment
     from sparse_rcnn_lab.models.config_edit import with_changes
-    from sparse_rcnn_lab.training.distributed import Group
+    from sparse_rcnn_lab.training.fit import begin
     from sparse_rcnn_lab.training.loader import train_loader
-    from sparse_rcnn_lab.training.start import begin, connect
-    from sparse_rcnn_lab.training.update import train_step
+    from sparse_rcnn_lab.training.step import train_step
 
     data = Shapes(64)
     recipe = with_changes(recipe, model__num_classes=len(data.class_names))
     augment = Augment(recipe.augment, recipe.model.input.antialias)
     (batch,) = train_loader(data, augment, recipe.train, recipe.model.input, 0, 1, workers=0)
-    training = begin(recipe, device, Group(), None, None, None)
-    connect(training)
+    training = begin(recipe, device)
+    training.connect()
     return lambda: train_step(training, batch.to(device), batch.targets.counts, 0, recipe.train.lr)
 
 

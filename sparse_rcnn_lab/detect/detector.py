@@ -164,6 +164,7 @@ class Detector:
         *,
         record: Collection[str] = ...,
         num_proposals: int | None = ...,
+        stage: int | None = ...,
         resize: bool = ...,
         ablation: Ablation = ...,
     ) -> list[Trace]: ...
@@ -174,6 +175,7 @@ class Detector:
         *,
         record: Collection[str] = ...,
         num_proposals: int | None = ...,
+        stage: int | None = ...,
         resize: bool = ...,
         ablation: Ablation = ...,
     ) -> Trace: ...
@@ -184,6 +186,7 @@ class Detector:
         *,
         record: Collection[str] = ("attention",),
         num_proposals: int | None = None,
+        stage: int | None = None,
         resize: bool = True,
         ablation: Ablation = NORMAL,
     ) -> Trace | list[Trace]:
@@ -191,6 +194,7 @@ class Detector:
 
         record: the large parts to keep, out of "attention", "roi_features", "dynamic_filters",
         "filtered_features". Recording changes no number. num_proposals, resize: as for a call.
+        stage: stop after this stage (1..S); the trace has no later one.
         ablation: what is off or exchanged, see :class:`sparse_rcnn_lab.core.ablation.Ablation`.
 
         Returns the Trace of an image; a list for a list. Raises LabError when an image cannot
@@ -200,6 +204,7 @@ class Detector:
         that the trace has ``matches``; for any other image
         :func:`sparse_rcnn_lab.with_ground_truth` adds it.
         """
+        stop = None if stage is None else check_stage(stage, self.num_stages)
         given = _as_list(images)
         batch = self.prepare(
             [item.image if isinstance(item, Sample) else item for item in given], resize
@@ -207,7 +212,7 @@ class Detector:
         boxes, features = self.model.proposals(batch.sizes, num_proposals)
         pyramid = self.runtime.pyramid(batch.images)
         outputs = self.runtime.run_stages(
-            pyramid, boxes, features, record=record, ablation=ablation
+            pyramid, boxes, features, stop=stop, record=record, ablation=ablation
         )
         traces = [
             self.to_trace(outputs, boxes, features, batch, i) for i in range(len(batch.originals))

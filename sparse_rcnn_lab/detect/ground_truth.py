@@ -1,4 +1,4 @@
-"""A trace beside the truth: which proposal answers for which object at every stage."""
+"""A trace beside the truth: which proposal is matched to which object at every stage."""
 
 from __future__ import annotations
 
@@ -32,10 +32,12 @@ def with_ground_truth(
     Raises LabError when boxes and labels do not fit each other or the trace.
 
     >>> import sparse_rcnn_lab as srl
-    >>> sample = srl.Shapes(1)[0]
+    >>> sample = srl.Shapes(length=1, seed=1)[0]
     >>> trace = srl.load("nano-shapes").trace(sample.image)
-    >>> int((srl.with_ground_truth(trace, sample.boxes, sample.labels).matches[-1] >= 0).sum())
-    3
+    >>> trace = srl.with_ground_truth(trace, sample.boxes, sample.labels)
+    >>> last = trace.matches[-1]  # [N]: the object of each proposal, or -1
+    >>> int((last >= 0).sum()) == len(sample.boxes)
+    True
     """
     truth, classes = check_ground_truth(boxes, labels, len(trace.class_names))
     scale = torch.tensor(trace.scale)
@@ -43,7 +45,7 @@ def with_ground_truth(
     targets = Targets.pad([box_ops.rescale(truth, scale)], [classes], sizes)
     found = box_ops.rescale(trace.boxes[1:], scale)
     index = torch.full((trace.num_stages, trace.num_proposals), -1)
-    # A stage that has diverged is shown as it is: nothing of it answers for an object.
+    # A stage that has diverged is shown as it is: nothing of it is matched to an object.
     sound = (trace.logits.isfinite().all(-1) & found.isfinite().all(-1)).all(-1)
     for s in sound.nonzero()[:, 0].tolist():
         repeats = config.matches_per_object

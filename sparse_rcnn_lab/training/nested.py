@@ -2,7 +2,7 @@
 
 Learned proposals have no order, so the first n of them are an arbitrary cut, and the objects of
 those left out are lost. Here prefixes of random length pass through the stages beside all N, and
-each is matched and compared with all objects for itself. The stages look at proposals one by one
+each is matched and compared with all objects for itself. The stages treat proposals one by one
 except in self-attention, so a prefix that the attention mask hides from the others is, to the
 last number, a run with ``num_proposals=n``: the model at inference is unchanged, and the pyramid
 is computed once for all. After Matryoshka representations (arXiv 2205.13147), for queries.
@@ -36,8 +36,8 @@ def nest(proposals: Proposals) -> None:
     proposals.boxes.copy_(proposals.boxes[order])
     proposals.features.copy_(proposals.features[order])
     rank = torch.arange(1, len(proposals) + 1, device=proposals.boxes.device)
-    least = (LARGE / rank.sqrt()).clamp(max=1.0)[:, None]
-    proposals.boxes[:, 2:] = torch.maximum(proposals.boxes[:, 2:], least)
+    side = (LARGE / rank.sqrt()).clamp(max=1.0)[:, None]
+    proposals.boxes[:, 2:] = torch.maximum(proposals.boxes[:, 2:], side)
 
 
 def draw_lengths(

@@ -25,7 +25,7 @@ from sparse_rcnn_lab.models import recipes
 from sparse_rcnn_lab.models.checkpoint import read_checkpoint, save_checkpoint
 from sparse_rcnn_lab.models.config_edit import with_changes
 from sparse_rcnn_lab.models.load import locate
-from sparse_rcnn_lab.training.engine import fit
+from sparse_rcnn_lab.training.fit import fit
 from sparse_rcnn_lab.training.run_folder import RunFolder
 
 Start = Literal["image", "grid", "random", "kmeans"]

@@ -18,8 +18,12 @@ from sparse_rcnn_lab.core.stage import StageOutput
 from sparse_rcnn_lab.data.sample import DetectionData
 from sparse_rcnn_lab.detect.detector import Detector
 from sparse_rcnn_lab.runtime.torch_runtime import Runtime
-from sparse_rcnn_lab.training.coco_eval import CocoResult, coco_stats
-from sparse_rcnn_lab.training.evaluate import detection_rows, label_category_ids
+from sparse_rcnn_lab.training.evaluate import (
+    CocoResult,
+    coco_stats,
+    detection_rows,
+    label_category_ids,
+)
 
 # (runtime, pyramid, boxes [B, N, 4] and features [B, N, D] of all proposals) -> an output a name
 StageRun = Callable[[Runtime, Pyramid, Tensor, Tensor], Mapping[str, StageOutput]]
