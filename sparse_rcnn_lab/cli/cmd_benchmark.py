@@ -86,6 +86,8 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
     want = model.config.input
     long = min(want.long_side, want.short_side * 3 // 2)
     height, width = arguments.size or (-(-want.short_side // 32) * 32, -(-long // 32) * 32)
+    if height % 32 or width % 32:
+        raise LabError(f"--size must be multiples of 32, found {height}x{width}.")
     images = torch.randn(arguments.batch, 3, height, width, device=device)
     sizes = images.new_tensor([height, width]).expand(len(images), 2)
     with torch.no_grad():
@@ -184,7 +186,4 @@ def _size(text: str) -> tuple[int, int]:
     height, cross, width = text.lower().partition("x")
     if not cross:
         raise argparse.ArgumentTypeError(f"HEIGHTxWIDTH is needed, like 800x1216; found {text!r}")
-    size = whole_number(height), whole_number(width)
-    if any(side < 32 or side % 32 for side in size):
-        raise LabError(f"The size must be multiples of 32, found {text}.")
-    return size
+    return whole_number(height), whole_number(width)
