@@ -87,7 +87,7 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
     long = min(want.long_side, want.short_side * 3 // 2)
     height, width = arguments.size or (-(-want.short_side // 32) * 32, -(-long // 32) * 32)
     if height % 32 or width % 32:
-        raise LabError(f"The size must be multiples of 32, found {height}x{width}.")
+        raise LabError(f"--size must be multiples of 32, found {height}x{width}.")
     images = torch.randn(arguments.batch, 3, height, width, device=device)
     sizes = images.new_tensor([height, width]).expand(len(images), 2)
     with torch.no_grad():
