@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from sparse_rcnn_lab.analysis.outcomes import RIGHT_IOU, THRESHOLD
+from sparse_rcnn_lab.analysis.detection_errors import RIGHT_IOU, THRESHOLD
 from sparse_rcnn_lab.core import boxes as box_ops
 
 

@@ -20,9 +20,10 @@ from scripted import (
 from small_model import small_model
 
 from sparse_rcnn_lab import analysis
-from sparse_rcnn_lab.analysis.experiments import cost, passes
-from sparse_rcnn_lab.analysis.experiments.cost import peak_bytes
-from sparse_rcnn_lab.analysis.experiments.kept import weights_hash
+from sparse_rcnn_lab.analysis.experiments import running_cost as cost
+from sparse_rcnn_lab.analysis.experiments import variants as passes
+from sparse_rcnn_lab.analysis.experiments.cache import weights_hash
+from sparse_rcnn_lab.analysis.experiments.running_cost import peak_bytes
 from sparse_rcnn_lab.core.ablation import NORMAL
 from sparse_rcnn_lab.core.errors import LabError
 from sparse_rcnn_lab.data.shapes.dataset import Shapes

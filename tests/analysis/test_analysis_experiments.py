@@ -11,8 +11,8 @@ from scripted import AWAY, NAMES, QUIET, A, B, Pictures, scripted, tiny
 from small_model import small_model
 
 from sparse_rcnn_lab import analysis
-from sparse_rcnn_lab.analysis.experiments import funnel as funnels
-from sparse_rcnn_lab.analysis.experiments import lens as lenses
+from sparse_rcnn_lab.analysis.experiments import cross_stage_readout as lenses
+from sparse_rcnn_lab.analysis.experiments import proposal_pruning as funnels
 from sparse_rcnn_lab.core.ablation import NORMAL, Ablation
 from sparse_rcnn_lab.core.errors import LabError
 from sparse_rcnn_lab.data.sample import Sample

@@ -20,7 +20,7 @@ from sparse_rcnn_lab.core.trace import Trace
 from sparse_rcnn_lab.models.load import load
 from sparse_rcnn_lab.views import figures
 from sparse_rcnn_lab.views.figures.canvas import Page
-from sparse_rcnn_lab.views.figures.verdicts import KIND_COLORS
+from sparse_rcnn_lab.views.figures.stage_errors import KIND_COLORS
 
 
 def words(page: Page) -> list[str]:

@@ -14,8 +14,10 @@ from scripted import NAMES, QUIET, B, Pictures
 from small_model import small_config, small_model
 
 from sparse_rcnn_lab import analysis
-from sparse_rcnn_lab.analysis.experiments import cost, kept, passes
-from sparse_rcnn_lab.analysis.experiments.kept import Job, weights_hash
+from sparse_rcnn_lab.analysis.experiments import cache as kept
+from sparse_rcnn_lab.analysis.experiments import running_cost as cost
+from sparse_rcnn_lab.analysis.experiments import variants as passes
+from sparse_rcnn_lab.analysis.experiments.cache import Job, weights_hash
 from sparse_rcnn_lab.core.ablation import NORMAL, Ablation
 from sparse_rcnn_lab.data.sample import Sample
 from sparse_rcnn_lab.detect.detector import Detector

@@ -17,7 +17,7 @@ from small_model import small_config, small_model
 from sparse_rcnn_lab import analysis
 from sparse_rcnn_lab.analysis import Table
 from sparse_rcnn_lab.analysis.experiments import initialisation as lab
-from sparse_rcnn_lab.analysis.experiments import pulls as pulling
+from sparse_rcnn_lab.analysis.experiments import learned_box_gradients as pulling
 from sparse_rcnn_lab.core.config import AugmentConfig, LossConfig, Recipe, TrainConfig, with_changes
 from sparse_rcnn_lab.core.errors import LabError
 from sparse_rcnn_lab.core.proposals import initial_boxes

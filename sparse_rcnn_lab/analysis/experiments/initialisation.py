@@ -13,7 +13,7 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from sparse_rcnn_lab import __version__
-from sparse_rcnn_lab.analysis.experiments.kept import state_hash
+from sparse_rcnn_lab.analysis.experiments.cache import state_hash
 from sparse_rcnn_lab.analysis.experiments.snapshots import keep_snapshots, snapshots
 from sparse_rcnn_lab.analysis.table import Table
 from sparse_rcnn_lab.core import boxes as box_ops

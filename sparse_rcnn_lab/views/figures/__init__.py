@@ -5,21 +5,21 @@ text says what is seen: ``.savefig("name.png")`` (or ``.pdf``, ``.svg``), or the
 notebook cell. Proposals are named by id. :mod:`sparse_rcnn_lab.views.draw` is the fast one.
 """
 
+from sparse_rcnn_lab.views.figures.ap_curves import dial_curves
 from sparse_rcnn_lab.views.figures.attention import attention_map, attention_matrix
-from sparse_rcnn_lab.views.figures.careers import career_overview, career_page
 from sparse_rcnn_lab.views.figures.cost import cost_matrix
 from sparse_rcnn_lab.views.figures.curves import iou_curves, score_curves
-from sparse_rcnn_lab.views.figures.dials import dial_curves
 from sparse_rcnn_lab.views.figures.features import feature_pca, similarity
-from sparse_rcnn_lab.views.figures.lens import lens_matrices
+from sparse_rcnn_lab.views.figures.over_training import flip_curves, match_film, start_curves
 from sparse_rcnn_lab.views.figures.panels import detection_panels, trace_panels
+from sparse_rcnn_lab.views.figures.proposal_pages import career_overview, career_page
 from sparse_rcnn_lab.views.figures.proposals import learned_boxes
+from sparse_rcnn_lab.views.figures.readout_matrices import lens_matrices
 from sparse_rcnn_lab.views.figures.roi import filter_effect, roi_grid
+from sparse_rcnn_lab.views.figures.stage_errors import gallery, verdict_stages
 from sparse_rcnn_lab.views.figures.stage_grid import stage_grid
-from sparse_rcnn_lab.views.figures.trade import switch_bars, trade_off
+from sparse_rcnn_lab.views.figures.trade_offs import switch_bars, trade_off
 from sparse_rcnn_lab.views.figures.trails import box_trails
-from sparse_rcnn_lab.views.figures.training import flip_curves, match_film, start_curves
-from sparse_rcnn_lab.views.figures.verdicts import gallery, verdict_stages
 
 __all__ = [
     "attention_map",

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from sparse_rcnn_lab.analysis.experiments.kept import Job, Part
+from sparse_rcnn_lab.analysis.experiments.cache import Job, Part
 from sparse_rcnn_lab.core.errors import LabError
 from sparse_rcnn_lab.core.model import SparseRCNN
 from sparse_rcnn_lab.core.pooling import Pyramid

@@ -15,8 +15,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from tqdm.auto import tqdm
 
-from sparse_rcnn_lab.analysis.experiments.kept import Job, Part
-from sparse_rcnn_lab.analysis.experiments.passes import StageRun
+from sparse_rcnn_lab.analysis.experiments.cache import Job, Part
+from sparse_rcnn_lab.analysis.experiments.variants import StageRun
 from sparse_rcnn_lab.detect.detector import Detector
 
 Key = TypeVar("Key", bound=Hashable)

@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 import torch
 
-from sparse_rcnn_lab.analysis.career import Careers, career_rows, careers_from
-from sparse_rcnn_lab.analysis.experiments.kept import Cache, Job, Part, Tables
-from sparse_rcnn_lab.analysis.experiments.passes import found_by, label_map
-from sparse_rcnn_lab.analysis.outcomes import THRESHOLD
+from sparse_rcnn_lab.analysis.detection_errors import THRESHOLD
+from sparse_rcnn_lab.analysis.experiments.cache import Cache, Job, Part, Tables
+from sparse_rcnn_lab.analysis.experiments.variants import found_by, label_map
+from sparse_rcnn_lab.analysis.outcomes import Verdicts, verdict_rows, verdicts_from
+from sparse_rcnn_lab.analysis.statistics import Careers, career_rows, careers_from
 from sparse_rcnn_lab.analysis.table import Table
-from sparse_rcnn_lab.analysis.verdict import Verdicts, verdict_rows, verdicts_from
 from sparse_rcnn_lab.core.errors import LabError
 from sparse_rcnn_lab.core.trace import Trace
 from sparse_rcnn_lab.data.sample import DetectionData
@@ -57,7 +57,7 @@ def careers(
     progress: bool = True,
 ) -> Careers:
     """What each learned proposal does over a data set: where it ends, what it wins, how often it
-    idles; see :class:`sparse_rcnn_lab.analysis.career.Careers`.
+    idles; see :class:`sparse_rcnn_lab.analysis.statistics.Careers`.
 
     threshold: score from which something is a detection.  limit: only the first so many images.
     Raises LabError when data and detector have different classes.

@@ -7,7 +7,7 @@ import math
 from matplotlib.axes import Axes
 from matplotlib.patches import Rectangle
 
-from sparse_rcnn_lab.analysis.career import Careers
+from sparse_rcnn_lab.analysis.statistics import Careers
 from sparse_rcnn_lab.analysis.table import Table
 from sparse_rcnn_lab.core.errors import LabError
 from sparse_rcnn_lab.views import style

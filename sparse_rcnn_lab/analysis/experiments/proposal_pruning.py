@@ -7,9 +7,9 @@ from typing import Any
 
 from torch import Tensor
 
-from sparse_rcnn_lab.analysis.experiments.cost import costs_of
-from sparse_rcnn_lab.analysis.experiments.kept import Cache, Job, Part, Tables
-from sparse_rcnn_lab.analysis.experiments.passes import StageRun, detect_with, found_by
+from sparse_rcnn_lab.analysis.experiments.cache import Cache, Job, Part, Tables
+from sparse_rcnn_lab.analysis.experiments.running_cost import costs_of
+from sparse_rcnn_lab.analysis.experiments.variants import StageRun, detect_with, found_by
 from sparse_rcnn_lab.analysis.table import Table
 from sparse_rcnn_lab.core.errors import LabError
 from sparse_rcnn_lab.core.model import SparseRCNN

@@ -7,14 +7,14 @@ from typing import Any
 
 from torch import Tensor
 
+from sparse_rcnn_lab.analysis.detection_errors import THRESHOLD
 from sparse_rcnn_lab.analysis.duplicates import count_duplicates
-from sparse_rcnn_lab.analysis.experiments.kept import Cache, Job, Part, Tables
-from sparse_rcnn_lab.analysis.experiments.passes import (
+from sparse_rcnn_lab.analysis.experiments.cache import Cache, Job, Part, Tables
+from sparse_rcnn_lab.analysis.experiments.variants import (
     StageRun,
     detect_with,
     found_by,
 )
-from sparse_rcnn_lab.analysis.outcomes import THRESHOLD
 from sparse_rcnn_lab.analysis.table import Table
 from sparse_rcnn_lab.core.ablation import NORMAL, Ablation
 from sparse_rcnn_lab.core.model import SparseRCNN

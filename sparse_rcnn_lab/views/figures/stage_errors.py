@@ -7,8 +7,8 @@ from itertools import islice
 
 from matplotlib.axes import Axes
 
-from sparse_rcnn_lab.analysis.outcomes import ERRORS, RIGHT, THRESHOLD, outcome
-from sparse_rcnn_lab.analysis.verdict import Verdicts
+from sparse_rcnn_lab.analysis.detection_errors import ERRORS, RIGHT, THRESHOLD, outcome
+from sparse_rcnn_lab.analysis.outcomes import Verdicts
 from sparse_rcnn_lab.core.errors import LabError
 from sparse_rcnn_lab.core.trace import Trace
 from sparse_rcnn_lab.views import style

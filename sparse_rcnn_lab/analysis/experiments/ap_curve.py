@@ -9,9 +9,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sparse_rcnn_lab.analysis.experiments.cost import costs_of
-from sparse_rcnn_lab.analysis.experiments.kept import Cache, Job, Part, Tables
-from sparse_rcnn_lab.analysis.experiments.passes import (
+from sparse_rcnn_lab.analysis.experiments.cache import Cache, Job, Part, Tables
+from sparse_rcnn_lab.analysis.experiments.running_cost import costs_of
+from sparse_rcnn_lab.analysis.experiments.variants import (
     StageRun,
     check_numbers,
     detect_with,

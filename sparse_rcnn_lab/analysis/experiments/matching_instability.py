@@ -10,9 +10,9 @@ import torch
 from tqdm.auto import tqdm
 
 from sparse_rcnn_lab import __version__
-from sparse_rcnn_lab.analysis.experiments.kept import Cache, Job, Part, Tables
+from sparse_rcnn_lab.analysis.experiments.cache import Cache, Job, Part, Tables
 from sparse_rcnn_lab.analysis.experiments.snapshots import snapshots
-from sparse_rcnn_lab.analysis.experiments.traced import check_images, trace_images, traces_of
+from sparse_rcnn_lab.analysis.experiments.trace_dataset import check_images, trace_images, traces_of
 from sparse_rcnn_lab.analysis.flips import flip_table, proposals_of_objects
 from sparse_rcnn_lab.analysis.table import Table
 from sparse_rcnn_lab.core.trace import Trace

@@ -7,8 +7,8 @@ from typing import Any
 
 from torch import Tensor
 
-from sparse_rcnn_lab.analysis.experiments.kept import Cache, Job, Part, Tables
-from sparse_rcnn_lab.analysis.experiments.passes import detect_with, found_by
+from sparse_rcnn_lab.analysis.experiments.cache import Cache, Job, Part, Tables
+from sparse_rcnn_lab.analysis.experiments.variants import detect_with, found_by
 from sparse_rcnn_lab.analysis.table import Table
 from sparse_rcnn_lab.core import boxes as box_ops
 from sparse_rcnn_lab.core.model import SparseRCNN

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from sparse_rcnn_lab.analysis.outcomes import RIGHT, THRESHOLD, outcome
+from sparse_rcnn_lab.analysis.detection_errors import RIGHT, THRESHOLD, outcome
 from sparse_rcnn_lab.analysis.table import Table
 from sparse_rcnn_lab.core import boxes as box_ops
 from sparse_rcnn_lab.core.errors import LabError

@@ -11,10 +11,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from sparse_rcnn_lab.analysis.experiments.curve import check_order
-from sparse_rcnn_lab.analysis.experiments.kept import Cache, Job, Part, Tables
-from sparse_rcnn_lab.analysis.experiments.passes import label_map
-from sparse_rcnn_lab.analysis.outcomes import RIGHT_IOU, THRESHOLD
+from sparse_rcnn_lab.analysis.detection_errors import RIGHT_IOU, THRESHOLD
+from sparse_rcnn_lab.analysis.experiments.ap_curve import check_order
+from sparse_rcnn_lab.analysis.experiments.cache import Cache, Job, Part, Tables
+from sparse_rcnn_lab.analysis.experiments.variants import label_map
 from sparse_rcnn_lab.analysis.ranking import counted_order, greedy_order, reach
 from sparse_rcnn_lab.analysis.table import Table
 from sparse_rcnn_lab.core import boxes as box_ops

@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from sparse_rcnn_lab.analysis.experiments.kept import Cache, Job, Part, Tables
-from sparse_rcnn_lab.analysis.experiments.passes import Found, found_by
-from sparse_rcnn_lab.analysis.experiments.traced import trace_images
+from sparse_rcnn_lab.analysis.experiments.cache import Cache, Job, Part, Tables
+from sparse_rcnn_lab.analysis.experiments.trace_dataset import trace_images
+from sparse_rcnn_lab.analysis.experiments.variants import Found, found_by
 from sparse_rcnn_lab.analysis.stopping import settled, stop_stages
 from sparse_rcnn_lab.analysis.table import Table
 from sparse_rcnn_lab.core.errors import LabError
