@@ -12,23 +12,23 @@ from sparse_rcnn_lab.core.trace import Detections, Trace
 
 RIGHT = "right"
 # Of a detection; a missed object has none.
-ERRORS = ("class", "place", "both", "duplicate", "background")
+ERRORS = ("class", "localisation", "both", "duplicate", "background")
 KINDS = (RIGHT, *ERRORS)
 
 THRESHOLD = 0.3  # score from which a detection counts
-RIGHT_IOU = 0.5  # from here on a box is in its place
+RIGHT_IOU = 0.5  # from here on a box is well localised
 NEAR_IOU = 0.1  # below, a box has nothing to do with any object
 
 
 @dataclass(frozen=True, eq=False)
-class Outcome:
-    """The detections of one stage beside the truth. K detections, M objects.
+class JudgedDetections:
+    """The detections of one stage beside the ground truth. K detections, M objects.
 
     detections: best first.  kinds: of each, out of :data:`KINDS`.
     objects: ``[K]`` int64, the object each is about, or -1 (background).  ious: ``[K]`` with it.
     found: ``[M]`` int64, which detection is right about the object, or -1.
-    missed: ``[M]`` bool: no detection is about the object at all, not even a wrong one in its
-    place (class) or one of its class beside it (place).
+    missed: ``[M]`` bool: no detection is about the object at all, not even one with a wrong class
+    or a badly localised one of its class.
     """
 
     detections: Detections
@@ -48,24 +48,28 @@ class Outcome:
         return torch.bincount(self.objects[extra], minlength=len(self.found))
 
 
-def truth_of(trace: Trace) -> tuple[Tensor, Tensor]:
-    """Ground-truth boxes and labels. Raises LabError when the trace has none."""
-    return trace.truth()
-
-
-def outcome(trace: Trace, stage: int | None = None, threshold: float = THRESHOLD) -> Outcome:
+def judge_detections(
+    trace: Trace, stage: int | None = None, threshold: float = THRESHOLD
+) -> JudgedDetections:
     """Judges the detections of stage 1..S (default the last) with a score of ``threshold``.
 
     Best score first, each object is given once, to the detection of its class with the largest IoU
     of at least 0.5: right. Of the others, the first that holds:
     duplicate: at 0.5 of an object of its class, which was given already;
-    class: at 0.5 of an object of another class;  place: at 0.1 of an object of its class;
+    class: at 0.5 of an object of another class;  localisation: at 0.1 of an object of its class;
     both: at 0.1 of an object of another class;  background: of none.
 
     Unlike TIDE this counts at one threshold, as a person looks at detections, and does not say
     what AP would be without a kind. Raises LabError without ground truth.
+
+    >>> import sparse_rcnn_lab as srl
+    >>> drawn = srl.Shapes(4)[3]
+    >>> trace = srl.load("nano-shapes").trace(drawn.image)
+    >>> trace = srl.with_ground_truth(trace, drawn.boxes, drawn.labels)
+    >>> judge_detections(trace, stage=3).kinds
+    ('right', 'right', 'duplicate')
     """
-    truth, labels = truth_of(trace)
+    truth, labels = trace.truth()
     seen = trace.detections(stage, threshold)
     overlap = box_ops.iou(seen.boxes, truth)  # [K, M]
     same = seen.labels[:, None] == labels
@@ -74,8 +78,7 @@ def outcome(trace: Trace, stage: int | None = None, threshold: float = THRESHOLD
     objects = torch.full((len(seen),), -1, dtype=torch.long)
     ious = torch.zeros(len(seen))
     for i in range(len(seen)):
-        free = found < 0
-        kind, among = _kind(overlap[i], same[i], free)
+        kind, among = _kind(overlap[i], same[i], found < 0)
         kinds.append(kind)
         if kind == "background":
             continue
@@ -84,19 +87,18 @@ def outcome(trace: Trace, stage: int | None = None, threshold: float = THRESHOLD
         if kind == RIGHT:
             found[best] = i
     about = torch.zeros(len(truth), dtype=torch.bool)
-    hints = [i for i, kind in enumerate(kinds) if kind in ("class", "place")]
-    about[objects[hints]] = True
-    return Outcome(seen, tuple(kinds), objects, ious, found, (found < 0) & ~about)
+    about[objects[[i for i, kind in enumerate(kinds) if kind in ("class", "localisation")]]] = True
+    return JudgedDetections(seen, tuple(kinds), objects, ious, found, (found < 0) & ~about)
 
 
 def _kind(overlap: Tensor, same: Tensor, free: Tensor) -> tuple[str, Tensor]:
     """Kind of a detection with overlaps ``[M]``, and the objects ``[M]`` it can be about."""
-    placed, near = overlap >= RIGHT_IOU, overlap >= NEAR_IOU
+    well, near = overlap >= RIGHT_IOU, overlap >= NEAR_IOU
     for kind, among in (
-        (RIGHT, placed & same & free),
-        ("duplicate", placed & same),
-        ("class", placed & ~same),
-        ("place", near & same),
+        (RIGHT, well & same & free),
+        ("duplicate", well & same),
+        ("class", well & ~same),
+        ("localisation", near & same),
         ("both", near),
     ):
         if bool(among.any()):

@@ -1,32 +1,28 @@
-"""Verdicts: which stage found an object, improved it, lost it or found it twice."""
+"""Object outcomes: which stage found an object, improved it, lost it or found it twice."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import torch
+from torch import Tensor
 
-from sparse_rcnn_lab.analysis.detection_errors import (
-    ERRORS,
-    KINDS,
-    RIGHT,
-    THRESHOLD,
-    outcome,
-    truth_of,
-)
+from sparse_rcnn_lab.analysis.detection_errors import ERRORS, KINDS, THRESHOLD, judge_detections
 from sparse_rcnn_lab.analysis.table import Table
 from sparse_rcnn_lab.core.errors import LabError
 from sparse_rcnn_lab.core.trace import Trace
 
-MOVED = 0.05  # a change of IoU worth a word
+MOVED = 0.05  # a change of IoU that counts
+OUTCOMES = ("kept", "improved", "worsened", "duplicated", "lost", "missed")
 
 OBJECTS = {
-    "image": "number of the picture in its data set, from 0",
-    "object": "number of the object in its picture, from 0",
+    "image": "number of the image in its data set, from 0",
+    "object": "number of the object in its image, from 0",
     "class": "its class",
-    "verdict": "missed: by every stage. lost: found, not at the last stage. duplicated: found "
+    "outcome": "missed: by every stage. lost: found, not at the last stage. duplicated: found "
     "more than once at the last stage. improved, worsened: its IoU has changed by 0.05 since it "
     "was found. kept: none of these",
     "found": "first stage with a right detection (IoU 0.5, class)",
@@ -41,21 +37,22 @@ OBJECTS = {
 }
 STAGES = {
     "stage": "1 to S",
+    "AP": "COCO AP, 0 to 1",
     "objects": "objects in the ground truth",
     "right": "detections that are right: objects found",
     "new": "objects found that the stage before had not",
     "gone": "objects not found that the stage before had",
     "improved": "objects whose IoU rose by 0.05 or more since the stage before",
     "worsened": "objects whose IoU fell by 0.05 or more since the stage before",
-    "class": "detections in the place of an object, with a wrong class",
-    "place": "detections of the right class, badly placed",
-    "both": "detections with wrong class and place",
+    "class": "detections at an object, with a wrong class",
+    "localisation": "detections of the right class, badly localised",
+    "both": "detections with wrong class, badly localised",
     "duplicate": "detections of an object that has one already",
     "background": "detections where nothing is",
     "missed": "objects that no detection is about",
 }
 IMAGES = {
-    "image": "number of the picture in its data set, from 0",
+    "image": "number of the image in its data set, from 0",
     "objects": "objects in the ground truth",
     "disagreement": "pairs of stages that disagree, summed over the objects (found or not) and "
     "the number of wrong detections",
@@ -66,8 +63,21 @@ IMAGES = {
 
 
 @dataclass(frozen=True)
-class Verdicts:
-    """objects: one row an object.  stages: one a stage.  images: one a picture."""
+class ObjectOutcomes:
+    """objects: one row an object.  stages: one a stage.  images: one an image, those on which the
+    stages disagree most first.
+
+    >>> import sparse_rcnn_lab as srl
+    >>> drawn = srl.Shapes(4)[3]
+    >>> trace = srl.load("nano-shapes").trace(drawn.image)
+    >>> found = object_outcomes_of([srl.with_ground_truth(trace, drawn.boxes, drawn.labels)])
+    >>> print(found.stages[["stage", "new", "duplicate"]].head(3))
+    What each stage does
+    stage new duplicate
+        1   0         0
+        2   1         0
+        3   1         1
+    """
 
     objects: Table
     stages: Table
@@ -77,54 +87,83 @@ class Verdicts:
         return f"{self.stages}\n\n{self.summary()}"
 
     def summary(self) -> Table:
-        """How many objects have which verdict."""
-        words = ("kept", "improved", "worsened", "duplicated", "lost", "missed")
-        given = self.objects["verdict"]
-        rows = [
-            {"verdict": w, "objects": given.count(w), "share": given.count(w) / max(1, len(given))}
-            for w in words
-        ]
+        """How many objects have which outcome."""
+        given = self.objects["outcome"].tolist()
+        counts = [given.count(outcome) for outcome in OUTCOMES]
+        columns = {
+            "outcome": OUTCOMES,
+            "objects": counts,
+            "share": [count / max(1, len(given)) for count in counts],
+        }
         meaning = {
-            "verdict": OBJECTS["verdict"], "objects": "how many", "share": "of all, 0 to 1",
+            "outcome": OBJECTS["outcome"], "objects": "how many", "share": "of all, 0 to 1",
         }  # fmt: skip
-        return Table.of("Verdicts over all objects", rows, meaning, self.objects.about)
+        return Table.of("Outcomes of all objects", columns, meaning, self.objects.about)
 
 
-def verdicts_of(traces: Iterable[Trace], threshold: float = THRESHOLD) -> Verdicts:
-    """The verdict on every object of these pictures; the traces need ground truth.
+def object_outcomes_of(traces: Iterable[Trace], threshold: float = THRESHOLD) -> ObjectOutcomes:
+    """What became of every object of these images; the traces need ground truth.
 
     threshold: score from which something is a detection, 0..1. Raises LabError without traces, or
     when one has no ground truth.
+
+    >>> import sparse_rcnn_lab as srl
+    >>> drawn = srl.Shapes(4)[3]
+    >>> trace = srl.load("nano-shapes").trace(drawn.image)
+    >>> found = object_outcomes_of([srl.with_ground_truth(trace, drawn.boxes, drawn.labels)])
+    >>> print(found.objects[["class", "outcome", "found", "best"]])
+    Outcomes of 2 objects
+    class outcome found best
+    heart    kept     2    5
+     star    kept     3    6
     """
     parts, names = [], None
     for number, trace in enumerate(traces):
-        parts.append(verdict_rows(trace, number, threshold))
+        parts.append(outcome_rows(trace, number, threshold))
         names = trace.class_names
     if names is None:
         raise LabError("There are no traces to judge.")
-    return verdicts_from(parts, names)
+    return outcomes_from(parts, names)
 
 
-def verdict_rows(trace: Trace, image: int, threshold: float = THRESHOLD) -> dict[str, np.ndarray]:
-    """What :func:`verdicts_from` needs of one trace; S stages, M objects.
+def matched_proposals(trace: Trace) -> Tensor:
+    """``[S, M]`` int64: id of the proposal that each object is matched with at each stage, or -1.
+
+    Raises LabError when the trace has no ground truth.
+
+    >>> import sparse_rcnn_lab as srl
+    >>> drawn = srl.Shapes(4)[3]
+    >>> trace = srl.load("nano-shapes").trace(drawn.image)
+    >>> matched_proposals(srl.with_ground_truth(trace, drawn.boxes, drawn.labels)).shape
+    torch.Size([6, 2])
+    """
+    matches, truth = trace.truth_matches()
+    found = torch.full((trace.num_stages, len(truth)), -1, dtype=torch.long)
+    stage, row = (matches >= 0).nonzero().unbind(1)
+    found[stage, matches[stage, row]] = trace.proposal_ids[row]
+    return found
+
+
+def outcome_rows(trace: Trace, image: int, threshold: float = THRESHOLD) -> dict[str, np.ndarray]:
+    """What :func:`outcomes_from` needs of one trace; S stages, M objects.
 
     ``objects``: ``[M, 3]`` image, number, label.  ``iou``, ``score``, ``extra``: ``[M, S]`` of the
     right detection (NaN without one), and of superfluous ones the number.
     ``kinds``: ``[1, S, 6]`` detections of each kind.  ``missed``: ``[1, S]``.  ``images``: ``[1]``.
     """
-    _, labels = truth_of(trace)
+    _, labels = trace.truth()
     stages, count = trace.num_stages, len(labels)
     iou, score = np.full((count, stages), np.nan), np.full((count, stages), np.nan)
     extra = np.zeros((count, stages))
     kinds, missed = np.zeros((1, stages, len(KINDS))), np.zeros((1, stages))
     for s in range(stages):
-        result = outcome(trace, s + 1, threshold)
-        there = (result.found >= 0).numpy()
-        by = result.found[result.found >= 0]
-        iou[there, s], score[there, s] = result.ious[by], result.detections.scores[by]
-        extra[:, s] = result.duplicates()
-        kinds[0, s] = [result.count(kind) for kind in KINDS]
-        missed[0, s] = int(result.missed.sum())
+        judged = judge_detections(trace, s + 1, threshold)
+        there = (judged.found >= 0).numpy()
+        by = judged.found[judged.found >= 0]
+        iou[there, s], score[there, s] = judged.ious[by], judged.detections.scores[by]
+        extra[:, s] = judged.duplicates()
+        kinds[0, s] = [judged.count(kind) for kind in KINDS]
+        missed[0, s] = int(judged.missed.sum())
     objects = np.column_stack([np.full(count, image), np.arange(count), labels.numpy()])
     return {
         "objects": objects.reshape(count, 3), "iou": iou, "score": score, "extra": extra,
@@ -132,58 +171,51 @@ def verdict_rows(trace: Trace, image: int, threshold: float = THRESHOLD) -> dict
     }  # fmt: skip
 
 
-def verdicts_from(
+def outcomes_from(
     parts: Iterable[dict[str, np.ndarray]],
     class_names: tuple[str, ...],
     about: dict[str, Any] | None = None,
-) -> Verdicts:
-    """Verdicts from the rows of many traces."""
+    ap: Sequence[float] | None = None,
+) -> ObjectOutcomes:
+    """Object outcomes from the rows of many traces; ap: of each stage, where it is known."""
     parts = list(parts)
-    joined = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
-    about = about or {}
-    ious, total = joined["iou"], len(joined["iou"])
-    rows = [
-        {
-            "image": int(image),
-            "object": int(number),
-            "class": class_names[int(label)],
-            **_verdict(iou, score[-1], extra[-1]),
-        }
-        for (image, number, label), iou, score, extra in zip(
-            joined["objects"], ious, joined["score"], joined["extra"], strict=True
-        )
+    kept = ("objects", "iou", "score", "extra", "kinds", "missed", "images")
+    joined = {name: np.concatenate([part[name] for part in parts]) for name in kept}
+    columns = (joined["objects"], joined["iou"], joined["score"], joined["extra"])
+    objects = [
+        _outcome(iou, score[-1], extra[-1])
+        | {"image": image, "object": number, "class": class_names[label]}
+        for (image, number, label), iou, score, extra in zip(*columns, strict=True)
     ]
-    return Verdicts(
-        Table.of(f"Verdicts on {total} objects", rows, OBJECTS, about),
-        Table.of("What each stage does", _stages(joined), STAGES, about),
-        Table.of("Pictures by how much the stages disagree", _images(joined), IMAGES, about).sorted(
-            "disagreement", descending=True
-        ),
+    stages = _stages(joined) | ({} if ap is None else {"AP": ap})
+    meaning = {name: text for name, text in STAGES.items() if name in stages}
+    images = Table.of("Images by how much the stages disagree", _images(joined), IMAGES, about)
+    return ObjectOutcomes(
+        Table.of(f"Outcomes of {len(objects)} objects", objects, OBJECTS, about),
+        Table.of("What each stage does", stages, meaning, about),
+        images.sort_values("disagreement", ascending=False, kind="stable", ignore_index=True),
     )
 
 
-def _verdict(iou: np.ndarray, score_last: float, extra_last: float) -> dict[str, Any]:
+def _outcome(iou: np.ndarray, score_last: float, extra_last: float) -> dict[str, Any]:
     """One object's, from its IoU at each stage ``[S]``, NaN where it is not found."""
     stages = np.flatnonzero(np.isfinite(iou)) + 1
     if not len(stages):
-        nothing = dict.fromkeys(
-            ("found", "lost", "best", "iou_found", "iou_best", "iou_last", "score_last")
-        )
-        return {"verdict": "missed", "stages": 0, "duplicates": 0, **nothing}
-    first, last = iou[stages[0] - 1], iou[-1]
-    best = int(np.nanargmax(iou)) + 1
+        nothing = dict.fromkeys(OBJECTS, None)
+        return {**nothing, "outcome": "missed", "stages": 0, "duplicates": 0}
+    first, last, best = iou[stages[0] - 1], iou[-1], int(np.nanargmax(iou)) + 1
     if stages[-1] < len(iou):
-        verdict = "lost"
+        outcome = "lost"
     elif extra_last:
-        verdict = "duplicated"
+        outcome = "duplicated"
     elif abs(last - first) >= MOVED:
-        verdict = "improved" if last > first else "worsened"
+        outcome = "improved" if last > first else "worsened"
     else:
-        verdict = "kept"
+        outcome = "kept"
     return {
-        "verdict": verdict,
+        "outcome": outcome,
         "found": int(stages[0]),
-        "lost": int(stages[-1]) + 1 if verdict == "lost" else None,
+        "lost": int(stages[-1]) + 1 if outcome == "lost" else None,
         "stages": len(stages),
         "best": best,
         "iou_found": first,
@@ -194,45 +226,39 @@ def _verdict(iou: np.ndarray, score_last: float, extra_last: float) -> dict[str,
     }
 
 
-def _stages(joined: dict[str, np.ndarray]) -> list[dict[str, Any]]:
-    iou, kinds = joined["iou"], joined["kinds"].sum(0)
+def _stages(joined: dict[str, np.ndarray]) -> dict[str, Any]:
+    iou, kinds = joined["iou"], joined["kinds"].sum(0).astype(int)  # [M, S], [S, 6]
     there = np.isfinite(iou)
-    rows = []
-    for s in range(kinds.shape[0]):
-        before = there[:, s - 1] if s else np.zeros(len(iou), dtype=bool)
-        # NaN compares as False: an object that comes or goes has neither improved nor worsened.
-        change = iou[:, s] - iou[:, s - 1] if s else np.full(len(iou), np.nan)
-        rows.append(
-            {
-                "stage": s + 1,
-                "objects": len(iou),
-                "right": int(kinds[s, KINDS.index(RIGHT)]),
-                "new": int((there[:, s] & ~before).sum()),
-                "gone": int((before & ~there[:, s]).sum()),
-                "improved": int((change >= MOVED).sum()),
-                "worsened": int((change <= -MOVED).sum()),
-                **{kind: int(kinds[s, KINDS.index(kind)]) for kind in ERRORS},
-                "missed": int(joined["missed"][:, s].sum()),
-            }
-        )
-    return rows
+    before = np.pad(there, ((0, 0), (1, 0)))[:, :-1]
+    # NaN compares as False: an object that comes or goes has neither improved nor worsened.
+    change = np.diff(iou, axis=1, prepend=np.nan)
+    return {
+        "stage": np.arange(len(kinds)) + 1,
+        "objects": np.full(len(kinds), len(iou)),
+        "new": (there & ~before).sum(0),
+        "gone": (before & ~there).sum(0),
+        "improved": (change >= MOVED).sum(0),
+        "worsened": (change <= -MOVED).sum(0),
+        **dict(zip(KINDS, kinds.T, strict=True)),
+        "missed": joined["missed"].sum(0).astype(int),
+    }
 
 
 def _images(joined: dict[str, np.ndarray]) -> list[dict[str, Any]]:
     rows = []
     for number, image in enumerate(joined["images"]):
         there = np.isfinite(joined["iou"][joined["objects"][:, 0] == image])  # [M, S]
-        wrong = joined["kinds"][number, :, 1:].sum(-1)
+        wrong = joined["kinds"][number, :, -len(ERRORS) :].sum(-1)
         finding = there.sum(1)
         pairs = (finding * (there.shape[1] - finding)).sum()
         pairs += np.abs(wrong[:, None] - wrong[None, :]).sum() / 2
         rows.append(
             {
-                "image": int(image),
+                "image": image,
                 "objects": len(there),
                 "disagreement": int(pairs),
-                "found_first": int(there[:, 0].sum()),
-                "found_last": int(there[:, -1].sum()),
+                "found_first": there[:, 0].sum(),
+                "found_last": there[:, -1].sum(),
                 "wrong_last": int(wrong[-1]),
             }
         )

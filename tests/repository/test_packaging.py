@@ -112,6 +112,8 @@ RECORDS = [
 NETWORK = ["ablation", "backbone", "model", "pooling", "proposals", "stage"]
 RUNTIME_OF_THE_MODEL = {"runtime.folding", "runtime.gather", "runtime.paths", "runtime.threads"}
 RECORDED = {f"core.{name}" for name in RECORDS}
+# What looks at traces and tables alone; analysis.experiments runs detectors.
+JUDGED = {f"analysis.{name}" for name in ("table", "detection_errors", "outcomes", "statistics")}
 MODEL = RECORDED | {f"core.{name}" for name in NETWORK}
 MAY_IMPORT = {
     "core": {"core"},  # matching, losses
@@ -126,9 +128,9 @@ MAY_IMPORT = {
     "runtime": MODEL | {"runtime"},
     "runtime/export": MODEL | {"detect", "runtime"},
     "intervene": MODEL | {"data.sample", "detect", "intervene", "training.ground_truth"},
-    "analysis": RECORDED | {"analysis", "detect.files"},
+    "analysis": RECORDED | JUDGED | {"detect.files"},
     "analysis/experiments": {"analysis", "core", "data", "detect", "models", "training"},
-    "views": RECORDED | {"analysis", "detect.files", "views"},
+    "views": RECORDED | JUDGED | {"detect.files", "views"},
     "views/explorer": MODEL | {"data.sample", "detect", "intervene", "models.load", "views"},
 }
 

@@ -2,48 +2,49 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Unpack
 
-from torch import Tensor
+import numpy as np
+import torch
 
-from sparse_rcnn_lab.analysis.detection_errors import THRESHOLD
-from sparse_rcnn_lab.analysis.duplicates import count_duplicates
-from sparse_rcnn_lab.analysis.experiments.cache import Cache, Job, Part, Tables
-from sparse_rcnn_lab.analysis.experiments.variants import (
-    StageRun,
-    detect_with,
-    found_by,
-)
+from sparse_rcnn_lab.analysis.detection_errors import RIGHT_IOU, THRESHOLD
+from sparse_rcnn_lab.analysis.experiments.cache import CachedRun, RunOptions
+from sparse_rcnn_lab.analysis.experiments.variants import Found, StageInputs, Variant, tabulate
 from sparse_rcnn_lab.analysis.table import Table
+from sparse_rcnn_lab.core import boxes as box_ops
 from sparse_rcnn_lab.core.ablation import NORMAL, Ablation
-from sparse_rcnn_lab.core.model import SparseRCNN
-from sparse_rcnn_lab.core.pooling import Pyramid
 from sparse_rcnn_lab.core.stage import StageOutput
 from sparse_rcnn_lab.core.stage_range import check_stages
 from sparse_rcnn_lab.data.sample import DetectionData
 from sparse_rcnn_lab.detect.detector import Detector
 
 MEANING = {
-    "switch": "what is changed in every stage, without training again",
+    "ablation": "what is changed in every stage, without training again",
     "stage": "stage whose answer is taken",
     "AP": "COCO AP, 0 to 1",
     "AP50": "AP at IoU 0.5, 0 to 1",
     "cost": "AP lost against the untouched model at the same stage",
     "found": "share of objects with a right detection (IoU 0.5, class), 0 to 1",
     "duplicates": "superfluous detections of an object, for each object found",
-    "wrong": "all other wrong detections, for each picture",
+    "wrong": "all other wrong detections, for each image",
 }
 
 
-def usual_switches(detector: Detector) -> dict[str, Ablation]:
-    """The untouched model first; then what is asked most often, for this model's heads."""
+def usual_ablations(detector: Detector) -> dict[str, Ablation]:
+    """The untouched model first; then what is asked most often, for this model's heads.
+
+    >>> import sparse_rcnn_lab as srl
+    >>> list(usual_ablations(srl.load("nano-shapes")))[:4]
+    ['untouched', 'no self-attention', '2 of 4 heads', '1 of 4 heads']
+    """
     heads = detector.config.num_heads
     fewer = {h: Ablation(heads=tuple(range(h))) for h in sorted({heads // 2, 1}, reverse=True)}
     return {
         "untouched": NORMAL,
         "no self-attention": Ablation(self_attention=False),
-        **{f"{h} of {heads} heads": s for h, s in fewer.items() if 0 < h < heads},
+        **{f"{h} of {heads} heads": a for h, a in fewer.items() if 0 < h < heads},
         "average filters": Ablation(filters="mean"),
         "shuffled filters": Ablation(filters="rolled"),
         "features frozen": Ablation(freeze_features=True),
@@ -51,64 +52,101 @@ def usual_switches(detector: Detector) -> dict[str, Ablation]:
     }
 
 
-def switch_costs(
+def ablation_costs(
     detector: Detector,
     data: DetectionData,
     *,
-    switches: Mapping[str, Ablation] | None = None,
+    ablations: Mapping[str, Ablation] | None = None,
     stages: Sequence[int] | None = None,
     threshold: float = THRESHOLD,
-    limit: int | None = None,
-    batch_size: int = 8,
-    cache: Cache = None,
-    progress: bool = True,
+    **options: Unpack[RunOptions],
 ) -> Table:
     """AP and duplicates with parts of every stage switched off, exchanged or frozen.
 
-    switches: {name: what}, the first being the one to compare with; default
-    :func:`usual_switches`.  stages: whose answers, default the last alone.  threshold: score from
+    ablations: {name: what}, the first being the one to compare with; default
+    :func:`usual_ablations`.  stages: whose answers, default the last alone.  threshold: score from
     which a detection counts as found, duplicate or wrong; AP needs none.
+    options: :class:`RunOptions`.
     Raises LabError when data and detector have different classes, or a head does not exist.
+
+    >>> import sparse_rcnn_lab as srl
+    >>> detector, data = srl.load("nano-shapes"), srl.Shapes(2)
+    >>> tried = {"whole": srl.Ablation(), "alone": srl.Ablation(self_attention=False)}
+    >>> table = ablation_costs(detector, data, ablations=tried, cache=False, progress=False)
+    >>> (table.cost > 0.5).tolist()
+    [False, True]
     """
-    tried = dict(switches or usual_switches(detector))
+    tried = dict(ablations or usual_ablations(detector))
     last = detector.num_stages
     chosen = check_stages([last] if stages is None else stages, last)
     settings = {
         # Pairs: json forgets which of a mapping's keys came first, and that one is the base.
-        "switches": [(name, str(switch)) for name, switch in tried.items()],
+        "ablations": [(name, str(ablation)) for name, ablation in tried.items()],
         "stages": chosen,
         "threshold": threshold,
     }
-    job = Job("switch_costs", detector, data, limit, settings, cache, progress)
+    run = CachedRun("ablation_costs", detector, data, settings, **options)
+    first = next(iter(tried))
 
-    def finish(parts: list[Part]) -> Tables:
-        found = found_by(job, parts)
-        stats = found.stats(progress)
-        first = next(iter(tried))
-        rows: list[dict[str, Any]] = [
+    def rows(found: Found) -> Iterable[dict[str, Any]]:
+        return (
             {
-                "switch": name,
+                "ablation": name,
                 "stage": stage,
-                "AP": stats[f"{name} {stage}"].AP,
-                "AP50": stats[f"{name} {stage}"].AP50,
-                "cost": stats[f"{first} {stage}"].AP - stats[f"{name} {stage}"].AP,
+                **found.ap(f"{name} {stage}"),
+                "cost": found.ap(f"{first} {stage}")["AP"] - found.ap(f"{name} {stage}")["AP"],
                 **count_duplicates(found.rows[f"{name} {stage}"], found.truth, threshold),
             }
             for name in tried
             for stage in chosen
-        ]
-        title = f"{detector.name}: what each part is worth, {job.count} images"
-        return {"switches": Table.of(title, rows, MEANING, job.about())}
+        )
 
-    ways = [_way(name, switch, chosen) for name, switch in tried.items()]
-    return job.run(detect_with(job, ways), finish, batch_size)["switches"]
+    variants = [_variant(name, ablation, chosen) for name, ablation in tried.items()]
+    return tabulate(run, variants, "what each part is worth", MEANING, rows)
 
 
-def _way(name: str, switches: Ablation, stages: tuple[int, ...]) -> StageRun:
-    def run(
-        model: SparseRCNN, pyramid: Pyramid, boxes: Tensor, features: Tensor
-    ) -> dict[str, StageOutput]:
-        outputs = model.run_stages(pyramid, boxes, features, stop=stages[-1], ablation=switches)
+def _variant(name: str, ablation: Ablation, stages: tuple[int, ...]) -> Variant:
+    def run(images: StageInputs) -> dict[str, StageOutput]:
+        outputs = images.run(stop=stages[-1], ablation=ablation)
         return {f"{name} {stage}": outputs[stage - 1] for stage in stages}
 
     return run
+
+
+def count_duplicates(
+    rows: np.ndarray, truth: Mapping[str, Any], threshold: float = THRESHOLD
+) -> dict[str, float]:
+    """Detections beside a COCO ground truth, at one score.
+
+    rows: ``[K, 7]`` image id, x, y, w, h, score, category id.
+    ``found``: share of the objects with a detection of their class at IoU 0.5.  ``duplicates``:
+    superfluous ones of these, for each object found.  ``wrong``: all other detections, for each
+    image. Crowds do not count as objects.
+    """
+    objects = defaultdict(list)
+    for note in truth["annotations"]:
+        if not note.get("iscrowd", 0):
+            objects[note["image_id"], note["category_id"]].append(note["bbox"])
+    seen = defaultdict(list)
+    for image, *box, score, category in rows.tolist():
+        if score >= threshold:
+            seen[int(image), int(category)].append(box)
+    found = extra = wrong = 0
+    for key, boxes in seen.items():
+        if key not in objects:
+            wrong += len(boxes)
+            continue
+        there = box_ops.xywh_to_xyxy(torch.tensor(objects[key], dtype=torch.float64))
+        overlap = box_ops.iou(box_ops.xywh_to_xyxy(torch.tensor(boxes)).double(), there)
+        best, which = overlap.max(1)
+        placed = best >= RIGHT_IOU
+        distinct = len(which[placed].unique())
+        found += distinct
+        extra += int(placed.sum()) - distinct
+        wrong += int((~placed).sum())
+    total = sum(map(len, objects.values()))
+    return {
+        "found": found / total if total else float("nan"),
+        "duplicates": extra / found if found else float("nan"),
+        "wrong": wrong / max(1, len(truth["images"])),
+    }

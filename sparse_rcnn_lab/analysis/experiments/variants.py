@@ -1,28 +1,84 @@
-"""Many ways to run the stages, one pass over the data: the pyramid of each image is made once."""
+"""Many variants of the stages, one pass over the data: the pyramid of each image is made once."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
-from tqdm.auto import tqdm
 
-from sparse_rcnn_lab.analysis.experiments.cache import Job, Part
-from sparse_rcnn_lab.core.errors import LabError
+from sparse_rcnn_lab.analysis.experiments.cache import CachedRun, Part
+from sparse_rcnn_lab.analysis.table import Table
 from sparse_rcnn_lab.core.model import SparseRCNN
 from sparse_rcnn_lab.core.pooling import Pyramid
 from sparse_rcnn_lab.core.stage import StageOutput
 from sparse_rcnn_lab.data.sample import DetectionData
+from sparse_rcnn_lab.detect.batches import Batch
 from sparse_rcnn_lab.detect.detector import Detector
 from sparse_rcnn_lab.training.coco_eval import CocoResult, coco_stats
 from sparse_rcnn_lab.training.evaluate import detection_rows, label_category_ids
 
-# (model, pyramid, boxes [B, N, 4] and features [B, N, D] of all proposals) -> an output a name
-StageRun = Callable[[SparseRCNN, Pyramid, Tensor, Tensor], Mapping[str, StageOutput]]
+
+@dataclass(frozen=True, eq=False)
+class StageInputs:
+    """Some images before their first stage.
+
+    boxes ``[B, N, 4]`` and features ``[B, N, D]`` of the proposals.  truth: of each image its
+    boxes ``[M, 4]`` in original pixels and labels ``[M]`` as the detector numbers the classes.
+    categories: ``[C]`` category id of each label.
+    """
+
+    model: SparseRCNN
+    batch: Batch
+    pyramid: Pyramid
+    boxes: Tensor
+    features: Tensor
+    ids: list[int]
+    truth: list[tuple[Tensor, Tensor]]
+    categories: np.ndarray
+
+    @classmethod
+    @torch.inference_mode()
+    def of(cls, detector: Detector, data: DetectionData, images: Iterable[int]) -> StageInputs:
+        """Raises LabError when detector and data have different classes; their order may differ."""
+        categories = label_category_ids(detector.class_names, data)
+        labels = torch.tensor([detector.class_names.index(name) for name in data.class_names])
+        samples = [data[i] for i in images]
+        batch = detector.prepare([sample.image for sample in samples])
+        boxes, features = detector.model.proposals(batch.sizes)
+        return cls(
+            detector.model,
+            batch,
+            detector.model.pyramid(batch.images),
+            boxes,
+            features,
+            [sample.image_id for sample in samples],
+            [(sample.boxes, labels[sample.labels]) for sample in samples],
+            categories,
+        )
+
+    def of_proposals(self, rows: Sequence[int] | slice) -> StageInputs:
+        """The same with these proposals alone."""
+        return replace(self, boxes=self.boxes[:, rows], features=self.features[:, rows])
+
+    @torch.inference_mode()
+    def run(self, **options: Any) -> list[StageOutput]:
+        """The stages' outputs; options are those of :meth:`SparseRCNN.run_stages`."""
+        return self.model.run_stages(self.pyramid, self.boxes, self.features, **options)
+
+    def rows(self, outputs: Mapping[str, StageOutput]) -> Part:
+        """``rows NAME``: what each output detected, see :class:`Found`."""
+        return {
+            f"rows {name}": detection_rows([output], self.batch, self.ids, self.categories)[0]
+            for name, output in outputs.items()
+        }
+
+
+Variant = Callable[[StageInputs], Mapping[str, StageOutput]]
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,66 +86,52 @@ class Found:
     """What each named output detected.
 
     rows: name -> ``[K, 7]`` rows of image id, x, y, w, h (original pixels), score, category id.
-    truth: the COCO ground truth of the images that were seen.
     """
 
+    run: CachedRun
     rows: Mapping[str, np.ndarray]
-    truth: dict[str, Any]
 
-    def stats(self, progress: bool = True) -> dict[str, CocoResult]:
+    @classmethod
+    def of(cls, run: CachedRun, parts: list[Part]) -> Found:
+        """All parts of a run together."""
+        names = [key for key in parts[0] if key.startswith("rows ")]
+        rows = {name[5:]: np.concatenate([part[name] for part in parts]) for name in names}
+        return cls(run, rows)
+
+    @cached_property
+    def truth(self) -> dict[str, Any]:
+        """The COCO ground truth of the images that were seen."""
+        return self.run.data.ground_truth(range(self.run.count))
+
+    @cached_property
+    def stats(self) -> dict[str, CocoResult]:
         """COCO's numbers of every output, all sizes together."""
-        bar = tqdm(
-            self.rows.items(), desc="AP", unit="table row", leave=False, disable=not progress
-        )
-        with bar:
-            return {name: coco_stats(self.truth, rows, by_size=False) for name, rows in bar}
+        bar = self.run.bar(self.rows.items(), "AP", "table row")
+        return {name: coco_stats(self.truth, rows, by_size=False) for name, rows in bar}
+
+    def ap(self, name: str) -> dict[str, float]:
+        """``AP`` and ``AP50`` of one output, 0..1."""
+        return {"AP": self.stats[name].AP, "AP50": self.stats[name].AP50}
 
 
-def detect_with(job: Job, ways: list[StageRun]) -> Callable[[range], Part]:
-    """The work on some images of a job: every way, every output of it, as detections."""
-    detector, data = job.detector, job.data
-    categories = label_category_ids(detector.class_names, data)
+def tabulate(
+    run: CachedRun,
+    variants: Iterable[Variant],
+    title: str,
+    meaning: Mapping[str, str],
+    rows: Callable[[Found], Iterable[Mapping[str, Any]]],
+) -> Table:
+    """Runs every variant over the images of a run, and makes a table of what they found."""
+    variants = list(variants)
 
     @torch.inference_mode()
     def do(images: range) -> Part:
-        samples = [data[i] for i in images]
-        ids = [sample.image_id for sample in samples]
-        batch = detector.prepare([sample.image for sample in samples])
-        model = detector.model
-        boxes, features = model.proposals(batch.sizes)
-        pyramid = model.pyramid(batch.images)
-        part: Part = {"ids": np.array(ids)}
-        for way in ways:
-            for name, output in way(model, pyramid, boxes, features).items():
-                (part[f"rows {name}"],) = detection_rows([output], batch, ids, categories)
-        return part
+        inputs = StageInputs.of(run.detector, run.data, images)
+        outputs = {name: o for variant in variants for name, o in variant(inputs).items()}
+        return inputs.rows(outputs)
 
-    return do
+    def finish(parts: list[Part]) -> Table:
+        of_run = f"{run.detector.name}: {title}, {run.count} images"
+        return Table.of(of_run, rows(Found.of(run, parts)), meaning, run.about())
 
-
-def found_by(job: Job, parts: list[Part]) -> Found:
-    """All parts of :func:`detect_with` together."""
-    names = [key for key in parts[0] if key.startswith("rows ")]
-    rows = {name[5:]: np.concatenate([part[name] for part in parts]) for name in names}
-    return Found(rows, job.data.ground_truth(range(job.count)))
-
-
-def check_numbers(detector: Detector, n: Any) -> tuple[int, ...]:
-    """Numbers of proposals, ascending; by default about eight, evenly spaced on a log scale.
-
-    Raises LabError for more proposals than the model has.
-    """
-    most = detector.num_proposals
-    if n is None:
-        n = {round(most ** (i / 7)) for i in range(8)}
-    chosen = sorted({int(value) for value in n})
-    if not chosen or not 1 <= chosen[0] <= chosen[-1] <= most:
-        raise LabError(f"The numbers of proposals must be 1..{most}, found {chosen}.")
-    return tuple(chosen)
-
-
-def label_map(detector: Detector, data: DetectionData) -> Tensor:
-    """``[C]`` the detector's label of each of the data set's, by name; the order may differ."""
-    label_category_ids(detector.class_names, data)  # says so when they are not the same
-    places = [detector.class_names.index(name) for name in data.class_names]
-    return torch.tensor(places, dtype=torch.long)
+    return run.table(do, finish)

@@ -12,7 +12,7 @@ from torch import Tensor
 from sparse_rcnn_lab.core.trace import Trace
 from sparse_rcnn_lab.views import style
 from sparse_rcnn_lab.views.figures.canvas import HEAD, Page
-from sparse_rcnn_lab.views.figures.series import MARKERS
+from sparse_rcnn_lab.views.figures.named_lines import MARKERS
 from sparse_rcnn_lab.views.figures.words import label_ends
 from sparse_rcnn_lab.views.measures import iou_by_stage, need_truth, score_by_stage
 from sparse_rcnn_lab.views.selection import broken_note, describe, final_label, select

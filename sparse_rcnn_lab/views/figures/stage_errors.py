@@ -1,25 +1,30 @@
-"""What each stage finds, loses and gets wrong; and a gallery of the pictures they disagree on."""
+"""What each stage finds, loses and gets wrong; and the images on which the stages disagree."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from itertools import islice
+from math import isnan
+from typing import TYPE_CHECKING
 
 from matplotlib.axes import Axes
+from matplotlib.colors import to_rgba
 
-from sparse_rcnn_lab.analysis.detection_errors import ERRORS, RIGHT, THRESHOLD, outcome
-from sparse_rcnn_lab.analysis.outcomes import Verdicts
+from sparse_rcnn_lab.analysis.detection_errors import ERRORS, RIGHT, THRESHOLD, judge_detections
 from sparse_rcnn_lab.core.errors import LabError
 from sparse_rcnn_lab.core.trace import Trace
 from sparse_rcnn_lab.views import style
 from sparse_rcnn_lab.views.figures.canvas import HEAD, Page, aspect, outline, show_picture
-from sparse_rcnn_lab.views.figures.series import SERIES, need_rows
+from sparse_rcnn_lab.views.figures.named_lines import SERIES, key, need_rows
 from sparse_rcnn_lab.views.style import Theme
+
+if TYPE_CHECKING:
+    from sparse_rcnn_lab.analysis.outcomes import ObjectOutcomes
 
 # One colour a kind of error, the same in bars and gallery.
 KIND_COLORS = {
     "class": SERIES[0],
-    "place": SERIES[1],
+    "localisation": SERIES[1],
     "both": SERIES[4],
     "duplicate": SERIES[3],
     "background": "#7d8590",
@@ -27,8 +32,8 @@ KIND_COLORS = {
 }
 KIND_WORDS = {
     "class": "wrong class",
-    "place": "badly placed",
-    "both": "class and place",
+    "localisation": "badly localised",
+    "both": "both of these",
     "duplicate": "duplicate",
     "background": "nothing there",
     "missed": "missed",
@@ -41,10 +46,11 @@ _EVENTS = {
     "gone": (SERIES[5], 1.0),
     "worsened": (SERIES[5], 0.55),
 }
+MAX_IMAGES = 12
 
 
-def verdict_stages(
-    verdicts: Verdicts,
+def outcome_stages(
+    outcomes: ObjectOutcomes,
     *,
     width: float = 9.5,
     theme: Theme = "light",
@@ -53,64 +59,48 @@ def verdict_stages(
     """Left: what each stage does to the objects (finds, improves; loses, worsens). Right: its
     errors by kind, for a hundred objects.
 
-    verdicts: of :func:`sparse_rcnn_lab.analysis.verdicts`.  width: inches.
+    outcomes: of :func:`sparse_rcnn_lab.analysis.object_outcomes`.  width: inches.
+
+    >>> import sparse_rcnn_lab as srl
+    >>> from sparse_rcnn_lab import analysis
+    >>> detector, data = srl.load("nano-shapes"), srl.Shapes(2)
+    >>> traces = analysis.traces_of(detector, data, [0, 1])
+    >>> page = outcome_stages(analysis.object_outcomes_of(traces))
     """
-    stages = verdicts.stages
+    stages = outcomes.stages
     need_rows(stages, "stage")
     page = Page(width, 0.4 * width + 0.3, theme)
-    objects = stages["objects"][0]
-    detail = [f"{objects} objects"]
-    if "AP" in stages.columns:
-        values = " ".join(f"{ap:.2f}" if ap is not None else "–" for ap in stages["AP"])
-        detail.append(f"AP by stage: {values}")
-    page.write_title(title or "What each stage does", " · ".join(detail))
+    objects = int(stages.objects.iloc[0])
+    detail = f"{objects} objects"
+    if "AP" in stages:
+        values = " ".join("–" if isnan(ap) else f"{ap:.2f}" for ap in stages.AP)
+        detail += f" · AP by stage: {values}"
+    page.write_title(title or "What each stage does", detail)
     room, height = (width - 0.6 - 0.75 - 1.35) / 2, 0.4 * width + 0.3 - 0.52 - HEAD
     left = page.place(0.6, 0.52, room, height)
-    page.dress(left)
-    per = 100 / max(1, objects)
-    numbers = stages["stage"]
-    for sign, parts in ((1, ("new", "improved")), (-1, ("gone", "worsened"))):
-        base = [0.0] * len(stages)
-        for name in parts:
-            color, shade = _EVENTS[name]
-            heights = [sign * per * count for count in stages[name]]
-            left.bar(numbers, heights, 0.7, bottom=base, color=color, alpha=shade, gid=name)
-            base = [a + b for a, b in zip(base, heights, strict=True)]
-    left.axhline(0, color=page.faded, linewidth=0.8)
-    left.set(xlabel="stage", ylabel="of 100 objects")
-    left.set_xticks(numbers)
-    left.grid(axis="x", visible=False)
-    _events(page, left)
     right = page.place(0.6 + room + 0.75, 0.52, room, height)
-    page.dress(right)
-    base = [0.0] * len(stages)
-    for kind, color in KIND_COLORS.items():
-        heights = [per * count for count in stages[kind]]
-        right.bar(numbers, heights, 0.7, bottom=base, color=color, gid=kind)
-        base = [a + b for a, b in zip(base, heights, strict=True)]
-    right.set(xlabel="stage", ylabel="errors for 100 objects")
-    right.set_xticks(numbers)
-    right.grid(axis="x", visible=False)
-    _key(page, width - 1.3, 0.52 + height)
+    for axes, label in ((left, "of 100 objects"), (right, "errors for 100 objects")):
+        page.dress(axes)
+        axes.set(xlabel="stage", ylabel=label)
+        axes.set_xticks(stages.stage)
+        axes.grid(axis="x", visible=False)
+    shown = stages.mul(100 / max(1, objects))
+    for axes, colors, sign in (
+        (left, {name: _EVENTS[name] for name in ("new", "improved")}, 1),
+        (left, {name: _EVENTS[name] for name in ("gone", "worsened")}, -1),
+        (right, {kind: (color, 1.0) for kind, color in KIND_COLORS.items()}, 1),
+    ):
+        base = shown.stage * 0.0
+        for name, (color, opacity) in colors.items():
+            heights = shown[name] * sign
+            axes.bar(stages.stage, heights, 0.7, bottom=base, color=color, alpha=opacity, gid=name)
+            base = base + heights
+    left.axhline(0, color=page.faded, linewidth=0.8)
+    events = [(name, "s", to_rgba(*shade)) for name, shade in _EVENTS.items()]
+    key(page, events, left, loc="upper right")
+    kinds = [(KIND_WORDS[kind], "s", color) for kind, color in reversed(KIND_COLORS.items())]
+    key(page, kinds, right, loc="upper left", bbox_to_anchor=(1.0, 1.0))
     return page
-
-
-def _events(page: Page, axes: Axes) -> None:
-    """The key of the left panel, in its upper right corner."""
-    for line, (name, (color, shade)) in enumerate(_EVENTS.items()):
-        y = 0.96 - 0.07 * line
-        axes.plot(0.6, y, "s", color=color, alpha=shade, markersize=7, transform=axes.transAxes)
-        axes.text(0.64, y, name, size=8.5, color=page.ink, va="center", transform=axes.transAxes)
-
-
-def _key(page: Page, x: float, top: float) -> None:
-    height = 0.21 * len(KIND_COLORS)
-    axes = page.place(x, top - height, 1.25, height)
-    axes.set(xlim=(0, 1.25), ylim=(len(KIND_COLORS), 0))
-    axes.set_axis_off()
-    for line, (kind, color) in enumerate(reversed(KIND_COLORS.items())):
-        axes.plot(0.08, line + 0.5, "s", color=color, markersize=7)
-        axes.text(0.2, line + 0.5, KIND_WORDS[kind], size=8, color=page.ink, va="center")
 
 
 def gallery(
@@ -121,15 +111,19 @@ def gallery(
     theme: Theme = "light",
     title: str | None = None,
 ) -> Page:
-    """Pictures in rows, stages in columns: right detections green, errors in the colour of their
+    """Images in rows, stages in columns: right detections green, errors in the colour of their
     kind, missed objects dashed white. Opacity is the score.
 
     traces: with ground truth, of models with the same number of stages, twelve at most.
-    side: inches of a picture's width. Raises LabError without traces.
+    side: inches of an image's width. Raises LabError without traces.
+
+    >>> import sparse_rcnn_lab as srl
+    >>> from sparse_rcnn_lab import analysis
+    >>> page = gallery(analysis.traces_of(srl.load("nano-shapes"), srl.Shapes(2), [1]))
     """
-    shown = list(islice(traces, 12))
+    shown = list(islice(traces, MAX_IMAGES))
     if not shown:
-        raise LabError("There are no pictures for a gallery.")
+        raise LabError("There are no images for a gallery.")
     stages = min(trace.num_stages for trace in shown)
     heights = [side * aspect(trace) for trace in shown]
     width = max(7.2, 0.24 + stages * (side + 0.07))  # room for the key
@@ -144,7 +138,7 @@ def gallery(
         for stage in range(1, stages + 1):
             axes = page.place(0.12 + (stage - 1) * (side + 0.07), top - height, side, height)
             show_picture(axes, trace, fade=0.35)
-            _outcome(axes, trace, stage, threshold)
+            _judged(axes, trace, stage, threshold)
         top -= height + 0.07
     for stage in range(1, stages + 1):
         x = 0.12 + (stage - 1) * (side + 0.07)
@@ -154,32 +148,18 @@ def gallery(
             color=style.text_color(color), va="bottom", backgroundcolor=color,
             bbox={"facecolor": color, "linewidth": 0, "pad": 1.0},
         )  # fmt: skip
-    _gallery_key(page, width)
+    kinds = [(KIND_WORDS[kind], "s", KIND_COLORS[kind]) for kind in ERRORS]
+    key(page, [("right", "s", _RIGHT_COLOR), *kinds, ("dashed: not found", "", page.faded)])
     return page
 
 
-def _outcome(axes: Axes, trace: Trace, stage: int, threshold: float) -> None:
-    result = outcome(trace, stage, threshold)
-    assert trace.gt_boxes is not None
-    for box in trace.gt_boxes[result.found < 0]:
+def _judged(axes: Axes, trace: Trace, stage: int, threshold: float) -> None:
+    judged = judge_detections(trace, stage, threshold)
+    for box in trace.truth()[0][judged.found < 0]:
         outline(axes, box, style.GROUND_TRUTH_COLOR, dashed=True, line=1.2)
-    seen = result.detections
+    seen = judged.detections
     for i in reversed(range(len(seen))):
-        right = result.kinds[i] == RIGHT
-        color = _RIGHT_COLOR if right else KIND_COLORS[result.kinds[i]]
+        kind = judged.kinds[i]
+        color = _RIGHT_COLOR if kind == RIGHT else KIND_COLORS[kind]
         opacity = style.score_opacity(float(seen.scores[i]), 0.4)
         outline(axes, seen.boxes[i], color, opacity=opacity, line=1.3)
-
-
-def _gallery_key(page: Page, width: float) -> None:
-    axes = page.place(0.12, 0.04, width - 0.24, 0.24)
-    axes.set(xlim=(0, width - 0.24), ylim=(0, 0.24))
-    axes.set_axis_off()
-    x = 0.05
-    words = {"right": "right", **{kind: KIND_WORDS[kind] for kind in ERRORS}}
-    for kind, word in words.items():
-        color = _RIGHT_COLOR if kind == "right" else KIND_COLORS[kind]
-        axes.plot(x, 0.12, "s", color=color, markersize=6)
-        axes.text(x + 0.09, 0.115, word, size=8, color=page.ink, va="center")
-        x += 0.28 + 0.065 * len(word)
-    axes.text(x, 0.115, "dashed: not found", size=8, color=page.faded, va="center")
