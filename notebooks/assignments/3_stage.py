@@ -92,7 +92,8 @@ feat, pooled = practice.waves(5, 8, seed=3), practice.waves(5, 4, 8, seed=4)
 with torch.no_grad():
     V.interact = ref("interact")(feat, pooled, parts.interaction)
     mean = parts.interaction.generate(feat).mean(0, keepdim=True).expand(5, -1)
-    V.interact_mean = stage.interaction(mean[None], pooled[None])[0]
+    filtered = stage.interaction.filter(mean[None], pooled[None])
+    V.interact_mean = stage.interaction.condense(filtered)[0]
     V.boxes_in = V.boxes(5)
     stage.pool = lambda *a: pooled[None]
     out = stage(None, V.boxes_in[None], feat[None])

@@ -13,7 +13,7 @@ Over a data set each is shown as it goes, kept by content, and goes on where it 
 of all tables are in :mod:`sparse_rcnn_lab.views.figures`.
 
 Imports: core and ``detect.files``, and so no model: a trace that somebody sent can be judged.
-``experiments`` runs detectors, or trains them: core, data, detect, models, training as well.
+``experiments`` runs detectors, or trains them: core, data, detect, models, runtime, training.
 """
 
 from __future__ import annotations

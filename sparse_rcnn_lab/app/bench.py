@@ -16,8 +16,9 @@ from PIL import Image
 from sparse_rcnn_lab.app.limits import Limits
 from sparse_rcnn_lab.app.models import Models
 from sparse_rcnn_lab.app.pictures import Picture
+from sparse_rcnn_lab.core.detections import Detections
 from sparse_rcnn_lab.core.errors import LabError
-from sparse_rcnn_lab.core.trace import Detections, Trace
+from sparse_rcnn_lab.core.trace import Trace
 from sparse_rcnn_lab.detect.detector import Detector
 from sparse_rcnn_lab.views.draw import Mark, detection_marks, draw_marks, proposal_marks
 

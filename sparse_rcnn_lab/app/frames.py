@@ -9,7 +9,7 @@ from PIL import Image
 from torch import Tensor
 
 from sparse_rcnn_lab.app.bench import SHOWN, Bench, Dials, marked, of_classes
-from sparse_rcnn_lab.core.trace import Detections
+from sparse_rcnn_lab.core.detections import Detections
 from sparse_rcnn_lab.views.draw import as_image, detection_marks, draw_marks
 from sparse_rcnn_lab.views.embed import encoded
 
@@ -29,13 +29,13 @@ def look_at(bench: Bench, pixels: Tensor, dials: Dials) -> Frame:
     """Detects in ``[3, H, W]`` uint8 RGB and draws; the stages after the chosen one do not run."""
     detector = bench.models[dials.model]
     dials = dials.fitting(detector)
-    model = detector.model
     with bench.turn(frame=True):
         start = time.perf_counter()
         batch = detector.prepare([pixels])
-        boxes, features = model.proposals(batch.sizes, dials.proposals)
+        boxes, features = detector.model.proposals(batch.sizes, dials.proposals)
         stop = max(dials.stage, 1)
-        outputs = model.run_stages(model.pyramid(batch.images), boxes, features, stop=stop)
+        pyramid = detector.runtime.pyramid(batch.images)
+        outputs = detector.runtime.run_stages(pyramid, boxes, features, stop=stop)
         found: Detections | None
         if dials.stage and dials.show == SHOWN[0]:
             found = of_classes(detector.decode(outputs[-1], batch, 0, dials.threshold), dials)

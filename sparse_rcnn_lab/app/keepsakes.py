@@ -14,6 +14,7 @@ from sparse_rcnn_lab.app.bench import Bench, Dials, of_classes
 from sparse_rcnn_lab.app.pictures import Picture
 from sparse_rcnn_lab.core.errors import LabError
 from sparse_rcnn_lab.detect.files import write_text, write_whole
+from sparse_rcnn_lab.detect.trace_file import save_trace
 from sparse_rcnn_lab.views.explorer.explore import explore
 from sparse_rcnn_lab.views.explorer.view import Explorer
 
@@ -60,7 +61,7 @@ def keepsake(bench: Bench, picture: Picture, dials: Dials, kind: str) -> Path:
     elif kind == "json":
         write_text(path, json.dumps(coco_results(bench, picture, dials), indent=1) + "\n")
     elif kind == "trace":
-        bench.full_trace(picture, dials).save(path)
+        save_trace(bench.full_trace(picture, dials), path)
     else:
         explorer_of(bench, picture, dials).to_html(path)
     return path

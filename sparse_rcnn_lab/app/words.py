@@ -10,7 +10,7 @@ from sparse_rcnn_lab.app.costs import cost
 from sparse_rcnn_lab.app.filming import Progress
 from sparse_rcnn_lab.app.models import short_name
 from sparse_rcnn_lab.core.boxes import xyxy_to_xywh
-from sparse_rcnn_lab.core.trace import Detections
+from sparse_rcnn_lab.core.detections import Detections
 from sparse_rcnn_lab.views import style
 
 _ROWS = 100

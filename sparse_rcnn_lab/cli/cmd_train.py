@@ -17,9 +17,9 @@ from sparse_rcnn_lab.cli.train_settings import (
     run_settings,
     scaled_rate,
 )
-from sparse_rcnn_lab.core import config as configs
 from sparse_rcnn_lab.core.config import Precision, Recipe
 from sparse_rcnn_lab.core.errors import LabError
+from sparse_rcnn_lab.models import config_edit as configs
 from sparse_rcnn_lab.models.recipes import RECIPES
 
 if TYPE_CHECKING:
@@ -174,8 +174,8 @@ def _announce(
     processes: int,
 ) -> None:
     from sparse_rcnn_lab.core.model import SparseRCNN
+    from sparse_rcnn_lab.core.train import total_steps
     from sparse_rcnn_lab.data.selection import usable_images
-    from sparse_rcnn_lab.training.schedule import total_steps
 
     tables = getattr(data, "tables", None)  # counting drawn boxes would mean drawing them all
     boxes = "drawn on the fly" if tables is None else plural(len(tables.labels), "box")

@@ -54,9 +54,9 @@ def add_model(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--precision",
-        choices=("float32", "bf16", "int8", "auto"),
+        choices=("float32", "bf16", "auto"),
         default="float32",
-        help="bf16 and int8 are faster and round more; auto: bf16 where there are units for it",
+        help="bf16 is faster and rounds more; auto: bf16 where there are units for it",
     )
     add_device(parser)
 

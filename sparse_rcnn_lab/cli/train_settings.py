@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sparse_rcnn_lab.cli.overrides import apply_overrides
-from sparse_rcnn_lab.core import config as configs
 from sparse_rcnn_lab.core.config import Recipe
 from sparse_rcnn_lab.core.errors import LabError
+from sparse_rcnn_lab.models import config_edit as configs
 from sparse_rcnn_lab.models import recipes
 
 if TYPE_CHECKING:

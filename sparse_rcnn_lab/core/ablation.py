@@ -49,11 +49,6 @@ class Ablation:
             if not 0 <= index < num_proposals:
                 raise LabError(f"swap_filters must be 0..{num_proposals - 1}, found {index}.")
 
-    @property
-    def exchanges_filters(self) -> bool:
-        """Whether a proposal's filters depend on other proposals."""
-        return self.filters != "own" or bool(self.swap_filters)
-
     def __str__(self) -> str:
         words = []
         if not self.self_attention:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Collection, Sequence
 from typing import Any, TypeGuard, overload
 
@@ -12,17 +11,23 @@ from torch import Tensor
 from sparse_rcnn_lab.core import boxes as box_ops
 from sparse_rcnn_lab.core.ablation import NORMAL, Ablation
 from sparse_rcnn_lab.core.config import ModelConfig
+from sparse_rcnn_lab.core.detections import Detections, select_detections
 from sparse_rcnn_lab.core.errors import LabError
+from sparse_rcnn_lab.core.inputs import Sample
 from sparse_rcnn_lab.core.model import SparseRCNN
 from sparse_rcnn_lab.core.pooling import STRIDES
 from sparse_rcnn_lab.core.stage import StageOutput
-from sparse_rcnn_lab.core.stage_range import check_stage
-from sparse_rcnn_lab.core.trace import Detections, Trace, select_detections
-from sparse_rcnn_lab.data.sample import Sample
+from sparse_rcnn_lab.core.trace import Trace
+from sparse_rcnn_lab.core.validation import check_stage
 from sparse_rcnn_lab.detect.batches import Batch, Picture, make_batch, reduced
-from sparse_rcnn_lab.runtime.paths import Inference, InferencePrecision, Way
+from sparse_rcnn_lab.detect.ground_truth import with_ground_truth
 from sparse_rcnn_lab.runtime.threads import threads_for
-from sparse_rcnn_lab.training.ground_truth import with_ground_truth
+from sparse_rcnn_lab.runtime.torch_runtime import (
+    InferencePrecision,
+    Runtime,
+    RuntimeName,
+    TorchRuntime,
+)
 
 
 class Detector:
@@ -38,6 +43,7 @@ class Detector:
         class_names: Sequence[str],
         name: str = "",
         info: dict[str, Any] | None = None,
+        runtime: Runtime | None = None,
     ) -> None:
         if len(class_names) != model.config.num_classes:
             raise LabError(
@@ -45,6 +51,7 @@ class Detector:
                 "were given."
             )
         self.model = model.eval()
+        self.runtime = TorchRuntime(model) if runtime is None else runtime
         self.class_names = tuple(class_names)
         self.name = name
         self.info = info or {}
@@ -69,27 +76,20 @@ class Detector:
         self.model.to(device)
         return self
 
-    def faster(
-        self,
-        precision: InferencePrecision = "auto",
-        *,
-        compiled: bool = False,
-        plain: bool = False,
+    def with_runtime(
+        self, runtime: RuntimeName = "folded", precision: InferencePrecision = "float32"
     ) -> Detector:
-        """The same weights, run in another way; this detector stays as it is.
+        """The same weights, computed in another way; this detector stays as it is.
 
+        runtime: "folded", batch norm folded into the convolutions, which every detector does by
+        itself; "eager", the model as it is written; "compiled", through ``torch.compile`` (on a GPU
+        with CUDA graphs): the first image of each size, in steps of 128 pixels, then takes minutes.
         precision: "float32"; "bf16", which keeps 8 significant bits; "auto", bf16 where the
-        processor has units for it; "int8", convolutions in whole numbers (on a CPU; nano gains
-        nothing). compiled: through ``torch.compile`` (on a GPU with CUDA graphs): the first picture
-        of each size, in steps of 128 pixels, then takes minutes. plain: the model as it is written,
-        without folded batch norm or anything else that speeds it up.
-        ``docs/performance.md`` says what each brings.
-
-        The first picture raises LabError where int8 was asked for and cannot be.
+        processor has units for it. ``docs/performance.md`` says what each brings.
+        Raises LabError for other words, and for an eager runtime in bf16.
         """
-        model = copy.copy(self.model)  # shares weights and modules
-        model.inference = Inference(Way(plain, "float32" if plain else precision, compiled))
-        return Detector(model, self.class_names, self.name, self.info)
+        made = TorchRuntime(self.model, runtime, precision)
+        return Detector(self.model, self.class_names, self.name, self.info, made)
 
     def __repr__(self) -> str:
         return (
@@ -180,7 +180,7 @@ class Detector:
         Returns the Trace of a picture; a list for a list. Raises LabError when a picture cannot
         be read, or a name or number is not one of the model's.
 
-        A data set's :class:`sparse_rcnn_lab.data.sample.Sample` brings its ground truth along, so
+        A data set's :class:`sparse_rcnn_lab.core.inputs.Sample` brings its ground truth along, so
         that the trace has ``matches``; for any other picture
         :func:`sparse_rcnn_lab.with_ground_truth` adds it.
         """
@@ -188,8 +188,10 @@ class Detector:
         images = [item.image if isinstance(item, Sample) else item for item in given]
         batch = self.prepare(images, resize)
         boxes, features = self.model.proposals(batch.sizes, num_proposals)
-        pyramid = self.model.pyramid(batch.images)
-        outputs = self.model.run_stages(pyramid, boxes, features, record=record, ablation=ablation)
+        pyramid = self.runtime.pyramid(batch.images)
+        outputs = self.runtime.run_stages(
+            pyramid, boxes, features, record=record, ablation=ablation
+        )
         traces = [
             self.to_trace(outputs, boxes, features, batch, i) for i in range(len(batch.originals))
         ]
@@ -211,7 +213,8 @@ class Detector:
         if stop is not None:
             stop = check_stage(stop, self.num_stages)
         boxes, features = self.model.proposals(batch.sizes, num_proposals)
-        return self.model.run_stages(self.model.pyramid(batch.images), boxes, features, stop=stop)
+        pyramid = self.runtime.pyramid(batch.images)
+        return self.runtime.run_stages(pyramid, boxes, features, stop=stop)
 
     def decode(
         self, output: StageOutput, batch: Batch, index: int, threshold: float = 0.0

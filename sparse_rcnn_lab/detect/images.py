@@ -22,6 +22,7 @@ from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
 from sparse_rcnn_lab.core.errors import LabError
+from sparse_rcnn_lab.core.inputs import normalise, pad_images
 from sparse_rcnn_lab.detect.file_type import describe_file
 from sparse_rcnn_lab.detect.pixels import array_to_rgb, grey_to_8_bits, over_white, tensor_to_rgb
 from sparse_rcnn_lab.detect.resize import resize_as_opencv
@@ -150,38 +151,6 @@ def normalise_and_pad(
     """
     batch, sizes = pad_images(images, multiple)
     return normalise(batch, sizes, mean, std), sizes.to(batch.device)
-
-
-def pad_images(images: Sequence[Tensor], multiple: int = 32) -> tuple[Tensor, Tensor]:
-    """The first half of :func:`normalise_and_pad`: a batch of uint8 and, on the CPU, the sizes."""
-    if not images:
-        raise LabError("A batch needs at least one image; found none.")
-    sizes = torch.tensor([image.shape[-2:] for image in images], dtype=torch.float32)
-    height, width = (-(-int(side) // multiple) * multiple for side in sizes.amax(dim=0))
-    batch = images[0].new_empty(len(images), 3, height, width)
-    for slot, image in zip(batch, images, strict=True):
-        slot[:, : image.shape[-2], : image.shape[-1]] = image
-    return _clear_padding(batch, sizes), sizes
-
-
-def normalise(
-    batch: Tensor, sizes: Tensor, mean: Sequence[float] | Tensor, std: Sequence[float] | Tensor
-) -> Tensor:
-    """The second half: uint8 to float32 ``[B, 3, H, W]``, what lies outside ``sizes`` to zero.
-
-    A GPU does it faster than a CPU, and gets a quarter of the bytes. sizes: ``[B, 2]``; a copy
-    on the CPU saves waiting for the GPU.
-    """
-    mean = torch.as_tensor(mean, dtype=torch.float32, device=batch.device).view(3, 1, 1)
-    std = torch.as_tensor(std, dtype=torch.float32, device=batch.device).view(3, 1, 1)
-    return _clear_padding(batch.to(torch.float32).sub_(mean).div_(std), sizes)
-
-
-def _clear_padding(batch: Tensor, sizes: Tensor) -> Tensor:
-    for slot, (height, width) in zip(batch, sizes.long().tolist(), strict=True):
-        slot[:, height:] = 0
-        slot[:, :height, width:] = 0
-    return batch
 
 
 def _from_file(path: Path, max_side: int | None, apply_exif: bool) -> Tensor:

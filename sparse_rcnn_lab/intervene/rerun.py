@@ -13,10 +13,10 @@ from torch import Tensor
 
 from sparse_rcnn_lab.core import boxes as box_ops
 from sparse_rcnn_lab.core.ablation import NORMAL, Ablation
-from sparse_rcnn_lab.core.model import SparseRCNN
 from sparse_rcnn_lab.core.pooling import Pyramid
 from sparse_rcnn_lab.core.stage import StageOutput
 from sparse_rcnn_lab.intervene.intervention import Change, Drop, Edit
+from sparse_rcnn_lab.runtime.torch_runtime import Runtime
 
 
 @dataclass(frozen=True)
@@ -81,7 +81,7 @@ class Rerun:
     scale: ``[2]`` factors (x, y) from original to input pixels.
     """
 
-    model: SparseRCNN
+    runtime: Runtime
     pyramid: Pyramid
     record: Collection[str]
     ablation: Ablation
@@ -131,9 +131,9 @@ class Rerun:
 
     def advance(self, states: States, fed: Tensor, state: int) -> tuple[States, Tensor]:
         """One stage more; beyond the last, the last once again."""
-        index = min(state, len(self.model.stages) - 1)
+        index = min(state, len(self.runtime.model.stages) - 1)
         active = self.ablation if state >= self.start else NORMAL
-        (output,) = self.model.run_stages(
+        (output,) = self.runtime.run_stages(
             self.pyramid,
             states.last()[0],
             fed,

@@ -26,9 +26,9 @@ from sparse_rcnn_lab.core.trace import Trace
 from sparse_rcnn_lab.data.sample import Sample
 from sparse_rcnn_lab.detect.batches import Batch, Picture
 from sparse_rcnn_lab.detect.detector import Detector
+from sparse_rcnn_lab.detect.ground_truth import check_ground_truth, with_ground_truth
 from sparse_rcnn_lab.intervene.intervention import Change, Drop, Edit, checked_box, checked_feature
 from sparse_rcnn_lab.intervene.rerun import Rerun, States
-from sparse_rcnn_lab.training.ground_truth import check_ground_truth, with_ground_truth
 
 # Stages that one run may have; attention of 300 proposals takes 3 MB a stage.
 MAX_STAGES = 60
@@ -77,11 +77,10 @@ class Session:
         forgotten. When it fails, the session stays as it was.
         """
         image = picture.image if isinstance(picture, Sample) else picture
-        model = self.detector.model
         batch = self.detector.prepare([image], self.resize)
-        boxes, features = model.proposals(batch.sizes, self.num_proposals)
-        pyramid = model.pyramid(batch.images)
-        outputs = model.run_stages(pyramid, boxes, features, record=self.record)
+        boxes, features = self.detector.model.proposals(batch.sizes, self.num_proposals)
+        pyramid = self.detector.runtime.pyramid(batch.images)
+        outputs = self.detector.runtime.run_stages(pyramid, boxes, features, record=self.record)
         base = self.detector.to_trace(outputs, boxes, features, batch)
         truth = None
         if isinstance(picture, Sample):
@@ -200,7 +199,7 @@ class Session:
         if ablation.swap_filters:
             self._existing([i for pair in ablation.swap_filters for i in pair])
         scale = batch.scale(0)
-        rerun = Rerun(self.detector.model, pyramid, self.record, ablation, start, scale)
+        rerun = Rerun(self.detector.runtime, pyramid, self.record, ablation, start, scale)
         states = rerun(base, self._history, stop)
         trace = self.detector.to_trace(
             states.outputs, states.boxes, states.features, batch, proposal_ids=states.ids

@@ -8,8 +8,9 @@ import torch
 from torch import Tensor
 
 from sparse_rcnn_lab.core import boxes as box_ops
+from sparse_rcnn_lab.core.detections import Detections
 from sparse_rcnn_lab.core.errors import LabError
-from sparse_rcnn_lab.core.trace import Detections, Trace
+from sparse_rcnn_lab.core.trace import Trace
 
 SAME_OBJECT = 0.5  # least IoU of two detections of one object
 

@@ -18,11 +18,12 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from sparse_rcnn_lab.core.config import ModelConfig, from_dict, to_dict
+from sparse_rcnn_lab.core.config import ModelConfig
 from sparse_rcnn_lab.core.errors import LabError
 from sparse_rcnn_lab.core.model import SparseRCNN
 from sparse_rcnn_lab.detect.files import write_whole
 from sparse_rcnn_lab.models import layouts as published
+from sparse_rcnn_lab.models.config_edit import from_dict, to_dict
 
 FORMAT = "sparse_rcnn_lab.model"
 # What torch's restricted unpickler says when a file asks for something other than tensors.

@@ -11,7 +11,7 @@ from sparse_rcnn_lab.detect.detector import Detector
 from sparse_rcnn_lab.detect.device import pick_device
 from sparse_rcnn_lab.models import published as weights
 from sparse_rcnn_lab.models.checkpoint import read_checkpoint
-from sparse_rcnn_lab.runtime.paths import InferencePrecision
+from sparse_rcnn_lab.runtime.torch_runtime import InferencePrecision
 from sparse_rcnn_lab.training.run_folder import MODEL_FILE, RunFolder
 
 CHECKPOINTS = Path(__file__).parent / "checkpoints"
@@ -37,7 +37,7 @@ def load(
         ``"./name"``.
     device: "cpu", "cuda", ...; None or "auto": the GPU where there is one.
     precision: "bf16" is faster and keeps 8 significant bits, "auto" takes it where the processor
-        has units for it, "int8" is for CPUs; :meth:`Detector.faster` says more.
+        has units for it; :meth:`Detector.with_runtime` says more.
     Raises LabError, saying what was found and what is possible, when there is no such model, or
     its weights cannot be downloaded, or no such device.
     """
@@ -47,7 +47,7 @@ def load(
     info = {**weights.about(path), **checkpoint.info}
     detector = Detector(checkpoint.build(), checkpoint.class_names, checkpoint.name, info)
     detector.to(device)
-    return detector if precision == "float32" else detector.faster(precision)
+    return detector if precision == "float32" else detector.with_runtime(precision=precision)
 
 
 def locate(name: str | Path) -> Path:

@@ -19,10 +19,11 @@ from typing import Any
 from safetensors import SafetensorError, safe_open
 from tqdm.auto import tqdm
 
-from sparse_rcnn_lab.core.config import Recipe, to_dict
+from sparse_rcnn_lab.core.config import Recipe
 from sparse_rcnn_lab.core.errors import LabError
 from sparse_rcnn_lab.models import recipes
 from sparse_rcnn_lab.models.checkpoint import Checkpoint, read_checkpoint, save_checkpoint
+from sparse_rcnn_lab.models.config_edit import to_dict
 from sparse_rcnn_lab.models.download import download
 from sparse_rcnn_lab.models.layouts import TOLD_BY_SHAPES
 

@@ -12,9 +12,9 @@ from sparse_rcnn_lab.core.config import (
     ModelConfig,
     Recipe,
     TrainConfig,
-    with_changes,
 )
 from sparse_rcnn_lab.core.errors import LabError
+from sparse_rcnn_lab.models.config_edit import with_changes
 
 PUBLISHED_TOLERANCE = 0.3  # AP of 100
 _MULTI_SCALE = tuple(range(480, 801, 32))

@@ -19,16 +19,17 @@ from pathlib import Path
 import torch
 from tqdm.auto import tqdm
 
-from sparse_rcnn_lab.core import config as configs
 from sparse_rcnn_lab.core.config import Recipe
+from sparse_rcnn_lab.core.train import lr_factor
 from sparse_rcnn_lab.data.coco.folder import open_data, open_train_val
 from sparse_rcnn_lab.data.sample import DetectionData
 from sparse_rcnn_lab.data.selection import Selected, usable_images
 from sparse_rcnn_lab.data.transforms import Augment
 from sparse_rcnn_lab.detect.detector import Detector
 from sparse_rcnn_lab.detect.device import pick_device
+from sparse_rcnn_lab.models import config_edit as configs
 from sparse_rcnn_lab.models import recipes
-from sparse_rcnn_lab.runtime.compiling import compile_model
+from sparse_rcnn_lab.runtime.for_training import compile_model
 from sparse_rcnn_lab.runtime.threads import threads_for
 from sparse_rcnn_lab.training.distributed import Group, join
 from sparse_rcnn_lab.training.evaluate import Evaluation, evaluate, label_category_ids
@@ -37,7 +38,6 @@ from sparse_rcnn_lab.training.keeper import RunKeeper
 from sparse_rcnn_lab.training.loader import TrainBatch, train_loader
 from sparse_rcnn_lab.training.metrics import metrics_row, summary
 from sparse_rcnn_lab.training.run_folder import RunFolder
-from sparse_rcnn_lab.training.schedule import lr_factor
 from sparse_rcnn_lab.training.start import begin, check_folder, check_shares, connect, run_header
 from sparse_rcnn_lab.training.step import StepLoss
 from sparse_rcnn_lab.training.update import train_step

@@ -13,10 +13,10 @@ import torch
 from tqdm.auto import tqdm
 
 from sparse_rcnn_lab.core import boxes as box_ops
+from sparse_rcnn_lab.core.detections import top_pairs
 from sparse_rcnn_lab.core.errors import LabError
 from sparse_rcnn_lab.core.stage import StageOutput
-from sparse_rcnn_lab.core.stage_range import check_stages
-from sparse_rcnn_lab.core.trace import top_pairs
+from sparse_rcnn_lab.core.validation import check_stages
 from sparse_rcnn_lab.data.sample import DetectionData
 from sparse_rcnn_lab.detect.batches import Batch
 from sparse_rcnn_lab.detect.detector import Detector

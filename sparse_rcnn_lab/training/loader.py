@@ -21,11 +21,10 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from sparse_rcnn_lab.core.config import InputConfig, TrainConfig
 from sparse_rcnn_lab.core.errors import LabError
-from sparse_rcnn_lab.core.matching import Targets
+from sparse_rcnn_lab.core.inputs import Targets, normalise, pad_images
 from sparse_rcnn_lab.data.sample import DetectionData, Sample
 from sparse_rcnn_lab.data.selection import aspect_groups, in_batches_of_one_group
 from sparse_rcnn_lab.data.transforms import Augment
-from sparse_rcnn_lab.detect.images import normalise, pad_images
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from sparse_rcnn_lab.core.config import LossConfig, NestedScheme
-from sparse_rcnn_lab.core.losses import expected_positives, set_loss
+from sparse_rcnn_lab.core.losses import set_loss
 from sparse_rcnn_lab.core.matching import Targets, match
 from sparse_rcnn_lab.core.proposals import Proposals, spread_order
 
@@ -105,3 +105,17 @@ def prefix_losses(
         losses.append(loss.total())
         first += n
     return torch.stack(losses)
+
+
+def expected_positives(
+    counts: Sequence[int], num_proposals: int, num_stages: int, config: LossConfig
+) -> list[int]:
+    """How many pairs matching will find at each stage for images with so many objects.
+
+    Known before the forward pass, so a batch that is worked through in parts, by one process or
+    several, can be normalised as one.
+    """
+    repeats = config.matches_per_object
+    wanted = [repeats[min(stage, len(repeats) - 1)] for stage in range(num_stages)]
+    n = num_proposals
+    return [sum(min(n, m * max(1, min(repeat, n // m))) for m in counts if m) for repeat in wanted]

@@ -9,13 +9,15 @@ from typing import Any
 
 import torch
 
-from sparse_rcnn_lab.core import config as configs
-from sparse_rcnn_lab.core.backbone import load_backbone
 from sparse_rcnn_lab.core.config import Recipe
 from sparse_rcnn_lab.core.errors import LabError
 from sparse_rcnn_lab.core.model import SparseRCNN
+from sparse_rcnn_lab.core.train import total_steps
 from sparse_rcnn_lab.data.sample import DetectionData
+from sparse_rcnn_lab.models import config_edit as configs
 from sparse_rcnn_lab.models.checkpoint import read_checkpoint
+from sparse_rcnn_lab.models.imagenet import load_backbone
+from sparse_rcnn_lab.runtime.for_training import speed_up_training
 from sparse_rcnn_lab.training.batch_norm import share_batch_norm
 from sparse_rcnn_lab.training.distributed import Group
 from sparse_rcnn_lab.training.ema import WeightAverage
@@ -23,7 +25,6 @@ from sparse_rcnn_lab.training.nested import nest
 from sparse_rcnn_lab.training.optimizer import make_optimizer
 from sparse_rcnn_lab.training.precision import MixedPrecision
 from sparse_rcnn_lab.training.run_folder import RunFolder, versions
-from sparse_rcnn_lab.training.schedule import total_steps
 from sparse_rcnn_lab.training.states import load_state
 from sparse_rcnn_lab.training.update import Training
 
@@ -127,6 +128,7 @@ def begin(
     """
     torch.manual_seed(recipe.train.seed)
     model = SparseRCNN(recipe.model)
+    speed_up_training(model)
     if state is None and group.first:
         if backbone_weights is not None:
             load_backbone(model.backbone, recipe.model.backbone, backbone_weights)

@@ -10,12 +10,17 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from sparse_rcnn_lab.core.config import LossConfig, NestedScheme
-from sparse_rcnn_lab.core.losses import SetLoss, expected_positives, set_loss
+from sparse_rcnn_lab.core.losses import SetLoss, set_loss
 from sparse_rcnn_lab.core.matching import Matches, Targets, match
 from sparse_rcnn_lab.core.model import SparseRCNN
 from sparse_rcnn_lab.training.denoising import denoising_queries
 from sparse_rcnn_lab.training.loader import TrainBatch
-from sparse_rcnn_lab.training.nested import draw_lengths, prefix_losses, with_prefixes
+from sparse_rcnn_lab.training.nested import (
+    draw_lengths,
+    expected_positives,
+    prefix_losses,
+    with_prefixes,
+)
 
 
 @dataclass(frozen=True)

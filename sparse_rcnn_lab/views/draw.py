@@ -14,8 +14,9 @@ import numpy as np
 from PIL import Image
 from torch import Tensor
 
+from sparse_rcnn_lab.core.detections import Detections
 from sparse_rcnn_lab.core.errors import LabError
-from sparse_rcnn_lab.core.trace import Detections, Trace, check_aspect
+from sparse_rcnn_lab.core.trace import Trace, check_aspect
 from sparse_rcnn_lab.views import style
 from sparse_rcnn_lab.views.blend import frame, label_tile
 from sparse_rcnn_lab.views.labels import Box, place_labels

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import pytest
 import torch
@@ -19,8 +19,6 @@ from sparse_rcnn_lab.analysis.experiments.cache import CachedRun, weights_hash
 from sparse_rcnn_lab.core.ablation import NORMAL, Ablation
 from sparse_rcnn_lab.data.sample import Sample
 from sparse_rcnn_lab.detect.detector import Detector
-from sparse_rcnn_lab.runtime import paths
-from sparse_rcnn_lab.runtime.paths import InferencePrecision
 
 BOXES = Ablation(freeze_boxes=True)
 Call = tuple[Any, dict[str, Any], dict[str, Any]]
@@ -153,14 +151,14 @@ def test_what_is_kept_depends_on_all_that_decides(
         replace(run, settings={"t": 0.4}),
         replace(run, name="b"),
         replace(run, timed=True),
-        replace(run, detector=detector.faster("bf16")),
-        replace(run, detector=detector.faster(plain=True)),
-        replace(run, detector=detector.faster("float32", compiled=True)),
+        replace(run, detector=detector.with_runtime(precision="bf16")),
+        replace(run, detector=detector.with_runtime("eager")),
+        replace(run, detector=detector.with_runtime("compiled")),
     ]
     assert len({str(r.folder) for r in (run, *others)}) == 9
     assert replace(run, cache=False).folder is None
     assert replace(run, cache=None).folder is not None
-    assert replace(run, detector=detector.faster("float32")).folder == run.folder
+    assert replace(run, detector=detector.with_runtime()).folder == run.folder
     monkeypatch.setattr(cache, "VERSION", cache.VERSION + 1)
     assert replace(run).folder != run.folder
 
@@ -171,18 +169,6 @@ def test_a_name_forgets_neither_classes_nor_input(detector: Detector) -> None:
     larger = small_model(input=replace(small_config().input, short_side=32))
     assert weights_hash(renamed) != weights_hash(detector)
     assert weights_hash(Detector(larger, NAMES)) != weights_hash(Detector(small_model(), NAMES))
-
-
-@pytest.mark.parametrize("units", [False, True])
-def test_runtimes_with_other_numbers_are_kept_apart(
-    detector: Detector, units: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Catches int8's tables given out as those of the precision between its convolutions."""
-    monkeypatch.setattr(paths, "has_bf16_units", lambda device: units)
-    precisions = get_args(InferencePrecision)
-    runtimes = {p: repr(cache.runtime_of(detector.faster(p))) for p in precisions}
-    assert len(set(runtimes.values())) == 3
-    assert runtimes["auto"] == runtimes["bf16" if units else "float32"]
 
 
 def test_kept_times_are_those_of_this_machine(

@@ -19,13 +19,14 @@ from sparse_rcnn_lab.analysis import Table
 from sparse_rcnn_lab.analysis.experiments import initialisation as lab
 from sparse_rcnn_lab.analysis.experiments import learned_box_gradients as gradients
 from sparse_rcnn_lab.analysis.experiments.matching_instability import instability_table
-from sparse_rcnn_lab.core.config import AugmentConfig, LossConfig, Recipe, TrainConfig, with_changes
+from sparse_rcnn_lab.core.config import AugmentConfig, LossConfig, Recipe, TrainConfig
 from sparse_rcnn_lab.core.errors import LabError
 from sparse_rcnn_lab.core.proposals import initial_boxes
 from sparse_rcnn_lab.data.sample import Sample
 from sparse_rcnn_lab.data.shapes.dataset import Shapes
 from sparse_rcnn_lab.detect.detector import Detector
 from sparse_rcnn_lab.models.checkpoint import read_checkpoint, save_checkpoint
+from sparse_rcnn_lab.models.config_edit import with_changes
 from sparse_rcnn_lab.models.load import load
 from sparse_rcnn_lab.views import figures
 

@@ -35,9 +35,9 @@ from sparse_rcnn_lab.app.pictures import (
 )
 from sparse_rcnn_lab.app.server import Address
 from sparse_rcnn_lab.core.errors import LabError
-from sparse_rcnn_lab.core.trace import Trace
 from sparse_rcnn_lab.data.shapes.dataset import CLASS_NAMES
 from sparse_rcnn_lab.detect.device import pick_device
+from sparse_rcnn_lab.detect.trace_file import load_trace
 from sparse_rcnn_lab.models.load import CHECKPOINTS, shipped_models
 from sparse_rcnn_lab.models.published import RELEASES
 
@@ -338,7 +338,7 @@ def test_keepsakes(tiny, picture, tmp_path, monkeypatch):
     at = dials(tiny, threshold=0.012, stage=4)
     made = {kind: keepsake(tiny, picture, at, kind) for kind in KINDS}
     assert Image.open(made["picture"]).size == picture.shown.size
-    assert Trace.load(made["trace"]).attention is not None
+    assert load_trace(made["trace"]).attention is not None
     page = made["page"].read_text(encoding="utf-8")
     assert "data:image" in page and "http://" not in page.replace("http://www.w3.org/", "")
     assert all(path.is_relative_to(tmp_path) for path in made.values())

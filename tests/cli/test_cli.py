@@ -19,8 +19,8 @@ from sparse_rcnn_lab.cli import main as cli
 from sparse_rcnn_lab.cli.cmd_predict import output_names
 from sparse_rcnn_lab.cli.overrides import apply_overrides
 from sparse_rcnn_lab.core.errors import LabError
-from sparse_rcnn_lab.core.trace import Trace
 from sparse_rcnn_lab.data.shapes.dataset import Shapes
+from sparse_rcnn_lab.detect.trace_file import load_trace
 from sparse_rcnn_lab.models import recipes
 from sparse_rcnn_lab.training import engine
 from sparse_rcnn_lab.training.engine import fit
@@ -230,7 +230,7 @@ def test_pack_evaluates_as_it_was_asked_to(
     with pytest.raises(AttributeError):  # there is no result to print
         cli.main([*command, "--name", "a", "--precision", "bf16", "--debug"])
     (detector,) = asked
-    assert detector.model.inference.way.precision == "bf16"
+    assert detector.runtime.about()["precision"] == "bf16"
 
 
 def test_predict_does_the_others_when_one_is_bad(
@@ -281,7 +281,7 @@ def test_trace_records_what_was_asked_for(data: Path, trained: Path, tmp_path: P
     picture, out = data / "images" / "000000.png", tmp_path / "a.trace"
     command = ["trace", str(picture), "--model", str(trained), "--out", str(out)]
     assert cli.main([*command, "--record", "roi_features"]) == 0
-    trace = Trace.load(out)
+    trace = load_trace(out)
     assert trace.roi_features is not None and trace.attention is None
     assert trace.size == (64, 64)
 

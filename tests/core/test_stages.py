@@ -11,7 +11,7 @@ from small_model import small_model
 
 from sparse_rcnn_lab import analysis
 from sparse_rcnn_lab.core.errors import LabError
-from sparse_rcnn_lab.core.stage_range import check_stage, check_stages
+from sparse_rcnn_lab.core.validation import check_stage, check_stages
 from sparse_rcnn_lab.course import lessons
 from sparse_rcnn_lab.data.shapes.dataset import Shapes
 from sparse_rcnn_lab.detect.detector import Detector

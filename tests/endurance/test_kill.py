@@ -22,7 +22,7 @@ import torch
 from file_server import file_server
 from test_weights import NAME, hollow
 
-from sparse_rcnn_lab.core.trace import Trace
+from sparse_rcnn_lab.detect.trace_file import load_trace
 from sparse_rcnn_lab.models import published as weights
 from sparse_rcnn_lab.models.checkpoint import read_checkpoint
 
@@ -58,7 +58,7 @@ trace = detector.trace(torch.zeros(3, 96, 96))
 from sparse_rcnn_lab.models.checkpoint import save_checkpoint
 from sparse_rcnn_lab.views import figures
 while True:
-    trace.save(sys.argv[1] + "/trace.npz")
+    srl.save_trace(trace, sys.argv[1] + "/trace.npz")
     srl.explore(trace).to_html(sys.argv[1] + "/explorer.html")
     save_checkpoint(sys.argv[1] + "/model.safetensors", detector.model, detector.class_names, "m")
 """
@@ -125,7 +125,7 @@ def check_whole(folder: Path) -> int:
         if path.suffix == ".safetensors":
             read_checkpoint(path)
         elif path.suffix == ".npz":
-            Trace.load(path)
+            load_trace(path)
         elif path.suffix == ".json":
             json.loads(path.read_text(encoding="utf-8"))
         elif path.suffix == ".jsonl":

@@ -210,8 +210,8 @@ def test_more_stages_than_there_are(detector: Detector, session: Session) -> Non
     batch = detector.prepare([picture()])
     with torch.no_grad():
         boxes, features = detector.model.proposals(batch.sizes)
-        pyramid = detector.model.pyramid(batch.images)
-        outputs = detector.model.run_stages(pyramid, boxes, features, stop=STAGES + 3)
+        pyramid = detector.runtime.pyramid(batch.images)
+        outputs = detector.runtime.run_stages(pyramid, boxes, features, stop=STAGES + 3)
     for stage, output in enumerate(outputs):
         assert torch.equal(trace.logits[stage], output.logits[0])
     session.edit(0, box=BOX, stage=STAGES + 1)

@@ -16,10 +16,10 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from small_model import small_batch, small_model
 
-from sparse_rcnn_lab.core.config import to_dict
 from sparse_rcnn_lab.core.errors import LabError
 from sparse_rcnn_lab.models import layouts as published
 from sparse_rcnn_lab.models.checkpoint import FORMAT, read_checkpoint, save_checkpoint
+from sparse_rcnn_lab.models.config_edit import to_dict
 
 NAMES = ("circle", "square", "Käfer")
 

@@ -11,11 +11,12 @@ from collections import Counter
 import pytest
 import torch
 
-from sparse_rcnn_lab.core.config import AugmentConfig, Recipe, from_dict, to_dict
+from sparse_rcnn_lab.core.config import AugmentConfig, Recipe
+from sparse_rcnn_lab.core.train import lr_factor, total_steps
 from sparse_rcnn_lab.data.transforms import Augment, Window
 from sparse_rcnn_lab.detect.images import resized_size
+from sparse_rcnn_lab.models.config_edit import from_dict, to_dict
 from sparse_rcnn_lab.models.recipes import RECIPES
-from sparse_rcnn_lab.training.schedule import lr_factor, total_steps
 
 MULTI_SCALE = (480, 512, 544, 576, 608, 640, 672, 704, 736, 768, 800)
 ALIKE = {

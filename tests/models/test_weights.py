@@ -20,13 +20,14 @@ from file_server import FileServer, file_server
 from parity import rule
 
 from sparse_rcnn_lab.cli import main as cli
-from sparse_rcnn_lab.core.config import Recipe, from_dict
+from sparse_rcnn_lab.core.config import Recipe
 from sparse_rcnn_lab.core.errors import LabError
 from sparse_rcnn_lab.detect.detector import Detector
 from sparse_rcnn_lab.models import download
 from sparse_rcnn_lab.models import layouts as published
 from sparse_rcnn_lab.models import published as weights
 from sparse_rcnn_lab.models.checkpoint import read_checkpoint
+from sparse_rcnn_lab.models.config_edit import from_dict
 from sparse_rcnn_lab.models.load import load
 from sparse_rcnn_lab.models.recipes import RECIPES
 

@@ -17,21 +17,21 @@ import torch
 from several import in_processes
 from torch import Tensor
 
-from sparse_rcnn_lab.core import config as configs
 from sparse_rcnn_lab.core.config import Recipe
 from sparse_rcnn_lab.core.errors import LabError
-from sparse_rcnn_lab.core.losses import expected_positives
 from sparse_rcnn_lab.core.model import SparseRCNN
 from sparse_rcnn_lab.data.sample import Sample
 from sparse_rcnn_lab.data.shapes.dataset import Shapes
 from sparse_rcnn_lab.data.transforms import Augment
 from sparse_rcnn_lab.detect.detector import Detector
+from sparse_rcnn_lab.models import config_edit as configs
 from sparse_rcnn_lab.models import recipes
 from sparse_rcnn_lab.training import update
 from sparse_rcnn_lab.training.distributed import Group, join
 from sparse_rcnn_lab.training.engine import fit
 from sparse_rcnn_lab.training.evaluate import evaluate
 from sparse_rcnn_lab.training.loader import StepSampler, TrainBatch, train_loader
+from sparse_rcnn_lab.training.nested import expected_positives
 from sparse_rcnn_lab.training.run_folder import RunFolder
 from sparse_rcnn_lab.training.start import begin, connect
 from sparse_rcnn_lab.training.step import StepLoss, step_loss

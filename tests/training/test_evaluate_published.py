@@ -14,9 +14,9 @@ from small_model import small_config, small_model
 
 from sparse_rcnn_lab.cli import cmd_evaluate as command
 from sparse_rcnn_lab.cli import main as cli
-from sparse_rcnn_lab.core.config import to_dict
 from sparse_rcnn_lab.detect.detector import Detector
 from sparse_rcnn_lab.models.checkpoint import save_checkpoint
+from sparse_rcnn_lab.models.config_edit import to_dict
 from sparse_rcnn_lab.models.layouts import COCO_CLASSES
 from sparse_rcnn_lab.models.recipes import RECIPES
 

@@ -9,17 +9,17 @@ from typing import Any
 
 import pytest
 import torch
+from sparse_rcnn_lab.runtime.compiling import compile_model
 from torch import Tensor, nn
 
-from sparse_rcnn_lab.core import config as configs
 from sparse_rcnn_lab.core.config import Recipe, TrainConfig
 from sparse_rcnn_lab.core.errors import LabError
 from sparse_rcnn_lab.data.shapes.dataset import Shapes
 from sparse_rcnn_lab.data.transforms import Augment
+from sparse_rcnn_lab.models import config_edit as configs
 from sparse_rcnn_lab.models import recipes
 from sparse_rcnn_lab.models.checkpoint import read_checkpoint
 from sparse_rcnn_lab.models.load import locate
-from sparse_rcnn_lab.runtime.compiling import compile_model
 from sparse_rcnn_lab.training import step as step_module
 from sparse_rcnn_lab.training.distributed import Group
 from sparse_rcnn_lab.training.ema import WeightAverage

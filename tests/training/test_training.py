@@ -18,13 +18,14 @@ import torch
 from sparse_rcnn_lab.cli import main as cli
 from sparse_rcnn_lab.cli.train_settings import run_settings
 from sparse_rcnn_lab.core import boxes as box_ops
-from sparse_rcnn_lab.core import config as configs
 from sparse_rcnn_lab.core.config import LossConfig, Recipe, TrainConfig
 from sparse_rcnn_lab.core.errors import LabError
 from sparse_rcnn_lab.core.matching import Targets
 from sparse_rcnn_lab.core.model import SparseRCNN
+from sparse_rcnn_lab.core.train import lr_factor, total_steps
 from sparse_rcnn_lab.data.shapes.dataset import Shapes
 from sparse_rcnn_lab.data.transforms import Augment
+from sparse_rcnn_lab.models import config_edit as configs
 from sparse_rcnn_lab.models import recipes
 from sparse_rcnn_lab.models.checkpoint import read_checkpoint
 from sparse_rcnn_lab.training import update
@@ -33,7 +34,6 @@ from sparse_rcnn_lab.training.engine import Run, fit
 from sparse_rcnn_lab.training.loader import StepSampler, TrainBatch, train_loader
 from sparse_rcnn_lab.training.optimizer import make_optimizer
 from sparse_rcnn_lab.training.run_folder import RunFolder
-from sparse_rcnn_lab.training.schedule import lr_factor, total_steps
 from sparse_rcnn_lab.training.step import StepLoss, step_loss
 
 DATA = Shapes(length=12, seed=5, size=64)

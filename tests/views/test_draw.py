@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from PIL import Image
 from test_explorer_payload import made_trace
 
+from sparse_rcnn_lab.core.detections import Detections
 from sparse_rcnn_lab.core.errors import LabError
-from sparse_rcnn_lab.core.trace import Detections
 from sparse_rcnn_lab.views import style
 from sparse_rcnn_lab.views.draw import (
     Mark,

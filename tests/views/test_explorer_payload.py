@@ -20,6 +20,7 @@ from sparse_rcnn_lab.core import boxes as box_ops
 from sparse_rcnn_lab.core.errors import LabError
 from sparse_rcnn_lab.core.trace import Trace
 from sparse_rcnn_lab.detect.detector import Detector
+from sparse_rcnn_lab.detect.trace_file import save_trace
 from sparse_rcnn_lab.intervene.experiment import Dropped, Edited, Experiment
 from sparse_rcnn_lab.intervene.session import Session
 from sparse_rcnn_lab.models.load import load, shipped_models
@@ -347,7 +348,7 @@ def test_an_impossible_change_leaves_what_was_shown(detector, picture):
 def test_a_recorded_trace_says_what_it_needs(tmp_path, detector):
     """Catches controls that do nothing, and options that are taken without a look."""
     trace = made_trace()
-    path = trace.save(tmp_path / "a.trace")
+    path = save_trace(trace, tmp_path / "a.trace")
     view = explore(path)
     assert "30 proposals" in repr(view)
     with pytest.raises(LabError, match="recorded trace"):

@@ -16,7 +16,7 @@ from sparse_rcnn_lab.analysis.table import Table
 from sparse_rcnn_lab.core import boxes as box_ops
 from sparse_rcnn_lab.core.ablation import NORMAL, Ablation
 from sparse_rcnn_lab.core.stage import StageOutput
-from sparse_rcnn_lab.core.stage_range import check_stages
+from sparse_rcnn_lab.core.validation import check_stages
 from sparse_rcnn_lab.data.sample import DetectionData
 from sparse_rcnn_lab.detect.detector import Detector
 

@@ -89,7 +89,7 @@ class CachedRun:
             "weights": weights_hash(self.detector),
             "data": self.data.fingerprint(),
             "images": self.count,
-            "runtime": runtime_of(self.detector),
+            **self.detector.runtime.about(),
             **(where if self.timed else {}),
             **self.settings,
             "sparse_rcnn_lab": __version__,
@@ -168,17 +168,6 @@ def state_hash(state: Mapping[str, Tensor], also: str = "") -> str:
         digest.update(name.encode())
         digest.update(value.detach().cpu().reshape(-1).view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()[:16]
-
-
-def runtime_of(detector: Detector) -> dict[str, Any]:
-    """How a detector runs, "auto" resolved; two runtimes may give different numbers."""
-    way = detector.model.inference.way
-    dtype = str(way.dtype(detector.model.device)).removeprefix("torch.")
-    return {
-        "precision": f"int8, {dtype}" if way.precision == "int8" else dtype,
-        "plain": way.plain,
-        "compiled": way.compiled,
-    }
 
 
 def _tables(text: str) -> Tables:

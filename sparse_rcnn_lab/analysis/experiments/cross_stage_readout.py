@@ -63,7 +63,7 @@ def _read(images: StageInputs) -> dict[str, StageOutput]:
     found: dict[str, StageOutput] = {}
     for s, output in enumerate(own, 1):
         entered = images.boxes if s == 1 else own[s - 2].boxes
-        for t, stage in enumerate(images.model.stages, 1):
+        for t, stage in enumerate(images.runtime.model.stages, 1):
             if s == t:
                 found[f"both {s} {t}"] = output
                 continue

@@ -53,7 +53,7 @@ def early_exit(
     nano-shapes: early exit, 2 images
               rule tolerance stages
     always stage 6         –  6.000
-           settled     0.300  4.000
+           settled     0.300  3.000
     """
     if detector.num_stages < 2:
         raise LabError("This model has one stage; there is nothing to stop before.")

@@ -95,9 +95,9 @@ class Costs:
         self.image = image
 
         def again() -> None:
-            image.model.pyramid(image.batch.images)
+            image.runtime.pyramid(image.batch.images)
 
-        self._ms = milliseconds(again, image.model.device)
+        self._ms = milliseconds(again, image.runtime.model.device)
         self._peak = peak_bytes(again)
 
     @torch.inference_mode()
@@ -109,7 +109,7 @@ class Costs:
         def run() -> None:
             variant(self.image)
 
-        own, peak = milliseconds(run, self.image.model.device), peak_bytes(run)
+        own, peak = milliseconds(run, self.image.runtime.model.device), peak_bytes(run)
         table = self.image.pyramid.table  # is there while the stages run
         whole = max(self._peak, peak + table.numel() * table.element_size())
         return {

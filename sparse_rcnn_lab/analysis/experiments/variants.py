@@ -13,12 +13,12 @@ from torch import Tensor
 
 from sparse_rcnn_lab.analysis.experiments.cache import CachedRun, Part
 from sparse_rcnn_lab.analysis.table import Table
-from sparse_rcnn_lab.core.model import SparseRCNN
 from sparse_rcnn_lab.core.pooling import Pyramid
 from sparse_rcnn_lab.core.stage import StageOutput
 from sparse_rcnn_lab.data.sample import DetectionData
 from sparse_rcnn_lab.detect.batches import Batch
 from sparse_rcnn_lab.detect.detector import Detector
+from sparse_rcnn_lab.runtime.torch_runtime import Runtime
 from sparse_rcnn_lab.training.coco_eval import CocoResult, coco_stats
 from sparse_rcnn_lab.training.evaluate import detection_rows, label_category_ids
 
@@ -32,7 +32,7 @@ class StageInputs:
     categories: ``[C]`` category id of each label.
     """
 
-    model: SparseRCNN
+    runtime: Runtime
     batch: Batch
     pyramid: Pyramid
     boxes: Tensor
@@ -51,9 +51,9 @@ class StageInputs:
         batch = detector.prepare([sample.image for sample in samples])
         boxes, features = detector.model.proposals(batch.sizes)
         return cls(
-            detector.model,
+            detector.runtime,
             batch,
-            detector.model.pyramid(batch.images),
+            detector.runtime.pyramid(batch.images),
             boxes,
             features,
             [sample.image_id for sample in samples],
@@ -68,7 +68,7 @@ class StageInputs:
     @torch.inference_mode()
     def run(self, **options: Any) -> list[StageOutput]:
         """The stages' outputs; options are those of :meth:`SparseRCNN.run_stages`."""
-        return self.model.run_stages(self.pyramid, self.boxes, self.features, **options)
+        return self.runtime.run_stages(self.pyramid, self.boxes, self.features, **options)
 
     def rows(self, outputs: Mapping[str, StageOutput]) -> Part:
         """``rows NAME``: what each output detected, see :class:`Found`."""

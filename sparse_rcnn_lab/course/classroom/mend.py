@@ -13,9 +13,11 @@ from typing import Any
 
 # In a student's own cells; a look by a person is in order.
 _SUSPICIOUS = {
-    r"sparse_rcnn_lab\.classroom\.(checks|guard|compare|limits|stand_ins)": "touches the checks",
-    r"sparse_rcnn_lab(\.training)?\.(boxes|matching|losses)\b": "imports the package's own answer",
-    r"from\s+sparse_rcnn_lab(\.training)?\s+import\s+.*\b(boxes|matching|losses)\b": (
+    r"sparse_rcnn_lab\.course\.classroom\.(checks|guard|compare|limits|stand_ins)": (
+        "touches the checks"
+    ),
+    r"sparse_rcnn_lab\.core\.(boxes|matching|losses)\b": "imports the package's own answer",
+    r"from\s+sparse_rcnn_lab\.core\s+import\s+.*\b(boxes|matching|losses)\b": (
         "imports the package's own answer"
     ),
     r"\bDynamicInteraction\b.*import|import.*\b(DynamicInteraction|SelfAttention)\b": (

@@ -46,4 +46,5 @@ def with_start(
             proposals.features.copy_(proposals.features.mean(0).expand_as(proposals.features))
         elif features == "random":
             proposals.features.copy_(torch.randn(proposals.features.shape))
-    return Detector(model, detector.class_names, detector.name, detector.info)
+    runtime = detector.runtime.for_model(model)
+    return Detector(model, detector.class_names, detector.name, detector.info, runtime)

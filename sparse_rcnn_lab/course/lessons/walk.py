@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from sparse_rcnn_lab.core import boxes as box_ops
 from sparse_rcnn_lab.core.pooling import assign_levels
 from sparse_rcnn_lab.core.stage import Stage
-from sparse_rcnn_lab.core.stage_range import check_stage
+from sparse_rcnn_lab.core.validation import check_stage
 from sparse_rcnn_lab.detect.batches import Picture
 from sparse_rcnn_lab.detect.detector import Detector
 from sparse_rcnn_lab.runtime.threads import threads_for
@@ -53,9 +53,9 @@ class StageWalk:
         model = detector.model
         batch = detector.prepare([picture])
         boxes, features = model.proposals(batch.sizes)
-        pyramid = model.pyramid(batch.images)
+        pyramid = detector.runtime.pyramid(batch.images)
         if stage > 1:
-            before = model.run_stages(pyramid, boxes, features, stop=stage - 1)[-1]
+            before = detector.runtime.run_stages(pyramid, boxes, features, stop=stage - 1)[-1]
             boxes, features = before.boxes, before.features
         part = model.stages[stage - 1]
         assert isinstance(part, Stage)
@@ -84,11 +84,11 @@ class StageWalk:
         self.second = second.view(n, narrow, dim).cpu()
         self.narrow = inner.norm_in(roi[0] @ self.first.to(roi)).relu().cpu()
         filtered = inner.filter(filters, roi)
-        self.filtered = filtered.cpu()
+        self.filtered = filtered[0].cpu()
         condensed = inner.condense(filtered)
-        self.condensed = condensed.cpu()
+        self.condensed = condensed[0].cpu()
 
-        x = part.norm_interaction(attended + condensed[None])
+        x = part.norm_interaction(attended + condensed)
         x = part.norm_ffn(x + part.ffn_out(F.relu(part.ffn_in(x))))
         self.features_out = x[0].cpu()
         self.logits = part.classify(part.cls_tower(x))[0].cpu()

@@ -10,10 +10,9 @@ from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 
 from sparse_rcnn_lab.core import boxes as box_ops
+from sparse_rcnn_lab.core.detections import top_pairs
 from sparse_rcnn_lab.core.model import SparseRCNN
-from sparse_rcnn_lab.core.pooling import STRIDES, pool
-from sparse_rcnn_lab.core.trace import top_pairs
-from sparse_rcnn_lab.runtime.gather import Gather
+from sparse_rcnn_lab.core.pooling import STRIDES, Gather, pool
 
 AXES = {0: "batch", 2: "height", 3: "width"}
 # Any sides do, as long as p5 has more than one row: torch.export treats a size of one as special.

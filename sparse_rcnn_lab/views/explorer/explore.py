@@ -12,6 +12,7 @@ from sparse_rcnn_lab.core.trace import Trace
 from sparse_rcnn_lab.data.sample import Sample
 from sparse_rcnn_lab.detect.batches import Picture
 from sparse_rcnn_lab.detect.detector import Detector
+from sparse_rcnn_lab.detect.trace_file import load_trace
 from sparse_rcnn_lab.intervene.experiment import Experiment
 from sparse_rcnn_lab.intervene.intervention import Edit
 from sparse_rcnn_lab.intervene.session import MAX_STAGES, Session
@@ -77,7 +78,7 @@ def _opened(
     what: Any, detector: Detector | str | Path | None, roi: bool | None
 ) -> tuple[Trace, Run | None]:
     if isinstance(what, str | Path) and str(what).endswith(".trace"):
-        what = Trace.load(what)
+        what = load_trace(what)
     if isinstance(what, Trace):
         if detector is not None:
             raise LabError(

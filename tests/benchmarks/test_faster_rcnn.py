@@ -13,12 +13,12 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from sparse_rcnn_lab import baseline
-from sparse_rcnn_lab.core import config as configs
+from benchmarks import faster_rcnn
 from sparse_rcnn_lab.core.config import AugmentConfig, InputConfig, Recipe
+from sparse_rcnn_lab.core.train import lr_factor
 from sparse_rcnn_lab.data.coco.folder import CocoFolder
+from sparse_rcnn_lab.models import config_edit as configs
 from sparse_rcnn_lab.models import recipes
-from sparse_rcnn_lab.training.schedule import lr_factor
 
 SIZES = ((100, 140), (120, 80))  # height, width
 
@@ -68,7 +68,7 @@ def test_run_writes_a_result(folder: Path, recipe: Recipe, tmp_path: Path) -> No
     """Catches a budget that is not kept, and a result that cannot be repeated from its file."""
     data, val = CocoFolder(folder), CocoFolder(folder, "val")
     out = tmp_path / "out"
-    baseline.run(data, val, recipe, minutes=0.01, out=out, rois=16, progress=False)
+    faster_rcnn.run(data, val, recipe, minutes=0.01, out=out, rois=16, progress=False)
     result = json.loads((out / "result.json").read_text())
     assert result["steps"] >= 1
     assert result["cpu_seconds"] >= 0.6
@@ -88,11 +88,11 @@ def test_schedule_spans_the_budget(
         factors.append(lr_factor(*arguments))  # type: ignore[arg-type]
         return factors[-1]
 
-    monkeypatch.setattr(baseline, "lr_factor", noted)
-    monkeypatch.setattr(baseline.time, "process_time", Clock())
+    monkeypatch.setattr(faster_rcnn, "lr_factor", noted)
+    monkeypatch.setattr(faster_rcnn.time, "process_time", Clock())
     torch.manual_seed(0)
-    model = baseline.build_faster_rcnn(recipe.model, rois=4)
-    steps, used = baseline.train(model, CocoFolder(folder), recipe, 10 / 60, progress=False)
+    model = faster_rcnn.build_faster_rcnn(recipe.model, rois=4)
+    steps, used = faster_rcnn.train(model, CocoFolder(folder), recipe, 10 / 60, progress=False)
     assert (steps, used) == (10, 10.0)
     peak = int(np.argmax(factors))
     assert 0 < peak < 4 and factors[peak] > 0.9
@@ -102,7 +102,7 @@ def test_schedule_spans_the_budget(
 def test_frozen_as_our_detector(recipe: Recipe) -> None:
     """Catches an unfair comparison: statistics or parts that train here and not in ours."""
     config = replace(recipe.model, frozen_stages=2, train_batch_norm=False)
-    model = baseline.build_faster_rcnn(config, rois=16).train()
+    model = faster_rcnn.build_faster_rcnn(config, rois=16).train()
     parts = list(model.backbone.body.values())
     frozen = [all(not p.requires_grad for p in part.parameters()) for part in parts]
     assert frozen == [True, True, False, False, False]
@@ -135,18 +135,18 @@ class Oracle(nn.Module):
 def test_score_of_a_perfect_detector(folder: Path, recipe: Recipe) -> None:
     """Catches boxes left in input pixels, and labels off by the background class."""
     val = CocoFolder(folder, "val")
-    assert baseline.score(Oracle(), val, recipe.model).AP > 0.999  # type: ignore[arg-type]
-    wrong = baseline.score(Oracle(shift=2), val, recipe.model)  # type: ignore[arg-type]
+    assert faster_rcnn.score(Oracle(), val, recipe.model).AP > 0.999  # type: ignore[arg-type]
+    wrong = faster_rcnn.score(Oracle(shift=2), val, recipe.model)  # type: ignore[arg-type]
     assert wrong.AP == 0.0
 
 
 def test_targets_leave_class_0_to_the_background(folder: Path, recipe: Recipe) -> None:
     """Catches the first class being trained as background."""
     data = CocoFolder(folder)
-    batch = baseline.collate([data[0], data[1]], recipe.model.input)
-    targets = baseline._targets(batch)
+    batch = faster_rcnn.collate([data[0], data[1]], recipe.model.input)
+    targets = faster_rcnn._targets(batch)
     assert [t["labels"].tolist() for t in targets] == [[1], [2]]
-    assert [tuple(image.shape[1:]) for image in baseline._images(batch)] == list(SIZES)
+    assert [tuple(image.shape[1:]) for image in faster_rcnn._images(batch)] == list(SIZES)
 
 
 def test_command_line_says_what_is_wrong(
@@ -154,5 +154,5 @@ def test_command_line_says_what_is_wrong(
 ) -> None:
     """Catches a traceback for a mistyped folder."""
     arguments = ["--data", str(tmp_path / "nowhere"), "--minutes", "1", "--out", str(tmp_path)]
-    assert baseline.main(arguments) == 1
+    assert faster_rcnn.main(arguments) == 1
     assert "nowhere" in capsys.readouterr().err

@@ -51,7 +51,7 @@ def test_a_detector_computes_on_one_thread(monkeypatch: pytest.MonkeyPatch) -> N
 
         monkeypatch.setattr(owner, name, watched)
 
-    watch(detector.model.inference, "pyramid")
+    watch(detector.runtime, "_up_to_date")
     watch(detector.model.stages[0], "pool")
     detector(torch.zeros(3, 64, 64))
     assert seen == [1, 1] and torch.get_num_threads() == 3

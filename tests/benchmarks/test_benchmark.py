@@ -10,15 +10,15 @@ import pytest
 import torch
 from PIL import Image
 
-from sparse_rcnn_lab.benchmark import training
-from sparse_rcnn_lab.benchmark.clock import Clock
-from sparse_rcnn_lab.benchmark.peers import compare
-from sparse_rcnn_lab.benchmark.runner import Settings
-from sparse_rcnn_lab.cli import main as cli
+from benchmarks import __main__ as cli
+from benchmarks import growth, training
+from benchmarks.clock import Clock
+from benchmarks.peers import compare
+from benchmarks.poolings import Settings
+from benchmarks.roi_align import FeatureMaps, roi_align_pool
 from sparse_rcnn_lab.core.errors import LabError
 from sparse_rcnn_lab.core.pooling import assign_levels, build_pyramid, pool
 from sparse_rcnn_lab.core.proposals import Proposals
-from sparse_rcnn_lab.runtime.roi_align import FeatureMaps, roi_align_pool
 
 
 @pytest.fixture
@@ -77,7 +77,7 @@ def test_benchmark_from_the_command_line(
     out = tmp_path / "times.json"
     threads = torch.get_num_threads()
     options = ["--size", "64x96", "--proposals", "5", "--batch", "2", "--repeat", "1"]
-    assert cli.main(["benchmark", *options, "--json", str(out)]) == 0
+    assert cli.main([*options, "--json", str(out)]) == 0
     assert torch.get_num_threads() == threads
     text = capsys.readouterr().out
     assert "64x96" in text and "5 proposals" in text and "1 thread, process time" in text
@@ -102,7 +102,7 @@ def test_training_is_measured_in_two_precisions(
     out = tmp_path / "training.json"
     monkeypatch.setattr(training, "BATCHES", 1)
     options = ["--size", "64x64", "--batch", "2", "--steps", "6", "--precision", "bf16"]
-    assert cli.main(["benchmark", "--train", *options, "--json", str(out)]) == 0
+    assert cli.main(["--train", *options, "--json", str(out)]) == 0
     text = capsys.readouterr().out
     assert "drawn images of 64x64 pixels, batches of 2, 20 proposals, 6 steps" in text
     result = json.loads(out.read_text())
@@ -131,16 +131,16 @@ def test_loader_is_compared_with_the_step(
     Image.new("RGB", (60, 40)).save(tmp_path / "a.png")
     options = ["--data", str(tmp_path), "--batch", "1", "--steps", "2"]
     out = tmp_path / "training.json"
-    assert cli.main(["benchmark", "--train", *options, "--json", str(out)]) == 0
+    assert cli.main(["--train", *options, "--json", str(out)]) == 0
     result = json.loads(out.read_text())
     assert list(result["runs"]) == ["float32"] and result["settings"]["size"] is None
     assert "it does not wait for" in training.as_text(result)
     result["loading"]["one_process"]["images_per_second"] = 0.01
     assert "it waits for 0.0 that" in training.as_text(result)
     capsys.readouterr()
-    assert cli.main(["benchmark", "--train", *options, "--size", "64x64"]) == 2
+    assert cli.main(["--train", *options, "--size", "64x64"]) == 2
     assert "size is that of drawn images" in capsys.readouterr().err
-    assert cli.main(["benchmark", "--train", "--steps", "1"]) == 2
+    assert cli.main(["--train", "--steps", "1"]) == 2
 
 
 def test_wrong_settings_are_refused_by_all() -> None:
@@ -168,3 +168,22 @@ def test_peers_of_a_trained_model_have_as_many_proposals() -> None:
         assert compare(settings, ["plain", "roialign"])["proposals"] == 5
         compare(replace(settings, proposals=21), [])
     assert set(seen) == {5}
+
+
+def test_growth_finds_a_known_curve() -> None:
+    """Catches coefficients of the wrong power, and negative ones."""
+    found = growth.fit([5, 10, 20, 40], [2 + 3 * x + 0.5 * x**2 for x in (5, 10, 20, 40)], True)
+    assert found == pytest.approx({"fixed": 2, "linear": 3, "quadratic": 0.5}, rel=1e-3)
+    assert growth.fit([1, 2, 4], [5.0, 5.0, 5.0]) == pytest.approx({"fixed": 5, "linear": 0})
+
+
+def test_peers_from_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Catches a peer that is not there and stops the others, or is passed over in silence."""
+    out = tmp_path / "peers.json"
+    options = ["--size", "64x96", "--repeat", "1", "--json", str(out)]
+    assert cli.main([*options, "--against", "eager,roialign,bf16,torchvision,mmdetection"]) == 0
+    result = json.loads(out.read_text())
+    assert set(result["milliseconds"]) == {"ours", "eager", "roialign", "bf16"}
+    assert set(result["missing"]) == {"torchvision", "mmdetection"}
+    assert "mmdetection: not measured" in capsys.readouterr().out
+    assert cli.main([*options, "--against", "yolo"]) == 2

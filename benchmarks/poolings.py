@@ -9,15 +9,15 @@ from typing import Any
 
 import torch
 
-from sparse_rcnn_lab.benchmark.clock import Clock, threads
-from sparse_rcnn_lab.benchmark.parts import ARMS, Arm, Trainer, infer, largest_difference
-from sparse_rcnn_lab.core import config as configs
+from benchmarks.clock import Clock, threads
+from benchmarks.parts import ARMS, Arm, Trainer, infer, largest_difference
 from sparse_rcnn_lab.core.config import Recipe
 from sparse_rcnn_lab.core.errors import LabError
 from sparse_rcnn_lab.core.model import SparseRCNN
 from sparse_rcnn_lab.core.pooling import pool
 from sparse_rcnn_lab.data.shapes.dataset import CLASS_NAMES
 from sparse_rcnn_lab.detect.device import machine
+from sparse_rcnn_lab.models import config_edit as configs
 from sparse_rcnn_lab.models.load import load
 from sparse_rcnn_lab.models.recipes import RECIPES
 from sparse_rcnn_lab.training.run_folder import versions

@@ -4,20 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 
 import torch
 from torch import Tensor
 
-from sparse_rcnn_lab.benchmark.clock import Clock
+from benchmarks.clock import Clock
+from benchmarks.roi_align import FeatureMaps, roi_align_pool
 from sparse_rcnn_lab.core.config import Recipe
+from sparse_rcnn_lab.core.detections import top_pairs
 from sparse_rcnn_lab.core.losses import set_loss
 from sparse_rcnn_lab.core.matching import match
 from sparse_rcnn_lab.core.model import SparseRCNN
 from sparse_rcnn_lab.core.pooling import Pooling, Pyramid, build_pyramid, pool
-from sparse_rcnn_lab.core.trace import top_pairs
 from sparse_rcnn_lab.data.shapes.dataset import Shapes
 from sparse_rcnn_lab.data.transforms import Augment
-from sparse_rcnn_lab.runtime.roi_align import FeatureMaps, roi_align_pool
+from sparse_rcnn_lab.runtime.gather import weighted_gather
 from sparse_rcnn_lab.training.loader import collate
 from sparse_rcnn_lab.training.optimizer import make_optimizer
 
@@ -32,7 +34,7 @@ class Arm:
 
 
 ARMS = (
-    Arm("one gather", build_pyramid, pool),
+    Arm("one gather", build_pyramid, partial(pool, gather=weighted_gather)),
     Arm("torchvision", FeatureMaps.of, roi_align_pool),
 )
 

@@ -11,8 +11,8 @@ import numpy as np
 import torch
 from tqdm.auto import tqdm
 
-from sparse_rcnn_lab.benchmark.clock import Clock, threads
-from sparse_rcnn_lab.benchmark.runner import Settings, default_size, model_of
+from benchmarks.clock import Clock, threads
+from benchmarks.poolings import Settings, default_size, model_of
 from sparse_rcnn_lab.core.errors import LabError
 from sparse_rcnn_lab.core.model import SparseRCNN
 from sparse_rcnn_lab.detect.device import machine

@@ -18,19 +18,19 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from sparse_rcnn_lab.benchmark.clock import Clock, threads
-from sparse_rcnn_lab.benchmark.runner import Settings, default_size, model_of
+from benchmarks.clock import Clock, threads
+from benchmarks.poolings import Settings, default_size, model_of
+from benchmarks.roi_align import FeatureMaps, roi_align_pool
+from sparse_rcnn_lab.core.detections import top_pairs
 from sparse_rcnn_lab.core.errors import LabError
 from sparse_rcnn_lab.core.model import SparseRCNN
 from sparse_rcnn_lab.core.stage import Stage
-from sparse_rcnn_lab.core.trace import top_pairs
 from sparse_rcnn_lab.detect.device import machine
-from sparse_rcnn_lab.runtime.paths import Inference, Way
-from sparse_rcnn_lab.runtime.roi_align import FeatureMaps, roi_align_pool
+from sparse_rcnn_lab.runtime.torch_runtime import Runtime, TorchRuntime
 from sparse_rcnn_lab.training.run_folder import versions
 
 Run = Callable[[], object]
-PEERS = ("plain", "roialign", "bf16", "int8", "compiled", "torchvision", "mmdetection")
+PEERS = ("eager", "roialign", "bf16", "compiled", "torchvision", "mmdetection")
 OURS = "ours"
 _PACKAGES = {"torchvision": ("torchvision",), "mmdetection": ("mmdet", "mmengine", "mmcv-lite")}
 
@@ -62,7 +62,7 @@ def _compare(settings: Settings, against: Sequence[str]) -> dict[str, Any]:
     count = settings.proposals or len(model.proposals)
     images = torch.randn(settings.batch or 1, 3, height, width, device=settings.device)
     process_time = settings.threads == 1 and images.device.type == "cpu"
-    arms: dict[str, Callable[[Clock], None]] = {OURS: _arm(model, Way(), images, count)}
+    arms: dict[str, Callable[[Clock], None]] = {OURS: _arm(TorchRuntime(model), images, count)}
     missing: dict[str, str] = {}
     for name in against:
         try:
@@ -121,14 +121,12 @@ def as_text(result: dict[str, Any]) -> str:
 
 
 def _peer(name: str, model: SparseRCNN, images: Tensor, count: int) -> Callable[[Clock], None]:
-    if name == "plain":
-        return _arm(model, Way(plain=True), images, count)
+    if name == "eager":
+        return _arm(TorchRuntime(model, "eager"), images, count)
     if name == "bf16":
-        return _arm(model, Way(precision="bf16"), images, count)
-    if name == "int8":
-        return _arm(model, Way(precision="int8"), images, count)
+        return _arm(TorchRuntime(model, precision="bf16"), images, count)
     if name == "compiled":
-        return _arm(model, Way(compiled=True), images, count)
+        return _arm(TorchRuntime(model, "compiled"), images, count)
     if name == "roialign":
         return _roialign(model, images, count)
     build = _torchvision if name == "torchvision" else _mmdetection
@@ -141,16 +139,15 @@ def _peer(name: str, model: SparseRCNN, images: Tensor, count: int) -> Callable[
     return measured
 
 
-def _arm(model: SparseRCNN, way: Way, images: Tensor, count: int) -> Callable[[Clock], None]:
-    twin = copy.copy(model)
-    twin.inference = Inference(way)
+def _arm(runtime: Runtime, images: Tensor, count: int) -> Callable[[Clock], None]:
+    proposals = runtime.model.proposals
     sizes = images.new_tensor(images.shape[2:]).expand(len(images), 2)
 
     def run(clock: Clock) -> None:
         with clock.part("backbone + FPN"):
-            pyramid = twin.pyramid(images)
+            pyramid = runtime.pyramid(images)
         with clock.part("stages"):
-            outputs = twin.run_stages(pyramid, *twin.proposals(sizes, count))
+            outputs = runtime.run_stages(pyramid, *proposals(sizes, count))
             top_pairs(outputs[-1].logits.float())
 
     return run
@@ -158,7 +155,6 @@ def _arm(model: SparseRCNN, way: Way, images: Tensor, count: int) -> Callable[[C
 
 def _roialign(model: SparseRCNN, images: Tensor, count: int) -> Callable[[Clock], None]:
     twin = copy.deepcopy(model)  # pooling is exchanged in the stages themselves
-    twin.inference = Inference(Way(plain=True))
     twin.use_pooling(roi_align_pool)
     sizes = images.new_tensor(images.shape[2:]).expand(len(images), 2)
 

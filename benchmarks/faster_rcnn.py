@@ -1,6 +1,6 @@
 """The yardstick: torchvision's Faster R-CNN with our backbone, images and minutes.
 
-``python -m sparse_rcnn_lab.baseline --data FOLDER --minutes M --out DIR``
+``python -m benchmarks.faster_rcnn --data FOLDER --minutes M --out DIR``
 
 What both detectors share comes from the same code: backbone, pyramid and what is frozen in them,
 input size, augmentation, order of the images, optimizer and learning-rate curve. What differs is
@@ -30,21 +30,23 @@ from torchvision.ops import MultiScaleRoIAlign
 from tqdm.auto import tqdm
 
 from sparse_rcnn_lab.core import boxes as box_ops
-from sparse_rcnn_lab.core import config as configs
-from sparse_rcnn_lab.core.backbone import Backbone, load_backbone
+from sparse_rcnn_lab.core.backbone import Backbone
 from sparse_rcnn_lab.core.config import ModelConfig, Recipe
 from sparse_rcnn_lab.core.errors import LabError
+from sparse_rcnn_lab.core.train import lr_factor
 from sparse_rcnn_lab.data.coco.folder import open_train_val
 from sparse_rcnn_lab.data.sample import DetectionData
 from sparse_rcnn_lab.data.transforms import Augment
 from sparse_rcnn_lab.detect.files import write_text
 from sparse_rcnn_lab.detect.images import resize_image
+from sparse_rcnn_lab.models import config_edit as configs
 from sparse_rcnn_lab.models import recipes
+from sparse_rcnn_lab.models.imagenet import load_backbone
+from sparse_rcnn_lab.runtime.folding import fold_fixed_norms
 from sparse_rcnn_lab.training.coco_eval import CocoResult, coco_stats
 from sparse_rcnn_lab.training.loader import TrainBatch, collate, train_loader
 from sparse_rcnn_lab.training.optimizer import make_optimizer
 from sparse_rcnn_lab.training.run_folder import versions
-from sparse_rcnn_lab.training.schedule import lr_factor
 
 LEVELS = ("p2", "p3", "p4", "p5")
 _ENDLESS = 10**9
@@ -56,6 +58,7 @@ class PooledPyramid(nn.Module):
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.inner = Backbone(config)
+        fold_fixed_norms(self.inner)  # as our own training does
         self.out_channels = config.dim
 
     @property
@@ -215,7 +218,7 @@ def _targets(batch: TrainBatch) -> list[dict[str, Tensor]]:
 def main(arguments: list[str] | None = None) -> int:
     """The command line; see the module's text."""
     parser = argparse.ArgumentParser(
-        prog="python -m sparse_rcnn_lab.baseline",
+        prog="python -m benchmarks.faster_rcnn",
         description="Train torchvision's Faster R-CNN as a yardstick for a Sparse R-CNN recipe.",
     )
     parser.add_argument("--data", required=True, help="folder with train.json, val.json, images/")

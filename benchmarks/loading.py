@@ -6,7 +6,7 @@ import time
 import warnings
 from typing import Any
 
-from sparse_rcnn_lab.benchmark.clock import Clock
+from benchmarks.clock import Clock
 from sparse_rcnn_lab.core.config import Recipe
 from sparse_rcnn_lab.core.errors import LabError
 from sparse_rcnn_lab.data.sample import DetectionData
