@@ -41,7 +41,7 @@ figures.learned_boxes(cards.trace(lessons.example("cards_1.jpg")))
 
 # %%
 traces = [shapes.trace(val[i]) for i in range(COUNT)]
-figures.career_overview(analysis.careers_of(traces, threshold=0.5))
+figures.proposal_overview(analysis.proposal_statistics_of(traces, threshold=0.5))
 
 # %% [markdown]
 # Eighteen of the twenty stay in a neighbourhood of their own, near where the learned box lies, and

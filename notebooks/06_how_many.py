@@ -20,9 +20,9 @@ COUNT = lessons.pick(full=100, fast=6)
 quiet = {"limit": COUNT, "cache": False, "progress": False}
 
 # %% [markdown]
-# ## Two dials
+# ## Two controls
 #
-# This detector has two dials that no retraining is needed for: use only the first $n$ of its
+# This detector has two controls that no retraining is needed for: use only the first $n$ of its
 # $N$ proposals, and stop after stage $s$. The proposals of a plainly trained model have only ever
 # worked together, so that cutting to the first $n$ leaves holes. `nano-shapes` was prepared for it:
 # in every step of its training a few random numbers were drawn, and so many of its first proposals
@@ -32,14 +32,14 @@ quiet = {"limit": COUNT, "cache": False, "progress": False}
 
 # %%
 ranking = analysis.rank_proposals(detector, train, **quiet)
-order = ranking["proposal"]
+order = ranking["proposal"].tolist()
 print("best first:", order)
 
 # %%
 numbers = lessons.pick(full=[1, 3, 5, 7, 10, 15, 20], fast=[1, 5, 20])
 orders = {"own": None, "ranked": order, **analysis.random_orders(detector, 3)}
 curve = analysis.ap_curve(detector, val, n=numbers, order=orders, **quiet)
-figures.dial_curves(curve)
+figures.ap_curves(curve)
 
 # %% [markdown]
 # Left: AP after the last stage. Compare the orders where much was cut. A ranking covers the image
@@ -55,12 +55,11 @@ figures.dial_curves(curve)
 # The whole surface, to turn with the mouse:
 
 # %%
-own = curve.where(order="own")
-stages = sorted(set(own["stage"]))
+own = curve[curve.order == "own"].pivot(index="stage", columns="n", values="AP")
 lessons.surface(
-    [[own.where(n=n, stage=stage)["AP"][0] for n in numbers] for stage in stages],
-    numbers,
-    stages,
+    own.to_numpy().tolist(),
+    own.columns.tolist(),
+    own.index.tolist(),
     title="AP by proposals and stages",
     across="proposals",
     deep="stage",
@@ -68,24 +67,25 @@ lessons.surface(
 )
 
 # %% [markdown]
-# ## A funnel
+# ## Pruning
 #
-# After stage 1 each proposal has a score. Why carry on those that see nothing? A *funnel* lets
+# After stage 1 each proposal has a score. Why carry on those that see nothing? *Pruning* lets
 # fewer and fewer through: "20 20 10 10 10 10" means that ten go home after stage 2. (Point at the
-# head of a column, here and in other tables, and it says what it means: `ms` is milliseconds a
-# image, `stages_ms` what of it the stages take, `stages_mb` their memory.)
+# head of a column, here and in other tables, and it says what it means: `ms` is milliseconds an
+# image, `stages_ms` what of it the stages take, `stages_mb` their memory. Every such table is a
+# pandas DataFrame.)
 
 # %%
 schedules = lessons.pick(full=None, fast=[(20,) * 6, (20, 20, 10, 10, 10, 10)])
-funnel = analysis.funnel(detector, val, schedules=schedules, **quiet)
-funnel
+pruned = analysis.proposal_pruning(detector, val, schedules=schedules, **quiet)
+pruned
 
 # %%
-by_work = funnel.sorted("work", descending=True)
+by_work = pruned.sort_values("work", ascending=False)
 lessons.bars(
-    {"AP": by_work["AP"]},
-    [f"{row['schedule']}<br>{100 * row['work']:.0f} % of the work" for row in by_work.rows()],
-    title="Funnels: AP and work",
+    {"AP": by_work["AP"].tolist()},
+    [f"{row['schedule']}<br>{100 * row['work']:.0f} % of the work" for row in by_work.records()],
+    title="Pruning: AP and work",
     detail="work: proposals × stages, of 20 × 6",
     across="proposals at each stage",
     up="AP (0 to 1)",
@@ -93,7 +93,7 @@ lessons.bars(
 )
 
 # %% [markdown]
-# How far can you go down before AP bends? **Compare with the first dial**: the first ten all the
+# How far can you go down before AP bends? **Compare with the first control**: the first ten all the
 # way cost about three points, the first seven six. Ten that were *chosen after a look at the
 # image* cost about one or less, whether after one look, two or three; seven chosen after two
 # looks cost two. After stage 1 AP is only 0.30: its scores say little about what is there, but
@@ -105,15 +105,15 @@ lessons.bars(
 # has it) was taught three proposals for each object at its first two stages. There the ten best
 # after stage 2 were often several on one object, and cost five points.
 #
-# ## Stop when nothing moves
+# ## Early exit: stop when nothing moves
 #
 # The same thought for the stages: each image stops at the first stage that changed no box
 # (1 - IoU) and no score by more than a *tolerance*. Easy images should stop early, hard ones
 # late. Guess: is that better than the same stage for all?
 
 # %%
-stop = analysis.adaptive_stop(detector, val, **quiet)
-figures.trade_off(stop)
+exits = analysis.early_exit(detector, val, **quiet)
+figures.trade_off(exits)
 
 # %% [markdown]
 # **It is not.** Images with one object do stop earlier than those with five (after 3.4 and 5.2
@@ -150,8 +150,8 @@ figures.trade_off(stop)
 # leave holes, however well they are chosen.
 # </details>
 #
-# **3.** Design a funnel for `small-cards` (fifty proposals, one to five cards an image). Stages 1
-# to 3 of it were taught 3, 3 and 2 proposals for each card.
+# **3.** Design a schedule for `small-cards` (fifty proposals, one to five cards an image). Stages
+# 1 to 3 of it were taught 3, 3 and 2 proposals for each card.
 #
 # <details><summary>Answer</summary>
 #
@@ -162,4 +162,4 @@ figures.trade_off(stop)
 #
 # ## Read next
 #
-# [Lesson 7](07_careers_and_verdicts.ipynb): who does the work, and who makes the errors.
+# [Lesson 7](07_careers_and_outcomes.ipynb): who does the work, and who makes the errors.

@@ -142,7 +142,7 @@ print(f'python apps/demo.py --checkpoint "{folder / "run"}"')
 # </details>
 #
 # **3.** Count what is confused with what, as in lesson 7: `from sparse_rcnn_lab import analysis`,
-# then `analysis.verdicts(run.detector, val).stages`.
+# then `analysis.object_outcomes(run.detector, val).stages`.
 #
 # <details><summary>Answer</summary>
 #

@@ -89,7 +89,8 @@ lessons.lines(
 # <details><summary>Answer</summary>
 #
 # Expect places and sizes again, as in lessons 2 and 7 and in figure 7 of DETR: large, central
-# proposals see many people, because that is how people are photographed. `analysis.careers` counts.
+# proposals see many people, because that is how people are photographed. To count:
+# `analysis.proposal_statistics`.
 # </details>
 #
 # **3.** Fine-tune it on your images: `start_from=NAME` in place of the shipped model of

@@ -23,6 +23,19 @@ SIDE = 64  # of every image, in pixels; the model sees them as they are
 A, B, AWAY = [4.0, 4, 24, 24], [34.0, 34, 60, 60], [40.0, 4, 60, 20]  # boxes
 QUIET: dict[str, Any] = {"progress": False, "cache": False}  # for an analysis
 
+
+def column(table: Any, name: str) -> list[Any]:
+    """A column of an analysis' table as Python's own values, None where one is missing."""
+    return [row[name] for row in table.records()]
+
+
+def only(table: Any, **wanted: Any) -> Any:
+    """The rows that have these values."""
+    for name, value in wanted.items():
+        table = table[table[name] == value]
+    return table
+
+
 # What a proposal says of an image at each stage: box, class, score; nothing where None.
 Saying = tuple[list[float], int, float]
 Script = dict[tuple[int, int], list[Saying | None]]  # (image, proposal) -> one a stage

@@ -1,12 +1,19 @@
-"""Experiments on proposals and stages: functions from traces, or a detector and data, to tables.
+"""What proposals and stages are for: from traces, or a detector and data, to tables.
 
-Over a data set, each shown as it goes, kept by content, and going on where it was stopped:
+>>> import sparse_rcnn_lab as srl
+>>> from sparse_rcnn_lab import analysis
+>>> detector, data = srl.load("nano-shapes"), srl.Shapes(4)
+>>> found = analysis.object_outcomes(detector, data, cache=False, progress=False)
+>>> len(found.stages), len(found.objects) == sum(len(drawn.boxes) for drawn in data)
+(6, True)
 
->>> curve = analysis.ap_curve(detector, data, n=[1, 5, 10, 20])
->>> print(analysis.verdicts(detector, data))
+Over a data set each is shown as it goes, kept by content, and goes on where it was stopped
+(:class:`RunOptions`). From traces that somebody has: :func:`judge_detections`,
+:func:`object_outcomes_of`, :func:`proposal_statistics_of`, :func:`matched_proposals`. The figures
+of all tables are in :mod:`sparse_rcnn_lab.views.figures`.
 
-From traces that somebody has: :func:`careers_of`, :func:`verdicts_of`, :func:`outcome`,
-:func:`stop_stage`. The figures of all tables are in :mod:`sparse_rcnn_lab.views.figures`.
+Imports: core and ``detect.files``, and so no model: a trace that somebody sent can be judged.
+``experiments`` runs detectors, or trains them: core, data, detect, models, runtime, training.
 """
 
 from __future__ import annotations
@@ -17,22 +24,24 @@ from typing import Any
 # Imported at first use: a table can be read, and a trace judged, without the training's modules.
 _HOMES = {
     "table": ("Table",),
-    "career": ("Careers", "careers_of"),
-    "verdict": ("Verdicts", "verdicts_of"),
-    "outcomes": ("Outcome", "outcome"),
-    "stopping": ("settled", "stop_stage"),
-    "experiments.curve": ("ap_curve", "random_orders"),
-    "experiments.rank": ("rank_proposals", "reordered"),
-    "experiments.traced": ("careers", "traces_of", "verdicts"),
-    "experiments.switches": ("switch_costs", "usual_switches"),
-    "experiments.lens": ("lens",),
-    "experiments.funnel": ("funnel", "usual_schedules"),
-    "experiments.stop": ("adaptive_stop",),
-    "experiments.initialisation": ("initialisation_lab", "kmeans_boxes"),
-    "experiments.pulls": ("box_pulls",),
-    "experiments.snapshots": ("keep_snapshots", "snapshots"),
-    "experiments.film": ("matching_film", "matching_flips"),
-    "flips": ("flips_of", "proposals_of_objects"),
+    "detection_errors": ("JudgedDetections", "judge_detections"),
+    "outcomes": ("ObjectOutcomes", "matched_proposals", "object_outcomes_of"),
+    "statistics": ("ProposalStatistics", "proposal_statistics_of"),
+    "experiments.cache": ("RunOptions",),
+    "experiments.trace_dataset": ("object_outcomes", "proposal_statistics", "traces_of"),
+    "experiments.ap_curve": ("ap_curve", "random_orders"),
+    "experiments.ranking": ("rank_proposals", "reordered"),
+    "experiments.ablations": ("ablation_costs", "usual_ablations"),
+    "experiments.cross_stage_readout": ("cross_stage_readout",),
+    "experiments.proposal_pruning": ("proposal_pruning", "usual_schedules"),
+    "experiments.early_exit": ("early_exit",),
+    "experiments.learned_box_gradients": ("learned_box_gradients",),
+    "experiments.initialisation": ("initialisation_lab",),
+    "experiments.matching_instability": (
+        "keep_snapshots",
+        "matches_over_training",
+        "matching_instability",
+    ),
 }
 
 __all__ = sorted(name for names in _HOMES.values() for name in names)

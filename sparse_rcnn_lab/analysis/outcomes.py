@@ -1,105 +1,265 @@
-"""Which detections are right, and what is wrong with the others (kinds after TIDE, 2008.08115)."""
+"""Object outcomes: which stage found an object, improved it, lost it or found it twice."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from sparse_rcnn_lab.core import boxes as box_ops
-from sparse_rcnn_lab.core.detections import Detections
+from sparse_rcnn_lab.analysis.detection_errors import ERRORS, KINDS, THRESHOLD, judge_detections
+from sparse_rcnn_lab.analysis.table import Table
+from sparse_rcnn_lab.core.errors import LabError
 from sparse_rcnn_lab.core.trace import Trace
 
-RIGHT = "right"
-# Of a detection; a missed object has none.
-ERRORS = ("class", "place", "both", "duplicate", "background")
-KINDS = (RIGHT, *ERRORS)
+MOVED = 0.05  # a change of IoU that counts
+OUTCOMES = ("kept", "improved", "worsened", "duplicated", "lost", "missed")
 
-THRESHOLD = 0.3  # score from which a detection counts
-RIGHT_IOU = 0.5  # from here on a box is in its place
-NEAR_IOU = 0.1  # below, a box has nothing to do with any object
+OBJECTS = {
+    "image": "number of the image in its data set, from 0",
+    "object": "number of the object in its image, from 0",
+    "class": "its class",
+    "outcome": "missed: by every stage. lost: found, not at the last stage. duplicated: found "
+    "more than once at the last stage. improved, worsened: its IoU has changed by 0.05 since it "
+    "was found. kept: none of these",
+    "found": "first stage with a right detection (IoU 0.5, class)",
+    "lost": "the stage from which on it is not found any more",
+    "stages": "number of stages that find it",
+    "best": "stage with the best IoU among those that find it",
+    "iou_found": "IoU at the stage that found it, 0 to 1",
+    "iou_best": "IoU at the best stage, 0 to 1",
+    "iou_last": "IoU at the last stage, 0 to 1",
+    "score_last": "score at the last stage, 0 to 1",
+    "duplicates": "superfluous detections of it at the last stage",
+}
+STAGES = {
+    "stage": "1 to S",
+    "AP": "COCO AP, 0 to 1",
+    "objects": "objects in the ground truth",
+    "right": "detections that are right: objects found",
+    "new": "objects found that the stage before had not",
+    "gone": "objects not found that the stage before had",
+    "improved": "objects whose IoU rose by 0.05 or more since the stage before",
+    "worsened": "objects whose IoU fell by 0.05 or more since the stage before",
+    "class": "detections at an object, with a wrong class",
+    "localisation": "detections of the right class, badly localised",
+    "both": "detections with wrong class, badly localised",
+    "duplicate": "detections of an object that has one already",
+    "background": "detections where nothing is",
+    "missed": "objects that no detection is about",
+}
+IMAGES = {
+    "image": "number of the image in its data set, from 0",
+    "objects": "objects in the ground truth",
+    "disagreement": "pairs of stages that disagree, summed over the objects (found or not) and "
+    "the number of wrong detections",
+    "found_first": "objects that the first stage finds",
+    "found_last": "objects that the last stage finds",
+    "wrong_last": "wrong detections at the last stage",
+}
 
 
-@dataclass(frozen=True, eq=False)
-class Outcome:
-    """The detections of one stage beside the truth. K detections, M objects.
+@dataclass(frozen=True)
+class ObjectOutcomes:
+    """objects: one row an object.  stages: one a stage.  images: one an image, those on which the
+    stages disagree most first.
 
-    detections: best first.  kinds: of each, out of :data:`KINDS`.
-    objects: ``[K]`` int64, the object each is about, or -1 (background).  ious: ``[K]`` with it.
-    found: ``[M]`` int64, which detection is right about the object, or -1.
-    missed: ``[M]`` bool: no detection is about the object at all, not even a wrong one in its
-    place (class) or one of its class beside it (place).
+    >>> import sparse_rcnn_lab as srl
+    >>> drawn = srl.Shapes(4)[3]
+    >>> trace = srl.load("nano-shapes").trace(drawn.image)
+    >>> found = object_outcomes_of([srl.with_ground_truth(trace, drawn.boxes, drawn.labels)])
+    >>> print(found.stages[["stage", "new", "duplicate"]].head(3))
+    What each stage does
+    stage new duplicate
+        1   0         0
+        2   1         0
+        3   1         1
     """
 
-    detections: Detections
-    kinds: tuple[str, ...]
-    objects: Tensor
-    ious: Tensor
-    found: Tensor
-    missed: Tensor
+    objects: Table
+    stages: Table
+    images: Table
 
-    def count(self, kind: str) -> int:
-        """How many detections are of this kind."""
-        return self.kinds.count(kind)
+    def __str__(self) -> str:
+        return f"{self.stages}\n\n{self.summary()}"
 
-    def duplicates(self) -> Tensor:
-        """``[M]`` int64: superfluous right boxes of the right class on each object."""
-        extra = [i for i, kind in enumerate(self.kinds) if kind == "duplicate"]
-        return torch.bincount(self.objects[extra], minlength=len(self.found))
+    def summary(self) -> Table:
+        """How many objects have which outcome."""
+        given = self.objects["outcome"].tolist()
+        counts = [given.count(outcome) for outcome in OUTCOMES]
+        columns = {
+            "outcome": OUTCOMES,
+            "objects": counts,
+            "share": [count / max(1, len(given)) for count in counts],
+        }
+        meaning = {
+            "outcome": OBJECTS["outcome"], "objects": "how many", "share": "of all, 0 to 1",
+        }  # fmt: skip
+        return Table.of("Outcomes of all objects", columns, meaning, self.objects.about)
 
 
-def truth_of(trace: Trace) -> tuple[Tensor, Tensor]:
-    """Ground-truth boxes and labels. Raises LabError when the trace has none."""
-    return trace.truth()
+def object_outcomes_of(traces: Iterable[Trace], threshold: float = THRESHOLD) -> ObjectOutcomes:
+    """What became of every object of these images; the traces need ground truth.
 
+    threshold: score from which something is a detection, 0..1. Raises LabError without traces, or
+    when one has no ground truth.
 
-def outcome(trace: Trace, stage: int | None = None, threshold: float = THRESHOLD) -> Outcome:
-    """Judges the detections of stage 1..S (default the last) with a score of ``threshold``.
-
-    Best score first, each object is given once, to the detection of its class with the largest IoU
-    of at least 0.5: right. Of the others, the first that holds:
-    duplicate: at 0.5 of an object of its class, which was given already;
-    class: at 0.5 of an object of another class;  place: at 0.1 of an object of its class;
-    both: at 0.1 of an object of another class;  background: of none.
-
-    Unlike TIDE this counts at one threshold, as a person looks at detections, and does not say
-    what AP would be without a kind. Raises LabError without ground truth.
+    >>> import sparse_rcnn_lab as srl
+    >>> drawn = srl.Shapes(4)[3]
+    >>> trace = srl.load("nano-shapes").trace(drawn.image)
+    >>> found = object_outcomes_of([srl.with_ground_truth(trace, drawn.boxes, drawn.labels)])
+    >>> print(found.objects[["class", "outcome", "found", "best"]])
+    Outcomes of 2 objects
+    class outcome found best
+    heart    kept     2    5
+     star    kept     3    6
     """
-    truth, labels = truth_of(trace)
-    seen = trace.detections(stage, threshold)
-    overlap = box_ops.iou(seen.boxes, truth)  # [K, M]
-    same = seen.labels[:, None] == labels
-    found = torch.full((len(truth),), -1, dtype=torch.long)
-    kinds: list[str] = []
-    objects = torch.full((len(seen),), -1, dtype=torch.long)
-    ious = torch.zeros(len(seen))
-    for i in range(len(seen)):
-        free = found < 0
-        kind, among = _kind(overlap[i], same[i], free)
-        kinds.append(kind)
-        if kind == "background":
-            continue
-        best = int(torch.where(among, overlap[i], -1.0).argmax())
-        objects[i], ious[i] = best, overlap[i, best]
-        if kind == RIGHT:
-            found[best] = i
-    about = torch.zeros(len(truth), dtype=torch.bool)
-    hints = [i for i, kind in enumerate(kinds) if kind in ("class", "place")]
-    about[objects[hints]] = True
-    return Outcome(seen, tuple(kinds), objects, ious, found, (found < 0) & ~about)
+    parts, names = [], None
+    for number, trace in enumerate(traces):
+        parts.append(outcome_rows(trace, number, threshold))
+        names = trace.class_names
+    if names is None:
+        raise LabError("There are no traces to judge.")
+    return outcomes_from(parts, names)
 
 
-def _kind(overlap: Tensor, same: Tensor, free: Tensor) -> tuple[str, Tensor]:
-    """Kind of a detection with overlaps ``[M]``, and the objects ``[M]`` it can be about."""
-    placed, near = overlap >= RIGHT_IOU, overlap >= NEAR_IOU
-    for kind, among in (
-        (RIGHT, placed & same & free),
-        ("duplicate", placed & same),
-        ("class", placed & ~same),
-        ("place", near & same),
-        ("both", near),
-    ):
-        if bool(among.any()):
-            return kind, among
-    return "background", near
+def matched_proposals(trace: Trace) -> Tensor:
+    """``[S, M]`` int64: id of the proposal that each object is matched with at each stage, or -1.
+
+    Raises LabError when the trace has no ground truth.
+
+    >>> import sparse_rcnn_lab as srl
+    >>> drawn = srl.Shapes(4)[3]
+    >>> trace = srl.load("nano-shapes").trace(drawn.image)
+    >>> matched_proposals(srl.with_ground_truth(trace, drawn.boxes, drawn.labels)).shape
+    torch.Size([6, 2])
+    """
+    matches, truth = trace.truth_matches()
+    found = torch.full((trace.num_stages, len(truth)), -1, dtype=torch.long)
+    stage, row = (matches >= 0).nonzero().unbind(1)
+    found[stage, matches[stage, row]] = trace.proposal_ids[row]
+    return found
+
+
+def outcome_rows(trace: Trace, image: int, threshold: float = THRESHOLD) -> dict[str, np.ndarray]:
+    """What :func:`outcomes_from` needs of one trace; S stages, M objects.
+
+    ``objects``: ``[M, 3]`` image, number, label.  ``iou``, ``score``, ``extra``: ``[M, S]`` of the
+    right detection (NaN without one), and of superfluous ones the number.
+    ``kinds``: ``[1, S, 6]`` detections of each kind.  ``missed``: ``[1, S]``.  ``images``: ``[1]``.
+    """
+    _, labels = trace.truth()
+    stages, count = trace.num_stages, len(labels)
+    iou, score = np.full((count, stages), np.nan), np.full((count, stages), np.nan)
+    extra = np.zeros((count, stages))
+    kinds, missed = np.zeros((1, stages, len(KINDS))), np.zeros((1, stages))
+    for s in range(stages):
+        judged = judge_detections(trace, s + 1, threshold)
+        there = (judged.found >= 0).numpy()
+        by = judged.found[judged.found >= 0]
+        iou[there, s], score[there, s] = judged.ious[by], judged.detections.scores[by]
+        extra[:, s] = judged.duplicates()
+        kinds[0, s] = [judged.count(kind) for kind in KINDS]
+        missed[0, s] = int(judged.missed.sum())
+    objects = np.column_stack([np.full(count, image), np.arange(count), labels.numpy()])
+    return {
+        "objects": objects.reshape(count, 3), "iou": iou, "score": score, "extra": extra,
+        "kinds": kinds, "missed": missed, "images": np.array([image]),
+    }  # fmt: skip
+
+
+def outcomes_from(
+    parts: Iterable[dict[str, np.ndarray]],
+    class_names: tuple[str, ...],
+    about: dict[str, Any] | None = None,
+    ap: Sequence[float] | None = None,
+) -> ObjectOutcomes:
+    """Object outcomes from the rows of many traces; ap: of each stage, where it is known."""
+    parts = list(parts)
+    kept = ("objects", "iou", "score", "extra", "kinds", "missed", "images")
+    joined = {name: np.concatenate([part[name] for part in parts]) for name in kept}
+    columns = (joined["objects"], joined["iou"], joined["score"], joined["extra"])
+    objects = [
+        _outcome(iou, score[-1], extra[-1])
+        | {"image": image, "object": number, "class": class_names[label]}
+        for (image, number, label), iou, score, extra in zip(*columns, strict=True)
+    ]
+    stages = _stages(joined) | ({} if ap is None else {"AP": ap})
+    meaning = {name: text for name, text in STAGES.items() if name in stages}
+    images = Table.of("Images by how much the stages disagree", _images(joined), IMAGES, about)
+    return ObjectOutcomes(
+        Table.of(f"Outcomes of {len(objects)} objects", objects, OBJECTS, about),
+        Table.of("What each stage does", stages, meaning, about),
+        images.sort_values("disagreement", ascending=False, kind="stable", ignore_index=True),
+    )
+
+
+def _outcome(iou: np.ndarray, score_last: float, extra_last: float) -> dict[str, Any]:
+    """One object's, from its IoU at each stage ``[S]``, NaN where it is not found."""
+    stages = np.flatnonzero(np.isfinite(iou)) + 1
+    if not len(stages):
+        nothing = dict.fromkeys(OBJECTS, None)
+        return {**nothing, "outcome": "missed", "stages": 0, "duplicates": 0}
+    first, last, best = iou[stages[0] - 1], iou[-1], int(np.nanargmax(iou)) + 1
+    if stages[-1] < len(iou):
+        outcome = "lost"
+    elif extra_last:
+        outcome = "duplicated"
+    elif abs(last - first) >= MOVED:
+        outcome = "improved" if last > first else "worsened"
+    else:
+        outcome = "kept"
+    return {
+        "outcome": outcome,
+        "found": int(stages[0]),
+        "lost": int(stages[-1]) + 1 if outcome == "lost" else None,
+        "stages": len(stages),
+        "best": best,
+        "iou_found": first,
+        "iou_best": iou[best - 1],
+        "iou_last": last,
+        "score_last": score_last,
+        "duplicates": int(extra_last),
+    }
+
+
+def _stages(joined: dict[str, np.ndarray]) -> dict[str, Any]:
+    iou, kinds = joined["iou"], joined["kinds"].sum(0).astype(int)  # [M, S], [S, 6]
+    there = np.isfinite(iou)
+    before = np.pad(there, ((0, 0), (1, 0)))[:, :-1]
+    # NaN compares as False: an object that comes or goes has neither improved nor worsened.
+    change = np.diff(iou, axis=1, prepend=np.nan)
+    return {
+        "stage": np.arange(len(kinds)) + 1,
+        "objects": np.full(len(kinds), len(iou)),
+        "new": (there & ~before).sum(0),
+        "gone": (before & ~there).sum(0),
+        "improved": (change >= MOVED).sum(0),
+        "worsened": (change <= -MOVED).sum(0),
+        **dict(zip(KINDS, kinds.T, strict=True)),
+        "missed": joined["missed"].sum(0).astype(int),
+    }
+
+
+def _images(joined: dict[str, np.ndarray]) -> list[dict[str, Any]]:
+    rows = []
+    for number, image in enumerate(joined["images"]):
+        there = np.isfinite(joined["iou"][joined["objects"][:, 0] == image])  # [M, S]
+        wrong = joined["kinds"][number, :, -len(ERRORS) :].sum(-1)
+        finding = there.sum(1)
+        pairs = (finding * (there.shape[1] - finding)).sum()
+        pairs += np.abs(wrong[:, None] - wrong[None, :]).sum() / 2
+        rows.append(
+            {
+                "image": image,
+                "objects": len(there),
+                "disagreement": int(pairs),
+                "found_first": there[:, 0].sum(),
+                "found_last": there[:, -1].sum(),
+                "wrong_last": int(wrong[-1]),
+            }
+        )
+    return rows

@@ -1,210 +1,164 @@
-"""``Table``: what every analysis gives. Plain columns that print, filter, become json."""
+"""``Table``: what every analysis gives, a pandas DataFrame that knows what its columns say."""
 
 from __future__ import annotations
 
 import html
 import json
 import math
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
+
+import pandas as pd
 
 from sparse_rcnn_lab.core.errors import LabError
 from sparse_rcnn_lab.detect.files import write_text
 
-_SHOWN = 40  # rows that are printed; all are in the columns
+_SHOWN = 40  # rows that are printed
 
 
-@dataclass(frozen=True, eq=False)
-class Table:
-    """Rows of plain values under named columns.
+class Table(pd.DataFrame):
+    """A pandas DataFrame whose ``attrs`` hold ``title``, ``meaning`` and ``about``.
 
-    title: what a row is.  columns: name -> values (str, int, float, bool or None), all of one
-    length; a float that is not finite becomes None.  meaning: what a column says, its unit and
-    range.  about: how it was made: model, data, settings, versions.
+    Everything of pandas works, and what is selected or sorted keeps all three; a missing value is
+    NaN, NA or None. ``print(table)`` begins with the title; in a notebook the head of a column
+    says what the column means.
 
-    ``table["AP"]`` is a column, ``table.rows()`` are dictionaries, ``print(table)`` shows it.
+    >>> rows = [{"n": 1, "AP": 0.25}, {"n": 5, "AP": 0.75}, {"n": 9, "AP": None}]
+    >>> table = Table.of("AP by proposals", rows, {"n": "proposals", "AP": "0 to 1"})
+    >>> print(table[table.n > 1].sort_values("AP"))
+    AP by proposals
+    n    AP
+    5 0.750
+    9     –
     """
 
-    title: str
-    columns: Mapping[str, Sequence[Any]]
-    meaning: Mapping[str, str] = field(default_factory=dict)
-    about: Mapping[str, Any] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        columns = {name: [_plain(value) for value in column] for name, column in self._items()}
-        lengths = {name: len(column) for name, column in columns.items()}
-        if len(set(lengths.values())) > 1:
-            raise LabError(f"The columns of a table must be of one length, found {lengths}.")
-        strange = sorted(set(self.meaning) - set(columns))
-        if strange:
-            raise LabError(f"A meaning is given for {', '.join(strange)}, which is no column.")
-        object.__setattr__(self, "columns", columns)
-
-    def _items(self) -> Iterable[tuple[str, Sequence[Any]]]:
-        return self.columns.items()
+    @property
+    def _constructor(self) -> type[Table]:
+        return Table
 
     @classmethod
     def of(
         cls,
         title: str,
-        rows: Iterable[Mapping[str, Any]],
+        rows: Iterable[Mapping[str, Any]] | Mapping[str, Iterable[Any]],
         meaning: Mapping[str, str],
         about: Mapping[str, Any] | None = None,
     ) -> Table:
-        """From dictionaries; ``meaning`` names the columns and gives their order."""
-        rows = list(rows)
-        columns = {name: [row[name] for row in rows] for name in meaning}
-        return cls(title, columns, meaning, about or {})
+        """From dictionaries, one a row, or from columns; ``meaning`` names and orders the columns.
 
-    def __len__(self) -> int:
-        return len(next(iter(self.columns.values()), ()))
+        title: what a row is.  meaning: what a column says, its unit and range.  about: how it was
+        made: model, data, settings, versions.
 
-    def __getitem__(self, column: str) -> list[Any]:
-        try:
-            return list(self.columns[column])
-        except KeyError:
-            raise LabError(
-                f'"{self.title}" has no column {column!r}. It has {", ".join(self.columns)}.'
-            ) from None
+        >>> Table.of("Stages", {"stage": [1, 2]}, {"stage": "1 to S"}).title
+        'Stages'
+        """
+        if not isinstance(rows, Mapping):
+            rows = list(rows)
+            rows = {name: [row[name] for row in rows] for name in meaning}
+        table = cls({name: _column([_plain(value) for value in rows[name]]) for name in meaning})
+        table.attrs = {"title": title, "meaning": dict(meaning), "about": dict(about or {})}
+        return table
 
-    def rows(self) -> list[dict[str, Any]]:
-        """Each row as a dictionary."""
-        names = list(self.columns)
-        return [
-            dict(zip(names, values, strict=True))
-            for values in zip(*self.columns.values(), strict=True)
-        ]
+    @property
+    def title(self) -> str:
+        """What a row is."""
+        return str(self.attrs.get("title", ""))
 
-    def where(self, **wanted: Any) -> Table:
-        """The rows whose columns have these values: ``table.where(stage=6, order="ranked")``."""
-        chosen = [self[name] for name in wanted]
-        keep = [
-            i
-            for i in range(len(self))
-            if all(
-                column[i] == value for column, value in zip(chosen, wanted.values(), strict=True)
-            )
-        ]
-        return self._take(keep)
+    @property
+    def meaning(self) -> dict[str, str]:
+        """What each column says, its unit and range."""
+        return {k: v for k, v in self.attrs.get("meaning", {}).items() if k in self.columns}
 
-    def sorted(self, column: str, descending: bool = False) -> Table:
-        """The rows in the order of a column; None comes last."""
-        values = self[column]
-        there = [i for i in range(len(self)) if values[i] is not None]
-        there.sort(key=lambda i: values[i], reverse=descending)
-        return self._take([*there, *(i for i in range(len(self)) if values[i] is None)])
+    @property
+    def about(self) -> dict[str, Any]:
+        """How the table was made: model, data, settings, versions."""
+        return dict(self.attrs.get("about", {}))
 
-    def select(self, *columns: str) -> Table:
-        """Only these columns, in this order. Raises LabError for one that it does not have."""
-        chosen = {name: self[name] for name in columns}
-        meaning = {name: self.meaning[name] for name in columns if name in self.meaning}
-        return replace(self, columns=chosen, meaning=meaning)
+    def records(self) -> list[dict[str, Any]]:
+        """Each row as a dictionary of Python's own values, None where one is missing.
 
-    def head(self, count: int) -> Table:
-        """The first ``count`` rows."""
-        return self._take(list(range(min(count, len(self)))))
+        >>> Table.of("Stages", {"found": [1, None]}, {"found": "stage"}).records()
+        [{'found': 1}, {'found': None}]
+        """
+        values = zip(*self._plain_columns().values(), strict=True)
+        return [dict(zip(self.columns, row, strict=True)) for row in values]
 
-    def _take(self, rows: list[int]) -> Table:
-        columns = {name: [column[i] for i in rows] for name, column in self.columns.items()}
-        return replace(self, columns=columns)
+    def save(self, path: str | Path) -> Path:
+        """Writes the table to a json file, whole or not at all; :meth:`read` reads it."""
+        write_text(Path(path), json.dumps(self.to_plain(), indent=1) + "\n")
+        return Path(path)
 
-    def __add__(self, other: Table) -> Table:
-        """The rows of two tables with the same columns; ``about`` is that of the first."""
-        if list(self.columns) != list(other.columns):
-            raise LabError(
-                f'"{self.title}" and "{other.title}" have different columns: '
-                f"{', '.join(self.columns)}; {', '.join(other.columns)}."
-            )
-        columns = {name: [*self[name], *other[name]] for name in self.columns}
-        return replace(self, columns=columns)
-
-    def to_frame(self) -> Any:
-        """A pandas DataFrame. Raises LabError where pandas is not installed."""
-        try:
-            import pandas  # type: ignore[import-untyped, unused-ignore]
-        except ImportError:
-            raise LabError(
-                "pandas is not installed (pip install pandas). table.rows() and table.columns "
-                "need nothing."
-            ) from None
-        return pandas.DataFrame(dict(self.columns))
-
-    def to_dict(self) -> dict[str, Any]:
+    def to_plain(self) -> dict[str, Any]:
         """Plain values that json can hold."""
         return {
             "title": self.title,
-            "about": dict(self.about),
-            "meaning": dict(self.meaning),
-            "columns": {name: list(column) for name, column in self.columns.items()},
+            "about": self.about,
+            "meaning": self.meaning,
+            "columns": self._plain_columns(),
         }
 
-    def to_json(self, path: str | Path) -> Path:
-        """Writes the table to a json file, whole or not at all."""
-        write_text(Path(path), json.dumps(self.to_dict(), indent=1) + "\n")
-        return Path(path)
+    def _plain_columns(self) -> dict[str, list[Any]]:
+        return {name: [_plain(value) for value in self[name].tolist()] for name in self.columns}
 
     @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> Table:
-        """What :meth:`to_dict` gave."""
-        return cls(values["title"], values["columns"], values["meaning"], values["about"])
+    def from_plain(cls, values: Mapping[str, Any]) -> Table:
+        """What :meth:`to_plain` gave."""
+        meaning = {name: values["meaning"].get(name, "") for name in values["columns"]}
+        return cls.of(values["title"], values["columns"], meaning, values["about"])
 
     @classmethod
-    def from_json(cls, path: str | Path) -> Table:
-        """Reads what :meth:`to_json` wrote. Raises LabError when the file is not such a table."""
+    def read(cls, path: str | Path) -> Table:
+        """Reads what :meth:`save` wrote. Raises LabError when the file is not such a table."""
         try:
-            return cls.from_dict(json.loads(Path(path).read_text(encoding="utf-8")))
+            return cls.from_plain(json.loads(Path(path).read_text(encoding="utf-8")))
         except FileNotFoundError:
             raise LabError(f'There is no file "{path}".') from None
         except (
-            OSError,
-            ValueError,
-            LookupError,
-            TypeError,
-            AttributeError,
-            RecursionError,
-        ) as error:
+            OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError,
+        ) as error:  # fmt: skip
             raise LabError(
-                f'"{path}" is not a table of an analysis ({error!r}). Expected what to_json wrote.'
+                f'"{path}" is not a table of an analysis ({error!r}). Expected what save wrote.'
             ) from error
 
-    def __str__(self) -> str:
-        names = list(self.columns)
-        shown = self.head(_SHOWN)
-        cells = [[_text(value) for value in column] for column in shown.columns.values()]
-        widths = [max(map(len, [name, *column])) for name, column in zip(names, cells, strict=True)]
-        words = [any(isinstance(v, str) for v in column) for column in shown.columns.values()]
-        lines = [self.title]
-        for row in [names, *zip(*cells, strict=True)]:
-            places = zip(row, widths, words, strict=True)
-            lines.append("  ".join(t.ljust(w) if left else t.rjust(w) for t, w, left in places))
-        if len(self) > _SHOWN:
-            lines.append(f"… {len(self) - _SHOWN} more rows")
-        return "\n".join(line.rstrip() for line in lines)
+    def __repr__(self) -> str:
+        text = self._text().to_string(index=False) if len(self) else ", ".join(self.columns)
+        return "\n".join(filter(None, [self.title, text, self._more()]))
 
     def _repr_html_(self) -> str:
-        head = "".join(
-            f'<th title="{html.escape(self.meaning.get(name, ""))}">{html.escape(name)}</th>'
-            for name in self.columns
-        )
-        rows = "".join(
-            "<tr>" + "".join(f"<td>{html.escape(_text(v))}</td>" for v in row.values()) + "</tr>"
-            for row in self.head(_SHOWN).rows()
-        )
-        more = f"<p>… {len(self) - _SHOWN} more rows</p>" if len(self) > _SHOWN else ""
-        title = f"<caption>{html.escape(self.title)}</caption>"
-        return f"<table>{title}<thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>{more}"
+        page = self._text().to_html(index=False, border=0)
+        for name, meaning in self.meaning.items():
+            head = f"{html.escape(name)}</th>"
+            page = page.replace(f"<th>{head}", f'<th title="{html.escape(meaning)}">{head}', 1)
+        caption = f"<caption>{html.escape(self.title)}</caption>"
+        return page.replace("<thead>", f"{caption}<thead>", 1) + f"<p>{self._more()}</p>"
+
+    def _text(self) -> pd.DataFrame:
+        return pd.DataFrame(self.head(_SHOWN).astype(object).map(_text))
+
+    def _more(self) -> str:
+        return f"… {len(self) - _SHOWN} more rows" if len(self) > _SHOWN else ""
 
 
 def _plain(value: Any) -> Any:
-    """The value as json can hold it: numpy's and torch's numbers as Python's, NaN as None."""
+    """As json can hold it: numpy's and torch's numbers as Python's, NaN and NA as None."""
+    if value is pd.NA:
+        return None
     if not isinstance(value, str | int | float | None) and hasattr(value, "item"):
         value = value.item()
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
+def _column(values: list[Any]) -> Any:
+    """An array; whole numbers stay whole where one is missing, a column of nothing is NaN."""
+    there = [value for value in values if value is not None]
+    whole = len(there) < len(values) and all(type(value) is int for value in there)
+    dtype = "float64" if not there else "Int64" if whole else None
+    return pd.Series(values, dtype=dtype).array
+
+
 def _text(value: Any) -> str:
+    value = _plain(value)
     if value is None:
         return "–"
     if isinstance(value, bool):

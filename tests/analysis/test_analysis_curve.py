@@ -1,4 +1,4 @@
-"""Orders of proposals, AP over both dials and what it costs, where the answers are known."""
+"""Orders of proposals, AP by proposals and stages, and what they cost, on known answers."""
 
 from __future__ import annotations
 
@@ -7,22 +7,14 @@ from typing import Any
 
 import pytest
 import torch
-from scripted import (
-    NAMES,
-    QUIET,
-    A,
-    B,
-    HalfSize,
-    Pictures,
-    scripted,
-    tiny,
-)
+from scripted import NAMES, QUIET, A, B, HalfSize, Pictures, column, only, scripted, tiny
 from small_model import small_model
 
 from sparse_rcnn_lab import analysis
-from sparse_rcnn_lab.analysis.experiments import cost, passes
-from sparse_rcnn_lab.analysis.experiments.cost import peak_bytes
-from sparse_rcnn_lab.analysis.experiments.kept import weights_hash
+from sparse_rcnn_lab.analysis.experiments import ap_curve as curves
+from sparse_rcnn_lab.analysis.experiments import running_cost as cost
+from sparse_rcnn_lab.analysis.experiments.cache import weights_hash
+from sparse_rcnn_lab.analysis.experiments.variants import StageInputs
 from sparse_rcnn_lab.core.ablation import NORMAL
 from sparse_rcnn_lab.core.errors import LabError
 from sparse_rcnn_lab.data.shapes.dataset import Shapes
@@ -40,21 +32,21 @@ def test_ranking_keeps_those_that_complete_each_other(
     """Catches an order by wins alone: 1 and 3 win twice each, and find the same two objects."""
     reach = analysis.rank_proposals(detector, pictures, **QUIET)
     wins = analysis.rank_proposals(detector, pictures, by="wins", **QUIET)
-    assert reach["proposal"][:2] == [1, 2]
-    assert wins["proposal"] == [1, 3, 2, 0]
-    assert reach["wins"] == [2, 1, 2, 0]
-    assert reach["reached"][:2] == pytest.approx([2 / 3, 1.0])
+    assert column(reach, "proposal")[:2] == [1, 2]
+    assert column(wins, "proposal") == [1, 3, 2, 0]
+    assert column(reach, "wins") == [2, 1, 2, 0]
+    assert column(reach, "reached")[:2] == pytest.approx([2 / 3, 1.0])
     curve = analysis.ap_curve(
         detector,
         pictures,
         n=[1, 2, 4],
-        order={"reach": reach["proposal"], "wins": wins["proposal"]},
+        order={"reach": column(reach, "proposal"), "wins": column(wins, "proposal")},
         **QUIET,
     )
-    last = {order: curve.where(order=order, stage=2)["AP"] for order in ("reach", "wins")}
+    last = {order: column(only(curve, order=order, stage=2), "AP") for order in ("reach", "wins")}
     assert last["reach"] == pytest.approx([TWO_THIRDS, 1.0, 1.0])
     assert last["wins"] == pytest.approx([TWO_THIRDS, TWO_THIRDS, 1.0])
-    assert set(curve.where(stage=1)["AP"]) == {0.0}
+    assert set(column(only(curve, stage=1), "AP")) == {0.0}
 
 
 def test_reordered_model_keeps_the_best(detector: Detector, pictures: Pictures) -> None:
@@ -66,7 +58,6 @@ def test_reordered_model_keeps_the_best(detector: Detector, pictures: Pictures) 
     one = evaluate(ranked, pictures, num_proposals=1, progress=False)
     ap = one.per_stage[-1].AP
     assert ap == pytest.approx(34 / 101)  # one of three objects
-    assert analysis.reordered(detector, [2, 1]).num_proposals == 2
     with pytest.raises(LabError, match="at most once"):
         analysis.reordered(detector, [1, 1])
     real = tiny()
@@ -75,17 +66,29 @@ def test_reordered_model_keeps_the_best(detector: Detector, pictures: Pictures) 
     assert torch.allclose(turned(image).scores, real(image).scores, atol=1e-5)
 
 
+def test_a_cut_model_can_be_written_and_read(tmp_path: Path) -> None:
+    """Catches a configuration that still says the old number, and what the checkpoint said lost."""
+    whole = tiny()
+    whole = Detector(whole.model, whole.class_names, "tiny", {"recipe": "r"})
+    cut = analysis.reordered(whole, [2, 1])
+    assert cut.info == {"recipe": "r", "proposal_order": [2, 1]}
+    assert cut.config.num_proposals == 2 and whole.config.num_proposals == 6
+    path = tmp_path / "cut.safetensors"
+    save_checkpoint(path, cut.model, cut.class_names, "cut", cut.info)
+    assert torch.equal(load(path).model.proposals.boxes, whole.model.proposals.boxes[[2, 1]])
+
+
 def test_curve_is_what_evaluate_says(detector: Detector, pictures: Pictures) -> None:
     """Catches another way to count than the one every other AP here comes from."""
     curve = analysis.ap_curve(detector, pictures, n=[2, 3], batch_size=2, **QUIET)
     for n in (2, 3):
         whole = evaluate(detector, pictures, num_proposals=n, progress=False)
-        assert curve.where(n=n)["AP"] == [result.AP for result in whole.per_stage]
-        assert curve.where(n=n)["AP50"] == [result.AP50 for result in whole.per_stage]
-    assert all(ms > 0 for ms in curve["ms"])
+        assert column(only(curve, n=n), "AP") == [result.AP for result in whole.per_stage]
+        assert column(only(curve, n=n), "AP50") == [result.AP50 for result in whole.per_stage]
+    assert all(ms > 0 for ms in column(curve, "ms"))
 
 
-def test_dials_out_of_range_are_named(detector: Detector, pictures: Pictures) -> None:
+def test_numbers_out_of_range_are_named(detector: Detector, pictures: Pictures) -> None:
     """Catches a slice that quietly takes fewer proposals than asked for."""
     for options, words in (
         ({"n": [5]}, r"must be 1\.\.4, found \[5\]"),
@@ -98,11 +101,11 @@ def test_dials_out_of_range_are_named(detector: Detector, pictures: Pictures) ->
             analysis.ap_curve(detector, pictures, **options, **QUIET)  # type: ignore[arg-type]
     one = scripted({}, proposals=4, stages=1)
     with pytest.raises(LabError, match="has one stage; there is nothing to stop before"):
-        analysis.adaptive_stop(one, pictures, **QUIET)
+        analysis.early_exit(one, pictures, **QUIET)
     with pytest.raises(LabError, match="no images"):
         analysis.ap_curve(detector, Pictures([]), **QUIET)
     with pytest.raises(LabError, match="different classes"):
-        analysis.careers(detector, Shapes(1), **QUIET)
+        analysis.proposal_statistics(detector, Shapes(1), **QUIET)
 
 
 def test_peak_memory_is_the_most_at_once() -> None:
@@ -116,38 +119,28 @@ def test_peak_memory_is_the_most_at_once() -> None:
         del first, second
         return third + 1
 
-    assert peak_bytes(work) == 2 * 4000
+    assert cost.peak_bytes(work) == 2 * 4000
 
 
-def test_random_orders_are_the_same_again(detector: Detector) -> None:
-    """Catches orders that change from call to call, and ones that lose a proposal."""
-    orders = analysis.random_orders(detector, 2, seed=3)
-    assert orders == analysis.random_orders(detector, 2, seed=3)
-    assert all(sorted(order) == [0, 1, 2, 3] for order in orders.values())
-    assert list(orders) == ["random 0", "random 1"]
-
-
-def test_default_numbers_of_proposals() -> None:
-    """Catches a default that leaves out all proposals or one."""
+def test_random_orders_and_default_numbers() -> None:
+    """Catches orders that change from call to call, lose a proposal or are all the same, a seed
+    that says nothing; and a default that leaves out all proposals or one.
+    """
     many = Detector(small_model(num_proposals=100), NAMES, "many")
-    assert passes.check_numbers(many, None) == (1, 2, 4, 7, 14, 27, 52, 100)
+    orders = analysis.random_orders(many, 2, seed=3)
+    assert orders == analysis.random_orders(many, 2, seed=3)
+    assert all(sorted(order) == list(range(100)) for order in orders.values())
+    one, two = orders["random 0"], orders["random 1"]
+    assert one != two
+    assert list(analysis.random_orders(many, 1, seed=1).values()) != [one]
+    assert curves.check_numbers(many, None) == (1, 2, 4, 7, 14, 27, 52, 100)
 
 
 def test_a_limit_takes_the_truth_along(detector: Detector, pictures: Pictures) -> None:
     """Catches objects of pictures that were not looked at counted as missed."""
     curve = analysis.ap_curve(detector, pictures, n=[4], stages=[2], limit=2, **QUIET)
-    assert curve["AP"] == pytest.approx([1.0])
+    assert column(curve, "AP") == pytest.approx([1.0])
     assert curve.about["images"] == 2
-
-
-def test_labels_are_mapped_from_the_data_to_the_detector() -> None:
-    """Catches the map the other way round: an exchange of two is its own inverse, a ring is not."""
-    one = scripted({}, proposals=1, stages=1)
-
-    class Ring(Pictures):
-        class_names = (NAMES[1], NAMES[2], NAMES[0])
-
-    assert passes.label_map(one, Ring([])).tolist() == [1, 2, 0]
 
 
 def test_ap50_is_not_ap() -> None:
@@ -156,12 +149,13 @@ def test_ap50_is_not_ap() -> None:
     loose = scripted({(0, 0): [([4.0, 4, 24, 14.5], 1, 0.9)] * 2}, proposals=1, stages=2)
     for table in (
         analysis.ap_curve(loose, data, n=[1], stages=[2], **QUIET),
-        analysis.funnel(loose, data, schedules=[(1, 1)], **QUIET),
-        analysis.adaptive_stop(loose, data, tolerances=[0.1], **QUIET).where(rule="settled"),
-        analysis.switch_costs(loose, data, switches={"a": NORMAL}, **QUIET),
-        analysis.lens(loose, data, **QUIET).where(features=2, heads=2, reading="both"),
+        analysis.proposal_pruning(loose, data, schedules=[(1, 1)], **QUIET),
+        only(analysis.early_exit(loose, data, tolerances=[0.1], **QUIET), rule="settled"),
+        analysis.ablation_costs(loose, data, ablations={"a": NORMAL}, **QUIET),
+        only(analysis.cross_stage_readout(loose, data, **QUIET), features=2, heads=2).head(1),
     ):
-        assert (table["AP"], table["AP50"]) == (pytest.approx([0.1]), pytest.approx([1.0]))
+        (row,) = table.records()
+        assert (row["AP"], row["AP50"]) == pytest.approx((0.1, 1.0))
 
 
 def test_costs_are_those_of_the_row(
@@ -190,10 +184,10 @@ def test_costs_are_those_of_the_row(
     monkeypatch.setattr(model, "pyramid", build)
     monkeypatch.setattr(cost, "milliseconds", counted)
     curve = analysis.ap_curve(detector, pictures, n=[1, 3], **QUIET)
-    assert curve["stages_ms"] == [1, 2, 3, 6]
-    assert curve["ms"] == [101, 102, 103, 106]
-    table = analysis.funnel(detector, pictures, schedules=[(4, 1), (2, 2)], **QUIET)
-    assert table["stages_ms"] == [5, 4] and table["work"] == [5 / 8, 4 / 8]
+    assert column(curve, "stages_ms") == [1, 2, 3, 6]
+    assert column(curve, "ms") == [101, 102, 103, 106]
+    table = analysis.proposal_pruning(detector, pictures, schedules=[(4, 1), (2, 2)], **QUIET)
+    assert column(table, "stages_ms") == [5, 4] and column(table, "work") == [5 / 8, 4 / 8]
 
 
 def test_the_least_of_some_times(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -205,47 +199,23 @@ def test_the_least_of_some_times(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_memory_of_all_counts_the_pyramid(monkeypatch: pytest.MonkeyPatch) -> None:
     """Catches megabytes that are none, and a pyramid that is not there while the stages run."""
-    real = tiny()
     monkeypatch.setattr(cost, "milliseconds", lambda *_: 0.0)
-    costs = cost.Costs(real, Shapes(1, size=64)[0].image)
-    found = costs.of(lambda *_: {"x": torch.zeros(10_000_000)})  # 40 MB
-    table = costs.pyramid.table
-    assert found["stages_mb"] == pytest.approx(40.0)
+    image = StageInputs.of(tiny(), Shapes(1, size=64), [0])
+    found = cost.Costs(image).of(lambda *_: {"x": torch.zeros(10_000_000)})
+    table = image.pyramid.table
+    assert found["stages_mb"] == pytest.approx(40.0)  # ten million float32
     assert found["mb"] == pytest.approx(40.0 + 4 * table.numel() / 1e6)
 
 
-def test_random_orders_differ() -> None:
-    """Catches one order under many names, and a seed that says nothing."""
-    many = Detector(small_model(num_proposals=20), NAMES, "many")
-    one, two = analysis.random_orders(many, 2, seed=0).values()
-    assert one != two
-    assert list(analysis.random_orders(many, 1, seed=1).values()) != [one]
-
-
-def test_ranking_in_the_pictures_own_pixels(detector: Detector) -> None:
-    """Catches boxes of the model's input beside objects of the picture."""
-    small = HalfSize([[(A, 0)], [(A, 0)], [(B, 0)]])
-    assert analysis.rank_proposals(detector, small, **QUIET)["wins"] == [2, 1, 2, 0]
-
-
-def test_what_a_win_is_and_what_is_reached() -> None:
+def test_what_a_win_is_and_what_is_reached(detector: Detector) -> None:
     """Catches wins of another class, IoU .5 left out, and shares of what nobody reaches."""
     half = [4.0, 4, 24, 14]  # IoU .5 with A
     said = {(0, 0): [(A, 1, 0.9)], (0, 1): [(half, 0, 0.9)]}
     ranked = analysis.rank_proposals(
         scripted(said, proposals=2, stages=1), Pictures([[(A, 0), (B, 0)]]), **QUIET
     )
-    assert ranked["proposal"] == [0, 1] and ranked["wins"] == [0, 1]
-    assert ranked["reached"] == [1.0, 1.0]
-
-
-def test_a_cut_model_can_be_written_and_read(tmp_path: Path) -> None:
-    """Catches a configuration that still says the old number, and what the checkpoint said lost."""
-    whole = tiny()
-    whole = Detector(whole.model, whole.class_names, "tiny", {"recipe": "r"})
-    cut = analysis.reordered(whole, [2, 1])
-    assert cut.info == {"recipe": "r", "proposal_order": [2, 1]}
-    assert cut.config.num_proposals == 2 and whole.config.num_proposals == 6
-    path = tmp_path / "cut.safetensors"
-    save_checkpoint(path, cut.model, cut.class_names, "cut", cut.info)
-    assert torch.equal(load(path).model.proposals.boxes, whole.model.proposals.boxes[[2, 1]])
+    assert column(ranked, "proposal") == [0, 1] and column(ranked, "wins") == [0, 1]
+    assert column(ranked, "reached") == [1.0, 1.0]
+    # Boxes of the model's input beside objects of the image: it sees these twice as large.
+    small = HalfSize([[(A, 0)], [(A, 0)], [(B, 0)]])
+    assert column(analysis.rank_proposals(detector, small, **QUIET), "wins") == [2, 1, 2, 0]

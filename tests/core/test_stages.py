@@ -49,7 +49,7 @@ def test_a_stage_that_is_not_there(detector: Detector, ask: str, stage: Any) -> 
 def test_stages_that_are_not_there(detector: Detector, stages: list[Any]) -> None:
     """Catches an empty list or half a stage that an evaluation or an experiment makes up."""
     data = Shapes(1)
-    for ask in (evaluate, analysis.ap_curve, analysis.switch_costs):
+    for ask in (evaluate, analysis.ap_curve, analysis.ablation_costs):
         with pytest.raises(LabError, match=r"^stages must be 1\.\.4, found \["):
             ask(detector, data, stages=stages, progress=False)
 

@@ -70,7 +70,7 @@ def test_json_nested_ten_thousand_deep(tmp_path):
     path = tmp_path / "table.json"
     path.write_text(DEEP)
     with pytest.raises(LabError, match=r"table\.json"):
-        Table.from_json(path)
+        Table.read(path)
 
 
 @pytest.mark.slow

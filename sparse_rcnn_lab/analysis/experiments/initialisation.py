@@ -13,8 +13,8 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from sparse_rcnn_lab import __version__
-from sparse_rcnn_lab.analysis.experiments.kept import state_hash
-from sparse_rcnn_lab.analysis.experiments.snapshots import keep_snapshots, snapshots
+from sparse_rcnn_lab.analysis.experiments.cache import state_hash
+from sparse_rcnn_lab.analysis.experiments.matching_instability import keep_snapshots, snapshots
 from sparse_rcnn_lab.analysis.table import Table
 from sparse_rcnn_lab.core import boxes as box_ops
 from sparse_rcnn_lab.core.config import Recipe
@@ -42,7 +42,7 @@ MEANING = {
     "stage": "1 to S",
     "AP": "COCO AP, 0 to 1",
     "AP50": "AP at IoU 0.5, 0 to 1",
-    "moved": "mean way of the boxes' centres since the start, in sides of the image",
+    "moved": "mean distance of the boxes' centres from the start, in sides of the image",
     "width": "mean width of the boxes, in widths of the image",
     "height": "mean height of the boxes, in heights of the image",
     "near_image": "share of the boxes with an IoU of at least 0.5 with the whole image, 0 to 1",
@@ -73,6 +73,14 @@ def initialisation_lab(
     (the rest is fresh): a short run then says more.
     One row a run, evaluation and stage. Raises LabError when a start is unknown, when nothing
     would be evaluated, and when ``out`` holds runs of other settings or data.
+
+    >>> import tempfile, sparse_rcnn_lab as srl
+    >>> data, recipe = srl.Shapes(2), srl.recipe("nano", train__batch_size=2)
+    >>> options = {"recipe": recipe, "starts": ["grid"], "frozen": [True], "steps": 1}
+    >>> options |= {"evaluate_every": 1, "progress": False}
+    >>> table = initialisation_lab(data, data, tempfile.mkdtemp(), **options)
+    >>> table[table.stage == 6].moved.tolist()
+    [0.0]
     """
     recipe = recipes.recipe(recipe) if isinstance(recipe, str) else recipe
     unknown = sorted(set(starts) - set(STARTS))
@@ -80,7 +88,10 @@ def initialisation_lab(
         raise LabError(f"A start is one of {', '.join(STARTS)}; found {', '.join(unknown)}.")
     if evaluate_every < 1:
         raise LabError(f"evaluate_every must be at least 1, found {evaluate_every}.")
-    backbone = _backbone(backbone_of)
+    backbone = None
+    if backbone_of is not None:
+        state = read_checkpoint(locate(backbone_of)).state
+        backbone = {k: v for k, v in state.items() if k.startswith(BACKBONE)}
     settings = {
         "backbone_of": None if backbone is None else state_hash(backbone),
         "evaluate_every": evaluate_every,
@@ -96,15 +107,14 @@ def initialisation_lab(
             train__steps=steps,
             train__seed=seed,
         )
-        name = f"{start}-{'frozen' if freeze else 'learned'}-{seed}"
-        folder = Path(out) / name
+        boxes = "frozen" if freeze else "learned"
+        folder = Path(out) / f"{start}-{boxes}-{seed}"
         file = folder.with_suffix(".start.safetensors")
         if RunFolder(folder).exists():
             _check_settings(folder, file, settings)
         else:
             model = _first_model(changed, start, data, backbone, progress)
-            names = tuple(data.class_names)
-            save_checkpoint(file, model, names, file.stem, {"lab": settings})
+            save_checkpoint(file, model, tuple(data.class_names), file.stem, {"lab": settings})
         fit(
             data,
             changed,
@@ -117,12 +127,12 @@ def initialisation_lab(
             progress=progress,
             on_evaluation=keep_snapshots(folder),
         )
-        if not _finished(folder, steps):  # fit has waited for the end of its step
+        evaluations = RunFolder(folder).rows("evaluations")
+        if not evaluations or evaluations[-1]["step"] != steps:  # fit has waited for its step
             raise KeyboardInterrupt("The same call goes on.")
-        told = {
-            "start": start, "boxes": "frozen" if freeze else "learned", "seed": seed,
-        }  # fmt: skip
-        rows += [{**told, **row} for row in _rows(folder, file)]
+        rows += [
+            {"start": start, "boxes": boxes, "seed": seed} | row for row in _rows(folder, file)
+        ]
     about = {
         "analysis": "initialisation_lab",
         "recipe": recipe.name,
@@ -188,13 +198,6 @@ def _first_model(
     return model
 
 
-def _backbone(source: str | Path | None) -> dict[str, Tensor] | None:
-    if source is None:
-        return None
-    state = read_checkpoint(locate(source)).state
-    return {k: v for k, v in state.items() if k.startswith(BACKBONE)}
-
-
 def _check_settings(folder: Path, file: Path, settings: Mapping[str, Any]) -> None:
     """Raises LabError unless the run was begun with these; fit compares recipe and data."""
     before = read_checkpoint(file).info.get("lab", {})
@@ -205,11 +208,6 @@ def _check_settings(folder: Path, file: Path, settings: Mapping[str, Any]) -> No
                 f'The run in "{folder}" was made with another {name}{values}. Call the lab with '
                 "the same settings, or with another folder for out."
             )
-
-
-def _finished(folder: Path, steps: int) -> bool:
-    evaluations = RunFolder(folder).rows("evaluations")
-    return bool(evaluations) and evaluations[-1]["step"] == steps
 
 
 def _rows(folder: Path, first: Path) -> list[dict[str, Any]]:

@@ -18,41 +18,48 @@ from a file that somebody sent.
 """
 
 from sparse_rcnn_lab.views.figures.box_figures import box_trails, learned_boxes, stage_grid
-from sparse_rcnn_lab.views.figures.careers import career_overview, career_page
 from sparse_rcnn_lab.views.figures.curves import feature_pca, iou_curves, score_curves
-from sparse_rcnn_lab.views.figures.dials import dial_curves
-from sparse_rcnn_lab.views.figures.lens import lens_matrices
 from sparse_rcnn_lab.views.figures.matrices import attention_matrix, cost_matrix, similarity
+from sparse_rcnn_lab.views.figures.over_training import (
+    initialisation_curves,
+    instability_curves,
+    match_frames,
+)
 from sparse_rcnn_lab.views.figures.panels import detection_panels, trace_panels
+from sparse_rcnn_lab.views.figures.proposal_pages import proposal_overview, proposal_page
+from sparse_rcnn_lab.views.figures.stage_errors import gallery, outcome_stages
 from sparse_rcnn_lab.views.figures.stage_figures import attention_map, filter_effect, roi_grid
-from sparse_rcnn_lab.views.figures.trade import switch_bars, trade_off
-from sparse_rcnn_lab.views.figures.training import flip_curves, match_film, start_curves
-from sparse_rcnn_lab.views.figures.verdicts import gallery, verdict_stages
+from sparse_rcnn_lab.views.figures.trade_offs import (
+    ablation_bars,
+    ap_curves,
+    readout_matrices,
+    trade_off,
+)
 
 __all__ = [
+    "ablation_bars",
+    "ap_curves",
     "attention_map",
     "attention_matrix",
     "box_trails",
-    "career_overview",
-    "career_page",
     "cost_matrix",
     "detection_panels",
-    "dial_curves",
     "feature_pca",
     "filter_effect",
-    "flip_curves",
     "gallery",
+    "initialisation_curves",
+    "instability_curves",
     "iou_curves",
     "learned_boxes",
-    "lens_matrices",
-    "match_film",
+    "match_frames",
+    "outcome_stages",
+    "proposal_overview",
+    "proposal_page",
+    "readout_matrices",
     "roi_grid",
     "score_curves",
     "similarity",
     "stage_grid",
-    "start_curves",
-    "switch_bars",
     "trace_panels",
     "trade_off",
-    "verdict_stages",
 ]

@@ -20,7 +20,7 @@ from sparse_rcnn_lab.views.figures.canvas import (
     stage_key,
     write_labels,
 )
-from sparse_rcnn_lab.views.figures.series import MARKERS
+from sparse_rcnn_lab.views.figures.named_lines import MARKERS
 from sparse_rcnn_lab.views.measures import (
     broken_note,
     describe,

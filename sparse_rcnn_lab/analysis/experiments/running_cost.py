@@ -1,4 +1,4 @@
-"""What a picture costs: milliseconds and memory, with so many proposals and stages."""
+"""What an image costs: milliseconds and memory, with so many proposals and stages."""
 
 from __future__ import annotations
 
@@ -13,11 +13,9 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
-from tqdm.auto import tqdm
 
-from sparse_rcnn_lab.analysis.experiments.kept import Job, Part
-from sparse_rcnn_lab.analysis.experiments.passes import StageRun
-from sparse_rcnn_lab.detect.detector import Detector
+from sparse_rcnn_lab.analysis.experiments.cache import CachedRun, Part
+from sparse_rcnn_lab.analysis.experiments.variants import StageInputs, Variant
 
 Key = TypeVar("Key", bound=Hashable)
 
@@ -90,35 +88,29 @@ def _wait(device: torch.device) -> None:
 
 
 class Costs:
-    """What one picture costs, run in different ways; reading and resizing it are left out.
-
-    picture: ``[3, H, W]``, one of the data set's.
-    """
+    """What one image costs, run in different ways; reading and resizing it are left out."""
 
     @torch.inference_mode()
-    def __init__(self, detector: Detector, picture: Tensor) -> None:
-        self.runtime = detector.runtime
-        self.batch = detector.prepare([picture])
-        self.pyramid = self.runtime.pyramid(self.batch.images)
-        self.boxes, self.features = detector.model.proposals(self.batch.sizes)
+    def __init__(self, image: StageInputs) -> None:
+        self.image = image
 
         def again() -> None:
-            self.runtime.pyramid(self.batch.images)
+            image.runtime.pyramid(image.batch.images)
 
-        self._ms = milliseconds(again, detector.model.device)
+        self._ms = milliseconds(again, image.runtime.model.device)
         self._peak = peak_bytes(again)
 
     @torch.inference_mode()
-    def of(self, way: StageRun) -> dict[str, float]:
+    def of(self, variant: Variant) -> dict[str, float]:
         """``ms`` of all, ``stages_ms`` of the stages alone, and the same for ``mb``: the megabytes
         (1e6 bytes) of tensors alive at once, beyond the weights.
         """
 
         def run() -> None:
-            way(self.runtime, self.pyramid, self.boxes, self.features)
+            variant(self.image)
 
-        own, peak = milliseconds(run, self.runtime.model.device), peak_bytes(run)
-        table = self.pyramid.table  # is there while the stages run
+        own, peak = milliseconds(run, self.image.runtime.model.device), peak_bytes(run)
+        table = self.image.pyramid.table  # is there while the stages run
         whole = max(self._peak, peak + table.numel() * table.element_size())
         return {
             "ms": self._ms + own,
@@ -128,20 +120,18 @@ class Costs:
         }
 
 
-def costs_of(job: Job, ways: Mapping[Key, StageRun]) -> dict[Key, dict[str, float]]:
-    """What the first picture of a job costs each way: shown as it goes, and kept way by way."""
+def costs_of(run: CachedRun, variants: Mapping[Key, Variant]) -> dict[Key, dict[str, float]]:
+    """What the first image of a run costs: shown as it goes, and kept variant by variant."""
 
     @cache
     def costs() -> Costs:  # only where something is left to measure
-        return Costs(job.detector, job.data[0].image)
+        return Costs(StageInputs.of(run.detector, run.data, [0]))
 
-    def measure(way: StageRun) -> Part:
-        return {what: np.array(value) for what, value in costs().of(way).items()}
+    def measure(variant: Variant) -> Part:
+        return {what: np.array(value) for what, value in costs().of(variant).items()}
 
-    bar = tqdm(ways.items(), desc="costs", unit="way", leave=False, disable=not job.progress)
     found = {}
-    with bar:
-        for number, (key, way) in enumerate(bar):
-            kept = job.part(f"cost-{number:04d}", partial(measure, way))
-            found[key] = {what: float(value) for what, value in kept.items()}
+    for number, (key, variant) in enumerate(run.bar(variants.items(), "costs", "variant")):
+        kept = run.part(f"cost-{number:04d}", partial(measure, variant))
+        found[key] = {what: float(value) for what, value in kept.items()}
     return found

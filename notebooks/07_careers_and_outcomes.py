@@ -1,5 +1,5 @@
 # %% [markdown]
-# # 7. Careers and verdicts
+# # 7. Careers of proposals, outcomes of objects
 #
 # **Aim.** Go from one image to a data set: what does each proposal do in its life, and which
 # stage is to blame for which error?
@@ -23,11 +23,11 @@ quiet = {"limit": COUNT, "cache": False, "progress": False}
 # %% [markdown]
 # ## Careers
 #
-# A proposal's *career*, its statistics: all that it detected, over many images.
+# A proposal's career, in numbers its *statistics*: all that it detected, over many images.
 
 # %%
-careers = analysis.careers(detector, val, **quiet)
-figures.career_overview(careers)
+statistics = analysis.proposal_statistics(detector, val, **quiet)
+figures.proposal_overview(statistics)
 
 # %% [markdown]
 # Each square is the image; dots are detections, coloured by class, larger for larger boxes, and
@@ -36,8 +36,8 @@ figures.career_overview(careers)
 # are there for the case that only a few proposals look (lesson 6). In numbers:
 
 # %%
-busiest = careers.proposals.sorted("wins", descending=True).head(6)
-busiest.select("proposal", "wins", "errors", "idle", "x", "y", "w", "h", "class", "class_share")
+busiest = statistics.proposals.sort_values("wins", ascending=False).head(6)
+busiest[["proposal", "wins", "errors", "idle", "x", "y", "w", "h", "class", "class_share"]]
 
 # %% [markdown]
 # `idle` is the share of images in which a proposal detects nothing: **even the busiest does
@@ -50,25 +50,25 @@ busiest.select("proposal", "wins", "errors", "idle", "x", "y", "w", "h", "class"
 # box's size):
 
 # %%
-figures.career_page(careers, busiest["proposal"][0])
+figures.proposal_page(statistics, busiest["proposal"].iloc[0])
 
 # %% [markdown]
 # DETR's queries look much the same (figure 7 of [arXiv
 # 2005.12872](https://arxiv.org/abs/2005.12872)): set prediction makes specialists of *place and
 # size* whatever the architecture.
 #
-# ## Verdicts
+# ## Outcomes
 #
-# Now the other way round: each **object**, and what the six stages did to it. Improved means
+# Now the other way round: each **object**, and what became of it at the six stages. Improved means
 # that its IoU rose by 0.05 or more since it was found, worsened that it fell so far, kept
 # neither; or it was duplicated, lost, or missed by all stages.
 
 # %%
-verdicts = analysis.verdicts(detector, val, **quiet)
-verdicts.summary()
+outcomes = analysis.object_outcomes(detector, val, **quiet)
+outcomes.summary()
 
 # %%
-figures.verdict_stages(verdicts)
+figures.outcome_stages(outcomes)
 
 # %% [markdown]
 # Left: stages 1 and 2 *find*, and stage 2 *improves* as well; the rest is polish. **Hardly anything
@@ -86,7 +86,7 @@ figures.verdict_stages(verdicts)
 # and for each pair by how many wrong detections they differ):
 
 # %%
-worst = verdicts.images.sorted("disagreement", descending=True).head(4)
+worst = outcomes.images.head(4)
 worst
 
 # %%
@@ -98,13 +98,13 @@ figures.gallery(analysis.traces_of(detector, val, worst["image"]))
 # small crosses were never seen. Then open the first image, at stage 1, and go on from there:
 
 # %%
-srl.explore(val[worst["image"][0]], detector, color="match", stage=1)
+srl.explore(val[worst["image"].iloc[0]], detector, color="match", stage=1)
 
 # %% [markdown]
 # ## Exercises
 #
 # **1.** Is there a class that is missed more often than others? Look at the column `class` of
-# `verdicts.objects.where(verdict="missed")`.
+# `outcomes.objects[outcomes.objects.outcome == "missed"]`.
 #
 # <details><summary>Answer</summary>
 #
@@ -130,5 +130,5 @@ srl.explore(val[worst["image"][0]], detector, color="match", stage=1)
 #
 # ## Read next
 #
-# [Lesson 8](08_your_own_photographs.ipynb): your own images. For reading errors in general:
+# [Lesson 8](08_your_own_photographs.ipynb): your own photographs. For reading errors in general:
 # TIDE, [arXiv 2008.08115](https://arxiv.org/abs/2008.08115).

@@ -1,72 +1,78 @@
-"""Careers of the proposals: all of them on a page, and a page for each."""
+"""What proposals do over many images: all of them on a page, and a page for each."""
 
 from __future__ import annotations
 
 import math
+from typing import TYPE_CHECKING, Any
 
 from matplotlib.axes import Axes
 from matplotlib.patches import Rectangle
 
-from sparse_rcnn_lab.analysis.career import Careers
-from sparse_rcnn_lab.analysis.table import Table
 from sparse_rcnn_lab.core.errors import LabError
 from sparse_rcnn_lab.views import style
 from sparse_rcnn_lab.views.figures.canvas import HEAD, Page
-from sparse_rcnn_lab.views.figures.series import need_rows
+from sparse_rcnn_lab.views.figures.named_lines import key, need_rows
 from sparse_rcnn_lab.views.style import Theme
 
+if TYPE_CHECKING:
+    from sparse_rcnn_lab.analysis.statistics import ProposalStatistics
+    from sparse_rcnn_lab.analysis.table import Table
+
 _CELL, _NAME, _GAP = 0.95, 0.17, 0.10
-MOST = 60  # proposals on one overview
+MAX_PROPOSALS = 60  # on one overview
 
 
-def career_overview(
-    careers: Careers,
+def proposal_overview(
+    statistics: ProposalStatistics,
     *,
     columns: int = 10,
     theme: Theme = "light",
     title: str | None = None,
 ) -> Page:
-    """Every proposal as a small picture: its learned box and the centres of its detections.
+    """Every proposal as a small image: its learned box and the centres of its detections.
 
     Most wins first. Each square is the image, its sides made equal; a dot is a detection of the
     last stage, coloured by its class (a cross where it is wrong), larger for larger boxes. After
     DETR's figure of its object queries (2005.12872, figure 7).
 
     columns: cells in a row. With more than 60 proposals the 60 with most wins are shown.
+
+    >>> import sparse_rcnn_lab as srl
+    >>> from sparse_rcnn_lab import analysis
+    >>> traces = analysis.traces_of(srl.load("nano-shapes"), srl.Shapes(2), [0, 1])
+    >>> page = proposal_overview(analysis.proposal_statistics_of(traces))
     """
-    order = careers.proposals.sorted("wins", descending=True)
-    need_rows(order, "career")
-    shown = order.head(MOST)
+    order = statistics.proposals.sort_values("wins", ascending=False, kind="stable")
+    need_rows(order, "proposal")
+    shown = order.head(MAX_PROPOSALS)
     columns = min(columns, len(shown))
     rows = math.ceil(len(shown) / columns)
     width = max(5.0, columns * (_CELL + _GAP) + 0.2)
     page = Page(width, HEAD + rows * (_CELL + _NAME + _GAP) + 0.38, theme)
-    idle = sum(wins == 0 for wins in order["wins"])
+    idle = int((order.wins == 0).sum())
     notes = [order.title, f"{idle} never right" if idle else "none is idle throughout"]
     if len(shown) < len(order):
         notes.append(f"the {len(shown)} with most wins")
     page.write_title(title or "What each proposal is for", " · ".join(notes))
     high = page.get_size_inches()[1]
-    labels = _labels(careers)
-    by = _by_proposal(careers.ends)
-    for place, row in enumerate(shown.rows()):
+    labels = _labels(statistics)
+    for place, row in enumerate(shown.records()):
         line, column = divmod(place, columns)
         x = 0.12 + column * (_CELL + _GAP)
         y = high - HEAD - (line + 1) * (_CELL + _NAME + _GAP) + _GAP
         axes = page.place(x, y, _CELL, _CELL)
-        _square(page, axes)
-        _start(axes, page, row)
-        _dots(axes, by.get(row["proposal"], []), labels, small=True)
-        axes.text(
-            0, -0.04, f"{row['proposal']} · {_wins(row['wins'])}", size=7.5, color=page.ink,
-            va="bottom",
-        )  # fmt: skip
-    _key(page, labels, width)
+        _image(page, axes, row)
+        _dots(axes, _own(statistics, row["proposal"]), labels, small=True)
+        name = f"{row['proposal']} · {_wins(row['wins'])}"
+        axes.text(0, -0.04, name, size=7.5, color=page.ink, va="bottom")
+    entries = [(name, "o", style.class_color(label)) for name, label in list(labels.items())[:8]]
+    more = "… · " if len(labels) > 8 else ""
+    key(page, [*entries, (f"{more}×: wrong · dashed: the learned box", "", page.faded)])
     return page
 
 
-def career_page(
-    careers: Careers,
+def proposal_page(
+    statistics: ProposalStatistics,
     proposal: int,
     *,
     width: float = 7.5,
@@ -75,17 +81,25 @@ def career_page(
 ) -> Page:
     """One proposal: where its detections lie, how large they are, and of which classes.
 
-    proposal: its id. Raises LabError when it is not in the careers.
+    proposal: its id. Raises LabError when it is not in the statistics.
+
+    >>> import sparse_rcnn_lab as srl
+    >>> from sparse_rcnn_lab import analysis
+    >>> traces = analysis.traces_of(srl.load("nano-shapes"), srl.Shapes(2), [0, 1])
+    >>> page = proposal_page(analysis.proposal_statistics_of(traces), proposal=7)
     """
-    row = careers.of(proposal)
+    row, wins = statistics.of(proposal), statistics.proposals.wins
     side = (width - 0.6 - 1.9) / 2
     page = Page(width, side + HEAD + 0.75, theme)
-    page.write_title(title or f"Career of proposal {proposal}", _story(row, careers.proposals))
-    own = _by_proposal(careers.ends).get(proposal, [])
-    labels = _labels(careers)
+    page.write_title(
+        title or f"Proposal {proposal} over many images",
+        f"{_wins(row['wins'])} ({100 * row['share']:.1f} % of all, rank "
+        f"{1 + int((wins > row['wins']).sum())} of {len(wins)}) · {row['errors']} wrong · idle in "
+        f"{100 * row['idle']:.0f} % of the images",
+    )
+    own, labels = _own(statistics, proposal), _labels(statistics)
     where = page.place(0.12, 0.62, side, side)
-    _square(page, where)
-    _start(where, page, row)
+    _image(page, where, row)
     _dots(where, own, labels, small=False)
     where.text(
         0, 1.03, "centres, larger for larger boxes\ndashed: the learned box", size=8,
@@ -95,7 +109,7 @@ def career_page(
     page.dress(sizes)
     _dots(sizes, own, labels, small=False, sides=True)
     sizes.plot(row["start_w"], row["start_h"], "s", color=page.faded, markersize=7, zorder=1)
-    limit = max([1.0, *(max(end["w"], end["h"]) for end in own)]) * 1.04
+    limit = max([1.0, *own.w, *own.h]) * 1.04
     sizes.set(
         xlim=(0, limit), ylim=(0, limit), xlabel="width (of the image's)",
         ylabel="height (of the image's)",
@@ -108,37 +122,23 @@ def career_page(
     return page
 
 
-def _story(row: dict[str, object], table: Table) -> str:
-    place = sorted(table["wins"], reverse=True).index(row["wins"]) + 1
-    return (
-        f"{_wins(row['wins'])} ({100 * float(str(row['share'])):.1f} % of all, rank {place} of "
-        f"{len(table)}) · {row['errors']} wrong · idle in {100 * float(str(row['idle'])):.0f} % "
-        "of the pictures"
-    )
+def _own(statistics: ProposalStatistics, proposal: int) -> Table:
+    return statistics.detections[statistics.detections.proposal == proposal]
 
 
-def _labels(careers: Careers) -> dict[str, int]:
+def _labels(statistics: ProposalStatistics) -> dict[str, int]:
     """Class name -> its label, for its colour."""
-    names = careers.proposals.about.get("class_names")
+    names = statistics.proposals.about.get("class_names")
     if not names:
-        raise LabError("These careers do not name their classes; make them again.")
+        raise LabError("These statistics do not name their classes; make them again.")
     return {name: label for label, name in enumerate(names)}
 
 
-def _by_proposal(ends: Table) -> dict[int, list[dict[str, float]]]:
-    found: dict[int, list[dict[str, float]]] = {}
-    for end in ends.rows():
-        found.setdefault(end["proposal"], []).append(end)
-    return found
-
-
-def _square(page: Page, axes: Axes) -> None:
+def _image(page: Page, axes: Axes, row: dict[str, Any]) -> None:
+    """The image as a square, with the learned box."""
     axes.set(xlim=(0, 1), ylim=(1, 0))
     axes.set_axis_off()
     axes.add_patch(Rectangle((0, 0), 1, 1, facecolor=page.line, alpha=0.35, linewidth=0))
-
-
-def _start(axes: Axes, page: Page, row: dict[str, float]) -> None:
     x, y, w, h = (row[f"start_{side}"] for side in "xywh")
     axes.add_patch(
         Rectangle(
@@ -148,61 +148,34 @@ def _start(axes: Axes, page: Page, row: dict[str, float]) -> None:
     )  # fmt: skip
 
 
-def _dots(
-    axes: Axes,
-    ends: list[dict[str, float]],
-    labels: dict[str, int],
-    small: bool,
-    sides: bool = False,
-) -> None:
+def _dots(axes: Axes, own: Table, labels: dict[str, int], small: bool, sides: bool = False) -> None:
     x, y = ("w", "h") if sides else ("x", "y")
     full = 26.0 if small else 90.0
-    opacity = max(0.25, min(0.85, 40 / max(1, len(ends))))
-    for right in (False, True):
-        chosen = [end for end in ends if bool(end["right"]) is right]
-        if not chosen:
-            continue
-        area = [4 + full * (0.25 if sides else math.sqrt(e["w"] * e["h"])) for e in chosen]
+    opacity = max(0.25, min(0.85, 40 / max(1, len(own))))
+    for right, dots in own.groupby("right"):
         axes.scatter(
-            [e[x] for e in chosen], [e[y] for e in chosen], s=area,
-            c=[style.class_color(labels[str(e["class"])]) for e in chosen],
+            dots[x], dots[y], s=4 + full * (0.25 if sides else (dots.w * dots.h) ** 0.5),
+            c=[style.class_color(labels[name]) for name in dots["class"]],
             marker="o" if right else "x", alpha=opacity if right else 0.8,
             linewidths=0 if right else 0.8, zorder=3, gid="right" if right else "wrong",
         )  # fmt: skip
 
 
-def _bars(page: Page, axes: Axes, ends: list[dict[str, float]], labels: dict[str, int]) -> None:
+def _bars(page: Page, axes: Axes, own: Table, labels: dict[str, int]) -> None:
     """Right detections of each class, most first; at most twelve classes."""
     page.dress(axes)
     axes.grid(visible=False)
     axes.set_xticks([])
     axes.set_yticks([])
-    won = [str(end["class"]) for end in ends if end["right"]]
-    names = sorted(labels, key=lambda name: -won.count(name))[:12]
-    most = max([1, *(won.count(name) for name in names)])
+    won = own["class"][own.right].value_counts()
+    names = sorted(labels, key=lambda name: -won.get(name, 0))[:12]
     for place, name in enumerate(names):
-        count = won.count(name)
+        count = won.get(name, 0)
         axes.barh(place, count, height=0.34, color=style.class_color(labels[name]))
         axes.text(0, place - 0.22, f"{name} {count}", size=8, color=page.ink, va="bottom")
-    axes.set(xlim=(0, most), ylim=(max(len(names), 4) - 0.5, -0.9))
+    axes.set(xlim=(0, max([1, *won])), ylim=(max(len(names), 4) - 0.5, -0.9))
     axes.text(0, -0.85, "wins by class", size=8, color=page.faded, va="top")
 
 
-def _key(page: Page, labels: dict[str, int], width: float) -> None:
-    axes = page.place(0.12, 0.06, width - 0.24, 0.24)
-    axes.set(xlim=(0, width - 0.24), ylim=(0, 0.24))
-    axes.set_axis_off()
-    x = 0.06
-    for name, label in list(labels.items())[:8]:
-        axes.plot(x, 0.12, "o", color=style.class_color(label), markersize=5)
-        axes.text(x + 0.08, 0.115, name, size=8, color=page.ink, va="center")
-        x += 0.3 + 0.068 * len(name)
-    more = "… · " if len(labels) > 8 else ""
-    axes.text(
-        x, 0.115, f"{more}×: wrong · dashed: the learned box", size=8, color=page.faded,
-        va="center",
-    )  # fmt: skip
-
-
-def _wins(count: object) -> str:
+def _wins(count: int) -> str:
     return f"{count} win" if count == 1 else f"{count} wins"

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from statistics import mean
+from typing import TYPE_CHECKING
 
 from matplotlib.axes import Axes
 
-from sparse_rcnn_lab.analysis.flips import proposals_of_objects
-from sparse_rcnn_lab.analysis.table import Table
+from sparse_rcnn_lab.analysis.outcomes import matched_proposals
 from sparse_rcnn_lab.core.errors import LabError
 from sparse_rcnn_lab.core.trace import Trace
 from sparse_rcnn_lab.views import style
@@ -21,23 +20,30 @@ from sparse_rcnn_lab.views.figures.canvas import (
     show_image,
     write_labels,
 )
-from sparse_rcnn_lab.views.figures.series import (
+from sparse_rcnn_lab.views.figures.named_lines import (
     MARKERS,
+    key,
     name_ends,
     need_rows,
     series_color,
+    stage_line,
     unit_axis,
 )
 from sparse_rcnn_lab.views.style import Theme
+
+if TYPE_CHECKING:
+    from sparse_rcnn_lab.analysis.table import Table
 
 _PANELS = (
     ("AP", "AP at the last stage (0 to 1)"),
     ("moved", "mean way of the centres (sides)"),
     ("width", "mean width (of the image's)"),
 )
+_STARTS = {"image": "whole image", "kmeans": "k-means of the objects"}
+_COLUMNS = {"since_snapshot": "since the snapshot before", "since_stage": "since the stage before"}
 
 
-def start_curves(
+def initialisation_curves(
     table: Table,
     *,
     width: float = 10.5,
@@ -48,106 +54,86 @@ def start_curves(
 
     table: of :func:`sparse_rcnn_lab.analysis.initialisation_lab`. One line a start, dashed where
     the boxes are frozen; the mean over the seeds.
+
+    >>> from sparse_rcnn_lab.analysis import Table
+    >>> row = {"start": "grid", "boxes": "learned", "seed": 0, "step": 9, "stage": 6, "AP": 0.5}
+    >>> row |= {"moved": 0.1, "width": 0.3}
+    >>> page = initialisation_curves(Table.of("Starts", [row], dict.fromkeys(row, "")))
     """
     need_rows(table, "training")
-    starts = list(dict.fromkeys(table["start"]))
-    last = max(stage for stage in table["stage"] if stage is not None)
-    seeds = len(set(table["seed"]))
+    starts = list(table.start.unique())
+    last = int(table.stage.max())
+    seeds = table.seed.nunique()
     high = 0.29 * width + 0.3
     page = Page(width, high + 0.3, theme)
     said = f"stage {last} · dashed: frozen boxes" + (f" · mean of {seeds} seeds" * (seeds > 1))
     page.write_title(title or "Where learned boxes start", f"{table.title} · {said}")
     room = (width - 0.6 - 2 * 0.65 - 0.15) / 3
+    # Rows of boxes alone have no stage; box columns are the same at every stage.
+    means = table[table.stage.isna() | (table.stage == last)].groupby(
+        ["start", "boxes", "step"], sort=False
+    )
+    means = means[[column for column, _ in _PANELS]].mean()
     for place, (column, label) in enumerate(_PANELS):
         axes = page.place(0.6 + place * (room + 0.65), 0.82, room, high - 0.52 - HEAD)
         page.dress(axes)
         axes.set(xlabel="step", ylabel=label)
-        most = 0.0
-        for index, start in enumerate(starts):
-            for boxes in ("learned", "frozen"):
-                if boxes == "frozen" and column != "AP":
-                    continue
-                x, y = _means(table.where(start=start, boxes=boxes), column, last)
-                if not x:
-                    continue
-                most = max([most, *y])
-                axes.plot(
-                    x, y, color=series_color(index), marker=MARKERS[index], markersize=4.5,
-                    linewidth=1.8, linestyle="--" if boxes == "frozen" else "-", gid="series",
-                )  # fmt: skip
-        unit_axis(axes, most)
-    _key(page, starts)
+        shown = means[column].dropna()
+        if column != "AP":
+            shown = shown[shown.index.get_level_values("boxes") == "learned"]
+        for (start, boxes), line in shown.groupby(level=["start", "boxes"], sort=False):
+            index = starts.index(start)
+            axes.plot(
+                line.index.get_level_values("step"), line, color=series_color(index),
+                marker=MARKERS[index], markersize=4.5, linewidth=1.8, gid="series",
+                linestyle="--" if boxes == "frozen" else "-",
+            )  # fmt: skip
+        unit_axis(axes, shown.max() if len(shown) else 0.0)
+    key(page, [(_STARTS.get(s, s), MARKERS[i], series_color(i)) for i, s in enumerate(starts)])
     return page
 
 
-def _means(rows: Table, column: str, stage: int) -> tuple[list[int], list[float]]:
-    """Steps and the mean over seeds; box columns are the same at every stage."""
-    found: dict[int, list[float]] = {}
-    for row in rows.rows():
-        if row["stage"] in (stage, None) and row[column] is not None:
-            found.setdefault(row["step"], []).append(row[column])
-    return sorted(found), [mean(found[step]) for step in sorted(found)]
-
-
-def _key(page: Page, starts: list[str]) -> None:
-    axes = page.place(0.6, 0.08, 8.0, 0.24)
-    axes.set(xlim=(0, 8.0), ylim=(0, 0.24))
-    axes.set_axis_off()
-    x = 0.05
-    words = {"image": "whole image", "kmeans": "k-means of the objects"}
-    for index, start in enumerate(starts):
-        axes.plot(x, 0.12, MARKERS[index], color=series_color(index), markersize=6)
-        text = words.get(start, start)
-        axes.text(x + 0.1, 0.115, text, size=8.5, color=page.ink, va="center")
-        x += 0.4 + 0.075 * len(text)
-
-
-def flip_curves(
+def instability_curves(
     table: Table,
     *,
-    column: str = "flipped",
+    column: str = "since_snapshot",
     width: float = 7.0,
     theme: Theme = "light",
     title: str | None = None,
 ) -> Page:
     """The share of objects that change their proposal, one line a stage, over the training.
 
-    table: of :func:`sparse_rcnn_lab.analysis.matching_flips`.  column: "flipped" (since the
-    snapshot before) or "handed_on" (since the stage before).
+    table: of :func:`sparse_rcnn_lab.analysis.matching_instability`.  column: "since_snapshot" or
+    "since_stage", the one before.
+
+    >>> from sparse_rcnn_lab.analysis import Table
+    >>> row = {"step": 9, "stage": 6, "objects": 3, "since_snapshot": 0.5}
+    >>> page = instability_curves(Table.of("Matches", [row], dict.fromkeys(row, "")))
     """
-    need_rows(table, "flip")
-    if column not in ("flipped", "handed_on"):
-        raise LabError(f'column must be "flipped" or "handed_on", found {column!r}.')
-    words = {"flipped": "since the snapshot before", "handed_on": "since the stage before"}
+    need_rows(table, "match")
+    if column not in _COLUMNS:
+        raise LabError(f"column must be {' or '.join(_COLUMNS)}, found {column!r}.")
     page = Page(width, 0.52 * width + 0.2, theme)
     page.write_title(
         title or "How often an object changes its proposal",
-        f"{words[column]} · {table['objects'][0]} objects",
+        f"{_COLUMNS[column]} · {table.objects.iloc[0]} objects",
     )
     axes = page.place(0.6, 0.52, width - 0.6 - 1.0, 0.52 * width + 0.2 - 0.52 - HEAD)
     page.dress(axes)
-    stages = sorted(set(table["stage"]))
-    ends, names, most = [], [], 0.0
-    for stage in stages:
-        rows = [row for row in table.where(stage=stage).rows() if row[column] is not None]
-        if not rows:
-            continue
-        values = [row[column] for row in rows]
-        axes.plot(
-            [row["step"] for row in rows], values, color=style.stage_color(stage, stages[-1]),
-            marker="o", markersize=4.5, markeredgecolor=page.ink, markeredgewidth=0.5,
-            linewidth=1.8, gid="series",
-        )  # fmt: skip
-        ends.append(values[-1])
+    shown = table[table[column].notna()]
+    ends, names = [], []
+    for stage, rows in shown.groupby("stage"):
+        color = style.stage_color(stage, table.stage.max())
+        stage_line(page, axes, rows.step, rows[column], color)
+        ends.append(rows[column].iloc[-1])
         names.append(f"stage {stage}")
-        most = max([most, *values])
-    unit_axis(axes, most)
+    unit_axis(axes, shown[column].max() if len(shown) else 0.0)
     axes.set(xlabel="step", ylabel="share of the objects (0 to 1)")
     name_ends(page, axes, ends, names)
     return page
 
 
-def match_film(
+def match_frames(
     traces: Mapping[int, Trace],
     *,
     stage: int | None = None,
@@ -156,16 +142,22 @@ def match_film(
     theme: Theme = "light",
     title: str | None = None,
 ) -> Page:
-    """One picture over a training: the proposal that each object is matched with, and its box.
+    """One image over a training: the proposal that each object is matched with, and its box.
 
     A box is in the colour of its object's class and bears the proposal's id; in the accent colour
     where the object had another proposal at the snapshot before. Ground truth is dashed.
 
-    traces: step -> trace of this picture, as one entry each of
-    :func:`sparse_rcnn_lab.analysis.matching_film`.  stage: 1..S, default the last.  side: inches.
+    traces: step -> trace of this image, as one entry each of
+    :func:`sparse_rcnn_lab.analysis.matches_over_training`.  stage: 1..S, default the last.
+    side: inches.
+
+    >>> import sparse_rcnn_lab as srl
+    >>> from sparse_rcnn_lab import analysis
+    >>> (trace,) = analysis.traces_of(srl.load("nano-shapes"), srl.Shapes(2), [1])
+    >>> page = match_frames({0: trace, 100: trace})
     """
     if not traces:
-        raise LabError("There are no traces for a film.")
+        raise LabError("There are no traces to draw.")
     steps = sorted(traces)
     first = traces[steps[0]]
     stage = first.check_stage(stage)
@@ -183,7 +175,7 @@ def match_film(
         line, column = divmod(place, columns)
         x, y = 0.12 + column * (side + 0.08), total - HEAD - (line + 1) * (tall + 0.3) + 0.06
         axes = page.place(x, y, side, tall)
-        now = proposals_of_objects(traces[step])[stage - 1].tolist()
+        now = matched_proposals(traces[step])[stage - 1].tolist()
         _frame(axes, traces[step], stage, now, before)
         text = shorten(f"step {step}", 8.5, side * 72)
         axes.set_title(text, size=8.5, color=page.ink, loc="left", pad=3)
@@ -199,14 +191,14 @@ def _frame(
     before: list[int] | None,
 ) -> None:
     show_image(axes, trace, fade=0.45)
-    assert trace.gt_boxes is not None and trace.gt_labels is not None
+    truth, labels = trace.truth()
     boxes, texts, colors = [], [], []
     for number, proposal in enumerate(now):
-        outline(axes, trace.gt_boxes[number], style.GROUND_TRUTH_COLOR, dashed=True, line=1.0)
+        outline(axes, truth[number], style.GROUND_TRUTH_COLOR, dashed=True, line=1.0)
         if proposal < 0:
             continue
         flipped = before is not None and before[number] != proposal
-        color = style.ACCENT if flipped else style.class_color(int(trace.gt_labels[number]))
+        color = style.ACCENT if flipped else style.class_color(int(labels[number]))
         box = trace.boxes[stage, trace.row(proposal)]
         outline(axes, box, color, line=1.6)
         if box.isfinite().all():

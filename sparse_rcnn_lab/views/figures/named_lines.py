@@ -1,0 +1,70 @@
+"""What the figures of tables share: lines of several series and their names, the key, the axes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from matplotlib.axes import Axes
+from matplotlib.lines import Line2D
+
+from sparse_rcnn_lab.core.errors import LabError
+from sparse_rcnn_lab.views.figures.canvas import Page, label_ends
+
+if TYPE_CHECKING:
+    from sparse_rcnn_lab.analysis.table import Table
+
+# Neither stages' nor classes' colours: a series is something else. Told apart by everyone, and on
+# both pages; markers tell them apart in grey print.
+SERIES = ("#2f7ed8", "#c2621b", "#2a9d6f", "#9a5fc0", "#a3822a", "#cf4b6b")
+MARKERS = "osD^vP*XhpH<"  # lines of one colour are told apart by these
+
+
+def series_color(index: int) -> str:
+    """Colour of the series with this number, from 0; they repeat after six."""
+    return SERIES[index % len(SERIES)]
+
+
+def name_ends(page: Page, axes: Axes, ends: Sequence[float], names: Sequence[str]) -> None:
+    """The names of lines beside where they end, inside the y range of the axes."""
+    label_ends(page, axes, ends, names, *axes.get_ylim())
+
+
+def stage_line(page: Page, axes: Axes, x: Sequence[float], y: Sequence[float], color: str) -> None:
+    """A line in a stage's colour."""
+    axes.plot(
+        x, y, color=color, marker="o", markersize=4.5, markeredgecolor=page.ink,
+        markeredgewidth=0.5, linewidth=1.8, gid="series",
+    )  # fmt: skip
+
+
+def unit_axis(axes: Axes, most: float = 1.0) -> None:
+    """A y axis from 0 to a little above ``most``, 1 at most (AP and shares)."""
+    top = min(1.0, max(0.1, most * 1.08))
+    axes.set_ylim(-0.02 * top, top * 1.02)
+
+
+def key(
+    page: Page,
+    entries: Iterable[tuple[str, str, Any]],
+    axes: Axes | None = None,
+    **place: Any,
+) -> None:
+    """What each (name, marker, color) stands for: in the axes, or on a line at the page's foot."""
+    entries = list(entries)
+    marks = [Line2D([], [], marker=m, color=c, linestyle="", markersize=6) for _, m, c in entries]
+    options: dict[str, Any] = {
+        "frameon": False, "fontsize": 8, "labelcolor": page.ink, "handletextpad": 0.1,
+        "columnspacing": 0.9, "labelspacing": 0.35, "borderaxespad": 0.2, "loc": "lower right",
+    }  # fmt: skip
+    if axes is None:
+        options |= {"loc": "lower left", "ncols": len(entries), "bbox_to_anchor": (0.01, 0.0)}
+    shown = (axes or page).legend(marks, ["-"] * len(marks), **{**options, **place})
+    for text, (name, *_) in zip(shown.get_texts(), entries, strict=True):
+        text.set(text=name, parse_math=False)  # as it is written, whatever it begins with
+
+
+def need_rows(table: Table, what: str) -> None:
+    """Raises LabError when a table is empty."""
+    if not len(table):
+        raise LabError(f"The table has no rows, so there is no {what} to draw.")
