@@ -24,7 +24,7 @@ API := sparse_rcnn_lab sparse_rcnn_lab.analysis sparse_rcnn_lab.views.figures sp
 
 SITE := build/site
 
-.PHONY: help demo lab gallery lessons classroom api site test test-slow lint format hooks
+.PHONY: help demo lab gallery lessons classroom api site test test-slow benchmark lint format hooks
 
 help: ## these lines
 	@echo 'Sparse R-CNN lab. Each of these sets up what it needs, the first time:'
@@ -63,6 +63,9 @@ test: .venv/.installed-test ## the tests, in minutes (ARGS="-k matching" for som
 
 test-slow: .venv/.installed-test ## the tests that train for many minutes
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) -m slow --timeout 3600 $(ARGS)
+
+benchmark: .venv/.installed-test ## our detector and others on one image (ARGS="--model nano" for a smaller one)
+	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks --model r50_3x_100 --against eager,bf16,roialign,torchvision $(ARGS)
 
 lint: .venv/.installed-test ## style and types: ruff and mypy
 	$(BIN)/ruff check .

@@ -23,19 +23,21 @@ __version__ = "0.1.0"  # pyproject.toml reads it from here
 if TYPE_CHECKING:
     from sparse_rcnn_lab.core.ablation import Ablation
     from sparse_rcnn_lab.core.config import Recipe
-    from sparse_rcnn_lab.core.trace import Detections, Trace
+    from sparse_rcnn_lab.core.detections import Detections
+    from sparse_rcnn_lab.core.trace import Trace
     from sparse_rcnn_lab.data.coco.folder import CocoFolder, open_data
     from sparse_rcnn_lab.data.shapes.dataset import Shapes
     from sparse_rcnn_lab.detect.detector import Detector
-    from sparse_rcnn_lab.intervene.experiment import Experiment
+    from sparse_rcnn_lab.detect.ground_truth import with_ground_truth
+    from sparse_rcnn_lab.detect.trace_file import load_trace, save_trace
+    from sparse_rcnn_lab.intervene.intervention import Intervention
     from sparse_rcnn_lab.intervene.session import Session
     from sparse_rcnn_lab.intervene.trace_diff import TraceDiff, trace_diff
     from sparse_rcnn_lab.models.load import load, shipped_models
     from sparse_rcnn_lab.models.recipes import RECIPES, recipe
     from sparse_rcnn_lab.runtime.export import export
-    from sparse_rcnn_lab.training.engine import Run, fit
     from sparse_rcnn_lab.training.evaluate import Evaluation, evaluate
-    from sparse_rcnn_lab.training.ground_truth import with_ground_truth
+    from sparse_rcnn_lab.training.fit import Run, fit
     from sparse_rcnn_lab.views.explorer.explore import explore
 
 __all__ = [
@@ -45,7 +47,7 @@ __all__ = [
     "Detections",
     "Detector",
     "Evaluation",
-    "Experiment",
+    "Intervention",
     "LabError",
     "Recipe",
     "Run",
@@ -59,8 +61,10 @@ __all__ = [
     "export",
     "fit",
     "load",
+    "load_trace",
     "open_data",
     "recipe",
+    "save_trace",
     "shipped_models",
     "trace_diff",
     "with_ground_truth",
@@ -74,15 +78,17 @@ _HOMES = {
     "data.coco.folder": ("CocoFolder", "open_data"),
     "data.shapes.dataset": ("Shapes",),
     "detect.detector": ("Detector",),
+    "detect.trace_file": ("load_trace", "save_trace"),
     "views.explorer.explore": ("explore",),
     "runtime.export": ("export",),
     "core.ablation": ("Ablation",),
     "intervene.session": ("Session",),
-    "core.trace": ("Detections", "Trace"),
-    "training.engine": ("Run", "fit"),
+    "core.detections": ("Detections",),
+    "core.trace": ("Trace",),
+    "training.fit": ("Run", "fit"),
     "training.evaluate": ("Evaluation", "evaluate"),
-    "training.ground_truth": ("with_ground_truth",),
-    "intervene.experiment": ("Experiment",),
+    "detect.ground_truth": ("with_ground_truth",),
+    "intervene.intervention": ("Intervention",),
     "models.load": ("load", "shipped_models"),
 }
 

@@ -22,7 +22,7 @@ def in_processes(world: int, folder: Path, work: Callable[..., Any], *arguments:
     # Forked from a server that has imported torch once: a fresh process would need seconds, and
     # a fork of pytest itself would carry its threads along.
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["sparse_rcnn_lab.training.engine"])
+    context.set_forkserver_preload(["sparse_rcnn_lab.training.fit"])
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]

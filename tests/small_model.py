@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from typing import Any
 
 import torch
@@ -11,7 +10,6 @@ from torch import Tensor, nn
 from sparse_rcnn_lab.core.backbone import Backbone
 from sparse_rcnn_lab.core.config import InputConfig, ModelConfig
 from sparse_rcnn_lab.core.model import SparseRCNN
-from sparse_rcnn_lab.runtime.paths import Inference, Way
 
 STAGES, PROPOSALS, CLASSES, DIM = 4, 6, 3, 16
 BACKBONES = ("nano", "mobilenet_v2", "resnet18", "resnet50")
@@ -66,10 +64,3 @@ def lively(backbone: Backbone) -> Backbone:
             nn.init.uniform_(module.weight, 0.3, 0.9)
             nn.init.normal_(module.bias, std=0.2)
     return backbone.eval()
-
-
-def way(model: SparseRCNN, chosen: Way) -> SparseRCNN:
-    """The same weights, run in another way."""
-    twin = copy.copy(model)
-    twin.inference = Inference(chosen)
-    return twin

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from sparse_rcnn_lab.core import boxes as box_ops
-from sparse_rcnn_lab.core.trace import Detections, Trace
+from sparse_rcnn_lab.core.detections import Detections
+from sparse_rcnn_lab.core.trace import Trace
 
 RIGHT = "right"
 # Of a detection; a missed object has none.

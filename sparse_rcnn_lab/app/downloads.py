@@ -15,9 +15,9 @@ from sparse_rcnn_lab.app.user_inputs import InputImage
 from sparse_rcnn_lab.app.viewer import Viewer, select_detections
 from sparse_rcnn_lab.core.errors import LabError
 from sparse_rcnn_lab.detect.files import write_text, write_whole
-from sparse_rcnn_lab.views.embed import encoded
-from sparse_rcnn_lab.views.explorer.explore import explore
-from sparse_rcnn_lab.views.explorer.view import Explorer
+from sparse_rcnn_lab.detect.trace_file import save_trace
+from sparse_rcnn_lab.views.draw import encoded
+from sparse_rcnn_lab.views.explorer.explore import Explorer, explore
 
 # kind -> name of the file
 KINDS = {
@@ -38,7 +38,7 @@ def download(viewer: Viewer, image: InputImage, state: ViewState, kind: str) -> 
     elif kind == "json":
         write_text(path, json.dumps(coco_results(viewer, image, state), indent=1) + "\n")
     elif kind == "trace":
-        viewer.full_trace(image.pixels, state).save(path)
+        save_trace(viewer.full_trace(image.pixels, state), path)
     else:
         explorer_of(viewer, image, state).to_html(path)
     return path

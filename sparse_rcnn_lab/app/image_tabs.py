@@ -20,7 +20,7 @@ from sparse_rcnn_lab.app.downloads import as_jpeg, download, explorer_of, on_pag
 from sparse_rcnn_lab.app.state import DETECTIONS, PROPOSALS, ViewState
 from sparse_rcnn_lab.app.user_inputs import InputImage
 from sparse_rcnn_lab.app.viewer import View, Viewer
-from sparse_rcnn_lab.views.embed import data_uri
+from sparse_rcnn_lab.views.draw import data_uri
 
 PARTS = {"image": "Image", "stages": "All stages", "budgets": "Fewer proposals"}
 BUDGETS = (10, 50)

@@ -16,12 +16,13 @@ from torch import Tensor
 
 from sparse_rcnn_lab.app.state import DETECTIONS, ViewState
 from sparse_rcnn_lab.app.user_inputs import InputImage, Limits
+from sparse_rcnn_lab.core.detections import Detections
 from sparse_rcnn_lab.core.errors import LabError
-from sparse_rcnn_lab.core.trace import Detections, Trace
+from sparse_rcnn_lab.core.trace import Trace
 from sparse_rcnn_lab.detect.detector import Detector
 from sparse_rcnn_lab.detect.device import pick_device
 from sparse_rcnn_lab.models.load import load, shipped_models
-from sparse_rcnn_lab.models.published import RELEASES
+from sparse_rcnn_lab.models.releases import RELEASES
 from sparse_rcnn_lab.views.draw import Mark, as_image, detection_marks, draw_marks, proposal_marks
 
 _TRACES = 64

@@ -1,36 +1,30 @@
-"""``sparse-rcnn-lab benchmark``."""
+"""``sparse-rcnn-lab benchmark``: how fast is it on my machine."""
 
 from __future__ import annotations
 
 import argparse
 import json
+import statistics
+import time
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
-from sparse_rcnn_lab.cli.common import count, whole_number
-from sparse_rcnn_lab.core.config import Precision
+from sparse_rcnn_lab.cli.common import add_device, whole_number
+from sparse_rcnn_lab.core.errors import LabError
 
-HELP = """measure where the time goes, and compare two poolings
+HELP = """measure how fast it is on this machine
 
-Each part of inference and of a training step, once with this package's pooling (one gather over
-the whole pyramid), once with torchvision's RoIAlign level by level: same model, same weights, in
-turn. Times are medians in milliseconds; the ratio says how many times as long torchvision takes.
-With one thread on a CPU they are process time, which other programs hardly change.
+Inference by each runtime, the part that depends on the image alone (pyramid) and the stages apart,
+and for a preset one training step. Medians in milliseconds, all in turn, so that a busy machine
+slows all alike. With one thread on a CPU they are process time, which other programs hardly change.
 
-With --data: how many images a second can be loaded for training instead.
-
-With --train: a preset is trained as `train` does, on drawn images (or on --data), in float32 and
-in --precision: images a second, memory of the GPU, both loss curves; with --data also whether
-loading keeps up. Each starts from the same weights and sees the same batches.
+Comparisons with other detectors are in the repository: python -m benchmarks --help
 
 examples:
-  sparse-rcnn-lab benchmark --model nano
-  sparse-rcnn-lab benchmark --model r50_3x_100 --size 800x1216 --only inference --json times.json
-  sparse-rcnn-lab benchmark --model r50_3x_100 --size 800x1216 --against torchvision,mmdetection
-  sparse-rcnn-lab benchmark --model nano --growth
-  sparse-rcnn-lab benchmark --model r50_3x_300 --data coco/ --workers 16
-  sparse-rcnn-lab benchmark --train --model r50_1x_100 --size 800x1216 --device cuda \\
-      --precision bf16 --steps 200 --json bf16.json
+  sparse-rcnn-lab benchmark
+  sparse-rcnn-lab benchmark --model r50_3x_100 --size 800x1216 --repeat 3 --json times.json
 """
 
 
@@ -46,166 +40,146 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--size", type=_size, metavar="HxW", help="input pixels, multiples of 32 (default: own)"
     )
-    parser.add_argument("--proposals", type=whole_number, metavar="N", help="default: the model's")
-    parser.add_argument(
-        "--batch",
-        type=whole_number,
-        metavar="N",
-        help="images at once (default: 1 for inference, at most 8 for training)",
-    )
-    parser.add_argument(
-        "--threads", type=whole_number, default=1, metavar="N", help="default: %(default)s"
-    )
-    parser.add_argument(
-        "--repeat", type=whole_number, default=5, metavar="N", help="default: %(default)s"
-    )
-    parser.add_argument("--only", choices=("inference", "training"), help="leave out the other")
-    parser.add_argument("--data", metavar="FOLDER", help="measure loading this data set")
-    parser.add_argument(
-        "--workers", type=count, default=0, metavar="N", help="and with so many processes"
-    )
-    parser.add_argument("--train", action="store_true", help="train, and measure that")
-    parser.add_argument(
-        "--steps", type=whole_number, default=20, metavar="N", help="of --train (%(default)s)"
-    )
-    parser.add_argument(
-        "--precision",
-        choices=get_args(Precision),
-        default="float32",
-        help="of --train, beside float32",
-    )
-    parser.add_argument("--compile", action="store_true", help="--train through torch.compile")
-    parser.add_argument(
-        "--backbone-weights", metavar="download|FILE", help="of --train (default: from scratch)"
-    )
-    parser.add_argument(
-        "--against",
-        metavar="NAME,...",
-        type=lambda text: tuple(text.split(",")),
-        help="compare inference with others: plain, roialign, bf16, int8, compiled, torchvision, "
-        "mmdetection",
-    )
-    parser.add_argument(
-        "--growth", action="store_true", help="how time grows with proposals, pixels, batch, stages"
-    )
-    parser.add_argument("--device", default="cpu", help="cpu, cuda (default: %(default)s)")
+    for name, default, text in (
+        ("proposals", None, "default: the model's"),
+        ("batch", 1, "images at once in inference (default: %(default)s)"),
+        ("threads", 1, "default: %(default)s"),
+        ("repeat", 5, "default: %(default)s"),
+    ):
+        parser.add_argument(f"--{name}", type=whole_number, default=default, metavar="N", help=text)
+    add_device(parser)
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all numbers to a file")
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Measures, prints and writes."""
-    from sparse_rcnn_lab.benchmark import Settings, run_benchmark
-    from sparse_rcnn_lab.detect.device import pick_device
+    import torch
 
-    if arguments.train:
-        return _training(arguments)
-    if arguments.data is not None:
-        return _loading(arguments)
-    settings = Settings(
-        model=arguments.model,
-        size=arguments.size,
-        proposals=arguments.proposals,
-        batch=arguments.batch,
-        threads=arguments.threads,
-        repeat=arguments.repeat,
-        device=pick_device(arguments.device),
-        only=arguments.only,
-    )
-    if arguments.against is not None:
-        from sparse_rcnn_lab.benchmark import peers
-
-        result = peers.compare(settings, arguments.against)
-        print(peers.as_text(result))
-    elif arguments.growth:
-        from sparse_rcnn_lab.benchmark import growth
-
-        result = growth.growth(settings)
-        print(growth.as_text(result))
-    else:
-        result = run_benchmark(settings)
-        print(as_text(result))
-    return _write(arguments, result)
-
-
-def _training(arguments: argparse.Namespace) -> int:
-    from sparse_rcnn_lab.benchmark import training
-    from sparse_rcnn_lab.detect.device import pick_device
-
-    settings = training.TrainSettings(
-        recipe=arguments.model,
-        size=arguments.size,
-        data=arguments.data,
-        batch=arguments.batch,
-        steps=arguments.steps,
-        precision=arguments.precision,
-        compiled=arguments.compile,
-        backbone_weights=arguments.backbone_weights,
-        device=pick_device(arguments.device),
-        threads=arguments.threads,
-        workers=arguments.workers,
-    )
-    result = training.training_speed(settings)
-    print(training.as_text(result))
-    return _write(arguments, result)
-
-
-def _loading(arguments: argparse.Namespace) -> int:
-    from sparse_rcnn_lab.benchmark import loading
-    from sparse_rcnn_lab.data.coco.folder import open_data
-    from sparse_rcnn_lab.models import recipes
-
-    recipe = recipes.recipe(arguments.model)
-    result = loading.loading_speed(open_data(arguments.data), recipe, arguments.workers)
-    print(loading.as_text(result))
-    return _write(arguments, result)
-
-
-def _write(arguments: argparse.Namespace, result: dict[str, Any]) -> int:
     from sparse_rcnn_lab.detect.files import write_text
 
+    before = torch.get_num_threads()
+    torch.set_num_threads(arguments.threads)
+    try:
+        result = measure(arguments)
+    finally:
+        torch.set_num_threads(before)
+    print(as_text(result))
     if arguments.json is not None:
         write_text(arguments.json, json.dumps(result, indent=2) + "\n")
         print(f"\nwritten: {arguments.json}")
     return 0
 
 
+def measure(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Plain values that json can hold; times are median milliseconds."""
+    import torch
+
+    from sparse_rcnn_lab.detect.device import machine, pick_device
+    from sparse_rcnn_lab.models.load import load
+    from sparse_rcnn_lab.models.recipes import RECIPES
+    from sparse_rcnn_lab.runtime.torch_runtime import TorchRuntime
+    from sparse_rcnn_lab.training.run_folder import versions
+
+    device = torch.device(pick_device(arguments.device))
+    preset = RECIPES.get(arguments.model)
+    model = load(arguments.model, device).model if preset is None else _untrained(preset, device)
+    want = model.config.input
+    long = min(want.long_side, want.short_side * 3 // 2)
+    height, width = arguments.size or (-(-want.short_side // 32) * 32, -(-long // 32) * 32)
+    if height % 32 or width % 32:
+        raise LabError(f"The size must be multiples of 32, found {height}x{width}.")
+    images = torch.randn(arguments.batch, 3, height, width, device=device)
+    sizes = images.new_tensor([height, width]).expand(len(images), 2)
+    with torch.no_grad():
+        start = model.proposals(sizes, arguments.proposals)
+        parts: dict[str, Callable[[], object]] = {}
+        for name in ("eager float32", "folded float32", "folded bf16"):
+            runtime = TorchRuntime(model, *name.split())  # type: ignore[arg-type]
+            pyramid = runtime.pyramid(images)
+            parts[f"{name}: pyramid"] = partial(runtime.pyramid, images)
+            parts[f"{name}: stages"] = partial(runtime.run_stages, pyramid, *start)
+        process_time = arguments.threads == 1 and device.type == "cpu"
+        how = arguments.repeat, device, process_time
+        milliseconds = _timed(parts, *how)
+    if preset is not None:
+        step = {f"training step, batch {preset.train.batch_size}": _training_step(preset, device)}
+        milliseconds |= _timed(step, *how)
+    return {
+        "model": arguments.model,
+        "size": [height, width],
+        "batch": len(images),
+        "proposals": start[0].shape[1],
+        "threads": arguments.threads,
+        "clock": "process" if process_time else "wall",
+        "repeat": arguments.repeat,
+        "machine": machine(str(device)),
+        "versions": versions(),
+        "milliseconds": milliseconds,
+    }
+
+
+def _untrained(recipe: Any, device: Any) -> Any:
+    """A preset's model; its boxes are at random, as a trained one's vary."""
+    from dataclasses import replace
+
+    import torch
+
+    from sparse_rcnn_lab.core.model import SparseRCNN
+
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        return SparseRCNN(replace(recipe.model, proposal_init="random")).eval().to(device)
+
+
+def _training_step(recipe: Any, device: Any) -> Callable[[], object]:
+    """One update on drawn images, as ``train`` makes it, without loading them."""
+    from sparse_rcnn_lab.data.shapes.dataset import Shapes
+    from sparse_rcnn_lab.data.transforms import Augment
+    from sparse_rcnn_lab.models.config_edit import with_changes
+    from sparse_rcnn_lab.training.fit import begin
+    from sparse_rcnn_lab.training.loader import train_loader
+    from sparse_rcnn_lab.training.step import train_step
+
+    data = Shapes(64)
+    recipe = with_changes(recipe, model__num_classes=len(data.class_names))
+    augment = Augment(recipe.augment, recipe.model.input.antialias)
+    (batch,) = train_loader(data, augment, recipe.train, recipe.model.input, 0, 1, workers=0)
+    training = begin(recipe, device)
+    training.connect()
+    return lambda: train_step(training, batch.to(device), batch.targets.counts, 0, recipe.train.lr)
+
+
+def _timed(
+    parts: dict[str, Callable[[], object]], repeat: int, device: Any, process_time: bool
+) -> dict[str, float]:
+    import torch
+
+    clock = time.process_time if process_time else time.perf_counter
+    seen: dict[str, list[float]] = {name: [] for name in parts}
+    for turn in range(repeat + 1):
+        for name, part in parts.items():
+            begun = clock()
+            part()
+            if device.type == "cuda":
+                torch.cuda.synchronize()
+            if turn:  # the first one warms up
+                seen[name].append(1000 * (clock() - begun))
+    return {name: round(statistics.median(times), 2) for name, times in seen.items()}
+
+
 def as_text(result: dict[str, Any]) -> str:
-    """The tables of one :func:`sparse_rcnn_lab.benchmark.run_benchmark`."""
-    settings, versions = result["settings"], result["versions"]
-    height, width = settings["size"]
-    weights = "trained" if result["trained"] else "untrained weights, random proposal boxes"
-    threads = f"{settings['threads']} thread{'s' * (settings['threads'] > 1)}"
+    """The numbers as a table."""
+    height, width = result["size"]
     lines = [
-        f"{settings['model']}: {height}x{width} pixels (height x width), "
-        f"{result['proposals']} proposals, {weights}",
-        f"{', '.join(result['machine'].values())}; {threads}, {result['clock']} time, "
-        f"median of {settings['repeat']}",
-        f"python {versions['python']}, torch {versions['torch']}, "
-        f"torchvision {versions['torchvision']}, sparse_rcnn_lab {versions['sparse_rcnn_lab']}",
+        f"{result['model']}: {height}x{width} pixels (height x width), batch {result['batch']}, "
+        f"{result['proposals']} proposals",
+        f"{', '.join(result['machine'].values())}; {result['threads']} "
+        f"thread{'s' * (result['threads'] > 1)}, {result['clock']} time, median of "
+        f"{result['repeat']}; torch {result['versions']['torch']}",
+        "",
     ]
-    for part in ("inference", "training step"):
-        if part in result:
-            lines += ["", *_table(part, result[part])]
-    if "largest_difference" in result:
-        lines += [
-            "",
-            f"largest difference of the pooled numbers: {result['largest_difference']:.1e}",
-        ]
+    lines += [f"{name:<32}{ms:>10.1f} ms" for name, ms in result["milliseconds"].items()]
     return "\n".join(lines)
-
-
-def _table(title: str, part: dict[str, Any]) -> list[str]:
-    columns = part["milliseconds"]
-    head = f"{title}, batch {part['batch']}, ms"
-    lines = [f"{head:<36}" + "".join(f"{name:>14}" for name in columns) + "  ratio"]
-    for name in next(iter(columns.values())):
-        ratio = part["ratio"].get(name)
-        lines.append(
-            f"{name:<36}"
-            + "".join(f"{column[name]:>14.2f}" for column in columns.values())
-            + ("      –" if ratio is None else f"{ratio:>7.2f}")
-        )
-    return lines
 
 
 def _size(text: str) -> tuple[int, int]:

@@ -11,7 +11,7 @@ from sparse_rcnn_lab.cli.common import plural, whole_number
 from sparse_rcnn_lab.core.errors import LabError
 
 if TYPE_CHECKING:
-    from sparse_rcnn_lab.course.classroom.course import Course
+    from sparse_rcnn_lab.course.classroom.course_folder import Course
 
 HELP = """assignments that grade themselves: build, collect, grade, feedback
 
@@ -72,7 +72,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _build(arguments: argparse.Namespace) -> int:
     from sparse_rcnn_lab.course.classroom.build import build
-    from sparse_rcnn_lab.course.classroom.catalogue import chosen
+    from sparse_rcnn_lab.course.classroom.course_folder import chosen
 
     sources: Path = arguments.sources
     if not sources.is_dir():
@@ -88,7 +88,7 @@ def _build(arguments: argparse.Namespace) -> int:
 
 def _collect(arguments: argparse.Namespace) -> int:
     from sparse_rcnn_lab.course.classroom.collect import collect
-    from sparse_rcnn_lab.course.classroom.course import Course
+    from sparse_rcnn_lab.course.classroom.course_folder import Course
 
     result = collect(Course.open(arguments.course), arguments.place)
     print(f"{plural(len(result.taken), 'notebook')} taken, {len(result.refused)} not.")
@@ -96,7 +96,7 @@ def _collect(arguments: argparse.Namespace) -> int:
 
 
 def _grade(arguments: argparse.Namespace) -> int:
-    from sparse_rcnn_lab.course.classroom.course import Course
+    from sparse_rcnn_lab.course.classroom.course_folder import Course
     from sparse_rcnn_lab.course.classroom.grade import grade
 
     course = Course.open(arguments.course)
@@ -110,8 +110,8 @@ def _grade(arguments: argparse.Namespace) -> int:
 
 
 def _feedback(arguments: argparse.Namespace) -> int:
-    from sparse_rcnn_lab.course.classroom.course import Course
-    from sparse_rcnn_lab.course.classroom.feedback import feedback
+    from sparse_rcnn_lab.course.classroom.course_folder import Course
+    from sparse_rcnn_lab.course.classroom.marks import feedback
 
     course = Course.open(arguments.course)
     pages = feedback(course, _of_course(arguments.assignment, course))

@@ -11,10 +11,10 @@ from sparse_rcnn_lab.cli.common import (
     add_data,
     add_model,
     add_proposals,
+    run_together,
     stage_list,
     whole_number,
 )
-from sparse_rcnn_lab.cli.together import run_together
 
 if TYPE_CHECKING:
     import torch

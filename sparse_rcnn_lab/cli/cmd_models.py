@@ -26,7 +26,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Prints the lists."""
     from sparse_rcnn_lab.models.checkpoint import read_checkpoint
     from sparse_rcnn_lab.models.load import CHECKPOINTS, shipped_models
-    from sparse_rcnn_lab.models.published import RELEASES, cache_folder
+    from sparse_rcnn_lab.models.releases import RELEASES, cache_folder
 
     names = shipped_models()
     print("models, for --model:" if names else "No model is shipped with this installation.")

@@ -10,7 +10,7 @@ from sparse_rcnn_lab.core.errors import LabError
 
 HELP = """record every proposal through every stage of one image
 
-The file is opened in Python with sparse_rcnn_lab.Trace.load(FILE).
+The file is opened in Python with sparse_rcnn_lab.load_trace(FILE).
 Attention is small; RoI features, filters and filtered features take megabytes.
 
 example:
@@ -38,6 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Records, writes the file and says what is in it."""
     from sparse_rcnn_lab.core.trace import RECORDABLE
+    from sparse_rcnn_lab.detect.trace_file import save_trace
 
     names = [name.strip() for name in arguments.record.split(",") if name.strip()]
     names = {"none": [], "all": list(RECORDABLE)}.get(arguments.record, names)
@@ -51,7 +52,7 @@ def run(arguments: argparse.Namespace) -> int:
         raise LabError(f'--out "{out}" is the image itself. Choose another file.')
     detector = open_model(arguments)
     trace = detector.trace(arguments.image, record=names, num_proposals=arguments.proposals)
-    trace.save(out)
+    save_trace(trace, out)
     print(
         f"{arguments.image}: {trace.num_proposals} proposals, {trace.num_stages} stages, "
         f"{len(trace.detections(threshold=0.3))} detections with a score of 0.3 or more"

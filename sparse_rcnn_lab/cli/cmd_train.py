@@ -8,8 +8,14 @@ import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
-from sparse_rcnn_lab.cli.common import add_device, count, fraction, plural, whole_number
-from sparse_rcnn_lab.cli.together import run_together
+from sparse_rcnn_lab.cli.common import (
+    add_device,
+    count,
+    fraction,
+    plural,
+    run_together,
+    whole_number,
+)
 from sparse_rcnn_lab.cli.train_settings import (
     COMMAND_FILE,
     remember,
@@ -17,9 +23,9 @@ from sparse_rcnn_lab.cli.train_settings import (
     run_settings,
     scaled_rate,
 )
-from sparse_rcnn_lab.core import config as configs
 from sparse_rcnn_lab.core.config import Precision, Recipe
 from sparse_rcnn_lab.core.errors import LabError
+from sparse_rcnn_lab.models import config_edit as configs
 from sparse_rcnn_lab.models.recipes import RECIPES
 
 if TYPE_CHECKING:
@@ -27,14 +33,14 @@ if TYPE_CHECKING:
 
     from sparse_rcnn_lab.data.sample import DetectionData
     from sparse_rcnn_lab.training.distributed import Group
-    from sparse_rcnn_lab.training.engine import Run
+    from sparse_rcnn_lab.training.fit import Run
     from sparse_rcnn_lab.training.run_folder import RunFolder
 
-HELP = """train a detector on your pictures, or on drawn shapes
+HELP = """train a detector on your images, or on drawn shapes
 
-Your pictures: a folder with train.json, val.json (COCO's format) and images/.
+Your images: a folder with train.json, val.json (COCO's format) and images/.
 
-Every preset but nano starts from a backbone trained on ImageNet; from scratch, on few pictures,
+Every preset but nano starts from a backbone trained on ImageNet; from scratch, on few images,
 it would hardly learn. --backbone-weights download (the default) fetches torchvision's, once;
 without a network give a file that holds them, or "none" if from scratch is what you want.
 
@@ -82,7 +88,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         nargs="?",
         const=3,
         metavar="N",
-        help="also train on N noised copies of each object (3 if no N is given)",
+        help="also train on N denoising queries of each object (3 if no N is given)",
     )
     group.add_argument("--precision", choices=get_args(Precision), help="of the forward pass")
     group.add_argument(
@@ -126,7 +132,7 @@ def run(arguments: argparse.Namespace) -> int:
 def _train(arguments: argparse.Namespace, device: torch.device, group: Group) -> int:
     from sparse_rcnn_lab.data.coco.folder import open_train_val
     from sparse_rcnn_lab.detect.files import write_text
-    from sparse_rcnn_lab.training.engine import fit
+    from sparse_rcnn_lab.training.fit import fit
     from sparse_rcnn_lab.training.run_folder import RunFolder
 
     folder, recipe = group.agree(lambda: run_settings(arguments))
@@ -174,8 +180,8 @@ def _announce(
     processes: int,
 ) -> None:
     from sparse_rcnn_lab.core.model import SparseRCNN
-    from sparse_rcnn_lab.data.selection import usable_images
-    from sparse_rcnn_lab.training.schedule import total_steps
+    from sparse_rcnn_lab.core.train import total_steps
+    from sparse_rcnn_lab.data.subset import usable_images
 
     tables = getattr(data, "tables", None)  # counting drawn boxes would mean drawing them all
     boxes = "drawn on the fly" if tables is None else plural(len(tables.labels), "box")

@@ -5,11 +5,15 @@ from __future__ import annotations
 import argparse
 import io
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    import torch
+
     from sparse_rcnn_lab.detect.detector import Detector
+    from sparse_rcnn_lab.training.distributed import Group
 
 DEFAULT_MODEL = "nano-shapes"
 
@@ -57,9 +61,9 @@ def add_model(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--precision",
-        choices=("float32", "bf16", "int8", "auto"),
+        choices=("float32", "bf16", "auto"),
         default="float32",
-        help="bf16 and int8 are faster and round more; auto: bf16 where there are units for it",
+        help="bf16 is faster and rounds more; auto: bf16 where there are units for it",
     )
     add_device(parser)
 
@@ -107,6 +111,27 @@ def plural(number: int, word: str) -> str:
     """``1 box`` or ``3,000 boxes``."""
     ending = "" if number == 1 else "es" if word.endswith(("s", "x")) else "s"
     return f"{number:,} {word}{ending}"
+
+
+def run_together(
+    arguments: argparse.Namespace,
+    work: Callable[[argparse.Namespace, torch.device, Group], int],
+) -> int:
+    """Joins the processes, if there are several, and does ``work`` in each; its exit code.
+
+    What process 0 already explains is not printed again by the others.
+    """
+    import torch
+
+    from sparse_rcnn_lab.detect.device import pick_device
+    from sparse_rcnn_lab.training.distributed import AlreadyReported, join
+
+    device = torch.device(pick_device(arguments.device))
+    try:
+        with join(device) as group:
+            return work(arguments, device, group)
+    except AlreadyReported:
+        return 2
 
 
 def megabytes(path: Path) -> str:

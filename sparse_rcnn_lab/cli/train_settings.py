@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import argparse
 import shlex
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sparse_rcnn_lab.cli.overrides import apply_overrides
-from sparse_rcnn_lab.core import config as configs
 from sparse_rcnn_lab.core.config import Recipe
 from sparse_rcnn_lab.core.errors import LabError
+from sparse_rcnn_lab.models import config_edit as configs
 from sparse_rcnn_lab.models import recipes
 
 if TYPE_CHECKING:
@@ -110,6 +112,58 @@ def _changed(recipe: Recipe, arguments: argparse.Namespace) -> Recipe:
     }
     given = {name: value for name, value in changes.items() if value is not None}
     return apply_overrides(configs.with_changes(recipe, **given), arguments.overrides)
+
+
+def apply_overrides(recipe: Recipe, assignments: Sequence[str]) -> Recipe:
+    """A copy of ``recipe`` with each ``part.field=value`` of ``--set`` applied.
+
+    Raises LabError, naming the assignment, for an unknown field or a value of another type.
+    """
+    for assignment in assignments:
+        path, equals, text = assignment.partition("=")
+        if not equals:
+            raise LabError(
+                f"--set {assignment!r} has no value. Write FIELD=VALUE, for example train.lr=1e-3."
+            )
+        try:
+            path = path.strip()
+            value = _value(text.strip(), _field(recipe, path))
+            recipe = configs.with_changes(recipe, **{path.replace(".", "__"): value})
+        except LabError as error:
+            raise LabError(f"--set {assignment!r}: {error}") from None
+    return recipe
+
+
+def _field(config: Any, path: str) -> Any:
+    """What a field holds now. Raises LabError, with the names there are, where there is none."""
+    for name in path.split("."):
+        known = [f.name for f in fields(config)] if is_dataclass(config) else []
+        if name not in known:
+            choice = f"Choose one of {', '.join(known)}." if known else "The name ends too late."
+            raise LabError(f"there is no field {name!r} here. {choice}")
+        config = getattr(config, name)
+    if is_dataclass(config):
+        inner = ", ".join(f"{path}.{f.name}" for f in fields(config))
+        raise LabError(f"{path!r} is a group. Choose one of {inner}.")
+    return config
+
+
+def _value(text: str, before: Any) -> Any:
+    """What is meant by ``text``, for a field that holds ``before``; its config checks the type."""
+    if isinstance(before, str):
+        return text
+    words = {"none": None, "true": True, "false": False}
+    if text.lower() in words:
+        return words[text.lower()]
+    if isinstance(before, tuple) or "," in text:
+        parts = [part.strip() for part in text.strip("()[] ").split(",")]
+        if not any(parts):
+            raise LabError("at least one value expected, separated by commas.")
+        return tuple(_value(part, before[0] if before else None) for part in parts if part)
+    for kind in (float,) if isinstance(before, float) else (int, float):
+        with suppress(ValueError):
+            return kind(text)
+    return text
 
 
 def remember(arguments: argparse.Namespace) -> dict[str, Any]:

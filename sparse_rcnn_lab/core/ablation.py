@@ -22,7 +22,8 @@ class Ablation:
     freeze_boxes: boxes stay where the first stage found them.
     freeze_features: every stage sees the features that the first stage was given.
 
-    ``str(ablation)`` says them in words.
+    >>> str(Ablation(heads=(0,), freeze_boxes=True))
+    'attention heads on: 0; boxes frozen'
     """
 
     self_attention: bool = True
@@ -48,11 +49,6 @@ class Ablation:
         for index in (index for pair in self.swap_filters for index in pair):
             if not 0 <= index < num_proposals:
                 raise LabError(f"swap_filters must be 0..{num_proposals - 1}, found {index}.")
-
-    @property
-    def exchanges_filters(self) -> bool:
-        """Whether a proposal's filters depend on other proposals."""
-        return self.filters != "own" or bool(self.swap_filters)
 
     def __str__(self) -> str:
         words = []

@@ -5,11 +5,10 @@ ResNets and MobileNetV2 are torchvision's, the pyramid too; ``nano`` is ours.
 
 from __future__ import annotations
 
-import pickle
 from collections import OrderedDict
 from collections.abc import Callable
 from importlib import import_module
-from pathlib import Path
+from itertools import pairwise
 from typing import Any, Self
 
 import torch
@@ -17,8 +16,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from sparse_rcnn_lab.core.config import BackboneName, ModelConfig
-from sparse_rcnn_lab.core.errors import LabError
-from sparse_rcnn_lab.runtime.folding import fold_norms
 
 # Which of torchvision's `features` make each part.
 _MOBILENET_CUTS = {"stem": (0, 2), "s4": (2, 4), "s8": (4, 7), "s16": (7, 14), "s32": (14, 18)}
@@ -34,15 +31,13 @@ def _resnet(name: BackboneName, channels: list[int]) -> tuple[nn.ModuleDict, lis
     stem = nn.Sequential(
         OrderedDict(conv1=net.conv1, bn1=net.bn1, relu=net.relu, maxpool=net.maxpool)
     )
-    parts = OrderedDict(
-        stem=stem, layer1=net.layer1, layer2=net.layer2, layer3=net.layer3, layer4=net.layer4
-    )
-    return nn.ModuleDict(parts), channels
+    layers = {f"layer{i}": getattr(net, f"layer{i}") for i in (1, 2, 3, 4)}
+    return nn.ModuleDict({"stem": stem, **layers}), channels
 
 
 def _mobilenet_v2() -> tuple[nn.ModuleDict, list[int]]:
     layers = torchvision_models().mobilenet_v2(weights=None).features
-    parts = OrderedDict((name, layers[a:b]) for name, (a, b) in _MOBILENET_CUTS.items())
+    parts = {name: layers[a:b] for name, (a, b) in _MOBILENET_CUTS.items()}
     return nn.ModuleDict(parts), [24, 32, 96, 320]
 
 
@@ -71,13 +66,10 @@ def _nano() -> tuple[nn.ModuleDict, list[int]]:
     stem = nn.Sequential(
         nn.Conv2d(3, 24, 3, 2, 1, bias=False), nn.BatchNorm2d(24), nn.ReLU(inplace=True)
     )
-    channels = [32, 64, 96, 128]
-    parts: OrderedDict[str, nn.Module] = OrderedDict(stem=stem)
-    before = 24
-    for index, width in enumerate(channels):
+    channels, parts = [24, 32, 64, 96, 128], nn.ModuleDict({"stem": stem})
+    for index, (before, width) in enumerate(pairwise(channels)):
         parts[f"s{4 * 2**index}"] = Block(before, width, 2)
-        before = width
-    return nn.ModuleDict(parts), channels
+    return parts, channels[1:]
 
 
 _BUILDERS: dict[BackboneName, Callable[[], tuple[nn.ModuleDict, list[int]]]] = {
@@ -145,9 +137,6 @@ class Backbone(nn.Module):
         self.train_batch_norm = config.train_batch_norm
         for part in list(self.body.values())[: self.frozen_stages]:
             part.requires_grad_(False)
-        kept = self.frozen_stages if config.train_batch_norm else len(self.body)
-        for part in list(self.body.values())[:kept]:
-            fold_norms(part)
         # Channels last all the way: faster convolutions, and the pooling's table is a plain view.
         self.to(memory_format=torch.channels_last)
 
@@ -167,78 +156,13 @@ class Backbone(nn.Module):
         Those of a ``frozen`` backbone all do.
         """
         super().train(mode and not self.frozen)
-        parts = list(self.body.values())
-        for part in parts[: self.frozen_stages] if self.train_batch_norm else parts:
+        for part in self.fixed_parts():
             for module in part.modules():
                 if isinstance(module, nn.BatchNorm2d):
                     module.eval()
         return self
 
-
-def load_backbone(backbone: Backbone, name: BackboneName, source: str | Path) -> None:
-    """Fills the body with ImageNet weights.
-
-    source: a file with torchvision's state dict, or "download" for torchvision's own weights.
-    Classifier weights are left out. Raises LabError when the file does not fit this backbone.
-    """
-    if name == "nano":
-        raise LabError("The nano backbone has no ImageNet weights; train it from scratch.")
-    if str(source) == "download":
-        try:
-            state = (
-                torchvision_models()
-                .get_model_weights(name)
-                .DEFAULT.get_state_dict(progress=True, check_hash=True)
-            )
-        except OSError as error:
-            raise LabError(
-                f"torchvision could not download the {name} weights ({error}). Give a file with "
-                "backbone_weights (--backbone-weights), or none."
-            ) from error
-    else:
-        try:
-            state = torch.load(source, map_location="cpu", weights_only=True)
-        except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
-            raise LabError(f'"{source}" could not be read as a state dict ({error}).') from error
-    wanted, body = torchvision_keys(backbone, name), backbone.body.state_dict()
-    _check_state(state, {theirs: body[ours] for theirs, ours in wanted.items()}, name, source)
-    backbone.body.load_state_dict({ours: state[theirs] for theirs, ours in wanted.items()})
-
-
-def _check_state(
-    state: Any, wanted: dict[str, Tensor], name: BackboneName, source: str | Path
-) -> None:
-    """Raises LabError unless the file holds these tensors and, its classifier aside, no others."""
-    fault = ""
-    if not isinstance(state, dict):
-        fault = f"a {type(state).__name__} is in it, not a state dict"
-    elif missing := [key for key in wanted if key not in state]:
-        fault = f'"{missing[0]}" and {len(missing) - 1} more are missing'
-    elif surplus := [key for key in state if key not in wanted and not _unused(str(key), name)]:
-        fault = f'"{surplus[0]}" and {len(surplus) - 1} more are of another network'
-    elif misfits := [k for k, v in wanted.items() if getattr(state[k], "shape", None) != v.shape]:
-        found = list(getattr(state[misfits[0]], "shape", ()))
-        fault = f'"{misfits[0]}" is {found}, not {list(wanted[misfits[0]].shape)}'
-    if fault:
-        raise LabError(
-            f'"{source}" does not hold the weights of {name}: {fault}. Give a file of '
-            f"torchvision's {name}, or choose the backbone that the file is of."
-        )
-
-
-def _unused(key: str, name: BackboneName) -> bool:
-    """Whether a tensor of torchvision's classifier has no place in the body."""
-    heads = ("fc.", "classifier.", *(["features.18."] if name == "mobilenet_v2" else []))
-    return key.startswith(heads) or key.endswith("num_batches_tracked")
-
-
-def torchvision_keys(backbone: Backbone, name: BackboneName) -> dict[str, str]:
-    """torchvision's name of every tensor of the body -> ours."""
-    keys = {}
-    for ours in backbone.body.state_dict():
-        part, rest = ours.split(".", 1)
-        if name == "mobilenet_v2":
-            keys[f"features.{rest}"] = ours  # a slice of Sequential keeps its indices
-        else:
-            keys[rest if part == "stem" else ours] = ours
-    return keys
+    def fixed_parts(self) -> list[nn.Module]:
+        """The parts of the body whose batch norms keep their statistics, in training too."""
+        parts = list(self.body.values())
+        return parts[: self.frozen_stages] if self.train_batch_norm else parts

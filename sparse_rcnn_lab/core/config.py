@@ -6,28 +6,11 @@ are in :mod:`sparse_rcnn_lab.models.recipes`.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
-from sparse_rcnn_lab.core.config_edit import from_dict, to_dict, with_changes
 from sparse_rcnn_lab.core.errors import LabError
-from sparse_rcnn_lab.core.validation import fits
-
-__all__ = [
-    "AugmentConfig",
-    "BackboneName",
-    "InputConfig",
-    "LossConfig",
-    "ModelConfig",
-    "Precision",
-    "ProposalInit",
-    "Recipe",
-    "Schedule",
-    "TrainConfig",
-    "from_dict",
-    "to_dict",
-    "with_changes",
-]
 
 BackboneName = Literal["resnet50", "resnet101", "resnet18", "mobilenet_v2", "nano"]
 ProposalInit = Literal["image", "grid", "random"]
@@ -53,7 +36,7 @@ def _check_choice(name: str, value: Any, kind: Any) -> None:
 
 @dataclass(frozen=True)
 class InputConfig:
-    """How a picture becomes the model's input.
+    """How an image becomes the model's input.
 
     short_side, long_side: keep-ratio resize to these sides in pixels, whichever binds first.
     mean, std: of RGB in 0..255 units.  multiple: zero-padding right and bottom to a multiple.
@@ -86,12 +69,12 @@ class ModelConfig:
     grid is roi_size x roi_size. num_cls_layers, num_reg_layers: linear layers before the class
     scores and before the box. backbone: which bottom-up network. proposal_init: the first boxes
     are the whole image, a grid, or random. prior_probability: a fresh model's every score.
-    input: how pictures come in. frozen_stages: how many backbone parts, stem first, get no
-    gradient. train_batch_norm: statistics follow the data; only for a
-    backbone trained from scratch, pretrained ones keep theirs. fpn_norm: batch norm after each
-    convolution of the pyramid. zero_init_box_head: a fresh model's stages leave the boxes where
-    they are, instead of moving them at random as published. freeze_proposal_boxes: the proposals'
-    boxes are not learned, they stay where they start; their features are learned all the same.
+    input: how images come in. frozen_stages: how many backbone parts, stem first, get no gradient.
+    train_batch_norm: statistics follow the data; only for a backbone trained from scratch,
+    pretrained ones keep theirs. fpn_norm: batch norm after each convolution of the pyramid.
+    zero_init_box_head: a fresh model's stages leave the boxes where they are, instead of moving
+    them at random as published. freeze_proposal_boxes: the proposals' boxes are not learned, they
+    stay where they start; their features are learned all the same.
     """
 
     num_classes: int = 80
@@ -121,15 +104,12 @@ class ModelConfig:
         for name in ("num_cls_layers", "num_reg_layers", "frozen_stages"):
             _check_whole(name, getattr(self, name), 0)
         _check_whole("num_stages", self.num_stages, 1, 100)
-        if not 0 < self.prior_probability < 1:
-            raise LabError(
-                f"prior_probability must lie between 0 and 1, found {self.prior_probability!r}."
-            )
+        prior = self.prior_probability
+        if not 0 < prior < 1:
+            raise LabError(f"prior_probability must lie between 0 and 1, found {prior!r}.")
         if self.dim % self.num_heads:
-            raise LabError(
-                f"dim ({self.dim}) must be a multiple of num_heads ({self.num_heads}); "
-                "each attention head takes an equal share."
-            )
+            which = f"dim ({self.dim}) must be a multiple of num_heads ({self.num_heads})"
+            raise LabError(f"{which}; each attention head takes an equal share.")
         for name, kind in (("backbone", BackboneName), ("proposal_init", ProposalInit)):
             _check_choice(name, getattr(self, name), kind)
 
@@ -148,7 +128,7 @@ class AugmentConfig:
     after resizing) is left; boxes without area always are.  min_source_side: so are those that
     were smaller in the original.
     drop_empty, min_image_side: images without objects, or smaller, are not trained on.
-    group_by_aspect: a batch holds upright images alone, or wide ones alone.
+    group_by_aspect: a batch holds portrait images alone, or landscape ones alone.
     """
 
     hflip: float = 0.5
@@ -191,10 +171,8 @@ class LossConfig:
 
     def __post_init__(self) -> None:
         if not self.matches_per_object:
-            raise LabError(
-                "loss.matches_per_object needs at least one number, found (). Give 1 for the "
-                "paper's, or one number a stage."
-            )
+            what = "loss.matches_per_object needs at least one number, found ()"
+            raise LabError(f"{what}. Give 1 for the paper's, or one number a stage.")
 
 
 @dataclass(frozen=True)
@@ -209,8 +187,8 @@ class TrainConfig:
     of the images and augmentation.
     optimizer: "adamw" as published, or "muon" for the stages' matrices, at ``muon_lr`` times the
     rate, and AdamW for all else.
-    denoising: how many noised copies of each object train beside the proposals; 0 as published.
-    denoising_negatives: a copy that is to find nothing beside each of them.
+    denoising: how many denoising queries of each object train beside the proposals; 0 as published.
+    denoising_negatives: a contrastive one, which is to find nothing, beside each of them.
     nested_proposals: train so that the first n proposals do at every n, not only all of them;
     worth a third more steps (docs/decisions/0009).
     nested_prefixes: how many n a step tries beside all. nested_scheme: "log", small n as often as
@@ -260,12 +238,11 @@ class TrainConfig:
                 f"train.nested_prefixes must be at least 1, found {self.nested_prefixes!r}. "
                 "train.nested_proposals=false trains without any."
             )
-        if not fits(self.lr, float) or self.lr <= 0:
+        if not isinstance(self.lr, int | float) or not 0 < self.lr < math.inf:
             raise LabError(f"train.lr must be a number above 0, found {self.lr!r}.")
-        _check_choice("train.nested_scheme", self.nested_scheme, NestedScheme)
-        _check_choice("train.precision", self.precision, Precision)
-        _check_choice("train.optimizer", self.optimizer, Optimizer)
-        _check_choice("train.schedule", self.schedule, Schedule)
+        kinds = {"nested_scheme": NestedScheme, "precision": Precision}
+        for name, kind in {**kinds, "optimizer": Optimizer, "schedule": Schedule}.items():
+            _check_choice(f"train.{name}", getattr(self, name), kind)
         if not 0 <= self.ema < 1:
             raise LabError(f"train.ema must be at least 0 and below 1, found {self.ema!r}.")
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -37,20 +36,6 @@ def focal_loss(logits: Tensor, targets: Tensor, alpha: float, gamma: float) -> T
     missed = (1 - p) * targets + p * (1 - targets)
     weight = (alpha * targets + (1 - alpha) * (1 - targets)) * missed**gamma
     return F.binary_cross_entropy_with_logits(logits, targets, reduction="none") * weight
-
-
-def expected_positives(
-    counts: Sequence[int], num_proposals: int, num_stages: int, config: LossConfig
-) -> list[int]:
-    """How many pairs matching will find at each stage for images with so many objects.
-
-    Known before the forward pass, so a batch that is worked through in parts, by one process or
-    several, can be normalised as one.
-    """
-    repeats = config.matches_per_object
-    wanted = [repeats[min(stage, len(repeats) - 1)] for stage in range(num_stages)]
-    n = num_proposals
-    return [sum(min(n, m * max(1, min(repeat, n // m))) for m in counts if m) for repeat in wanted]
 
 
 def set_loss(

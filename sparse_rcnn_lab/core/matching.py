@@ -1,4 +1,4 @@
-"""Set matching: which proposal answers for which object, at every stage (paper, section 3.3).
+"""Set matching: which proposal is matched to which object, at every stage (paper, section 3.3).
 
 Costs of all stages and images are computed on the device and cross to the CPU once a step.
 """
@@ -14,32 +14,7 @@ from torch import Tensor
 from sparse_rcnn_lab.core import boxes as box_ops
 from sparse_rcnn_lab.core.config import LossConfig
 from sparse_rcnn_lab.core.errors import LabError
-
-
-@dataclass(frozen=True)
-class Targets:
-    """Ground truth of a batch, padded to the image with most objects.
-
-    boxes: ``[B, M, 4]`` xyxy, input pixels.  labels: ``[B, M]`` int64.
-    counts: objects in each image.  sizes: ``[B, 2]`` (height, width) before padding.
-    """
-
-    boxes: Tensor
-    labels: Tensor
-    counts: tuple[int, ...]
-    sizes: Tensor
-
-    @classmethod
-    def pad(cls, boxes: list[Tensor], labels: list[Tensor], sizes: Tensor) -> Targets:
-        """From one ``[M, 4]`` and one ``[M]`` tensor an image."""
-        counts = tuple(len(b) for b in boxes)
-        most = max(counts, default=0)
-        padded_boxes = torch.zeros(len(boxes), most, 4, device=sizes.device)
-        padded_labels = torch.zeros(len(boxes), most, dtype=torch.long, device=sizes.device)
-        for i, (b, label) in enumerate(zip(boxes, labels, strict=True)):
-            padded_boxes[i, : len(b)] = b
-            padded_labels[i, : len(b)] = label
-        return cls(padded_boxes, padded_labels, counts, sizes)
+from sparse_rcnn_lab.core.inputs import Targets
 
 
 def focal_cost(logits: Tensor, labels: Tensor, config: LossConfig, eps: float = 1e-12) -> Tensor:

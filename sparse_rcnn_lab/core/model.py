@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Collection
 
 import torch
 from torch import Tensor, nn
@@ -14,14 +13,12 @@ from sparse_rcnn_lab.core.config import ModelConfig
 from sparse_rcnn_lab.core.errors import LabError
 from sparse_rcnn_lab.core.pooling import Pooling, Pyramid, build_pyramid
 from sparse_rcnn_lab.core.proposals import Proposals
-from sparse_rcnn_lab.core.stage import Interact, Stage, StageOutput, interact
+from sparse_rcnn_lab.core.stage import Stage, StageOutput
 from sparse_rcnn_lab.core.trace import RECORDABLE
-from sparse_rcnn_lab.runtime.paths import Inference
-from sparse_rcnn_lab.runtime.threads import threads_for
 
 
 class SparseRCNN(nn.Module):
-    """The model on tensors; :class:`sparse_rcnn_lab.Detector` wraps it for pictures.
+    """The model on tensors; :class:`sparse_rcnn_lab.Detector` wraps it for images.
 
     ``pyramid`` is the costly part and depends on the image alone; ``run_stages`` is cheap and may
     be repeated on the same pyramid with other boxes, features, stages or ablation.
@@ -34,13 +31,9 @@ class SparseRCNN(nn.Module):
         self.proposals = Proposals(config.num_proposals, config.dim, config.proposal_init)
         self.proposals.boxes.requires_grad_(not config.freeze_proposal_boxes)
         self.stages = nn.ModuleList(Stage(config) for _ in range(config.num_stages))
-        self.inference = Inference()
 
     def pyramid(self, images: Tensor) -> Pyramid:
         """Normalised, padded images ``[B, 3, H, W]`` (sides multiples of 32) -> p2..p5."""
-        if self.inference.applies(self):
-            with threads_for(self.config.backbone):
-                return self.inference.pyramid(self, images)
         return build_pyramid(self.backbone(images))
 
     def run_stages(
@@ -74,21 +67,13 @@ class SparseRCNN(nn.Module):
             raise LabError(f"Cannot record {sorted(unknown)}. Choose from {', '.join(RECORDABLE)}.")
         ablation.check(self.config.num_heads, boxes.shape[1])
         outputs: list[StageOutput] = []
-        stages: Sequence[nn.Module] = list(self.stages)
-        threads: AbstractContextManager[None] = nullcontext()
-        by: Interact = interact
-        if self.inference.applies(self):
-            stages = self.inference.stages(self)
-            threads = threads_for(self.config.backbone)
-            by = self.inference.interact(stages[0])
         first_features = features
-        with threads:
-            for index in range(start, stop):
-                stage = stages[min(index, len(stages) - 1)]
-                output = stage(pyramid, boxes, features, mask, record, ablation, by)
-                outputs.append(output)
-                boxes = output.boxes.detach()
-                features = first_features if ablation.freeze_features else output.features
+        for index in range(start, stop):
+            stage = self.stages[min(index, len(self.stages) - 1)]
+            output = stage(pyramid, boxes, features, mask, record, ablation)
+            outputs.append(output)
+            boxes = output.boxes.detach()
+            features = first_features if ablation.freeze_features else output.features
         return outputs
 
     def forward(
@@ -103,7 +88,7 @@ class SparseRCNN(nn.Module):
         return self.run_stages(self.pyramid(images), boxes, features)
 
     def use_pooling(self, pooling: Pooling) -> None:
-        """Makes every stage pool with ``pooling``: pooling.pool, reference.roi_align_pool, ..."""
+        """Makes every stage pool with ``pooling``, which gives what ``pooling.pool`` gives."""
         for stage in self.stages:
             assert isinstance(stage, Stage)  # for the type checker
             stage.pool = pooling

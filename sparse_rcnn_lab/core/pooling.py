@@ -15,10 +15,10 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from sparse_rcnn_lab.core import boxes as box_ops
-from sparse_rcnn_lab.runtime.gather import Gather, shared_backward, weighted_gather
 
 STRIDES = (4, 8, 16, 32)
 # A box whose sides are about this many pixels still belongs to p2; each level up doubles it.
@@ -48,13 +48,15 @@ class Pyramid(NamedTuple):
 
 # (pyramid, boxes [B, N, 4] xyxy input pixels, levels [B, N], roi_size P) -> [B, N, P * P, D]
 Pooling = Callable[[Pyramid, Tensor, Tensor, int], Tensor]
+# (table [R, D], rows [K, n], weights [K, n]) -> [K, D]
+Gather = Callable[[Tensor, Tensor, Tensor], Tensor]
 
 
 def build_pyramid(levels: list[Tensor]) -> Pyramid:
     """Flattens p2..p5, each ``[B, D, H, W]``, into a :class:`Pyramid`."""
     rows = [level.permute(0, 2, 3, 1).flatten(0, 2) for level in levels]
     shapes = tuple((level.shape[2], level.shape[3]) for level in levels)
-    return Pyramid(shared_backward(torch.cat(rows)), shapes, levels[0].shape[0])
+    return Pyramid(torch.cat(rows), shapes, levels[0].shape[0])
 
 
 def assign_levels(boxes: Tensor) -> Tensor:
@@ -65,6 +67,14 @@ def assign_levels(boxes: Tensor) -> Tensor:
     scale = box_ops.area(boxes).clamp(min=0).sqrt()
     level = torch.floor(torch.log2(scale / FINEST_SCALE + 1e-6))
     return level.nan_to_num(nan=0.0).clamp(0, len(STRIDES) - 1).long()
+
+
+def gather(table: Tensor, rows: Tensor, weights: Tensor) -> Tensor:
+    """Sums weighted rows: ``table`` ``[R, D]``, ``rows`` and ``weights`` ``[K, n]`` -> ``[K, D]``.
+
+    Gradients flow into the table.
+    """
+    return F.embedding_bag(rows, table, mode="sum", per_sample_weights=weights)
 
 
 def _corners(start: Tensor, length: Tensor, limit: Tensor, bins: int) -> tuple[Tensor, Tensor]:
@@ -95,13 +105,13 @@ def pool(
     boxes: Tensor,
     levels: Tensor,
     roi_size: int,
-    gather: Gather = weighted_gather,
+    gather: Gather = gather,
 ) -> Tensor:
     """RoI features of every box: ``[B, N, 4]`` xyxy input pixels -> ``[B, N, P * P, D]``.
 
     ``levels`` ``[B, N]`` says which level to read (:func:`assign_levels`). Gradients flow into the
     pyramid only: boxes are taken as given, as everywhere in Sparse R-CNN. gather: what sums the
-    weighted rows; export exchanges it.
+    weighted rows, for who wants the same sums in another way.
     """
     batch, n = boxes.shape[:2]
     device = boxes.device

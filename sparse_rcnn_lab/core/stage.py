@@ -8,9 +8,7 @@ P RoI side, D width, d inner width, C classes.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -95,48 +93,30 @@ class DynamicInteraction(nn.Module):
         self.project = nn.Linear(roi_size**2 * dim, dim)
         self.norm = nn.LayerNorm(dim)
 
-    def forward(self, filters: Tensor, roi: Tensor) -> Tensor:
-        """``filters`` ``[B, N, 2 * D * d]``, ``roi`` ``[B, N, P * P, D]`` -> ``[B, N, D]``."""
-        b, n = filters.shape[:2]
-        return self.condense(self.filter(filters, roi)).view(b, n, -1)
+    def forward(
+        self, x: Tensor, roi: Tensor, ablation: Ablation = NORMAL
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Each proposal meets its RoI: ``x`` ``[B, N, D]``, ``roi`` ``[B, N, P * P, D]``.
 
-    def filters(self, x: Tensor) -> Tensor:
-        """The weights of both layers, one after the other: ``[B, N, 2 * D * d]``."""
-        return self.generate(x)
+        Returns what each proposal saw ``[B, N, D]``, the filters that did it
+        ``[B, N, 2 * D * d]`` (both layers, one after the other), and the filtered RoI, of the
+        shape of ``roi``.
+        """
+        filters = exchange(self.generate(x), ablation)
+        filtered = self.filter(filters, roi)
+        return self.condense(filtered), filters, filtered
 
     def filter(self, filters: Tensor, roi: Tensor) -> Tensor:
-        """The RoI after both generated layers: ``[K, P * P, D]``."""
+        """The RoI after both generated layers: ``[B, N, P * P, D]``."""
         first, second = filters.flatten(0, 1).split(self.dim * self.inner, dim=-1)
         x = roi.flatten(0, 1) @ first.view(-1, self.dim, self.inner)  # [K, P*P, d]
         x = self.norm_in(x).relu_()
         x = x @ second.view(-1, self.inner, self.dim)  # [K, P*P, D]
-        return self.norm_out(x).relu_()
+        return self.norm_out(x).relu_().view_as(roi)
 
     def condense(self, filtered: Tensor) -> Tensor:
-        """One vector from the filtered RoI: ``[K, P * P, D]`` -> ``[K, D]``."""
-        return self.norm(self.project(filtered.flatten(1))).relu_()
-
-
-class Interacted(NamedTuple):
-    """vectors: ``[B, N, D]``, what each proposal saw. filters, filtered: as :class:`StageOutput`
-    has them; None where nobody asked for them."""
-
-    vectors: Tensor
-    filters: Tensor | None
-    filtered: Tensor | None
-
-
-def interact(
-    interaction: DynamicInteraction, x: Tensor, roi: Tensor, ablation: Ablation, keep: bool
-) -> Interacted:
-    """All proposals at once: ``x`` ``[B, N, D]``, ``roi`` ``[B, N, P * P, D]``."""
-    filters = exchange(interaction.filters(x), ablation)
-    filtered = interaction.filter(filters, roi)
-    return Interacted(interaction.condense(filtered).view_as(x), filters, filtered.view_as(roi))
-
-
-# As interact; keep: whether filters and filtered are wanted.
-Interact = Callable[[DynamicInteraction, Tensor, Tensor, Ablation, bool], Interacted]
+        """One vector from the filtered RoI: ``[B, N, P * P, D]`` -> ``[B, N, D]``."""
+        return self.norm(self.project(filtered.flatten(-2))).relu_()
 
 
 def _tower(dim: int, layers: int) -> nn.Sequential:
@@ -153,7 +133,7 @@ class Stage(nn.Module):
         super().__init__()
         dim = config.dim
         self.roi_size = config.roi_size
-        self.pool: Pooling = pool  # SparseRCNN.use_pooling exchanges it
+        self.pool: Pooling = pool  # see SparseRCNN.use_pooling
         self.attention = SelfAttention(dim, config.num_heads)
         self.norm_attention = nn.LayerNorm(dim)
         self.interaction = DynamicInteraction(dim, config.dynamic_dim, config.roi_size)
@@ -189,12 +169,11 @@ class Stage(nn.Module):
         mask: Tensor | None = None,
         record: frozenset[str] = frozenset(),
         ablation: Ablation = NORMAL,
-        interact: Interact = interact,
     ) -> StageOutput:
         """Refines ``boxes`` ``[B, N, 4]`` (xyxy, input pixels) and ``features`` ``[B, N, D]``.
 
         mask: who may attend to whom, bool ``[B, 1, N, N]``. record: names out of
-        :data:`sparse_rcnn_lab.core.trace.RECORDABLE`. interact: what does the dynamic interaction.
+        :data:`sparse_rcnn_lab.core.trace.RECORDABLE`.
         """
         levels = assign_levels(boxes.detach())
         roi = self.pool(pyramid, boxes, levels, self.roi_size)
@@ -206,9 +185,8 @@ class Stage(nn.Module):
         else:
             attention = self.attention.zero_attention(x)
         x = self.norm_attention(x)
-        keep = not record.isdisjoint({"dynamic_filters", "filtered_features"})
-        seen = interact(self.interaction, x, roi, ablation, keep)
-        x = self.norm_interaction(x + seen.vectors)
+        seen, filters, filtered = self.interaction(x, roi, ablation)
+        x = self.norm_interaction(x + seen)
         x = self.norm_ffn(x + self.ffn_out(F.relu(self.ffn_in(x))))
 
         logits = self.classify(self.cls_tower(x))
@@ -220,8 +198,8 @@ class Stage(nn.Module):
             levels=levels,
             attention=attention if "attention" in record else None,
             roi_features=roi if "roi_features" in record else None,
-            dynamic_filters=seen.filters if "dynamic_filters" in record else None,
-            filtered_features=seen.filtered if "filtered_features" in record else None,
+            dynamic_filters=filters if "dynamic_filters" in record else None,
+            filtered_features=filtered if "filtered_features" in record else None,
         )
 
 

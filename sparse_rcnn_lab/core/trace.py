@@ -6,31 +6,16 @@ model that has diverged gives NaN, and is worth looking at.
 
 from __future__ import annotations
 
-import json
 import math
-from dataclasses import dataclass, fields, replace
-from pathlib import Path
+from dataclasses import dataclass, replace
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
-from sparse_rcnn_lab.core.detections import Detections, check_shape, select_detections, top_pairs
+from sparse_rcnn_lab.core.detections import Detections, check_shape, select_detections
 from sparse_rcnn_lab.core.errors import LabError
-from sparse_rcnn_lab.core.stage_range import check_stage
-from sparse_rcnn_lab.detect.files import write_whole
+from sparse_rcnn_lab.core.validation import check_stage
 
-__all__ = [
-    "RECORDABLE",
-    "Detections",
-    "Trace",
-    "check_aspect",
-    "select_detections",
-    "top_pairs",
-]
-
-VERSION = "1"  # of the file format
 # Optional tensors of a Trace; what `record=` may ask for.
 RECORDABLE = ("attention", "roi_features", "dynamic_filters", "filtered_features")
 
@@ -56,6 +41,10 @@ class Trace:
     size: (height, width) of the original image.  scale: (x, y) factors original -> model input.
     image: ``[3, h, w]`` uint8 RGB: the original image, reduced in both sides alike where it has
         more than 4 megapixels; boxes do not follow, they stay in the frame of ``size``. Or None.
+
+    >>> import sparse_rcnn_lab as srl
+    >>> srl.load("nano-shapes").trace(srl.Shapes(1)[0])
+    <Trace: nano-shapes, 20 proposals, 6 stages, 6 classes, 128x128 px>
     """
 
     boxes: Tensor
@@ -78,12 +67,9 @@ class Trace:
 
     def __repr__(self) -> str:
         """In one line: whose trace, and how large."""
-        height, width = self.size
-        stages, proposals, classes = self.logits.shape
-        return (
-            f"<Trace: {self.model_name or 'a model'}, {proposals} proposals, {stages} stages, "
-            f"{classes} classes, {width}x{height} px>"
-        )
+        (h, w), (stages, proposals, classes) = self.size, self.logits.shape
+        what = f"{proposals} proposals, {stages} stages, {classes} classes, {w}x{h} px"
+        return f"<Trace: {self.model_name or 'a model'}, {what}>"
 
     def __post_init__(self) -> None:
         self._check_plain()
@@ -108,9 +94,12 @@ class Trace:
         }
         for name, shape in shapes.items():
             value = getattr(self, name)
-            if value is not None:
-                check_shape("Trace", name, value, shape)
-                _check_type("Trace", name, value, name in _WHOLE)
+            if value is None:
+                continue
+            check_shape("Trace", name, value, shape)
+            if (name in _WHOLE) == (value.is_floating_point() or value.dtype == torch.bool):
+                wanted = "whole numbers" if name in _WHOLE else "floating point"
+                raise LabError(f"Trace.{name} holds {value.dtype}, expected {wanted}.")
         for name, low, limit in (("gt_labels", 0, c), ("matches", -1, m or 0)):
             value = getattr(self, name)
             if value is None or not value.numel():
@@ -188,81 +177,14 @@ class Trace:
             raise _no_truth()
         return self.matches, self.gt_boxes
 
-    def save(self, path: str | Path, *, image: bool = True) -> Path:
-        """Writes the trace to one safetensors file (``.trace`` by habit); nothing is lost.
-
-        image=False leaves the image out: for a picture that may not be passed on.
-        """
-        tensors, plain = {}, {}
-        for f in fields(self):
-            value = getattr(self, f.name)
-            if f.name == "image" and not image:
-                continue
-            if isinstance(value, Tensor):
-                tensors[f.name] = value.detach().cpu().clone().contiguous()
-            elif value is not None:
-                plain[f.name] = value
-        metadata = {
-            "format": "sparse_rcnn_lab.trace",
-            "version": VERSION,
-            "trace": json.dumps(plain),
-        }
-        path = Path(path)
-        with write_whole(path) as temporary:
-            save_file(tensors, temporary, metadata)
-        return path
-
-    @classmethod
-    def load(cls, path: str | Path) -> Trace:
-        """Reads what :meth:`save` wrote. Raises LabError when the file is not a whole trace."""
-        try:
-            with safe_open(str(path), framework="pt") as file:
-                metadata = file.metadata() or {}
-                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-            if metadata.get("format") != "sparse_rcnn_lab.trace":
-                raise LabError(f'"{path}" holds tensors, but it is not a trace. Use Trace.save.')
-            if metadata.get("version") != VERSION:
-                raise LabError(
-                    f'"{path}" is a trace of format {metadata.get("version")}, this package reads '
-                    f"{VERSION}. Update sparse_rcnn_lab, or record the trace again."
-                )
-            plain = json.loads(metadata["trace"])
-            plain = {k: tuple(v) if isinstance(v, list) else v for k, v in plain.items()}
-            return cls(**tensors, **plain)
-        except FileNotFoundError:
-            raise LabError(f'There is no file "{path}".') from None
-        except LabError as error:
-            if str(path) in str(error):
-                raise
-            raise LabError(f'"{path}" is not a whole trace file: {error}') from None
-        except (
-            SafetensorError,
-            OSError,
-            LookupError,
-            TypeError,
-            ValueError,
-            AttributeError,
-            RecursionError,
-        ) as error:
-            raise LabError(
-                f'"{path}" is not a whole trace file ({error}). Record it again with trace().'
-            ) from error
-
 
 _WHOLE = {"fpn_level", "proposal_ids", "matches", "gt_labels", "image"}
 
 
-def _check_type(owner: str, name: str, value: Tensor, whole: bool) -> None:
-    if whole == (value.is_floating_point() or value.dtype == torch.bool):
-        wanted = "whole numbers" if whole else "floating point"
-        raise LabError(f"{owner}.{name} holds {value.dtype}, expected {wanted}.")
-
-
 def _no_truth() -> LabError:
-    return LabError(
-        "This trace has no ground truth. Trace a data set's sample, or add the objects with "
-        "sparse_rcnn_lab.with_ground_truth(trace, boxes, labels)."
-    )
+    how = "Trace a data set's sample, or add the objects with"
+    add = "sparse_rcnn_lab.with_ground_truth(trace, boxes, labels)"
+    return LabError(f"This trace has no ground truth. {how} {add}.")
 
 
 def check_aspect(name: str, found: tuple[int, int], size: tuple[int, int]) -> None:
@@ -270,9 +192,8 @@ def check_aspect(name: str, found: tuple[int, int], size: tuple[int, int]) -> No
     larger in both sides alike, to the nearest pixel.
     """
     factor = max(found) / max(size)
-    if any(
-        abs(side - factor * full) > max(1.0, factor) for side, full in zip(found, size, strict=True)
-    ):
+    off = max(abs(side - factor * full) for side, full in zip(found, size, strict=True))
+    if off > max(1.0, factor):
         raise LabError(
             f"{name} has {found[1]}x{found[0]} px, which has not the shape of the original image, "
             f"{size[1]}x{size[0]} px."

@@ -1,45 +1,36 @@
-"""Whether a value read from a file is of the type that a dataclass declares."""
+"""Which stages somebody may ask for: one check, and one sentence, for all who take a stage."""
 
 from __future__ import annotations
 
-import math
-import types
-from dataclasses import is_dataclass
-from typing import Any, Literal, Union, get_args, get_origin
+import operator
+from collections.abc import Iterable
+from typing import Any
+
+from sparse_rcnn_lab.core.errors import LabError
 
 
-def fits(value: Any, hint: Any) -> bool:
-    """Whether ``value`` is what ``hint`` says: a plain type, a dataclass, Literal, tuple, union.
+def check_stage(stage: Any, last: int, first: int = 1, name: str = "stage") -> int:
+    """``stage`` as an int. Raises LabError, calling it ``name``, unless it is ``first..last``.
 
-    A whole number counts as a float, True as no number; a float has to be finite.
+    first: 0 where the learned proposals count too, 2 where a stage is compared with the one before.
     """
-    origin, inner = get_origin(hint), get_args(hint)
-    if origin in (Union, types.UnionType):
-        return any(fits(value, one) for one in inner)
-    if origin is Literal:
-        return any(value == one and type(value) is type(one) for one in inner)
-    if origin is tuple:
-        if not isinstance(value, tuple):
-            return False
-        if len(inner) == 2 and inner[1] is Ellipsis:
-            return all(fits(one, inner[0]) for one in value)
-        return len(value) == len(inner) and all(map(fits, value, inner))
-    if hint is float:
-        return isinstance(value, int | float) and not isinstance(value, bool) and _finite(value)
-    if hint is int:
-        return isinstance(value, int) and not isinstance(value, bool)
-    if is_dataclass(hint) or hint in (bool, str, type(None)):
-        return isinstance(value, hint)
-    return True
+    (number,) = _checked([stage], last, first, name, repr(stage))
+    return number
 
 
-def in_words(hint: Any) -> str:
-    """The type, as an error calls it."""
-    return hint.__name__ if isinstance(hint, type) else str(hint).replace("typing.", "")
+def check_stages(stages: Iterable[Any] | None, last: int) -> tuple[int, ...]:
+    """Stages, ascending, each once; None is all. Raises LabError for none, or not ``1..last``."""
+    given = list(range(1, last + 1) if stages is None else stages)
+    return tuple(sorted(set(_checked(given, last, 1, "stages", str(given)))))
 
 
-def _finite(value: float) -> bool:
+def _checked(stages: list[Any], last: int, first: int, name: str, found: str) -> list[int]:
     try:
-        return math.isfinite(value)
-    except OverflowError:  # a whole number too large for a float
-        return False
+        numbers = [operator.index(stage) for stage in stages]
+    except TypeError:  # 1.5 is no stage
+        numbers = []
+    if numbers and all(first <= number <= last for number in numbers):
+        return numbers
+    if first > last:
+        raise LabError(f"{name} must be {first} or more, but there is one stage.")
+    raise LabError(f"{name} must be {first}..{last}, found {found}.")

@@ -1,34 +1,23 @@
-"""What a data set gives: one sample, and the protocol all data sets follow."""
+"""The protocol that all data sets follow; what they give is :class:`Sample`."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any, Protocol
 
-from torch import Tensor
-
-
-@dataclass(frozen=True)
-class Sample:
-    """One image with its ground truth.
-
-    image: ``[3, H, W]`` uint8, RGB.
-    boxes: ``[M, 4]`` float32, xyxy, pixels of ``image``; crowd boxes are left out.
-    labels: ``[M]`` int64, index into the data set's ``class_names``.
-    image_id: the id that ``ground_truth()`` uses for this image.
-    name: what to call the image in a message: file name, or seed and index.
-    """
-
-    image: Tensor
-    boxes: Tensor
-    labels: Tensor
-    image_id: int
-    name: str
+from sparse_rcnn_lab.core.inputs import Sample
 
 
 class DetectionData(Protocol):
-    """A data set: a sequence of :class:`Sample` that knows its classes and its COCO form."""
+    """A data set: a sequence of :class:`Sample` that knows its classes and its COCO form.
+
+    Whatever has these methods can be trained on; :class:`Shapes` and :class:`CocoFolder` do.
+
+    >>> from sparse_rcnn_lab.data.shapes.dataset import Shapes
+    >>> data: DetectionData = Shapes(length=2)
+    >>> data.category_ids()[0], data.ground_truth()["categories"][0]["name"]
+    (1, 'circle')
+    """
 
     @property
     def class_names(self) -> tuple[str, ...]:

@@ -1,8 +1,7 @@
-"""``Detector``: a model that takes pictures. What people use; the model itself works on tensors."""
+"""``Detector``: a model that takes images. What people use; the model itself works on tensors."""
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Collection, Sequence
 from typing import Any, TypeGuard, overload
 
@@ -12,24 +11,42 @@ from torch import Tensor
 from sparse_rcnn_lab.core import boxes as box_ops
 from sparse_rcnn_lab.core.ablation import NORMAL, Ablation
 from sparse_rcnn_lab.core.config import ModelConfig
+from sparse_rcnn_lab.core.detections import Detections, select_detections
 from sparse_rcnn_lab.core.errors import LabError
+from sparse_rcnn_lab.core.inputs import Sample
 from sparse_rcnn_lab.core.model import SparseRCNN
 from sparse_rcnn_lab.core.pooling import STRIDES
 from sparse_rcnn_lab.core.stage import StageOutput
-from sparse_rcnn_lab.core.stage_range import check_stage
-from sparse_rcnn_lab.core.trace import Detections, Trace, select_detections
-from sparse_rcnn_lab.data.sample import Sample
-from sparse_rcnn_lab.detect.batches import Batch, Picture, make_batch, reduced
-from sparse_rcnn_lab.runtime.paths import Inference, InferencePrecision, Way
+from sparse_rcnn_lab.core.trace import Trace
+from sparse_rcnn_lab.core.validation import check_stage
+from sparse_rcnn_lab.detect.batches import Batch, make_batch, reduced
+from sparse_rcnn_lab.detect.ground_truth import with_ground_truth
+from sparse_rcnn_lab.detect.images import ImageSource
 from sparse_rcnn_lab.runtime.threads import threads_for
-from sparse_rcnn_lab.training.ground_truth import with_ground_truth
+from sparse_rcnn_lab.runtime.torch_runtime import (
+    InferencePrecision,
+    Runtime,
+    RuntimeName,
+    TorchRuntime,
+)
 
 
 class Detector:
     """A trained Sparse R-CNN with its class names.
 
-    A picture is a path, a PIL image, a numpy array (RGB, uint8, ``[H, W, 3]``) or a tensor
-    (``[3, H, W]`` uint8 or 0..1); a list of pictures is one batch and gives a list.
+    An image is a path, a PIL image, a numpy array (RGB, uint8, ``[H, W, 3]``) or a tensor
+    (``[3, H, W]`` uint8 or 0..1); a list of images is one batch and gives a list.
+
+    runtime: how the model is computed; default: folded, as :meth:`with_runtime` says.
+    Raises LabError where the class names do not fit the model.
+
+    >>> import sparse_rcnn_lab as srl
+    >>> detector = srl.load("nano-shapes")
+    >>> image = srl.Shapes(1)[0].image
+    >>> detector(image, threshold=0.5)
+    <Detections: 3 in 128x128 px>
+    >>> detector.trace(image).detections(stage=1, threshold=0.5)  # not yet, after one stage
+    <Detections: 0 in 128x128 px>
     """
 
     def __init__(
@@ -38,6 +55,7 @@ class Detector:
         class_names: Sequence[str],
         name: str = "",
         info: dict[str, Any] | None = None,
+        runtime: Runtime | None = None,
     ) -> None:
         if len(class_names) != model.config.num_classes:
             raise LabError(
@@ -45,6 +63,7 @@ class Detector:
                 "were given."
             )
         self.model = model.eval()
+        self.runtime = TorchRuntime(model) if runtime is None else runtime
         self.class_names = tuple(class_names)
         self.name = name
         self.info = info or {}
@@ -65,31 +84,28 @@ class Detector:
         return len(self.model.stages)
 
     def to(self, device: str | torch.device) -> Detector:
-        """Moves the model; pictures follow by themselves."""
+        """Moves the model; images follow by themselves."""
         self.model.to(device)
         return self
 
-    def faster(
-        self,
-        precision: InferencePrecision = "auto",
-        *,
-        compiled: bool = False,
-        plain: bool = False,
+    def with_runtime(
+        self, runtime: RuntimeName = "folded", precision: InferencePrecision = "float32"
     ) -> Detector:
-        """The same weights, run in another way; this detector stays as it is.
+        """The same weights, computed in another way; this detector stays as it is.
 
+        runtime: "folded", batch norm folded into the convolutions, which every detector does by
+        itself; "eager", the model as it is written; "compiled", through ``torch.compile`` (on a GPU
+        with CUDA graphs): the first image of each size, in steps of 128 pixels, then takes minutes.
         precision: "float32"; "bf16", which keeps 8 significant bits; "auto", bf16 where the
-        processor has units for it; "int8", convolutions in whole numbers (on a CPU; nano gains
-        nothing). compiled: through ``torch.compile`` (on a GPU with CUDA graphs): the first picture
-        of each size, in steps of 128 pixels, then takes minutes. plain: the model as it is written,
-        without folded batch norm or anything else that speeds it up.
-        ``docs/performance.md`` says what each brings.
+        processor has units for it. ``docs/performance.md`` says what each brings.
+        Raises LabError for other words, and for an eager runtime in bf16.
 
-        The first picture raises LabError where int8 was asked for and cannot be.
+        >>> import sparse_rcnn_lab as srl
+        >>> srl.load("nano-shapes").with_runtime("eager").runtime.about()
+        {'runtime': 'eager', 'precision': 'float32'}
         """
-        model = copy.copy(self.model)  # shares weights and modules
-        model.inference = Inference(Way(plain, "float32" if plain else precision, compiled))
-        return Detector(model, self.class_names, self.name, self.info)
+        made = TorchRuntime(self.model, runtime, precision)
+        return Detector(self.model, self.class_names, self.name, self.info, made)
 
     def __repr__(self) -> str:
         return (
@@ -100,7 +116,7 @@ class Detector:
     @overload
     def __call__(
         self,
-        pictures: list[Any],
+        images: list[Any],
         *,
         threshold: float = ...,
         num_proposals: int | None = ...,
@@ -110,7 +126,7 @@ class Detector:
     @overload
     def __call__(
         self,
-        pictures: Picture,
+        images: ImageSource,
         *,
         threshold: float = ...,
         num_proposals: int | None = ...,
@@ -120,7 +136,7 @@ class Detector:
     @torch.no_grad()
     def __call__(
         self,
-        pictures: Picture | list[Any],
+        images: ImageSource | list[Any],
         *,
         threshold: float = 0.0,
         num_proposals: int | None = None,
@@ -130,21 +146,21 @@ class Detector:
         """Detects.
 
         threshold: least score kept, 0..1. num_proposals: use only the first so many. stage: stop
-        after this stage (1..S) and take its answer. resize=False keeps the pictures' own pixels
+        after this stage (1..S) and take its answer. resize=False keeps the images' own pixels
         instead of the size the model was trained at.
 
-        Returns the Detections of a picture, boxes in its own pixels; a list for a list. Raises
-        LabError when a picture cannot be read or a number is out of range.
+        Returns the Detections of an image, boxes in its own pixels; a list for a list. Raises
+        LabError when an image cannot be read or a number is out of range.
         """
-        batch = self.prepare(_as_list(pictures), resize)
+        batch = self.prepare(_as_list(images), resize)
         outputs = self.run(batch, stop=stage, num_proposals=num_proposals)
         found = [self.decode(outputs[-1], batch, i, threshold) for i in range(len(batch.originals))]
-        return found if _is_list(pictures) else found[0]
+        return found if _is_list(images) else found[0]
 
     @overload
     def trace(
         self,
-        pictures: list[Any],
+        images: list[Any],
         *,
         record: Collection[str] = ...,
         num_proposals: int | None = ...,
@@ -155,7 +171,7 @@ class Detector:
     @overload
     def trace(
         self,
-        pictures: Picture | Sample,
+        images: ImageSource | Sample,
         *,
         record: Collection[str] = ...,
         num_proposals: int | None = ...,
@@ -166,7 +182,7 @@ class Detector:
     @torch.no_grad()
     def trace(
         self,
-        pictures: Picture | Sample | list[Any],
+        images: ImageSource | Sample | list[Any],
         *,
         record: Collection[str] = ("attention",),
         num_proposals: int | None = None,
@@ -181,20 +197,21 @@ class Detector:
         stage: stop after this stage (1..S); the trace has no later one.
         ablation: what is off or exchanged, see :class:`sparse_rcnn_lab.core.ablation.Ablation`.
 
-        Returns the Trace of a picture; a list for a list. Raises LabError when a picture cannot
+        Returns the Trace of an image; a list for a list. Raises LabError when an image cannot
         be read, or a name or number is not one of the model's.
 
-        A data set's :class:`sparse_rcnn_lab.data.sample.Sample` brings its ground truth along, so
-        that the trace has ``matches``; for any other picture
+        A data set's :class:`sparse_rcnn_lab.core.inputs.Sample` brings its ground truth along, so
+        that the trace has ``matches``; for any other image
         :func:`sparse_rcnn_lab.with_ground_truth` adds it.
         """
         stop = None if stage is None else check_stage(stage, self.num_stages)
-        given = _as_list(pictures)
-        images = [item.image if isinstance(item, Sample) else item for item in given]
-        batch = self.prepare(images, resize)
+        given = _as_list(images)
+        batch = self.prepare(
+            [item.image if isinstance(item, Sample) else item for item in given], resize
+        )
         boxes, features = self.model.proposals(batch.sizes, num_proposals)
-        pyramid = self.model.pyramid(batch.images)
-        outputs = self.model.run_stages(
+        pyramid = self.runtime.pyramid(batch.images)
+        outputs = self.runtime.run_stages(
             pyramid, boxes, features, stop=stop, record=record, ablation=ablation
         )
         traces = [
@@ -204,12 +221,12 @@ class Detector:
             with_ground_truth(trace, item.boxes, item.labels) if isinstance(item, Sample) else trace
             for trace, item in zip(traces, given, strict=True)
         ]
-        return traces if _is_list(pictures) else traces[0]
+        return traces if _is_list(images) else traces[0]
 
-    def prepare(self, pictures: Sequence[Picture], resize: bool = True) -> Batch:
-        """Reads, resizes, normalises and pads pictures into one batch on the model's device."""
+    def prepare(self, images: Sequence[ImageSource], resize: bool = True) -> Batch:
+        """Reads, resizes, normalises and pads images into one batch on the model's device."""
         with threads_for(self.config.backbone):
-            return make_batch(pictures, self.config.input, self.model.device, resize)
+            return make_batch(images, self.config.input, self.model.device, resize)
 
     def run(
         self, batch: Batch, stop: int | None = None, num_proposals: int | None = None
@@ -218,12 +235,13 @@ class Detector:
         if stop is not None:
             stop = check_stage(stop, self.num_stages)
         boxes, features = self.model.proposals(batch.sizes, num_proposals)
-        return self.model.run_stages(self.model.pyramid(batch.images), boxes, features, stop=stop)
+        pyramid = self.runtime.pyramid(batch.images)
+        return self.runtime.run_stages(pyramid, boxes, features, stop=stop)
 
     def decode(
         self, output: StageOutput, batch: Batch, index: int, threshold: float = 0.0
     ) -> Detections:
-        """Detections of picture ``index`` from one stage's output, in original pixels."""
+        """Detections of image ``index`` from one stage's output, in original pixels."""
         boxes = box_ops.rescale(output.boxes[index], 1 / batch.scale(index))
         return select_detections(
             output.logits[index].float().cpu(),
@@ -242,7 +260,7 @@ class Detector:
         index: int = 0,
         proposal_ids: Tensor | None = None,
     ) -> Trace:
-        """The trace of picture ``index`` of a batch.
+        """The trace of image ``index`` of a batch.
 
         outputs: of the S stages.  boxes ``[B, N, 4]`` xyxy input pixels and features
         ``[B, N, D]``: what entered the first of them.  proposal_ids: ``[N]``, default 0..N-1.
@@ -277,13 +295,13 @@ class Detector:
             roi_features=grid("roi_features"),
             dynamic_filters=optional("dynamic_filters"),
             filtered_features=grid("filtered_features"),
-            image=reduced(batch.pictures[index].cpu()),
+            image=reduced(batch.sources[index].cpu()),
         )
 
 
-def _is_list(pictures: Any) -> TypeGuard[list[Any]]:
-    return isinstance(pictures, list | tuple)
+def _is_list(images: Any) -> TypeGuard[list[Any]]:
+    return isinstance(images, list | tuple)
 
 
-def _as_list(pictures: Any) -> list[Any]:
-    return list(pictures) if _is_list(pictures) else [pictures]
+def _as_list(images: Any) -> list[Any]:
+    return list(images) if _is_list(images) else [images]

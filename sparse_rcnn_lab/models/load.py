@@ -9,16 +9,19 @@ import torch
 from sparse_rcnn_lab.core.errors import LabError
 from sparse_rcnn_lab.detect.detector import Detector
 from sparse_rcnn_lab.detect.device import pick_device
-from sparse_rcnn_lab.models import published as weights
-from sparse_rcnn_lab.models.checkpoint import read_checkpoint
-from sparse_rcnn_lab.runtime.paths import InferencePrecision
-from sparse_rcnn_lab.training.run_folder import MODEL_FILE, RunFolder
+from sparse_rcnn_lab.models import releases as weights
+from sparse_rcnn_lab.models.checkpoint import MODEL_FILE, read_checkpoint
+from sparse_rcnn_lab.runtime.torch_runtime import InferencePrecision
 
 CHECKPOINTS = Path(__file__).parent / "checkpoints"
 
 
 def shipped_models() -> list[str]:
-    """Names of the models inside the package."""
+    """Names of the models inside the package.
+
+    >>> shipped_models()
+    ['nano-shapes', 'small-cards', 'small-cells']
+    """
     return sorted(path.stem for path in CHECKPOINTS.glob("*.safetensors"))
 
 
@@ -31,15 +34,18 @@ def load(
     """A detector by name or path.
 
     name: a shipped model (:func:`shipped_models`), one of the five published COCO models
-        (:data:`sparse_rcnn_lab.models.published.RELEASES`: "r50_3x_300", ...), downloaded at
+        (:data:`sparse_rcnn_lab.models.releases.RELEASES`: "r50_3x_300", ...), downloaded at
         first use, a run folder, or a checkpoint file: our safetensors, or a ``.pth`` of
         mmdetection or the authors. A name goes before a folder of that name; that one is meant by
         ``"./name"``.
     device: "cpu", "cuda", ...; None or "auto": the GPU where there is one.
     precision: "bf16" is faster and keeps 8 significant bits, "auto" takes it where the processor
-        has units for it, "int8" is for CPUs; :meth:`Detector.faster` says more.
+        has units for it; :meth:`Detector.with_runtime` says more.
     Raises LabError, saying what was found and what is possible, when there is no such model, or
     its weights cannot be downloaded, or no such device.
+
+    >>> load("nano-shapes")
+    Detector('nano-shapes', nano, 20 proposals, 6 classes)
     """
     device = pick_device(device)
     path = locate(name)
@@ -47,7 +53,7 @@ def load(
     info = {**weights.about(path), **checkpoint.info}
     detector = Detector(checkpoint.build(), checkpoint.class_names, checkpoint.name, info)
     detector.to(device)
-    return detector if precision == "float32" else detector.faster(precision)
+    return detector if precision == "float32" else detector.with_runtime(precision=precision)
 
 
 def locate(name: str | Path) -> Path:
@@ -63,7 +69,7 @@ def locate(name: str | Path) -> Path:
     if path.is_dir():
         if (path / MODEL_FILE).exists():
             return path / MODEL_FILE
-        states = RunFolder(path).states()
+        states = run_states(path)
         if states:
             return states[-1][1] / MODEL_FILE
         raise LabError(
@@ -76,3 +82,13 @@ def locate(name: str | Path) -> Path:
         f'There is no model "{name}". Shipped models: {", ".join(shipped_models()) or "none"}; '
         f"published ones: {', '.join(weights.RELEASES)}; or give a run folder or a checkpoint file."
     )
+
+
+def run_states(run: Path) -> list[tuple[int, Path]]:
+    """Complete states in a run folder as (steps done, folder), oldest first."""
+    found = []
+    for folder in (run / "checkpoints").glob("step_*"):
+        number = folder.name.removeprefix("step_")
+        if number.isdigit():
+            found.append((int(number), folder))
+    return sorted(found)

@@ -12,9 +12,9 @@ from sparse_rcnn_lab.core.config import (
     ModelConfig,
     Recipe,
     TrainConfig,
-    with_changes,
 )
 from sparse_rcnn_lab.core.errors import LabError
+from sparse_rcnn_lab.models.config_edit import with_changes
 
 PUBLISHED_TOLERANCE = 0.3  # AP of 100
 _MULTI_SCALE = tuple(range(480, 801, 32))
@@ -125,7 +125,11 @@ RECIPES: dict[str, Recipe] = {
 def recipe(name: str, /, **changes: Any) -> Recipe:
     """The recipe called ``name``; ``changes`` such as ``train__steps=300`` replace single fields.
 
-    Raises LabError for an unknown name or field.
+    Raises LabError for an unknown name or field, and for a value of another type than the field's.
+
+    >>> short = recipe("nano", train__steps=300, model__num_proposals=10)
+    >>> short.train.steps, short.model.num_proposals, RECIPES["nano"].model.num_proposals
+    (300, 10, 20)
     """
     if name not in RECIPES:
         raise LabError(f"There is no recipe {name!r}. Choose one of {', '.join(RECIPES)}.")

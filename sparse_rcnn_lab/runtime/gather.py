@@ -8,7 +8,7 @@ Several gathers from one table (one a stage) share the backward pass.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -17,45 +17,32 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-# (table [R, D], rows [K, n], weights [K, n]) -> [K, D]
-Gather = Callable[[Tensor, Tensor, Tensor], Tensor]
+from sparse_rcnn_lab.core.pooling import gather
+
 # rows [K, n], weights [K, n], gradient of what was gathered [K, D]
 _Entry = tuple[Tensor, Tensor, Tensor]
 
 _SHARE = 0.5  # outputs of a group of gathers, per row of the table
 
 
-def shared_backward(table: Tensor) -> Tensor:
-    """``table`` ``[R, D]``, whose gradient is made once for all :func:`weighted_gather` of it.
+def weighted_gather(table: Tensor, rows: Tensor, weights: Tensor) -> Tensor:
+    """As :func:`sparse_rcnn_lab.core.pooling.gather`, with the faster backward pass.
 
-    Then no gathered result brings a gradient of the table's size. What else reads the table is
-    differentiated as usual.
+    All gathers from the same ``table`` bring it one gradient, made once: no gathered result brings
+    one of the table's size. What else reads the table is differentiated as usual.
     """
     if not _trains_on_cpu(table):
-        return table
-    entries: list[_Entry] = []
-    shared: Tensor = _SharedTable.apply(table, entries)
-    shared._gathered = entries  # type: ignore[attr-defined]
-    return shared
-
-
-def weighted_gather(table: Tensor, rows: Tensor, weights: Tensor) -> Tensor:
-    """Sums weighted rows: ``table`` ``[R, D]``, ``rows`` and ``weights`` ``[K, n]`` -> ``[K, D]``.
-
-    Gradients flow into the table only.
-    """
-    if _trains_on_cpu(table):
-        return _Gather.apply(table, rows, weights, getattr(table, "_gathered", None))
-    return F.embedding_bag(rows, table, mode="sum", per_sample_weights=weights)
-
-
-def _trains_on_cpu(table: Tensor) -> bool:
-    trains = torch.is_grad_enabled() and table.requires_grad
-    return trains and table.device.type == "cpu" and not torch.compiler.is_compiling()
+        return gather(table, rows, weights)
+    waiting = getattr(table, "_waiting", None)
+    if waiting is None:
+        waiting = _Waiting(table.shape[0])
+        table._waiting = waiting  # type: ignore[attr-defined]
+        table.register_hook(waiting.add_to)  # runs once all that reads the table has been visited
+    return _Gather.apply(table, rows, weights, waiting)
 
 
 def plain_gather(table: Tensor, rows: Tensor, weights: Tensor) -> Tensor:
-    """As :func:`weighted_gather`, in two operations that every runtime has.
+    """As :func:`sparse_rcnn_lab.core.pooling.gather`, in two operations that every runtime has.
 
     ONNX knows no ``embedding_bag``, and what stands in for it there is a loop over the bags. This
     holds all ``[K, n, D]`` rows in memory.
@@ -63,50 +50,50 @@ def plain_gather(table: Tensor, rows: Tensor, weights: Tensor) -> Tensor:
     return torch.einsum("kn,knd->kd", weights, F.embedding(rows, table))
 
 
+def _trains_on_cpu(table: Tensor) -> bool:
+    trains = torch.is_grad_enabled() and table.requires_grad
+    return trains and table.device.type == "cpu" and not torch.compiler.is_compiling()
+
+
+class _Waiting:
+    """The gathers from one table whose gradients have come, up to now."""
+
+    def __init__(self, num_rows: int) -> None:
+        self.num_rows = num_rows
+        self.entries: list[_Entry] = []
+
+    def add_to(self, grad: Tensor) -> Tensor:
+        """The table's gradient with that of all gathers; ``grad`` is what else reads it wants."""
+        if not self.entries:
+            return grad
+        groups = _groups(self.entries, self.num_rows)
+        parts = (_transposed(group, self.num_rows) for group in groups)
+        total = next(parts)
+        for part in parts:
+            total.add_(part)
+        self.entries.clear()
+        # Where nothing else reads the table, this is the zero that held the place.
+        return total if grad.stride() == (0, 0) else total.add_(grad)
+
+
 class _Gather(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any, table: Tensor, rows: Tensor, weights: Tensor, gathered: list[_Entry] | None
+        ctx: Any, table: Tensor, rows: Tensor, weights: Tensor, waiting: _Waiting
     ) -> Tensor:
         ctx.save_for_backward(rows, weights)
-        ctx.num_rows, ctx.gathered = table.shape[0], gathered
-        return F.embedding_bag(rows, table, mode="sum", per_sample_weights=weights)
+        ctx.waiting = waiting
+        return gather(table, rows, weights)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, None, None, None]:
-        entry = (*ctx.saved_tensors, grad)
-        if ctx.gathered is None:
-            return _table_gradient([entry], ctx.num_rows), None, None, None
-        ctx.gathered.append(entry)  # autograd visits _SharedTable after all of these
-        return None, None, None, None
-
-
-class _SharedTable(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, table: Tensor, gathered: list[_Entry]) -> Tensor:
-        ctx.set_materialize_grads(False)
-        ctx.num_rows, ctx.gathered = table.shape[0], gathered
-        return table.view_as(table)
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, grad: Tensor | None) -> tuple[Tensor | None, None]:
-        if not ctx.gathered:
-            return grad, None
-        ours = _table_gradient(ctx.gathered, ctx.num_rows)
-        ctx.gathered.clear()
-        return ours if grad is None else ours + grad, None
-
-
-def _table_gradient(entries: list[_Entry], num_rows: int) -> Tensor:
-    """``[R, D]``: what all gathers together want changed."""
-    total: Tensor | None = None
-    for group in _groups(entries, num_rows):
-        part = _transposed(group, num_rows)
-        total = part if total is None else total.add_(part)
-    assert total is not None
-    return total
+        waiting: _Waiting = ctx.waiting
+        waiting.entries.append((*ctx.saved_tensors, grad))
+        if len(waiting.entries) > 1:
+            return None, None, None, None
+        # A zero that takes no memory holds the place of what the table's hook will put there.
+        return grad.new_zeros(()).expand(waiting.num_rows, grad.shape[1]), None, None, None
 
 
 def _groups(entries: list[_Entry], num_rows: int) -> Iterator[list[_Entry]]:

@@ -1,1 +1,18 @@
-"""Matching, losses and the training loop."""
+"""Training and measuring: :func:`fit.fit` and :func:`evaluate.evaluate`.
+
+Read ``fit.py`` from top to bottom; one update of the weights is ``step.py``. Public:
+``fit.fit``, ``fit.Run``, ``evaluate.evaluate``, ``evaluate.Evaluation`` (all in ``srl``);
+``step.step_loss``, ``loader.train_loader``, ``run_folder.RunFolder`` and ``evaluate.coco_stats``
+for other rooms. What each file answers:
+
+- ``fit``: how is it trained, from an empty folder to a finished run?
+- ``step``: what is one step's loss, and how does it change the weights?
+- ``denoising``, ``nested``: which rows train beside the proposals?
+- ``optimizer``: learning rate, AdamW, Muon, the weights' moving average
+- ``loader``: which images does step k see?
+- ``run_folder``: what is on disk, and when may it be resumed?
+- ``distributed``: what do several processes tell each other?
+- ``evaluate``: COCO AP of every stage
+
+May import ``core``, ``data``, ``detect``, ``models`` and ``runtime``.
+"""

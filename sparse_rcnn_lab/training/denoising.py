@@ -1,8 +1,8 @@
-"""Denoising: noised copies of the objects train the stages beside the proposals.
+"""Denoising queries: objects' boxes with noise train the stages beside the proposals.
 
 After DN-DETR (arXiv 2203.01305). Matching leaves most proposals without an object, so in a short
-schedule the class is learned late; a noised copy knows its object and trains class and box at
-every stage. Copies borrow the features of random proposals, exist in training only, and are hidden
+schedule the class is learned late; a denoising query knows its object and trains class and box at
+every stage. Queries borrow the features of random proposals, exist in training only, and are hidden
 from the proposals by the attention mask, so the model at inference is unchanged.
 """
 
@@ -16,20 +16,20 @@ from torch import Tensor
 from sparse_rcnn_lab.core import boxes as box_ops
 from sparse_rcnn_lab.core.matching import Matches, Targets
 
-# Largest shift and stretch of a copy, relative to its box: it keeps an IoU of about 0.4 or more.
+# Largest shift and stretch of a query, relative to its object's box: an IoU of about 0.4 or more.
 SHIFT = 0.25
 STRETCH = 0.3
 
 
 @dataclass(frozen=True)
 class DenoisingQueries:
-    """Extra rows for the stages, and whom they belong to.
+    """Extra rows for the stages, and the objects they belong to.
 
     boxes: ``[B, Q, 4]`` xyxy input pixels.  features: ``[B, Q, D]``.
-    target: ``[B, Q]`` object index, or -1 for a negative copy and for padding.
+    target: ``[B, Q]`` object index, or -1 for a negative query and for padding.
     real: ``[B, Q]`` bool, False for padding.
-    mask: ``[B, 1, N + Q, N + Q]`` bool: the proposals see proposals, a copy sees its own group.
-    groups: positive copies of each object.
+    mask: ``[B, 1, N + Q, N + Q]`` bool: the proposals see proposals, a query sees its own group.
+    groups: positive queries of each object.
     """
 
     boxes: Tensor
@@ -40,7 +40,7 @@ class DenoisingQueries:
     groups: int
 
     def matches(self, num_stages: int) -> Matches:
-        """Each copy with its object, at every stage."""
+        """Each query with its object, at every stage."""
         image, row = torch.nonzero(self.target >= 0, as_tuple=True)
         stage = torch.arange(num_stages, device=row.device).repeat_interleave(len(row))
         image, row = image.repeat(num_stages), row.repeat(num_stages)
@@ -52,16 +52,16 @@ def denoising_queries(
     features: Tensor,
     groups: int,
     generator: torch.Generator,
-    negatives: bool = False,
+    contrastive: bool = False,
     rows: slice = slice(None),
     batch: int | None = None,
 ) -> DenoisingQueries | None:
-    """``groups`` noised copies of every object, or None where the batch has no object.
+    """``groups`` denoising queries of every object, or None where the batch has no object.
 
-    Crowded images get fewer groups, at least one: no more copies than proposals where possible.
-    negatives: beside every copy another one, noised once to twice as much, that is to find
-    nothing: of two boxes on one object the worse one learns to step back (DINO, arXiv 2203.03605).
+    Crowded images get fewer groups, at least one: no more queries than proposals where possible.
     features: ``[N, D]`` the learned proposal features to borrow. generator: a CPU generator.
+    contrastive: beside every query a negative one, noised once to twice as much, that is to find
+    nothing: of two boxes on one object the worse one learns to step back (DINO, arXiv 2203.03605).
     rows, batch: where these images stand in a batch of so many that several processes share; each
     draws the noise of all and keeps its own rows, so that sharing changes nothing.
     """
@@ -70,7 +70,7 @@ def denoising_queries(
         return None
     n = len(features)
     groups = max(1, min(groups, n // m))
-    members = 2 * m if negatives else m  # of a group: first the positives, then the negatives
+    members = 2 * m if contrastive else m  # of a group: first the positives, then the negatives
     q = groups * members
     device = targets.boxes.device
 

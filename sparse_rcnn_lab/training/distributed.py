@@ -18,6 +18,8 @@ from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
+from torch import Tensor, nn
+from torch.distributed.nn.functional import all_reduce  # the one with a gradient
 
 from sparse_rcnn_lab.core.errors import LabError
 
@@ -37,14 +39,12 @@ class AlreadyReported(LabError):
 class LostProcess(LabError):
     """Another process of the group is gone, or silent.
 
-    missing: its rank, those of several, or None where nobody knows.
+    missing: the ranks of those that are; empty where nobody can tell.
     """
 
-    def __init__(self, missing: list[int] | None, world: int, reason: str) -> None:
-        who = "Another process"
-        if missing:
-            which = ", ".join(str(rank) for rank in missing)
-            who = f"Process {which}" if len(missing) == 1 else f"Processes {which}"
+    def __init__(self, missing: list[int], world: int, reason: str) -> None:
+        ranks = ", ".join(map(str, missing))
+        who = f"Process{'es' * (len(missing) > 1)} {ranks}" if missing else "Another process"
         super().__init__(
             f"{who} of {world} (counted from 0) is gone or silent: killed, out of memory, failed "
             f"with a message of its own, or cut off ({reason}). Resume to go on from the last "
@@ -55,11 +55,10 @@ class LostProcess(LabError):
 
 @dataclass(frozen=True)
 class Group:
-    """``world`` processes, of which this one is ``rank`` (from 0), ``local`` on its machine."""
+    """``world`` processes, of which this one is ``rank`` (from 0)."""
 
     rank: int = 0
     world: int = 1
-    local: int = 0
     local_world: int = 1
     store: Any = field(default=None, repr=False)
 
@@ -68,15 +67,9 @@ class Group:
         """Whether this is process 0, which alone prints and writes."""
         return self.rank == 0
 
-    def share(self, size: int) -> slice:
+    def shard(self, size: int) -> slice:
         """The part of ``size`` items that falls to this process; sizes differ by one at most."""
         return slice(size * self.rank // self.world, size * (self.rank + 1) // self.world)
-
-    def device(self, device: torch.device) -> torch.device:
-        """``device``, where it says only "cuda" with this process's own GPU."""
-        if device.type == "cuda" and device.index is None and self.world > 1:
-            return torch.device("cuda", self.local)
-        return device
 
     def gather(self, value: T) -> list[T]:
         """Everybody's value, by rank, for everybody. Raises LostProcess."""
@@ -95,14 +88,6 @@ class Group:
         with self.watched():
             dist.gather_object(value, values if self.first else None)
         return values if self.first else []
-
-    def from_first(self, work: Callable[[], T]) -> T:
-        """What ``work`` gives in process 0, for everybody; it is done there alone."""
-        return self.exchange(lambda: (None, work() if self.first else None))[1][0]  # type: ignore[return-value]
-
-    def any(self, flag: bool) -> bool:
-        """Whether the flag is up in any process: the same answer for all."""
-        return any(self.gather(flag)) if self.world > 1 else flag
 
     def exchange(self, work: Callable[[], tuple[T, U]]) -> tuple[T, list[U]]:
         """Does ``work`` in every process; gives its own first and everybody's second result.
@@ -136,19 +121,18 @@ class Group:
         try:
             yield
         except RuntimeError as error:
-            if self.world == 1 or not (
-                isinstance(error, dist.DistError) or _BROKEN.search(str(error))
-            ):
+            broken = isinstance(error, dist.DistError) or _BROKEN.search(str(error))
+            if self.world == 1 or not broken:
                 raise
             # gloo begins with a place in its source and ends with advice.
             words = re.sub(r"^\[[^\]]*\.\w+:\d+\] ", "", str(error).splitlines()[0])
             reason = words.partition(". ")[0] or type(error).__name__
             raise LostProcess(self._missing(), self.world, reason) from error
 
-    def _missing(self) -> list[int] | None:
-        """Ranks that do not sign in the store within a few seconds; None where nobody can tell."""
+    def _missing(self) -> list[int]:
+        """Ranks that do not sign in the store within a few seconds; none where nobody can tell."""
         if self.store is None:
-            return None
+            return []
         try:
             self.store.set(f"here/{self.rank}", "")
             end = time.monotonic() + ROLL_CALL_SECONDS
@@ -158,16 +142,16 @@ class Group:
                 time.sleep(0.1)
         except RuntimeError:
             # torchrun keeps the store in a process of its own, other launchers in process 0.
-            return None if os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True" else [0]
+            return [] if os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True" else [0]
         return missing
+
+
+_joined = Group()
 
 
 def current() -> Group:
     """The group that was joined, or a group of one."""
-    return _joined if _joined is not None else Group()
-
-
-_joined: Group | None = None
+    return _joined
 
 
 @contextmanager
@@ -175,12 +159,12 @@ def join(device: torch.device) -> Iterator[Group]:
     """Joins the processes that torchrun started; a group of one where there is no torchrun.
 
     Inside another ``join`` it gives the group that was joined there. Raises LabError where there
-    are more processes than GPUs, or the others cannot be reached.
+    are more processes than GPUs, or the others cannot be reached or are lost on the way.
     """
     global _joined
     world = int(os.environ.get("WORLD_SIZE", "1")) if "RANK" in os.environ else 1
-    if _joined is not None or world == 1:
-        yield current()
+    if _joined.world > 1 or world == 1:
+        yield _joined
         return
     local = int(os.environ.get("LOCAL_RANK", os.environ["RANK"]))
     backend = "gloo"
@@ -196,15 +180,16 @@ def join(device: torch.device) -> Iterator[Group]:
             "Start them with torchrun; on several machines give it --nnodes and --rdzv-endpoint."
         ) from error
     local_world = int(os.environ.get("LOCAL_WORLD_SIZE", world))
-    _joined = Group(rank, world, local, local_world, store)
+    _joined = Group(rank, world, local_world, store)
     whole = True
     try:
-        yield _joined
+        with _joined.watched():
+            yield _joined
     except LostProcess:
         whole = False  # taking leave of a process that is gone would wait for it
         raise
     finally:
-        _joined = None
+        _joined = Group()
         if whole:
             dist.destroy_process_group()
 
@@ -221,3 +206,39 @@ def _take_gpu(device: torch.device, local: int) -> None:
             f"--nproc-per-node {count}, or train on the cpu."
         )
     torch.cuda.set_device(local)
+
+
+def synchronise_batch_norm(model: nn.Module, device: torch.device) -> None:
+    """Each batch norm in ``model`` that is in training mode becomes one over all processes.
+
+    Weights and statistics stay the same tensors. Only backbones that train from scratch have such
+    layers; the published recipes keep their statistics.
+    """
+    for name, module in list(model.named_modules()):
+        if type(module) is nn.BatchNorm2d and module.training:
+            if device.type == "cuda":
+                model.set_submodule(name, nn.SyncBatchNorm.convert_sync_batchnorm(module))
+            else:
+                module.__class__ = _SyncBatchNormOnCpu
+
+
+class _SyncBatchNormOnCpu(nn.BatchNorm2d):
+    """What nn.SyncBatchNorm, which takes GPU tensors alone, does."""
+
+    @torch.compiler.disable
+    def forward(self, input: Tensor) -> Tensor:
+        if not self.training:
+            return super().forward(input)
+        x = input.float()  # [B, C, H, W], of which B, H and W may differ between processes
+        count = all_reduce(x.new_tensor(x.numel() / x.shape[1]))
+        mean = all_reduce(x.sum((0, 2, 3))) / count
+        centred = x - mean[:, None, None]
+        variance = all_reduce((centred**2).sum((0, 2, 3))) / count
+        with torch.no_grad():
+            assert self.running_mean is not None and self.running_var is not None
+            assert self.num_batches_tracked is not None and self.momentum is not None
+            self.num_batches_tracked.add_(1)
+            self.running_mean.lerp_(mean, self.momentum)
+            self.running_var.lerp_(variance * count / (count - 1), self.momentum)
+        scale = self.weight * (variance + self.eps).rsqrt()
+        return (centred * scale[:, None, None] + self.bias[:, None, None]).to(input.dtype)

@@ -21,11 +21,10 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from sparse_rcnn_lab.core.config import InputConfig, TrainConfig
 from sparse_rcnn_lab.core.errors import LabError
-from sparse_rcnn_lab.core.matching import Targets
+from sparse_rcnn_lab.core.inputs import Targets, normalise, pad_images
 from sparse_rcnn_lab.data.sample import DetectionData, Sample
-from sparse_rcnn_lab.data.selection import aspect_groups, in_batches_of_one_group
+from sparse_rcnn_lab.data.subset import aspect_groups, in_batches_of_one_group
 from sparse_rcnn_lab.data.transforms import Augment
-from sparse_rcnn_lab.detect.images import normalise, pad_images
 
 
 @dataclass(frozen=True)
@@ -63,7 +62,7 @@ class StepSampler(Sampler[list[tuple[int, int]]]):
     """For each step from ``start`` to ``stop``: the (image index, augmentation seed) pairs.
 
     Every epoch is a permutation of all images drawn from ``seed`` and the epoch; a batch may reach
-    over the end of an epoch. share: the part of each batch that this process takes. groups:
+    over the end of an epoch. shard: the part of each batch that this process takes. groups:
     ``[length]``, a number for each image; a batch is then of one group (but for two or three at
     the ends of an epoch).
     """
@@ -75,11 +74,11 @@ class StepSampler(Sampler[list[tuple[int, int]]]):
         seed: int,
         start: int,
         stop: int,
-        share: slice = slice(None),
+        shard: slice = slice(None),
         groups: np.ndarray | None = None,
     ) -> None:
         self.length, self.batch_size, self.seed = length, batch_size, seed
-        self.start, self.stop, self.share, self.groups = start, stop, share, groups
+        self.start, self.stop, self.shard, self.groups = start, stop, shard, groups
 
     def __len__(self) -> int:
         return self.stop - self.start
@@ -94,7 +93,7 @@ class StepSampler(Sampler[list[tuple[int, int]]]):
                     order = self._permutation(epoch)
                 seed = random.Random(f"{self.seed} augment {position}").getrandbits(62)
                 batch.append((int(order[position % self.length]), seed))
-            yield batch[self.share]
+            yield batch[self.shard]
 
     def _permutation(self, epoch: int) -> np.ndarray:
         seed = random.Random(f"{self.seed} epoch {epoch}").getrandbits(62)
@@ -138,7 +137,7 @@ class TrainLoader(DataLoader[TrainBatch]):
             if not str(error).startswith("DataLoader worker (pid"):
                 raise
             raise LabError(
-                "A process that loads images is gone: killed, most likely for want of memory. "
+                "A process that loads images is gone: killed, most likely out of memory. "
                 "Go on with fewer of them (workers, --workers)."
             ) from error
         finally:
@@ -194,15 +193,15 @@ def train_loader(
     stop: int,
     workers: int,
     pin_memory: bool = False,
-    share: slice = slice(None),
+    shard: slice = slice(None),
 ) -> TrainLoader:
-    """Batches for steps ``start`` to ``stop``; of each, the images in ``share``.
+    """Batches for steps ``start`` to ``stop``; of each, the images in ``shard``.
 
     pin_memory: for a GPU; the batches are then page-locked, and raw: ``batch.to(device)``
     normalises them.
     """
     groups = aspect_groups(data, augment.config)
-    sampler = StepSampler(len(data), train.batch_size, train.seed, start, stop, share, groups)
+    sampler = StepSampler(len(data), train.batch_size, train.seed, start, stop, shard, groups)
     return TrainLoader(
         _Augmented(data, augment),  # type: ignore[arg-type]
         batch_sampler=sampler,

@@ -2,7 +2,7 @@
 
 Learned proposals have no order, so the first n of them are an arbitrary cut, and the objects of
 those left out are lost. Here prefixes of random length pass through the stages beside all N, and
-each is matched and compared with all objects for itself. The stages look at proposals one by one
+each is matched and compared with all objects for itself. The stages treat proposals one by one
 except in self-attention, so a prefix that the attention mask hides from the others is, to the
 last number, a run with ``num_proposals=n``: the model at inference is unchanged, and the pyramid
 is computed once for all. After Matryoshka representations (arXiv 2205.13147), for queries.
@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from sparse_rcnn_lab.core.config import LossConfig, NestedScheme
-from sparse_rcnn_lab.core.losses import expected_positives, set_loss
+from sparse_rcnn_lab.core.losses import set_loss
 from sparse_rcnn_lab.core.matching import Targets, match
 from sparse_rcnn_lab.core.proposals import Proposals, spread_order
 
@@ -36,8 +36,8 @@ def nest(proposals: Proposals) -> None:
     proposals.boxes.copy_(proposals.boxes[order])
     proposals.features.copy_(proposals.features[order])
     rank = torch.arange(1, len(proposals) + 1, device=proposals.boxes.device)
-    least = (LARGE / rank.sqrt()).clamp(max=1.0)[:, None]
-    proposals.boxes[:, 2:] = torch.maximum(proposals.boxes[:, 2:], least)
+    side = (LARGE / rank.sqrt()).clamp(max=1.0)[:, None]
+    proposals.boxes[:, 2:] = torch.maximum(proposals.boxes[:, 2:], side)
 
 
 def draw_lengths(
@@ -105,3 +105,17 @@ def prefix_losses(
         losses.append(loss.total())
         first += n
     return torch.stack(losses)
+
+
+def expected_positives(
+    counts: Sequence[int], num_proposals: int, num_stages: int, config: LossConfig
+) -> list[int]:
+    """How many pairs matching will find at each stage for images with so many objects.
+
+    Known before the forward pass, so a batch that is worked through in parts, by one process or
+    several, can be normalised as one.
+    """
+    repeats = config.matches_per_object
+    wanted = [repeats[min(stage, len(repeats) - 1)] for stage in range(num_stages)]
+    n = num_proposals
+    return [sum(min(n, m * max(1, min(repeat, n // m))) for m in counts if m) for repeat in wanted]

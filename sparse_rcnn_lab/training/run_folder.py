@@ -3,8 +3,16 @@
 ``run.json``            recipe, seed, versions, fingerprints of the data, class names
 ``metrics.jsonl``       one line a step: losses of each stage, learning rate, gradient norm
 ``evaluations.jsonl``   one line an evaluation: COCO AP of each stage
-``checkpoints/``        the last complete states: weights (safetensors) and optimizer beside them
 ``model.safetensors``   the model to use: what the last evaluation or the end saw
+``checkpoints/``        the last complete states, a folder ``step_0000123`` each, with
+
+    ``model.safetensors``    the weights
+    ``optimizer.pt``         the optimizer's moments
+    ``average.safetensors``  the weights' moving average, where there is one
+    ``scaler.json``          the gradient scale of fp16, where it is used
+
+What is random depends on the seed and the step alone, so a state holds no random numbers and may be
+resumed on any number of processes.
 """
 
 from __future__ import annotations
@@ -13,7 +21,10 @@ import json
 import os
 import platform
 import shutil
-from collections.abc import Mapping
+import time
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -23,23 +34,28 @@ import numpy
 import torch
 
 from sparse_rcnn_lab import __version__
+from sparse_rcnn_lab.core.config import Recipe
 from sparse_rcnn_lab.core.errors import LabError
-from sparse_rcnn_lab.detect.files import write_text
+from sparse_rcnn_lab.core.train import total_steps
+from sparse_rcnn_lab.data.sample import DetectionData
+from sparse_rcnn_lab.detect.files import write_text, write_whole
+from sparse_rcnn_lab.models import config_edit as configs
+from sparse_rcnn_lab.models.checkpoint import MODEL_FILE, read_checkpoint, save_checkpoint
+from sparse_rcnn_lab.models.load import locate, run_states
+from sparse_rcnn_lab.training.distributed import LostProcess
+from sparse_rcnn_lab.training.optimizer import WeightAverage
+from sparse_rcnn_lab.training.step import Training
 
-MODEL_FILE = "model.safetensors"
-KEEP = 2
+OPTIMIZER_FILE = "optimizer.pt"
+AVERAGE_FILE = "average.safetensors"
+SCALER_FILE = "scaler.json"
+KEEP = 2  # states
+SAVE_EVERY_SECONDS = 120
 
-
-def versions() -> dict[str, str]:
-    """Versions of everything that may change a number."""
-    return {
-        "sparse_rcnn_lab": __version__,
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-        "torchvision": metadata.version("torchvision"),
-        "numpy": numpy.__version__,
-        "platform": platform.platform(),
-    }
+# How the steps are computed, not what they compute: free to differ when a run is resumed.
+_FREE_SETTINGS = ("accumulate", "precision")
+_SAME_RUN = ("recipe", "class_names", "data", "backbone_weights", "start_from")
+_TELLING_VERSIONS = ("sparse_rcnn_lab", "torch", "torchvision", "numpy")
 
 
 @dataclass(frozen=True)
@@ -71,20 +87,17 @@ class RunFolder:
         return read_json(self.path / "run.json")
 
     def states(self) -> list[tuple[int, Path]]:
-        """Complete checkpoints as (steps done, folder), oldest first."""
-        found = []
-        for folder in self.checkpoints.glob("step_*"):
-            number = folder.name.removeprefix("step_")
-            if number.isdigit():
-                found.append((int(number), folder))
-        return sorted(found)
+        """Complete states as (steps done, folder), oldest first."""
+        return run_states(self.path)
 
-    def begin_state(self, step: int) -> Path:
-        """An empty temporary folder to write the state after ``step`` steps into.
+    @contextmanager
+    def new_state(self, step: int) -> Iterator[Path]:
+        """An empty folder for the state after ``step`` steps, moved into place at the end.
 
-        Removes what a process that was killed while it saved has left.
+        Removes what a process that was killed while it saved has left, and all but the newest.
         """
         temporary = self.checkpoints / f".step_{step}.{os.getpid()}"
+        final = self.checkpoints / f"step_{step:07d}"
         for left in self.checkpoints.glob(".step_*"):
             shutil.rmtree(left, ignore_errors=True)
         try:
@@ -93,17 +106,12 @@ class RunFolder:
             raise LabError(
                 f'Could not write a checkpoint to "{self.checkpoints}" ({error.strerror}).'
             ) from error
-        return temporary
-
-    def finish_state(self, temporary: Path, step: int) -> Path:
-        """Moves a complete state into place and removes all but the newest."""
-        final = self.checkpoints / f"step_{step:07d}"
+        yield temporary
         if final.exists():
             shutil.rmtree(final)
         os.replace(temporary, final)
         for _, old in self.states()[:-KEEP]:
             shutil.rmtree(old, ignore_errors=True)
-        return final
 
     def log(self, name: str, row: Mapping[str, Any]) -> None:
         """Adds one line to ``name``.jsonl."""
@@ -146,3 +154,213 @@ def read_json(path: Path) -> dict[str, Any]:
         raise LabError(f'There is no file "{path}".') from None
     except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
         raise LabError(f'"{path}" could not be read as json ({error}).') from error
+
+
+def versions() -> dict[str, str]:
+    """Versions of everything that may change a number."""
+    return {
+        "sparse_rcnn_lab": __version__,
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "torchvision": metadata.version("torchvision"),
+        "numpy": numpy.__version__,
+        "platform": platform.platform(),
+    }
+
+
+# Resuming
+
+
+def run_header(
+    recipe: Recipe,
+    data: DetectionData,
+    val: DetectionData | None,
+    backbone_weights: str | Path | None,
+    start_from: str | Path | None,
+) -> dict[str, Any]:
+    """What ``run.json`` holds."""
+    return {
+        "recipe": configs.to_dict(recipe),
+        "class_names": list(data.class_names),
+        "data": {"train": data.fingerprint(), "val": val.fingerprint() if val else None},
+        "backbone_weights": str(backbone_weights) if backbone_weights else None,
+        "start_from": _located(start_from),
+        "steps": total_steps(recipe.train, len(data)),
+        "versions": versions(),
+    }
+
+
+def check_folder(folder: RunFolder, header: dict[str, Any], resume: bool) -> None:
+    """Raises LabError unless the folder is free, or holds this very run and is to be resumed.
+
+    Warns where the run was started with other versions of what may change a number.
+    """
+    if not folder.exists():
+        return
+    if not resume:
+        raise LabError(
+            f'"{folder.path}" already holds a run. Choose another folder, or resume it '
+            "(resume=True, --resume)."
+        )
+    before, now = _comparable(folder.header()), _comparable(header)
+    for key in _SAME_RUN:
+        if before.get(key) != now[key]:
+            raise LabError(
+                f'The run in "{folder.path}" was started with another {key.replace("_", " ")}: '
+                f"{_difference(before.get(key), now[key])}. Resume with the same settings and "
+                "data, or start a new run in another folder."
+            )
+    old, new = before.get("versions", {}), now["versions"]
+    changed = [
+        f"{n} {old[n]} (now {new[n]})" for n in _TELLING_VERSIONS if old.get(n, new[n]) != new[n]
+    ]
+    if changed:
+        warnings.warn(
+            f"The run was started with {', '.join(changed)}; it goes on, but not bit for bit.",
+            stacklevel=2,
+        )
+
+
+def _comparable(header: dict[str, Any]) -> dict[str, Any]:
+    """A header as json holds it.
+
+    Fields that its recipe is too old to know are filled in, free ones left out.
+    """
+    recipe = configs.to_dict(configs.from_dict(Recipe, header["recipe"]))
+    recipe["train"] = {k: v for k, v in recipe["train"].items() if k not in _FREE_SETTINGS}
+    start_from = _located(header.get("start_from"))
+    content: dict[str, Any] = {**header, "recipe": recipe, "start_from": start_from}
+    return json.loads(json.dumps(content))
+
+
+def _located(model: str | Path | None) -> str | None:
+    """One spelling for a model that may be given by name, run folder or file."""
+    if model is None:
+        return None
+    try:
+        return str(locate(model).resolve())
+    except LabError:  # it may be gone by now, and a resumed run does not need it
+        return str(model)
+
+
+def _difference(before: Any, now: Any, where: str = "") -> str:
+    if isinstance(before, dict) and isinstance(now, dict):
+        for key in now:
+            if before.get(key) != now[key]:
+                return _difference(before.get(key), now[key], f"{where}.{key}" if where else key)
+    return f"{where or 'it'} was {before!r}, now {now!r}"
+
+
+def load_state(state: Path, training: Training, device: torch.device) -> None:
+    """Puts a state into model, optimizer, average and scaler. Raises LabError when it is damaged.
+
+    What the state lacks, because the setting is new, starts afresh.
+    """
+    averaged = scale = None
+    try:
+        checkpoint = read_checkpoint(state / MODEL_FILE)
+        moments = torch.load(state / OPTIMIZER_FILE, map_location=device, weights_only=True)
+        if (state / AVERAGE_FILE).exists():
+            averaged = read_checkpoint(state / AVERAGE_FILE)
+        if (state / SCALER_FILE).exists():
+            scale = read_json(state / SCALER_FILE)
+    except Exception as error:  # a damaged pickle can raise anything
+        raise LabError(
+            f'The checkpoint "{state}" is damaged ({str(error).splitlines()[0]}). Delete that '
+            "folder and resume again: the run goes on from the checkpoint before it."
+        ) from error
+    training.model.load_state_dict(dict(checkpoint.state))
+    training.optimizer.load_state_dict(moments)
+    if training.recipe.train.ema:
+        training.average = WeightAverage(training.model, training.recipe.train.ema)
+        if averaged is not None:
+            training.average.load(averaged.state, int(averaged.info["updates"]))
+    if scale is not None and training.mixed.scaler.is_enabled():
+        training.mixed.scaler.load_state_dict(scale)
+
+
+# Writing
+
+
+class RunWriter:
+    """Writes a run's files in process 0; in the others every method does nothing."""
+
+    def __init__(
+        self,
+        folder: RunFolder,
+        training: Training,
+        names: tuple[str, ...],
+        header: Mapping[str, Any],
+        done: int,
+    ) -> None:
+        self.folder, self.training, self.names, self.header = folder, training, names, header
+        self.writes = training.group.first
+        self.saved, self._saved_at = done, time.monotonic()
+        if self.writes:
+            if not folder.exists():
+                folder.write_header(header)
+            folder.rewind(done)
+
+    def log(self, name: str, row: Mapping[str, Any]) -> None:
+        """Adds one line to ``name``.jsonl."""
+        if self.writes:
+            self.folder.log(name, row)
+
+    def overdue(self) -> bool:
+        """Whether the last complete state is so old that a new one should be written."""
+        return time.monotonic() - self._saved_at > SAVE_EVERY_SECONDS
+
+    def save_state(self, step: int) -> None:
+        """Writes the complete state after ``step`` steps, whole or not at all. Raises LabError."""
+        if self.writes:
+            with self.folder.new_state(step) as state:
+                self._write_state(state)
+        self.saved, self._saved_at = step, time.monotonic()
+
+    def _write_state(self, state: Path) -> None:
+        training, average, scaler = self.training, self.training.average, self.training.mixed.scaler
+        about = training.model, self.names, self.folder.path.name
+        save_checkpoint(state / MODEL_FILE, *about)
+        with write_whole(state / OPTIMIZER_FILE) as file:
+            torch.save(training.optimizer.state_dict(), file)
+        if average is not None:
+            info = {"updates": average.updates}
+            save_checkpoint(state / AVERAGE_FILE, *about, info, state=average.state)
+        if scaler.is_enabled():
+            write_text(state / SCALER_FILE, json.dumps(scaler.state_dict()))
+
+    def save_model(self, step: int) -> None:
+        """Writes the model to use: the averaged weights where they are kept."""
+        if self.writes:
+            average, info = self.training.average, {"step": step, **self.header}
+            about = self.training.model, self.names, self.folder.path.name, info
+            save_checkpoint(self.folder.model, *about, state=average.state if average else None)
+
+    @contextmanager
+    def rescue(self, done: Callable[[], int]) -> Iterator[None]:
+        """Saves what there is when a step fails in here, and says so.
+
+        done: the steps done. A failing step has not touched the weights they left. Where process 0
+        is lost, the first of those left writes.
+        """
+        group = self.training.group
+        try:
+            with group.watched():
+                yield
+        except Exception as error:
+            if isinstance(error, LostProcess) and error.missing:
+                left = set(range(group.world)) - set(error.missing)
+                self.writes = group.rank == min(left, default=0)
+            if done() > self.saved:
+                with suppress(LabError, OSError):  # the first error is the one to tell
+                    self.save_state(done())
+            if isinstance(error, LabError) and self.saved:
+                place = f'The state after step {self.saved} is saved in "{self.folder.path}".'
+                error.args = (f"{error} {place}",)
+            if isinstance(error, torch.OutOfMemoryError):
+                raise LabError(
+                    f"The GPU has too little memory for step {done() + 1} "
+                    f"({str(error).splitlines()[0]}). What was done is saved. Resume with a larger "
+                    "accumulate (--accumulate), or with precision bf16."
+                ) from error
+            raise

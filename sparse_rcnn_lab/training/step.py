@@ -1,21 +1,42 @@
-"""One training step's loss: forward, match, set loss."""
+"""One step of a training: forward, match, set loss, gradient, clipping, update.
+
+The batch of a step may be shared by several processes, and each shard be worked through in parts
+(gradient accumulation). Every part's loss is divided by the whole batch's number of positives, so
+that the sum of all gradients is that of one process with the whole batch.
+"""
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+import math
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass, replace
+from functools import partial
+from itertools import pairwise
+from typing import Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.parallel import DistributedDataParallel
 
-from sparse_rcnn_lab.core.config import LossConfig, NestedScheme
-from sparse_rcnn_lab.core.losses import SetLoss, expected_positives, set_loss
+from sparse_rcnn_lab.core.config import LossConfig, NestedScheme, Precision, Recipe
+from sparse_rcnn_lab.core.errors import LabError
+from sparse_rcnn_lab.core.losses import SetLoss, set_loss
 from sparse_rcnn_lab.core.matching import Matches, Targets, match
 from sparse_rcnn_lab.core.model import SparseRCNN
 from sparse_rcnn_lab.training.denoising import denoising_queries
+from sparse_rcnn_lab.training.distributed import AlreadyReported, Group
 from sparse_rcnn_lab.training.loader import TrainBatch
-from sparse_rcnn_lab.training.nested import draw_lengths, prefix_losses, with_prefixes
+from sparse_rcnn_lab.training.nested import (
+    draw_lengths,
+    expected_positives,
+    prefix_losses,
+    with_prefixes,
+)
+from sparse_rcnn_lab.training.optimizer import WeightAverage
 
 
 @dataclass(frozen=True)
@@ -31,8 +52,9 @@ class Part:
 
 @dataclass(frozen=True)
 class StepLoss:
-    """loss: the proposals' set loss.  denoising: that of the noised copies, or None.
+    """What a step minimises.
 
+    loss: the proposals' set loss.  denoising: that of the denoising queries, or None.
     nested: that of the prefixes, all stages in one number, or None.
     """
 
@@ -55,7 +77,7 @@ def step_loss(
     config: LossConfig,
     denoising: int = 0,
     generator: torch.Generator | None = None,
-    negatives: bool = False,
+    contrastive: bool = False,
     prefixes: int = 0,
     scheme: NestedScheme = "log",
     part: Part | None = None,
@@ -63,9 +85,9 @@ def step_loss(
 ) -> StepLoss:
     """Runs the model on a batch and compares every stage with the ground truth.
 
-    denoising: noised copies of each object (0: as published), drawn from ``generator``;
-    negatives: with a negative copy beside each. prefixes: how many prefixes of the proposals train
-    beside all of them (0: as published). part: these images are part of a larger batch;
+    denoising: denoising queries of each object (0: as published), drawn from ``generator``;
+    contrastive: with a negative query beside each. prefixes: how many prefixes of the proposals
+    train beside all of them (0: as published). part: these images are part of a larger batch;
     normaliser, noise and prefixes are then the larger batch's, so that the parts' losses add up to
     its loss.
     autocast: surrounds the forward pass; matching and losses always see float32.
@@ -75,23 +97,24 @@ def step_loss(
     generator = generator or torch.Generator()
     boxes, features = model.proposals(targets.sizes)
     n = boxes.shape[1]
-    copies = None
+    mask = queries = None
     if denoising:
-        copies = denoising_queries(
+        rows = slice(part.first, part.first + len(targets.counts))
+        queries = denoising_queries(
             targets,
             model.proposals.features,
             denoising,
             generator,
-            negatives,
-            rows=slice(part.first, part.first + len(targets.counts)),
+            contrastive,
+            rows=rows,
             batch=len(part.counts),
         )
-    if copies is not None:
-        boxes = torch.cat([boxes, copies.boxes], dim=1)
-        features = torch.cat([features, copies.features], dim=1)
+    if queries is not None:
+        boxes = torch.cat([boxes, queries.boxes], dim=1)
+        features = torch.cat([features, queries.features], dim=1)
+        mask = queries.mask
     own = boxes.shape[1]  # rows that are no prefix's
     lengths = draw_lengths(n, prefixes, generator, scheme)
-    mask = None if copies is None else copies.mask
     boxes, features, mask = with_prefixes(boxes, features, mask, lengths)
     with autocast:
         pyramid = model.pyramid(batch.images)
@@ -104,26 +127,266 @@ def step_loss(
         expected_positives(part.counts, n, len(outputs), config), device=logits.device
     )
     loss = set_loss(logits[:, :, :n], refined[:, :, :n], targets, matches, config, positives)
-    extra = None
-    if copies is not None:
-        pairs = copies.matches(len(outputs))
-        real = copies.real[None, :, :, None]
+    denoised = None
+    if queries is not None:
+        pairs = queries.matches(len(outputs))
+        real = queries.real[None, :, :, None]
         # Padding rows are pushed to a logit at which the focal loss and its gradient vanish.
         silenced = logits[:, :, n:own].masked_fill(~real, -30.0)
-        positives = torch.full_like(positives, copies.groups * sum(part.counts))
-        extra = set_loss(silenced, refined[:, :, n:own], targets, pairs, config, positives)
+        positives = torch.full_like(positives, queries.groups * sum(part.counts))
+        denoised = set_loss(silenced, refined[:, :, n:own], targets, pairs, config, positives)
     nested = None
     if lengths:
         behind = logits[:, :, own:], refined[:, :, own:]
         losses = prefix_losses(*behind, lengths, targets, config, part.counts)
         nested = losses.sum() if scheme == "log" else losses.mean()
-    return StepLoss(loss, extra, matches, nested)
+    return StepLoss(loss, denoised, matches, nested)
 
 
-def _padded(targets: Targets, most: int) -> Targets:
-    """Targets with room for ``most`` objects an image."""
-    room = most - targets.boxes.shape[1]
+def _padded(targets: Targets, room_for: int) -> Targets:
+    """Targets with room for so many objects an image."""
+    room = room_for - targets.boxes.shape[1]
     if not room:
         return targets
     boxes, labels = F.pad(targets.boxes, (0, 0, 0, room)), F.pad(targets.labels, (0, room))
-    return Targets(boxes, labels, targets.counts, targets.sizes)
+    return replace(targets, boxes=boxes, labels=labels)
+
+
+# The scale starts at 2 ** 16: halved so often, gradients are far below any that fp16 can hold.
+MAX_SKIPPED = 25
+_TYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+class MixedPrecision:
+    """The forward pass in 16 bits, everything else in float32.
+
+    bf16 has float32's range and needs nothing more. fp16 does not: its gradients are scaled up for
+    the backward pass, and a step whose scaled gradient overflows is left out while the scale comes
+    down. skipped: steps left out in a row, up to now.
+    """
+
+    def __init__(self, precision: Precision, device: torch.device) -> None:
+        cuda = device.type == "cuda"
+        if precision == "bf16" and cuda and not torch.cuda.is_bf16_supported(False):
+            raise LabError(
+                f"{torch.cuda.get_device_name(device)} has no bf16. Train with precision fp16 or "
+                "float32."
+            )
+        self.device, self.dtype = device, _TYPES.get(precision)
+        self.scaler = torch.amp.GradScaler(device.type, enabled=precision == "fp16")
+        self.skipped = 0
+
+    def autocast(self) -> AbstractContextManager[object]:
+        """Surrounds the forward pass of the model."""
+        if self.dtype is None:
+            return nullcontext()
+        return torch.autocast(self.device.type, self.dtype)
+
+    def update(self, optimizer: torch.optim.Optimizer, norm: float) -> bool:
+        """Updates the weights; False where fp16 overflowed and the step was left out.
+
+        norm: of the whole gradient. Raises LabError when it is not finite: at once, or in fp16
+        when no smaller scale helps.
+        """
+        finite = math.isfinite(norm)
+        self.skipped = 0 if finite else self.skipped + 1
+        if not finite and (not self.scaler.is_enabled() or self.skipped > MAX_SKIPPED):
+            often = f" for {self.skipped} steps in a row" if self.scaler.is_enabled() else ""
+            raise LabError(f"The gradient is {norm}, not a finite number{often}.")
+        self.scaler.step(optimizer)
+        self.scaler.update()
+        return finite
+
+
+class _Forward(nn.Module):
+    """The model and its loss as one module, so that DistributedDataParallel surrounds both."""
+
+    def __init__(self, model: SparseRCNN, recipe: Recipe, mixed: MixedPrecision) -> None:
+        super().__init__()
+        self.model, self.recipe, self.mixed = model, recipe, mixed
+
+    def forward(self, batch: TrainBatch, part: Part, step: int) -> StepLoss:
+        train = self.recipe.train
+        return step_loss(
+            self.model,
+            batch,
+            self.recipe.loss,
+            train.denoising,
+            torch.Generator().manual_seed(train.seed * 1_000_003 + step),
+            train.denoising_negatives,
+            train.nested_prefixes if train.nested_proposals else 0,
+            train.nested_scheme,
+            part,
+            self.mixed.autocast(),
+        )
+
+
+@dataclass
+class Training:
+    """Everything a step changes, and what it needs for that."""
+
+    model: SparseRCNN
+    recipe: Recipe
+    optimizer: torch.optim.Optimizer
+    mixed: MixedPrecision
+    average: WeightAverage | None = None
+    group: Group = Group()  # noqa: RUF009 - frozen
+
+    def __post_init__(self) -> None:
+        self.forward: nn.Module = _Forward(self.model, self.recipe, self.mixed)
+
+    def connect(self) -> None:
+        """Gives all processes the weights of process 0, and lets them share gradients."""
+        if self.group.world > 1:
+            self.forward = DistributedDataParallel(self.forward, gradient_as_bucket_view=True)
+        if self.recipe.train.ema and self.average is None:
+            self.average = WeightAverage(self.model, self.recipe.train.ema)
+
+
+def train_step(
+    training: Training, batch: TrainBatch, whole: tuple[int, ...], step: int, rate: float
+) -> tuple[StepLoss, LossValues, float]:
+    """One update.
+
+    batch: this process's images.  whole: objects in each image of all processes.
+    step: from 0.  rate: the learning rate, for messages.
+    Returns the loss of this process's (last part of the) images, the numbers of the whole batch,
+    and the gradient's norm before clipping, which is not finite where fp16 left the step out.
+
+    Raises LabError, before the weights are changed, when loss or gradient are not finite.
+    """
+    group, mixed, forward = training.group, training.mixed, training.forward
+    parts = training.recipe.train.accumulate
+    first, size = group.shard(len(whole)).start, len(batch.names)
+    values: list[LossValues] = []
+    with _statistics_kept_on_failure(training.model):
+        training.optimizer.zero_grad(set_to_none=True)
+        for start, stop in pairwise(size * i // parts for i in range(parts + 1)):
+            images, part = _images(batch, start, stop), Part(first + start, whole)
+            share_gradients: AbstractContextManager[None] = nullcontext()
+            if stop < size and isinstance(forward, DistributedDataParallel):
+                share_gradients = forward.no_sync()  # until the last part
+            with share_gradients:
+                work = partial(_finite_loss, training, images, part, step, rate)
+                loss, told = group.exchange(work)
+                # DistributedDataParallel divides the gradients' sum by the number of processes.
+                mixed.scaler.scale(loss.total() * group.world).backward()
+            values += told
+        norm = _update(training, batch, step, rate)
+    return loss, LossValues.total(values), norm
+
+
+def _finite_loss(
+    training: Training, batch: TrainBatch, part: Part, step: int, rate: float
+) -> tuple[StepLoss, LossValues]:
+    try:
+        loss = training.forward(batch, part, step)
+    except LabError as error:
+        hint = _hint(training, batch.names, step, rate)
+        raise LabError(f"{error} This happened {hint}") from error
+    values = LossValues.of(loss)
+    if not math.isfinite(values.minimised):
+        hint = _hint(training, batch.names, step, rate)
+        raise LabError(f"The loss is {values.minimised}, not a finite number, {hint}")
+    return loss, values
+
+
+def _update(training: Training, batch: TrainBatch, step: int, rate: float) -> float:
+    """Clips and applies the gradients, which are the same in all processes; their norm."""
+    optimizer, mixed, group = training.optimizer, training.mixed, training.group
+    mixed.scaler.unscale_(optimizer)
+    trained = [p for g in optimizer.param_groups for p in g["params"]]
+    norm = float(nn.utils.clip_grad_norm_(trained, training.recipe.train.clip_norm))
+    try:
+        updated = mixed.update(optimizer, norm)
+    except LabError as error:
+        names = sum(group.gather(batch.names), ())
+        message = f"{error} This happened {_hint(training, names, step, rate)}"
+        raise (LabError if group.first else AlreadyReported)(message) from error
+    if updated and training.average is not None:
+        training.average.update()
+    return norm
+
+
+def _hint(training: Training, names: tuple[str, ...], step: int, rate: float) -> str:
+    fp16 = " precision bf16 or float32," if training.recipe.train.precision == "fp16" else ""
+    return (
+        f"at step {step + 1}, learning rate {rate:.2e}, images: {', '.join(names)}. Try{fp16} a "
+        "lower learning rate, or look at these images."
+    )
+
+
+def _images(batch: TrainBatch, start: int, stop: int) -> TrainBatch:
+    """Some of a batch's images, padded as the whole batch is."""
+    t, some = batch.targets, slice(start, stop)
+    targets = Targets(t.boxes[some], t.labels[some], t.counts[some], t.sizes[some])
+    return TrainBatch(batch.images[some], targets, batch.names[some])
+
+
+@contextmanager
+def _statistics_kept_on_failure(model: nn.Module) -> Iterator[None]:
+    """Puts batch-norm statistics back when the step inside fails: it has moved them already."""
+    following = [m for m in model.modules() if isinstance(m, _BatchNorm) and m.training]
+    buffers = [b for module in following for b in module.buffers()]
+    before = [b.clone() for b in buffers]
+    try:
+        yield
+    except BaseException:
+        with torch.no_grad():
+            for buffer, value in zip(buffers, before, strict=True):
+                buffer.copy_(value)
+        raise
+
+
+@dataclass(frozen=True, eq=False)
+class LossValues:
+    """The numbers of a loss, for the log; those of a batch's parts add up to the batch's.
+
+    weighted: ``[3, S]``, class, L1 and GIoU loss of each stage.  denoising: of the denoising
+    queries, all stages, or None.  nested: of the prefixes, likewise.
+    positives: pairs in the whole batch, one number a stage.
+    """
+
+    weighted: np.ndarray
+    denoising: float | None
+    nested: float | None
+    positives: list[int]
+
+    @classmethod
+    def of(cls, step: StepLoss) -> LossValues:
+        """The numbers of a loss, fetched from its device at once."""
+        loss = step.loss
+        weighted = torch.stack([loss.cls, loss.l1, loss.giou]).detach().cpu().double().numpy()
+        denoising = None if step.denoising is None else float(step.denoising.total().detach())
+        nested = None if step.nested is None else float(step.nested.detach())
+        return cls(weighted, denoising, nested, loss.positives.tolist())
+
+    @classmethod
+    def total(cls, parts: Sequence[LossValues]) -> LossValues:
+        """The whole batch's numbers from those of its parts."""
+        first = parts[0]
+        denoising = None if first.denoising is None else sum(p.denoising or 0.0 for p in parts)
+        nested = None if first.nested is None else sum(p.nested or 0.0 for p in parts)
+        weighted = np.sum([p.weighted for p in parts], axis=0)
+        return cls(weighted, denoising, nested, first.positives)
+
+    @property
+    def minimised(self) -> float:
+        """What the step minimised: all stages, the denoising queries and the prefixes."""
+        return float(self.weighted.sum()) + (self.denoising or 0.0) + (self.nested or 0.0)
+
+    def row(self, step: int, rate: float, norm: float, seconds: float) -> dict[str, Any]:
+        """A line of ``metrics.jsonl``. The norm is None where fp16 left the step out."""
+        stages = self.weighted.sum(axis=0).tolist()
+        return {
+            "step": step,
+            "loss": sum(stages),
+            "loss_per_stage": stages,
+            **dict(zip(("cls", "l1", "giou"), self.weighted.tolist(), strict=True)),
+            "denoising": self.denoising,
+            "nested": self.nested,
+            "positives": self.positives,
+            "lr": rate,
+            "grad_norm": norm if math.isfinite(norm) else None,
+            "seconds": round(seconds, 4),
+        }

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import pytest
 import torch
@@ -19,8 +19,6 @@ from sparse_rcnn_lab.analysis.experiments.kept import Job, weights_hash
 from sparse_rcnn_lab.core.ablation import NORMAL, Ablation
 from sparse_rcnn_lab.data.sample import Sample
 from sparse_rcnn_lab.detect.detector import Detector
-from sparse_rcnn_lab.runtime import paths
-from sparse_rcnn_lab.runtime.paths import InferencePrecision
 
 Call = tuple[Any, dict[str, Any], dict[str, Any]]
 CALLS: list[Call] = [
@@ -125,25 +123,14 @@ def test_what_is_kept_depends_on_all_that_decides(detector: Detector, pictures: 
         replace(job, settings={"t": 0.4}),
         replace(job, name="b"),
         replace(job, timed=True),
-        replace(job, detector=detector.faster("bf16")),
-        replace(job, detector=detector.faster(plain=True)),
-        replace(job, detector=detector.faster("float32", compiled=True)),
+        replace(job, detector=detector.with_runtime(precision="bf16")),
+        replace(job, detector=detector.with_runtime("eager")),
+        replace(job, detector=detector.with_runtime("compiled")),
     ]
     assert len({str(j.folder()) for j in (job, *others)}) == 9
     assert replace(job, cache=False).folder() is None
-    same = replace(job, detector=detector.faster("float32"))
+    same = replace(job, detector=detector.with_runtime())
     assert same.folder() == job.folder()
-
-
-@pytest.mark.parametrize("units", [False, True])
-def test_ways_with_other_numbers_are_kept_apart(
-    detector: Detector, units: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Catches int8's tables given out as those of the precision between its convolutions."""
-    monkeypatch.setattr(paths, "has_bf16_units", lambda device: units)
-    ways = {p: repr(kept.way_of(detector.faster(p))) for p in get_args(InferencePrecision)}
-    assert len(set(ways.values())) == 3
-    assert ways["auto"] == ways["bf16" if units else "float32"]
 
 
 def test_kept_times_are_those_of_this_machine(

@@ -18,13 +18,14 @@ from sparse_rcnn_lab import analysis
 from sparse_rcnn_lab.analysis import Table
 from sparse_rcnn_lab.analysis.experiments import initialisation as lab
 from sparse_rcnn_lab.analysis.experiments import pulls as pulling
-from sparse_rcnn_lab.core.config import AugmentConfig, LossConfig, Recipe, TrainConfig, with_changes
+from sparse_rcnn_lab.core.config import AugmentConfig, LossConfig, Recipe, TrainConfig
 from sparse_rcnn_lab.core.errors import LabError
 from sparse_rcnn_lab.core.proposals import initial_boxes
 from sparse_rcnn_lab.data.sample import Sample
 from sparse_rcnn_lab.data.shapes.dataset import Shapes
 from sparse_rcnn_lab.detect.detector import Detector
 from sparse_rcnn_lab.models.checkpoint import read_checkpoint, save_checkpoint
+from sparse_rcnn_lab.models.config_edit import with_changes
 from sparse_rcnn_lab.models.load import load
 from sparse_rcnn_lab.views import figures
 

@@ -9,7 +9,7 @@ from app_models import checkpoint, served
 from browser import LAUNCH, PATIENCE, Watched, keep_shot
 from PIL import Image
 
-from sparse_rcnn_lab.core.trace import Trace
+from sparse_rcnn_lab.detect.trace_file import load_trace
 
 pytest.importorskip("gradio")
 playwright = pytest.importorskip("playwright.sync_api")
@@ -135,7 +135,7 @@ def test_downloads(opened):
         if kind == "json":
             assert len(json.loads(path.read_text())["annotations"]) == 8
         if kind == "trace":
-            assert Trace.load(path).num_proposals == 8
+            assert load_trace(path).num_proposals == 8
         if kind == "page":
             assert "Content-Security-Policy" in path.read_text(encoding="utf-8")
 

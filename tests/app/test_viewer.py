@@ -31,11 +31,11 @@ from sparse_rcnn_lab.app.user_inputs import (
 )
 from sparse_rcnn_lab.app.viewer import Viewer, models_to_offer, select_marks
 from sparse_rcnn_lab.core.errors import LabError
-from sparse_rcnn_lab.core.trace import Trace
 from sparse_rcnn_lab.data.shapes.dataset import CLASS_NAMES
 from sparse_rcnn_lab.detect.device import pick_device
+from sparse_rcnn_lab.detect.trace_file import load_trace
 from sparse_rcnn_lab.models.load import CHECKPOINTS, shipped_models
-from sparse_rcnn_lab.models.published import RELEASES
+from sparse_rcnn_lab.models.releases import RELEASES
 
 ROOT = Path(__file__).parents[2]
 
@@ -282,7 +282,7 @@ def test_downloads(tiny, image, tmp_path, monkeypatch):
     at = state(tiny, threshold=0.012, stage=4)
     made = {kind: download(tiny, image, at, kind) for kind in KINDS}
     assert Image.open(made["image"]).size == image.shown.size
-    assert Trace.load(made["trace"]).attention is not None
+    assert load_trace(made["trace"]).attention is not None
     page = made["page"].read_text(encoding="utf-8")
     assert "data:image" in page and "http://" not in page.replace("http://www.w3.org/", "")
     assert all(path.is_relative_to(tmp_path) for path in made.values())

@@ -21,13 +21,13 @@ from PIL import Image
 import sparse_rcnn_lab
 from sparse_rcnn_lab.cli import main as cli
 from sparse_rcnn_lab.cli.cmd_predict import output_names
-from sparse_rcnn_lab.cli.overrides import apply_overrides
+from sparse_rcnn_lab.cli.train_settings import apply_overrides
 from sparse_rcnn_lab.core.errors import LabError
-from sparse_rcnn_lab.core.trace import Trace
 from sparse_rcnn_lab.data.shapes.dataset import Shapes
+from sparse_rcnn_lab.detect.trace_file import load_trace
 from sparse_rcnn_lab.models import recipes
-from sparse_rcnn_lab.training import engine
-from sparse_rcnn_lab.training.engine import fit
+from sparse_rcnn_lab.training import fit as fit_module
+from sparse_rcnn_lab.training.fit import fit
 
 TINY = [
     *("--set", "model.dim=16", "--set", "model.num_heads=2", "--set", "model.ffn_dim=16"),
@@ -110,7 +110,7 @@ def test_interrupted_run_resumes_to_the_same_weights(
 ) -> None:
     """Catches a --resume that needs the options again, or that goes on with other numbers."""
     out = tmp_path / "run"
-    honest = engine.train_step
+    honest = fit_module.train_step
 
     def interrupted(*arguments: Any) -> Any:
         result = honest(*arguments)
@@ -118,7 +118,7 @@ def test_interrupted_run_resumes_to_the_same_weights(
         return result
 
     with monkeypatch.context() as patch:
-        patch.setattr(engine, "train_step", interrupted)
+        patch.setattr(fit_module, "train_step", interrupted)
         assert cli.main(["train", "--data", str(data), "--out", str(out), *TINY]) == 130
     text = capsys.readouterr().out
     assert "Stopped after step 1" in text and f"train --resume --out {out}" in text
@@ -172,15 +172,22 @@ def test_pretrained_backbone_is_never_left_out_silently(
     assert not (out / "run.json").exists()
 
 
-def test_fine_tuning_takes_the_recipe_of_the_model(
-    data: Path, trained: Path, tmp_path: Path
+def test_fine_tuning_takes_the_recipe_of_the_model_and_resumes_by_its_name(
+    data: Path, trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Catches --start-from that falls back to a preset whose shapes do not fit."""
+    """Catches --start-from that falls back to a preset whose shapes do not fit, and a --resume that
+    takes the same model, by name, for another one than the file it stands for."""
     out = tmp_path / "tuned"
     options = ["--start-from", str(trained), "--steps", "1", "--workers", "0"]
-    assert cli.main(["train", "--data", str(data), "--out", str(out), *options]) == 0
-    recipe = json.loads((out / "run.json").read_text())["recipe"]
-    assert recipe["model"]["dim"] == 16 and recipe["train"]["steps"] == 1
+    command = ["train", "--data", str(data), "--out", str(out), *options]
+    assert cli.main(command) == 0
+    header = json.loads((out / "run.json").read_text())
+    assert header["recipe"]["model"]["dim"] == 16 and header["recipe"]["train"]["steps"] == 1
+    assert Path(header["start_from"]) == (trained / "model.safetensors").resolve()
+    assert cli.main([*command, "--resume"]) == 0
+    command[command.index(str(trained))] = "nano-shapes"
+    assert cli.main([*command, "--resume"]) == 2
+    assert "started with another start from" in capsys.readouterr().err
 
 
 def test_evaluate_writes_numbers_and_detections(
@@ -227,7 +234,7 @@ def test_pack_evaluates_as_it_was_asked_to(
     with pytest.raises(AttributeError):  # there is no result to print
         cli.main([*command, "--name", "a", "--precision", "bf16", "--debug"])
     (detector,) = asked
-    assert detector.model.inference.way.precision == "bf16"
+    assert detector.runtime.about()["precision"] == "bf16"
 
 
 def test_predict_does_the_others_when_one_is_bad(
@@ -278,7 +285,7 @@ def test_trace_records_what_was_asked_for(data: Path, trained: Path, tmp_path: P
     image, out = data / "images" / "000000.png", tmp_path / "a.trace"
     command = ["trace", str(image), "--model", str(trained), "--out", str(out)]
     assert cli.main([*command, "--record", "roi_features"]) == 0
-    trace = Trace.load(out)
+    trace = load_trace(out)
     assert trace.roi_features is not None and trace.attention is None
     assert trace.size == (64, 64)
 

@@ -6,8 +6,9 @@ import json
 
 import pytest
 
-from sparse_rcnn_lab.core.config import ModelConfig, Recipe, from_dict, to_dict
+from sparse_rcnn_lab.core.config import ModelConfig, Recipe
 from sparse_rcnn_lab.core.errors import LabError
+from sparse_rcnn_lab.models.config_edit import from_dict, to_dict
 from sparse_rcnn_lab.models.recipes import RECIPES, recipe
 
 

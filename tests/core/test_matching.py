@@ -16,7 +16,7 @@ from sparse_rcnn_lab.core.errors import LabError
 from sparse_rcnn_lab.core.matching import Matches, Targets, assign, match, matching_cost
 from sparse_rcnn_lab.data.shapes.dataset import Shapes
 from sparse_rcnn_lab.detect.detector import Detector
-from sparse_rcnn_lab.training.ground_truth import with_ground_truth
+from sparse_rcnn_lab.detect.ground_truth import with_ground_truth
 
 
 def cheapest(cost: np.ndarray) -> float:

@@ -18,12 +18,12 @@ from torch import Tensor
 
 from sparse_rcnn_lab.core import boxes as box_ops
 from sparse_rcnn_lab.core.config import LossConfig
+from sparse_rcnn_lab.core.detections import top_pairs
 from sparse_rcnn_lab.core.losses import SetLoss, set_loss
 from sparse_rcnn_lab.core.matching import Targets, match
 from sparse_rcnn_lab.core.model import SparseRCNN
 from sparse_rcnn_lab.core.pooling import Pyramid
 from sparse_rcnn_lab.core.stage import StageOutput
-from sparse_rcnn_lab.core.trace import top_pairs
 from sparse_rcnn_lab.detect.detector import Batch, Detector
 from sparse_rcnn_lab.models import layouts as published
 from sparse_rcnn_lab.models.checkpoint import read_checkpoint

@@ -6,13 +6,18 @@ import math
 
 import pytest
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 from torchvision.ops import roi_align
 
-from sparse_rcnn_lab.core.pooling import STRIDES, assign_levels, build_pyramid, pool
-from sparse_rcnn_lab.runtime import gather
-from sparse_rcnn_lab.runtime.gather import weighted_gather
+from sparse_rcnn_lab.core.pooling import (
+    STRIDES,
+    Gather,
+    assign_levels,
+    build_pyramid,
+    gather,
+    pool,
+)
+from sparse_rcnn_lab.runtime.gather import plain_gather, weighted_gather
 
 HEIGHT, WIDTH, DIM = 128, 192, 5
 
@@ -78,13 +83,15 @@ def test_equals_torchvision(side: int) -> None:
     assert theirs.abs().amax((0, 2, 3)).count_nonzero() > 20  # most boxes do see the image
 
 
-def test_gradient_equals_torchvision() -> None:
+@pytest.mark.parametrize("how", [gather, weighted_gather, plain_gather])
+def test_gradient_equals_torchvision(how: Gather) -> None:
     """Would catch a gradient lost on a level, at a border or for a box seen twice."""
     maps = make_levels(2)
     boxes = torch.cat([random_boxes(2, 8), BOXES.expand(2, -1, -1)], dim=1)
     levels = torch.arange(boxes.shape[1]).repeat(2, 1) % 4
     weight = torch.randn(2, boxes.shape[1], 49, DIM)
-    ours = torch.autograd.grad((pool(build_pyramid(maps), boxes, levels, 7) * weight).sum(), maps)
+    pooled = pool(build_pyramid(maps), boxes, levels, 7, how)
+    ours = torch.autograd.grad((pooled * weight).sum(), maps)
     theirs = torch.autograd.grad((by_torchvision(maps, boxes, levels, 7) * weight).sum(), maps)
     for a, b in zip(ours, theirs, strict=True):
         torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-4)
@@ -130,46 +137,3 @@ def test_level_gives_the_map_back() -> None:
     pyramid = build_pyramid(maps)
     for index, level in enumerate(maps):
         assert torch.equal(pyramid.level(index), level)
-
-
-def test_gathered_gradient_equals_the_scattered_one() -> None:
-    """Catches rows that lose or swap their bags: unread rows, repeated rows, the last row."""
-    rows = torch.tensor([[0, 0, 5], [5, 7, 3], [7, 7, 7]])
-    weights, outgoing = torch.rand(3, 3), torch.randn(3, 4)
-    gradients = []
-    for function in (
-        weighted_gather,
-        lambda t, r, w: F.embedding_bag(r, t, mode="sum", per_sample_weights=w),
-    ):
-        table = torch.linspace(0, 1, 32).view(8, 4).requires_grad_()
-        out = function(table, rows, weights)
-        out.backward(outgoing)
-        gradients.append((out.detach(), table.grad))
-    torch.testing.assert_close(gradients[0], gradients[1])
-    assert not gradients[0][1][[1, 2, 4, 6]].any() and gradients[0][1][[0, 3, 5, 7]].all()
-
-
-@pytest.mark.parametrize("share", [0.0, 0.4, 9.0], ids=["each alone", "some", "all at once"])
-def test_gathers_from_one_table_share_their_backward_pass(
-    share: float, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Catches a stage's gradient lost or counted twice, also when the pyramid is used again."""
-    monkeypatch.setattr(gather, "_SHARE", share)
-    maps = make_levels(2)
-    boxes = [random_boxes(2, 6) for _ in range(3)]
-
-    def gradients(*tables: int) -> list[Tensor]:
-        pyramids = [build_pyramid(maps) for _ in range(max(tables) + 1)]
-        pooled = [
-            pool(pyramids[t], b, assign_levels(b), 7).square().sum()
-            for t, b in zip(tables, boxes, strict=True)
-        ]
-        loss = torch.stack(pooled).sum() + pyramids[0].level(1).sum()
-        first = torch.autograd.grad(loss, maps, retain_graph=True)
-        again = torch.autograd.grad(loss, maps)
-        for a, b in zip(first, again, strict=True):
-            torch.testing.assert_close(a, b)
-        return list(first)
-
-    for one, apart in zip(gradients(0, 0, 0), gradients(0, 1, 2), strict=True):
-        torch.testing.assert_close(one, apart, rtol=1e-4, atol=1e-4)

@@ -16,9 +16,11 @@ from safetensors.torch import save_file
 from small_model import small_model
 from torch import Tensor
 
+from sparse_rcnn_lab.core.detections import Detections, select_detections, top_pairs
 from sparse_rcnn_lab.core.errors import LabError
-from sparse_rcnn_lab.core.trace import Detections, Trace, select_detections, top_pairs
+from sparse_rcnn_lab.core.trace import Trace
 from sparse_rcnn_lab.detect.detector import Detector
+from sparse_rcnn_lab.detect.trace_file import load_trace, save_trace
 
 S, N, C, D, SIZE = 3, 4, 2, 8, (20, 30)
 NAMES = ("Maß", "box")
@@ -137,8 +139,8 @@ def test_a_file_loses_nothing(full: bool, tmp_path: Path) -> None:
     if not full:
         optional = {f.name: None for f in fields(trace) if f.name not in trace_basics()}
         trace = replace(trace, **{**optional, "model_name": ""})
-    path = trace.save(tmp_path / "new folder" / "one.trace")
-    loaded = Trace.load(path)
+    path = save_trace(trace, tmp_path / "new folder" / "one.trace")
+    loaded = load_trace(path)
     wrong = [
         f.name for f in fields(trace) if not equal(getattr(trace, f.name), getattr(loaded, f.name))
     ]
@@ -154,14 +156,14 @@ def test_saving_views_of_one_tensor(tmp_path: Path) -> None:
     """Would catch safetensors' refusal of tensors that share memory."""
     features = torch.randn(S + 1, N, D)
     trace = make_trace(features=features, boxes=features[..., :4], logits=features[1:, :, :C])
-    loaded = Trace.load(trace.save(tmp_path / "views.trace"))
+    loaded = load_trace(save_trace(trace, tmp_path / "views.trace"))
     assert torch.equal(loaded.boxes, trace.boxes)
     assert torch.equal(loaded.logits, trace.logits)
 
 
 def test_files_that_are_no_trace(tmp_path: Path) -> None:
     """Would catch a raw safetensors or key error in place of a sentence with the file's name."""
-    whole = make_trace().save(tmp_path / "whole.trace")
+    whole = save_trace(make_trace(), tmp_path / "whole.trace")
     cut = tmp_path / "cut.trace"
     cut.write_bytes(whole.read_bytes()[:-100])
     text = tmp_path / "text.trace"
@@ -178,7 +180,7 @@ def test_files_that_are_no_trace(tmp_path: Path) -> None:
     save_file({}, newer, {"format": "sparse_rcnn_lab.trace", "version": "2", "trace": "{}"})
     for path in (cut, text, other, missing_part, newer, tmp_path / "absent.trace"):
         with pytest.raises(LabError, match=path.name):
-            Trace.load(path)
+            load_trace(path)
 
 
 @given(st.data())
@@ -186,14 +188,14 @@ def test_files_that_are_no_trace(tmp_path: Path) -> None:
 def test_damaged_files(data: st.DataObject) -> None:
     """Would catch a file with a few bad bytes that gives a traceback, or half a trace."""
     with TemporaryDirectory() as folder:
-        path = make_trace().save(Path(folder) / "one.trace")
+        path = save_trace(make_trace(), Path(folder) / "one.trace")
         content = bytearray(path.read_bytes())
         # The header, where every byte matters: beyond it are numbers, and any will do.
         for _ in range(data.draw(st.integers(1, 4))):
             content[data.draw(st.integers(0, 2200))] = data.draw(st.integers(0, 255))
         path.write_bytes(content[: data.draw(st.integers(1, len(content)))])
         try:
-            loaded = Trace.load(path)
+            loaded = load_trace(path)
         except LabError as error:
             assert path.name in str(error)
         else:
@@ -230,7 +232,7 @@ def test_any_trace_comes_back(
         **{name: given_parts[name] for name in present},
     )
     with TemporaryDirectory() as folder:
-        loaded = Trace.load(trace.save(Path(folder) / "any.trace"))
+        loaded = load_trace(save_trace(trace, Path(folder) / "any.trace"))
     for field in fields(trace):
         a, b = getattr(trace, field.name), getattr(loaded, field.name)
         if isinstance(a, Tensor):
@@ -242,7 +244,7 @@ def test_any_trace_comes_back(
 def test_a_picture_that_may_not_be_passed_on(tmp_path: Path) -> None:
     """Would catch the picture in the file although it was left out, or gone from the trace."""
     trace = make_trace()
-    loaded = Trace.load(trace.save(tmp_path / "private.trace", image=False))
+    loaded = load_trace(save_trace(trace, tmp_path / "private.trace", image=False))
     assert loaded.image is None and trace.image is not None
     assert torch.equal(loaded.boxes, trace.boxes)
     assert trace.image.numpy().tobytes() not in (tmp_path / "private.trace").read_bytes()

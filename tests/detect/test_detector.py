@@ -15,16 +15,16 @@ from torch import nn
 from sparse_rcnn_lab.core import boxes as box_ops
 from sparse_rcnn_lab.core.backbone import (
     Backbone,
-    load_backbone,
-    torchvision_keys,
     torchvision_models,
 )
 from sparse_rcnn_lab.core.config import BackboneName, ModelConfig
+from sparse_rcnn_lab.core.detections import Detections
 from sparse_rcnn_lab.core.errors import LabError
 from sparse_rcnn_lab.core.model import SparseRCNN
 from sparse_rcnn_lab.core.proposals import Proposals, initial_boxes
-from sparse_rcnn_lab.core.trace import Detections, Trace
+from sparse_rcnn_lab.core.trace import Trace
 from sparse_rcnn_lab.detect.detector import Detector
+from sparse_rcnn_lab.models.imagenet import load_backbone, torchvision_keys
 
 NAMES = ("circle", "square", "star")
 

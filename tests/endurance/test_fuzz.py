@@ -27,11 +27,11 @@ from sparse_rcnn_lab.cli.main import main
 from sparse_rcnn_lab.core import boxes as box_ops
 from sparse_rcnn_lab.core.config import AugmentConfig
 from sparse_rcnn_lab.core.errors import LabError
-from sparse_rcnn_lab.core.trace import Trace
 from sparse_rcnn_lab.data.coco.annotations import read_coco_json
 from sparse_rcnn_lab.data.sample import Sample
 from sparse_rcnn_lab.data.transforms import Augment
 from sparse_rcnn_lab.detect.detector import Detector
+from sparse_rcnn_lab.detect.trace_file import load_trace, save_trace
 from sparse_rcnn_lab.models.checkpoint import read_checkpoint
 
 COCO = {
@@ -62,7 +62,7 @@ def folder(tmp_path_factory):
 def trace_file(folder):
     detector = Detector(small_model(), ["a", "b", "c"])
     images, _ = small_batch(1)
-    path = detector.trace(images[0].sigmoid()).save(folder / "whole.npz")
+    path = save_trace(detector.trace(images[0].sigmoid()), folder / "whole.npz")
     return path, path.read_bytes()
 
 
@@ -88,7 +88,7 @@ def test_traces(folder, trace_file, data):
     """Catches a damaged trace that is read as another one's shapes, or ends in a traceback."""
     path, content = trace_file
     damaged = data.draw(changed_bytes(content))
-    found = refused_or(Trace.load, folder / f"damaged{path.suffix}", damaged)
+    found = refused_or(load_trace, folder / f"damaged{path.suffix}", damaged)
     if found is not None:
         assert found.boxes.shape[:2] == found.features.shape[:2]
         found.detections()

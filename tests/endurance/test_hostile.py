@@ -29,10 +29,10 @@ from safetensors.torch import save_file
 import sparse_rcnn_lab as srl
 from sparse_rcnn_lab.analysis import Table
 from sparse_rcnn_lab.core.errors import LabError
-from sparse_rcnn_lab.core.trace import VERSION, Trace
 from sparse_rcnn_lab.course.classroom.build import build
-from sparse_rcnn_lab.course.classroom.catalogue import chosen
 from sparse_rcnn_lab.course.classroom.collect import collect
+from sparse_rcnn_lab.course.classroom.course_folder import chosen
+from sparse_rcnn_lab.detect.trace_file import VERSION, load_trace
 from sparse_rcnn_lab.models.checkpoint import FORMAT, read_checkpoint
 
 DEEP = "[" * 10_000 + "]" * 10_000
@@ -62,7 +62,7 @@ def test_json_nested_ten_thousand_deep(tmp_path):
     about = {"format": "sparse_rcnn_lab.trace", "version": VERSION, "trace": DEEP}
     save_file({"boxes": torch.zeros(1)}, path, about)
     with pytest.raises(LabError, match=r"trace\.safetensors"):
-        Trace.load(path)
+        load_trace(path)
     path = tmp_path / "model.safetensors"
     save_file({"boxes": torch.zeros(1)}, path, {"format": FORMAT, "model": DEEP})
     with pytest.raises(LabError, match=r"model\.safetensors.*damaged"):
@@ -135,7 +135,7 @@ def test_safetensors_with_false_headers(tmp_path):
     files += [struct.pack("<Q", 2**63 - 1) + b"{}", struct.pack("<Q", 2**40) + b"{" * 100]
     for content in files:
         path.write_bytes(content)
-        for read in (read_checkpoint, Trace.load):
+        for read in (read_checkpoint, load_trace):
             with pytest.raises(LabError, match=r"false\.safetensors"):
                 read(path)
 

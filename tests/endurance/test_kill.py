@@ -22,8 +22,8 @@ import torch
 from file_server import file_server
 from test_weights import NAME, hollow
 
-from sparse_rcnn_lab.core.trace import Trace
-from sparse_rcnn_lab.models import published as weights
+from sparse_rcnn_lab.detect.trace_file import load_trace
+from sparse_rcnn_lab.models import releases as weights
 from sparse_rcnn_lab.models.checkpoint import read_checkpoint
 
 pytestmark = [
@@ -58,7 +58,7 @@ trace = detector.trace(torch.zeros(3, 96, 96))
 from sparse_rcnn_lab.models.checkpoint import save_checkpoint
 from sparse_rcnn_lab.views import figures
 while True:
-    trace.save(sys.argv[1] + "/trace.npz")
+    srl.save_trace(trace, sys.argv[1] + "/trace.npz")
     srl.explore(trace).to_html(sys.argv[1] + "/explorer.html")
     save_checkpoint(sys.argv[1] + "/model.safetensors", detector.model, detector.class_names, "m")
 """
@@ -77,7 +77,7 @@ FETCH = (
     PREAMBLE
     + """
 from dataclasses import replace
-from sparse_rcnn_lab.models import published as weights
+from sparse_rcnn_lab.models import releases as weights
 name = "r50_1x_100"
 weights.RELEASES[name] = replace(weights.RELEASES[name], version=sys.argv[1])
 weights.fetch(name, progress=False)
@@ -87,7 +87,7 @@ GALLERY = """
 import sys
 from pathlib import Path
 print("ready", flush=True)
-from sparse_rcnn_lab.course.lessons.gallery import make_gallery
+from sparse_rcnn_lab.course.lessons.lesson_pages import make_gallery
 while True:
     make_gallery(Path(sys.argv[1]), Path(sys.argv[2]), fast=True)
 """
@@ -125,7 +125,7 @@ def check_whole(folder: Path) -> int:
         if path.suffix == ".safetensors":
             read_checkpoint(path)
         elif path.suffix == ".npz":
-            Trace.load(path)
+            load_trace(path)
         elif path.suffix == ".json":
             json.loads(path.read_text(encoding="utf-8"))
         elif path.suffix == ".jsonl":

@@ -63,7 +63,7 @@ def assert_same(found: dict[str, Tensor], wanted: list[srl.Detections]) -> None:
 @pytest.mark.parametrize(("num", "stage"), [(PROPOSALS, STAGES), (2, STAGES), (PROPOSALS, 1)])
 def test_graph_answers_as_the_detector(num: int, stage: int) -> None:
     """Catches a missing normalisation, padding that is seen, and options that are not used."""
-    detector = tiny(STAGES)
+    detector = tiny(STAGES).with_runtime("eager")
     shapes = pictures((45, 70), (64, 33))
     graph = DetectionGraph(detector.model, num, stage, all_stages=True)
     with torch.no_grad():

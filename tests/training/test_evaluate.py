@@ -11,17 +11,17 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from small_model import small_config
 
 from sparse_rcnn_lab import analysis
 from sparse_rcnn_lab.core import boxes as box_ops
-from sparse_rcnn_lab.core.config import InputConfig, ModelConfig
+from sparse_rcnn_lab.core.config import InputConfig
 from sparse_rcnn_lab.core.errors import LabError
 from sparse_rcnn_lab.core.model import SparseRCNN
 from sparse_rcnn_lab.core.stage import StageOutput
 from sparse_rcnn_lab.data.sample import Sample
 from sparse_rcnn_lab.detect.detector import Batch, Detector
-from sparse_rcnn_lab.training.coco_eval import METRICS, coco_stats, to_results
-from sparse_rcnn_lab.training.evaluate import evaluate
+from sparse_rcnn_lab.training.evaluate import METRICS, coco_stats, evaluate, to_results
 
 COCO_EVAL = Path(__file__).parents[1] / "data" / "coco_eval"
 # As printed by their publishers (SOURCE.md), with the precision they print.
@@ -71,17 +71,13 @@ def test_published_numbers(name: str) -> None:
 
 
 def test_silent_and_without_side_effects(capsys: pytest.CaptureFixture[str]) -> None:
-    """Catches pycocotools' chatter, and its habit of writing into the dictionaries it is given."""
+    """Catches pycocotools' chatter, its habit of writing into the dictionaries it is given, and
+    annotation id 0 passed on: it would report the perfect match as a miss."""
     truth, results = copy.deepcopy(TRUTH), [found(0), found(1)]
     before = copy.deepcopy(results)
-    coco_stats(truth, results)
+    assert coco_stats(truth, results).AP > 0.999
     assert capsys.readouterr() == ("", "")
     assert (truth, results) == (TRUTH, before)
-
-
-def test_annotation_id_zero_counts() -> None:
-    """Catches passing id 0 on: pycocotools would report the perfect match as a miss."""
-    assert coco_stats(TRUTH, [found(0), found(1)]).AP > 0.999
 
 
 def test_nothing_found_and_nothing_to_find() -> None:
@@ -122,20 +118,15 @@ def test_all_sizes_together() -> None:
         ({"category_id": 4}, "category id 4"),
         ({"score": float("nan")}, "1 of 2 detections hold NaN"),
         ({"bbox": [1, 2, 3]}, "not made of numbers"),
+        ({"score": None}, "'score'"),  # left out
     ],
 )
 def test_wrong_results_are_named(change: dict[str, Any], message: str) -> None:
-    """Catches results of another data set or a diverged model being counted as quiet misses."""
+    """Catches results of another data set or a diverged model being counted as quiet misses, and a
+    bare KeyError for a result file without scores."""
+    wrong = {k: v for k, v in found(1, **change).items() if v is not None}
     with pytest.raises(LabError, match=message):
-        coco_stats(TRUTH, [found(0), found(1, **change)])
-
-
-def test_incomplete_result_is_named() -> None:
-    """Catches a bare KeyError for a result file without scores."""
-    result = found(0)
-    del result["score"]
-    with pytest.raises(LabError, match="'score'"):
-        coco_stats(TRUTH, [result])
+        coco_stats(TRUTH, [found(0), wrong])
 
 
 class Boxes:
@@ -181,20 +172,9 @@ class Boxes:
         return "boxes"
 
 
-def small_model(num_classes: int = 3) -> SparseRCNN:
+def small_model() -> SparseRCNN:
     return SparseRCNN(
-        ModelConfig(
-            num_classes=num_classes,
-            backbone="nano",
-            num_proposals=12,
-            num_stages=3,
-            dim=16,
-            num_heads=2,
-            ffn_dim=16,
-            dynamic_dim=4,
-            proposal_init="random",
-            input=InputConfig(short_side=64, long_side=96),
-        )
+        small_config(num_proposals=12, num_stages=3, input=InputConfig(short_side=64, long_side=96))
     )
 
 
@@ -209,9 +189,9 @@ class Oracle(Detector):
         data, n = Boxes(), self.num_proposals
         outputs = []
         for stage in range(1, (stop or self.num_stages) + 1):
-            boxes = torch.zeros(len(batch.pictures), n, 4)
-            logits = torch.full((len(batch.pictures), n, len(self.class_names)), -9.0)
-            for b, picture in enumerate(batch.pictures):
+            boxes = torch.zeros(len(batch.sources), n, 4)
+            logits = torch.full((len(batch.sources), n, len(self.class_names)), -9.0)
+            for b, picture in enumerate(batch.sources):
                 sample = data[int(picture[0, 0, 0])]
                 right = box_ops.rescale(sample.boxes, batch.scale(b))
                 aside = (self.num_stages - stage) / 5 * (right[:, 2] - right[:, 0])
@@ -252,15 +232,11 @@ def test_stages_keep_their_order(oracle: Oracle) -> None:
 
 
 def test_labels_and_categories(oracle: Oracle) -> None:
-    """Catches a class mix-up going unnoticed, and label numbers taken for category ids."""
+    """Catches a class mix-up going unnoticed, label numbers taken for category ids, and labels
+    matched by number where the detector lists the classes otherwise."""
     oracle.roll = 1
     assert last_ap(oracle) == 0.0
-
-
-def test_classes_in_another_order() -> None:
-    """Catches labels being matched by number where the detector lists the classes otherwise."""
-    detector = Oracle(small_model(), ("cow", "ant", "bee"))
-    assert last_ap(detector) == pytest.approx(1.0)
+    assert last_ap(Oracle(small_model(), ("cow", "ant", "bee"))) == pytest.approx(1.0)
 
 
 def test_limit_asks_for_no_other_ground_truth(oracle: Oracle) -> None:
@@ -277,8 +253,8 @@ def test_limit_asks_for_no_other_ground_truth(oracle: Oracle) -> None:
 
 def test_limit_leaves_out_the_other_images(oracle: Oracle) -> None:
     """Catches objects of images that were not looked at counting as missed."""
-    assert last_ap(oracle, limit=3, batch_size=2) == pytest.approx(1.0)
-    assert evaluate(oracle, Boxes(), limit=3, batch_size=2, progress=False).num_images == 3
+    result = evaluate(oracle, Boxes(), limit=3, batch_size=2, progress=False)
+    assert result.num_images == 3 and pytest.approx(1.0) == result.per_stage[-1].AP
 
 
 @pytest.mark.parametrize("num_proposals", [None, 5])
@@ -304,25 +280,19 @@ def test_same_detections_as_the_detector(num_proposals: int | None) -> None:
 
 
 @pytest.mark.parametrize("training", [True, False])
-def test_mode_is_restored(training: bool) -> None:
-    """Catches a training run going on in eval mode, also after an evaluation that failed."""
+def test_model_is_left_as_it_was(training: bool) -> None:
+    """Catches a training run going on in eval mode, also after an evaluation that failed, and
+    validation images leaking into batch-norm statistics."""
     detector = Detector(small_model(), Boxes.class_names)
     detector.model.train(training)
-    evaluate(detector, Boxes(), limit=1, progress=False)
+    before = copy.deepcopy(detector.model.state_dict())
+    evaluate(detector, Boxes(), limit=2, progress=False)
     assert detector.model.training is training
+    for name, value in detector.model.state_dict().items():
+        assert torch.equal(value, before[name]), name
     with pytest.raises(LabError):
         evaluate(detector, Boxes(), num_proposals=99, progress=False)
     assert detector.model.training is training
-
-
-def test_statistics_do_not_move() -> None:
-    """Catches validation images leaking into batch-norm statistics."""
-    detector = Detector(small_model(), Boxes.class_names)
-    detector.model.train()
-    before = copy.deepcopy(detector.model.state_dict())
-    evaluate(detector, Boxes(), limit=2, progress=False)
-    for name, value in detector.model.state_dict().items():
-        assert torch.equal(value, before[name]), name
 
 
 def test_other_classes_are_named() -> None:

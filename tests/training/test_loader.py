@@ -16,17 +16,15 @@ import pytest
 import torch
 from PIL import Image
 
-from sparse_rcnn_lab.benchmark.loading import loading_speed
-from sparse_rcnn_lab.cli import main as cli
 from sparse_rcnn_lab.core.config import AugmentConfig, InputConfig
 from sparse_rcnn_lab.core.errors import LabError
 from sparse_rcnn_lab.data.sample import Sample
-from sparse_rcnn_lab.data.selection import Indexed, Selected, aspect_groups, usable_images
 from sparse_rcnn_lab.data.shapes.dataset import Shapes
+from sparse_rcnn_lab.data.subset import Indexed, Subset, aspect_groups, usable_images
 from sparse_rcnn_lab.data.transforms import Augment
 from sparse_rcnn_lab.detect.images import resized_size
 from sparse_rcnn_lab.models import recipes
-from sparse_rcnn_lab.training.engine import fit
+from sparse_rcnn_lab.training.fit import fit
 from sparse_rcnn_lab.training.loader import StepSampler, train_loader
 
 PUBLISHED = recipes.recipe("r50_3x_300")
@@ -117,6 +115,8 @@ def test_what_a_step_gets_depends_on_seed_and_step_alone() -> None:
     assert [a + b for a, b in zip(*halves, strict=True)] == whole
     other = list(StepSampler(103, 8, 4, 0, 60, groups=groups))
     assert other != whole
+    seeds = [seed for batch in whole for _, seed in batch]
+    assert len(set(seeds)) == len(seeds)  # an image is augmented anew in each epoch
 
 
 def test_one_group_changes_nothing() -> None:
@@ -175,7 +175,7 @@ def test_images_without_objects_or_too_small_do_not_train() -> None:
     """Catches rows that slip, a boundary that is one pixel off, and images opened to find out."""
     data = Made([(100, 90), (32, 200), (31, 200), (200, 31), (80, 80)], [1, 2, 1, 1, 0])
     used = usable_images(data, PUBLISHED.augment)
-    assert isinstance(used, Selected) and data.opened == 0
+    assert isinstance(used, Subset) and data.opened == 0
     assert [sample.name for sample in (used[0], used[1])] == ["0.png", "1.png"]
     assert len(used) == 2
     assert used.note == "3 of 5 images left out: 1 without objects, 2 under 32 pixels"
@@ -347,64 +347,6 @@ def test_a_run_trains_on_usable_images_with_crops_and_resumes(
     assert run.finished and run.step == 4  # two epochs of six images
     header = json.loads((tmp_path / "run" / "run.json").read_text())
     assert header["steps"] == 4 and header["data"]["train"] != header["data"]["val"]
-
-
-# How fast
-
-
-def test_loading_speed_is_that_of_the_recipes_batches(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """Catches a rate of batches taken for one of images, and parts that do not add up."""
-    data = Made([(40, 60), (60, 40)] * 8, [1] * 16)
-    small = replace(PUBLISHED.augment, short_sides=(32,), crop=0.0)
-    recipe = replace(PUBLISHED, augment=small, train=replace(PUBLISHED.train, batch_size=4))
-    result = loading_speed(data, recipe, workers=1)
-    assert data.opened == 9 * 4  # the worker counts by itself
-    parts = result["one_process"]["milliseconds"]
-    assert set(parts) == {"reading", "augmentation", "batch"}
-    rate = result["one_process"]["images_per_second"]
-    assert rate == pytest.approx(1000 / sum(parts.values()), rel=0.01)
-    assert result["batch"] == 4 and result["workers"]["number"] == 1
-
-    document = {
-        "images": [{"id": 1, "file_name": "a.png", "width": 60, "height": 40}],
-        "annotations": [{"id": 1, "image_id": 1, "category_id": 1, "bbox": [1, 2, 20, 20]}],
-        "categories": [{"id": 1, "name": "thing"}],
-    }
-    (tmp_path / "train.json").write_text(json.dumps(document))
-    Image.new("RGB", (60, 40)).save(tmp_path / "a.png")
-    written = tmp_path / "speed.json"
-    arguments = ["--model", "nano", "--data", str(tmp_path), "--json", str(written)]
-    assert cli.main(["benchmark", *arguments]) == 0
-    assert "loading for nano, batches of 4: " in capsys.readouterr().out
-    assert json.loads(written.read_text())["recipe"] == "nano"
-
-
-# Memory
-
-
-@pytest.mark.slow  # half a minute: 400 steps
-@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs /proc")
-def test_memory_stays_flat_over_a_long_run() -> None:
-    """Catches batches that are kept, and workers that grow with every image."""
-    data = Made(like_coco(300) // 2, np.full(300, 7))
-    augment = Augment(replace(PUBLISHED.augment, short_sides=(128, 160), crop_size=(64, 100)))
-    train = replace(PUBLISHED.train, batch_size=8)
-    loader = train_loader(data, augment, train, InputConfig(), 0, 400, workers=2)
-    used = []
-    for step, _ in enumerate(loader):
-        if step in (100, 399):
-            used.append([_megabytes(pid) for pid in ("self", *_children())])
-    print("MB, this process and its workers, after 100 and 400 steps:", used)
-    assert len(used[0]) == 3
-    assert all(late - early < 25 for early, late in zip(*used, strict=True))
-
-
-def _megabytes(pid: str) -> int:
-    """Memory of a process that is its own, not a file's or shared."""
-    status = Path(f"/proc/{pid}/status").read_text(encoding="utf-8")
-    return int(status.partition("RssAnon:")[2].split()[0]) // 1024
 
 
 def _children() -> list[str]:

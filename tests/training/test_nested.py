@@ -5,11 +5,11 @@ from __future__ import annotations
 import copy
 import math
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
 from small_model import PROPOSALS, small_batch, small_model
+from small_training import tiny, train
 from torch import Tensor, nn
 
 from sparse_rcnn_lab.core.config import LossConfig, NestedScheme, Recipe
@@ -20,7 +20,6 @@ from sparse_rcnn_lab.core.proposals import Proposals, initial_boxes, spread_orde
 from sparse_rcnn_lab.data.shapes.dataset import Shapes
 from sparse_rcnn_lab.models import recipes
 from sparse_rcnn_lab.training import step as step_module
-from sparse_rcnn_lab.training.engine import fit
 from sparse_rcnn_lab.training.loader import TrainBatch
 from sparse_rcnn_lab.training.nested import draw_lengths, nest, with_prefixes
 from sparse_rcnn_lab.training.run_folder import RunFolder
@@ -80,7 +79,7 @@ def test_a_prefix_is_a_run_with_fewer_proposals() -> None:
 
 
 def test_prefixes_leave_the_mask_of_other_rows_as_it_is() -> None:
-    """Catches prefixes that open the mask which hides the noised copies."""
+    """Catches prefixes that open the mask which hides the denoising queries."""
     hidden = torch.eye(5, dtype=torch.bool).expand(2, 1, 5, 5)
     boxes, features = torch.rand(2, 5, 4), torch.rand(2, 5, 7)
     wide_boxes, wide_features, mask = with_prefixes(boxes, features, hidden, (3,))
@@ -97,8 +96,8 @@ def test_prefixes_leave_the_mask_of_other_rows_as_it_is() -> None:
 def test_the_loss_of_a_prefix_is_that_of_a_model_with_so_many_proposals(
     n: int, denoising: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Catches rows of copies or of all proposals among a prefix's, matches that are those of all
-    proposals, and a normaliser for all; with fewer proposals than objects, too."""
+    """Catches rows of denoising queries or of all proposals among a prefix's, matches that are
+    those of all proposals, and a normaliser for all; with fewer proposals than objects, too."""
     model, batch = small_model(), batch_of()
     with_lengths(monkeypatch, n)
     nested = loss_of(model, batch, prefixes=1, denoising=denoising).nested
@@ -124,8 +123,8 @@ def test_what_several_prefixes_count(
     assert found[0] != pytest.approx(found[1], rel=1e-2)
 
 
-def test_all_proposals_and_copies_train_as_without_prefixes() -> None:
-    """Catches prefixes that change the set loss, its matches, or the noise of the copies."""
+def test_proposals_and_denoising_queries_train_as_without_prefixes() -> None:
+    """Catches prefixes that change the set loss, its matches, or the noise of denoising queries."""
     model, batch = small_model(), batch_of()
     plain, nested = loss_of(model, batch, 0, 2), loss_of(model, batch, 2, 2)
     assert plain.nested is None and nested.nested is not None
@@ -188,20 +187,8 @@ def test_no_objects_no_trouble() -> None:
     assert loss.denoising is None and math.isfinite(loss.total().item())
 
 
-def tiny(**changes: object) -> Recipe:
-    settings = {
-        "model__dim": 16,
-        "model__num_heads": 2,
-        "model__ffn_dim": 16,
-        "model__dynamic_dim": 4,
-        "model__num_proposals": 6,
-        "model__num_stages": 2,
-        "train__steps": 3,
-        "train__batch_size": 2,
-        "train__denoising": 1,
-        "augment__size": (64, 64),
-    }
-    return recipes.recipe("nano", **{**settings, **changes})
+def small(**changes: object) -> Recipe:
+    return tiny(**{"model__num_proposals": 6, "train__steps": 3, "train__denoising": 1, **changes})
 
 
 def test_a_training_says_what_its_prefixes_lost(tmp_path: Path) -> None:
@@ -209,9 +196,9 @@ def test_a_training_says_what_its_prefixes_lost(tmp_path: Path) -> None:
     data = Shapes(length=8, seed=5, size=64)
     rows = {}
     for nested in (False, True):
-        recipe = tiny(train__nested_proposals=nested)
+        recipe = small(train__nested_proposals=nested)
         out = tmp_path / str(nested)
-        run = fit(data, recipe, out, workers=0, progress=False, evaluate_every=0)
+        run = train(out, recipe, data)
         rows[nested] = RunFolder(run.folder).rows("metrics")
     assert [row["nested"] for row in rows[False]] == [None] * 3
     assert all(row["nested"] > 0 for row in rows[True])
@@ -263,17 +250,12 @@ def test_fine_tuning_nests_once_and_leaves_a_frozen_backbone_alone(tmp_path: Pat
     """Catches a nested model whose order is shuffled when it is trained on, and a frozen backbone
     whose weights or statistics move."""
     data = Shapes(length=8, seed=5, size=64)
-    options: dict[str, Any] = {"workers": 0, "progress": False, "evaluate_every": 0}
-    plain = fit(data, tiny(train__steps=1), tmp_path / "plain", **options)
-    still = tiny(
+    plain = train(tmp_path / "plain", small(train__steps=1), data)
+    still = small(
         train__steps=2, train__lr=1e-9, train__nested_proposals=True, train__frozen_backbone=True
     )
-    once = fit(
-        data, still, tmp_path / "once", start_from=plain.folder / "model.safetensors", **options
-    )
-    twice = fit(
-        data, still, tmp_path / "twice", start_from=once.folder / "model.safetensors", **options
-    )
+    once = train(tmp_path / "once", still, data, start_from=plain.folder)
+    twice = train(tmp_path / "twice", still, data, start_from=once.folder / "model.safetensors")
     boxes = [run.detector.model.proposals.boxes.detach() for run in (plain, once, twice)]
     assert (boxes[0] - boxes[1]).abs().max() > 0.1
     torch.testing.assert_close(boxes[1], boxes[2], rtol=0, atol=1e-4)

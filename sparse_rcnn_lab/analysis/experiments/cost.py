@@ -97,15 +97,15 @@ class Costs:
 
     @torch.inference_mode()
     def __init__(self, detector: Detector, picture: Tensor) -> None:
-        self.model = detector.model
+        self.runtime = detector.runtime
         self.batch = detector.prepare([picture])
-        self.pyramid = self.model.pyramid(self.batch.images)
-        self.boxes, self.features = self.model.proposals(self.batch.sizes)
+        self.pyramid = self.runtime.pyramid(self.batch.images)
+        self.boxes, self.features = detector.model.proposals(self.batch.sizes)
 
         def again() -> None:
-            self.model.pyramid(self.batch.images)
+            self.runtime.pyramid(self.batch.images)
 
-        self._ms = milliseconds(again, self.model.device)
+        self._ms = milliseconds(again, detector.model.device)
         self._peak = peak_bytes(again)
 
     @torch.inference_mode()
@@ -115,9 +115,9 @@ class Costs:
         """
 
         def run() -> None:
-            way(self.model, self.pyramid, self.boxes, self.features)
+            way(self.runtime, self.pyramid, self.boxes, self.features)
 
-        own, peak = milliseconds(run, self.model.device), peak_bytes(run)
+        own, peak = milliseconds(run, self.runtime.model.device), peak_bytes(run)
         table = self.pyramid.table  # is there while the stages run
         whole = max(self._peak, peak + table.numel() * table.element_size())
         return {

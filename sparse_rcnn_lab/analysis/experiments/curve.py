@@ -19,12 +19,12 @@ from sparse_rcnn_lab.analysis.experiments.passes import (
 )
 from sparse_rcnn_lab.analysis.table import Table
 from sparse_rcnn_lab.core.errors import LabError
-from sparse_rcnn_lab.core.model import SparseRCNN
 from sparse_rcnn_lab.core.pooling import Pyramid
 from sparse_rcnn_lab.core.stage import StageOutput
-from sparse_rcnn_lab.core.stage_range import check_stages
+from sparse_rcnn_lab.core.validation import check_stages
 from sparse_rcnn_lab.data.sample import DetectionData
 from sparse_rcnn_lab.detect.detector import Detector
+from sparse_rcnn_lab.runtime.torch_runtime import Runtime
 
 Order = Sequence[int] | Tensor | None
 
@@ -130,10 +130,10 @@ def _key(ids: Sequence[int], stage: int) -> str:
 
 def _way(ids: Sequence[int], stages: tuple[int, ...]) -> StageRun:
     def run(
-        model: SparseRCNN, pyramid: Pyramid, boxes: Tensor, features: Tensor
+        runtime: Runtime, pyramid: Pyramid, boxes: Tensor, features: Tensor
     ) -> dict[str, StageOutput]:
         rows = torch.tensor(list(ids), device=boxes.device)
-        outputs = model.run_stages(pyramid, boxes[:, rows], features[:, rows], stop=stages[-1])
+        outputs = runtime.run_stages(pyramid, boxes[:, rows], features[:, rows], stop=stages[-1])
         return {_key(ids, stage): outputs[stage - 1] for stage in stages}
 
     return run

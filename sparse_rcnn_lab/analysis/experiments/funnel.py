@@ -12,11 +12,11 @@ from sparse_rcnn_lab.analysis.experiments.kept import Cache, Job, Part, Tables
 from sparse_rcnn_lab.analysis.experiments.passes import StageRun, detect_with, found_by
 from sparse_rcnn_lab.analysis.table import Table
 from sparse_rcnn_lab.core.errors import LabError
-from sparse_rcnn_lab.core.model import SparseRCNN
 from sparse_rcnn_lab.core.pooling import Pyramid
 from sparse_rcnn_lab.core.stage import StageOutput
 from sparse_rcnn_lab.data.sample import DetectionData
 from sparse_rcnn_lab.detect.detector import Detector
+from sparse_rcnn_lab.runtime.torch_runtime import Runtime
 
 MEANING = {
     "schedule": "proposals that enter each stage, 1 to S; the best by score go on",
@@ -109,15 +109,15 @@ def check_schedule(detector: Detector, schedule: Sequence[int]) -> tuple[int, ..
 
 def _way(schedule: tuple[int, ...]) -> StageRun:
     def run(
-        model: SparseRCNN, pyramid: Pyramid, boxes: Tensor, features: Tensor
+        runtime: Runtime, pyramid: Pyramid, boxes: Tensor, features: Tensor
     ) -> Mapping[str, StageOutput]:
         boxes, features = boxes[:, : schedule[0]], features[:, : schedule[0]]
-        (output,) = model.run_stages(pyramid, boxes, features, stop=1)
+        (output,) = runtime.run_stages(pyramid, boxes, features, stop=1)
         for stage, count in enumerate(schedule[1:], 1):
             best = output.logits.amax(-1).topk(count, dim=1).indices[..., None]  # [B, count, 1]
             boxes = output.boxes.gather(1, best.expand(-1, -1, 4))
             features = output.features.gather(1, best.expand(-1, -1, features.shape[-1]))
-            (output,) = model.run_stages(pyramid, boxes, features, start=stage, stop=stage + 1)
+            (output,) = runtime.run_stages(pyramid, boxes, features, start=stage, stop=stage + 1)
         return {" ".join(map(str, schedule)): output}
 
     return run

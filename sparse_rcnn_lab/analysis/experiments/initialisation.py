@@ -17,14 +17,15 @@ from sparse_rcnn_lab.analysis.experiments.kept import state_hash
 from sparse_rcnn_lab.analysis.experiments.snapshots import keep_snapshots, snapshots
 from sparse_rcnn_lab.analysis.table import Table
 from sparse_rcnn_lab.core import boxes as box_ops
-from sparse_rcnn_lab.core.config import Recipe, with_changes
+from sparse_rcnn_lab.core.config import Recipe
 from sparse_rcnn_lab.core.errors import LabError
 from sparse_rcnn_lab.core.model import SparseRCNN
 from sparse_rcnn_lab.data.sample import DetectionData
 from sparse_rcnn_lab.models import recipes
 from sparse_rcnn_lab.models.checkpoint import read_checkpoint, save_checkpoint
+from sparse_rcnn_lab.models.config_edit import with_changes
 from sparse_rcnn_lab.models.load import locate
-from sparse_rcnn_lab.training.engine import fit
+from sparse_rcnn_lab.training.fit import fit
 from sparse_rcnn_lab.training.run_folder import RunFolder
 
 Start = Literal["image", "grid", "random", "kmeans"]

@@ -28,7 +28,7 @@ from sparse_rcnn_lab.data.sample import DetectionData
 from sparse_rcnn_lab.detect.detector import Detector
 from sparse_rcnn_lab.detect.device import machine
 from sparse_rcnn_lab.detect.files import write_text, write_whole
-from sparse_rcnn_lab.models.published import cache_folder
+from sparse_rcnn_lab.models.releases import cache_folder
 
 # Raise it when an analysis counts differently: what was kept by an older one is then done again.
 VERSION = 3
@@ -76,7 +76,7 @@ class Job:
             "weights": weights_hash(self.detector),
             "data": self.data.fingerprint(),
             "images": self.count,
-            "way": way_of(self.detector),
+            **self.detector.runtime.about(),
             **(_where(self.detector) if self.timed else {}),
             **self.settings,
             "sparse_rcnn_lab": __version__,
@@ -147,17 +147,6 @@ def state_hash(state: Mapping[str, Tensor], also: str = "") -> str:
         digest.update(name.encode())
         digest.update(value.detach().cpu().reshape(-1).view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()[:16]
-
-
-def way_of(detector: Detector) -> dict[str, Any]:
-    """How a detector runs, "auto" resolved; two ways may give different numbers."""
-    way = detector.model.inference.way
-    dtype = str(way.dtype(detector.model.device)).removeprefix("torch.")
-    return {
-        "precision": f"int8, {dtype}" if way.precision == "int8" else dtype,
-        "plain": way.plain,
-        "compiled": way.compiled,
-    }
 
 
 def _where(detector: Detector) -> dict[str, Any]:

@@ -11,11 +11,11 @@ from sparse_rcnn_lab.analysis.experiments.kept import Cache, Job, Part, Tables
 from sparse_rcnn_lab.analysis.experiments.passes import detect_with, found_by
 from sparse_rcnn_lab.analysis.table import Table
 from sparse_rcnn_lab.core import boxes as box_ops
-from sparse_rcnn_lab.core.model import SparseRCNN
 from sparse_rcnn_lab.core.pooling import Pyramid
 from sparse_rcnn_lab.core.stage import Stage, StageOutput
 from sparse_rcnn_lab.data.sample import DetectionData
 from sparse_rcnn_lab.detect.detector import Detector
+from sparse_rcnn_lab.runtime.torch_runtime import Runtime
 
 READINGS = ("both", "class", "place")
 MEANING = {
@@ -69,13 +69,13 @@ def lens(
 
 
 def _read(
-    model: SparseRCNN, pyramid: Pyramid, boxes: Tensor, features: Tensor
+    runtime: Runtime, pyramid: Pyramid, boxes: Tensor, features: Tensor
 ) -> dict[str, StageOutput]:
-    own = model.run_stages(pyramid, boxes, features)
+    own = runtime.run_stages(pyramid, boxes, features)
     found: dict[str, StageOutput] = {}
     for s, output in enumerate(own, 1):
         entered = boxes if s == 1 else own[s - 2].boxes
-        for t, stage in enumerate(model.stages, 1):
+        for t, stage in enumerate(runtime.model.stages, 1):
             if s == t:
                 found[key("both", s, t)] = output
                 continue

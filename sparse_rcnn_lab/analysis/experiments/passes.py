@@ -13,16 +13,20 @@ from tqdm.auto import tqdm
 
 from sparse_rcnn_lab.analysis.experiments.kept import Job, Part
 from sparse_rcnn_lab.core.errors import LabError
-from sparse_rcnn_lab.core.model import SparseRCNN
 from sparse_rcnn_lab.core.pooling import Pyramid
 from sparse_rcnn_lab.core.stage import StageOutput
 from sparse_rcnn_lab.data.sample import DetectionData
 from sparse_rcnn_lab.detect.detector import Detector
-from sparse_rcnn_lab.training.coco_eval import CocoResult, coco_stats
-from sparse_rcnn_lab.training.evaluate import detection_rows, label_category_ids
+from sparse_rcnn_lab.runtime.torch_runtime import Runtime
+from sparse_rcnn_lab.training.evaluate import (
+    CocoResult,
+    coco_stats,
+    detection_rows,
+    label_category_ids,
+)
 
-# (model, pyramid, boxes [B, N, 4] and features [B, N, D] of all proposals) -> an output a name
-StageRun = Callable[[SparseRCNN, Pyramid, Tensor, Tensor], Mapping[str, StageOutput]]
+# (runtime, pyramid, boxes [B, N, 4] and features [B, N, D] of all proposals) -> an output a name
+StageRun = Callable[[Runtime, Pyramid, Tensor, Tensor], Mapping[str, StageOutput]]
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,12 +59,11 @@ def detect_with(job: Job, ways: list[StageRun]) -> Callable[[range], Part]:
         samples = [data[i] for i in images]
         ids = [sample.image_id for sample in samples]
         batch = detector.prepare([sample.image for sample in samples])
-        model = detector.model
-        boxes, features = model.proposals(batch.sizes)
-        pyramid = model.pyramid(batch.images)
+        boxes, features = detector.model.proposals(batch.sizes)
+        pyramid = detector.runtime.pyramid(batch.images)
         part: Part = {"ids": np.array(ids)}
         for way in ways:
-            for name, output in way(model, pyramid, boxes, features).items():
+            for name, output in way(detector.runtime, pyramid, boxes, features).items():
                 (part[f"rows {name}"],) = detection_rows([output], batch, ids, categories)
         return part
 

@@ -17,12 +17,12 @@ from sparse_rcnn_lab.analysis.experiments.passes import (
 from sparse_rcnn_lab.analysis.outcomes import THRESHOLD
 from sparse_rcnn_lab.analysis.table import Table
 from sparse_rcnn_lab.core.ablation import NORMAL, Ablation
-from sparse_rcnn_lab.core.model import SparseRCNN
 from sparse_rcnn_lab.core.pooling import Pyramid
 from sparse_rcnn_lab.core.stage import StageOutput
-from sparse_rcnn_lab.core.stage_range import check_stages
+from sparse_rcnn_lab.core.validation import check_stages
 from sparse_rcnn_lab.data.sample import DetectionData
 from sparse_rcnn_lab.detect.detector import Detector
+from sparse_rcnn_lab.runtime.torch_runtime import Runtime
 
 MEANING = {
     "switch": "what is changed in every stage, without training again",
@@ -106,9 +106,9 @@ def switch_costs(
 
 def _way(name: str, switches: Ablation, stages: tuple[int, ...]) -> StageRun:
     def run(
-        model: SparseRCNN, pyramid: Pyramid, boxes: Tensor, features: Tensor
+        runtime: Runtime, pyramid: Pyramid, boxes: Tensor, features: Tensor
     ) -> dict[str, StageOutput]:
-        outputs = model.run_stages(pyramid, boxes, features, stop=stages[-1], ablation=switches)
+        outputs = runtime.run_stages(pyramid, boxes, features, stop=stages[-1], ablation=switches)
         return {f"{name} {stage}": outputs[stage - 1] for stage in stages}
 
     return run

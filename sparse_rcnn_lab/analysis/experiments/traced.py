@@ -18,8 +18,8 @@ from sparse_rcnn_lab.core.errors import LabError
 from sparse_rcnn_lab.core.trace import Trace
 from sparse_rcnn_lab.data.sample import DetectionData
 from sparse_rcnn_lab.detect.detector import Detector
+from sparse_rcnn_lab.detect.ground_truth import with_ground_truth
 from sparse_rcnn_lab.training.evaluate import detection_rows, label_category_ids
-from sparse_rcnn_lab.training.ground_truth import with_ground_truth
 
 
 @torch.inference_mode()
@@ -31,7 +31,8 @@ def trace_images(job: Job, images: range) -> tuple[list[Trace], Part]:
     ids = [sample.image_id for sample in samples]
     batch = detector.prepare([sample.image for sample in samples])
     boxes, features = detector.model.proposals(batch.sizes)
-    outputs = detector.model.run_stages(detector.model.pyramid(batch.images), boxes, features)
+    runtime = detector.runtime
+    outputs = runtime.run_stages(runtime.pyramid(batch.images), boxes, features)
     traces = [
         with_ground_truth(
             detector.to_trace(outputs, boxes, features, batch, i),

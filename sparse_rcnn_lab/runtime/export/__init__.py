@@ -1,7 +1,6 @@
 """Export: one file with the whole way from pixels to detections, checked against the model.
 
->>> import sparse_rcnn_lab as srl
->>> print(srl.export(srl.load("nano-shapes"), "nano-shapes.onnx"))
+Public: ``export``, ``Export``, ``Check``. May import: core, detect, runtime.
 """
 
 from __future__ import annotations
@@ -12,7 +11,7 @@ from pathlib import Path
 
 from sparse_rcnn_lab.core.errors import LabError
 from sparse_rcnn_lab.core.pooling import pool
-from sparse_rcnn_lab.core.stage_range import check_stage
+from sparse_rcnn_lab.core.validation import check_stage
 from sparse_rcnn_lab.detect.detector import Detector
 from sparse_rcnn_lab.detect.files import write_whole
 from sparse_rcnn_lab.runtime.export.check import Check
@@ -26,7 +25,6 @@ from sparse_rcnn_lab.runtime.export.formats import (
 )
 from sparse_rcnn_lab.runtime.export.graph import DetectionGraph
 from sparse_rcnn_lab.runtime.export.metadata import describe
-from sparse_rcnn_lab.runtime.paths import Inference
 
 __all__ = ["Check", "Export", "FormatName", "export"]
 
@@ -72,14 +70,17 @@ def export(
         "torch-export") does.
     num_proposals: use only the first so many. stage: stop after this one (1..S).
     all_stages: the graph also returns every stage's boxes and logits.
-    sizes: the graph takes each picture's (height, width) as a second input, for batches of
-        pictures of different sizes.
+    sizes: the graph takes each image's (height, width) as a second input, for batches of
+        images of different sizes.
     check: run the written file on two batches, of sizes other than traced, and compare with the
         model. ONNX needs onnxruntime for that; where it is missing, ``checks`` is empty.
 
     Raises LabError when an argument is out of range, the extra ``export`` is not installed, the
     file cannot be written, or it does not say what the model says; then no file is left, and one
     that was there before stays.
+
+    >>> import sparse_rcnn_lab as srl
+    >>> print(srl.export(srl.load("nano-shapes"), "nano-shapes.onnx"))  # doctest: +SKIP
     """
     path = Path(path)
     to = _format(path, to)
@@ -92,16 +93,14 @@ def export(
     # original is set to.
     model = copy.deepcopy(detector.model).cpu().eval().requires_grad_(False)
     model.use_pooling(pool)
-    model.inference = Inference()
-    own = Detector(model, detector.class_names, detector.name, detector.info)
     graph = DetectionGraph(model, count, last, all_stages).eval()
-    metadata = describe(own, graph, sizes)
+    metadata = describe(detector, graph, sizes)
     checks: list[Check] = []
     with write_whole(path) as temporary:
         WRITERS[to](graph, sizes, metadata, temporary)
         run = RUNNERS[to](temporary, graph.output_names()) if check else None
         if run is not None:
-            checks = check_file(own, graph, sizes, run)
+            checks = check_file(graph, sizes, run)
     inputs = ("images", "sizes") if sizes else ("images",)
     return Export(path, to, inputs, tuple(graph.output_names()), metadata, tuple(checks))
 

@@ -1,18 +1,16 @@
-"""Does the written file say what the model says? Run on pictures of sizes that were not traced."""
+"""Does the written file say what the model says? Run on images of sizes that were not traced."""
 
 from __future__ import annotations
 
 import copy
 import math
 from dataclasses import dataclass, replace
-from functools import reduce
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from sparse_rcnn_lab.core.errors import LabError
-from sparse_rcnn_lab.core.trace import Detections
-from sparse_rcnn_lab.detect.detector import Detector
 from sparse_rcnn_lab.runtime.export.formats import Runner
 from sparse_rcnn_lab.runtime.export.graph import DetectionGraph
 
@@ -27,7 +25,7 @@ ROUNDINGS = 10
 class Check:
     """How far the file and the model were apart on one batch.
 
-    batch: pictures.  height, width: of the largest, in pixels.  boxes: largest difference of a
+    batch: images.  height, width: of the largest, in pixels.  boxes: largest difference of a
     coordinate, in pixels.  scores: largest difference of a score (with all stages: of a sigmoid).
     rounding: the same two between the model and itself in float64; measured only where the
     differences are beyond the fixed tolerances.
@@ -57,22 +55,28 @@ class Check:
         return text
 
 
-def check(detector: Detector, graph: DetectionGraph, with_sizes: bool, run: Runner) -> list[Check]:
-    """Compares ``run`` with ``detector`` on a batch of one and on a batch of two.
+def check(graph: DetectionGraph, with_sizes: bool, run: Runner) -> list[Check]:
+    """Compares ``run``, the file, with ``graph`` on a batch of one image and on a batch of two.
 
     Raises LabError when they differ by more than the tolerances.
     """
-    # Not only large: neither side a multiple of 32, one upright, one lying.
-    side = max(48, min(detector.config.input.short_side, 320))
-    lying, upright = (side - 3, side * 4 // 3 + 2), (side + 21, side - 14)
-    pairs = [[lying], [upright, (side - 14, side - 10) if with_sizes else upright]]
+    # Not only large: neither side a multiple of 32, one portrait, one landscape.
+    side = max(48, min(graph.model.config.input.short_side, 320))
+    landscape, portrait = (side - 3, side * 4 // 3 + 2), (side + 21, side - 14)
     checks = []
-    for shapes in pairs:
-        pictures = [_picture(shape, seed) for seed, shape in enumerate(shapes)]
-        found = _compare(detector, graph, pictures, with_sizes, run)
+    for shapes in (
+        [landscape],
+        [portrait, (side - 14, side - 10) if with_sizes else portrait],
+    ):
+        images, sizes = _batch(shapes)
+        given = images, sizes if with_sizes else None
+        with torch.no_grad():
+            wanted = graph(*given)
+        height, width = images.shape[2:]
+        found = Check(len(shapes), height, width, *_difference(wanted, run(*given)))
         if not found.agrees():
-            exact = _compare(detector, graph, pictures, with_sizes, _in_float64(graph))
-            found = replace(found, rounding=(exact.boxes, exact.scores))
+            exact = _difference(wanted, _in_float64(graph)(*given))
+            found = replace(found, rounding=exact)
         if not found.agrees():
             raise LabError(
                 f"The exported file does not say what the model says ({found}), so it was not "
@@ -93,87 +97,66 @@ def _in_float64(graph: DetectionGraph) -> Runner:
     return run
 
 
-def _picture(shape: tuple[int, int], seed: int) -> Tensor:
-    """``[3, H, W]`` uint8: soft blobs with some grain, so that no two scores are the same."""
-    generator = torch.Generator().manual_seed(seed)
-    blobs = torch.rand(1, 3, 6, 6, generator=generator) * 255
-    smooth = torch.nn.functional.interpolate(blobs, shape, mode="bilinear")[0]
-    grain = torch.randn(3, *shape, generator=generator) * 8
-    return (smooth + grain).clamp(0, 255).to(torch.uint8)
+def _batch(shapes: list[tuple[int, int]]) -> tuple[Tensor, Tensor]:
+    """Soft blobs with some grain, so that no two scores are the same; 0..255, and their sizes.
+
+    Grey where a smaller image ends: the graph itself must blank it.
+    """
+    sizes = torch.tensor(shapes, dtype=torch.float32)
+    height, width = (int(side) for side in sizes.amax(0))
+    images = torch.full((len(shapes), 3, height, width), 127.0)
+    for seed, (image, shape) in enumerate(zip(images, shapes, strict=True)):
+        generator = torch.Generator().manual_seed(seed)
+        blobs = torch.rand(1, 3, 6, 6, generator=generator) * 255
+        smooth = F.interpolate(blobs, shape, mode="bilinear")[0]
+        grain = torch.randn(3, *shape, generator=generator) * 8
+        image[:, : shape[0], : shape[1]] = (smooth + grain).clamp(0, 255).round()
+    return images, sizes
 
 
-def _compare(
-    detector: Detector,
-    graph: DetectionGraph,
-    pictures: list[Tensor],
-    with_sizes: bool,
-    run: Runner,
-) -> Check:
-    height = max(picture.shape[1] for picture in pictures)
-    width = max(picture.shape[2] for picture in pictures)
-    # Grey where a smaller picture ends: the graph itself must blank it.
-    images = torch.full((len(pictures), 3, height, width), 127.0)
-    for image, picture in zip(images, pictures, strict=True):
-        image[:, : picture.shape[1], : picture.shape[2]] = picture
-    sizes = torch.tensor([p.shape[1:] for p in pictures], dtype=torch.float32)
-    outputs = run(images, sizes if with_sizes else None)
-
-    wanted = detector(pictures, num_proposals=graph.num_proposals, stage=graph.stage, resize=False)
-    apart = [
-        _difference(detections, {name: value[index] for name, value in outputs.items()})
-        for index, detections in enumerate(wanted)
-    ]
-    if graph.all_stages:
-        traces = detector.trace(
-            pictures, record=(), num_proposals=graph.num_proposals, resize=False
-        )
-        for index, trace in enumerate(traces):
-            logits = outputs["stage_logits"][index].sigmoid()
-            apart.append(
-                (
-                    _apart(outputs["stage_boxes"][index], trace.boxes[: graph.stage + 1]),
-                    _apart(logits, trace.logits[: graph.stage].sigmoid()),
-                )
-            )
-    boxes, scores = (reduce(_largest, values) for values in zip(*apart, strict=True))
-    return Check(len(pictures), height, width, boxes, scores)
+def _difference(wanted: dict[str, Tensor], found: dict[str, Tensor]) -> tuple[float, float]:
+    """Largest difference of boxes, and of scores, between two answers to one batch."""
+    boxes, scores = [], []
+    for index in range(len(wanted["scores"])):
+        one = [{name: v[index] for name, v in each.items()} for each in (wanted, found)]
+        box, score = _of_detections(*one)
+        boxes.append(box)
+        scores.append(score)
+    if "stage_boxes" in wanted:
+        boxes.append(_largest(wanted["stage_boxes"] - found["stage_boxes"]))
+        logits = wanted["stage_logits"].sigmoid() - found["stage_logits"].sigmoid()
+        scores.append(_largest(logits))
+    return float(torch.tensor(boxes).max()), float(torch.tensor(scores).max())
 
 
-def _difference(wanted: Detections, found: dict[str, Tensor]) -> tuple[float, float]:
-    """Largest difference of boxes and of scores between one image's two answers.
+def _of_detections(wanted: dict[str, Tensor], found: dict[str, Tensor]) -> tuple[float, float]:
+    """The same for the detections of one image.
 
-    Detections are paired by proposal and class, since rounding may exchange two of nearly the same
+    They are paired by proposal and class, since rounding may exchange two of nearly the same
     score. One that the other side lacks must have been the last of its list: it counts as far off
     as its score is from the other side's least.
     """
-    kept = found["scores"] > 0
-    boxes, scores = found["boxes"][kept], found["scores"][kept]
-    theirs = _places(found["proposals"][kept], found["labels"][kept])
-    ours = _places(wanted.proposals, wanted.labels)
+    ours, theirs = _places(wanted), _places(found)
     both = [(ours[pair], theirs[pair]) for pair in ours.keys() & theirs.keys()]
-    ours_at, theirs_at = torch.tensor(both, dtype=torch.long).reshape(-1, 2).unbind(1)
-    lone = [
-        *((wanted.scores, ours[pair], scores) for pair in ours.keys() - theirs.keys()),
-        *((scores, theirs[pair], wanted.scores) for pair in theirs.keys() - ours.keys()),
-    ]
+    lone = [ours[pair] for pair in ours.keys() - theirs.keys()]
+    strange = [theirs[pair] for pair in theirs.keys() - ours.keys()]
     if not both:  # rightly so where a model, untrained say, leaves nothing inside the image
-        numbers = bool(found["boxes"].isfinite().all() and found["scores"].isfinite().all())
-        return (0.0, 0.0) if numbers and not lone else (math.nan, math.nan)
-    score = _apart(wanted.scores[ours_at], scores[theirs_at])
-    for own, at, other in lone:
-        score = _largest(score, float(own[at] - other[-1]))
-    return _apart(wanted.boxes[ours_at], boxes[theirs_at]), score
+        numbers = found["boxes"].isfinite().all() and found["scores"].isfinite().all()
+        none = bool(numbers) and not lone and not strange
+        return (0.0, 0.0) if none else (math.nan, math.nan)
+    i, j = torch.tensor(both).unbind(1)
+    scores = [_largest(wanted["scores"][i] - found["scores"][j])]
+    scores += (wanted["scores"][lone] - found["scores"][max(theirs.values())]).tolist()
+    scores += (found["scores"][strange] - wanted["scores"][max(ours.values())]).tolist()
+    return _largest(wanted["boxes"][i] - found["boxes"][j]), float(torch.tensor(scores).max())
 
 
-def _apart(a: Tensor, b: Tensor) -> float:
-    return float((a - b).abs().max())
+def _places(answer: dict[str, Tensor]) -> dict[tuple[int, int], int]:
+    """(proposal, label) of each detection with an area -> its place in the list."""
+    kept = (answer["scores"] > 0).nonzero()[:, 0].tolist()
+    return {(int(answer["proposals"][i]), int(answer["labels"][i])): i for i in kept}
 
 
-def _places(proposals: Tensor, labels: Tensor) -> dict[tuple[int, int], int]:
-    pairs = zip(proposals.tolist(), labels.tolist(), strict=True)
-    return {pair: place for place, pair in enumerate(pairs)}
-
-
-def _largest(a: float, b: float) -> float:
-    """As ``max``, but what is not a number stays."""
-    return b if b != b or b > a else a
+def _largest(difference: Tensor) -> float:
+    """What is not a number stays."""
+    return float(difference.abs().max())

@@ -16,8 +16,9 @@ import torch
 from torch import Tensor
 
 from sparse_rcnn_lab.core.errors import LabError
+from sparse_rcnn_lab.core.pooling import gather
 from sparse_rcnn_lab.runtime.export.graph import AXES, DetectionGraph, trace_graph
-from sparse_rcnn_lab.runtime.gather import plain_gather, weighted_gather
+from sparse_rcnn_lab.runtime.gather import plain_gather
 
 FormatName = Literal["onnx", "torch-export"]
 SUFFIXES: dict[FormatName, str] = {"onnx": ".onnx", "torch-export": ".pt2"}
@@ -84,7 +85,7 @@ def write_torch_export(
     graph: DetectionGraph, with_sizes: bool, metadata: Mapping[str, str], path: Path
 ) -> None:
     """One ``.pt2`` file for ``torch.export.load``."""
-    program = trace_graph(graph, with_sizes, weighted_gather)
+    program = trace_graph(graph, with_sizes, gather)
     with path.open("wb") as file, _quiet():
         torch.export.save(program, file, extra_files={METADATA_FILE: json.dumps(dict(metadata))})
 

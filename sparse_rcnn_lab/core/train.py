@@ -1,0 +1,138 @@
+"""Training in one plain loop: one process, one device, float32, from the first line to the last.
+
+``python -m sparse_rcnn_lab.core.train`` trains the preset ``nano`` on drawn shapes in it.
+:func:`sparse_rcnn_lab.fit` makes the very same steps (a test compares them), and has what this file
+leaves out: denoising queries, Muon, mixed precision, several processes, a run folder to resume.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+from collections.abc import Callable, Iterable, Iterator
+
+import torch
+from torch import Tensor, nn
+
+from sparse_rcnn_lab.core.config import LossConfig, Recipe, TrainConfig
+from sparse_rcnn_lab.core.inputs import Targets, collate
+from sparse_rcnn_lab.core.losses import set_loss
+from sparse_rcnn_lab.core.matching import match
+from sparse_rcnn_lab.core.model import SparseRCNN
+
+
+def train(
+    model: SparseRCNN,
+    batches: Iterable[tuple[Tensor, Targets]],
+    num_images: int,
+    recipe: Recipe,
+    on_step: Callable[[int, float], None] = lambda step, loss: None,
+) -> None:
+    """Trains ``model``, in place, as long as a recipe says; ``on_step`` is told each loss.
+
+    batches: images ``[B, 3, H, W]`` and their targets, as :func:`collate` makes them.
+    num_images: of an epoch.
+    """
+    config = recipe.train
+    optimizer = adamw(model, config)
+    trained = [p for group in optimizer.param_groups for p in group["params"]]
+    model.train()
+    for step, (images, targets) in zip(
+        range(total_steps(config, num_images)), batches, strict=False
+    ):
+        factor = lr_factor(config, step, num_images)
+        for group in optimizer.param_groups:
+            group["lr"] = group["base_lr"] * factor
+        loss = step_loss(model, images, targets, recipe.loss)
+        optimizer.zero_grad()
+        loss.backward()
+        nn.utils.clip_grad_norm_(trained, config.clip_norm)
+        optimizer.step()
+        on_step(step + 1, loss.item())
+    model.eval()
+
+
+def step_loss(model: SparseRCNN, images: Tensor, targets: Targets, config: LossConfig) -> Tensor:
+    """What a step minimises: every stage's proposals matched with the objects, and compared."""
+    boxes, features = model.proposals(targets.sizes)
+    outputs = model.run_stages(model.pyramid(images), boxes, features)
+    logits = torch.stack([output.logits for output in outputs])  # [S, B, N, C]
+    refined = torch.stack([output.boxes for output in outputs])  # [S, B, N, 4]
+    matches = match(logits, refined, targets, config)
+    return set_loss(logits, refined, targets, matches, config).total()
+
+
+def adamw(model: SparseRCNN, config: TrainConfig) -> torch.optim.Optimizer:
+    """AdamW; the bottom-up part of the backbone learns at ``backbone_lr`` times the rate."""
+    slow, groups = set(model.backbone.body.parameters()), []
+    for part, factor in ((False, 1.0), (True, config.backbone_lr)):
+        own = [p for p in model.parameters() if p.requires_grad and (p in slow) == part]
+        groups.append({"params": own, "lr": 0.0, "base_lr": config.lr * factor})
+    return torch.optim.AdamW(groups, weight_decay=config.weight_decay, fused=True)
+
+
+def total_steps(config: TrainConfig, num_images: int) -> int:
+    """How many steps a run has: ``config.steps``, or ``config.epochs`` over the images."""
+    if config.steps is not None:
+        return config.steps
+    return config.epochs * steps_per_epoch(config, num_images)
+
+
+def steps_per_epoch(config: TrainConfig, num_images: int) -> int:
+    """Batches an epoch gives; the incomplete last one counts."""
+    return max(1, math.ceil(num_images / config.batch_size))
+
+
+def lr_factor(config: TrainConfig, step: int, num_images: int) -> float:
+    """The learning rate at ``step`` (from 0) relative to ``config.lr``, 0..1.
+
+    Both schedules warm up linearly from ``warmup_start``. "step" then falls to a tenth after each
+    of ``drop_epochs``; "one-cycle" follows half a cosine down to zero at the last step.
+    """
+    length = total_steps(config, num_images)
+    warmup = min(config.warmup_steps, length // 2)
+    if config.schedule == "step":
+        epoch = step / steps_per_epoch(config, num_images)
+        factor = 0.1 ** sum(epoch >= drop for drop in config.drop_epochs)
+    else:
+        done = max(0, step - warmup) / max(1, length - warmup)
+        factor = 0.5 * (1 + math.cos(math.pi * min(1.0, done)))
+    if step < warmup:
+        factor *= config.warmup_start + (1 - config.warmup_start) * step / warmup
+    return factor
+
+
+def main() -> None:
+    """Trains nano on drawn shapes (minutes), and says how good it has become."""
+    import sparse_rcnn_lab as srl
+    from sparse_rcnn_lab.data.transforms import Augment
+
+    parser = argparse.ArgumentParser(description=main.__doc__)
+    parser.add_argument("--steps", type=int, default=1600, help="default: %(default)s")
+    steps = parser.parse_args().steps
+    data, val = srl.Shapes(4096, seed=0), srl.Shapes(60, seed=1000)
+    recipe = srl.recipe("nano", model__num_classes=len(data.class_names), train__steps=steps)
+    augment = Augment(recipe.augment, recipe.model.input.antialias)
+
+    def batches() -> Iterator[tuple[Tensor, Targets]]:
+        chance = torch.Generator().manual_seed(recipe.train.seed)
+        while True:  # an epoch a turn
+            order = torch.randperm(len(data), generator=chance)
+            for chosen in order.split(recipe.train.batch_size):
+                seeds = torch.randint(2**62, chosen.shape, generator=chance)
+                pairs = zip(chosen.tolist(), seeds.tolist(), strict=True)
+                samples = [augment(data[index], seed) for index, seed in pairs]
+                yield collate(samples, recipe.model.input)
+
+    def log(step: int, loss: float) -> None:
+        if step % 20 == 1 or step == steps:
+            print(f"step {step:>5}  loss {loss:6.2f}", flush=True)
+
+    torch.manual_seed(recipe.train.seed)
+    model = SparseRCNN(recipe.model)
+    train(model, batches(), len(data), recipe, log)
+    print(srl.evaluate(srl.Detector(model, data.class_names), val, progress=False).table())
+
+
+if __name__ == "__main__":
+    main()

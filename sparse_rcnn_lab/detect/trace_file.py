@@ -1,0 +1,84 @@
+"""A trace as one file."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import fields
+from pathlib import Path
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from sparse_rcnn_lab.core.errors import LabError
+from sparse_rcnn_lab.core.trace import Trace
+from sparse_rcnn_lab.detect.files import write_whole
+
+FORMAT, VERSION = "sparse_rcnn_lab.trace", "1"
+
+
+def save_trace(trace: Trace, path: str | Path, *, image: bool = True) -> Path:
+    """Writes a trace to one safetensors file (``.trace`` by habit); nothing is lost.
+
+    image=False leaves the image out: for a photograph that may not be passed on.
+    Raises LabError where the file cannot be written.
+
+    >>> import tempfile, torch, sparse_rcnn_lab as srl
+    >>> trace = srl.load("nano-shapes").trace(torch.zeros(3, 96, 128))
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     srl.load_trace(srl.save_trace(trace, f"{folder}/one.trace"))
+    <Trace: nano-shapes, 20 proposals, 6 stages, 6 classes, 128x96 px>
+    """
+    tensors, plain = {}, {}
+    for f in fields(trace):
+        value = getattr(trace, f.name)
+        if f.name == "image" and not image:
+            continue
+        if isinstance(value, Tensor):
+            tensors[f.name] = value.detach().cpu().clone().contiguous()
+        elif value is not None:
+            plain[f.name] = value
+    metadata = {"format": FORMAT, "version": VERSION, "trace": json.dumps(plain)}
+    path = Path(path)
+    with write_whole(path) as temporary:
+        save_file(tensors, temporary, metadata)
+    return path
+
+
+def load_trace(path: str | Path) -> Trace:
+    """Reads what :func:`save_trace` wrote, whose example shows both.
+
+    Raises LabError when the file is not a whole trace.
+    """
+    try:
+        with safe_open(str(path), framework="pt") as file:
+            metadata = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        if metadata.get("format") != FORMAT:
+            raise LabError(f'"{path}" holds tensors, but it is not a trace. Use save_trace.')
+        if metadata.get("version") != VERSION:
+            raise LabError(
+                f'"{path}" is a trace of format {metadata.get("version")}, this package reads '
+                f"{VERSION}. Update sparse_rcnn_lab, or record the trace again."
+            )
+        plain = json.loads(metadata["trace"])
+        plain = {k: tuple(v) if isinstance(v, list) else v for k, v in plain.items()}
+        return Trace(**tensors, **plain)
+    except FileNotFoundError:
+        raise LabError(f'There is no file "{path}".') from None
+    except LabError as error:
+        if str(path) in str(error):
+            raise
+        raise LabError(f'"{path}" is not a whole trace file: {error}') from None
+    except (
+        SafetensorError,
+        OSError,
+        LookupError,
+        TypeError,
+        ValueError,
+        AttributeError,
+        RecursionError,
+    ) as error:
+        raise LabError(
+            f'"{path}" is not a whole trace file ({error}). Record it again with trace().'
+        ) from error

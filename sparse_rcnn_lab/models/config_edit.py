@@ -1,0 +1,113 @@
+"""Configs changed field by field, and as the plain values of a file."""
+
+from __future__ import annotations
+
+import math
+import types
+from dataclasses import asdict, is_dataclass, replace
+from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+
+from sparse_rcnn_lab.core.errors import LabError
+
+T = TypeVar("T")
+
+# Fields as files called them that were written before they were renamed.
+_FORMER_NAMES = {"still_boxes": "zero_init_box_head"}
+
+
+def with_changes(config: T, **changes: Any) -> T:
+    """A copy of a recipe with fields replaced: ``part__field=value`` or ``name=value``.
+
+    ``model__input__short_side`` goes a level deeper; a list stands for a tuple. Raises LabError for
+    an unknown field and for a value of another type, or one that its config refuses.
+    """
+    for key, value in changes.items():
+        config = _changed(config, key.split("__"), value, key.replace("__", "."))
+    return config
+
+
+def _changed(config: Any, path: list[str], value: Any, full: str) -> Any:
+    name, *rest = path
+    hints = get_type_hints(type(config)) if is_dataclass(config) else {}
+    if name not in hints:
+        raise LabError(f"A recipe has no field {full!r}.")
+    if rest:
+        value = _changed(getattr(config, name), rest, value, full)
+    elif isinstance(value, list):
+        value = tuple(value)
+    # A wrong choice is better told by the config, which lists what there is.
+    if get_origin(hints[name]) is not Literal and not fits(value, hints[name]):
+        raise LabError(f"{full} must be {in_words(hints[name])}, found {value!r:.80}.")
+    return replace(config, **{name: value})
+
+
+def to_dict(config: Any) -> dict[str, Any]:
+    """A config as plain values that json can hold."""
+    return asdict(config)
+
+
+def from_dict(cls: type[T], values: dict[str, Any]) -> T:
+    """Rebuilds a config dataclass from :func:`to_dict`'s output, tuples restored.
+
+    Unknown fields (from a newer version) raise LabError naming them, and so does a value of
+    another type than the field's.
+    """
+    if not isinstance(values, dict):
+        raise LabError(f"{cls.__name__} is a table of fields, found {values!r}.")
+    hints = get_type_hints(cls)
+    values = {_FORMER_NAMES.get(name, name): value for name, value in values.items()}
+    unknown = sorted(set(values) - set(hints))
+    if unknown:
+        raise LabError(
+            f"{cls.__name__} has no field {', '.join(unknown)}. The file was probably written by "
+            "a newer version of sparse_rcnn_lab; update the package."
+        )
+    built: dict[str, Any] = {}
+    for name, value in values.items():
+        if is_dataclass(hints[name]):
+            value = from_dict(hints[name], value)
+        elif isinstance(value, list):
+            value = tuple(value)
+        if not fits(value, hints[name]):
+            raise LabError(
+                f"{cls.__name__}.{name} must be {in_words(hints[name])}, found {value!r:.80}."
+            )
+        built[name] = value
+    return cls(**built)
+
+
+def fits(value: Any, hint: Any) -> bool:
+    """Whether ``value`` is what ``hint`` says: a plain type, a dataclass, Literal, tuple, union.
+
+    A whole number counts as a float, True as no number; a float has to be finite.
+    """
+    origin, inner = get_origin(hint), get_args(hint)
+    if origin in (Union, types.UnionType):
+        return any(fits(value, one) for one in inner)
+    if origin is Literal:
+        return any(value == one and type(value) is type(one) for one in inner)
+    if origin is tuple:
+        if not isinstance(value, tuple):
+            return False
+        if len(inner) == 2 and inner[1] is Ellipsis:
+            return all(fits(one, inner[0]) for one in value)
+        return len(value) == len(inner) and all(map(fits, value, inner))
+    if hint is float:
+        return isinstance(value, int | float) and not isinstance(value, bool) and _finite(value)
+    if hint is int:
+        return isinstance(value, int) and not isinstance(value, bool)
+    if is_dataclass(hint) or hint in (bool, str, type(None)):
+        return isinstance(value, hint)
+    return True
+
+
+def in_words(hint: Any) -> str:
+    """The type, as an error calls it."""
+    return hint.__name__ if isinstance(hint, type) else str(hint).replace("typing.", "")
+
+
+def _finite(value: float) -> bool:
+    try:
+        return math.isfinite(value)
+    except OverflowError:  # a whole number too large for a float
+        return False

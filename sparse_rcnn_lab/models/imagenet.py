@@ -1,0 +1,83 @@
+"""ImageNet weights for a backbone: torchvision's, from a file or downloaded."""
+
+from __future__ import annotations
+
+import pickle
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from sparse_rcnn_lab.core.backbone import Backbone, torchvision_models
+from sparse_rcnn_lab.core.config import BackboneName
+from sparse_rcnn_lab.core.errors import LabError
+
+
+def load_backbone(backbone: Backbone, name: BackboneName, source: str | Path) -> None:
+    """Fills the body with ImageNet weights.
+
+    source: a file with torchvision's state dict, or "download" for torchvision's own weights.
+    Classifier weights are left out. Raises LabError when the file does not fit this backbone.
+    """
+    if name == "nano":
+        raise LabError("The nano backbone has no ImageNet weights; train it from scratch.")
+    if str(source) == "download":
+        try:
+            state = (
+                torchvision_models()
+                .get_model_weights(name)
+                .DEFAULT.get_state_dict(progress=True, check_hash=True)
+            )
+        except OSError as error:
+            raise LabError(
+                f"torchvision could not download the {name} weights ({error}). Give a file with "
+                "backbone_weights (--backbone-weights), or none."
+            ) from error
+    else:
+        try:
+            state = torch.load(source, map_location="cpu", weights_only=True)
+        except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
+            raise LabError(f'"{source}" could not be read as a state dict ({error}).') from error
+    wanted, body = torchvision_keys(backbone, name), backbone.body.state_dict()
+    _check_state(state, {theirs: body[ours] for theirs, ours in wanted.items()}, name, source)
+    backbone.body.load_state_dict({ours: state[theirs] for theirs, ours in wanted.items()})
+
+
+def _check_state(
+    state: Any, wanted: dict[str, Tensor], name: BackboneName, source: str | Path
+) -> None:
+    """Raises LabError unless the file holds these tensors and, its classifier aside, no others."""
+    fault = ""
+    if not isinstance(state, dict):
+        fault = f"a {type(state).__name__} is in it, not a state dict"
+    elif missing := [key for key in wanted if key not in state]:
+        fault = f'"{missing[0]}" and {len(missing) - 1} more are missing'
+    elif surplus := [key for key in state if key not in wanted and not _unused(str(key), name)]:
+        fault = f'"{surplus[0]}" and {len(surplus) - 1} more are of another network'
+    elif misfits := [k for k, v in wanted.items() if getattr(state[k], "shape", None) != v.shape]:
+        found = list(getattr(state[misfits[0]], "shape", ()))
+        fault = f'"{misfits[0]}" is {found}, not {list(wanted[misfits[0]].shape)}'
+    if fault:
+        raise LabError(
+            f'"{source}" does not hold the weights of {name}: {fault}. Give a file of '
+            f"torchvision's {name}, or choose the backbone that the file is of."
+        )
+
+
+def _unused(key: str, name: BackboneName) -> bool:
+    """Whether a tensor of torchvision's classifier has no place in the body."""
+    heads = ("fc.", "classifier.", *(["features.18."] if name == "mobilenet_v2" else []))
+    return key.startswith(heads) or key.endswith("num_batches_tracked")
+
+
+def torchvision_keys(backbone: Backbone, name: BackboneName) -> dict[str, str]:
+    """torchvision's name of every tensor of the body -> ours."""
+    keys = {}
+    for ours in backbone.body.state_dict():
+        part, rest = ours.split(".", 1)
+        if name == "mobilenet_v2":
+            keys[f"features.{rest}"] = ours  # a slice of Sequential keeps its indices
+        else:
+            keys[rest if part == "stem" else ours] = ours
+    return keys

@@ -1,0 +1,211 @@
+"""The runtimes that torch itself is: the model as it is written, folded, in bf16, compiled."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from threading import Lock
+from typing import Any, Literal, Protocol, get_args
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.optim.optimizer import register_optimizer_step_post_hook
+
+from sparse_rcnn_lab.core.ablation import NORMAL, Ablation
+from sparse_rcnn_lab.core.errors import LabError
+from sparse_rcnn_lab.core.model import SparseRCNN
+from sparse_rcnn_lab.core.pooling import Pyramid, build_pyramid
+from sparse_rcnn_lab.core.stage import DynamicInteraction, StageOutput
+from sparse_rcnn_lab.runtime.folding import folded
+from sparse_rcnn_lab.runtime.threads import threads_for
+
+InferencePrecision = Literal["float32", "bf16", "auto"]
+RuntimeName = Literal["eager", "folded", "compiled"]
+# Sides of compiled inputs are rounded up to multiples of this, so that few shapes are compiled.
+BUCKET = 128
+
+
+class Runtime(Protocol):
+    """A way to compute what a model computes: its two calls, and what it is.
+
+    model: whose weights it uses; it also has the learned proposals.
+    """
+
+    model: SparseRCNN
+
+    def pyramid(self, images: Tensor) -> Pyramid:
+        """As :meth:`SparseRCNN.pyramid`."""
+        ...
+
+    def run_stages(
+        self, pyramid: Pyramid, boxes: Tensor, features: Tensor, *args: Any, **kwargs: Any
+    ) -> list[StageOutput]:
+        """As :meth:`SparseRCNN.run_stages`."""
+        ...
+
+    def for_model(self, model: SparseRCNN) -> Runtime:
+        """The same runtime for another model."""
+        ...
+
+    def about(self) -> dict[str, str]:
+        """What may change a number: ``runtime``, and ``precision`` with "auto" resolved."""
+        ...
+
+
+class TorchRuntime:
+    """The model as it is written, or folded: batch norm inside the convolutions.
+
+    name: "eager", the model as it is written; "folded"; "compiled", folded and through
+        ``torch.compile`` (on a GPU as CUDA graphs).
+    precision: "float32"; "bf16", which halves the memory moved and uses the matrix units of CPU or
+        GPU; "auto", bf16 where there are such units. In bf16 are the backbone after its first part
+        and the stages' dynamic interaction.
+    Raises LabError for other words, and for an eager runtime in bf16.
+
+    Everything is made at first use from the weights as they stand, and made again when those have
+    changed. With gradients, in training mode, under autocast and for a float64 model the model runs
+    as it is written, and so does a subclass of :class:`SparseRCNN` with a pyramid or stages of its
+    own.
+    """
+
+    def __init__(
+        self,
+        model: SparseRCNN,
+        name: RuntimeName = "folded",
+        precision: InferencePrecision = "float32",
+    ) -> None:
+        for what, value, kind in (
+            ("runtime", name, RuntimeName),
+            ("precision", precision, InferencePrecision),
+        ):
+            if value not in get_args(kind):
+                choices = ", ".join(get_args(kind))
+                raise LabError(f"{what} {value!r} is unknown. Choose one of {choices}.")
+        if name == "eager" and precision == "bf16":
+            raise LabError('The eager runtime computes in float32. Take "folded" for bf16.')
+        self.model, self.name, self.precision = model, name, precision
+        self._made: dict[str, tuple[Any, Any]] = {}
+        self._lock = Lock()  # an app detects in several threads
+
+    def for_model(self, model: SparseRCNN) -> TorchRuntime:
+        """The same runtime for another model."""
+        return TorchRuntime(model, self.name, self.precision)
+
+    def about(self) -> dict[str, str]:
+        """See :class:`Runtime`."""
+        precision = "bf16" if self._dtype() == torch.bfloat16 else "float32"
+        return {"runtime": self.name, "precision": precision}
+
+    def pyramid(self, images: Tensor) -> Pyramid:
+        """As :meth:`SparseRCNN.pyramid`."""
+        with threads_for(self.model.config.backbone):
+            if not self._applies():
+                return self.model.pyramid(images)
+            if self.name == "compiled":
+                height, width = images.shape[-2:]
+                images = F.pad(images, (0, -width % BUCKET, 0, -height % BUCKET))
+            backbone = self._up_to_date("backbone", self.model.backbone, self._backbone)
+            return build_pyramid(backbone(images))
+
+    def run_stages(
+        self, pyramid: Pyramid, boxes: Tensor, features: Tensor, *args: Any, **kwargs: Any
+    ) -> list[StageOutput]:
+        """As :meth:`SparseRCNN.run_stages`."""
+        model = self.model
+        own = self._dtype() == torch.float32 and self.name != "compiled"
+        with threads_for(model.config.backbone):
+            if not own and self._applies():
+                model = self._up_to_date("stages", model.stages, self._with_stages)
+            return model.run_stages(pyramid, boxes, features, *args, **kwargs)
+
+    def _dtype(self) -> torch.dtype:
+        if self.name == "eager":
+            return torch.float32
+        wanted = self.precision == "auto" and has_bf16_units(self.model.device)
+        return torch.bfloat16 if wanted or self.precision == "bf16" else torch.float32
+
+    def _applies(self) -> bool:
+        model = self.model
+        own = type(model).pyramid, type(model).run_stages
+        return (
+            self.name != "eager"
+            and own == (SparseRCNN.pyramid, SparseRCNN.run_stages)
+            and not model.training
+            and not torch.is_grad_enabled()
+            and next(model.parameters()).dtype == torch.float32
+            and not torch.is_autocast_enabled(model.device.type)
+        )
+
+    def _backbone(self) -> nn.Module:
+        return self._compile(folded(self.model.backbone, self._dtype()))
+
+    def _with_stages(self) -> SparseRCNN:
+        """The model with other stages, all else shared."""
+        twin, dtype = copy.copy(self.model), self._dtype()
+        twin._modules = dict(self.model._modules)
+        stages = [in_precision(stage, dtype) for stage in self.model.stages]
+        twin.stages = nn.ModuleList(map(self._compile, stages))
+        return twin
+
+    def _compile(self, part: nn.Module) -> nn.Module:
+        if self.name != "compiled":
+            return part
+        mode = "reduce-overhead" if self.model.device.type == "cuda" else "default"
+        compiled: nn.Module = torch.compile(part, dynamic=False, mode=mode)  # type: ignore[assignment]
+        return compiled
+
+    def _up_to_date(self, name: str, module: nn.Module, make: Callable[[], Any]) -> Any:
+        """What ``make`` gave, made again when the weights of ``module`` are others."""
+        tensors = (*module.parameters(), *module.buffers())
+        state = (_Steps.taken, [(t.data_ptr(), t._version) for t in tensors])
+        with self._lock:
+            before, made = self._made.get(name, (None, None))
+            if before != state:
+                made = make()
+                self._made[name] = state, made
+        return made
+
+
+class _Steps:
+    """Steps of all optimizers of this process: fused ones change weights without raising their
+    version."""
+
+    taken = 0
+
+    @classmethod
+    def count(cls, *_: Any) -> None:
+        cls.taken += 1
+
+
+register_optimizer_step_post_hook(_Steps.count)
+
+
+class _InPrecision(DynamicInteraction):
+    """Takes what comes in the precision of its weights."""
+
+    def forward(
+        self, x: Tensor, roi: Tensor, ablation: Ablation = NORMAL
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        dtype = self.generate.weight.dtype
+        return super().forward(x.to(dtype), roi.to(dtype), ablation)
+
+
+def in_precision(stage: nn.Module, dtype: torch.dtype) -> nn.Module:
+    """A copy of a stage whose dynamic interaction, most of its work, is done in ``dtype``.
+
+    What is added up from stage to stage, and with it attention, logits and boxes, stays float32.
+    """
+    twin = copy.deepcopy(stage).requires_grad_(False)
+    interaction: Any = twin.interaction
+    interaction.to(dtype)
+    interaction.__class__ = _InPrecision
+    return twin
+
+
+def has_bf16_units(device: torch.device) -> bool:
+    """Whether bf16 is computed by units of its own: AMX, AVX512-bf16, tensor cores."""
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    # oneDNN does it on older processors too, but more slowly than float32.
+    return device.type == "cpu" and torch.cpu._is_avx512_bf16_supported()

@@ -1,0 +1,357 @@
+"""``fit``: trains a recipe on a data set, in a terminal or a notebook alike.
+
+Read from top to bottom: set up or resume, then one loop over steps, each of them fetch, update,
+log; now and then evaluate and save. Under torchrun every process runs the same lines on its shard
+of each batch, and process 0 alone writes. Whatever ends the loop early (an interrupt, a loss that
+is not finite, a process that was killed), the last complete state is on disk.
+
+The same without files, several processes, precision and resuming: ``core/train.py``.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager, nullcontext
+from dataclasses import dataclass
+from itertools import chain
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import torch
+from tqdm.auto import tqdm
+
+from sparse_rcnn_lab.core.config import Recipe
+from sparse_rcnn_lab.core.errors import LabError
+from sparse_rcnn_lab.core.model import SparseRCNN
+from sparse_rcnn_lab.core.train import lr_factor
+from sparse_rcnn_lab.data.coco.folder import open_data, open_train_val
+from sparse_rcnn_lab.data.sample import DetectionData
+from sparse_rcnn_lab.data.subset import Subset, usable_images
+from sparse_rcnn_lab.data.transforms import Augment
+from sparse_rcnn_lab.detect.detector import Detector
+from sparse_rcnn_lab.detect.device import pick_device
+from sparse_rcnn_lab.models import config_edit as configs
+from sparse_rcnn_lab.models import recipes
+from sparse_rcnn_lab.models.checkpoint import read_checkpoint
+from sparse_rcnn_lab.models.imagenet import load_backbone
+from sparse_rcnn_lab.models.load import locate
+from sparse_rcnn_lab.runtime.for_training import compile_model, speed_up_training
+from sparse_rcnn_lab.runtime.threads import threads_for
+from sparse_rcnn_lab.training.distributed import Group, join, synchronise_batch_norm
+from sparse_rcnn_lab.training.evaluate import Evaluation, evaluate, label_category_ids
+from sparse_rcnn_lab.training.loader import TrainBatch, train_loader
+from sparse_rcnn_lab.training.nested import nest
+from sparse_rcnn_lab.training.optimizer import make_optimizer
+from sparse_rcnn_lab.training.run_folder import (
+    RunFolder,
+    RunWriter,
+    check_folder,
+    load_state,
+    run_header,
+)
+from sparse_rcnn_lab.training.step import MixedPrecision, StepLoss, Training, train_step
+
+
+@dataclass(frozen=True)
+class Run:
+    """What a training left behind.
+
+    finished: False when it was interrupted; ``fit(..., resume=True)`` then goes on.
+    evaluation: the last one of this call; None without validation data, with evaluate_every=0,
+        and where a run that was finished already has been resumed.
+    """
+
+    folder: Path
+    detector: Detector
+    finished: bool
+    step: int
+    evaluation: Evaluation | None
+
+
+def fit(
+    data: str | Path | DetectionData,
+    recipe: str | Recipe = "nano",
+    out: str | Path = "runs/latest",
+    *,
+    val: DetectionData | None = None,
+    resume: bool = False,
+    backbone_weights: str | Path | None = None,
+    start_from: str | Path | None = None,
+    device: str | torch.device | None = None,
+    workers: int | None = None,
+    compiled: bool = False,
+    evaluate_every: int | None = None,
+    evaluate_limit: int | None = None,
+    progress: bool = True,
+    on_step: Callable[[int, StepLoss], None] | None = None,
+    on_evaluation: Callable[[int, Evaluation], None] | None = None,
+) -> Run:
+    """Trains and returns the run. Under torchrun all its processes train together.
+
+    data: "shapes", a folder in COCO's format (its validation part is used by itself), one json
+        (only with ``val``), or a data set object.
+    val: the data set to evaluate on; with a data set object None evaluates nothing.
+    recipe: a name out of ``recipes.RECIPES`` or a :class:`sparse_rcnn_lab.core.config.Recipe`.
+    out: the run folder, which must not hold a run yet, unless ``resume``.
+    resume: go on where the run in ``out`` stopped; gives the same weights as an unbroken run (to
+        rounding, where the number of processes is another one).
+    backbone_weights: a file, "download" for torchvision's ImageNet weights, or None to start
+        from scratch.
+    start_from: a model whose weights to start with, where shapes fit (fine-tuning): a name, a run
+        folder or a checkpoint.
+    device: "cpu", "cuda", ...; None or "auto": the GPU where there is one.
+    workers: processes that load images, for each training process.
+    compiled: run backbone and stages through torch.compile.
+    evaluate_every: steps between evaluations; default: only at the end. 0: never.
+    evaluate_limit: evaluate on only the first so many images.
+    progress: show a bar and what happens.
+    on_step, on_evaluation: called in every process with the step number (from 1) and what it gave;
+        the loss is that of the process's own images (of the last part, with train.accumulate).
+
+    Raises LabError when data and settings do not fit, when the loss stops being finite, and when
+    another process is gone.
+
+    >>> import tempfile
+    >>> import sparse_rcnn_lab as srl
+    >>> recipe = srl.recipe("nano", train__steps=2, train__batch_size=2, augment__size=(64, 64))
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     drawn = srl.Shapes(length=8, size=64)
+    ...     run = srl.fit(drawn, recipe, folder, workers=0, progress=False)
+    ...     print(run.finished, run.step, (run.folder / "model.safetensors").exists())
+    True 2 True
+    """
+    recipe = recipes.recipe(recipe) if isinstance(recipe, str) else recipe
+    device = torch.device(pick_device(device))
+    folder = RunFolder(Path(out))
+    with threads_for(recipe.model.backbone), join(device) as group:
+        # What to train on, and whether it can be done: said before anything is written.
+        train_data, val = group.agree(lambda: _open(data, val))
+        augment = recipe.augment
+        train_data = group.agree(lambda: usable_images(train_data, augment))
+        if progress and group.first and isinstance(train_data, Subset):
+            tqdm.write(f"{train_data.note}.")
+        names = tuple(train_data.class_names)
+        recipe = configs.with_changes(recipe, model__num_classes=len(names))
+        header = run_header(recipe, train_data, val, backbone_weights, start_from)
+
+        def check() -> None:
+            _check_batch(recipe, group.world)
+            if val is not None:
+                label_category_ids(names, val)  # other classes: said now, not after the training
+            check_folder(folder, header, resume)
+
+        group.agree(check)  # after it, process 0 may write
+
+        # Model, optimizer and batches, from the start or from the last complete state.
+        states = group.gather(folder.states() if resume else [])[0]
+        done, state = states[-1] if states else (0, None)
+        training = group.agree(
+            lambda: begin(recipe, device, group, state, backbone_weights, start_from)
+        )
+        training.connect()
+        if compiled:
+            compile_model(training.model, device)
+        writer = RunWriter(folder, training, names, header, done)
+        about = {"recipe": header["recipe"]}
+        detector = Detector(training.model, names, name=folder.path.name, info=about)
+        length = header["steps"]
+        loader = train_loader(
+            train_data,
+            Augment(recipe.augment, recipe.model.input.antialias),
+            recipe.train,
+            recipe.model.input,
+            start=done,
+            stop=length,
+            workers=_default_workers(group) if workers is None else workers,
+            pin_memory=device.type == "cuda",
+            shard=group.shard(recipe.train.batch_size),
+        )
+
+        def fetch() -> tuple[TrainBatch, tuple[int, ...]]:
+            batch = next(batches)
+            return batch, batch.targets.counts
+
+        def evaluate_now(step: int, val: DetectionData) -> Evaluation:
+            writer.save_model(step)
+            average = training.average
+            with nullcontext() if average is None else average.in_the_model():
+                result = evaluate(detector, val, limit=evaluate_limit, progress=progress)
+            writer.log("evaluations", {"step": step, **result.to_dict()})
+            if on_evaluation is not None:
+                on_evaluation(step, result)
+            return result
+
+        evaluation: Evaluation | None = None
+        stop = False
+        training.model.train()  # a Detector puts its model into eval mode
+        last_step = time.monotonic()
+        with (
+            tqdm(
+                total=length, initial=done, unit="step", disable=not (progress and group.first)
+            ) as bar,
+            graceful_interrupt(patient=group.world > 1) as interrupted,
+            closing(iter(loader)) as batches,
+            writer.rescue(lambda: done),
+        ):
+            while done < length and not stop:
+                factor = lr_factor(recipe.train, done, len(train_data))
+                rate = recipe.train.lr * factor
+                for params in training.optimizer.param_groups:
+                    params["lr"] = params["base_lr"] * factor
+
+                batch, counts = group.exchange(fetch)
+                whole = tuple(chain.from_iterable(counts))
+                loss, values, norm = train_step(training, batch.to(device), whole, done, rate)
+                done += 1
+
+                now = time.monotonic()
+                row = values.row(done, rate, norm, now - last_step)
+                last_step = now
+                writer.log("metrics", row)
+                bar.set_postfix_str(_summary(row), refresh=False)
+                bar.update()
+                if on_step is not None:
+                    on_step(done, loss)
+
+                stop = any(group.gather(interrupted()))  # asked once: it may change at any moment
+                every = evaluate_every or length
+                due = bool(evaluate_every) and done % every == 0 and done < length
+                if stop or due or done == length or writer.overdue():
+                    writer.save_state(done)
+                if due and val is not None and not stop:
+                    evaluation = evaluate_now(done, val)
+                    last_step = time.monotonic()
+        writer.save_model(done)
+        # After the loop, so that a run that was stopped in its last evaluation gets it on resuming.
+        if val is not None and evaluate_every != 0 and done == length and not stop:
+            rows = group.gather(folder.rows("evaluations"))[0]
+            if not rows or rows[-1]["step"] < length:
+                evaluation = evaluate_now(length, val)
+        if done < length and group.first:
+            how = "resume=True (--resume)"
+            tqdm.write(f"Stopped; everything is saved. {how} goes on in {folder.path}")
+        if training.average is not None:
+            training.average.apply()
+        training.model.eval()
+        return Run(folder.path, detector, done == length, done, evaluation)
+
+
+def _open(
+    data: str | Path | DetectionData, val: DetectionData | None
+) -> tuple[DetectionData, DetectionData | None]:
+    if not isinstance(data, str | Path):
+        return data, val
+    if val is not None:
+        return open_data(data, "train"), val
+    return open_train_val(data)
+
+
+def _check_batch(recipe: Recipe, world: int) -> None:
+    train = recipe.train
+    smallest = train.batch_size // world
+    if smallest < train.accumulate:
+        parts = "" if train.accumulate == 1 else f", each in {train.accumulate} parts"
+        raise LabError(
+            f"A batch of {train.batch_size} cannot be shared by {world} processes{parts}: every "
+            f"part needs an image. Use train.batch_size {world * train.accumulate} or more, or "
+            "fewer processes or parts."
+        )
+
+
+def begin(
+    recipe: Recipe,
+    device: torch.device,
+    group: Group = Group(),  # noqa: B008 - frozen
+    state: Path | None = None,
+    backbone_weights: str | Path | None = None,
+    start_from: str | Path | None = None,
+) -> Training:
+    """The model and all that trains it: from ``state``, or as the settings say.
+
+    Weights from outside are read by process 0 alone; ``Training.connect`` passes them on.
+    """
+    torch.manual_seed(recipe.train.seed)
+    model = SparseRCNN(recipe.model)
+    speed_up_training(model)
+    if state is None and group.first:
+        if backbone_weights is not None:
+            load_backbone(model.backbone, recipe.model.backbone, backbone_weights)
+        nested = start_from is not None and _start_from(model, locate(start_from))
+        if recipe.train.nested_proposals and not nested:
+            nest(model.proposals)
+    model.backbone.frozen = recipe.train.frozen_backbone
+    if model.backbone.frozen:
+        model.backbone.requires_grad_(False)
+    model.to(device).train()
+    if group.world > 1:
+        synchronise_batch_norm(model, device)
+    optimizer = make_optimizer(recipe.train, model, model.backbone.body)
+    mixed = MixedPrecision(recipe.train.precision, device)
+    training = Training(model, recipe, optimizer, mixed, group=group)
+    if state is not None:
+        load_state(state, training, device)
+    return training
+
+
+def _start_from(model: SparseRCNN, path: Path) -> bool:
+    """Takes over a checkpoint's weights; only class layers and proposals may be other ones.
+
+    Returns whether the proposals are the checkpoint's, and nested already.
+    """
+    own = model.state_dict()
+    checkpoint = read_checkpoint(path)
+    free = (".classify.", "proposals.")
+    fitting = {k: v for k, v in checkpoint.state.items() if k in own and own[k].shape == v.shape}
+    for key in own:
+        if key not in fitting and not any(part in key for part in free):
+            raise LabError(
+                f'"{path}" does not fit this recipe: {key} is missing or of another shape. '
+                "Fine-tune with the recipe that trained it."
+            )
+    model.load_state_dict(fitting, strict=False)
+    trained = (checkpoint.info.get("recipe") or {}).get("train") or {}
+    return "proposals.boxes" in fitting and bool(trained.get("nested_proposals"))
+
+
+def _default_workers(group: Group) -> int:
+    """Loaders for one process; one core of its part of the machine stays free for itself."""
+    return max(0, min(4, (os.cpu_count() or 1) // group.local_world - 1))
+
+
+def _summary(row: dict[str, Any]) -> str:
+    """A line for the progress bar."""
+    stages = " ".join(f"{value:.1f}" for value in row["loss_per_stage"])
+    return f"loss {row['loss']:.1f} (stages {stages}), lr {row['lr']:.1e}"
+
+
+@contextmanager
+def graceful_interrupt(patient: bool = False) -> Iterator[Callable[[], bool]]:
+    """Turns the first Ctrl-C (or SIGTERM) into a flag, so that a step is never torn in two.
+
+    The second one interrupts as usual. patient: it does nothing instead; torchrun may pass the
+    same Ctrl-C on several times, and itself ends by force what does not stop within 30 seconds.
+    Outside the main thread signals stay as they are.
+    """
+    flag = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield flag.is_set
+        return
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        flag.set()
+        for n, handler in before.items() if not patient else ():
+            signal.signal(n, handler)
+
+    for number in before:
+        signal.signal(number, handle)
+    try:
+        yield flag.is_set
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -1,0 +1,306 @@
+"""Training: the loop, its files, and what must survive an interrupt."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import signal
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from small_training import DATA, VAL, tiny, train, weights
+
+from sparse_rcnn_lab.cli import main as cli
+from sparse_rcnn_lab.cli.train_settings import run_settings
+from sparse_rcnn_lab.core.config import Recipe
+from sparse_rcnn_lab.core.errors import LabError
+from sparse_rcnn_lab.data.shapes.dataset import Shapes
+from sparse_rcnn_lab.models import config_edit as configs
+from sparse_rcnn_lab.models.checkpoint import read_checkpoint
+from sparse_rcnn_lab.training import step as step_module
+from sparse_rcnn_lab.training.run_folder import RunFolder
+from sparse_rcnn_lab.training.step import StepLoss
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "muon"])
+def test_resumed_run_equals_unbroken_one_bit_for_bit(tmp_path: Path, optimizer: str) -> None:
+    """Catches state left out of a checkpoint: optimizer moments, statistics, place in the data."""
+    recipe = tiny(train__optimizer=optimizer)
+    whole = train(tmp_path / "whole", recipe)
+
+    def stop(step: int, _: object) -> None:
+        if step == 3:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    broken = train(tmp_path / "broken", recipe, on_step=stop)
+    assert not broken.finished and broken.step == 3
+    resumed = train(tmp_path / "broken", recipe, resume=True)
+    assert resumed.finished and resumed.step == 6
+    for key, value in weights(whole).items():
+        assert torch.equal(value, weights(resumed)[key]), key
+    rows = RunFolder(resumed.folder).rows("metrics")
+    assert [row["step"] for row in rows] == [1, 2, 3, 4, 5, 6]
+    same = [row["loss"] for row in RunFolder(whole.folder).rows("metrics")]
+    assert [row["loss"] for row in rows] == same
+
+
+def test_batch_norm_learns_its_statistics(tmp_path: Path) -> None:
+    """Catches training in eval mode, where batch norm of a backbone from scratch does nothing."""
+    modes: list[bool] = []
+    run = train(tmp_path / "run", evaluate_every=2, on_evaluation=lambda *_: modes.append(True))
+    counters = [v for k, v in weights(run).items() if k.endswith("num_batches_tracked")]
+    assert len(modes) == 3 and counters
+    assert {int(counter) for counter in counters} == {6}  # an evaluation does not end it
+
+
+def test_interrupt_during_an_evaluation_loses_no_step(tmp_path: Path) -> None:
+    """Catches a Ctrl-C that arrives between the save and the end of the evaluation."""
+
+    def stop(step: int, _: object) -> None:
+        if step == 2:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    run = train(tmp_path / "run", evaluate_every=2, on_evaluation=stop)
+    rows = RunFolder(run.folder).rows("metrics")
+    assert not run.finished and run.step == rows[-1]["step"] == 3
+
+
+def test_last_evaluation_is_made_up_for(tmp_path: Path) -> None:
+    """Catches a run stopped after its last step that never gets its AP."""
+    recipe = tiny(train__steps=1)
+
+    def stop(step: int, _: object) -> None:
+        os.kill(os.getpid(), signal.SIGINT)
+
+    stopped = train(tmp_path / "run", recipe, evaluate_every=None, on_step=stop)
+    assert stopped.evaluation is None
+    resumed = train(tmp_path / "run", recipe, evaluate_every=None, resume=True)
+    assert resumed.evaluation is not None
+
+
+def test_false_start_leaves_the_folder_free(tmp_path: Path) -> None:
+    """Catches a mistyped weights file, or other classes in val, after which the folder is taken."""
+    with pytest.raises(LabError, match="There is no model"):
+        train(tmp_path / "run", start_from=tmp_path / "missing.safetensors")
+
+    class Other(Shapes):
+        class_names = ("cat",)
+
+    with pytest.raises(LabError, match="different classes"):
+        train(tmp_path / "run", val=Other(length=2, size=64))
+    assert train(tmp_path / "run", tiny(train__steps=1)).finished
+
+
+def test_damaged_state_says_how_to_go_on(tmp_path: Path) -> None:
+    """Catches a traceback of the unpickler where the state before could be used."""
+    run = train(tmp_path / "run", tiny(train__steps=1))
+    state = RunFolder(run.folder).states()[-1][1]
+    (state / "optimizer.pt").write_bytes(b"half")
+    with pytest.raises(LabError, match=r"step_0000001.*Delete that folder"):
+        train(tmp_path / "run", tiny(train__steps=1), resume=True)
+
+
+def test_workers_do_not_change_the_run(tmp_path: Path) -> None:
+    """Catches augmentation that draws from a worker's own random state."""
+    recipe = tiny(train__steps=2)
+    one, two = train(tmp_path / "a", recipe), train(tmp_path / "b", recipe, workers=2)
+    for key, value in weights(one).items():
+        assert torch.equal(value, weights(two)[key]), key
+
+
+def test_run_folder_holds_what_repeats_the_run(tmp_path: Path) -> None:
+    """Catches a run that cannot be repeated: recipe, seed, versions, data, metrics, model."""
+    run = train(tmp_path / "run", evaluate_every=3)
+    folder = RunFolder(run.folder)
+    header = folder.header()
+    rebuilt = configs.from_dict(Recipe, header["recipe"])
+    expected = configs.with_changes(tiny(), model__num_classes=len(DATA.class_names))
+    assert rebuilt == expected
+    assert header["data"] == {"train": DATA.fingerprint(), "val": VAL.fingerprint()}
+    assert header["versions"]["torch"] == torch.__version__
+    rows = folder.rows("metrics")
+    assert len(rows) == 6 and len(rows[0]["loss_per_stage"]) == 2
+    assert [row["step"] for row in folder.rows("evaluations")] == [3, 6]
+    checkpoint = read_checkpoint(folder.model)
+    assert checkpoint.class_names == DATA.class_names
+    for key, value in checkpoint.build().state_dict().items():
+        assert torch.equal(value, weights(run)[key]), key
+
+
+def test_what_may_be_different_when_a_run_is_resumed(tmp_path: Path) -> None:
+    """Catches a forgotten --out that destroys an hour of training; a run that cannot go on on a
+    smaller machine, or goes on as another run; one that silently goes on with another torch; and a
+    new field of the recipe that makes every run begun before it unusable.
+    """
+    once = {"train__steps": 1}
+    folder = RunFolder(train(tmp_path / "run", tiny(**once)).folder)
+    with pytest.raises(LabError, match="already holds a run"):
+        train(folder.path, tiny(**once))
+    for field, words in (("lr", r"lr was 0.0005, now 0.5"), ("ema", r"ema was 0\.0, now 0.5")):
+        with pytest.raises(LabError, match=rf"train\.{words}"):
+            train(folder.path, tiny(**once, **{f"train__{field}": 0.5}), resume=True)
+    header = folder.header()
+    header["versions"] |= {"torch": "1.0", "platform": "a slower one"}
+    for name in ("precision", "accumulate", "ema", "denoising_negatives"):
+        del header["recipe"]["train"][name]
+    folder.write_header(header)
+    fewer = tiny(**once, train__accumulate=2, train__precision="bf16")
+    with pytest.warns(UserWarning, match=r"with torch 1\.0 \(now [\w.+]+\); it goes") as told:
+        assert train(folder.path, fewer, resume=True).finished
+    assert len([w for w in told if "torch 1.0" in str(w.message)]) == 1
+
+
+def test_torn_checkpoint_is_not_used(tmp_path: Path) -> None:
+    """Catches resuming from a folder that a kill left half written, and one that stays for ever."""
+    run = train(tmp_path / "run", tiny(train__steps=2))
+    folder = RunFolder(run.folder)
+
+    class Killed(BaseException):
+        pass
+
+    with pytest.raises(Killed), folder.new_state(99) as half:
+        (half / "model.safetensors").write_bytes(b"half")
+        raise Killed
+    assert [step for step, _ in folder.states()] == [2]
+    other = half.rename(folder.checkpoints / ".step_99.1")  # of a process that is gone
+    with folder.new_state(100):
+        assert not other.exists()
+
+
+def test_diverged_loss_names_step_rate_and_images(tmp_path: Path) -> None:
+    """Catches silent NaN: the message must name step, learning rate and images."""
+    recipe = tiny(train__lr=1e30, train__warmup_steps=0, train__clip_norm=1e30)
+    with pytest.raises(LabError) as error:
+        train(tmp_path / "run", recipe)
+    text = str(error.value)
+    assert "step 2, learning rate 9.33e+29, images: shapes seed 5 image" in text
+    assert "lower learning rate" in text
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (
+            LabError("boxes or scores have diverged."),
+            r"diverged.*at step 4.*state after step 3 is saved",
+        ),
+        (
+            torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB."),
+            r"step 4 \(CUDA out.*2 GiB\.\).*--accumulate",
+        ),
+    ],
+)
+def test_weights_before_a_failed_step_are_saved(
+    tmp_path: Path, error: Exception, words: str
+) -> None:
+    """Catches minutes lost by a step that fails, statistics that the failed step has moved, and a
+    traceback of CUDA without a way out."""
+    honest = step_module.step_loss
+    calls = 0
+
+    def fails_at_the_fourth(*arguments: Any) -> StepLoss:
+        nonlocal calls
+        calls += 1
+        loss = honest(*arguments)
+        if calls == 4:
+            raise error
+        return loss
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(step_module, "step_loss", fails_at_the_fourth)
+        with pytest.raises(LabError, match=words):
+            train(tmp_path / "broken")
+    assert [step for step, _ in RunFolder(tmp_path / "broken").states()] == [3]
+    if isinstance(error, LabError):
+        whole = weights(train(tmp_path / "whole"))
+        resumed = weights(train(tmp_path / "broken", resume=True))
+        assert all(torch.equal(value, resumed[key]) for key, value in whole.items())
+
+
+def test_sigterm_saves_and_ends(tmp_path: Path) -> None:
+    """Catches a batch system's SIGTERM that loses what was trained since the last save, and a
+    notebook whose interrupt button is dead after training."""
+    before = signal.getsignal(signal.SIGINT)
+
+    def stop(step: int, _: object) -> None:
+        if step == 2:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    run = train(tmp_path / "run", on_step=stop)
+    assert not run.finished
+    assert [step for step, _ in RunFolder(run.folder).states()] == [2]
+    assert signal.getsignal(signal.SIGINT) is before
+
+
+@pytest.mark.parametrize(
+    ("options", "rate"),
+    [
+        ("--recipe r50_1x_100", 2.5e-5),
+        ("--recipe r50_1x_100 --batch-size 8", 1.25e-5),
+        ("--recipe r50_1x_100 --set train.batch_size=32", 5e-5),
+        ("--recipe r50_1x_100 --batch-size 8 --lr 1e-4", 1e-4),
+        ("--recipe r50_1x_100 --batch-size 8 --set train.lr=3e-5", 3e-5),
+        ("--preset nano --batch-size 4", 5e-4),
+    ],
+)
+def test_published_rate_follows_the_batch(tmp_path: Path, options: str, rate: float) -> None:
+    """Catches a recipe on 4 GPUs that trains at the rate of 8, and a rate that overrides --lr."""
+    command = ["train", "--data", "shapes", "--out", str(tmp_path / "run"), *options.split()]
+    arguments = cli.build_parser().parse_args(command)
+    recipe = run_settings(arguments)[1]
+    assert recipe.train.lr == pytest.approx(rate)
+
+
+def test_training_reduces_the_loss(tmp_path: Path) -> None:
+    """Catches an update that never reaches the weights or goes uphill."""
+    recipe = tiny(train__steps=60, train__denoising=0, train__warmup_steps=5, train__lr=3e-3)
+    one = Shapes(length=2, seed=5, size=64)
+    run = train(tmp_path / "run", recipe, one, val=None)
+    losses = [row["loss"] for row in RunFolder(run.folder).rows("metrics")]
+    assert sum(losses[-5:]) < 0.6 * sum(losses[:5])
+
+
+def test_fine_tuning_takes_over_all_but_the_class_layers(tmp_path: Path) -> None:
+    """Catches start_from that silently loads nothing, or fails on another class count."""
+    first = train(tmp_path / "first", tiny(train__steps=1))
+    state = read_checkpoint(first.folder / "model.safetensors").state
+    second = train(
+        tmp_path / "second",
+        tiny(train__steps=1, train__lr=1e-30),
+        start_from=first.folder / "model.safetensors",
+    )
+    assert torch.equal(weights(second)["proposals.boxes"], state["proposals.boxes"])
+    with pytest.raises(LabError, match="does not fit this recipe"):
+        train(
+            tmp_path / "third", tiny(model__dim=32), start_from=first.folder / "model.safetensors"
+        )
+
+
+def test_batch_without_objects_trains(tmp_path: Path) -> None:
+    """Catches a division by the number of objects, and copies of nothing."""
+
+    class Empty(Shapes):
+        def __getitem__(self, index: int):  # type: ignore[no-untyped-def]
+            sample = super().__getitem__(index)
+            return replace(sample, boxes=sample.boxes[:0], labels=sample.labels[:0])
+
+    run = train(tmp_path / "run", tiny(train__steps=2), Empty(length=2, seed=0, size=64), val=None)
+    losses = [row["loss"] for row in RunFolder(run.folder).rows("metrics")]
+    assert all(math.isfinite(value) for value in losses)
+
+
+def test_damaged_files_are_named_or_read_as_far_as_they_go(tmp_path: Path) -> None:
+    """Catches a traceback of the json module, and a resume that fails because the last line of the
+    metrics was half written."""
+    folder = RunFolder(tmp_path)
+    (tmp_path / "metrics.jsonl").write_text(json.dumps({"step": 1}) + '\n{"st', encoding="utf-8")
+    assert folder.rows("metrics") == [{"step": 1}]
+    folder.rewind(0)
+    assert folder.rows("metrics") == []
+    (tmp_path / "run.json").write_text("{", encoding="utf-8")
+    with pytest.raises(LabError, match=r"run\.json"):
+        train(tmp_path, resume=True)
