@@ -35,7 +35,9 @@ def url(folder):
 @pytest.fixture(scope="module")
 def client(url, tmp_path_factory):
     files = tmp_path_factory.mktemp("downloads")
-    return client_module.Client(url, verbose=False, download_files=str(files))
+    return client_module.Client(
+        url, verbose=False, download_files=str(files), httpx_kwargs={"timeout": 90}
+    )
 
 
 def photo():

@@ -146,7 +146,9 @@ def test_endpoints_under_a_sub_path(under_a_path, tmp_path):
     """Catches calls and files that are looked for at the root of the proxy's host."""
     client_module = pytest.importorskip("gradio_client")
     url, refused = under_a_path
-    client = client_module.Client(url, verbose=False, download_files=str(tmp_path))
+    client = client_module.Client(
+        url, verbose=False, download_files=str(tmp_path), httpx_kwargs={"timeout": 90}
+    )
     photo = client_module.handle_file(str(EXAMPLES / "shapes_1.png"))
     path, found = client.predict(photo, threshold=0.0, api_name="/photo")
     assert Path(path).is_file() and len(found["annotations"]) == 8
