@@ -104,4 +104,4 @@ if not TYPE_CHECKING:  # a type checker reads the imports above instead
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+    return sorted(__all__)
