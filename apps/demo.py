@@ -15,9 +15,11 @@ from pathlib import Path
 from typing import NoReturn
 
 try:
+    from sparse_rcnn_lab.cli.common import replace_unprintable
     from sparse_rcnn_lab.core.errors import LabError
 except ModuleNotFoundError:  # started from a fresh clone, where the package is not installed
     sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+    from sparse_rcnn_lab.cli.common import replace_unprintable
     from sparse_rcnn_lab.core.errors import LabError
 
 
@@ -25,9 +27,9 @@ def arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(
         prog="demo.py",
-        description="Opens a page that detects objects in your pictures and shows how: how many "
+        description="Opens a page that detects objects in your images and shows how: how many "
         "proposals look, what each of the six stages makes of them, and what scores enough.",
-        epilog="All of it runs on this machine; without --share no picture leaves it.",
+        epilog="All of it runs on this machine; without --share no image leaves it.",
     )
     add = parser.add_argument
     add("--model", metavar="NAME", help="model to show first: shipped (nano-shapes) or published")
@@ -41,6 +43,12 @@ def arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     add("--share", action="store_true", help="make a public address for a while; needs internet")
     add("--ssl-certfile", metavar="PEM", help="certificate, for https: webcams of other machines")
     add("--ssl-keyfile", metavar="PEM", help="its key")
+    add(
+        "--root-path",
+        default=os.environ.get("GRADIO_ROOT_PATH", ""),
+        metavar="PATH",
+        help="under which a proxy serves the page, as JupyterHub does: /user/NAME/proxy/7860",
+    )
     add("--device", default="auto", help="cpu, cuda or mps (default: cuda where there is one)")
     add(
         "--max-size", type=int, default=100, help="largest upload, megabytes (default: %(default)s)"
@@ -57,6 +65,7 @@ def arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Reads the command line and serves the page; 0 when stopped, 1 with one line when not."""
+    replace_unprintable()
     options = arguments(argv)
     if importlib.util.find_spec("gradio") is None:
         print("The demo needs Gradio: pip install 'sparse-rcnn-lab[demo]'", file=sys.stderr)
@@ -65,20 +74,23 @@ def main(argv: Sequence[str] | None = None) -> int:
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         # Only now: --help should not wait for torch.
-        from sparse_rcnn_lab.app.bench import Bench
-        from sparse_rcnn_lab.app.limits import Limits
-        from sparse_rcnn_lab.app.models import models_to_offer
-        from sparse_rcnn_lab.app.server import Address, serve, stay
+        from sparse_rcnn_lab.app import Address, Limits, Viewer, models_to_offer, serve
+        from sparse_rcnn_lab.app.server import stay
 
         address = Address(
-            options.host, options.port, options.share, options.ssl_certfile, options.ssl_keyfile
+            options.host,
+            options.port,
+            options.share,
+            options.ssl_certfile,
+            options.ssl_keyfile,
+            options.root_path,
         )
         address.check()
         limits = Limits(upload_mb=options.max_size)
         models = models_to_offer(options.model, options.checkpoint)
         print(f"Loading {models[0]} …" if models else "Starting …", flush=True)
-        bench = Bench(models, options.device, limits)
-        stay(serve(bench, address, options.concurrency, not options.no_browser))
+        viewer = Viewer(models, options.device, limits)
+        stay(serve(viewer, address, options.concurrency, not options.no_browser))
     except LabError as error:
         print(f"demo: {error}", file=sys.stderr)
         return 1

@@ -10,7 +10,7 @@ from benchmarks.clock import Clock
 from sparse_rcnn_lab.core.config import Recipe
 from sparse_rcnn_lab.core.errors import LabError
 from sparse_rcnn_lab.data.sample import DetectionData
-from sparse_rcnn_lab.data.selection import usable_images
+from sparse_rcnn_lab.data.subset import usable_images
 from sparse_rcnn_lab.data.transforms import Augment
 from sparse_rcnn_lab.training.loader import collate, train_loader
 

@@ -22,8 +22,8 @@ from sparse_rcnn_lab.core.errors import LabError
 from sparse_rcnn_lab.core.train import lr_factor
 from sparse_rcnn_lab.data.coco.folder import open_data
 from sparse_rcnn_lab.data.sample import DetectionData
-from sparse_rcnn_lab.data.selection import usable_images
 from sparse_rcnn_lab.data.shapes.dataset import Shapes
+from sparse_rcnn_lab.data.subset import usable_images
 from sparse_rcnn_lab.data.transforms import Augment
 from sparse_rcnn_lab.detect.device import machine
 from sparse_rcnn_lab.models import config_edit as configs

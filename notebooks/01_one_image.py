@@ -2,10 +2,10 @@
 # # 1. One image, six stages
 #
 # **Aim.** See what Sparse R-CNN does before you know how it does it: a handful of boxes that
-# are the same for every picture walks, in six steps, to the objects of this one.
+# are the same for every image walks, in six steps, to the objects of this one.
 #
 # **You will see** fifty boxes fly to four playing cards; where they change their minds; and
-# what happens on a picture without a single card.
+# what happens on an image without a single card.
 #
 # **Needs** neither a GPU nor a network. Under a minute.
 
@@ -15,30 +15,31 @@ from sparse_rcnn_lab.course import lessons
 from sparse_rcnn_lab.views import figures, plotly_figures
 
 detector = srl.load("small-cards")  # ships with the package: six kinds of playing cards
-picture = lessons.example("cards_1.jpg")
-found = detector(picture, threshold=0.5)
+image = lessons.example("cards_1.jpg")
+found = detector(image, threshold=0.5)
 print(found)
 
 # %% [markdown]
 # A detection is a **box** (left, top, right, bottom in pixels), a **class** and a **score**
 # from 0 to 1. That is all a detector returns. Most detectors get there by scoring tens of
-# thousands of boxes that tile the picture and then throwing nearly all of them away. This one
+# thousands of boxes that tile the image and then throwing nearly all of them away. This one
 # never had more than fifty. Watch them:
 
 # %%
-srl.explore(picture, detector, threshold=0.5)
+srl.explore(image, detector, threshold=0.5)
 
 # %% [markdown]
 # Click a box to choose it, press the arrow keys to go from stage to stage, space to play. On
-# the right: the score of the chosen proposal at each stage. Drag one of its corners, and the
-# stages after it run again with your box.
+# the right: the score of the chosen proposal at each stage. Now press Home, for at the end, where
+# playing stops, no stage is left to run: drag one of the box's corners, and the stages after it
+# run again with your box.
 #
 # ## The recording behind it
 #
 # Everything you can see here is one object, a `Trace`. It holds every proposal at every stage.
 
 # %%
-trace = detector.trace(picture)
+trace = detector.trace(image)
 print("boxes   ", list(trace.boxes.shape), "states 0..6, proposals, left top right bottom")
 print("logits  ", list(trace.logits.shape), "stages 1..6, proposals, classes")
 print("features", list(trace.features.shape), "states, proposals, width of a feature")
@@ -50,7 +51,7 @@ print("features", list(trace.features.shape), "states, proposals, width of a fea
 #
 # $$b_s,\ q_s = \mathrm{stage}_s(\text{image},\ b_{s-1},\ q_{s-1}), \qquad s = 1 \dots 6$$
 #
-# (figure 3 of the [paper](https://arxiv.org/abs/2011.12450)). All in one picture:
+# (figure 3 of the [paper](https://arxiv.org/abs/2011.12450)). All of it in one figure:
 
 # %%
 figures.stage_grid(trace, threshold=0.5)
@@ -74,7 +75,7 @@ plotly_figures.score_curves(trace, threshold=0.5)
 # detector. How proposals agree on who speaks is the best part of the story; lessons 3 and 4
 # tell it.
 #
-# ## A picture without cards
+# ## An image without cards
 #
 # Where do the fifty boxes go when there is nothing to find? These are blood cells.
 
@@ -85,8 +86,8 @@ figures.stage_grid(cells, threshold=0.5, layout="strip")
 
 # %% [markdown]
 # The leftmost panel is the same as before: the boxes start at the same (relative) places,
-# whatever the picture. They move, look, and end with scores that are nearly invisible. **The
-# proposals are not found in the picture. They are fifty questions, asked of every picture.**
+# whatever the image. They move, look, and end with scores that are nearly invisible. **The
+# proposals are not found in the image. They are fifty questions, asked of every image.**
 #
 # ## Exercises
 #
@@ -101,11 +102,11 @@ figures.stage_grid(cells, threshold=0.5, layout="strip")
 # print(proposal, float((middles[-1] - middles[0]).norm()))
 # figures.box_trails(trace, proposal)
 # ```
-# Proposal 19, and its middle travelled 20 of the picture's 448 pixels: it starts near the card.
-# Each proposal mostly works close to where it starts; lesson 2 shows that on many pictures.
+# Proposal 19, and its middle travelled 20 of the image's 448 pixels: it starts near the card.
+# Each proposal mostly works close to where it starts; lesson 2 shows that on many images.
 # </details>
 #
-# **2.** `detector(picture, stage=3, threshold=0.5)` stops after stage 3. What is wrong with its
+# **2.** `detector(image, stage=3, threshold=0.5)` stops after stage 3. What is wrong with its
 # detections, the boxes or the number of them?
 #
 # <details><summary>Answer</summary>
@@ -114,12 +115,12 @@ figures.stage_grid(cells, threshold=0.5, layout="strip")
 # *where* comes first, then *what*, and last *which of us says it*.
 # </details>
 #
-# **3.** Use only the first ten proposals: `detector(picture, num_proposals=10, threshold=0.5)`.
+# **3.** Use only the first ten proposals: `detector(image, num_proposals=10, threshold=0.5)`.
 # Why are some cards lost?
 #
 # <details><summary>Answer</summary>
 #
-# The first ten are ten arbitrary ones of fifty, and some parts of the picture are then
+# The first ten are ten arbitrary ones of fifty, and some parts of the image are then
 # nobody's. Lesson 6 makes the number a dial that is safe to turn.
 # </details>
 #

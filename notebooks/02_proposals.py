@@ -16,7 +16,7 @@ from sparse_rcnn_lab.course import lessons
 from sparse_rcnn_lab.views import figures
 
 cards = srl.load("small-cards")
-shapes = srl.load("nano-shapes")  # six drawn shapes, 20 proposals: fast enough to ask many pictures
+shapes = srl.load("nano-shapes")  # six drawn shapes, 20 proposals: fast enough to ask many images
 val = srl.open_data("shapes", "val")  # drawn on the fly, with their ground truth
 COUNT = lessons.pick(full=60, fast=6)
 
@@ -24,19 +24,19 @@ COUNT = lessons.pick(full=60, fast=6)
 # ## The boxes
 #
 # A proposal box is four numbers between 0 and 1: centre, width, height, relative to the
-# picture. In most detectors boxes like these are computed from the image or laid out by hand.
-# Here gradient descent found them, once, for all pictures.
+# image. In most detectors boxes like these are computed from the image or laid out by hand.
+# Here gradient descent found them, once, for all images.
 
 # %%
 figures.learned_boxes(cards.trace(lessons.example("cards_1.jpg")))
 
 # %% [markdown]
-# They cover the picture evenly, a little more in the middle, and have the size of a typical
+# They cover the image evenly, a little more in the middle, and have the size of a typical
 # card. That is a summary of the training set: where things are, before you have looked.
 #
 # ## A proposal owns a place
 #
-# Now the other model. Run it on many pictures and note, for each proposal, where its detections
+# Now the other model. Run it on many images and note, for each proposal, where its detections
 # (its **wins**) lie:
 
 # %%
@@ -46,10 +46,10 @@ figures.career_overview(analysis.careers_of(traces, threshold=0.5))
 # %% [markdown]
 # Eighteen of the twenty stay in a neighbourhood of their own, near where the learned box lies, and
 # take **whatever class comes along** (the colours). Proposals are places, not classes. The boxes
-# began as a grid, but nobody told the proposals to share out the picture like that: it is the
+# began as a grid, but nobody told the proposals to share out the image like that: it is the
 # cheapest way to answer for each object exactly once (lesson 4).
 #
-# The other two, 0 and 1, have the largest boxes and won once in sixty pictures. They can do more:
+# The other two, 0 and 1, have the largest boxes and won once in sixty images. They can do more:
 # with `num_proposals=1` proposal 0 names an object in each of the sixty, right every time. This
 # model has also practised with its first few proposals alone (lesson 6). Where all twenty are at
 # work, these two leave it to the others.
@@ -93,10 +93,10 @@ for _ in range(4):
 #
 # ## How many?
 #
-# Turn the dial: only the first $N$ proposals look at the picture.
+# Move the slider: only the first $N$ proposals look at the image.
 
 # %%
-lessons.dial(
+lessons.sliders(
     lambda proposals: figures.stage_grid(
         cards.trace(lessons.example("cards_1.jpg"), num_proposals=proposals),
         threshold=0.5,
@@ -116,7 +116,7 @@ lessons.lines(
     {"nano-shapes": ap},
     numbers,
     title="Fewer proposals, fewer objects",
-    detail=f"AP after stage 6, {COUNT} pictures with 3 or so objects each",
+    detail=f"AP after stage 6, {COUNT} images with 3 or so objects each",
     across="proposals used",
     up="AP (0 to 1)",
     top=1.0,
@@ -125,7 +125,7 @@ lessons.lines(
 # %% [markdown]
 # **AP**, average precision, is the usual grade of a detector: 1 is perfect; it counts missed
 # objects, wrong classes, false alarms and sloppy boxes alike. Twenty proposals serve a few
-# objects a picture well, and here five come near them (0.80 for 0.89). The paper needs 100 to 300
+# objects an image well, and here five come near them (0.80 for 0.89). The paper needs 100 to 300
 # for the crowded scenes of COCO.
 #
 # ## The initialisation puzzle
@@ -159,7 +159,7 @@ lessons.bars(
     {f"features: {name}": values for name, values in table.items()},
     box_starts,
     title="The same stages, other proposals",
-    detail=f"AP after stage 6, {COUNT} pictures",
+    detail=f"AP after stage 6, {COUNT} images",
     across="boxes",
     up="AP (0 to 1)",
     top=1.0,
@@ -175,7 +175,7 @@ lessons.bars(
 # - A **grid** works nearly as well as the learned boxes: what the stages expect is an even cover.
 #   **Random** boxes leave holes in it and cost a third.
 # - **Features shuffled** among the proposals: hardly a difference, most on random boxes (0.57 for
-#   0.61). The features are not names of proposals. Before the first look at the picture they are
+#   0.61). The features are not names of proposals. Before the first look at the image they are
 #   all good for much the same thing.
 # - **Features: the mean** of all, or **random** ones, cost a tenth on the learned boxes. On a grid
 #   the mean costs less (0.84 for 0.87). On whole images it leaves next to nothing: box and feature
@@ -199,7 +199,7 @@ lessons.bars(
 #
 # <details><summary>Answer</summary>
 #
-# It does not travel across the picture: it stays in its corner, with a score near 0, and proposal
+# It does not travel across the image: it stays in its corner, with a score near 0, and proposal
 # 7 takes the king. Boxes are refined from what lies inside them, and there is no king in a corner.
 # </details>
 #
@@ -211,7 +211,7 @@ lessons.bars(
 #
 # Some: from 0.02 at stage 1 to 0.38 at stage 6. Six stages are too few to shrink every box from
 # the whole image to an object when most were trained to make smaller corrections. Not all: the
-# first two learned boxes have sides of 0.8 to 0.9 of the picture, as they had to work
+# first two learned boxes have sides of 0.8 to 0.9 of the image, as they had to work
 # alone as well (lesson 6). A twin that was trained without that comes to 0.02.
 # </details>
 #

@@ -2,9 +2,9 @@
 # # 3. Inside a stage
 #
 # **Aim.** Follow one proposal through one stage, with the real tensors: it talks to the others,
-# looks at its own part of the picture through filters that it makes for itself, and decides.
+# looks at its own part of the image through filters that it makes for itself, and decides.
 #
-# **You will see** that filters made for one picture part are useless for another; that the
+# **You will see** that filters made for one image part are useless for another; that the
 # whole trick is two matrix products, done by hand below; and what goes wrong when nobody talks.
 #
 # **Needs** neither a GPU nor a network. Under a minute.
@@ -17,9 +17,9 @@ from sparse_rcnn_lab.course import lessons
 from sparse_rcnn_lab.views import figures
 
 detector = srl.load("small-cards")
-picture = lessons.example("cards_1.jpg")
+image = lessons.example("cards_1.jpg")
 RECORD = ("attention", "roi_features", "dynamic_filters", "filtered_features")
-trace = detector.trace(picture, record=RECORD)
+trace = detector.trace(image, record=RECORD)
 chosen = int(trace.detections(threshold=0.5).proposals[0])  # the one that will find the nine
 
 # %% [markdown]
@@ -27,7 +27,7 @@ chosen = int(trace.detections(threshold=0.5).proposals[0])  # the one that will 
 # fifty proposals:
 
 # %%
-walk = lessons.StageWalk(detector, picture, stage=2)
+walk = lessons.StageWalk(detector, image, stage=2)
 walk
 
 # %% [markdown]
@@ -66,7 +66,7 @@ figures.attention_map(trace, chosen, stage=2)
 #
 # ## Step 2. Look: RoI pooling
 #
-# The **backbone**, an ordinary image network, has turned the picture into maps at four
+# The **backbone**, an ordinary image network, has turned the image into maps at four
 # resolutions, p2 (fine) to p5 (coarse): together the feature pyramid. A box of width $w$ and
 # height $h$ reads from level
 #
@@ -86,7 +86,7 @@ figures.roi_grid(trace, chosen, stage=2)
 #
 # Now the idea that gives the paper its strength. In an ordinary network the next layer has
 # weights that were learned and then stand still. Here, **the proposal's feature is turned into
-# the weights** of two layers, made for this proposal, in this picture, at this stage:
+# the weights** of two layers, made for this proposal, in this image, at this stage:
 #
 # $$F_1 \in \mathbb{R}^{D \times d}, \quad F_2 \in \mathbb{R}^{d \times D}, \qquad
 # [F_1, F_2] = \mathrm{Linear}(q), \qquad
@@ -117,7 +117,7 @@ figures.filter_effect(trace, chosen, stage=2)
 # before it in number, wherever that one lies), in all six stages:
 
 # %%
-session = srl.Session(detector, picture, record=RECORD)
+session = srl.Session(detector, image, record=RECORD)
 average = session.run(ablation=srl.Ablation(filters="mean"))
 another = session.run(ablation=srl.Ablation(filters="rolled"))
 figures.trace_panels(
@@ -140,8 +140,8 @@ figures.trace_panels(
 # $$c_x' = c_x + \tfrac{\delta_x}{2} w, \quad c_y' = c_y + \tfrac{\delta_y}{2} h, \qquad
 # w' = w\,e^{\delta_w}, \quad h' = h\,e^{\delta_h}.$$
 #
-# The boxes printed here are in pixels of the picture as the model sees it, 320 wide. Times 1.4
-# they are in those of lesson 1, where the picture is 448 wide.
+# The boxes printed here are in pixels of the image as the model sees it, 320 wide. Times 1.4
+# they are in those of lesson 1, where the image is 448 wide.
 
 # %%
 x1, y1, x2, y2 = walk.boxes_in[chosen].tolist()
@@ -167,7 +167,7 @@ figures.trace_panels([session.base, silent], ["they talk", "they do not"], colum
 # its colour says whose it is). Self-attention is not there to see better. It is how proposals agree
 # on who speaks. In lesson 4 you will see what makes them want to agree.
 #
-# Try the switches yourself, beside the picture: *self-attention*, *swap filters*, *freeze
+# Try the switches yourself, beside the image: *self-attention*, *swap filters*, *freeze
 # features*. Below it is what the filters of proposal 10 make of its box, stage by stage.
 
 # %%
@@ -208,7 +208,7 @@ srl.explore(session, chosen=chosen, stage=2, tab="filters", roi=True)
 #
 # <details><summary>Answer</summary>
 #
-# At level 2, at all six stages. A card is about 70 px wide on the picture as the model sees it (320
+# At level 2, at all six stages. A card is about 70 px wide on the image as the model sees it (320
 # px on its long side), and in the formula of step 2 only boxes of 112 px and more go to level 3.
 # </details>
 #

@@ -4,7 +4,7 @@
 # **Aim.** Understand the one rule that makes the proposals share out the objects: each object
 # pays exactly one proposal.
 #
-# **You will see** the cost matrix as a picture, play the assignment by hand against the
+# **You will see** the cost matrix as an image, play the assignment by hand against the
 # computer, and find out why this detector needs no non-maximum suppression.
 #
 # **Needs** neither a GPU nor a network. Under a minute.
@@ -50,9 +50,9 @@ figures.detection_panels(
 #
 # Wrong class: expensive. $C^{cls}$ is low, even negative, when the proposal gives a high score to
 # the class of the object. Box far away: expensive. L1 adds up how far the four edges are off, in
-# parts of the picture's width and height. Boxes overlap: cheap. **GIoU** is 1 for equal boxes and
+# parts of the image's width and height. Boxes overlap: cheap. **GIoU** is 1 for equal boxes and
 # falls towards -1 the farther they are apart, where the plain overlap (IoU) stays at 0. As a
-# picture, at stage 4:
+# image, at stage 4:
 
 # %%
 costs = lessons.costs(trace, stage=4)
@@ -60,7 +60,7 @@ costs.figure()
 
 # %% [markdown]
 # Rows are proposals, columns objects: the green heart, the triangle, the big cross, the small cross
-# and the red heart. The three small pictures are the parts. In L1 and GIoU most columns have
+# and the red heart. The three small matrices are the parts. In L1 and GIoU most columns have
 # **several dark cells**: several proposals lie on that object, and place alone would hardly
 # decide. Only one of them gives it the right class as well, and that one is the cheapest. For the
 # green heart none is cheap: the cheapest, proposal 15, sits on the red one.
@@ -107,7 +107,7 @@ loss = lessons.losses(trace)
 lessons.bars(
     {"class": loss.cls.tolist(), "L1": loss.l1.tolist(), "GIoU": loss.giou.tolist()},
     list(range(1, 7)),
-    title="The loss of each stage on this picture",
+    title="The loss of each stage on this image",
     across="stage",
     up="weighted loss",
 )
@@ -166,7 +166,7 @@ lessons.bars(
     },
     list(range(1, 7)),
     title="How much is there for NMS to do?",
-    detail=f"{COUNT} pictures, {together.objects} objects, score at least .30, NMS at an IoU of .5",
+    detail=f"{COUNT} images, {together.objects} objects, score at least .30, NMS at an IoU of .5",
     across="stage",
     up="boxes",
 )
@@ -178,15 +178,15 @@ lessons.bars(
 # stage 2 and 29 at stage 3. All stages of this model were matched one to one, as in the paper; but
 # the first talk comes before the first look, when nobody can know yet who sees what.
 #
-# The green bars are the same proposals on the same pictures. Alone, each says what it sees: 941
+# The green bars are the same proposals on the same images. Alone, each says what it sees: 941
 # boxes at stage 6, four or five for each object, and 889 of them have the right class and an IoU
-# of at least 0.5. Together they say 204. It is not the picture that silences the rest, it is the
+# of at least 0.5. Together they say 204. It is not the image that silences the rest, it is the
 # others. (To switch self-attention off, as lesson 3 did with the cards, is cruder. Here the stages
 # then do something they never did in training: of 425 boxes at stage 6 only 21 are right.)
 #
 # ## Exercises
 #
-# **1.** Add NMS and measure: does it help, at stage 6, on the picture above?
+# **1.** Add NMS and measure: does it help, at stage 6, on the image above?
 # `lessons.suppressed(trace.detections(6, threshold=0.3))`.
 #
 # <details><summary>Answer</summary>
@@ -205,7 +205,7 @@ lessons.bars(
 # The two crosses have identical columns, and so have the two hearts: the class cost cannot tell
 # them apart. Here the hearts get proposals 3 and 6, which sit on the small cross and on the
 # triangle, and the small cross gets 15, which sits on the red heart. The box loss would pull all
-# three across the picture.
+# three across the image.
 # </details>
 #
 # **3.** Is the same proposal matched with the same object at every stage? `trace.matches` is

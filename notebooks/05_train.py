@@ -3,7 +3,7 @@
 #
 # **Aim.** Start from random weights and watch the six stages learn, in minutes.
 #
-# **You will see** loss and AP of every stage over the training, and what becomes of one picture's
+# **You will see** loss and AP of every stage over the training, and what becomes of one image's
 # boxes.
 #
 # **Needs** neither a GPU nor a network: 5 minutes on two CPU cores. With a GPU, change one
@@ -19,8 +19,8 @@ DEVICE = "cpu"  # the line to change: "cuda"
 # %% [markdown]
 # ## What it learns from
 #
-# `shapes` are pictures drawn on the fly, half of them like pen drawings in front of a webcam.
-# The same index gives the same picture on every machine, and validation uses other ones.
+# `shapes` are images drawn on the fly, half of them like pen drawings in front of a webcam.
+# The same index gives the same image on every machine, and validation uses other ones.
 
 # %%
 train, val = srl.open_data("shapes", "train"), srl.open_data("shapes", "val")
@@ -37,12 +37,13 @@ print("one sample:", list(train[0].image.shape), "and", len(train[0].boxes), "ob
 recipe = srl.recipe("nano", train__steps=STEPS)
 print(recipe.summary)
 print("learning rate", recipe.train.lr, "| batch", recipe.train.batch_size, "images")
-print("copies of each object:", recipe.train.denoising, "| optimizer:", recipe.train.optimizer)
+print("denoising queries:", recipe.train.denoising, "| optimizer:", recipe.train.optimizer)
 
 # %% [markdown]
 # Two things depart from the paper, because you have minutes and it had days
-# ([decision 0006](../docs/decisions/0006-small-presets-may-differ.md)). Noised *copies* of the
-# objects train beside the proposals, each of them with a box to mend and a class to name. And the
+# ([decision 0006](../docs/decisions/0006-small-presets-may-differ.md)). *Denoising queries*, copies
+# of the objects with noise, train beside the proposals, each with a box to mend and a class to
+# name. And the
 # matrices of the stages learn with *Muon* in place of AdamW: it makes all singular values of a
 # step equal, so that rare directions are learned as fast as common ones.
 #
@@ -69,7 +70,7 @@ with lessons.LiveTraining(steps=STEPS, val=val, watch=8) as live:
 # %% [markdown]
 # All stages start at about the same loss and **part ways**. At step 125 none finds anything yet; at
 # 250 the last three have AP of about 0.15, the first 0.02. Stage 1 stays behind for good: it sees
-# each object through a box that knows nothing of the picture. The later ones profit from boxes that
+# each object through a box that knows nothing of the image. The later ones profit from boxes that
 # are already close, and rise together.
 #
 # AP, larger:
@@ -78,15 +79,15 @@ with lessons.LiveTraining(steps=STEPS, val=val, watch=8) as live:
 live.curves()
 
 # %% [markdown]
-# ## One picture while it learns
+# ## One image while it learns
 
 # %%
-live.pictures(threshold=0.3)
+live.images(threshold=0.3)
 
 # %% [markdown]
 # First nothing scores enough, for the class bias starts at "1 % likely". In our run the large
 # triangle came first. At step 375 one star was called star *and* cross, by two proposals; later one
-# of them speaks. The small triangle was never found. One picture is an anecdote: `live.pictures`
+# of them speaks. The small triangle was never found. One image is an anecdote: `live.images`
 # shows another with another `watch` above.
 #
 # ## What is left behind
@@ -129,7 +130,7 @@ srl.explore(val[8], run.detector)
 #
 # <details><summary>Answer</summary>
 #
-# AP of stages 2 and 6 on 500 pictures: 0.47 and 0.64 as it is, 0.33 and 0.56 without copies, which
+# AP of stages 2 and 6 on 500 images: 0.47 and 0.64 as it is, 0.33 and 0.56 without copies, which
 # help most where boxes are still far from the objects. More matches: 0.38 and 0.63. Three proposals
 # that are all told "yes" have to be told apart again later, and the copies had given the early
 # stages enough to learn from. With AdamW it takes 1,600 steps to get to 0.65.
@@ -140,15 +141,15 @@ srl.explore(val[8], run.detector)
 #
 # <details><summary>Answer</summary>
 #
-# Nearly. Stage 6 comes to 0.57 in place of 0.64: one learns to throw boxes across the picture. But
+# Nearly. Stage 6 comes to 0.57 in place of 0.64: one learns to throw boxes across the image. But
 # stages 1 and 2 pay for it (0.00 and 0.14 in place of 0.10 and 0.47), and `figures.learned_boxes`
 # shows that the boxes themselves have hardly moved.
 # </details>
 #
-# **4.** `srl.Shapes(1000, difficulty="hard")` draws crowded pictures. Train on them: give it to
+# **4.** `srl.Shapes(1000, difficulty="hard")` draws crowded images. Train on them: give it to
 # `srl.fit` in place of `"shapes"`, and another as `val`.
 #
 # ## Read next
 #
 # [Lesson 6](06_how_many.ipynb): how many proposals and stages it really needs. The training
-# loop itself reads from top to bottom: `sparse_rcnn_lab/training/fit.py`.
+# loop itself reads from top to bottom: `lessons.show_source("sparse_rcnn_lab.core.train")`.

@@ -4,7 +4,7 @@
 # **Aim.** Learn what a proposal and a stage cost and bring, and where the work can be saved.
 #
 # **You will see** what proposals do that have practised with few, what happens when most of them
-# are sent home after a look, and whether a picture can say by itself that it is finished.
+# are sent home after a look, and whether an image can say by itself that it is finished.
 #
 # **Needs** neither a GPU nor a network. About three minutes.
 
@@ -27,7 +27,7 @@ quiet = {"limit": COUNT, "cache": False, "progress": False}
 # worked together, so that cutting to the first $n$ leaves holes. `nano-shapes` was prepared for it:
 # in every step of its training a few random numbers were drawn, and so many of its first proposals
 # had to do the whole work, beside all twenty (*nested* training). Its order was learned with it.
-# Can one be found afterwards that is better? Let us **rank** the proposals on training pictures, by
+# Can one be found afterwards that is better? Let us **rank** the proposals on training images, by
 # what each adds to those before it, and compare, with three random orders beside.
 
 # %%
@@ -42,14 +42,14 @@ curve = analysis.ap_curve(detector, val, n=numbers, order=orders, **quiet)
 figures.dial_curves(curve)
 
 # %% [markdown]
-# Left: AP after the last stage. Compare the orders where much was cut. A ranking covers the picture
+# Left: AP after the last stage. Compare the orders where much was cut. A ranking covers the image
 # first: it does not take two neighbours while a corner is empty, and chance may be far worse. Yet
 # up to seven proposals the model's **own** order is better still, and from ten on they are level.
 # For the ranking can only look at boxes that came out while all twenty worked. It puts proposal 0
 # last, because the others leave it nothing to do. Alone, proposal 0 reaches AP 0.28, more than any
 # other would: it is the only one that has ever worked alone. **What few can do is a matter of
 # practice.** Right: AP against time, in the model's own order. **Stages 1 to 4 buy nearly
-# everything**, the last two are almost free of effect on these simple pictures. Times are measured
+# everything**, the last two are almost free of effect on these simple images. Times are measured
 # on your machine: where something else runs beside, a line may even go back.
 #
 # The whole surface, to turn with the mouse:
@@ -73,7 +73,7 @@ lessons.surface(
 # After stage 1 each proposal has a score. Why carry on those that see nothing? A *funnel* lets
 # fewer and fewer through: "20 20 10 10 10 10" means that ten go home after stage 2. (Point at the
 # head of a column, here and in other tables, and it says what it means: `ms` is milliseconds a
-# picture, `stages_ms` what of it the stages take, `stages_mb` their memory.)
+# image, `stages_ms` what of it the stages take, `stages_mb` their memory.)
 
 # %%
 schedules = lessons.pick(full=None, fast=[(20,) * 6, (20, 20, 10, 10, 10, 10)])
@@ -95,9 +95,9 @@ lessons.bars(
 # %% [markdown]
 # How far can you go down before AP bends? **Compare with the first dial**: the first ten all the
 # way cost about three points, the first seven six. Ten that were *chosen after a look at the
-# picture* cost about one or less, whether after one look, two or three; seven chosen after two
+# image* cost about one or less, whether after one look, two or three; seven chosen after two
 # looks cost two. After stage 1 AP is only 0.30: its scores say little about what is there, but
-# enough about who sees something. Two cannot do it, of course: a picture holds up to six shapes.
+# enough about who sees something. Two cannot do it, of course: an image holds up to six shapes.
 # Time falls less than work, and less evenly: with so few proposals much of a stage's time does not
 # depend on their number.
 #
@@ -107,8 +107,8 @@ lessons.bars(
 #
 # ## Stop when nothing moves
 #
-# The same thought for the stages: each picture stops at the first stage that changed no box
-# (1 - IoU) and no score by more than a *tolerance*. Easy pictures should stop early, hard ones
+# The same thought for the stages: each image stops at the first stage that changed no box
+# (1 - IoU) and no score by more than a *tolerance*. Easy images should stop early, hard ones
 # late. Guess: is that better than the same stage for all?
 
 # %%
@@ -116,7 +116,7 @@ stop = analysis.adaptive_stop(detector, val, **quiet)
 figures.trade_off(stop)
 
 # %% [markdown]
-# **It is not.** Pictures with one object do stop earlier than those with five (after 3.4 and 5.2
+# **It is not.** Images with one object do stop earlier than those with five (after 3.4 and 5.2
 # stages at tolerance 0.2), and yet the round points lie on the line of the squares, at most 0.004
 # beside it: stage 3 for all gives 0.838, settled at tolerance 0.5 takes 2.92 and gives 0.835. The
 # rule has to run one more stage to see that nothing happens. And settled is not finished: at 0.3,
@@ -145,12 +145,12 @@ figures.trade_off(stop)
 #
 # <details><summary>Answer</summary>
 #
-# 0.44 and 0.46, in place of 0.79 here (500 pictures; [the models](../docs/models.md), [decision
+# 0.44 and 0.46, in place of 0.79 here (500 images; [the models](../docs/models.md), [decision
 # 9](../docs/decisions/0009-nested-proposals.md)). Five proposals that never had to work alone
 # leave holes, however well they are chosen.
 # </details>
 #
-# **3.** Design a funnel for `small-cards` (fifty proposals, one to five cards a picture). Stages 1
+# **3.** Design a funnel for `small-cards` (fifty proposals, one to five cards an image). Stages 1
 # to 3 of it were taught 3, 3 and 2 proposals for each card.
 #
 # <details><summary>Answer</summary>

@@ -1,7 +1,7 @@
 # %% [markdown]
 # # 7. Careers and verdicts
 #
-# **Aim.** Go from one picture to a data set: what does each proposal do in its life, and which
+# **Aim.** Go from one image to a data set: what does each proposal do in its life, and which
 # stage is to blame for which error?
 #
 # **You will see** every proposal's career on one page, the busy ones and the idle, and read, stage
@@ -23,14 +23,14 @@ quiet = {"limit": COUNT, "cache": False, "progress": False}
 # %% [markdown]
 # ## Careers
 #
-# A proposal's career: all that it detected, over many pictures.
+# A proposal's *career*, its statistics: all that it detected, over many images.
 
 # %%
 careers = analysis.careers(detector, val, **quiet)
 figures.career_overview(careers)
 
 # %% [markdown]
-# Each square is the picture; dots are detections, coloured by class, larger for larger boxes, and
+# Each square is the image; dots are detections, coloured by class, larger for larger boxes, and
 # a × is a wrong one. Territories again, as in
 # lesson 2, now with a count. Two hardly ever win, 1 and 0: their boxes are the largest, and they
 # are there for the case that only a few proposals look (lesson 6). In numbers:
@@ -40,12 +40,12 @@ busiest = careers.proposals.sorted("wins", descending=True).head(6)
 busiest.select("proposal", "wins", "errors", "idle", "x", "y", "w", "h", "class", "class_share")
 
 # %% [markdown]
-# `idle` is the share of pictures in which a proposal detects nothing: **even the busiest does
+# `idle` is the share of images in which a proposal detects nothing: **even the busiest does
 # nothing most of the time**. With twenty questions and three objects it cannot be otherwise.
 # `x` and `y` are the mean centre of its detections, `w` and `h` their median size, in
-# sides of the picture. `class` is the class it wins most, `class_share` that class's share: from a
+# sides of the image. `class` is the class it wins most, `class_share` that class's share: from a
 # quarter to 0.4. Chance alone gives the commonest of six classes more than a quarter of forty wins,
-# and among twenty proposals one or two have more luck: over all 500 pictures these six shares are
+# and among twenty proposals one or two have more luck: over all 500 images these six shares are
 # 0.19 to 0.28. **A proposal takes any class.** One of them, closely (the grey square is its learned
 # box's size):
 
@@ -81,7 +81,7 @@ figures.verdict_stages(verdicts)
 #
 # ## Where the stages disagree
 #
-# Averages hide the pictures worth looking at. Here are those on which the stages disagree most
+# Averages hide the images worth looking at. Here are those on which the stages disagree most
 # (`disagreement`: for each object the pairs of stages of which one finds it and one does not,
 # and for each pair by how many wrong detections they differ):
 
@@ -95,7 +95,7 @@ figures.gallery(analysis.traces_of(detector, val, worst["image"]))
 # %% [markdown]
 # Green is right, dashed white is missed, other colours are errors of a kind. Follow one row
 # from left to right: that is a detector changing its mind. In the end nearly all is right, and two
-# small crosses were never seen. Then open the first picture, at stage 1, and go on from there:
+# small crosses were never seen. Then open the first image, at stage 1, and go on from there:
 
 # %%
 srl.explore(val[worst["image"][0]], detector, color="match", stage=1)
@@ -108,11 +108,11 @@ srl.explore(val[worst["image"][0]], detector, color="match", stage=1)
 #
 # <details><summary>Answer</summary>
 #
-# Eleven of the 23 are triangles, and one object in five is. Look at the pictures (column `image`)
-# before you blame the class: twenty of the 23 are smaller than a fifth of the picture's side, and
-# of the other objects three in ten. Then ask other pictures: in `srl.Shapes(1500, seed=7)` 107 are
+# Eleven of the 23 are triangles, and one object in five is. Look at the images (column `image`)
+# before you blame the class: twenty of the 23 are smaller than a fifth of the image's side, and
+# of the other objects three in ten. Then ask other images: in `srl.Shapes(1500, seed=7)` 107 are
 # missed, twenty of them triangles, about their share, and 32 crosses. Who looks at six classes and
-# picks the worst will always find one. It takes new pictures to know.
+# picks the worst will always find one. It takes new images to know.
 # </details>
 #
 # **2.** Remove the idlest proposal for good, `analysis.reordered(detector, ids)` with all other
@@ -130,5 +130,5 @@ srl.explore(val[worst["image"][0]], detector, color="match", stage=1)
 #
 # ## Read next
 #
-# [Lesson 8](08_your_own_photographs.ipynb): your own pictures. For reading errors in general:
+# [Lesson 8](08_your_own_photographs.ipynb): your own images. For reading errors in general:
 # TIDE, [arXiv 2008.08115](https://arxiv.org/abs/2008.08115).

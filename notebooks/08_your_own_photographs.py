@@ -20,7 +20,7 @@ print(len(list((folder / "val").glob("*.jpg"))), "others to be graded on")
 
 # %% [markdown]
 # Fifty photographs of four kinds of circuit board (by Gilbert Tanner, MIT licence). Yours: 30
-# to 100 pictures, as different in light, background and distance as those you want to use it
+# to 100 images, as different in light, background and distance as those you want to use it
 # on, and a fifth or more kept aside as `val` (here 14 of 50). **Never let two shots of one
 # scene fall on both sides.**
 #
@@ -39,7 +39,7 @@ print(first.read_text())
 # ## Convert
 #
 # This package reads **COCO json**: a file for each part, with `images`, `annotations` (`bbox`
-# is left, top, width, height) and `categories`. Pictures lie in `images/`, or in a folder of the
+# is left, top, width, height) and `categories`. Images lie in `images/`, or in a folder of the
 # part's name, as here. [globox](https://github.com/laclouis5/globox)
 # turns almost every format into it:
 
@@ -66,7 +66,7 @@ print("classes:", ", ".join(train.class_names))
 lessons.samples(train, count=8)
 
 # %% [markdown]
-# A wrong file name, an unknown class, a box outside its picture: the reader says so, with the
+# A wrong file name, an unknown class, a box outside its image: the reader says so, with the
 # name of the file and what to do.
 #
 # ## Fine-tune
@@ -82,7 +82,8 @@ recipe = srl.recipe(
     "small",
     train__steps=STEPS,
     train__warmup_steps=20,
-    model__input=lessons.input_of("small", side=SIDE),
+    model__input__short_side=SIDE,
+    model__input__long_side=SIDE,
     augment__size=(SIDE, SIDE),
 )
 with lessons.LiveTraining(steps=STEPS, val=val, watch=0) as live:
@@ -98,7 +99,7 @@ with lessons.LiveTraining(steps=STEPS, val=val, watch=0) as live:
     )
 
 # %%
-live.pictures(threshold=0.3)
+live.images(threshold=0.3)
 
 # %%
 print(run.evaluation.table())
@@ -107,13 +108,13 @@ print(run.evaluation.table())
 # Two labels on one board are a duplicate (lesson 4): so few steps do not always silence it.
 # **AP50** counts a box as right from an IoU of one half on; AP asks for precise ones too. Two
 # minutes do not make a product, but it is visibly *your* detector. What helps, in this order:
-# more steps (1,000), more pictures, 320 px.
+# more steps (1,000), more images, 320 px.
 #
 # ## Use it
 
 # %%
-picture = val[2]
-srl.explore(picture, run.detector, threshold=0.3)
+image = val[2]
+srl.explore(image, run.detector, threshold=0.3)
 
 # %% [markdown]
 # In Python it is `srl.load(folder / "run")`. As an app with your webcam, in a terminal:

@@ -1,7 +1,7 @@
 # %% [markdown]
 # # 9. The published models
 #
-# **Aim.** Use the models of the paper on everyday pictures, and know how to start from them.
+# **Aim.** Use the models of the paper on everyday images, and know how to start from them.
 #
 # **You will see** a street through six stages of a model with 100 or 300 proposals and 80
 # classes.
@@ -31,18 +31,18 @@ print(detector)
 # %% [markdown]
 # ## A street
 #
-# The picture is from COCO's validation set, so none of these models was trained on it. (If a
+# The image is from COCO's validation set, so none of these models was trained on it. (If a
 # shipped model stands in, it looks at cards, and what is said of streets and whole-image boxes does
 # not hold for it.)
 
 # %%
-picture = lessons.example("street.jpg" if is_published else "cards_2.jpg")
-trace = detector.trace(picture)
+image = lessons.example("street.jpg" if is_published else "cards_2.jpg")
+trace = detector.trace(image)
 figures.stage_grid(trace, threshold=0.4)
 
 # %% [markdown]
 # Compare with lesson 1. The learned boxes of these models were trained from whole-image boxes,
-# for 12 or 36 epochs of 118,000 pictures; stage 1 already throws them far across the scene.
+# for 12 or 36 epochs of 118,000 images; stage 1 already throws them far across the scene.
 
 # %%
 figures.learned_boxes(trace)
@@ -55,11 +55,11 @@ srl.explore(trace, threshold=0.4)
 
 # %%
 numbers = [n for n in (10, 25, 50, 100) if n <= detector.num_proposals]
-found = [len(detector(picture, num_proposals=n, threshold=0.4)) for n in numbers]
+found = [len(detector(image, num_proposals=n, threshold=0.4)) for n in numbers]
 lessons.lines(
     {"detections": found},
     numbers,
-    title="Detections on this picture by the number of proposals",
+    title="Detections on this image by the number of proposals",
     detail=f"{detector.name}, score of at least .40",
     across="proposals used",
     up="detections",
@@ -83,7 +83,7 @@ lessons.lines(
 # **1.** Take a photograph of your desk: `srl.explore("desk.jpg", NAME)`. What does it see that
 # you did not think of?
 #
-# **2.** Which proposals find people? Collect `detector(p).proposals` over ten pictures. Do you
+# **2.** Which proposals find people? Collect `detector(p).proposals` over ten images. Do you
 # find a "person proposal"?
 #
 # <details><summary>Answer</summary>
@@ -92,7 +92,7 @@ lessons.lines(
 # proposals see many people, because that is how people are photographed. `analysis.careers` counts.
 # </details>
 #
-# **3.** Fine-tune it on your pictures: `start_from=NAME` in place of the shipped model of
+# **3.** Fine-tune it on your images: `start_from=NAME` in place of the shipped model of
 # lesson 8, with `srl.recipe(NAME, train__steps=500, ...)`. What else has to change?
 #
 # <details><summary>Answer</summary>

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from sparse_rcnn_lab.detect.detector import Detector
     from sparse_rcnn_lab.detect.ground_truth import with_ground_truth
     from sparse_rcnn_lab.detect.trace_file import load_trace, save_trace
-    from sparse_rcnn_lab.intervene.experiment import Experiment
+    from sparse_rcnn_lab.intervene.intervention import Intervention
     from sparse_rcnn_lab.intervene.session import Session
     from sparse_rcnn_lab.intervene.trace_diff import TraceDiff, trace_diff
     from sparse_rcnn_lab.models.load import load, shipped_models
@@ -47,7 +47,7 @@ __all__ = [
     "Detections",
     "Detector",
     "Evaluation",
-    "Experiment",
+    "Intervention",
     "LabError",
     "Recipe",
     "Run",
@@ -88,7 +88,7 @@ _HOMES = {
     "training.fit": ("Run", "fit"),
     "training.evaluate": ("Evaluation", "evaluate"),
     "detect.ground_truth": ("with_ground_truth",),
-    "intervene.experiment": ("Experiment",),
+    "intervene.intervention": ("Intervention",),
     "models.load": ("load", "shipped_models"),
 }
 

@@ -9,8 +9,9 @@ from pathlib import Path
 
 import torch
 
-from sparse_rcnn_lab.app.bench import SHOWN, Bench, Dials
-from sparse_rcnn_lab.app.limits import Limits
+from sparse_rcnn_lab.app.state import DETECTIONS, ViewState
+from sparse_rcnn_lab.app.user_inputs import Limits
+from sparse_rcnn_lab.app.viewer import Viewer
 from sparse_rcnn_lab.core.model import SparseRCNN
 from sparse_rcnn_lab.data.shapes.dataset import CLASS_NAMES
 from sparse_rcnn_lab.models.checkpoint import save_checkpoint
@@ -30,9 +31,9 @@ def checkpoint(folder: Path, name: str = "tiny", classes=CLASS_NAMES, proposals:
     return str(save_checkpoint(folder / f"{name}.safetensors", SparseRCNN(config), classes, name))
 
 
-def dials(bench: Bench, **changes) -> Dials:
-    start = {"proposals": 8, "stage": 6, "threshold": 0.0, "show": SHOWN[0], **changes}
-    return Dials(bench.first, **start)
+def state(viewer: Viewer, **changes) -> ViewState:
+    start = {"num_proposals": 8, "stage": 6, "threshold": 0.0, "show": DETECTIONS, **changes}
+    return ViewState(viewer.models.first, **start)
 
 
 def free_port() -> int:
@@ -42,13 +43,13 @@ def free_port() -> int:
 
 
 @contextmanager
-def served(names: list[str], limits: Limits | None = None) -> Iterator[str]:
+def served(names: list[str], limits: Limits | None = None, **address) -> Iterator[str]:
     """The address of a page with these models, while the block runs."""
     from sparse_rcnn_lab.app.server import Address, serve
 
-    address = Address(port=free_port())
-    page = serve(Bench(names, "cpu", limits), address)
+    at = Address(**{"port": free_port(), **address})
+    page = serve(Viewer(names, "cpu", limits), at)
     try:
-        yield address.url
+        yield at.url
     finally:
         page.close()

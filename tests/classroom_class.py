@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import csv
 import io
 import json
 import re
 import sys
+import time
 import types
 from pathlib import Path
 from typing import Any
@@ -16,36 +18,43 @@ from classroom_mistakes import MISTAKES, Mistake
 from classroom_styles import OTHER_STYLE
 from classroom_trouble import TROUBLE
 
-from sparse_rcnn_lab.course.classroom import guard
+from sparse_rcnn_lab.course.classroom.collect import collect
+from sparse_rcnn_lab.course.classroom.course_folder import Course
+from sparse_rcnn_lab.course.classroom.grade import grade
 
 __all__ = ["MISTAKES", "OTHER_STYLE", "TROUBLE"]
 SOURCES = Path(__file__).resolve().parent.parent / "notebooks" / "assignments"
 
 
-# Cells that take long; the round trip runs them.
-LONG = {"train", "model-runs", "model-learns"}
+# The training of assignment 3 and its tests: eight steps while a notebook is graded, for seconds.
+TRAINING = {"train", "model-runs", "model-learns"}
 
 
-def rehearse(notebook: Any) -> frozenset[str]:
+def rehearse(notebook: Any, training: bool = True) -> frozenset[str]:
     """The tests that a notebook fails, its cells run in this process: seconds less than a kernel.
 
-    What only a kernel shows (crashes, loops, floods of print) is in the round trip.
+    training: False leaves the training and its tests out. What only a kernel shows (crashes, loops,
+    floods of print) is in the round trip. Asserts that a test changes none of the student's names.
     """
     name, main = "__main__", types.ModuleType("__main__")
     real, failed = sys.modules[name], set()
     sys.modules[name] = main
     try:
         for c in notebook["cells"]:
-            if c["cell_type"] != "code" or _id(c) in LONG:
+            if c["cell_type"] != "code" or (not training and _id(c) in TRAINING):
                 continue
+            before = dict(main.__dict__)
             try:
                 with contextlib.redirect_stdout(io.StringIO()):
                     exec(compile(c["source"], _id(c) or "cell", "exec"), main.__dict__)
             except Exception:
                 failed.add(_id(c))
+            if c["metadata"].get("nbgrader", {}).get("grade"):
+                names = before.keys() | main.__dict__.keys()
+                moved = {k for k in names if before.get(k) is not main.__dict__.get(k)}
+                assert moved <= {"_test", "__builtins__"}, f"{_id(c)} changes {moved}"
     finally:
         sys.modules[name] = real
-        guard.serve_everybody()
     return frozenset(failed) & all_tests(notebook)
 
 
@@ -115,6 +124,71 @@ def hand_in(folder: Path, student: str, assignment: str, notebook: Any) -> None:
     path = folder / student / f"{assignment}.ipynb"
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(notebook), encoding="utf-8")
+
+
+def round_trip(
+    folder: Path, class_of: dict[str, dict[str, tuple[Any, frozenset[str], str]]]
+) -> Any:
+    """Builds, hands in, collects, grades; the notes. Asserts what each submission has lost."""
+    course = Course.open(folder / "course")
+    for name, students in class_of.items():
+        for student, (notebook, _, _) in students.items():
+            hand_in(folder / "handed-in", student, name, notebook)
+    result = collect(course, folder / "handed-in", say=lambda line: None)
+    assert not result.refused
+    start = time.perf_counter()
+    graded = grade(course, progress=False, workers=2)
+    print(f"\n{len(graded)} notebooks graded in {time.perf_counter() - start:.0f} s")
+    assert [g for g in graded if g.problem] == []
+
+    lost: dict[tuple[str, str], set[str]] = {}
+    with (course.root / "marks_by_test.csv").open(encoding="utf-8") as file:
+        for row in csv.DictReader(file):
+            key = (row["assignment"], row["student"])
+            lost.setdefault(key, set())
+            if float(row["marks"]) < float(row["out_of"]):
+                lost[key].add(row["test"])
+    with (course.root / "marks.csv").open(encoding="utf-8") as file:
+        rows = {(row["assignment"], row["student"]): row for row in csv.DictReader(file)}
+    wrong = {}
+    for name, students in class_of.items():
+        code = all_tests(read(course.notebook("release", name)))
+        for student, (_, expected, note) in students.items():
+            found = frozenset(lost[name, student] & code)
+            if found != expected or note not in rows[name, student]["notes"]:
+                notes = rows[name, student]["notes"]
+                wrong[name, student] = (sorted(found - expected), sorted(expected - found), notes)
+    assert wrong == {}
+    return course, rows
+
+
+def made_class(course: Course, name: str) -> dict[str, Any]:
+    """Perfect, in another style, empty, some mistakes, each trouble, edited tests."""
+    source, release = (read(course.notebook(s, name)) for s in ("source", "release"))
+    perfect = solved(source, release)
+    every = all_tests(release)
+    people: dict[str, Any] = {
+        "perfect": (perfect, frozenset(), ""),
+        "other-style": (with_answers(perfect, OTHER_STYLE[name]), frozenset(), ""),
+        "empty": (release, every, ""),
+    }
+    for mistake in MISTAKES[name][::3]:  # all of them are rehearsed
+        people[mistake.name] = (with_mistake(perfect, mistake), mistake.lost, "")
+    for one in TROUBLE[name]:
+        people[f"t-{one.name}"] = (with_answers(perfect, one.cells), one.lost, one.note)
+    people["edits-tests"] = (edits_tests(release), every, "restored")
+    return people
+
+
+def edits_tests(release: Any) -> Any:
+    """Nothing solved; every second test emptied, the others gone."""
+    notebook = copy.deepcopy(release)
+    tests = [c for c in notebook["cells"] if c["metadata"].get("nbgrader", {}).get("grade")]
+    tests = [c for c in tests if c["cell_type"] == "code"]
+    for cell in tests[::2]:
+        cell["source"] = "print('ok')"
+    notebook["cells"] = [c for c in notebook["cells"] if c not in tests[1::2]]
+    return notebook
 
 
 def _id(c: Any) -> str:

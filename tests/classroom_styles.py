@@ -172,6 +172,24 @@ def interact(features, roi, parts):
         results.append(torch.relu(parts.norm(parts.project(x.reshape(-1)))))
     return torch.stack(results)
 """,
+        "stage": """
+def run_stage(parts, boxes, features, roi):
+    third = features.shape[1]
+    qkv = parts.qkv(features)
+    q, k, v = qkv[:, :third], qkv[:, third : 2 * third], qkv[:, 2 * third :]
+    after = parts.norm_attention(torch.add(features, parts.out(attention(q, k, v, parts.heads)[0])))
+    after = parts.norm_interaction(torch.add(after, interact(after, roi, parts.interaction)))
+    hidden = torch.clamp(parts.ffn_in(after), min=0)
+    after = parts.norm_ffn(torch.add(after, parts.ffn_out(hidden)))
+    deltas = parts.regress(after)
+    return decode_deltas(boxes, deltas), parts.classify(after), after
+
+def chain(stages, boxes, features, outputs=None):
+    if not stages:
+        return []
+    now = stages[0](boxes, features)
+    return [now] + chain(stages[1:], now[0].detach(), now[2])
+""",
     },
     "experiment": {
         "measure": """

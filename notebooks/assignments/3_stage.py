@@ -31,14 +31,10 @@
 # %% tags=["build"]
 import torch
 
-from sparse_rcnn_lab.course.classroom import guard, practice
+from sparse_rcnn_lab.course.classroom import practice
+from sparse_rcnn_lab.course.classroom import reference_solutions as ref
 from sparse_rcnn_lab.course.classroom.checks import stage as check
 from sparse_rcnn_lab.course.classroom.vary import V
-
-
-def ref(name):
-    return guard.original(f"sparse_rcnn_lab.course.classroom.stand_ins:{name}")
-
 
 s = [V.whole(20, 50), V.whole(60, 100), V.whole(120, 200), V.whole(230, 400)]
 V.squares = torch.tensor([[10.0, 10.0, 10.0 + side, 10.0 + side] for side in s])
@@ -50,10 +46,10 @@ V.grid_seed = V.whole(1, 500)
 grid = practice.waves(3, 5, 7, seed=V.grid_seed)
 V.bx = torch.tensor([V.whole(0, 59) / 10 for _ in range(4)])
 V.by = torch.tensor([V.whole(0, 39) / 10 for _ in range(4)])
-V.bilinear = ref("bilinear")(grid, V.bx, V.by)
-V.bilinear_swapped = ref("bilinear")(grid, V.by, V.bx)
+V.bilinear = ref.bilinear(grid, V.bx, V.by)
+V.bilinear_swapped = ref.bilinear(grid, V.by, V.bx)
 V.bilinear_nearest = grid[:, V.by.round().long(), V.bx.round().long()].T
-V.outside = ref("bilinear")(grid, torch.tensor([0.0, 6.0]), torch.tensor([2.0, 4.0]))
+V.outside = ref.bilinear(grid, torch.tensor([0.0, 6.0]), torch.tensor([2.0, 4.0]))
 
 
 def roi(features, box, stride, side, half=0.5):
@@ -61,7 +57,7 @@ def roi(features, box, stride, side, half=0.5):
     steps = (torch.arange(side) + 0.5) / side
     xs, ys = (x1 + steps * (x2 - x1)) / stride - half, (y1 + steps * (y2 - y1)) / stride - half
     y, x = torch.meshgrid(ys, xs, indexing="ij")
-    return ref("bilinear")(features, x.flatten().clamp(0, 6), y.flatten().clamp(0, 4))
+    return ref.bilinear(features, x.flatten().clamp(0, 6), y.flatten().clamp(0, 4))
 
 
 x1, y1 = V.whole(6, 9), V.whole(4, 7)
@@ -73,8 +69,8 @@ V.roi_two = roi(grid, V.roi_box / 2, 2, 2)
 
 V.seed_att = V.whole(1, 500)
 q, k, v = (practice.waves(5, 8, seed=V.seed_att + i) * 2 for i in range(3))
-V.mixed, V.weights = ref("attention")(q, k, v, 2)
-V.mixed_one = ref("attention")(q, k, v, 1)[0]
+V.mixed, V.weights = ref.attention(q, k, v, 2)
+V.mixed_one = ref.attention(q, k, v, 1)[0]
 
 
 def h(t):
@@ -90,7 +86,7 @@ stage = practice.small_stage(V.seed_stage)
 parts = practice.parts_of(stage)
 feat, pooled = practice.waves(5, 8, seed=3), practice.waves(5, 4, 8, seed=4)
 with torch.no_grad():
-    V.interact = ref("interact")(feat, pooled, parts.interaction)
+    V.interact = ref.interact(feat, pooled, parts.interaction)
     mean = parts.interaction.generate(feat).mean(0, keepdim=True).expand(5, -1)
     filtered = stage.interaction.filter(mean[None], pooled[None])
     V.interact_mean = stage.interaction.condense(filtered)[0]

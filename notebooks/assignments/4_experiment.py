@@ -19,7 +19,7 @@
 #
 # - Write where it says `Your code here` or *Your answer here.*
 # - Test cells are one mark each. They are locked, and hold more tests when your work is graded.
-# - When your work is graded, the data shrink to a few pictures, so that your notebook runs quickly.
+# - When your work is graded, the data shrink to a few images, so that your notebook runs quickly.
 #   What counts is how you measure; the numbers for your report stand in your text and your figure.
 # - `srl.evaluate` is yours to use here.
 
@@ -112,7 +112,7 @@ check(
 # %% [markdown]
 # ## 2. How sure is it?
 #
-# With other pictures the AP would be another one. So you measure on several groups of pictures and
+# With other images the AP would be another one. So you measure on several groups of images and
 # give the mean, and its *standard error*: the standard deviation of the values (divide by n - 1
 # under the root), divided by the square root of n. A difference that is not clearly larger than its
 # standard error may be chance.
@@ -178,10 +178,9 @@ check(lambda a, b: 100 * compare(a, b)[1], V.values, V.better, of=compare, gives
 # Write five sentences or so, *before* you measure: your question; which dial you turn and which
 # stay fixed; what you expect, as a number or an order, and why; what result would prove you wrong.
 #
-# Some questions: How many proposals does an image with few objects need? Which stage gains most,
-# and on small or on large objects? Do later stages help when only few proposals run? Does
-# self-attention matter more with many proposals than with few
-# (`srl.Ablation(self_attention=False)`)?
+# Some questions: How many proposals does an image with few objects need? Which stage gains most?
+# With five proposals alone, do later stages still help? After which stage is nothing gained any
+# more? Do more proposals help when only two stages run?
 #
 # *3 marks: a question that can be answered with this model (1), one dial and what stays fixed (1),
 # an expectation with a reason, that could turn out wrong (1).*
@@ -189,7 +188,7 @@ check(lambda a, b: 100 * compare(a, b)[1], V.values, V.better, of=compare, gives
 # %% [markdown] written="question" points=3
 # ### BEGIN SOLUTION
 # How many proposals are enough for images of shapes? I turn the number of proposals (3, 6, 12, 20)
-# and keep the stage at 6, the model and the pictures. Images have at most six shapes, so I expect
+# and keep the stage at 6, the model and the images. Images have at most six shapes, so I expect
 # that the AP rises steeply up to about 8 proposals and by less than 0.05 from 12 to 20, as spare
 # proposals only help where two would go to the same object. A gain above 0.05 from 12 to 20 would
 # prove me wrong.
@@ -292,7 +291,7 @@ plt.show()
 #
 # 1. *Kernel, Restart kernel and run all cells*: it goes on below a test that fails; save.
 # 2. Run the cell below: it runs the saved file from top to bottom in a fresh kernel, on fewer
-#    pictures, and lists your tests. What is hidden, parts of tests and
+#    images, and lists your tests. What is hidden, parts of tests and
 #    whole ones, counts only when your work is graded.
 # 3. Hand in this file, `experiment.ipynb`, where your instructor told you to.
 

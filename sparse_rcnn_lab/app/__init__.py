@@ -1,1 +1,26 @@
-"""The demo app. bench.py does the work without Gradio; page.py and one file a tab lay it out."""
+"""The demo app: one page with the tabs Live, Photo, Video, Compare and Explore, and its endpoints.
+
+``apps/demo.py`` starts it. One :class:`ViewState` says where the controls stand, whoever sends it
+(a tab, an endpoint, the webcam's script), and :class:`Viewer` turns it and an image into
+detections and a drawn image, a :class:`View`. ``docs/app.md`` says what is in which file.
+
+Only ``page`` and what it lays out need Gradio (:func:`serve` imports them). May import every room
+but ``cli`` and ``course``.
+"""
+
+from sparse_rcnn_lab.app.server import Address, serve
+from sparse_rcnn_lab.app.state import ViewState
+from sparse_rcnn_lab.app.user_inputs import InputImage, Limits, read_input
+from sparse_rcnn_lab.app.viewer import View, Viewer, models_to_offer
+
+__all__ = [
+    "Address",
+    "InputImage",
+    "Limits",
+    "View",
+    "ViewState",
+    "Viewer",
+    "models_to_offer",
+    "read_input",
+    "serve",
+]

@@ -1,4 +1,4 @@
-"""How the functions of the app are hung on the page: words for errors, and events' settings."""
+"""How the app's functions are hung on the page: settings of events, words for errors."""
 
 from __future__ import annotations
 
@@ -13,14 +13,13 @@ from sparse_rcnn_lab.core.errors import LabError
 
 log = logging.getLogger("sparse_rcnn_lab.app")
 
-# A dial that moves: the last value counts, whether by mouse, arrow keys or number box.
+# A control that moves: the last value counts, whether by mouse, arrow keys or number box.
 AT_ONCE: dict[str, Any] = {
     "trigger_mode": "always_last",
     "show_progress": "hidden",
     "api_visibility": "private",
 }
 ON_CLICK: dict[str, Any] = {"show_progress": "minimal", "api_visibility": "private"}
-ON_LOAD: dict[str, Any] = {"show_progress": "full", "api_visibility": "private"}
 
 
 def in_words(error: Exception) -> str:
@@ -51,18 +50,18 @@ def explained(function: Callable[..., Any]) -> Callable[..., Any]:
     return call
 
 
-def clip_numbers() -> None:
-    """A number typed beyond a dial's range counts as the range's end, as the box itself then shows.
+def clamp_numbers() -> None:
+    """A number typed beyond a slider's range counts as the range's end, as its box then shows.
 
     Gradio would raise while it reads the value, outside of :func:`explained`, and print a traceback
-    for every key. On its classes: an update of a dial's range makes a new object of it, and a class
-    of our own would have Gradio write a ``.pyi`` file beside this one.
+    for every key. On its classes: an update of a slider's range makes a new object of it, and a
+    class of our own would have Gradio write a ``.pyi`` file beside this one.
     """
     for kind in (gr.Slider, gr.Number):
-        kind.preprocess = _clipped
+        kind.preprocess = _clamped
 
 
-def _clipped(self: Any, payload: Any) -> Any:
+def _clamped(self: Any, payload: Any) -> Any:
     if not isinstance(payload, int | float):  # an empty box; what is no number is said later
         return payload
     low, high = self.minimum, self.maximum

@@ -11,12 +11,18 @@ import ssl
 import sys
 import tempfile
 import time
-import urllib.request
 import webbrowser
+from collections.abc import Awaitable, Callable, MutableMapping
 from dataclasses import dataclass
 from typing import Any
 
+from sparse_rcnn_lab.app.viewer import Viewer
 from sparse_rcnn_lab.core.errors import LabError
+
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+App = Callable[[MutableMapping[str, Any], Receive, Send], Awaitable[None]]
 
 
 @dataclass(frozen=True)
@@ -24,6 +30,10 @@ class Address:
     """Where the page is served. share: also through a public address of Gradio's.
 
     certfile, keyfile: PEM files, for https; browsers give a webcam to other machines only then.
+    root_path: under which a proxy serves the page, "/user/ada/proxy/7860", or the whole address.
+
+    >>> Address("0.0.0.0", 8000).url
+    'http://127.0.0.1:8000'
     """
 
     host: str = "127.0.0.1"
@@ -31,6 +41,7 @@ class Address:
     share: bool = False
     certfile: str | None = None
     keyfile: str | None = None
+    root_path: str = ""
 
     @property
     def url(self) -> str:
@@ -42,6 +53,10 @@ class Address:
     def check(self) -> None:
         """Raises LabError when the page cannot be served there."""
         check_port(self.host, self.port)
+        if self.root_path and not self.root_path.startswith(("/", "http://", "https://")):
+            raise LabError(
+                f"--root-path must begin with / or be an address, found {self.root_path!r}."
+            )
         if bool(self.certfile) != bool(self.keyfile):
             raise LabError("--ssl-certfile and --ssl-keyfile go together; one of them is missing.")
         if self.certfile and self.keyfile:
@@ -71,11 +86,13 @@ def prepare_process() -> None:
     logging.basicConfig(format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
 
 
-def serve(bench: Any, address: Address, people: int = 8, browser: bool = False) -> Any:
+def serve(viewer: Viewer, address: Address, people: int = 8, browser: bool = False) -> Any:
     """Opens the page and gives it back, for :func:`stay`.
 
-    bench: a :class:`sparse_rcnn_lab.app.bench.Bench`.  people: webcams that may run at once.
-    browser: open one.  Raises LabError when it cannot be served there.
+    people: webcams that may run at once.  browser: open one.  Raises LabError when it cannot be
+    served there. ::
+
+        stay(serve(Viewer(["nano-shapes"]), Address(port=8000)))
     """
     address.check()
     if not 1 <= people <= 1000:
@@ -84,42 +101,38 @@ def serve(bench: Any, address: Address, people: int = 8, browser: bool = False) 
     from starlette.middleware import Middleware
     from starlette.routing import Route
 
-    from sparse_rcnn_lab.app import live
-    from sparse_rcnn_lab.app.limits import BodyLimit
-    from sparse_rcnn_lab.app.page import build_page
-    from sparse_rcnn_lab.app.theme import css, head, theme
+    from sparse_rcnn_lab.app.live_tab import PATH, Webcams
+    from sparse_rcnn_lab.app.page import build_page, looks
 
-    page = build_page(bench)
-    webcams = live.Webcams(bench, people)
+    page = build_page(viewer)
+    webcams = Webcams(viewer, people)
     page.queue(default_concurrency_limit=4)
     page.launch(
         server_name=address.host,
         server_port=address.port,
+        root_path=address.root_path.rstrip("/"),
         share=address.share,
         ssl_certfile=address.certfile,
         ssl_keyfile=address.keyfile,
         ssl_verify=False,  # concerns Gradio's own look at its page alone
         prevent_thread_lock=True,
         quiet=True,
-        theme=theme(),
-        css=css(),
-        head=head(),
+        **looks(),
         footer_links=[],
         enable_monitoring=False,
         run_history=False,
         ssr_mode=False,
-        max_file_size=bench.limits.upload_mb * 1_000_000,
+        max_file_size=viewer.limits.upload_mb * 1_000_000,
         max_threads=40,
         app_kwargs={
-            "middleware": [Middleware(BodyLimit, most=bench.limits.body_mb * 1_000_000)],
-            "routes": [Route(live.PATH, webcams.answer, methods=["POST"])],
+            "middleware": [Middleware(BodyLimit, max_bytes=viewer.limits.body_mb * 1_000_000)],
+            "routes": [Route(PATH, webcams.answer, methods=["POST"])],
         },
-        # Gradio gives its own page three seconds and then asks for share=True; see _wait_for.
-        _frontend=False,
+        _frontend=False,  # Gradio gives its own page three seconds and then asks for share=True
     )
-    _wait_for(f"{address.url}/")
-    print(f"Open {address.url} in a browser. Ctrl+C stops it.", flush=True)
-    if browser and has_display():
+    behind = address.root_path and f" through the proxy that serves it under {address.root_path}"
+    print(f"Open {address.url} in a browser{behind}. Ctrl+C stops it.", flush=True)
+    if browser and has_display() and not behind:
         webbrowser.open(address.url)
     if page.share_url:
         print(f"For others, while this runs: {page.share_url}", flush=True)
@@ -135,29 +148,6 @@ def stay(page: Any) -> None:
         page.server.force_exit = True  # else uvicorn waits for open connections, and they for it
         logging.getLogger("uvicorn.error").disabled = True  # it would print what it cuts off
         page.close(verbose=False)
-
-
-def _wait_for(url: str, seconds: float = 120) -> None:
-    """Waits until the page answers, which a busy machine may need its time for."""
-    trusting = None
-    if url.startswith("https"):  # the certificate may be of one's own making
-        trusting = ssl.create_default_context()
-        trusting.check_hostname, trusting.verify_mode = False, ssl.CERT_NONE
-    direct = urllib.request.build_opener(
-        urllib.request.ProxyHandler({}), urllib.request.HTTPSHandler(context=trusting)
-    )
-    end = time.monotonic() + seconds
-    while True:
-        try:
-            direct.open(url, timeout=max(1.0, end - time.monotonic())).close()
-            return
-        except OSError as error:
-            if time.monotonic() > end:
-                raise LabError(
-                    f"The page at {url} did not answer within {seconds:.0f} s ({error}). Try again "
-                    "when the machine is less busy."
-                ) from None
-            time.sleep(0.2)
 
 
 def check_port(host: str, port: int) -> None:
@@ -205,3 +195,48 @@ def has_display() -> bool:
     if sys.platform in ("win32", "darwin"):
         return True
     return bool(os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"))
+
+
+class BodyLimit:
+    """Refuses requests, other than uploads, with a body of more than ``max_bytes`` (HTTP 413).
+
+    Gradio limits uploads by itself; without this, anything else could fill the memory.
+    """
+
+    def __init__(self, app: App, max_bytes: int) -> None:
+        self.app = app
+        self.max_bytes = max_bytes
+
+    async def __call__(self, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
+        """Answers one request (ASGI)."""
+        if scope["type"] != "http" or str(scope["path"]).endswith("/upload"):
+            await self.app(scope, receive, send)
+            return
+        length = dict(scope["headers"]).get(b"content-length", b"0")
+        if not length.isdigit() or int(length) > self.max_bytes:
+            await _discard(receive, 8 * self.max_bytes)
+            text = f"A request may hold up to {self.max_bytes / 1e6:.0f} MB.".encode()
+            headers = [(b"content-type", b"text/plain"), (b"connection", b"close")]
+            await send({"type": "http.response.start", "status": 413, "headers": headers})
+            await send({"type": "http.response.body", "body": text})
+            return
+        seen = 0
+
+        async def counted() -> Message:
+            nonlocal seen
+            message = await receive()
+            seen += len(message.get("body", b""))
+            # Sent in pieces without a length: cut the line.
+            return {"type": "http.disconnect"} if seen > self.max_bytes else message
+
+        await self.app(scope, counted, send)
+
+
+async def _discard(receive: Receive, max_bytes: int) -> None:
+    """Reads a body and forgets it: who is cut off while sending never sees the answer."""
+    seen = 0
+    while seen <= max_bytes:
+        message = await receive()
+        seen += len(message.get("body", b""))
+        if not message.get("more_body", False):
+            return

@@ -1,176 +1,260 @@
-"""The tab *Video*: a file in, the same with boxes out; and a film of one frame's stages."""
+"""Videos: read and written by PyAV (no ffmpeg has to be installed), with boxes, as a film."""
 
 from __future__ import annotations
 
-import threading
 import time
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from fractions import Fraction
+from importlib.util import find_spec
+from pathlib import Path
+from types import TracebackType
+from typing import Any, BinaryIO
 
-import gradio as gr
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
 
-from sparse_rcnn_lab.app import words
-from sparse_rcnn_lab.app.bench import Bench
-from sparse_rcnn_lab.app.clips import open_clip
-from sparse_rcnn_lab.app.dials import DialParts, as_dials
-from sparse_rcnn_lab.app.events import ON_CLICK, explained, in_words
-from sparse_rcnn_lab.app.filming import annotate, film_of, sample_video
-from sparse_rcnn_lab.app.keepsakes import fresh_file
-from sparse_rcnn_lab.app.pictures import Picture
+from sparse_rcnn_lab.app.downloads import new_file
+from sparse_rcnn_lab.app.state import ViewState
+from sparse_rcnn_lab.app.user_inputs import InputImage, Limits, check_pixels
+from sparse_rcnn_lab.app.viewer import Viewer
 from sparse_rcnn_lab.core.errors import LabError
+from sparse_rcnn_lab.views.draw import display_size
+from sparse_rcnn_lab.views.film import PER_SECOND, film_frames
 
-_TELL = 0.4  # seconds between two pictures of the progress
-VIDEOS_AT_ONCE = 2  # videos that are worked on at the same time
+MAX_SIDE = 1280  # of a video that is written, pixels
+SAMPLE_SIDE = 640  # of the sample video: its long side, pixels
+# Containers alone: a playlist could name other files of this machine, or addresses.
+_FORMATS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,mpeg,ogg,flv,asf,gif"
 
 
-class VideoTab:
-    """Lays the tab out in the current block; :meth:`connect` wires it to the dials."""
+@dataclass(frozen=True)
+class Clip:
+    """A video file. seconds: its length.  rate: frames a second.  width, height: upright, pixels
+    of the frames that :meth:`frames` gives, at most ``MAX_SIDE``.
+    """
 
-    def __init__(self, bench: Bench) -> None:
-        self.bench = bench
-        self._stops: dict[str, threading.Event] = {}
-        with gr.Row(elem_id="lab-videos", equal_height=True):
-            self.source = gr.Video(
-                sources=["upload"],
-                include_audio=True,
-                label="Your video",
-                buttons=[],
-                min_width=240,
-                height=300,
-                elem_id="lab-video-in",
-            )
-            with gr.Column(min_width=240):
-                self.result = gr.Video(
-                    label="With boxes",
-                    interactive=False,
-                    buttons=["download"],
-                    autoplay=True,
-                    height=300,
-                    elem_id="lab-video-out",
-                )
-                self.preview = gr.Image(
-                    format="jpeg",
-                    type="pil",
-                    label="Working",
-                    interactive=False,
-                    visible=False,
-                    buttons=[],
-                    height=300,
-                    elem_id="lab-video-preview",
-                    alt_text="The frame that is being worked on",
-                )
-        self.state = gr.HTML(words.working(words.VIDEO_HINT), elem_id="lab-video-state")
-        with gr.Row(elem_id="lab-video-row"):
-            self.sample = gr.Button("Sample", elem_id="lab-video-sample", min_width=110)
-            self.start = gr.Button(
-                "Detect", variant="primary", elem_id="lab-video-start", min_width=110
-            )
-            self.stop = gr.Button("Stop", elem_id="lab-video-stop", min_width=110)
-        with gr.Accordion("Frames, and a film of one of them", open=False):
-            self.rate = gr.Slider(
-                1,
-                60,
-                value=15,
-                step=1,
-                label="Frames a second",
-                info="How many to detect in; the video has at most its own.",
-                buttons=[],
-                elem_id="lab-video-rate",
-            )
-            with gr.Row(equal_height=True):
-                self.second = gr.Number(
-                    0,
-                    minimum=0,
-                    step=0.1,
-                    label="Second",
-                    info="The frame at this time, slowed down: a second for each stage.",
-                    elem_id="lab-film-second",
-                )
-                self.film = gr.Button("Film its stages", elem_id="lab-film-make", min_width=160)
-            self.filmed = gr.Video(
-                label="Stages",
-                interactive=False,
-                buttons=["download"],
-                autoplay=True,
-                loop=True,
-                height=320,
-                elem_id="lab-film",
-            )
+    path: Path
+    seconds: float
+    rate: float
+    width: int
+    height: int
 
-    def connect(self, dials: DialParts, picture: gr.State) -> None:
-        """Wires the buttons."""
-        shown = [self.preview, self.result, self.state]
-        self.start.click(
-            self._detect,
-            [self.source, self.rate, *dials.inputs()],
-            shown,
-            concurrency_id="video",
-            concurrency_limit=VIDEOS_AT_ONCE,
-            show_progress="hidden",
-            api_visibility="private",
+    def frames(self, per_second: float, start: float = 0.0) -> Iterator[tuple[float, Tensor]]:
+        """(time in seconds, ``[3, H, W]`` uint8 RGB) of ``per_second`` frames a second.
+
+        A file that is damaged half-way ends there.
+        """
+        with self.path.open("rb") as file, _opened(file, self.path.name) as container:
+            stream = container.streams.video[0]
+            stream.thread_type = "AUTO"
+            # Where the file's own clock stands at its first frame; not at 0 in every container.
+            origin = float((stream.start_time or 0) * stream.time_base)
+            if start > 1:
+                container.seek(int((origin + start - 1) / stream.time_base), stream=stream)
+            due = start
+            for frame in _decoded(container, stream):
+                if frame.time is None:
+                    continue
+                now = frame.time - origin
+                if now + 1e-6 < due:
+                    continue
+                due = max(due + 1 / per_second, now + 0.5 / per_second)
+                yield now, self._upright(frame)
+
+    def frame(self, second: float) -> Tensor:
+        """The frame at a time, the last one when the video is shorter: ``[3, H, W]`` uint8."""
+        found: Tensor | None = None
+        for now, pixels in self.frames(1000.0, max(0.0, min(second, self.seconds - 0.2))):
+            found = pixels
+            if now + 1e-6 >= second:
+                break
+        if found is None:
+            raise LabError(f'"{self.path.name}" has no frame at {second:.1f} s.')
+        return found
+
+    def _upright(self, frame: Any) -> Tensor:
+        turns = round(frame.rotation / 90) % 4
+        width, height = (self.width, self.height) if turns % 2 == 0 else (self.height, self.width)
+        array = frame.to_ndarray(format="rgb24", width=width, height=height)
+        array = np.rot90(array, turns)
+        return torch.from_numpy(np.ascontiguousarray(array.transpose(2, 0, 1)))
+
+
+def open_clip(path: str | Path, limits: Limits) -> Clip:
+    """Looks into a video file. Raises LabError when it is none, too long or too large."""
+    path = Path(path)
+    limits.check_file(path)
+    with path.open("rb") as file, _opened(file, path.name) as container:
+        if not container.streams.video:
+            raise LabError(f'"{path.name}" has no images, only sound.')
+        stream = container.streams.video[0]
+        check_pixels(path.name, stream.width, stream.height, limits.frame_megapixels)
+        seconds = _seconds(container, stream)
+        frame = next(_decoded(container, stream), None)
+        if frame is None:
+            raise LabError(f'"{path.name}" has no frame that can be read; it may be damaged.')
+        rate = float(stream.average_rate or 25)
+        width, height = display_size(frame.width, frame.height, max_side=MAX_SIDE)
+        if round(frame.rotation / 90) % 2:
+            width, height = height, width
+    if seconds > limits.video_seconds:
+        raise LabError(
+            f'"{path.name}" is {seconds:.0f} s long; this page takes up to '
+            f"{limits.video_seconds:.0f} s. Cut it shorter first."
         )
-        # Not in the queue of videos: it has to come while one runs.
-        self.stop.click(self._stop, None, None, **ON_CLICK, queue=False)
-        self.sample.click(explained(self._sample), picture, self.source, **ON_CLICK)
-        self.film.click(
-            explained(self._film),
-            [self.source, self.second, picture, *dials.inputs()],
-            self.filmed,
-            **ON_CLICK,
-        )
+    return Clip(path, seconds, min(max(rate, 1.0), 120.0), width, height)
 
-    def _detect(
-        self, request: gr.Request, path: str | None, rate: float, *turned: Any
-    ) -> Iterator[tuple[Any, Any, Any]]:
-        """The frames as they are done, then the file. Stop keeps what is done."""
-        idle = gr.update(visible=False, value=None)
-        if path is None:
-            yield idle, gr.skip(), words.working("Give a video first, or take the sample.")
-            return
-        session = str(request.session_hash)
-        stop = self._stops[session] = threading.Event()
-        target = fresh_file("detections.mp4")
-        try:
-            clip = open_clip(path, self.bench.limits)
-            told, last = 0.0, None
-            hidden = gr.update(visible=False, value=None)
-            dials = as_dials(*turned)
-            for last in annotate(self.bench, clip, dials, rate, target, stop.is_set):
-                if time.monotonic() - told > _TELL:
-                    told = time.monotonic()
-                    shown = gr.update(visible=True, value=last.image)
-                    yield shown, hidden, words.working(words.pace(last), last)
-            if last is None:
-                raise LabError("Stopped before the first frame.")
-            how = "Stopped" if stop.is_set() else "Done"
-            text = f"{how}: {last.done:.1f} of {last.total:.1f} s, {last.frames} frames"
-            text += f", {last.frames / last.took:.0f} frames/s."
-            yield idle, gr.update(value=str(target), visible=True), words.working(text, last)
-        except Exception as error:
-            yield idle, gr.update(visible=True), words.working(in_words(error))
-        finally:
-            if self._stops.get(session) is stop:
-                del self._stops[session]
 
-    def _stop(self, request: gr.Request) -> None:
-        running = self._stops.get(str(request.session_hash))
-        if running is not None:
-            running.set()
+class Writer:
+    """Writes images of one size as an MP4 (H.264) that browsers play; a context manager.
 
-    def _sample(self, picture: Picture | None) -> str:
-        if picture is None:
-            raise LabError("The sample goes across the picture of the tab Photo; there is none.")
-        return str(sample_video(picture))
+    rate: frames a second.  Images of odd sides lose a row or a column.
+    """
 
-    def _film(
-        self, path: str | None, second: float | None, picture: Picture | None, *turned: Any
-    ) -> str:
-        """Of the video's frame; without a video, of the picture in the tab Photo."""
-        if path is not None:
-            pixels = open_clip(path, self.bench.limits).frame(float(second or 0))
-        elif picture is not None:
-            pixels = picture.pixels
-        else:
-            raise LabError("Give a video first, or a picture in the tab Photo.")
-        target = fresh_file("stages.mp4")
-        return str(film_of(self.bench, pixels, as_dials(*turned), target))
+    def __init__(self, path: Path, rate: float) -> None:
+        _needs_av()
+        self.path = path
+        self._rate = Fraction(rate).limit_denominator(1000)
+        self._container: Any = None
+        self._stream: Any = None
+
+    def add(self, image: Image.Image, times: int = 1) -> None:
+        """Adds an image, shown for so many frames."""
+        import av
+
+        width, height = image.width // 2 * 2, image.height // 2 * 2
+        if self._container is None:
+            self._container = av.open(
+                str(self.path), "w", format="mp4", options={"movflags": "+faststart"}
+            )
+            self._stream = self._container.add_stream("libx264", rate=self._rate)
+            self._stream.width, self._stream.height = width, height
+            self._stream.pix_fmt = "yuv420p"
+            self._stream.options = {"preset": "veryfast", "crf": "23"}
+        array = np.asarray(image.convert("RGB"))[: self._stream.height, : self._stream.width]
+        for _ in range(times):
+            frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(array), format="rgb24")
+            self._container.mux(self._stream.encode(frame))
+
+    def __enter__(self) -> Writer:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if self._container is not None:
+            if kind is None:
+                self._container.mux(self._stream.encode())
+            self._container.close()
+        if kind is not None:
+            self.path.unlink(missing_ok=True)
+
+
+def _needs_av() -> None:
+    if find_spec("av") is None:
+        raise LabError("Videos need PyAV: pip install 'sparse-rcnn-lab[demo]'")
+
+
+def _opened(file: BinaryIO, name: str) -> Any:
+    _needs_av()
+    import av
+
+    try:
+        return av.open(file, options={"format_whitelist": _FORMATS})
+    except (av.error.FFmpegError, ValueError, EOFError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise LabError(
+            f'"{name}" is not a video that can be read ({reason}). Convert it to MP4 or WebM.'
+        ) from None
+
+
+def _decoded(container: Any, stream: Any) -> Iterator[Any]:
+    import av
+
+    try:
+        yield from container.decode(stream)
+    except (av.error.FFmpegError, EOFError):
+        return
+
+
+def _seconds(container: Any, stream: Any) -> float:
+    if stream.duration and stream.time_base:
+        return float(stream.duration * stream.time_base)
+    seconds, start = float(container.duration or 0) / 1e6, float(container.start_time or 0) / 1e6
+    # Matroska says when the last frame ends, by the file's own clock.
+    return seconds - start if "matroska" in container.format.name and start < seconds else seconds
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a video is. done, total: seconds of it.  took: seconds of work.  frames: written.
+
+    image: the frame that was written last.
+    """
+
+    done: float
+    total: float
+    took: float
+    frames: int
+    image: Image.Image
+
+
+def annotate(
+    viewer: Viewer,
+    clip: Clip,
+    state: ViewState,
+    per_second: float,
+    target: Path,
+    stopped: Callable[[], bool] = lambda: False,
+) -> Iterator[Progress]:
+    """Writes the video with its boxes to ``target``, telling how far it is after every frame.
+
+    per_second: frames of each second to detect in.  stopped: asked before every frame; what was
+    done until then is kept.  When the caller stops listening, nothing is kept.
+    """
+    rate = min(max(per_second, 1.0), clip.rate)
+    start = time.monotonic()
+    frames = 0
+    with Writer(target, rate) as writer:
+        for now, pixels in clip.frames(rate):
+            # Its header may have been wrong about its length.
+            if stopped() or now > viewer.limits.video_seconds:
+                break
+            image = viewer.view_frame(pixels, state).image
+            writer.add(image)
+            frames += 1
+            took = time.monotonic() - start
+            yield Progress(min(now + 1 / rate, clip.seconds), clip.seconds, took, frames, image)
+
+
+def film_of(viewer: Viewer, pixels: Tensor, state: ViewState, target: Path) -> Path:
+    """Writes all proposals going through the stages, a second each, to an MP4."""
+    trace = viewer.full_trace(pixels, state)
+    with Writer(target, PER_SECOND) as writer:
+        for image, seconds in film_frames(trace, state.threshold, stage_seconds=1.0):
+            writer.add(image, max(1, round(seconds * PER_SECOND)))
+    return target
+
+
+def sample_video(image: InputImage, seconds: float = 4.0) -> Path:
+    """A slow way across an image: something to try when no video is at hand."""
+    rate = 15
+    whole = image.shown
+    side = 0.7
+    width, height = max(1, int(whole.width * side)), max(1, int(whole.height * side))
+    # Two pixels at least: the encoder takes even sides only.
+    wide, high = display_size(width, height, SAMPLE_SIDE, SAMPLE_SIDE)
+    target = new_file("sample.mp4")
+    with Writer(target, rate) as writer:
+        for number in range(int(seconds * rate)):
+            part = number / (seconds * rate - 1)
+            left, top = part * (whole.width - width), (1 - part) * (whole.height - height)
+            view = whole.crop((int(left), int(top), int(left) + width, int(top) + height))
+            writer.add(view.resize((max(2, wide), max(2, high))))
+    return target

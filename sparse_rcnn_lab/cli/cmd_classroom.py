@@ -11,7 +11,7 @@ from sparse_rcnn_lab.cli.common import plural, whole_number
 from sparse_rcnn_lab.core.errors import LabError
 
 if TYPE_CHECKING:
-    from sparse_rcnn_lab.course.classroom.course import Course
+    from sparse_rcnn_lab.course.classroom.course_folder import Course
 
 HELP = """assignments that grade themselves: build, collect, grade, feedback
 
@@ -30,15 +30,16 @@ examples:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the steps and their options."""
-    steps = parser.add_subparsers(title="steps", metavar="STEP", dest="step", required=True)
-    for name, summary in (
-        ("build", "make the course folder and the students' notebooks"),
-        ("collect", "take submissions from a folder or a zip"),
-        ("grade", "run what was collected, write marks.csv"),
-        ("feedback", "write a page for each submission"),
-        ("validate", "run a student's notebook and its visible tests"),
+    steps = parser.add_subparsers(title="steps", metavar="STEP", required=True)
+    for name, function, summary in (
+        ("build", _build, "make the course folder and the students' notebooks"),
+        ("collect", _collect, "take submissions from a folder or a zip"),
+        ("grade", _grade, "run what was collected, write marks.csv"),
+        ("feedback", _feedback, "write a page for each submission"),
+        ("validate", _validate, "run a student's notebook and its visible tests"),
     ):
         step = steps.add_parser(name, help=summary, description=summary[0].upper() + summary[1:])
+        step.set_defaults(step=function)
         step.add_argument("--debug", action="store_true", help="show the traceback of an error")
         if name == "validate":
             step.add_argument("notebook", type=Path)
@@ -65,18 +66,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Does one step."""
-    return {
-        "build": _build,
-        "collect": _collect,
-        "grade": _grade,
-        "feedback": _feedback,
-        "validate": _validate,
-    }[arguments.step](arguments)
+    code: int = arguments.step(arguments)
+    return code
 
 
 def _build(arguments: argparse.Namespace) -> int:
     from sparse_rcnn_lab.course.classroom.build import build
-    from sparse_rcnn_lab.course.classroom.catalogue import chosen
+    from sparse_rcnn_lab.course.classroom.course_folder import chosen
 
     sources: Path = arguments.sources
     if not sources.is_dir():
@@ -92,7 +88,7 @@ def _build(arguments: argparse.Namespace) -> int:
 
 def _collect(arguments: argparse.Namespace) -> int:
     from sparse_rcnn_lab.course.classroom.collect import collect
-    from sparse_rcnn_lab.course.classroom.course import Course
+    from sparse_rcnn_lab.course.classroom.course_folder import Course
 
     result = collect(Course.open(arguments.course), arguments.place)
     print(f"{plural(len(result.taken), 'notebook')} taken, {len(result.refused)} not.")
@@ -100,7 +96,7 @@ def _collect(arguments: argparse.Namespace) -> int:
 
 
 def _grade(arguments: argparse.Namespace) -> int:
-    from sparse_rcnn_lab.course.classroom.course import Course
+    from sparse_rcnn_lab.course.classroom.course_folder import Course
     from sparse_rcnn_lab.course.classroom.grade import grade
 
     course = Course.open(arguments.course)
@@ -114,8 +110,8 @@ def _grade(arguments: argparse.Namespace) -> int:
 
 
 def _feedback(arguments: argparse.Namespace) -> int:
-    from sparse_rcnn_lab.course.classroom.course import Course
-    from sparse_rcnn_lab.course.classroom.feedback import feedback
+    from sparse_rcnn_lab.course.classroom.course_folder import Course
+    from sparse_rcnn_lab.course.classroom.marks import feedback
 
     course = Course.open(arguments.course)
     pages = feedback(course, _of_course(arguments.assignment, course))

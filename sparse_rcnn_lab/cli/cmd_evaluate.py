@@ -7,7 +7,14 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sparse_rcnn_lab.cli.common import add_model, run_together, stage_list, whole_number
+from sparse_rcnn_lab.cli.common import (
+    add_data,
+    add_model,
+    add_proposals,
+    run_together,
+    stage_list,
+    whole_number,
+)
 
 if TYPE_CHECKING:
     import torch
@@ -36,16 +43,8 @@ examples:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the command's options."""
     add_model(parser)
-    parser.add_argument(
-        "--data",
-        required=True,
-        metavar="FOLDER",
-        help='a folder with val.json and images/, a COCO json file, or "shapes"',
-    )
-    parser.add_argument("--split", default="val", help="train or val (default: %(default)s)")
-    parser.add_argument(
-        "--proposals", type=whole_number, metavar="N", help="use only the first N proposals"
-    )
+    add_data(parser)
+    add_proposals(parser)
     parser.add_argument(
         "--stages", type=stage_list, metavar="1,3,6", help="only these stages (default: all)"
     )
@@ -61,7 +60,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Evaluates, prints the table and writes both files."""
+    """Evaluates, writes both files and prints the table."""
     return run_together(arguments, _evaluate)
 
 
@@ -86,14 +85,7 @@ def _evaluate(arguments: argparse.Namespace, device: torch.device, group: Group)
     if not group.first:
         return 0
     proposals = arguments.proposals or detector.num_proposals
-    print(
-        f"{detector.name} on {arguments.data} ({arguments.split}): {result.num_images} images, "
-        f"{proposals} of {detector.num_proposals} proposals, {result.seconds:.0f} s"
-    )
-    print(result.table())
     published = compare(detector, data, result, proposals)
-    if published:
-        print("\n" + comparison_text(published))
     out = arguments.out or _default_folder(arguments.model, detector.name, arguments.split)
     report = {
         "model": detector.name,
@@ -109,6 +101,13 @@ def _evaluate(arguments: argparse.Namespace, device: torch.device, group: Group)
     }
     write_text(out / "evaluation.json", json.dumps(report, indent=2) + "\n")
     write_text(out / "detections.json", json.dumps(result.results) + "\n")
+    print(
+        f"{detector.name} on {arguments.data} ({arguments.split}): {result.num_images} images, "
+        f"{proposals} of {detector.num_proposals} proposals, {result.seconds:.0f} s"
+    )
+    print(result.table())
+    if published:
+        print("\n" + comparison_text(published))
     print(f"\nwritten: {out / 'evaluation.json'}, {out / 'detections.json'}")
     return 0
 
@@ -162,11 +161,8 @@ def comparison_text(row: dict[str, Any]) -> str:
         "tolerance": f"{row['tolerance']}",
         "verdict": "not comparable" if within is None else "within" if within else "outside",
     }
-    widths = [max(len(head), len(cell)) for head, cell in cells.items()]
-    lines = [
-        "  ".join(f"{text:<{width}}" for text, width in zip(texts, widths, strict=True)).rstrip()
-        for texts in (cells.keys(), cells.values())
-    ]
+    columns = [(f"{head:<{len(cell)}}", f"{cell:<{len(head)}}") for head, cell in cells.items()]
+    lines = ["  ".join(texts).rstrip() for texts in zip(*columns, strict=True)]
     if within is None:
         lines.append(
             f"The published AP of {row['recipe']} does not hold for this: "

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from sparse_rcnn_lab.cli.common import DEFAULT_MODEL, whole_number
+from sparse_rcnn_lab.cli.common import DEFAULT_MODEL, add_proposals, add_stage, megabytes
 
 HELP = """write a model as one file that runs without this package
 
@@ -37,12 +37,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--out", type=Path, metavar="FILE", help="where to write (default: MODEL.onnx or MODEL.pt2)"
     )
-    parser.add_argument(
-        "--proposals", type=whole_number, metavar="N", help="use only the first N proposals"
-    )
-    parser.add_argument(
-        "--stage", type=whole_number, metavar="S", help="stop after this stage (default: last)"
-    )
+    add_proposals(parser)
+    add_stage(parser)
     parser.add_argument(
         "--stages",
         choices=("last", "all"),
@@ -52,7 +48,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--sizes",
         action="store_true",
-        help="take the size of each picture as a second input, for batches of different sizes",
+        help="take the size of each image as a second input, for batches of different sizes",
     )
     parser.add_argument(
         "--check",
@@ -92,5 +88,5 @@ def run(arguments: argparse.Namespace) -> int:
         print(f"checked: {check}")
     if arguments.check and not done.checks:
         print("not checked: onnxruntime is not installed (pip install onnxruntime)")
-    print(f"written: {done.path} ({done.path.stat().st_size / 1e6:.1f} MB)")
+    print(f"written: {done.path} ({megabytes(done.path)})")
     return 0

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from sparse_rcnn_lab.cli.common import megabytes
 from sparse_rcnn_lab.models.recipes import RECIPES
 
 HELP = """list the shipped and the published models, and the presets to train with
@@ -25,7 +26,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Prints the lists."""
     from sparse_rcnn_lab.models.checkpoint import read_checkpoint
     from sparse_rcnn_lab.models.load import CHECKPOINTS, shipped_models
-    from sparse_rcnn_lab.models.published import RELEASES, cache_folder
+    from sparse_rcnn_lab.models.releases import RELEASES, cache_folder
 
     names = shipped_models()
     print("models, for --model:" if names else "No model is shipped with this installation.")
@@ -37,7 +38,7 @@ def run(arguments: argparse.Namespace) -> int:
         more = len(checkpoint.class_names) - 6
         print(
             f"  {name:<14} AP {'?' if ap is None else format(ap, '.3f')}, "
-            f"{checkpoint.config.num_proposals} proposals, {path.stat().st_size / 1e6:.1f} MB, "
+            f"{checkpoint.config.num_proposals} proposals, {megabytes(path)}, "
             f"finds {classes}" + (f" and {more} more" if more > 0 else "")
         )
     print(f"\npublished COCO models, for --model; downloaded at first use into {cache_folder()}:")

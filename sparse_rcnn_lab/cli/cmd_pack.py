@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from sparse_rcnn_lab.cli.common import add_model, open_model
+from sparse_rcnn_lab.cli.common import add_model, megabytes, open_model
 from sparse_rcnn_lab.core.errors import LabError
 
 HELP = """make a trained model small enough to hand on
@@ -28,7 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--name", required=True, help="what the model will be called")
     parser.add_argument("--data", required=True, metavar="FOLDER", help="its data, to evaluate on")
     parser.add_argument("--out", type=Path, default=Path("models"), metavar="FOLDER")
-    parser.add_argument("--source", default="", help="where the pictures come from, their licence")
+    parser.add_argument("--source", default="", help="where the images come from, their licence")
     parser.add_argument("--command", default="", help="the command that trained it")
 
 
@@ -60,7 +60,7 @@ def run(arguments: argparse.Namespace) -> int:
     }
     write_text(path.with_suffix(".json"), json.dumps(report, indent=2) + "\n")
     print(result.table())
-    print(f"\nwritten: {path} ({path.stat().st_size / 1e6:.1f} MB), {path.with_suffix('.json')}")
+    print(f"\nwritten: {path} ({megabytes(path)}), {path.with_suffix('.json')}")
     return 0
 
 

@@ -9,14 +9,21 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from sparse_rcnn_lab.cli.common import add_model, fraction, open_model, plural, whole_number
+from sparse_rcnn_lab.cli.common import (
+    add_model,
+    add_proposals,
+    add_stage,
+    fraction,
+    open_model,
+    plural,
+)
 from sparse_rcnn_lab.core.errors import LabError
 
-HELP = """detect objects in pictures
+HELP = """detect objects in images
 
-Each picture becomes NAME.detections.jpg with its boxes drawn in. detections.json lists all
-detections in COCO's result form (bbox is x, y, width, height in pixels of the picture), with
-file_name and category_name beside the numbers; image_id counts the pictures from 0.
+Each image becomes NAME.detections.jpg with its boxes drawn in. detections.json lists all
+detections in COCO's result form (bbox is x, y, width, height in pixels of the image), with
+file_name and category_name beside the numbers; image_id counts the images from 0.
 A file that cannot be read is reported and the others are still done; the exit code is then 1.
 
 examples:
@@ -30,7 +37,7 @@ _ENDING = ".detections.jpg"
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the command's options."""
     parser.add_argument(
-        "pictures", nargs="+", metavar="IMAGE", help="image files, folders, or patterns like *.jpg"
+        "images", nargs="+", metavar="IMAGE", help="image files, folders, or patterns like *.jpg"
     )
     add_model(parser)
     parser.add_argument(
@@ -45,18 +52,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=fraction,
         default=0.3,
         metavar="0..1",
-        help="least score to keep (default: %(default)s)",
+        help="minimum score to keep (default: %(default)s)",
     )
-    parser.add_argument(
-        "--proposals", type=whole_number, metavar="N", help="use only the first N proposals"
-    )
-    parser.add_argument(
-        "--stage", type=whole_number, metavar="S", help="stop after this stage (default: last)"
-    )
+    add_proposals(parser)
+    add_stage(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Detects in every picture; 1 when some could not be read."""
+    """Detects in every image; 1 when some could not be read."""
     from PIL import Image
 
     from sparse_rcnn_lab.core.validation import check_stage
@@ -64,9 +67,9 @@ def run(arguments: argparse.Namespace) -> int:
     from sparse_rcnn_lab.detect.images import read_image
     from sparse_rcnn_lab.views.draw import draw_detections
 
-    paths = find_pictures(arguments.pictures)
+    paths = find_images(arguments.images)
     detector = open_model(arguments)
-    # Wrong for all pictures alike, so not to be reported once for each.
+    # Wrong for all images alike, so not to be reported once for each.
     if arguments.stage is not None:
         check_stage(arguments.stage, detector.num_stages, name="--stage")
     if arguments.proposals is not None and arguments.proposals > detector.num_proposals:
@@ -79,18 +82,18 @@ def run(arguments: argparse.Namespace) -> int:
     try:
         for number, (path, name) in enumerate(zip(paths, names, strict=True)):
             try:
-                picture = read_image(path)
+                image = read_image(path)
             except LabError as error:
                 print(f"error: {error}", file=sys.stderr)
                 failed += 1
                 continue
             found = detector(
-                picture,
+                image,
                 threshold=arguments.threshold,
                 num_proposals=arguments.proposals,
                 stage=arguments.stage,
             )
-            drawn = draw_detections(Image.fromarray(picture.permute(1, 2, 0).numpy()), found)
+            drawn = draw_detections(Image.fromarray(image.permute(1, 2, 0).numpy()), found)
             with write_whole(arguments.out / name) as temporary:
                 drawn.convert("RGB").save(temporary, "JPEG", quality=92)
             for row, category in zip(found.to_coco(number), found.names(), strict=True):
@@ -100,17 +103,17 @@ def run(arguments: argparse.Namespace) -> int:
         if rows or failed < len(paths):
             write_text(arguments.out / "detections.json", json.dumps(rows, indent=1) + "\n")
     done = len(paths) - failed
-    print(f"{plural(done, 'picture')}, {plural(len(rows), 'detection')} in {arguments.out}")
+    print(f"{plural(done, 'image')}, {plural(len(rows), 'detection')} in {arguments.out}")
     if failed:
         print(f"error: {plural(failed, 'file')} could not be read", file=sys.stderr)
     return 1 if failed else 0
 
 
-def find_pictures(given: list[str]) -> list[Path]:
+def find_images(given: list[str]) -> list[Path]:
     """The files that paths, folders and patterns mean, each once, in the order given.
 
     A path that does not exist stays in the list, to be reported like any other bad file. Raises
-    LabError when a folder or pattern has no picture.
+    LabError when a folder or pattern has no image.
     """
     from PIL import Image
 
@@ -123,7 +126,7 @@ def find_pictures(given: list[str]) -> list[Path]:
             inside = sorted(p for p in path.iterdir() if p.suffix.lower() in endings)
             inside = [p for p in inside if _is_input(p)]
             if not inside:
-                raise LabError(f'The folder "{path}" has no pictures in it (jpg, png, ...).')
+                raise LabError(f'The folder "{path}" has no images in it (jpg, png, ...).')
             found += inside
         elif not path.exists() and glob.has_magic(text):
             matches = sorted(Path(match) for match in glob.glob(text, recursive=True))
@@ -142,7 +145,7 @@ def _is_input(path: Path) -> bool:
 
 
 def output_names(paths: list[Path]) -> list[str]:
-    """A file name for each picture; where two stems are equal, case aside, a number is added."""
+    """A file name for each image; where two stems are equal, case aside, a number is added."""
     taken: set[str] = set()
     names = []
     for path in paths:

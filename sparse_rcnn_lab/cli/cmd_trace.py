@@ -5,10 +5,10 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from sparse_rcnn_lab.cli.common import add_model, open_model, whole_number
+from sparse_rcnn_lab.cli.common import add_model, add_proposals, megabytes, open_model
 from sparse_rcnn_lab.core.errors import LabError
 
-HELP = """record every proposal through every stage of one picture
+HELP = """record every proposal through every stage of one image
 
 The file is opened in Python with sparse_rcnn_lab.load_trace(FILE).
 Attention is small; RoI features, filters and filtered features take megabytes.
@@ -20,7 +20,7 @@ example:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the command's options."""
-    parser.add_argument("picture", metavar="IMAGE", help="an image file")
+    parser.add_argument("image", metavar="IMAGE", help="an image file")
     add_model(parser)
     parser.add_argument(
         "--out", type=Path, metavar="FILE", help="where to write (default: IMAGE's name + .trace)"
@@ -32,9 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="large parts to keep, out of attention, roi_features, dynamic_filters, "
         'filtered_features, separated by commas; "none" or "all" (default: %(default)s)',
     )
-    parser.add_argument(
-        "--proposals", type=whole_number, metavar="N", help="use only the first N proposals"
-    )
+    add_proposals(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -49,16 +47,16 @@ def run(arguments: argparse.Namespace) -> int:
         raise LabError(
             f"--record {unknown[0]!r} is unknown. Choose from {', '.join(RECORDABLE)}, none, all."
         )
-    out = arguments.out or Path(Path(arguments.picture).stem + ".trace")
-    if out.exists() and Path(arguments.picture).exists() and out.samefile(arguments.picture):
-        raise LabError(f'--out "{out}" is the picture itself. Choose another file.')
+    out = arguments.out or Path(Path(arguments.image).stem + ".trace")
+    if out.exists() and Path(arguments.image).exists() and out.samefile(arguments.image):
+        raise LabError(f'--out "{out}" is the image itself. Choose another file.')
     detector = open_model(arguments)
-    trace = detector.trace(arguments.picture, record=names, num_proposals=arguments.proposals)
+    trace = detector.trace(arguments.image, record=names, num_proposals=arguments.proposals)
     save_trace(trace, out)
     print(
-        f"{arguments.picture}: {trace.num_proposals} proposals, {trace.num_stages} stages, "
+        f"{arguments.image}: {trace.num_proposals} proposals, {trace.num_stages} stages, "
         f"{len(trace.detections(threshold=0.3))} detections with a score of 0.3 or more"
     )
     print(f"recorded: {', '.join(['boxes', 'logits', 'features', 'fpn_level', *names])}")
-    print(f"written: {out} ({out.stat().st_size / 1e6:.1f} MB)")
+    print(f"written: {out} ({megabytes(out)})")
     return 0

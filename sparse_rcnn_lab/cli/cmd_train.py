@@ -181,7 +181,7 @@ def _announce(
 ) -> None:
     from sparse_rcnn_lab.core.model import SparseRCNN
     from sparse_rcnn_lab.core.train import total_steps
-    from sparse_rcnn_lab.data.selection import usable_images
+    from sparse_rcnn_lab.data.subset import usable_images
 
     tables = getattr(data, "tables", None)  # counting drawn boxes would mean drawing them all
     boxes = "drawn on the fly" if tables is None else plural(len(tables.labels), "box")

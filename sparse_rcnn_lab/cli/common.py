@@ -1,9 +1,12 @@
-"""What several commands share: types of arguments, the model and device options."""
+"""What several commands share: types of arguments, options, output that any console takes."""
 
 from __future__ import annotations
 
 import argparse
+import io
+import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -70,6 +73,31 @@ def add_device(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--device", help="cpu, cuda, mps (default: cuda where there is one)")
 
 
+def add_data(parser: argparse.ArgumentParser) -> None:
+    """The options ``--data`` and ``--split``."""
+    parser.add_argument(
+        "--data",
+        required=True,
+        metavar="FOLDER",
+        help='a folder with val.json and images/, a COCO json file, or "shapes"',
+    )
+    parser.add_argument("--split", default="val", help="train or val (default: %(default)s)")
+
+
+def add_proposals(parser: argparse.ArgumentParser) -> None:
+    """The option ``--proposals``."""
+    parser.add_argument(
+        "--proposals", type=whole_number, metavar="N", help="use only the first N proposals"
+    )
+
+
+def add_stage(parser: argparse.ArgumentParser) -> None:
+    """The option ``--stage``."""
+    parser.add_argument(
+        "--stage", type=whole_number, metavar="S", help="stop after this stage (default: last)"
+    )
+
+
 def open_model(arguments: argparse.Namespace) -> Detector:
     """The detector that ``--model`` and ``--device`` ask for."""
     from sparse_rcnn_lab.detect.device import pick_device
@@ -104,3 +132,18 @@ def run_together(
             return work(arguments, device, group)
     except AlreadyReported:
         return 2
+
+
+def megabytes(path: Path) -> str:
+    """``12.3 MB``."""
+    return f"{path.stat().st_size / 1e6:.1f} MB"
+
+
+def replace_unprintable() -> None:
+    """What is printed shows ? for a character that the console's code page lacks.
+
+    Else Python raises in the middle of a command, and what it was about to say, or do, is lost.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a notebook's takes every character
+            stream.reconfigure(errors="replace")

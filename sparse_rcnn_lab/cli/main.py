@@ -8,36 +8,16 @@ from __future__ import annotations
 import argparse
 import sys
 import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from typing import TextIO
+from collections.abc import Sequence
+from importlib import import_module
 
 from sparse_rcnn_lab import __version__
-from sparse_rcnn_lab.cli import (
-    cmd_analyse,
-    cmd_benchmark,
-    cmd_classroom,
-    cmd_evaluate,
-    cmd_export,
-    cmd_models,
-    cmd_pack,
-    cmd_predict,
-    cmd_trace,
-    cmd_train,
-)
+from sparse_rcnn_lab.cli.common import replace_unprintable
 from sparse_rcnn_lab.core.errors import LabError
 
 _COMMANDS = (
-    cmd_train,
-    cmd_evaluate,
-    cmd_predict,
-    cmd_trace,
-    cmd_analyse,
-    cmd_pack,
-    cmd_export,
-    cmd_models,
-    cmd_benchmark,
-    cmd_classroom,
+    *("train", "evaluate", "predict", "trace", "analyse"),
+    *("pack", "export", "models", "benchmark", "classroom"),
 )
 
 _TEXT = """\
@@ -62,8 +42,8 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"sparse-rcnn-lab {__version__}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND")
-    for command in _COMMANDS:
-        name = command.__name__.rpartition(".cmd_")[2]
+    for name in _COMMANDS:
+        command = import_module(f"sparse_rcnn_lab.cli.cmd_{name}")
         summary, _, example = command.HELP.partition("\n")
         sub = commands.add_parser(
             name,
@@ -80,13 +60,15 @@ def build_parser() -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs one command and returns its exit code. ``argv`` defaults to the process's arguments."""
+    replace_unprintable()
     parser = build_parser()
     arguments = parser.parse_args(argv)
     if "run" not in arguments:  # no command: say what there is
         parser.print_help()
         return 2
     try:
-        with _plain_warnings():
+        with warnings.catch_warnings():
+            warnings.showwarning = _show_warning
             code: int = arguments.run(arguments)
             sys.stdout.flush()
             return code
@@ -105,23 +87,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
 
 
-@contextmanager
-def _plain_warnings() -> Iterator[None]:
-    """Prints a warning as one line, without the line of code it came from."""
-
-    def show(
-        message: Warning | str,
-        category: type[Warning],
-        filename: str,
-        lineno: int,
-        file: TextIO | None = None,
-        line: str | None = None,
-    ) -> None:
-        print(f"warning: {message}", file=sys.stderr)
-
-    with warnings.catch_warnings():
-        warnings.showwarning = show
-        yield
+def _show_warning(message: Warning | str, *_: object, **__: object) -> None:
+    """One line, without the line of code that the warning came from."""
+    print(f"warning: {message}", file=sys.stderr)
 
 
 if __name__ == "__main__":

@@ -22,7 +22,8 @@ class Ablation:
     freeze_boxes: boxes stay where the first stage found them.
     freeze_features: every stage sees the features that the first stage was given.
 
-    ``str(ablation)`` says them in words.
+    >>> str(Ablation(heads=(0,), freeze_boxes=True))
+    'attention heads on: 0; boxes frozen'
     """
 
     self_attention: bool = True

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Callable
 from importlib import import_module
+from itertools import pairwise
 from typing import Any, Self
 
 import torch
@@ -30,15 +31,13 @@ def _resnet(name: BackboneName, channels: list[int]) -> tuple[nn.ModuleDict, lis
     stem = nn.Sequential(
         OrderedDict(conv1=net.conv1, bn1=net.bn1, relu=net.relu, maxpool=net.maxpool)
     )
-    parts = OrderedDict(
-        stem=stem, layer1=net.layer1, layer2=net.layer2, layer3=net.layer3, layer4=net.layer4
-    )
-    return nn.ModuleDict(parts), channels
+    layers = {f"layer{i}": getattr(net, f"layer{i}") for i in (1, 2, 3, 4)}
+    return nn.ModuleDict({"stem": stem, **layers}), channels
 
 
 def _mobilenet_v2() -> tuple[nn.ModuleDict, list[int]]:
     layers = torchvision_models().mobilenet_v2(weights=None).features
-    parts = OrderedDict((name, layers[a:b]) for name, (a, b) in _MOBILENET_CUTS.items())
+    parts = {name: layers[a:b] for name, (a, b) in _MOBILENET_CUTS.items()}
     return nn.ModuleDict(parts), [24, 32, 96, 320]
 
 
@@ -67,13 +66,10 @@ def _nano() -> tuple[nn.ModuleDict, list[int]]:
     stem = nn.Sequential(
         nn.Conv2d(3, 24, 3, 2, 1, bias=False), nn.BatchNorm2d(24), nn.ReLU(inplace=True)
     )
-    channels = [32, 64, 96, 128]
-    parts: OrderedDict[str, nn.Module] = OrderedDict(stem=stem)
-    before = 24
-    for index, width in enumerate(channels):
+    channels, parts = [24, 32, 64, 96, 128], nn.ModuleDict({"stem": stem})
+    for index, (before, width) in enumerate(pairwise(channels)):
         parts[f"s{4 * 2**index}"] = Block(before, width, 2)
-        before = width
-    return nn.ModuleDict(parts), channels
+    return parts, channels[1:]
 
 
 _BUILDERS: dict[BackboneName, Callable[[], tuple[nn.ModuleDict, list[int]]]] = {

@@ -108,10 +108,8 @@ class ModelConfig:
         if not 0 < prior < 1:
             raise LabError(f"prior_probability must lie between 0 and 1, found {prior!r}.")
         if self.dim % self.num_heads:
-            raise LabError(
-                f"dim ({self.dim}) must be a multiple of num_heads ({self.num_heads}); "
-                "each attention head takes an equal share."
-            )
+            which = f"dim ({self.dim}) must be a multiple of num_heads ({self.num_heads})"
+            raise LabError(f"{which}; each attention head takes an equal share.")
         for name, kind in (("backbone", BackboneName), ("proposal_init", ProposalInit)):
             _check_choice(name, getattr(self, name), kind)
 
@@ -173,10 +171,8 @@ class LossConfig:
 
     def __post_init__(self) -> None:
         if not self.matches_per_object:
-            raise LabError(
-                "loss.matches_per_object needs at least one number, found (). Give 1 for the "
-                "paper's, or one number a stage."
-            )
+            what = "loss.matches_per_object needs at least one number, found ()"
+            raise LabError(f"{what}. Give 1 for the paper's, or one number a stage.")
 
 
 @dataclass(frozen=True)

@@ -29,6 +29,10 @@ class Detections:
     scores: ``[K]`` 0..1.  labels: ``[K]`` int64, index into ``class_names``.
     proposals: ``[K]`` int64, id of the proposal each comes from; one may give several.
     size: (height, width) of the original image.
+
+    >>> import sparse_rcnn_lab as srl
+    >>> srl.load("nano-shapes")(srl.Shapes(1)[0].image).above(0.5).names()
+    ['circle', 'circle', 'cross']
     """
 
     boxes: Tensor

@@ -79,8 +79,7 @@ def normalise(
 ) -> Tensor:
     """uint8 RGB ``[B, 3, H, W]`` to float32, what lies outside ``sizes`` ``[B, 2]`` to zero.
 
-    mean, std: 3 numbers each, in units of 0..255. A GPU does it faster than a CPU, and gets a
-    quarter of the bytes; a copy of ``sizes`` on the CPU saves waiting for the GPU.
+    mean, std: 3 numbers each, in units of 0..255. ``sizes`` on the CPU save waiting for a GPU.
     """
     mean = torch.as_tensor(mean, dtype=torch.float32, device=batch.device).view(3, 1, 1)
     std = torch.as_tensor(std, dtype=torch.float32, device=batch.device).view(3, 1, 1)

@@ -41,6 +41,10 @@ class Trace:
     size: (height, width) of the original image.  scale: (x, y) factors original -> model input.
     image: ``[3, h, w]`` uint8 RGB: the original image, reduced in both sides alike where it has
         more than 4 megapixels; boxes do not follow, they stay in the frame of ``size``. Or None.
+
+    >>> import sparse_rcnn_lab as srl
+    >>> srl.load("nano-shapes").trace(srl.Shapes(1)[0])
+    <Trace: nano-shapes, 20 proposals, 6 stages, 6 classes, 128x128 px>
     """
 
     boxes: Tensor
@@ -178,10 +182,9 @@ _WHOLE = {"fpn_level", "proposal_ids", "matches", "gt_labels", "image"}
 
 
 def _no_truth() -> LabError:
-    return LabError(
-        "This trace has no ground truth. Trace a data set's sample, or add the objects with "
-        "sparse_rcnn_lab.with_ground_truth(trace, boxes, labels)."
-    )
+    how = "Trace a data set's sample, or add the objects with"
+    add = "sparse_rcnn_lab.with_ground_truth(trace, boxes, labels)"
+    return LabError(f"This trace has no ground truth. {how} {add}.")
 
 
 def check_aspect(name: str, found: tuple[int, int], size: tuple[int, int]) -> None:

@@ -1,1 +1,9 @@
-"""Data sets, the drawn shapes, and training augmentation."""
+"""Data sets: folders with COCO json, drawn shapes, and what training does to their images.
+
+Public names: ``Sample`` (of ``core.inputs``) and the protocol ``DetectionData``, which all data
+sets follow, in ``sample``; ``CocoFolder``, ``open_data`` and ``open_train_val`` in ``coco.folder``;
+``Shapes``, ``shapes_image`` and ``Difficulty`` in ``shapes.dataset``; ``Augment`` in
+``transforms``; ``usable_images`` and ``Subset`` in ``subset``.
+
+May import ``core`` and ``detect``.
+"""

@@ -9,7 +9,15 @@ from sparse_rcnn_lab.core.inputs import Sample
 
 
 class DetectionData(Protocol):
-    """A data set: a sequence of :class:`Sample` that knows its classes and its COCO form."""
+    """A data set: a sequence of :class:`Sample` that knows its classes and its COCO form.
+
+    Whatever has these methods can be trained on; :class:`Shapes` and :class:`CocoFolder` do.
+
+    >>> from sparse_rcnn_lab.data.shapes.dataset import Shapes
+    >>> data: DetectionData = Shapes(length=2)
+    >>> data.category_ids()[0], data.ground_truth()["categories"][0]["name"]
+    (1, 'circle')
+    """
 
     @property
     def class_names(self) -> tuple[str, ...]:

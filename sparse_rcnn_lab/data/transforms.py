@@ -1,7 +1,6 @@
 """Training augmentation: the same sample and seed give the same result on every worker.
 
-Boxes follow their pixels through :mod:`torchvision.transforms.v2` on ``tv_tensors``; colours are
-changed by one 3x3 matrix, a tenth of the time of v2's hue.
+Colours are changed by one 3x3 matrix, a tenth of the time of torchvision's hue.
 """
 
 from __future__ import annotations
@@ -11,15 +10,12 @@ from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
-from torchvision import tv_tensors
-from torchvision.transforms.v2 import functional as tvf
 
 from sparse_rcnn_lab.core import boxes as box_ops
 from sparse_rcnn_lab.core.config import AugmentConfig
 from sparse_rcnn_lab.core.errors import LabError
 from sparse_rcnn_lab.data.sample import Sample
-from sparse_rcnn_lab.detect.images import resize_to, resized_size
-from sparse_rcnn_lab.detect.resize import resize_as_opencv
+from sparse_rcnn_lab.detect.images import resize_as_opencv, resize_to, resized_size
 
 # The mean colour of ImageNet: after normalisation what is padded here equals the batch padding.
 FILL = (124, 116, 104)
@@ -65,19 +61,26 @@ class Window:
             part = resize_as_opencv(image, self.first, self.crop)
         return resize_to(part, self.size, antialias)
 
-    def cut_boxes(self, outlines: Tensor) -> Tensor:
-        """Moves boxes (``tv_tensors``) as :meth:`cut` moves their pixels."""
-        if self.first is not None:
-            outlines = tvf.resize(outlines, list(self.first))
-        return tvf.resized_crop(outlines, *self.crop, list(self.size))
-
-    def paste(self, thing: Tensor, flip: bool) -> Tensor:
+    def paste(self, image: Tensor, flip: bool) -> Tensor:
         """Puts what :meth:`cut` gave on the frame, mirrored when ``flip``."""
         (top, left), (height, width) = self.place, self.size
-        margins = [left, top, self.frame[1] - left - width, self.frame[0] - top - height]
-        if any(margins):
-            thing = tvf.pad(thing, margins, fill=list(FILL))
-        return tvf.horizontal_flip(thing) if flip else thing
+        if self.size != self.frame:
+            framed = image.new_tensor(FILL).view(3, 1, 1).repeat(1, *self.frame)
+            framed[:, top : top + height, left : left + width] = image
+            image = framed
+        return image.flip(-1) if flip else image
+
+    def move_boxes(self, boxes: Tensor, source: tuple[int, int], flip: bool) -> Tensor:
+        """Boxes ``[M, 4]`` xyxy of a source (height, width) to where their pixels go, unclipped."""
+        if self.first is not None:
+            boxes = box_ops.rescale(boxes, _factors(source, self.first))
+        top, left, height, width = self.crop
+        boxes = boxes - boxes.new_tensor([left, top] * 2)
+        boxes = box_ops.rescale(boxes, _factors((height, width), self.size))
+        x1, y1, x2, y2 = (boxes + boxes.new_tensor([*self.place[::-1]] * 2)).unbind(dim=1)
+        if flip:
+            x1, x2 = self.frame[1] - x2, self.frame[1] - x1
+        return torch.stack([x1, y1, x2, y2], dim=1)
 
 
 @dataclass(frozen=True)
@@ -98,6 +101,12 @@ class Augment:
     antialias: as in the model's ``InputConfig``. Boxes are clipped; ``min_visible``, ``min_side``
     and ``min_source_side`` say which of them are dropped.
     Raises :class:`LabError` for settings out of range.
+
+    >>> from sparse_rcnn_lab.data.shapes.dataset import shapes_image
+    >>> augment = Augment(AugmentConfig(size=(96, 160), scale=(0.5, 2.0), hue=0.1))
+    >>> sample = augment(shapes_image(), seed=7)
+    >>> sample.image.shape, len(sample.boxes) == len(sample.labels)
+    (torch.Size([3, 96, 96]), True)
     """
 
     config: AugmentConfig = field(default_factory=AugmentConfig)
@@ -127,12 +136,12 @@ class Augment:
         Neither reads nor changes the state of torch's global random generator.
         """
         random = torch.Generator().manual_seed(seed)
-        window = self.draw_window(sample.image.shape[-2], sample.image.shape[-1], random)
+        height, width = sample.image.shape[-2:]
+        window = self.draw_window(height, width, random)
         flip = _uniform(random, 0, 1) < self.config.hflip
         image = window.cut(sample.image, self.antialias)
         image = window.paste(change_colours(image, *self.draw_colours(random)), flip)
-        outlines = as_outlines(sample.boxes, sample.image.shape[-2], sample.image.shape[-1])
-        boxes = window.paste(window.cut_boxes(outlines), flip).as_subclass(Tensor)
+        boxes = window.move_boxes(sample.boxes, (height, width), flip)
         seen = box_ops.clip(boxes, *window.frame)
         keep = self._worth_keeping(sample.boxes, boxes, seen)
         return replace(sample, image=image, boxes=seen[keep], labels=sample.labels[keep])
@@ -198,14 +207,9 @@ def fitted_size(height: int, width: int, size: tuple[int, int]) -> tuple[int, in
     return max(1, int(height * scale + 0.5)), max(1, int(width * scale + 0.5))
 
 
-def as_outlines(boxes: Tensor, height: int, width: int) -> Tensor:
-    """xyxy ``[M, 4]`` of an image of this size as ``tv_tensors``, whose transforms do not clip."""
-    return tv_tensors.BoundingBoxes(
-        boxes,
-        format=tv_tensors.BoundingBoxFormat.XYXY,
-        canvas_size=(height, width),
-        clamping_mode=None,  # clipping on the way would hide how much of a box was cut off
-    )
+def _factors(before: tuple[int, int], after: tuple[int, int]) -> Tensor:
+    """``[2]`` (x, y): what is multiplied when (height, width) ``before`` becomes ``after``."""
+    return torch.tensor([after[1] / before[1], after[0] / before[0]])
 
 
 def change_colours(

@@ -1,4 +1,4 @@
-"""Pictures of any kind made ready for the model: read, resized, normalised, one batch."""
+"""Images of any kind made ready for the model: read, resized, normalised, one batch."""
 
 from __future__ import annotations
 
@@ -21,57 +21,57 @@ from sparse_rcnn_lab.detect.images import (
 # More cannot be seen on a screen; a 12,000x9,000 photo would make every trace 324 MB.
 MAX_KEPT_PIXELS = 4_000_000
 
-Picture = ImageSource
+Picture = ImageSource  # what other rooms call it
 
 
 @dataclass(frozen=True)
 class Batch:
-    """Pictures made ready for the model.
+    """Images made ready for the model.
 
     images: ``[B, 3, H, W]`` normalised, padded.  sizes: ``[B, 2]`` (height, width) before padding.
-    originals: each picture's own (height, width).  pictures: ``[3, h, w]`` uint8, as read.
+    originals: each image's own (height, width).  sources: ``[3, h, w]`` uint8, as read.
     """
 
     images: Tensor
     sizes: Tensor
     originals: tuple[tuple[int, int], ...]
-    pictures: tuple[Tensor, ...]
+    sources: tuple[Tensor, ...]
 
     def scale(self, index: int) -> Tensor:
-        """``[2]`` factors (x, y) from original to input pixels of one picture."""
+        """``[2]`` factors (x, y) from original to input pixels of one image."""
         h, w = self.originals[index]
         return self.sizes[index].flip(0) / self.sizes.new_tensor([w, h])
 
 
 def make_batch(
-    pictures: Sequence[Picture], want: InputConfig, device: torch.device, resize: bool = True
+    images: Sequence[ImageSource], want: InputConfig, device: torch.device, resize: bool = True
 ) -> Batch:
-    """Reads, resizes, normalises and pads pictures into one batch on ``device``.
+    """Reads, resizes, normalises and pads images into one batch on ``device``.
 
-    resize: False keeps the pictures' own pixels. Raises LabError for an empty list and for what is
-    not a picture.
+    resize: False keeps the images' own pixels. Raises LabError for an empty list and for what is
+    not an image.
     """
-    if not pictures:
-        raise LabError("The list of pictures is empty; give at least one.")
-    originals = tuple(read_image(picture) for picture in pictures)
+    if not images:
+        raise LabError("The list of images is empty; give at least one.")
+    originals = tuple(read_image(image) for image in images)
     resized = [
         resize_image(image, want.short_side, want.long_side, want.antialias) if resize else image
         for image in originals
     ]
-    images, sizes = normalise_and_pad(resized, want.mean, want.std, want.multiple)
+    batch, sizes = normalise_and_pad(resized, want.mean, want.std, want.multiple)
     return Batch(
-        images.to(device),
+        batch.to(device),
         sizes.to(device),
         tuple((int(image.shape[1]), int(image.shape[2])) for image in originals),
         originals,
     )
 
 
-def reduced(picture: Tensor) -> Tensor:
-    """A picture ``[3, H, W]`` uint8 as a trace keeps it: at most 4 megapixels, aspect kept."""
-    height, width = picture.shape[-2:]
+def reduced(image: Tensor) -> Tensor:
+    """An image ``[3, H, W]`` uint8 as a trace keeps it: at most 4 megapixels, aspect kept."""
+    height, width = image.shape[-2:]
     shrink = (MAX_KEPT_PIXELS / (height * width)) ** 0.5
     if shrink >= 1:
-        return picture
+        return image
     size = max(1, int(height * shrink)), max(1, int(width * shrink))
-    return resize_to(picture, size, antialias=True)
+    return resize_to(image, size, antialias=True)

@@ -1,4 +1,4 @@
-"""``Detector``: a model that takes pictures. What people use; the model itself works on tensors."""
+"""``Detector``: a model that takes images. What people use; the model itself works on tensors."""
 
 from __future__ import annotations
 
@@ -19,8 +19,9 @@ from sparse_rcnn_lab.core.pooling import STRIDES
 from sparse_rcnn_lab.core.stage import StageOutput
 from sparse_rcnn_lab.core.trace import Trace
 from sparse_rcnn_lab.core.validation import check_stage
-from sparse_rcnn_lab.detect.batches import Batch, Picture, make_batch, reduced
+from sparse_rcnn_lab.detect.batches import Batch, make_batch, reduced
 from sparse_rcnn_lab.detect.ground_truth import with_ground_truth
+from sparse_rcnn_lab.detect.images import ImageSource
 from sparse_rcnn_lab.runtime.threads import threads_for
 from sparse_rcnn_lab.runtime.torch_runtime import (
     InferencePrecision,
@@ -33,8 +34,19 @@ from sparse_rcnn_lab.runtime.torch_runtime import (
 class Detector:
     """A trained Sparse R-CNN with its class names.
 
-    A picture is a path, a PIL image, a numpy array (RGB, uint8, ``[H, W, 3]``) or a tensor
-    (``[3, H, W]`` uint8 or 0..1); a list of pictures is one batch and gives a list.
+    An image is a path, a PIL image, a numpy array (RGB, uint8, ``[H, W, 3]``) or a tensor
+    (``[3, H, W]`` uint8 or 0..1); a list of images is one batch and gives a list.
+
+    runtime: how the model is computed; default: folded, as :meth:`with_runtime` says.
+    Raises LabError where the class names do not fit the model.
+
+    >>> import sparse_rcnn_lab as srl
+    >>> detector = srl.load("nano-shapes")
+    >>> image = srl.Shapes(1)[0].image
+    >>> detector(image, threshold=0.5)
+    <Detections: 3 in 128x128 px>
+    >>> detector.trace(image).detections(stage=1, threshold=0.5)  # not yet, after one stage
+    <Detections: 0 in 128x128 px>
     """
 
     def __init__(
@@ -72,7 +84,7 @@ class Detector:
         return len(self.model.stages)
 
     def to(self, device: str | torch.device) -> Detector:
-        """Moves the model; pictures follow by themselves."""
+        """Moves the model; images follow by themselves."""
         self.model.to(device)
         return self
 
@@ -87,6 +99,10 @@ class Detector:
         precision: "float32"; "bf16", which keeps 8 significant bits; "auto", bf16 where the
         processor has units for it. ``docs/performance.md`` says what each brings.
         Raises LabError for other words, and for an eager runtime in bf16.
+
+        >>> import sparse_rcnn_lab as srl
+        >>> srl.load("nano-shapes").with_runtime("eager").runtime.about()
+        {'runtime': 'eager', 'precision': 'float32'}
         """
         made = TorchRuntime(self.model, runtime, precision)
         return Detector(self.model, self.class_names, self.name, self.info, made)
@@ -100,7 +116,7 @@ class Detector:
     @overload
     def __call__(
         self,
-        pictures: list[Any],
+        images: list[Any],
         *,
         threshold: float = ...,
         num_proposals: int | None = ...,
@@ -110,7 +126,7 @@ class Detector:
     @overload
     def __call__(
         self,
-        pictures: Picture,
+        images: ImageSource,
         *,
         threshold: float = ...,
         num_proposals: int | None = ...,
@@ -120,7 +136,7 @@ class Detector:
     @torch.no_grad()
     def __call__(
         self,
-        pictures: Picture | list[Any],
+        images: ImageSource | list[Any],
         *,
         threshold: float = 0.0,
         num_proposals: int | None = None,
@@ -130,44 +146,47 @@ class Detector:
         """Detects.
 
         threshold: least score kept, 0..1. num_proposals: use only the first so many. stage: stop
-        after this stage (1..S) and take its answer. resize=False keeps the pictures' own pixels
+        after this stage (1..S) and take its answer. resize=False keeps the images' own pixels
         instead of the size the model was trained at.
 
-        Returns the Detections of a picture, boxes in its own pixels; a list for a list. Raises
-        LabError when a picture cannot be read or a number is out of range.
+        Returns the Detections of an image, boxes in its own pixels; a list for a list. Raises
+        LabError when an image cannot be read or a number is out of range.
         """
-        batch = self.prepare(_as_list(pictures), resize)
+        batch = self.prepare(_as_list(images), resize)
         outputs = self.run(batch, stop=stage, num_proposals=num_proposals)
         found = [self.decode(outputs[-1], batch, i, threshold) for i in range(len(batch.originals))]
-        return found if _is_list(pictures) else found[0]
+        return found if _is_list(images) else found[0]
 
     @overload
     def trace(
         self,
-        pictures: list[Any],
+        images: list[Any],
         *,
         record: Collection[str] = ...,
         num_proposals: int | None = ...,
+        stage: int | None = ...,
         resize: bool = ...,
         ablation: Ablation = ...,
     ) -> list[Trace]: ...
     @overload
     def trace(
         self,
-        pictures: Picture | Sample,
+        images: ImageSource | Sample,
         *,
         record: Collection[str] = ...,
         num_proposals: int | None = ...,
+        stage: int | None = ...,
         resize: bool = ...,
         ablation: Ablation = ...,
     ) -> Trace: ...
     @torch.no_grad()
     def trace(
         self,
-        pictures: Picture | Sample | list[Any],
+        images: ImageSource | Sample | list[Any],
         *,
         record: Collection[str] = ("attention",),
         num_proposals: int | None = None,
+        stage: int | None = None,
         resize: bool = True,
         ablation: Ablation = NORMAL,
     ) -> Trace | list[Trace]:
@@ -175,22 +194,25 @@ class Detector:
 
         record: the large parts to keep, out of "attention", "roi_features", "dynamic_filters",
         "filtered_features". Recording changes no number. num_proposals, resize: as for a call.
+        stage: stop after this stage (1..S); the trace has no later one.
         ablation: what is off or exchanged, see :class:`sparse_rcnn_lab.core.ablation.Ablation`.
 
-        Returns the Trace of a picture; a list for a list. Raises LabError when a picture cannot
+        Returns the Trace of an image; a list for a list. Raises LabError when an image cannot
         be read, or a name or number is not one of the model's.
 
         A data set's :class:`sparse_rcnn_lab.core.inputs.Sample` brings its ground truth along, so
-        that the trace has ``matches``; for any other picture
+        that the trace has ``matches``; for any other image
         :func:`sparse_rcnn_lab.with_ground_truth` adds it.
         """
-        given = _as_list(pictures)
-        images = [item.image if isinstance(item, Sample) else item for item in given]
-        batch = self.prepare(images, resize)
+        stop = None if stage is None else check_stage(stage, self.num_stages)
+        given = _as_list(images)
+        batch = self.prepare(
+            [item.image if isinstance(item, Sample) else item for item in given], resize
+        )
         boxes, features = self.model.proposals(batch.sizes, num_proposals)
         pyramid = self.runtime.pyramid(batch.images)
         outputs = self.runtime.run_stages(
-            pyramid, boxes, features, record=record, ablation=ablation
+            pyramid, boxes, features, stop=stop, record=record, ablation=ablation
         )
         traces = [
             self.to_trace(outputs, boxes, features, batch, i) for i in range(len(batch.originals))
@@ -199,12 +221,12 @@ class Detector:
             with_ground_truth(trace, item.boxes, item.labels) if isinstance(item, Sample) else trace
             for trace, item in zip(traces, given, strict=True)
         ]
-        return traces if _is_list(pictures) else traces[0]
+        return traces if _is_list(images) else traces[0]
 
-    def prepare(self, pictures: Sequence[Picture], resize: bool = True) -> Batch:
-        """Reads, resizes, normalises and pads pictures into one batch on the model's device."""
+    def prepare(self, images: Sequence[ImageSource], resize: bool = True) -> Batch:
+        """Reads, resizes, normalises and pads images into one batch on the model's device."""
         with threads_for(self.config.backbone):
-            return make_batch(pictures, self.config.input, self.model.device, resize)
+            return make_batch(images, self.config.input, self.model.device, resize)
 
     def run(
         self, batch: Batch, stop: int | None = None, num_proposals: int | None = None
@@ -219,7 +241,7 @@ class Detector:
     def decode(
         self, output: StageOutput, batch: Batch, index: int, threshold: float = 0.0
     ) -> Detections:
-        """Detections of picture ``index`` from one stage's output, in original pixels."""
+        """Detections of image ``index`` from one stage's output, in original pixels."""
         boxes = box_ops.rescale(output.boxes[index], 1 / batch.scale(index))
         return select_detections(
             output.logits[index].float().cpu(),
@@ -238,7 +260,7 @@ class Detector:
         index: int = 0,
         proposal_ids: Tensor | None = None,
     ) -> Trace:
-        """The trace of picture ``index`` of a batch.
+        """The trace of image ``index`` of a batch.
 
         outputs: of the S stages.  boxes ``[B, N, 4]`` xyxy input pixels and features
         ``[B, N, D]``: what entered the first of them.  proposal_ids: ``[N]``, default 0..N-1.
@@ -273,13 +295,13 @@ class Detector:
             roi_features=grid("roi_features"),
             dynamic_filters=optional("dynamic_filters"),
             filtered_features=grid("filtered_features"),
-            image=reduced(batch.pictures[index].cpu()),
+            image=reduced(batch.sources[index].cpu()),
         )
 
 
-def _is_list(pictures: Any) -> TypeGuard[list[Any]]:
-    return isinstance(pictures, list | tuple)
+def _is_list(images: Any) -> TypeGuard[list[Any]]:
+    return isinstance(images, list | tuple)
 
 
-def _as_list(pictures: Any) -> list[Any]:
-    return list(pictures) if _is_list(pictures) else [pictures]
+def _as_list(images: Any) -> list[Any]:
+    return list(images) if _is_list(images) else [images]

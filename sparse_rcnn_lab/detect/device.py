@@ -14,6 +14,9 @@ def pick_device(name: str | torch.device | None = None) -> str:
     """``name`` as a string, or for None or "auto" the fastest there is: cuda, else cpu.
 
     Raises LabError when this machine does not have it.
+
+    >>> pick_device("cpu")
+    'cpu'
     """
     name = "auto" if name is None else str(name)
     if name == "auto":

@@ -22,7 +22,12 @@ _SIGNATURES: tuple[tuple[bytes, str], ...] = (
     (b"version https://git-lfs", "a Git LFS pointer, not the file itself"),
 )
 _RIFF = {b"AVI ": "AVI video", b"WEBP": "a damaged WebP", b"WAVE": "WAV sound"}
-_HEIF_BRANDS = (b"heic", b"heix", b"hevc", b"heim", b"heis", b"mif1", b"msf1")
+_BRANDS = {
+    **dict.fromkeys((b"heic", b"heix", b"hevc", b"heim", b"heis", b"mif1", b"msf1"), "HEIF"),
+    **dict.fromkeys((b"avif", b"avis"), "AVIF"),
+    b"crx ": "a camera's raw file",
+    b"qt  ": "QuickTime video",
+}
 
 
 def describe_file(path: Path) -> str:
@@ -32,15 +37,10 @@ def describe_file(path: Path) -> str:
             head = file.read(512)
     except OSError:
         return "an unreadable file"
-    return describe_bytes(head)
-
-
-def describe_bytes(head: bytes) -> str:
-    """The same for the first bytes of a file."""
     if not head:
         return "an empty file"
     if head[4:8] == b"ftyp":
-        return _describe_ftyp(head[8:12])
+        return _BRANDS.get(head[8:12], "MP4 video")
     if head[:4] == b"RIFF":
         return _RIFF.get(head[8:12], "RIFF container")
     if head[:4] in (b"II*\x00", b"MM\x00*"):
@@ -49,16 +49,6 @@ def describe_bytes(head: bytes) -> str:
         if head.startswith(signature):
             return name
     return _describe_text(head)
-
-
-def _describe_ftyp(brand: bytes) -> str:
-    if brand in _HEIF_BRANDS:
-        return "HEIF"
-    if brand in (b"avif", b"avis"):
-        return "AVIF"
-    if brand == b"crx ":
-        return "a camera's raw file"
-    return "QuickTime video" if brand == b"qt  " else "MP4 video"
 
 
 def _describe_text(head: bytes) -> str:

@@ -17,6 +17,13 @@ def write_whole(path: Path) -> Iterator[Path]:
 
     A crash, an exception or a full disk leaves the old file as it was. Missing parent folders are
     made. Raises LabError where the place cannot be written.
+
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     with write_whole(Path(folder, "notes", "a.txt")) as temporary:
+    ...         _ = temporary.write_text("whole or absent")
+    ...     [file.name for file in Path(folder, "notes").iterdir()]
+    ['a.txt']
     """
     temporary = None
     try:

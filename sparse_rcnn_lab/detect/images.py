@@ -24,8 +24,6 @@ from torch import Tensor
 from sparse_rcnn_lab.core.errors import LabError
 from sparse_rcnn_lab.core.inputs import normalise, pad_images
 from sparse_rcnn_lab.detect.file_type import describe_file
-from sparse_rcnn_lab.detect.pixels import array_to_rgb, grey_to_8_bits, over_white, tensor_to_rgb
-from sparse_rcnn_lab.detect.resize import resize_as_opencv
 
 ImageSource = str | os.PathLike[str] | Image.Image | np.ndarray | Tensor
 
@@ -34,7 +32,7 @@ MAX_PIXELS = 300_000_000
 # What Pillow's decoders raise on damaged files.
 _DECODE_ERRORS = (OSError, SyntaxError, ValueError, EOFError, IndexError, struct.error, zlib.error)
 
-# EXIF orientation -> the transposition that shows the picture upright.
+# EXIF orientation -> the transposition that shows the photograph upright.
 _UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -46,6 +44,9 @@ _UPRIGHT = {
 }
 _ORIENTATION_TAG = 0x0112
 
+_ONE = 1 << 11  # a weight of 1
+_CACHE = 1 << 16  # values worked on at once: four arrays of them stay in a processor's cache
+
 _pillow_limit = threading.Lock()
 if hasattr(os, "register_at_fork"):  # a data loader may fork while another thread opens an image
     os.register_at_fork(
@@ -53,6 +54,9 @@ if hasattr(os, "register_at_fork"):  # a data loader may fork while another thre
         after_in_parent=_pillow_limit.release,
         after_in_child=_pillow_limit.release,
     )
+
+
+# Reading
 
 
 def read_image(
@@ -70,11 +74,15 @@ def read_image(
 
     Raises :class:`LabError` when the file is missing, damaged, no image, or above 300 megapixels,
     and when an array's or tensor's shape, type or range leaves its meaning open.
+
+    >>> read_image(np.zeros((48, 64, 3), np.uint8)).shape
+    torch.Size([3, 48, 64])
+    >>> read_image("no such.jpg")
+    Traceback (most recent call last):
+    sparse_rcnn_lab.core.errors.LabError: No image at "no such.jpg". Check the path.
     """
-    if isinstance(source, Tensor):
-        return tensor_to_rgb(source, image_name(source))
-    if isinstance(source, np.ndarray):
-        return array_to_rgb(source, image_name(source))
+    if isinstance(source, (np.ndarray, Tensor)):
+        return _from_numbers(source, image_name(source))
     if isinstance(source, Image.Image):
         return _from_pil(source, image_name(source), apply_exif)
     if isinstance(source, str) and "://" in source:
@@ -89,68 +97,68 @@ def read_image(
 
 def image_name(source: ImageSource) -> str:
     """What to call an image in a message: its file name, or its kind and size."""
+    if isinstance(source, Image.Image):
+        file = getattr(source, "filename", "")
+        if not isinstance(file, (str, os.PathLike)) or not os.fspath(file):
+            return f"PIL image {source.width}x{source.height}"
+        source = file
     if isinstance(source, (str, os.PathLike)):
         return Path(source).name or str(source)
-    if isinstance(source, Image.Image):
-        filename = getattr(source, "filename", "")
-        if isinstance(filename, (str, os.PathLike)) and os.fspath(filename):
-            return Path(filename).name
-        return f"PIL image {source.width}x{source.height}"
     if isinstance(source, (np.ndarray, Tensor)):
         kind = "tensor" if isinstance(source, Tensor) else "array"
         return f"{kind} {'x'.join(map(str, source.shape))}"
     return type(source).__name__
 
 
-def resize_image(image: Tensor, short_side: int, long_side: int, antialias: bool = False) -> Tensor:
-    """Resizes ``[3, H, W]`` uint8 with its aspect kept -> ``[3, h, w]`` uint8, bilinear.
+def _from_numbers(source: np.ndarray | Tensor, name: str) -> Tensor:
+    """An array ``[H, W, C]`` or a tensor ``[C, H, W]`` to ``[3, H, W]`` uint8."""
+    if isinstance(source, Tensor):
+        kind, shape, axis = "tensor", "[3, H, W]", 0
+        other, turn, cast = "[H, W, 3]", "tensor.permute(2, 0, 1)", ".to(torch.uint8)"
+        source = source.detach().cpu().as_subclass(Tensor)
+        array = (source.float() if source.is_floating_point() else source).numpy()
+    else:
+        kind, shape, axis = "array", "[H, W, 3]", 2
+        other, turn, cast = "[3, H, W]", "array.transpose(1, 2, 0)", ".astype(np.uint8)"
+        array = source[:, :, None] if source.ndim == 2 else source
+    channels = (1, 3) if kind == "tensor" else (1, 3, 4)
+    if array.ndim != 3 or array.shape[axis] not in channels:
+        hint = " For a batch give a list of images." if array.ndim == 4 else ""
+        if array.ndim == 3 and array.shape[2 - axis] in channels:
+            hint = f" This looks like {other}: use {turn}."
+        raise LabError(f"An image {kind} is {shape} in RGB; found {name}.{hint}")
+    if array.size == 0:
+        raise LabError(f"An image needs at least one pixel; found {name}.")
+    advice = f"Give it before any normalisation; if its values are 0..255, use {cast}."
+    planes = _to_8_bits(array if axis == 0 else array.transpose(2, 0, 1), name, advice)
+    if len(planes) == 4:
+        rgba = Image.fromarray(np.ascontiguousarray(planes.transpose(1, 2, 0)))
+        planes = np.asarray(_over_white(rgba)).transpose(2, 0, 1)
+    if len(planes) == 1:
+        planes = np.repeat(planes, 3, axis=0)
+    elif kind == "array":
+        planes = planes.copy()  # never the caller's own memory
+    return torch.from_numpy(np.ascontiguousarray(planes))
 
-    The short side becomes ``short_side`` unless the long side would pass ``long_side``; sizes are
-    those of :func:`resized_size`. The published detectors resize without ``antialias``, and to the
-    very values of OpenCV (:mod:`sparse_rcnn_lab.detect.resize`). The same tensor comes back when
-    its size is right already.
+
+def _to_8_bits(values: np.ndarray, name: str, advice: str) -> np.ndarray:
+    """uint8, bool, 16 bits (their high byte, as Pillow reads colour) or float in 0..1 to uint8.
+
+    Raises :class:`LabError`, ending in ``advice``, where the brightness is anybody's guess.
     """
-    size = resized_size(image.shape[-2], image.shape[-1], short_side, long_side)
-    return resize_to(image, size, antialias)
-
-
-def resize_to(image: Tensor, size: tuple[int, int], antialias: bool = False) -> Tensor:
-    """Resizes ``[3, H, W]`` uint8 to ``size`` (height, width), bilinear; no copy when equal."""
-    if tuple(image.shape[-2:]) == size:
-        return image
-    if not antialias:
-        return resize_as_opencv(image, size)
-    # As torchvision's resize, whose import takes seconds; only the CPU does it in whole numbers.
-    pixels = image[None] if image.device.type == "cpu" else image[None].float()
-    resized = F.interpolate(pixels, size, mode="bilinear", align_corners=False, antialias=True)[0]
-    return resized.round().clamp(0, 255).byte() if resized.is_floating_point() else resized
-
-
-def resized_size(height: int, width: int, short_side: float, long_side: float) -> tuple[int, int]:
-    """(height, width) after a keep-ratio resize, rounded as mmdetection 3.3.0 does."""
-    if min(height, width) < 1 or min(short_side, long_side) < 1:
-        raise LabError(
-            f"Cannot resize {width}x{height} pixels to short side {short_side}, long side "
-            f"{long_side}: all must be at least 1."
-        )
-    scale = min(short_side / min(height, width), long_side / max(height, width))
-    return max(1, int(height * scale + 0.5)), max(1, int(width * scale + 0.5))
-
-
-def normalise_and_pad(
-    images: Sequence[Tensor],
-    mean: Sequence[float] | Tensor,
-    std: Sequence[float] | Tensor,
-    multiple: int = 32,
-) -> tuple[Tensor, Tensor]:
-    """Makes one batch: normalises each image, then pads with zeros at the right and bottom.
-
-    images: B tensors ``[3, h, w]`` uint8 RGB; mean, std: 3 numbers each, in units of 0..255.
-    Returns the batch ``[B, 3, H, W]`` float32 with H, W the largest sizes rounded up to
-    ``multiple``, and the sizes before padding ``[B, 2]`` float32 (height, width).
-    """
-    batch, sizes = pad_images(images, multiple)
-    return normalise(batch, sizes, mean, std), sizes.to(batch.device)
+    if values.dtype == np.uint8:
+        return values
+    if values.dtype == np.bool_:
+        return values.astype(np.uint8) * np.uint8(255)
+    if values.dtype == np.uint16:
+        return (values >> 8).astype(np.uint8)
+    low, high = values.min(), values.max()
+    if values.dtype.kind == "f" and low >= 0 and high <= 1:
+        return np.rint(values * 255).astype(np.uint8)
+    raise LabError(
+        f"An image holds uint8 (0..255) or float (0..1); found {name} of {values.dtype} from {low} "
+        f"to {high}. {advice}"
+    )
 
 
 def _from_file(path: Path, max_side: int | None, apply_exif: bool) -> Tensor:
@@ -233,18 +241,158 @@ def _from_pil(image: Image.Image, name: str, apply_exif: bool) -> Tensor:
 def _orientation(image: Image.Image) -> Any:
     try:
         return image.getexif().get(_ORIENTATION_TAG)
-    except Exception:  # a damaged EXIF block must not cost the picture, whatever it raises
+    except Exception:  # a damaged EXIF block must not cost the image, whatever it raises
         return None
 
 
 def _to_rgb(image: Image.Image, name: str) -> Image.Image:
-    mode = image.mode
-    if mode == "RGB" and "transparency" not in image.info:
+    if image.mode == "RGB" and "transparency" not in image.info:
         return image
-    if mode.startswith("I") or mode == "F":
-        return Image.fromarray(grey_to_8_bits(np.asarray(image), name)).convert("RGB")
-    if mode in ("La", "RGBa"):
-        image = image.convert({"La": "LA", "RGBa": "RGBA"}[mode])
+    if image.mode.startswith("I") or image.mode == "F":
+        grey = np.asarray(image)
+        if grey.dtype.kind in "iu" and grey.min() >= 0 and grey.max() <= 65535:
+            grey = grey.astype(np.uint16)
+        advice = "Scale its values to 8 bits (0..255) first."
+        return Image.fromarray(_to_8_bits(grey, name, advice)).convert("RGB")
+    if image.mode in ("La", "RGBa"):
+        image = image.convert({"La": "LA", "RGBa": "RGBA"}[image.mode])
     if image.mode in ("LA", "RGBA", "PA") or "transparency" in image.info:
-        return over_white(image.convert("RGBA"))
+        return _over_white(image.convert("RGBA"))
     return image.convert("RGB")
+
+
+def _over_white(image: Image.Image) -> Image.Image:
+    """An RGBA image as it looks on white paper, RGB."""
+    white = Image.new("RGBA", image.size, (255, 255, 255, 255))
+    return Image.alpha_composite(white, image).convert("RGB")
+
+
+# Resizing
+
+
+def resize_image(image: Tensor, short_side: int, long_side: int, antialias: bool = False) -> Tensor:
+    """Resizes ``[3, H, W]`` uint8 with its aspect kept -> ``[3, h, w]`` uint8, bilinear.
+
+    The short side becomes ``short_side`` unless the long side would pass ``long_side``; sizes are
+    those of :func:`resized_size`. The published detectors resize without ``antialias``, and to the
+    very values of OpenCV (:func:`resize_as_opencv`). The same tensor comes back when
+    its size is right already.
+
+    >>> resize_image(torch.zeros(3, 427, 640, dtype=torch.uint8), 800, 1333).shape
+    torch.Size([3, 800, 1199])
+    """
+    size = resized_size(image.shape[-2], image.shape[-1], short_side, long_side)
+    return resize_to(image, size, antialias)
+
+
+def resize_to(image: Tensor, size: tuple[int, int], antialias: bool = False) -> Tensor:
+    """Resizes ``[3, H, W]`` uint8 to ``size`` (height, width), bilinear; no copy when equal."""
+    if tuple(image.shape[-2:]) == size:
+        return image
+    if not antialias:
+        return resize_as_opencv(image, size)
+    # As torchvision's resize, whose import takes seconds; only the CPU does it in whole numbers.
+    pixels = image[None] if image.device.type == "cpu" else image[None].float()
+    resized = F.interpolate(pixels, size, mode="bilinear", align_corners=False, antialias=True)[0]
+    return resized.round().clamp(0, 255).byte() if resized.is_floating_point() else resized
+
+
+def resized_size(height: int, width: int, short_side: float, long_side: float) -> tuple[int, int]:
+    """(height, width) after a keep-ratio resize, rounded as mmdetection 3.3.0 does."""
+    if min(height, width) < 1 or min(short_side, long_side) < 1:
+        raise LabError(
+            f"Cannot resize {width}x{height} pixels to short side {short_side}, long side "
+            f"{long_side}: all must be at least 1."
+        )
+    scale = min(short_side / min(height, width), long_side / max(height, width))
+    return max(1, int(height * scale + 0.5)), max(1, int(width * scale + 0.5))
+
+
+def resize_as_opencv(
+    image: Tensor, size: tuple[int, int], part: tuple[int, int, int, int] | None = None
+) -> Tensor:
+    """Resizes ``[3, H, W]`` uint8 to ``size`` (height, width) exactly as OpenCV does it.
+
+    ``cv2.resize(image, size, interpolation=cv2.INTER_LINEAR)``, which made the published inputs,
+    has on uint8 half-pixel centres, no antialiasing, and integer arithmetic with its own rounding:
+    weights of 11 bits, one pass along the rows kept at full precision, one down the columns that
+    cuts bits off on the way. Torch's bilinear rounds otherwise: a tenth to a third of the values
+    differ by one grey level, nearly all upwards.
+
+    part: (top, left, height, width) of the resized image; only that is computed and returned.
+    """
+    top, left, height, width = part or (0, 0, *size)
+    bottom, end = image.shape[-2] - 1, image.shape[-1] - 1
+    rows, lower = _weights(image.shape[-2], size[0])
+    rows, lower = rows[top : top + height], lower[top : top + height, None]
+    above, below = rows.clip(0, bottom), (rows + 1).clip(0, bottom)
+    columns, right = _weights(image.shape[-1], size[1])
+    columns, right = columns[left : left + width], right[left : left + width]
+    here, there = columns.clip(0, end), (columns + 1).clip(0, end)
+    result = np.empty((image.shape[0], height, width), np.uint8)
+    step = max(1, _CACHE // width)
+    for plane, out in zip(image.cpu().numpy(), result, strict=True):
+        for start in range(0, height, step):
+            block = slice(start, start + step)
+            high, low = above[block], below[block]
+            lines = _along_rows(plane[high[0] : low[-1] + 1], here, there, right)
+            upper, under = lines[high - high[0]], lines[low - high[0]]
+            upper *= _ONE - lower[block]
+            under *= lower[block]
+            upper >>= 16
+            under >>= 16
+            upper += under
+            upper += 2
+            upper >>= 2
+            out[block] = upper
+    return torch.from_numpy(result).to(image.device)
+
+
+def _weights(length: int, wanted: int) -> tuple[np.ndarray, np.ndarray]:
+    """For each of ``wanted`` samples: the index before it, from -1 on, and the next one's weight.
+
+    Rounded step by step as OpenCV rounds: positions in float32, weights of 11 bits, half to even.
+    """
+    scale = 1.0 / (wanted / length)
+    position = ((np.arange(wanted) + 0.5) * scale - 0.5).astype(np.float32)
+    before = np.floor(position)
+    weight = np.rint((position - before) * np.float32(_ONE))
+    return before.astype(np.int64), weight.astype(np.int32)
+
+
+def _along_rows(
+    plane: np.ndarray, here: np.ndarray, there: np.ndarray, weight: np.ndarray
+) -> np.ndarray:
+    """``[H, W]`` uint8 sampled between columns -> int32, in 128ths of a grey level, cut off."""
+    left = np.take(plane, here, axis=1, mode="clip").astype(np.int32)
+    right = np.take(plane, there, axis=1, mode="clip").astype(np.int32)
+    right -= left
+    right *= weight
+    left <<= 11
+    left += right
+    left >>= 4
+    return left
+
+
+# One batch
+
+
+def normalise_and_pad(
+    images: Sequence[Tensor],
+    mean: Sequence[float] | Tensor,
+    std: Sequence[float] | Tensor,
+    multiple: int = 32,
+) -> tuple[Tensor, Tensor]:
+    """Makes one batch: normalises each image, then pads with zeros at the right and bottom.
+
+    images: B tensors ``[3, h, w]`` uint8 RGB; mean, std: 3 numbers each, in units of 0..255.
+    Returns the batch ``[B, 3, H, W]`` float32 with H, W the largest sizes rounded up to
+    ``multiple``, and the sizes before padding ``[B, 2]`` float32 (height, width).
+
+    >>> images = [torch.zeros(3, 40, 50, dtype=torch.uint8)]
+    >>> batch, sizes = normalise_and_pad(images, mean=(124, 116, 104), std=(58, 57, 57))
+    >>> batch.shape, sizes.tolist()
+    (torch.Size([1, 3, 64, 64]), [[40.0, 50.0]])
+    """
+    batch, sizes = pad_images(images, multiple)
+    return normalise(batch, sizes, mean, std), sizes.to(batch.device)

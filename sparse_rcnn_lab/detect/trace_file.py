@@ -46,7 +46,10 @@ def save_trace(trace: Trace, path: str | Path, *, image: bool = True) -> Path:
 
 
 def load_trace(path: str | Path) -> Trace:
-    """Reads what :func:`save_trace` wrote. Raises LabError when the file is not a whole trace."""
+    """Reads what :func:`save_trace` wrote, whose example shows both.
+
+    Raises LabError when the file is not a whole trace.
+    """
     try:
         with safe_open(str(path), framework="pt") as file:
             metadata = file.metadata() or {}

@@ -1,12 +1,13 @@
-"""The stages run again with changes on the way; the work behind :class:`Session`.
+"""The stages run again with an :class:`Intervention`; the work behind :class:`Session`.
 
 All tensors are the model's: one image (B = 1), input pixels, on its device.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
-from dataclasses import dataclass, replace
+from collections.abc import Collection
+from dataclasses import dataclass, fields, replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -15,138 +16,111 @@ from sparse_rcnn_lab.core import boxes as box_ops
 from sparse_rcnn_lab.core.ablation import NORMAL, Ablation
 from sparse_rcnn_lab.core.pooling import Pyramid
 from sparse_rcnn_lab.core.stage import StageOutput
-from sparse_rcnn_lab.intervene.intervention import Change, Drop, Edit
-from sparse_rcnn_lab.runtime.torch_runtime import Runtime
+from sparse_rcnn_lab.detect.detector import Detector
+from sparse_rcnn_lab.intervene.intervention import Change, Intervention
 
 
 @dataclass(frozen=True)
 class States:
-    """All states of a run.
+    """A run: ids ``[N]`` of its proposals, on the CPU, and its states 0..S.
 
-    ids: ``[N]`` on the CPU.  boxes ``[1, N, 4]`` xyxy input pixels, features ``[1, N, D]``: state
-    0, the learned proposals.  outputs: state s is ``outputs[s - 1]``.
+    State 0, the learned proposals, has boxes and features alone; its logits and levels are empty.
     """
 
     ids: Tensor
-    boxes: Tensor
-    features: Tensor
-    outputs: tuple[StageOutput, ...]
+    states: tuple[StageOutput, ...]
 
-    def last(self) -> tuple[Tensor, Tensor]:
-        """Boxes and features of the latest state."""
-        if not self.outputs:
-            return self.boxes, self.features
-        return self.outputs[-1].boxes, self.outputs[-1].features
+    @classmethod
+    def of(cls, boxes: Tensor, features: Tensor, outputs: Collection[StageOutput]) -> States:
+        """boxes ``[1, N, 4]`` and features ``[1, N, D]`` of state 0, then each stage's output."""
+        empty = features[..., :0]
+        learned = StageOutput(boxes, logits=empty, features=features, levels=empty)
+        return cls(torch.arange(boxes.shape[1]), (learned, *outputs))
+
+    def with_last(self, **parts: Tensor) -> States:
+        """With some parts of the latest state exchanged."""
+        *before, last = self.states
+        return replace(self, states=(*before, replace(last, **parts)))
 
     def select(self, rows: Tensor) -> States:
         """Only these rows, in every state."""
-        return States(
-            self.ids[rows.cpu()],
-            self.boxes[:, rows],
-            self.features[:, rows],
-            tuple(select_rows(output, rows) for output in self.outputs),
-        )
-
-    def with_last(self, boxes: Tensor, features: Tensor) -> States:
-        """With the boxes and features of the latest state exchanged."""
-        if not self.outputs:
-            return replace(self, boxes=boxes, features=features)
-        output = replace(self.outputs[-1], boxes=boxes, features=features)
-        return replace(self, outputs=(*self.outputs[:-1], output))
+        return States(self.ids[rows.cpu()], tuple(_select(state, rows) for state in self.states))
 
 
-def select_rows(output: StageOutput, rows: Tensor) -> StageOutput:
-    """A stage's output for some of its proposals. Attention paid to the others is left out."""
-
-    def take(value: Tensor | None) -> Tensor | None:
-        return None if value is None else value[:, rows]
-
-    attention = output.attention
-    return StageOutput(
-        boxes=output.boxes[:, rows],
-        logits=output.logits[:, rows],
-        features=output.features[:, rows],
-        levels=output.levels[:, rows],
-        attention=None if attention is None else attention[:, :, rows][..., rows],
-        roi_features=take(output.roi_features),
-        dynamic_filters=take(output.dynamic_filters),
-        filtered_features=take(output.filtered_features),
-    )
+def _select(state: StageOutput, rows: Tensor) -> StageOutput:
+    """Attention paid to the others is left out."""
+    parts: dict[str, Any] = {
+        field.name: value[:, rows]
+        for field in fields(state)
+        if field.name != "attention" and (value := getattr(state, field.name)) is not None
+    }
+    if state.attention is not None:
+        parts["attention"] = state.attention[:, :, rows][..., rows]
+    return StageOutput(**parts)
 
 
-@dataclass(frozen=True)
-class Rerun:
-    """How to run: ``ablation`` (its proposals by id) acts on the stages after state ``start``.
+def run_again(
+    detector: Detector,
+    pyramid: Pyramid,
+    base: States,
+    tried: Intervention,
+    stop: int,
+    record: Collection[str],
+    scale: Tensor,
+) -> States:
+    """States 0..stop with what is ``tried``; those before its first effect are the base's.
 
-    scale: ``[2]`` factors (x, y) from original to input pixels.
+    Beyond S the last stage is repeated.  scale: ``[2]`` factors (x, y) from original to input
+    pixels.
     """
-
-    runtime: Runtime
-    pyramid: Pyramid
-    record: Collection[str]
-    ablation: Ablation
-    start: int
-    scale: Tensor
-
-    def __call__(self, base: States, changes: Iterable[Change], stop: int) -> States:
-        """The states 0..stop with the changes; those before the first of them are the base's."""
-        changes = [change for change in changes if change.stage <= stop]
-        touched = [change.stage for change in changes]
-        if self.ablation != NORMAL:
-            touched.append(self.start)
-        first = min([*touched, stop, len(base.outputs)])
-        states = replace(base, outputs=base.outputs[:first])
-        fed = states.last()[1]  # features that the next stage is given
-        for state in range(first, stop + 1):
-            for change in changes:
-                if change.stage == state:
-                    states, fed = self.change(states, fed, change)
-            if state < stop:
-                states, fed = self.advance(states, fed, state)
-        return states
-
-    def change(self, states: States, fed: Tensor, change: Change) -> tuple[States, Tensor]:
-        """One change of the latest state, and of the features that go on from it."""
-        if isinstance(change, Drop):
-            kept = ~torch.isin(states.ids, torch.tensor(change.proposals))
-            rows = kept.nonzero()[:, 0].to(fed.device)
-            return states.select(rows), fed[:, rows]
-        return self.edit(states, fed, change)
-
-    def edit(self, states: States, fed: Tensor, edit: Edit) -> tuple[States, Tensor]:
-        """One proposal's box and feature set."""
-        found = (states.ids == edit.proposal).nonzero()
-        if not len(found):  # edited first, dropped at an earlier state later
-            return states, fed
-        row = int(found[0])
-        boxes, features = states.last()
-        if edit.box is not None:
-            box = box_ops.rescale(edit.box.to(boxes)[None], self.scale.to(boxes))
-            boxes = boxes.index_copy(1, torch.tensor([row], device=boxes.device), box[None])
-        if edit.feature is not None:
-            index = torch.tensor([row], device=fed.device)
-            value = edit.feature.to(fed)[None, None]
-            features, fed = features.index_copy(1, index, value), fed.index_copy(1, index, value)
-        return states.with_last(boxes, features), fed
-
-    def advance(self, states: States, fed: Tensor, state: int) -> tuple[States, Tensor]:
-        """One stage more; beyond the last, the last once again."""
-        index = min(state, len(self.runtime.model.stages) - 1)
-        active = self.ablation if state >= self.start else NORMAL
-        (output,) = self.runtime.run_stages(
-            self.pyramid,
-            states.last()[0],
-            fed,
-            start=index,
-            stop=index + 1,
-            record=self.record,
-            ablation=self.by_row(active, states.ids),
-        )
+    changes = [change for change in tried.changes if change.stage <= stop]
+    touched = [change.stage for change in changes]
+    if tried.ablation != NORMAL:
+        touched.append(tried.start)
+    first = min([*touched, stop, len(base.states) - 1])
+    run = replace(base, states=base.states[: first + 1])
+    fed = run.states[-1].features  # what the next stage is given
+    for state in range(first, stop + 1):
+        for change in changes:
+            if change.stage == state:
+                run, fed = _changed(run, fed, change, scale)
+        if state == stop:
+            break
+        index = min(state, detector.num_stages - 1)
+        active = tried.ablation if state >= tried.start else NORMAL
+        (output,) = detector.runtime.run_stages(
+            pyramid, run.states[-1].boxes, fed, start=index, stop=index + 1, record=record,
+            ablation=_by_row(active, run.ids),
+        )  # fmt: skip
         fed = fed if active.freeze_features else output.features
-        return replace(states, outputs=(*states.outputs, output)), fed
+        run = replace(run, states=(*run.states, output))
+    return run
 
-    def by_row(self, ablation: Ablation, ids: Tensor) -> Ablation:
-        """Ablation that name rows instead of ids; pairs with a dropped proposal fall away."""
-        rows = {proposal: row for row, proposal in enumerate(ids.tolist())}
-        pairs = [(rows[a], rows[b]) for a, b in ablation.swap_filters if a in rows and b in rows]
-        return replace(ablation, swap_filters=tuple(pairs))
+
+def _changed(run: States, fed: Tensor, change: Change, scale: Tensor) -> tuple[States, Tensor]:
+    """One change of the latest state, and of the features that go on from it."""
+    named = torch.isin(run.ids, torch.tensor(change.proposals))
+    if change.drop:
+        rows = (~named).nonzero()[:, 0].to(fed.device)
+        return run.select(rows), fed[:, rows]
+    if not named.any():  # edited first, dropped at an earlier state later
+        return run, fed
+    row = named.nonzero()[:, 0].to(fed.device)
+    if change.box is not None:
+        boxes = run.states[-1].boxes
+        box = box_ops.rescale(boxes.new_tensor([[change.box]]), scale.to(boxes))
+        run = run.with_last(boxes=boxes.index_copy(1, row, box))
+    if change.feature is not None:
+        features = run.states[-1].features
+        values = 0.0 if change.feature == "zero" else features.new_tensor(change.feature)
+        value = features.new_zeros(1, 1, features.shape[-1]) + values
+        run = run.with_last(features=features.index_copy(1, row, value))
+        fed = fed.index_copy(1, row, value)
+    return run, fed
+
+
+def _by_row(ablation: Ablation, ids: Tensor) -> Ablation:
+    """With rows in place of ids; pairs with a dropped proposal fall away."""
+    rows = {proposal: row for row, proposal in enumerate(ids.tolist())}
+    pairs = [(rows[a], rows[b]) for a, b in ablation.swap_filters if a in rows and b in rows]
+    return replace(ablation, swap_filters=tuple(pairs))

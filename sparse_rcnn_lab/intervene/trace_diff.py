@@ -17,15 +17,14 @@ SAME_OBJECT = 0.5  # least IoU of two detections of one object
 
 @dataclass(frozen=True, eq=False)
 class TraceDiff:
-    """What changed between two traces of one picture. K proposals are in both.
+    """What changed between two traces of one image, as :func:`trace_diff` finds it.
 
-    proposal_ids: ``[K]``.  shift: ``[K]`` pixels of the original image between the box centres.
-    iou: ``[K]`` of the box before and after, 0..1.  score_change: ``[K]`` of the best class score,
-    -1..1.  labels_before, labels_after: ``[K]`` the best class.
+    proposal_ids: ``[K]``, those in both.  shift: ``[K]`` pixels of the original image between the
+    box centres.  iou: ``[K]`` of the box before and after, 0..1.  score_change: ``[K]`` of the
+    best class score, -1..1.  labels_before, labels_after: ``[K]`` the best class.
     kept: detections after that are there before as well, with the same class in the same place.
-    gained: detections after that nothing before answers to.  lost: detections before that nothing
-    after answers to.  handed_over: (proposal before, proposal after) where a kept object is now
-    found by another one.
+    gained: detections after that match none before.  lost: detections before that match none
+    after.  handed_over: (proposal before, proposal after) where another one finds a kept object.
     """
 
     proposal_ids: Tensor
@@ -67,11 +66,18 @@ class TraceDiff:
 def trace_diff(
     before: Trace, after: Trace, stage: int | None = None, threshold: float = 0.3
 ) -> TraceDiff:
-    """Compares two traces of one picture, proposal by proposal and detection by detection.
+    """Compares two traces of one image, proposal by proposal and detection by detection.
 
     stage: the state to compare, 1..S; None compares the last state of each, whatever its number.
     threshold: least score of a detection, 0..1.
-    Raises LabError when they are of different pictures or classes, or share no proposal.
+    Raises LabError when they are of different images or classes, or share no proposal.
+
+    >>> import sparse_rcnn_lab as srl
+    >>> session = srl.Session(srl.load("nano-shapes"), srl.open_data("shapes", "val")[6])
+    >>> change = session.drop(6)
+    >>> diff = trace_diff(session.base, session.run(), threshold=0.5)
+    >>> len(diff.proposal_ids), len(diff.lost), diff.handed_over  # proposal 13 takes over from 6
+    (19, 0, ((6, 13),))
     """
     if before.size != after.size or before.class_names != after.class_names:
         raise LabError(

@@ -26,6 +26,7 @@ from sparse_rcnn_lab.models import layouts as published
 from sparse_rcnn_lab.models.config_edit import from_dict, to_dict
 
 FORMAT = "sparse_rcnn_lab.model"
+MODEL_FILE = "model.safetensors"  # what a run folder calls the model to use
 # What torch's restricted unpickler says when a file asks for something other than tensors.
 _UNSAFE = re.compile(r"[Uu]nsupported (?:global: )?GLOBAL (\S+)")
 # What mmdetection 3.x keeps of a training's log; a stand-in takes the place of each.
@@ -138,6 +139,15 @@ def save_checkpoint(
     state: weights to write in place of the model's own (their average, say).
 
     Raises LabError when the class names do not fit the model or the file cannot be written.
+
+    >>> import tempfile
+    >>> from sparse_rcnn_lab.models.load import load
+    >>> detector = load("nano-shapes")
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     file = Path(folder, "mine.safetensors")
+    ...     _ = save_checkpoint(file, detector.model, detector.class_names, "mine")
+    ...     read_checkpoint(file).name
+    'mine'
     """
     if len(class_names) != model.config.num_classes:
         raise LabError(
@@ -168,6 +178,10 @@ def read_checkpoint(path: str | Path) -> Checkpoint:
 
     Raises LabError when the file is missing, cut short, no checkpoint, or would have to execute
     code to be read.
+
+    >>> from sparse_rcnn_lab.models.load import locate
+    >>> read_checkpoint(locate("nano-shapes")).class_names[:3]
+    ('circle', 'square', 'triangle')
     """
     path = Path(path)
     if not path.is_file():

@@ -12,7 +12,7 @@ from typing import Literal
 
 from torch import Tensor
 
-from sparse_rcnn_lab.core.config import BackboneName, ModelConfig
+from sparse_rcnn_lab.core.config import ModelConfig
 from sparse_rcnn_lab.core.errors import LabError
 
 Layout = Literal["mmdetection", "authors"]
@@ -33,88 +33,62 @@ COCO_CLASSES = (
 )
 # fmt: on
 
-_STAGE_MMDETECTION = {
-    "attention.attn.in_proj_": "attention.qkv.",
-    "attention.attn.out_proj.": "attention.out.",
-    "attention_norm.": "norm_attention.",
-    "instance_interactive_conv.dynamic_layer.": "interaction.generate.",
-    "instance_interactive_conv.norm_in.": "interaction.norm_in.",
-    "instance_interactive_conv.norm_out.": "interaction.norm_out.",
-    "instance_interactive_conv.fc_layer.": "interaction.project.",
-    "instance_interactive_conv.fc_norm.": "interaction.norm.",
-    "instance_interactive_conv_norm.": "norm_interaction.",
-    "ffn.layers.0.0.": "ffn_in.",
-    "ffn.layers.1.": "ffn_out.",
-    "ffn_norm.": "norm_ffn.",
-    "cls_fcs.": "cls_tower.",
-    "reg_fcs.": "reg_tower.",
-    "fc_cls.": "classify.",
-    "fc_reg.": "regress.",
+_DYNAMIC = "instance_interactive_conv."
+# Within a stage: our name, mmdetection's, the authors'.
+_STAGE = (
+    ("attention.qkv.", "attention.attn.in_proj_", "self_attn.in_proj_"),
+    ("attention.out.", "attention.attn.out_proj.", "self_attn.out_proj."),
+    ("norm_attention.", "attention_norm.", "norm1."),
+    ("interaction.generate.", _DYNAMIC + "dynamic_layer.", "inst_interact.dynamic_layer."),
+    ("interaction.norm_in.", _DYNAMIC + "norm_in.", "inst_interact.norm1."),
+    ("interaction.norm_out.", _DYNAMIC + "norm_out.", "inst_interact.norm2."),
+    ("interaction.project.", _DYNAMIC + "fc_layer.", "inst_interact.out_layer."),
+    ("interaction.norm.", _DYNAMIC + "fc_norm.", "inst_interact.norm3."),
+    ("norm_interaction.", "instance_interactive_conv_norm.", "norm2."),
+    ("ffn_in.", "ffn.layers.0.0.", "linear1."),
+    ("ffn_out.", "ffn.layers.1.", "linear2."),
+    ("norm_ffn.", "ffn_norm.", "norm3."),
+    ("cls_tower.", "cls_fcs.", "cls_module."),
+    ("reg_tower.", "reg_fcs.", "reg_module."),
+    ("classify.", "fc_cls.", "class_logits."),
+    ("regress.", "fc_reg.", "bboxes_delta."),
+)
+_MMDETECTION = {
+    **{rf"roi_head\.bbox_head\.(\d+)\.{re.escape(m)}": rf"stages.\1.{o}" for o, m, _ in _STAGE},
+    r"neck\.lateral_convs\.(\d)\.conv\.": r"backbone.fpn.inner_blocks.\1.0.",
+    r"neck\.fpn_convs\.(\d)\.conv\.": r"backbone.fpn.layer_blocks.\1.0.",
+    r"backbone\.(conv1|bn1)\.": r"backbone.body.stem.\1.",
+    r"backbone\.(layer\d)\.": r"backbone.body.\1.",
+    r"rpn_head\.init_proposal_bboxes\.weight$": "proposals.boxes",
+    r"rpn_head\.init_proposal_features\.weight$": "proposals.features",
 }
-_STAGE_AUTHORS = {
-    "self_attn.in_proj_": "attention.qkv.",
-    "self_attn.out_proj.": "attention.out.",
-    "norm1.": "norm_attention.",
-    "inst_interact.dynamic_layer.": "interaction.generate.",
-    "inst_interact.norm1.": "interaction.norm_in.",
-    "inst_interact.norm2.": "interaction.norm_out.",
-    "inst_interact.out_layer.": "interaction.project.",
-    "inst_interact.norm3.": "interaction.norm.",
-    "norm2.": "norm_interaction.",
-    "linear1.": "ffn_in.",
-    "linear2.": "ffn_out.",
-    "norm3.": "norm_ffn.",
-    "cls_module.": "cls_tower.",
-    "reg_module.": "reg_tower.",
-    "class_logits.": "classify.",
-    "bboxes_delta.": "regress.",
+_AUTHORS = {
+    **{rf"head\.head_series\.(\d+)\.{re.escape(a)}": rf"stages.\1.{o}" for o, _, a in _STAGE},
+    r"backbone\.bottom_up\.stem\.conv1\.norm\.": "backbone.body.stem.bn1.",
+    r"backbone\.bottom_up\.stem\.conv1\.": "backbone.body.stem.conv1.",
+    r"init_proposal_boxes\.weight$": "proposals.boxes",
+    r"init_proposal_features\.weight$": "proposals.features",
 }
+for _level in range(2, 6):  # p2 to p5, res2 to res5: ours count from 0 and from 1
+    _res = rf"backbone\.bottom_up\.res{_level}\.(\d+)\."
+    _layer = rf"backbone.body.layer{_level - 1}.\1."
+    _AUTHORS |= {
+        rf"backbone\.fpn_lateral{_level}\.": f"backbone.fpn.inner_blocks.{_level - 2}.0.",
+        rf"backbone\.fpn_output{_level}\.": f"backbone.fpn.layer_blocks.{_level - 2}.0.",
+        rf"{_res}shortcut\.norm\.": rf"{_layer}downsample.1.",
+        rf"{_res}shortcut\.": rf"{_layer}downsample.0.",
+        rf"{_res}conv(\d)\.norm\.": rf"{_layer}bn\2.",
+        rf"{_res}conv(\d)\.": rf"{_layer}conv\2.",
+    }
+# How a name begins, as a pattern, and our beginning; the first that fits holds.
+_NAMES: dict[Layout, dict[str, str]] = {"mmdetection": _MMDETECTION, "authors": _AUTHORS}
 
 
-def _replace_prefix(leaf: str, table: Mapping[str, str]) -> str | None:
-    for theirs, ours in table.items():
-        if leaf.startswith(theirs):
-            return ours + leaf.removeprefix(theirs)
+def _our_name(key: str, layout: Layout) -> str | None:
+    for theirs, ours in _NAMES[layout].items():
+        if match := re.match(theirs, key):
+            return match.expand(ours) + key[match.end() :]
     return None
-
-
-def _rename_mmdetection(key: str) -> str | None:
-    if match := re.fullmatch(r"roi_head\.bbox_head\.(\d+)\.(.+)", key):
-        leaf = _replace_prefix(match[2], _STAGE_MMDETECTION)
-        return leaf and f"stages.{match[1]}.{leaf}"
-    if match := re.fullmatch(r"neck\.(lateral|fpn)_convs\.(\d)\.conv\.(.+)", key):
-        blocks = "inner_blocks" if match[1] == "lateral" else "layer_blocks"
-        return f"backbone.fpn.{blocks}.{match[2]}.0.{match[3]}"
-    if match := re.fullmatch(r"backbone\.((?:conv1|bn1)\..+)", key):
-        return f"backbone.body.stem.{match[1]}"
-    if match := re.fullmatch(r"backbone\.(layer\d\..+)", key):
-        return f"backbone.body.{match[1]}"
-    return {
-        "rpn_head.init_proposal_bboxes.weight": "proposals.boxes",
-        "rpn_head.init_proposal_features.weight": "proposals.features",
-    }.get(key)
-
-
-def _rename_authors(key: str) -> str | None:
-    if match := re.fullmatch(r"head\.head_series\.(\d+)\.(.+)", key):
-        leaf = _replace_prefix(match[2], _STAGE_AUTHORS)
-        return leaf and f"stages.{match[1]}.{leaf}"
-    if match := re.fullmatch(r"backbone\.fpn_(lateral|output)(\d)\.(.+)", key):
-        blocks = "inner_blocks" if match[1] == "lateral" else "layer_blocks"
-        return f"backbone.fpn.{blocks}.{int(match[2]) - 2}.0.{match[3]}"
-    if match := re.fullmatch(r"backbone\.bottom_up\.stem\.conv1\.(norm\.)?(.+)", key):
-        return f"backbone.body.stem.{'bn1' if match[1] else 'conv1'}.{match[2]}"
-    if match := re.fullmatch(r"backbone\.bottom_up\.res(\d)\.(\d+)\.(\w+)\.(norm\.)?(.+)", key):
-        name = match[3]
-        if name == "shortcut":
-            name = "downsample.1" if match[4] else "downsample.0"
-        elif match[4]:
-            name = name.replace("conv", "bn")
-        return f"backbone.body.layer{int(match[1]) - 1}.{match[2]}.{name}.{match[5]}"
-    return {
-        "init_proposal_boxes.weight": "proposals.boxes",
-        "init_proposal_features.weight": "proposals.features",
-    }.get(key)
 
 
 def recognise(keys: set[str]) -> Layout | None:
@@ -132,12 +106,11 @@ def rename(state: Mapping[str, Tensor], layout: Layout) -> dict[str, Tensor]:
     The authors' files hold detectron2's normalisation buffers (``pixel_mean``), which are part of
     :class:`sparse_rcnn_lab.core.config.InputConfig` here; they are left out.
     """
-    rename_one = _rename_mmdetection if layout == "mmdetection" else _rename_authors
     renamed, unknown = {}, []
     for key, value in state.items():
         if key in ("pixel_mean", "pixel_std", "criterion.empty_weight"):
             continue
-        ours = rename_one(key)
+        ours = _our_name(key, layout)
         if ours is None:
             unknown.append(key)
         else:
@@ -175,25 +148,21 @@ def infer_config(state: Mapping[str, Tensor]) -> ModelConfig:
             "ResNet-50 (6) and ResNet-101 (23)."
         )
     try:
-        return _config_from_shapes(state, backbone)  # type: ignore[arg-type]
+        num, dim = state["proposals.features"].shape
+        stages = {key.split(".")[1] for key in state if key.startswith("stages.")}
+        return ModelConfig(
+            num_classes=state["stages.0.classify.weight"].shape[0],
+            backbone=backbone,  # type: ignore[arg-type]
+            num_proposals=num,
+            num_stages=len(stages),
+            dim=dim,
+            ffn_dim=state["stages.0.ffn_in.weight"].shape[0],
+            dynamic_dim=state["stages.0.interaction.norm_in.weight"].shape[0],
+            num_cls_layers=_tower_layers(state, "cls"),
+            num_reg_layers=_tower_layers(state, "reg"),
+        )
     except KeyError as error:
         raise LabError(f"The checkpoint has no tensor for {error}; it is not complete.") from error
-
-
-def _config_from_shapes(state: Mapping[str, Tensor], backbone: BackboneName) -> ModelConfig:
-    num, dim = state["proposals.features"].shape
-    stages = {key.split(".")[1] for key in state if key.startswith("stages.")}
-    return ModelConfig(
-        num_classes=state["stages.0.classify.weight"].shape[0],
-        backbone=backbone,
-        num_proposals=num,
-        num_stages=len(stages),
-        dim=dim,
-        ffn_dim=state["stages.0.ffn_in.weight"].shape[0],
-        dynamic_dim=state["stages.0.interaction.norm_in.weight"].shape[0],
-        num_cls_layers=_tower_layers(state, "cls"),
-        num_reg_layers=_tower_layers(state, "reg"),
-    )
 
 
 def _tower_layers(state: Mapping[str, Tensor], tower: str) -> int:

@@ -9,16 +9,19 @@ import torch
 from sparse_rcnn_lab.core.errors import LabError
 from sparse_rcnn_lab.detect.detector import Detector
 from sparse_rcnn_lab.detect.device import pick_device
-from sparse_rcnn_lab.models import published as weights
-from sparse_rcnn_lab.models.checkpoint import read_checkpoint
+from sparse_rcnn_lab.models import releases as weights
+from sparse_rcnn_lab.models.checkpoint import MODEL_FILE, read_checkpoint
 from sparse_rcnn_lab.runtime.torch_runtime import InferencePrecision
 
-MODEL_FILE = "model.safetensors"  # in a run folder, and in each of its states
 CHECKPOINTS = Path(__file__).parent / "checkpoints"
 
 
 def shipped_models() -> list[str]:
-    """Names of the models inside the package."""
+    """Names of the models inside the package.
+
+    >>> shipped_models()
+    ['nano-shapes', 'small-cards', 'small-cells']
+    """
     return sorted(path.stem for path in CHECKPOINTS.glob("*.safetensors"))
 
 
@@ -31,7 +34,7 @@ def load(
     """A detector by name or path.
 
     name: a shipped model (:func:`shipped_models`), one of the five published COCO models
-        (:data:`sparse_rcnn_lab.models.published.RELEASES`: "r50_3x_300", ...), downloaded at
+        (:data:`sparse_rcnn_lab.models.releases.RELEASES`: "r50_3x_300", ...), downloaded at
         first use, a run folder, or a checkpoint file: our safetensors, or a ``.pth`` of
         mmdetection or the authors. A name goes before a folder of that name; that one is meant by
         ``"./name"``.
@@ -40,6 +43,9 @@ def load(
         has units for it; :meth:`Detector.with_runtime` says more.
     Raises LabError, saying what was found and what is possible, when there is no such model, or
     its weights cannot be downloaded, or no such device.
+
+    >>> load("nano-shapes")
+    Detector('nano-shapes', nano, 20 proposals, 6 classes)
     """
     device = pick_device(device)
     path = locate(name)

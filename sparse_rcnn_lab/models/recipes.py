@@ -125,7 +125,11 @@ RECIPES: dict[str, Recipe] = {
 def recipe(name: str, /, **changes: Any) -> Recipe:
     """The recipe called ``name``; ``changes`` such as ``train__steps=300`` replace single fields.
 
-    Raises LabError for an unknown name or field.
+    Raises LabError for an unknown name or field, and for a value of another type than the field's.
+
+    >>> short = recipe("nano", train__steps=300, model__num_proposals=10)
+    >>> short.train.steps, short.model.num_proposals, RECIPES["nano"].model.num_proposals
+    (300, 10, 20)
     """
     if name not in RECIPES:
         raise LabError(f"There is no recipe {name!r}. Choose one of {', '.join(RECIPES)}.")

@@ -10,7 +10,7 @@ import torch
 
 from sparse_rcnn_lab.core.config import BackboneName
 
-# Their operations are so short that waking a second thread costs more than it brings: a picture
+# Their operations are so short that waking a second thread costs more than it brings: an image
 # takes nano-shapes 17 ms on one thread and 50 on two, small-cards 54 and 93.
 _LIGHT: tuple[BackboneName, ...] = ("nano", "mobilenet_v2")
 

@@ -31,7 +31,7 @@ from sparse_rcnn_lab.core.model import SparseRCNN
 from sparse_rcnn_lab.core.train import lr_factor
 from sparse_rcnn_lab.data.coco.folder import open_data, open_train_val
 from sparse_rcnn_lab.data.sample import DetectionData
-from sparse_rcnn_lab.data.selection import Selected, usable_images
+from sparse_rcnn_lab.data.subset import Subset, usable_images
 from sparse_rcnn_lab.data.transforms import Augment
 from sparse_rcnn_lab.detect.detector import Detector
 from sparse_rcnn_lab.detect.device import pick_device
@@ -133,7 +133,7 @@ def fit(
         train_data, val = group.agree(lambda: _open(data, val))
         augment = recipe.augment
         train_data = group.agree(lambda: usable_images(train_data, augment))
-        if progress and group.first and isinstance(train_data, Selected):
+        if progress and group.first and isinstance(train_data, Subset):
             tqdm.write(f"{train_data.note}.")
         names = tuple(train_data.class_names)
         recipe = configs.with_changes(recipe, model__num_classes=len(names))

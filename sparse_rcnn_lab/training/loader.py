@@ -23,7 +23,7 @@ from sparse_rcnn_lab.core.config import InputConfig, TrainConfig
 from sparse_rcnn_lab.core.errors import LabError
 from sparse_rcnn_lab.core.inputs import Targets, normalise, pad_images
 from sparse_rcnn_lab.data.sample import DetectionData, Sample
-from sparse_rcnn_lab.data.selection import aspect_groups, in_batches_of_one_group
+from sparse_rcnn_lab.data.subset import aspect_groups, in_batches_of_one_group
 from sparse_rcnn_lab.data.transforms import Augment
 
 

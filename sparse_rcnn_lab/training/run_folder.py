@@ -40,8 +40,8 @@ from sparse_rcnn_lab.core.train import total_steps
 from sparse_rcnn_lab.data.sample import DetectionData
 from sparse_rcnn_lab.detect.files import write_text, write_whole
 from sparse_rcnn_lab.models import config_edit as configs
-from sparse_rcnn_lab.models.checkpoint import read_checkpoint, save_checkpoint
-from sparse_rcnn_lab.models.load import MODEL_FILE, locate, run_states
+from sparse_rcnn_lab.models.checkpoint import MODEL_FILE, read_checkpoint, save_checkpoint
+from sparse_rcnn_lab.models.load import locate, run_states
 from sparse_rcnn_lab.training.distributed import LostProcess
 from sparse_rcnn_lab.training.optimizer import WeightAverage
 from sparse_rcnn_lab.training.step import Training

@@ -1,25 +1,28 @@
-"""Pictures with boxes, fast: for the app, ``predict`` and a webcam.
+"""Images with boxes, fast: for the app, ``predict`` and a webcam.
 
 :mod:`figures`, for paper, takes a hundred times as long.
 """
 
 from __future__ import annotations
 
+import base64
+import io
 import math
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
 from sparse_rcnn_lab.core.detections import Detections
 from sparse_rcnn_lab.core.errors import LabError
 from sparse_rcnn_lab.core.trace import Trace, check_aspect
 from sparse_rcnn_lab.views import style
-from sparse_rcnn_lab.views.blend import frame, label_tile
-from sparse_rcnn_lab.views.labels import Box, place_labels
+from sparse_rcnn_lab.views.text_layout import Box, place_labels
 
 MAX_LABELS = 60  # more cannot be read; the best come first
 DETECTED = 0.45  # least opacity of a detection: it passed the threshold, so it must be seen
@@ -27,9 +30,9 @@ DETECTED = 0.45  # least opacity of a detection: it passed the threshold, so it 
 
 @dataclass(frozen=True)
 class Mark:
-    """One box to draw. box: xyxy, pixels of the picture.  color: ``#rrggbb``.  opacity: 0..1.
+    """One box to draw. box: xyxy, pixels of the image.  color: ``#rrggbb``.  opacity: 0..1.
 
-    width: of the line, in units of the picture's own line width.  label: text beside it, or "".
+    width: of the line, in units of the image's own line width.  label: text beside it, or "".
     dashed: as ground truth is drawn.
     """
 
@@ -42,7 +45,7 @@ class Mark:
 
 
 def draw_detections(
-    picture: Tensor | Image.Image,
+    image: Tensor | Image.Image,
     detections: Detections,
     *,
     labels: bool = True,
@@ -55,24 +58,31 @@ def draw_detections(
     max_side: int | None = None,
     pixelated: bool = False,
 ) -> Image.Image:
-    """The picture with its detections: colour is the class, opacity and width are the score.
+    """The image with its detections: colour is the class, opacity and width are the score.
 
-    picture: ``[3, H, W]`` uint8 RGB or a PIL image, the one the detections belong to, at any size.
+    image: ``[3, H, W]`` uint8 RGB or a PIL image, the one the detections belong to, at any size.
     labels: write class and score; scores=False: the class alone.  text: size of the labels,
     relative to the usual one.  chosen: a proposal to draw in the accent colour.  gt_boxes:
     ``[M, 4]`` xyxy in the frame of the detections, drawn dashed and white; gt_labels: ``[M]`` to
     name them too.
     min_side, max_side, pixelated: see :func:`display_size`; boxes stay sharp at any size.
-    Raises LabError when the picture has another shape than the one they were found in.
+    Raises LabError when the image has another shape than the one they were found in.
+
+    >>> import sparse_rcnn_lab as srl
+    >>> image = srl.open_data("shapes", "val")[6].image
+    >>> found = srl.load("nano-shapes")(image, threshold=0.5)
+    >>> draw_detections(image, found, min_side=512, pixelated=True).size
+    (512, 512)
     """
-    image = as_image(picture)
-    check_aspect("The picture", (image.height, image.width), detections.size)
     marks = detection_marks(detections, labels=labels, scores=scores, chosen=chosen)
     # Ground truth on top: its gaps show what lies below.
     marks = [*ground_truth_marks(gt_boxes, gt_labels, detections.class_names), *marks]
-    height, width = detections.size
-    shown = _resized(image, min_side, max_side, pixelated)
-    return draw_marks(shown, marks, (width, height), text)
+    return draw_marks(
+        _resized(image, detections.size, min_side, max_side, pixelated),
+        marks,
+        detections.size[::-1],
+        text,
+    )
 
 
 def draw_proposals(
@@ -83,23 +93,25 @@ def draw_proposals(
     min_side: int | None = None,
     max_side: int | None = None,
     pixelated: bool = False,
-    picture: Tensor | Image.Image | None = None,
+    image: Tensor | Image.Image | None = None,
 ) -> Image.Image:
     """All proposals at ``stage`` in the colour of the stage; 0 are the learned ones, in grey.
 
     Opacity and width are each proposal's best class score; the learned ones have none yet and are
     all alike, see :func:`style.learned_opacity`.
-    picture: the image, where the trace has not kept it.
+    image: the image, where the trace has not kept it.
     Raises LabError when there is no such stage or no image.
+
+    >>> import sparse_rcnn_lab as srl
+    >>> trace = srl.load("nano-shapes").trace(srl.open_data("shapes", "val")[6])
+    >>> draw_proposals(trace, stage=0, chosen=17).size
+    (128, 128)
     """
-    source = trace.image if picture is None else picture
+    source = trace.image if image is None else image
     if source is None:
-        raise LabError("This trace was saved without its image; give it as picture=.")
-    image = as_image(source)
-    height, width = trace.size
-    check_aspect("The picture", (image.height, image.width), trace.size)
-    marks = proposal_marks(trace, stage, chosen=chosen)
-    return draw_marks(_resized(image, min_side, max_side, pixelated), marks, (width, height))
+        raise LabError("This trace was saved without its image; give it as image=.")
+    shown = _resized(source, trace.size, min_side, max_side, pixelated)
+    return draw_marks(shown, proposal_marks(trace, stage, chosen=chosen), trace.size[::-1])
 
 
 def detection_marks(
@@ -172,34 +184,34 @@ def strengths(trace: Trace, stage: int) -> tuple[list[float], list[float]]:
 
 
 def draw_marks(
-    picture: Image.Image,
+    image: Image.Image,
     marks: Sequence[Mark],
     size: tuple[int, int] | None = None,
     text: float = 1.0,
 ) -> Image.Image:
-    """Draws marks on a copy of ``picture``; earlier ones lie on top and place their labels first.
+    """Draws marks on a copy of ``image``; earlier ones lie on top and place their labels first.
 
     Boxes that are not numbers are left out, with a warning that says how many.
-    size: (width, height) of the frame the boxes are in, when the picture was resized for display.
+    size: (width, height) of the frame the boxes are in, when the image was resized for display.
     text: size of the labels, relative to the usual one.
     """
-    width, height = picture.size
-    frame_width, frame_height = size or picture.size
+    width, height = image.size
+    frame_width, frame_height = size or image.size
     known = [mark for mark in marks if all(map(math.isfinite, mark.box))]
     if len(known) < len(marks):
         warnings.warn(
             f"{len(marks) - len(known)} of {len(marks)} boxes are not numbers (NaN): they are left "
-            "out of the picture. The model has probably diverged.",
+            "out of the image. The model has probably diverged.",
             stacklevel=3,
         )
     marks = known
     sx, sy = width / frame_width, height / frame_height
     line = line_width(width, height)
-    canvas = np.array(picture.convert("RGB"))
+    canvas = np.array(image.convert("RGB"))
     boxes: list[Box] = [(m.box[0] * sx, m.box[1] * sy, m.box[2] * sx, m.box[3] * sy) for m in marks]
     for mark, box in zip(reversed(marks), reversed(boxes), strict=True):
         thick = max(style.MIN_LINE, line * mark.width)
-        # A dark edge of half a pixel and more keeps light colours visible on light pictures.
+        # A dark edge of half a pixel and more keeps light colours visible on light images.
         rim = max(0.75, thick / 4)
         dash = tuple(d * thick for d in style.GROUND_TRUTH_DASH) if mark.dashed else None
         frame(canvas, box, thick + 2 * rim, style.DARK, style.EDGE * mark.opacity, dash)
@@ -216,19 +228,19 @@ def draw_marks(
 
 
 def line_width(width: int, height: int) -> float:
-    """Width of a full line on a picture of this size, pixels: long side / 250, at least 2."""
+    """Width of a full line on an image of this size, pixels: long side / 250, at least 2."""
     return max(2.0, max(width, height) / 250)
 
 
 def font_size(width: int, height: int) -> int:
-    """Size of the label text on a picture of this size, pixels."""
+    """Size of the label text on an image of this size, pixels."""
     return max(11, round(max(width, height) / 42))
 
 
 def display_size(
     width: int, height: int, min_side: int | None = None, max_side: int | None = None
 ) -> tuple[int, int]:
-    """(width, height) to show a picture at: its long side at least ``min_side`` pixels (enlarged
+    """(width, height) to show an image at: its long side at least ``min_side`` pixels (enlarged
     by a whole factor) and at most ``max_side``.
     """
     long = max(width, height)
@@ -246,23 +258,133 @@ def _box(values: Sequence[float]) -> Box:
     return x1, y1, x2, y2
 
 
-def as_image(picture: Tensor | Image.Image) -> Image.Image:
+def as_image(image: Tensor | Image.Image) -> Image.Image:
     """``[3, H, W]`` uint8 -> PIL image; a PIL image comes back as it is."""
-    if isinstance(picture, Image.Image):
-        return picture
-    if picture.dim() != 3 or picture.shape[0] != 3 or picture.element_size() != 1:
+    if isinstance(image, Image.Image):
+        return image
+    if image.dim() != 3 or image.shape[0] != 3 or image.element_size() != 1:
         raise LabError(
-            f"A picture to draw on is [3, H, W] uint8, found {list(picture.shape)} {picture.dtype}."
+            f"An image to draw on is [3, H, W] uint8, found {list(image.shape)} {image.dtype}."
         )
-    return Image.fromarray(picture.permute(1, 2, 0).contiguous().cpu().numpy())
+    return Image.fromarray(image.permute(1, 2, 0).contiguous().cpu().numpy())
 
 
 def _resized(
-    image: Image.Image, min_side: int | None, max_side: int | None, pixelated: bool
+    image: Tensor | Image.Image,
+    frame: tuple[int, int],
+    min_side: int | None,
+    max_side: int | None,
+    pixelated: bool,
 ) -> Image.Image:
-    size = display_size(*image.size, min_side, max_side)
-    if size == image.size:
-        return image
-    larger = size[0] > image.width
-    nearest = pixelated and larger
-    return image.resize(size, Image.Resampling.NEAREST if nearest else Image.Resampling.BICUBIC)
+    """The image as it is shown. Raises LabError unless it has the shape of ``frame`` (h, w)."""
+    whole = as_image(image)
+    check_aspect("The image", (whole.height, whole.width), frame)
+    size = display_size(*whole.size, min_side, max_side)
+    if size == whole.size:
+        return whole
+    nearest = pixelated and size[0] > whole.width
+    return whole.resize(size, Image.Resampling.NEAREST if nearest else Image.Resampling.BICUBIC)
+
+
+def encoded(image: Image.Image, kind: str = "JPEG", **options: Any) -> bytes:
+    """The image as a file of ``kind``, a format of Pillow, which takes the ``options``."""
+    file = io.BytesIO()
+    image.save(file, kind, **options)
+    return file.getvalue()
+
+
+def data_uri(data: bytes, kind: str = "jpeg") -> str:
+    """``data:image/...``: the bytes of an image's file as an address for ``src``."""
+    return f"data:image/{kind};base64,{base64.b64encode(data).decode('ascii')}"
+
+
+def _coverage(low: float, high: float, start: int, stop: int) -> np.ndarray:
+    """Share 0..1 of each pixel start..stop-1 that the interval low..high covers."""
+    left = np.arange(start, stop, dtype=np.float32)
+    return np.clip(np.minimum(left + 1, high) - np.maximum(left, low), 0, 1)
+
+
+def frame(
+    canvas: np.ndarray,
+    box: Box,
+    thick: float,
+    color: str,
+    opacity: float,
+    dash: tuple[float, ...] | None,
+) -> None:
+    """Blends the outline of a box into ``canvas`` ``[H, W, 3]`` uint8, the line on its edge.
+
+    box: xyxy, pixels.  thick: of the line, pixels.  color: ``#rrggbb``.  opacity: 0..1.  dash:
+    (length of a dash, of a gap), pixels, or None.
+    """
+    half = thick / 2
+    x1, y1, x2, y2 = box
+    # Four bars that do not overlap, so that corners are not blended twice.
+    _bar(canvas, (x1 - half, y1 - half, x2 + half, y1 + half), color, opacity, dash, 0)
+    if y2 - y1 <= thick:
+        return
+    _bar(canvas, (x1 - half, y2 - half, x2 + half, y2 + half), color, opacity, dash, 0)
+    _bar(canvas, (x1 - half, y1 + half, x1 + half, y2 - half), color, opacity, dash, 1)
+    if x2 - x1 > thick:
+        _bar(canvas, (x2 - half, y1 + half, x2 + half, y2 - half), color, opacity, dash, 1)
+
+
+def _bar(
+    canvas: np.ndarray,
+    bar: Box,
+    color: str,
+    opacity: float,
+    dash: tuple[float, ...] | None,
+    axis: int,
+) -> None:
+    height, width = canvas.shape[:2]
+    x1, y1, x2, y2 = bar
+    left, right = max(0, int(np.floor(x1))), min(width, int(np.ceil(x2)))
+    top, bottom = max(0, int(np.floor(y1))), min(height, int(np.ceil(y2)))
+    if left >= right or top >= bottom:
+        return
+    across, down = _coverage(x1, x2, left, right), _coverage(y1, y2, top, bottom)
+    if dash is not None:
+        on, off = dash
+        if axis == 0:
+            across = across * _dashes(left - x1, right - left, on, off)
+        else:
+            down = down * _dashes(top - y1, bottom - top, on, off)
+    alpha = (down[:, None] * across[None, :] * opacity)[..., None]
+    view = canvas[top:bottom, left:right]
+    view[...] = view + alpha * (np.array(style.rgb(color), np.float32) - view) + 0.5
+
+
+def _dashes(first: float, count: int, on: float, off: float) -> np.ndarray:
+    place = (np.arange(count) + 0.5 + first) % (on + off)
+    return (place < on).astype(np.float32)
+
+
+@lru_cache(maxsize=4)
+def label_font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
+    """The font of all labels, ``size`` pixels high."""
+    return ImageFont.load_default(size=size)
+
+
+@lru_cache(maxsize=2048)
+def label_tile(text: str, color: str, size: int, max_width: int) -> Image.Image:
+    """The label as an RGBA tile: text on a rounded patch of the box's colour.
+
+    color: ``#rrggbb``.  size: of the letters, pixels.  max_width: pixels; a longer text is cut
+    with an ellipsis.
+    """
+    font = label_font(size)
+    pad = max(3, round(size * 0.3))
+    while text and font.getlength(text) + 2 * pad > max_width and len(text) > 1:
+        text = text[:-2] + "…" if text.endswith("…") else text[:-1] + "…"
+    width, height = round(font.getlength(text)) + 2 * pad, round(size * 1.2) + 2
+    # The patch is drawn four times as large and shrunk: Pillow has no smooth corners.
+    patch = Image.new("L", (width * 4, height * 4))
+    corner = (width * 4 - 1, height * 4 - 1)
+    ImageDraw.Draw(patch).rounded_rectangle((0, 0, *corner), radius=size, fill=255)
+    tile = Image.new("RGBA", (width, height), style.rgb(color))
+    ImageDraw.Draw(tile).text(
+        (pad, height / 2), text, fill=style.text_color(color), font=font, anchor="lm"
+    )
+    tile.putalpha(patch.resize((width, height), Image.Resampling.BOX))
+    return tile

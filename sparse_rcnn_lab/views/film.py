@@ -14,7 +14,6 @@ from sparse_rcnn_lab.core.errors import LabError
 from sparse_rcnn_lab.core.trace import Trace
 from sparse_rcnn_lab.detect.files import write_whole
 from sparse_rcnn_lab.views import style
-from sparse_rcnn_lab.views.blend import label_font
 from sparse_rcnn_lab.views.draw import (
     Mark,
     as_image,
@@ -22,6 +21,7 @@ from sparse_rcnn_lab.views.draw import (
     detection_marks,
     display_size,
     draw_marks,
+    label_font,
     proposal_marks,
     strengths,
 )
@@ -44,9 +44,15 @@ def save_film(
     The boxes rest at each state, then move to the next, in the colour of the stage; at the end the
     detections with a score of at least ``threshold`` are named.
     stage_seconds: of each stage, half of it in motion.  end_seconds: how long the detections stay.
-    width: of the film, pixels; the picture is shrunk, never enlarged beyond four times.
+    width: of the film, pixels; the image is shrunk, never enlarged beyond four times.
     Raises LabError for a suffix other than .webp, .gif or .png, a trace without its image, seconds
     of 0 or less, or a width below 16.
+
+    >>> import tempfile
+    >>> import sparse_rcnn_lab as srl
+    >>> trace = srl.load("nano-shapes").trace(srl.open_data("shapes", "val")[6])
+    >>> save_film(trace, f"{tempfile.mkdtemp()}/film.webp", width=128).name
+    'film.webp'
     """
     path = Path(path)
     if path.suffix.lower() not in FORMATS:
@@ -90,29 +96,29 @@ def film_frames(
             "A film needs stage_seconds and end_seconds above 0 and a width of at least 16, found "
             f"{stage_seconds}, {end_seconds} and {width}."
         )
-    picture = _picture(trace, width)
+    image = _image(trace, width)
     frame = (trace.size[1], trace.size[0])
     moves = max(1, round(stage_seconds / 2 * PER_SECOND))
     for state in range(trace.num_stages + 1):
-        still = draw_marks(picture, proposal_marks(trace, state), frame)
+        still = draw_marks(image, proposal_marks(trace, state), frame)
         yield _captioned(still, trace.num_stages, state, 0.0), stage_seconds / 2
         if state == trace.num_stages:
             break
         for move in range(1, moves):
             share = move / moves
             share = share * share * (3 - 2 * share)  # starts and stops gently
-            moving = draw_marks(picture, _between(trace, state, share), frame)
+            moving = draw_marks(image, _between(trace, state, share), frame)
             yield _captioned(moving, trace.num_stages, state, share), 1 / PER_SECOND
     found = detection_marks(trace.detections(threshold=threshold))
     faint = [
         replace(mark, opacity=mark.opacity * 0.4)
         for mark in proposal_marks(trace, trace.num_stages)
     ]
-    end = draw_marks(picture, [*found, *faint], frame)
+    end = draw_marks(image, [*found, *faint], frame)
     yield _captioned(end, trace.num_stages, trace.num_stages, 0.0), end_seconds
 
 
-def _picture(trace: Trace, width: int) -> Image.Image:
+def _image(trace: Trace, width: int) -> Image.Image:
     assert trace.image is not None
     image = as_image(trace.image)
     image = image.resize(display_size(*image.size, min_side=min(width, 4 * max(image.size))))

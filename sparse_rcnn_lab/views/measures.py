@@ -1,21 +1,24 @@
-"""The numbers behind the figures and the explorer: small functions from a trace to tensors.
+"""The numbers behind the figures: small functions from a trace to tensors; and which proposals a
+figure shows when nobody says, and what they are called.
 
 Proposals are named by id. What is not a number in the trace (a diverged model) stays NaN.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from sparse_rcnn_lab.core import boxes as box_ops
 from sparse_rcnn_lab.core.errors import LabError
 from sparse_rcnn_lab.core.trace import Trace
+from sparse_rcnn_lab.views import style
 
 FINEST_STRIDE = 4  # pixels of the model's input that a cell of p2 covers; each level doubles it
+MOST = 12  # lines and labels that can be told apart
 DEFAULT_GRID = 7  # side of the RoI grid where a trace has not recorded one
 
 
@@ -26,18 +29,8 @@ def need(trace: Trace, *names: str) -> None:
         wanted = ", ".join(f'"{name}"' for name in names) + "," * (len(names) == 1)
         raise LabError(
             f"This trace has no {' and no '.join(lacking)}. Record it with "
-            f"detector.trace(picture, record=({wanted}))."
+            f"detector.trace(image, record=({wanted}))."
         )
-
-
-def need_truth(trace: Trace) -> tuple[Tensor, Tensor]:
-    """``matches`` and ``gt_boxes``. Raises LabError when the trace has no ground truth."""
-    return trace.truth_matches()
-
-
-def check_stage(trace: Trace, stage: int | None, first: int = 1) -> int:
-    """``stage``, default the last. Raises LabError unless it is ``first``..S."""
-    return trace.check_stage(stage, first)
 
 
 def broken(trace: Trace) -> Tensor:
@@ -62,7 +55,7 @@ def iou_by_stage(trace: Trace) -> Tensor:
     """``[S+1, N]`` IoU of each proposal's box with the object it is matched with at the last
     stage; NaN for proposals that end without one. Raises LabError without ground truth.
     """
-    matches, truth = need_truth(trace)
+    matches, truth = trace.truth_matches()
     last = matches[-1]
     result = torch.full(trace.boxes.shape[:2], float("nan"))
     rows = (last >= 0).nonzero()[:, 0]
@@ -77,73 +70,6 @@ def ranked(trace: Trace, count: int | None = None) -> list[int]:
     return trace.proposal_ids[order].tolist()[:count]
 
 
-@dataclass(frozen=True, eq=False)
-class Pca:
-    """Points on the axes of largest variance, and what share of all variance each axis has.
-
-    points: ``[..., K]``.  explained: ``[K]`` 0..1.
-    """
-
-    points: Tensor
-    explained: Tensor
-
-
-def pca(features: Tensor, components: int = 2) -> Pca:
-    """Principal components of vectors ``[..., D]``, all taken together.
-
-    The sign of an axis is free; here its largest weight is positive, so that a picture comes out
-    the same again. Vectors with NaN take no part and stay NaN; axes that D does not have are 0.
-    """
-    shape, d = features.shape[:-1], features.shape[-1]
-    flat = features.reshape(-1, d).double()
-    good = flat.isfinite().all(-1)
-    points = torch.full((len(flat), components), float("nan"), dtype=torch.float64)
-    explained = torch.zeros(components, dtype=torch.float64)
-    if good.any():
-        centred = flat[good] - flat[good].mean(0)
-        # D x D instead of an SVD of all vectors: 7,000 of them in milliseconds.
-        variances, axes = torch.linalg.eigh(centred.T @ centred)
-        count = min(components, d)
-        axes = axes.flip(-1)[:, :count]
-        largest = axes.gather(0, axes.abs().argmax(0, keepdim=True))
-        axes = axes * torch.where(largest < 0, -1.0, 1.0)
-        points[good] = F.pad(centred @ axes, (0, components - count))
-        total = variances.clamp(min=0).sum()
-        if total > 0:
-            explained[:count] = variances.flip(0)[:count].clamp(min=0) / total
-    return Pca(points.view(*shape, components).float(), explained.float())
-
-
-def stage_similarity(trace: Trace, proposal: int) -> Tensor:
-    """``[S+1, S+1]`` cosine similarity of a proposal's feature between each two states, -1..1."""
-    return _cosine(trace.features[:, trace.row(proposal)])
-
-
-def proposal_similarity(trace: Trace, stage: int) -> Tensor:
-    """``[N, N]`` cosine similarity among the proposals' features at state 0..S, -1..1."""
-    return _cosine(trace.features[check_stage(trace, stage, 0)])
-
-
-def comparable(trace: Trace, stage: int) -> list[int]:
-    """Ids of the proposals whose feature at state 0..S is finite, best final score first.
-
-    Raises LabError when there is none.
-    """
-    finite = trace.features[check_stage(trace, stage, 0)].isfinite().all(-1)
-    found = [proposal for proposal in ranked(trace) if finite[trace.row(proposal)]]
-    if not found:
-        raise LabError(
-            f"No proposal's feature at stage {stage} is a finite number (NaN): the model has "
-            "diverged there. Choose an earlier stage."
-        )
-    return found
-
-
-def _cosine(vectors: Tensor) -> Tensor:
-    unit = F.normalize(vectors.float(), dim=-1)
-    return (unit @ unit.T).clamp(-1, 1)
-
-
 def mean_attention(trace: Trace, stage: int, head: int | None = None) -> Tensor:
     """``[N, N]`` attention at a stage 1..S, row = who looks; one head or the mean over all.
 
@@ -151,12 +77,17 @@ def mean_attention(trace: Trace, stage: int, head: int | None = None) -> Tensor:
     """
     need(trace, "attention")
     assert trace.attention is not None
-    maps = trace.attention[check_stage(trace, stage) - 1]
+    maps = trace.attention[trace.check_stage(stage) - 1]
     if head is None:
         return maps.mean(0)
     if not 0 <= head < len(maps):
         raise LabError(f"head must be 0..{len(maps) - 1}, found {head}.")
     return maps[head]
+
+
+def head_name(head: int | None) -> str:
+    """What :func:`mean_attention` gives, in words."""
+    return "mean of all heads" if head is None else f"head {head}"
 
 
 @dataclass(frozen=True, eq=False)
@@ -210,7 +141,7 @@ def roi_grid(trace: Trace, proposal: int, stage: int) -> RoiGrid:
 
     P is that of the recorded RoI features, else 7 (RoIAlign, 2x2 samples a bin).
     """
-    stage, row = check_stage(trace, stage), trace.row(proposal)
+    stage, row = trace.check_stage(stage), trace.row(proposal)
     side = DEFAULT_GRID if trace.roi_features is None else trace.roi_features.shape[2]
     box = trace.boxes[stage - 1, row]
     x1, y1, x2, y2 = box.unbind()
@@ -243,7 +174,7 @@ def filter_effect(trace: Trace, proposal: int, stage: int) -> tuple[Tensor, Tens
     """
     need(trace, "roi_features", "filtered_features")
     assert trace.roi_features is not None and trace.filtered_features is not None
-    at = check_stage(trace, stage) - 1, trace.row(proposal)
+    at = trace.check_stage(stage) - 1, trace.row(proposal)
     return trace.roi_features[at], trace.filtered_features[at]
 
 
@@ -253,3 +184,70 @@ def contrast(cells: Tensor) -> Tensor:
     """
     away = (cells - cells.mean((0, 1))).norm(dim=-1)
     return away / away.max().clamp(min=1e-12)
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Proposals (ids) to show, best first, and a sentence about those that are not."""
+
+    proposals: tuple[int, ...]
+    note: str
+
+
+def select(
+    trace: Trace, proposals: int | Sequence[int] | None, threshold: float, most: int = MOST
+) -> Selection:
+    """The proposals asked for; else those that end as detections; without any, the best three.
+
+    threshold: least score of a detection, 0..1.  most: how many are shown at most when nobody
+    asked for certain ones. Raises LabError for a proposal that is not in the trace.
+    """
+    notes = []
+    if proposals is not None:
+        wanted = list(dict.fromkeys(torch.as_tensor(proposals).flatten().tolist()))
+        for proposal in wanted:
+            trace.row(proposal)
+    else:
+        found = trace.detections(threshold=threshold).proposals.tolist()
+        wanted = list(dict.fromkeys(found))
+        if not wanted:
+            wanted = ranked(trace, 3)
+            notes.append(f"no proposal scores {threshold:g}; the best {len(wanted)} are shown")
+        elif len(wanted) > most:
+            notes.append(f"the best {most} of {len(wanted)} detected proposals")
+            wanted = wanted[:most]
+        else:
+            notes.append(f"proposals with a final score of at least {threshold:g}")
+    notes.append(broken_note(trace))
+    return Selection(tuple(int(p) for p in wanted), " · ".join(filter(None, notes)))
+
+
+def best(trace: Trace) -> int:
+    """The proposal with the best final score; of those that are numbers, where there are any."""
+    whole = ~broken(trace)
+    order = ranked(trace)
+    return next((proposal for proposal in order if whole[trace.row(proposal)]), order[0])
+
+
+def broken_note(trace: Trace) -> str:
+    """A sentence when some proposals are not numbers and cannot be drawn, else ""."""
+    count = int(broken(trace).sum())
+    return f"{count} of {trace.num_proposals} proposals hold NaN, not all drawn" if count else ""
+
+
+def end_color(trace: Trace, proposal: int, chosen: int | None) -> str:
+    """The colour of the class that a proposal has at the last stage; the accent when chosen."""
+    if proposal == chosen:
+        return style.ACCENT
+    return style.class_color(int(score_by_stage(trace)[1][-1, trace.row(proposal)]))
+
+
+def describe(trace: Trace, proposal: int, stage: int | None = None) -> str:
+    """A proposal's name: ``17 · dog .91``, with class and score at a stage (default the last)."""
+    stage = trace.check_stage(stage, 0)
+    if stage == 0:
+        return str(proposal)
+    scores, labels = score_by_stage(trace)
+    at = stage - 1, trace.row(proposal)
+    name = trace.class_names[int(labels[at])]
+    return f"{proposal} · {name} {style.score_text(float(scores[at]))}"

@@ -1,13 +1,15 @@
 """Plotly figures of a trace, for the browser: the values are there to be pointed at.
 
-The same pictures and arguments as in :mod:`sparse_rcnn_lab.views.figures`. Plotly is optional; a
+The same figures and arguments as in :mod:`sparse_rcnn_lab.views.figures`. Plotly is optional; a
 figure without it raises LabError saying how to install it. Nothing is loaded from the network by
 ``figure.write_html("page.html", include_plotlyjs=True)``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import html
+import math
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
@@ -15,33 +17,29 @@ from torch import Tensor
 from sparse_rcnn_lab.core.errors import LabError
 from sparse_rcnn_lab.core.trace import Trace
 from sparse_rcnn_lab.views import style
+from sparse_rcnn_lab.views.draw import as_image, data_uri, display_size, encoded
+from sparse_rcnn_lab.views.feature_similarity import FeaturePlane, compared
 from sparse_rcnn_lab.views.measures import (
     attention_links,
+    best,
+    broken_note,
     centres,
-    check_stage,
-    comparable,
-    pca,
-    proposal_similarity,
+    describe,
+    end_color,
+    head_name,
     score_by_stage,
-    stage_similarity,
+    select,
 )
-from sparse_rcnn_lab.views.plotly_page import (
-    BALANCE,
-    box_lines,
-    gaps,
-    go,
-    numbers,
-    page,
-    page_of_picture,
-    plain,
-)
-from sparse_rcnn_lab.views.selection import best, broken_note, describe, final_label, select
 from sparse_rcnn_lab.views.style import Theme
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
 
 __all__ = ["attention_map", "feature_pca", "score_curves", "similarity", "stage_slider"]
+
+BALANCE = [[0.5 * place, color] for place, color in enumerate(style.BALANCE_COLORS)]
+_LONG_SIDE = 1200  # pixels of the embedded image
+_WIDEST, _TALLEST = 0.25, 2.0  # height / width; thinner images are stretched to be seen at all
 
 
 def score_curves(
@@ -57,6 +55,11 @@ def score_curves(
 
     proposals: ids to name; default those that end with a score of ``threshold`` (at most 12).
     chosen: one to draw in the accent colour.  title: in place of the usual one.
+
+    >>> import sparse_rcnn_lab as srl
+    >>> trace = srl.load("nano-shapes").trace(srl.open_data("shapes", "val")[6])
+    >>> [line.name for line in score_curves(trace, threshold=0.5).data][1]
+    '6 · star .88'
     """
     shown = select(trace, proposals, threshold)
     scores, _ = score_by_stage(trace)
@@ -72,7 +75,7 @@ def score_curves(
         hovertemplate="proposal %{text}<br>stage %{x}: %{y:.2f}<extra></extra>",
     )  # fmt: skip
     for proposal, row in zip(shown.proposals, named, strict=True):
-        color = _color(trace, proposal, chosen)
+        color = end_color(trace, proposal, chosen)
         figure.add_scatter(
             x=stages, y=numbers(scores[:, row]), mode="lines+markers",
             name=plain(describe(trace, proposal)), line={"color": color, "width": 2.5},
@@ -97,17 +100,23 @@ def feature_pca(
 
     proposals: ids to draw a way for; default those that end with a score of ``threshold`` (at
     most 12).  chosen: one to draw in the accent colour.  title: in place of the usual one.
+
+    >>> import sparse_rcnn_lab as srl
+    >>> trace = srl.load("nano-shapes").trace(srl.open_data("shapes", "val")[6])
+    >>> [line.name for line in feature_pca(trace).data][:3]
+    ['learned', 'stage 1', 'stage 2']
     """
     shown = select(trace, proposals, threshold)
-    found = pca(trace.features)
+    plane = FeaturePlane.fit(trace.features)
+    places = plane.place(trace.features)
     note = f"{trace.num_proposals} × {trace.num_stages + 1} features (proposals × states)"
     figure = page(
         title or "Proposal features through the stages (PCA)",
-        " · ".join([note, *broken_note(trace)]),
+        " · ".join(filter(None, [note, broken_note(trace)])),
         theme,
     )
     ids = trace.proposal_ids.tolist()
-    for stage, points in enumerate(found.points):
+    for stage, points in enumerate(places):
         figure.add_scatter(
             x=numbers(points[:, 0]), y=numbers(points[:, 1]), mode="markers", opacity=0.8,
             name=f"stage {stage}" if stage else "learned", legendgroup="stages",
@@ -117,13 +126,13 @@ def feature_pca(
             hovertemplate="proposal %{text}",
         )  # fmt: skip
     for proposal in shown.proposals:
-        way = found.points[:, trace.row(proposal)]
+        way = places[:, trace.row(proposal)]
         figure.add_scatter(
             x=numbers(way[:, 0]), y=numbers(way[:, 1]), mode="lines",
             name=plain(describe(trace, proposal)), hoverinfo="skip",
-            line={"color": _color(trace, proposal, chosen), "width": 2.5},
+            line={"color": end_color(trace, proposal, chosen), "width": 2.5},
         )  # fmt: skip
-    first, second = (100 * found.explained).tolist()
+    first, second = (100 * plane.explained).tolist()
     figure.update_xaxes(title=f"axis 1 ({first:.0f} % of the variance)")
     return figure.update_yaxes(title=f"axis 2 ({second:.0f} % of the variance)")
 
@@ -140,31 +149,23 @@ def similarity(
 
     proposal: an id.  stage: state 0..S for all proposals, default the last; not both.
     title: in place of the usual one.
+
+    >>> import sparse_rcnn_lab as srl
+    >>> trace = srl.load("nano-shapes").trace(srl.open_data("shapes", "val")[6])
+    >>> similarity(trace, proposal=3).data[0].x
+    ('learned', '1', '2', '3', '4', '5', '6')
     """
-    if proposal is not None and stage is not None:
-        raise LabError("Give a proposal or a stage, not both.")
-    if proposal is not None:
-        values, axis = stage_similarity(trace, proposal), "stage"
-        names = ["learned", *map(str, range(1, trace.num_stages + 1))]
-        said = f"Feature of proposal {plain(describe(trace, proposal))}"
-    else:
-        stage, axis = check_stage(trace, stage, 0), "proposal"
-        order = comparable(trace, stage)
-        rows = [trace.row(p) for p in order]
-        values, names = proposal_similarity(trace, stage)[rows][:, rows], list(map(str, order))
-        said = "Features of the proposals " + (f"after stage {stage}" if stage else "as learned")
-    figure = page(
-        title or said, " · ".join(["cosine similarity", *broken_note(trace)]), theme, square=True
-    )
+    found = compared(trace, proposal, stage)
+    note = " · ".join(filter(None, ["cosine similarity", broken_note(trace)]))
+    figure = page(title or plain(found.title), note, theme, square=True)
     figure.add_heatmap(
-        z=[numbers(line) for line in values], x=names, y=names, zmin=-1, zmax=1,
+        z=[numbers(line) for line in found.values], x=found.names, y=found.names, zmin=-1, zmax=1,
         colorscale=BALANCE, colorbar={"title": "cosine"},
-        hovertemplate=f"{axis} %{{y}} and %{{x}}: %{{z:.2f}}<extra></extra>",
+        hovertemplate=f"{found.what} %{{y}} and %{{x}}: %{{z:.2f}}<extra></extra>",
     )  # fmt: skip
-    figure.update_xaxes(title=axis, type="category", constrain="domain")
-    return figure.update_yaxes(
-        title=axis, type="category", autorange="reversed", scaleanchor="x", constrain="domain"
-    )
+    axis = {"title": found.what, "type": "category", "constrain": "domain"}
+    figure.update_xaxes(**axis)
+    return figure.update_yaxes(**axis, autorange="reversed", scaleanchor="x")
 
 
 def attention_map(
@@ -177,20 +178,24 @@ def attention_map(
     theme: Theme = "light",
     title: str | None = None,
 ) -> Figure:
-    """Whom a proposal looks at in a stage, strongest first, as lines on the picture.
+    """Whom a proposal looks at in a stage, strongest first, as lines on the image.
 
     proposal: its id; default the one with the best final score.  stage: 1..S, default the last.
     top: how many others.  head: one head in place of the mean.  title: in place of the usual one.
     Raises LabError when attention is not recorded.
+
+    >>> import sparse_rcnn_lab as srl
+    >>> trace = srl.load("nano-shapes").trace(srl.open_data("shapes", "val")[6])
+    >>> attention_map(trace, stage=2, top=3).layout.title.text[:33]
+    '<b>Proposal 6 · star .88 looks at'
     """
     proposal = best(trace) if proposal is None else proposal
-    stage = check_stage(trace, stage)
+    stage = trace.check_stage(stage)
     links = attention_links(trace, proposal, stage, top, head)
-    which = "mean of all heads" if head is None else f"head {head}"
-    figure = page_of_picture(
+    figure = page_of_image(
         trace,
         title or f"Proposal {plain(describe(trace, proposal))} looks at …",
-        f"self-attention of stage {stage} · {which} · an even share would be "
+        f"self-attention of stage {stage} · {head_name(head)} · an even share would be "
         f"{100 / trace.num_proposals:.3g} %",
         theme,
     )
@@ -222,13 +227,18 @@ _GROUPS = ((0.6, 1.01, "score of .60 and more"), (0.3, 0.6, ".30 to .60"),
 
 
 def stage_slider(trace: Trace, *, theme: Theme = "light", title: str | None = None) -> Figure:
-    """All boxes on the picture, with a slider over the states and a button that plays them.
+    """All boxes on the image, with a slider over the states and a button that plays them.
 
     Colour is the stage, opacity and width the score. Point at the middle of a box for its class.
     title: in place of the usual one.
+
+    >>> import sparse_rcnn_lab as srl
+    >>> trace = srl.load("nano-shapes").trace(srl.open_data("shapes", "val")[6])
+    >>> len(stage_slider(trace).frames)
+    7
     """
     said = title or f"{trace.num_proposals} proposals through {trace.num_stages} stages"
-    figure = page_of_picture(trace, said, " · ".join(broken_note(trace)), theme, below=110)
+    figure = page_of_image(trace, said, broken_note(trace), theme, below=110)
     states = range(trace.num_stages + 1)
     figure.frames = [go().Frame(data=_state(trace, stage), name=str(stage)) for stage in states]
     figure.add_traces(_state(trace, trace.num_stages))
@@ -281,7 +291,7 @@ def _state(trace: Trace, stage: int) -> list[Any]:
 def _edged(
     x: list[Any], y: list[Any], name: str, color: str, opacity: float, width: float, hover: str
 ) -> list[Any]:
-    """A line with a dark edge below it, as all lines on a picture have; width: pixels."""
+    """A line with a dark edge below it, as all lines on an image have; width: pixels."""
     shared = {"x": x, "y": y, "mode": "lines", "name": name, "legendgroup": name}
     return [
         go().Scatter(
@@ -294,5 +304,90 @@ def _edged(
     ]  # fmt: skip
 
 
-def _color(trace: Trace, proposal: int, chosen: int | None) -> str:
-    return style.ACCENT if proposal == chosen else style.class_color(final_label(trace, proposal))
+def go() -> Any:
+    """``plotly.graph_objects``. Raises LabError, saying how to install it, where there is none."""
+    try:
+        import plotly.graph_objects
+    except ImportError:
+        raise LabError(
+            'Plotly is not installed. Install it with pip install "sparse-rcnn-lab[notebooks]", or '
+            "use sparse_rcnn_lab.views.figures, which needs only matplotlib."
+        ) from None
+    return plotly.graph_objects
+
+
+def page(title: str, detail: str, theme: Theme, square: bool = False) -> Figure:
+    """An empty figure in one of the two themes, with a title and a line of detail."""
+    paper, ink, _, line = style.paper(theme)
+    figure = go().Figure()
+    small = f"<br><sup>{detail}</sup>" if detail else ""
+    figure.update_layout(
+        title={"text": f"<b>{title}</b>{small}", "x": 0.02, "font": {"size": 18}},
+        paper_bgcolor=paper, plot_bgcolor=paper, font={"color": ink}, height=620 if square else 460,
+        margin={"l": 60, "r": 20, "t": 80, "b": 55}, hoverlabel={"font": {"size": 13}},
+    )  # fmt: skip
+    axis = {"gridcolor": line, "zeroline": False, "linecolor": line}
+    figure.update_xaxes(**axis, showgrid=not square)
+    figure.update_yaxes(**axis, showgrid=not square)
+    return figure
+
+
+def page_of_image(trace: Trace, title: str, detail: str, theme: Theme, below: int = 10) -> Figure:
+    """A page whose axes are the image's pixels, with the image, where the trace has kept it.
+
+    below: pixels kept free under the image.
+    """
+    height, width = trace.size
+    shown = min(max(height / width, _WIDEST), _TALLEST)
+    figure = page(title, detail, theme)
+    if trace.image is not None:
+        figure.add_layout_image(
+            source=_source(trace), x=0, y=0, sizex=width, sizey=height, xref="x", yref="y",
+            sizing="stretch", layer="below",
+        )  # fmt: skip
+    own = math.isclose(shown, height / width)
+    figure.update_xaxes(range=[0, width], showgrid=False, showticklabels=False, constrain="domain")
+    figure.update_yaxes(
+        range=[height, 0], showgrid=False, showticklabels=False, constrain="domain",
+        scaleanchor="x" if own else None,
+    )  # fmt: skip
+    across = 700 if shown <= 1 else 700 / shown
+    return figure.update_layout(
+        height=round(across * shown) + 90 + below, margin={"l": 10, "r": 10, "t": 80, "b": below},
+        legend={"tracegroupgap": 0},  # a line and its edge are a group, and no gap parts groups
+    )  # fmt: skip
+
+
+def _source(trace: Trace) -> str:
+    assert trace.image is not None
+    image = as_image(trace.image)
+    image = image.resize(display_size(*image.size, min_side=480, max_side=_LONG_SIDE))
+    return data_uri(encoded(image, quality=88))
+
+
+def box_lines(boxes: Tensor) -> tuple[list[float | None], list[float | None]]:
+    """x and y of one line around all boxes ``[K, 4]``, with gaps; without those not finite."""
+    x: list[Sequence[float | None]] = []
+    y: list[Sequence[float | None]] = []
+    for x1, y1, x2, y2 in boxes[boxes.isfinite().all(-1)].tolist():
+        x.append([x1, x2, x2, x1, x1])
+        y.append([y1, y1, y2, y2, y1])
+    return gaps(x), gaps(y)
+
+
+def gaps(lines: Iterable[Sequence[Any]]) -> list[Any]:
+    """Several lines as one, with None between them."""
+    joined: list[Any] = []
+    for line in lines:
+        joined += [*([None] if joined else []), *line]
+    return joined
+
+
+def numbers(values: Tensor) -> list[float | None]:
+    """``[K]`` as JSON can hold it: what is not finite becomes None."""
+    return [value if math.isfinite(value) else None for value in values.tolist()]
+
+
+def plain(text: str) -> str:
+    """Text that plotly shows as it is, whatever a class is called."""
+    return html.escape(text, quote=False).replace("$", "&#36;")

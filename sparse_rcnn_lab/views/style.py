@@ -17,8 +17,8 @@ Theme = Literal["light", "dark"]
 # 0 (grey) are the learned proposals; then viridis without its darkest fifth, which would vanish on
 # photographs. Lightness rises with the stage: the order survives grey print and colour blindness.
 PROPOSAL_COLOR = "#9aa0a6"
-# Their boxes on a picture are lighter, with the dark edge that all lines have: one of the two is
-# seen on any picture, where a middling grey is lost on grey.
+# Their boxes on an image are lighter, with the dark edge that all lines have: one of the two is
+# seen on any image, where a middling grey is lost on grey.
 PROPOSAL_LINE = "#c4c9d0"
 STAGE_COLORS = ("#5b52a3", "#3b77b5", "#2699a6", "#35b779", "#8fd744", "#fde725")
 
@@ -69,7 +69,7 @@ def stage_color(stage: int, num_stages: int = 6) -> str:
 
 
 def line_color(stage: int, num_stages: int = 6) -> str:
-    """Colour of the boxes of ``stage`` on a picture: :func:`stage_color`, but the learned
+    """Colour of the boxes of ``stage`` on an image: :func:`stage_color`, but the learned
     proposals' lighter grey. Raises LabError when the stage does not exist.
     """
     return PROPOSAL_LINE if stage == 0 else stage_color(stage, num_stages)

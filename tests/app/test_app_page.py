@@ -51,7 +51,7 @@ def tab(page, name):
     page.click(f"#lab-tab-{name}-button")
 
 
-def picture(page, place="#lab-result"):
+def source_of(page, place="#lab-result"):
     return page.get_attribute(f"{place} img", "src")
 
 
@@ -61,11 +61,11 @@ def changed(page, before, place="#lab-result"):
         " return i && i.src !== old && i.complete && i.naturalWidth > 0 }",
         arg=[place, before],
     )
-    return picture(page, place)
+    return source_of(page, place)
 
 
-def press(page, dial, key):
-    page.focus(f"#lab-{dial} input[type=range]")
+def press(page, slider, key):
+    page.focus(f"#lab-{slider} input[type=range]")
     page.keyboard.press(key)
 
 
@@ -84,9 +84,9 @@ def another_frame(page):
 
 
 def test_photo(opened, tmp_path):
-    """Catches dials that do nothing by keyboard, an upload that is not shown, empty parts."""
+    """Catches controls that do nothing by keyboard, an upload that is not shown, empty parts."""
     page = opened.page
-    first = picture(page)  # detected without a click
+    first = source_of(page)  # detected without a click
     assert page.inner_text("#lab-count").isdigit()
     own = tmp_path / "own.png"
     Image.new("RGB", (200, 100), (30, 90, 160)).save(own)
@@ -97,14 +97,14 @@ def test_photo(opened, tmp_path):
         "() => { const i = document.querySelector('#lab-result img');"
         " return i && i.naturalWidth > 0 && i.naturalWidth === 2 * i.naturalHeight }"
     )
-    now = picture(page)
+    now = source_of(page)
     assert now != first
     # The keyboard alone: all proposals, then stage 5, 4 and fewer proposals.
     page.focus("#lab-show input[type=radio] >> nth=1")
     page.keyboard.press("Space")
     now = changed(page, now)
-    for dial, key in (("stage", "ArrowLeft"), ("stage", "ArrowLeft"), ("proposals", "ArrowLeft")):
-        press(page, dial, key)
+    for slider, key in (("stage", "ArrowLeft"), ("stage", "ArrowLeft"), ("proposals", "ArrowLeft")):
+        press(page, slider, key)
         now = changed(page, now)
     assert page.input_value("#lab-stage input[type=range]") == "4"
     assert page.input_value("#lab-proposals input[type=range]") == "7"
@@ -115,8 +115,8 @@ def test_photo(opened, tmp_path):
     page.keyboard.press("Enter")
     page.wait_for_function("() => document.querySelector('#lab-count').innerText === '0'")
     assert "lower the threshold" in page.inner_text("#lab-list")
-    page.click("#lab-part-states-button")
-    page.wait_for_selector("#lab-states figure >> nth=7")
+    page.click("#lab-part-stages-button")
+    page.wait_for_selector("#lab-stages figure >> nth=7")
     page.click("#lab-part-budgets-button")
     page.wait_for_selector("#lab-budgets figure")
     assert "all 8 proposals" in page.inner_text("#lab-budgets")
@@ -129,7 +129,7 @@ def test_downloads(opened):
     page.wait_for_function("() => document.querySelector('#lab-count').innerText === '8'")
     for kind, suffix in (("json", ".json"), ("trace", ".trace"), ("page", ".html")):
         with page.expect_download() as waiting:
-            page.click(f"#lab-keep-{kind}")
+            page.click(f"#lab-download-{kind}")
         path = waiting.value.path()
         assert waiting.value.suggested_filename.endswith(suffix)
         if kind == "json":
@@ -141,7 +141,7 @@ def test_downloads(opened):
 
 
 def test_models(opened):
-    """Catches dials of the model before, and a page that breaks when a model cannot be fetched."""
+    """Catches controls of the model before, and a page that breaks where one cannot be fetched."""
     page = opened.page
 
     def choose(name):
@@ -162,12 +162,12 @@ def test_models(opened):
 
 
 def test_numbers_out_of_range(opened, capfd):
-    """Catches a number typed into a dial's box that fills the terminal, or is not acted on; also
-    with another model, whose dials are new objects to Gradio."""
+    """Catches a number typed into a slider's box that fills the terminal, or is not acted on; also
+    with another model, whose sliders are new objects to Gradio."""
     page = opened.page
 
-    def typed(dial, value, count):
-        page.fill(f"#lab-{dial} input[type=number]", value)
+    def typed(slider, value, count):
+        page.fill(f"#lab-{slider} input[type=number]", value)
         page.wait_for_function(
             "(n) => document.querySelector('#lab-count').innerText === n", arg=count
         )
@@ -197,7 +197,7 @@ def test_compare_and_explore(opened):
         "() => ['left', 'right'].map((s) => document.querySelector(`#lab-side-${s}-text b`)"
         "?.innerText).join() === '8 detections,4 detections'"
     )
-    before = picture(page, "#lab-side-right")
+    before = source_of(page, "#lab-side-right")
     press(page, "other-proposals", "ArrowLeft")
     changed(page, before, "#lab-side-right")
     tab(page, "explore")
@@ -221,17 +221,17 @@ def test_video(opened):
 
 
 def test_live(opened):
-    """Catches a stream that stops, that no dial reaches, or whose snapshot is lost, or not shown as
-    the picture that the other tabs are about."""
+    """Catches a stream that stops, that no control reaches, or whose snapshot is lost, or not shown
+    as the image that the other tabs are about."""
     page = opened.page
-    example = picture(page, "#lab-source")
+    example = source_of(page, "#lab-source")
     start_camera(page)
     page.wait_for_function("() => Number(document.querySelector('#lab-fps').innerText) > 0")
     assert int(page.inner_text("#lab-latency")) > 0
     assert page.evaluate("() => document.querySelector('#lab-live').width") == 640
     # By keyboard, on the running stream: every proposal is a detection, then none, then three.
-    for dial, key, count in (("threshold", "Home", "8"), ("threshold", "End", "0")):
-        press(page, dial, key)
+    for slider, key, count in (("threshold", "Home", "8"), ("threshold", "End", "0")):
+        press(page, slider, key)
         page.wait_for_function(
             "(n) => document.querySelector('#lab-count').innerText === n", arg=count
         )
@@ -305,7 +305,7 @@ def test_a_snapshot_without_a_frame(opened):
 
 
 def test_a_failing_request_stops_nobody(opened, browser, url, tmp_path):
-    """Catches one visitor's broken picture that ends another one's webcam."""
+    """Catches one visitor's broken image that ends another one's webcam."""
     page = opened.page
     start_camera(page)
     other = Watched(browser, 390, 844)
@@ -325,18 +325,18 @@ def test_a_failing_request_stops_nobody(opened, browser, url, tmp_path):
 
 
 def test_the_photo_page_fits_and_does_not_jump(opened):
-    """Catches a page wider than a laptop, and a layout that moves while a dial is turned."""
+    """Catches a page wider than a laptop, and a layout that moves while a control is moved."""
     page = opened.page
     places = (
-        "['#lab-dials', '#lab-proposals', '#lab-keep'].map((s) =>"
+        "['#lab-controls', '#lab-proposals', '#lab-downloads'].map((s) =>"
         " JSON.stringify(document.querySelector(s).getBoundingClientRect()))"
     )
     page.wait_for_selector("#lab-classes input")
     page.wait_for_timeout(1000)  # Gradio builds the page piece by piece
     before = page.evaluate(places)
-    now = picture(page)
-    for dial, key in (("threshold", "Home"), ("stage", "Home"), ("threshold", "End")):
-        press(page, dial, key)
+    now = source_of(page)
+    for slider, key in (("threshold", "Home"), ("stage", "Home"), ("threshold", "End")):
+        press(page, slider, key)
         page.wait_for_timeout(300)
     changed(page, now)
     assert page.evaluate(places) == before

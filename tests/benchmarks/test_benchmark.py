@@ -165,7 +165,7 @@ def test_peers_of_a_trained_model_have_as_many_proposals() -> None:
         torch.nn.modules.module.register_module_forward_hook(count),
         pytest.raises(LabError, match=r"must be 1\.\.20, found 21"),
     ):
-        assert compare(settings, ["plain", "roialign"])["proposals"] == 5
+        assert compare(settings, ["eager", "roialign"])["proposals"] == 5
         compare(replace(settings, proposals=21), [])
     assert set(seen) == {5}
 

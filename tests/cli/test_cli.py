@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
+import io
 import json
+import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -64,24 +68,17 @@ def test_help_without_torch() -> None:
     assert subprocess.run([sys.executable, "-c", code], cwd=root).returncode == 0
 
 
-@pytest.mark.parametrize(
-    "command", ["train", "evaluate", "predict", "trace", "models", "benchmark"]
-)
-def test_each_help_has_an_example(command: str, capsys: pytest.CaptureFixture[str]) -> None:
-    """Catches a % in a help text, which makes argparse fail, and a help without an example."""
-    with pytest.raises(SystemExit) as stop:
-        cli.main([command, "--help"])
-    assert stop.value.code == 0
-    assert f"sparse-rcnn-lab {command}" in capsys.readouterr().out.split("example", 1)[1]
-
-
-def test_package_names_are_there() -> None:
-    """Catches a public name whose lazy home was misspelt or left out."""
-    for name in sparse_rcnn_lab.__all__:
-        assert getattr(sparse_rcnn_lab, name) is not None
-    assert set(sparse_rcnn_lab.__all__) <= set(dir(sparse_rcnn_lab))
-    with pytest.raises(AttributeError, match="nothing_like_it"):
-        _ = sparse_rcnn_lab.nothing_like_it
+def test_each_help_has_an_example(capsys: pytest.CaptureFixture[str]) -> None:
+    """Catches a % in a help text, which makes argparse fail, a help without an example, and a usage
+    line that leaves a newcomer without the commands."""
+    assert cli.main([]) == 2
+    commands = re.findall(r"^    ([a-z]+)\b", capsys.readouterr().out, re.M)
+    assert len(commands) == 10 and "predict" in commands
+    for command in commands:
+        with pytest.raises(SystemExit) as stop:
+            cli.main([command, "--help"])
+        assert stop.value.code == 0
+        assert f"sparse-rcnn-lab {command}" in capsys.readouterr().out.split("example", 1)[1]
 
 
 def test_train_writes_the_run_and_says_what_it_does(
@@ -155,7 +152,7 @@ def test_failed_start_leaves_the_folder_free(
 def test_one_json_is_not_its_own_validation(
     data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Catches a model that is measured on the very pictures it was trained on, in silence."""
+    """Catches a model that is measured on the very images it was trained on, in silence."""
     one, out = data / "train.json", tmp_path / "run"
     assert cli.main(["train", "--data", str(one), "--out", str(out), *TINY]) == 2
     assert "is one json and has no validation part" in capsys.readouterr().err
@@ -243,28 +240,28 @@ def test_pack_evaluates_as_it_was_asked_to(
 def test_predict_does_the_others_when_one_is_bad(
     data: Path, trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Catches one bad file that costs the good ones, and two pictures of one name in one file."""
+    """Catches one bad file that costs the good ones, and two images of one name in one file."""
     bad = tmp_path / "notes.jpg"
     bad.write_text("no picture")
     (tmp_path / "more").mkdir()
     Image.new("RGB", (50, 40)).save(tmp_path / "more" / "000000.jpg")
     out = tmp_path / "out"
-    pictures = [str(bad), str(data / "images"), str(tmp_path / "more" / "*.jpg")]
-    command = ["predict", *pictures, "--model", str(trained), "--threshold", "0"]
+    images = [str(bad), str(data / "images"), str(tmp_path / "more" / "*.jpg")]
+    command = ["predict", *images, "--model", str(trained), "--threshold", "0"]
     assert cli.main([*command, "--out", str(out)]) == 1
     error = capsys.readouterr().err
     assert "notes.jpg" in error and "1 file could not be read" in error
     drawn = sorted(path.name for path in out.glob("*.detections.jpg"))
     assert drawn[:2] == ["000000-2.detections.jpg", "000000.detections.jpg"] and len(drawn) == 7
-    with Image.open(out / drawn[0]) as picture:
-        assert picture.size == (50, 40)
+    with Image.open(out / drawn[0]) as drawn_image:
+        assert drawn_image.size == (50, 40)
     rows = json.loads((out / "detections.json").read_text())
     assert {row["image_id"] for row in rows} == set(range(1, 8))
     assert rows[-1]["file_name"].endswith("more/000000.jpg") and rows[-1]["category_name"]
 
 
 def test_predict_never_overwrites_its_input(data: Path, trained: Path, tmp_path: Path) -> None:
-    """Catches --out in the pictures' own folder: overwritten photos, pictures of pictures."""
+    """Catches --out in the images' own folder: overwritten photos, images of images."""
     photo = tmp_path / "photo.jpg"
     Image.new("RGB", (40, 40), "red").save(photo)
     before = photo.read_bytes()
@@ -285,8 +282,8 @@ def test_output_names_differ_without_case() -> None:
 
 def test_trace_records_what_was_asked_for(data: Path, trained: Path, tmp_path: Path) -> None:
     """Catches --record that is not passed on."""
-    picture, out = data / "images" / "000000.png", tmp_path / "a.trace"
-    command = ["trace", str(picture), "--model", str(trained), "--out", str(out)]
+    image, out = data / "images" / "000000.png", tmp_path / "a.trace"
+    command = ["trace", str(image), "--model", str(trained), "--out", str(out)]
     assert cli.main([*command, "--record", "roi_features"]) == 0
     trace = load_trace(out)
     assert trace.roi_features is not None and trace.attention is None
@@ -353,7 +350,52 @@ def test_wrong_overrides_are_refused(wrong: str) -> None:
         apply_overrides(recipes.recipe("nano"), [wrong])
 
 
-def test_without_a_command_the_help_is_shown(capsys: pytest.CaptureFixture[str]) -> None:
-    """Catches a usage line that leaves a newcomer without the commands."""
-    assert cli.main([]) == 2
-    assert "predict" in capsys.readouterr().out
+WRITES = {
+    "evaluate": ("evaluation.json", ["--data", "{data}", "--out", "{out}"]),
+    "pack": ("a.json", ["--name", "a", "--data", "{data}", "--out", "{out}"]),
+    "predict": ("猫 ł.detections.jpg", ["{image}", "--out", "{out}"]),
+    "trace": ("猫.trace", ["{image}", "--out", "{out}/猫.trace"]),
+}
+
+
+class Closed(io.StringIO):
+    """A pipe whose reader, `head` say, has seen enough."""
+
+    def write(self, text: str) -> int:
+        raise BrokenPipeError
+
+
+@pytest.mark.parametrize("closed", [False, True])
+@pytest.mark.parametrize("command", WRITES)
+def test_nothing_is_lost_because_it_cannot_be_printed(
+    command: str,
+    closed: bool,
+    data: Path,
+    trained: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Catches results that are lost where the console's code page lacks a character of them, or
+    where nobody reads on."""
+    image, out = tmp_path / "猫 ł.png", tmp_path / "出力"
+    shutil.copy(data / "images" / "000000.png", image)
+    written, options = WRITES[command]
+    given = [option.format(data=data, image=image, out=out) for option in options]
+    page = io.TextIOWrapper(io.BytesIO(), encoding="cp1252")
+    console = Closed() if closed else page
+    monkeypatch.setattr(sys, "stdout", console)
+    assert cli.main([command, *given, "--model", str(trained)]) == 0
+    assert (out / written).exists()
+    assert closed or b"??" in page.buffer.getvalue()
+
+
+@pytest.mark.parametrize("page", ["cp1252", "cp932", "ascii"])
+def test_help_on_any_console(page: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Catches a help text with a character that the console cannot show."""
+    for command in ("models", "train --help", "evaluate --help"):
+        console = io.TextIOWrapper(io.BytesIO(), encoding=page)
+        monkeypatch.setattr(sys, "stdout", console)
+        with contextlib.suppress(SystemExit):
+            assert cli.main(command.split()) == 0
+        console.flush()
+        assert b"nano" in console.buffer.getvalue()

@@ -17,7 +17,7 @@ from sparse_rcnn_lab.data.shapes.dataset import Shapes
 from sparse_rcnn_lab.detect.detector import Detector
 from sparse_rcnn_lab.runtime.export import export
 from sparse_rcnn_lab.training.evaluate import evaluate
-from sparse_rcnn_lab.views.selection import describe
+from sparse_rcnn_lab.views.measures import describe
 from sparse_rcnn_lab.views.style import stage_color
 
 PICTURE = torch.zeros(3, 64, 64, dtype=torch.uint8)

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import copy
-import csv
+import importlib
 import io
 import json
 import os
 import re
+import shutil
+import subprocess
+import sys
 import time
 import warnings
 import zipfile
@@ -18,24 +21,22 @@ import classroom_class as made
 import pytest
 import torch
 
+import sparse_rcnn_lab as srl
 from sparse_rcnn_lab.cli.main import main
 from sparse_rcnn_lab.core.errors import LabError
-from sparse_rcnn_lab.course.classroom.catalogue import ASSIGNMENTS, chosen
-from sparse_rcnn_lab.course.classroom.checks import Check, NotYet
+from sparse_rcnn_lab.course.classroom.build import FORBIDDEN, build, check_release, read_source
+from sparse_rcnn_lab.course.classroom.checks import Check, NotYet, difference
 from sparse_rcnn_lab.course.classroom.collect import collect, student_of
-from sparse_rcnn_lab.course.classroom.compare import difference
-from sparse_rcnn_lab.course.classroom.course import Course
-from sparse_rcnn_lab.course.classroom.marks import take_by_hand, write_marks
+from sparse_rcnn_lab.course.classroom.course_folder import ASSIGNMENTS, Course, chosen
+from sparse_rcnn_lab.course.classroom.grade import grade
+from sparse_rcnn_lab.course.classroom.marks import feedback, take_by_hand, write_marks
+from sparse_rcnn_lab.course.classroom.reference_solutions import _ANSWERS
+from sparse_rcnn_lab.course.classroom.repair_submission import repair
 from sparse_rcnn_lab.course.classroom.validate import MORE_HIDDEN, before_handing_in, validate
 from sparse_rcnn_lab.course.classroom.vary import Variation, fill_in
 
-jupytext = pytest.importorskip("jupytext", reason="needs the classroom extra: jupytext")
+pytest.importorskip("jupytext", reason="needs the classroom extra: jupytext")
 pytest.importorskip("nbgrader", reason="needs the classroom extra: nbgrader")
-
-from sparse_rcnn_lab.course.classroom.build import FORBIDDEN, build, check_release  # noqa: E402
-from sparse_rcnn_lab.course.classroom.feedback import feedback  # noqa: E402
-from sparse_rcnn_lab.course.classroom.grade import grade  # noqa: E402
-from sparse_rcnn_lab.course.classroom.sources import read_source  # noqa: E402
 
 SHORT = ("boxes", "matching")
 NAMES = [assignment.name for assignment in ASSIGNMENTS]
@@ -49,8 +50,34 @@ def source_of(name: str, seed: int = 2026) -> Any:
 
 @pytest.fixture
 def fast_cells(monkeypatch):
-    """Data and trainings are as short as in grading."""
+    """Data and trainings are as short as in grading, and nothing is evaluated twice."""
     monkeypatch.setenv("NBGRADER_EXECUTION", "autograde")
+    evaluate, known = srl.evaluate, {}
+
+    def once(detector: Any, data: Any, **options: Any) -> Any:
+        key = (detector.name, data.seed, len(data), str(options))
+        if key not in known:
+            known[key] = evaluate(detector, data, **options)
+        return known[key]
+
+    monkeypatch.setattr(srl, "evaluate", once)
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Course:
+    """A course with one assignment; not to be changed: that takes :func:`copy_of`."""
+    folder = tmp_path_factory.mktemp("built") / "course"
+    return build(folder, made.SOURCES, chosen(["boxes"]), 2026, say=lambda s: None)
+
+
+def copy_of(course: Course, folder: Path) -> Course:
+    shutil.copytree(course.root, folder)
+    return Course.open(folder)
+
+
+@pytest.fixture
+def small_course(built: Course, tmp_path: Path) -> Course:
+    return copy_of(built, tmp_path / "small-course")
 
 
 def rehearsals(name: str) -> None:
@@ -59,7 +86,10 @@ def rehearsals(name: str) -> None:
     assert made.rehearse(perfect) == frozenset()
     other = made.with_answers(perfect, made.OTHER_STYLE[name])
     assert made.rehearse(other) == frozenset()
-    found = {m.name: made.rehearse(made.with_mistake(perfect, m)) for m in made.MISTAKES[name]}
+    found = {
+        m.name: made.rehearse(made.with_mistake(perfect, m), training=False)
+        for m in made.MISTAKES[name]
+    }
     assert found == {m.name: m.lost for m in made.MISTAKES[name]}
     assert len(found) >= 6
 
@@ -73,8 +103,54 @@ def test_each_mistake_costs_what_it_should(name: str) -> None:
 
 @pytest.mark.parametrize("name", [n for n in NAMES if n not in SHORT])
 def test_each_mistake_costs_what_it_should_with_a_model(name: str, fast_cells: None) -> None:
-    """The same for the assignments that run the real model."""
+    """The same for the assignments that run the real model; also catches a training that nobody
+    gets marks for, as when ``run_stages`` hands on more than the student's stage takes."""
     rehearsals(name)
+
+
+IOU = ("iou-area", "iou-values", "iou-same", "iou-apart", "iou-pairs", "iou-empty")
+AREA = "def area(boxes):\n    return (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "lost"),
+    [
+        (AREA + "def mine(a, b):\n    return torch.zeros(7)\niou = mine\n", IOU[1:]),
+        (AREA + "iou = lambda a, b: torch.zeros(7)\n", IOU[1:]),
+        ("def area(boxes)\n    return 0\n", IOU),
+        ("import nothing_of_this_name\n" + AREA, IOU),
+    ],
+    ids=["alias", "lambda", "does-not-parse", "does-not-import"],
+)
+def test_functions_are_known_by_themselves(text: str, lost: tuple[str, ...]) -> None:
+    """Catches hidden tests that grade the reference where a function has another name, and a cell
+    that stops and costs the next task, which calls what it should have made."""
+    source = source_of("boxes")
+    notebook = made.with_answers(made.solved(source, source), {"iou": text})
+    assert made.rehearse(notebook) == frozenset(lost)
+
+
+def test_a_fresh_kernel_refuses_only_the_student() -> None:
+    """Catches a first check that guards the package's answers too late and then refuses its own
+    reference: after a crash, all that follows would be lost."""
+    code = """
+import torch
+def area(b): return b[..., 0] * 0
+def giou(a, b): return area(a)[:, None] + area(b)[None] + iou(a, b)
+from sparse_rcnn_lab.course.classroom.checks import boxes as check
+b = torch.tensor([[0.0, 0.0, 10.0, 20.0]])
+check(giou, b, b, gives=torch.tensor([[401.0]]))
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300)
+    assert done.stdout == "ok: giou\n", done.stderr
+
+
+def test_the_answers_are_where_they_are_refused() -> None:
+    """Catches a function of the package that has moved or has another name, and refuses nobody."""
+    for answers in _ANSWERS.values():
+        for module, names in answers.items():
+            home = importlib.import_module(module)
+            assert [name for name in names.split() if not hasattr(home, name)] == []
 
 
 @pytest.mark.parametrize("name", SHORT)
@@ -126,76 +202,11 @@ def test_nothing_asked_for_is_handed_out(tmp_path: Path, monkeypatch: pytest.Mon
             check_release(path)
 
 
-def round_trip(
-    folder: Path, class_of: dict[str, dict[str, tuple[Any, frozenset[str], str]]]
-) -> Any:
-    """Builds, hands in, collects, grades; the notes. Asserts what each submission has lost."""
-    course = Course.open(folder / "course")
-    for name, students in class_of.items():
-        for student, (notebook, _, _) in students.items():
-            made.hand_in(folder / "handed-in", student, name, notebook)
-    result = collect(course, folder / "handed-in", say=lambda line: None)
-    assert not result.refused
-    start = time.perf_counter()
-    graded = grade(course, progress=False, workers=2)
-    print(f"\n{len(graded)} notebooks graded in {time.perf_counter() - start:.0f} s")
-    assert [g for g in graded if g.problem] == []
-
-    lost: dict[tuple[str, str], set[str]] = {}
-    with (course.root / "marks_by_test.csv").open(encoding="utf-8") as file:
-        for row in csv.DictReader(file):
-            key = (row["assignment"], row["student"])
-            lost.setdefault(key, set())
-            if float(row["marks"]) < float(row["out_of"]):
-                lost[key].add(row["test"])
-    with (course.root / "marks.csv").open(encoding="utf-8") as file:
-        rows = {(row["assignment"], row["student"]): row for row in csv.DictReader(file)}
-    wrong = {}
-    for name, students in class_of.items():
-        code = made.all_tests(made.read(course.notebook("release", name)))
-        for student, (_, expected, note) in students.items():
-            found = frozenset(lost[name, student] & code)
-            if found != expected or note not in rows[name, student]["notes"]:
-                notes = rows[name, student]["notes"]
-                wrong[name, student] = (sorted(found - expected), sorted(expected - found), notes)
-    assert wrong == {}
-    return course, rows
-
-
-def made_class(course: Course, name: str) -> dict[str, Any]:
-    """Perfect, in another style, empty, some mistakes, each trouble, edited tests."""
-    source, release = (made.read(course.notebook(s, name)) for s in ("source", "release"))
-    perfect = made.solved(source, release)
-    every = made.all_tests(release)
-    people: dict[str, Any] = {
-        "perfect": (perfect, frozenset(), ""),
-        "other-style": (made.with_answers(perfect, made.OTHER_STYLE[name]), frozenset(), ""),
-        "empty": (release, every, ""),
-    }
-    for mistake in made.MISTAKES[name][::3]:  # all of them are rehearsed
-        people[mistake.name] = (made.with_mistake(perfect, mistake), mistake.lost, "")
-    for one in made.TROUBLE[name]:
-        people[f"t-{one.name}"] = (made.with_answers(perfect, one.cells), one.lost, one.note)
-    people["edits-tests"] = (edits_tests(release), every, "restored")
-    return people
-
-
-def edits_tests(release: Any) -> Any:
-    """Nothing solved; every second test emptied, the others gone."""
-    notebook = copy.deepcopy(release)
-    tests = [c for c in notebook["cells"] if c["metadata"].get("nbgrader", {}).get("grade")]
-    tests = [c for c in tests if c["cell_type"] == "code"]
-    for cell in tests[::2]:
-        cell["source"] = "print('ok')"
-    notebook["cells"] = [c for c in notebook["cells"] if c not in tests[1::2]]
-    return notebook
-
-
-def test_round_trip(tmp_path: Path) -> None:
+def test_round_trip(built: Course, tmp_path: Path) -> None:
     """Catches a crash, a loop, a flood or an edited test that costs more or less than its own
     marks, and feedback without them."""
-    course = build(tmp_path / "course", made.SOURCES, chosen(["boxes"]), 2026, say=lambda s: None)
-    people = made_class(course, "boxes")
+    course = copy_of(built, tmp_path / "course")
+    people = made.made_class(course, "boxes")
     perfect = people["perfect"][0]
     troubles = {t.name: t for t in made.TROUBLE["boxes"]}
     # One person with all troubles: each costs its own tests.
@@ -205,7 +216,7 @@ def test_round_trip(tmp_path: Path) -> None:
             "giou": troubles["crash"].cells["giou"],
             "iou": "def area(boxes):\n    while True:\n        pass\n\n" + iou_alone(perfect),
             "formats": made.cell(perfect, "formats")["source"]
-            + "\nfor _ in range(100):\n    print('x' * 100_000)\n",
+            + "\nfor _ in range(100):\n    print('x' * 100_000)\nexit()\n",
         },
     )
     class_of = {
@@ -218,7 +229,7 @@ def test_round_trip(tmp_path: Path) -> None:
             ),
         }
     }  # fmt: skip
-    course, rows = round_trip(tmp_path, class_of)
+    course, rows = made.round_trip(tmp_path, class_of)
     assert rows["boxes", "perfect"]["marks"] == "20"
     assert "printed more" in rows["boxes", "all-at-once"]["notes"]
     assert grade(course, progress=False) == []  # nothing new
@@ -236,30 +247,6 @@ def iou_alone(perfect: Any) -> str:
     return source[source.index("def iou") :]
 
 
-@pytest.mark.slow  # some sixty notebooks in kernels of their own
-def test_a_whole_class(tmp_path: Path) -> None:
-    """The round trip of all four assignments, every trouble in it."""
-    folder = Path(os.environ.get("CLASSROOM_FOLDER", tmp_path))
-    course = build(folder / "course", made.SOURCES, ASSIGNMENTS, 2026, say=lambda s: None)
-    course, rows = round_trip(folder, {name: made_class(course, name) for name in NAMES})
-    assert rows["experiment", "perfect"]["by_hand_open"] == "9"
-
-    # Words are marked in a table, read back at the next step, and shown on the page.
-    path = course.root / "by_hand.csv"
-    with path.open(encoding="utf-8") as file:
-        table = list(csv.DictReader(file))
-    for row in table:
-        if row["student"] == "perfect":
-            row["marks"], row["comment"] = row["out_of"], "Well said."
-    with path.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.DictWriter(file, list(table[0]))
-        writer.writeheader()
-        writer.writerows(table)
-    pages = {(p.parent.parent.name, p.stem): p for p in feedback(course, progress=False)}
-    text = pages["perfect", "experiment"].read_text(encoding="utf-8")
-    assert "Well said." in text and "Score: 20.0 / 20.0" in " ".join(text.split())
-
-
 @pytest.mark.parametrize(
     ("path", "student"),
     [
@@ -269,6 +256,9 @@ def test_a_whole_class(tmp_path: Path) -> None:
         ("Ada Lovelace_4711_assignsubmission_file_/my work.ipynb", "Ada-Lovelace-4711"),
         ("lovelaceada_LATE_12_345_boxes-1.ipynb", "lovelaceada"),
         ("Zoë Müller/x.ipynb", "Zoë-Müller"),
+        ("Zoe\u0308 Mu\u0308ller/x.ipynb", "Zoë-Müller"),  # as a Mac writes it
+        ("boxes_carl.ipynb", "carl"),
+        ("Dora Wu_boxes (1).ipynb", "Dora-Wu"),
     ],
 )
 def test_who_handed_in(path: str, student: str) -> None:
@@ -276,16 +266,21 @@ def test_who_handed_in(path: str, student: str) -> None:
     assert student_of(PurePosixPath(path), ("boxes", "matching")) == student
 
 
-def test_collect(tmp_path: Path) -> None:
-    """Catches a broken file that stops the others, deleted cells that stay away, a zip that writes
-    outside the course, and a first version that wins over the second."""
-    course = build(tmp_path / "course", made.SOURCES, chosen(["boxes"]), 2026, say=lambda s: None)
+def test_collect(built: Course, tmp_path: Path) -> None:
+    """Catches a broken file that stops the others, deleted cells that stay away, cells without
+    metadata that nobody knows, a zip that writes outside the course, and a first version that wins
+    over the second."""
+    course = copy_of(built, tmp_path / "course")
     release = made.read(course.notebook("release", "boxes"))
     short = copy.deepcopy(release)
     short["cells"] = [
         c for c in short["cells"] if c["metadata"].get("nbgrader", {}).get("grade_id") != "iou"
     ]
     short["metadata"] = {}
+    bare = copy.deepcopy(release)  # as Colab gives it back
+    bare["metadata"] = {}
+    for cell in bare["cells"]:
+        cell["metadata"] = {"id": cell.pop("id")}
     second = copy.deepcopy(release)
     made.cell(second, "think")["source"] = "iou_shifted = iou_grown = 0.5"
     path = tmp_path / "all.zip"
@@ -294,6 +289,7 @@ def test_collect(tmp_path: Path) -> None:
             ("bob_boxes.ipynb", (2026, 1, 2, 0, 0, 0), json.dumps(second)),
             ("bob/boxes.ipynb", (2026, 1, 1, 0, 0, 0), json.dumps(release)),
             ("carl/boxes.ipynb", (2026, 1, 1, 0, 0, 0), json.dumps(short)),
+            ("carla/untitled.ipynb", (2026, 1, 1, 0, 0, 0), json.dumps(bare)),
             ("dora/boxes.ipynb", (2026, 1, 1, 0, 0, 0), "{"),
             ("emil/boxes.ipynb", (2026, 1, 1, 0, 0, 0), '{"cells": [], "metadata": {}}'),
             ("../../evil/boxes.ipynb", (2026, 1, 1, 0, 0, 0), json.dumps(release)),
@@ -305,7 +301,7 @@ def test_collect(tmp_path: Path) -> None:
     result = collect(course, path, say=lines.append)
     assert "nothing to take: zoe: no notebook (.ipynb) in this folder" in lines
     notes = {student: " ".join(said) for student, _, said in result.taken}
-    assert sorted(notes) == ["bob", "carl"]
+    assert sorted(notes) == ["bob", "carl", "carla"] and notes["carla"] == ""
     assert sorted(file for file, _ in result.refused) == ["dora/boxes.ipynb", "emil/boxes.ipynb"]
     assert "more than once" in notes["bob"] and "missing" in notes["carl"]
     kept = made.read(course.notebook("submitted", "boxes", "bob"))
@@ -319,6 +315,26 @@ def test_collect(tmp_path: Path) -> None:
         build(tmp_path / "course", made.SOURCES, chosen(["boxes"]), 2027, say=lambda s: None)
     with pytest.raises(LabError, match="neither"):
         collect(course, tmp_path / "nothing", say=lambda line: None)
+
+
+@pytest.mark.parametrize(
+    ("code", "note"),
+    [
+        ("from sparse_rcnn_lab.core.boxes import giou", "own answer"),
+        ("from sparse_rcnn_lab.core import config, losses", "own answer"),
+        ("import sparse_rcnn_lab.course.classroom.checks as c", "touches the checks"),
+        ("check.__class__.__call__ = lambda *a, **k: None", "looks around"),
+        ("text = open(practice.__file__).read()", "looks around"),
+        ("exec(Path('x').read_text())", "reads files"),
+        ("model.eval()", ""),
+    ],
+)
+def test_code_that_a_person_should_look_at(code: str, note: str) -> None:
+    """Catches an answer that is imported or read, and leaves no note."""
+    release = source_of("boxes")
+    submission = made.with_answers(release, {"giou": f"{code}\n\ndef giou(a, b):\n    return a\n"})
+    found = " ".join(repair(submission, release))
+    assert note in found if note else not found
 
 
 @pytest.mark.parametrize(
@@ -387,7 +403,9 @@ def test_check_copies_limits_and_hints(capsys: pytest.CaptureFixture[str]) -> No
     for _ in range(2):
         with pytest.raises(NotYet, match="come to an end"):
             check(forever, gives=1, within=0.2)
-    assert len(calls) <= 2
+    assert len(calls) == 1
+    double.__name__ = forever.__name__ = "wrapper"  # as a decorator may leave them
+    check(double, data, gives=torch.full((2,), 2.0))
     captured = capsys.readouterr()
     assert captured.err == "" and "ok: double" in captured.out
 
@@ -415,7 +433,7 @@ def test_validate_reads_what_jupyterlab_saves(
         ["x = 1\n", "y = 2"],
         ["assert x + y == 3"],
         ["assert x == 7, 'seven'"],
-        ["from sparse_rcnn_lab.core.errors import LabError\n", "# 2 marks"],  # build adds an import
+        ["def _test():\n", "    from math import pi\n", "    # 2 marks\n", "_test()"],
         ["z"],
         [f"{MORE_HIDDEN}\n", "assert x"],
     )
@@ -452,12 +470,6 @@ def test_validate_reads_what_jupyterlab_saves(
     path.write_text("{}", encoding="utf-8")
     with pytest.raises(LabError, match="not a notebook"):
         validate(path)
-
-
-@pytest.fixture(scope="module")
-def small_course(tmp_path_factory: pytest.TempPathFactory) -> Course:
-    folder = tmp_path_factory.mktemp("small") / "course"
-    return build(folder, made.SOURCES, chosen(["boxes"]), 2026, say=lambda s: None)
 
 
 def test_what_students_cannot_see_is_no_pass(small_course: Course, tmp_path: Path) -> None:
@@ -535,6 +547,18 @@ def test_marks_by_hand_are_never_lost(small_course: Course, content: bytes, word
         write_marks(small_course)
     assert path.read_bytes() == content
     path.unlink()
+
+
+def test_half_graded_is_not_graded(small_course: Course) -> None:
+    """Catches grading that was cut short and is then listed as 0 of 20, without a word."""
+    hand_in_by("eve", small_course)
+    for step in ("submitted", "autograded"):  # nbgrader writes the latter before it runs it
+        made.hand_in(small_course.root / step / "eve", "boxes", "boxes", {"metadata": {}})
+    unfinished = small_course.unfinished("boxes", "eve")
+    unfinished.parent.mkdir(parents=True)
+    unfinished.touch()
+    (row,) = (row for row in write_marks(small_course) if row["student"] == "eve")
+    assert (row["marks"], row["notes"][:10]) == ("", "not graded")
 
 
 @pytest.mark.parametrize("step", ["grade", "feedback"])

@@ -14,10 +14,15 @@ from sparse_rcnn_lab.core import boxes as box_ops
 from sparse_rcnn_lab.core.errors import LabError
 from sparse_rcnn_lab.core.losses import set_loss
 from sparse_rcnn_lab.course import lessons
-from sparse_rcnn_lab.course.lessons import controls, gallery, setting
+from sparse_rcnn_lab.course.lessons import (
+    lesson_charts,
+    lesson_pages,
+    lesson_setup,
+    matching_lesson,
+)
 from sparse_rcnn_lab.views.draw import detection_marks
 from sparse_rcnn_lab.views.figures import cost_matrix, detection_panels, learned_boxes
-from sparse_rcnn_lab.views.figures.proposals import coverage
+from sparse_rcnn_lab.views.figures.box_figures import coverage
 from sparse_rcnn_lab.views.static import STATIC_VARIABLE
 
 
@@ -27,23 +32,23 @@ def detector():
 
 
 @pytest.fixture(scope="module")
-def picture():
+def image():
     return torch.randint(0, 255, (3, 60, 90), generator=torch.Generator().manual_seed(3)).byte()
 
 
 @pytest.fixture(scope="module")
-def trace(detector, picture):
+def trace(detector, image):
     boxes = [[5.0, 5, 40, 40], [50, 10, 80, 50], [20, 30, 45, 58]]
-    return srl.with_ground_truth(detector.trace(picture), boxes, [0, 1, 2])
+    return srl.with_ground_truth(detector.trace(image), boxes, [0, 1, 2])
 
 
 @pytest.mark.parametrize("stage", [1, 3])
-def test_a_walk_is_the_stage_itself(detector, picture, stage):
+def test_a_walk_is_the_stage_itself(detector, image, stage):
     """Catches a step in slow motion that differs from the model: the lesson would teach another
     network."""
     record = ("attention", "roi_features", "dynamic_filters", "filtered_features")
-    trace = detector.trace(picture, record=record)
-    walk = lessons.StageWalk(detector, picture, stage)
+    trace = detector.trace(image, record=record)
+    walk = lessons.StageWalk(detector, image, stage)
     for name, wanted in {
         "attention": trace.attention, "roi": trace.roi_features.flatten(2, 3),
         "filtered": trace.filtered_features.flatten(2, 3), "logits": trace.logits,
@@ -60,14 +65,16 @@ def test_a_walk_is_the_stage_itself(detector, picture, stage):
     assert torch.allclose(narrow, walk.narrow[2], atol=1e-5)
 
 
-def test_a_walks_table_counts_every_weight_once(detector, picture):
+def test_a_walks_table_counts_every_weight_once(detector, image):
     """Catches a part of the stage that the table forgets or counts twice."""
-    walk = lessons.StageWalk(detector, picture, 2)
+    walk = lessons.StageWalk(detector, image, 2)
     part = detector.model.stages[1]
-    assert sum(step.weights for step in walk.steps) == sum(p.numel() for p in part.parameters())
-    assert "self-attention" in repr(walk) and "<table>" in walk._repr_html_()
+    assert sum(weights or 0 for weights in walk.table["weights"]) == sum(
+        p.numel() for p in part.parameters()
+    )
+    assert "self-attention" in repr(walk) and "<table" in walk._repr_html_()
     with pytest.raises(LabError, match="stage must be"):
-        lessons.StageWalk(detector, picture, STAGES + 1)
+        lessons.StageWalk(detector, image, STAGES + 1)
 
 
 def test_costs_are_those_that_matching_uses(trace):
@@ -89,7 +96,7 @@ def test_greedy_takes_each_proposal_once_in_order():
     """Catches a greedy assignment that looks ahead, or gives one proposal to two objects."""
     total = torch.tensor([[1.0, 1.0], [2.0, 9.0], [8.0, 8.0]])
     zero = torch.zeros_like(total)
-    costs = lessons.matching.Costs(total, zero, zero, (4, 7, 9), ("a", "b"), 1)
+    costs = matching_lesson.Costs(total, zero, zero, (4, 7, 9), ("a", "b"), 1)
     assert costs.greedy() == [(0, 0), (2, 1)]
     assert costs.hungarian() == [(1, 0), (0, 1)]
 
@@ -163,7 +170,7 @@ def test_figures_draw_what_they_are_given(trace):
     framed = cost_matrix(torch.rand(5, 2), ["a", "b"], [(3, 1)]).axes[0].patches[0]
     assert (framed.get_x(), framed.get_y()) == (0.5, 2.5)
     assert len(learned_boxes(trace).axes[0].patches) == PROPOSALS
-    with pytest.raises(LabError, match="one picture and one name"):
+    with pytest.raises(LabError, match="and one name"):
         detection_panels([trace.detections()], trace.image, [])
     with pytest.raises(LabError, match="one name an object"):
         cost_matrix(torch.rand(5, 2), ["a"])
@@ -192,12 +199,12 @@ def test_workspace_is_emptied_but_never_someone_elses(tmp_path, monkeypatch):
     assert (other / "thesis.txt").exists()
     boards = lessons.copy_of_boards("boards")
     for part in ("train", "val"):
-        pictures = {p.stem for p in (boards / part).glob("*.jpg")}
-        assert pictures and pictures == {p.stem for p in (boards / part).glob("*.xml")}
+        images = {p.stem for p in (boards / part).glob("*.jpg")}
+        assert images and images == {p.stem for p in (boards / part).glob("*.xml")}
 
 
 def test_examples_are_found_by_name():
-    """Catches a picture that a lesson names and that does not ship."""
+    """Catches an image that a lesson names and that does not ship."""
     assert lessons.example("street.jpg").is_file() and lessons.example("cards_1.jpg").is_file()
     with pytest.raises(LabError, match=r"cards_1\.jpg"):
         lessons.example("nothing.jpg")
@@ -205,11 +212,11 @@ def test_examples_are_found_by_name():
 
 def test_fast_mode_is_asked_for(monkeypatch):
     """Catches a lesson that is on toy amounts when nobody asked, and the other way round."""
-    monkeypatch.delenv(setting.FAST_VARIABLE, raising=False)
+    monkeypatch.delenv(lesson_setup.FAST_VARIABLE, raising=False)
     assert lessons.pick(full=600, fast=3) == 600
-    monkeypatch.setenv(setting.FAST_VARIABLE, "0")
+    monkeypatch.setenv(lesson_setup.FAST_VARIABLE, "0")
     assert lessons.pick(full=600, fast=3) == 600
-    monkeypatch.setenv(setting.FAST_VARIABLE, "1")
+    monkeypatch.setenv(lesson_setup.FAST_VARIABLE, "1")
     assert lessons.pick(full=600, fast=3) == 3
 
 
@@ -217,7 +224,7 @@ def test_a_missing_model_is_replaced_and_said(monkeypatch, capsys, tmp_path):
     """Catches lesson 9 stopping without a network, or going on in silence with another model."""
     monkeypatch.setenv("SPARSE_RCNN_LAB_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("SPARSE_RCNN_LAB_WEIGHTS_URL", str(tmp_path / "nowhere"))
-    monkeypatch.delenv(setting.FAST_VARIABLE, raising=False)
+    monkeypatch.delenv(lesson_setup.FAST_VARIABLE, raising=False)
     detector, published = lessons.load_published("r50_3x_100", instead="nano-shapes")
     assert detector.name == "nano-shapes" and not published
     assert "stands in for r50_3x_100" in capsys.readouterr().out
@@ -227,7 +234,7 @@ def test_a_missing_model_is_replaced_and_said(monkeypatch, capsys, tmp_path):
 
 
 def test_live_training_follows_fit(tmp_path):
-    """Catches curves of the wrong stage or step, and boxes of a picture that is not watched."""
+    """Catches curves of the wrong stage or step, and boxes of an image that is not watched."""
     data = srl.Shapes(6, size=64)
     recipe = srl.recipe("nano", train__steps=4, train__batch_size=2)
     with lessons.LiveTraining(steps=4, val=data, watch=2) as live:
@@ -244,7 +251,7 @@ def test_live_training_follows_fit(tmp_path):
     assert torch.allclose(found.boxes, wanted.boxes, atol=0.02)
     figure = live.curves()
     assert len(figure.data) == 6 and list(figure.data[5].x) == [2, 4]
-    assert len(live.losses().data[0].x) == 4 and len(live.pictures(0.0).axes) == 2
+    assert len(live.losses().data[0].x) == 4 and len(live.images(0.0).axes) == 2
     with pytest.raises(LabError, match="watch"):
         lessons.LiveTraining(steps=4, val=data, watch=6)
 
@@ -269,22 +276,22 @@ def test_controls_run_the_kernel(monkeypatch, trace):
         asked.append(n)
         return learned_boxes(trace, width=2 + n / 10)
 
-    box = lessons.dial(show, n=(1, 9, 5))
+    box = lessons.sliders(show, n=(1, 9, 5))
     before = box.children[1].value
     box.children[0].children[0].value = 7
     assert asked == [5, 7] and box.children[1].value != before
     game = lessons.matching_game(lessons.costs(trace, 1))
     assert len(game.children[0].children) == 3
     monkeypatch.setenv(STATIC_VARIABLE, "1")
-    assert isinstance(lessons.dial(show, n=(1, 9, 5)), controls._Still)
+    assert isinstance(lessons.sliders(show, n=(1, 9, 5)), lesson_charts._Still)
 
 
 def test_links_of_the_pages_on_any_system(monkeypatch, tmp_path):
     """Catches a link that fails where the pages are written on another drive than the lessons."""
-    assert gallery._way_to(tmp_path / "a", tmp_path / "b" / "c") == "../../a"
+    assert lesson_pages._way_to(tmp_path / "a", tmp_path / "b" / "c") == "../../a"
 
     def other_drive(path, start):
         raise ValueError("path is on mount 'C:', start on mount 'D:'")
 
-    monkeypatch.setattr(gallery.os.path, "relpath", other_drive)
-    assert gallery._way_to(tmp_path / "a", tmp_path) == (tmp_path / "a").as_uri()
+    monkeypatch.setattr(lesson_pages.os.path, "relpath", other_drive)
+    assert lesson_pages._way_to(tmp_path / "a", tmp_path) == (tmp_path / "a").as_uri()

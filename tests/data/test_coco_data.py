@@ -6,7 +6,6 @@ import copy
 import json
 import math
 import pickle
-import time
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -15,14 +14,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from coco_size import write_coco
 from PIL import Image
 
 from sparse_rcnn_lab.core.errors import LabError
+from sparse_rcnn_lab.data.coco.annotations import read_coco_json
 from sparse_rcnn_lab.data.coco.folder import CocoFolder, open_data
-from sparse_rcnn_lab.data.coco.packed import PackedStrings
-from sparse_rcnn_lab.data.selection import usable_images
-from sparse_rcnn_lab.models.recipes import RECIPES
 
 Document = dict[str, Any]
 
@@ -67,8 +63,9 @@ def changed(change: Callable[[Document], Any]) -> Document:
 
 
 def test_samples_follow_the_json(tmp_path: Path) -> None:
-    """Catches wrong grouping by image, xywh left as xyxy, and crowd boxes as objects."""
-    data = CocoFolder(write(tmp_path))
+    """Catches wrong grouping by image, xywh left as xyxy, crowd boxes as objects, an index that
+    wraps around, and a lambda or an open file, which loader processes cannot receive."""
+    data = pickle.loads(pickle.dumps(CocoFolder(write(tmp_path))))
     assert len(data) == 3
     first, second, third = data
     assert first.boxes.tolist() == [[1, 2, 4, 6], [4, 1, 8, 6]]
@@ -81,6 +78,12 @@ def test_samples_follow_the_json(tmp_path: Path) -> None:
     assert second.image.shape == (3, 4, 10)
     assert data.image_sizes.tolist() == [[6, 8], [4, 10], [5, 5]]
     assert data.object_counts.tolist() == [2, 1, 0]
+    assert data[-1].image_id == 30
+    for index in (3, -4):
+        with pytest.raises(IndexError):
+            data[index]
+    empty = CocoFolder(write(tmp_path, changed(lambda d: d["annotations"].clear())))
+    assert empty[1].boxes.shape == (0, 4) and empty.ground_truth()["annotations"] == []
 
 
 def test_labels_are_contiguous_in_ascending_order_of_category_id(tmp_path: Path) -> None:
@@ -153,21 +156,6 @@ def test_images_without_boxes_can_be_left_out(tmp_path: Path) -> None:
     assert data.fingerprint() != CocoFolder(tmp_path).fingerprint()
 
 
-def test_a_split_without_annotations(tmp_path: Path) -> None:
-    """Catches arrays of the wrong shape when there is nothing to put into them."""
-    data = CocoFolder(write(tmp_path, changed(lambda d: d["annotations"].clear())))
-    assert data[1].boxes.shape == (0, 4) and data.ground_truth()["annotations"] == []
-
-
-def test_index_from_the_end_and_past_it(tmp_path: Path) -> None:
-    """Catches an endless iteration, and an index that wraps around."""
-    data = CocoFolder(write(tmp_path))
-    assert data[-1].image_id == 30
-    for index in (3, -4):
-        with pytest.raises(IndexError):
-            data[index]
-
-
 def test_fingerprint_follows_the_json(tmp_path: Path) -> None:
     """Catches a fingerprint of the path or of Python's random hash."""
     first = CocoFolder(write(tmp_path / "one")).fingerprint()
@@ -176,17 +164,12 @@ def test_fingerprint_follows_the_json(tmp_path: Path) -> None:
     assert CocoFolder(write(tmp_path / "two", other)).fingerprint() != first
 
 
-def test_data_set_travels_to_workers(tmp_path: Path) -> None:
-    """Catches an open file or a lambda inside, which spawned loader processes cannot receive."""
-    data = pickle.loads(pickle.dumps(CocoFolder(write(tmp_path))))
-    assert data[0].boxes.tolist() == [[1, 2, 4, 6], [4, 1, 8, 6]]
-
-
 # Layouts
 
 
 def test_cocos_own_layout_and_a_json_path(tmp_path: Path) -> None:
-    """Catches a loader that knows one layout only, or takes captions for instances."""
+    """Catches a loader that knows one layout only, takes captions for instances, or does not use
+    its ``images`` argument."""
     write(tmp_path)
     (tmp_path / "annotations").mkdir()
     target = tmp_path / "annotations" / "instances_train2017.json"
@@ -197,6 +180,8 @@ def test_cocos_own_layout_and_a_json_path(tmp_path: Path) -> None:
         data = CocoFolder(root)
         assert data.image_folder == tmp_path / "train2017"
         assert data[1].image_id == 9
+    (tmp_path / "train2017").rename(tmp_path / "elsewhere")
+    assert CocoFolder(tmp_path, images=tmp_path / "elsewhere")[1].image_id == 9
 
 
 def test_json_with_its_images_beside_it(tmp_path: Path) -> None:
@@ -206,13 +191,6 @@ def test_json_with_its_images_beside_it(tmp_path: Path) -> None:
     (tmp_path / "train.json").rename(tmp_path / "valid" / "_annotations.coco.json")
     assert CocoFolder(tmp_path, "val")[1].image_id == 9
     assert CocoFolder(tmp_path / "valid" / "_annotations.coco.json")[1].image_id == 9
-
-
-def test_image_folder_can_be_named(tmp_path: Path) -> None:
-    """Catches an ``images`` argument that is not used."""
-    write(tmp_path)
-    (tmp_path / "images").rename(tmp_path / "elsewhere")
-    assert CocoFolder(tmp_path, images=tmp_path / "elsewhere")[1].image_id == 9
 
 
 def test_missing_folder_and_json_say_what_is_there(tmp_path: Path) -> None:
@@ -290,24 +268,18 @@ def test_boxes_outside_flat_or_nan_are_cleaned_and_said_once(tmp_path: Path) -> 
 
 
 def test_repeated_or_missing_annotation_ids_are_numbered_anew(tmp_path: Path) -> None:
-    """Catches annotations that overwrite each other in pycocotools' index."""
+    """Catches annotations that overwrite each other in pycocotools' index, a refusal of json's own
+    booleans, and crowd boxes that become objects."""
 
     def repeat(document: Document) -> None:
         document["annotations"][1]["id"] = 5
         del document["annotations"][2]["id"]
-
-    rows = CocoFolder(write(tmp_path, changed(repeat))).ground_truth()["annotations"]
-    assert [row["id"] for row in rows] == [1, 2, 3, 4]
-
-
-def test_crowd_may_be_true_or_false(tmp_path: Path) -> None:
-    """Catches a refusal of json's own booleans, and crowd boxes that become objects."""
-
-    def use_booleans(document: Document) -> None:
         for row in document["annotations"]:
             row["iscrowd"] = bool(row.get("iscrowd"))
 
-    assert CocoFolder(write(tmp_path, changed(use_booleans)))[0].labels.tolist() == [2, 0]
+    data = CocoFolder(write(tmp_path, changed(repeat)))
+    assert [row["id"] for row in data.ground_truth()["annotations"]] == [1, 2, 3, 4]
+    assert data[0].labels.tolist() == [2, 0]
 
 
 # Polygons, and a json of COCO's size
@@ -381,33 +353,13 @@ def test_a_cut_json_is_named_at_the_place_in_the_file(tmp_path: Path) -> None:
         CocoFolder(tmp_path)
 
 
-def test_packed_strings_are_a_sequence() -> None:
-    """Catches offsets in letters where bytes are meant, and an index that wraps around."""
-    strings = ["a.jpg", "", "Übergröße/東京.png", "\udcff.jpg"]  # the last: no proper UTF-8
-    packed = PackedStrings(strings)
-    assert list(packed) == strings and len(packed) == 4
-    assert [packed[i] for i in range(-4, 4)] == strings * 2
-    assert packed[1:3] == strings[1:3] and packed[2] in packed
-    assert list(pickle.loads(pickle.dumps(packed))) == strings
-    assert list(PackedStrings([])) == []
-    for index in (4, -5):
-        with pytest.raises(IndexError):
-            packed[index]
-
-
-@pytest.mark.slow  # a json of 0.5 GB is written and read: about half a minute
-def test_a_json_of_cocos_size_is_read_in_seconds(tmp_path: Path) -> None:
-    """Catches images left out that have objects, and a heap of them that workers would copy."""
-    write_coco(tmp_path)
-    start = time.process_time()
-    data = CocoFolder(tmp_path)
-    used = usable_images(data, RECIPES["r50_3x_300"].augment)
-    seconds = time.process_time() - start  # said, not judged: 8 s on a core of a server
-    arrays = sum(len(pickle.dumps(value)) for value in vars(data.tables).values())
-    print(f"{data!r}: {seconds:.1f} s of CPU time, {arrays / 1e6:.0f} MB kept")
-    assert (len(data), len(used)) == (118_287, 117_266)
-    assert len(data.tables.labels) == 860_001
-    assert arrays < 80e6  # 56 MB; as Python objects they would be five times that
+def test_file_names_of_any_letters(tmp_path: Path) -> None:
+    """Catches names cut at the wrong place: letters are not bytes, and one is no proper UTF-8."""
+    names = ["a.jpg", "Übergröße/東京.png", "\udcff.jpg"]
+    document = changed(lambda d: [image(row, file_name=names[row])(d) for row in range(3)])
+    (tmp_path / "train.json").write_text(json.dumps(document))
+    tables = pickle.loads(pickle.dumps(read_coco_json(tmp_path / "train.json")))
+    assert tables.file_names == [tables.file_name(i) for i in range(3)] == names
 
 
 # Errors
@@ -516,17 +468,13 @@ def test_missing_images_are_counted_before_training(tmp_path: Path) -> None:
         CocoFolder(tmp_path)
 
 
-def test_a_damaged_image_is_named_when_it_is_read(tmp_path: Path) -> None:
-    """Catches a decoder's traceback in the middle of an epoch."""
-    data = CocoFolder(write(tmp_path))
-    (tmp_path / "images" / "a.png").write_bytes(b"")
-    with pytest.raises(LabError, match=r'"a\.png".*an empty file'):
-        data[0]
-
-
 def test_an_image_of_another_size_is_an_error(tmp_path: Path) -> None:
-    """Catches boxes drawn on an image that was resized after labelling."""
+    """Catches boxes drawn on an image that was resized after labelling, and a decoder's traceback
+    in the middle of an epoch."""
     data = CocoFolder(write(tmp_path))
+    (tmp_path / "images" / "c.png").write_bytes(b"")
+    with pytest.raises(LabError, match=r'"c\.png".*an empty file'):
+        data[2]
     Image.new("RGB", (16, 12)).save(tmp_path / "images" / "a.png")
     with pytest.raises(
         LabError, match=r'"a\.png" has 16x12.*"width" 8, "height" 6 for image id 70'
@@ -547,8 +495,8 @@ def test_the_jsons_size_decides_about_exif_rotation(tmp_path: Path, labelled: st
     exif = Image.Exif()
     exif[0x0112] = 6
     Image.fromarray(stored).save(tmp_path / "images" / "a.png", exif=exif)
-    picture = data[0].image
+    read = data[0].image
     if labelled == "upright":
-        assert picture.shape == (3, 8, 6) and picture[0, 0, 5] == 255
+        assert read.shape == (3, 8, 6) and read[0, 0, 5] == 255
     else:
-        assert picture.shape == (3, 6, 8) and picture[0, 0, 0] == 255
+        assert read.shape == (3, 6, 8) and read[0, 0, 0] == 255

@@ -22,8 +22,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from small_model import small_batch, small_model
 
-from sparse_rcnn_lab.app.limits import Limits
-from sparse_rcnn_lab.app.pictures import read_frame
+from sparse_rcnn_lab.app.user_inputs import Limits, read_frame
 from sparse_rcnn_lab.cli.main import main
 from sparse_rcnn_lab.core import boxes as box_ops
 from sparse_rcnn_lab.core.config import AugmentConfig

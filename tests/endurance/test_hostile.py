@@ -30,8 +30,8 @@ import sparse_rcnn_lab as srl
 from sparse_rcnn_lab.analysis import Table
 from sparse_rcnn_lab.core.errors import LabError
 from sparse_rcnn_lab.course.classroom.build import build
-from sparse_rcnn_lab.course.classroom.catalogue import chosen
 from sparse_rcnn_lab.course.classroom.collect import collect
+from sparse_rcnn_lab.course.classroom.course_folder import chosen
 from sparse_rcnn_lab.detect.trace_file import VERSION, load_trace
 from sparse_rcnn_lab.models.checkpoint import FORMAT, read_checkpoint
 

@@ -23,7 +23,7 @@ from file_server import file_server
 from test_weights import NAME, hollow
 
 from sparse_rcnn_lab.detect.trace_file import load_trace
-from sparse_rcnn_lab.models import published as weights
+from sparse_rcnn_lab.models import releases as weights
 from sparse_rcnn_lab.models.checkpoint import read_checkpoint
 
 pytestmark = [
@@ -77,7 +77,7 @@ FETCH = (
     PREAMBLE
     + """
 from dataclasses import replace
-from sparse_rcnn_lab.models import published as weights
+from sparse_rcnn_lab.models import releases as weights
 name = "r50_1x_100"
 weights.RELEASES[name] = replace(weights.RELEASES[name], version=sys.argv[1])
 weights.fetch(name, progress=False)
@@ -87,7 +87,7 @@ GALLERY = """
 import sys
 from pathlib import Path
 print("ready", flush=True)
-from sparse_rcnn_lab.course.lessons.gallery import make_gallery
+from sparse_rcnn_lab.course.lessons.lesson_pages import make_gallery
 while True:
     make_gallery(Path(sys.argv[1]), Path(sys.argv[2]), fast=True)
 """

@@ -22,8 +22,8 @@ import pytest
 from app_models import free_port
 from test_app_api import ask, call
 
-from sparse_rcnn_lab.app.frames import as_jpeg
-from sparse_rcnn_lab.app.pictures import EXAMPLES, sample
+from sparse_rcnn_lab.app.downloads import as_jpeg
+from sparse_rcnn_lab.app.user_inputs import EXAMPLES, draw_sample
 
 pytest.importorskip("gradio")
 client_module = pytest.importorskip("gradio_client")
@@ -35,7 +35,7 @@ pytestmark = [
     pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads memory from /proc"),
 ]
 ROOT = Path(__file__).parents[2]
-DIALS = json.dumps(["nano-shapes", 20, 6, 0.3, "detections", []])
+STATE = json.dumps(["nano-shapes", 20, 6, 0.3, "detections", []])
 
 
 class Class:
@@ -50,8 +50,8 @@ class Class:
         self.wrong: list[str] = []  # what must be empty
 
     def webcam(self, name: str) -> None:
-        frame = as_jpeg(sample("normal", seed=len(name))[0].resize((640, 480)))
-        query = urllib.parse.urlencode({"who": name, "dials": DIALS})
+        frame = as_jpeg(draw_sample("normal", seed=len(name))[0].resize((640, 480)))
+        query = urllib.parse.urlencode({"who": name, "state": STATE})
         self.frames[name] = 0
         while not self.stop.is_set():
             status, answer = self.post(query, frame)
@@ -73,7 +73,9 @@ class Class:
             n, picture = chance.randint(1, 20), client_module.handle_file(chance.choice(pictures))
             begin = time.monotonic()
             try:
-                _, found = client.predict(picture, proposals=n, threshold=0.0, api_name="/photo")
+                _, found = client.predict(
+                    picture, num_proposals=n, threshold=0.0, api_name="/photo"
+                )
                 if len(found["annotations"]) != n:
                     self.wrong.append(f"{n} proposals gave {len(found['annotations'])}")
             except Exception as error:
@@ -86,7 +88,7 @@ class Class:
     def harm(self, kind: int) -> list[str]:
         """One bad request; a text for each that was not refused."""
         if kind < 3:
-            query = urllib.parse.urlencode({"who": "cam0", "dials": DIALS if kind else "{"})
+            query = urllib.parse.urlencode({"who": "cam0", "state": STATE if kind else "{"})
             body = (b"", b"no picture", b"\xff\xd8" + bytes(1000))[kind]
             status, answer = self.post(query, body)
             return [] if 400 <= status < 500 and b"problem" in answer else [f"{kind}: {status}"]

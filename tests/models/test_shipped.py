@@ -15,17 +15,13 @@ from sparse_rcnn_lab.models.load import CHECKPOINTS, load, shipped_models
 from sparse_rcnn_lab.training.evaluate import evaluate
 from sparse_rcnn_lab.training.fit import fit
 
+PROMISED = ("nano-shapes", "small-cards", "small-cells")
 EXAMPLES = CHECKPOINTS.parents[1] / "data" / "examples"
 
 
-def test_the_promised_models_are_there() -> None:
-    """Catches a clone or wheel without the models that the README promises."""
-    assert {"nano-shapes", "small-cards", "small-cells"} <= set(shipped_models())
-
-
-@pytest.mark.parametrize("name", shipped_models())
+@pytest.mark.parametrize("name", sorted({*shipped_models(), *PROMISED}))
 def test_each_model_is_small_and_described(name: str) -> None:
-    """Catches a model without recipe, seed, source or AP beside it, or one that is too large."""
+    """Catches a model that is not there, too large, or without recipe, seed, source or AP."""
     path = CHECKPOINTS / f"{name}.safetensors"
     assert path.stat().st_size < (10e6 if name.startswith("nano") else 25e6)
     about = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
@@ -61,7 +57,7 @@ def test_small_cards_reads_the_cards() -> None:
 
 
 def test_small_cells_finds_the_white_cells() -> None:
-    """Catches swapped class names or colours: two white cells in one picture, one in the others."""
+    """Catches swapped class names or colours: two white cells in one image, one in the others."""
     detector = load("small-cells")
     for name, count in (("cells_1.jpg", 2), ("cells_2.jpg", 1), ("cells_3.jpg", 1)):
         found = detector(EXAMPLES / name, threshold=0.5)

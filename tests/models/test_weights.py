@@ -8,7 +8,6 @@ import os
 import socket
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from math import prod
 from pathlib import Path
@@ -18,14 +17,13 @@ import pytest
 import torch
 from file_server import FileServer, file_server
 from parity import rule
+from test_checkpoint import Trap, largest_file
 
 from sparse_rcnn_lab.cli import main as cli
 from sparse_rcnn_lab.core.config import Recipe
 from sparse_rcnn_lab.core.errors import LabError
-from sparse_rcnn_lab.detect.detector import Detector
-from sparse_rcnn_lab.models import download
 from sparse_rcnn_lab.models import layouts as published
-from sparse_rcnn_lab.models import published as weights
+from sparse_rcnn_lab.models import releases as weights
 from sparse_rcnn_lab.models.checkpoint import read_checkpoint
 from sparse_rcnn_lab.models.config_edit import from_dict
 from sparse_rcnn_lab.models.load import load
@@ -48,15 +46,9 @@ PUBLISHED = {
 }
 # What stands beside the weights in a file of that release.
 META = {
-    "env_info": "sys.platform: linux\nPython: 3.7.7\nPyTorch: 1.6.0",
     "config": "model = dict(\n    type='SparseRCNN',\n    pretrained='torchvision://resnet50')\n",
     "seed": None,
-    "exp_name": "sparse_rcnn_r50_fpn_1x_coco.py",
-    "mmcv_version": "1.2.1",
-    "mmdet_version": "2.7.0+unknown",
-    "time": "Tue Dec 22 21:44:53 2020",
     "epoch": 12,
-    "iter": 87960,
     "hook_msgs": {},
     "CLASSES": published.COCO_CLASSES,
 }
@@ -94,7 +86,7 @@ def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FileServ
     """A mirror of the released files, and an empty cache."""
     monkeypatch.setenv("no_proxy", "*")
     monkeypatch.setenv(weights.CACHE_VARIABLE, str(tmp_path / "cache"))
-    monkeypatch.setattr(download, "PAUSE", 0.0)
+    monkeypatch.setattr(weights, "PAUSE", 0.0)
     with file_server() as served:
         monkeypatch.setenv(weights.MIRROR_VARIABLE, served.url + "/")
         yield served
@@ -121,7 +113,7 @@ def kept(cache: Path) -> list[str]:
 
 
 def test_addresses_and_what_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Catches a slip in a name or digest, and two models exchanged: each would be wrong for all."""
+    """Catches a slip in a name, digest or size, and two models exchanged: wrong for all."""
     monkeypatch.delenv(weights.MIRROR_VARIABLE, raising=False)
     urls = {name: release.url() for name, release in weights.RELEASES.items()}
     assert urls == {name: f"{SERVER}/{file}" for name, file in PUBLISHED.items()}
@@ -132,16 +124,8 @@ def test_addresses_and_what_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
         assert ("300_proposals" in url) == (model.num_proposals == 300)
         assert f"_{training.epochs // 12}x_coco_" in url
         assert url.endswith(f"-{weights.RELEASES[name].digest}.pth")
-
-
-def test_sizes_are_those_of_the_weights() -> None:
-    """Catches a size that tells a person the wrong thing about their disk."""
-    for name, release in weights.RELEASES.items():
-        size = sum(
-            prod(shape) * (8 if key.endswith("tracked") else 4)
-            for key, shape in shapes(name).items()
-        )
-        assert abs(size / 1e6 - release.megabytes) < 1
+        size = sum(prod(s) * (8 if k.endswith("tracked") else 4) for k, s in shapes(name).items())
+        assert abs(size / 1e6 - weights.RELEASES[name].megabytes) < 1
 
 
 def test_by_name_once_and_then_from_the_cache(
@@ -170,18 +154,8 @@ def test_by_name_once_and_then_from_the_cache(
     assert capsys.readouterr() == ("", "")
 
 
-class Trap:
-    """Unpickled carelessly, it leaves a file behind."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return os.system, (f'echo > "{self.path}"',)
-
-
-def test_what_is_refused(publish: Any, tmp_path: Path) -> None:
-    """Catches a file of another model, or code from the network, that gets into the cache."""
+def test_what_is_refused(server: FileServer, publish: Any, tmp_path: Path) -> None:
+    """Catches a file of another model, a damaged one, or code from the network in the cache."""
     trap = tmp_path / "sprung"
     cases = {
         r"running code.*system.*publish_model": packed({"meta": Trap(trap), "state_dict": {}}),
@@ -197,10 +171,6 @@ def test_what_is_refused(publish: Any, tmp_path: Path) -> None:
             weights.fetch(NAME, progress=False)
         assert kept(tmp_path / "cache") == []
     assert not trap.exists()
-
-
-def test_wrong_checksum(server: FileServer, publish: Any, tmp_path: Path) -> None:
-    """Catches a damaged or exchanged file that is loaded without a word."""
     release = publish(hollow())
     server.files[release.file] += b"x"
     with pytest.raises(LabError, match=rf"{release.file} is not the released .*{release.digest}"):
@@ -208,17 +178,11 @@ def test_wrong_checksum(server: FileServer, publish: Any, tmp_path: Path) -> Non
     assert kept(tmp_path / "cache") == []
 
 
-def test_the_server_has_no_such_file(server: FileServer, tmp_path: Path) -> None:
-    """Catches an error page taken for weights, and a message without address or way out."""
-    with pytest.raises(
-        LabError, match=rf"{server.url}/sparse_rcnn_r50\S+ \(HTTP 404.*give its path"
-    ):
-        weights.fetch(NAME, progress=False)
-    assert kept(tmp_path / "cache") == []
-
-
 def test_no_network(server: FileServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Catches a traceback of urllib where there is no connection, or an address is misspelt."""
+    """Catches a traceback of urllib or an error page taken for weights, without a way out; and a
+    bare OSError where the cache cannot be."""
+    with pytest.raises(LabError, match=rf"{server.url}/sparse_\S+ \(HTTP 404.*give its path"):
+        weights.fetch(NAME, progress=False)
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
         nobody = f"http://127.0.0.1:{unused.getsockname()[1]}"
@@ -227,6 +191,10 @@ def test_no_network(server: FileServer, tmp_path: Path, monkeypatch: pytest.Monk
         with pytest.raises(LabError, match=rf"{place}/\S+\.pth'? (could not be reached|is not an)"):
             weights.fetch(NAME, progress=False)
     assert kept(tmp_path / "cache") == []
+    (tmp_path / "file").touch()
+    monkeypatch.setenv(weights.CACHE_VARIABLE, str(tmp_path / "file"))
+    with pytest.raises(LabError, match=r"cannot keep the weights.*SPARSE_RCNN_LAB_CACHE"):
+        weights.fetch(NAME, progress=False)
 
 
 def test_cut_again_and_again(server: FileServer, publish: Any, tmp_path: Path) -> None:
@@ -244,22 +212,10 @@ def test_cut_once(ranges: bool, server: FileServer, tmp_path: Path) -> None:
     """Catches a download that starts over each time, or that sticks two copies together."""
     content = os.urandom(3_000_000)
     server.files["file.pth"], server.cuts, server.ranges = content, [2_000_000], ranges
-    digest = download.download(f"{server.url}/file.pth", tmp_path / "file.pth", progress=False)
+    digest = weights.download(f"{server.url}/file.pth", tmp_path / "file.pth", progress=False)
     assert (tmp_path / "file.pth").read_bytes() == content
     assert digest == hashlib.sha256(content).hexdigest()
     assert len(server.requests) == 2
-
-
-@contextmanager
-def largest_file(size: int) -> Iterator[None]:
-    """Within it the system refuses to write files larger than this, as a full disk would."""
-    resource = pytest.importorskip("resource")
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 @pytest.mark.parametrize("room", [50_000, 5_000_000])
@@ -271,15 +227,6 @@ def test_full_disk(room: int, publish: Any, tmp_path: Path) -> None:
     with largest_file(room), pytest.raises(LabError, match=r"(?s)cache.*File too large.*"):
         weights.fetch(NAME, progress=False)
     assert kept(tmp_path / "cache") == []
-
-
-def test_unusable_cache(publish: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Catches a bare OSError where the cache cannot be, without a way out."""
-    publish(hollow())
-    (tmp_path / "file").touch()
-    monkeypatch.setenv(weights.CACHE_VARIABLE, str(tmp_path / "file"))
-    with pytest.raises(LabError, match=r"cannot keep the weights.*SPARSE_RCNN_LAB_CACHE"):
-        weights.fetch(NAME, progress=False)
 
 
 @pytest.fixture
@@ -321,7 +268,7 @@ def test_stopped_and_killed(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(download, "_blocks", stop)
+        patch.setattr(weights, "_blocks", stop)
         with pytest.raises(KeyboardInterrupt):
             weights.fetch(NAME, progress=False)
     folder = tmp_path / "cache" / "weights"
@@ -395,37 +342,3 @@ def test_models_lists_them(
     assert cli.main(["models"]) == 0
     row = next(line for line in capsys.readouterr().out.splitlines() if "in the cache" in line)
     assert row.split()[0] == NAME and "published AP 37.9" in row and "425 MB" in row
-
-
-def whole_weights(name: str) -> dict[str, torch.Tensor]:
-    """The rule's weights in mmdetection's layout."""
-    return {key: torch.from_numpy(rule.tensor(key, shape)) for key, shape in shapes(name).items()}
-
-
-@pytest.mark.slow  # half a gigabyte each is made, sent, hashed, converted and compared
-@pytest.mark.parametrize("name", PUBLISHED)
-def test_whole_files(name: str, publish: Any) -> None:
-    """Catches any number that changes on the way, and, with it, any output of the model."""
-    state = whole_weights(name)
-    publish(packed({"meta": META, "state_dict": state}), name)
-    detector = load(name)
-    assert detector.config == RECIPES[name].model
-    ours = detector.model.state_dict()
-    theirs = published.rename(state, "mmdetection")
-    assert ours.keys() == theirs.keys()
-    assert [key for key in ours if not torch.equal(ours[key], theirs[key])] == []
-    if name in ("r50_1x_100", "r50_3x_300"):
-        check_outputs(detector)
-
-
-def check_outputs(detector: Detector) -> None:
-    """Every stage against mmdetection's answer to the two pictures; limits as in test_parity."""
-    reference = rule.read_arrays(f"forward_r50_{detector.num_proposals}")
-    batch = detector.prepare([rule.image(picture) for picture in rule.PICTURES], resize=False)
-    with torch.no_grad():
-        outputs = detector.run(batch)
-    for stage, output in enumerate(outputs):
-        logits = torch.from_numpy(reference[f"s{stage}_cls"])
-        boxes = torch.from_numpy(reference[f"s{stage}_box"])
-        assert (output.logits - logits).abs().max() < 3e-4
-        assert (output.boxes - boxes).abs().max() < 0.03

@@ -11,8 +11,17 @@ import pytest
 pytest.importorskip("jupytext", reason="needs the notebooks extra: jupytext")
 pytest.importorskip("nbclient", reason="needs the notebooks extra: JupyterLab")
 
-from sparse_rcnn_lab.course.lessons import gallery
-from sparse_rcnn_lab.course.lessons.notebooks import as_text, build, execute, lesson_scripts, sync
+import jupytext
+import nbformat
+
+from sparse_rcnn_lab.course.lessons import lesson_pages
+from sparse_rcnn_lab.course.lessons.notebook_files import (
+    as_text,
+    build,
+    execute,
+    lesson_scripts,
+    sync,
+)
 
 ROOT = Path(__file__).resolve().parents[2]
 SCRIPTS = lesson_scripts(ROOT / "notebooks")
@@ -29,6 +38,19 @@ def test_notebook_is_its_script_without_outputs(script):
     """Catches a notebook saved with outputs, or edited without its script (run: python -m
     sparse_rcnn_lab.course.lessons sync)."""
     assert script.with_suffix(".ipynb").read_text(encoding="utf-8") == as_text(build(script))
+
+
+@each
+def test_running_a_lesson_leaves_its_script(script):
+    """Catches a JupyterLab that writes metadata to the script as it saves what was run."""
+    notebook = nbformat.reads(as_text(build(script)), as_version=4)  # with the pair's metadata
+    notebook.metadata["language_info"] = {"name": "python", "version": "3.12.1"}
+    for cell in notebook.cells:
+        cell.metadata["execution"] = {"iopub.status.busy": "2026"}
+        if cell.cell_type == "code":
+            cell.outputs = [nbformat.v4.new_output("stream", text="1")]
+    saved = jupytext.writes(notebook, fmt="py:percent")
+    assert saved == script.read_text(encoding="utf-8")
 
 
 @each
@@ -78,7 +100,7 @@ def test_sync_writes_what_changed(tmp_path):
 def test_formulas_become_mathml():
     """Catches a page that needs MathJax from the network, and a price taken for a formula."""
     pytest.importorskip("latex2mathml")
-    shown = gallery.with_mathml("with $N = 50$ and\n\n$$a_b$$\n\nbut `cost $x$` stays")
+    shown = lesson_pages.with_mathml("with $N = 50$ and\n\n$$a_b$$\n\nbut `cost $x$` stays")
     assert shown.count("<math") == 2 and "`cost $x$` stays" in shown and "$N" not in shown
 
 
@@ -96,7 +118,7 @@ def test_gallery_stands_alone(tmp_path, monkeypatch):
         "from tqdm.notebook import tqdm\nlist(tqdm([1, 2]))\n",
         encoding="utf-8",
     )
-    index, *pages = gallery.make_gallery(source, tmp_path / "out", fast=True)
+    index, *pages = lesson_pages.make_gallery(source, tmp_path / "out", fast=True)
     names = [page.name for page in pages]
     assert names == ["01_small_explorer_1.html", "01_small.html"]
     text = (tmp_path / "out" / "01_small.html").read_text(encoding="utf-8")

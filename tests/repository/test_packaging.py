@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+import sparse_rcnn_lab
 from sparse_rcnn_lab import __version__
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -84,6 +85,15 @@ for module in pkgutil.walk_packages(sparse_rcnn_lab.__path__, "sparse_rcnn_lab."
 """
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+
+
+def test_package_names_are_there() -> None:
+    """Catches a public name whose lazy home was misspelt or left out."""
+    for name in sparse_rcnn_lab.__all__:
+        assert getattr(sparse_rcnn_lab, name) is not None
+    assert set(sparse_rcnn_lab.__all__) <= set(dir(sparse_rcnn_lab))
+    with pytest.raises(AttributeError, match="nothing_like_it"):
+        _ = sparse_rcnn_lab.nothing_like_it
 
 
 @pytest.mark.parametrize("package", ["sparse_rcnn_lab", "sparse_rcnn_lab.analysis"])

@@ -19,8 +19,8 @@ from PIL import Image
 from sparse_rcnn_lab.core.config import AugmentConfig, InputConfig
 from sparse_rcnn_lab.core.errors import LabError
 from sparse_rcnn_lab.data.sample import Sample
-from sparse_rcnn_lab.data.selection import Indexed, Selected, aspect_groups, usable_images
 from sparse_rcnn_lab.data.shapes.dataset import Shapes
+from sparse_rcnn_lab.data.subset import Indexed, Subset, aspect_groups, usable_images
 from sparse_rcnn_lab.data.transforms import Augment
 from sparse_rcnn_lab.detect.images import resized_size
 from sparse_rcnn_lab.models import recipes
@@ -175,7 +175,7 @@ def test_images_without_objects_or_too_small_do_not_train() -> None:
     """Catches rows that slip, a boundary that is one pixel off, and images opened to find out."""
     data = Made([(100, 90), (32, 200), (31, 200), (200, 31), (80, 80)], [1, 2, 1, 1, 0])
     used = usable_images(data, PUBLISHED.augment)
-    assert isinstance(used, Selected) and data.opened == 0
+    assert isinstance(used, Subset) and data.opened == 0
     assert [sample.name for sample in (used[0], used[1])] == ["0.png", "1.png"]
     assert len(used) == 2
     assert used.note == "3 of 5 images left out: 1 without objects, 2 under 32 pixels"

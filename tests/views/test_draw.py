@@ -22,7 +22,7 @@ from sparse_rcnn_lab.views.draw import (
     draw_marks,
     draw_proposals,
 )
-from sparse_rcnn_lab.views.labels import place_labels
+from sparse_rcnn_lab.views.text_layout import place_labels
 
 GREY = (128, 128, 128)
 
@@ -207,7 +207,7 @@ def test_learned_boxes_are_seen_on_every_shade(shade, count):
     trace.boxes[0] = torch.tensor([60.0, 40, 200, 90])
     trace.boxes[0, 1:] = torch.tensor([400.0, 300, 500, 400])  # outside: one box alone is looked at
     picture = Image.new("RGB", (300, 200), (shade,) * 3)
-    across = np.array(draw_proposals(trace, 0, picture=picture))[36:45, 130].tolist()
+    across = np.array(draw_proposals(trace, 0, image=picture))[36:45, 130].tolist()
     shades = [style.luminance(f"#{r:02x}{g:02x}{b:02x}") + 0.05 for r, g, b in across]
     assert max(shades) / min(shades) > 1.5
 

@@ -7,10 +7,14 @@ from dataclasses import replace
 import pytest
 import torch
 from browser import Watched, keep_shot, open_browser
+from small_model import small_model
 from test_explorer_payload import made_trace
 
-from sparse_rcnn_lab.views.explorer.page import iframe
-from sparse_rcnn_lab.views.explorer.view import Explorer
+from sparse_rcnn_lab.core.ablation import Ablation
+from sparse_rcnn_lab.detect.detector import Detector
+from sparse_rcnn_lab.intervene.intervention import Change, Intervention
+from sparse_rcnn_lab.views.explorer.explore import Explorer, explore
+from sparse_rcnn_lab.views.explorer.html_page import iframe
 
 pytest.importorskip("playwright", reason="needs the dev extra: playwright")
 
@@ -288,6 +292,69 @@ def test_words_are_whole_beside_a_picture(browser, trace, tmp_path, width):
     tops = [page.get_by_role("button", name=f"{sign}1 stage").bounding_box() for sign in "−+"]
     assert tops[0]["y"] == tops[1]["y"]
     keep_shot(page, f"page-live-{width}")
+    watched.clean()
+
+
+# A page whose kernel is this test: what it sends is kept, and ``hear`` brings an answer.
+KERNEL = """model: { send: (message) => (window.sent ??= []).push(message),
+ on: (name, f) => { if (name === 'change:answer')
+   window.hear = (answer, edited) => { Object.assign(values, { answer, edited }); f(); } },
+ get: (name) =>"""
+
+
+@pytest.mark.browser
+def test_each_control_means_what_python_reads(browser, tmp_path):
+    """Catches a message whose fields Python names differently, a change that replaces another, and
+    an answer that the page shows as something else."""
+    detector = Detector(small_model(), ("a", "b", "c"), "small")
+    image = (torch.rand(3, 60, 90) * 255).to(torch.uint8)
+    view = explore(image, detector, stage=1, chosen=2, fly=False)
+    view._options["live"] = True
+    path = tmp_path / "kernel.html"
+    text = str(view.to_html()).replace("model: { get: (name) =>", KERNEL)
+    path.write_text(text, encoding="utf-8")
+    watched = Watched(browser, 1280, 900, **CALM)
+    page = watched.page
+    page.goto(path.as_uri())
+    ready(page)
+
+    def answer():
+        message = page.evaluate("() => window.sent.shift()")
+        view._receive(message)
+        told = [view._answer(message["serial"]), view._edited_payload()]
+        page.evaluate("([answer, edited]) => window.hear(answer, edited)", told)
+        until(page, "!x.link.waiting")
+        return page.locator(".srl-changes li").count()
+
+    for side, value in (("left", 10), ("top", 12), ("right", 50), ("bottom", 40)):
+        page.get_by_label(f"{side}, pixels").fill(str(value))
+        page.get_by_label(f"{side}, pixels").press("Enter")
+        assert answer() == 1
+    page.get_by_role("button", name="zero its feature").click()
+    assert answer() == 1
+    page.get_by_label("Proposal to swap filters with").fill("4")
+    page.get_by_role("button", name="swap filters with").click()
+    assert answer() == 2
+    page.locator(".srl-check", has_text="self-attention").locator("input").uncheck()
+    assert answer() == 3
+    page.get_by_label("Stages that the switches act on").select_option("2")
+    assert answer() == 3
+    page.get_by_role("button", name="+1 stage").click()
+    assert answer() == 4
+    page.evaluate(f"() => {HERE}.choose(3)")
+    page.get_by_role("button", name="drop it").click()
+    assert answer() == 5
+    edit = Change((2,), 1, (10.0, 12.0, 50.0, 40.0), "zero")
+    off = Ablation(self_attention=False, swap_filters=((2, 4),))
+    whole = Intervention((edit, Change((3,), 1, drop=True)), off, start=2, repeat=1)
+    assert view.intervention == whole
+    assert page.evaluate(f"() => {HERE}.trace().stages") == view.trace.num_stages
+    page.get_by_label("Take back: proposal 3 dropped, after stage 1").click()
+    assert answer() == 4 and view.intervention.changes == (edit,)
+    page.locator(".srl-editcard button", has_text="undo").click()
+    assert answer() == 5 and view.intervention == whole
+    page.locator(".srl-editcard button", has_text="reset").click()
+    assert answer() == 0 and view.edited is None
     watched.clean()
 
 

@@ -17,9 +17,10 @@ from matplotlib.patches import Rectangle
 from sparse_rcnn_lab.core.errors import LabError
 from sparse_rcnn_lab.core.trace import Trace
 from sparse_rcnn_lab.views import figures, measures, style
+from sparse_rcnn_lab.views.feature_similarity import FeaturePlane, proposal_similarity
 from sparse_rcnn_lab.views.figures import stage_grid
-from sparse_rcnn_lab.views.figures.matrix import matrix_axes
-from sparse_rcnn_lab.views.figures.words import spread
+from sparse_rcnn_lab.views.figures.matrices import matrix_axes
+from sparse_rcnn_lab.views.text_layout import spread
 
 N = 5
 
@@ -121,19 +122,6 @@ def test_a_chosen_proposal_has_the_accent_in_every_panel(trace):
         assert style.ACCENT in {color for _, color, _ in outlines(axes)}
 
 
-@pytest.mark.parametrize("count", [1, 2, 5])
-def test_models_with_fewer_stages(trace, count):
-    """Catches six stages taken for granted."""
-    short = replace(
-        trace,
-        boxes=trace.boxes[: count + 1],
-        logits=trace.logits[:count],
-        features=trace.features[: count + 1],
-        fpn_level=trace.fpn_level[:count],
-    )
-    assert len(stage_grid(short).axes) == count + 1
-
-
 def test_what_cannot_be_drawn_is_said(trace):
     """Catches a traceback from matplotlib in place of what to do."""
     with pytest.raises(LabError, match="without its image"):
@@ -144,13 +132,6 @@ def test_what_cannot_be_drawn_is_said(trace):
         stage_grid(trace, theme="blue")
     with pytest.raises(LabError, match="no proposal 9"):
         stage_grid(trace, chosen=9)
-
-
-def test_it_can_be_saved(trace, tmp_path):
-    """Catches artists that only fail when they are drawn."""
-    path = tmp_path / "stages.png"
-    stage_grid(trace, theme="dark").savefig(path)
-    assert path.stat().st_size > 5000
 
 
 @pytest.fixture
@@ -175,7 +156,7 @@ def _of_a_trace(name):
     return [p.name for p in parameters if p.default is p.empty] == ["trace"]
 
 
-ALL = [name for name in figures.__all__ if name != "stage_grid" and _of_a_trace(name)]
+ALL = [name for name in figures.__all__ if _of_a_trace(name)]
 
 
 def draw(figure):
@@ -191,8 +172,11 @@ def draw(figure):
     ("name", "theme"), [(name, ("light", "dark")[i % 2]) for i, name in enumerate(ALL)]
 )
 def test_every_figure(full, name, theme):
-    """Catches a title or a label outside the page, labels on one another, a figure that fails."""
-    figure = getattr(figures, name)(full, theme=theme)
+    """Catches a title or a label outside the page, labels on one another, a figure that fails, and
+    a class, model or title with two $ that matplotlib takes for a formula."""
+    odd = r"A$\foo$"
+    named = replace(full, class_names=(odd, odd), model_name=odd)
+    figure = getattr(figures, name)(named, theme=theme)
     labels = draw(figure)
     page = figure.bbox
     for box in [*labels, *(t.get_window_extent() for t in figure.texts)]:
@@ -203,7 +187,10 @@ def test_every_figure(full, name, theme):
         high = min(a.y1, b.y1) - max(a.y0, b.y0)
         assert min(wide, high) <= 2
     assert len(figure._repr_png_()) > 3000
-    assert "own words" in words(getattr(figures, name)(full, theme=theme, title="own words"))
+    titled = getattr(figures, name)(full, theme=theme, title=odd)
+    draw(titled)
+    (title,) = [t for t in titled.texts if t.get_text() == odd]
+    assert title.get_window_extent().width > 10
 
 
 def empty(trace):
@@ -253,7 +240,7 @@ def diverged(trace):
 
 
 @pytest.mark.parametrize("change", [empty, one, thin, diverged])
-@pytest.mark.parametrize("name", ["stage_grid", *ALL])
+@pytest.mark.parametrize("name", ALL)
 def test_every_figure_of_odd_traces(full, name, change):
     """Catches a traceback, a page of metres, and NaN that nobody is told of."""
     trace = change(full)
@@ -342,7 +329,7 @@ def test_attention_map(full):
 def test_feature_pca(full):
     """Catches dots in the colour of another stage."""
     figure = figures.feature_pca(full)
-    points = measures.pca(full.features).points
+    points = FeaturePlane.fit(full.features).place(full.features)
     clouds = figure.axes[0].collections
     assert len(clouds) == 7
     for stage, cloud in enumerate(clouds):
@@ -355,7 +342,7 @@ def test_similarity(full):
     image = figures.similarity(full).axes[0].images[0].get_array()
     names = [t.get_text() for t in figures.similarity(full).axes[0].get_yticklabels()]
     order = [full.row(int(name)) for name in names]
-    wanted = measures.proposal_similarity(full, 6)[order][:, order]
+    wanted = proposal_similarity(full, 6)[order][:, order]
     assert image.data.tolist() == wanted.tolist()
     own = figures.similarity(full, 3).axes[0].images[0].get_array()
     assert own.shape == (7, 7)
@@ -399,19 +386,8 @@ def test_names_of_lines_keep_apart(values, gap):
         assert places == pytest.approx(values)
 
 
-@pytest.mark.parametrize("name", ["stage_grid", *ALL])
-def test_dollars_are_no_formula(full, name):
-    """Catches a class, model or title with two $ that matplotlib takes for a formula."""
-    odd = r"A$\foo$"
-    named = replace(full, class_names=(odd, odd), model_name=odd)
-    figure = getattr(figures, name)(named, title=odd)
-    draw(figure)
-    assert odd in words(figure)
-    assert any(t.get_window_extent().width > 10 for t in figure.texts if t.get_text() == odd)
-
-
 def test_dollars_in_ticks():
-    """Catches an object or switch with two $ in its name."""
+    """Catches an object or ablation with two $ in its name."""
     draw(figures.cost_matrix(torch.rand(3, 2), [r"A$\foo$", "US$ or A$"]))
     page, _ = matrix_axes(5.0, "light", [r"A$\foo$", "b"], "across", "down")
     draw(page)

@@ -9,8 +9,9 @@ import torch
 
 from sparse_rcnn_lab.core.errors import LabError
 from sparse_rcnn_lab.core.trace import Trace
-from sparse_rcnn_lab.views import measures
-from sparse_rcnn_lab.views.selection import describe, select
+from sparse_rcnn_lab.views import feature_similarity, measures
+from sparse_rcnn_lab.views.feature_similarity import FeaturePlane
+from sparse_rcnn_lab.views.measures import describe, select
 
 NAN = float("nan")
 
@@ -83,41 +84,50 @@ def test_iou_with_the_object_of_the_last_stage(trace: Trace) -> None:
 def test_pca_finds_the_axes() -> None:
     """Would catch axes in the wrong order, vectors that are not centred, a sign by chance."""
     points = torch.tensor([[0.0, 3], [0, -3], [1, 0], [-1, 0]]) + torch.tensor([100.0, 50])
-    found = measures.pca(points.view(2, 2, 2))
+    found = FeaturePlane.fit(points)
     torch.testing.assert_close(
-        found.points, torch.tensor([[[3.0, 0], [-3, 0]], [[0, 1], [0, -1]]]), atol=1e-5, rtol=0
+        found.place(points.view(2, 2, 2)),
+        torch.tensor([[[3.0, 0], [-3, 0]], [[0, 1], [0, -1]]]),
+        atol=1e-5,
+        rtol=0,
     )
     assert found.explained.tolist() == pytest.approx([0.9, 0.1])
-    again = measures.pca(-points)  # a mirrored cloud: the same axes, mirrored places
-    torch.testing.assert_close(again.points.view(4, 2), -found.points.view(4, 2))
+    again = FeaturePlane.fit(-points)  # a mirrored cloud: the same axes, mirrored places
+    torch.testing.assert_close(again.place(-points), -found.place(points))
+    assert found.reach == pytest.approx(3)
 
 
 def test_pca_of_what_has_no_axes() -> None:
     """Would catch a division by zero, and one NaN that spoils all points."""
-    assert not measures.pca(torch.ones(3, 4, 5)).points.any()
-    assert measures.pca(torch.ones(3, 4, 5)).explained.tolist() == [0, 0]
-    single = measures.pca(torch.tensor([[1.0], [3.0]]))
-    assert single.points.tolist() == [[-1, 0], [1, 0]]
+    alike = torch.ones(3, 4, 5)
+    assert not FeaturePlane.fit(alike).place(alike).any()
+    assert FeaturePlane.fit(alike).explained.tolist() == [0, 0]
+    single = torch.tensor([[1.0], [3.0]])
+    assert FeaturePlane.fit(single).place(single).tolist() == [[-1, 0], [1, 0]]
     some = torch.tensor([[0.0, 0], [2, 0], [NAN, 0]])
-    found = measures.pca(some).points
+    found = FeaturePlane.fit(some).place(some)
     assert found[:2].tolist() == [[-1, 0], [1, 0]] and found[2].isnan().all()
-    assert measures.pca(some * NAN).points.isnan().all()
+    assert FeaturePlane.fit(some * NAN).place(some * NAN).isnan().all()
 
 
 def test_similarity(trace: Trace) -> None:
     """Would catch a dot product without norms, or the features of a row taken by id."""
-    assert measures.stage_similarity(trace, 7).tolist() == [[1, 0, -1], [0, 1, 0], [-1, 0, 1]]
+    assert feature_similarity.stage_similarity(trace, 7).tolist() == [
+        [1, 0, -1],
+        [0, 1, 0],
+        [-1, 0, 1],
+    ]
     half = 0.5**0.5
     torch.testing.assert_close(
-        measures.proposal_similarity(trace, 0),
+        feature_similarity.proposal_similarity(trace, 0),
         torch.tensor([[1, 0, half], [0, 1, half], [half, half, 1]]),
     )
-    assert measures.comparable(trace, 0) == [2, 7, 5]
+    assert feature_similarity.comparable(trace, 0) == [2, 7, 5]
     features = trace.features.clone()
     features[0, 1] = NAN
-    assert measures.comparable(replace(trace, features=features), 0) == [7, 5]
+    assert feature_similarity.comparable(replace(trace, features=features), 0) == [7, 5]
     with pytest.raises(LabError, match="diverged"):
-        measures.comparable(replace(trace, features=features * NAN), 2)
+        feature_similarity.comparable(replace(trace, features=features * NAN), 2)
 
 
 def test_attention_links(trace: Trace) -> None:
@@ -191,4 +201,4 @@ def test_stages_that_do_not_exist(trace: Trace) -> None:
         with pytest.raises(LabError, match=r"1\.\.2"):
             measures.roi_grid(trace, 2, stage)
     with pytest.raises(LabError, match=r"0\.\.2"):
-        measures.proposal_similarity(trace, -1)
+        feature_similarity.proposal_similarity(trace, -1)

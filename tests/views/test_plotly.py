@@ -14,7 +14,8 @@ import torch
 from sparse_rcnn_lab.core.errors import LabError
 from sparse_rcnn_lab.core.trace import Trace
 from sparse_rcnn_lab.views import measures, plotly_figures, style
-from sparse_rcnn_lab.views.plotly_page import box_lines, gaps, numbers, plain
+from sparse_rcnn_lab.views.feature_similarity import FeaturePlane, proposal_similarity
+from sparse_rcnn_lab.views.plotly_figures import box_lines, gaps, numbers, plain
 
 pytest.importorskip("plotly")
 N, S = 5, 3
@@ -81,7 +82,7 @@ def test_score_curves(trace: Trace) -> None:
 def test_feature_pca(trace: Trace) -> None:
     """Catches points of another stage, or ways that leave the learned feature out."""
     *clouds, way = plotly_figures.feature_pca(trace).data
-    points = measures.pca(trace.features).points
+    points = FeaturePlane.fit(trace.features).place(trace.features)
     for stage, cloud in enumerate(clouds):
         assert list(cloud.x) == pytest.approx(points[stage, :, 0].tolist())
         assert cloud.marker.color == style.stage_color(stage, S)
@@ -92,7 +93,7 @@ def test_similarity(trace: Trace) -> None:
     """Catches rows in another order than their names."""
     (heat,) = plotly_figures.similarity(trace).data
     rows = [trace.row(int(name)) for name in heat.y]
-    wanted = measures.proposal_similarity(trace, S)[rows][:, rows]
+    wanted = proposal_similarity(trace, S)[rows][:, rows]
     assert torch.allclose(torch.tensor([list(line) for line in heat.z]), wanted)
     (own,) = plotly_figures.similarity(trace, 11).data
     assert list(own.x) == ["learned", "1", "2", "3"]
@@ -152,9 +153,9 @@ def test_without_plotly() -> None:
 import sys
 sys.modules["plotly"] = sys.modules["plotly.graph_objects"] = None
 from sparse_rcnn_lab.core.errors import LabError
-from sparse_rcnn_lab.views import plotly_page
+from sparse_rcnn_lab.views import plotly_figures
 try:
-    plotly_page.go()
+    plotly_figures.go()
 except LabError as error:
     print(error)
 """

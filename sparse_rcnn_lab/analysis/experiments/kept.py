@@ -28,7 +28,7 @@ from sparse_rcnn_lab.data.sample import DetectionData
 from sparse_rcnn_lab.detect.detector import Detector
 from sparse_rcnn_lab.detect.device import machine
 from sparse_rcnn_lab.detect.files import write_text, write_whole
-from sparse_rcnn_lab.models.published import cache_folder
+from sparse_rcnn_lab.models.releases import cache_folder
 
 # Raise it when an analysis counts differently: what was kept by an older one is then done again.
 VERSION = 3

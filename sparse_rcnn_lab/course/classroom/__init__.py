@@ -1,5 +1,14 @@
-"""Assignments that grade themselves, with nbgrader: build, collect, grade, feedback.
+"""Assignments that grade themselves, with nbgrader. ``docs/classroom.md`` is the teacher's guide.
 
-``docs/classroom.md`` is the instructor's guide. What student notebooks import (``checks``,
-``practice``) needs the package alone; the teacher's side needs the ``classroom`` extra.
+What a student's notebook imports, which needs Jupyter alone:
+
+- ``checks``: what every test cell calls; ``reference_solutions``: what it compares with
+- ``practice``: parts of a stage, data and a training; ``validate``: a look before handing in
+
+What a teacher runs, which needs the ``classroom`` extra, in the order of a course:
+
+- ``build`` (numbers of the year from ``vary``) -> ``course_folder``, one folder a course
+- ``collect`` -> ``repair_submission`` -> ``grade`` (each notebook by ``execution``) -> ``marks``
+
+May import any room but ``app`` and ``cli``.
 """

@@ -7,9 +7,11 @@ name.ipynb``. Which assignment it is stands in the notebook itself, so a file ma
 
 from __future__ import annotations
 
+import copy
 import json
 import lzma
 import re
+import unicodedata
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator
@@ -17,11 +19,11 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, NamedTuple
 
 from sparse_rcnn_lab.core.errors import LabError
-from sparse_rcnn_lab.course.classroom.course import Course
-from sparse_rcnn_lab.course.classroom.mend import mend
+from sparse_rcnn_lab.course.classroom.course_folder import Course
+from sparse_rcnn_lab.course.classroom.repair_submission import repair
 from sparse_rcnn_lab.detect.files import write_text
 
 LARGEST = 50_000_000  # bytes of a notebook; with its outputs
@@ -41,6 +43,15 @@ class Collected:
     refused: list[tuple[str, str]] = field(default_factory=list)
 
 
+class _Entry(NamedTuple):
+    """Something in the folder or zip: its path in there, its time, how to read it."""
+
+    path: PurePosixPath
+    time: datetime
+    size: int
+    read: Callable[[], bytes]
+
+
 def collect(course: Course, place: str | Path, say: Callable[[str], None] = print) -> Collected:
     """Takes every notebook in ``place``, a folder or a zip, into the course.
 
@@ -53,83 +64,73 @@ def collect(course: Course, place: str | Path, say: Callable[[str], None] = prin
         name: json.loads(course.notebook("release", name).read_text(encoding="utf-8"))
         for name in course.assignments
     }
-    found = sorted(_files(place), key=lambda file: (file[1], str(file[0])))
+    entries = sorted(_entries(place), key=lambda entry: (entry.time, str(entry.path)))
+    found = [entry for entry in entries if entry.path.suffix == ".ipynb"]
     if not found:
         raise LabError(f'"{place}" has no notebook (.ipynb).')
-    for folder in sorted(_folders(place) - {path.parts[0] for path, _, _ in found}):
+    folders = {entry.path.parts[0] for entry in entries if len(entry.path.parts) > 1}
+    for folder in sorted(folders - {entry.path.parts[0] for entry in found}):
         say(f"nothing to take: {folder}: no notebook (.ipynb) in this folder")
     result = Collected()
-    newest: dict[tuple[str, str], tuple[PurePosixPath, datetime, Any]] = {}
-    notes: dict[tuple[str, str], list[str]] = {}
-    for path, time, read in found:
+    newest: dict[tuple[str, str], tuple[_Entry, Any, list[str]]] = {}
+    for entry in found:
         try:
-            notebook = _notebook(read())
-            assignment = _assignment(notebook, path, course.assignments)
-            student = student_of(path, course.assignments)
+            notebook = _notebook(_content(entry), releases)
+            assignment = _assignment(notebook, entry.path, course.assignments)
+            key = (student_of(entry.path, course.assignments), assignment)
         except LabError as error:
-            result.refused.append((str(path), str(error)))
-            say(f"not taken: {path}: {error}")
+            result.refused.append((str(entry.path), str(error)))
+            say(f"not taken: {entry.path}: {error}")
             continue
-        key = (student, assignment)
-        if key in newest:
-            notes[key] = [f"handed in more than once, the newest counts: {path}"]
-        newest[key] = (path, time, notebook)
-    for (student, assignment), (path, time, notebook) in sorted(newest.items()):
-        said = notes.get((student, assignment), [])
+        again = f"handed in more than once, the newest counts: {entry.path}"
+        newest[key] = (entry, notebook, [again] if key in newest else [])
+    for (student, assignment), (entry, notebook, notes) in sorted(newest.items()):
         seed = notebook["metadata"].get("sparse_rcnn_lab", {}).get("seed")
         if seed != course.seed:
-            said.append(f"made from the notebook of seed {seed}, this course is {course.seed}")
-        said += mend(notebook, releases[assignment])
+            notes.append(f"made from the notebook of seed {seed}, this course is {course.seed}")
+        notes += repair(notebook, releases[assignment])
         notebook["metadata"] = releases[assignment]["metadata"]
         target = course.notebook("submitted", assignment, student)
-        when = f"{time:%Y-%m-%d %H:%M:%S} UTC"
-        about = {"file": str(path), "time": when, "notes": said}
+        when = f"{entry.time:%Y-%m-%d %H:%M:%S} UTC"
+        about = {"file": str(entry.path), "time": when, "notes": notes}
         write_text(target.parent / "timestamp.txt", when + "\n")
         write_text(target.parent / "collected.json", json.dumps(about, indent=2) + "\n")
         write_text(target, json.dumps(notebook, indent=1, ensure_ascii=False) + "\n")
-        result.taken.append((student, assignment, said))
-        say(f"{student}: {assignment}" + "".join(f"\n    {note}" for note in said))
+        result.taken.append((student, assignment, notes))
+        say(f"{student}: {assignment}" + "".join(f"\n    {note}" for note in notes))
     return result
 
 
-def _files(place: Path) -> Iterator[tuple[PurePosixPath, datetime, Callable[[], bytes]]]:
-    """Path inside ``place``, time and content of each notebook."""
+def _entries(place: Path) -> Iterator[_Entry]:
+    """All that is in ``place`` but hidden files."""
     if place.is_dir():
-        for path in place.rglob("*.ipynb"):
-            inside = PurePosixPath(path.relative_to(place).as_posix())
-            if _hidden(inside):
-                continue
+        for path in place.rglob("*"):
             about = path.lstat()  # of a link itself, which may lead nowhere
             time = datetime.fromtimestamp(about.st_mtime, UTC)
-            yield inside, time, partial(_sized, about.st_size, partial(_own, path))
-    elif zipfile.is_zipfile(place):
-        for info in _listed(place):
-            inside = PurePosixPath(info.filename)
-            if inside.suffix != ".ipynb" or _hidden(inside):
-                continue
-            content = partial(_read, place, info)
-            yield inside, _when(info), partial(_sized, info.file_size, content)
-    else:
+            inside = PurePosixPath(path.relative_to(place).as_posix())
+            if path.is_dir() and not path.is_symlink():
+                inside /= "folder"  # so that it counts as one, however empty
+            if not _hidden(inside):
+                yield _Entry(inside, time, about.st_size, partial(_own, path))
+        return
+    if not zipfile.is_zipfile(place):
         raise LabError(f'"{place}" is neither a folder nor a zip file.')
-
-
-def _folders(place: Path) -> set[str]:
-    """The folders right in ``place``; some hold a student's work of another kind."""
-    if place.is_dir():
-        return {path.name for path in place.iterdir() if path.is_dir() and path.name[0] != "."}
-    names = [PurePosixPath(info.filename) for info in _listed(place)]
-    return {path.parts[0] for path in names if len(path.parts) > 1 and not _hidden(path)}
-
-
-def _listed(place: Path) -> list[zipfile.ZipInfo]:
     try:
         with zipfile.ZipFile(place) as archive:
-            return archive.infolist()
+            listed = archive.infolist()
     except _DAMAGED as error:
         raise LabError(
             f'"{place}" is damaged: its list of files cannot be read ({error}). Download it again, '
             "or give the folder that another program unpacks from it."
         ) from error
+    for info in listed:
+        try:
+            time = datetime(*info.date_time, tzinfo=UTC)
+        except ValueError:  # some platforms leave it out: month 0
+            time = datetime.fromtimestamp(0, UTC)
+        if not _hidden(PurePosixPath(info.filename)):
+            read = partial(_read, place, info)
+            yield _Entry(PurePosixPath(info.filename), time, info.file_size, read)
 
 
 def _own(path: Path) -> bytes:
@@ -137,13 +138,6 @@ def _own(path: Path) -> bytes:
     if path.is_symlink():
         raise LabError("is a link to another file, which is not followed.")
     return path.read_bytes()
-
-
-def _when(info: zipfile.ZipInfo) -> datetime:
-    try:
-        return datetime(*info.date_time, tzinfo=UTC)
-    except ValueError:  # some platforms leave it out: month 0
-        return datetime.fromtimestamp(0, UTC)
 
 
 def _read(archive: Path, info: zipfile.ZipInfo) -> bytes:
@@ -155,21 +149,21 @@ def _hidden(path: PurePosixPath) -> bool:
     return any(part.startswith((".", "__MACOSX")) for part in path.parts)
 
 
-def _sized(size: int, read: Callable[[], bytes]) -> bytes:
-    if size > LARGEST:
+def _content(entry: _Entry) -> bytes:
+    if entry.size > LARGEST:
         raise LabError(
-            f"the notebook has {size / 1e6:.0f} MB. Ask for one without outputs (in JupyterLab: "
-            "Kernel, Restart kernel and clear outputs)."
+            f"the notebook has {entry.size / 1e6:.0f} MB. Ask for one without outputs (in "
+            "JupyterLab: Kernel, Restart kernel and clear outputs)."
         )
     try:
-        return read()
+        return entry.read()
     except LabError:
         raise
     except _DAMAGED as error:
         raise LabError(f"cannot be read ({error}).") from error
 
 
-def _notebook(content: bytes) -> Any:
+def _notebook(content: bytes, releases: dict[str, Any]) -> Any:
     try:
         notebook = json.loads(content.decode("utf-8-sig"))
         cells = notebook["cells"]
@@ -183,8 +177,21 @@ def _notebook(content: bytes) -> Any:
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise LabError("is not a readable notebook.") from error
     if not any("nbgrader" in cell["metadata"] for cell in cells):
+        _recognise(notebook, releases)
+    if not any("nbgrader" in cell["metadata"] for cell in cells):
         raise LabError("was not made from the handed-out notebook: it has no marked cells.")
     return notebook
+
+
+def _recognise(notebook: Any, releases: dict[str, Any]) -> None:
+    """Gives cells their roles back by their ids, where a program has left the metadata out."""
+    for release in releases.values():
+        roles = {cell["id"]: cell["metadata"] for cell in release["cells"]}
+        for cell in notebook["cells"]:
+            name = cell.get("id") or cell["metadata"].get("id")  # the latter is Colab's
+            if isinstance(name, str) and "nbgrader" in roles.get(name, {}):
+                cell["metadata"] = copy.deepcopy(roles[name])
+                notebook["metadata"]["sparse_rcnn_lab"] = release["metadata"]["sparse_rcnn_lab"]
 
 
 def _need_text(value: Any) -> None:
@@ -206,25 +213,24 @@ def _assignment(notebook: Any, path: PurePosixPath, known: tuple[str, ...]) -> s
 def student_of(path: PurePosixPath, assignments: tuple[str, ...]) -> str:
     """Who handed in the file, from its path; letters, digits, ``-`` and ``.`` remain."""
     folders = [part for part in path.parts[:-1] if part not in assignments]
-    moodle = [part for part in folders if "_assignsubmission_" in part]
-    if moodle:
-        words = moodle[-1].split("_assignsubmission_")[0]
-        return _plain(words)
+    if moodle := [part for part in folders if "_assignsubmission_" in part]:
+        return _plain(moodle[-1].split("_assignsubmission_")[0])
     if folders:
         return _plain(folders[-1])
     canvas = re.match(r"([^_]+)_(?:LATE_)?\d+_\d+_", path.name)
     if canvas:
         return _plain(canvas[1])
-    stem = path.stem
-    for name in assignments:
-        stem = re.sub(rf"[_\- ]*\b{name}\b[_\- ]*|[_\- ]+{name}$", "", stem)
-    if not stem:
+    # What is left without the assignment's name and the number of a copy: "boxes_ada (1)".
+    words = [word for word in re.split(r"[\s_-]+", path.stem) if word.lower() not in assignments]
+    words = [word for word in words if not re.fullmatch(r"\(?\d{1,2}\)?", word)]
+    if not words:
         raise LabError("does not say who made it. Put it into a folder of the student's name.")
-    return _plain(stem)
+    return _plain(" ".join(words))
 
 
 def _plain(name: str) -> str:
-    plain = re.sub(r"[^\w.-]+", "-", name.strip(), flags=re.UNICODE).strip("-.").replace("_", "-")
+    name = unicodedata.normalize("NFC", name.strip())  # an ë is one letter, from a Mac too
+    plain = re.sub(r"[^\w.-]+", "-", name).strip("-.").replace("_", "-")
     if not plain:
         raise LabError(f'says it is by "{name}", which is no name.')
     return plain

@@ -16,12 +16,17 @@ from pathlib import Path
 from tqdm.auto import tqdm
 
 from sparse_rcnn_lab.core.errors import LabError
-from sparse_rcnn_lab.course.classroom.course import Course
+from sparse_rcnn_lab.course.classroom.course_folder import Course
 from sparse_rcnn_lab.course.classroom.marks import write_marks
 from sparse_rcnn_lab.detect.files import write_text
 
-# One thread a kernel: two kernels with two threads each would wait for one another.
-_KERNEL = {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "passive", "MPLBACKEND": "agg"}
+# One thread a kernel: two kernels with two threads each would wait for one another. Figures stay in
+# the notebook, for the person who marks what it says about them.
+_KERNEL = {
+    "OMP_NUM_THREADS": "1",
+    "OMP_WAIT_POLICY": "passive",
+    "MPLBACKEND": "module://matplotlib_inline.backend_inline",
+}
 
 
 @dataclass(frozen=True)
@@ -93,6 +98,8 @@ def grade_one(root: Path, student: str, assignment: str) -> Graded:
     os.environ.update(_KERNEL)
     start = time.perf_counter()
     course = Course.open(root)
+    unfinished = course.unfinished(assignment, student)
+    write_text(unfinished, "being graded, or cut short\n")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of sqlalchemy, about nbgrader
         done = course.nbgrader().autograde(assignment, student, force=True, create=True)
@@ -104,6 +111,7 @@ def grade_one(root: Path, student: str, assignment: str) -> Graded:
     else:
         path = course.notebook("autograded", assignment, student).with_name("seconds.json")
         write_text(path, json.dumps({"seconds": round(seconds, 1)}) + "\n")
+    unfinished.unlink()
     return Graded(student, assignment, seconds, problem)
 
 

@@ -1,4 +1,4 @@
-"""The table of marks, and the marks that a person gives.
+"""The table of marks, the marks that a person gives, and a page for each student.
 
 marks.csv           one row a submission: marks, out of, by hand still open, notes
 marks_by_test.csv   one row a test: who lost what where
@@ -10,12 +10,15 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Sequence
+import re
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from tqdm.auto import tqdm
+
 from sparse_rcnn_lab.core.errors import LabError
-from sparse_rcnn_lab.course.classroom.course import NOTES, Course
+from sparse_rcnn_lab.course.classroom.course_folder import NOTES, Course
 from sparse_rcnn_lab.detect.files import write_text
 
 _COLUMNS = ("student", "assignment", "test", "out_of", "marks", "comment")  # of by_hand.csv
@@ -33,9 +36,12 @@ def write_marks(course: Course) -> list[dict[str, Any]]:
             notes = _notes(course, student, assignment)
             rows.append({"student": student, "assignment": assignment})
             grades = _grades(gradebook, student, assignment)
-            if not grades or not course.notebook("autograded", assignment, student).exists():
+            done = course.notebook("autograded", assignment, student).exists()
+            cut_short = course.unfinished(assignment, student).exists()
+            if not grades or not done or cut_short:
                 rows[-1] |= {"marks": "", "out_of": "", "by_hand_open": "", "percent": ""}
-                rows[-1]["notes"] = "; ".join(["not graded", *notes])
+                why = "not graded: it was cut short, run grade again" if cut_short else "not graded"
+                rows[-1]["notes"] = "; ".join([why, *notes])
                 continue
             open_ = sum(grade.max_score for grade in grades if grade.needs_manual_grade)
             score, best = sum(g.score for g in grades), sum(g.max_score for g in grades)
@@ -197,3 +203,40 @@ def _write(path: Path, rows: list[dict[str, Any]], columns: Sequence[str] = ()) 
     writer.writeheader()
     writer.writerows(rows)
     write_text(path, text.getvalue())
+
+
+def feedback(
+    course: Course,
+    assignments: tuple[str, ...] | None = None,
+    progress: bool = True,
+    say: Callable[[str], None] = tqdm.write,
+) -> list[Path]:
+    """Writes ``feedback/STUDENT/ASSIGNMENT/ASSIGNMENT.html`` for all that is graded.
+
+    The pages hold the hidden tests. Marks by hand are taken from by_hand.csv first.
+    Raises LabError where nothing is graded.
+    """
+    write_marks(course)
+    pages = []
+    names = course.assignments if assignments is None else assignments
+    for student, name in tqdm(course.submissions(names), unit="page", disable=not progress):
+        done = course.notebook("autograded", name, student).exists()
+        if not done or course.unfinished(name, student).exists():
+            continue
+        done = course.nbgrader().generate_feedback(name, student, force=True)
+        page = course.notebook("feedback", name, student).with_suffix(".html")
+        if not done["success"] or not page.exists():
+            say(
+                f"{student}, {name}: no page: {(done['error'] or done['log'] or '').strip()[-300:]}"
+            )
+            continue
+        write_text(page, _named(page.read_text(encoding="utf-8")))
+        pages.append(page)
+    if not pages:
+        raise LabError(f'Nothing is graded in "{course.root}": run grade first.')
+    return pages
+
+
+def _named(page: str) -> str:
+    """nbgrader's list of contents says "Test cell" twenty times; here each goes by its name."""
+    return re.sub(r'(<a href="#([\w-]+)">)(?:Test cell|Written response)(</a>)', r"\1\2\3", page)

@@ -8,17 +8,18 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
-from sparse_rcnn_lab.core.ablation import NORMAL, Ablation
 from sparse_rcnn_lab.core.config import ModelConfig
 from sparse_rcnn_lab.core.model import SparseRCNN
 from sparse_rcnn_lab.core.pooling import Pyramid, assign_levels
 from sparse_rcnn_lab.core.stage import Stage, StageOutput
+from sparse_rcnn_lab.course.classroom.reference_solutions import refusing
 from sparse_rcnn_lab.data.shapes.dataset import Shapes
 from sparse_rcnn_lab.data.transforms import Augment
 from sparse_rcnn_lab.models import recipes
@@ -76,28 +77,22 @@ RunStage = Callable[[StageParts, Tensor, Tensor, Tensor], tuple[Tensor, Tensor, 
 
 def parts_of(stage: Stage) -> StageParts:
     """The layers of a stage of the real model, shared with it."""
-    inside = stage.interaction
-    return StageParts(
+
+    def take(module: nn.Module, kind: type, **others: Any) -> Any:
+        names = {field.name for field in fields(kind)} - others.keys()
+        return kind(**{name: getattr(module, name) for name in names}, **others)
+
+    parts: StageParts = take(
+        stage,
+        StageParts,
         heads=stage.attention.num_heads,
         qkv=stage.attention.qkv,
         out=stage.attention.out,
-        norm_attention=stage.norm_attention,
-        interaction=InteractionParts(
-            inside.dim,
-            inside.inner,
-            inside.generate,
-            inside.norm_in,
-            inside.norm_out,
-            inside.project,
-            inside.norm,
-        ),
-        norm_interaction=stage.norm_interaction,
-        ffn_in=stage.ffn_in,
-        ffn_out=stage.ffn_out,
-        norm_ffn=stage.norm_ffn,
+        interaction=take(stage.interaction, InteractionParts),
         classify=nn.Sequential(stage.cls_tower, stage.classify),
         regress=nn.Sequential(stage.reg_tower, stage.regress),
     )
+    return parts
 
 
 def small_stage(seed: int) -> Stage:
@@ -129,25 +124,24 @@ def waves(*shape: int, seed: int) -> Tensor:
 
 
 class _OwnStage(nn.Module):
-    """A stage of the model that a student's function runs."""
+    """A stage of the model that a student's function runs.
+
+    It takes whatever ``run_stages`` hands to a :class:`Stage`, of which a training here needs the
+    first three alone.
+    """
 
     def __init__(self, stage: Stage, run: RunStage) -> None:
         super().__init__()
         self.stage, self.run = stage, run
 
     def forward(
-        self,
-        pyramid: Pyramid,
-        boxes: Tensor,
-        features: Tensor,
-        mask: Tensor | None = None,
-        record: frozenset[str] = frozenset(),
-        ablation: Ablation = NORMAL,
+        self, pyramid: Pyramid, boxes: Tensor, features: Tensor, *_: object, **__: object
     ) -> StageOutput:
         levels = assign_levels(boxes.detach())
         roi = self.stage.pool(pyramid, boxes, levels, self.stage.roi_size)
         parts = parts_of(self.stage)
-        found = [self.run(parts, *image) for image in zip(boxes, features, roi, strict=True)]
+        with refusing("stage"):
+            found = [self.run(parts, *image) for image in zip(boxes, features, roi, strict=True)]
         new_boxes, logits, new_features = (torch.stack(part) for part in zip(*found, strict=True))
         return StageOutput(boxes=new_boxes, logits=logits, features=new_features, levels=levels)
 

@@ -90,12 +90,13 @@ def _said(error: Any) -> str:
 
 
 def _checks_nothing(source: str) -> bool:
-    """Whether a test cell has comments and imports alone: build gives each one an import."""
+    """Whether a test cell has comments and the import alone that build gives each one."""
     try:
-        lines = ast.parse(source).body
+        statements = ast.parse(source).body
     except SyntaxError:
         return False
-    return all(isinstance(line, ast.Import | ast.ImportFrom) for line in lines)
+    lines = [s for test in statements if isinstance(test, ast.FunctionDef) for s in test.body]
+    return bool(lines) and all(isinstance(line, ast.ImportFrom) for line in lines)
 
 
 def before_handing_in(path: str | Path) -> None:

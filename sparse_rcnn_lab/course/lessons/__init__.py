@@ -1,15 +1,38 @@
-"""What the notebooks use beside the package's own parts: so that no cell holds more than a call."""
+"""What the lessons (``notebooks/``) use beside the package's own parts.
 
-from sparse_rcnn_lab.course.lessons.charts import bars, lines, stage_lines, surface
-from sparse_rcnn_lab.course.lessons.controls import dial
-from sparse_rcnn_lab.course.lessons.duplicates import count_duplicates, suppressed
-from sparse_rcnn_lab.course.lessons.live import LiveTraining
-from sparse_rcnn_lab.course.lessons.matching import costs, losses, matching_game, push
-from sparse_rcnn_lab.course.lessons.published import load_published, table_of_models
-from sparse_rcnn_lab.course.lessons.setting import copy_of_boards, example, is_fast, pick, workspace
-from sparse_rcnn_lab.course.lessons.start import with_start
-from sparse_rcnn_lab.course.lessons.tuning import input_of, samples, shipped
-from sparse_rcnn_lab.course.lessons.walk import StageWalk
+So that no cell holds more than a call. Public names: those in ``__all__``. May import any room but
+``app`` and ``cli``.
+
+- ``lesson_setup``: fast mode, example images, a folder to work in, models, the text of a module
+- ``lesson_charts``: small charts, figures under sliders
+- ``stage_walk``, ``matching_lesson``, ``live_training``: what lessons 3, 4 and 5 look at
+- ``notebook_files``, ``lesson_pages``: notebooks from scripts, run, and as pages to read
+"""
+
+from sparse_rcnn_lab.course.lessons.lesson_charts import bars, lines, sliders, stage_lines, surface
+from sparse_rcnn_lab.course.lessons.lesson_setup import (
+    copy_of_boards,
+    example,
+    is_fast,
+    load_published,
+    pick,
+    samples,
+    shipped,
+    show_source,
+    table_of_models,
+    with_start,
+    workspace,
+)  # fmt: skip
+from sparse_rcnn_lab.course.lessons.live_training import LiveTraining
+from sparse_rcnn_lab.course.lessons.matching_lesson import (
+    costs,
+    count_duplicates,
+    losses,
+    matching_game,
+    push,
+    suppressed,
+)  # fmt: skip
+from sparse_rcnn_lab.course.lessons.stage_walk import StageWalk
 
 __all__ = [
     "LiveTraining",
@@ -18,9 +41,7 @@ __all__ = [
     "copy_of_boards",
     "costs",
     "count_duplicates",
-    "dial",
     "example",
-    "input_of",
     "is_fast",
     "lines",
     "load_published",
@@ -30,6 +51,8 @@ __all__ = [
     "push",
     "samples",
     "shipped",
+    "show_source",
+    "sliders",
     "stage_lines",
     "suppressed",
     "surface",

@@ -29,16 +29,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = parser.parse_args(argv)
     try:
         if options.command == "sync":
-            from sparse_rcnn_lab.course.lessons.notebooks import sync
+            from sparse_rcnn_lab.course.lessons.notebook_files import sync
 
             written = sync(options.folder)
             print("\n".join(map(str, written)) or "All notebooks are as their scripts.")
         elif options.command == "run":
-            from sparse_rcnn_lab.course.lessons.notebooks import run as run_lessons
+            from sparse_rcnn_lab.course.lessons.notebook_files import run as run_lessons
 
             run_lessons(options.folder, options.numbers, fast=not options.full)
         else:
-            from sparse_rcnn_lab.course.lessons.gallery import make_gallery
+            from sparse_rcnn_lab.course.lessons.lesson_pages import make_gallery
 
             pages = make_gallery(options.folder, options.out, fast=options.fast)
             print(f"Open {pages[0]}")

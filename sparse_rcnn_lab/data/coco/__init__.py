@@ -1,1 +1,3 @@
-"""COCO-json folders: their layout, their annotations, the data set made of both."""
+"""Folders of images with COCO json: ``records`` reads and checks the fields, ``annotations`` cleans
+them into arrays, ``folder`` is the data set.
+"""

@@ -6,6 +6,8 @@ warning; what cannot is a :class:`LabError` that names file, field and the first
 
 from __future__ import annotations
 
+import os
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -17,13 +19,13 @@ from torch import Tensor
 from sparse_rcnn_lab.core import boxes as box_ops
 from sparse_rcnn_lab.core.errors import LabError
 from sparse_rcnn_lab.data.coco.annotations import CocoTables, read_coco_json
-from sparse_rcnn_lab.data.coco.folder_layout import check_image_files, find_image_folder, find_json
 from sparse_rcnn_lab.data.sample import DetectionData, Sample, part_of
 from sparse_rcnn_lab.detect.images import read_image
 
 # Fixed seeds, so that two people who name the same data get the same images.
 _SHAPES = {"train": (0, 100_000), "val": (1_000_000, 500)}
 _DIFFICULTIES = ("easy", "normal", "hard")
+_SHOWN = 3  # names listed in an error before "and N more"
 
 
 class CocoFolder:
@@ -36,7 +38,23 @@ class CocoFolder:
 
     Labels follow ascending category ids. Loading warns once about boxes it had to clip or drop
     and raises :class:`LabError` for a json that breaks the format, names an unknown category or
-    image, or names image files that are not there.
+    image, or names image files that are not there. ``data[i]`` is a :class:`Sample`, boxes xyxy in
+    pixels of the image as the json's width and height have it, EXIF rotation or not; it raises
+    LabError for an image that is damaged or of another size.
+
+    >>> import json, tempfile
+    >>> examples = Path(__file__).parents[1] / "examples"
+    >>> document = {
+    ...     "categories": [{"id": 7, "name": "white cell"}],
+    ...     "images": [{"id": 1, "file_name": "cells_1.jpg", "width": 640, "height": 480}],
+    ...     "annotations": [{"id": 1, "image_id": 1, "category_id": 7, "bbox": [64, 48, 90, 80]}],
+    ... }
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     file = Path(folder, "train.json")
+    ...     _ = file.write_text(json.dumps(document))
+    ...     data = CocoFolder(file, images=examples)
+    >>> data[0].boxes, data.class_names[data[0].labels[0]]
+    (tensor([[ 64.,  48., 154., 128.]]), 'white cell')
     """
 
     def __init__(
@@ -51,7 +69,7 @@ class CocoFolder:
         self.json_path = find_json(Path(root), split)
         self.tables: CocoTables = read_coco_json(self.json_path, keep_empty=keep_empty)
         self._keep_empty = keep_empty
-        names = list(self.tables.file_names)
+        names = self.tables.file_names
         self.image_folder = (
             Path(images) if images else find_image_folder(Path(root), self.json_path, names)
         )
@@ -78,7 +96,7 @@ class CocoFolder:
         return self.tables.category_ids
 
     def __len__(self) -> int:
-        return len(self.tables.file_names)
+        return len(self.tables.image_ids)
 
     def __repr__(self) -> str:
         return (
@@ -88,7 +106,7 @@ class CocoFolder:
 
     def image_path(self, index: int) -> Path:
         """Where the image file of sample ``index`` lies."""
-        return self.image_folder / self.tables.file_names[index]
+        return self.image_folder / self.tables.file_name(index)
 
     def __getitem__(self, index: int) -> Sample:
         if not -len(self) <= index < len(self):
@@ -105,7 +123,7 @@ class CocoFolder:
             boxes=boxes.to(torch.float32),
             labels=torch.from_numpy(tables.labels[rows][single]),
             image_id=int(tables.image_ids[index]),
-            name=tables.file_names[index],
+            name=tables.file_name(index),
         )
 
     def ground_truth(self, indices: Sequence[int] | None = None) -> dict[str, Any]:
@@ -141,12 +159,88 @@ class CocoFolder:
         return image
 
 
+def find_json(root: Path, split: str) -> Path:
+    """The json of ``split`` under ``root``, or ``root`` itself when it is a file."""
+    if root.is_file():
+        return root
+    if not root.is_dir():
+        raise LabError(
+            f'No folder "{root}". Give a folder with train.json, val.json and images/, '
+            "or one json file."
+        )
+    folders = ("val", "valid") if split == "val" else (split,)
+    exported = [root / folder / "_annotations.coco.json" for folder in folders]  # Roboflow's
+    for candidate in (root / f"{split}.json", *exported):
+        if candidate.is_file():
+            return candidate
+    published = sorted((root / "annotations").glob(f"instances_{split}*.json"))
+    published = [p for p in published if re.fullmatch(r"instances_[a-z]+\d*", p.stem)]
+    if len(published) == 1:
+        return published[0]
+    if published:
+        names = ", ".join(p.name for p in published)
+        raise LabError(f'"{root}" has several files for "{split}": {names}. Give one of them.')
+    here = sorted(p.name for p in [*root.glob("*.json"), *root.glob("annotations/*.json")])
+    raise LabError(
+        f'"{root}" has no {split}.json (nor annotations/instances_{split}2017.json); json files '
+        f"found: {', '.join(here[:_SHOWN]) or 'none'}. Add it, or give a json file."
+    )
+
+
+def find_image_folder(root: Path, json_path: Path, file_names: Sequence[str]) -> Path:
+    """The folder that the json's ``file_name`` start from: the first that has all the files.
+
+    Tried: ``images/`` beside the json or above it, a folder named as the json's split
+    (``train2017/``), the json's own folder. Without a full match, the one with the most files.
+    """
+    base = json_path.parent
+    tops = [base, base.parent] if base.name == "annotations" else [base]
+    if root.is_dir() and root not in tops:
+        tops.append(root)
+    split = json_path.stem.removeprefix("instances_")
+    candidates = [top / folder for top in tops for folder in ("images", split, f"images/{split}")]
+    candidates = [folder for folder in [*candidates, *tops] if folder.is_dir()]
+    return min(candidates, key=lambda folder: len(missing_files(folder, file_names)))
+
+
+def check_image_files(folder: Path, file_names: Sequence[str], json_path: Path) -> None:
+    """Raises :class:`LabError` unless every file is in ``folder``; opens none of them."""
+    missing = missing_files(folder, file_names)
+    if missing:
+        names = ", ".join(f'"{name}"' for name in missing[:_SHOWN])
+        raise LabError(
+            f"{json_path.name} names {len(file_names)} images, and {len(missing)} of them "
+            f'(first: {names}) are not in "{folder}". Copy them there, or take them out of the '
+            "json."
+        )
+
+
+def missing_files(folder: Path, file_names: Sequence[str]) -> list[str]:
+    """The names that are not below ``folder``; one directory listing per subfolder."""
+    listings: dict[str, set[str]] = {}
+    missing = []
+    for name in file_names:
+        subfolder, _, leaf = name.rpartition("/")
+        if subfolder not in listings:
+            try:
+                listings[subfolder] = set(os.listdir(folder / subfolder))
+            except OSError:
+                listings[subfolder] = set()
+        if leaf not in listings[subfolder]:
+            missing.append(name)
+    return missing
+
+
 def open_data(name: str | Path, split: str = "train") -> DetectionData:
     """Opens a data set: ``"shapes"``, ``"shapes:hard"``, a COCO-json folder or json file.
 
     The shapes are drawn from fixed seeds: 100,000 images for ``train``, 500 others for ``val``.
     A folder of that name is meant by ``"./shapes"``. Raises :class:`LabError` that lists what is
     possible when ``name`` is nothing of this.
+
+    >>> data = open_data("shapes:easy", "val")
+    >>> len(data), data[3].image.shape
+    (500, torch.Size([3, 128, 128]))
     """
     kind, _, difficulty = str(name).partition(":")
     if kind == "shapes":

@@ -4,8 +4,8 @@ The same (seed, index, size, difficulty) gives the same pixels on every machine.
 images look like a sheet of paper with pen drawings in front of a webcam, so that a detector
 trained on them also finds shapes that somebody really drew.
 
-difficulty.py has the dials; layout.py chooses and places the shapes of figures.py; painting.py
-colours them in front of scenery.py; drawing.py has the dice and the rasteriser under it all.
+difficulty.py has the settings; layout.py chooses and places the shapes of drawing.py, which has the
+dice and the rasteriser too; painting.py colours them in front of paper, wood and clutter.
 """
 
 from __future__ import annotations
@@ -24,8 +24,7 @@ from sparse_rcnn_lab.core import boxes as box_ops
 from sparse_rcnn_lab.core.errors import LabError
 from sparse_rcnn_lab.data.sample import Sample
 from sparse_rcnn_lab.data.shapes.difficulty import PRESETS, Difficulty
-from sparse_rcnn_lab.data.shapes.drawing import Dice
-from sparse_rcnn_lab.data.shapes.figures import CLASS_NAMES
+from sparse_rcnn_lab.data.shapes.drawing import CLASS_NAMES, Dice
 from sparse_rcnn_lab.data.shapes.layout import Layout, lay_out
 from sparse_rcnn_lab.data.shapes.painting import paint
 
@@ -44,6 +43,12 @@ class Shapes:
 
     Items are :class:`Sample`: image ``[3, H, W]`` uint8, boxes ``[M, 4]`` xyxy in its pixels,
     tight around what can be seen of each shape; M may be 0 where the difficulty allows it.
+    An index counts from the end when negative, and raises IndexError beyond the length.
+
+    >>> data = Shapes(length=3, seed=5)
+    >>> sample = data[1]
+    >>> sample.image.shape, [data.class_names[label] for label in sample.labels]
+    (torch.Size([3, 128, 128]), ['star', 'heart', 'square', 'heart'])
     """
 
     def __init__(
@@ -85,7 +90,6 @@ class Shapes:
         return lay_out(Dice(self.seed, index, 0), self.difficulty, *self.size)
 
     def __getitem__(self, index: int) -> Sample:
-        """Image ``index``; negative counts from the end. Raises IndexError beyond the length."""
         if not -self._length <= index < self._length:
             raise IndexError(f"Shapes has {self._length} images, there is no number {index}.")
         index = int(index) % self._length
@@ -139,30 +143,25 @@ class Shapes:
 
     def fingerprint(self) -> str:
         """Short hash of the generator's version and settings, which decide every pixel."""
-        settings = [
-            VERSION,
-            CLASS_NAMES,
-            self._length,
-            self.seed,
-            self.size,
-            asdict(self.difficulty),
-        ]
-        return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:16]
+        settings = [VERSION, CLASS_NAMES, self._length, self.seed, self.size]
+        text = json.dumps([*settings, asdict(self.difficulty)], sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def shapes_image(
     seed: int = 0, size: int | tuple[int, int] = 128, difficulty: str | Difficulty = "normal"
 ) -> Sample:
-    """One drawn image: the first of ``Shapes(seed=seed, ...)``."""
+    """One drawn image: the first of ``Shapes(seed=seed, ...)``.
+
+    >>> shapes_image(seed=5).name
+    'shapes seed 5 image 0'
+    """
     return Shapes(1, seed, size, difficulty)[0]
 
 
 def _whole(name: str, value: object, low: int, high: int) -> int:
     """The value as an int, or a LabError."""
-    if (
-        isinstance(value, (int, np.integer))
-        and not isinstance(value, bool)
-        and low <= value <= high
-    ):
-        return int(value)
+    number = int(value) if isinstance(value, np.integer) else value
+    if isinstance(number, int) and not isinstance(number, bool) and low <= number <= high:
+        return number
     raise LabError(f"Shapes {name} must be a whole number from {low} to {high}, found {value!r}.")

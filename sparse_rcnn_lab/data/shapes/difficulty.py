@@ -1,4 +1,4 @@
-"""How hard the drawn shapes of shapes.py are: every dial, and three presets."""
+"""How hard the drawn shapes are: every setting, and three presets."""
 
 from __future__ import annotations
 
@@ -23,6 +23,11 @@ class Difficulty:
     texture: strength of paper, clouds and wood, 0..1.
     clutter: amount and strength of unlabelled marks, 0..1.
     noise: largest deviation of the sensor noise, grey levels of 0..255.
+
+    Raises LabError, naming the setting, for a value out of its range.
+
+    >>> Difficulty.named("easy").max_objects
+    4
     """
 
     min_objects: int = 1
@@ -54,15 +59,14 @@ class Difficulty:
         limits = {"outside": 0.5, "tilt": 180.0, "noise": 128.0, "min_size": 0.95, "max_size": 0.95}
         for field in fields(self):
             value = getattr(self, field.name)
-            whole = field.name in ("min_objects", "max_objects")
-            top = 100 if whole else limits.get(field.name, 1.0)
+            kind = type(field.default)
+            high = 100 if kind is int else limits.get(field.name, 1.0)
             low = 0.02 if field.name == "min_size" else 0
-            right_type = isinstance(value, int if whole else (int, float))
-            if not right_type or isinstance(value, bool) or not low <= value <= top:
-                kind = "a whole number" if whole else "a number"
+            right_type = isinstance(value, (int, kind)) and not isinstance(value, bool)
+            if not right_type or not low <= value <= high:
                 raise LabError(
-                    f"Difficulty.{field.name} must be {kind} from {low:g} to {top:g}, "
-                    f"found {value!r}."
+                    f"Difficulty.{field.name} must be a {'whole ' * (kind is int)}number from "
+                    f"{low:g} to {high:g}, found {value!r}."
                 )
         for name in ("objects", "size"):
             low, high = getattr(self, f"min_{name}"), getattr(self, f"max_{name}")

@@ -11,15 +11,18 @@ import torch
 from sparse_rcnn_lab.core import boxes as box_ops
 from sparse_rcnn_lab.data.shapes.difficulty import Difficulty
 from sparse_rcnn_lab.data.shapes.drawing import (
+    CLASS_NAMES,
     Dice,
+    Figure,
+    Hand,
     Plane,
     Points,
     Window,
     coverage,
+    figure,
     snap,
     window_of,
 )
-from sparse_rcnn_lab.data.shapes.figures import CLASS_NAMES, Figure, Hand, figure
 
 Box = tuple[float, float, float, float]
 # A shape is tried at this many places before it is left out.

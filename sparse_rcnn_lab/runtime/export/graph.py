@@ -44,10 +44,10 @@ class DetectionGraph(nn.Module):
     def forward(self, images: Tensor, sizes: Tensor | None = None) -> dict[str, Tensor]:
         """``[B, 3, H, W]`` float32 RGB, 0..255, any H and W -> named outputs.
 
-        sizes: ``[B, 2]`` float32 (height, width) of the picture in the top left corner of each
-        image; what lies outside counts as padding. Without it every picture fills its image.
+        sizes: ``[B, 2]`` float32 (height, width) of the image in the top left corner of each
+        slot; what lies outside counts as padding. Without it every image fills its slot.
 
-        boxes ``[B, N, 4]`` xyxy input pixels, clipped to the picture; scores ``[B, N]``, best
+        boxes ``[B, N, 4]`` xyxy input pixels, clipped to the image; scores ``[B, N]``, best
         first, 0 where clipping left no area; labels and proposals ``[B, N]`` int64. With
         ``all_stages``, in the layout of a Trace: stage_boxes ``[B, S+1, N, 4]``, not clipped, the
         first the learned proposals, and stage_logits ``[B, S, N, C]``.

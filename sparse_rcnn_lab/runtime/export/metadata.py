@@ -13,9 +13,9 @@ from sparse_rcnn_lab.runtime.export.graph import DetectionGraph
 _TEXT = {
     "images": "[batch, 3, height, width] float32: RGB in 0..255, any size; normalised and padded "
     "in here",
-    "sizes": "[batch, 2] float32: height and width in pixels of the picture in the top left corner "
-    "of each image; what lies outside is taken for padding",
-    "boxes": "[batch, N, 4] float32: x1, y1, x2, y2 in pixels of the input, clipped to the picture",
+    "sizes": "[batch, 2] float32: height and width in pixels of the image in the top left corner "
+    "of each slot; what lies outside is taken for padding",
+    "boxes": "[batch, N, 4] float32: x1, y1, x2, y2 in pixels of the input, clipped to the image",
     "scores": "[batch, N] float32: 0..1, best first; 0 for a box without area",
     "labels": "[batch, N] int64: index into class_names",
     "proposals": "[batch, N] int64: which of the learned proposals it comes from",
@@ -35,7 +35,7 @@ def describe(detector: Detector, graph: DetectionGraph, with_sizes: bool) -> dic
     return {
         "description": f"Sparse R-CNN {detector.name!r}: {detector.config.backbone}, "
         f"{graph.num_proposals} proposals, {graph.stage} stages, "
-        f"{len(detector.class_names)} classes. Resize pictures to a short side of "
+        f"{len(detector.class_names)} classes. Resize images to a short side of "
         f"{want.short_side} pixels, no side above {want.long_side}, aspect kept. No NMS needed.",
         "model": detector.name,
         "class_names": json.dumps(list(detector.class_names), ensure_ascii=False),

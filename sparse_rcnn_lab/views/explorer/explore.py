@@ -2,25 +2,42 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from sparse_rcnn_lab.core.ablation import Ablation
 from sparse_rcnn_lab.core.config import ModelConfig
 from sparse_rcnn_lab.core.errors import LabError
+from sparse_rcnn_lab.core.inputs import Sample
 from sparse_rcnn_lab.core.trace import Trace
-from sparse_rcnn_lab.data.sample import Sample
 from sparse_rcnn_lab.detect.batches import Picture
 from sparse_rcnn_lab.detect.detector import Detector
+from sparse_rcnn_lab.detect.files import write_text
 from sparse_rcnn_lab.detect.trace_file import load_trace
-from sparse_rcnn_lab.intervene.experiment import Experiment
-from sparse_rcnn_lab.intervene.intervention import Edit
-from sparse_rcnn_lab.intervene.session import MAX_STAGES, Session
+from sparse_rcnn_lab.intervene.intervention import Intervention
+from sparse_rcnn_lab.intervene.session import Session
 from sparse_rcnn_lab.models.load import load, shipped_models
-from sparse_rcnn_lab.views.explorer.view import Explorer, Run
+from sparse_rcnn_lab.views.explorer import html_page
+from sparse_rcnn_lab.views.explorer.payload import payload
+from sparse_rcnn_lab.views.feature_similarity import FeaturePlane
+from sparse_rcnn_lab.views.static import is_static
+
+Run = Callable[[Intervention], Trace]
 
 ROI = ("roi_features", "filtered_features")
 SMALL = 4e6  # numbers of a recording (16 MB) up to which RoI features are recorded unasked
+CHOICES = {
+    "show": ("all", "detections", "one"),
+    "color": ("class", "score", "match", "proposal", "stage"),
+    "tab": ("attention", "roi", "filters", "similarity"),
+    "theme": ("auto", "light", "dark"),
+}
+NEEDS_IMAGE = (
+    "This is a recorded trace. To drag boxes, switch attention off and see what follows, give an "
+    'image and a model: srl.explore("photo.jpg", "nano-shapes").'
+)
 
 
 def explore(
@@ -39,9 +56,9 @@ def explore(
 ) -> Explorer:
     """Every proposal's box and feature through the stages, in a notebook or as a page.
 
-    what: a picture (or a data set's sample) to run, a :class:`Session`, or a recorded
+    what: an image (or a data set's sample) to run, a :class:`Session`, or a recorded
     :class:`Trace` (or the path of a ``.trace`` file), which can be looked at but not changed.
-    detector: a :class:`Detector`, or the name or path of one, for pictures; default the first
+    detector: a :class:`Detector`, or the name or path of one, for images; default the first
     shipped model.
 
     stage: show this state (0 the learned proposals, 1..S) instead of flying through all once.
@@ -50,28 +67,22 @@ def explore(
     color: "class", "score", "match" (with ground truth), "proposal" or "stage".
     tab: "attention", "roi", "filters" or "similarity".  theme: "auto", "light" or "dark".
     roi: record and show what each stage pooled and what its filters made of it; a saved page grows
-    by half. Default: what a session or trace has recorded; of a picture, with models of the size
+    by half. Default: what a session or trace has recorded; of an image, with models of the size
     of those shipped, not with ResNet-50.
 
-    >>> srl.explore("photo.jpg", "nano-shapes")  # the last line of a cell shows it
-    >>> srl.explore(trace).to_html("explorer.html")  # no kernel, no network
+    In a notebook the last line of a cell shows it.
+
+    >>> import sparse_rcnn_lab as srl
+    >>> srl.explore(srl.open_data("shapes", "val")[6], "nano-shapes")
+    Explorer('nano-shapes', 20 proposals, 6 stages, 128x128 px)
 
     Raises LabError for anything that does not fit.
     """
     trace, run = _opened(what, detector, roi)
     return Explorer(
-        trace,
-        run,
-        roi=roi is not False,
-        stage=stage,
-        chosen=chosen,
-        threshold=threshold,
-        show=show,
-        color=color,
-        tab=tab,
-        theme=theme,
-        fly=fly,
-    )
+        trace, run, roi=roi is not False, stage=stage, chosen=chosen, threshold=threshold,
+        show=show, color=color, tab=tab, theme=theme, fly=fly,
+    )  # fmt: skip
 
 
 def _opened(
@@ -82,7 +93,7 @@ def _opened(
     if isinstance(what, Trace):
         if detector is not None:
             raise LabError(
-                "A trace is a recording: it cannot be run by a detector. Give the picture instead."
+                "A trace is a recording: it cannot be run by a detector. Give the image instead."
             )
         return what, None
     if isinstance(what, Session):
@@ -91,9 +102,16 @@ def _opened(
         if not isinstance(detector, Detector):
             detector = load(str(detector) if detector is not None else shipped_models()[0])
         wanted = _is_small(detector.model.config) if roi is None else roi
-        record = ("attention", *ROI) if wanted else ("attention",)
-        session = Session(detector, what, record=record)
-    return session.trace if session.history else session.base, Runs(session)
+        session = Session(detector, what, record=("attention", *ROI) if wanted else ("attention",))
+    boxes, before = session.base.boxes, session.history
+
+    def run(intervention: Intervention) -> Trace:
+        """What was changed in the session before stays changed."""
+        if session.base.boxes is not boxes:
+            raise LabError("The session has another image now. Call explore(session) again.")
+        return session.try_out(replace(intervention, changes=(*before, *intervention.changes)))
+
+    return session.trace if before else session.base, run
 
 
 def _is_small(config: ModelConfig) -> bool:
@@ -102,35 +120,206 @@ def _is_small(config: ModelConfig) -> bool:
     return numbers <= SMALL
 
 
-class Runs:
-    """Runs experiments in a session; what was changed in it before stays changed."""
+class Explorer:
+    """A trace to look into, and, where it can be run again, to change.
 
-    def __init__(self, session: Session) -> None:
-        self.session = session
-        self.picture = session.base
-        self.before = session.history
+    base: the trace as recorded.  edited: the trace after what was changed, or None.  intervention:
+    what was changed.  In a notebook the last line of a cell shows it; :meth:`to_html` saves it.
 
-    def __call__(self, experiment: Experiment) -> Trace:
-        """The trace of the session's own changes and the experiment's."""
-        session = self.session
-        if session.base.boxes is not self.picture.boxes:
-            raise LabError("The session has another picture now. Call explore(session) again.")
-        session.reset()
-        for change in self.before:
-            if isinstance(change, Edit):
-                session.edit(change.proposal, change.box, change.feature, change.stage)
-            else:
-                session.drop(list(change.proposals), change.stage)
-        for edit in experiment.edits:
-            session.edit(edit.proposal, edit.box, "zero" if edit.zero else None, edit.stage)
-        for drop in experiment.drops:
-            session.drop(drop.proposal, drop.stage)
-        ablation = Ablation(
-            self_attention=experiment.self_attention,
-            swap_filters=experiment.swaps,
-            freeze_boxes=experiment.freeze_boxes,
-            freeze_features=experiment.freeze_features,
+    >>> import sparse_rcnn_lab as srl
+    >>> view = srl.explore(srl.open_data("shapes", "val")[6], "nano-shapes")
+    >>> _ = view.try_out(srl.Intervention(ablation=srl.Ablation(self_attention=False), start=2))
+    >>> print(srl.trace_diff(view.base, view.trace))  # doctest: +ELLIPSIS
+    20 of 20 boxes moved by 1 px or more...
+    >>> view.reset() is view.base
+    True
+    """
+
+    def __init__(
+        self, trace: Trace, run: Run | None = None, *, roi: bool = False, **options: Any
+    ) -> None:
+        """trace: what to show.  run: gives the trace of an intervention; without it nothing can be
+        changed.  roi: show what was pooled and filtered, where recorded.  options: stage, chosen,
+        threshold, show, color, tab, theme, fly; see :func:`sparse_rcnn_lab.explore`.
+        """
+        self.base = trace
+        self.edited: Trace | None = None
+        self.intervention = Intervention()
+        self._run = run
+        self._roi = roi
+        self._history: list[Intervention] = []
+        self._options = _checked(options, trace)
+        self._plane = FeaturePlane.fit(trace.features) if trace.features.numel() else None
+        self._payload = payload(trace, roi=roi, plane=self._plane)
+        self._widget: Any = None
+
+    @property
+    def trace(self) -> Trace:
+        """What is shown: the edited trace, else the base."""
+        return self.base if self.edited is None else self.edited
+
+    def try_out(self, intervention: Intervention) -> Trace:
+        """Runs the stages again with an intervention, as the page's controls do, and shows it.
+
+        Raises LabError when there is no model to run or it cannot be run; what is shown then stays.
+        """
+        before = self.intervention
+        trace = self._apply(intervention)
+        if intervention != before:
+            self._history.append(before)
+        self._tell()
+        return trace
+
+    def undo(self) -> Trace:
+        """Takes back the last change."""
+        self._undo()
+        self._tell()
+        return self.trace
+
+    def reset(self) -> Trace:
+        """Takes back all changes."""
+        self._reset()
+        self._tell()
+        return self.trace
+
+    def to_html(self, path: str | Path | None = None) -> str | Path:
+        """One page that needs no kernel and no network, with what is shown and what was changed.
+
+        path: where to write it; the path comes back. None gives the page itself as text.
+        """
+        text = html_page.page(
+            self._payload,
+            {**self._options, **self._shown(), "needs": html_page.NEEDS_KERNEL},
+            edited=self._edited_payload(),
+            intervention=self.intervention.to_message(),
         )
-        last = session.detector.num_stages
-        stop = min(last + experiment.extra, MAX_STAGES)
-        return session.run(min(experiment.start, last - 1), stop, ablation)
+        if path is None:
+            return text
+        write_text(Path(path), text)
+        return Path(path)
+
+    def to_iframe(self, height: int = 900) -> str:
+        """The page as an ``<iframe>`` for HTML of others (``gr.HTML``, an exported notebook).
+
+        It runs apart from what surrounds it. height: pixels.
+        """
+        return html_page.iframe(str(self.to_html()), height)
+
+    @property
+    def widget(self) -> Any:
+        """The ipywidget, to put beside others. Needs the notebook extra."""
+        if self._widget is None:
+            if find_spec("anywidget") is None:
+                raise LabError(
+                    'The explorer in a notebook needs anywidget: pip install "sparse-rcnn-lab'
+                    '[notebooks]". Without it, to_html() saves a page.'
+                )
+            live = self._run is not None
+            options = {**self._options, "live": live, "needs": "" if live else NEEDS_IMAGE}
+            names = [name for name in html_page.SHARED if options.get(name) is not None]
+            self._widget = html_page.widget_class()(
+                payload=self._payload, edited=None, options=options, answer=self._answer(),
+                **{name: options[name] for name in names},
+            )  # fmt: skip
+            self._widget.on_msg(lambda _, content, __: self._receive(content))
+            if "stage" not in options:
+                self._widget.stage = self.base.num_stages  # where the first flight ends
+        return self._widget
+
+    def _repr_mimebundle_(self, **options: Any) -> Any:
+        # The same page without a kernel: no widget here, or a page of outputs is being made.
+        if find_spec("anywidget") is None or is_static():
+            return {"text/html": self.to_iframe(), "text/plain": repr(self)}
+        return self.widget._repr_mimebundle_(**options)
+
+    def __repr__(self) -> str:
+        trace = self.base
+        return (
+            f"Explorer({trace.model_name or 'trace'!r}, {trace.num_proposals} proposals, "
+            f"{trace.num_stages} stages, {trace.size[1]}x{trace.size[0]} px)"
+        )
+
+    def _undo(self) -> None:
+        """Back to what was before the last entry; without one, to no change at all."""
+        self._apply(self._history[-1] if self._history else Intervention())
+        del self._history[-1:]
+
+    def _reset(self) -> None:
+        self._history.clear()
+        self._apply(Intervention())
+
+    def _apply(self, intervention: Intervention) -> Trace:
+        if intervention.changes_nothing():
+            self.intervention, self.edited = intervention, None
+            return self.base
+        if self._run is None:
+            raise LabError(NEEDS_IMAGE)
+        self.edited = self._run(intervention)
+        self.intervention = intervention
+        return self.edited
+
+    def _receive(self, message: dict[str, Any]) -> None:
+        """A message of the page: ``try`` (``keep`` makes it an entry to undo), undo, reset."""
+        error = ""
+        try:
+            kind = message.get("kind")
+            if kind == "undo":
+                self._undo()
+            elif kind == "reset":
+                self._reset()
+            else:
+                self._apply(Intervention.from_message(message.get("intervention") or {}))
+                if message.get("keep"):
+                    self._history.append(Intervention.from_message(message.get("before") or {}))
+        except LabError as wrong:
+            error = str(wrong)
+        self._tell(message.get("serial", 0), error)
+
+    def _tell(self, serial: int = 0, error: str = "") -> None:
+        if self._widget is not None:
+            with self._widget.hold_sync():
+                self._widget.edited = self._edited_payload()
+                self._widget.answer = self._answer(serial, error)
+
+    def _answer(self, serial: int = 0, error: str = "") -> dict[str, Any]:
+        return {
+            "serial": serial,
+            "error": error,
+            "intervention": self.intervention.to_message(),
+            "undo": len(self._history),
+        }
+
+    def _edited_payload(self) -> dict[str, Any] | None:
+        if self.edited is None:
+            return None
+        return payload(self.edited, roi=self._roi, image=False, plane=self._plane)
+
+    def _shown(self) -> dict[str, Any]:
+        """What a person has on screen now, so that a saved page shows the same."""
+        if self._widget is None:
+            return {}
+        shown = {name: getattr(self._widget, name) for name in html_page.SHARED}
+        fly = {"fly": False} if shown["stage"] != self.trace.num_stages else {}
+        return {**shown, **fly}
+
+
+def _checked(options: dict[str, Any], trace: Trace) -> dict[str, Any]:
+    known = ("stage", "chosen", "threshold", *CHOICES, "fly")
+    for name in options:
+        if name not in known:
+            raise LabError(f'The explorer has no option "{name}". It has {", ".join(known)}.')
+    for name, allowed in CHOICES.items():
+        value = options.get(name)
+        if value is not None and value not in allowed:
+            raise LabError(f"{name} must be one of {', '.join(allowed)}, found {value!r}.")
+    stage = options.get("stage")
+    if stage is not None:
+        trace.check_stage(stage, 0)
+    if options.get("chosen") is not None:
+        trace.row(options["chosen"])
+    threshold = options.get("threshold")
+    if threshold is not None and not 0 <= threshold <= 1:
+        raise LabError(f"threshold must be 0..1, found {threshold}.")
+    # A chosen state is shown at once; only without one do the proposals fly.
+    fly = {"fly": False} if stage is not None else {}
+    return {**{k: v for k, v in options.items() if v is not None}, **fly}

@@ -1,38 +1,43 @@
 """A ``Trace`` as the explorer's browser half wants it: small, and nothing that it could not draw.
 
-300 proposals of six stages take about 190 kB without the picture. Everything a view needs is
+300 proposals of six stages take about 190 kB without the image. Everything a view needs is
 computed here once, so that data.js only looks up and draws.
 """
 
 from __future__ import annotations
 
+import base64
 from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
+from PIL import Image
 from torch import Tensor
 
 from sparse_rcnn_lab.core import boxes as box_ops
 from sparse_rcnn_lab.core.trace import Trace
 from sparse_rcnn_lab.views import style
-from sparse_rcnn_lab.views.explorer import pack
-from sparse_rcnn_lab.views.explorer.alike import features_part
-from sparse_rcnn_lab.views.explorer.energy import roi_energy
-from sparse_rcnn_lab.views.explorer.plane import Plane
+from sparse_rcnn_lab.views.draw import as_image, data_uri, encoded
+from sparse_rcnn_lab.views.feature_similarity import FeaturePlane, rows_with_rivals
 
 CLASSES_KEPT = 3  # best classes of a proposal at a stage
 ATTENTION_KEPT = 8  # strongest partners a proposal looks at
+SIMILAR_KEPT = 6  # most similar proposals at a state
 REACH = 4.0  # boxes are kept up to so many long sides away from the image's corner
+LONGEST = 960  # pixels; boxes stay in original pixels whatever the image shrinks to
+SMALL_ENOUGH = 256  # pixels; drawings of this size keep every pixel
+IMAGE_BYTES = 75_000  # quality gives way before the page grows beyond what people mail
 
 RECORD = {
-    "attention": 'Record it: detector.trace(picture, record=("attention",)).',
+    "attention": 'Record it: detector.trace(image, record=("attention",)).',
     "roi": (
-        "Not recorded. With a picture: explore(picture, model, roi=True). For a trace: "
-        'detector.trace(picture, record=("roi_features",)).'
+        "Not recorded. With an image: explore(image, model, roi=True). For a trace: "
+        'detector.trace(image, record=("roi_features",)).'
     ),
     "filters": (
-        "Not recorded. With a picture: explore(picture, model, roi=True). For a trace: "
-        'detector.trace(picture, record=("roi_features", "filtered_features")).'
+        "Not recorded. With an image: explore(image, model, roi=True). For a trace: "
+        'detector.trace(image, record=("roi_features", "filtered_features")).'
     ),
     "features": "This trace holds no finite proposal features. Record it again with trace().",
     "image": "This trace was saved without its image: boxes are drawn on an empty sheet.",
@@ -41,21 +46,29 @@ RECORD = {
 
 
 def payload(
-    trace: Trace, *, roi: bool = False, image: bool = True, plane: Plane | None = None
+    trace: Trace, *, roi: bool = False, image: bool = True, plane: FeaturePlane | None = None
 ) -> dict[str, Any]:
     """Everything the explorer shows of a trace, ready for JSON.
 
     roi: add what each stage pooled and what the dynamic filters made of it, as ``P x P`` maps,
     where the trace has recorded them; off by default, they double the size.  image: add the
-    picture, reduced to at most 960 px.  plane: where features are drawn, default their own PCA;
+    image, reduced to at most 960 px.  plane: where features are drawn, default their own PCA;
     a trace to compare with another takes the other's.
 
     Boxes: int16 in steps of ``box_step`` original pixels; -32768 marks a box that is not a number
-    (said in ``notes`` and left out of the picture).
+    (said in ``notes`` and left out of the view).
     """
-    missing = _missing(trace, roi)
-    boxes, step = _boxes(trace)
-    scores, labels = _best_classes(trace)
+    logits = torch.nan_to_num(trace.logits, nan=-1e4)
+    scores, labels = logits.sigmoid().topk(min(CLASSES_KEPT, logits.shape[-1]), dim=-1)
+    has = {
+        "attention": trace.attention is not None,
+        "roi": roi and trace.roi_features is not None,
+        "filters": roi and trace.roi_features is not None and trace.filtered_features is not None,
+        "features": bool(trace.features.isfinite().any()),
+        "image": trace.image is not None,
+        "matches": trace.matches is not None and trace.gt_boxes is not None,
+    }
+    step = REACH * max(trace.size) / 32767
     return {
         "format": 1,
         "model": trace.model_name or "Sparse R-CNN",
@@ -64,32 +77,19 @@ def payload(
         "classes": list(trace.class_names),
         "style": _style(trace.num_stages, trace.num_proposals),
         "notes": _notes(trace),
-        "missing": {name: RECORD[name] for name in missing},
-        "image": None if trace.image is None or not image else pack.picture(trace.image),
-        "ids": pack.array(trace.proposal_ids.numpy().astype(np.uint16)),
+        "missing": {name: RECORD[name] for name, there in has.items() if not there},
+        "image": None if trace.image is None or not image else _image(trace.image),
+        "ids": _packed(trace.proposal_ids, np.uint16),
         "box_step": step,
-        "boxes": boxes,
-        "scores": scores,
-        "labels": labels,
-        "levels": pack.array(trace.fpn_level.numpy().astype(np.uint8)),
-        "features": None if "features" in missing else features_part(trace, plane),
+        "boxes": _boxes(trace, step),
+        "scores": _share(scores, np.uint16),
+        "labels": _packed(labels, np.uint16),
+        "levels": _packed(trace.fpn_level, np.uint8),
+        "features": _features(trace, plane) if has["features"] else None,
         "attention": None if trace.attention is None else _attention(trace.attention),
-        "roi": roi_energy(trace) if roi and trace.roi_features is not None else None,
+        "roi": _roi(trace) if has["roi"] else None,
         "truth": _truth(trace),
     }
-
-
-def _missing(trace: Trace, roi: bool) -> list[str]:
-    finite = trace.features.numel() and bool(torch.isfinite(trace.features).any())
-    has = {
-        "attention": trace.attention is not None,
-        "roi": roi and trace.roi_features is not None,
-        "filters": roi and trace.roi_features is not None and trace.filtered_features is not None,
-        "features": bool(finite),
-        "image": trace.image is not None,
-        "matches": trace.matches is not None and trace.gt_boxes is not None,
-    }
-    return [name for name, there in has.items() if not there]
 
 
 def _style(num_stages: int, count: int) -> dict[str, Any]:
@@ -107,18 +107,16 @@ def _style(num_stages: int, count: int) -> dict[str, Any]:
     }
 
 
-def _boxes(trace: Trace) -> tuple[dict[str, Any], float]:
-    """``[S+1, N, 4]`` int16, and the pixels of one step."""
-    step = REACH * max(trace.size) / 32767
-    values = trace.boxes.double().numpy()
-    steps = np.nan_to_num(values / step, nan=0.0, posinf=32767, neginf=-32767)
-    small = steps.round().clip(-32767, 32767).astype(np.int16)
-    small[~np.isfinite(values).all(-1)] = -32768
-    return pack.array(small), step
+def _boxes(trace: Trace, step: float) -> dict[str, Any]:
+    """``[S+1, N, 4]`` int16."""
+    steps = torch.nan_to_num(trace.boxes.double() / step, nan=0.0, posinf=32767, neginf=-32767)
+    small = steps.round().clamp(-32767, 32767)
+    small[~trace.boxes.isfinite().all(-1)] = -32768
+    return _packed(small, np.int16)
 
 
 def _notes(trace: Trace) -> list[str]:
-    """What a person should know before they trust the picture: what is not a number."""
+    """What a person should know before they trust the view: what is not a number."""
     notes = []
     broken = ~trace.boxes.isfinite().all(-1)
     if broken.any():
@@ -142,11 +140,32 @@ def _count(broken: Tensor) -> str:
     return f"{number} proposal{'s' * (number != 1)}"
 
 
-def _best_classes(trace: Trace) -> tuple[dict[str, Any], dict[str, Any]]:
-    """``[S, N, K]`` scores (uint16 shares) and labels of the best classes, best first."""
-    logits = torch.nan_to_num(trace.logits, nan=-1e4)
-    scores, labels = logits.sigmoid().topk(min(CLASSES_KEPT, logits.shape[-1]), dim=-1)
-    return pack.share(scores, np.uint16), pack.array(labels.numpy().astype(np.uint16))
+def _features(trace: Trace, plane: FeaturePlane | None) -> dict[str, Any]:
+    """Places in the PCA plane, cosine of each two states, most similar proposals at each state,
+    and the cosines among the best and their rivals at each state.
+    """
+    known = torch.nan_to_num(trace.features)
+    s, n, _ = known.shape
+    plane = plane or FeaturePlane.fit(trace.features)
+    points = (plane.place(known) / plane.reach).clamp(-1.5, 1.5) / 1.5  # room for edits outside
+    unit = F.normalize(known, dim=-1)
+    stages = torch.einsum("snd,tnd->nst", unit, unit)
+    first, second = torch.triu_indices(s, s, offset=1)
+    cosines = unit @ unit.transpose(1, 2)
+    rows = rows_with_rivals(trace)
+    one, other = torch.triu_indices(len(rows), len(rows), offset=1)
+    among = cosines[:, rows[one], rows[other]]
+    cosines.diagonal(dim1=1, dim2=2).fill_(-2)
+    cosine, near = cosines.topk(min(SIMILAR_KEPT, max(n - 1, 0)), dim=-1)
+    return {
+        "points": _packed((points * 32767).round(), np.int16),
+        "explained": [round(part, 4) for part in plane.explained.tolist()],
+        "between": _signed_share(stages[:, first, second]),
+        "near": _packed(near, np.uint16),
+        "near_cosine": _signed_share(cosine),
+        "group": _packed(rows, np.uint16),
+        "group_cosine": _signed_share(among),
+    }
 
 
 def _attention(attention: Tensor) -> dict[str, Any]:
@@ -154,28 +173,83 @@ def _attention(attention: Tensor) -> dict[str, Any]:
     mean = torch.nan_to_num(attention.mean(1))
     weight, index = mean.topk(min(ATTENTION_KEPT, mean.shape[-1]), dim=-1)
     return {
-        "index": pack.array(index.numpy().astype(np.uint16)),
-        "weight": pack.share(weight),
+        "index": _packed(index, np.uint16),
+        "weight": _share(weight),
         "heads": attention.shape[1],
     }
+
+
+def _roi(trace: Trace) -> dict[str, Any]:
+    """``before`` and ``after`` the dynamic filters: ``[S, N, P, P]`` shares 0..1.
+
+    A bin's value is how far its feature lies from the mean of its RoI (what stands out), relative
+    to the largest of the proposal at all stages. after: None without ``filtered_features``.
+    """
+
+    def contrast(features: Tensor | None) -> dict[str, Any] | None:
+        if features is None:
+            return None
+        features = torch.nan_to_num(features)
+        away = (features - features.mean((2, 3), keepdim=True)).norm(dim=-1)
+        return _share(away / away.amax((0, 2, 3), keepdim=True).clamp(min=1e-12))
+
+    return {"before": contrast(trace.roi_features), "after": contrast(trace.filtered_features)}
 
 
 def _truth(trace: Trace) -> dict[str, Any] | None:
     """Ground truth, which of it each proposal belongs to, and its IoU with that at every state."""
     if trace.gt_boxes is None or not len(trace.gt_boxes):
         return None
-    boxes = torch.nan_to_num(trace.boxes)
-    overlap = box_ops.iou(boxes, trace.gt_boxes)  # [S+1, N, M]
+    overlap = box_ops.iou(torch.nan_to_num(trace.boxes), trace.gt_boxes)  # [S+1, N, M]
     target = overlap[-1].argmax(-1)
     if trace.matches is not None:
         target = torch.where(trace.matches[-1] >= 0, trace.matches[-1], target)
-    own = overlap.gather(-1, target.expand(len(boxes), -1)[..., None])[..., 0]
-    labels = trace.gt_labels
-    matches = trace.matches
+    own = overlap.gather(-1, target.expand(len(overlap), -1)[..., None])[..., 0]
     return {
         "boxes": [[round(v, 2) for v in box] for box in trace.gt_boxes.tolist()],
-        "labels": None if labels is None else labels.tolist(),
-        "target": pack.array(target.numpy().astype(np.int16)),
-        "iou": pack.share(own),
-        "matches": None if matches is None else pack.array(matches.numpy().astype(np.int16)),
+        "labels": None if trace.gt_labels is None else trace.gt_labels.tolist(),
+        "target": _packed(target, np.int16),
+        "iou": _share(own),
+        "matches": None if trace.matches is None else _packed(trace.matches, np.int16),
     }
+
+
+def _packed(values: Tensor, kind: type[np.integer[Any]]) -> dict[str, Any]:
+    """``{"type", "shape", "data"}``: little-endian bytes in base64; data.js reads it back."""
+    small = np.ascontiguousarray(values.numpy().astype(np.dtype(kind).newbyteorder("<")))
+    data = base64.b64encode(small.tobytes()).decode("ascii")
+    return {"type": np.dtype(kind).name, "shape": list(small.shape), "data": data}
+
+
+def _share(values: Tensor, kind: type[np.unsignedinteger[Any]] = np.uint8) -> dict[str, Any]:
+    """Numbers 0..1 as whole numbers 0..max of ``kind``; what is not a number becomes 0."""
+    known = values.double().nan_to_num(nan=0.0).clamp(0, 1)
+    return _packed((known * np.iinfo(kind).max).round(), kind)
+
+
+def _signed_share(values: Tensor) -> dict[str, Any]:
+    """Numbers -1..1 as int8 -127..127; what is not a number becomes 0."""
+    known = values.double().nan_to_num(nan=0.0).clamp(-1, 1)
+    return _packed((known * 127).round(), np.int8)
+
+
+def _image(image: Tensor) -> str:
+    """``[3, H, W]`` uint8 RGB -> a data URI: PNG where small, else JPEG of at most 960 px."""
+    shown = as_image(image)
+    if max(shown.size) <= SMALL_ENOUGH:
+        return data_uri(encoded(shown, "PNG", optimize=True), "png")
+    longest = min(LONGEST, max(shown.size))
+    while True:
+        small = _shrunk(shown, longest)
+        for quality in (85, 75, 65, 50):
+            data = encoded(small, "JPEG", quality=quality, optimize=True)
+            if len(data) <= IMAGE_BYTES:
+                return data_uri(data)
+        longest = round(longest * 0.8)  # an image of noise
+
+
+def _shrunk(image: Image.Image, longest: int) -> Image.Image:
+    if max(image.size) <= longest:
+        return image
+    width, height = (max(1, round(side * longest / max(image.size))) for side in image.size)
+    return image.resize((width, height), Image.Resampling.LANCZOS)

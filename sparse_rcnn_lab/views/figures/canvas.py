@@ -1,4 +1,4 @@
-"""What the figures share: the page with its title, the picture, boxes, the width of texts."""
+"""What the figures share: the page with its title, the image, boxes, labels, the key of stages."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
 from matplotlib.collections import PolyCollection
 from matplotlib.colors import LinearSegmentedColormap, to_rgba
 from matplotlib.figure import Figure
@@ -22,9 +23,11 @@ from sparse_rcnn_lab.core.errors import LabError
 from sparse_rcnn_lab.core.trace import Trace
 from sparse_rcnn_lab.views import style
 from sparse_rcnn_lab.views.style import Theme
+from sparse_rcnn_lab.views.text_layout import Box, place_labels, spread
 
 DPI = 160
-WIDEST, TALLEST = 0.25, 3.0  # height / width; thinner pictures are stretched to be seen at all
+HEAD = 0.6  # inches that title and detail take
+WIDEST, TALLEST = 0.25, 3.0  # height / width; thinner images are stretched to be seen at all
 # Weights and amounts, from the page's side of the scale up.
 HEAT = "viridis"
 BALANCE = LinearSegmentedColormap.from_list("balance", style.BALANCE_COLORS)
@@ -55,12 +58,12 @@ class Page(Figure):
         """Text as it is written, see ``plain``."""
         return super().text(x, y, s, *args, **{"parse_math": False, **kwargs})
 
-    def write_title(self, title: str, detail: str = "", left: float = 0.12) -> None:
-        """Title, and a line of detail below it, at the top; cut to the page's width with "…"."""
+    def write_title(self, title: str, *details: str, left: float = 0.12) -> None:
+        """Title, and a line of details below it, at the top; cut to the page's width with "…"."""
         width, height = self.get_size_inches()
         for text, size, color, weight, top in (
             (title, 12.0, self.ink, "bold", 0.10),
-            (detail, 8.5, self.faded, "normal", 0.36),
+            (" · ".join(filter(None, details)), 8.5, self.faded, "normal", 0.36),
         ):
             room = (width - 2 * left) * 72
             self.text(
@@ -78,6 +81,16 @@ class Page(Figure):
             side.set_visible(False)
         axes.grid(color=self.line, linewidth=0.6)
         axes.set_axisbelow(True)
+
+    def color_bar(
+        self, image: ScalarMappable, x: float, y: float, h: float, label: str = "", size: float = 8
+    ) -> None:
+        """The scale of an image's colours, from (x, y) inches up."""
+        axes = self.place(x, y, 0.14, h)
+        scale = self.colorbar(image, cax=axes)
+        scale.outline.set_visible(False)
+        axes.tick_params(colors=self.faded, labelsize=8, length=0)
+        scale.set_label(label, color=self.ink, size=size)
 
 
 class _Panel(Axes):
@@ -97,32 +110,43 @@ def plain(text: str) -> str:
     return text.replace("$", r"\$")
 
 
-HEAD = 0.6  # inches that title and detail take
+def text_width(text: str, size: float) -> int:
+    """Width of a text in points."""
+    return round(TextPath((0, 0), plain(text), size=size).get_extents().width + 0.5) if text else 0
+
+
+def shorten(text: str, size: float, room: float) -> str:
+    """The text, cut with an ellipsis to ``room`` points."""
+    if not text or text_width(text, size) <= room:
+        return text
+    while len(text) > 1 and text_width(text + "…", size) > room:
+        text = text[:-1]
+    return text.rstrip(" ·,") + "…"
 
 
 def aspect(trace: Trace) -> float:
-    """Height / width at which the picture is shown; extreme ones are stretched."""
+    """Height / width at which the image is shown; extreme ones are stretched."""
     return min(max(trace.size[0] / trace.size[1], WIDEST), TALLEST)
 
 
 def fitted(trace: Trace, width: float, height: float = 8.0) -> tuple[float, float]:
-    """(width, height) in inches of the largest picture in this room."""
+    """(width, height) in inches of the largest image in this room."""
     width = min(width, height / aspect(trace))
     return width, width * aspect(trace)
 
 
-def stretched_note(trace: Trace) -> list[str]:
-    """One sentence when the picture is not shown in its own proportions, else none."""
+def stretched_note(trace: Trace) -> str:
+    """A sentence when the image is not shown in its own proportions, else ""."""
     height, width = trace.size
     shown = aspect(trace)
     if math.isclose(shown, height / width):
-        return []
+        return ""
     factor = max(shown * width / height, height / width / shown)
-    return [f"{width}×{height} px, stretched {factor:.3g}-fold"]
+    return f"{width}×{height} px, stretched {factor:.3g}-fold"
 
 
-def show_picture(axes: Axes, trace: Trace, fade: float = 0.0) -> None:
-    """The picture in its own pixels; without one, an empty frame of its size.
+def show_image(axes: Axes, trace: Trace, fade: float = 0.0) -> None:
+    """The image in its own pixels; without one, an empty frame of its size.
 
     fade: 0..1, how far it is faded to grey so that lines stand out.
     """
@@ -140,7 +164,7 @@ def show_picture(axes: Axes, trace: Trace, fade: float = 0.0) -> None:
 
 
 def rim(line: float, opacity: float = 1.0) -> list[AbstractPathEffect]:
-    """The dark edge that keeps a line readable on any picture."""
+    """The dark edge that keeps a line readable on any image."""
     return [
         Stroke(linewidth=line + _edge(line), foreground=style.DARK, alpha=style.EDGE * opacity),
         Normal(),
@@ -150,6 +174,14 @@ def rim(line: float, opacity: float = 1.0) -> list[AbstractPathEffect]:
 def _edge(line: float) -> float:
     """How much wider than a line of ``line`` points its dark edge is, points."""
     return min(1.2, 0.6 * line + 0.3)
+
+
+def dot(axes: Axes, point: Tensor, color: str, size: float = 4, zorder: float = 2) -> None:
+    """A dot with a dark edge. point: ``[2]``.  size: points."""
+    axes.plot(
+        *point.tolist(), "o", color=color, markersize=size, markeredgecolor=style.DARK,
+        markeredgewidth=0.6, zorder=zorder,
+    )  # fmt: skip
 
 
 def outline(
@@ -200,15 +232,85 @@ def outlines(
         )  # fmt: skip
 
 
-def text_width(text: str, size: float) -> int:
-    """Width of a text in points."""
-    return round(TextPath((0, 0), plain(text), size=size).get_extents().width + 0.5) if text else 0
+def write_labels(
+    axes: Axes,
+    boxes: Sequence[Sequence[float]],
+    texts: Sequence[str],
+    colors: Sequence[str],
+    size: float,
+    room: float = 0.0,
+) -> None:
+    """One label beside each box, none over another or outside the axes, whose limits are set.
+
+    boxes: xyxy in the axes' units; those that are not numbers are left out.  room: points kept
+    free around each.  Laid out in points, the unit of text: an image may be shown stretched.
+    """
+    (x0, x1), (y1, y0) = axes.get_xlim(), axes.get_ylim()  # y0 is at the top
+    page, place = axes.get_figure(root=True), axes.get_position()
+    assert page is not None
+    page_width, page_height = page.get_size_inches() * 72
+    width, height = place.width * page_width, place.height * page_height
+    right, down = width / (x1 - x0), height / (y1 - y0)
+    kept = [i for i, box in enumerate(boxes) if all(map(math.isfinite, box))]
+    high = round(size * 1.5)
+    sizes = [(text_width(texts[i], size) + 6, high) for i in kept]
+    scaled: list[Box] = []
+    for a, b, c, d in (boxes[i] for i in kept):
+        left, top = (a - x0) * right - room, (b - y0) * down - room
+        scaled.append((left, top, (c - x0) * right + room, (d - y0) * down + room))
+    places = place_labels(scaled, sizes, int(width + 1e-6), int(height + 1e-6))
+    for i, (w, h), spot in zip(kept, sizes, places, strict=True):
+        if spot is None:
+            continue
+        x, y, wide, tall = x0 + spot[0] / right, y0 + spot[1] / down, w / right, h / down
+        axes.add_patch(Rectangle((x, y), wide, tall, color=colors[i], linewidth=0, zorder=5))
+        axes.text(
+            x + wide / 2, y + tall / 2, texts[i], size=size, zorder=6,
+            color=style.text_color(colors[i]), ha="center", va="center_baseline",
+        ).set_gid("label")  # fmt: skip
 
 
-def shorten(text: str, size: float, room: float) -> str:
-    """The text, cut with an ellipsis to ``room`` points."""
-    if not text or text_width(text, size) <= room:
-        return text
-    while len(text) > 1 and text_width(text + "…", size) > room:
-        text = text[:-1]
-    return text.rstrip(" ·,") + "…"
+def label_ends(
+    page: Page,
+    axes: Axes,
+    ends: Sequence[float],
+    texts: Sequence[str],
+    low: float,
+    high: float,
+) -> None:
+    """Names lines at their right ends, in a column that keeps the names apart.
+
+    ends: where each line ends, in data units; low, high: the y range of the axes.
+    """
+    x = axes.get_xlim()[1]
+    size = 8.5 if len(ends) <= 14 else 6.5
+    inches = axes.get_position().height * page.get_size_inches()[1]
+    gap = size * 1.35 / 72 * (high - low) / inches
+    kept = [i for i, end in enumerate(ends) if math.isfinite(end)]
+    for i, y in zip(kept, spread([ends[i] for i in kept], gap, low, high), strict=True):
+        axes.annotate(
+            texts[i], (x, ends[i]), (x + (axes.get_xlim()[1] - axes.get_xlim()[0]) * 0.05, y),
+            size=size, color=page.ink, va="center", annotation_clip=False,
+            arrowprops={"arrowstyle": "-", "color": page.faded, "linewidth": 0.6, "shrinkA": 0,
+                        "shrinkB": 1, "relpos": (0, 0.5)},
+        ).set_gid("label")  # fmt: skip
+
+
+def stage_key(page: Page, num_stages: int, x: float, y: float) -> None:
+    """The colours of the states with their numbers, from (x, y) inches to the right."""
+    axes = page.place(x, y, 3.4, 0.2)
+    axes.set(xlim=(0, 3.4), ylim=(0, 0.2))
+    axes.set_axis_off()
+    step = max(1, math.ceil((num_stages + 1) / 12))
+    shown = sorted({*range(0, num_stages + 1, step), num_stages})
+    axes.text(0, 0.1, "stage", size=8.5, color=page.faded, va="center")
+    for place, stage in enumerate(shown):
+        left = 0.42 + 0.22 * place
+        color = style.stage_color(stage, num_stages)
+        axes.add_patch(Rectangle((left, 0.0), 0.2, 0.2, color=color, linewidth=0))
+        axes.text(
+            left + 0.1, 0.095, str(stage), size=7.5, color=style.text_color(color),
+            ha="center", va="center_baseline",
+        )  # fmt: skip
+    end = 0.42 + 0.22 * len(shown)
+    axes.text(end + 0.05, 0.1, "(0: learned)", size=8, color=page.faded, va="center")

@@ -1,4 +1,4 @@
-"""Score and IoU of proposals, stage by stage."""
+"""Proposals from stage to stage: their scores, their IoU, their features."""
 
 from __future__ import annotations
 
@@ -11,11 +11,24 @@ from torch import Tensor
 
 from sparse_rcnn_lab.core.trace import Trace
 from sparse_rcnn_lab.views import style
-from sparse_rcnn_lab.views.figures.canvas import HEAD, Page
+from sparse_rcnn_lab.views.feature_similarity import FeaturePlane
+from sparse_rcnn_lab.views.figures.canvas import (
+    HEAD,
+    Page,
+    label_ends,
+    rim,
+    stage_key,
+    write_labels,
+)
 from sparse_rcnn_lab.views.figures.series import MARKERS
-from sparse_rcnn_lab.views.figures.words import label_ends
-from sparse_rcnn_lab.views.measures import iou_by_stage, need_truth, score_by_stage
-from sparse_rcnn_lab.views.selection import broken_note, describe, final_label, select
+from sparse_rcnn_lab.views.measures import (
+    broken_note,
+    describe,
+    end_color,
+    iou_by_stage,
+    score_by_stage,
+    select,
+)
 from sparse_rcnn_lab.views.style import Theme
 
 RIGHT = 1.55  # inches for the names of the lines
@@ -34,10 +47,14 @@ def score_curves(
     """The best class score of each proposal at every stage.
 
     Named lines have the colour of the class they end with; all other proposals are grey.
+    Arguments: see :mod:`~sparse_rcnn_lab.views.figures`. Raises LabError for a proposal that is
+    not in the trace.
 
-    proposals: ids to name; default those that end with a score of ``threshold`` (at most 12).
-    chosen: one to draw in the accent colour.  width: inches.  title: in place of the usual one.
-    Raises LabError for a proposal that is not in the trace.
+    >>> import sparse_rcnn_lab as srl
+    >>> trace = srl.load("nano-shapes").trace(srl.open_data("shapes", "val")[6])
+    >>> page = score_curves(trace, threshold=0.5)
+    >>> sorted(text.get_text() for text in page.axes[0].texts)
+    ['6 · star .88', '7 · heart .67', '9 · cross .71']
     """
     shown = select(trace, proposals, threshold)
     scores, _ = score_by_stage(trace)
@@ -68,24 +85,28 @@ def iou_curves(
 
     One line an object: the proposal that is matched with it at the last stage. Filled markers
     where it was matched with it already, hollow ones where another proposal was.
+    Arguments: see :mod:`~sparse_rcnn_lab.views.figures`. Raises LabError when the trace has no
+    ground truth.
 
-    chosen: a proposal to draw in the accent colour.  width: inches.  title: in place of the usual
-    one. Raises LabError when the trace has no ground truth.
+    >>> import sparse_rcnn_lab as srl
+    >>> trace = srl.load("nano-shapes").trace(srl.open_data("shapes", "val")[6])
+    >>> [text.get_text() for text in iou_curves(trace).axes[0].texts][0]
+    '6 · star .97'
     """
-    matches, truth = need_truth(trace)
+    matches, truth = trace.truth_matches()
     overlaps = iou_by_stage(trace)
     rows = (matches[-1] >= 0).nonzero()[:, 0].tolist()
     rows = sorted(rows, key=lambda row: -float(overlaps[-1, row].nan_to_num()))
     ids = trace.proposal_ids[rows].tolist()
     page, axes = _axes(width, theme, trace.num_stages, 0)
-    notes = [
+    page.write_title(
+        title or "IoU with the matched object, by stage",
         f"{len(rows)} of {len(truth)} objects matched at the last stage",
         "hollow: another proposal was matched",
-        *broken_note(trace),
-    ]
-    page.write_title(title or "IoU with the matched object, by stage", " · ".join(notes))
+        broken_note(trace),
+    )
     if not rows:
-        reason = "no objects in this picture" if not len(truth) else "no object is matched"
+        reason = "no objects in this image" if not len(truth) else "no object is matched"
         axes.text(
             0.5, 0.5, reason, transform=axes.transAxes, color=page.faded, ha="center", size=10
         )
@@ -99,10 +120,9 @@ def iou_curves(
     for line, row in zip(lines, rows, strict=True):
         held = (matches[:, row] == matches[-1, row]).nonzero()[:, 0] + 1
         hollow = [s for s in stages[1:] if s not in held.tolist()]
-        values = overlaps[hollow, row]
         axes.plot(
-            hollow, values, linestyle="", marker=line.get_marker(), color=page.paper,
-            markersize=3.0, zorder=5, markeredgewidth=0,
+            hollow, overlaps[hollow, row], linestyle="", marker=line.get_marker(),
+            color=page.paper, markersize=3.0, zorder=5, markeredgewidth=0,
         )  # fmt: skip
     axes.set_ylabel("IoU (0 to 1)")
     return page
@@ -136,15 +156,75 @@ def _named_lines(
     """Lines in the colour of the class each proposal ends with, named at their right ends."""
     label_ends(page, axes, values[-1].tolist(), texts, -0.02, 1.02)
     lines = []
-    for i in range(len(ids)):
-        accent = ids[i] == chosen
-        color = style.ACCENT if accent else style.class_color(final_label(trace, ids[i]))
+    for i, proposal in enumerate(ids):
         lines += axes.plot(
-            stages, values[:, i], color=color, marker=MARKERS[i % len(MARKERS)], markersize=5.5,
-            linewidth=2.6 if accent else 1.8, markeredgecolor=page.ink, markeredgewidth=0.5,
+            stages, values[:, i], color=end_color(trace, proposal, chosen),
+            marker=MARKERS[i % len(MARKERS)], markersize=5.5, markeredgecolor=page.ink,
+            linewidth=2.6 if proposal == chosen else 1.8, markeredgewidth=0.5,
             zorder=4 - i / len(ids), gid="named",
         )  # fmt: skip
         # Yellow on white needs an edge.
         edge = Stroke(linewidth=lines[-1].get_linewidth() + 0.9, foreground=page.ink, alpha=0.45)
         lines[-1].set_path_effects([edge, Normal()])
     return lines
+
+
+def feature_pca(
+    trace: Trace,
+    proposals: int | Sequence[int] | None = None,
+    *,
+    threshold: float = 0.3,
+    chosen: int | None = None,
+    width: float = 6.5,
+    theme: Theme = "light",
+    title: str | None = None,
+) -> Page:
+    """All proposal features at all states on their two axes of largest variance.
+
+    A dot is a proposal at a state, in the colour of the stage; lines are the ways of some
+    ``proposals``, in the colour of the class they end with. Arguments: see
+    :mod:`~sparse_rcnn_lab.views.figures`. Raises LabError for a proposal that is not in the trace.
+
+    >>> import sparse_rcnn_lab as srl
+    >>> trace = srl.load("nano-shapes").trace(srl.open_data("shapes", "val")[6])
+    >>> feature_pca(trace).texts[1].get_text()
+    '20 × 7 features (proposals × states)'
+    """
+    shown = select(trace, proposals, threshold)
+    plane = FeaturePlane.fit(trace.features)
+    places = plane.place(trace.features)
+    height = 0.8 * width
+    page = Page(width, height, theme)
+    page.write_title(
+        title or "Proposal features through the stages (PCA)",
+        f"{trace.num_proposals} × {trace.num_stages + 1} features (proposals × states)",
+        broken_note(trace),
+    )
+    axes = page.place(0.75, 0.85, width - 0.9, height - 0.95 - HEAD)
+    page.dress(axes)
+    many = trace.num_proposals > 100
+    for stage, points in enumerate(places):
+        axes.scatter(
+            points[:, 0], points[:, 1], s=6 if many else 16, linewidth=0.3, edgecolor=page.ink,
+            color=style.stage_color(stage, trace.num_stages), alpha=0.5 if many else 0.8,
+        )  # fmt: skip
+    first, second = (100 * plane.explained).tolist()
+    axes.set(xlabel=f"axis 1 ({first:.0f} % of the variance)")
+    axes.set(ylabel=f"axis 2 ({second:.0f} % of the variance)")
+    axes.margins(0.08)
+    colors = [end_color(trace, proposal, chosen) for proposal in shown.proposals]
+    for proposal, color in zip(shown.proposals, colors, strict=True):
+        way = places[:, trace.row(proposal)]
+        line = 2.4 if proposal == chosen else 1.5
+        (drawn,) = axes.plot(way[:, 0], way[:, 1], color=color, linewidth=line, gid="way")
+        drawn.set_path_effects(rim(line))
+        for stage, point in enumerate(way.tolist()):
+            axes.plot(
+                *point, "o", color=style.stage_color(stage, trace.num_stages), markersize=5.5,
+                markeredgecolor=page.ink, markeredgewidth=0.6, zorder=4,
+            )  # fmt: skip
+    ends = [places[-1, trace.row(proposal)].tolist() * 2 for proposal in shown.proposals]
+    texts = [describe(trace, proposal) for proposal in shown.proposals]
+    write_labels(axes, ends, texts, colors, 8.0, room=4)
+    stage_key(page, trace.num_stages, 0.75, 0.12)
+    return page

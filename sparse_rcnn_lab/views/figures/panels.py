@@ -1,4 +1,4 @@
-"""Detections side by side: one picture under several conditions, or several pictures."""
+"""Detections side by side: one image under several conditions, or several images."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from sparse_rcnn_lab.views.style import Theme
 _GAP = 0.12  # inches
 _NAME = 0.26
 _LETTERS = 7.0  # points; labels are not smaller
-_SIDE = 720  # pixels of a drawn picture's long side, at least
+_SIDE = 720  # pixels of a drawn image's long side, at least
 
 
 def detection_panels(
     found: Sequence[Detections],
-    pictures: Sequence[Tensor] | Tensor,
+    images: Sequence[Tensor] | Tensor,
     names: Sequence[str],
     *,
     columns: int = 4,
@@ -33,33 +33,39 @@ def detection_panels(
     word: str = "found",
     scores: bool = True,
 ) -> Page:
-    """Each of ``found`` drawn on its picture, with its name and its number of detections above.
+    """Each of ``found`` drawn on its image, with its name and its number of detections above.
 
-    pictures: ``[3, H, W]`` uint8, one for each, or one for all.  names: one for each.
-    gt_boxes: ``[M, 4]`` xyxy, pixels of the picture, dashed on every one.  width: inches.
+    images: ``[3, H, W]`` uint8, one for each, or one for all.  names: one for each.
+    gt_boxes: ``[M, 4]`` xyxy, pixels of the image, dashed on every one.  width: inches.
     word: what the boxes are, said with their number.  scores: write them behind the classes.
     Raises LabError when the numbers of things differ or there is nothing to show.
+
+    >>> import sparse_rcnn_lab as srl
+    >>> image = srl.open_data("shapes", "val")[6].image
+    >>> found = [srl.load(name)(image, threshold=0.5) for name in ("nano-shapes", "small-cards")]
+    >>> detection_panels(found, image, ["shapes", "cards"]).axes[0].texts[0].get_text()
+    'shapes · 3 found'
     """
-    shown = [pictures] * len(found) if isinstance(pictures, Tensor) else list(pictures)
+    shown = [images] * len(found) if isinstance(images, Tensor) else list(images)
     if not found or len(shown) != len(found) or len(names) != len(found):
         raise LabError(
-            f"Panels need one picture and one name for each result, found {len(found)} results, "
-            f"{len(shown)} pictures and {len(names)} names."
+            f"Panels need one image and one name for each result, found {len(found)} results, "
+            f"{len(shown)} images and {len(names)} names."
         )
     columns = max(1, min(columns, len(found)))
     rows = -(-len(found) // columns)
     w = (width - _GAP * (columns + 1)) / columns
-    text = max(1.0, _LETTERS * 42 / 72 / w)  # labels are 1/42 of the picture high
+    text = max(1.0, _LETTERS * 42 / 72 / w)  # labels are 1/42 of the image high
     ratios = [min(max(p.shape[1] / p.shape[2], WIDEST), TALLEST) for p in shown]
     h = w * max(ratios)
     head = 0.08 + 0.28 * bool(title) + 0.26 * bool(detail)
     page = Page(width, head + rows * (h + _NAME) + _GAP, theme)
     if title or detail:
         page.write_title(title or detail, detail if title else "")
-    for i, (detections, picture, name) in enumerate(zip(found, shown, names, strict=True)):
+    for i, (detections, image, name) in enumerate(zip(found, shown, names, strict=True)):
         row, column = divmod(i, columns)
         drawn = draw_detections(
-            picture, detections, gt_boxes=gt_boxes, min_side=_SIDE, scores=scores, text=text
+            image, detections, gt_boxes=gt_boxes, min_side=_SIDE, scores=scores, text=text
         )
         left, high = _GAP + column * (w + _GAP), w * ratios[i]
         top = _GAP + (rows - row) * (h + _NAME) - _NAME
@@ -89,18 +95,24 @@ def trace_panels(
 
     threshold: least score of a detection, 0..1.  stages: of each trace, 1..S; default the last.
     Raises LabError for a trace that was saved without its image.
+
+    >>> import sparse_rcnn_lab as srl
+    >>> trace = srl.load("nano-shapes").trace(srl.open_data("shapes", "val")[6])
+    >>> page = trace_panels([trace] * 2, ["first", "last"], stages=[2, 6])
+    >>> [axes.texts[0].get_text() for axes in page.axes]
+    ['first · 0 found', 'last · 3 found']
     """
     last = [trace.num_stages for trace in traces]
     at = list(stages) if stages is not None else last
-    found, pictures = [], []
+    found, images = [], []
     for trace, stage in zip(traces, at, strict=True):
         if trace.image is None:
             raise LabError(
                 "This trace was saved without its image, so there is nothing to draw on."
             )
         found.append(trace.detections(stage, threshold))
-        pictures.append(trace.image)
+        images.append(trace.image)
     return detection_panels(
-        found, pictures, names, columns=columns, width=width, theme=theme, title=title,
+        found, images, names, columns=columns, width=width, theme=theme, title=title,
         detail=f"detections with a score of at least {threshold:g}",
     )  # fmt: skip

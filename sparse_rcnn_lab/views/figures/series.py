@@ -7,8 +7,7 @@ from collections.abc import Sequence
 from matplotlib.axes import Axes
 
 from sparse_rcnn_lab.core.errors import LabError
-from sparse_rcnn_lab.views.figures.canvas import Page
-from sparse_rcnn_lab.views.figures.words import label_ends
+from sparse_rcnn_lab.views.figures.canvas import Page, label_ends
 
 # Neither stages' nor classes' colours: a series is something else. Told apart by everyone, and on
 # both pages; markers tell them apart in grey print.

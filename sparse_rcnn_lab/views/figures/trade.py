@@ -8,8 +8,8 @@ from sparse_rcnn_lab.analysis.table import Table
 from sparse_rcnn_lab.core.errors import LabError
 from sparse_rcnn_lab.views.figures.canvas import HEAD, Page, plain
 from sparse_rcnn_lab.views.figures.series import SERIES, need_rows, unit_axis
-from sparse_rcnn_lab.views.figures.words import spread
 from sparse_rcnn_lab.views.style import Theme
+from sparse_rcnn_lab.views.text_layout import spread
 
 _NAMES = 1.55  # inches for the names of the bars
 

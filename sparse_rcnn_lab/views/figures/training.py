@@ -12,7 +12,15 @@ from sparse_rcnn_lab.analysis.table import Table
 from sparse_rcnn_lab.core.errors import LabError
 from sparse_rcnn_lab.core.trace import Trace
 from sparse_rcnn_lab.views import style
-from sparse_rcnn_lab.views.figures.canvas import HEAD, Page, aspect, outline, shorten, show_picture
+from sparse_rcnn_lab.views.figures.canvas import (
+    HEAD,
+    Page,
+    aspect,
+    outline,
+    shorten,
+    show_image,
+    write_labels,
+)
 from sparse_rcnn_lab.views.figures.series import (
     MARKERS,
     name_ends,
@@ -20,8 +28,6 @@ from sparse_rcnn_lab.views.figures.series import (
     series_color,
     unit_axis,
 )
-from sparse_rcnn_lab.views.figures.words import write_labels
-from sparse_rcnn_lab.views.measures import check_stage
 from sparse_rcnn_lab.views.style import Theme
 
 _PANELS = (
@@ -162,7 +168,7 @@ def match_film(
         raise LabError("There are no traces for a film.")
     steps = sorted(traces)
     first = traces[steps[0]]
-    stage = check_stage(first, stage)
+    stage = first.check_stage(stage)
     columns = min(columns, len(steps))
     rows = -(-len(steps) // columns)
     tall = side * aspect(first)
@@ -178,7 +184,7 @@ def match_film(
         x, y = 0.12 + column * (side + 0.08), total - HEAD - (line + 1) * (tall + 0.3) + 0.06
         axes = page.place(x, y, side, tall)
         now = proposals_of_objects(traces[step])[stage - 1].tolist()
-        _frame(axes, traces[step], stage, now, before, side)
+        _frame(axes, traces[step], stage, now, before)
         text = shorten(f"step {step}", 8.5, side * 72)
         axes.set_title(text, size=8.5, color=page.ink, loc="left", pad=3)
         before = now
@@ -191,9 +197,8 @@ def _frame(
     stage: int,
     now: list[int],
     before: list[int] | None,
-    side: float,
 ) -> None:
-    show_picture(axes, trace, fade=0.45)
+    show_image(axes, trace, fade=0.45)
     assert trace.gt_boxes is not None and trace.gt_labels is not None
     boxes, texts, colors = [], [], []
     for number, proposal in enumerate(now):
@@ -208,4 +213,4 @@ def _frame(
             boxes.append(box.tolist())
             texts.append(str(proposal))
             colors.append(color)
-    write_labels(axes, trace, boxes, texts, colors, side, 6.5)
+    write_labels(axes, boxes, texts, colors, 6.5)

@@ -12,7 +12,7 @@ from sparse_rcnn_lab.analysis.verdict import Verdicts
 from sparse_rcnn_lab.core.errors import LabError
 from sparse_rcnn_lab.core.trace import Trace
 from sparse_rcnn_lab.views import style
-from sparse_rcnn_lab.views.figures.canvas import HEAD, Page, aspect, outline, show_picture
+from sparse_rcnn_lab.views.figures.canvas import HEAD, Page, aspect, outline, show_image
 from sparse_rcnn_lab.views.figures.series import SERIES, need_rows
 from sparse_rcnn_lab.views.style import Theme
 
@@ -143,7 +143,7 @@ def gallery(
     for trace, height in zip(shown, heights, strict=True):
         for stage in range(1, stages + 1):
             axes = page.place(0.12 + (stage - 1) * (side + 0.07), top - height, side, height)
-            show_picture(axes, trace, fade=0.35)
+            show_image(axes, trace, fade=0.35)
             _outcome(axes, trace, stage, threshold)
         top -= height + 0.07
     for stage in range(1, stages + 1):

@@ -53,8 +53,8 @@ export function createDrag(explorer, link) {
   }
 
   function propose(keep) {
-    const edits = withEdit(grip.before.edits, draft.id, draft.state, { box: draft.box.map((v) => Math.round(v * 10) / 10) });
-    link.attempt({ edits }, keep, grip.before);
+    const changes = withEdit(grip.before.changes, draft.id, draft.state, { box: draft.box.map((v) => Math.round(v * 10) / 10) });
+    link.attempt({ changes }, keep, grip.before);
   }
 
   const dragging = {
@@ -68,7 +68,7 @@ export function createDrag(explorer, link) {
       const box = chosenBox(picture);
       grip = {
         corner: found === "body" ? null : found, start: at, from: picture.toImage(...at), box, moved: false,
-        centre: [(box[0] + box[2]) / 2, (box[1] + box[3]) / 2], before: link.experiment,
+        centre: [(box[0] + box[2]) / 2, (box[1] + box[3]) / 2], before: link.intervention,
       };
       return true;
     },
@@ -105,7 +105,7 @@ export function createDrag(explorer, link) {
     settle() { if (!grip && !link.waiting) draft = null; },
     place(id, box) {
       draft = null;
-      link.attempt({ edits: withEdit(link.experiment.edits, id, state(), { box }) });
+      link.attempt({ changes: withEdit(link.intervention.changes, id, state(), { box }) });
     },
   };
 

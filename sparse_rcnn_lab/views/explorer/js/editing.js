@@ -28,31 +28,32 @@ export function createEditing(explorer) {
   }));
   const act = (text, title, action) => make("button", { type: "button", text, title, onclick: action });
   const drop = act("drop it", "Later stages run without this proposal", () => link.attempt({
-    drops: [...link.experiment.drops, { proposal: store.state.chosen, stage: at() }],
+    changes: [...link.intervention.changes, { proposals: [store.state.chosen], stage: at(), box: null, feature: null, drop: true }],
   }));
   const zero = act("zero its feature", "Its feature becomes zeros at the stage shown", () => link.attempt({
-    edits: withEdit(link.experiment.edits, store.state.chosen, at(), { zero: true }),
+    changes: withEdit(link.intervention.changes, store.state.chosen, at(), { feature: "zero" }),
   }));
+  const ablate = (part) => link.attempt({ ablation: { ...link.intervention.ablation, ...part } });
   const other = make("input", { type: "number", min: "0", step: "1", class: "srl-id", "aria-label": "Proposal to swap filters with", title: "Number of the other proposal" });
   const swap = act("swap filters with", "Both proposals exchange their dynamic filters", () => {
     if (other.value === "") explorer.notice("Write the number of the other proposal beside the button.");
     else if (Number(other.value) === store.state.chosen) explorer.notice("Swapping needs another proposal than the chosen one.");
-    else link.attempt({ swaps: [...link.experiment.swaps, [store.state.chosen, Number(other.value)]] });
+    else ablate({ swap_filters: [...link.intervention.ablation.swap_filters, [store.state.chosen, Number(other.value)]] });
   });
   const toggles = [
     ["self_attention", "self-attention", "Off: proposals no longer see each other"],
     ["freeze_boxes", "freeze boxes", "Boxes stay where they are"],
     ["freeze_features", "freeze features", "Every stage is given the same features"],
   ].map(([name, text, title]) => {
-    const box = make("input", { type: "checkbox", onchange: () => link.attempt({ [name]: box.checked }) });
+    const box = make("input", { type: "checkbox", onchange: () => ablate({ [name]: box.checked }) });
     return { name, box, label: make("label", { class: "srl-check", title }, box, make("span", { text })) };
   });
   const start = make("select", {
     "aria-label": "Stages that the switches act on", title: "Where switches, frozen parts and swapped filters begin",
     onchange: () => link.attempt({ start: Number(start.value) }),
   });
-  const more = act("+1 stage", "Run the last stage once more", () => link.attempt({ extra: Math.min(link.experiment.extra + 1, MOST) }));
-  const less = act("−1 stage", "One repeated stage less", () => link.attempt({ extra: Math.max(link.experiment.extra - 1, 0) }));
+  const more = act("+1 stage", "Run the last stage once more", () => link.attempt({ repeat: Math.min(link.intervention.repeat + 1, MOST) }));
+  const less = act("−1 stage", "One repeated stage less", () => link.attempt({ repeat: Math.max(link.intervention.repeat - 1, 0) }));
   const undo = act("undo", "Take back the last change", () => link.undo());
   const reset = act("reset", "Take back all changes", () => link.reset());
   const done = make("ul", { class: "srl-changes", "aria-label": "Changes" });
@@ -75,7 +76,7 @@ export function createEditing(explorer) {
 
   function typed() {
     const box = numbers.map((input) => Number(input.value));
-    const known = link.experiment.edits.find(({ proposal, stage }) => proposal === store.state.chosen && stage === at());
+    const known = link.intervention.changes.find(({ proposals, stage, drop: gone }) => !gone && proposals[0] === store.state.chosen && stage === at());
     if (known?.box && known.box.every((value, i) => Math.round(value) === box[i])) return; // said twice
     if (numbers.some((input) => input.value === "") || box[2] <= box[0] || box[3] <= box[1]) {
       explorer.notice("Right must be larger than left, and bottom larger than top.");
@@ -85,22 +86,27 @@ export function createEditing(explorer) {
     drag.place(store.state.chosen, box);
   }
 
-  // Each change in words, and what the experiment is without it.
+  // Each change in words, and what is left without it.
   function changes() {
-    const { edits, drops, swaps, self_attention, freeze_boxes, freeze_features, extra, start: from } = link.experiment;
+    const { changes: all, ablation, repeat, start: from } = link.intervention;
     const when = (stage) => (stage ? `after stage ${stage}` : "before stage 1");
     const without = (list, item) => list.filter((one) => one !== item);
+    const on = (part) => ({ ablation: { ...ablation, ...part } });
+    const names = (ids) => `proposal${ids.length > 1 ? "s" : ""} ${ids.join(", ")}`;
+    const edited = (one) => [one.box && "box moved", one.feature && (one.feature === "zero" ? "feature zeroed" : "feature exchanged")].filter(Boolean).join(", ");
+    const filters = { mean: "average filters for all", rolled: "the neighbour's filters" }[ablation.filters];
     return [
-      ...edits.map((edit) => [
-        `proposal ${edit.proposal}, ${when(edit.stage)}: ${[edit.box && "box moved", edit.zero && "feature zeroed"].filter(Boolean).join(", ")}`,
-        { edits: without(edits, edit) },
+      ...all.map((one) => [
+        one.drop ? `${names(one.proposals)} dropped, ${when(one.stage)}` : `${names(one.proposals)}, ${when(one.stage)}: ${edited(one)}`,
+        { changes: without(all, one) },
       ]),
-      ...drops.map((one) => [`proposal ${one.proposal} dropped, ${when(one.stage)}`, { drops: without(drops, one) }]),
-      ...swaps.map((pair) => [`filters of ${pair[0]} and ${pair[1]} swapped, ${when(from)}`, { swaps: without(swaps, pair) }]),
-      ...(self_attention ? [] : [[`self-attention off, ${when(from)}`, { self_attention: true }]]),
-      ...(freeze_boxes ? [[`boxes frozen, ${when(from)}`, { freeze_boxes: false }]] : []),
-      ...(freeze_features ? [[`features frozen, ${when(from)}`, { freeze_features: false }]] : []),
-      ...(extra ? [[`last stage run ${extra} time${extra > 1 ? "s" : ""} more`, { extra: 0 }]] : []),
+      ...ablation.swap_filters.map((pair) => [`filters of ${pair[0]} and ${pair[1]} swapped, ${when(from)}`, on({ swap_filters: without(ablation.swap_filters, pair) })]),
+      ...(ablation.self_attention ? [] : [[`self-attention off, ${when(from)}`, on({ self_attention: true })]]),
+      ...(ablation.heads ? [[`attention heads on: ${ablation.heads.join(", ") || "none"}, ${when(from)}`, on({ heads: null })]] : []),
+      ...(filters ? [[`${filters}, ${when(from)}`, on({ filters: "own" })]] : []),
+      ...(ablation.freeze_boxes ? [[`boxes frozen, ${when(from)}`, on({ freeze_boxes: false })]] : []),
+      ...(ablation.freeze_features ? [[`features frozen, ${when(from)}`, on({ freeze_features: false })]] : []),
+      ...(repeat ? [[`last stage run ${repeat} time${repeat > 1 ? "s" : ""} more`, { repeat: 0 }]] : []),
     ];
   }
 
@@ -137,9 +143,9 @@ export function createEditing(explorer) {
       if (start.children.length !== last) {
         start.replaceChildren(...Array.from({ length: last }, (_, s) => make("option", { value: String(s), text: `stage ${s + 1} on` })));
       }
-      start.value = String(link.experiment.start);
-      toggles.forEach(({ name, box }) => { box.checked = link.experiment[name]; });
-      less.disabled = !link.experiment.extra;
+      start.value = String(link.intervention.start);
+      toggles.forEach(({ name, box }) => { box.checked = link.intervention.ablation[name]; });
+      less.disabled = !link.intervention.repeat;
       undo.disabled = !link.undoable;
       reset.disabled = !edited;
       showBox(trace);

@@ -1,7 +1,7 @@
 // The explorer: every proposal's box and feature through the stages of Sparse R-CNN.
 //
 // `render({model, el})` is what anywidget calls. Without a kernel (a saved page) `model` is a small
-// stand-in with `get` alone, see page.py. Nothing here asks for anything over the network.
+// stand-in with `get` alone, see html_page.py. Nothing here asks for anything over the network.
 //
 // For tests and the curious: `el.explorer` holds `state` (what is shown, see store.js), `trace`
 // (the lookups of data.js), `choose(id)`, `motion`, `labels` (those drawn last) and `frames`.
@@ -165,7 +165,7 @@ function render({ model, el }) {
     controls.update();
     editing.update();
     const state = Math.round(store.state.position);
-    now.canvas.setAttribute("aria-label", `Picture with the boxes of ${state ? `stage ${state}` : "the learned proposals"}. `
+    now.canvas.setAttribute("aria-label", `Image with the boxes of ${state ? `stage ${state}` : "the learned proposals"}. `
       + "Left and right: stage. Up and down: proposal. Space: play. Escape: release.");
   }
 

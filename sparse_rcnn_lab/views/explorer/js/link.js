@@ -1,19 +1,24 @@
-// The talk with the kernel. An experiment is always sent as a whole (experiment.py), so that the
-// newest one is all that counts: while one runs, only the latest of the next is kept.
+// The talk with the kernel. An intervention is always sent as a whole (intervention.py), so that
+// the newest one is all that counts: while one runs, only the latest of the next is kept.
 
 const PATIENCE = 6000; // milliseconds without an answer until a person is told
 
 export const NOTHING = {
-  edits: [], drops: [], start: 0, self_attention: true, freeze_boxes: false,
-  freeze_features: false, swaps: [], extra: 0,
+  changes: [],
+  ablation: {
+    self_attention: true, heads: null, filters: "own", swap_filters: [],
+    freeze_boxes: false, freeze_features: false,
+  },
+  start: 0,
+  repeat: 0,
 };
 
 export function createLink(explorer, changed) {
   const { model } = explorer;
   const live = Boolean(explorer.options.live && model.send);
   const first = model.get("answer") ?? {};
-  let experiment = { ...NOTHING, ...first.experiment };
-  let confirmed = experiment; // what the kernel last said
+  let intervention = { ...NOTHING, ...first.intervention };
+  let confirmed = intervention; // what the kernel last said
   let undoable = first.undo ?? 0;
   let serial = 0;
   let running = null; // {serial}
@@ -43,7 +48,7 @@ export function createLink(explorer, changed) {
     running = null;
     queued = null;
     silent = true;
-    experiment = confirmed;
+    intervention = confirmed;
     explorer.notice("The kernel does not answer: it is busy, or gone. All that was recorded stays here to look at; to change something, run the cell again.");
     changed();
   }
@@ -57,8 +62,8 @@ export function createLink(explorer, changed) {
     link.complained = Boolean(answer.error);
     silent = false;
     undoable = answer.undo ?? 0;
-    confirmed = { ...NOTHING, ...answer.experiment };
-    if (!queued) experiment = confirmed;
+    confirmed = { ...NOTHING, ...answer.intervention };
+    if (!queued) intervention = confirmed;
     explorer.useEdited(model.get("edited"));
     changed();
     if (queued) {
@@ -73,13 +78,13 @@ export function createLink(explorer, changed) {
   const link = {
     live,
     complained: false,
-    get experiment() { return experiment; },
+    get intervention() { return intervention; },
     get undoable() { return undoable; },
     get waiting() { return running !== null; },
     get silent() { return silent; },
-    attempt(changes, keep = true, before = experiment) {
-      experiment = { ...experiment, ...changes };
-      send({ kind: "try", experiment, keep, before });
+    attempt(changes, keep = true, before = intervention) {
+      intervention = { ...intervention, ...changes };
+      send({ kind: "try", intervention, keep, before });
       changed();
     },
     undo() { send({ kind: "undo" }); },
@@ -92,9 +97,9 @@ export function createLink(explorer, changed) {
   return link;
 }
 
-// The edits with one more: a proposal has one entry a state, box and feature in it.
-export function withEdit(edits, proposal, stage, change) {
-  const same = (edit) => edit.proposal === proposal && edit.stage === stage;
-  const old = edits.find(same) ?? { proposal, stage, box: null, zero: false };
-  return [...edits.filter((edit) => !same(edit)), { ...old, ...change }];
+// The changes with one more edit: a proposal has one entry a state, box and feature in it.
+export function withEdit(changes, proposal, stage, edit) {
+  const same = (one) => !one.drop && one.proposals[0] === proposal && one.stage === stage;
+  const old = changes.find(same) ?? { proposals: [proposal], stage, box: null, feature: null, drop: false };
+  return [...changes.filter((one) => !same(one)), { ...old, ...edit }];
 }

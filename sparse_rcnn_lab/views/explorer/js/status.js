@@ -55,7 +55,7 @@ export function createStatus(explorer) {
 function opening(trace) {
   const notes = [...trace.notes];
   const long = Math.max(trace.width / trace.height, trace.height / trace.width);
-  if (long > 5) notes.push(`The picture is ${trace.width}×${trace.height} px; it is shown squeezed.`);
+  if (long > 5) notes.push(`The image is ${trace.width}×${trace.height} px; it is shown squeezed.`);
   if (trace.missing.image) notes.push(trace.missing.image);
   return notes.join(" ");
 }

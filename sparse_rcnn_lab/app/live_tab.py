@@ -1,0 +1,167 @@
+"""The tab *Live*: boxes on the webcam's image while it runs.
+
+The page's own script (``webcam.js``) runs the camera and sends its frames to :class:`Webcams`, one
+request a frame: Gradio's stream works too, and takes twice the time for what is not the model.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import binascii
+import json
+import time
+from dataclasses import dataclass, field
+
+import gradio as gr
+from anyio import CapacityLimiter, to_thread
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import JSONResponse, Response
+
+from sparse_rcnn_lab.app.control_panel import ControlPanel
+from sparse_rcnn_lab.app.downloads import as_jpeg
+from sparse_rcnn_lab.app.events import in_words
+from sparse_rcnn_lab.app.state import ViewState
+from sparse_rcnn_lab.app.user_inputs import InputImage, read_frame, read_input
+from sparse_rcnn_lab.app.viewer import View, Viewer
+from sparse_rcnn_lab.core.errors import LabError
+from sparse_rcnn_lab.views.draw import as_image
+
+PATH = "/lab/frame"
+_GONE = 5.0  # seconds without a frame after which a webcam's place is free
+_STAGE = """
+<div id="lab-live-stage"><video id="lab-video" muted playsinline></video>
+<canvas id="lab-live" role="img"
+ aria-label="The webcam's image with the boxes that the detector found"></canvas>
+<div id="lab-live-start"><button id="lab-camera-on" type="button">Start the camera</button></div>
+</div>"""
+_ROW = """
+<div id="lab-live-controls"><button id="lab-camera-off" type="button" disabled>Stop</button>
+<select id="lab-cameras" aria-label="Camera" hidden></select>
+<p class="lab-hint" id="lab-live-note"
+ role="status">The controls act on the running image; no frame is kept.</p></div>"""
+
+
+class LiveTab:
+    """Lays the tab out in the current block; :meth:`connect` wires it to the controls."""
+
+    def __init__(self, viewer: Viewer) -> None:
+        self.viewer = viewer
+        gr.HTML(_STAGE, padding=False)
+        with gr.Row(elem_id="lab-live-row"):
+            gr.HTML(_ROW, padding=False, min_width=220)
+            self.snap = gr.Button(
+                "Snapshot: explore this frame", elem_id="lab-snap", size="md", min_width=220
+            )
+        self.still = gr.Textbox(elem_id="lab-still", elem_classes="lab-hidden", container=False)
+
+    def connect(self, page: gr.Blocks, controls: ControlPanel) -> None:
+        """Tells the script where the controls stand, at once and whenever one is moved."""
+        values = [controls.model, *controls.quick]
+        gr.on(
+            [page.load, *(part.change for part in values)],
+            None,
+            values,
+            None,
+            js="(...values) => window.labLive.move(...values)",
+            api_visibility="private",
+        )
+
+    def snapshot(self, address: str) -> InputImage:
+        """The frame that was shown. Raises LabError when there was none."""
+        kind, _, data = address.partition("base64,")
+        if not kind.startswith("data:image/jpeg;"):
+            raise LabError("There is no frame to keep yet. Start the camera first.")
+        try:
+            frame = base64.b64decode(data, validate=True)
+        except binascii.Error:
+            frame = b""
+        return read_input(as_image(read_frame(frame, self.viewer.limits)), self.viewer.limits)
+
+
+@dataclass
+class _Webcam:
+    """One that runs. turn: its frames are worked on one after the other."""
+
+    last: float = 0.0
+    turn: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+
+class Webcams:
+    """Answers frames: a JPEG in, one with boxes out, and nothing kept.
+
+    people: how many webcams may run at once.
+    """
+
+    def __init__(self, viewer: Viewer, people: int) -> None:
+        self.viewer = viewer
+        self.people = people
+        self._running: dict[str, _Webcam] = {}
+        self._threads = CapacityLimiter(people)
+
+    async def answer(self, request: Request) -> Response:
+        """``POST PATH?who=ID&state=JSON`` with a JPEG; state: the values of ViewState's fields.
+
+        Gives a JPEG and, in the headers, ``lab-found`` (detections), ``lab-milliseconds`` (of the
+        model) and ``lab-busy`` (milliseconds of all that the frame needed, once it had its turn);
+        or a ``problem`` in words, as JSON, with a status of 4xx or 5xx.
+        """
+        if request.headers.get("content-type") != "image/jpeg":
+            return _problem("A frame is sent as image/jpeg.", 415)
+        try:
+            state = _read_state(request.query_params.get("state", ""))
+            webcam = self.admitted(request.query_params.get("who", ""))
+            if webcam is None:
+                places = f"All {self.people} places for webcams" if self.people > 1 else "The place"
+                return _problem(f"{places} are taken. Frames go on when one is free.", 503)
+            if not self.viewer.models.is_loaded(state.model):
+                return _problem(f"{state.model} is being loaded.", 503)
+            data = await request.body()
+            # Two at once would only take the interpreter from each other.
+            async with webcam.turn:
+                seen = await to_thread.run_sync(self._look, data, state, limiter=self._threads)
+        except ClientDisconnect:
+            return Response(status_code=400)
+        except Exception as error:
+            return _problem(in_words(error), 400 if isinstance(error, LabError) else 500)
+        view, jpeg, busy = seen
+        headers = {
+            "lab-found": "-" if view.detections is None else str(len(view.detections)),
+            "lab-milliseconds": f"{view.milliseconds:.0f}",
+            "lab-busy": f"{busy:.0f}",
+            "cache-control": "no-store",
+        }
+        return Response(jpeg, headers=headers, media_type="image/jpeg")
+
+    def admitted(self, who: str) -> _Webcam | None:
+        """This webcam, which keeps its place while frames come; None when all are taken."""
+        now = time.monotonic()
+        for name in [name for name, one in self._running.items() if now - one.last > _GONE]:
+            del self._running[name]
+        who = who[:40]
+        if who not in self._running and len(self._running) >= self.people:
+            return None
+        webcam = self._running.setdefault(who, _Webcam())
+        webcam.last = now
+        return webcam
+
+    def _look(self, data: bytes, state: ViewState) -> tuple[View, bytes, float]:
+        start = time.perf_counter()
+        view = self.viewer.view_frame(read_frame(data, self.viewer.limits), state)
+        jpeg = as_jpeg(view.image)
+        return view, jpeg, 1000 * (time.perf_counter() - start)
+
+
+def _problem(text: str, status: int) -> Response:
+    return JSONResponse({"problem": text}, status_code=status)
+
+
+def _read_state(text: str) -> ViewState:
+    """The state that a frame is sent with. Raises LabError, naming what is expected."""
+    try:
+        return ViewState.parse(*json.loads(text))
+    except (ValueError, TypeError, RecursionError):
+        raise LabError(
+            "webcam.js sends the state as [model, num_proposals, stage, threshold, show, "
+            f"[classes]]; found {text[:200]!r}."
+        ) from None

@@ -1,0 +1,144 @@
+"""What people give: photographs and frames, within limits; examples that ship; drawn samples."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from PIL import Image, UnidentifiedImageError
+from torch import Tensor
+
+from sparse_rcnn_lab.core.errors import LabError
+from sparse_rcnn_lab.data.shapes.dataset import CLASS_NAMES as SHAPES
+from sparse_rcnn_lab.data.shapes.dataset import PRESETS, shapes_image
+from sparse_rcnn_lab.detect.images import read_image
+from sparse_rcnn_lab.views.draw import as_image, display_size
+
+EXAMPLES = Path(__file__).parent.parent / "data" / "examples"
+DIFFICULTIES = tuple(PRESETS)
+# Which examples a model knows something about, by its class names.
+_KNOWN = {
+    "shapes": set(SHAPES),
+    "cards": {"nine", "ten", "jack", "queen", "king", "ace"},
+    "cells": {"RBC", "WBC", "Platelets"},
+}
+_MIN_SIDE, _MAX_SIDE = 640, 1280  # an image on the page, pixels
+
+
+@dataclass(frozen=True)
+class Limits:
+    """The largest things that somebody may send.
+
+    upload_mb: a file, in units of 1e6 bytes.  megapixels: an image.  frame_megapixels: a frame of
+    a webcam or a video.  video_seconds: length of a video.  body_mb: any other request; a frame
+    of a webcam travels in one.
+    """
+
+    upload_mb: int = 100
+    megapixels: float = 50.0
+    frame_megapixels: float = 9.0
+    video_seconds: float = 120.0
+    body_mb: int = 16
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.upload_mb <= 10_000:
+            raise LabError(f"--max-size must be 1 to 10000 megabytes, found {self.upload_mb}.")
+
+    def check_file(self, path: Path) -> None:
+        """Raises LabError for a file that is too large; uploads were refused before."""
+        size = path.stat().st_size / 1e6
+        if size > self.upload_mb:
+            raise LabError(
+                f'"{path.name}" has {size:.0f} MB; this page takes up to {self.upload_mb} MB. '
+                "Make it smaller, or start the app with a larger --max-size."
+            )
+
+
+def check_pixels(name: str, width: int, height: int, max_megapixels: float) -> None:
+    """Raises LabError when ``name`` has more megapixels; its header is all that has been read."""
+    found = width * height / 1e6
+    if found > max_megapixels:
+        raise LabError(
+            f'"{name}" has {width}x{height} pixels ({found:.0f} megapixels); this page takes up to '
+            f"{max_megapixels:.0f}. Make it smaller first."
+        )
+
+
+@dataclass(frozen=True)
+class InputImage:
+    """An image that somebody gave. key: hash of its pixels.  pixels: ``[3, H, W]`` uint8 RGB.
+
+    shown: the same at the size of the page.
+    """
+
+    key: str
+    pixels: Tensor
+    shown: Image.Image
+
+
+def read_input(source: str | Path | Image.Image, limits: Limits | None = None) -> InputImage:
+    """Reads an image that somebody gave. Raises LabError when it is none, or too large.
+
+    >>> image = read_input(EXAMPLES / "shapes_1.png", Limits())
+    >>> tuple(image.pixels.shape), image.shown.size
+    ((3, 128, 128), (640, 640))
+    """
+    if limits is not None:
+        _check(source, limits)
+    pixels = read_image(source)
+    key = hashlib.sha256(pixels.numpy().tobytes()).hexdigest() + "x".join(map(str, pixels.shape))
+    image = as_image(pixels)
+    size = display_size(*image.size, _MIN_SIDE, _MAX_SIDE)
+    shown = image if size == image.size else image.resize(size, Image.Resampling.BICUBIC)
+    return InputImage(key, pixels, shown)
+
+
+def read_frame(data: bytes, limits: Limits) -> Tensor:
+    """A webcam's frame -> ``[3, H, W]`` uint8 RGB. Raises LabError when it is none."""
+    try:
+        image = Image.open(io.BytesIO(data))
+    except (UnidentifiedImageError, OSError, Image.DecompressionBombError):
+        raise LabError("The camera sent something that is not an image.") from None
+    check_pixels("A frame of the camera", *image.size, limits.frame_megapixels)
+    return read_image(image)
+
+
+def examples(class_names: Sequence[str]) -> list[Path]:
+    """Shipped images that fit a model's classes; all of them when it knows none."""
+    files = sorted(p for p in EXAMPLES.glob("*") if p.suffix in (".jpg", ".png"))
+    names = set(class_names)
+    topics = [topic for topic, known in _KNOWN.items() if names & known]
+    return [p for p in files if p.name.split("_")[0] in topics] or files
+
+
+def knows_shapes(class_names: Sequence[str]) -> bool:
+    """Whether a model with these classes knows the shapes that :func:`draw_sample` draws."""
+    return bool(set(class_names) & _KNOWN["shapes"])
+
+
+def draw_sample(difficulty: str, seed: int | None = None) -> tuple[Image.Image, int]:
+    """A freshly drawn image of shapes and its seed, a new one unless given."""
+    seed = random.randrange(2**16) if seed is None else seed
+    return as_image(shapes_image(seed, difficulty=difficulty).image), seed
+
+
+def _check(source: str | Path | Image.Image, limits: Limits) -> None:
+    if isinstance(source, Image.Image):
+        check_pixels("The image", *source.size, limits.megapixels)
+        return
+    path = Path(source)
+    limits.check_file(path)
+    try:
+        with Image.open(path) as image:
+            check_pixels(path.name, *image.size, limits.megapixels)
+    except (UnidentifiedImageError, OSError):
+        return  # read_image says what is wrong with it
+    except Image.DecompressionBombError:
+        raise LabError(
+            f'"{path.name}" has far too many pixels; this page takes up to '
+            f"{limits.megapixels:.0f} megapixels. Make it smaller first."
+        ) from None

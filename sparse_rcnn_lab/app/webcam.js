@@ -1,0 +1,210 @@
+// The webcam: frames are taken, sent to live_tab.py as JPEG, and shown as they come back with boxes.
+// A frame is taken when the app is about to be free for it: sooner, it would only grow old. At most
+// two are on their way, so that a slow line shows fewer frames and not old ones; and one where
+// answers take long: frames of several visitors would only wait for each other, and a photo for all.
+(() => {
+  const ON_THEIR_WAY = 2; // frames: one that is worked on, and one that waits beside it
+  const SLOW = 250, QUICK = 120; // milliseconds of latency: from here on one frame, and two again
+  const GAP = 33; // milliseconds between two frames at least: a camera gives no more
+  const AGAIN = 1000; // milliseconds to wait after an answer that was an error
+  const KEEP = 40; // frames that the numbers are taken from
+  const QUALITY = 0.85; // of the JPEG
+  const SIZE = { width: { ideal: 640 }, height: { ideal: 480 } };
+  const SLIDERS = ["lab-proposals", "lab-stage", "lab-threshold"]; // as they come after the model
+  const REFUSED = {
+    NotAllowedError: "The browser may not use the camera. Allow it beside the address, then start again.",
+    NotFoundError: "No camera was found. Connect one, then start again.",
+    NotReadableError: "The camera is in use by another program. Close that one, then start again.",
+    Insecure: "Browsers give a camera only to pages of this machine or with https: start the app "
+      + "with --ssl-certfile and --ssl-keyfile.",
+  };
+
+  const who = Math.random().toString(36).slice(2); // this page, among several visitors
+  let state = null; // where the controls stand: model, num_proposals, stage, threshold, show, classes
+  let stream = null;
+  let wanted = false; // somebody started the camera, and did not stop it
+  let starting = false; // the browser is asked for it, and may be asking the visitor
+  let room = ON_THEIR_WAY;
+  let onTheirWay = 0;
+  let latest = 0; // when the last frame was taken
+  let gap = GAP; // to the next one: what the app needs for a frame
+  let newest = 0; // when the one that is shown was
+  let notBefore = 0;
+  let still = null; // the frame that is shown, as it was sent
+  let shown = [];
+
+  const part = (id) => document.getElementById(id);
+  const write = (place, text) => {
+    if (place && place.textContent !== text) place.textContent = text;
+  };
+  const say = (text) => write(part("lab-live-note"), text);
+  const median = (list) => [...list].sort((a, b) => a - b)[list.length >> 1];
+  // Nobody looks: another tab of the page is open, or another page.
+  const closed = () => !part("lab-live-stage")?.checkVisibility();
+
+  function mark() {
+    const stage = part("lab-live-stage");
+    if (!stage) return;
+    stage.classList.toggle("lab-on", wanted);
+    stage.classList.toggle("lab-shown", wanted && shown.length > 0);
+    part("lab-camera-off").disabled = !wanted;
+  }
+
+  async function start(camera) {
+    if (starting) return;
+    wanted = starting = true;
+    say("");
+    mark();
+    try {
+      if (!navigator.mediaDevices) throw { name: "Insecure" };
+      const one = camera ? { deviceId: { exact: camera } } : { facingMode: "environment" };
+      const begun = await navigator.mediaDevices.getUserMedia({ video: { ...SIZE, ...one } });
+      if (stream || !wanted) return begun.getTracks().forEach((track) => track.stop());
+      stream = begun;
+      const track = stream.getVideoTracks()[0];
+      track.onended = () => {
+        stop();
+        say("The camera was disconnected.");
+      };
+      part("lab-video").srcObject = stream;
+      await part("lab-video").play();
+      await offer(track.getSettings().deviceId);
+      take();
+    } catch (error) {
+      stop();
+      say(REFUSED[error.name] ?? `The camera cannot be used (${error.message}).`);
+    } finally {
+      starting = false;
+    }
+  }
+
+  // Several cameras: let one be chosen.
+  async function offer(current) {
+    const all = await navigator.mediaDevices.enumerateDevices();
+    const cameras = all.filter((device) => device.kind === "videoinput");
+    part("lab-cameras").replaceChildren(...cameras.map((device, index) => {
+      const name = device.label || `Camera ${index + 1}`;
+      return new Option(name, device.deviceId, false, device.deviceId === current);
+    }));
+    part("lab-cameras").hidden = cameras.length < 2;
+  }
+
+  // away: only until the tab is opened again.
+  function stop(away = false) {
+    wanted = away && wanted;
+    stream?.getTracks().forEach((track) => {
+      track.onended = null;
+      track.stop();
+    });
+    stream = null;
+    shown = [];
+    if (part("lab-video")) part("lab-video").srcObject = null;
+    mark();
+  }
+
+  const sheet = window.OffscreenCanvas ? new OffscreenCanvas(1, 1) : document.createElement("canvas");
+  function encoded(video) {
+    sheet.width = video.videoWidth;
+    sheet.height = video.videoHeight;
+    sheet.getContext("2d", { alpha: false }).drawImage(video, 0, 0);
+    const kind = { type: "image/jpeg", quality: QUALITY };
+    if (sheet.convertToBlob) return sheet.convertToBlob(kind);
+    return new Promise((done) => sheet.toBlob(done, kind.type, kind.quality));
+  }
+
+  async function take() {
+    const video = part("lab-video");
+    const now = performance.now();
+    if (!stream || !state || !video?.videoWidth || onTheirWay >= room || now < notBefore) return;
+    if (document.hidden || closed()) return;
+    if (now < latest + gap) return void setTimeout(take, latest + gap - now);
+    latest = now;
+    onTheirWay += 1;
+    try {
+      const frame = await encoded(video);
+      if (stream && !closed()) await send(frame, now); // it may have been stopped meanwhile
+    } catch (error) {
+      notBefore = performance.now() + AGAIN;
+      if (stream) say("The app does not answer. Does it still run?");
+    }
+    onTheirWay -= 1;
+    take();
+  }
+
+  async function send(frame, taken) {
+    // Gradio knows the path that the page is under; its host may be that behind a proxy.
+    const root = new URL(window.gradio_config.root, location.href).pathname.replace(/\/$/, "");
+    const query = new URLSearchParams({ who, state: JSON.stringify(state) });
+    const headers = { "content-type": "image/jpeg" };
+    const answer = await fetch(`${root}/lab/frame?${query}`, { method: "POST", body: frame, headers });
+    if (answer.ok) return show(frame, taken, answer);
+    notBefore = performance.now() + AGAIN;
+    say((await answer.json()).problem);
+  }
+
+  async function show(frame, taken, answer) {
+    const image = await createImageBitmap(await answer.blob());
+    if (!stream || closed() || taken < newest) return; // a later one was quicker
+    newest = taken;
+    gap = Math.max(GAP, 0.8 * gap + 0.2 * Number(answer.headers.get("lab-busy")));
+    still = frame;
+    const canvas = part("lab-live");
+    if (canvas.width !== image.width) canvas.width = image.width;
+    if (canvas.height !== image.height) canvas.height = image.height;
+    canvas.getContext("bitmaprenderer").transferFromImageBitmap(image);
+    const now = performance.now();
+    shown.push({ now, took: now - taken });
+    while (shown.length > KEEP) shown.shift();
+    if (shown.length === 1) mark();
+    const found = answer.headers.get("lab-found");
+    write(part("lab-count"), found === "-" ? "–" : found);
+    write(part("lab-count")?.nextElementSibling, found === "1" ? "detection" : "detections");
+    write(part("lab-ms"), answer.headers.get("lab-milliseconds"));
+    say("");
+    canvas.dispatchEvent(new CustomEvent("lab-frame", { detail: { taken, now } }));
+  }
+
+  function watch() {
+    if (stream && closed()) stop(true);
+    else if (!stream && wanted && !closed() && !document.hidden) start(part("lab-cameras").value);
+    const now = performance.now();
+    while (shown.length && now - shown[0].now > 3000) shown.shift();
+    const some = shown.length > 3;
+    const seconds = some ? (shown[shown.length - 1].now - shown[0].now) / 1000 : 0;
+    write(part("lab-fps"), some ? ((shown.length - 1) / seconds).toFixed(0) : "–");
+    const latency = some ? median(shown.map((one) => one.took)) : null;
+    if (latency > SLOW) room = 1;
+    else if (latency !== null && latency < QUICK) room = ON_THEIR_WAY;
+    write(part("lab-latency"), some ? latency.toFixed(0) : "–");
+    take();
+  }
+
+  document.addEventListener("click", (event) => {
+    const button = event.target.closest?.("#lab-camera-on, #lab-camera-off");
+    if (button?.id === "lab-camera-on") start();
+    else if (button) stop();
+  });
+  document.addEventListener("change", (event) => {
+    if (event.target.id !== "lab-cameras") return;
+    stop();
+    start(event.target.value);
+  });
+  // Gradio tells of a slider too, but a tenth of a second later.
+  document.addEventListener("input", (event) => {
+    if (event.target.type !== "range" || !state) return;
+    const place = SLIDERS.indexOf(event.target.closest(".block")?.id);
+    if (place >= 0) state = state.with(place + 1, Number(event.target.value));
+  });
+  setInterval(watch, 250);
+
+  window.labLive = {
+    move: (...values) => { state = values; },
+    // The frame that is shown, without its boxes, as a data address; "" without one.
+    still: () => new Promise((done) => {
+      if (!still) return done("");
+      const reader = new FileReader();
+      reader.onload = () => done(reader.result);
+      reader.readAsDataURL(still);
+    }),
+  };
+})();

@@ -1,0 +1,163 @@
+"""The course folder: its assignments, where everything lies, how nbgrader is set up there.
+
+course.json             seed and assignments, written by build
+nbgrader_config.py      for nbgrader's own commands and the formgrader; yours to extend
+source/                 with solutions and hidden tests: the instructor's
+release/, hand-out/     what students get, as folders and as single notebooks
+submitted/, autograded/, feedback/, gradebook.db, marks.csv
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sysconfig
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sparse_rcnn_lab.core.errors import LabError
+from sparse_rcnn_lab.detect.files import write_text
+
+
+@dataclass(frozen=True)
+class Assignment:
+    """One assignment. name: its folder and notebook.  minutes: for a student, (from, to)."""
+
+    name: str
+    source: str
+    title: str
+    minutes: tuple[int, int]
+
+
+ASSIGNMENTS = (
+    Assignment("boxes", "1_boxes.py", "Boxes", (60, 90)),
+    Assignment("matching", "2_matching.py", "Matching and the set loss", (75, 120)),
+    Assignment("stage", "3_stage.py", "A stage from its parts", (90, 120)),
+    Assignment("experiment", "4_experiment.py", "An experiment of your own", (75, 120)),
+)
+NOTES = "sparse_rcnn_lab_notes"  # in a notebook's metadata: what the marks' table tells
+CONFIG = """\
+# How nbgrader works in this course. Lines added below are kept: build writes this file once.
+from sparse_rcnn_lab.course.classroom.course_folder import configure
+
+c = get_config()
+configure(c)
+"""
+
+
+def configure(c: Any) -> None:
+    """Sets up nbgrader's configuration object for a course in its folder."""
+    # Two graders may write at once; sqlite shall wait for the other, not give up.
+    c.CourseDirectory.course_id = "sparse-rcnn"
+    c.CourseDirectory.db_url = "sqlite:///gradebook.db?timeout=60"
+    c.ClearSolutions.code_stub = {
+        "python": '# Your code here.\nraise NotImplementedError("not written yet")'
+    }
+    c.ClearSolutions.text_stub = "*Your answer here.*"
+    c.Execute.timeout = 30
+    c.LimitOutput.max_lines = 200
+    c.Autograde.autograde_preprocessors = [
+        "sparse_rcnn_lab.course.classroom.execution.SturdyExecute",
+        "nbgrader.preprocessors.LimitOutput",
+        "nbgrader.preprocessors.SaveAutoGrades",
+        "nbgrader.preprocessors.AssignLatePenalties",
+        "nbgrader.preprocessors.CheckCellMetadata",
+    ]
+
+
+@dataclass(frozen=True)
+class Course:
+    """A course folder that ``build`` has made. seed: decides its numbers."""
+
+    root: Path
+    seed: int
+    assignments: tuple[str, ...]
+
+    @classmethod
+    def open(cls, root: str | Path) -> Course:
+        """Raises LabError where there is none."""
+        root = Path(root).resolve()
+        try:
+            about = json.loads((root / "course.json").read_text(encoding="utf-8"))
+            return cls(root, about["seed"], tuple(about["assignments"]))
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise LabError(
+                f'"{root}" is not a course folder (it has no readable course.json). Make one with '
+                "`sparse-rcnn-lab classroom build`, or name another with --course."
+            ) from error
+
+    def save(self) -> None:
+        """Writes course.json, and nbgrader_config.py where there is none."""
+        about = {"seed": self.seed, "assignments": list(self.assignments)}
+        write_text(self.root / "course.json", json.dumps(about, indent=2) + "\n")
+        if not (self.root / "nbgrader_config.py").exists():
+            write_text(self.root / "nbgrader_config.py", CONFIG)
+
+    def notebook(self, step: str, assignment: str, student: str = "") -> Path:
+        """Where a notebook lies in ``step``: source, release, submitted, autograded."""
+        return self.root / step / student / assignment / f"{assignment}.ipynb"
+
+    def unfinished(self, assignment: str, student: str) -> Path:
+        """A file that is there while a submission is graded, and stays when that is cut short."""
+        return self.root / "unfinished" / student / assignment
+
+    def students(self, step: str = "submitted") -> list[str]:
+        """Everybody with a folder in ``step``, in order."""
+        folder = self.root / step
+        if not folder.is_dir():
+            return []
+        return sorted(p.name for p in folder.iterdir() if p.is_dir() and p.name[0] != ".")
+
+    def submissions(self, assignments: tuple[str, ...]) -> list[tuple[str, str]]:
+        """(student, assignment) of everything that was handed in."""
+        pairs = [(student, name) for student in self.students() for name in assignments]
+        return [(s, a) for s, a in pairs if self.notebook("submitted", a, s).is_file()]
+
+    def nbgrader(self) -> Any:
+        """nbgrader's API, set up by the folder's ``nbgrader_config.py``."""
+        need_nbgrader()
+        from nbgrader.apps import NbGraderAPI
+        from nbgrader.coursedir import CourseDirectory
+        from traitlets.config.loader import PyFileConfigLoader
+
+        config = PyFileConfigLoader("nbgrader_config.py", path=str(self.root)).load_config()
+        # A relative address would be looked for in the folder the command was called from.
+        address = config.CourseDirectory.get("db_url", "sqlite:///gradebook.db")
+        if address.startswith("sqlite:///") and not address.startswith("sqlite:////"):
+            config.CourseDirectory.db_url = f"sqlite:///{self.root}/{address[10:]}"
+        config.CourseDirectory.root = str(self.root)
+        _find_scripts()
+        return NbGraderAPI(CourseDirectory(config=config), config=config)
+
+
+def _find_scripts() -> None:
+    """nbgrader starts ``alembic`` by name, which lies beside this Python, activated or not."""
+    folders = os.environ.get("PATH", "").split(os.pathsep)
+    scripts = sysconfig.get_path("scripts")
+    if scripts not in folders:
+        os.environ["PATH"] = os.pathsep.join([scripts, *folders])
+
+
+def need_nbgrader() -> None:
+    """Raises LabError where the classroom extra is not installed."""
+    try:
+        import jupytext  # noqa: F401
+        import nbgrader  # noqa: F401
+    except ImportError as error:
+        raise LabError(
+            f"The classroom needs {error.name}, which is not installed. "
+            "Run: pip install 'sparse-rcnn-lab[classroom]'"
+        ) from error
+
+
+def chosen(names: list[str] | None) -> tuple[Assignment, ...]:
+    """The assignments called so, in the order of the course; None or empty: all of them.
+
+    Raises LabError for a name that there is not.
+    """
+    known = [assignment.name for assignment in ASSIGNMENTS]
+    for name in names or ():
+        if name not in known:
+            raise LabError(f'There is no assignment "{name}". Choose from {", ".join(known)}.')
+    return tuple(a for a in ASSIGNMENTS if not names or a.name in names)

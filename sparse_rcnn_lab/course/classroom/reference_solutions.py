@@ -1,0 +1,197 @@
+"""The package's functions in the form that the assignments ask for, and who may call them.
+
+While a student's function is checked, these stand in for the student's other ones, and what the
+assignment asks for refuses calls from the notebook.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from collections.abc import Callable, Iterator
+from types import CodeType, FrameType
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from sparse_rcnn_lab.core import boxes as box_ops
+from sparse_rcnn_lab.core import losses, matching, pooling
+from sparse_rcnn_lab.core.config import LossConfig
+
+_CONFIG = LossConfig()
+
+
+def class_cost(logits: Tensor, labels: Tensor) -> Tensor:
+    """``[N, C]`` logits, ``[M]`` labels -> ``[N, M]``."""
+    return matching.focal_cost(logits, labels, _CONFIG)
+
+
+def box_cost(boxes: Tensor, truth: Tensor, size: tuple[float, float]) -> Tensor:
+    """``[N, 4]``, ``[M, 4]`` xyxy pixels of an image of ``size`` (height, width) -> ``[N, M]``."""
+    whwh = box_ops.size_as_whwh(torch.tensor([float(size[0]), float(size[1])]))
+    return torch.cdist(boxes / whwh, truth / whwh, p=1)
+
+
+def total_cost(
+    logits: Tensor, boxes: Tensor, labels: Tensor, truth: Tensor, size: tuple[float, float]
+) -> Tensor:
+    """The weighted sum of class cost, box cost and negative GIoU, ``[N, M]``."""
+    giou = box_ops.giou(boxes, truth)
+    cls, l1 = class_cost(logits, labels), box_cost(boxes, truth, size)
+    return _CONFIG.cls * cls + _CONFIG.l1 * l1 - _CONFIG.giou * giou
+
+
+def match(cost: Tensor) -> tuple[Tensor, Tensor]:
+    """``[N, M]`` -> the proposals and objects of the cheapest assignment."""
+    proposals, objects = matching.assign(cost.detach().cpu().numpy())
+    return torch.from_numpy(proposals), torch.from_numpy(objects)
+
+
+def focal_loss(logits: Tensor, targets: Tensor) -> Tensor:
+    """Element-wise, alpha 0.25, gamma 2: two tensors of one shape, targets 0 or 1 -> the same."""
+    return losses.focal_loss(logits, targets, _CONFIG.focal_alpha, _CONFIG.focal_gamma)
+
+
+def box_losses(
+    predicted: Tensor, truth: Tensor, size: tuple[float, float]
+) -> tuple[Tensor, Tensor]:
+    """Sums over K pairs ``[K, 4]``, ``[K, 4]``: L1 distance relative to the image, 1 - GIoU."""
+    whwh = box_ops.size_as_whwh(torch.tensor([float(size[0]), float(size[1])]))
+    distance = (predicted / whwh - truth / whwh).abs().sum()
+    return distance, (1 - box_ops.paired_giou(predicted, truth)).sum()
+
+
+def bilinear(features: Tensor, x: Tensor, y: Tensor) -> Tensor:
+    """``[D, H, W]`` at K places, in map pixels with their centres at .0 -> ``[K, D]``."""
+    height, width = features.shape[1:]
+    grid = torch.stack([2 * x / max(width - 1, 1) - 1, 2 * y / max(height - 1, 1) - 1], dim=-1)
+    found = torch.nn.functional.grid_sample(
+        features[None], grid[None, None], align_corners=True, padding_mode="border"
+    )
+    return found[0, :, 0].T
+
+
+def attention(q: Tensor, k: Tensor, v: Tensor, heads: int) -> tuple[Tensor, Tensor]:
+    """``[N, D]`` each -> mixed ``[N, D]`` and weights ``[heads, N, N]``."""
+    n, d = q.shape
+    q, k, v = (x.view(n, heads, d // heads).transpose(0, 1) for x in (q, k, v))
+    weights = (q @ k.transpose(-1, -2) / (d // heads) ** 0.5).softmax(-1)
+    return (weights @ v).transpose(0, 1).reshape(n, d), weights
+
+
+def interact(features: Tensor, roi: Tensor, parts: Any) -> Tensor:
+    """``[N, D]``, ``[N, P * P, D]`` -> ``[N, D]``; parts: ``practice.InteractionParts``."""
+    first, second = parts.generate(features).split(parts.dim * parts.inner, dim=-1)
+    x = parts.norm_in(roi @ first.view(-1, parts.dim, parts.inner)).relu()
+    x = parts.norm_out(x @ second.view(-1, parts.inner, parts.dim)).relu()
+    result: Tensor = parts.norm(parts.project(x.flatten(1))).relu()
+    return result
+
+
+def spread(values: list[float]) -> tuple[float, float]:
+    """Mean and standard error of the mean."""
+    drawn = torch.tensor(values, dtype=torch.float64)
+    return drawn.mean().item(), (drawn.std() / len(drawn) ** 0.5).item()
+
+
+# Assignment -> the name that a student's function has -> what may stand in for it.
+SOLUTIONS: dict[str, dict[str, Callable[..., Any]]] = {
+    "boxes": {
+        "to_cxcywh": box_ops.xyxy_to_cxcywh,
+        "to_xyxy": box_ops.cxcywh_to_xyxy,
+        "area": box_ops.area,
+        "iou": box_ops.iou,
+        "giou": box_ops.giou,
+        "encode": box_ops.encode_deltas,
+        "decode": box_ops.decode_deltas,
+    },
+    "matching": {
+        f.__name__: f for f in (class_cost, box_cost, total_cost, match, focal_loss, box_losses)
+    },
+    "stage": {
+        "level_of": pooling.assign_levels,
+        **{f.__name__: f for f in (bilinear, attention, interact)},
+    },
+    "experiment": {"spread": spread},
+}
+# Assignment -> modules, by the beginning of their names -> functions and classes.
+_ANSWERS: dict[str, dict[str, str]] = {
+    "boxes": {
+        "sparse_rcnn_lab.core.boxes": (
+            "xyxy_to_cxcywh cxcywh_to_xyxy xyxy_to_xywh xywh_to_xyxy area intersection paired_iou "
+            "paired_giou iou giou encode_deltas decode_deltas"
+        ),
+        "torchvision.ops": (
+            "box_area box_convert box_iou generalized_box_iou distance_box_iou complete_box_iou "
+            "generalized_box_iou_loss sigmoid_focal_loss roi_align"
+        ),
+    },
+    "matching": {
+        "sparse_rcnn_lab.core.matching": "focal_cost matching_cost assign match",
+        "sparse_rcnn_lab.core.losses": "focal_loss set_loss",
+        __name__: "class_cost box_cost total_cost match focal_loss box_losses",
+        "torchvision.ops": "sigmoid_focal_loss generalized_box_iou_loss",
+    },
+    "stage": {
+        "sparse_rcnn_lab.core.stage": "SelfAttention DynamicInteraction",
+        "sparse_rcnn_lab.core.pooling": "assign_levels pool",
+        __name__: "bilinear attention interact",
+        "torchvision.ops": "roi_align",
+    },
+    "experiment": {__name__: "spread"},
+}
+# Who calls for a student: the notebook, or a check that was given the function itself.
+_STUDENTS = ("__main__", "sparse_rcnn_lab.course.classroom.checks")
+
+
+class NotYourOwn(Exception):
+    """The notebook called a function that the assignment asks for."""
+
+
+def standing_in(function: Callable[..., Any]) -> Callable[..., Any]:
+    """The function for somebody who may not call it."""
+
+    def stand_in(*args: Any, **kwargs: Any) -> Any:
+        return function(*args, **kwargs)
+
+    return stand_in
+
+
+@contextlib.contextmanager
+def refusing(assignment: str) -> Iterator[None]:
+    """In the block the answers to ``assignment`` refuse calls from the notebook.
+
+    However they were imported; the package goes on using them. This holds up honest people who copy
+    too quickly; it is no lock.
+    """
+    answers = [(home, names.split()) for home, names in _ANSWERS[assignment].items()]
+    # What each function is an answer by, or "": asked at every call, and code is slow to hash.
+    known: dict[int, tuple[CodeType, str]] = {}
+
+    def answer(frame: FrameType) -> str:
+        module = frame.f_globals.get("__name__", "")
+        name = frame.f_code.co_qualname.removesuffix(".__init__")
+        found = any(module.startswith(home) and name in names for home, names in answers)
+        return f"{module}.{name}" if found else ""
+
+    def look(frame: FrameType, event: str, _: Any) -> None:
+        if event != "call":
+            return
+        code, caller = frame.f_code, frame.f_back
+        if id(code) not in known:
+            known[id(code)] = code, answer(frame)
+        _, found = known[id(code)]
+        if not found:
+            return
+        while caller and caller.f_globals.get("__name__") == "torch.utils._contextlib":
+            caller = caller.f_back  # torch.no_grad stands between
+        if caller and caller.f_globals.get("__name__") in _STUDENTS:
+            raise NotYourOwn(f"{found} is what this assignment asks for. Write it yourself.")
+
+    before = sys.getprofile()
+    sys.setprofile(look)
+    try:
+        yield
+    finally:
+        sys.setprofile(before)

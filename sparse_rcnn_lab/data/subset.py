@@ -1,0 +1,133 @@
+"""Which images of a data set train, and which of them share a batch; no image is opened for it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+
+from sparse_rcnn_lab.core.config import AugmentConfig
+from sparse_rcnn_lab.core.errors import LabError
+from sparse_rcnn_lab.data.sample import DetectionData, Sample
+
+
+@runtime_checkable
+class Indexed(DetectionData, Protocol):
+    """A data set that knows its images without opening them; a CocoFolder does."""
+
+    @property
+    def image_sizes(self) -> np.ndarray:
+        """``[len, 2]`` height and width in pixels."""
+        ...
+
+    @property
+    def object_counts(self) -> np.ndarray:
+        """``[len]`` objects of each image, crowd boxes aside."""
+        ...
+
+
+class Subset:
+    """Some images of a data set, as a data set.
+
+    rows: ``[K]`` which of them, ascending.  note: what was left out, in one line.
+    """
+
+    def __init__(self, data: Indexed, rows: np.ndarray, note: str, mark: str) -> None:
+        self.data, self.rows, self.note, self._mark = data, rows, note, mark
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """Those of the whole data set: no class goes away with the images that show it."""
+        return self.data.class_names
+
+    @property
+    def image_sizes(self) -> np.ndarray:
+        """``[len, 2]`` height and width in pixels."""
+        return self.data.image_sizes[self.rows]
+
+    @property
+    def object_counts(self) -> np.ndarray:
+        """``[len]`` objects of each image."""
+        return self.data.object_counts[self.rows]
+
+    def category_ids(self) -> tuple[int, ...]:
+        """COCO category id of each label."""
+        return self.data.category_ids()
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, index: int) -> Sample:
+        return self.data[int(self.rows[index])]
+
+    def ground_truth(self, indices: Sequence[int] | None = None) -> dict[str, Any]:
+        """The COCO dictionary of these images alone, or of some of them."""
+        rows = self.rows if indices is None else self.rows[list(indices)]
+        return self.data.ground_truth(rows.tolist())
+
+    def fingerprint(self) -> str:
+        """That of the whole data set, and the rule."""
+        return f"{self.data.fingerprint()}-{self._mark}"
+
+
+def usable_images(data: DetectionData, config: AugmentConfig) -> DetectionData:
+    """The images that ``config`` trains on: ``drop_empty``, ``min_image_side``.
+
+    Gives ``data`` itself where none is left out, or where it does not know its images without
+    opening them. Raises LabError when no image remains.
+
+    >>> from sparse_rcnn_lab.data.shapes.dataset import Shapes
+    >>> data = Shapes(length=4)
+    >>> usable_images(data, AugmentConfig(drop_empty=True)) is data  # drawn shapes: not Indexed
+    True
+    """
+    if not len(data):
+        raise LabError("The data set has no images; there is nothing to train on.")
+    if not isinstance(data, Indexed):
+        return data
+    empty = data.object_counts == 0 if config.drop_empty else np.zeros(len(data), dtype=bool)
+    small = data.image_sizes.min(axis=1) < config.min_image_side
+    rows = np.flatnonzero(~(empty | small))
+    if len(rows) == len(data):
+        return data
+    reasons = [f"{empty.sum():,} without objects"] if empty.any() else []
+    if (small & ~empty).any():
+        reasons.append(f"{(small & ~empty).sum():,} under {config.min_image_side} pixels")
+    note = f"{len(data) - len(rows):,} of {len(data):,} images left out: {', '.join(reasons)}"
+    if not len(rows):
+        raise LabError(
+            f"No image is left to train on ({note}). Label some, or train with "
+            "augment.drop_empty=False and augment.min_image_side=0."
+        )
+    return Subset(data, rows, note, f"objects{config.drop_empty:d}-side{config.min_image_side}")
+
+
+def aspect_groups(data: DetectionData, config: AugmentConfig) -> np.ndarray | None:
+    """``[len]`` 1 for images at least as wide as high, else 0; None where batches may mix them."""
+    if not config.group_by_aspect or not isinstance(data, Indexed):
+        return None
+    sizes = data.image_sizes
+    return (sizes[:, 1] >= sizes[:, 0]).astype(np.int64)
+
+
+def in_batches_of_one_group(
+    order: np.ndarray, groups: np.ndarray, batch_size: int, begun: int = 0
+) -> np.ndarray:
+    """``order`` ``[K]`` of images rearranged so that each full batch is of one group.
+
+    groups: ``[len]`` of every image.  begun: how many places of a batch are taken already, by the
+    images before ``order``; that batch is filled up first. What makes no full batch of its own
+    group comes last, so at most three batches are mixed: the first, and the last two.
+    """
+    head = min(-begun % batch_size, len(order))
+    rest = order[head:]
+    places = [np.flatnonzero(groups[rest] == group) for group in np.unique(groups[rest])]
+    cuts = [len(place) // batch_size * batch_size for place in places]
+    full = [place[:cut].reshape(-1, batch_size) for place, cut in zip(places, cuts, strict=True)]
+    batches = np.concatenate([np.zeros((0, batch_size), np.int64), *full])
+    batches = batches[np.argsort(batches[:, -1])]  # each comes when its last image would have
+    left = np.concatenate(
+        [np.zeros(0, np.int64), *(place[cut:] for place, cut in zip(places, cuts, strict=True))]
+    )
+    return np.concatenate([order[:head], rest[batches.ravel()], rest[left]])

@@ -1,0 +1,332 @@
+"""The five published models by name: mmdetection's released files, fetched once, kept as ours.
+
+Nothing in a released file is executed; it is checked against the first eight digits of its sha256,
+which are in its name, converted, and only the converted file stays.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import sys
+import tempfile
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from http.client import HTTPException
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError, safe_open
+from tqdm.auto import tqdm
+
+from sparse_rcnn_lab.core.config import Recipe
+from sparse_rcnn_lab.core.errors import LabError
+from sparse_rcnn_lab.models import recipes
+from sparse_rcnn_lab.models.checkpoint import Checkpoint, read_checkpoint, save_checkpoint
+from sparse_rcnn_lab.models.config_edit import to_dict
+from sparse_rcnn_lab.models.layouts import TOLD_BY_SHAPES
+
+CACHE_VARIABLE = "SPARSE_RCNN_LAB_CACHE"
+MIRROR_VARIABLE = "SPARSE_RCNN_LAB_WEIGHTS_URL"
+RELEASED_AT = "https://download.openmmlab.com/mmdetection/v2.0/sparse_rcnn"
+
+ATTEMPTS = 3  # how often a download that was cut goes on where it stopped
+PAUSE = 2.0  # seconds before it does
+TIMEOUT = 30.0  # seconds without an answer
+_BLOCK = 1 << 20
+
+
+@dataclass(frozen=True)
+class Release:
+    """A file that mmdetection released (its ``configs/sparse_rcnn/metafile.yml``).
+
+    name: of our recipe.  folder: of the file on mmdetection's server, named as its config.
+    version: time of the training and, after the dash, the first 8 hex digits of the sha256.
+    megabytes: of the converted file, 1e6 bytes.
+    """
+
+    name: str
+    folder: str
+    version: str
+    megabytes: int
+
+    @property
+    def file(self) -> str:
+        """Name of the released file."""
+        return f"{self.folder}_{self.version}.pth"
+
+    @property
+    def digest(self) -> str:
+        """How its sha256 starts."""
+        return self.version.rpartition("-")[2]
+
+    @property
+    def recipe(self) -> Recipe:
+        """The recipe that it was trained with."""
+        return recipes.recipe(self.name)
+
+    @property
+    def cached(self) -> Path:
+        """Where the converted file is kept, there or not."""
+        return cache_folder() / "weights" / f"{self.name}-{self.digest}.safetensors"
+
+    def url(self) -> str:
+        """Where the file is fetched from.
+
+        The variable SPARSE_RCNN_LAB_WEIGHTS_URL, an address or a folder of this machine, names
+        another place; the five files lie there side by side.
+        """
+        mirror = os.environ.get(MIRROR_VARIABLE)
+        if not mirror:
+            return f"{RELEASED_AT}/{self.folder}/{self.file}"
+        if "://" not in mirror:
+            mirror = Path(mirror).expanduser().resolve().as_uri()
+        return f"{mirror.rstrip('/')}/{self.file}"
+
+
+_MULTI_SCALE = "fpn_mstrain_480-800_3x_coco"
+_CROP = "fpn_300_proposals_crop_mstrain_480-800_3x_coco"
+RELEASES: dict[str, Release] = {
+    release.name: release
+    for release in (
+        Release("r50_1x_100", "sparse_rcnn_r50_fpn_1x_coco", "20201222_214453-dc79b137", 425),
+        Release("r50_3x_100", f"sparse_rcnn_r50_{_MULTI_SCALE}", "20201218_154234-7bc5c054", 425),
+        Release("r50_3x_300", f"sparse_rcnn_r50_{_CROP}", "20201223_024605-9fe92701", 426),
+        Release("r101_3x_100", f"sparse_rcnn_r101_{_MULTI_SCALE}", "20201223_121552-6c46c9d6", 502),
+        Release("r101_3x_300", f"sparse_rcnn_r101_{_CROP}", "20201223_023452-c23c3564", 502),
+    )
+}
+
+
+def cache_folder() -> Path:
+    """Where files fetched from elsewhere are kept.
+
+    SPARSE_RCNN_LAB_CACHE, else ``sparse_rcnn_lab`` in XDG_CACHE_HOME, else in ``~/.cache``.
+    """
+    if own := os.environ.get(CACHE_VARIABLE):
+        return Path(own).expanduser()
+    base = os.environ.get("XDG_CACHE_HOME", "")
+    try:
+        return (Path(base) if base else Path.home() / ".cache") / "sparse_rcnn_lab"
+    except RuntimeError as error:
+        raise LabError(
+            f"There is no home folder to keep the weights in. Name a folder in {CACHE_VARIABLE}."
+        ) from error
+
+
+def fetch(name: str, progress: bool = True) -> Path:
+    """The converted file of a published model, downloaded at first use (0.4 to 0.5 GB).
+
+    Several processes may ask at once: one downloads, the others wait.
+    Raises LabError when the file cannot be fetched or kept, is not the released one, would have
+    to execute code to be read, or holds another model than the recipe's; the cache is then as it
+    was before.
+
+    >>> RELEASES["r50_3x_300"].recipe.published_ap, RELEASES["r50_3x_300"].megabytes
+    (45.0, 426)
+    """
+    release = RELEASES[name]
+    cached = release.cached
+    if _is_whole(cached):
+        return cached
+    try:
+        cached.parent.mkdir(parents=True, exist_ok=True)
+        with _lock(cached) as held:
+            if _is_whole(cached):  # another process was quicker
+                return cached
+            if held:
+                _remove_leftovers(cached)
+            _fetch(release, cached, progress)
+    except OSError as error:
+        raise LabError(
+            f'"{cached.parent}" cannot keep the weights of {name} ({error.strerror or error}). '
+            f"Make room for {2 * release.megabytes} MB, half of it for a moment only, or name "
+            f"another folder in {CACHE_VARIABLE}."
+        ) from error
+    return cached
+
+
+def about(path: Path) -> dict[str, Any]:
+    """What is known about a released file that somebody already has, by its name; else nothing."""
+    for release in RELEASES.values():
+        if path.name == release.file:
+            return _info(release)
+    return {}
+
+
+def _info(release: Release) -> dict[str, Any]:
+    return {
+        "published": release.name,
+        "recipe": to_dict(release.recipe),
+        "source": f"mmdetection's {release.file}",
+    }
+
+
+def _fetch(release: Release, cached: Path, progress: bool) -> None:
+    url = release.url()
+    _say(f"{release.name}: fetching {url}, once; kept, converted, in {cached.parent}")
+    with tempfile.TemporaryDirectory(
+        prefix=f".{cached.name}.", dir=cached.parent, ignore_cleanup_errors=True
+    ) as folder:
+        source = Path(folder) / release.file
+        digest = download(url, source, release.name, progress)
+        if not digest.startswith(release.digest):
+            raise LabError(
+                f"{url} is not the released file: its sha256 starts with {digest[:8]}, that of "
+                f"the release with {release.digest}. The copy is damaged or another one; nothing "
+                "of it was kept. Try again, or another source."
+            )
+        # Within the folder, for safetensors too leaves a file of its own behind when it is killed.
+        converted = Path(folder) / cached.name
+        _convert(read_checkpoint(source), release, digest, converted)
+        os.replace(converted, cached)
+
+
+def _convert(checkpoint: Checkpoint, release: Release, digest: str, target: Path) -> None:
+    found, wanted = checkpoint.config, release.recipe.model
+    differing = [
+        f"{name} {getattr(found, name)}, not {getattr(wanted, name)}"
+        for name in TOLD_BY_SHAPES
+        if getattr(found, name) != getattr(wanted, name)
+    ]
+    if differing:
+        raise LabError(
+            f"{release.file} does not hold the model {release.name}: it has "
+            f"{'; '.join(differing)}. Nothing of it was kept."
+        )
+    model = replace(checkpoint, config=wanted).build()
+    info = {**_info(release), "sha256": digest}
+    save_checkpoint(target, model, checkpoint.class_names, release.name, info)
+
+
+def _is_whole(path: Path) -> bool:
+    """Whether ``path`` is there with all its tensors; reads the header alone."""
+    if not path.is_file():
+        return False
+    try:
+        with safe_open(str(path), framework="pt"):
+            return True
+    except (SafetensorError, OSError):
+        _say(f"{path} is damaged and will be fetched again")
+        return False
+
+
+def _remove_leftovers(cached: Path) -> None:
+    """What a process left that was killed half-way; nobody else is at work under the lock."""
+    for path in cached.parent.glob(f".{cached.name}.*"):  # so files.write_whole names them too
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
+
+
+@contextmanager
+def _lock(cached: Path) -> Iterator[bool]:
+    """Waits until no other process fetches ``cached``. False where the system has no such locks.
+
+    Without it two processes both download, and the last one's file, the same, stays.
+    """
+    if sys.platform == "win32":
+        yield False
+        return
+    import fcntl
+
+    with cached.with_suffix(".lock").open("w") as file:
+        try:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                _say(f"{cached.stem}: another process is fetching it; waiting for that one")
+                fcntl.flock(file, fcntl.LOCK_EX)
+            held = True
+        except OSError:  # some network file systems
+            held = False
+        yield held
+
+
+def _say(line: str) -> None:
+    tqdm.write(line, file=sys.stderr)
+
+
+def download(url: str, target: Path, label: str = "", progress: bool = True) -> str:
+    """Fetches ``url`` into the file ``target`` and returns the sha256 of its bytes, in hex.
+
+    label: what stands before the progress bar.  A cut connection is taken up where it stopped,
+    where the server can do that.
+    Raises LabError, naming the url, when the server cannot be reached, has no such file, or the
+    connection is cut again and again; OSError when ``target`` cannot be written. ``target`` is
+    then left behind in part.
+    """
+    total: int | None = None
+    done, digest = 0, hashlib.sha256()
+    with (
+        target.open("wb") as file,
+        tqdm(desc=label, unit="B", unit_scale=True, leave=False, disable=not progress) as bar,
+    ):
+        for attempt in range(ATTEMPTS):
+            if attempt:
+                time.sleep(PAUSE)
+            with _open(url, done) as response:
+                if done and response.status != 206:  # it sends the whole file again
+                    done, digest = 0, hashlib.sha256()
+                    file.seek(0)
+                    file.truncate()
+                    bar.reset()
+                length = response.headers.get("Content-Length")
+                total = bar.total = done + int(length) if length else None
+                for block in _blocks(response):
+                    file.write(block)
+                    digest.update(block)
+                    done += len(block)
+                    bar.update(len(block))
+            if total is None or done == total:
+                return digest.hexdigest()
+    raise LabError(
+        f"The download of {url} was cut at {done / 1e6:.1f} of {(total or 0) / 1e6:.1f} MB, "
+        f"{ATTEMPTS} times. Check the connection and try again, or {_by_hand(url)}"
+    )
+
+
+def _open(url: str, start: int) -> Any:
+    """The answer to a request for the bytes from ``start`` on."""
+    headers = {"User-Agent": "sparse_rcnn_lab"}  # some servers refuse Python's own
+    if start:
+        headers["Range"] = f"bytes={start}-"
+    try:
+        return urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=TIMEOUT)
+    except urllib.error.HTTPError as error:
+        error.close()
+        raise LabError(
+            f"The server did not give {url} (HTTP {error.code}, {error.reason}). "
+            f"Try again later, or {_by_hand(url)}"
+        ) from error
+    except (OSError, HTTPException) as error:
+        reason = error.reason if isinstance(error, urllib.error.URLError) else error
+        raise LabError(
+            f"{url} could not be reached ({reason}). Check the connection and try again, or "
+            f"{_by_hand(url)}"
+        ) from error
+    except ValueError as error:
+        raise LabError(f"{url!r} is not an address that can be downloaded ({error}).") from error
+
+
+def _blocks(response: Any) -> Iterator[bytes]:
+    """What arrives, until the end or until the connection breaks; the caller counts."""
+    while True:
+        try:
+            block = response.read(_BLOCK)
+        except (OSError, HTTPException):
+            return
+        if not block:
+            return
+        yield block
+
+
+def _by_hand(url: str) -> str:
+    name = url.rpartition("/")[2]
+    return f"fetch {name} in any other way and give its path in place of the model's name."

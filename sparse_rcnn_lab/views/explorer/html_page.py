@@ -1,0 +1,143 @@
+"""What the explorer's JavaScript goes out in: one file that opens anywhere, with no kernel, server
+or network; an ``<iframe>``; the notebook's widget.
+"""
+
+from __future__ import annotations
+
+import html
+import json
+import re
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+# What a kernel and the page both know of, and each may set.
+SHARED = ("stage", "chosen", "threshold", "show", "color", "tab")
+
+HERE = Path(__file__).parent
+
+# In this order each file only uses what stands before it.
+MODULES = (
+    "data", "store", "motion", "dom", "colors", "labels", "marks", "picture", "scatter",
+    "proposal", "crops", "among", "tabs", "controls", "status", "theme", "pointer", "keyboard",
+    "link", "drag", "outcome", "editing", "explorer",
+)  # fmt: skip
+
+# What a page says where the controls that need a kernel would be.
+NEEDS_KERNEL = (
+    "This page is a recording. To drag boxes, switch attention off and see what follows, open the "
+    'image in a notebook: srl.explore("photo.jpg").'
+)
+
+_SHELL = """<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<meta http-equiv="Content-Security-Policy" content="default-src 'none'; img-src data:; \
+style-src 'unsafe-inline'; script-src 'unsafe-inline'">
+<title>{title}</title>
+<style>
+body {{ margin: 0; background: #ffffff; }}
+@media (prefers-color-scheme: dark) {{ body {{ background: #0d1117; }} }}
+{css}</style>
+</head>
+<body>
+<div id="explorer"></div>
+<script type="application/json" id="data">{data}</script>
+<script type="module">
+{script}
+const values = JSON.parse(document.getElementById("data").textContent);
+render({{ model: {{ get: (name) => values[name] }}, el: document.getElementById("explorer") }});
+</script>
+</body>
+</html>
+"""
+
+
+@cache
+def script() -> str:
+    """The ECMAScript module of the explorer: the files of ``js/`` joined into one.
+
+    The rule: files stand in the order of ``MODULES``; every ``import ... from "./x.js";`` goes;
+    ``export`` goes everywhere but in the last file. So a name at the top level of one file must
+    not be used at the top level of another.
+    """
+    parts = []
+    for name in MODULES:
+        text = (HERE / "js" / f"{name}.js").read_text(encoding="utf-8")
+        text = re.sub(r'^import [^;]*? from "\./\w+\.js";\n', "", text, flags=re.M)
+        text = re.sub(r"^ *//.*\n", "", text, flags=re.M)  # lines of comment: 10 kB of each page
+        if name != MODULES[-1]:
+            text = re.sub(r"^export ", "", text, flags=re.M)
+        parts.append(f"// ---- {name}.js\n{text.strip()}\n")
+    return "\n".join(parts)
+
+
+@cache
+def css() -> str:
+    """The explorer's style sheet."""
+    return (HERE / "explorer.css").read_text(encoding="utf-8")
+
+
+def page(
+    payload: dict[str, Any],
+    options: dict[str, Any] | None = None,
+    edited: dict[str, Any] | None = None,
+    intervention: dict[str, Any] | None = None,
+) -> str:
+    """One HTML page with everything in it.
+
+    payload: see :func:`payload.payload`.  options: what is shown at first (``stage``, ``chosen``,
+    ``threshold``, ``show``, ``color``, ``tab``, ``theme``, ``fly``).  edited, intervention: what
+    was changed and what came of it, to be compared.
+    """
+    values = {
+        "payload": payload,
+        "options": {"needs": NEEDS_KERNEL, **(options or {})},
+        "edited": edited,
+        "answer": {"intervention": intervention or {}},
+    }
+    # "<" as an escape: a class named "</script>" must not end the data.
+    data = json.dumps(values, separators=(",", ":"), allow_nan=False).replace("<", "\\u003c")
+    title = html.escape(f"{payload['model']}: proposals through the stages")
+    return _SHELL.format(title=title, css=css(), data=data, script=script())
+
+
+def iframe(text: str, height: int = 900) -> str:
+    """A page as an ``<iframe>`` that runs apart from what surrounds it: nbconvert, Gradio."""
+    return (
+        f'<iframe srcdoc="{html.escape(text)}" sandbox="allow-scripts" '
+        f'style="width:100%;height:{height}px;border:0" title="explorer"></iframe>'
+    )
+
+
+@cache
+def widget_class() -> type[Any]:
+    """The anywidget class. Made at first use: importing this package needs no notebook extra.
+
+    Traits that the page and the kernel share: ``payload`` and ``edited`` (payload.py), ``answer``
+    (what became of the last change), ``options`` (how it starts), and those in ``SHARED``.
+    """
+    import anywidget
+    import traitlets
+
+    class ExplorerWidget(anywidget.AnyWidget):
+        _esm = script()
+        _css = css()
+        payload = traitlets.Dict().tag(sync=True)
+        edited = traitlets.Dict(None, allow_none=True).tag(sync=True)
+        answer = traitlets.Dict().tag(sync=True)
+        options = traitlets.Dict().tag(sync=True)
+        stage = traitlets.Int(0).tag(sync=True)
+        chosen = traitlets.Int(None, allow_none=True).tag(sync=True)
+        threshold = traitlets.Float(0.3).tag(sync=True)
+        show = traitlets.Unicode("all").tag(sync=True)
+        color = traitlets.Unicode("class").tag(sync=True)
+        tab = traitlets.Unicode("attention").tag(sync=True)
+
+        def __repr__(self) -> str:
+            """What is read where no widget is shown, as on a site that shows notebooks."""
+            return "The explorer: run this cell to see it."
+
+    return ExplorerWidget

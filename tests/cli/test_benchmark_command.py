@@ -1,0 +1,29 @@
+"""``sparse-rcnn-lab benchmark``."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from sparse_rcnn_lab.cli import main as cli
+
+
+def test_every_runtime_and_a_training_step(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Catches options that do not reach the measurement, and threads that are not given back."""
+    out, threads = tmp_path / "times.json", torch.get_num_threads()
+    options = ["--size", "64x96", "--proposals", "5", "--batch", "2", "--repeat", "1"]
+    assert cli.main(["benchmark", *options, "--json", str(out)]) == 0
+    assert torch.get_num_threads() == threads
+    text = capsys.readouterr().out
+    assert "64x96 pixels" in text and "batch 2, 5 proposals" in text
+    assert "1 thread, process time, median of 1" in text
+    times = json.loads(out.read_text())["milliseconds"]
+    parts = [f"{name}: {part}" for name in ("eager float32", "folded float32", "folded bf16")
+             for part in ("pyramid", "stages")]  # fmt: skip
+    assert list(times) == [*parts, "training step, batch 4"]
+    assert all(ms > 0 for ms in times.values())

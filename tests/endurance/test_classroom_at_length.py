@@ -1,0 +1,247 @@
+"""A whole class through all steps; a student in a real JupyterLab, from the file to the mark."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import re
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from pathlib import Path
+
+import classroom_class as made
+import pytest
+from browser import Watched, keep_shot, open_browser
+
+pytest.importorskip("jupyterlab", reason="needs the classroom extra: JupyterLab")
+pytest.importorskip("nbgrader", reason="needs the classroom extra: nbgrader")
+pytest.importorskip("jupytext", reason="needs the classroom extra: jupytext")
+pytest.importorskip("playwright", reason="needs the dev extra: playwright")
+
+from sparse_rcnn_lab.course.classroom.build import build
+from sparse_rcnn_lab.course.classroom.collect import collect
+from sparse_rcnn_lab.course.classroom.course_folder import ASSIGNMENTS, chosen
+from sparse_rcnn_lab.course.classroom.grade import grade
+from sparse_rcnn_lab.course.classroom.marks import feedback, write_marks
+
+
+@pytest.fixture
+def desk(tmp_path):
+    """A course, a student's folder with the handed-out notebook, a JupyterLab that serves it."""
+    course = build(tmp_path / "course", made.SOURCES, chosen(["boxes"]), 2026, say=lambda s: None)
+    folder = tmp_path / "ada"
+    folder.mkdir()
+    (folder / "boxes.ipynb").write_bytes((course.root / "hand-out" / "boxes.ipynb").read_bytes())
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    home = tmp_path / "home"
+    names = ("CONFIG_DIR", "DATA_DIR", "RUNTIME_DIR", "LAB_SETTINGS_DIR", "LAB_WORKSPACES_DIR")
+    environment = {
+        **os.environ,
+        **{
+            ("JUPYTER" if name.startswith("LAB") else "JUPYTER_") + name: str(home / name)
+            for name in names
+        },
+    }
+    # Lab's news popup would cover the page and ask the network.
+    page_config = home / "CONFIG_DIR" / "labconfig" / "page_config.json"
+    page_config.parent.mkdir(parents=True)
+    news = {"disabledExtensions": {"@jupyterlab/apputils-extension:announcements": True}}
+    page_config.write_text(json.dumps(news), encoding="utf-8")
+    server = subprocess.Popen(
+        [
+            *(sys.executable, "-m", "jupyter", "lab", "--no-browser", "--allow-root"),
+            *(f"--port={port}", "--ServerApp.port_retries=0", "--IdentityProvider.token=test"),
+            f"--ServerApp.root_dir={folder}",
+        ],
+        env=environment,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    address = f"http://127.0.0.1:{port}"
+    try:
+        deadline = time.monotonic() + 240
+        while True:
+            try:
+                urllib.request.urlopen(f"{address}/api?token=test", timeout=5).close()
+                break
+            except OSError:
+                assert server.poll() is None, "JupyterLab did not start"
+                assert time.monotonic() < deadline, "JupyterLab did not answer in four minutes"
+                time.sleep(0.5)
+        yield course, folder, f"{address}/lab/tree/boxes.ipynb?token=test&reset"
+    finally:
+        server.terminate()
+        try:
+            server.wait(20)
+        except subprocess.TimeoutExpired:
+            server.kill()
+
+
+class Hands:
+    """What a student does with keyboard and mouse. Cells go by the first words of their text."""
+
+    def __init__(self, page, path: Path) -> None:
+        self.page = page
+        cells = made.read(path)["cells"]
+        self.order = [c["metadata"].get("nbgrader", {}).get("grade_id", "") for c in cells]
+
+    def cell(self, name: str):
+        """The cell called so, on screen. Lab draws only what is near the view."""
+        place = self.page.locator(
+            f'.jp-Notebook .jp-Cell[data-windowed-list-index="{self.order.index(name)}"]'
+        )
+        for _ in range(60):
+            if place.count() and place.locator(".cm-content").count():
+                place.scroll_into_view_if_needed()
+                return place
+            self.page.mouse.wheel(0, 300)
+            self.page.wait_for_timeout(80)
+        raise AssertionError(f"cell {name} is not to be found")
+
+    def top(self) -> None:
+        self.page.keyboard.press("Escape")
+        self.page.keyboard.press("Control+Home")
+        self.page.mouse.move(800, 500)
+        self.page.mouse.wheel(0, -100_000)
+        self.page.wait_for_timeout(300)
+
+    def write(self, name: str, text: str) -> None:
+        """Replaces the text of a cell; inserted, as Lab would indent and close brackets."""
+        self.cell(name).locator(".cm-content").click()
+        self.page.keyboard.press("Control+a")
+        self.page.keyboard.insert_text(text)
+
+    def run(self, name: str) -> str:
+        """Runs a cell, and what it then shows."""
+        cell = self.cell(name)
+        before = cell.locator(".jp-InputPrompt").first.inner_text()
+        cell.locator(".cm-content").click()
+        self.page.keyboard.press("Control+Enter")
+        deadline = time.monotonic() + 120
+        while time.monotonic() < deadline:
+            now = cell.locator(".jp-InputPrompt").first.inner_text()
+            if now != before and re.search(r"\[\d+\]", now):
+                break
+            self.page.wait_for_timeout(100)
+        self.page.wait_for_timeout(150)
+        return "\n".join(cell.locator(".jp-OutputArea-output").all_inner_texts())
+
+
+@pytest.mark.slow  # a JupyterLab, a browser, and a student who takes their time
+@pytest.mark.browser
+@pytest.mark.timeout(1800)
+def test_a_student_solves_the_first_assignment(chromium, desk):
+    """Catches cells that cannot be edited, messages that do not help, a last cell that cannot run
+    the file, and a notebook that Lab saves in a form that cannot be collected."""
+    course, folder, address = desk
+    path = folder / "boxes.ipynb"
+    source, release = (made.read(course.notebook(s, "boxes")) for s in ("source", "release"))
+    perfect = made.solved(source, release)
+    with open_browser(chromium) as browser:
+        watched = Watched(browser, 1300, 1000)
+        page = watched.page
+        page.goto(address)
+        page.wait_for_selector(".jp-Notebook .jp-Cell")
+        page.wait_for_function(
+            "() => document.querySelector('#jp-main-statusbar')?.innerText.includes(') | Idle')"
+        )
+        hands = Hands(page, path)
+        page.wait_for_timeout(1500)
+        keep_shot(page, "student-1-opened")
+
+        # Run all goes on below a test that fails: the last one has its say.
+        page.locator(".lm-MenuBar-itemLabel", has_text=re.compile("^Run$")).click()
+        page.locator(".lm-Menu-itemLabel", has_text=re.compile("^Run All Cells$")).click()
+        last = hands.cell("think-grown").locator(".jp-OutputArea-output")
+        last.first.wait_for()
+        assert "iou_grown" in last.first.inner_text()
+        hands.top()
+
+        hands.run("imports")
+        hands.run("formats")
+        assert "no code so far" in hands.run("formats-to-cxcywh")
+        keep_shot(page, "student-2-first-run")
+
+        # Locked cells are locked.
+        hands.cell("formats-to-cxcywh").locator(".cm-content").click()
+        page.keyboard.type("x")
+        text = hands.cell("formats-to-cxcywh").locator(".cm-content").inner_text()
+        assert "x#" not in text and not text.startswith("x")
+
+        # A mistake, the hint, the right answer.
+        wrong = made.cell(perfect, "formats")["source"].replace(
+            "[cx - w / 2, cy - h / 2, cx + w / 2, cy + h / 2]", "[cx, cy, cx + w, cy + h]"
+        )
+        hands.write("formats", wrong)
+        hands.run("formats")
+        assert "is the centre" in hands.run("formats-to-xyxy")
+        keep_shot(page, "student-3-hint")
+        for name in ("formats", "iou", "giou", "deltas", "think"):
+            hands.write(name, made.cell(perfect, name)["source"])
+            hands.run(name)
+            if name == "giou":
+                hands.run("limit")
+            tests = [t for t in hands.order if t.startswith(f"{name}-")]
+            for test in tests:
+                said = hands.run(test)
+                assert "Not yet" not in said and "Error" not in said, said
+            keep_shot(page, f"student-4-{name}")
+
+        page.keyboard.press("Control+s")
+        page.wait_for_timeout(2000)
+        said = hands.run("hand-in")
+        keep_shot(page, "student-5-hand-in")
+        assert "12 of 12 visible tests pass" in said and "8 hidden tests" in said, said
+
+        # nbgrader's own button, where a teacher has installed it.
+        button = page.locator(".validate-button, [title*=alidate], button:has-text('Validate')")
+        if button.count():
+            button.first.click()
+            page.wait_for_timeout(8000)
+            keep_shot(page, "student-6-validate")
+        assert watched.strangers == []
+        watched.context.close()
+
+    saved = made.read(path)
+    assert saved["metadata"]["sparse_rcnn_lab"]["assignment"] == "boxes"
+    handed_in = folder.parent / "handed-in" / "ada" / "boxes.ipynb"
+    handed_in.parent.mkdir(parents=True)
+    handed_in.write_bytes(path.read_bytes())  # as Lab has saved it
+    result = collect(course, handed_in.parent.parent, say=lambda line: None)
+    assert len(result.taken) == 1 and result.refused == []
+    grade(course, progress=False)
+    (row,) = write_marks(course)
+    assert (row["marks"], row["notes"]) == ("20", "")
+
+
+@pytest.mark.slow  # some sixty notebooks in kernels of their own
+def test_a_whole_class(tmp_path: Path) -> None:
+    """The round trip of all four assignments, every trouble in it."""
+    names = [assignment.name for assignment in ASSIGNMENTS]
+    folder = Path(os.environ.get("CLASSROOM_FOLDER", tmp_path))
+    course = build(folder / "course", made.SOURCES, ASSIGNMENTS, 2026, say=lambda s: None)
+    class_of = {name: made.made_class(course, name) for name in names}
+    course, rows = made.round_trip(folder, class_of)
+    assert rows["experiment", "perfect"]["by_hand_open"] == "9"
+
+    # Words are marked in a table, read back at the next step, and shown on the page.
+    path = course.root / "by_hand.csv"
+    with path.open(encoding="utf-8") as file:
+        table = list(csv.DictReader(file))
+    for row in table:
+        if row["student"] == "perfect":
+            row["marks"], row["comment"] = row["out_of"], "Well said."
+    with path.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(file, list(table[0]))
+        writer.writeheader()
+        writer.writerows(table)
+    pages = {(p.parent.parent.name, p.stem): p for p in feedback(course, progress=False)}
+    text = pages["perfect", "experiment"].read_text(encoding="utf-8")
+    assert "data:image/png" in text, "the figure is gone"
+    assert "Well said." in text and "Score: 20.0 / 20.0" in " ".join(text.split())
