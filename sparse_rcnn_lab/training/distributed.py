@@ -19,7 +19,7 @@ from typing import Any, TypeVar
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
-from torch.distributed.nn.functional import all_reduce  # the one with a gradient
+from torch.autograd.function import once_differentiable
 
 from sparse_rcnn_lab.core.errors import LabError
 
@@ -222,6 +222,24 @@ def synchronise_batch_norm(model: nn.Module, device: torch.device) -> None:
                 module.__class__ = _SyncBatchNormOnCpu
 
 
+class _SumOverProcesses(torch.autograd.Function):
+    """The sum reaches every process's loss, so its gradient is again summed over all of them.
+
+    (torch's own such function is deprecated, for one that is private still.)
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        total = x.clone()
+        dist.all_reduce(total)
+        return total
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> Tensor:
+        return _SumOverProcesses.forward(ctx, grad)
+
+
 class _SyncBatchNormOnCpu(nn.BatchNorm2d):
     """What nn.SyncBatchNorm, which takes GPU tensors alone, does."""
 
@@ -230,10 +248,10 @@ class _SyncBatchNormOnCpu(nn.BatchNorm2d):
         if not self.training:
             return super().forward(input)
         x = input.float()  # [B, C, H, W], of which B, H and W may differ between processes
-        count = all_reduce(x.new_tensor(x.numel() / x.shape[1]))
-        mean = all_reduce(x.sum((0, 2, 3))) / count
+        count = _SumOverProcesses.apply(x.new_tensor(x.numel() / x.shape[1]))
+        mean = _SumOverProcesses.apply(x.sum((0, 2, 3))) / count
         centred = x - mean[:, None, None]
-        variance = all_reduce((centred**2).sum((0, 2, 3))) / count
+        variance = _SumOverProcesses.apply((centred**2).sum((0, 2, 3))) / count
         with torch.no_grad():
             assert self.running_mean is not None and self.running_var is not None
             assert self.num_batches_tracked is not None and self.momentum is not None
