@@ -147,11 +147,15 @@ def fit(
 
         group.agree(check)  # after it, process 0 may write
 
+        def say(text: str) -> None:
+            if progress:
+                tqdm.write(text)
+
         # Model, optimizer and batches, from the start or from the last complete state.
         states = group.gather(folder.states() if resume else [])[0]
         done, state = states[-1] if states else (0, None)
         training = group.agree(
-            lambda: begin(recipe, device, group, state, backbone_weights, start_from)
+            lambda: begin(recipe, device, group, state, backbone_weights, start_from, say)
         )
         training.connect()
         if compiled:
@@ -270,10 +274,12 @@ def begin(
     state: Path | None = None,
     backbone_weights: str | Path | None = None,
     start_from: str | Path | None = None,
+    say: Callable[[str], None] = lambda text: None,
 ) -> Training:
     """The model and all that trains it: from ``state``, or as the settings say.
 
-    Weights from outside are read by process 0 alone; ``Training.connect`` passes them on.
+    Weights from outside are read by process 0 alone; ``Training.connect`` passes them on. say: is
+    told, in one line, what a model to start from could not give.
     """
     torch.manual_seed(recipe.train.seed)
     model = SparseRCNN(recipe.model)
@@ -281,7 +287,7 @@ def begin(
     if state is None and group.first:
         if backbone_weights is not None:
             load_backbone(model.backbone, recipe.model.backbone, backbone_weights)
-        nested = start_from is not None and _start_from(model, locate(start_from))
+        nested = start_from is not None and _start_from(model, locate(start_from), say)
         if recipe.train.nested_proposals and not nested:
             nest(model.proposals)
     model.backbone.frozen = recipe.train.frozen_backbone
@@ -298,24 +304,37 @@ def begin(
     return training
 
 
-def _start_from(model: SparseRCNN, path: Path) -> bool:
-    """Takes over a checkpoint's weights; only class layers and proposals may be other ones.
+def _start_from(model: SparseRCNN, path: Path, say: Callable[[str], None]) -> bool:
+    """Takes over what fits of a checkpoint: all but the class layers, where classes are other ones.
 
-    Returns whether the proposals are the checkpoint's, and nested already.
+    Where the number of proposals is another one the first of them are taken. Returns whether all
+    proposals are now those of a nested checkpoint.
     """
     own = model.state_dict()
     checkpoint = read_checkpoint(path)
-    free = (".classify.", "proposals.")
-    fitting = {k: v for k, v in checkpoint.state.items() if k in own and own[k].shape == v.shape}
-    for key in own:
-        if key not in fitting and not any(part in key for part in free):
+    missing = []
+    for key, value in own.items():
+        given = checkpoint.state.get(key)
+        if given is not None and given.shape == value.shape:
+            value.copy_(given)
+        elif (
+            given is not None and key.startswith("proposals.") and given[0].shape == value[0].shape
+        ):
+            value[: len(given)] = given[: len(value)]
+        elif ".classify." not in key:
             raise LabError(
                 f'"{path}" does not fit this recipe: {key} is missing or of another shape. '
                 "Fine-tune with the recipe that trained it."
             )
-    model.load_state_dict(fitting, strict=False)
+        elif not missing:
+            missing.append("the class layers, since the classes are other ones")
+    n, there = len(model.proposals), len(checkpoint.state["proposals.boxes"])
+    if n != there:
+        missing.append(f"{abs(n - there)} of the {max(n, there)} proposals")
+    taken = f"all but {' and '.join(missing)}" if missing else "all weights"
+    say(f'Taken from "{path.stem}": {taken}.')
     trained = (checkpoint.info.get("recipe") or {}).get("train") or {}
-    return "proposals.boxes" in fitting and bool(trained.get("nested_proposals"))
+    return n <= there and bool(trained.get("nested_proposals"))
 
 
 def _default_workers(group: Group) -> int:

@@ -280,6 +280,26 @@ def test_fine_tuning_takes_over_all_but_the_class_layers(tmp_path: Path) -> None
         )
 
 
+@pytest.mark.parametrize("n", [3, 9])
+def test_fine_tuning_with_another_number_of_proposals(
+    tmp_path: Path, n: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Catches a start that throws away all proposals where only their number is another one, or
+    that keeps quiet about what it could not take."""
+    first = train(tmp_path / "first", tiny(train__steps=1))
+    before = read_checkpoint(first.folder / "model.safetensors").state["proposals.features"]
+    recipe = tiny(train__steps=1, train__lr=1e-30, model__num_proposals=n)
+    second = train(tmp_path / "second", recipe, start_from=first.folder, progress=True)
+    after = weights(second)["proposals.features"]
+    assert len(after) == n != len(before)
+    same = min(n, len(before))
+    assert torch.equal(after[:same], before[:same])
+    said = capsys.readouterr()
+    assert f"all but {abs(n - len(before))} of the {max(n, len(before))} proposals." in (
+        said.out + said.err
+    )
+
+
 def test_batch_without_objects_trains(tmp_path: Path) -> None:
     """Catches a division by the number of objects, and copies of nothing."""
 
