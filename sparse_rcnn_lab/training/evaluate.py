@@ -37,7 +37,7 @@ class CocoResult:
 
     AP: averaged over IoU .50 to .95 and classes; AP50 and AP75 at one IoU; s, m, l: objects
     below 32², between, and from 96² pixels of the original image. AR1, AR10, AR100: recall with
-    so many detections an image. per_class: AP of each class name.
+    so many detections an image. per_class, per_class_50: AP and AP50 of each class name.
     """
 
     AP: float
@@ -53,6 +53,7 @@ class CocoResult:
     ARm: float
     ARl: float
     per_class: dict[str, float] = field(default_factory=dict)
+    per_class_50: dict[str, float] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values that json can hold."""
@@ -278,9 +279,10 @@ def coco_stats(
     precision = evaluator.eval["precision"][..., 0, -1]  # [IoU, recall, class], all areas, 100
     names = [truth_index.cats[i]["name"] for i in evaluator.params.catIds]
     per_class = {name: _mean(precision[..., k]) for k, name in enumerate(names)}
+    per_class_50 = {name: _mean(precision[0, :, k]) for k, name in enumerate(names)}
     stats = evaluator.stats if by_size else _of_all(evaluator)
     numbers = dict(zip(METRICS, map(float, stats), strict=True))
-    return CocoResult(**numbers, per_class=per_class)
+    return CocoResult(**numbers, per_class=per_class, per_class_50=per_class_50)
 
 
 def _of_all(evaluator: COCOeval) -> list[float]:

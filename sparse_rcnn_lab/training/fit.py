@@ -312,7 +312,7 @@ def _start_from(model: SparseRCNN, path: Path, say: Callable[[str], None]) -> bo
     """
     own = model.state_dict()
     checkpoint = read_checkpoint(path)
-    missing = []
+    missing: list[str] = []
     for key, value in own.items():
         given = checkpoint.state.get(key)
         if given is not None and given.shape == value.shape:
