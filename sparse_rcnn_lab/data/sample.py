@@ -53,3 +53,8 @@ def part_of(truth: dict[str, Any], indices: Sequence[int] | None) -> dict[str, A
     kept = {image["id"] for image in images}
     rows = [row for row in truth["annotations"] if row["image_id"] in kept]
     return {**truth, "images": images, "annotations": rows}
+
+
+def notes_of(data: DetectionData | None) -> list[str]:
+    """What a data set says about itself (``notes``), a sentence each; not all have something."""
+    return list(getattr(data, "notes", ()))

@@ -9,7 +9,7 @@ import numpy as np
 
 from sparse_rcnn_lab.core.config import AugmentConfig
 from sparse_rcnn_lab.core.errors import LabError
-from sparse_rcnn_lab.data.sample import DetectionData, Sample
+from sparse_rcnn_lab.data.sample import DetectionData, Sample, notes_of
 
 
 @runtime_checkable
@@ -37,6 +37,11 @@ class Subset:
         self.data, self.rows, self.note, self._mark = data, rows, note, mark
 
     @property
+    def notes(self) -> tuple[str, ...]:
+        """What the whole data set says about itself, and what was left out."""
+        return (*notes_of(self.data), f"{self.note}.")
+
+    @property
     def class_names(self) -> tuple[str, ...]:
         """Those of the whole data set: no class goes away with the images that show it."""
         return self.data.class_names
@@ -54,6 +59,11 @@ class Subset:
     def category_ids(self) -> tuple[int, ...]:
         """COCO category id of each label."""
         return self.data.category_ids()
+
+    @property
+    def source_ids(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """The json's ids of images and of categories, where the data set numbers them anew."""
+        return getattr(self.data, "source_ids", ((), ()))
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -75,7 +85,7 @@ def usable_images(data: DetectionData, config: AugmentConfig) -> DetectionData:
     """The images that ``config`` trains on: ``drop_empty``, ``min_image_side``.
 
     Gives ``data`` itself where none is left out, or where it does not know its images without
-    opening them. Raises LabError when no image remains.
+    opening them. Raises LabError when no image remains, or no object.
 
     >>> from sparse_rcnn_lab.data.shapes.dataset import Shapes
     >>> data = Shapes(length=4)
@@ -89,6 +99,12 @@ def usable_images(data: DetectionData, config: AugmentConfig) -> DetectionData:
     empty = data.object_counts == 0 if config.drop_empty else np.zeros(len(data), dtype=bool)
     small = data.image_sizes.min(axis=1) < config.min_image_side
     rows = np.flatnonzero(~(empty | small))
+    if not data.object_counts.any():
+        why = " ".join(notes_of(data)) or "No image has a box."
+        raise LabError(
+            f"There is nothing to learn from: no object in {len(data):,} images. {why} Label some, "
+            "or give other data."
+        )
     if len(rows) == len(data):
         return data
     reasons = [f"{empty.sum():,} without objects"] if empty.any() else []

@@ -20,7 +20,7 @@ from sparse_rcnn_lab.core.detections import top_pairs
 from sparse_rcnn_lab.core.errors import LabError
 from sparse_rcnn_lab.core.stage import StageOutput
 from sparse_rcnn_lab.core.validation import check_stages
-from sparse_rcnn_lab.data.sample import DetectionData
+from sparse_rcnn_lab.data.sample import DetectionData, notes_of
 from sparse_rcnn_lab.detect.batches import Batch
 from sparse_rcnn_lab.detect.detector import Detector
 from sparse_rcnn_lab.training.distributed import current
@@ -68,6 +68,8 @@ class Evaluation:
     num_images: images seen.  seconds: wall time of all of it.
     detections: for each stage ``[K, 7]`` float64 rows of image id, x, y, w, h (original pixels),
     score, category id.
+    source_ids: of images and of categories, the ids that 1, 2, .. in these rows stand for, where
+    the data has some beyond 2^53; else empty.
     """
 
     stages: tuple[int, ...]
@@ -75,11 +77,12 @@ class Evaluation:
     num_images: int
     seconds: float
     detections: tuple[np.ndarray, ...] = field(repr=False, default=())
+    source_ids: tuple[tuple[int, ...], tuple[int, ...]] = field(repr=False, default=((), ()))
 
     @property
     def results(self) -> list[dict[str, Any]]:
-        """Detections of the last evaluated stage as COCO results, ready for json."""
-        return to_results(self.detections[-1])
+        """Detections of the last evaluated stage as COCO results with the data's own ids."""
+        return to_results(self.detections[-1], self.source_ids)
 
     def table(self) -> str:
         """One line a stage; numbers 0..1, a dash where no object of that size exists."""
@@ -112,12 +115,14 @@ def evaluate(
     batch_size: int = 8,
     limit: int | None = None,
     progress: bool = True,
+    notes: bool = True,
 ) -> Evaluation:
     """COCO AP on ``data`` at each of ``stages`` (1-based, default all).
 
     The N best (proposal, class) pairs of an image count, as in inference, N being
-    ``num_proposals`` (default all). limit: only the first so many images. The model is left in
-    the mode, training or not, that it was in.
+    ``num_proposals`` (default all). limit: only the first so many images. progress: show a
+    bar, and with ``notes`` first what the data set says about itself. The model is left in the
+    mode, training or not, that it was in.
 
     Under torchrun, inside ``distributed.join``, the processes share the batches. As each batch is
     the very one that a single process would have made, so is every detection. All processes get the
@@ -144,6 +149,9 @@ def evaluate(
     categories = label_category_ids(detector.class_names, data)
 
     group = current()
+    if progress and notes and group.first:
+        for note in notes_of(data):
+            tqdm.write(note)
     starts = range(0, count, batch_size)
     bar = tqdm(
         starts[group.rank :: group.world],
@@ -186,7 +194,8 @@ def evaluate(
             return None, coco_stats(truth, detections[i]) if group.first else None
 
         per_stage.append(group.exchange(numbers)[1][0])
-    return Evaluation(stages, per_stage, count, time.perf_counter() - start, detections)
+    sources = getattr(data, "source_ids", ((), ()))
+    return Evaluation(stages, per_stage, count, time.perf_counter() - start, detections, sources)
 
 
 def detection_rows(
@@ -204,6 +213,12 @@ def detection_rows(
     boxes = box_ops.rescale(boxes, back)
     boxes = box_ops.clip_to_sizes(boxes, torch.tensor(batch.originals, dtype=torch.float32))
     boxes = boxes.gather(2, proposals[..., None].expand(*proposals.shape, 4))
+    for number in (*image_ids, *categories.tolist()):
+        if abs(number) > 2**53:
+            raise LabError(
+                f"Image or category id {number} is beyond 2^53, which evaluation cannot tell from "
+                "its neighbours. Number the data set's images and categories from 1."
+            )
     rows = np.empty((*scores.shape, 7))
     rows[..., 0] = np.array(image_ids)[:, None]
     rows[..., 1:5] = box_ops.xyxy_to_xywh(boxes).numpy()
@@ -253,22 +268,32 @@ def coco_stats(
     that the ground truth does not have: each would count as a quiet miss.
     """
     rows = results if isinstance(results, np.ndarray) else _rows(results)
-    truth_index = _index(ground_truth, _truth(ground_truth["annotations"]))
-    _check(rows, truth_index)
+    _check_rows(rows)
+    # Images and categories by their place among the ids: these may be too large for pycocotools.
+    images, categories = (
+        {number: place for place, number in enumerate(sorted(row["id"] for row in entries), 1)}
+        for entries in (ground_truth["images"], ground_truth["categories"])
+    )
+    image_places = _places(results, rows[:, 0], "image", images)
+    category_places = _places(results, rows[:, 6], "category", categories)
+    names = {categories[row["id"]]: row["name"] for row in ground_truth["categories"]}
+    truth_index = _index(images, names, _truth(ground_truth["annotations"], images, categories))
     found = [
         {
             "id": number,
-            "image_id": int(image),
-            "category_id": int(category),
+            "image_id": image,
+            "category_id": category,
             "bbox": [x, y, w, h],
             "area": w * h,
             "iscrowd": 0,
             "score": score,
         }
-        for number, (image, x, y, w, h, score, category) in enumerate(rows.tolist(), 1)
+        for number, (image, category, (x, y, w, h, score)) in enumerate(
+            zip(image_places, category_places, rows[:, 1:6].tolist(), strict=True), 1
+        )
     ]
     with contextlib.redirect_stdout(io.StringIO()):  # pycocotools has no quiet mode
-        evaluator = COCOeval(truth_index, _index(ground_truth, found), "bbox")
+        evaluator = COCOeval(truth_index, _index(images, names, found), "bbox")
         if not by_size:
             evaluator.params.areaRng = evaluator.params.areaRng[:1]  # the first is all
             evaluator.params.areaRngLbl = evaluator.params.areaRngLbl[:1]
@@ -277,9 +302,9 @@ def coco_stats(
         if by_size:
             evaluator.summarize()
     precision = evaluator.eval["precision"][..., 0, -1]  # [IoU, recall, class], all areas, 100
-    names = [truth_index.cats[i]["name"] for i in evaluator.params.catIds]
-    per_class = {name: _mean(precision[..., k]) for k, name in enumerate(names)}
-    per_class_50 = {name: _mean(precision[0, :, k]) for k, name in enumerate(names)}
+    ordered = [names[i] for i in evaluator.params.catIds]
+    per_class = {name: _mean(precision[..., k]) for k, name in enumerate(ordered)}
+    per_class_50 = {name: _mean(precision[0, :, k]) for k, name in enumerate(ordered)}
     stats = evaluator.stats if by_size else _of_all(evaluator)
     numbers = dict(zip(METRICS, map(float, stats), strict=True))
     return CocoResult(**numbers, per_class=per_class, per_class_50=per_class_50)
@@ -294,12 +319,21 @@ def _of_all(evaluator: COCOeval) -> list[float]:
     return [*at, -1.0, -1.0, -1.0, *most, -1.0, -1.0, -1.0]
 
 
-def to_results(rows: np.ndarray) -> list[dict[str, Any]]:
-    """``[K, 7]`` rows as of :func:`coco_stats` -> COCO results, ready for json."""
+def to_results(
+    rows: np.ndarray, source_ids: tuple[Sequence[int], Sequence[int]] = ((), ())
+) -> list[dict[str, Any]]:
+    """``[K, 7]`` rows as of :func:`coco_stats` -> COCO results, ready for json.
+
+    source_ids: as of :class:`Evaluation`.
+    """
+    ids = [
+        [source[int(number) - 1] if source else int(number) for number in numbers]
+        for source, numbers in zip(source_ids, rows[:, [0, 6]].T.tolist(), strict=True)
+    ]
     return [
-        {"image_id": int(image), "category_id": int(category), "bbox": box, "score": score}
+        {"image_id": image, "category_id": category, "bbox": box, "score": score}
         for image, category, score, box in zip(
-            *rows[:, [0, 6, 5]].T.tolist(), rows[:, 1:5].tolist(), strict=True
+            *ids, rows[:, 5].tolist(), rows[:, 1:5].tolist(), strict=True
         )
     ]
 
@@ -324,13 +358,17 @@ def _rows(results: Sequence[Mapping[str, Any]]) -> np.ndarray:
         ) from error
 
 
-def _truth(annotations: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+def _truth(
+    annotations: Iterable[Mapping[str, Any]],
+    images: Mapping[int, int],
+    categories: Mapping[int, int],
+) -> list[dict[str, Any]]:
     # Numbered anew: pycocotools takes id 0 for "not matched". Masks are left behind.
     return [
         {
             "id": number,
-            "image_id": a["image_id"],
-            "category_id": a["category_id"],
+            "image_id": images.get(a["image_id"], 0),
+            "category_id": categories.get(a["category_id"], 0),
             "bbox": a["bbox"],
             "area": a["area"] if "area" in a else a["bbox"][2] * a["bbox"][3],
             "iscrowd": a.get("iscrowd", 0),
@@ -339,11 +377,13 @@ def _truth(annotations: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
     ]
 
 
-def _index(ground_truth: Mapping[str, Any], annotations: list[dict[str, Any]]) -> COCO:
+def _index(
+    images: Mapping[int, int], names: Mapping[int, str], annotations: list[dict[str, Any]]
+) -> COCO:
     coco = COCO()
     coco.dataset = {
-        "images": ground_truth["images"],
-        "categories": ground_truth["categories"],
+        "images": [{"id": place} for place in images.values()],
+        "categories": [{"id": place, "name": name} for place, name in names.items()],
         "annotations": annotations,
     }
     with contextlib.redirect_stdout(io.StringIO()):
@@ -351,7 +391,7 @@ def _index(ground_truth: Mapping[str, Any], annotations: list[dict[str, Any]]) -
     return coco
 
 
-def _check(rows: np.ndarray, truth: COCO) -> None:
+def _check_rows(rows: np.ndarray) -> None:
     if rows.ndim != 2 or rows.shape[1] != 7:
         raise LabError(
             f"Results have shape {list(rows.shape)}, expected [K, 7]: image id, x, y, w, h, "
@@ -362,10 +402,22 @@ def _check(rows: np.ndarray, truth: COCO) -> None:
             f"{int((~np.isfinite(rows)).any(1).sum())} of {len(rows)} detections hold NaN or "
             "infinity; the model has probably diverged."
         )
-    for what, column, known in (("image", 0, truth.imgs), ("category", 6, truth.cats)):
-        strange = sorted({int(i) for i in np.unique(rows[:, column])} - set(known))
-        if strange:
-            raise LabError(
-                f"Detections name {what} id {', '.join(map(str, strange[:5]))}, which the ground "
-                "truth does not have. Are results and ground truth of the same data set?"
-            )
+
+
+def _places(
+    results: Sequence[Mapping[str, Any]] | np.ndarray,
+    column: np.ndarray,
+    what: str,
+    places: Mapping[int, int],
+) -> list[int]:
+    """The place of each result's image or category; from the results themselves where they are
+    dictionaries, since the column holds floats."""
+    floats = isinstance(results, np.ndarray)
+    ids = [int(i) for i in (column.tolist() if floats else (r[f"{what}_id"] for r in results))]
+    strange = sorted(set(ids) - places.keys())
+    if strange:
+        raise LabError(
+            f"Detections name {what} id {', '.join(map(str, strange[:5]))}, which the ground "
+            "truth does not have. Are results and ground truth of the same data set?"
+        )
+    return [places[i] for i in ids]

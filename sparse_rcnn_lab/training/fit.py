@@ -30,8 +30,8 @@ from sparse_rcnn_lab.core.errors import LabError
 from sparse_rcnn_lab.core.model import SparseRCNN
 from sparse_rcnn_lab.core.train import lr_factor
 from sparse_rcnn_lab.data.coco.folder import open_data, open_train_val
-from sparse_rcnn_lab.data.sample import DetectionData
-from sparse_rcnn_lab.data.subset import Subset, usable_images
+from sparse_rcnn_lab.data.sample import DetectionData, notes_of
+from sparse_rcnn_lab.data.subset import usable_images
 from sparse_rcnn_lab.data.transforms import Augment
 from sparse_rcnn_lab.detect.detector import Detector
 from sparse_rcnn_lab.detect.device import pick_device
@@ -133,8 +133,9 @@ def fit(
         train_data, val = group.agree(lambda: _open(data, val))
         augment = recipe.augment
         train_data = group.agree(lambda: usable_images(train_data, augment))
-        if progress and group.first and isinstance(train_data, Subset):
-            tqdm.write(f"{train_data.note}.")
+        if progress and group.first:
+            for note in (*notes_of(train_data), *notes_of(val)):
+                tqdm.write(note)
         names = tuple(train_data.class_names)
         recipe = configs.with_changes(recipe, model__num_classes=len(names))
         header = run_header(recipe, train_data, val, backbone_weights, start_from)
@@ -184,7 +185,9 @@ def fit(
             writer.save_model(step)
             average = training.average
             with nullcontext() if average is None else average.in_the_model():
-                result = evaluate(detector, val, limit=evaluate_limit, progress=progress)
+                result = evaluate(
+                    detector, val, limit=evaluate_limit, progress=progress, notes=False
+                )
             writer.log("evaluations", {"step": step, **result.to_dict()})
             if on_evaluation is not None:
                 on_evaluation(step, result)

@@ -6,7 +6,6 @@ import copy
 import json
 import math
 import pickle
-import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,9 +15,11 @@ import pytest
 import torch
 from PIL import Image
 
+from sparse_rcnn_lab.core.config import AugmentConfig
 from sparse_rcnn_lab.core.errors import LabError
 from sparse_rcnn_lab.data.coco.annotations import read_coco_json
 from sparse_rcnn_lab.data.coco.folder import CocoFolder, open_data
+from sparse_rcnn_lab.data.subset import usable_images
 
 Document = dict[str, Any]
 
@@ -215,36 +216,28 @@ def test_open_data(tmp_path: Path) -> None:
         open_data("shapes", "test")
 
 
-# Cleaning: one warning, and the rest of the data works
+# Cleaning: one note, and the rest of the data works
 
 
-def load_with_warning(root: Path, document: Document) -> tuple[CocoFolder, str]:
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
-        data = CocoFolder(write(root, document))
-    assert len(caught) == 1
-    return data, str(caught[0].message)
-
-
-def test_clean_data_gives_no_warning(tmp_path: Path) -> None:
-    """Catches a warning about boxes that only touch the border or stick out by rounding."""
+def test_clean_data_gives_no_note(tmp_path: Path) -> None:
+    """Catches a note about boxes that only touch the border or stick out by rounding."""
     document = changed(lambda d: d["annotations"][0].update(bbox=[-0.4, 2, 8.6, 4.5]))
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        data = CocoFolder(write(tmp_path, document))
+    document["annotations"][2]["iscrowd"] = 0
+    data = CocoFolder(write(tmp_path, document))
+    assert data.notes == ()
     assert data[0].boxes[0].tolist() == [0, 2, 8, 6]
     assert data.ground_truth()["annotations"][0]["bbox"] == [-0.4, 2, 8.6, 4.5]
 
 
 def test_boxes_outside_flat_or_nan_are_cleaned_and_said_once(tmp_path: Path) -> None:
-    """Catches NaN losses, boxes of the wrong image, and a warning for every box."""
+    """Catches NaN losses, boxes of the wrong image, and a note for every box."""
 
     def spoil(document: Document) -> None:
         bad = [
             (20, [5, 3, 100, 100]),  # reaches out: clipped to 5, 3, 3, 3
             (21, [50, 50, 4, 4]),  # wholly outside
             (22, [2, 2, 0, 3]),
-            (23, [2, 2, -3, 3]),
+            (23, [2, 2, -3, 0]),
             (24, [math.nan, 0, 1, 1]),
             (25, [0, 0, math.inf, 1]),
             (26, [-9, 1, 12, 2]),  # clipped to 0, 1, 3, 2
@@ -253,15 +246,16 @@ def test_boxes_outside_flat_or_nan_are_cleaned_and_said_once(tmp_path: Path) -> 
             {"id": i, "image_id": 70, "category_id": 3, "bbox": box, "area": 10} for i, box in bad
         ] + document["annotations"]
 
-    data, message = load_with_warning(tmp_path, changed(spoil))
+    data = CocoFolder(write(tmp_path, changed(spoil)))
     assert data[0].boxes.tolist() == [[5, 3, 8, 6], [0, 1, 3, 3], [1, 2, 4, 6], [4, 1, 8, 6]]
     assert data[1].boxes.tolist() == [[0, 0, 10, 4]]
     truth = {row["id"]: row for row in data.ground_truth()["annotations"]}
     assert sorted(truth) == [5, 6, 7, 8, 20, 26]
     assert truth[20]["bbox"] == [5, 3, 3, 3] and truth[20]["area"] == 9
     assert truth[26]["bbox"] == [0, 1, 3, 2] and truth[26]["area"] == 6
-    assert message == (
-        "train.json: of 11 boxes, 2 reaching out of their image clipped (first: annotation id 20); "
+    assert data.notes[0] == (
+        "train.json: of 11 boxes, 1 of negative sides turned round (first: annotation id 23); "
+        "2 reaching out of their image clipped (first: annotation id 20); "
         "1 wholly outside their image dropped (first: annotation id 21); 2 of no area dropped "
         "(first: annotation id 22); 2 with NaN or infinity dropped (first: annotation id 24)."
     )
@@ -280,6 +274,15 @@ def test_repeated_or_missing_annotation_ids_are_numbered_anew(tmp_path: Path) ->
     data = CocoFolder(write(tmp_path, changed(repeat)))
     assert [row["id"] for row in data.ground_truth()["annotations"]] == [1, 2, 3, 4]
     assert data[0].labels.tolist() == [2, 0]
+
+
+def test_data_of_crowds_alone_cannot_be_trained_on(tmp_path: Path) -> None:
+    """Catches a training on nothing, whatever the recipe does with empty images."""
+    document = changed(lambda d: [a.update(iscrowd=1) for a in d["annotations"]])
+    data = CocoFolder(write(tmp_path, document))
+    for config in (AugmentConfig(), AugmentConfig(drop_empty=True)):
+        with pytest.raises(LabError, match=r"no object in 3 images.*4 of 4 boxes are crowds"):
+            usable_images(data, config)
 
 
 # Polygons, and a json of COCO's size

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -99,6 +100,46 @@ def test_rows_equal_dictionaries() -> None:
     assert to_results(rows) == results
     assert coco_stats(TRUTH, rows) == coco_stats(TRUTH, results)
     assert 0 < coco_stats(TRUTH, rows).per_class["dog"] < 1
+
+
+@pytest.mark.parametrize("start", [2**53 + 1, 1763836861123456768, 2**63 - 1])
+def test_ids_beyond_2_53_are_told_from_their_neighbours(start: int) -> None:
+    """Catches ids that pass through floats: boxes counted on another image, or of another class."""
+    ids = [start + k for k in range(4)]
+    boxes = [[10, 10, 20 + k, 30] for k in range(4)]
+    rows = [
+        {"image_id": i, "category_id": j, "bbox": box}
+        for i, j, box in zip(ids, reversed(ids), boxes, strict=True)
+    ]
+    truth = {
+        "images": [{"id": i} for i in ids],
+        "categories": [{"id": i, "name": str(i)} for i in ids],
+        "annotations": rows,
+    }
+    perfect = coco_stats(truth, [{**row, "score": 0.5} for row in rows])
+    assert perfect.per_class == pytest.approx({str(i): 1.0 for i in ids})
+    moved = [{**row, "image_id": ids[0], "score": 0.5} for row in rows]
+    assert pytest.approx(0.25) == coco_stats(truth, moved).AP
+    with pytest.raises(LabError, match=f"image id {start - 1}"):
+        coco_stats(truth, [{**rows[0], "image_id": start - 1, "score": 0.5}])
+
+
+def test_results_have_the_ids_of_the_json(oracle: Oracle) -> None:
+    """Catches a detections.json that nobody can join with the json it came from, and ids of
+    other data sets rounded without a word."""
+
+    class Numbered(Boxes):
+        source_ids = (tuple(range(2**60, 2**60 + 1000)), ())
+
+    class Large(Boxes):
+        def __getitem__(self, index: int) -> Sample:
+            return replace(super().__getitem__(index), image_id=2**53 + 1)
+
+    result = evaluate(oracle, Numbered(), limit=1, progress=False)
+    assert {row["image_id"] for row in result.results} == {2**60 + 999}
+    assert {row["category_id"] for row in result.results} <= {90, 4, 17}
+    with pytest.raises(LabError, match="9007199254740993 is beyond"):
+        evaluate(oracle, Large(), progress=False)
 
 
 def test_all_sizes_together() -> None:

@@ -208,8 +208,11 @@ def test_nothing_to_leave_out_gives_the_data_itself() -> None:
 
 def test_a_data_set_of_nothing_usable_is_refused() -> None:
     """Catches an endless search for a batch, and a division by no images."""
-    with pytest.raises(LabError, match=r"2 without objects.*augment\.drop_empty"):
-        usable_images(Made([(100, 90)] * 2, [0, 0]), PUBLISHED.augment)
+    with pytest.raises(LabError, match=r"1 without objects, 1 under.*augment\.drop_empty"):
+        usable_images(Made([(100, 90), (8, 90)], [0, 1]), PUBLISHED.augment)
+    for config in (PUBLISHED.augment, AugmentConfig()):
+        with pytest.raises(LabError, match=r"nothing to learn from: no object in 2 images\. No im"):
+            usable_images(Made([(100, 90)] * 2, [0, 0]), config)
 
 
 # Batches for a GPU

@@ -24,7 +24,7 @@ from tqdm.auto import tqdm
 from sparse_rcnn_lab import __version__
 from sparse_rcnn_lab.analysis.table import Table
 from sparse_rcnn_lab.core.errors import LabError
-from sparse_rcnn_lab.data.sample import DetectionData
+from sparse_rcnn_lab.data.sample import DetectionData, notes_of
 from sparse_rcnn_lab.detect.detector import Detector
 from sparse_rcnn_lab.detect.device import machine
 from sparse_rcnn_lab.detect.files import write_text, write_whole
@@ -120,6 +120,8 @@ class CachedRun:
                 return _tables(result.read_text(encoding="utf-8"))
         except (OSError, ValueError, LookupError, TypeError, AttributeError, LabError):
             pass  # not there, or damaged: done again
+        for note in notes_of(self.data) if self.progress else ():
+            tqdm.write(note)
         parts = []
         starts = range(0, self.count, self.batch_size)
         for start in self.bar(starts, self.name, "batch"):

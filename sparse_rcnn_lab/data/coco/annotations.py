@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -10,14 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
-from sparse_rcnn_lab.core import boxes as box_ops
 from sparse_rcnn_lab.core.errors import LabError
+from sparse_rcnn_lab.data.coco import audit
 from sparse_rcnn_lab.data.coco.records import Records, load_json
-
-# Labelling tools round, so a box may stick out this far (pixels) without being called wrong.
-_ROUNDING = 1.0
 
 
 @dataclass(frozen=True)
@@ -28,7 +23,10 @@ class CocoTables:
     ``crowd`` ``[A]`` bool; ``areas`` ``[A]``; the annotations of image ``i`` are the rows
     ``starts[i]`` to ``starts[i + 1]``. ``names`` holds the file names end to end, that of image
     ``i`` from ``name_starts[i]`` on: forked loader processes share one string, but copy every
-    memory page of a list of strings, for reading one counts a reference in it.
+    memory page of a list of strings, for reading one counts a reference in it. ``notes``: what was
+    odd about the json and what was done about it, a sentence each. ``source_ids``: of images and of
+    categories, the json's ids where they are too large for float64 and so numbered 1, 2, ..; else
+    empty.
     """
 
     class_names: tuple[str, ...]
@@ -45,6 +43,13 @@ class CocoTables:
     annotation_ids: np.ndarray
     starts: np.ndarray
     digest: str
+    notes: tuple[str, ...]
+    source_ids: tuple[tuple[int, ...], tuple[int, ...]]
+
+    def source_id(self, index: int) -> int:
+        """The id that the json gives image ``index``."""
+        number = int(self.image_ids[index])
+        return self.source_ids[0][number - 1] if self.source_ids[0] else number
 
     @property
     def file_names(self) -> list[str]:
@@ -83,7 +88,7 @@ def _rows(**columns: np.ndarray | Sequence[Any]) -> list[dict[str, Any]]:
 
 
 def read_coco_json(path: Path, *, keep_empty: bool = True) -> CocoTables:
-    """Reads, checks and cleans ``path``; warns once about boxes clipped or dropped.
+    """Reads, checks and cleans ``path``; what it had to mend is in the tables' ``notes``.
 
     Raises :class:`LabError` naming the field and the first ids for everything that cannot be
     read in one way only.
@@ -96,20 +101,25 @@ def read_coco_json(path: Path, *, keep_empty: bool = True) -> CocoTables:
         if not len(records):
             raise LabError(f'{path.name}: "{records.key}" is empty.')
 
-    category_ids = categories.unique_ids()
-    class_names = categories.strings("name")
+    notes: list[str] = []
+    categories.unique_ids()
     image_ids = images.unique_ids()
     file_names = images.file_names()
     heights, widths = images.whole("height"), images.whole("width")
     images.reject((heights < 1) | (widths < 1), "width/height", "must be at least 1")
 
     image_row = annotations.rows_in(images, "image_id")
-    by_id = np.argsort(category_ids, kind="stable")
-    labels = np.argsort(by_id, kind="stable")[annotations.rows_in(categories, "category_id")]
+    category_row = annotations.rows_in(categories, "category_id")
+    entries = np.bincount(category_row, minlength=len(categories))
+    label_of, class_names, category_ids = audit.merge_classes(categories, entries, notes)
+    labels = label_of[category_row]
     crowd = annotations.whole("iscrowd", default=0) != 0
     boxes, areas = annotations.boxes(), annotations.numbers("area", default=np.nan)
 
-    keep, boxes, areas = _clean(annotations, boxes, areas, heights[image_row], widths[image_row])
+    limits = np.stack([widths, heights], axis=1)[image_row]
+    form = audit.read_form(document, path.name)
+    keep, boxes, areas = audit.mend_boxes(annotations, boxes, areas, limits, form, notes)
+    audit.note_counts(path.name, class_names, labels[keep], crowd[keep], notes)
     order = np.flatnonzero(keep)
     order = order[np.argsort(image_row[order], kind="stable")]
     image_row, crowd = image_row[order], crowd[order]
@@ -123,8 +133,8 @@ def read_coco_json(path: Path, *, keep_empty: bool = True) -> CocoTables:
         order, crowd = order[inside], crowd[inside]
     names = [file_names[row] for row in kept]
     return CocoTables(
-        class_names=tuple(class_names[row] for row in by_id),
-        category_ids=tuple(category_ids[by_id].tolist()),
+        class_names=class_names,
+        category_ids=category_ids,
         image_ids=image_ids[kept],
         heights=heights[kept],
         widths=widths[kept],
@@ -137,48 +147,9 @@ def read_coco_json(path: Path, *, keep_empty: bool = True) -> CocoTables:
         annotation_ids=_usable_ids([annotations.rows[row].get("id") for row in order]),
         starts=np.concatenate([[0], np.cumsum(counts[kept])]),
         digest=digest,
+        notes=tuple(notes),
+        source_ids=(images.sources, categories.sources),
     )
-
-
-def _clean(
-    annotations: Records,
-    boxes: np.ndarray,
-    areas: np.ndarray,
-    heights: np.ndarray,
-    widths: np.ndarray,
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Clips boxes to their image, finds those to drop: keep ``[A]``, boxes, areas."""
-    finite = np.isfinite(boxes).all(axis=1)
-    boxes = np.where(finite[:, None], boxes, 0.0)
-    corners = box_ops.xywh_to_xyxy(torch.from_numpy(boxes)).numpy()
-    limits = np.stack([widths, heights, widths, heights], axis=1)
-    clipped = np.clip(corners, 0, limits)
-    flat = finite & ((boxes[:, 2:] <= 0).any(axis=1))
-    sides = clipped[:, 2:] - clipped[:, :2]
-    gone = finite & ~flat & (sides <= 0).any(axis=1)
-    out = finite & ~flat & ~gone & (np.abs(corners - clipped) > _ROUNDING).any(axis=1)
-    keep = finite & ~flat & ~gone
-
-    boxes[out] = np.concatenate([clipped[:, :2], sides], axis=1)[out]
-    box_areas = boxes[:, 2] * boxes[:, 3]
-    areas = np.where(np.isfinite(areas) & (areas >= 0), areas, box_areas)
-    areas[out] = np.minimum(areas[out], box_areas[out])  # a part is no larger than the rest
-
-    findings = {
-        "reaching out of their image clipped": out,
-        "wholly outside their image dropped": gone,
-        "of no area dropped": flat,
-        "with NaN or infinity dropped": ~finite,
-    }
-    said = [
-        f"{rows.sum()} {what} (first: annotation id {annotations.called(rows.argmax())})"
-        for what, rows in findings.items()
-        if rows.any()
-    ]
-    if said:
-        message = f"{annotations.file}: of {len(boxes)} boxes, {'; '.join(said)}."
-        warnings.warn(message, stacklevel=4)
-    return keep, boxes, areas
 
 
 def _usable_ids(given: Sequence[Any]) -> np.ndarray:

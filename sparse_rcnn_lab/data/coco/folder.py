@@ -1,7 +1,7 @@
 """A folder of images with COCO json: read once, kept as arrays, images opened on access.
 
-The json may be that of any tool: what can be read in one way only is cleaned and said in one
-warning; what cannot is a :class:`LabError` that names file, field and the first ids.
+The json may be that of any tool: what can be read in one way only is mended and said in ``notes``
+(see ``audit``); what cannot is a :class:`LabError` that names file, field and the first ids.
 """
 
 from __future__ import annotations
@@ -36,10 +36,11 @@ class CocoFolder:
     images: the image folder, where it is none of those.
     keep_empty: whether images without boxes (crowd boxes aside) are part of the data.
 
-    Labels follow ascending category ids. Loading warns once about boxes it had to clip or drop
-    and raises :class:`LabError` for a json that breaks the format, names an unknown category or
-    image, or names image files that are not there. ``data[i]`` is a :class:`Sample`, boxes xyxy in
-    pixels of the image as the json's width and height have it, EXIF rotation or not; it raises
+    Labels follow ascending category ids. What was odd and could be mended (boxes clipped, dropped
+    or written in another form, one class under two ids) is said in ``notes``; :class:`LabError` is
+    raised for a json that breaks the format or can be meant in two ways, names an unknown category
+    or image, or names image files that are not there. ``data[i]`` is a :class:`Sample`, boxes xyxy
+    in pixels of the image as the json's width and height have it, EXIF rotation or not; it raises
     LabError for an image that is damaged or of another size.
 
     >>> import json, tempfile
@@ -81,6 +82,11 @@ class CocoFolder:
         return self.tables.class_names
 
     @property
+    def notes(self) -> tuple[str, ...]:
+        """What was odd about the json and what was done about it, a sentence each."""
+        return self.tables.notes
+
+    @property
     def image_sizes(self) -> np.ndarray:
         """``[len, 2]`` int64: height and width of every image, without opening one."""
         return np.stack([self.tables.heights, self.tables.widths], axis=1)
@@ -90,6 +96,14 @@ class CocoFolder:
         """``[len]`` int64: boxes of every image, crowd boxes aside."""
         before = np.concatenate([[0], np.cumsum(~self.tables.crowd)])
         return np.diff(before[self.tables.starts])
+
+    @property
+    def source_ids(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """The json's image ids, and its category ids, where they are beyond 2^53; else empty.
+
+        Such ids are 1, 2, .. in everything here, in ascending order: float64 cannot hold them.
+        """
+        return self.tables.source_ids
 
     def category_ids(self) -> tuple[int, ...]:
         """COCO category id of each label."""
@@ -152,7 +166,7 @@ class CocoFolder:
                 raise LabError(
                     f'"{path.name}" has {image.shape[2]}x{image.shape[1]} pixels, but '
                     f'{self.json_path.name} gives "width" {width}, "height" {height} for image '
-                    f"id {self.tables.image_ids[index]}. Use the images that were labelled, or "
+                    f"id {self.tables.source_id(index)}. Use the images that were labelled, or "
                     "correct the json."
                 )
             image = stored

@@ -116,9 +116,12 @@ def _no_garbage_collection() -> Iterator[None]:
 class Records:
     """The list ``key`` ("images", "annotations" or "categories") of a COCO json.
 
-    ids: ``[len]`` int64, once :meth:`unique_ids` has checked them. Every method raises LabError
-    naming file, field and the first records that fail. A field with a ``default`` may be absent or
-    null.
+    ids: ``[len]`` int64, once :meth:`unique_ids` has checked them.  sources: where the json's ids
+    are too large for float64, which evaluation works in, they are numbered 1, 2, .. in their order,
+    and this lists them; else it is empty.
+
+    Every method raises LabError naming file, field and the first records that fail. A field with a
+    ``default`` may be absent or null.
     """
 
     def __init__(self, document: Any, key: str, file: str) -> None:
@@ -136,6 +139,7 @@ class Records:
             raise LabError(f'{file}: "{key}" must be a list of objects.')
         self.file, self.key, self.rows = file, key, rows
         self.ids = np.zeros(0, dtype=np.int64)
+        self.sources: tuple[int, ...] = ()
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -176,11 +180,23 @@ class Records:
 
     def unique_ids(self) -> np.ndarray:
         """The ``id`` of every record ``[len]`` int64, each used once."""
-        self.ids = ids = self.whole("id")
+        given = self._values("id")
+        if any(_is_large(value) for value in given):
+            self.reject(np.array([not _is_whole(v) for v in given]), "id", "is not a whole number")
+            self.sources = tuple(sorted(set(map(int, given))))
+        self.ids = ids = self._numbered(given) if self.sources else self.whole("id")
         repeated = np.ones(len(ids), dtype=bool)
         repeated[np.unique(ids, return_index=True)[1]] = False
         self.reject(repeated, "id", "is used more than once")
         return ids
+
+    def _numbered(self, given: list[Any]) -> np.ndarray:
+        """The numbers ``[len(given)]`` int64 of ids as the json has them; 0 for an unknown one."""
+        numbers: dict[float, int] = {
+            source: number for number, source in enumerate(self.sources, 1)
+        }
+        known = (numbers.get(v, 0) if isinstance(v, int | float) else 0 for v in given)
+        return np.fromiter(known, dtype=np.int64, count=len(given))
 
     def strings(self, field: str) -> list[str]:
         """One text a record, not blank."""
@@ -214,12 +230,13 @@ class Records:
 
     def rows_in(self, target: Records, field: str) -> np.ndarray:
         """``[len]`` int64: the row of ``target`` whose id each record's ``field`` gives."""
-        known, wanted = target.ids, self.whole(field)
+        known, given = target.ids, self._values(field)
+        wanted = target._numbered(given) if target.sources else self.whole(field)
         order = np.argsort(known, kind="stable")
         place = np.searchsorted(known, wanted, sorter=order).clip(max=len(known) - 1)
         rows = order[place]
         wrong = known[rows] != wanted
-        first = wanted[wrong.argmax()] if wrong.any() else ""
+        first = given[wrong.argmax()] if wrong.any() else ""
         self.reject(wrong, field, f'is {first}, which "{target.key}" does not list')
         return rows
 
@@ -244,6 +261,16 @@ def _as_numbers(values: list[Any]) -> np.ndarray | None:
 def _is_number(value: Any) -> bool:
     """json knows no largest whole number; float64 does."""
     return type(value) is float or (isinstance(value, int) and abs(value) < 2**1023)
+
+
+def _is_large(value: Any) -> bool:
+    """Whether float64 cannot tell a whole number from its neighbour."""
+    return isinstance(value, int) and not value.bit_length() <= 53 and _is_number(value)
+
+
+def _is_whole(value: Any) -> bool:
+    exact = isinstance(value, float) and abs(value) < 2.0**53 and value.is_integer()
+    return exact or (isinstance(value, int) and _is_number(value))
 
 
 def _is_box(value: Any) -> bool:

@@ -1,0 +1,222 @@
+"""What label tools and converters get wrong: mended where it is meant one way only, else asked."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from sparse_rcnn_lab.core.errors import LabError
+from sparse_rcnn_lab.data.coco.annotations import CocoTables, read_coco_json
+
+WIDTH, HEIGHT = 200, 100
+# Corners: at every edge, and in the middle; in none of the other forms all lie within the image.
+CORNERS = [
+    (0, 0, 40, 30),
+    (150, 60, 200, 100),
+    (120, 40, 180, 90),
+    (90, 70, 140, 95),
+    (2, 50, 60, 98),
+    (100, 2, 190, 44),
+]
+
+
+def read(folder: Path, boxes: Sequence[Sequence[float]], **more: Any) -> CocoTables:
+    """One image a box; ``more`` goes into the json as it is, ``rows`` into every annotation."""
+    rows = more.pop("rows", [{}] * len(boxes))
+    document = {
+        "images": [
+            {"id": i, "file_name": f"{i}.png", "width": WIDTH, "height": HEIGHT}
+            for i in range(1, len(boxes) + 1)
+        ],
+        "annotations": [
+            {"id": i, "image_id": i, "category_id": 1, "bbox": list(box), **row}
+            for i, (box, row) in enumerate(zip(boxes, rows, strict=True), 1)
+        ],
+        "categories": [{"id": 1, "name": "cell"}],
+        **more,
+    }
+    (folder / "some.json").write_text(json.dumps(document))
+    return read_coco_json(folder / "some.json")
+
+
+def xywh(corners: Sequence[float]) -> list[float]:
+    x1, y1, x2, y2 = corners
+    return [x1, y1, x2 - x1, y2 - y1]
+
+
+def shares(box: Sequence[float]) -> list[float]:
+    return [v / side for v, side in zip(box, (WIDTH, HEIGHT) * 2, strict=True)]
+
+
+def centre(box: Sequence[float]) -> list[float]:
+    x, y, w, h = box
+    return [x + w / 2, y + h / 2, w, h]
+
+
+FORMS: dict[str, tuple[Callable[[Sequence[float]], Sequence[float]], str]] = {
+    "xywh": (xywh, ""),
+    "xyxy": (list, "left, top, right, bottom in pixels"),
+    "cxcywh": (lambda c: centre(xywh(c)), "centre x, centre y, width, height in pixels"),
+    "xywh-shares": (lambda c: shares(xywh(c)), "left, top, width, height as shares"),
+    "xyxy-shares": (shares, "left, top, right, bottom as shares"),
+    "cxcywh-shares": (lambda c: shares(centre(xywh(c))), "centre x, centre y, .* as shares"),
+    "negative": (
+        lambda c: [c[2], c[3], c[0] - c[2], c[1] - c[3]],
+        r"of 6 boxes, 6 of negative sides turned round \(first: annotation id 1\)",
+    ),
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_boxes_of_another_form_are_told_from_all_of_them(tmp_path: Path, form: str) -> None:
+    """Catches training on specks, or on boxes that reach from the object to the image's edge."""
+    write, said = FORMS[form]
+    tables = read(tmp_path, [write(corners) for corners in CORNERS])
+    np.testing.assert_allclose(tables.boxes_xywh, [xywh(c) for c in CORNERS], atol=1e-9)
+    np.testing.assert_allclose(tables.areas, tables.boxes_xywh[:, 2:].prod(axis=1))
+    assert len(tables.notes) == (form != "xywh")
+    if said:
+        with pytest.raises(AssertionError, match=said):
+            raise AssertionError(tables.notes[0])
+
+
+def test_areas_follow_the_boxes_or_stay_where_they_fit(tmp_path: Path) -> None:
+    """Catches AP of small objects counted by areas in shares, or a mask's area thrown away."""
+    rows = [{"area": 700}, {"area": 0.01}, *[{"area": 10**6}] * 4]
+    areas = read(tmp_path, [shares(xywh(c)) for c in CORNERS], rows=rows).areas
+    assert areas[:3] == pytest.approx([700, 50 * 40, 60 * 50])
+
+
+def test_a_few_boxes_that_reach_out_are_clipped_as_ever(tmp_path: Path) -> None:
+    """Catches a whole set converted because a few of its boxes were drawn beyond the edge."""
+    boxes = [[150, 60, 80, 30]] * 2 + [[10, 10, 40, 30]] * 18
+    tables = read(tmp_path, boxes)
+    assert tables.boxes_xywh[[0, 2]].tolist() == [[150, 60, 50, 30], [10, 10, 40, 30]]
+    assert "2 reaching out of their image clipped" in tables.notes[0]
+
+
+AMBIGUOUS: dict[str, tuple[list[tuple[float, ...]], str]] = {
+    "small shares in the middle": ([(0.4, 0.5, 0.1, 0.1)] * 3, '"xywh-shares".*"cxcywh-shares"'),
+    "whole images, or a pixel": ([(0, 0, 1, 1)], '"xywh-shares".*"xywh" if they are pixels'),
+    "corners, or centres": ([(95, 50, 150, 80)] * 4, '"xyxy".*"cxcywh"'),
+}
+
+
+@pytest.mark.parametrize("case", AMBIGUOUS)
+def test_what_can_be_meant_in_two_ways_is_asked(tmp_path: Path, case: str) -> None:
+    """Catches a guess, and a question that cannot be answered."""
+    boxes, question = AMBIGUOUS[case]
+    with pytest.raises(LabError, match=rf"some\.json.*box_format.*{question}"):
+        read(tmp_path, boxes)
+    answered = read(tmp_path, boxes, info={"box_format": "xywh"})
+    assert answered.boxes_xywh[0, :2].tolist() == list(boxes[0][:2])
+
+
+def test_an_answer_is_taken_at_its_word(tmp_path: Path) -> None:
+    """Catches an answer that is overruled, and one that is no form."""
+    tables = read(tmp_path, [(0.4, 0.5, 0.1, 0.2)], info={"box_format": "cxcywh-shares"})
+    assert tables.boxes_xywh[0].tolist() == pytest.approx([70, 40, 20, 20])
+    with pytest.raises(LabError, match=r"'YXYX'; expected one of xywh, xyxy, cxcywh, xywh-sha"):
+        read(tmp_path, [(1, 2, 3, 4)], info={"box_format": "YXYX"})
+
+
+# Classes
+
+
+def classes(folder: Path, entries: list[dict[str, Any]], used: list[int]) -> CocoTables:
+    boxes, rows = [(10, 10, 20, 20)] * len(used), [{"category_id": i} for i in used]
+    return read(folder, boxes, rows=rows, categories=entries)
+
+
+def test_entries_of_one_name_are_one_class(tmp_path: Path) -> None:
+    """Catches half of a class's objects counted as missed, and a class that can never score."""
+    merged = [(7, "dog "), (1, "dog"), (3, "cat"), (9, "Cat")]
+    tables = classes(tmp_path, [{"id": i, "name": n} for i, n in merged], [1, 7, 3, 7, 9])
+    assert tables.class_names == ("dog", "cat", "Cat") and tables.category_ids == (1, 3, 9)
+    assert tables.labels.tolist() == [0, 0, 1, 0, 2]
+    truth = tables.to_dict()
+    assert [a["category_id"] for a in truth["annotations"]] == [1, 1, 3, 1, 9]
+    assert len(truth["categories"]) == 3
+    assert tables.notes[0] == (
+        'some.json: 2 categories (ids 1, 7) are called "dog": one class, with the boxes of all (3).'
+    )
+    assert '"cat" and "Cat" differ in upper and lower case alone' in tables.notes[1]
+
+
+@pytest.mark.parametrize("empty", [0, 9])
+def test_an_empty_entry_of_a_classs_name_gives_its_id_to_nothing(
+    tmp_path: Path, empty: int
+) -> None:
+    """Catches detections counted for an id that no object has: AP 0 for a perfect detector."""
+    entries = [{"id": empty, "name": "dog"}, {"id": 1, "name": "dog"}, {"id": 2, "name": "cat"}]
+    tables = classes(tmp_path, entries, [1, 2])
+    assert tables.class_names == ("dog", "cat") and tables.category_ids == (1, 2)
+
+
+def test_a_projects_entry_above_the_classes_is_none(tmp_path: Path) -> None:
+    """Catches a class "my-project" in every legend, and a class left out that has boxes or that
+    is its own supercategory alone."""
+    entries = [
+        {"id": 0, "name": "farm", "supercategory": "none"},
+        {"id": 1, "name": "dog", "supercategory": "farm"},
+        {"id": 2, "name": "person", "supercategory": "person"},
+        {"id": 3, "name": "animal"},
+        {"id": 4, "name": "cow", "supercategory": "animal"},
+    ]
+    tables = classes(tmp_path, entries, [1, 3, 4])
+    assert tables.class_names == ("dog", "person", "animal", "cow")
+    assert tables.labels.tolist() == [0, 2, 3]
+    assert tables.notes == (
+        'some.json: "farm" (category id 0) has no box and is the supercategory of others: not '
+        "taken for a class.",
+        'some.json: no box of "person".',
+    )
+
+
+def test_crowds_are_counted_apart(tmp_path: Path) -> None:
+    """Catches an AP of nothing, and a training on nothing, without a word."""
+    tables = read(tmp_path, [xywh(c) for c in CORNERS], rows=[{"iscrowd": 1}] * 6)
+    assert tables.notes[0].startswith("some.json: 6 of 6 boxes are crowds (iscrowd 1): not trained")
+
+
+# Ids
+
+CLOCK = 1763836861123456768  # float64 knows this one and the 256th after it
+
+
+@pytest.mark.parametrize("ids", [[CLOCK + k for k in (3, 0, 2)], [2**63 + 11, 5, 2**64]])
+def test_ids_too_large_for_floats_are_numbered_in_their_order(
+    tmp_path: Path, ids: list[int]
+) -> None:
+    """Catches boxes on another image, or of another class, that has the same id as a float."""
+    boxes = [xywh(corners) for corners in CORNERS[:3]]
+    tables = read(
+        tmp_path,
+        boxes,
+        images=[{"id": i, "file_name": f"{i}.png", "width": 200, "height": 100} for i in ids],
+        categories=[{"id": i, "name": f"class {i}"} for i in ids],
+        rows=[{"image_id": ids[1], "category_id": ids[k]} for k in range(3)],
+    )
+    order = sorted(ids)
+    assert tables.image_ids.tolist() == [order.index(i) + 1 for i in ids]
+    assert tables.starts.tolist() == [0, 0, 3, 3]
+    assert tables.class_names == tuple(f"class {i}" for i in order)
+    assert tables.labels.tolist() == [order.index(i) for i in ids]
+    assert tables.source_ids == (tuple(order), tuple(order))
+    assert [tables.source_id(k) for k in range(3)] == ids
+
+
+@pytest.mark.parametrize("wrong", [CLOCK + 1, 7, float(CLOCK), "x"])
+def test_an_annotation_of_an_image_beside_a_large_id_is_refused(
+    tmp_path: Path, wrong: object
+) -> None:
+    """Catches the neighbour in float64 taken for the image that is meant."""
+    images = [{"id": CLOCK + 2, "file_name": "a.png", "width": 200, "height": 100}]
+    with pytest.raises(LabError, match=re.escape(f'id 1 is {wrong}, which "images" does')):
+        read(tmp_path, [(1, 2, 3, 4)], images=images, rows=[{"image_id": wrong}])
