@@ -58,3 +58,9 @@ def part_of(truth: dict[str, Any], indices: Sequence[int] | None) -> dict[str, A
 def notes_of(data: DetectionData | None) -> list[str]:
     """What a data set says about itself (``notes``), a sentence each; not all have something."""
     return list(getattr(data, "notes", ()))
+
+
+def file_of(data: DetectionData) -> str:
+    """What a message calls a data set: its json's name, where it comes from one."""
+    path = getattr(getattr(data, "data", data), "json_path", None)
+    return "The data set" if path is None else str(path.name)

@@ -20,7 +20,7 @@ from sparse_rcnn_lab.core.detections import top_pairs
 from sparse_rcnn_lab.core.errors import LabError
 from sparse_rcnn_lab.core.stage import StageOutput
 from sparse_rcnn_lab.core.validation import check_stages
-from sparse_rcnn_lab.data.sample import DetectionData, notes_of
+from sparse_rcnn_lab.data.sample import DetectionData, file_of, notes_of
 from sparse_rcnn_lab.detect.batches import Batch
 from sparse_rcnn_lab.detect.detector import Detector
 from sparse_rcnn_lab.training.distributed import current
@@ -128,8 +128,8 @@ def evaluate(
     the very one that a single process would have made, so is every detection. All processes get the
     numbers, process 0 alone the detections.
 
-    Raises LabError when detector and data do not have the same classes, or a number is out of
-    range.
+    Classes that only one of detector and data knows are left out, and said. Raises LabError when
+    they have none in common, or a number is out of range.
 
     >>> import sparse_rcnn_lab as srl
     >>> drawn = srl.Shapes(length=4, seed=1)
@@ -146,11 +146,11 @@ def evaluate(
     count = min(len(data), limit or len(data))
     if not count:
         raise LabError("The data set has no images; there is nothing to evaluate.")
-    categories = label_category_ids(detector.class_names, data)
+    categories, class_notes = shared_category_ids(detector.class_names, data)
 
     group = current()
     if progress and notes and group.first:
-        for note in notes_of(data):
+        for note in (*notes_of(data), *class_notes):
             tqdm.write(note)
     starts = range(0, count, batch_size)
     bar = tqdm(
@@ -184,7 +184,7 @@ def evaluate(
     detections: tuple[np.ndarray, ...] = ()
     if group.first:
         batches = [shards[i % group.world][i // group.world] for i in range(len(starts))]
-        truth = data.ground_truth(range(count))
+        truth = _of_categories(data.ground_truth(range(count)), set(categories.tolist()))
         parts = zip(*(rows for _, rows in batches), strict=True)
         detections = tuple(np.concatenate(part) for part in parts)
     per_stage = []
@@ -203,7 +203,8 @@ def detection_rows(
 ) -> list[np.ndarray]:
     """One ``[K, 7]`` array an output, best first within each image; as :meth:`Detector.decode`.
 
-    outputs: of the same N proposals each.  categories: ``[C]`` category id of each label.
+    outputs: of the same N proposals each.  categories: ``[C]`` category id of each label;
+    detections of a label with NaN are left out.
     A row is image id, x, y, w, h (original pixels), score, category id.
     """
     logits = torch.stack([output.logits for output in outputs]).float().cpu()  # [S, B, N, C]
@@ -213,19 +214,14 @@ def detection_rows(
     boxes = box_ops.rescale(boxes, back)
     boxes = box_ops.clip_to_sizes(boxes, torch.tensor(batch.originals, dtype=torch.float32))
     boxes = boxes.gather(2, proposals[..., None].expand(*proposals.shape, 4))
-    for number in (*image_ids, *categories.tolist()):
-        if abs(number) > 2**53:
-            raise LabError(
-                f"Image or category id {number} is beyond 2^53, which evaluation cannot tell from "
-                "its neighbours. Number the data set's images and categories from 1."
-            )
+    _check_exact(image_ids)
     rows = np.empty((*scores.shape, 7))
     rows[..., 0] = np.array(image_ids)[:, None]
     rows[..., 1:5] = box_ops.xyxy_to_xywh(boxes).numpy()
     rows[..., 5] = scores.numpy()
     rows[..., 6] = categories[labels.numpy()]
     # Boxes without area are no detections; the test is false for one of each, not for NaN.
-    keep = np.logical_not((rows[..., 3:5] <= 0).any(axis=-1))
+    keep = np.logical_not((rows[..., 3:5] <= 0).any(axis=-1) | np.isnan(rows[..., 6]))
     return [rows[s][keep[s]] for s in range(len(outputs))]
 
 
@@ -234,16 +230,65 @@ def label_category_ids(class_names: tuple[str, ...], data: DetectionData) -> np.
 
     The order may differ. Raises LabError, with the names, when the classes are not the same.
     """
-    if set(class_names) != set(data.class_names):
-        lacking = [name for name in data.class_names if name not in class_names]
-        extra = [name for name in class_names if name not in data.class_names]
-        raise LabError(
-            "Detector and data set have different classes: "
-            f"only in the data: {_names(lacking)}; only in the detector: {_names(extra)}. "
-            "Evaluate on the data it was trained for, or rename the classes."
-        )
+    ids, notes = shared_category_ids(class_names, data)
+    if notes:
+        raise _different(class_names, data)
+    return ids.astype(np.int64)
+
+
+def shared_category_ids(
+    class_names: tuple[str, ...], data: DetectionData
+) -> tuple[np.ndarray, list[str]]:
+    """As :func:`label_category_ids`, for classes that only some of the two know.
+
+    Gives ``[C]`` float64 category ids, NaN where ``data`` has no such class, and what there is to
+    say about it. Raises LabError when they have no class in common.
+    """
+    lacking = [name for name in class_names if name not in data.class_names]
+    extra = [name for name in data.class_names if name not in class_names]
+    if len(lacking) == len(class_names):
+        raise _different(class_names, data)
     ids = dict(zip(data.class_names, data.category_ids(), strict=True))
-    return np.array([ids[name] for name in class_names])
+    _check_exact(ids.values())
+    file, known, notes = file_of(data), len(class_names) - len(lacking), []
+    if lacking:
+        notes.append(
+            f"{file} does not have {_names(lacking)}, which the model knows: evaluated for the "
+            f"{known} of its {len(class_names)} classes that are there."
+        )
+    if extra:
+        notes.append(
+            f"{file} has {_names(extra)}, which the model does not know: left out of the "
+            "evaluation."
+        )
+    return np.array([ids.get(name, np.nan) for name in class_names], dtype=np.float64), notes
+
+
+def _different(class_names: tuple[str, ...], data: DetectionData) -> LabError:
+    lacking = [name for name in data.class_names if name not in class_names]
+    extra = [name for name in class_names if name not in data.class_names]
+    return LabError(
+        f"{file_of(data)} and the detector have different classes: "
+        f"only in the data: {_names(lacking)}; only in the detector: {_names(extra)}. "
+        "Evaluate on the data it was trained for, or rename the classes."
+    )
+
+
+def _check_exact(ids: Iterable[int]) -> None:
+    """Raises LabError for ids that float64 rounds."""
+    for number in ids:
+        if abs(number) > 2**53:
+            raise LabError(
+                f"Image or category id {number} is beyond 2^53, which evaluation cannot tell from "
+                "its neighbours. Number the data set's images and categories from 1."
+            )
+
+
+def _of_categories(truth: Mapping[str, Any], ids: set[float]) -> dict[str, Any]:
+    """The ground truth of these categories alone."""
+    categories = [row for row in truth["categories"] if row["id"] in ids]
+    annotations = [row for row in truth["annotations"] if row["category_id"] in ids]
+    return {**truth, "categories": categories, "annotations": annotations}
 
 
 def _names(names: list[str]) -> str:

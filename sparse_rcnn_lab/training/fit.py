@@ -43,7 +43,7 @@ from sparse_rcnn_lab.models.load import locate
 from sparse_rcnn_lab.runtime.for_training import compile_model, speed_up_training
 from sparse_rcnn_lab.runtime.threads import threads_for
 from sparse_rcnn_lab.training.distributed import Group, join, synchronise_batch_norm
-from sparse_rcnn_lab.training.evaluate import Evaluation, evaluate, label_category_ids
+from sparse_rcnn_lab.training.evaluate import Evaluation, evaluate, shared_category_ids
 from sparse_rcnn_lab.training.loader import TrainBatch, train_loader
 from sparse_rcnn_lab.training.nested import nest
 from sparse_rcnn_lab.training.optimizer import make_optimizer
@@ -133,20 +133,21 @@ def fit(
         train_data, val = group.agree(lambda: _open(data, val))
         augment = recipe.augment
         train_data = group.agree(lambda: usable_images(train_data, augment))
-        if progress and group.first:
-            for note in (*notes_of(train_data), *notes_of(val)):
-                tqdm.write(note)
         names = tuple(train_data.class_names)
         recipe = configs.with_changes(recipe, model__num_classes=len(names))
         header = run_header(recipe, train_data, val, backbone_weights, start_from)
 
-        def check() -> None:
+        def check() -> list[str]:
             _check_batch(recipe, group.world)
-            if val is not None:
-                label_category_ids(names, val)  # other classes: said now, not after the training
+            # Other classes in val: said now, not after the training.
+            notes = [] if val is None else shared_category_ids(names, val)[1]
             check_folder(folder, header, resume)
+            return notes
 
-        group.agree(check)  # after it, process 0 may write
+        class_notes = group.agree(check)  # after it, process 0 may write
+        if progress and group.first:
+            for note in (*notes_of(train_data), *notes_of(val), *class_notes):
+                tqdm.write(note)
 
         def say(text: str) -> None:
             if progress:
