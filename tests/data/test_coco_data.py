@@ -18,7 +18,7 @@ from PIL import Image
 from sparse_rcnn_lab.core.config import AugmentConfig
 from sparse_rcnn_lab.core.errors import LabError
 from sparse_rcnn_lab.data.coco.annotations import read_coco_json
-from sparse_rcnn_lab.data.coco.folder import CocoFolder, open_data
+from sparse_rcnn_lab.data.coco.folder import CocoFolder, open_data, open_train_val
 from sparse_rcnn_lab.data.subset import usable_images
 
 Document = dict[str, Any]
@@ -192,6 +192,75 @@ def test_json_with_its_images_beside_it(tmp_path: Path) -> None:
     (tmp_path / "train.json").rename(tmp_path / "valid" / "_annotations.coco.json")
     assert CocoFolder(tmp_path, "val")[1].image_id == 9
     assert CocoFolder(tmp_path / "valid" / "_annotations.coco.json")[1].image_id == 9
+
+
+LAYOUTS = {
+    # json of train and of val, the folders of their images, and what stands before a file's name
+    "CVAT": ("annotations/instances_{}.json", "Train Validation", "images/{}", ""),
+    "CVAT, lower case": ("annotations/instances_{}.json", "train validation", "images/{}", ""),
+    "CVAT, a folder": ("annotations/instances_{}.json", "train val", "images/{}/Data", ""),
+    "CVAT, a folder, named": ("annotations/instances_{}.json", "train val", "images/{}", "Data/"),
+    "CVAT, two tasks": (
+        "{}/annotations/instances_default.json",
+        "train val",
+        "{}/images/default",
+        "",
+    ),
+    "Roboflow": ("{}/_annotations.coco.json", "train valid", "{}", ""),
+    "Label Studio": ("{}/result.json", "train val", "{}", "images\\"),
+    "FiftyOne": ("{}/labels.json", "train validation", "{}/data", ""),
+    "LabelMe": ("{}/annotations.json", "train val", "{}", "JPEGImages/"),
+    "by hand": ("{}.json", "Train VAL", "Images/{}", ""),
+    "one folder down": ("export/annotations/{}.json", "train val", "export/images/{}", ""),
+}
+
+
+@pytest.mark.parametrize("tool", LAYOUTS)
+def test_layouts_of_label_tools(tmp_path: Path, tool: str) -> None:
+    """Catches a layout that is not found, and val's images taken for train's: the names are the
+    same in both."""
+    json_name, splits, folder, before = LAYOUTS[tool]
+    for grey, name in enumerate(splits.split()):
+        document = changed(lambda d: d.update(images=d["images"][:1], annotations=[]))
+        document["images"][0]["file_name"] = f"{before}a.png"
+        file = tmp_path / json_name.format(name)
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(json.dumps(document))
+        path = tmp_path / folder.format(name) / f"{before}a.png".replace("\\", "/")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (8, 6), (grey, grey, grey)).save(path)
+    train, val = open_train_val(tmp_path)
+    assert [int(data[0].image.max()) for data in (train, val)] == [0, 1]
+
+
+@pytest.mark.parametrize("name", ["result.json", "annotations/instances_default.json"])
+def test_one_json_that_is_the_whole_is_no_validation_part(tmp_path: Path, name: str) -> None:
+    """Catches a training that is evaluated on its own images, and an export that does not open."""
+    write(tmp_path)
+    (tmp_path / "annotations").mkdir()
+    (tmp_path / "train.json").rename(tmp_path / name)
+    assert len(open_data(tmp_path, "val")) == 3
+    with pytest.raises(LabError, match="is one json and has no validation part"):
+        open_train_val(tmp_path)
+
+
+def test_several_files_or_folders_that_fit_are_listed(tmp_path: Path) -> None:
+    """Catches the first of two taken without a word, and a test set that is taken for val."""
+    write(tmp_path)
+    (tmp_path / "images").rename(tmp_path / "one")
+    (tmp_path / "two").symlink_to(tmp_path / "one")
+    with pytest.raises(LabError, match=r'in several folders: ".*one", ".*two"'):
+        CocoFolder(tmp_path)
+    (tmp_path / "test").mkdir()
+    (tmp_path / "test" / "_annotations.coco.json").write_text("{}")
+    with pytest.raises(LabError, match=r"no val\.json.*found: train\.json, test/_annotations"):
+        CocoFolder(tmp_path, "val")
+    (tmp_path / "a").mkdir()
+    (tmp_path / "b").mkdir()
+    for folder in "ab":
+        (tmp_path / folder / "val.json").write_text("{}")
+    with pytest.raises(LabError, match=r'several files for "val": a/val\.json, b/val\.json'):
+        CocoFolder(tmp_path, "val")
 
 
 def test_missing_folder_and_json_say_what_is_there(tmp_path: Path) -> None:

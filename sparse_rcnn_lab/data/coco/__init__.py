@@ -1,3 +1,3 @@
-"""Folders of images with COCO json: ``records`` reads and checks the fields, ``annotations`` cleans
-them into arrays, ``folder`` is the data set.
+"""Folders of images with COCO json: ``records`` reads and checks the fields, ``audit`` mends and
+notes what is odd, ``annotations`` makes arrays of them, ``folder`` is the data set.
 """

@@ -25,6 +25,21 @@ from sparse_rcnn_lab.detect.images import read_image
 # Fixed seeds, so that two people who name the same data get the same images.
 _SHAPES = {"train": (0, 100_000), "val": (1_000_000, 500)}
 _DIFFICULTIES = ("easy", "normal", "hard")
+# What other words stand for a split, and where label tools put its json, the likeliest first.
+_SPLITS = {"train": "train|training", "val": "val|valid|validation"}
+_WHOLE = r"(?:_annotations\.coco|annotations|instances_default|labels|result|coco)"
+_LAYOUTS = (
+    r"{split}\.json",
+    r"{split}/{whole}\.json",
+    r"{split}/(?:instances_)?{split}\d*\.json",
+    r"annotations/instances_{split}\d*\.json",
+    r"annotations/{split}\d*\.json",
+    r"annotations/instances_{split}[a-z]+\d*\.json",
+    r"{split}/annotations/{whole}\.json",
+    r"annotations/{whole}\.json",
+    r"{whole}\.json",  # not looked for a folder down: it would be that of another split
+)
+_MOST = 100  # folders of a level that are looked into for images
 _SHOWN = 3  # names listed in an error before "and N more"
 
 
@@ -174,7 +189,12 @@ class CocoFolder:
 
 
 def find_json(root: Path, split: str) -> Path:
-    """The json of ``split`` under ``root``, or ``root`` itself when it is a file."""
+    """The json of ``split`` under ``root``, or ``root`` itself when it is a file.
+
+    Whatever the case of letters, in ``root`` or one folder down: ``train.json``; a folder
+    ``train`` with the json of Roboflow, FiftyOne, Label Studio or LabelMe; ``annotations`` of COCO
+    and CVAT; last, one json that is the whole of an export. "val" may be "valid" or "validation".
+    """
     if root.is_file():
         return root
     if not root.is_dir():
@@ -182,22 +202,24 @@ def find_json(root: Path, split: str) -> Path:
             f'No folder "{root}". Give a folder with train.json, val.json and images/, '
             "or one json file."
         )
-    folders = ("val", "valid") if split == "val" else (split,)
-    exported = [root / folder / "_annotations.coco.json" for folder in folders]  # Roboflow's
-    for candidate in (root / f"{split}.json", *exported):
-        if candidate.is_file():
-            return candidate
-    published = sorted((root / "annotations").glob(f"instances_{split}*.json"))
-    published = [p for p in published if re.fullmatch(r"instances_[a-z]+\d*", p.stem)]
-    if len(published) == 1:
-        return published[0]
-    if published:
-        names = ", ".join(p.name for p in published)
-        raise LabError(f'"{root}" has several files for "{split}": {names}. Give one of them.')
-    here = sorted(p.name for p in [*root.glob("*.json"), *root.glob("annotations/*.json")])
+    there = {
+        path.relative_to(root).as_posix(): path
+        for pattern in ("*.json", "*/*.json", "*/*/*.json")
+        for path in sorted(root.glob(pattern))
+    }
+    names = _SPLITS.get(split, re.escape(split))
+    layouts = [layout.format(split=f"(?:{names})", whole=_WHOLE) for layout in _LAYOUTS]
+    for layout in (*layouts, *(f"[^/]+/{layout}" for layout in layouts[:-1])):
+        found = [name for name in there if re.fullmatch(layout, name, re.IGNORECASE)]
+        if len(found) == 1:
+            return there[found[0]]
+        if found:
+            several = ", ".join(found[:_SHOWN])
+            raise LabError(f'"{root}" has several files for "{split}": {several}. Give one.')
+    here = ", ".join(list(there)[:_SHOWN]) or "none"
     raise LabError(
         f'"{root}" has no {split}.json (nor annotations/instances_{split}2017.json); json files '
-        f"found: {', '.join(here[:_SHOWN]) or 'none'}. Add it, or give a json file."
+        f"found: {here}. Add it, or give a json file."
     )
 
 
@@ -205,16 +227,47 @@ def find_image_folder(root: Path, json_path: Path, file_names: Sequence[str]) ->
     """The folder that the json's ``file_name`` start from: the first that has all the files.
 
     Tried: ``images/`` beside the json or above it, a folder named as the json's split
-    (``train2017/``), the json's own folder. Without a full match, the one with the most files.
+    (``train2017/``), the json's own folder; then every folder below these, those named as the
+    split first. Without a full match, the one with the most files. Raises LabError where several
+    folders have all the files and none is the split's.
     """
     base = json_path.parent
-    tops = [base, base.parent] if base.name == "annotations" else [base]
+    tops = [base, base.parent] if base.name.casefold() == "annotations" else [base]
     if root.is_dir() and root not in tops:
         tops.append(root)
     split = json_path.stem.removeprefix("instances_")
-    candidates = [top / folder for top in tops for folder in ("images", split, f"images/{split}")]
-    candidates = [folder for folder in [*candidates, *tops] if folder.is_dir()]
-    return min(candidates, key=lambda folder: len(missing_files(folder, file_names)))
+    usual = [top / folder for top in tops for folder in ("images", split, f"images/{split}")]
+    usual = [folder for folder in [*usual, *tops] if folder.is_dir()]
+    best = min(usual, key=lambda folder: len(missing_files(folder, file_names)))
+    if not missing_files(best, file_names):
+        return best
+    names = next((n for n in _SPLITS.values() if re.fullmatch(n, split, re.IGNORECASE)), split)
+    for top in tops:
+        full = [f for f in _folders_below(top) if not missing_files(f, file_names[:1])]  # quick
+        full = [f for f in full if not missing_files(f, file_names)]
+        own = [
+            folder
+            for folder in full
+            if any(re.fullmatch(names, p, re.IGNORECASE) for p in folder.relative_to(top).parts)
+        ]
+        if len(own or full) > 1:
+            shown = ", ".join(f'"{folder}"' for folder in (own or full)[:_SHOWN])
+            raise LabError(
+                f"The images that {json_path.name} names are in several folders: {shown}. Keep "
+                "one, or in Python give images=."
+            )
+        if full:
+            return (own or full)[0]
+    return best
+
+
+def _folders_below(top: Path) -> list[Path]:
+    """The first of the folders up to three levels below ``top``, by level and name."""
+    found, level = [], [top]
+    for _ in range(3):
+        level = [f for folder in level for f in sorted(folder.glob("*")) if f.is_dir()][:_MOST]
+        found += level
+    return found
 
 
 def check_image_files(folder: Path, file_names: Sequence[str], json_path: Path) -> None:
