@@ -1,4 +1,4 @@
-"""Other detectors, and this one's own ways, on the same picture in the same run.
+"""Other detectors, and this one's own ways, on the same image in the same run.
 
 All have random weights: it is the time that is compared. Proposal boxes are spread at random over
 the image and stay there, in our model and in mmdetection's, so that both pool the same regions.
