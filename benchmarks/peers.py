@@ -178,8 +178,8 @@ def _torchvision(model: SparseRCNN, images: Tensor, count: int) -> Run:
         weights=None, weights_backbone=None, min_size=want.short_side, max_size=want.long_side
     )
     peer.eval().to(images.device)
-    pictures = list(images.sigmoid())
-    return lambda: peer(pictures)
+    singles = list(images.sigmoid())
+    return lambda: peer(singles)
 
 
 def _mmdetection(model: SparseRCNN, images: Tensor, count: int) -> Run:

@@ -94,7 +94,7 @@ lessons.lines(
 # also follows two lines of the recipe that the plain loop leaves out. They depart from the paper,
 # because you have minutes and it had days
 # ([decision 0006](../docs/decisions/0006-small-presets-may-differ.md)). *Denoising queries*, copies
-# of the objects with noise, train beside the proposals, each with a box to mend and a class to
+# of the objects with noise, train beside the proposals, each with a box to correct and a class to
 # name. And the matrices of the stages learn with *Muon* in place of AdamW: it makes all singular
 # values of a step equal, so that rare directions are learned as fast as common ones.
 #
