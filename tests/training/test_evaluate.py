@@ -68,6 +68,8 @@ def test_published_numbers(name: str) -> None:
     present = {name: ap for name, ap in result.per_class.items() if ap >= 0}
     assert len(result.per_class) == 80  # those without an object are -1, not left out
     assert present == pytest.approx(expected["AP_per_class"], abs=1e-6)
+    at_50 = [ap for ap in result.per_class_50.values() if ap >= 0]
+    assert len(at_50) == len(present) and np.mean(at_50) == pytest.approx(result.AP50)
 
 
 def test_silent_and_without_side_effects(capsys: pytest.CaptureFixture[str]) -> None:
