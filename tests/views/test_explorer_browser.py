@@ -339,7 +339,7 @@ def test_each_control_means_what_python_reads(browser, tmp_path):
     answered(2)
     page.locator(".srl-check", has_text="self-attention").locator("input").uncheck()
     answered(3)
-    page.get_by_label("Stages that the switches act on").select_option("2")
+    page.get_by_label("First stage that the ablations act on").select_option("2")
     answered(3)
     page.get_by_role("button", name="+1 stage").click()
     answered(4)
