@@ -1,4 +1,4 @@
-"""Other detectors, and this one's own ways, on the same picture in the same run.
+"""Other detectors, and this one's own ways, on the same image in the same run.
 
 All have random weights: it is the time that is compared. Proposal boxes are spread at random over
 the image and stay there, in our model and in mmdetection's, so that both pool the same regions.
@@ -178,8 +178,8 @@ def _torchvision(model: SparseRCNN, images: Tensor, count: int) -> Run:
         weights=None, weights_backbone=None, min_size=want.short_side, max_size=want.long_side
     )
     peer.eval().to(images.device)
-    pictures = list(images.sigmoid())
-    return lambda: peer(pictures)
+    singles = list(images.sigmoid())
+    return lambda: peer(singles)
 
 
 def _mmdetection(model: SparseRCNN, images: Tensor, count: int) -> Run:

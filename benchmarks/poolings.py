@@ -144,7 +144,7 @@ def model_of(settings: Settings) -> tuple[Recipe, SparseRCNN, bool]:
 
 
 def default_size(recipe: Recipe) -> tuple[int, int]:
-    """The size a picture with sides 2:3 gets, rounded up to multiples of 32."""
+    """The size an image with sides 2:3 gets, rounded up to multiples of 32."""
     want = recipe.model.input
     long = min(want.long_side, want.short_side * 3 // 2)
     return -(-want.short_side // 32) * 32, -(-long // 32) * 32

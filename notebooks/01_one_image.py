@@ -121,7 +121,7 @@ figures.stage_grid(cells, threshold=0.5, layout="strip")
 # <details><summary>Answer</summary>
 #
 # The first ten are ten arbitrary ones of fifty, and some parts of the image are then
-# nobody's. Lesson 6 makes the number a dial that is safe to turn.
+# nobody's. Lesson 6 makes the number one that is safe to change.
 # </details>
 #
 # **4.** Take a photograph of your own cards (nine to ace) and give its path to `srl.explore`.

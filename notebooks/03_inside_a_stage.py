@@ -167,7 +167,7 @@ figures.trace_panels([session.base, silent], ["they talk", "they do not"], colum
 # its colour says whose it is). Self-attention is not there to see better. It is how proposals agree
 # on who speaks. In lesson 4 you will see what makes them want to agree.
 #
-# Try the switches yourself, beside the image: *self-attention*, *swap filters*, *freeze
+# Try the ablations yourself, beside the image: *self-attention*, *swap filters*, *freeze
 # features*. Below it is what the filters of proposal 10 make of its box, stage by stage.
 
 # %%

@@ -2,8 +2,11 @@
 
 >>> import sparse_rcnn_lab as srl
 >>> detector = srl.load("nano-shapes")
->>> print(detector("photo.jpg", threshold=0.5))
+>>> detector("photo.jpg", threshold=0.5).names()
+['circle', 'triangle', 'triangle', 'heart', 'square']
 >>> trace = detector.trace("photo.jpg")  # every proposal through every stage
+>>> trace.boxes.shape
+torch.Size([7, 20, 4])
 """
 
 from __future__ import annotations

@@ -1,8 +1,9 @@
 # %% [markdown]
 # # Assignment 4: an experiment of your own
 #
-# You have a trained Sparse R-CNN with two dials: how many of its proposals run, and how many of its
-# stages. Ask it a question, measure, and report what you found, so that others can believe you.
+# You have a trained Sparse R-CNN with two settings to vary: how many of its proposals run, and how
+# many of its stages. Ask it a question, measure, and report what you found, so that others can
+# believe you.
 #
 # **Time:** 75 to 120 minutes. **Marks:** 20, of which 9 are for your words and given by a person.
 # **You need:** Python, this package, JupyterLab; a CPU.
@@ -175,15 +176,16 @@ check(lambda a, b: 100 * compare(a, b)[1], V.values, V.better, of=compare, gives
 # %% [markdown]
 # ## 3. Your question
 #
-# Write five sentences or so, *before* you measure: your question; which dial you turn and which
-# stay fixed; what you expect, as a number or an order, and why; what result would prove you wrong.
+# Write five sentences or so, *before* you measure: your question; which variable you change and
+# which stay fixed; what you expect, as a number or an order, and why; what result would prove you
+# wrong.
 #
 # Some questions: How many proposals does an image with few objects need? Which stage gains most?
 # With five proposals alone, do later stages still help? After which stage is nothing gained any
 # more? Do more proposals help when only two stages run?
 #
-# *3 marks: a question that can be answered with this model (1), one dial and what stays fixed (1),
-# an expectation with a reason, that could turn out wrong (1).*
+# *3 marks: a question that can be answered with this model (1), one variable and what stays fixed
+# (1), an expectation with a reason, that could turn out wrong (1).*
 
 # %% [markdown] written="question" points=3
 # ### BEGIN SOLUTION
@@ -198,14 +200,14 @@ check(lambda a, b: 100 * compare(a, b)[1], V.values, V.better, of=compare, gives
 # ## 4. Your experiment
 #
 # Measure, and leave the result in `results`: a list with one dictionary for each setting, that
-# names the dials and has the AP of each group under `"ap"`:
+# names the variables and has the AP of each group under `"ap"`:
 #
 # `{"stage": 6, "proposals": 12, "ap": [0.61, 0.58, 0.63]}`
 #
-# - At least four settings. Only one dial differs between them.
+# - At least four settings. Only one variable differs between them.
 # - At least three groups: `practice.shapes("val", seed=0)`, `seed=1`, ...; the same for every
 #   setting.
-# - Other dials than stage and proposals are welcome; give them a name in the dictionary too.
+# - Other variables than stage and proposals are welcome; give them a name in the dictionary too.
 
 # %% solution="own-run"
 ### BEGIN SOLUTION
@@ -219,15 +221,15 @@ results = [
 
 # %% test="own-settings"
 # 1 mark: at least four different settings
-dials = [{k: v for k, v in row.items() if k != "ap"} for row in results]
-check.that(len({str(sorted(d.items())) for d in dials}) >= 4, "Measure at least four settings.")
+varied = [{k: v for k, v in row.items() if k != "ap"} for row in results]
+check.that(len({str(sorted(d.items())) for d in varied}) >= 4, "Measure at least four settings.")
 
 # %% test="own-one-dial"
-# 1 mark: one dial differs, the others stay
-dials = [{k: v for k, v in row.items() if k != "ap"} for row in results]
-check.that(len({tuple(sorted(d)) for d in dials}) == 1, "Each row should name the same dials.")
-turned = [k for k in dials[0] if len({str(d[k]) for d in dials}) > 1]
-check.that(len(turned) == 1, f"One dial should differ between the settings; here: {turned}.")
+# 1 mark: one variable differs, the others stay
+varied = [{k: v for k, v in row.items() if k != "ap"} for row in results]
+check.that(len({tuple(sorted(d)) for d in varied}) == 1, "Each row should name the same variables.")
+changed = [k for k in varied[0] if len({str(d[k]) for d in varied}) > 1]
+check.that(len(changed) == 1, f"One variable should differ between the settings; here: {changed}.")
 
 # %% test="own-groups"
 # 1 mark: at least three groups, as many for every setting
@@ -242,8 +244,8 @@ check.that(all(0 <= v <= 100 for v in values), "An AP is a number from 0 to 1, o
 check.that(len(set(values)) > 1, "All numbers are equal. Were they measured?")
 
 # %% [markdown]
-# A figure says more than a table. Draw one: the dial on the x axis, the mean AP on the y axis, the
-# standard error as a bar (`plt.errorbar`). Both axes need a name.
+# A figure says more than a table. Draw one: the variable on the x axis, the mean AP on the y axis,
+# the standard error as a bar (`plt.errorbar`). Both axes need a name.
 
 # %% solution="figure"
 ### BEGIN SOLUTION

@@ -114,7 +114,8 @@ class Endpoints:
         rate = parse_number("frames_per_second", frames_per_second) or 15.0
         steps = annotate(self.viewer, open_clip(path, self.viewer.limits), state, rate, target)
         (last,) = deque(steps, maxlen=1)
-        return str(target), {"seconds": round(last.done, 3), "frames": last.frames}
+        told: Found = {"seconds": round(last.done, 3), "frames": last.frames}
+        return str(target), told | ({"cut": last.cut} if last.cut else {})
 
     def compare(self, path: str, state: ViewState, *other: Any) -> tuple[str, str, Found]:
         """An image twice: with the state, and with the model, proposals and stage of other_."""

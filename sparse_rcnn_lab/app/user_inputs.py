@@ -25,6 +25,7 @@ _KNOWN = {
     "shapes": set(SHAPES),
     "cards": {"nine", "ten", "jack", "queen", "king", "ace"},
     "cells": {"RBC", "WBC", "Platelets"},
+    "everyday": {"person", "cat", "bus", "motorbike", "motorcycle", "horse"},
 }
 _MIN_SIDE, _MAX_SIDE = 640, 1280  # an image on the page, pixels
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from importlib.util import find_spec
 from pathlib import Path
@@ -26,14 +26,15 @@ from sparse_rcnn_lab.views.film import PER_SECOND, film_frames
 
 MAX_SIDE = 1280  # of a video that is written, pixels
 SAMPLE_SIDE = 640  # of the sample video: its long side, pixels
+_TICK = Fraction(1, 90_000)  # of the clock of a video that is written, seconds
 # Containers alone: a playlist could name other files of this machine, or addresses.
 _FORMATS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,mpeg,ogg,flv,asf,gif"
 
 
 @dataclass(frozen=True)
 class Clip:
-    """A video file. seconds: its length.  rate: frames a second.  width, height: upright, pixels
-    of the frames that :meth:`frames` gives, at most ``MAX_SIDE``.
+    """A video file. seconds: its length.  rate: frames a second, where they come fastest.  width,
+    height: upright, square pixels of the frames that :meth:`frames` gives, at most ``MAX_SIDE``.
     """
 
     path: Path
@@ -87,6 +88,8 @@ def open_clip(path: str | Path, limits: Limits) -> Clip:
     """Looks into a video file. Raises LabError when it is none, too long or too large."""
     path = Path(path)
     limits.check_file(path)
+    if path.stat().st_size == 0:
+        raise LabError(f'"{path.name}" is an empty file. Was the copy cut short? Fetch it again.')
     with path.open("rb") as file, _opened(file, path.name) as container:
         if not container.streams.video:
             raise LabError(f'"{path.name}" has no images, only sound.')
@@ -96,10 +99,16 @@ def open_clip(path: str | Path, limits: Limits) -> Clip:
         frame = next(_decoded(container, stream), None)
         if frame is None:
             raise LabError(f'"{path.name}" has no frame that can be read; it may be damaged.')
-        rate = float(stream.average_rate or 25)
-        width, height = display_size(frame.width, frame.height, max_side=MAX_SIDE)
+        # With frames at times of their own the average would leave out some of a dense part.
+        rate = float(max(stream.average_rate or 0, stream.guessed_rate or 0) or 25)
+        wide = float(stream.sample_aspect_ratio or 1)  # width / height of a pixel
+        wide = wide if 0.1 <= wide <= 10 else 1.0
+        size = round(frame.width * max(wide, 1)), round(frame.height / min(wide, 1))
+        width, height = display_size(*size, max_side=MAX_SIDE)
         if round(frame.rotation / 90) % 2:
             width, height = height, width
+        if seconds <= 0:  # as browsers record them
+            seconds = _counted(container, stream, frame)
     if seconds > limits.video_seconds:
         raise LabError(
             f'"{path.name}" is {seconds:.0f} s long; this page takes up to '
@@ -120,9 +129,10 @@ class Writer:
         self._rate = Fraction(rate).limit_denominator(1000)
         self._container: Any = None
         self._stream: Any = None
+        self._tick = 0  # of the next frame
 
-    def add(self, image: Image.Image, times: int = 1) -> None:
-        """Adds an image, shown for so many frames."""
+    def add(self, image: Image.Image, times: int = 1, at: float | None = None) -> None:
+        """Adds an image, shown for so many frames. at: seconds, later than the last; None: next."""
         import av
 
         width, height = image.width // 2 * 2, image.height // 2 * 2
@@ -133,10 +143,14 @@ class Writer:
             self._stream = self._container.add_stream("libx264", rate=self._rate)
             self._stream.width, self._stream.height = width, height
             self._stream.pix_fmt = "yuv420p"
+            self._stream.codec_context.time_base = _TICK
             self._stream.options = {"preset": "veryfast", "crf": "23"}
         array = np.asarray(image.convert("RGB"))[: self._stream.height, : self._stream.width]
         for _ in range(times):
             frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(array), format="rgb24")
+            self._tick = self._tick if at is None else round(at / _TICK)
+            frame.pts, frame.time_base = self._tick, _TICK
+            self._tick += round(1 / self._rate / _TICK)
             self._container.mux(self._stream.encode(frame))
 
     def __enter__(self) -> Writer:
@@ -167,7 +181,7 @@ def _opened(file: BinaryIO, name: str) -> Any:
 
     try:
         return av.open(file, options={"format_whitelist": _FORMATS})
-    except (av.error.FFmpegError, ValueError, EOFError) as error:
+    except (av.error.FFmpegError, ValueError, OSError, EOFError) as error:
         reason = getattr(error, "strerror", None) or error
         raise LabError(
             f'"{name}" is not a video that can be read ({reason}). Convert it to MP4 or WebM.'
@@ -191,11 +205,25 @@ def _seconds(container: Any, stream: Any) -> float:
     return seconds - start if "matroska" in container.format.name and start < seconds else seconds
 
 
+def _counted(container: Any, stream: Any, first: Any) -> float:
+    """When the last frame ends, from the frames; without decoding them."""
+    import av
+
+    start = end = first.pts or 0
+    try:
+        for packet in container.demux(stream):
+            if packet.pts is not None:
+                end = max(end, packet.pts + (packet.duration or 0))
+    except (av.error.FFmpegError, EOFError):
+        pass
+    return float((end - start) * stream.time_base)
+
+
 @dataclass(frozen=True)
 class Progress:
     """How far a video is. done, total: seconds of it.  took: seconds of work.  frames: written.
 
-    image: the frame that was written last.
+    image: the frame that was written last.  cut: where and why it ended early, a sentence, or "".
     """
 
     done: float
@@ -203,6 +231,7 @@ class Progress:
     took: float
     frames: int
     image: Image.Image
+    cut: str = ""
 
 
 def annotate(
@@ -213,24 +242,36 @@ def annotate(
     target: Path,
     stopped: Callable[[], bool] = lambda: False,
 ) -> Iterator[Progress]:
-    """Writes the video with its boxes to ``target``, telling how far it is after every frame.
+    """Writes the video with its boxes to ``target``, telling how far it is after every frame, each
+    of which keeps its time.
 
     per_second: frames of each second to detect in.  stopped: asked before every frame; what was
     done until then is kept.  When the caller stops listening, nothing is kept.
     """
     rate = min(max(per_second, 1.0), clip.rate)
     start = time.monotonic()
-    frames = 0
+    last: Progress | None = None
+    cut = ""
     with Writer(target, rate) as writer:
         for now, pixels in clip.frames(rate):
+            if stopped():
+                break
             # Its header may have been wrong about its length.
-            if stopped() or now > viewer.limits.video_seconds:
+            if now > (longest := viewer.limits.video_seconds):
+                cut = f"Cut at {longest:.0f} s: this page takes no more."
                 break
             image = viewer.view_frame(pixels, state).image
-            writer.add(image)
-            frames += 1
+            writer.add(image, at=now)
+            total = max(clip.seconds, now)
+            done = min(now + 1 / rate, total)
             took = time.monotonic() - start
-            yield Progress(min(now + 1 / rate, clip.seconds), clip.seconds, took, frames, image)
+            last = Progress(done, total, took, last.frames + 1 if last else 1, image)
+            yield last
+        else:
+            if last is not None and last.total - last.done > 1:
+                cut = f"The last frame that can be read ends at {last.done:.1f} s."
+    if last is not None and cut:
+        yield replace(last, cut=cut)
 
 
 def film_of(viewer: Viewer, pixels: Tensor, state: ViewState, target: Path) -> Path:

@@ -139,7 +139,7 @@ class VideoTab:
                 raise LabError("Stopped before the first frame.")
             how = "Stopped" if stop.is_set() else "Done"
             text = f"{how}: {last.done:.1f} of {last.total:.1f} s, {last.frames} frames"
-            text += f", {last.frames / last.took:.0f} frames/s."
+            text += f", {last.frames / last.took:.0f} frames/s. {last.cut}".rstrip()
             yield idle, gr.update(value=str(target), visible=True), readouts.working(text, last)
         except Exception as error:
             yield idle, gr.update(visible=True), readouts.working(in_words(error))

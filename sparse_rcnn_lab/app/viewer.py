@@ -234,8 +234,8 @@ def models_to_offer(model: str | None, checkpoint: str | None) -> list[str]:
             f"There is no model {model!r}. Shipped: {', '.join(shipped) or 'none'}; published: "
             f"{', '.join(RELEASES)}; for a file or run folder of yours use --checkpoint."
         )
-    # nano-shapes before the others: it is the quickest, and has samples to draw.
-    own = sorted(shipped, key=lambda name: "nano" not in name)
+    # What people have in front of them first; then the quickest, which has samples to draw.
+    own = sorted(shipped, key=lambda name: ("everyday" not in name, "nano" not in name))
     names = [name for name in (checkpoint, model, *own) if name]
     # Without any at hand the page would begin with a download that nobody asked for.
     return list(dict.fromkeys([*names, *RELEASES])) if names else []

@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import math
 from collections.abc import Callable, Iterable, Iterator
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -30,16 +31,14 @@ def train(
 ) -> None:
     """Trains ``model``, in place, as long as a recipe says; ``on_step`` is told each loss.
 
-    batches: images ``[B, 3, H, W]`` and their targets, as :func:`collate` makes them.
-    num_images: of an epoch.
+    batches: images ``[B, 3, H, W]`` and targets (:func:`batches_of`).  num_images: of an epoch.
     """
     config = recipe.train
     optimizer = adamw(model, config)
     trained = [p for group in optimizer.param_groups for p in group["params"]]
     model.train()
-    for step, (images, targets) in zip(
-        range(total_steps(config, num_images)), batches, strict=False
-    ):
+    steps = range(total_steps(config, num_images))
+    for step, (images, targets) in zip(steps, batches, strict=False):
         factor = lr_factor(config, step, num_images)
         for group in optimizer.param_groups:
             group["lr"] = group["base_lr"] * factor
@@ -102,27 +101,29 @@ def lr_factor(config: TrainConfig, step: int, num_images: int) -> float:
     return factor
 
 
+def batches_of(data: Any, recipe: Recipe) -> Iterator[tuple[Tensor, Targets]]:
+    """Batches of a data set such as ``Shapes``, shuffled and augmented, epoch after epoch."""
+    from sparse_rcnn_lab.data.transforms import Augment
+
+    augment = Augment(recipe.augment, recipe.model.input.antialias)
+    chance = torch.Generator().manual_seed(recipe.train.seed)
+    while True:  # an epoch a turn
+        order = torch.randperm(len(data), generator=chance)
+        for chosen in order.split(recipe.train.batch_size):
+            seeds = torch.randint(2**62, chosen.shape, generator=chance)
+            pairs = zip(chosen.tolist(), seeds.tolist(), strict=True)
+            yield collate([augment(data[i], seed) for i, seed in pairs], recipe.model.input)
+
+
 def main() -> None:
     """Trains nano on drawn shapes (minutes), and says how good it has become."""
     import sparse_rcnn_lab as srl
-    from sparse_rcnn_lab.data.transforms import Augment
 
     parser = argparse.ArgumentParser(description=main.__doc__)
     parser.add_argument("--steps", type=int, default=1600, help="default: %(default)s")
     steps = parser.parse_args().steps
     data, val = srl.Shapes(4096, seed=0), srl.Shapes(60, seed=1000)
     recipe = srl.recipe("nano", model__num_classes=len(data.class_names), train__steps=steps)
-    augment = Augment(recipe.augment, recipe.model.input.antialias)
-
-    def batches() -> Iterator[tuple[Tensor, Targets]]:
-        chance = torch.Generator().manual_seed(recipe.train.seed)
-        while True:  # an epoch a turn
-            order = torch.randperm(len(data), generator=chance)
-            for chosen in order.split(recipe.train.batch_size):
-                seeds = torch.randint(2**62, chosen.shape, generator=chance)
-                pairs = zip(chosen.tolist(), seeds.tolist(), strict=True)
-                samples = [augment(data[index], seed) for index, seed in pairs]
-                yield collate(samples, recipe.model.input)
 
     def log(step: int, loss: float) -> None:
         if step % 20 == 1 or step == steps:
@@ -130,7 +131,7 @@ def main() -> None:
 
     torch.manual_seed(recipe.train.seed)
     model = SparseRCNN(recipe.model)
-    train(model, batches(), len(data), recipe, log)
+    train(model, batches_of(data, recipe), len(data), recipe, log)
     print(srl.evaluate(srl.Detector(model, data.class_names), val, progress=False).table())
 
 

@@ -21,8 +21,6 @@ from sparse_rcnn_lab.detect.images import (
 # More cannot be seen on a screen; a 12,000x9,000 photo would make every trace 324 MB.
 MAX_KEPT_PIXELS = 4_000_000
 
-Picture = ImageSource  # what other rooms call it
-
 
 @dataclass(frozen=True)
 class Batch:

@@ -25,10 +25,13 @@ def pick_device(name: str | torch.device | None = None) -> str:
         return name  # untried: of several processes each would take memory on the first GPU
     try:
         torch.empty(1, device=name)
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
+    except (RuntimeError, AssertionError, NotImplementedError, ImportError) as error:
+        # For a backend that this torch was built without it says a page.
+        reason = str(error).splitlines()[0].split(". ")[0]
+        if isinstance(error, ImportError) or reason.startswith("Could not run"):
+            reason = "this build of torch does not have it"
         raise LabError(
-            f"There is no device {name!r} here ({str(error).splitlines()[0]}). Leave device "
-            "(--device) out, or use cpu."
+            f"There is no device {name!r} here ({reason}). Leave device (--device) out, or use cpu."
         ) from error
     return name
 

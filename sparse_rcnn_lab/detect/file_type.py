@@ -19,6 +19,8 @@ _SIGNATURES: tuple[tuple[bytes, str], ...] = (
     (b"\x1f\x8b", "gzip archive"),
     (b"7z\xbc\xaf", "7z archive"),
     (b"\x93NUMPY", "numpy array"),
+    (b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19", "a Python pickle of torch"),
+    *((b"\x80" + bytes([version]), "a Python pickle") for version in range(2, 6)),
     (b"version https://git-lfs", "a Git LFS pointer, not the file itself"),
 )
 _RIFF = {b"AVI ": "AVI video", b"WEBP": "a damaged WebP", b"WAVE": "WAV sound"}

@@ -19,9 +19,10 @@ from sparse_rcnn_lab.core.inputs import Sample
 from sparse_rcnn_lab.core.pooling import Pyramid
 from sparse_rcnn_lab.core.trace import Trace
 from sparse_rcnn_lab.core.validation import check_stage
-from sparse_rcnn_lab.detect.batches import Batch, Picture
+from sparse_rcnn_lab.detect.batches import Batch
 from sparse_rcnn_lab.detect.detector import Detector
 from sparse_rcnn_lab.detect.ground_truth import check_ground_truth, with_ground_truth
+from sparse_rcnn_lab.detect.images import ImageSource
 from sparse_rcnn_lab.intervene.intervention import (
     MAX_STAGES,
     Change,
@@ -62,7 +63,7 @@ class Session:
     def __init__(
         self,
         detector: Detector,
-        image: Picture | Sample | None = None,
+        image: ImageSource | Sample | None = None,
         *,
         num_proposals: int | None = None,
         resize: bool = True,
@@ -81,7 +82,7 @@ class Session:
             self.set_image(image)
 
     @torch.no_grad()
-    def set_image(self, image: Picture | Sample) -> Trace:
+    def set_image(self, image: ImageSource | Sample) -> Trace:
         """Takes an image (or a data set's sample, with its ground truth) -> the base trace.
 
         The only costly call. Earlier changes and ground truth belonged to another image and are

@@ -7,13 +7,11 @@ anything in them, and recognised by their keys.
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
@@ -24,35 +22,10 @@ from sparse_rcnn_lab.core.model import SparseRCNN
 from sparse_rcnn_lab.detect.files import write_whole
 from sparse_rcnn_lab.models import layouts as published
 from sparse_rcnn_lab.models.config_edit import from_dict, to_dict
+from sparse_rcnn_lab.models.foreign import not_whole, read_weights
 
 FORMAT = "sparse_rcnn_lab.model"
 MODEL_FILE = "model.safetensors"  # what a run folder calls the model to use
-# What torch's restricted unpickler says when a file asks for something other than tensors.
-_UNSAFE = re.compile(r"[Uu]nsupported (?:global: )?GLOBAL (\S+)")
-# What mmdetection 3.x keeps of a training's log; a stand-in takes the place of each.
-_LOG_OBJECTS = (
-    "mmengine.logging.history_buffer.HistoryBuffer",
-    "numpy.ndarray",
-    "numpy.dtype",
-    *(
-        f"numpy.{core}.multiarray.{f}"
-        for core in ("core", "_core")
-        for f in ("_reconstruct", "scalar")
-    ),
-)
-
-
-class _Ignored:
-    """In place of an object that no model needs: its code does not run, its data is dropped."""
-
-    def __new__(cls, *arguments: Any) -> _Ignored:
-        return super().__new__(cls)
-
-    def __init__(self, *arguments: Any) -> None:
-        pass
-
-    def __setstate__(self, state: Any) -> None:
-        pass
 
 
 @dataclass(frozen=True)
@@ -174,7 +147,10 @@ def save_checkpoint(
 
 
 def read_checkpoint(path: str | Path) -> Checkpoint:
-    """Reads our safetensors files and the two published layouts (``.pth``).
+    """Reads our safetensors files and the two published layouts (``.pth`` or safetensors).
+
+    Of a published file what wraps the weights is taken off, and what lies beside them (averaged
+    copies, say) is left out with a warning.
 
     Raises LabError when the file is missing, cut short, no checkpoint, or would have to execute
     code to be read.
@@ -197,15 +173,9 @@ def _read_own(path: Path) -> Checkpoint:
             metadata = file.metadata() or {}
             state = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
     except (SafetensorError, OSError) as error:
-        raise LabError(
-            f'"{path}" is not a whole safetensors file ({error}). Was the copy or download cut '
-            "short? Fetch it again."
-        ) from error
+        raise not_whole(path, "safetensors file") from error
     if metadata.get("format") != FORMAT:
-        raise LabError(
-            f'"{path}" holds tensors, but not a model of this package (found format '
-            f"{metadata.get('format')!r}). Expected a file that training or save_checkpoint wrote."
-        )
+        return _read_published(path)
     try:
         header = json.loads(metadata["model"])
         config = from_dict(ModelConfig, header["config"])
@@ -224,27 +194,7 @@ def _read_own(path: Path) -> Checkpoint:
 
 
 def _read_published(path: Path) -> Checkpoint:
-    try:
-        with torch.serialization.safe_globals([(_Ignored, name) for name in _LOG_OBJECTS]):
-            content = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # a damaged pickle can raise anything
-        if found := _UNSAFE.search(str(error)):
-            raise LabError(
-                f'"{path}" is not a plain file of tensors: reading it would mean running code from '
-                f"it ({found[1]}), which is refused. Save its state dict alone; for a training "
-                "checkpoint of mmdetection its tools/model_converters/publish_model.py does that."
-            ) from error
-        known = isinstance(error, OSError | RuntimeError)
-        reason = str(error).split(". ")[0] if known else "its content is not that of a torch file"
-        raise LabError(
-            f'"{path}" is not a whole checkpoint ({reason}). Was the copy or download cut short?'
-        ) from error
-    meta = content.get("meta", {}) if isinstance(content, dict) else {}
-    if isinstance(content, dict):
-        content = content.get("state_dict", content.get("model", content))
-    if not isinstance(content, dict) or not all(isinstance(k, str) for k in content):
-        raise LabError(f'"{path}" holds {type(content).__name__}, not named tensors.')
-    content = {key.removeprefix("module."): value for key, value in content.items()}  # of DDP
+    content, meta = read_weights(path)
     layout = published.recognise(set(content))
     if layout is None:
         raise LabError(
@@ -256,6 +206,7 @@ def _read_published(path: Path) -> Checkpoint:
             if not isinstance(value, Tensor):
                 raise LabError(f"{key} is not a tensor.")
         state = published.rename(content, layout)
+        state = {k: v.float() if v.is_floating_point() else v for k, v in state.items()}
         config = published.infer_config(state)
     except (TypeError, ValueError, RuntimeError) as error:
         raise LabError(f'"{path}": {error}') from error
@@ -269,6 +220,8 @@ def _class_names(meta: Any, num_classes: int) -> tuple[str, ...]:
     if isinstance(meta, dict):
         new_style = meta.get("dataset_meta")
         found = meta.get("CLASSES") or (isinstance(new_style, dict) and new_style.get("classes"))
+    if isinstance(found, str):  # a comma forgotten: ("dog")
+        found = [found]
     if not isinstance(found, list | tuple) or len(found) != num_classes:
         coco = published.COCO_CLASSES
         found = coco if num_classes == len(coco) else [f"class {i}" for i in range(num_classes)]

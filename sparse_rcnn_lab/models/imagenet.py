@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
-import pickle
+import warnings
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from sparse_rcnn_lab.core.backbone import Backbone, torchvision_models
 from sparse_rcnn_lab.core.config import BackboneName
 from sparse_rcnn_lab.core.errors import LabError
+from sparse_rcnn_lab.models.foreign import read_weights
 
 
 def load_backbone(backbone: Backbone, name: BackboneName, source: str | Path) -> None:
     """Fills the body with ImageNet weights.
 
-    source: a file with torchvision's state dict, or "download" for torchvision's own weights.
-    Classifier weights are left out. Raises LabError when the file does not fit this backbone.
+    source: a file with torchvision's state dict (``.pth`` or safetensors, as timm's ResNets are),
+    or "download" for torchvision's own weights. Wrappers and prefixes around the names are taken
+    off. Classifier weights are left out, and with a warning what a detector has around its
+    backbone. Raises LabError when the file does not fit this backbone.
     """
     if name == "nano":
         raise LabError("The nano backbone has no ImageNet weights; train it from scratch.")
@@ -35,23 +37,26 @@ def load_backbone(backbone: Backbone, name: BackboneName, source: str | Path) ->
                 "backbone_weights (--backbone-weights), or none."
             ) from error
     else:
-        try:
-            state = torch.load(source, map_location="cpu", weights_only=True)
-        except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
-            raise LabError(f'"{source}" could not be read as a state dict ({error}).') from error
+        state = _of_backbone(read_weights(Path(source))[0], Path(source).name)
     wanted, body = torchvision_keys(backbone, name), backbone.body.state_dict()
     _check_state(state, {theirs: body[ours] for theirs, ours in wanted.items()}, name, source)
     backbone.body.load_state_dict({ours: state[theirs] for theirs, ours in wanted.items()})
 
 
+def _of_backbone(state: dict[str, Any], file: str) -> dict[str, Any]:
+    """What is under ``backbone.``, where there is such a thing; else all."""
+    inner = {k.removeprefix("backbone."): v for k, v in state.items() if k.startswith("backbone.")}
+    if inner and (rest := len(state) - len(inner)):
+        warnings.warn(f'"{file}": took its backbone, left out {rest} other tensors.', stacklevel=3)
+    return inner or state
+
+
 def _check_state(
-    state: Any, wanted: dict[str, Tensor], name: BackboneName, source: str | Path
+    state: dict[str, Any], wanted: dict[str, Tensor], name: BackboneName, source: str | Path
 ) -> None:
     """Raises LabError unless the file holds these tensors and, its classifier aside, no others."""
     fault = ""
-    if not isinstance(state, dict):
-        fault = f"a {type(state).__name__} is in it, not a state dict"
-    elif missing := [key for key in wanted if key not in state]:
+    if missing := [key for key in wanted if key not in state]:
         fault = f'"{missing[0]}" and {len(missing) - 1} more are missing'
     elif surplus := [key for key in state if key not in wanted and not _unused(str(key), name)]:
         fault = f'"{surplus[0]}" and {len(surplus) - 1} more are of another network'

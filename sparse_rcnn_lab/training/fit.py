@@ -44,7 +44,7 @@ from sparse_rcnn_lab.runtime.for_training import compile_model, speed_up_trainin
 from sparse_rcnn_lab.runtime.threads import threads_for
 from sparse_rcnn_lab.training.distributed import Group, join, synchronise_batch_norm
 from sparse_rcnn_lab.training.evaluate import Evaluation, evaluate, shared_category_ids
-from sparse_rcnn_lab.training.loader import TrainBatch, train_loader
+from sparse_rcnn_lab.training.loader import TrainBatch, check_main_guard, train_loader
 from sparse_rcnn_lab.training.nested import nest
 from sparse_rcnn_lab.training.optimizer import make_optimizer
 from sparse_rcnn_lab.training.run_folder import (
@@ -125,10 +125,14 @@ def fit(
     ...     print(run.finished, run.step, (run.folder / "model.safetensors").exists())
     True 2 True
     """
+    _check_order(data, recipe)
+    if workers != 0:
+        check_main_guard()
     recipe = recipes.recipe(recipe) if isinstance(recipe, str) else recipe
     device = torch.device(pick_device(device))
     folder = RunFolder(Path(out))
     with threads_for(recipe.model.backbone), join(device) as group:
+        workers = _default_workers(group) if workers is None else workers
         # What to train on, and whether it can be done: said before anything is written.
         train_data, val = group.agree(lambda: _open(data, val))
         augment = recipe.augment
@@ -173,7 +177,7 @@ def fit(
             recipe.model.input,
             start=done,
             stop=length,
-            workers=_default_workers(group) if workers is None else workers,
+            workers=workers,
             pin_memory=device.type == "cuda",
             shard=group.shard(recipe.train.batch_size),
         )
@@ -247,6 +251,22 @@ def fit(
             training.average.apply()
         training.model.eval()
         return Run(folder.path, detector, done == length, done, evaluation)
+
+
+def _check_order(data: object, recipe: object) -> None:
+    """Raises LabError for a recipe in the place of the data, or the other way round."""
+    swapped = isinstance(data, Recipe) or (
+        isinstance(data, str) and data in recipes.RECIPES and not Path(data).exists()
+    )
+    if swapped or not isinstance(recipe, str | Recipe):
+        raise LabError(
+            f"fit takes the data first, then the recipe: fit(data, recipe, out). Found "
+            f"{_named(data)} as data and {_named(recipe)} as recipe."
+        )
+
+
+def _named(value: object) -> str:
+    return repr(value) if isinstance(value, str) else f"a {type(value).__name__}"
 
 
 def _open(

@@ -6,13 +6,17 @@ have seen, whatever the number of workers.
 
 from __future__ import annotations
 
+import ast
+import multiprocessing
 import random
 import signal
+import sys
 import threading
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -182,6 +186,38 @@ def _leave_signals_to_the_trainer(worker: int) -> None:
     """
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
+
+
+def check_main_guard() -> None:
+    """Raises LabError when workers would run the user's script again, and train in turn.
+
+    Where processes are spawned (Windows, macOS; with forkserver Linux from Python 3.14 on) each
+    imports the script that was started. Asked before there is one: afterwards some are stuck.
+    """
+    main = sys.modules["__main__"]
+    file = getattr(main, "__file__", None)  # a notebook or a prompt has none, and needs no guard
+    package = getattr(main.__spec__, "name", "").endswith("__main__")  # nor does `python -m`
+    usual = multiprocessing.get_all_start_methods()[0]
+    method = multiprocessing.get_start_method(allow_none=True) or usual  # asked, and not decided
+    if method == "fork" or file is None or package:
+        return
+    frame, line = sys._getframe().f_back, 0
+    while frame is not None:
+        if frame.f_code.co_name == "<module>" and frame.f_globals is vars(main):
+            line = frame.f_lineno
+        frame = frame.f_back
+    try:
+        script = ast.parse(Path(file).read_bytes())
+    except (OSError, SyntaxError, ValueError):
+        return
+    before = [node for node in script.body if isinstance(node, ast.If) and node.lineno <= line]
+    names = {n.id for node in before for n in ast.walk(node.test) if isinstance(n, ast.Name)}
+    if line and "__name__" not in names:
+        raise LabError(
+            f'"{Path(file).name}", line {line}, trains without `if __name__ == "__main__":` before '
+            "it: processes that load images would run the script again here. Put the call into a "
+            "block under that line, or load in the same process (workers=0)."
+        )
 
 
 def train_loader(

@@ -22,6 +22,7 @@ from sparse_rcnn_lab.core.detections import Detections
 from sparse_rcnn_lab.core.errors import LabError
 from sparse_rcnn_lab.core.trace import Trace, check_aspect
 from sparse_rcnn_lab.views import style
+from sparse_rcnn_lab.views.fonts import font_for
 from sparse_rcnn_lab.views.text_layout import Box, place_labels
 
 MAX_LABELS = 60  # more cannot be read; the best come first
@@ -360,10 +361,10 @@ def _dashes(first: float, count: int, on: float, off: float) -> np.ndarray:
     return (place < on).astype(np.float32)
 
 
-@lru_cache(maxsize=4)
-def label_font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
-    """The font of all labels, ``size`` pixels high."""
-    return ImageFont.load_default(size=size)
+@lru_cache(maxsize=16)
+def label_font(size: int, file: str | None = None) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
+    """The font of all labels, ``size`` pixels high; ``file``: of those that need another one."""
+    return ImageFont.load_default(size=size) if file is None else ImageFont.truetype(file, size)
 
 
 @lru_cache(maxsize=2048)
@@ -373,7 +374,8 @@ def label_tile(text: str, color: str, size: int, max_width: int) -> Image.Image:
     color: ``#rrggbb``.  size: of the letters, pixels.  max_width: pixels; a longer text is cut
     with an ellipsis.
     """
-    font = label_font(size)
+    other = font_for(text)
+    font = label_font(size, other and other[1])
     pad = max(3, round(size * 0.3))
     while text and font.getlength(text) + 2 * pad > max_width and len(text) > 1:
         text = text[:-2] + "…" if text.endswith("…") else text[:-1] + "…"

@@ -39,7 +39,7 @@ class FeaturePlane:
         """PCA of all vectors ``[..., D]`` together; those with NaN take no part.
 
         The sign of an axis is free; here its largest weight is positive, so that the same features
-        always give the same picture. Axes that D does not have are 0.
+        always give the same scatter. Axes that D does not have are 0.
         """
         d = features.shape[-1]
         flat = features.reshape(-1, d).double()

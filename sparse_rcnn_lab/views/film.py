@@ -1,4 +1,4 @@
-"""The proposals on their way through the stages, as a moving picture: WebP, GIF or PNG."""
+"""The proposals on their way through the stages, as a film: WebP, GIF or PNG."""
 
 from __future__ import annotations
 

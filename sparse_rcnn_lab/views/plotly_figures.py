@@ -96,7 +96,7 @@ def feature_pca(
     theme: Theme = "light",
     title: str | None = None,
 ) -> Figure:
-    """All proposal features at all states on their two axes of largest variance, with ways.
+    """All proposal features at all states on their two axes of largest variance, with paths.
 
     proposals: ids to draw a way for; default those that end with a score of ``threshold`` (at
     most 12).  chosen: one to draw in the accent colour.  title: in place of the usual one.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from fractions import Fraction
 
 import numpy as np
@@ -143,6 +144,74 @@ def test_a_truncated_file_ends_early(tmp_path):
     data = path.read_bytes()
     path.write_bytes(data[: len(data) // 2])
     assert 0 < len(list(open_clip(path, Limits()).frames(10))) < 20
+
+
+def timed(path, times, aspect=None, options=None):
+    """A video whose frames are at these seconds."""
+    import av
+
+    tick = Fraction(1, 1000)
+    with av.open(str(path), "w", options=options or {}) as container:
+        codec = "libvpx" if path.suffix == ".webm" else "libx264"
+        stream = container.add_stream(codec, rate=30)
+        stream.width, stream.height, stream.pix_fmt = 96, 64, "yuv420p"
+        stream.codec_context.time_base = tick
+        if aspect:
+            stream.codec_context.sample_aspect_ratio = aspect
+        for k, second in enumerate(times):
+            array = np.full((64, 96, 3), k * 4 % 250, np.uint8)
+            frame = av.VideoFrame.from_ndarray(array, format="rgb24")
+            frame.pts, frame.time_base = round(second / tick), tick
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+    return path
+
+
+def test_each_frame_keeps_its_time(tiny, tmp_path):
+    """Catches a phone's video, whose frames come unevenly, that plays at another speed or loses
+    frames of its dense parts."""
+    times = [*(k / 10 for k in range(10)), *(3 + k / 10 for k in range(10))]
+    clip = open_clip(timed(tmp_path / "a.mp4", times), tiny.limits)
+    list(annotate(tiny, clip, state(tiny), 15, tmp_path / "b.mp4"))
+    out = open_clip(tmp_path / "b.mp4", tiny.limits)
+    assert [t for t, _ in out.frames(120)] == pytest.approx(times, abs=0.002)
+
+
+def test_a_length_that_the_file_does_not_tell(tiny, tmp_path):
+    """Catches progress of "0 of 0 s", and a film of hours, where a browser recorded the file."""
+    live = {"live": "1"}
+    clip = open_clip(timed(tmp_path / "a.webm", [k / 10 for k in range(30)], None, live), Limits())
+    assert clip.seconds == pytest.approx(2.9, abs=0.15)
+    long = timed(tmp_path / "long.webm", [k / 2 for k in range(30)], None, live)
+    with pytest.raises(LabError, match=r"1[45] s long; this page takes up to 5 s"):
+        open_clip(long, tiny.limits)
+
+
+def test_a_cut_is_said(tiny, tmp_path):
+    """Catches a result that is shorter than its source without a word."""
+    source = timed(tmp_path / "a.mp4", [k / 2 for k in range(14)])
+    wrong = replace(open_clip(source, Limits()), seconds=2.0)  # as its header might say
+    *_, last = annotate(tiny, wrong, state(tiny), 15, tmp_path / "b.mp4")
+    assert last.cut == "Cut at 5 s: this page takes no more." and last.done <= last.total
+    damaged = replace(open_clip(clip_of(tmp_path / "c.mp4"), Limits()), seconds=4.5)
+    *_, last = annotate(tiny, damaged, state(tiny), 15, tmp_path / "d.mp4")
+    assert "ends at 2.0 s" in last.cut
+
+
+def test_pixels_that_are_not_square(tmp_path):
+    """Catches a squeezed image, as of a DVD or a camcorder."""
+    times = [0.0, 0.1]
+    clip = open_clip(timed(tmp_path / "wide.mp4", times, Fraction(2, 1)), Limits())
+    assert (clip.width, clip.height) == (192, 64) and clip.frame(0).shape == (3, 64, 192)
+    clip = open_clip(timed(tmp_path / "high.mp4", times, Fraction(1, 2)), Limits())
+    assert (clip.width, clip.height) == (96, 128)
+
+
+def test_an_empty_file(tmp_path):
+    """Catches an OSError of the reader for an upload that ended before its first byte."""
+    (tmp_path / "none.mp4").touch()
+    with pytest.raises(LabError, match=r'"none\.mp4" is an empty file'):
+        open_clip(tmp_path / "none.mp4", Limits())
 
 
 def test_film_and_sample(tiny, tmp_path, monkeypatch):

@@ -199,14 +199,15 @@ def test_examples_and_samples(tmp_path):
         (CLASS_NAMES, {"shapes"}),
         (("RBC", "WBC", "Platelets"), {"cells"}),
         (("king", "ace"), {"cards"}),
-        (("zebra",), {"shapes", "cells", "cards"}),
+        (("person", "sofa"), {"everyday"}),
+        (("zebra",), {"shapes", "cells", "cards", "everyday"}),
     ):
         assert {path.name.split("_")[0] for path in examples(classes)} == topics
         assert knows_shapes(classes) == (classes == CLASS_NAMES)
     files = [path for path in EXAMPLES.iterdir() if path.suffix != ".md"]
     said = (EXAMPLES / "SOURCE.md").read_text(encoding="utf-8")
     assert files and all(f"`{path.name}`" in said for path in files)
-    assert sum(path.stat().st_size for path in files) < 300_000
+    assert sum(path.stat().st_size for path in files) < 500_000
     drawn, seed = draw_sample("hard")
     assert draw_sample("hard", seed)[0].tobytes() == drawn.tobytes()
 
@@ -318,11 +319,11 @@ def test_panels_show_every_stage_and_budget(tiny, folder, image):
 def test_models_to_offer(monkeypatch):
     """Catches a checkpoint that is not shown first, a misspelt name answered by a crash, and
     torch's own page of text for a device that is not there."""
-    shipped = ["nano-shapes", "small-cards"]
-    monkeypatch.setattr(viewer_module, "shipped_models", lambda: shipped)
-    published = list(RELEASES)
+    there = ["nano-shapes", "small-cards", "small-everyday"]
+    monkeypatch.setattr(viewer_module, "shipped_models", lambda: there)
+    shipped, published = ["small-everyday", "nano-shapes", "small-cards"], list(RELEASES)
     assert models_to_offer(None, None) == [*shipped, *published]
-    assert models_to_offer("small-cards", None) == [*shipped[::-1], *published]
+    assert models_to_offer("small-cards", None) == [shipped[2], *shipped[:2], *published]
     assert models_to_offer(None, "runs/mine") == ["runs/mine", *shipped, *published]
     assert models_to_offer("r50_3x_300", None)[0] == "r50_3x_300"
     with pytest.raises(LabError, match="nano-shapes"):

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import argparse
+import warnings
+from collections.abc import Callable
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -143,6 +147,44 @@ def test_backbone_takes_torchvisions_file(name: BackboneName, tmp_path: Path) ->
     load_backbone(body, name, path)
     kept, state, keys = body.body.state_dict(), torch.load(path), torchvision_keys(body, name)
     assert all(torch.equal(kept[ours], state[theirs]) for theirs, ours in keys.items())
+
+
+@pytest.mark.parametrize(
+    ("wrap", "warning"),
+    [
+        (lambda s: {f"module.{k}": v for k, v in s.items()}, ""),
+        (lambda s: {"model": s, "optimizer": {}, "args": argparse.Namespace(lr=1)}, ""),
+        (lambda s: {"model": {f"_orig_mod.{k}": v for k, v in s.items()}, "model_ema": s}, ""),
+        (lambda s: {"meta": {}, "state_dict": {f"backbone.{k}": v for k, v in s.items()}}, ""),
+        (
+            lambda s: {
+                "state_dict": {f"module.backbone.{k}": v for k, v in s.items()} | {"neck.w": s}
+            },
+            "left out 1 other",
+        ),
+    ],
+)
+def test_backbone_in_what_others_wrap_around_it(
+    wrap: Callable[[dict[str, torch.Tensor]], Any], warning: str, tmp_path: Path
+) -> None:
+    """Would catch a torchvision backbone refused for how DDP, timm or mmdetection saved it, and
+    tensors left out without a word."""
+    plain = torch.load(saved(tmp_path / "w.pth", "resnet18"))
+    torch.save(wrap(plain), tmp_path / "w.pth")
+    body = Backbone(small_config(backbone="resnet18"))
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        load_backbone(body, "resnet18", tmp_path / "w.pth")
+    assert body.body.state_dict()["stem.conv1.weight"].equal(plain["conv1.weight"])
+    assert warning in " ".join(str(w.message) for w in said) and bool(said) == bool(warning)
+
+
+def test_backbone_file_with_code_in_it(tmp_path: Path) -> None:
+    """Would catch torch's advice to switch its safety off, in our name."""
+    torch.save({"model": {}, "log": Fraction(1)}, tmp_path / "w.pth")
+    with pytest.raises(LabError, match=r"running code from it \(fractions\.Fraction\)") as caught:
+        load_backbone(Backbone(small_config(backbone="resnet18")), "resnet18", tmp_path / "w.pth")
+    assert "weights_only" not in str(caught.value)
 
 
 @pytest.mark.parametrize(

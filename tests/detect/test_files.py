@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from sparse_rcnn_lab.core.errors import LabError
+from sparse_rcnn_lab.detect.device import pick_device
 from sparse_rcnn_lab.detect.files import write_text, write_whole
 
 
@@ -75,3 +76,12 @@ def test_temporary_names_are_new(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr("sparse_rcnn_lab.detect.files.secrets.token_hex", lambda count: next(names))
     with write_whole(tmp_path / "a") as first, write_whole(tmp_path / "a") as second:
         assert (first.name, second.name) == (".a.taken", ".a.free")
+
+
+@pytest.mark.parametrize("name", ["xla", "hpu"])
+def test_a_device_that_is_not_here(name: str) -> None:
+    """Would catch a page of torch's about backends in place of one sentence; mps is another such
+    device, where it is not a Mac."""
+    with pytest.raises(LabError, match=f"no device '{name}' here") as caught:
+        pick_device(name)
+    assert len(str(caught.value)) < 150

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
+import pickle
 import sys
 import types
 from collections.abc import Iterator
@@ -124,7 +126,7 @@ def test_damaged_header(whole: Path, tmp_path: Path) -> None:
         with pytest.raises(LabError, match=r"bad\.safetensors"):
             read_checkpoint(rewrite(whole, tmp_path / "bad.safetensors", config=bad))
     save_file({"weight": torch.zeros(2)}, tmp_path / "foreign.safetensors")
-    with pytest.raises(LabError, match=r"foreign\.safetensors.*not a model of this package"):
+    with pytest.raises(LabError, match=r"foreign\.safetensors.*not Sparse R-CNN in a known lay"):
         read_checkpoint(tmp_path / "foreign.safetensors")
     part = rewrite(whole, tmp_path / "part.safetensors", drop="stages.2.")
     with pytest.raises(LabError, match=r'whole: .*"stages\.2\.\S+" is missing'):
@@ -196,16 +198,16 @@ def test_other_architectures(content: Any, tmp_path: Path) -> None:
         read_checkpoint(tmp_path / "other.pth")
 
 
-def resnet50_keys() -> dict[str, torch.Tensor]:
+def resnet50_keys(classes: int = 2) -> dict[str, torch.Tensor]:
     """Enough of mmdetection's layout for its configuration to be read."""
     shapes = {
         "rpn_head.init_proposal_bboxes.weight": (7, 4),
         "rpn_head.init_proposal_features.weight": (7, 256),
         **{f"backbone.layer3.{i}.bn1.weight": (1,) for i in range(6)},
-        "roi_head.bbox_head.0.fc_cls.weight": (2, 256),
+        "roi_head.bbox_head.0.fc_cls.weight": (classes, 256),
         "roi_head.bbox_head.0.ffn.layers.0.0.weight": (512, 256),
         "roi_head.bbox_head.0.instance_interactive_conv.norm_in.weight": (32,),
-        "roi_head.bbox_head.1.fc_cls.weight": (2, 256),
+        "roi_head.bbox_head.1.fc_cls.weight": (classes, 256),
     }
     return {key: torch.zeros(shape) for key, shape in shapes.items()}
 
@@ -215,6 +217,7 @@ def resnet50_keys() -> dict[str, torch.Tensor]:
     [
         ({"CLASSES": ("dog", "cat")}, ("dog", "cat")),
         ({"dataset_meta": {"classes": ["dog", "cat"]}}, ("dog", "cat")),
+        ({"CLASSES": "dog"}, ("dog",)),
         ({"CLASSES": ("one", "too", "many")}, ("class 0", "class 1")),
         ({}, ("class 0", "class 1")),
     ],
@@ -222,12 +225,13 @@ def resnet50_keys() -> dict[str, torch.Tensor]:
 def test_configuration_and_names_of_a_published_file(
     meta: dict[str, Any], names: tuple[str, ...], tmp_path: Path
 ) -> None:
-    """Would catch a fine-tuned file read as COCO's 80 classes, or its sizes assumed."""
-    torch.save({"meta": meta, "state_dict": resnet50_keys()}, tmp_path / "tuned.pth")
+    """Would catch a fine-tuned file read as COCO's 80 classes, its sizes assumed, or the name of a
+    single class, which has lost its comma, left out."""
+    torch.save({"meta": meta, "state_dict": resnet50_keys(len(names))}, tmp_path / "tuned.pth")
     checkpoint = read_checkpoint(tmp_path / "tuned.pth")
     config = checkpoint.config
     found = (config.num_classes, config.num_proposals, config.num_stages, config.ffn_dim)
-    assert found == (2, 7, 2, 512)
+    assert found == (len(names), 7, 2, 512)
     assert config.dynamic_dim == 32
     assert checkpoint.class_names == names
     with pytest.raises(LabError, match=r"tuned: .*missing"):
@@ -280,6 +284,77 @@ def test_training_checkpoint_of_mmdetection(
     assert checkpoint.config.num_proposals == 7
     with pytest.raises(LabError, match=r"array\.pth.*backbone\.conv1\.weight is not a tensor"):
         read_checkpoint(tmp_path / "array.pth")
+
+
+def prefixed(prefix: str) -> dict[str, torch.Tensor]:
+    return {prefix + key: value for key, value in resnet50_keys().items()}
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        {"state_dict": prefixed("module.module.")},
+        {"state_dict": prefixed("_orig_mod.")},
+        {"state_dict": prefixed("module.model._orig_mod.")},
+        {"model": {"state_dict": resnet50_keys()}, "args": argparse.Namespace(path=Path("x"))},
+        {"state_dict": {k.replace("e.l", "e._orig_mod.l"): v for k, v in resnet50_keys().items()}},
+        {"state_dict": resnet50_keys(), "ema_state_dict": prefixed("module.")},
+        {"model": {k: v.half() for k, v in resnet50_keys().items()}},
+    ],
+)
+@pytest.mark.filterwarnings("error")
+def test_what_wraps_a_checkpoint(content: Any, tmp_path: Path) -> None:
+    """Would catch a file refused for what DDP, torch.compile or a trainer put around its names, and
+    weights that stay in half precision."""
+    torch.save(content, tmp_path / "wrapped.pth")
+    state = read_checkpoint(tmp_path / "wrapped.pth").state
+    plain = tmp_path / "plain.safetensors"
+    save_file(resnet50_keys(), plain)
+    expected = read_checkpoint(plain).state
+    assert state.keys() == expected.keys()
+    assert all(v.dtype == torch.float32 and v.equal(expected[k]) for k, v in state.items())
+
+
+def test_what_lies_beside_the_weights(tmp_path: Path) -> None:
+    """Would catch a file refused for its averaged copy, that copy taken for the weights, things
+    left out without a word, another normalisation kept quiet, one name that two tensors claim."""
+    path = tmp_path / "beside.pth"
+    ema = {f"ema_{k.replace('.', '_')}": v + 1 for k, v in resnet50_keys().items()}
+    usual = {
+        "data_preprocessor.mean": torch.tensor([123.675, 116.28, 103.53]).view(3, 1, 1),
+        "data_preprocessor.std": torch.tensor([58.395, 57.12, 57.375]).view(3, 1, 1),
+    }
+    torch.save({"state_dict": {**resnet50_keys(), **ema, **usual}}, path)
+    with pytest.warns(UserWarning, match=r"12 ema_\*, 2 data_preprocessor\.\*\)\.$"):
+        state = read_checkpoint(path).state
+    assert len(state) == 12 and not any(value.any() for value in state.values())
+    other = {"data_preprocessor.mean": torch.tensor([103.53, 116.28, 123.675])}
+    torch.save({"state_dict": {**resnet50_keys(), **other}}, path)
+    with pytest.warns(UserWarning, match=r"another normalisation \(mean \[103"):
+        read_checkpoint(path)
+    torch.save({"state_dict": {**resnet50_keys(), **prefixed("module.")}}, path)
+    with pytest.raises(LabError, match=r"beside\.pth.*two tensors for"):
+        read_checkpoint(path)
+
+
+@pytest.mark.parametrize("ending", ["pth", "safetensors"])
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n", "Git LFS.*git lfs pull"),
+        (b"<!DOCTYPE html><html>404</html>", "HTML.*link of the file itself"),
+        (b"", "an empty file"),
+        (pickle.dumps({"model": {"conv1_w": np.ones(3)}}, protocol=2), "Python pickle.*detectron2"),
+    ],
+)
+def test_what_a_file_is_instead(content: bytes, words: str, ending: str, tmp_path: Path) -> None:
+    """Would catch a message that leaves open what the file is, or that passes on torch's advice to
+    switch its safety off."""
+    path = tmp_path / f"model.{ending}"
+    path.write_bytes(content)
+    with pytest.raises(LabError, match=rf"model\.{ending}.*{words}") as caught:
+        read_checkpoint(path)
+    assert "weights_only" not in str(caught.value)
 
 
 def test_heads_of_another_depth(tmp_path: Path) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import importlib
 import re
 import subprocess
@@ -104,55 +103,3 @@ def test_no_module_hides_a_public_name(package: str) -> None:
         path.name for path in folder.iterdir() if (path / "__init__.py").exists()
     }
     assert not modules & set(importlib.import_module(package).__all__)
-
-
-# Part -> what it may import, by the beginning of the name; a file belongs to the longest part that
-# names it. Rooms that are not here (app, cli, course) may import anything, and nobody
-# here imports those. JUDGED: what looks at traces and tables alone, and runs no detector.
-JUDGED = {f"analysis.{name}" for name in ("table", "detection_errors", "outcomes", "statistics")}
-MAY_IMPORT = {
-    "core": {"core"},
-    # The one exception: what core/train.py trains, and on what.
-    "core/train": {"core", "data.transforms"},
-    "detect": {"core", "detect", "runtime"},
-    "runtime": {"core", "runtime"},
-    "runtime/export": {"core", "detect", "runtime"},
-    "models": {"core", "detect", "models", "runtime"},
-    "data": {"core", "data", "detect"},
-    "training": {"core", "data", "detect", "models", "runtime", "training"},
-    "intervene": {"core", "data.sample", "detect", "intervene", "runtime"},
-    "analysis": {"core", *JUDGED, "detect.files"},
-    "analysis/experiments": {"analysis", "core", "data", "detect", "models", "runtime", "training"},
-    "views": {"core", *JUDGED, "detect.files", "views"},
-    "views/explorer": {"core", "data.sample", "detect", "intervene", "models.load", "views"},
-}
-
-
-def part_of(file: Path) -> str:
-    """The longest key of MAY_IMPORT that names a file of the package, or ""."""
-    name = file.relative_to(PACKAGE).with_suffix("").as_posix()
-    return max((p for p in MAY_IMPORT if f"{name}/".startswith(f"{p}/")), key=len, default="")
-
-
-@pytest.mark.parametrize("part", sorted(MAY_IMPORT))
-def test_dependencies_point_one_way(part: str) -> None:
-    """Catches a figure that needs the model, or a model that knows how it is trained."""
-    files = [file for file in PACKAGE.rglob("*.py") if part_of(file) == part]
-    assert files
-    for file in files:
-        modules = []
-        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
-            if isinstance(node, ast.Import):
-                modules += [alias.name for alias in node.names]
-            elif isinstance(node, ast.ImportFrom):
-                assert node.level == 0, f"{file}: relative import"
-                modules += [f"{node.module}.{alias.name}" for alias in node.names]
-        ours = {
-            m.removeprefix("sparse_rcnn_lab.") for m in modules if m.startswith("sparse_rcnn_lab.")
-        }
-        wrong = {
-            module
-            for module in ours - {"__version__"}
-            if not any(f"{module}.".startswith(f"{allowed}.") for allowed in MAY_IMPORT[part])
-        }
-        assert not wrong, f"{file.relative_to(ROOT)} imports {sorted(wrong)}"

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Sequence
 from dataclasses import replace
@@ -355,3 +357,45 @@ def test_a_run_trains_on_usable_images_with_crops_and_resumes(
 def _children() -> list[str]:
     here = Path("/proc/self/task")
     return [pid for task in here.iterdir() for pid in (task / "children").read_text().split()]
+
+
+SCRIPT = """
+import multiprocessing, sparse_rcnn_lab as srl
+multiprocessing.set_start_method("{method}")
+{guard}
+    srl.fit(srl.Shapes(length=4, size=64), "nano", "run", workers={workers}, device="meta-not")
+"""
+
+
+@pytest.mark.parametrize(
+    ("method", "guard", "workers", "words"),
+    [
+        ("spawn", "if True:", 1, 'mine.py", line 5, trains without `if __name__ =='),
+        ("spawn", "def main():", 1, 'mine.py", line 6, trains without `if __name__ =='),
+        ("spawn", 'if "__main__" == __name__:', 1, "no device"),
+        ("spawn", "if True:", 0, "no device"),
+        ("fork", "if True:", 1, "no device"),
+    ],
+)
+def test_a_script_without_a_main_guard(
+    method: str, guard: str, workers: int, words: str, tmp_path: Path
+) -> None:
+    """Would catch a training that starts itself in every worker, and a guarded one refused."""
+    script = tmp_path / "mine.py"
+    text = SCRIPT.format(method=method, guard=guard, workers=workers)
+    script.write_text(text + ("main()\n" if guard.startswith("def") else ""))
+    done = subprocess.run(
+        [sys.executable, script], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert "LabError" in done.stderr and words in done.stderr
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("data", "recipe"),
+    [("nano", "shapes"), (PUBLISHED, Shapes(length=4)), ("shapes", Shapes(length=4))],
+)
+def test_swapped_arguments(data: Any, recipe: Any, tmp_path: Path) -> None:
+    """Would catch a recipe taken for data that ends in an AttributeError."""
+    with pytest.raises(LabError, match=r"fit takes the data first, then the recipe.* as recipe"):
+        fit(data, recipe, tmp_path / "run")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import warnings
 
 import numpy as np
 import pytest
@@ -14,14 +15,16 @@ from test_explorer_payload import made_trace
 
 from sparse_rcnn_lab.core.detections import Detections
 from sparse_rcnn_lab.core.errors import LabError
-from sparse_rcnn_lab.views import style
+from sparse_rcnn_lab.views import fonts, style
 from sparse_rcnn_lab.views.draw import (
     Mark,
     display_size,
     draw_detections,
     draw_marks,
     draw_proposals,
+    label_tile,
 )
+from sparse_rcnn_lab.views.figures.canvas import Page, text_width
 from sparse_rcnn_lab.views.text_layout import place_labels
 
 GREY = (128, 128, 128)
@@ -232,3 +235,53 @@ def test_a_box_that_is_not_a_number_is_told():
     with pytest.warns(UserWarning, match="1 of 2 boxes"):
         image = draw_detections(grey(), detections([[nan] * 4, [20, 20, 90, 90]], [0.9, 0.9]))
     assert np.array(image).reshape(-1, 3).min(0).tolist() != list(GREY)
+
+
+@pytest.mark.parametrize("name", ["τρίγωνο", "кв-т", "Žlutý", "قلب", "→ é ♥", "äfé"])
+def test_names_in_scripts_that_matplotlibs_font_has(name, monkeypatch):
+    """Catches letters drawn as the box that stands for a missing one."""
+    monkeypatch.setattr(fonts, "_said", set())
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        first, second = (
+            np.asarray(label_tile(text, "#000000", 40, 900).convert("L"))
+            for text in (name[0] * 2, name[-1] * 2)
+        )
+        page = Page(3, 2)
+        page.write_title(name)
+        page.canvas.draw()
+    assert first.shape != second.shape or (first != second).any()
+    assert fonts.font_for(name)[0] == fonts.OURS
+
+
+def test_names_that_no_font_has_are_said_once(monkeypatch):
+    """Catches boxes in place of letters without a word, a warning for each letter, and a crash."""
+    monkeypatch.setattr(fonts, "_said", set())
+    ours = fonts._fonts()[:1]
+    monkeypatch.setattr(fonts, "_fonts", lambda: ours)
+    fonts._font_with.cache_clear()
+    with pytest.warns(UserWarning, match="No font of this system has some letters") as said:
+        for name in ("圆形", "별", "🐕 dog"):
+            label_tile(name, "#010101", 20, 300)
+            page = Page(3, 2)
+            page.write_title(name)
+            assert text_width(name, 10) > 0
+            page.canvas.draw()
+    assert len(said) == 1
+    fonts._font_with.cache_clear()
+
+
+def test_a_name_in_a_font_of_the_system(monkeypatch):
+    """Catches a system's font that is not asked, or asked before ours; and one that has a box for
+    every letter, which comes with matplotlib."""
+    assert not any("Last Resort" in name for name, _ in fonts._fonts())
+    font = ("Other", "other.ttf")
+    monkeypatch.setattr(fonts, "_said", set())
+    monkeypatch.setattr(fonts, "_fonts", lambda: [(fonts.OURS, "ours.ttf"), font])
+    digits = "….0123456789"
+    have = {"ours.ttf": frozenset(digits + "é"), "other.ttf": frozenset(digits + "圆形 ")}
+    monkeypatch.setattr(fonts, "_letters", have.__getitem__)
+    fonts._font_with.cache_clear()
+    assert fonts.font_for(" 圆形") == font and fonts.font_for("é")[0] == fonts.OURS
+    assert fonts.font_for("plain…") is None and not fonts._said
+    fonts._font_with.cache_clear()

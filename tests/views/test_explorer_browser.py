@@ -318,43 +318,48 @@ def test_each_control_means_what_python_reads(browser, tmp_path):
     page.goto(path.as_uri())
     ready(page)
 
-    def answer():
+    def answered(changes):
         message = page.evaluate("() => window.sent.shift()")
         view._receive(message)
         told = [view._answer(message["serial"]), view._edited_payload()]
         page.evaluate("([answer, edited]) => window.hear(answer, edited)", told)
         until(page, "!x.link.waiting")
-        return page.locator(".srl-changes li").count()
+        page.wait_for_function(
+            "n => document.querySelectorAll('.srl-changes li').length === n", arg=changes
+        )
 
     for side, value in (("left", 10), ("top", 12), ("right", 50), ("bottom", 40)):
         page.get_by_label(f"{side}, pixels").fill(str(value))
         page.get_by_label(f"{side}, pixels").press("Enter")
-        assert answer() == 1
+        answered(1)
     page.get_by_role("button", name="zero its feature").click()
-    assert answer() == 1
+    answered(1)
     page.get_by_label("Proposal to swap filters with").fill("4")
     page.get_by_role("button", name="swap filters with").click()
-    assert answer() == 2
+    answered(2)
     page.locator(".srl-check", has_text="self-attention").locator("input").uncheck()
-    assert answer() == 3
-    page.get_by_label("Stages that the switches act on").select_option("2")
-    assert answer() == 3
+    answered(3)
+    page.get_by_label("First stage that the ablations act on").select_option("2")
+    answered(3)
     page.get_by_role("button", name="+1 stage").click()
-    assert answer() == 4
+    answered(4)
     page.evaluate(f"() => {HERE}.choose(3)")
     page.get_by_role("button", name="drop it").click()
-    assert answer() == 5
+    answered(5)
     edit = Change((2,), 1, (10.0, 12.0, 50.0, 40.0), "zero")
     off = Ablation(self_attention=False, swap_filters=((2, 4),))
     whole = Intervention((edit, Change((3,), 1, drop=True)), off, start=2, repeat=1)
     assert view.intervention == whole
     assert page.evaluate(f"() => {HERE}.trace().stages") == view.trace.num_stages
     page.get_by_label("Take back: proposal 3 dropped, after stage 1").click()
-    assert answer() == 4 and view.intervention.changes == (edit,)
+    answered(4)
+    assert view.intervention.changes == (edit,)
     page.locator(".srl-editcard button", has_text="undo").click()
-    assert answer() == 5 and view.intervention == whole
+    answered(5)
+    assert view.intervention == whole
     page.locator(".srl-editcard button", has_text="reset").click()
-    assert answer() == 0 and view.edited is None
+    answered(0)
+    assert view.edited is None
     watched.clean()
 
 

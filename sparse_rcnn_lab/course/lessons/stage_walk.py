@@ -10,8 +10,8 @@ from sparse_rcnn_lab.core import boxes as box_ops
 from sparse_rcnn_lab.core.pooling import assign_levels
 from sparse_rcnn_lab.core.stage import Stage
 from sparse_rcnn_lab.core.validation import check_stage
-from sparse_rcnn_lab.detect.batches import Picture
 from sparse_rcnn_lab.detect.detector import Detector
+from sparse_rcnn_lab.detect.images import ImageSource
 from sparse_rcnn_lab.runtime.threads import threads_for
 
 _MEANING = {
@@ -45,13 +45,13 @@ class StageWalk:
     """
 
     @torch.no_grad()
-    def __init__(self, detector: Detector, image: Picture, stage: int = 1) -> None:
+    def __init__(self, detector: Detector, image: ImageSource, stage: int = 1) -> None:
         stage = check_stage(stage, detector.num_stages)
         # As the detector itself computes: on another number of threads sums are rounded otherwise.
         with threads_for(detector.config.backbone):
             self._walk(detector, image, stage)
 
-    def _walk(self, detector: Detector, image: Picture, stage: int) -> None:
+    def _walk(self, detector: Detector, image: ImageSource, stage: int) -> None:
         model = detector.model
         batch = detector.prepare([image])
         boxes, features = model.proposals(batch.sizes)

@@ -12,9 +12,9 @@ from sparse_rcnn_lab.core.config import ModelConfig
 from sparse_rcnn_lab.core.errors import LabError
 from sparse_rcnn_lab.core.inputs import Sample
 from sparse_rcnn_lab.core.trace import Trace
-from sparse_rcnn_lab.detect.batches import Picture
 from sparse_rcnn_lab.detect.detector import Detector
 from sparse_rcnn_lab.detect.files import write_text
+from sparse_rcnn_lab.detect.images import ImageSource
 from sparse_rcnn_lab.detect.trace_file import load_trace
 from sparse_rcnn_lab.intervene.intervention import Intervention
 from sparse_rcnn_lab.intervene.session import Session
@@ -41,7 +41,7 @@ NEEDS_IMAGE = (
 
 
 def explore(
-    what: Trace | Session | Sample | Picture,
+    what: Trace | Session | Sample | ImageSource,
     detector: Detector | str | Path | None = None,
     *,
     stage: int | None = None,

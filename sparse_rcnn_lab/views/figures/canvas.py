@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import io
 import math
-from collections.abc import Sequence
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -13,6 +15,7 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.collections import PolyCollection
 from matplotlib.colors import LinearSegmentedColormap, to_rgba
 from matplotlib.figure import Figure
+from matplotlib.font_manager import FontProperties
 from matplotlib.patches import Rectangle
 from matplotlib.patheffects import AbstractPathEffect, Normal, Stroke
 from matplotlib.text import Annotation, Text
@@ -22,6 +25,7 @@ from torch import Tensor
 from sparse_rcnn_lab.core.errors import LabError
 from sparse_rcnn_lab.core.trace import Trace
 from sparse_rcnn_lab.views import style
+from sparse_rcnn_lab.views.fonts import OURS, font_for
 from sparse_rcnn_lab.views.style import Theme
 from sparse_rcnn_lab.views.text_layout import Box, place_labels, spread
 
@@ -42,6 +46,14 @@ class Page(Figure):
             raise LabError(f"width must be 2 to 100 inches, found {width}.")
         self.paper, self.ink, self.faded, self.line = colors
         super().__init__(figsize=(width, height), facecolor=self.paper, dpi=DPI)
+
+    def draw(self, renderer: Any) -> None:
+        """Draws it all, names in other scripts by a font that has them."""
+        for text in self.findobj(Text):
+            if font := font_for(text.get_text()):
+                text.set_fontfamily([OURS, font[0]])
+        with _one_word_on_letters():
+            super().draw(renderer)
 
     def _repr_png_(self) -> bytes:
         # A notebook shows pyplot's figures only, unless they can show themselves.
@@ -110,9 +122,25 @@ def plain(text: str) -> str:
     return text.replace("$", r"\$")
 
 
+@contextmanager
+def _one_word_on_letters() -> Iterator[None]:
+    """Without matplotlib's warning of each letter: ``font_for`` gives one for all."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", r"Glyph \d+ .*missing from")
+        yield
+
+
 def text_width(text: str, size: float) -> int:
     """Width of a text in points."""
-    return round(TextPath((0, 0), plain(text), size=size).get_extents().width + 0.5) if text else 0
+    if not text:
+        return 0
+    font = font_for(text)
+    with _one_word_on_letters():
+        path = TextPath(
+            (0, 0), plain(text), size=size,
+            prop=FontProperties(family=[OURS, font[0]] if font else None),
+        )  # fmt: skip
+        return round(path.get_extents().width + 0.5)
 
 
 def shorten(text: str, size: float, room: float) -> str:

@@ -181,7 +181,7 @@ def feature_pca(
 ) -> Page:
     """All proposal features at all states on their two axes of largest variance.
 
-    A dot is a proposal at a state, in the colour of the stage; lines are the ways of some
+    A dot is a proposal at a state, in the colour of the stage; lines are the paths of some
     ``proposals``, in the colour of the class they end with. Arguments: see
     :mod:`~sparse_rcnn_lab.views.figures`. Raises LabError for a proposal that is not in the trace.
 

@@ -52,7 +52,7 @@ export function createColors(style) {
   return {
     stage: (state) => stages[Math.min(state, stages.length - 1)],
     ofClass,
-    // The boxes of a stage on the picture: the learned ones are lighter there.
+    // The boxes of a stage on the image: the learned ones are lighter there.
     line: (state) => (state < 1 ? learned : stages[Math.min(state, stages.length - 1)]),
     learned,
     box(trace, position, row, kind, start = stages[0]) {

@@ -1,4 +1,4 @@
-// Under the picture: the way through the stages, and what is shown how.
+// Under the image: the way through the stages, and what is shown how.
 
 import { css, textOn } from "./colors.js";
 import { scoreText } from "./data.js";

@@ -1,4 +1,4 @@
-// Pieces of the picture: what lies in a box.
+// Pieces of the image: what lies in a box.
 
 import { css } from "./colors.js";
 import { make, sharp } from "./dom.js";
@@ -8,7 +8,7 @@ const GAP = 4;
 const MOST_CELLS = 9;
 const MOST_STRIPS = 30;
 
-// The part of the picture in `box` fills x, y, width, height; outside of it is the empty sheet.
+// The part of the image in `box` fills x, y, width, height; outside of it is the empty sheet.
 export function drawCrop(g, explorer, box, [x, y, width, height]) {
   const [w, h] = [Math.max(box[2] - box[0], 1), Math.max(box[3] - box[1], 1)];
   g.fillStyle = explorer.sheet();

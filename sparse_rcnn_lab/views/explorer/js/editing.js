@@ -49,7 +49,7 @@ export function createEditing(explorer) {
     return { name, box, label: make("label", { class: "srl-check", title }, box, make("span", { text })) };
   });
   const start = make("select", {
-    "aria-label": "Stages that the switches act on", title: "Where switches, frozen parts and swapped filters begin",
+    "aria-label": "First stage that the ablations act on", title: "Where ablations begin: self-attention off, frozen parts, swapped filters",
     onchange: () => link.attempt({ start: Number(start.value) }),
   });
   const more = act("+1 stage", "Run the last stage once more", () => link.attempt({ repeat: Math.min(link.intervention.repeat + 1, MOST) }));

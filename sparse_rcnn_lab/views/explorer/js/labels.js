@@ -1,4 +1,4 @@
-// Where labels go: touching their box, inside the picture, never on one another. The better a
+// Where labels go: touching their box, inside the image, never on one another. The better a
 // detection, the earlier it chooses; where no place is free there is no label.
 
 export function placeLabels(wanted, frame, gap = 2) {

@@ -1,11 +1,11 @@
-// Drawing on the picture: every line has a dark rim, so that it is seen on bright and on dark.
+// Drawing on the image: every line has a dark rim, so that it is seen on bright and on dark.
 
 import { css, textOn } from "./colors.js";
 import { placeLabels } from "./labels.js";
 
 const RIM = [20, 23, 28]; // style.DARK
 const RIM_SHARE = 0.7; // style.EDGE
-export const MOST_WAYS = 60; // more trails hide the picture
+export const MOST_WAYS = 60; // more trails hide the image
 
 export function strokeBox(context, box, color, width, alpha = 1, dash = null) {
   const [x, y, w, h] = [box[0], box[1], box[2] - box[0], box[3] - box[1]];

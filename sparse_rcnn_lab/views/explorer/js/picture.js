@@ -1,4 +1,4 @@
-// The picture with its boxes: one canvas. Two of them stand side by side to compare.
+// The image with its boxes: one canvas. Two of them stand side by side to compare.
 
 import { css, parse } from "./colors.js";
 import { make, sharp } from "./dom.js";

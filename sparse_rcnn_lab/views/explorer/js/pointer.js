@@ -1,4 +1,4 @@
-// Mouse, pen and finger on the picture: hover shows, a click chooses, a drag edits.
+// Mouse, pen and finger on the image: hover shows, a click chooses, a drag edits.
 
 const WANDER = 8; // pixels that a click may wander
 

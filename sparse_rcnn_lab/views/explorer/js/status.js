@@ -1,4 +1,4 @@
-// The line above the picture, what a person should know, and the same for a screen reader.
+// The line above the image, what a person should know, and the same for a screen reader.
 
 import { scoreText } from "./data.js";
 import { make, setText } from "./dom.js";

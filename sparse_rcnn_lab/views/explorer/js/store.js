@@ -6,7 +6,7 @@ export const START = {
   playing: false,
   chosen: null, // id of a proposal
   hovered: null,
-  peeked: null, // hovered in the picture or the plane: shown as if chosen, while nothing is
+  peeked: null, // hovered in the image or the plane: shown as if chosen, while nothing is
   show: "all", // all | detections | one
   color: "class", // class | score | match | proposal | stage
   threshold: 0.3,
