@@ -20,7 +20,7 @@ def shipped_models() -> list[str]:
     """Names of the models inside the package.
 
     >>> shipped_models()
-    ['nano-shapes', 'small-cards', 'small-cells']
+    ['nano-shapes', 'small-cards', 'small-cells', 'small-everyday']
     """
     return sorted(path.stem for path in CHECKPOINTS.glob("*.safetensors"))
 

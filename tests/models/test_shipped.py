@@ -65,6 +65,13 @@ def test_small_cells_finds_the_white_cells() -> None:
         assert found.names().count("RBC") >= 2
 
 
+def test_small_everyday_finds_everyday_things() -> None:
+    """Catches swapped class names or colours: what a person sees first in each photograph."""
+    detector = load("small-everyday")
+    for name, thing in (("1", "bus"), ("2", "cat"), ("3", "horse"), ("4", "motorbike")):
+        assert detector(EXAMPLES / f"everyday_{name}.jpg", threshold=0.3).names()[0] == thing
+
+
 def test_a_device_that_is_not_there_is_said(tmp_path: Path) -> None:
     """Catches torch's RuntimeError where LabError is promised."""
     with pytest.raises(LabError, match=r"There is no device .* Leave device \(--device\) out"):
