@@ -87,7 +87,9 @@ def _base_recipe(arguments: argparse.Namespace) -> Recipe:
     if "recipe" not in checkpoint.info:
         raise LabError(f'"{path}" does not say how it was trained. Give its --preset.')
     recipe = configs.from_dict(Recipe, checkpoint.info["recipe"])
-    return configs.with_changes(recipe, model=checkpoint.config)
+    # How its steps were computed is of that machine, not of this one.
+    here = {"train__precision": "float32", "train__accumulate": 1}
+    return configs.with_changes(recipe, model=checkpoint.config, **here)
 
 
 def _choose_backbone_weights(arguments: argparse.Namespace, recipe: Recipe) -> None:

@@ -11,6 +11,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from argparse import Namespace
 from pathlib import Path
 from typing import Any
 
@@ -20,12 +21,14 @@ from PIL import Image
 
 import sparse_rcnn_lab
 from sparse_rcnn_lab.cli import main as cli
+from sparse_rcnn_lab.cli import train_settings
 from sparse_rcnn_lab.cli.cmd_predict import output_names
 from sparse_rcnn_lab.cli.train_settings import apply_overrides
 from sparse_rcnn_lab.core.errors import LabError
 from sparse_rcnn_lab.data.shapes.dataset import Shapes
 from sparse_rcnn_lab.detect.trace_file import load_trace
 from sparse_rcnn_lab.models import recipes
+from sparse_rcnn_lab.models.load import load
 from sparse_rcnn_lab.training import fit as fit_module
 from sparse_rcnn_lab.training.fit import fit
 
@@ -188,6 +191,14 @@ def test_fine_tuning_takes_the_recipe_of_the_model_and_resumes_by_its_name(
     command[command.index(str(trained))] = "nano-shapes"
     assert cli.main([*command, "--resume"]) == 2
     assert "started with another start from" in capsys.readouterr().err
+
+
+def test_fine_tuning_does_not_take_over_how_steps_were_computed() -> None:
+    """Catches bf16 of the machine that trained a shipped model on one that has no units for it."""
+    arguments = Namespace(start_from="small-everyday", preset=None)
+    assert load("small-everyday").info["recipe"]["train"]["precision"] == "bf16"
+    recipe = train_settings._base_recipe(arguments)
+    assert recipe.train.precision == "float32" and recipe.model.num_proposals == 50
 
 
 def test_evaluate_writes_numbers_and_detections(
