@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from sparse_rcnn_lab.models.load import load, shipped_models
     from sparse_rcnn_lab.models.recipes import RECIPES, recipe
     from sparse_rcnn_lab.runtime.export import export
+    from sparse_rcnn_lab.runtime.export.parts import export_parts
     from sparse_rcnn_lab.training.evaluate import Evaluation, evaluate
     from sparse_rcnn_lab.training.fit import Run, fit
     from sparse_rcnn_lab.views.explorer.explore import explore
@@ -62,6 +63,7 @@ __all__ = [
     "evaluate",
     "explore",
     "export",
+    "export_parts",
     "fit",
     "load",
     "load_trace",
@@ -84,6 +86,7 @@ _HOMES = {
     "detect.trace_file": ("load_trace", "save_trace"),
     "views.explorer.explore": ("explore",),
     "runtime.export": ("export",),
+    "runtime.export.parts": ("export_parts",),
     "core.ablation": ("Ablation",),
     "intervene.session": ("Session",),
     "core.detections": ("Detections",),
