@@ -28,6 +28,8 @@ MAY_IMPORT = {
     "models": {"core", "detect", "models", "runtime"},
     "data": {"core", "data", "detect"},
     "training": {"core", "data", "detect", "models", "runtime", "training"},
+    # Judges what it taught in words, with the tables of analysis; nothing in training imports it.
+    "training/teach": {"core", "data", "detect", "models", "runtime", "training", *JUDGED},
     "intervene": {"core", "data.sample", "detect", "intervene", "models.config_edit", "runtime"},
     "analysis": {"core", *JUDGED, "detect.files"},
     "analysis/experiments": {"analysis", "core", "data", "detect", "models", "runtime", "training"},

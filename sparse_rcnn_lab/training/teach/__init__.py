@@ -1,0 +1,10 @@
+"""From a handful of labelled images to a detector, with nothing asked but the images.
+
+- ``project``: images and boxes on disk, safe at every moment
+- ``held_out``: which images are held out
+- ``plan``: which recipe, by a written rule
+- ``teaching``: check, split, train within minutes, evaluate
+- ``judgement``: what it is good and bad at, in words
+
+Above the rest of ``training``: it may import ``analysis`` too, which judges detections.
+"""
