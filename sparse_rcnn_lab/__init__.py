@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from sparse_rcnn_lab.training.evaluate import Evaluation, evaluate
     from sparse_rcnn_lab.training.fit import Run, fit
     from sparse_rcnn_lab.views.explorer.explore import explore
+    from sparse_rcnn_lab.views.labeller.label import label
 
 __all__ = [
     "RECIPES",
@@ -63,6 +64,7 @@ __all__ = [
     "explore",
     "export",
     "fit",
+    "label",
     "load",
     "load_trace",
     "open_data",
@@ -83,6 +85,7 @@ _HOMES = {
     "detect.detector": ("Detector",),
     "detect.trace_file": ("load_trace", "save_trace"),
     "views.explorer.explore": ("explore",),
+    "views.labeller.label": ("label",),
     "runtime.export": ("export",),
     "core.ablation": ("Ablation",),
     "intervene.session": ("Session",),

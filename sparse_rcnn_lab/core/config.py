@@ -121,18 +121,13 @@ class AugmentConfig:
     size: (height, width) in pixels that images are fitted into, their aspect kept, or None for
     the published resize to a short side drawn from ``short_sides`` (long side at most
     ``long_side``).  scale: range of a zoom relative to that.
-
     crop: share of images that are first resized to one of ``crop_short_sides`` and cut down to a
     part whose sides are each drawn from ``crop_size`` (low, high), in pixels: the published crop.
     min_visible, min_side: a box is dropped when less of its area (share) or of a side (pixels,
     after resizing) is left; boxes without area always are.  min_source_side: so are those that
     were smaller in the original.
     drop_empty, min_image_side: images without objects, or smaller, are not trained on.
-    For few images, all off in the published recipes: mosaic: share of training images that are four
-    images side by side in a frame of ``size``, each at half of it (YOLOv4, arXiv 2004.10934).
-    paste: share that get objects of another image (Cut, Paste and Learn, arXiv 1708.01642).
-    blur: share that are blurred a little, as a hand's movement does.
-    group_by_aspect: a batch holds portrait images alone, or landscape ones alone.
+    mosaic, paste, blur: shares of images that are mixed or blurred; off in published recipes.
     """
 
     hflip: float = 0.5

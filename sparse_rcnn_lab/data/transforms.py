@@ -102,6 +102,11 @@ class Augment:
     ``brightness``, ``contrast``, ``saturation``: each factor is drawn from 1 - x to 1 + x;
     ``hue`` from -x to x turns.
 
+    For few images (:meth:`of`): ``mosaic`` is the share that are four images side by side in a
+    frame of ``size``, each at half of it (YOLOv4, arXiv 2004.10934); ``paste`` the share that get
+    objects of another image (Cut, Paste and Learn, arXiv 1708.01642); ``blur`` the share that are
+    blurred a little, as by a hand that moves.
+
     antialias: as in the model's ``InputConfig``. Boxes are clipped; ``min_visible``, ``min_side``
     and ``min_source_side`` say which of them are dropped.
     Raises :class:`LabError` for settings out of range.

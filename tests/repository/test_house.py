@@ -36,6 +36,9 @@ MAY_IMPORT = {
     "views": {"core", *JUDGED, "detect.files", "views"},
     "views/explorer": {"core", "data.sample", "detect", "intervene", "models.load", "views"},
 }
+MAY_IMPORT["views/labeller"] = {
+    *("core", "data", "detect", "models.load", "training.teach.suggest", "views"),
+}
 BELOW = {part.split("/")[0] for part in MAY_IMPORT}
 MAY_IMPORT["app"] = {*BELOW, "app"}
 MAY_IMPORT["course"] = {*BELOW, "course"}

@@ -254,7 +254,7 @@ def _yolo_boxes(
             corners = torch.cat([points.amin(0), points.amax(0)])
         else:
             corners = box_ops.cxcywh_to_xyxy(torch.tensor(shares[:4]))
-        box = box_ops.rescale(corners, torch.tensor([width, height])).tolist()
+        box = box_ops.rescale(corners[None], torch.tensor([width, height]))[0].tolist()
         yield names.get(label, f"class {label}"), *box
 
 

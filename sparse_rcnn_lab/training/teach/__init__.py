@@ -1,7 +1,6 @@
 """From a handful of labelled images to a detector, with nothing asked but the images.
 
-- ``project``: images and boxes on disk, safe at every moment
-- ``held_out``: which images are held out
+- ``suggest``: which boxes to offer while somebody labels
 - ``plan``: which recipe, by a written rule
 - ``teaching``: check, split, train within minutes, evaluate
 - ``judgement``: what it is good and bad at, in words

@@ -31,7 +31,9 @@ from sparse_rcnn_lab.core.config import Recipe
 from sparse_rcnn_lab.core.errors import LabError
 from sparse_rcnn_lab.core.inputs import Sample
 from sparse_rcnn_lab.data.coco.folder import CocoFolder
+from sparse_rcnn_lab.data.coco.held_out import split_images
 from sparse_rcnn_lab.data.coco.labelled_folder import read_labelled_folder
+from sparse_rcnn_lab.data.coco.project import Project
 from sparse_rcnn_lab.data.transforms import Augment
 from sparse_rcnn_lab.detect.detector import Detector
 from sparse_rcnn_lab.detect.device import pick_device
@@ -45,10 +47,8 @@ from sparse_rcnn_lab.training.fit import begin, fit
 from sparse_rcnn_lab.training.loader import train_loader
 from sparse_rcnn_lab.training.run_folder import RunFolder, read_json
 from sparse_rcnn_lab.training.step import StepLoss, train_step
-from sparse_rcnn_lab.training.teach.held_out import split_images
 from sparse_rcnn_lab.training.teach.judgement import Judgement, judge
 from sparse_rcnn_lab.training.teach.plan import Plan, make_plan, steps_within
-from sparse_rcnn_lab.training.teach.project import Project
 
 START = "small-everyday"
 STATE, WATCH, ALIVE, STOP = "teach.json", "watch.jsonl", "alive", "stop"

@@ -68,6 +68,15 @@ class Project:
         """Whether a folder is a project, and not just labelled images."""
         return (folder / LABELS).is_file() and (folder / "images").is_dir()
 
+    def __len__(self) -> int:
+        return len(self._content["images"])
+
+    def pixels(self, image: int) -> Tensor:
+        """``[3, H, W]`` uint8 of an image. Raises LabError for an unknown one."""
+        with self._lock:
+            name = self._row(image)["file_name"]
+        return read_image(self.images / name)
+
     @property
     def class_names(self) -> tuple[str, ...]:
         """In the order in which they were first given."""

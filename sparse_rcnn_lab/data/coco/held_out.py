@@ -39,8 +39,8 @@ def split_images(document: dict[str, Any], folder: Path) -> Split:
 
     Images that are marked ``held_out`` are the held-out ones where there are any. Else moments
     are held out, those first that show the classes still missing there and cost training least,
-    until a quarter of the images is. Raises LabError where fewer than two images are labelled, or no
-    box is drawn.
+    until a quarter of the images is. Raises LabError where fewer than two images are labelled, or
+    no box is drawn.
     """
     rows = [row for row in document["images"] if row["labelled"]]
     classes: dict[int, Counter[int]] = {row["id"]: Counter() for row in rows}
