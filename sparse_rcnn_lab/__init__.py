@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from sparse_rcnn_lab.training.evaluate import Evaluation, evaluate
     from sparse_rcnn_lab.training.fit import Run, fit
     from sparse_rcnn_lab.views.explorer.explore import explore
+    from sparse_rcnn_lab.views.labeller.label import label
 
 __all__ = [
     "RECIPES",
@@ -65,6 +66,7 @@ __all__ = [
     "export",
     "export_parts",
     "fit",
+    "label",
     "load",
     "load_trace",
     "open_data",
@@ -85,6 +87,7 @@ _HOMES = {
     "detect.detector": ("Detector",),
     "detect.trace_file": ("load_trace", "save_trace"),
     "views.explorer.explore": ("explore",),
+    "views.labeller.label": ("label",),
     "runtime.export": ("export",),
     "runtime.export.parts": ("export_parts",),
     "core.ablation": ("Ablation",),
