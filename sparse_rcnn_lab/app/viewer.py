@@ -202,7 +202,7 @@ class ModelList:
         self.is_loaded(name)
         with self._locks[name]:
             if name not in self._loaded:
-                detector = load(name, self.device)
+                detector = load(name, self.device, runtime="auto")
                 # The first run is slow for reasons that say nothing about the model.
                 side = detector.config.input.short_side
                 detector(torch.zeros(3, side, side, dtype=torch.uint8))
