@@ -47,7 +47,7 @@ lessons: .venv/.installed-lab ## run all lessons in full and keep their times (A
 	$(BIN)/python -m sparse_rcnn_lab.course.lessons sync
 	$(BIN)/python -m sparse_rcnn_lab.course.lessons run --full $(ARGS)
 
-classroom: .venv/.installed-classroom ## assignments that grade themselves: builds course/ (ARGS="--seed 2027"; docs/classroom.md)
+classroom: .venv/.installed-classroom ## assignments that grade themselves: builds course/ (docs/classroom.md)
 	$(BIN)/python -m sparse_rcnn_lab classroom build $(ARGS)
 
 api: .venv/.installed-test ## pages of every public name, in build/api

@@ -1,14 +1,17 @@
 """The course folder: its assignments, where everything lies, how nbgrader is set up there.
 
-course.json             seed and assignments, written by build
+course.json             its secret, which decides the numbers, and its assignments
+roster.csv              the class, where build was given one
 nbgrader_config.py      for nbgrader's own commands and the formgrader; yours to extend
 source/                 with solutions and hidden tests: the instructor's
-release/, hand-out/     what students get, as folders and as single notebooks
+release/, hand-out/     what students get, as folders and as single notebooks; with a roster
+                        hand-out/STUDENT/, and the instructor's copy of it in personal/STUDENT/
 submitted/, autograded/, feedback/, gradebook.db, marks.csv
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import sysconfig
@@ -69,10 +72,10 @@ def configure(c: Any) -> None:
 
 @dataclass(frozen=True)
 class Course:
-    """A course folder that ``build`` has made. seed: decides its numbers."""
+    """A course folder that ``build`` has made. secret: decides its numbers; never handed out."""
 
     root: Path
-    seed: int
+    secret: str
     assignments: tuple[str, ...]
 
     @classmethod
@@ -81,7 +84,7 @@ class Course:
         root = Path(root).resolve()
         try:
             about = json.loads((root / "course.json").read_text(encoding="utf-8"))
-            return cls(root, about["seed"], tuple(about["assignments"]))
+            return cls(root, str(about["secret"]), tuple(about["assignments"]))
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise LabError(
                 f'"{root}" is not a course folder (it has no readable course.json). Make one with '
@@ -90,7 +93,7 @@ class Course:
 
     def save(self) -> None:
         """Writes course.json, and nbgrader_config.py where there is none."""
-        about = {"seed": self.seed, "assignments": list(self.assignments)}
+        about = {"secret": self.secret, "assignments": list(self.assignments)}
         write_text(self.root / "course.json", json.dumps(about, indent=2) + "\n")
         if not (self.root / "nbgrader_config.py").exists():
             write_text(self.root / "nbgrader_config.py", CONFIG)
@@ -99,9 +102,18 @@ class Course:
         """Where a notebook lies in ``step``: source, release, submitted, autograded."""
         return self.root / step / student / assignment / f"{assignment}.ipynb"
 
+    @property
+    def mark(self) -> str:
+        """What tells this course's notebooks from another's; the secret cannot be read from it."""
+        return hashlib.sha256(f"course {self.secret}".encode()).hexdigest()[:12]
+
     def unfinished(self, assignment: str, student: str) -> Path:
         """A file that is there while a submission is graded, and stays when that is cut short."""
         return self.root / "unfinished" / student / assignment
+
+    def personal(self, assignment: str, student: str) -> Path:
+        """The instructor's copy of a student's own notebook; there where build had a roster."""
+        return self.root / "personal" / student / f"{assignment}.ipynb"
 
     def students(self, step: str = "submitted") -> list[str]:
         """Everybody with a folder in ``step``, in order."""
@@ -125,6 +137,13 @@ class Course:
         need_nbgrader()
         from nbgrader.apps import NbGraderAPI
         from nbgrader.coursedir import CourseDirectory
+
+        config = self.nbgrader_config()
+        _find_scripts()
+        return NbGraderAPI(CourseDirectory(config=config), config=config)
+
+    def nbgrader_config(self) -> Any:
+        """What ``nbgrader_config.py`` says, for this folder wherever it is called from."""
         from traitlets.config.loader import PyFileConfigLoader
 
         config = PyFileConfigLoader("nbgrader_config.py", path=str(self.root)).load_config()
@@ -133,8 +152,7 @@ class Course:
         if address.startswith("sqlite:///") and not address.startswith("sqlite:////"):
             config.CourseDirectory.db_url = f"sqlite:///{self.root}/{address[10:]}"
         config.CourseDirectory.root = str(self.root)
-        _find_scripts()
-        return NbGraderAPI(CourseDirectory(config=config), config=config)
+        return config
 
 
 def _find_scripts() -> None:
