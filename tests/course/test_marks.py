@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import signal
+import subprocess
+import sys
 import warnings
 from pathlib import Path
 from typing import Any
@@ -240,3 +243,37 @@ def test_every_written_answer_has_its_rubric(tmp_path: Path) -> None:
         assert [marks for _, marks in lines] == [1, 1, 1] and all(
             len(what) > 10 for what, _ in lines
         )
+
+
+WORKER = """
+import subprocess, sys
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context, parent_process
+from sparse_rcnn_lab.course.classroom.grade import _end_with_parent
+
+def a_kernel():
+    child = subprocess.Popen(["sleep", "600"], start_new_session=True)
+    print("ready", __import__("os").getpid(), child.pid, flush=True)
+    child.wait()
+
+if __name__ == "__main__":
+    with ProcessPoolExecutor(1, get_context("spawn"), initializer=_end_with_parent) as pool:
+        pool.submit(a_kernel).result()
+"""
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="no SIGKILL on this system")
+@pytest.mark.parametrize("kill", ["SIGTERM", "SIGKILL"])
+def test_no_grading_process_outlives_grade(tmp_path: Path, kill: str) -> None:
+    """Catches workers and kernels that go on by themselves once ``grade`` is gone."""
+    psutil = pytest.importorskip("psutil")
+    (tmp_path / "script.py").write_text(WORKER)
+    with subprocess.Popen(
+        [sys.executable, str(tmp_path / "script.py")], stdout=subprocess.PIPE, text=True
+    ) as main_:
+        assert main_.stdout is not None
+        _, *pids = main_.stdout.readline().split()
+        processes = [psutil.Process(int(pid)) for pid in pids]
+        main_.send_signal(getattr(signal, kill))
+        _, alive = psutil.wait_procs(processes, timeout=30)
+        assert alive == []

@@ -121,7 +121,8 @@ def said(error: Any) -> str:
         return value
     text = f"{name}: {value}" if value else str(name)
     trace = _COLOURS.sub("", "\n".join(error.get("traceback", ())))
-    lines = [part for part in re.split(r"(?=Cell In)", trace) if part.startswith("Cell In")]
+    frames = re.split(r"^(?=Cell In|File )", trace, flags=re.M)
+    lines = [frame for frame in frames if frame.startswith("Cell In")]
     if lines and (arrow := re.findall(r"^-+> *(\d+) (.*)$", lines[-1], re.M)):
         text += f"\nin line {arrow[-1][0]}: {arrow[-1][1].strip()}"
     elif found := re.search(r"line (\d+)\n +(.*)\n", trace):  # of a SyntaxError
