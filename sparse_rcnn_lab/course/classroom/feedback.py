@@ -39,15 +39,21 @@ def feedback(
     """
     results = write_marks(course)
     names = course.assignments if assignments is None else assignments
-    _overview(course, results)
+    lost: dict[tuple[str, str], list[dict[str, Any]]] = {}
     pages = []
     for result in tqdm(results, unit="page", disable=not progress):
-        if result.assignment in names and not result.problem:
+        chosen = result.assignment in names
+        if result.problem:
+            if chosen:
+                say(f"{result.name}, {result.assignment}: no page, {result.problem}")
+            continue
+        about = _about(course, result)
+        lost[result.student, result.assignment] = about["lost"]
+        if chosen:
             page = course.notebook("feedback", result.assignment, result.student)
             pages.append(page.with_suffix(".html"))
-            write_page(pages[-1], "feedback.html.j2", **_about(course, result))
-        elif result.assignment in names:
-            say(f"{result.name}, {result.assignment}: no page, {result.problem}")
+            write_page(pages[-1], "feedback.html.j2", **about)
+    _overview(course, results, lost)
     if not pages:
         raise LabError(f'Nothing is graded in "{course.root}": run grade first.')
     return pages
@@ -76,7 +82,7 @@ def solutions(course: Course, assignments: tuple[str, ...] | None = None) -> lis
 def _about(course: Course, result: Result) -> dict[str, Any]:
     """What the page of a submission tells."""
     cells = _cells(course.notebook("autograded", result.assignment, result.student))
-    known = {_text(c) for c in _cells(course.notebook("release", result.assignment))}
+    ours = {_wording(c) for c in _cells(course.notebook("release", result.assignment))}
     marks = {mark.test: mark for mark in result.marks}
     passed, words, shown = [], [], []
     lost: dict[tuple[str, str], dict[str, Any]] = {}
@@ -88,7 +94,8 @@ def _about(course: Course, result: Result) -> dict[str, Any]:
         if cell["cell_type"] == "markdown":
             if mark:
                 words.append(_in_words(course, result, mark, _text(cell)))
-            shown.append({"html": markdown(_text(cell), ours=_text(cell) in known), "name": name})
+            html = markdown(_text(cell), ours=_wording(cell) in ours)
+            shown.append({"html": html, "name": name})
             continue
         if _role(cell).get("solution"):
             above = cell
@@ -204,7 +211,8 @@ def _came(test: Any, task: Any) -> tuple[str, bool]:
     return re.sub(r"^NameError: name ('\w+') is not", r"\1 is not", errors[-1]), False
 
 
-def _overview(course: Course, results: list[Result]) -> None:
+def _overview(course: Course, results: list[Result], lost: dict[Any, Any]) -> None:
+    """lost: (student, assignment) -> what the page of that submission says is lost."""
     roster = course.roster()
     told = []
     for name in course.assignments:
@@ -215,7 +223,7 @@ def _overview(course: Course, results: list[Result]) -> None:
             if _role(cell).get("grade") and cell["cell_type"] == "code":
                 tests[str(_role(cell)["grade_id"])] = _asked(cell) | {"lost": []}
         for result in graded:
-            for group in _about(course, result)["lost"]:
+            for group in lost[result.student, name]:
                 for one in group["tests"]:
                     test = tests.setdefault(one["test"], one | {"lost": []})
                     test["lost"].append((result.name, group["came"]))
@@ -264,6 +272,11 @@ def _role(cell: Any) -> dict[str, Any]:
 
 def _text(cell: Any) -> str:
     return "".join(cell["source"])
+
+
+def _wording(cell: Any) -> str:
+    """The text without its numbers, which may be the student's own."""
+    return re.sub(r"\d", "", _text(cell))
 
 
 def _without_marks(text: str) -> str:
