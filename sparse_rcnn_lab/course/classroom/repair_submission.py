@@ -75,8 +75,9 @@ def _answers_between(cells: Any, release: Any) -> Iterator[tuple[Any, Any]]:
     """(cell, handed-out cell) of answers, whose text nobody knows, between cells that are known."""
     known = {_text(cell) for cell in release}
     names = [_id(cell) for cell in release]
+    roles = set(names) - {""}
     for number, cell in enumerate(release):
-        at = {names.index(_id(mine)): i for i, mine in enumerate(cells) if _id(mine) in names}
+        at = {names.index(_id(mine)): i for i, mine in enumerate(cells) if _id(mine) in roles}
         if not names[number] or _locked(cell) or number in at:
             continue
         first = max((i for n, i in at.items() if n < number), default=-1)
