@@ -221,6 +221,16 @@ def test_a_student_solves_the_first_assignment(chromium, desk):
     assert (result.score, result.notes) == (20, ())
 
 
+@pytest.mark.slow  # each catalogue twenty times over
+@pytest.mark.timeout(3600)
+@pytest.mark.parametrize("name", [assignment.name for assignment in ASSIGNMENTS])
+def test_every_seed_is_fair(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Catches numbers that make a mistake harmless, or a right answer wrong, for some students."""
+    monkeypatch.setenv("NBGRADER_EXECUTION", "autograde")
+    found = {s: made.unfair(name, f"seed {s}", training=name == "stage") for s in range(20)}
+    assert {s: wrong for s, wrong in found.items() if wrong} == {}
+
+
 @pytest.mark.slow  # some sixty notebooks in kernels of their own
 def test_a_whole_class(tmp_path: Path) -> None:
     """The round trip of all four assignments, every trouble in it."""
