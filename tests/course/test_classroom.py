@@ -22,7 +22,7 @@ import sparse_rcnn_lab as srl
 from sparse_rcnn_lab.core.errors import LabError
 from sparse_rcnn_lab.course.classroom.build import FORBIDDEN, build, check_release
 from sparse_rcnn_lab.course.classroom.checks import Check, NotYet, difference
-from sparse_rcnn_lab.course.classroom.course_folder import ASSIGNMENTS, Course, chosen
+from sparse_rcnn_lab.course.classroom.course_folder import ASSIGNMENTS, Course
 from sparse_rcnn_lab.course.classroom.feedback import feedback
 from sparse_rcnn_lab.course.classroom.grade import grade
 from sparse_rcnn_lab.course.classroom.reference_solutions import _ANSWERS
