@@ -178,7 +178,7 @@ def round_trip(
         for row in csv.DictReader(file):
             key = (row["assignment"], row["student"])
             lost.setdefault(key, set())
-            if float(row["marks"]) < float(row["out_of"]):
+            if float(row["marks"] or 0) < float(row["out_of"]):
                 lost[key].add(row["test"])
     with (course.root / "marks.csv").open(encoding="utf-8") as file:
         rows = {(row["assignment"], row["student"]): row for row in csv.DictReader(file)}

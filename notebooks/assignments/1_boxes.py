@@ -554,14 +554,14 @@ iou_grown = V.grow_iou
 ### END SOLUTION
 
 # %% test="think-shifted"
-# 1 mark
+# 1 mark: the box that was moved
 check.that(0 <= iou_shifted <= 1, "An IoU is a number from 0 to 1.")
 ### BEGIN HIDDEN TESTS
 check.that(abs(iou_shifted - V.shift_iou) < 2e-3, "iou_shifted is another number.")
 ### END HIDDEN TESTS
 
 # %% test="think-grown"
-# 1 mark
+# 1 mark: the box that grew
 check.that(0 <= iou_grown <= 1, "An IoU is a number from 0 to 1.")
 ### BEGIN HIDDEN TESTS
 check.that(abs(iou_grown - V.grow_iou) < 2e-3, "iou_grown is another number.")

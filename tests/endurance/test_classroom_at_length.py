@@ -25,8 +25,9 @@ pytest.importorskip("playwright", reason="needs the dev extra: playwright")
 from sparse_rcnn_lab.course.classroom.build import build
 from sparse_rcnn_lab.course.classroom.collect import collect
 from sparse_rcnn_lab.course.classroom.course_folder import ASSIGNMENTS, chosen
+from sparse_rcnn_lab.course.classroom.feedback import feedback
 from sparse_rcnn_lab.course.classroom.grade import grade
-from sparse_rcnn_lab.course.classroom.marks import feedback, write_marks
+from sparse_rcnn_lab.course.classroom.marks import write_marks
 
 
 @pytest.fixture
@@ -216,8 +217,8 @@ def test_a_student_solves_the_first_assignment(chromium, desk):
     result = collect(course, handed_in.parent.parent, say=lambda line: None)
     assert len(result.taken) == 1 and result.refused == []
     grade(course, progress=False)
-    (row,) = write_marks(course)
-    assert (row["marks"], row["notes"]) == ("20", "")
+    (result,) = write_marks(course)
+    assert (result.score, result.notes) == (20, ())
 
 
 @pytest.mark.slow  # each catalogue twenty times over
@@ -254,4 +255,4 @@ def test_a_whole_class(tmp_path: Path) -> None:
     pages = {(p.parent.parent.name, p.stem): p for p in feedback(course, progress=False)}
     text = pages["perfect", "experiment"].read_text(encoding="utf-8")
     assert "data:image/png" in text, "the figure is gone"
-    assert "Well said." in text and "Score: 20.0 / 20.0" in " ".join(text.split())
+    assert "Well said." in text and "<b>20</b> of 20 marks" in text

@@ -67,7 +67,8 @@ def build(
     away, and when the folder holds submissions to another secret.
     """
     need_nbgrader()
-    roster = Roster.read(Path(students)) if students else None
+    if students:
+        Roster.read(Path(students))  # before anything is written
     root, sources = Path(root).resolve(), Path(sources)
     names = tuple(a.name for a in assignments)
     if (root / "course.json").exists():
@@ -77,15 +78,21 @@ def build(
                 f'"{root}" has submissions to another secret. Name another folder with --course: '
                 "their hidden tests would be exchanged."
             )
+        if students and before.students() and not (root / "personal").is_dir():
+            raise LabError(
+                f'"{root}" has submissions with the same numbers for all. Name another folder with '
+                "--course to give everybody their own."
+            )
         secret = secret or before.secret
         names = tuple(dict.fromkeys((*before.assignments, *names)))
     elif root.is_dir() and any(root.iterdir()):
         raise LabError(f'"{root}" has files but is no course folder. Name another with --course.')
     course = Course(root, secret or secrets.token_hex(16), names)
     course.save()
-    if roster and students and Path(students).resolve() != root / "roster.csv":
-        write_text(root / "roster.csv", Path(students).read_text(encoding="utf-8-sig"))
-    roster = roster or course.roster()
+    if students:
+        course.keep_roster(Path(students))
+    own = bool(students) or (root / "personal").is_dir()
+    roster = course.roster() if own else None
     for assignment in assignments:
         say(f"{assignment.name}: building ...")
         notebook = read_source(sources / assignment.source, assignment, course.secret)

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import ast
 import csv
-import html
 import io
 import itertools
 import json
@@ -25,6 +24,7 @@ from typing import Any
 
 from sparse_rcnn_lab.core.errors import LabError
 from sparse_rcnn_lab.course.classroom.course_folder import Course
+from sparse_rcnn_lab.course.classroom.pages import write_page
 from sparse_rcnn_lab.detect.files import write_text
 
 RUN = 6  # tokens of a fingerprint
@@ -192,61 +192,22 @@ def write_copies(course: Course, assignments: tuple[str, ...]) -> list[Pair]:
         numbers = (round(100 * pair.alike), round(100 * pair.others))
         table.writerow((pair.assignment, *pair.students, *numbers))
     write_text(course.root / "copies.csv", text.getvalue())
-    write_text(course.root / "copies.html", page(pairs, len(course.students())))
+    write_page(
+        course.root / "copies.html",
+        "copies.html.j2",
+        pairs=[(pair, _sides(pair)) for pair in pairs],
+        students=len(course.students()),
+    )
     return pairs
 
 
-_STYLE = """\
-:root { color-scheme: light dark }
-body { font: 15px/1.5 system-ui, sans-serif; margin: 1.5rem auto; max-width: 90rem;
-  padding: 0 1rem }
-summary { cursor: pointer; padding: .5rem 0; border-top: 1px solid #8886 }
-summary b { font-size: 1.05rem } .number { opacity: .75; margin-left: .6rem; white-space: nowrap }
-.sides { display: grid; grid-template-columns: 1fr 1fr; gap: 1rem }
-@media (max-width: 50rem) { .sides { grid-template-columns: 1fr } }
-pre { margin: 0 0 1rem; font-size: 12.5px; line-height: 1.45; overflow-x: auto;
-  border: 1px solid #8884; border-radius: 6px; padding: .5rem 0 }
-pre span { display: block; padding: 0 .7rem; min-height: 1.45em; width: max-content;
-  min-width: calc(100% - 1.4rem) }
-"""
-_PAGE = """\
-<!doctype html>
-<html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">
-<title>Code that is alike</title><style>{style}</style>
-<h1>Code that is alike</h1>
-<p>A hint for a talk, not a finding: two who learned together write alike, and short functions have
-few forms. Compared without names, comments, layout and order; what was handed out does not count.
-The stronger a line is coloured, the fewer others have the like.</p>
-<p>{count}</p>
-{pairs}
-</html>
-"""
-
-
-def page(pairs: list[Pair], students: int) -> str:
-    """The html page of pairs found among so many students."""
-    count = (
-        f"{len(pairs)} of the pairs that {students} students make."
-        if pairs
-        else (f"Nothing is alike beyond what others have too, among {students} students.")
-    )
-    shown = "\n".join(_shown(pair, number < 3) for number, pair in enumerate(pairs))
-    return _PAGE.format(style=_STYLE, count=count, pairs=shown)
-
-
-def _shown(pair: Pair, opened: bool) -> str:
+def _sides(pair: Pair) -> list[dict[str, Any]]:
+    """Each student's code as (line, strength of its colour in per cent)."""
     sides = []
     for student, text, lines in zip(pair.students, pair.texts, pair.lines, strict=True):
-        rows = []
-        for number, line in enumerate(text.splitlines(), start=1):
-            strength = round(45 * lines[number]) if number in lines else 0
-            paint = f' style="background: rgb(240 140 0 / {strength}%)"' if strength else ""
-            rows.append(f"<span{paint}>{html.escape(line)}</span>")
-        sides.append(f"<div><h3>{html.escape(student)}</h3><pre>{''.join(rows)}</pre></div>")
-    names = " and ".join(map(html.escape, pair.students))
-    return (
-        f"<details{' open' if opened else ''}><summary><b>{names}</b>"
-        f'<span class="number">{pair.assignment}: {pair.alike:.0%} alike</span>'
-        f'<span class="number">{pair.others:.0%} of the others have it too</span></summary>'
-        f'<div class="sides">{"".join(sides)}</div></details>'
-    )
+        rows = [
+            (line, round(45 * lines.get(number, 0.0)))
+            for number, line in enumerate(text.splitlines(), start=1)
+        ]
+        sides.append({"student": student, "rows": rows})
+    return sides
