@@ -90,9 +90,9 @@ def evaluate(
 
     The N best (proposal, class) pairs of an image count, as in inference, N being
     ``num_proposals`` (default all). ablation: what is switched off or exchanged in every stage,
-    see :class:`sparse_rcnn_lab.core.ablation.Ablation`. limit: only the first so many images. progress: show a
-    bar, and with ``notes`` first what the data set says about itself. The model is left in the
-    mode, training or not, that it was in.
+    see :class:`sparse_rcnn_lab.core.ablation.Ablation`. limit: only the first so many images.
+    progress: show a bar, and with ``notes`` first what the data set says about itself. The model is
+    left in the mode, training or not, that it was in.
 
     Under torchrun, inside ``distributed.join``, the processes share the batches. As each batch is
     the very one that a single process would have made, so is every detection. All processes get the
