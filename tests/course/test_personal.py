@@ -95,5 +95,7 @@ def test_a_copied_notebook_is_graded(course: Course, tmp_path: Path) -> None:
         (ada, [f"is the notebook that was handed out to {bob}"])
     ]
     assert grade_one(course.root, ada, "boxes").problem == ""
-    (row,) = write_marks(course)
-    assert row["marks"] == "18" and bob in row["notes"]
+    (found,) = write_marks(course)
+    assert (found.score, found.out_of) == (18, 20) and bob in found.notes[0]
+    lost = {mark.test for mark in found.marks if mark.score == 0}
+    assert lost == {"think-shifted", "think-grown"}  # the answers to Bob's questions
