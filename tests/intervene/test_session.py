@@ -18,7 +18,6 @@ from sparse_rcnn_lab.detect.detector import Detector
 from sparse_rcnn_lab.intervene.intervention import MAX_STAGES
 from sparse_rcnn_lab.intervene.session import Session
 from sparse_rcnn_lab.intervene.trace_diff import trace_diff
-from sparse_rcnn_lab.views.draw import draw_proposals
 from tests.small_model import CLASSES, DIM, PROPOSALS, STAGES, small_model
 
 NAMES = ("cat", "dog", "bird")
@@ -26,7 +25,7 @@ H, W = 90, 120
 BOX = (20.0, 10.0, 70.0, 60.0)
 
 
-def picture(seed: int = 0, height: int = H, width: int = W) -> np.ndarray:
+def noise(seed: int = 0, height: int = H, width: int = W) -> np.ndarray:
     return np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
 
 
@@ -37,7 +36,7 @@ def detector() -> Detector:
 
 @pytest.fixture
 def session(detector: Detector) -> Session:
-    return Session(detector, picture(), record=RECORDABLE)
+    return Session(detector, noise(), record=RECORDABLE)
 
 
 def parts(trace: Trace, until: int | None = None) -> list[torch.Tensor]:
@@ -64,7 +63,7 @@ def close(a: Trace, b: Trace) -> None:
 
 def test_a_session_says_what_the_detector_says(detector: Detector, session: Session) -> None:
     """Would catch another scale, order or recording; the second run goes through every stage."""
-    direct = detector.trace(picture(), record=RECORDABLE)
+    direct = detector.trace(noise(), record=RECORDABLE)
     assert same(session.base, direct)
     assert torch.equal(session.base.image, direct.image)
     assert same(session.run(), direct)
@@ -75,8 +74,8 @@ def test_a_session_says_what_the_detector_says(detector: Detector, session: Sess
 
 def test_fewer_proposals_and_own_pixels(detector: Detector) -> None:
     """Would catch ``num_proposals`` or ``resize`` that set_image forgets."""
-    session = Session(detector, picture(), num_proposals=3, resize=False)
-    assert same(session.base, detector.trace(picture(), num_proposals=3, resize=False))
+    session = Session(detector, noise(), num_proposals=3, resize=False)
+    assert same(session.base, detector.trace(noise(), num_proposals=3, resize=False))
     assert session.proposals == (0, 1, 2)
 
 
@@ -100,7 +99,7 @@ def test_an_edit_runs_the_stages_on_exactly_that(detector: Detector, session: Se
     """Would catch stages that start from the wrong features, or from boxes of the base."""
     session.edit(1, box=BOX, stage=2)
     trace = session.run()
-    batch = detector.prepare([picture()])
+    batch = detector.prepare([noise()])
     with torch.no_grad():
         pyramid = detector.model.pyramid(batch.images)
         boxes = box_ops.rescale(trace.boxes[2], torch.tensor(trace.scale))[None]
@@ -128,7 +127,7 @@ def test_drop_is_running_without_them(detector: Detector, session: Session) -> N
     session.drop([3, 4, 5])
     trace = session.run()
     assert trace.proposal_ids.tolist() == [0, 1, 2]
-    close(trace, detector.trace(picture(), num_proposals=3, record=RECORDABLE))
+    close(trace, detector.trace(noise(), num_proposals=3, record=RECORDABLE))
     assert session.proposals == (0, 1, 2)
 
 
@@ -198,7 +197,7 @@ def test_switches_equal_those_of_trace(detector: Detector, session: Session) -> 
         Ablation(filters="mean"),
         Ablation(swap_filters=((0, 4),)),
     ):
-        direct = detector.trace(picture(), record=RECORDABLE, ablation=ablation)
+        direct = detector.trace(noise(), record=RECORDABLE, ablation=ablation)
         assert same(session.run(ablation=ablation), direct)
 
 
@@ -207,7 +206,7 @@ def test_more_stages_than_there_are(detector: Detector, session: Session) -> Non
     trace = session.run(stop=STAGES + 3)
     assert trace.num_stages == STAGES + 3
     assert same(trace, session.base, until=STAGES)
-    batch = detector.prepare([picture()])
+    batch = detector.prepare([noise()])
     with torch.no_grad():
         boxes, features = detector.model.proposals(batch.sizes)
         pyramid = detector.runtime.pyramid(batch.images)
@@ -244,12 +243,12 @@ def test_undo_reset_and_history(session: Session) -> None:
 
 
 def test_a_new_image_starts_afresh(session: Session, detector: Detector) -> None:
-    """Would catch edits or a pyramid carried over to another picture."""
+    """Would catch edits or a pyramid carried over to another image."""
     session.edit(1, box=BOX)
     session.run()
-    base = session.set_image(picture(1, 60, 80))
+    base = session.set_image(noise(1, 60, 80))
     assert session.history == () and session.trace is base
-    assert same(base, detector.trace(picture(1, 60, 80), record=RECORDABLE))
+    assert same(base, detector.trace(noise(1, 60, 80), record=RECORDABLE))
     with pytest.raises(LabError, match="Check the path"):
         session.set_image("no such file.jpg")
     assert session.base is base and same(session.run(), base)
@@ -283,7 +282,7 @@ def test_ground_truth(detector: Detector, session: Session) -> None:
     trace = session.run()
     assert trace.matches is not None and trace.matches.shape == (STAGES, PROPOSALS - 1)
     assert (trace.matches >= 0).sum(-1).tolist() == [2] * STAGES
-    image = torch.from_numpy(picture()).permute(2, 0, 1)
+    image = torch.from_numpy(noise()).permute(2, 0, 1)
     sample = Sample(image, truth, labels, 7, "seven")
     for traced in (
         detector.trace(sample),
@@ -431,34 +430,24 @@ def test_gained_lost_and_handed_over() -> None:
 
 
 def test_traces_that_cannot_be_compared(session: Session, detector: Detector) -> None:
-    """Would catch boxes of two pictures subtracted from each other."""
+    """Would catch boxes of two images subtracted from each other."""
     with pytest.raises(LabError, match="120x90"):
-        trace_diff(session.base, detector.trace(picture(1, 60, 80)))
-    few = Session(detector, picture())
+        trace_diff(session.base, detector.trace(noise(1, 60, 80)))
+    few = Session(detector, noise())
     few.keep([0])
-    rest = Session(detector, picture())
+    rest = Session(detector, noise())
     rest.drop([0])
     with pytest.raises(LabError, match="no proposal in common"):
         trace_diff(few.run(), rest.run())
 
 
 def test_a_huge_photo(detector: Detector, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Would catch a trace of hundreds of megabytes, boxes that shrink with the picture, and views
-    that take the reduced picture for the frame of the boxes.
-    """
-    small = detector.trace(picture())
+    """Would catch a trace of hundreds of megabytes, and boxes that shrink with the image."""
+    small = detector.trace(noise())
     monkeypatch.setattr("sparse_rcnn_lab.detect.batches.MAX_KEPT_PIXELS", H * W / 4)
-    session = Session(detector, picture())
+    session = Session(detector, noise())
     session.edit(0, box=BOX)
     for trace in (session.base, session.run()):
         assert trace.image is not None and trace.image.shape == (3, H // 2, W // 2)
         assert trace.size == (H, W)
     assert torch.equal(session.base.boxes, small.boxes)
-    shown = draw_proposals(session.base, 1, max_side=W)
-    assert shown.size == (W // 2, H // 2)
-    whole = np.array(
-        draw_proposals(session.base, 1, image=torch.from_numpy(picture()).permute(2, 0, 1))
-    )
-    assert whole.shape == (H, W, 3)
-    with pytest.raises(LabError, match="not the shape"):
-        draw_proposals(session.base, 1, image=torch.zeros(3, W, H, dtype=torch.uint8))
