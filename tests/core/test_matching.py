@@ -157,7 +157,7 @@ def test_trace_of_a_diverged_model_has_its_other_matches(what: str) -> None:
 
 
 def test_diverged_model_is_traced_on_a_sample() -> None:
-    """Would catch an error about "image 0 in the batch" where a person asked for a picture."""
+    """Would catch an error about "image 0 in the batch" where a person asked for an image."""
     data = Shapes(1, size=64)
     detector = Detector(small_model(num_classes=6), data.class_names)
     with torch.no_grad():

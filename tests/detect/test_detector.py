@@ -1,4 +1,4 @@
-"""The whole model in parts and in batches, its frozen parts; then pictures in, detections out."""
+"""The whole model in parts and in batches, its frozen parts; then images in, detections out."""
 
 from __future__ import annotations
 
@@ -245,7 +245,7 @@ def test_impossible_config(wrong: dict[str, Any]) -> None:
         ModelConfig(**wrong)
 
 
-# Pictures
+# Images
 
 
 @pytest.fixture
@@ -253,7 +253,7 @@ def detector() -> Detector:
     return Detector(small_model(), NAMES, name="small")
 
 
-def picture(height: int = 90, width: int = 120, seed: int = 0) -> np.ndarray:
+def noise(height: int = 90, width: int = 120, seed: int = 0) -> np.ndarray:
     rng = np.random.default_rng(seed)
     return rng.integers(0, 256, (height, width, 3), dtype=np.uint8)
 
@@ -263,26 +263,26 @@ def equal(a: Detections, b: Detections) -> bool:
     return all(torch.equal(getattr(a, n), getattr(b, n)) for n in names)
 
 
-def test_one_picture_or_a_list(detector: Detector) -> None:
-    """Would catch a list of one that loses its list, or a kind of picture read differently."""
-    pixels = picture()
+def test_one_image_or_a_list(detector: Detector) -> None:
+    """Would catch a list of one that loses its list, or a kind of image read differently."""
+    pixels = noise()
     one = detector(pixels)
     assert isinstance(one, Detections)
     assert len(one) > 0
     assert one.size == (90, 120)
     assert one.class_names == NAMES
-    for same_picture in (Image.fromarray(pixels), torch.from_numpy(pixels).permute(2, 0, 1)):
-        assert equal(detector(same_picture), one)
+    for same in (Image.fromarray(pixels), torch.from_numpy(pixels).permute(2, 0, 1)):
+        assert equal(detector(same), one)
     (listed,) = detector([pixels])
     assert equal(listed, one)
-    assert [d.size for d in detector([pixels, picture(50, 40)])] == [(90, 120), (50, 40)]
+    assert [d.size for d in detector([pixels, noise(50, 40)])] == [(90, 120), (50, 40)]
     with pytest.raises(LabError, match="empty"):
         detector([])
 
 
 def test_boxes_are_in_original_pixels(detector: Detector) -> None:
     """Would catch boxes left in input pixels, or x scaled by the height's factor."""
-    pixels = picture(90, 200)
+    pixels = noise(90, 200)
     batch = detector.prepare([pixels])
     height, width = batch.sizes[0].tolist()
     assert (height, width) != (90, 200)
@@ -299,7 +299,7 @@ def test_boxes_are_in_original_pixels(detector: Detector) -> None:
 
 def test_resize_off(detector: Detector) -> None:
     """Would catch resize=False that still resizes."""
-    batch = detector.prepare([picture(70, 110)], resize=False)
+    batch = detector.prepare([noise(70, 110)], resize=False)
     assert batch.sizes.tolist() == [[70, 110]]
     assert batch.scale(0).tolist() == [1, 1]
     assert batch.images.shape[-2:] == (96, 128)
@@ -307,7 +307,7 @@ def test_resize_off(detector: Detector) -> None:
 
 def test_dials(detector: Detector) -> None:
     """Would catch a stage that counts from 0, a threshold on the logit, a dial without effect."""
-    pixels = picture()
+    pixels = noise()
     trace = detector.trace(pixels)
     assert isinstance(trace, Trace)
     for stage in range(1, STAGES + 1):
@@ -326,14 +326,14 @@ def test_dials(detector: Detector) -> None:
 
 
 def test_trace_holds_what_ran(detector: Detector) -> None:
-    """Would catch a trace in input pixels, off by a stage, or of the wrong picture of a batch."""
-    pictures = [picture(90, 120), picture(100, 60, seed=1)]
+    """Would catch a trace in input pixels, off by a stage, or of the wrong image of a batch."""
+    images = [noise(90, 120), noise(100, 60, seed=1)]
     record = ("attention", "roi_features", "dynamic_filters")
-    batch = detector.prepare(pictures)
+    batch = detector.prepare(images)
     with torch.no_grad():
         boxes, features = detector.model.proposals(batch.sizes)
         outputs = detector.run(batch)
-    for i, trace in enumerate(detector.trace(pictures, record=record)):
+    for i, trace in enumerate(detector.trace(images, record=record)):
         scale = torch.tensor(trace.scale)
         torch.testing.assert_close(box_ops.rescale(trace.boxes[0], scale), boxes[i])
         assert torch.equal(trace.features[0], features[i])
@@ -349,12 +349,12 @@ def test_trace_holds_what_ran(detector: Detector) -> None:
         assert trace.dynamic_filters is not None
         assert trace.model_name == "small"
         assert trace.image is not None
-        assert np.array_equal(trace.image.permute(1, 2, 0).numpy(), pictures[i])
+        assert np.array_equal(trace.image.permute(1, 2, 0).numpy(), images[i])
 
 
 def test_trace_can_be_learned_from(detector: Detector) -> None:
     """Would catch inference tensors, which refuse to take part in training a probe."""
-    features = detector.trace(picture()).features
+    features = detector.trace(noise()).features
     probe = nn.Linear(DIM, 1)
     probe(features).sum().backward()
     assert probe.weight.grad is not None
