@@ -102,7 +102,7 @@ def test_the_explorer_in_jupyterlab(chromium, lab, tmp_path):
         page.locator(".srl-canvas").last.focus()
         for key in ("ArrowLeft", "ArrowLeft", "ArrowLeft"):
             page.keyboard.press(key)
-        wait(page, "x.state.position === 3 && x.link.live")
+        wait(page, "x.state.position === 3 && x.link")
         kernel = in_kernel(page, 2)
         assert (kernel["stage"], kernel["chosen"], kernel["edited"]) == (3, 12, False)
 
@@ -114,7 +114,7 @@ def test_the_explorer_in_jupyterlab(chromium, lab, tmp_path):
         page.mouse.move((x1 + x2) / 2 - 60, (y1 + y2) / 2 + 40, steps=6)
         page.mouse.up()
         keep_shot(page, "lab-dragged")
-        wait(page, "x.edited() && !x.link.waiting && x.link.undoable === 1")
+        wait(page, "x.edited() && !x.changes.waiting && x.changes.undoable === 1")
         assert pixels(page) != before
         dragged = in_kernel(page, 3)
         (edit,) = dragged["intervention"]["changes"]
@@ -127,13 +127,13 @@ def test_the_explorer_in_jupyterlab(chromium, lab, tmp_path):
         left.press("Control+a")
         left.press_sequentially("21")
         left.press("Enter")
-        wait(page, "!x.link.waiting && x.link.undoable === 2")
+        wait(page, "!x.changes.waiting && x.changes.undoable === 2")
         assert page.evaluate(f"() => ({STATE})().trace().box(3, 12)[0]") == pytest.approx(21, abs=1)
 
         # Switch off self-attention: another last stage, in kernel and image.
         before = pixels(page)
         page.locator(".srl-check", has_text="self-attention").locator("input").uncheck()
-        wait(page, "!x.link.waiting && x.link.undoable === 3")
+        wait(page, "!x.changes.waiting && x.changes.undoable === 3")
         assert page.evaluate(f"() => ({STATE})().trace().attention(6, 0).length") == 0
         assert in_kernel(page, 4)["intervention"]["ablation"]["self_attention"] is False
         page.locator(".srl-segments button", has_text="side by side").click()
@@ -146,9 +146,9 @@ def test_the_explorer_in_jupyterlab(chromium, lab, tmp_path):
         page.evaluate("() => document.body.setAttribute('data-jp-theme-light', 'false')")
         page.wait_for_selector(".srl[data-theme=dark]")
         page.locator(".srl-editcard button", has_text="undo").click()
-        wait(page, "!x.link.waiting && x.link.undoable === 2")
+        wait(page, "!x.changes.waiting && x.changes.undoable === 2")
         page.locator(".srl-editcard button", has_text="reset").click()
-        wait(page, "!x.edited() && !x.link.waiting")
+        wait(page, "!x.edited() && !x.changes.waiting")
         assert in_kernel(page, 5)["edited"] is False
         assert watched.errors == []
 

@@ -323,7 +323,7 @@ def test_each_control_means_what_python_reads(browser, tmp_path):
         view._receive(message)
         told = [view._answer(message["serial"]), view._edited_payload()]
         page.evaluate("([answer, edited]) => window.hear(answer, edited)", told)
-        until(page, "!x.link.waiting")
+        until(page, "!x.changes.waiting")
         page.wait_for_function(
             "n => document.querySelectorAll('.srl-changes li').length === n", arg=changes
         )

@@ -210,7 +210,7 @@ def test_the_module_is_one_whole():
     assert {path.stem for path in (HERE / "js").glob("*.js")} == set(MODULES)
     text = script()
     assert not re.search(r"^import ", text, re.M)
-    assert re.findall(r"^export .*", text, re.M) == ["export default { render };"]
+    assert re.findall(r"^export .*", text, re.M) == ["export default { render, serverLink };"]
     names = re.findall(r"^(?:async )?(?:function|class|const|let) (\w+)", text, re.M)
     assert sorted(names) == sorted(set(names))
     assert not re.search(r"fetch\(|XMLHttpRequest|localStorage|https?://|innerHTML", text)
@@ -250,14 +250,30 @@ def test_a_saved_page_shows_what_was_on_screen(detector, image):
     assert saved() == (1, False, "stage")
 
 
-def test_the_page_and_the_notebook_undo_alike(detector, image):
-    """Catches a change that was only tried and that undo leaves, in one of the two."""
+def test_the_page_and_the_notebook_share_a_history(detector, image):
+    """Catches a change that the page only tried on the way and that undo goes back to, and one
+    that it made and that undo leaves."""
     view = explore(image, detector)
-    for undo in (view.undo, lambda: view._receive({"kind": "undo"})):
-        view._receive({"kind": "try", "intervention": Intervention(repeat=1).to_message()})
-        assert view.edited is not None
-        undo()
-        assert view.edited is None
+    one, two = Intervention(repeat=1), Intervention(repeat=2)
+    view._receive({"intervention": one.to_message(), "history": []})
+    assert view.intervention == one
+    view.undo()
+    assert view.edited is None
+    view.try_out(one)
+    history = [*view._answer()["history"], one.to_message()]
+    view._receive({"intervention": two.to_message(), "history": history})
+    assert view.undo().num_stages == view.base.num_stages + 1
+    assert view.undo() is view.base
+
+
+def test_an_answer_keeps_nothing(detector, image):
+    """Catches an app whose visitors see each other's changes, and a change that is refused."""
+    view = explore(image, detector, num_proposals=3)
+    edited = view.answer({"intervention": Intervention(repeat=1).to_message()})["edited"]
+    assert edited["stages"] == view.base.num_stages + 1 and view.edited is None
+    assert view.answer({"intervention": Intervention(start=2).to_message()}) == {"edited": None}
+    with pytest.raises(LabError, match="does not exist; there are 3"):
+        view.answer({"intervention": Intervention().drop(3).to_message()})
 
 
 def test_an_option_that_there_is_not(detector, image):
