@@ -62,7 +62,7 @@ def close(a: Trace, b: Trace) -> None:
 
 
 def test_a_session_says_what_the_detector_says(detector: Detector, session: Session) -> None:
-    """Would catch another scale, order or recording; the second run goes through every stage."""
+    """Catches another scale, order or recording; the second run goes through every stage."""
     direct = detector.trace(noise(), record=RECORDABLE)
     assert same(session.base, direct)
     assert torch.equal(session.base.image, direct.image)
@@ -73,7 +73,7 @@ def test_a_session_says_what_the_detector_says(detector: Detector, session: Sess
 
 
 def test_fewer_proposals_and_own_pixels(detector: Detector) -> None:
-    """Would catch ``num_proposals`` or ``resize`` that set_image forgets."""
+    """Catches ``num_proposals`` or ``resize`` that set_image forgets."""
     session = Session(detector, noise(), num_proposals=3, resize=False)
     assert same(session.base, detector.trace(noise(), num_proposals=3, resize=False))
     assert session.proposals == (0, 1, 2)
@@ -81,7 +81,7 @@ def test_fewer_proposals_and_own_pixels(detector: Detector) -> None:
 
 @pytest.mark.parametrize("stage", range(STAGES + 1))
 def test_an_edit_belongs_to_its_state(session: Session, stage: int) -> None:
-    """Would catch an edit that is a stage late, in input pixels, or undone by the next stage."""
+    """Catches an edit that is a stage late, in input pixels, or undone by the next stage."""
     session.edit(4, box=BOX, feature="zero", stage=stage)
     trace = session.run()
     if stage:
@@ -96,7 +96,7 @@ def test_an_edit_belongs_to_its_state(session: Session, stage: int) -> None:
 
 
 def test_an_edit_runs_the_stages_on_exactly_that(detector: Detector, session: Session) -> None:
-    """Would catch stages that start from the wrong features, or from boxes of the base."""
+    """Catches stages that start from the wrong features, or from boxes of the base."""
     session.edit(1, box=BOX, stage=2)
     trace = session.run()
     batch = detector.prepare([noise()])
@@ -109,7 +109,7 @@ def test_an_edit_runs_the_stages_on_exactly_that(detector: Detector, session: Se
 
 
 def test_edits_add_up(session: Session) -> None:
-    """Would catch a second edit that replaces the first, or is applied in the order of typing."""
+    """Catches a second edit that replaces the first, or is applied in the order of typing."""
     session.edit(0, box=BOX, stage=3)
     session.edit(5, feature="zero", stage=1)
     together = session.run()
@@ -121,7 +121,7 @@ def test_edits_add_up(session: Session) -> None:
 
 
 def test_drop_is_running_without_them(detector: Detector, session: Session) -> None:
-    """Would catch rows that no longer fit their ids: without the others, the numbers are those of
+    """Catches rows that no longer fit their ids: without the others, the numbers are those of
     a model that never had them.
     """
     session.drop([3, 4, 5])
@@ -132,7 +132,7 @@ def test_drop_is_running_without_them(detector: Detector, session: Session) -> N
 
 
 def test_ids_stay_right_after_a_drop(session: Session) -> None:
-    """Would catch an edit, a swap or a second drop that takes an id for a row."""
+    """Catches an edit, a swap or a second drop that takes an id for a row."""
     session.drop(0)
     session.edit(4, box=BOX, stage=1)
     trace = session.run()
@@ -148,7 +148,7 @@ def test_ids_stay_right_after_a_drop(session: Session) -> None:
 
 
 def test_a_late_drop_keeps_what_came_before(session: Session) -> None:
-    """Would catch stages before the drop that run without the dropped, or rows left behind."""
+    """Catches stages before the drop that run without the dropped, or rows left behind."""
     session.keep([1, 3], stage=2)
     trace = session.run()
     rows = torch.tensor([1, 3])
@@ -162,7 +162,7 @@ def test_a_late_drop_keeps_what_came_before(session: Session) -> None:
 
 
 def test_switches_act_after_their_state(session: Session) -> None:
-    """Would catch an ablation that reaches stages before ``start``, or only the first after it."""
+    """Catches an ablation that reaches stages before ``start``, or only the first after it."""
     off = Ablation(self_attention=False)
     trace = session.run(start=2, ablation=off)
     assert same(trace, session.base, until=2)
@@ -175,7 +175,7 @@ def test_switches_act_after_their_state(session: Session) -> None:
 
 
 def test_freezing(session: Session) -> None:
-    """Would catch boxes or features that freeze before the start, or thaw at an edit."""
+    """Catches boxes or features that freeze before the start, or thaw at an edit."""
     boxes = session.run(start=1, ablation=Ablation(freeze_boxes=True)).boxes
     assert torch.equal(boxes[1], session.base.boxes[1])
     assert all(torch.equal(state, boxes[1]) for state in boxes[2:])
@@ -190,7 +190,7 @@ def test_freezing(session: Session) -> None:
 
 
 def test_switches_equal_those_of_trace(detector: Detector, session: Session) -> None:
-    """Would catch a session that goes from stage to stage differently than the model does."""
+    """Catches a session that goes from stage to stage differently than the model does."""
     for ablation in (
         Ablation(freeze_features=True),
         Ablation(freeze_boxes=True, heads=(1,)),
@@ -202,7 +202,7 @@ def test_switches_equal_those_of_trace(detector: Detector, session: Session) -> 
 
 
 def test_more_stages_than_there_are(detector: Detector, session: Session) -> None:
-    """Would catch a stop beyond the last stage that is cut off, or starts again at the first."""
+    """Catches a stop beyond the last stage that is cut off, or starts again at the first."""
     trace = session.run(stop=STAGES + 3)
     assert trace.num_stages == STAGES + 3
     assert same(trace, session.base, until=STAGES)
@@ -220,7 +220,7 @@ def test_more_stages_than_there_are(detector: Detector, session: Session) -> Non
 
 
 def test_undo_reset_and_history(session: Session) -> None:
-    """Would catch a change that stays in force, or words that say the wrong thing."""
+    """Catches a change that stays in force, or words that say the wrong thing."""
     base = session.base
     session.edit(1, box=BOX, feature="zero")
     session.drop([2, 3], stage=2)
@@ -243,7 +243,7 @@ def test_undo_reset_and_history(session: Session) -> None:
 
 
 def test_a_new_image_starts_afresh(session: Session, detector: Detector) -> None:
-    """Would catch edits or a pyramid carried over to another image."""
+    """Catches edits or a pyramid carried over to another image."""
     session.edit(1, box=BOX)
     session.run()
     base = session.set_image(noise(1, 60, 80))
@@ -255,7 +255,7 @@ def test_a_new_image_starts_afresh(session: Session, detector: Detector) -> None
 
 
 def test_only_the_stages_run_again(session: Session, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Would catch a run that computes the pyramid, or stages whose result is known."""
+    """Catches a run that computes the pyramid, or stages whose result is known."""
     ran: list[int] = []
     monkeypatch.setattr(session.detector.model, "pyramid", lambda images: pytest.fail("pyramid"))
     for index, stage in enumerate(session.detector.model.stages):
@@ -268,7 +268,7 @@ def test_only_the_stages_run_again(session: Session, monkeypatch: pytest.MonkeyP
 
 
 def test_ground_truth(detector: Detector, session: Session) -> None:
-    """Would catch matches in the wrong frame, or lost by run: each object goes to the proposal that
+    """Catches matches in the wrong frame, or lost by run: each object goes to the proposal that
     lies on it.
     """
     base = session.base
@@ -295,7 +295,7 @@ def test_ground_truth(detector: Detector, session: Session) -> None:
 
 
 def test_no_objects(session: Session) -> None:
-    """Would catch an empty ground truth taken for none at all."""
+    """Catches an empty ground truth taken for none at all."""
     trace = session.set_ground_truth([], [])
     assert trace.gt_boxes is not None and trace.gt_boxes.shape == (0, 4)
     assert trace.matches is not None and (trace.matches == -1).all()
@@ -313,7 +313,7 @@ def test_no_objects(session: Session) -> None:
     ],
 )
 def test_ground_truth_that_cannot_be(session: Session, boxes: Any, labels: Any, said: str) -> None:
-    """Would catch a traceback from the matching, or matches with a class that does not exist."""
+    """Catches a traceback from the matching, or matches with a class that does not exist."""
     with pytest.raises(LabError, match=said):
         session.set_ground_truth(boxes, labels)
 
@@ -354,7 +354,7 @@ def test_ground_truth_that_cannot_be(session: Session, boxes: Any, labels: Any, 
 def test_what_cannot_be_asked(
     session: Session, wrong: Callable[[Session], object], said: str
 ) -> None:
-    """Would catch an index error, a negative id taken from the end, or a box nobody can see."""
+    """Catches an index error, a negative id taken from the end, or a box nobody can see."""
     with pytest.raises(LabError, match=said):
         wrong(session)
     assert all("None" not in str(change) for change in session.history)
@@ -363,7 +363,7 @@ def test_what_cannot_be_asked(
 
 
 def test_no_image_yet(detector: Detector) -> None:
-    """Would catch an attribute error in place of what to do."""
+    """Catches an attribute error in place of what to do."""
     session = Session(detector)
     for wrong in (session.run, session.reset, lambda: session.edit(0, box=BOX)):
         with pytest.raises(LabError, match="Call set_image first"):
@@ -372,14 +372,14 @@ def test_no_image_yet(detector: Detector) -> None:
 
 
 def test_numpy_numbers_are_numbers(session: Session) -> None:
-    """Would catch ids and stages from an array or a slider that are refused."""
+    """Catches ids and stages from an array or a slider that are refused."""
     session.edit(np.int64(3), box=np.array(BOX), stage=np.int64(1))
     session.drop(torch.tensor([1, 2]))
     assert session.run(stop=np.int64(3)).num_proposals == 4
 
 
 def test_difference(session: Session) -> None:
-    """Would catch rows compared that belong to different proposals."""
+    """Catches rows compared that belong to different proposals."""
     before = session.base
     nothing = trace_diff(before, session.run(), threshold=0)
     assert not nothing.shift.any() and not nothing.score_change.any()
@@ -415,7 +415,7 @@ def detected(labels: list[int], boxes: list[list[float]], ids: list[int]) -> Tra
 
 
 def test_gained_lost_and_handed_over() -> None:
-    """Would catch an object called lost that another proposal finds, or kept as another class."""
+    """Catches an object called lost that another proposal finds, or kept as another class."""
     left, right, below = [0.0, 0, 40, 40], [50.0, 0, 90, 40], [0.0, 50, 40, 90]
     before = detected([0, 1, 0], [left, right, below], [0, 1, 2])
     after = detected([0, 0, 1], [left, below, right], [1, 2, 3])
@@ -430,7 +430,7 @@ def test_gained_lost_and_handed_over() -> None:
 
 
 def test_traces_that_cannot_be_compared(session: Session, detector: Detector) -> None:
-    """Would catch boxes of two images subtracted from each other."""
+    """Catches boxes of two images subtracted from each other."""
     with pytest.raises(LabError, match="120x90"):
         trace_diff(session.base, detector.trace(noise(1, 60, 80)))
     few = Session(detector, noise())
@@ -442,7 +442,7 @@ def test_traces_that_cannot_be_compared(session: Session, detector: Detector) ->
 
 
 def test_a_huge_photo(detector: Detector, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Would catch a trace of hundreds of megabytes, and boxes that shrink with the image."""
+    """Catches a trace of hundreds of megabytes, and boxes that shrink with the image."""
     small = detector.trace(noise())
     monkeypatch.setattr("sparse_rcnn_lab.detect.batches.MAX_KEPT_PIXELS", H * W / 4)
     session = Session(detector, noise())

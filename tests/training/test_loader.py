@@ -402,6 +402,6 @@ def test_a_script_without_a_main_guard(
     [("nano", "shapes"), (PUBLISHED, Shapes(length=4)), ("shapes", Shapes(length=4))],
 )
 def test_swapped_arguments(data: Any, recipe: Any, tmp_path: Path) -> None:
-    """Would catch a recipe taken for data that ends in an AttributeError."""
+    """Catches a recipe taken for data that ends in an AttributeError."""
     with pytest.raises(LabError, match=r"fit takes the data first, then the recipe.* as recipe"):
         fit(data, recipe, tmp_path / "run")
