@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from sparse_rcnn_lab.core.config import Recipe
     from sparse_rcnn_lab.core.detections import Detections
     from sparse_rcnn_lab.core.trace import Trace
+    from sparse_rcnn_lab.data.check import DataCheck, check
     from sparse_rcnn_lab.data.coco.folder import CocoFolder, open_data
     from sparse_rcnn_lab.data.shapes.dataset import Shapes
     from sparse_rcnn_lab.detect.detector import Detector
@@ -47,6 +48,7 @@ __all__ = [
     "RECIPES",
     "Ablation",
     "CocoFolder",
+    "DataCheck",
     "Detections",
     "Detector",
     "Evaluation",
@@ -59,6 +61,7 @@ __all__ = [
     "Trace",
     "TraceDiff",
     "__version__",
+    "check",
     "evaluate",
     "explore",
     "export",
@@ -78,6 +81,7 @@ _HOMES = {
     "intervene.trace_diff": ("TraceDiff", "trace_diff"),
     "core.config": ("Recipe",),
     "models.recipes": ("RECIPES", "recipe"),
+    "data.check": ("DataCheck", "check"),
     "data.coco.folder": ("CocoFolder", "open_data"),
     "data.shapes.dataset": ("Shapes",),
     "detect.detector": ("Detector",),
