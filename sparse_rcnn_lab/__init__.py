@@ -28,8 +28,8 @@ if TYPE_CHECKING:
     from sparse_rcnn_lab.core.config import Recipe
     from sparse_rcnn_lab.core.detections import Detections
     from sparse_rcnn_lab.core.trace import Trace
-    from sparse_rcnn_lab.data.check import DataCheck, check
     from sparse_rcnn_lab.data.coco.folder import CocoFolder, open_data
+    from sparse_rcnn_lab.data.data_check import DataCheck, check
     from sparse_rcnn_lab.data.shapes.dataset import Shapes
     from sparse_rcnn_lab.detect.detector import Detector
     from sparse_rcnn_lab.detect.ground_truth import with_ground_truth
@@ -81,7 +81,7 @@ _HOMES = {
     "intervene.trace_diff": ("TraceDiff", "trace_diff"),
     "core.config": ("Recipe",),
     "models.recipes": ("RECIPES", "recipe"),
-    "data.check": ("DataCheck", "check"),
+    "data.data_check": ("DataCheck", "check"),
     "data.coco.folder": ("CocoFolder", "open_data"),
     "data.shapes.dataset": ("Shapes",),
     "detect.detector": ("Detector",),

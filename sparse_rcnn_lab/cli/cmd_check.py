@@ -47,8 +47,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Writes what is asked for, then prints the table."""
-    from sparse_rcnn_lab.data.check import check
     from sparse_rcnn_lab.data.coco.mended import write_mended
+    from sparse_rcnn_lab.data.data_check import check
     from sparse_rcnn_lab.detect.files import write_whole
     from sparse_rcnn_lab.views.contact_sheet import contact_sheet
 

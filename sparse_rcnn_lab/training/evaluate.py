@@ -16,7 +16,7 @@ from sparse_rcnn_lab.core.detections import top_pairs
 from sparse_rcnn_lab.core.errors import LabError
 from sparse_rcnn_lab.core.stage import StageOutput
 from sparse_rcnn_lab.core.validation import check_stages
-from sparse_rcnn_lab.data.check import first_lines
+from sparse_rcnn_lab.data.data_check import first_lines
 from sparse_rcnn_lab.data.sample import DetectionData, file_of
 from sparse_rcnn_lab.detect.batches import Batch
 from sparse_rcnn_lab.detect.detector import Detector

@@ -29,8 +29,8 @@ from sparse_rcnn_lab.core.config import Recipe
 from sparse_rcnn_lab.core.errors import LabError
 from sparse_rcnn_lab.core.model import SparseRCNN
 from sparse_rcnn_lab.core.train import lr_factor
-from sparse_rcnn_lab.data.check import first_lines
 from sparse_rcnn_lab.data.coco.folder import open_data, open_train_val
+from sparse_rcnn_lab.data.data_check import first_lines
 from sparse_rcnn_lab.data.sample import DetectionData
 from sparse_rcnn_lab.data.subset import usable_images
 from sparse_rcnn_lab.data.transforms import Augment

@@ -261,7 +261,7 @@ def note_counts(
         empty = np.flatnonzero(counts == 0)
         first = np.isin(entries, empty) & (np.diff(np.sort(entries), prepend=-2) != 0)
         what = f"without a box, {_listed([class_names[label] for label in empty.tolist()])}"
-        found.note(categories, first, what, "nothing to learn or to measure for them")
+        found.note(categories, first, what, "nothing to learn or to measure")
 
 
 def note_numbers(all_records: Sequence[Records], found: Findings) -> None:
