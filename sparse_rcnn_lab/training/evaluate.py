@@ -16,7 +16,8 @@ from sparse_rcnn_lab.core.detections import top_pairs
 from sparse_rcnn_lab.core.errors import LabError
 from sparse_rcnn_lab.core.stage import StageOutput
 from sparse_rcnn_lab.core.validation import check_stages
-from sparse_rcnn_lab.data.sample import DetectionData, file_of, notes_of
+from sparse_rcnn_lab.data.data_check import first_lines
+from sparse_rcnn_lab.data.sample import DetectionData, file_of
 from sparse_rcnn_lab.detect.batches import Batch
 from sparse_rcnn_lab.detect.detector import Detector
 from sparse_rcnn_lab.training.coco_metrics import METRICS, CocoResult, coco_stats, to_results
@@ -88,7 +89,7 @@ def evaluate(
 
     The N best (proposal, class) pairs of an image count, as in inference, N being
     ``num_proposals`` (default all). limit: only the first so many images. progress: show a
-    bar, and with ``notes`` first what the data set says about itself. The model is left in the
+    bar, and with ``notes`` first what is in the data and odd about it. The model is left in the
     mode, training or not, that it was in.
 
     Under torchrun, inside ``distributed.join``, the processes share the batches. As each batch is
@@ -117,8 +118,8 @@ def evaluate(
 
     group = current()
     if progress and notes and group.first:
-        for note in (*notes_of(data), *class_notes):
-            tqdm.write(note)
+        lines = first_lines(data, proposals=num_proposals or detector.num_proposals)
+        tqdm.write("\n".join([*lines, *class_notes]))
     starts = range(0, count, batch_size)
     bar = tqdm(
         starts[group.rank :: group.world],
