@@ -64,7 +64,7 @@ export function createTour(explorer) {
     const id = hero();
     const changing = [
       {
-        target: ".srl-canvas",
+        target: ".srl-pictures",
         text: () => `Somebody pulls proposal ${id} off its ${name(id)} after stage ${EARLY}. The later stages run again from there.`,
         async act(alive) {
           explorer.choose(id);
@@ -99,7 +99,7 @@ export function createTour(explorer) {
     ];
     return [
       {
-        target: ".srl-canvas",
+        target: ".srl-pictures",
         text: () => `These are the ${many(base().count, "learned proposal")}: boxes, each with a feature. They are the same for every image; none has looked at this one yet.`,
         act() {
           store.set({ chosen: null, show: "all", compare: "after" });
