@@ -117,7 +117,7 @@ class _Augmented(Dataset[Sample | LabError]):
     def __getitem__(self, key: tuple[int, int]) -> Sample | LabError:
         index, seed = key
         try:
-            return self.augment(self.data[index], seed)
+            return self.augment.of(self.data, index, seed)
         except LabError as error:
             return error
 

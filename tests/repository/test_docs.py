@@ -89,6 +89,7 @@ def prepared(page: Path) -> Iterator[tuple[dict[str, Any], dict[str, str]]]:
     elif page.name == "export.md":
         for file in ("nano-shapes.onnx", "nano-shapes.pt2"):
             srl.export(srl.load("nano-shapes"), file)
+        srl.export_parts(srl.load("nano-shapes"), "nano-shapes")
         yield {}, {}
     elif page.name == "app.md":
         pytest.importorskip("gradio")

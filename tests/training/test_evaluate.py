@@ -22,13 +22,8 @@ from sparse_rcnn_lab.core.model import SparseRCNN
 from sparse_rcnn_lab.core.stage import StageOutput
 from sparse_rcnn_lab.data.sample import Sample
 from sparse_rcnn_lab.detect.detector import Batch, Detector
-from sparse_rcnn_lab.training.evaluate import (
-    METRICS,
-    coco_stats,
-    evaluate,
-    label_category_ids,
-    to_results,
-)
+from sparse_rcnn_lab.training.coco_metrics import METRICS, coco_stats, to_results
+from sparse_rcnn_lab.training.evaluate import evaluate, label_category_ids
 
 COCO_EVAL = Path(__file__).parents[1] / "data" / "coco_eval"
 # As printed by their publishers (SOURCE.md), with the precision they print.
