@@ -169,8 +169,8 @@ def test_collect(built: Course, tmp_path: Path) -> None:
     wanted = [c["metadata"].get("nbgrader", {}).get("grade_id") for c in release["cells"]]
     assert [i for i in ids if i] == [w for w in wanted if w]
     assert not (tmp_path / "evil").exists() and not (tmp_path.parent / "evil").exists()
-    with pytest.raises(LabError, match="seed"):
-        build(tmp_path / "course", made.SOURCES, chosen(["boxes"]), 2027, say=lambda s: None)
+    with pytest.raises(LabError, match="secret"):
+        build(tmp_path / "course", made.SOURCES, chosen(["boxes"]), "2027", say=lambda s: None)
     with pytest.raises(LabError, match="neither"):
         collect(course, tmp_path / "nothing", say=lambda line: None)
 

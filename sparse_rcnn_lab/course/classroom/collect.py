@@ -22,6 +22,7 @@ from typing import Any, NamedTuple
 from sparse_rcnn_lab.core.errors import LabError
 from sparse_rcnn_lab.course.classroom.course_folder import Course
 from sparse_rcnn_lab.course.classroom.pages import figures_of
+from sparse_rcnn_lab.course.classroom.personal import HandOuts
 from sparse_rcnn_lab.course.classroom.repair_submission import recognise, repair
 from sparse_rcnn_lab.course.classroom.roster import level_of_names, student_of
 from sparse_rcnn_lab.detect.files import write_text
@@ -85,6 +86,7 @@ def collect(course: Course, place: str | Path, say: Callable[[str], None] = prin
         except LabError as error:
             refuse(entry, error)
     roster, names = course.roster(), course.assignments
+    hand_outs = {name: HandOuts(course, name) for name in names}
     level = level_of_names([(entry.path, name) for entry, _, name, _ in readable], names)
     newest: dict[tuple[str, str], tuple[_Entry, Any, list[str]]] = {}
     for entry, notebook, assignment, notes in readable:
@@ -100,11 +102,13 @@ def collect(course: Course, place: str | Path, say: Callable[[str], None] = prin
             notes.append(f"handed in more than once, the newest counts: {entry.path}")
         newest[key] = (entry, notebook, notes)
     for (student, assignment), (entry, notebook, notes) in sorted(newest.items()):
-        seed = notebook["metadata"].get("sparse_rcnn_lab", {}).get("seed")
-        if seed != course.seed:
-            notes.append(f"made from the notebook of seed {seed}, this course is {course.seed}")
+        if notebook["metadata"].get("sparse_rcnn_lab", {}).get("course") != course.mark:
+            notes.append("made from another course's notebook, graded with this one's numbers")
+        owner = hand_outs[assignment].owner(notebook, student)
+        if owner != student:
+            notes.append(f"is the notebook that was handed out to {owner}")
         figures = figures_of(notebook["cells"])  # of all the images; graded, there are fewer
-        notes += repair(notebook, releases[assignment])
+        notes += repair(notebook, hand_outs[assignment].of(owner))
         notebook["metadata"] = releases[assignment]["metadata"]
         target = course.notebook("submitted", assignment, student)
         when = f"{entry.time.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"
@@ -190,7 +194,7 @@ def _notebook(content: bytes) -> Any:
             _need_text(cell["source"])
             name = cell["metadata"].get("nbgrader", {}).get("grade_id", "")
             _need_text([name])
-        notebook["metadata"].get("sparse_rcnn_lab", {}).get("seed")
+        notebook["metadata"].get("sparse_rcnn_lab", {}).get("course")
         json.dumps(notebook, ensure_ascii=False).encode()  # half a character cannot be written
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise LabError("is not a readable notebook.") from error
