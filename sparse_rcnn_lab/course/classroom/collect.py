@@ -121,6 +121,13 @@ def collect(course: Course, place: str | Path, say: Callable[[str], None] = prin
             write_text(target, text)  # what came before and is the same need not be graded again
         result.taken.append((student, assignment, notes))
         say(f"{student}: {assignment}" + "".join(f"\n    {note}" for note in notes))
+    if roster:
+        known = {person.student for person in roster.people}
+        for student in [name for name in course.students() if name not in known]:
+            say(
+                f"{student}: collected before, and nobody on the roster. If it is somebody of the "
+                f'class under another name, delete "{course.root / "submitted" / student}".'
+            )
     return result
 
 

@@ -60,7 +60,7 @@ def feedback(
 
 
 def solutions(course: Course, assignments: tuple[str, ...] | None = None) -> list[Path]:
-    """Writes a page of solutions for each assignment, with this year's numbers."""
+    """Writes a page of solutions for each assignment, with the course's numbers."""
     pages = []
     for name in course.assignments if assignments is None else assignments:
         cells: list[dict[str, Any]] = []
@@ -75,7 +75,8 @@ def solutions(course: Course, assignments: tuple[str, ...] | None = None) -> lis
             elif role.get("grade_id") != "hand-in":
                 cells.append({"code": _without_marks(text)})
         pages.append(course.root / "solutions" / f"{name}.html")
-        write_page(pages[-1], "solutions.html.j2", title=_TITLES[name], cells=cells)
+        own = (course.root / "personal").is_dir()
+        write_page(pages[-1], "solutions.html.j2", title=_TITLES[name], cells=cells, own=own)
     return pages
 
 
@@ -276,7 +277,7 @@ def _text(cell: Any) -> str:
 
 def _wording(cell: Any) -> str:
     """The text without its numbers, which may be the student's own."""
-    return re.sub(r"\d", "", _text(cell))
+    return re.sub(r"[-\d.]", "", _text(cell))
 
 
 def _without_marks(text: str) -> str:

@@ -48,7 +48,8 @@ def _styles() -> Any:
     dark = HtmlFormatter(style="github-dark").get_style_defs(".code")
     dark = re.sub(r"background(-color)?: #\w+;?", "", dark)
     light = re.sub(r"^\.code \{.*\}$", "", light, flags=re.M)
-    return Markup(f"{css}\n{light}\n@media (prefers-color-scheme: dark) {{\n{dark}\n}}")
+    css += f"\n{light}\n@media (prefers-color-scheme: dark) {{\n{dark}\n}}"
+    return Markup(re.sub(r" */\*.*?\*/", "", css))
 
 
 def code(text: str) -> Any:
