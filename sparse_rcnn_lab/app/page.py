@@ -244,7 +244,7 @@ class Page:
         """What the tab that is open is about: the image, the camera's frame, the drawing."""
         if values[self.where] in ("live", "draw"):
             return read_still(values[self.keep.still], self.viewer.limits)
-        return values[self.source.image]  # type: ignore[no-any-return]
+        return values[self.source.image]
 
     def _snapshot(self, values: Values) -> dict[Any, Any]:
         model = values[self.controls.loaded]
