@@ -12,7 +12,7 @@ endif
 TEST_EXTRAS := dev,demo,notebooks,classroom
 LAB_EXTRAS := notebooks,demo
 # What the lab's file list leaves out: Jupyter's own defaults, and beside each lesson its text twin.
-LAB_HIDES := __pycache__ *.pyc *.pyo .DS_Store *~ 0[1-9]_*.py times.json
+LAB_HIDES := __pycache__ *.pyc *.pyo .DS_Store *~ 0[1-9]_*.py slides.py times.json
 
 # OpenMP threads that spin while they wait make a busy machine many times slower. This must be set
 # before torch is imported.
@@ -24,7 +24,7 @@ API := sparse_rcnn_lab sparse_rcnn_lab.analysis sparse_rcnn_lab.views.figures sp
 
 SITE := build/site
 
-.PHONY: help demo lab gallery lessons classroom api site test test-slow benchmark lint format hooks
+.PHONY: help demo lab gallery lessons slides classroom api site test test-slow benchmark lint format hooks
 
 help: ## these lines
 	@echo 'Sparse R-CNN lab. Each of these sets up what it needs, the first time:'
@@ -47,6 +47,9 @@ gallery: .venv/.installed-lab ## the lessons as pages with outputs, in build/gal
 lessons: .venv/.installed-lab ## run all lessons in full and keep their times (ARGS="05 06" for some of them)
 	$(BIN)/python -m sparse_rcnn_lab.course.lessons sync
 	$(BIN)/python -m sparse_rcnn_lab.course.lessons run --full $(ARGS)
+
+slides: .venv/.installed-lab ## a deck of slides for a lecture, build/slides.html (ARGS=--fast for toy amounts)
+	OMP_NUM_THREADS=1 $(BIN)/python -m sparse_rcnn_lab.course.lessons slides $(ARGS) build/slides.html
 
 classroom: .venv/.installed-classroom ## assignments that grade themselves: builds course/ (ARGS="--seed 2027"; docs/classroom.md)
 	$(BIN)/python -m sparse_rcnn_lab classroom build $(ARGS)

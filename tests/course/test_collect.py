@@ -193,7 +193,7 @@ def test_nothing_left_but_text(built: Course, tmp_path: Path) -> None:
     result = collect(course, tmp_path / "in", say=lambda line: None)
     ((student, name, notes),) = result.taken
     assert (student, name) == ("eve", "boxes")
-    assert "known by their text" in notes[0] and notes[1].endswith("restored: iou-values")
+    assert "known by their text" in notes[0] and notes[1].endswith("put back: iou-values")
     kept = made.read(course.notebook("submitted", "boxes", "eve"))
     perfect = made.solved(source, release)
     for answer in ("formats", "iou", "giou", "deltas", "think"):

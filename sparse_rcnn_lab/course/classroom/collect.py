@@ -21,6 +21,7 @@ from typing import Any, NamedTuple
 
 from sparse_rcnn_lab.core.errors import LabError
 from sparse_rcnn_lab.course.classroom.course_folder import Course
+from sparse_rcnn_lab.course.classroom.pages import figures_of
 from sparse_rcnn_lab.course.classroom.repair_submission import recognise, repair
 from sparse_rcnn_lab.course.classroom.roster import level_of_names, student_of
 from sparse_rcnn_lab.detect.files import write_text
@@ -102,6 +103,7 @@ def collect(course: Course, place: str | Path, say: Callable[[str], None] = prin
         seed = notebook["metadata"].get("sparse_rcnn_lab", {}).get("seed")
         if seed != course.seed:
             notes.append(f"made from the notebook of seed {seed}, this course is {course.seed}")
+        figures = figures_of(notebook["cells"])  # of all the images; graded, there are fewer
         notes += repair(notebook, releases[assignment])
         notebook["metadata"] = releases[assignment]["metadata"]
         target = course.notebook("submitted", assignment, student)
@@ -109,6 +111,7 @@ def collect(course: Course, place: str | Path, say: Callable[[str], None] = prin
         about = {"file": str(entry.path), "time": when, "notes": notes}
         write_text(target.parent / "timestamp.txt", when + "\n")
         write_text(target.parent / "collected.json", json.dumps(about, indent=2) + "\n")
+        write_text(target.parent / "figures.json", json.dumps(figures) + "\n")
         text = json.dumps(notebook, indent=1, ensure_ascii=False) + "\n"
         if not (target.is_file() and target.read_text(encoding="utf-8") == text):
             write_text(target, text)  # what came before and is the same need not be graded again

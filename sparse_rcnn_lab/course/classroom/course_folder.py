@@ -9,9 +9,12 @@ submitted/, autograded/, feedback/, gradebook.db, marks.csv
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import sqlite3
 import sysconfig
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -120,6 +123,12 @@ class Course:
         path = self.root / "roster.csv"
         return Roster.read(path) if path.is_file() else None
 
+    def keep_roster(self, path: Path) -> Roster:
+        """Makes a csv file the class's roster. Raises LabError where it has no names."""
+        roster = Roster.read(path)
+        write_text(self.root / "roster.csv", path.read_text(encoding="utf-8-sig"))
+        return roster
+
     def nbgrader(self) -> Any:
         """nbgrader's API, set up by the folder's ``nbgrader_config.py``."""
         need_nbgrader()
@@ -135,6 +144,38 @@ class Course:
         config.CourseDirectory.root = str(self.root)
         _find_scripts()
         return NbGraderAPI(CourseDirectory(config=config), config=config)
+
+    @contextlib.contextmanager
+    def gradebook(self) -> Iterator[Any]:
+        """nbgrader's gradebook. Raises LabError where it is lost or damaged."""
+        api = self.nbgrader()
+        kind, _, place = api.coursedir.db_url.partition(":///")
+        path = Path(place.partition("?")[0])
+        if kind == "sqlite" and (problem := self._problem_of(path)):
+            raise LabError(
+                f'The gradebook "{path}" {problem}. What was handed in is still there. Move that '
+                f"file away if it exists, then run `classroom build --seed {self.seed}` as at the "
+                "beginning, and `classroom grade`: all is graded again, and marks given by hand "
+                "are taken from by_hand.csv."
+            )
+        with api.gradebook as gradebook:
+            yield gradebook
+
+    def _problem_of(self, path: Path) -> str:
+        """What is wrong with the gradebook, or nothing."""
+        if not path.is_file():
+            return "is missing"
+        try:
+            # To write too: a step that was killed left work to be undone first.
+            with contextlib.closing(sqlite3.connect(path, timeout=60)) as file:
+                (sound,) = file.execute("PRAGMA quick_check(1)").fetchone()
+                known = {name for (name,) in file.execute("SELECT name FROM assignment")}
+        except sqlite3.DatabaseError as error:
+            return f"is damaged ({error})"
+        if sound != "ok":
+            return f"is damaged ({sound})"
+        missing = [name for name in self.assignments if name not in known]
+        return f"does not know {', '.join(missing)}" if missing else ""
 
 
 def _find_scripts() -> None:

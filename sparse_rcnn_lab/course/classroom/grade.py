@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import importlib
 import json
 import multiprocessing
 import os
+import threading
 import time
 import warnings
 from collections.abc import Callable
@@ -60,15 +63,16 @@ def grade(
         raise LabError(
             f'There is nothing to grade in "{course.root / "submitted"}": collect first.'
         )
-    new = [pair for pair in pairs if again or not _is_graded(course, *pair)]
-    _register(course, new)
+    known = _register(course, pairs)
+    new = [pair for pair in pairs if again or pair not in known or not _is_graded(course, *pair)]
     results: list[Graded] = []
     workers = max(1, min(workers or os.cpu_count() or 1, len(new) or 1))
     bar = tqdm(total=len(new), unit="notebook", disable=not progress)
     waiting = list(new)
     with bar:
         while waiting:
-            pool = ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn"))
+            spawn = multiprocessing.get_context("spawn")
+            pool = ProcessPoolExecutor(workers, spawn, initializer=_end_with_parent)
             jobs = {pool.submit(grade_one, course.root, *pair): pair for pair in waiting}
             try:
                 for job in as_completed(jobs):
@@ -104,25 +108,59 @@ def grade_one(root: Path, student: str, assignment: str) -> Graded:
         warnings.simplefilter("ignore")  # of sqlalchemy, about nbgrader
         done = course.nbgrader().autograde(assignment, student, force=True, create=True)
     seconds = time.perf_counter() - start
-    problem = ""
+    problem, seconds_file = "", _seconds_file(course, student, assignment)
     if not done["success"]:
         lines = (done["error"] or done["log"] or "no reason given").strip().splitlines()
         problem = f"could not be graded: {lines[-1]}"
+        seconds_file.unlink(missing_ok=True)
     else:
-        path = course.notebook("autograded", assignment, student).with_name("seconds.json")
-        write_text(path, json.dumps({"seconds": round(seconds, 1)}) + "\n")
+        write_text(seconds_file, json.dumps({"seconds": round(seconds, 1)}) + "\n")
     unfinished.unlink()
     return Graded(student, assignment, seconds, problem)
 
 
 def _is_graded(course: Course, student: str, assignment: str) -> bool:
-    graded = course.notebook("autograded", assignment, student).with_name("seconds.json")
+    graded = _seconds_file(course, student, assignment)
     came = course.notebook("submitted", assignment, student)
-    return graded.exists() and graded.stat().st_mtime >= came.stat().st_mtime
+    if course.unfinished(assignment, student).exists() or not graded.exists():
+        return False
+    return graded.stat().st_mtime >= came.stat().st_mtime
 
 
-def _register(course: Course, pairs: list[tuple[str, str]]) -> None:
-    """Everybody into the gradebook at once: two graders that do it may collide."""
-    with course.nbgrader().gradebook as gradebook:
+def _seconds_file(course: Course, student: str, assignment: str) -> Path:
+    """How long it took, written when a submission is graded to its end."""
+    return course.notebook("autograded", assignment, student).with_name("seconds.json")
+
+
+def _register(course: Course, pairs: list[tuple[str, str]]) -> set[tuple[str, str]]:
+    """Everybody into the gradebook at once: two graders that do it may collide.
+
+    Returns whose submission to what it has already.
+    """
+    with course.gradebook() as gradebook:
         for student in sorted({student for student, _ in pairs}):
             gradebook.update_or_create_student(student)
+        return {
+            (submission.student.id, name)
+            for name in course.assignments
+            for submission in gradebook.assignment_submissions(name)
+        }
+
+
+def _end_with_parent() -> None:
+    """In a grading process: a watch that ends it, and what it started, when ``grade`` is gone.
+
+    However that ended, SIGTERM and SIGKILL included; kernels would go on by themselves.
+    """
+
+    def watch() -> None:
+        parent = multiprocessing.parent_process()
+        assert parent is not None
+        parent.join()
+        psutil = importlib.import_module("psutil")  # comes with Jupyter
+        for child in psutil.Process().children(recursive=True):
+            with contextlib.suppress(psutil.Error):
+                child.kill()
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()

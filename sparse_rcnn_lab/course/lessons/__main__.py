@@ -28,6 +28,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     gallery = commands.add_parser("gallery", help="pages with outputs, to read without a kernel")
     gallery.add_argument("out", type=Path)
     gallery.add_argument("--fast", action="store_true", help="on toy amounts")
+    slides = commands.add_parser("slides", help="a deck from the lessons' figures, one html file")
+    slides.add_argument("out", type=Path)
+    slides.add_argument("--fast", action="store_true", help="on toy amounts")
     options = parser.parse_args(argv)
     try:
         if options.command == "sync":
@@ -46,6 +49,12 @@ def main(argv: Sequence[str] | None = None) -> int:
             from sparse_rcnn_lab.course.lessons.notebook_files import run as run_lessons
 
             run_lessons(options.folder, options.numbers, fast=not options.full)
+        elif options.command == "slides":
+            from sparse_rcnn_lab.course.classroom.slides import make_slides
+
+            script = options.folder / "slides.py"
+            count = make_slides(script, options.out, fast=options.fast)
+            print(f"{count} slides: open {options.out}")
         else:
             from sparse_rcnn_lab.course.lessons.lesson_pages import make_gallery
 
