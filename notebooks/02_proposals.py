@@ -104,6 +104,7 @@ lessons.sliders(
     proposals=(1, 50, 15),
 )
 
+
 # %%
 def ap(detector, **options):
     """AP after stage 6 on the first COUNT images."""

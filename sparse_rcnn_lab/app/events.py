@@ -51,7 +51,7 @@ def explained(function: Callable[..., Any], loud: bool = False) -> Callable[...,
             if loud:
                 title = "This did not work"
                 raise gr.Error(words, title=title, print_exception=False) from None
-            gr.Warning(words, title="This did not work", duration=15)
+            gr.Warning(words, duration=15)
             return gr.skip()
 
     return call

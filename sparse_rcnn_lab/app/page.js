@@ -48,7 +48,7 @@
     const chosen = [...files].filter((file) => file.size > 0);
     const video = chosen.find((file) => file.type.startsWith("video/"));
     if (video) lab.open("video");
-    const input = document.querySelector(video ? "#lab-video-in input[type=file]" : "#lab-open input[type=file]");
+    const input = document.querySelector(video ? "#lab-video-in input[type=file]" : "#lab-input input[type=file]");
     if (!chosen.length) return lab.say("There was no file in what was given. Give an image: JPEG, PNG, WebP, HEIC.");
     if (!input) return lab.say("There is a video already: remove it first (× at its corner).");
     if (!video && !IMAGE_TABS.includes(lab.tab())) lab.open("explore");

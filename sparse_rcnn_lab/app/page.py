@@ -24,6 +24,7 @@ from sparse_rcnn_lab.app.user_inputs import InputImage
 from sparse_rcnn_lab.app.video_tab import VideoTab
 from sparse_rcnn_lab.app.viewer import Viewer
 from sparse_rcnn_lab.detect.detector import Detector
+from sparse_rcnn_lab.models.releases import RELEASES
 from sparse_rcnn_lab.views.explorer import html_page
 
 TITLE = "Sparse R-CNN lab"
@@ -70,7 +71,9 @@ def looks() -> dict[str, Any]:
         input_placeholder_color="*neutral_500",
         input_placeholder_color_dark="*neutral_400",
         button_primary_background_fill="*primary_700",
+        button_primary_background_fill_dark="*primary_700",
         button_primary_background_fill_hover="*primary_800",
+        button_primary_background_fill_hover_dark="*primary_800",
         button_primary_text_color="white",
         color_accent="*primary_700",
         link_text_color="*primary_700",
@@ -132,10 +135,9 @@ class Page:
                 with gr.Group(elem_id="lab-controls"):
                     self.controls = ControlPanel(viewer, start)
                 self.table = gr.HTML(readouts.table(None), elem_id="lab-list", padding=False)
-        self.image_tabs: dict[str, PhotoTab | CompareTab | ExploreTab] = {
+        self.image_tabs: dict[str, PhotoTab | CompareTab] = {
             "photo": self.photo,
             "compare": self.compare,
-            "explore": self.explore,
         }
 
     def _tab(self, name: str) -> gr.Tab:
@@ -145,7 +147,7 @@ class Page:
     def connect(self, page: gr.Blocks) -> None:
         """Wires the parts to each other."""
         source, controls, photo, compare = self.source, self.controls, self.photo, self.compare
-        tabs = self.image_tabs.values()
+        tabs = (photo, compare, self.explore)
         inputs = {self.where, source.image, source.given, *controls.inputs}.union(
             *(one.inputs for one in tabs)
         )
@@ -215,11 +217,11 @@ class Page:
         """Fills the tab that is open; the others are filled when they are opened."""
         state, image = self.controls.read(values), values[self.source.image]
         shown: dict[Any, Any] = {self.cost: readouts.cost(state, self.viewer.models[state.model])}
+        if values[self.where] == "explore":
+            return shown | self.explore.refresh(image, state)
         tab = self.image_tabs.get(values[self.where])
         if tab is None:  # the browser shows Live and Draw, and a video waits for its button
             return shown
-        if tab is self.explore:
-            return shown | self.explore.refresh(image, state)
         view = None if image is None else self.viewer.view(image, state)
         shown |= {self.numbers: readouts.numbers(view), self.table: readouts.table(view)}
         return shown | (tab.empty if view is None else tab.refresh(values, image, view))
@@ -248,7 +250,7 @@ class Page:
         model = values[self.controls.loaded]
         if values[self.where] == "draw":
             model = self.drawing.model or model
-        image = self._image(values)
+        image = read_still(values[self.keep.still], self.viewer.limits)
         changed = self.source.snapshot(image, values[self.source.given], model)
         now = {self.where: "explore", **changed}
         return {
@@ -287,7 +289,14 @@ class Page:
             progress(0.0, desc=f"{name} is being loaded")
             return self.viewer.models[name]
         except Exception as error:
-            gr.Warning(in_words(error), title=f"{name} cannot be used now", duration=20)
+            words = in_words(error)
+            if name in RELEASES and isinstance(error.__cause__, OSError):
+                words = (
+                    f"It has to be downloaded once ({RELEASES[name].megabytes} MB), and its server "
+                    "cannot be reached from here. The terminal says from where, and what else "
+                    "would do. The other models need no connection."
+                )
+            gr.Warning(f"{name} cannot be used now. {words}", duration=20)
             return None
 
 

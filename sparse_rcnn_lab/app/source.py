@@ -80,8 +80,8 @@ class Source:
             new.append(Given(path, square(read.shown)))
         if image is None:
             raise wrong[0] if wrong else LabError("No file was given.")
-        for error in wrong:
-            gr.Warning(in_words(error), title="Left out", duration=15)
+        for one in wrong:
+            gr.Warning(f"Left out: {in_words(one)}", duration=15)
         return self._shown(image, [*new, *given][:_KEPT], model, new[0].path)
 
     def pick(self, chosen: str, given: list[Given], model: str) -> dict[Any, Any]:

@@ -229,5 +229,7 @@ def test_film_and_sample(tiny, tmp_path):
 def test_a_sample_of_a_very_narrow_image(tmp_path, size):
     """Catches frames of gigabytes, and a side of no pixels."""
     Image.new("RGB", size, "red").save(tmp_path / "thin.png")
-    clip = open_clip(sample_video(read_input(tmp_path / "thin.png"), tmp_path / "thin.mp4", 0.2), Limits())
+    clip = open_clip(
+        sample_video(read_input(tmp_path / "thin.png"), tmp_path / "thin.mp4", 0.2), Limits()
+    )
     assert 2 <= clip.width <= 640 and 2 <= clip.height <= 640

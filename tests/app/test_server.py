@@ -78,8 +78,10 @@ def test_errors_are_told_and_logged(caplog, tmp_path):
 
     path = tmp_path / "notes.jpg"
     path.write_text("these are notes")
+    with pytest.warns(UserWarning, match="notes.jpg"):  # on the page: one toast, and no more
+        assert explained(read_input)(path) == gr.skip()
     with pytest.raises(gr.Error) as caught:
-        explained(read_input)(path)
+        explained(read_input, loud=True)(path)
     assert "notes.jpg" in caught.value.message and "JPEG or PNG" in caught.value.message
 
     def wrong():
