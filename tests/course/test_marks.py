@@ -14,7 +14,7 @@ import pytest
 
 from sparse_rcnn_lab.cli.main import main
 from sparse_rcnn_lab.core.errors import LabError
-from sparse_rcnn_lab.course.classroom.build import read_source
+from sparse_rcnn_lab.course.classroom.build import build, read_source
 from sparse_rcnn_lab.course.classroom.by_hand import rubric_of, take_by_hand
 from sparse_rcnn_lab.course.classroom.course_folder import Course, chosen
 from sparse_rcnn_lab.course.classroom.grade import _is_graded, grade
@@ -278,3 +278,22 @@ def test_no_grading_process_outlives_grade(tmp_path: Path, kill: str) -> None:
         main_.send_signal(getattr(signal, kill))
         _, alive = psutil.wait_procs(processes, timeout=30)
         assert alive == []
+
+
+def test_a_lost_gradebook_comes_back(small_course: Course) -> None:
+    """Catches marks given by hand that are gone with the gradebook, or with the first table that is
+    written after it was made anew."""
+    a_class(small_course)
+    path = small_course.root / "by_hand.csv"
+    path.write_text("student,assignment,test,marks\nZoë-Müller,boxes,think-grown,0.5\n", "utf-8")
+    write_marks(small_course)
+    wanted = (small_course.root / "marks.csv").read_bytes()
+    kept = path.read_bytes()
+    (small_course.root / "gradebook.db").unlink()
+    build(small_course.root, made.SOURCES, chosen(["boxes"]), say=lambda line: None)
+    with pytest.raises(LabError, match="no such answer in the gradebook"):
+        write_marks(small_course)  # too early: as `feedback` would
+    assert path.read_bytes() == kept
+    a_class(small_course)  # as `grade` does
+    write_marks(small_course)
+    assert (small_course.root / "marks.csv").read_bytes() == wanted
