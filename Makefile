@@ -36,9 +36,10 @@ help: ## these lines
 demo: .venv/.installed-demo ## detect in your own photos, at http://127.0.0.1:7860 (ARGS="--help" lists the options)
 	$(BIN)/python apps/demo.py $(ARGS)
 
-lab: .venv/.installed-lab ## the lessons, in JupyterLab, opened at the first
+lab: .venv/.installed-lab ## the lessons in JupyterLab, as copies of yours in my_lessons
 	@$(BIN)/jupyter labextension disable --level=sys_prefix '@jupyterlab/apputils-extension:announcements' >/dev/null 2>&1 || true
-	$(BIN)/jupyter lab --LabApp.default_url=/lab/tree/notebooks/01_one_image.ipynb $(LAB_HIDES:%='--ContentsManager.hide_globs=%') $(ARGS)
+	@$(BIN)/python -m sparse_rcnn_lab.course.lessons copy my_lessons
+	$(BIN)/jupyter lab --LabApp.default_url=/lab/tree/my_lessons/01_one_image.ipynb $(LAB_HIDES:%='--ContentsManager.hide_globs=%') $(ARGS)
 
 gallery: .venv/.installed-lab ## the lessons as pages with outputs, in build/gallery (ARGS=--fast for toy amounts)
 	OMP_NUM_THREADS=1 $(BIN)/python -m sparse_rcnn_lab.course.lessons gallery $(ARGS) build/gallery

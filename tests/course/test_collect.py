@@ -146,6 +146,7 @@ def test_collect(built: Course, tmp_path: Path) -> None:
         for name, date, content in (
             ("bob_boxes.ipynb", (2026, 1, 2, 0, 0, 0), json.dumps(second)),
             ("bob/boxes.ipynb", (2026, 1, 1, 0, 0, 0), json.dumps(release)),
+            ("byronada_LATE_7_8_x.ipynb", (2026, 1, 1, 0, 0, 0), json.dumps(release)),
             ("carl/boxes.ipynb", (2026, 1, 1, 0, 0, 0), json.dumps(short)),
             ("carla/untitled.ipynb", (2026, 1, 1, 0, 0, 0), json.dumps(bare)),
             ("dora/boxes.ipynb", (2026, 1, 1, 0, 0, 0), "{"),
@@ -159,7 +160,8 @@ def test_collect(built: Course, tmp_path: Path) -> None:
     result = collect(course, path, say=lines.append)
     assert "nothing to take: zoe: no notebook (.ipynb) in this folder" in lines
     notes = {student: " ".join(said) for student, _, said in result.taken}
-    assert sorted(notes) == ["bob", "carl", "carla"] and notes["carla"] == ""
+    assert sorted(notes) == ["bob", "byronada", "carl", "carla"] and notes["carla"] == ""
+    assert notes["byronada"] == "late, says Canvas"
     assert sorted(file for file, _ in result.refused) == ["dora/boxes.ipynb", "emil/boxes.ipynb"]
     assert "more than once" in notes["bob"] and "missing" in notes["carl"]
     kept = made.read(course.notebook("submitted", "boxes", "bob"))

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import lzma
+import re
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator
@@ -100,6 +101,8 @@ def collect(course: Course, place: str | Path, say: Callable[[str], None] = prin
             continue
         if key in newest:
             notes.append(f"handed in more than once, the newest counts: {entry.path}")
+        if re.match(r"[^_]+_LATE_\d", entry.path.name):
+            notes.append("late, says Canvas")
         newest[key] = (entry, notebook, notes)
     for (student, assignment), (entry, notebook, notes) in sorted(newest.items()):
         if notebook["metadata"].get("sparse_rcnn_lab", {}).get("course") != course.mark:
@@ -121,6 +124,13 @@ def collect(course: Course, place: str | Path, say: Callable[[str], None] = prin
             write_text(target, text)  # what came before and is the same need not be graded again
         result.taken.append((student, assignment, notes))
         say(f"{student}: {assignment}" + "".join(f"\n    {note}" for note in notes))
+    if roster:
+        known = {person.student for person in roster.people}
+        for student in [name for name in course.students() if name not in known]:
+            say(
+                f"{student}: collected before, and nobody on the roster. If it is somebody of the "
+                f'class under another name, delete "{course.root / "submitted" / student}".'
+            )
     return result
 
 
