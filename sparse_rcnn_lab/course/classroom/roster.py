@@ -43,34 +43,10 @@ _ANYBODY = re.compile(
 )
 # Words beside a name that are none, so that the rest may still be a part of one.
 _NO_NAME = {
-    *(
-        "a",
-        "and",
-        "assignment",
-        "attempt",
-        "by",
-        "class",
-        "colab",
-        "copy",
-        "course",
-        "draft",
-        "final",
-    ),
-    *(
-        "fixed",
-        "for",
-        "from",
-        "group",
-        "handin",
-        "homework",
-        "lab",
-        "late",
-        "my",
-        "new",
-        "notebook",
-    ),
-    *("of", "part", "resubmission", "solution", "submission", "submitted", "task", "team", "the"),
-    *("try", "untitled", "v", "version", "week", "work"),
+    *("a", "and", "assignment", "attempt", "by", "class", "colab", "copy", "course", "draft"),
+    *("final", "fixed", "for", "from", "group", "handin", "homework", "lab", "late", "my", "new"),
+    *("notebook", "of", "part", "resubmission", "solution", "submission", "submitted", "task"),
+    *("team", "the", "try", "untitled", "v", "version", "week", "work"),
 }
 _MOODLE = re.compile(r"(.+)_(\d+)_assignsubmission_")
 _CANVAS = re.compile(r"([^_]+)_(?:LATE_)?(\d+)_\d+_")
