@@ -26,7 +26,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from sparse_rcnn_lab.core.config import InputConfig, TrainConfig
 from sparse_rcnn_lab.core.errors import LabError
 from sparse_rcnn_lab.core.inputs import Targets, normalise, pad_images
-from sparse_rcnn_lab.data.sample import DetectionData, Sample
+from sparse_rcnn_lab.data.sample import DetectionData, Sample, check_sample
 from sparse_rcnn_lab.data.subset import aspect_groups, in_batches_of_one_group
 from sparse_rcnn_lab.data.transforms import Augment
 
@@ -113,11 +113,12 @@ class _Augmented(Dataset[Sample | LabError]):
 
     def __init__(self, data: DetectionData, augment: Augment) -> None:
         self.data, self.augment = data, augment
+        self.num_classes = len(data.class_names)
 
     def __getitem__(self, key: tuple[int, int]) -> Sample | LabError:
         index, seed = key
         try:
-            return self.augment(self.data[index], seed)
+            return self.augment(check_sample(self.data[index], self.num_classes), seed)
         except LabError as error:
             return error
 

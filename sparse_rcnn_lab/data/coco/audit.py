@@ -95,7 +95,7 @@ def merge_classes(
         if len(rows) > 1:
             done = f"one class, with the boxes of all ({counts[rows].sum():,})"
             found.note(categories, _at(rows, len(names)), f'called "{name}"', done)
-        classes.append((int(categories.ids[chief]), name if rows[1:] else names[chief], rows))
+        classes.append((int(categories.ids[chief]), name, rows))
     classes.sort()
 
     labels = np.full(len(categories), -1)
