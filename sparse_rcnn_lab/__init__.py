@@ -40,9 +40,11 @@ if TYPE_CHECKING:
     from sparse_rcnn_lab.models.load import load, shipped_models
     from sparse_rcnn_lab.models.recipes import RECIPES, recipe
     from sparse_rcnn_lab.runtime.export import export
+    from sparse_rcnn_lab.runtime.export.parts import export_parts
     from sparse_rcnn_lab.training.evaluate import Evaluation, evaluate
     from sparse_rcnn_lab.training.fit import Run, fit
     from sparse_rcnn_lab.views.explorer.explore import explore
+    from sparse_rcnn_lab.views.labeller.label import label
 
 __all__ = [
     "RECIPES",
@@ -65,7 +67,9 @@ __all__ = [
     "evaluate",
     "explore",
     "export",
+    "export_parts",
     "fit",
+    "label",
     "load",
     "load_trace",
     "open_data",
@@ -87,7 +91,9 @@ _HOMES = {
     "detect.detector": ("Detector",),
     "detect.trace_file": ("load_trace", "save_trace"),
     "views.explorer.explore": ("explore",),
+    "views.labeller.label": ("label",),
     "runtime.export": ("export",),
+    "runtime.export.parts": ("export_parts",),
     "core.ablation": ("Ablation",),
     "intervene.session": ("Session",),
     "core.detections": ("Detections",),

@@ -121,14 +121,13 @@ class AugmentConfig:
     size: (height, width) in pixels that images are fitted into, their aspect kept, or None for
     the published resize to a short side drawn from ``short_sides`` (long side at most
     ``long_side``).  scale: range of a zoom relative to that.
-
     crop: share of images that are first resized to one of ``crop_short_sides`` and cut down to a
     part whose sides are each drawn from ``crop_size`` (low, high), in pixels: the published crop.
     min_visible, min_side: a box is dropped when less of its area (share) or of a side (pixels,
     after resizing) is left; boxes without area always are.  min_source_side: so are those that
     were smaller in the original.
     drop_empty, min_image_side: images without objects, or smaller, are not trained on.
-    group_by_aspect: a batch holds portrait images alone, or landscape ones alone.
+    mosaic, paste, blur: shares of images that are mixed or blurred; off in published recipes.
     """
 
     hflip: float = 0.5
@@ -149,6 +148,9 @@ class AugmentConfig:
     drop_empty: bool = False
     min_image_side: int = 0
     group_by_aspect: bool = False
+    mosaic: float = 0.0
+    paste: float = 0.0
+    blur: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -230,8 +232,7 @@ class TrainConfig:
         for name in ("batch_size", "accumulate", "epochs"):
             low = 0 if name == "epochs" and self.steps is not None else 1
             _check_whole(f"train.{name}", getattr(self, name), low)
-        if self.steps is not None:
-            _check_whole("train.steps", self.steps, 1, 10**9)
+        _check_whole("train.steps", 1 if self.steps is None else self.steps, 1, 10**9)
         _check_whole("train.denoising", self.denoising, 0)
         _check_whole("train.seed", self.seed, 0, 10**12)  # multiplied, and 64 bits hold it
         if not isinstance(self.nested_prefixes, int) or self.nested_prefixes < 1:

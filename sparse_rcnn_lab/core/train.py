@@ -112,7 +112,7 @@ def batches_of(data: Any, recipe: Recipe) -> Iterator[tuple[Tensor, Targets]]:
         for chosen in order.split(recipe.train.batch_size):
             seeds = torch.randint(2**62, chosen.shape, generator=chance)
             pairs = zip(chosen.tolist(), seeds.tolist(), strict=True)
-            yield collate([augment(data[i], seed) for i, seed in pairs], recipe.model.input)
+            yield collate([augment.of(data, i, seed) for i, seed in pairs], recipe.model.input)
 
 
 def main() -> None:

@@ -69,10 +69,11 @@ def check_classes(data: DetectionData) -> None:
         )
 
 
-def check_sample(sample: Sample, num_classes: int) -> Sample:
-    """The sample; raises LabError, naming it, where its boxes cannot be those of its image."""
+def checked_sample(data: DetectionData, index: int) -> Sample:
+    """``data[index]``; raises LabError, naming it, where its boxes cannot be those of its image."""
+    sample = data[index]
     try:
-        boxes, _ = check_ground_truth(sample.boxes, sample.labels, num_classes)
+        boxes, _ = check_ground_truth(sample.boxes, sample.labels, len(data.class_names))
     except LabError as error:
         raise LabError(f'"{sample.name}": {error}') from None
     height, width = sample.image.shape[-2:]

@@ -6,25 +6,29 @@ Colours are changed by one 3x3 matrix, a tenth of the time of torchvision's hue.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from sparse_rcnn_lab.core import boxes as box_ops
 from sparse_rcnn_lab.core.config import AugmentConfig
 from sparse_rcnn_lab.core.errors import LabError
-from sparse_rcnn_lab.data.sample import Sample
+from sparse_rcnn_lab.data.sample import DetectionData, Sample, checked_sample
 from sparse_rcnn_lab.detect.images import resize_as_opencv, resize_to, resized_size
 
 # The mean colour of ImageNet: after normalisation what is padded here equals the batch padding.
 FILL = (124, 116, 104)
 
 _RANGES = {
-    **dict.fromkeys(("hflip", "crop", "min_visible"), 1.0),
+    **dict.fromkeys(("hflip", "crop", "min_visible", "mosaic", "paste", "blur"), 1.0),
     **dict.fromkeys(("brightness", "contrast", "saturation"), 1.0),
     "hue": 0.5,
 }
+
+_MIXING = 0x6D6F7361  # so that which images meet is drawn apart from how each is changed
 
 # RGB -> luma and two colour differences (YIQ): a hue shift turns the latter two.
 _RGB_TO_YIQ = torch.tensor(
@@ -98,6 +102,11 @@ class Augment:
     ``brightness``, ``contrast``, ``saturation``: each factor is drawn from 1 - x to 1 + x;
     ``hue`` from -x to x turns.
 
+    For few images (:meth:`of`): ``mosaic`` is the share that are four images side by side in a
+    frame of ``size``, each at half of it (YOLOv4, arXiv 2004.10934); ``paste`` the share that get
+    objects of another image (Cut, Paste and Learn, arXiv 1708.01642); ``blur`` the share that are
+    blurred a little, as by a hand that moves.
+
     antialias: as in the model's ``InputConfig``. Boxes are clipped; ``min_visible``, ``min_side``
     and ``min_source_side`` say which of them are dropped.
     Raises :class:`LabError` for settings out of range.
@@ -129,6 +138,34 @@ class Augment:
             )
         if config.crop and not 1 <= config.crop_size[0] <= config.crop_size[1]:
             raise LabError(f"Augment: crop_size is (low, high); found {config.crop_size}.")
+        if config.mosaic and (config.size is None or min(config.size) < 2):
+            raise LabError("Augment: mosaic needs a size, the frame that four images share.")
+
+    def of(self, data: DetectionData, index: int, seed: int) -> Sample:
+        """Image ``index`` of a data set, augmented; with ``mosaic`` and ``paste`` others join it.
+
+        A function of ``data``, ``index`` and ``seed`` alone.
+        """
+        random = torch.Generator().manual_seed(seed ^ _MIXING)
+        if _uniform(random, 0, 1) >= self.config.mosaic:
+            return self(self._pasted(data, index, random), seed)
+        assert self.config.size is not None
+        height, width = self.config.size
+        config = replace(self.config, size=(height // 2, width // 2))
+        quarter = replace(self, config=config)
+        last = len(data) - 1
+        members = [index, *(_whole(random, 0, last) for _ in range(3))]
+        parts = [
+            quarter(self._pasted(data, member, random), seed ^ number)
+            for number, member in enumerate(members)
+        ]
+        return mosaic(parts, (height, width))
+
+    def _pasted(self, data: DetectionData, index: int, random: torch.Generator) -> Sample:
+        sample = checked_sample(data, index)
+        if _uniform(random, 0, 1) >= self.config.paste:
+            return sample
+        return paste(sample, checked_sample(data, _whole(random, 0, len(data) - 1)), random)
 
     def __call__(self, sample: Sample, seed: int) -> Sample:
         """The augmented sample: a function of ``sample`` and ``seed`` alone.
@@ -141,6 +178,8 @@ class Augment:
         flip = _uniform(random, 0, 1) < self.config.hflip
         image = window.cut(sample.image, self.antialias)
         image = window.paste(change_colours(image, *self.draw_colours(random)), flip)
+        if self.config.blur and _uniform(random, 0, 1) < self.config.blur:
+            image = blurred(image)
         boxes = window.move_boxes(sample.boxes, (height, width), flip)
         seen = box_ops.clip(boxes, *window.frame)
         keep = self._worth_keeping(sample.boxes, boxes, seen)
@@ -234,6 +273,64 @@ def change_colours(
     offset = torch.full((3, 1), grey * (1 - contrast) + 0.5)  # + 0.5: the cast rounds down
     changed = torch.addmm(offset, matrix, flat).clamp_(0, 255)
     return changed.to(torch.uint8).view_as(image)
+
+
+def blurred(image: Tensor) -> Tensor:
+    """``[3, H, W]`` uint8 with each pixel the mean of the 3x3 around it."""
+    padded = F.pad(image.float()[None], (1, 1, 1, 1), mode="replicate")
+    return F.avg_pool2d(padded, 3, stride=1)[0].round().to(torch.uint8)
+
+
+def mosaic(parts: Sequence[Sample], size: tuple[int, int]) -> Sample:
+    """Four samples as the quarters of one of ``size`` (height, width), touching in its middle.
+
+    None may be larger than half of it.
+    """
+    height, width = size
+    image = torch.tensor(FILL, dtype=torch.uint8).view(3, 1, 1).repeat(1, height, width)
+    boxes = []
+    for number, part in enumerate(parts):
+        h, w = part.image.shape[-2:]
+        top, left = height // 2 - h * (number < 2), width // 2 - w * (number % 2 == 0)
+        image[:, top : top + h, left : left + w] = part.image
+        boxes.append(part.boxes + torch.tensor([left, top] * 2))
+    labels = torch.cat([part.labels for part in parts])
+    return replace(parts[0], image=image, boxes=torch.cat(boxes), labels=labels)
+
+
+def paste(sample: Sample, other: Sample, random: torch.Generator) -> Sample:
+    """``sample`` with up to three objects of ``other``, each as its box cuts it out, edges soft.
+
+    Their size relative to the image changes by 0.6 to 1.5. Where one would hide more than 0.3 of
+    an object that is there it is tried elsewhere, ten times.
+    """
+    height, width = sample.image.shape[-2:]
+    fit = min(height / other.image.shape[-2], width / other.image.shape[-1])
+    image, boxes, labels = sample.image.clone(), sample.boxes, sample.labels
+    for row in torch.randperm(len(other.boxes), generator=random)[:3].tolist():
+        x1, y1, x2, y2 = other.boxes[row].round().int().tolist()
+        zoom = fit * math.exp(_uniform(random, math.log(0.6), math.log(1.5)))
+        h, w = round((y2 - y1) * zoom), round((x2 - x1) * zoom)
+        if not (2 <= h <= height and 2 <= w <= width and y2 > y1 and x2 > x1):
+            continue
+        for _ in range(10):
+            top, left = _whole(random, 0, height - h), _whole(random, 0, width - w)
+            box = torch.tensor([[left, top, left + w, top + h]], dtype=torch.float32)
+            if (box_ops.intersection(box, boxes) <= 0.3 * box_ops.area(boxes)).all():
+                cut = resize_to(other.image[:, y1:y2, x1:x2], (h, w), True).float()
+                soft = _soft_edges(h)[:, None] * _soft_edges(w)
+                under = image[:, top : top + h, left : left + w]
+                under.copy_((under + (cut - under) * soft).round().to(torch.uint8))
+                boxes = torch.cat([boxes, box])
+                labels = torch.cat([labels, other.labels[row : row + 1]])
+                break
+    return replace(sample, image=image, boxes=boxes, labels=labels)
+
+
+def _soft_edges(length: int) -> Tensor:
+    """``[length]`` from near 0 at both ends to 1 within a twelfth."""
+    ramp = (torch.arange(length) + 0.5) / max(1.0, length / 12)
+    return torch.minimum(ramp, ramp.flip(0)).clamp(max=1)
 
 
 def _uniform(random: torch.Generator, low: float, high: float) -> float:

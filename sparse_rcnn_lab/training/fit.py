@@ -14,7 +14,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager, nullcontext
 from dataclasses import dataclass
 from itertools import chain
@@ -162,7 +162,7 @@ def fit(
         states = group.gather(folder.states() if resume else [])[0]
         done, state = states[-1] if states else (0, None)
         training = group.agree(
-            lambda: begin(recipe, device, group, state, backbone_weights, start_from, say)
+            lambda: begin(recipe, device, group, state, backbone_weights, start_from, say, names)
         )
         training.connect()
         if compiled:
@@ -300,11 +300,13 @@ def begin(
     backbone_weights: str | Path | None = None,
     start_from: str | Path | None = None,
     say: Callable[[str], None] = lambda text: None,
+    names: Sequence[str] = (),
 ) -> Training:
     """The model and all that trains it: from ``state``, or as the settings say.
 
     Weights from outside are read by process 0 alone; ``Training.connect`` passes them on. say: is
-    told, in one line, what a model to start from could not give.
+    told, in one line, what a model to start from could not give.  names: of the classes, which
+    ``start_from`` needs.
     """
     torch.manual_seed(recipe.train.seed)
     model = SparseRCNN(recipe.model)
@@ -312,7 +314,7 @@ def begin(
     if state is None and group.first:
         if backbone_weights is not None:
             load_backbone(model.backbone, recipe.model.backbone, backbone_weights)
-        nested = start_from is not None and _start_from(model, locate(start_from), say)
+        nested = start_from is not None and _start_from(model, names, locate(start_from), say)
         if recipe.train.nested_proposals and not nested:
             nest(model.proposals)
     model.backbone.frozen = recipe.train.frozen_backbone
@@ -329,30 +331,37 @@ def begin(
     return training
 
 
-def _start_from(model: SparseRCNN, path: Path, say: Callable[[str], None]) -> bool:
-    """Takes over what fits of a checkpoint: all but the class layers, where classes are other ones.
+def _start_from(
+    model: SparseRCNN, names: Sequence[str], path: Path, say: Callable[[str], None]
+) -> bool:
+    """Takes over what fits of a checkpoint. Returns whether all proposals are now those of a nested
+    checkpoint.
 
-    Where the number of proposals is another one the first of them are taken. Returns whether all
-    proposals are now those of a nested checkpoint.
+    A class that the checkpoint knows by name keeps its scores; another one starts from the mean of
+    all it knows: what sets objects off from the background serves it too. Where the number of
+    proposals is another one the first of them are taken.
     """
     own = model.state_dict()
     checkpoint = read_checkpoint(path)
-    missing: list[str] = []
+    known = {name.casefold(): row for row, name in enumerate(checkpoint.class_names)}
+    names = names or checkpoint.class_names
+    rows = [known.get(name.casefold()) for name in names]
+    missing = [f"the scores of {rows.count(None)} new classes"] if None in rows else []
     for key, value in own.items():
         given = checkpoint.state.get(key)
-        if given is not None and given.shape == value.shape:
+        if given is not None and ".classify." in key and given.shape[1:] == value.shape[1:]:
+            value.copy_(torch.stack([given.mean(0) if r is None else given[r] for r in rows]))
+        elif given is not None and given.shape == value.shape:
             value.copy_(given)
         elif (
             given is not None and key.startswith("proposals.") and given[0].shape == value[0].shape
         ):
             value[: len(given)] = given[: len(value)]
-        elif ".classify." not in key:
+        else:
             raise LabError(
                 f'"{path}" does not fit this recipe: {key} is missing or of another shape. '
                 "Fine-tune with the recipe that trained it."
             )
-        elif not missing:
-            missing.append("the class layers, since the classes are other ones")
     n, there = len(model.proposals), len(checkpoint.state["proposals.boxes"])
     if n != there:
         missing.append(f"{abs(n - there)} of the {max(n, there)} proposals")

@@ -26,7 +26,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from sparse_rcnn_lab.core.config import InputConfig, TrainConfig
 from sparse_rcnn_lab.core.errors import LabError
 from sparse_rcnn_lab.core.inputs import Targets, normalise, pad_images
-from sparse_rcnn_lab.data.sample import DetectionData, Sample, check_sample
+from sparse_rcnn_lab.data.sample import DetectionData, Sample
 from sparse_rcnn_lab.data.subset import aspect_groups, in_batches_of_one_group
 from sparse_rcnn_lab.data.transforms import Augment
 
@@ -113,12 +113,11 @@ class _Augmented(Dataset[Sample | LabError]):
 
     def __init__(self, data: DetectionData, augment: Augment) -> None:
         self.data, self.augment = data, augment
-        self.num_classes = len(data.class_names)
 
     def __getitem__(self, key: tuple[int, int]) -> Sample | LabError:
         index, seed = key
         try:
-            return self.augment(check_sample(self.data[index], self.num_classes), seed)
+            return self.augment.of(self.data, index, seed)
         except LabError as error:
             return error
 
@@ -197,7 +196,8 @@ def check_main_guard() -> None:
     """
     main = sys.modules["__main__"]
     file = getattr(main, "__file__", None)  # a notebook or a prompt has none, and needs no guard
-    package = getattr(main.__spec__, "name", "").endswith("__main__")  # nor does `python -m`
+    spec = getattr(main, "__spec__", None)  # %reset in a notebook takes it away
+    package = getattr(spec, "name", "").endswith("__main__")  # nor does `python -m`
     usual = multiprocessing.get_all_start_methods()[0]
     method = multiprocessing.get_start_method(allow_none=True) or usual  # asked, and not decided
     if method == "fork" or file is None or package:

@@ -7,9 +7,13 @@ in part. What was done is said, so that the instructor can ask.
 from __future__ import annotations
 
 import copy
+import itertools
 import re
 from collections import Counter
+from collections.abc import Callable, Iterator
 from typing import Any
+
+from sparse_rcnn_lab.core.errors import LabError
 
 # In a student's own cells; a look by a person is in order.
 _ANSWER = "imports the package's own answer"
@@ -23,6 +27,75 @@ _SUSPICIOUS = {
     ),
     r"(?<![\w.])(open|exec|eval)\(|\.(read_text|read_bytes)\(": "reads files or runs text",
 }
+
+
+def recognise(notebook: Any, releases: dict[str, Any]) -> tuple[str, list[str]]:
+    """Which assignment a notebook is, and a note if that was hard to tell.
+
+    Where a program has left the metadata out, cells get their roles back, in place: by their ids,
+    or by their text. Raises LabError where it is none of ``releases``, name -> notebook.
+    """
+    named = {name: [c for c in r["cells"] if _id(c)] for name, r in releases.items()}
+    cells = notebook["cells"]
+    matches = {
+        name: [len(_alike(cells, theirs, key)) for key in (_id, _cell_id, _wording)]
+        for name, theirs in named.items()
+    }
+    best = max(matches, key=lambda name: sum(matches[name]))
+    if not any(matches[best][:2]) and matches[best][2] < 3:  # anybody has "import torch"
+        raise LabError(
+            f"is none of this course's assignments ({', '.join(releases)}): none of its cells is "
+            "one that was handed out."
+        )
+    for mine, theirs in _alike(cells, named[best], _cell_id):
+        if not _id(mine):
+            mine["metadata"] = copy.deepcopy(theirs["metadata"])
+    guessed = []
+    for mine, theirs in itertools.chain(
+        _alike(cells, named[best], _wording),
+        _answers_between(cells, releases[best]["cells"]),  # which looks at what is known by then
+    ):
+        if not _id(mine) and _id(theirs) not in map(_id, cells):
+            mine["metadata"] = copy.deepcopy(theirs["metadata"])
+            guessed.append(_id(theirs))
+    if "assignment" not in notebook["metadata"].get("sparse_rcnn_lab", {}):
+        notebook["metadata"]["sparse_rcnn_lab"] = releases[best]["metadata"]["sparse_rcnn_lab"]
+    note = f"cells that had lost their marks, known by their text: {', '.join(guessed)}"
+    return best, [note] if guessed else []
+
+
+def _alike(cells: Any, named: Any, key: Callable[[Any], str]) -> list[tuple[Any, Any]]:
+    """(cell, handed-out cell) of the same key."""
+    theirs = {text: cell for cell in named if (text := key(cell))}
+    mine = {key(cell): cell for cell in reversed(cells)}
+    return [(mine[text], cell) for text, cell in theirs.items() if text in mine]
+
+
+def _answers_between(cells: Any, release: Any) -> Iterator[tuple[Any, Any]]:
+    """(cell, handed-out cell) of answers, whose text nobody knows, between cells that are known."""
+    known = {_text(cell) for cell in release}
+    names = [_id(cell) for cell in release]
+    roles = set(names) - {""}
+    for number, cell in enumerate(release):
+        at = {names.index(_id(mine)): i for i, mine in enumerate(cells) if _id(mine) in roles}
+        if not names[number] or _locked(cell) or number in at:
+            continue
+        first = max((i for n, i in at.items() if n < number), default=-1)
+        last = min((i for n, i in at.items() if n > number), default=len(cells))
+        free = [
+            mine
+            for mine in cells[first + 1 : last]
+            if not _id(mine)
+            and mine["cell_type"] == cell["cell_type"]
+            and (_text(mine) not in known or _text(mine) == _text(cell))
+        ]
+        functions = _functions(cell)
+        if free:
+            yield next((mine for mine in free if functions & _functions(mine)), free[0]), cell
+
+
+def _functions(cell: Any) -> set[str]:
+    return set(re.findall(r"^def (\w+)", _text(cell), re.M))
 
 
 def repair(notebook: Any, release: Any) -> list[str]:
@@ -85,6 +158,18 @@ def repair(notebook: Any, release: Any) -> list[str]:
 def _id(cell: Any) -> str:
     name: str = cell.get("metadata", {}).get("nbgrader", {}).get("grade_id", "")
     return name
+
+
+def _cell_id(cell: Any) -> str:
+    name = cell.get("id") or cell["metadata"].get("id")  # the latter is Colab's
+    return name if isinstance(name, str) else ""
+
+
+def _wording(cell: Any) -> str:
+    """The text of a cell that students do not change, without its numbers."""
+    if _id(cell) and not _locked(cell):
+        return ""
+    return re.sub(r"\d[\d.e-]*", "0", _text(cell).strip())
 
 
 def _locked(cell: Any) -> bool:

@@ -1,0 +1,53 @@
+// The tab Explore: shows the explorer of the image that the page is about; explore_tab.py runs what
+// is changed in it. What the page opens with is asked for at once, while Gradio still builds it.
+(() => {
+  const ABOVE = 130; // pixels of the page over the explorer, on a laptop
+  let module = null;
+  let close = null; // takes the explorer down
+  let shown = null; // {token, of, proposals, threshold}: what it is about
+  let renewed = []; // who waits for a new token
+
+  const place = () => document.getElementById("lab-explorer");
+  const address = () => lab.url(`explore/${shown.token}`);
+
+  async function show(text) {
+    const told = text ? JSON.parse(text) : null;
+    const same = told && shown && told.of === shown.of;
+    shown = told;
+    renewed.splice(0).forEach((done) => done());
+    if (same) return;
+    close?.();
+    close = null;
+    if (!told) return;
+    module ??= import(lab.url("explore/module.js"));
+    const start = fetch(address()).then((answer) => answer.json());
+    const [{ default: explorer }, { payload, options }] = await Promise.all([module, start]);
+    while (!place()) await new Promise(requestAnimationFrame);
+    if (shown !== told) return; // another image was chosen meanwhile
+    close?.();
+    const values = { payload, options: { ...options, threshold: told.threshold, theme: theme(), above: ABOVE } };
+    const model = { get: (name) => values[name], link: explorer.serverLink(ask) };
+    close = explorer.render({ model, el: place() });
+    if (told.proposals < payload.ids.shape[0]) place().explorer.useFirst(told.proposals);
+  }
+
+  function theme() {
+    const asked = new URLSearchParams(location.search).get("__theme");
+    if (asked === "light" || asked === "dark") return asked;
+    return document.body.classList.contains("dark") ? "dark" : "auto";
+  }
+
+  async function ask(message) {
+    const headers = { "content-type": "application/json" };
+    const post = () => fetch(address(), { method: "POST", headers, body: JSON.stringify(message) });
+    const answer = await post();
+    if (answer.status !== 410) return answer;
+    const again = new Promise((done) => renewed.push(done));
+    document.getElementById("lab-explore-again").click();
+    await again;
+    return post();
+  }
+
+  window.labExplore = { show };
+  if (window.labFirst) show(window.labFirst);
+})();

@@ -1,0 +1,77 @@
+"""``sparse-rcnn-lab teach``."""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+import tempfile
+from pathlib import Path
+
+from sparse_rcnn_lab.cli.common import add_device, count
+
+HELP = """a detector of your own from a labelled folder, within minutes
+
+FOLDER holds images and their boxes as a labelling tool wrote them: COCO json, Pascal VOC (an xml
+an image), YOLO (a txt an image), or a zip of that. It is checked, a quarter is held out (never the
+neighbour in time of an image that is learned from), the recipe follows from the data, and at the
+end it says what the detector is good and bad at.
+
+Ctrl-C stops early and keeps what is learned. A run that was killed goes on with the same command.
+
+examples:
+  sparse-rcnn-lab teach photographs
+  sparse-rcnn-lab teach export.zip --minutes 20 --out runs/boards
+  sparse-rcnn-lab teach photographs --start-from runs/boards --out runs/boards-2
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the command's options."""
+    parser.add_argument("folder", metavar="FOLDER", help="labelled images, or a zip of them")
+    parser.add_argument(
+        "--out", type=Path, metavar="RUN", help="run folder (default: runs/teach-FOLDER)"
+    )
+    parser.add_argument(
+        "--minutes", type=float, default=4.0, help="for the training (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--start-from",
+        default="small-everyday",
+        metavar="MODEL",
+        help="name, run folder or file of a model to start from (default: %(default)s)",
+    )
+    parser.add_argument("--workers", type=count, metavar="N", help="processes that load images")
+    parser.add_argument("--seed", type=count, default=0, help=argparse.SUPPRESS)
+    parser.add_argument("--quiet", action="store_true", help="no progress bar")
+    add_device(parser)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Teaches, and says how good it has become."""
+    from sparse_rcnn_lab.data.coco.labelled_folder import unpack
+    from sparse_rcnn_lab.training.teach.teaching import teach
+
+    given = Path(arguments.folder)
+    out = arguments.out or Path("runs") / f"teach-{given.resolve().stem}"
+    with tempfile.TemporaryDirectory() as place:
+        folder = unpack(given, Path(place)) if given.suffix.lower() == ".zip" else given
+        taught = teach(
+            folder,
+            out,
+            minutes=arguments.minutes,
+            start_from=arguments.start_from,
+            device=arguments.device,
+            workers=arguments.workers,
+            progress=not arguments.quiet,
+            seed=arguments.seed,
+        )
+    print()
+    print(taught.evaluation.table())
+    print()
+    print(taught.judgement)
+    print()
+    place = shlex.quote(str(out))
+    print(f"The model: {out / 'model.safetensors'}")
+    print(f"  sparse-rcnn-lab predict photo.jpg --model {place}")
+    print(f"  python apps/demo.py --checkpoint {place}")
+    return 0

@@ -1,0 +1,299 @@
+"""Any labelled folder, whatever tool wrote it: COCO json, Pascal VOC, YOLO, or a zip of one.
+
+Gives every image with its boxes in pixels and the names of their classes. What is wrong with one
+file is a sentence in ``notes``; a folder of which nothing can be read is a LabError.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+import shutil
+import zipfile
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from xml.etree import ElementTree
+
+import torch
+from PIL import Image
+
+from sparse_rcnn_lab.core import boxes as box_ops
+from sparse_rcnn_lab.core.errors import LabError
+from sparse_rcnn_lab.data.coco.folder import CocoFolder
+
+IMAGES = frozenset((".jpg", ".jpeg", ".png", ".webp", ".bmp"))
+_HELD_OUT = re.compile(r"val|valid|validation|test", re.IGNORECASE)
+_NAME_FILES = ("data.yaml", "data.yml", "classes.txt", "obj.names", "predefined_classes.txt")
+_SHOWN = 3  # files named in a note before "and N more"
+
+
+@dataclass(frozen=True)
+class LabelledImage:
+    """An image and what is in it.
+
+    boxes: ``(name, x1, y1, x2, y2)`` of each object, pixels of the image.  labelled: whether
+    somebody has said what is in it; without boxes there is then nothing.  held_out: whether the
+    folder itself sets it aside to evaluate on.
+    """
+
+    path: Path
+    boxes: tuple[tuple[str, float, float, float, float], ...] = ()
+    labelled: bool = True
+    held_out: bool = False
+
+
+@dataclass
+class LabelledFolder:
+    """kind: "COCO", "Pascal VOC", "YOLO" or "photographs" (no labels).  notes: a sentence each."""
+
+    kind: str
+    images: list[LabelledImage]
+    notes: list[str] = field(default_factory=list)
+
+
+def read_labelled_folder(folder: str | Path) -> LabelledFolder:
+    """Reads what a tool wrote. Raises LabError where there is no image, or no label can be meant.
+
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as place:
+    ...     Image.new("RGB", (64, 48)).save(Path(place, "a.png"))
+    ...     _ = Path(place, "a.txt").write_text("0 0.5 0.5 0.25 0.5")
+    ...     _ = Path(place, "classes.txt").write_text("mug")
+    ...     found = read_labelled_folder(place)
+    >>> found.kind, found.images[0].boxes
+    ('YOLO', (('mug', 24.0, 12.0, 40.0, 36.0),))
+    """
+    folder = Path(folder)
+    if folder.is_file() and folder.suffix.lower() != ".json":
+        raise LabError(
+            f'"{folder.name}" is no folder. Give a folder, a zip of one, or a COCO json.'
+        )
+    if not folder.exists():
+        raise LabError(f'There is no folder "{folder}".')
+    if folder.is_file():
+        return _read_coco(folder)
+    images = _files(folder, IMAGES)
+    xml, yolo = any(folder.rglob("*.xml")), _is_yolo(folder, images)
+    if any(folder.rglob("*.json")):
+        try:
+            return _read_coco(folder)
+        except LabError:
+            if not (xml or yolo):  # else it is some other tool's json
+                raise
+    if not images:
+        found = ", ".join(sorted(p.name for p in folder.iterdir())[:_SHOWN]) or "nothing"
+        raise LabError(
+            f'No image in "{folder.name}" (found: {found}). JPEG, PNG or WebP is needed.'
+        )
+    if xml:
+        return _read_voc(folder, images)
+    if yolo:
+        return _read_yolo(folder, images)
+    return LabelledFolder("photographs", [LabelledImage(path, labelled=False) for path in images])
+
+
+def unpack(file: str | Path, into: Path, megabytes: int = 2000) -> Path:
+    """Unpacks a zip into an empty folder; what would leave it, or is no label or image, stays out.
+
+    Raises LabError where it is damaged, encrypted, or larger than ``megabytes`` unpacked.
+    """
+    file = Path(file)
+    try:
+        with zipfile.ZipFile(file) as archive:
+            members = [m for m in archive.infolist() if not m.is_dir()]
+            size = sum(member.file_size for member in members) / 1e6
+            if size > megabytes:
+                raise LabError(
+                    f'"{file.name}" has {size:.0f} MB unpacked; up to {megabytes} MB are taken.'
+                )
+            for member in members:
+                path = Path(member.filename.replace("\\", "/"))
+                hidden = any(part.startswith((".", "__MACOSX")) for part in path.parts)
+                if hidden or path.is_absolute() or ".." in path.parts or ":" in path.parts[0]:
+                    continue
+                target = into / path
+                target.parent.mkdir(parents=True, exist_ok=True)
+                with archive.open(member) as source, target.open("wb") as copy:
+                    shutil.copyfileobj(source, copy)
+    except (zipfile.BadZipFile, RuntimeError, NotImplementedError, EOFError) as error:
+        raise LabError(f'"{file.name}" is not a zip that can be unpacked ({error}).') from None
+    except OSError as error:
+        raise LabError(f'"{file.name}" could not be unpacked ({error.strerror}).') from None
+    return into
+
+
+def _files(folder: Path, suffixes: frozenset[str]) -> list[Path]:
+    found = (path for path in folder.rglob("*") if path.suffix.lower() in suffixes)
+    return sorted(path for path in found if path.is_file() and not path.name.startswith("."))
+
+
+def _set_aside(path: Path, folder: Path) -> bool:
+    """Whether the folders that a file lies in are called so."""
+    parts = path.relative_to(folder).parts[:-1]
+    return any(_HELD_OUT.fullmatch(part) for part in parts)
+
+
+def _read_coco(folder: Path) -> LabelledFolder:
+    images: list[LabelledImage] = []
+    notes: list[str] = []
+    train = CocoFolder(folder, "train")
+    splits = [(train, False)]
+    if folder.is_dir():
+        try:
+            val = CocoFolder(folder, "val")
+        except LabError:
+            val = None
+        if val is not None and val.json_path != train.json_path:
+            splits.append((val, True))
+    for data, held_out in splits:
+        notes += data.notes
+        tables = data.tables
+        corners = box_ops.xywh_to_xyxy(torch.from_numpy(tables.boxes_xywh)).tolist()
+        for index in range(len(data)):
+            rows = range(int(tables.starts[index]), int(tables.starts[index + 1]))
+            boxes = tuple(
+                (tables.class_names[int(tables.labels[row])], *corners[row])
+                for row in rows
+                if not tables.crowd[row]
+            )
+            path = data.image_path(index)
+            images.append(LabelledImage(path, boxes, held_out=held_out))
+    return LabelledFolder("COCO", images, notes)
+
+
+def _read_voc(folder: Path, images: list[Path]) -> LabelledFolder:
+    """One xml an image, beside it or in another folder; the name of the file says which."""
+    xmls = {path.stem: path for path in _files(folder, frozenset((".xml",)))}
+    read, broken, unlabelled = [], [], 0
+    for path in images:
+        xml = path.with_suffix(".xml")
+        xml = xml if xml.exists() else xmls.get(path.stem, xml)
+        if not xml.exists():
+            unlabelled += 1
+            read.append(LabelledImage(path, labelled=False))
+            continue
+        try:
+            boxes = tuple(_voc_boxes(xml))
+        except (ElementTree.ParseError, ValueError, TypeError, AttributeError, OSError) as error:
+            broken.append(f"{xml.name} ({error})")
+            read.append(LabelledImage(path, labelled=False))
+            continue
+        read.append(LabelledImage(path, boxes, held_out=_set_aside(path, folder)))
+    return LabelledFolder("Pascal VOC", read, _told(broken, unlabelled, "xml"))
+
+
+def _voc_boxes(xml: Path) -> Iterator[tuple[str, float, float, float, float]]:
+    for entry in ElementTree.parse(xml).getroot().iter("object"):
+        name, place = entry.findtext("name"), entry.find("bndbox")
+        corners = [float(place.findtext(key)) for key in ("xmin", "ymin", "xmax", "ymax")]  # type: ignore[union-attr, arg-type]
+        yield str(name).strip(), *corners  # type: ignore[misc]
+
+
+def _is_yolo(folder: Path, images: list[Path]) -> bool:
+    named = any(next(folder.rglob(name), None) for name in _NAME_FILES)
+    return named or any(_yolo_file(path).exists() for path in images)
+
+
+def _yolo_file(image: Path) -> Path:
+    """``labels/train/a.txt`` of ``images/train/a.jpg``; or beside the image."""
+    beside = image.with_suffix(".txt")
+    parts = list(beside.parts)
+    for place in range(len(parts) - 2, -1, -1):
+        if parts[place].lower() in ("images", "jpegimages"):
+            other = Path(*parts[:place], "labels", *parts[place + 1 :])
+            return beside if beside.exists() and not other.exists() else other
+    return beside
+
+
+def _read_yolo(folder: Path, images: list[Path]) -> LabelledFolder:
+    names = _yolo_names(folder)
+    read, broken, unlabelled = [], [], 0
+    for path in images:
+        file = _yolo_file(path)
+        if not file.exists():
+            unlabelled += 1
+            read.append(LabelledImage(path, labelled=False))
+            continue
+        try:
+            with Image.open(path) as image:
+                turned = image.getexif().get(0x0112, 1) >= 5  # labels are of the upright image
+                width, height = image.size[::-1] if turned else image.size
+            text = file.read_text(encoding="utf-8-sig")
+            boxes = tuple(_yolo_boxes(text, names, width, height))
+        except (ValueError, OSError) as error:
+            broken.append(f"{file.name} ({error})")
+            read.append(LabelledImage(path, labelled=False))
+            continue
+        read.append(LabelledImage(path, boxes, held_out=_set_aside(path, folder)))
+    notes = _told(broken, unlabelled, "txt")
+    if not names:
+        notes.append(
+            f'"{folder.name}" has no data.yaml and no classes.txt: classes are called by number.'
+        )
+    return LabelledFolder("YOLO", read, notes)
+
+
+def _yolo_boxes(
+    text: str, names: dict[int, str], width: int, height: int
+) -> Iterator[tuple[str, float, float, float, float]]:
+    for number, line in enumerate(text.splitlines(), 1):
+        if not line.strip():
+            continue
+        try:
+            kind, *values = line.split()
+            label, shares = int(kind), [float(value) for value in values]
+        except ValueError:
+            raise ValueError(f"line {number} is not numbers") from None
+        if len(shares) < 4 or not all(-0.1 <= share <= 1.1 for share in shares[:4]):
+            raise ValueError(f"line {number} is not class, centre x, y, width, height as shares")
+        if names and label not in names:
+            raise ValueError(f"line {number} is of class {label}, of which there is no name")
+        if len(shares) > 5 and len(shares) % 2 == 0:  # a polygon: the box around it
+            points = torch.tensor(shares).view(-1, 2)
+            corners = torch.cat([points.amin(0), points.amax(0)])
+        else:
+            corners = box_ops.cxcywh_to_xyxy(torch.tensor(shares[:4]))
+        box = box_ops.rescale(corners[None], torch.tensor([width, height]))[0].tolist()
+        yield names.get(label, f"class {label}"), *box
+
+
+def _yolo_names(folder: Path) -> dict[int, str]:
+    """Names out of data.yaml (a list, a list of lines, or a table) or a file of one name a line."""
+    for name in _NAME_FILES:
+        file = next(iter(sorted(folder.rglob(name))), None)
+        if file is None:
+            continue
+        text = file.read_text(encoding="utf-8-sig", errors="replace")
+        if not name.endswith((".yaml", ".yml")):
+            return dict(enumerate(line.strip() for line in text.splitlines() if line.strip()))
+        found = re.search(r"^names:[ \t]*(\[.*?\]|\{.*?\})", text, re.MULTILINE | re.DOTALL)
+        if found:
+            return _inline_names(found[1])
+        lines = re.search(r"^names:[ \t]*\n((?:[ \t]*(?:-|\d+:).*\n?)+)", text, re.MULTILINE)
+        if lines:
+            rows = [re.sub(r"^\s*(-|\d+:)\s*", "", row) for row in lines[1].splitlines()]
+            return dict(enumerate(row.strip().strip("'\"") for row in rows))
+    return {}
+
+
+def _inline_names(text: str) -> dict[int, str]:
+    try:
+        value = ast.literal_eval(text)
+    except (ValueError, SyntaxError):  # names without quotes
+        inner = text.strip("[]{}").split(",")
+        value = [re.sub(r"^\s*\d+\s*:", "", part).strip().strip("'\"") for part in inner]
+    pairs = value.items() if isinstance(value, dict) else enumerate(value)
+    return {int(number): str(name) for number, name in pairs}
+
+
+def _told(broken: list[str], unlabelled: int, kind: str) -> list[str]:
+    notes = []
+    if broken:
+        more = f" and {len(broken) - _SHOWN} more" if len(broken) > _SHOWN else ""
+        notes.append(
+            f"Labels that cannot be read are left out: {'; '.join(broken[:_SHOWN])}{more}."
+        )
+    if unlabelled:
+        notes.append(f"{unlabelled} images have no {kind} file: not labelled, left out.")
+    return notes

@@ -1,0 +1,329 @@
+"""What somebody teaches: images and their boxes in a folder, safe at every moment.
+
+``labels.json``   COCO, and of each image whether it is ``labelled`` and when it was ``taken``
+``images/``       the images, at most ``LARGEST`` pixels wide or high
+``runs/001/``     the trainings, see ``teach``
+
+Every change is written whole before it is answered: a process that is killed loses none.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import threading
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from sparse_rcnn_lab.core import boxes as box_ops
+from sparse_rcnn_lab.core.errors import LabError
+from sparse_rcnn_lab.data.coco.labelled_folder import LabelledFolder
+from sparse_rcnn_lab.data.transforms import fitted_size
+from sparse_rcnn_lab.detect.files import write_text, write_whole
+from sparse_rcnn_lab.detect.images import read_image, resize_to
+
+LARGEST = 960  # pixels; a model of 320 px learns nothing from more
+MOST_IMAGES = 2000
+MOST_BOXES = 2000  # of an image
+MOST_CLASSES = 300
+LABELS = "labels.json"
+_LEAST = 2.0  # pixels; a smaller side is a slip of the hand
+
+Box = Mapping[str, Any]  # {"name": str, "box": [x1, y1, x2, y2] in pixels of the kept image}
+
+
+class Project:
+    """Opens a folder, or begins one. Safe to use from several threads.
+
+    folder: is made where it is missing. Raises LabError where its labels are damaged.
+
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as place:
+    ...     project = Project(place)
+    ...     frame = project.add(torch.zeros(3, 48, 64, dtype=torch.uint8))
+    ...     _ = project.label(frame["id"], [{"name": "mug", "box": [4, 4, 20, 20]}])
+    ...     again = Project(place)
+    ...     print(again.class_names, again.boxes(frame["id"]))
+    ('mug',) [{'name': 'mug', 'box': [4.0, 4.0, 20.0, 20.0]}]
+    """
+
+    def __init__(self, folder: str | Path) -> None:
+        self.folder = Path(folder)
+        self.images = self.folder / "images"
+        self._lock = threading.RLock()
+        self._content: dict[str, Any] = {"images": [], "annotations": [], "categories": []}
+        if (self.folder / LABELS).exists():
+            self._content = _read(self.folder / LABELS)
+        else:
+            self._write()
+
+    @staticmethod
+    def is_one(folder: Path) -> bool:
+        """Whether a folder is a project, and not just labelled images."""
+        return (folder / LABELS).is_file() and (folder / "images").is_dir()
+
+    def __len__(self) -> int:
+        return len(self._content["images"])
+
+    def pixels(self, image: int) -> Tensor:
+        """``[3, H, W]`` uint8 of an image. Raises LabError for an unknown one."""
+        with self._lock:
+            name = self._row(image)["file_name"]
+        return read_image(self.images / name)
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """In the order in which they were first given."""
+        return tuple(entry["name"] for entry in self._content["categories"])
+
+    def coco(self, images: Iterable[int] | None = None) -> dict[str, Any]:
+        """The COCO document, a copy: of all images or of these, by id."""
+        with self._lock:
+            copy: dict[str, Any] = json.loads(json.dumps(self._content))
+        if images is not None:
+            kept = set(images)
+            copy["images"] = [row for row in copy["images"] if row["id"] in kept]
+            copy["annotations"] = [a for a in copy["annotations"] if a["image_id"] in kept]
+        return copy
+
+    def add(
+        self,
+        image: Tensor,
+        *,
+        boxes: Sequence[Box] | None = None,
+        taken: float | None = None,
+        source: str = "",
+        held_out: bool = False,
+        write: bool = True,
+    ) -> dict[str, Any]:
+        """Keeps an image, made smaller where it is large; its row of the document.
+
+        image: ``[3, H, W]`` uint8.  boxes: in pixels of it; None: not labelled yet.  taken: when,
+        seconds.  source: its file, for messages.  held_out: it is to evaluate on.  write: False
+        where more follow at once.
+        """
+        height, width = image.shape[-2:]
+        size = fitted_size(height, width, (min(LARGEST, height), min(LARGEST, width)))
+        if max(height, width) > LARGEST:
+            size = fitted_size(height, width, (LARGEST, LARGEST))
+        with self._lock:
+            if len(self._content["images"]) >= MOST_IMAGES:
+                raise LabError(f"There are {MOST_IMAGES:,} images already; more are not taken.")
+            number = max((row["id"] for row in self._content["images"]), default=0) + 1
+            row: dict[str, Any] = {
+                "id": number,
+                "file_name": f"{number:06d}.jpg",
+                "width": size[1],
+                "height": size[0],
+                "labelled": False,
+                "taken": time.time() if taken is None else taken,
+                "source": source,
+                "held_out": held_out,
+            }
+            pixels = resize_to(image, size, True).permute(1, 2, 0).contiguous().numpy()
+            self.images.mkdir(parents=True, exist_ok=True)
+            with write_whole(self.images / row["file_name"]) as file:
+                Image.fromarray(pixels).save(file, "JPEG", quality=92)
+            self._content["images"].append(row)
+            if boxes is not None:
+                scale = torch.tensor([size[1] / width, size[0] / height])
+                self._set(row, boxes, scale)
+            if write:
+                self._write()
+            return dict(row)
+
+    def label(self, image: int, boxes: Sequence[Box], labelled: bool = True) -> dict[str, Any]:
+        """Says what is in an image; nothing with no boxes. The image's row.
+
+        labelled: False takes it back: nobody has said yet. Raises LabError for an unknown image,
+        and for boxes that are none.
+        """
+        with self._lock:
+            row = self._row(image)
+            self._set(row, boxes, torch.ones(2))
+            row["labelled"] = labelled
+            self._write()
+            return dict(row)
+
+    def boxes(self, image: int) -> list[dict[str, Any]]:
+        """The boxes of an image, as :meth:`label` takes them."""
+        with self._lock:
+            names = {entry["id"]: entry["name"] for entry in self._content["categories"]}
+            rows = [a for a in self._content["annotations"] if a["image_id"] == image]
+        if not rows:
+            return []
+        corners = box_ops.xywh_to_xyxy(torch.tensor([row["bbox"] for row in rows])).tolist()
+        return [
+            {"name": names[row["category_id"]], "box": [round(value, 2) for value in box]}
+            for row, box in zip(rows, corners, strict=True)
+        ]
+
+    def remove(self, image: int) -> None:
+        """Takes an image out, with its boxes."""
+        with self._lock:
+            row = self._row(image)
+            content = self._content
+            content["images"] = [one for one in content["images"] if one["id"] != image]
+            content["annotations"] = [a for a in content["annotations"] if a["image_id"] != image]
+            self._write()
+            (self.images / row["file_name"]).unlink(missing_ok=True)
+
+    def set_classes(self, names: Sequence[str], renamed: Mapping[str, str] | None = None) -> None:
+        """The classes there are to be; those that go take their boxes along.
+
+        renamed: former name to new one. Raises LabError for a name that is empty or twice there.
+        """
+        clean = [_clean(name) for name in names]
+        folded = [name.casefold() for name in clean]
+        if len(set(folded)) < len(folded):
+            twice = next(name for name in clean if folded.count(name.casefold()) > 1)
+            raise LabError(f'"{twice}" is there twice; upper and lower case count as the same.')
+        if len(clean) > MOST_CLASSES:
+            raise LabError(f"Up to {MOST_CLASSES} classes are taken, found {len(clean)}.")
+        with self._lock:
+            content, renamed = self._content, dict(renamed or {})
+            ids = {renamed.get(c["name"], c["name"]): c["id"] for c in content["categories"]}
+            free = max(ids.values(), default=0)
+            for name in clean:
+                if name not in ids:
+                    free += 1
+                    ids[name] = free
+            content["categories"] = [{"id": ids[name], "name": name} for name in clean]
+            kept = {ids[name] for name in clean}
+            content["annotations"] = [a for a in content["annotations"] if a["category_id"] in kept]
+            self._write()
+
+    def take_over(self, found: LabelledFolder) -> list[str]:
+        """Copies a labelled folder's images in; gives what is to be said about it."""
+        notes = list(found.notes)
+        spelled = {name.casefold(): name for name in self.class_names}
+        other: set[str] = set()
+        for image in found.images:
+            boxes = []
+            for name, *corners in image.boxes:
+                known = spelled.setdefault(_clean(name).casefold(), _clean(name))
+                if known != _clean(name):
+                    other.add(f'"{name}" is taken for "{known}"')
+                boxes.append({"name": known, "box": corners})
+            try:
+                pixels = read_image(image.path)
+            except LabError as error:
+                notes.append(f"Left out: {error}")
+                continue
+            self.add(
+                pixels,
+                boxes=boxes if image.labelled else None,
+                taken=_taken(image.path),
+                source=image.path.name,
+                held_out=image.held_out,
+                write=False,
+            )
+        self._write()
+        return [*notes, *(f"{text} (upper and lower case)." for text in sorted(other))]
+
+    def _set(self, row: dict[str, Any], boxes: Sequence[Box], scale: Tensor) -> None:
+        if len(boxes) > MOST_BOXES:
+            raise LabError(f"Up to {MOST_BOXES:,} boxes an image are taken, found {len(boxes):,}.")
+        ids = {c["name"].casefold(): c["id"] for c in self._content["categories"]}
+        rows = []
+        for box in boxes:
+            corners = _corners(box) * scale.repeat(2)
+            corners = box_ops.clip(corners[None], row["height"], row["width"])
+            x, y, w, h = (round(value, 2) for value in box_ops.xyxy_to_xywh(corners)[0].tolist())
+            if w < _LEAST or h < _LEAST:
+                continue
+            name = _clean(box.get("name"))
+            if name.casefold() not in ids:
+                if len(ids) >= MOST_CLASSES:
+                    raise LabError(f"There are {MOST_CLASSES} classes already; more are not taken.")
+                ids[name.casefold()] = max(ids.values(), default=0) + 1
+                entry = {"id": ids[name.casefold()], "name": name}
+                self._content["categories"].append(entry)
+            rows.append((ids[name.casefold()], [x, y, w, h]))
+        annotations = [a for a in self._content["annotations"] if a["image_id"] != row["id"]]
+        free = max((a["id"] for a in annotations), default=0)
+        for number, (category, bbox) in enumerate(rows, free + 1):
+            annotations.append(
+                {
+                    "id": number,
+                    "image_id": row["id"],
+                    "category_id": category,
+                    "bbox": bbox,
+                    "area": round(bbox[2] * bbox[3], 2),
+                    "iscrowd": 0,
+                }
+            )
+        self._content["annotations"] = annotations
+        row["labelled"] = True
+
+    def _row(self, image: int) -> dict[str, Any]:
+        for row in self._content["images"]:
+            if row["id"] == image:
+                return row
+        raise LabError(f"There is no image {image!r} here.")
+
+    def _write(self) -> None:
+        self.images.mkdir(parents=True, exist_ok=True)
+        write_text(self.folder / LABELS, json.dumps(self._content) + "\n")
+
+    def archive(self, target: Path) -> Path:
+        """Writes images and ``train.json`` (COCO, what is labelled) as a zip; its path."""
+        labelled = [row["id"] for row in self._content["images"] if row["labelled"]]
+        inside = target.with_suffix("")
+        shutil.rmtree(inside, ignore_errors=True)
+        (inside / "images").mkdir(parents=True)
+        document = self.coco(labelled)
+        for row in document["images"]:
+            shutil.copy(self.images / row["file_name"], inside / "images")
+        write_text(inside / "train.json", json.dumps(document, indent=1) + "\n")
+        made = shutil.make_archive(str(inside), "zip", inside)
+        shutil.rmtree(inside, ignore_errors=True)
+        return Path(made)
+
+
+def _clean(name: Any) -> str:
+    text = " ".join(str(name or "").split())
+    if not text or len(text) > 60:
+        raise LabError(f"A class needs a name of 1 to 60 letters, found {str(name)[:80]!r}.")
+    return text
+
+
+def _corners(box: Box) -> Tensor:
+    """``[4]`` xyxy, the corners put in order."""
+    try:
+        corners = torch.tensor([float(value) for value in box["box"]])
+        assert corners.shape == (4,) and bool(corners.isfinite().all())
+    except (KeyError, TypeError, ValueError, AssertionError):
+        raise LabError(
+            f"A box is left, top, right, bottom in pixels, found {box.get('box')!r:.80}."
+        ) from None
+    pairs = corners.view(2, 2)
+    return torch.cat([pairs.amin(0), pairs.amax(0)])
+
+
+def _taken(path: Path) -> float:
+    """When a photograph was taken: what its camera wrote, else the file's time."""
+    try:
+        with Image.open(path) as image:
+            text = image.getexif().get_ifd(0x8769).get(0x9003) or image.getexif().get(0x0132)
+        return time.mktime(time.strptime(str(text), "%Y:%m:%d %H:%M:%S"))
+    except (OSError, ValueError, OverflowError, SyntaxError):
+        return path.stat().st_mtime
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        assert all(
+            isinstance(content[key], list) for key in ("images", "annotations", "categories")
+        )
+        assert all({"id", "file_name", "labelled"} <= set(row) for row in content["images"])
+    except (OSError, ValueError, KeyError, TypeError, AssertionError) as error:
+        raise LabError(f'"{path}" is damaged ({error!r}). Its images are beside it.') from None
+    return content

@@ -1,0 +1,191 @@
+"""Honest words: what the taught model finds and what it does not, from held-out images alone."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import numpy as np
+
+from sparse_rcnn_lab.analysis.detection_errors import RIGHT_IOU, judge_detections
+from sparse_rcnn_lab.core.trace import Trace
+from sparse_rcnn_lab.data.coco.folder import CocoFolder
+from sparse_rcnn_lab.data.sample import DetectionData
+from sparse_rcnn_lab.detect.detector import Detector
+from sparse_rcnn_lab.detect.ground_truth import with_ground_truth
+
+THRESHOLDS = (0.2, 0.3, 0.4, 0.5, 0.6, 0.7)
+_GOOD = 0.8  # share found from which on nothing is asked for
+_SURE = 4  # held-out objects of a class below which its number says little
+_APART = 1.35  # times smaller or larger than what it learned from
+
+
+@dataclass(frozen=True)
+class ClassJudgement:
+    """One class. found of objects; taken_for: what the others were, "background" among them.
+
+    words: a sentence on it, with what to do.
+    """
+
+    name: str
+    objects: int
+    found: int
+    false: int
+    taken_for: dict[str, int]
+    words: str
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """What held-out images say.
+
+    threshold: the score at which it does best there, 0..1; all counts are at it.  classes: each.
+    images: held out.  false: boxes where nothing is.  words: one sentence on all.
+    """
+
+    threshold: float
+    images: int
+    false: int
+    words: str
+    classes: list[ClassJudgement] = field(default_factory=list)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values that json can hold."""
+        return asdict(self)
+
+    def __str__(self) -> str:
+        return "\n".join([self.words, *(f"  {one.words}" for one in self.classes)])
+
+
+def judge(detector: Detector, val: DetectionData, train: CocoFolder | None = None) -> Judgement:
+    """Runs the detector on held-out images. train: what it learned from, to say what lacks there.
+
+    >>> import sparse_rcnn_lab as srl
+    >>> found = judge(srl.load("nano-shapes"), srl.Shapes(8, seed=9))
+    >>> found.images, 0 < found.threshold < 1
+    (8, True)
+    """
+    traces = []
+    for index in range(len(val)):
+        sample = val[index]
+        trace = detector.trace(sample.image)
+        traces.append(with_ground_truth(trace, sample.boxes, sample.labels))
+    return judge_traces(traces, val.class_names, _shown_sizes(train))
+
+
+def judge_traces(
+    traces: Sequence[Trace], names: Sequence[str], shown: dict[int, float] | None = None
+) -> Judgement:
+    """The same of recorded traces with ground truth; shown: of each label, the typical size."""
+    threshold = max(THRESHOLDS, key=lambda t: (_f1(traces, t), -abs(t - 0.5)))
+    objects, found, false = Counter[int](), Counter[int](), Counter[int]()
+    taken: dict[int, Counter[str]] = {label: Counter() for label in range(len(names))}
+    missed_sizes: dict[int, list[float]] = {label: [] for label in range(len(names))}
+    for trace in traces:
+        judged = judge_detections(trace, threshold=threshold)
+        boxes, labels = trace.truth()
+        seen = judged.detections
+        false.update(
+            int(seen.labels[i]) for i, kind in enumerate(judged.kinds) if kind == "background"
+        )
+        for number, label in enumerate(labels.tolist()):
+            objects[label] += 1
+            if judged.found[number] >= 0:
+                found[label] += 1
+                continue
+            about = [
+                i
+                for i, kind in enumerate(judged.kinds)
+                if int(judged.objects[i]) == number and kind in ("class", "localisation", "both")
+            ]
+            box = boxes[number]
+            area = float((box[2] - box[0]) * (box[3] - box[1]))
+            missed_sizes[label].append((area / (trace.size[0] * trace.size[1])) ** 0.5)
+            taken[label][_taken_for(judged, about, names)] += 1
+    classes = []
+    for label, name in enumerate(names):
+        size = float(np.median(missed_sizes[label])) if missed_sizes[label] else None
+        words = _words(
+            name, objects[label], found[label], false[label], taken[label],
+            size, (shown or {}).get(label),
+        )  # fmt: skip
+        classes.append(
+            ClassJudgement(
+                name, objects[label], found[label], false[label], dict(taken[label]), words
+            )
+        )
+    total, right, wrong = objects.total(), found.total(), false.total()
+    words = (
+        f"On {len(traces)} held-out images it finds {right} of {total} objects, with "
+        f"{wrong} {'box' if wrong == 1 else 'boxes'} where nothing is (score at least "
+        f"{threshold:.1f}, IoU at least {RIGHT_IOU:g})."
+    )
+    return Judgement(threshold, len(traces), wrong, words, classes)
+
+
+def _taken_for(judged: Any, about: list[int], names: Sequence[str]) -> str:
+    """What the best detection on a missed object takes it for."""
+    if not about:
+        return "background"
+    kind = judged.kinds[about[0]]
+    return "place" if kind == "localisation" else names[int(judged.detections.labels[about[0]])]
+
+
+def _words(
+    name: str,
+    objects: int,
+    found: int,
+    false: int,
+    taken: Counter[str],
+    size: float | None,
+    shown: float | None,
+) -> str:
+    if not objects:
+        return f"{name}: not in the held-out images, so nobody knows. Take five more of it."
+    text = f"{name}: {found} of {objects}"
+    if taken:
+        what, times = taken.most_common(1)[0]
+        often = "often" if times > 1 else "once"
+        how = {
+            "background": f"{often} not seen (taken for background)",
+            "place": f"{often} seen, but its box is badly placed",
+        }.get(what, f"{often} taken for {what}")
+        text += f"; {how}"
+    if false > max(1, objects // 4):
+        text += f"; {false} boxes of it where nothing is: take five frames without it"
+    elif found < _GOOD * objects:
+        text += f": take five more{_from_where(size, shown)}"
+    elif objects < _SURE:
+        text += f" (only {objects} held out: little to go by)"
+    return f"{text}."
+
+
+def _from_where(size: float | None, shown: float | None) -> str:
+    """From where, by the size of those missed against what it learned from."""
+    if size and shown and size < shown / _APART:
+        return " from further away: those that it missed are smaller than what it learned from"
+    if size and shown and size > shown * _APART:
+        return " from closer: those that it missed are larger than what it learned from"
+    return ", from other sides and in other places"
+
+
+def _f1(traces: Sequence[Trace], threshold: float) -> float:
+    right = wrong = total = 0
+    for trace in traces:
+        judged = judge_detections(trace, threshold=threshold)
+        right += judged.count("right")
+        wrong += len(judged.kinds) - judged.count("right")
+        total += len(judged.found)
+    return 2 * right / max(1, 2 * right + wrong + (total - right))
+
+
+def _shown_sizes(train: CocoFolder | None) -> dict[int, float]:
+    """Of each label the median side of its boxes, as a share of the image's."""
+    if train is None:
+        return {}
+    tables = train.tables
+    whole = np.repeat(tables.heights * tables.widths, np.diff(tables.starts))
+    shares = np.sqrt(tables.boxes_xywh[:, 2] * tables.boxes_xywh[:, 3] / whole)
+    return {k: float(np.median(shares[tables.labels == k])) for k in set(tables.labels.tolist())}

@@ -1,0 +1,138 @@
+"""The recipe for a handful of images, by a written rule: nobody is asked for a number.
+
+From the model to start from and the data alone. docs/teach.md gives the rule and what it is worth.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from sparse_rcnn_lab.core.config import ModelConfig, Recipe
+from sparse_rcnn_lab.data.coco.folder import CocoFolder
+from sparse_rcnn_lab.models import recipes
+from sparse_rcnn_lab.models.config_edit import with_changes
+
+FINER = 1.3  # times the model's own side in pixels, where objects are small
+SMALL_OBJECT = 14.0  # pixels; a tenth of the objects smaller than that are too small for the side
+FEW_IMAGES = 200  # up to here images are mixed with each other
+CROWDED = 12  # objects an image from which on four of them in one frame are too many
+MOST_EPOCHS = 120  # passes over the images, after which more only learns them by heart
+STEPS = (30, 3000)  # least and most
+ENOUGH_BOXES = 5  # of a class, to learn from
+SIDED = ("left", "right")  # a mirrored "left hand" is none
+
+
+@dataclass(frozen=True)
+class Plan:
+    """recipe: what to train.  reasons: why so, a sentence each.  warnings: what to do about the
+    data first, a sentence each.
+    """
+
+    recipe: Recipe
+    reasons: tuple[str, ...]
+    warnings: tuple[str, ...]
+
+
+def make_plan(
+    model: ModelConfig, train: CocoFolder, val: CocoFolder | None = None, seed: int = 0
+) -> Plan:
+    """The recipe for these images, its length left open (:func:`steps_within`).
+
+    model: that of the model to start from.
+    """
+    tables, usual = train.tables, model.input.short_side
+    scale = usual / np.maximum(tables.heights, tables.widths)
+    owner = np.repeat(np.arange(len(train)), np.diff(tables.starts))
+    sides = np.sqrt(tables.boxes_xywh[:, 2] * tables.boxes_xywh[:, 3]) * scale[owner]
+    counts = train.object_counts
+    changes = choose_changes(usual, sides.tolist(), counts.tolist(), train.class_names)
+    side = changes["augment__size"][0]
+    reasons = [f"{len(train)} images, {len(sides)} boxes, {len(train.class_names)} classes"]
+    small = "small objects" if side > usual else "no small objects"
+    reasons.append(f"{side} px ({small}: typically {np.median(sides) * side / usual:.0f} px)")
+    if changes.get("augment__mosaic"):
+        reasons.append("four images in one frame, half the time")
+    if changes.get("augment__paste"):
+        reasons.append("objects pasted into other images, half the time: there are few")
+    if changes["augment__hflip"] == 0:
+        reasons.append("not mirrored: a class is called left or right")
+    preset = recipes.recipe("nano" if model.backbone == "nano" else "small", model=model)
+    classes = len(train.class_names)
+    recipe = with_changes(preset, train__seed=seed, model__num_classes=classes, **changes)
+    return Plan(recipe, tuple(reasons), tuple(_warnings(train, val)))
+
+
+def choose_changes(
+    usual: int, sides: Sequence[float], counts: Sequence[int], names: Sequence[str]
+) -> dict[str, Any]:
+    """The rule itself: the fields of the preset that change.
+
+    usual: side in pixels that the model was trained at.  sides: of each object, root of its area,
+    pixels where the image's long side is ``usual``.  counts: objects of each image.  names: of the
+    classes.
+
+    >>> choose_changes(320, [40.0] * 30, [3] * 10, ["mug"])["augment__mosaic"]
+    0.5
+    """
+    small = float(np.quantile(sides, 0.1)) if len(sides) else float(usual)
+    side = int(usual * FINER) // 32 * 32 if small < SMALL_OBJECT else usual
+    changes: dict[str, Any] = {
+        "augment__size": (side, side),
+        "model__input__short_side": side,
+        "model__input__long_side": side,
+        "train__warmup_steps": 20,
+        "train__ema": 0.97,
+        "augment__blur": 0.2,
+        "augment__hflip": 0.0 if _sided(names) else 0.5,
+    }
+    crowded = float(np.mean(counts)) if len(counts) else 0.0
+    if len(counts) <= FEW_IMAGES and small >= SMALL_OBJECT and crowded <= CROWDED:
+        changes["augment__mosaic"] = 0.5
+        changes["augment__paste"] = 0.5
+    most = max(counts, default=0)
+    if most > 50:  # one proposal finds one object
+        changes["model__num_proposals"] = min(300, int(-(-most * 1.2 // 50) * 50))
+    return changes
+
+
+def steps_within(seconds: float, step_seconds: float, num_images: int, batch_size: int) -> int:
+    """How many steps fit, and no more than are of use.
+
+    >>> steps_within(240, 1.0, 20, 4), steps_within(240, 0.1, 20, 4), steps_within(1, 9.0, 20, 4)
+    (240, 600, 30)
+    """
+    most = MOST_EPOCHS * num_images / batch_size
+    least, longest = STEPS
+    return int(min(max(least, min(seconds / step_seconds, most)), longest))
+
+
+def _sided(names: Sequence[str]) -> bool:
+    return any(word in SIDED for name in names for word in name.casefold().split())
+
+
+def _warnings(train: CocoFolder, val: CocoFolder | None) -> list[str]:
+    """Classes that cannot be learned well, said before a minute is spent on them."""
+    counts = Counter(train.class_names[label] for label in train.tables.labels.tolist())
+    few = [name for name in train.class_names if counts[name] < ENOUGH_BOXES]
+    said = []
+    if few:
+        listed = ", ".join(f"{name} ({counts[name]})" for name in few[:6])
+        more = f" and {len(few) - 6} more" if len(few) > 6 else ""
+        said.append(
+            f"Too few boxes to learn from: {listed}{more}. Ten or more of each, in different "
+            "places, help most."
+        )
+    if val is not None:
+        there = set(val.tables.labels.tolist())
+        unseen = [name for label, name in enumerate(val.class_names) if label not in there]
+        if unseen:
+            listed = ", ".join(unseen[:6])
+            said.append(
+                f"No held-out image shows {listed}: how well it is found will not be known."
+            )
+    return said

@@ -1,0 +1,427 @@
+"""``teach``: a labelled folder in, a detector out, within minutes; goes on where it was killed.
+
+Beside what ``fit`` writes, a run folder has
+
+``train.json``, ``val.json``  what it learns from, and what is held out (COCO)
+``teach.json``                where it stands: phase, steps, notes; at the end the judgement
+``watch.jsonl``               the proposals of one held-out image, a line an evaluation
+``alive``                     touched every few seconds while a process works here
+``stop``                      made by whoever wants it to stop and keep what is learned
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import shutil
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from sparse_rcnn_lab.core.config import Recipe
+from sparse_rcnn_lab.core.errors import LabError
+from sparse_rcnn_lab.core.inputs import Sample
+from sparse_rcnn_lab.data.coco.folder import CocoFolder
+from sparse_rcnn_lab.data.coco.held_out import split_images
+from sparse_rcnn_lab.data.coco.labelled_folder import read_labelled_folder
+from sparse_rcnn_lab.data.coco.project import Project
+from sparse_rcnn_lab.data.transforms import Augment
+from sparse_rcnn_lab.detect.detector import Detector
+from sparse_rcnn_lab.detect.device import pick_device
+from sparse_rcnn_lab.detect.files import write_text
+from sparse_rcnn_lab.models import config_edit as configs
+from sparse_rcnn_lab.models.checkpoint import read_checkpoint
+from sparse_rcnn_lab.models.load import load, locate
+from sparse_rcnn_lab.runtime.threads import threads_for
+from sparse_rcnn_lab.training.evaluate import Evaluation, evaluate
+from sparse_rcnn_lab.training.fit import begin, fit
+from sparse_rcnn_lab.training.loader import train_loader
+from sparse_rcnn_lab.training.run_folder import RunFolder, read_json
+from sparse_rcnn_lab.training.step import StepLoss, train_step
+from sparse_rcnn_lab.training.teach.judgement import Judgement, judge
+from sparse_rcnn_lab.training.teach.plan import Plan, make_plan, steps_within
+
+START = "small-everyday"
+STATE, WATCH, ALIVE, STOP = "teach.json", "watch.jsonl", "alive", "stop"
+PHASES = ("checking", "measuring", "training", "judging", "done", "failed")
+EVALUATIONS = 12  # during a training, at most
+WATCHED_IMAGES = 30  # of the held-out ones are looked at while it trains
+JUDGED_IMAGES = 200
+PATIENCE = 1.5  # times the minutes it was given, after which it stops by itself
+_PROBE = 3  # steps that are timed beforehand
+_KEPT_MEGABYTES = 400  # of decoded images
+_BEAT = 2.0  # seconds
+DEAD = 20.0  # seconds without a beat after which nobody works there
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Taught:
+    """What came of it. folder: the run.  judgement: in words.  stopped: before its time.
+
+    evaluation: AP of each stage on the held-out images.
+    """
+
+    folder: Path
+    detector: Detector
+    judgement: Judgement
+    evaluation: Evaluation
+    stopped: bool
+
+
+def teach(
+    data: str | Path | Project,
+    out: str | Path,
+    *,
+    minutes: float = 4.0,
+    start_from: str | Path = START,
+    device: str | None = None,
+    workers: int | None = None,
+    progress: bool = True,
+    say: Say = print,
+    seed: int = 0,
+) -> Taught:
+    """Checks, splits, trains, evaluates; or goes on with what ``out`` holds unfinished.
+
+    data: a labelled folder (COCO, Pascal VOC, YOLO), or a project.  out: the run folder.
+    minutes: for the training, evaluations included.  start_from: a model to start from, this
+    visitor's last one too; classes that it knows by name keep what they have learned.
+    workers: processes that load images; default one, where there is a second core.
+    say: is told what happens, a line each.
+
+    Ctrl-C, SIGTERM, or a file ``stop`` in ``out`` end the training early; what was learned is kept
+    and judged. Raises LabError for data that cannot be learned from, and where ``out`` holds a
+    finished run.
+    """
+    if not 0.05 <= minutes <= 24 * 60:
+        raise LabError(f"minutes must be 0.05 to 1440, found {minutes:g}.")
+    folder = Path(out)
+    state = read_json(folder / STATE) if (folder / STATE).exists() else {}
+    if state.get("phase") == "done":
+        raise LabError(f'"{folder}" holds a finished run. Give another folder.')
+    if (folder / ALIVE).exists() and is_alive(folder):
+        raise LabError(f'Another process is at work in "{folder}".')
+    folder.mkdir(parents=True, exist_ok=True)
+    work = _Work(folder, {"minutes": minutes, "start_from": str(start_from), **state}, say)
+    with work.beating():
+        try:
+            if "recipe" not in state:
+                work.prepare(data, seed)
+                work.measure(device)
+            else:
+                say(f"Goes on with the run in {folder}.")
+            return work.train(device, workers, progress)
+        except LabError as error:
+            work.tell(phase="failed", problem=str(error))
+            raise
+        except Exception as error:
+            work.tell(phase="failed", problem=f"It went wrong: {error!r}. log.txt says more.")
+            raise
+
+
+class _Work:
+    """One run. state: what ``teach.json`` holds."""
+
+    def __init__(self, folder: Path, state: dict[str, Any], say: Say) -> None:
+        self.folder, self.state, self.say = folder, state, say
+
+    def tell(self, **changes: Any) -> None:
+        """Writes where it stands."""
+        self.state |= changes
+        write_text(self.folder / STATE, json.dumps(self.state) + "\n")
+
+    @contextmanager
+    def beating(self) -> Iterator[None]:
+        """Shows that somebody is at work, until this process is gone."""
+        over = threading.Event()
+
+        def beat() -> None:
+            while True:
+                (self.folder / ALIVE).touch()
+                if over.wait(_BEAT):
+                    return
+
+        threading.Thread(target=beat, daemon=True).start()
+        try:
+            yield
+        finally:
+            over.set()
+            (self.folder / ALIVE).unlink(missing_ok=True)
+
+    # Before the training
+
+    def prepare(self, data: str | Path | Project, seed: int) -> None:
+        """Reads, splits, chooses the recipe; says what was found."""
+        self.tell(phase="checking", problem="", began=time.time())
+        notes: list[str] = []
+        if isinstance(data, Project):
+            project = data
+        elif Project.is_one(Path(data)):
+            project = Project(data)
+        else:
+            found = read_labelled_folder(data)
+            if found.kind == "photographs":
+                raise LabError(
+                    f'"{Path(data).name}" has {len(found.images)} images and no labels. Draw boxes '
+                    "first: in the app's tab Teach, or in a notebook with srl.label."
+                )
+            self.say(f"{found.kind}: {len(found.images)} images.")
+            shutil.rmtree(self.folder / "data", ignore_errors=True)  # of one that was killed here
+            project = Project(self.folder / "data")
+            notes += project.take_over(found)
+        document = project.coco()
+        left_out = sum(not row["labelled"] for row in document["images"])
+        if left_out:
+            notes.append(
+                f"{left_out} images are not labelled and left out; where nothing is in one, say so."
+            )
+        split = split_images(document, project.images)
+        for part, ids in (("train", split.train), ("val", split.val)):
+            text = json.dumps(project.coco(ids)) + "\n"
+            write_text(self.folder / f"{part}.json", text)
+        self.tell(images=str(project.images.resolve()))
+        train, val = self.open()
+        model = read_checkpoint(locate(self.state["start_from"])).config
+        plan = make_plan(model, train, val, seed)
+        notes += [split.note] if split.note else []
+        self.tell(
+            recipe=configs.to_dict(plan.recipe),
+            reasons=plan.reasons,
+            notes=[*dict.fromkeys((*notes, *plan.warnings))],
+            classes=list(train.class_names),
+            num_train=len(train),
+            num_val=len(val),
+        )
+        self._say_plan(plan, len(val))
+
+    def _say_plan(self, plan: Plan, held_out: int) -> None:
+        for note in self.state["notes"]:
+            self.say(f"note: {note}")
+        self.say(f"Learns from {'; '.join(plan.reasons)}. Held out: {held_out} images.")
+
+    def open(self) -> tuple[CocoFolder, CocoFolder]:
+        """What it learns from, and what is held out; both know all classes."""
+        images = self.state["images"]
+        train, val = (
+            CocoFolder(self.folder / f"{part}.json", part, images=images)
+            for part in ("train", "val")
+        )
+        return train, val
+
+    def measure(self, device: str | None) -> None:
+        """Times a few steps and sets the length, so that the training takes its minutes."""
+        self.tell(phase="measuring")
+        recipe, (train, val) = self.recipe(), self.open()
+        seconds, look = self._timed(recipe, train, val, pick_device(device))
+        budget = 60 * self.state["minutes"]
+        evaluations = min(EVALUATIONS, max(2, int(0.15 * budget / look)))
+        steps = steps_within(
+            budget - evaluations * look, seconds, len(train), recipe.train.batch_size
+        )
+        recipe = configs.with_changes(
+            recipe,
+            train__steps=steps,
+            train__warmup_steps=min(recipe.train.warmup_steps, max(1, steps // 8)),
+        )
+        every = max(1, math.ceil(steps / evaluations))
+        self.tell(recipe=configs.to_dict(recipe), steps=steps, evaluate_every=every)
+        self.say(f"{steps} steps of about {seconds:.2f} s.")
+
+    def _timed(
+        self, recipe: Recipe, train: CocoFolder, val: CocoFolder, device: str
+    ) -> tuple[float, float]:
+        """Seconds of a step, and of looking at the held-out images once."""
+        place = torch.device(device)
+        short = configs.with_changes(recipe, train__steps=_PROBE + 1)
+        with threads_for(recipe.model.backbone):
+            start = self.state["start_from"]
+            training = begin(short, place, start_from=start, names=train.class_names)
+            detector = Detector(training.model, train.class_names)
+            self._watch(0, detector, self.watched(val))
+            began = time.monotonic()
+            detector.trace(val[0].image)
+            once = time.monotonic() - began
+            training.connect()
+            training.model.train()
+            augment = Augment(recipe.augment, recipe.model.input.antialias)
+            loader = train_loader(
+                _Kept(train), augment, short.train, recipe.model.input, 0, _PROBE + 1, 0
+            )
+            times = []
+            with closing(iter(loader)) as batches:
+                for step, batch in enumerate(batches):
+                    began = time.monotonic()
+                    train_step(training, batch.to(place), batch.targets.counts, step, 1e-6)
+                    times.append(time.monotonic() - began)
+        return float(np.median(times[1:])), once * min(len(val), WATCHED_IMAGES) + 0.5
+
+    # The training
+
+    def recipe(self) -> Recipe:
+        """The recipe that was chosen."""
+        return configs.from_dict(Recipe, self.state["recipe"])
+
+    def train(self, device: str | None, workers: int | None, progress: bool) -> Taught:
+        """Trains, or goes on; then judges."""
+        if "steps" not in self.state:  # killed while it measured
+            self.measure(device)
+        (self.folder / STOP).unlink(missing_ok=True)
+        train, val = self.open()
+        self.tell(phase="training", training_since=time.time(), problem="")
+        sample = self.watched(val)
+        limit = 60 * self.state["minutes"] * PATIENCE
+        began = time.monotonic()
+
+        def step(number: int, loss: StepLoss) -> None:
+            late = time.monotonic() - began > limit
+            main = threading.current_thread() is threading.main_thread()
+            if main and (late or (self.folder / STOP).exists()):
+                signal.raise_signal(signal.SIGINT)  # fit then ends after this step, all saved
+
+        def evaluated(number: int, result: Evaluation) -> None:
+            self._watch(number, load(self.folder), sample)
+
+        if workers is None:
+            workers = 1 if (os.cpu_count() or 1) > 1 else 0
+        run = fit(
+            _Kept(train),
+            self.recipe(),
+            self.folder,
+            val=val,
+            start_from=self.state["start_from"],
+            device=device,
+            workers=workers,
+            evaluate_every=self.state["evaluate_every"],
+            evaluate_limit=WATCHED_IMAGES,
+            resume=RunFolder(self.folder).exists(),
+            progress=progress,
+            on_step=step,
+            on_evaluation=evaluated,
+        )
+        self.tell(phase="judging", seconds=round(time.monotonic() - began, 1))
+        whole = evaluate(run.detector, val, limit=JUDGED_IMAGES, progress=False)
+        judgement = judge(run.detector, _first(val, JUDGED_IMAGES), train)
+        self._watch(run.step, run.detector, sample)
+        self.tell(
+            phase="done",
+            stopped=not run.finished,
+            done_steps=run.step,
+            judgement=judgement.to_dict(),
+            ap50=[round(stage.AP50, 4) for stage in whole.per_stage],
+            ap=[round(stage.AP, 4) for stage in whole.per_stage],
+        )
+        return Taught(self.folder, run.detector, judgement, whole, not run.finished)
+
+    def watched(self, val: CocoFolder) -> Sample:
+        """The held-out image whose proposals are shown: the one with most objects."""
+        return val[int(np.argmax(val.object_counts))]
+
+    def _watch(self, step: int, detector: Detector, sample: Sample) -> None:
+        """Adds where the proposals of one image end now."""
+        trace = detector.trace(sample.image)
+        scores, labels = trace.logits[-1].sigmoid().max(-1)
+        line = {
+            "step": step,
+            "image": sample.name,
+            "size": list(trace.size),
+            "boxes": [[round(v, 1) for v in box] for box in trace.boxes[-1].tolist()],
+            "scores": [round(score, 3) for score in scores.tolist()],
+            "labels": labels.tolist(),
+        }
+        RunFolder(self.folder).log(WATCH.removesuffix(".jsonl"), line)
+
+
+class _Kept:
+    """A data set whose decoded images stay in memory, as far as that is little."""
+
+    def __init__(self, data: CocoFolder) -> None:
+        self.data = data
+        self._kept: dict[int, Sample] = {}
+        self._room = _KEPT_MEGABYTES * 1e6
+
+    def __getattr__(self, name: str) -> Any:
+        if name == "data":  # while it is unpickled in another process
+            raise AttributeError(name)
+        return getattr(self.data, name)
+
+    def __len__(self) -> int:
+        return len(self.data)
+
+    def __getitem__(self, index: int) -> Sample:
+        if index in self._kept:
+            return self._kept[index]
+        sample = self.data[index]
+        if sample.image.numel() <= self._room:
+            self._room -= sample.image.numel()
+            self._kept[index] = sample
+        return sample
+
+
+def _first(val: CocoFolder, most: int) -> Any:
+    return val if len(val) <= most else _Part(val, most)
+
+
+class _Part:
+    """The first images of a data set, for the judgement alone."""
+
+    def __init__(self, data: CocoFolder, most: int) -> None:
+        self.class_names, self._data, self._most = data.class_names, data, most
+
+    def __len__(self) -> int:
+        return self._most
+
+    def __getitem__(self, index: int) -> Sample:
+        return self._data[index]
+
+
+# What others ask about a run
+
+
+def is_alive(folder: Path) -> bool:
+    """Whether a process is at work in a run folder."""
+    try:
+        return time.time() - (folder / ALIVE).stat().st_mtime < DEAD
+    except OSError:
+        return False
+
+
+def read_progress(folder: Path) -> dict[str, Any]:
+    """Where a run stands, for a page that asks now and then: plain values that json can hold.
+
+    ``phase`` ("waiting" before there is a file), ``step`` of ``steps``, ``seconds_left``, ``loss``
+    (a row ``[step, of each stage]``, at most 150) and ``ap50`` (the same of each evaluation), and
+    all of ``teach.json`` but the recipe.
+    """
+    try:
+        state = read_json(folder / STATE)
+    except LabError:
+        return {"phase": "waiting", "step": 0, "loss": [], "ap50_curve": []}
+    state.pop("recipe", None)
+    run = RunFolder(folder)
+    metrics, looks = run.rows("metrics"), run.rows("evaluations")
+    step = metrics[-1]["step"] if metrics else 0
+    recent = [row["seconds"] for row in metrics[-30:]]
+    left = (state.get("steps", 0) - step) * float(np.mean(recent)) if recent else None
+    stride = max(1, len(metrics) // 150)
+    return {
+        **state,
+        "step": step,
+        "seconds_left": left if state["phase"] == "training" else None,
+        "loss": [
+            [row["step"], *(round(v, 3) for v in row["loss_per_stage"])]
+            for row in metrics[::stride]
+        ],
+        "ap50_curve": [
+            [row["step"], *(round(max(0.0, s["AP50"]), 3) for s in row["stages"])] for row in looks
+        ],
+    }

@@ -1,0 +1,118 @@
+// The images, their boxes, and what was done to them: every change can be taken back and is saved.
+
+const MOST = 200; // changes that can be taken back
+
+// frames: [{id, url, width, height, boxes: [{name, box}], labelled}], boxes xyxy in pixels of the
+// image.  save(frame): keeps one; a promise.
+export function createFrames(frames, classes, save) {
+  const listeners = [];
+  const past = [], future = [];
+  const state = {
+    frames, classes: [...classes], at: 0, chosen: -1, name: classes[0] ?? "", proposals: [], unsaved: 0, problem: "",
+  };
+  const tell = (what = "boxes") => listeners.forEach((listener) => listener(what));
+  const current = () => state.frames[state.at];
+  const copy = (boxes) => boxes.map(({ name, box }) => ({ name, box: [...box] }));
+
+  // One save after the other; what could not be saved is tried again until it can.
+  const waiting = new Map();
+  let running = false;
+  async function keep(frame) {
+    waiting.set(frame.id, frame);
+    state.unsaved = waiting.size;
+    tell("saved");
+    if (running) return;
+    running = true;
+    while (waiting.size) {
+      const [id, next] = waiting.entries().next().value;
+      waiting.delete(id);
+      try {
+        await save(next);
+        state.problem = "";
+      } catch (error) {
+        state.problem = error.message || "It cannot be saved.";
+        if (!waiting.has(id) && !error.refused) waiting.set(id, next);
+        tell("saved");
+        await new Promise((done) => setTimeout(done, 1000));
+      }
+      state.unsaved = waiting.size;
+      tell("saved");
+    }
+    running = false;
+  }
+
+  function put(frame, boxes, labelled) {
+    frame.boxes = copy(boxes);
+    frame.labelled = labelled;
+    keep(frame);
+  }
+
+  const frameOf = (id) => state.frames.find((frame) => frame.id === id);
+
+  return {
+    state, current, tell, keep,
+    listen: (listener) => listeners.push(listener),
+    // Changes the boxes of the current image; chosen: which of them from then on.
+    change(boxes, chosen = -1, labelled = true) {
+      const frame = current();
+      if (!frame) return;
+      past.push({ id: frame.id, before: copy(frame.boxes), was: frame.labelled, after: copy(boxes), is: labelled });
+      past.splice(0, past.length - MOST);
+      future.length = 0;
+      put(frame, boxes, labelled);
+      state.chosen = chosen;
+      tell();
+    },
+    undo() {
+      const last = past.pop();
+      if (!last || !frameOf(last.id)) return false;
+      future.push(last);
+      state.at = state.frames.indexOf(frameOf(last.id));
+      put(current(), last.before, last.was);
+      state.chosen = -1;
+      tell("frame");
+      return true;
+    },
+    redo() {
+      const next = future.pop();
+      if (!next || !frameOf(next.id)) return false;
+      past.push(next);
+      state.at = state.frames.indexOf(frameOf(next.id));
+      put(current(), next.after, next.is);
+      state.chosen = -1;
+      tell("frame");
+      return true;
+    },
+    canUndo: () => past.length > 0,
+    canRedo: () => future.length > 0,
+    go(place) {
+      const next = Math.max(0, Math.min(place, state.frames.length - 1));
+      if (next === state.at && state.frames.length) return;
+      state.at = next;
+      state.chosen = -1;
+      state.proposals = [];
+      tell("frame");
+    },
+    choose(row) {
+      state.chosen = row;
+      const box = current()?.boxes[row];
+      if (box) state.name = box.name;
+      tell();
+    },
+    // Chooses a class; the chosen box becomes one of it.
+    call(name) {
+      state.name = name;
+      const frame = current();
+      if (frame && state.chosen >= 0 && frame.boxes[state.chosen].name !== name) {
+        this.change(frame.boxes.map((box, row) => (row === state.chosen ? { ...box, name } : box)), state.chosen);
+      } else tell();
+    },
+    addClass(text) {
+      const name = text.trim().replace(/\s+/g, " ").slice(0, 60);
+      if (!name) return null;
+      const known = state.classes.find((one) => one.toLowerCase() === name.toLowerCase());
+      if (!known) state.classes.push(name);
+      return known ?? name;
+    },
+  };
+}

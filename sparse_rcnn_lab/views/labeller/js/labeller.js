@@ -1,0 +1,301 @@
+// The labeller: an image to draw on, the classes, all images as a strip. In a notebook and in the app.
+
+import { textOn, parse } from "./colors.js";
+import { make, setText } from "./dom.js";
+import { createFrames } from "./frames.js";
+import { createSheet } from "./sheet.js";
+import { watchTheme } from "./theme.js";
+
+const HELP = [
+  ["drag", "draw a box"], ["click", "choose a box, accept a proposal"], ["1 to 9", "class of the chosen box and the next ones"],
+  ["N", "new class"], ["A", "accept all proposals"], ["Tab", "next box or proposal"], ["Enter", "accept it"],
+  ["arrows", "move the chosen box (with Shift: ten pixels, with Alt: its corner), else another image"],
+  ["Delete", "remove it"], ["B", "a new box in the middle"], ["0", "nothing is here"], ["Ctrl Z, Ctrl Y", "undo, redo"],
+];
+
+// host: {frames, classes, colors: ["#rrggbb"], theme, save(frame), propose(frame), rename(names, renamed), remove(frame)}.
+// propose gives [{name, box, score}]; rename and remove may be missing.
+export function createLabeller(el, host) {
+  const frames = createFrames(host.frames, host.classes, host.save);
+  const { state } = frames;
+  const color = (name) => {
+    const place = state.classes.indexOf(name);
+    return place < 0 ? "#ffffff" : host.colors[place % host.colors.length];
+  };
+  let asked = 0; // which answer about proposals is the last one asked for
+  let offered = -1; // the proposal that Tab has come to
+  let pending = null; // a box that waits for its name
+
+  function accept(row, all = false) {
+    const frame = frames.current();
+    const taken = all ? state.proposals : [state.proposals[row]].filter(Boolean);
+    const usable = taken.filter((one) => one.name || state.name);
+    if (!usable.length) return taken.length ? ask(taken[0].box) : undefined;
+    const added = usable.map(({ name, box }) => ({ name: frames.addClass(name || state.name), box: box.map((value) => Math.round(value * 10) / 10) }));
+    state.proposals = state.proposals.filter((one) => !usable.includes(one));
+    offered = -1;
+    frames.change([...frame.boxes, ...added], frame.boxes.length + added.length - 1);
+  }
+
+  function drawn(box) {
+    if (!state.name) return ask(box);
+    const frame = frames.current();
+    state.proposals = state.proposals.filter((one) => overlap(one.box, box) < 0.5);
+    frames.change([...frame.boxes, { name: state.name, box }], frame.boxes.length);
+  }
+
+  const sheet = createSheet(frames, { color, accept, drawn });
+  const chips = make("div", { class: "srl-classes", role: "group", "aria-label": "Classes" });
+  const field = make("input", { class: "srl-name", type: "text", maxlength: "60", placeholder: "name it, then Enter", "aria-label": "Name of the class", hidden: "" });
+  const button = (text, title, onclick) => make("button", { type: "button", text, title, onclick });
+  const undo = button("Undo", "Ctrl Z", () => frames.undo());
+  const redo = button("Redo", "Ctrl Y", () => frames.redo());
+  const gone = button("Delete box", "Delete", remove);
+  const every = button("Accept all", "A", () => accept(0, true));
+  const nothing = button("Nothing here", "0", () => frames.change([], -1, true));
+  const drop = host.remove ? button("Remove image", "Takes this image out, with its boxes", dropFrame) : null;
+  const strip = make("div", { class: "srl-strip-of-images", role: "group", "aria-label": "Images" });
+  const where = make("p", { class: "srl-labelled", role: "status" });
+  const keys = make("details", { class: "srl-keys" }, make("summary", { text: "Keys" }),
+    make("dl", {}, ...HELP.flatMap(([key, what]) => [make("dt", { text: key }), make("dd", { text: what })])));
+  const root = make("div", { class: "srl srl-labeller", tabindex: "-1" },
+    make("div", { class: "srl-bar" }, chips, field), make("div", { class: "srl-sheet-place" }, sheet.element),
+    make("div", { class: "srl-bar" }, every, nothing, gone, undo, redo, drop), where, strip, keys);
+  el.append(root);
+
+  function overlap(a, b) {
+    const w = Math.min(a[2], b[2]) - Math.max(a[0], b[0]), h = Math.min(a[3], b[3]) - Math.max(a[1], b[1]);
+    if (w <= 0 || h <= 0) return 0;
+    const area = (box) => (box[2] - box[0]) * (box[3] - box[1]);
+    return (w * h) / (area(a) + area(b) - w * h);
+  }
+
+  function ask(box = null, text = "") {
+    pending = box;
+    field.hidden = false;
+    field.value = text;
+    field.dataset.renames = text;
+    field.focus();
+    field.select();
+    if (box) where.textContent = "What is in this box? Give its class a name.";
+  }
+
+  function answered(keep) {
+    const box = pending, before = field.dataset.renames;
+    pending = null;
+    field.hidden = true;
+    const name = keep ? field.value : "";
+    if (name.trim()) {
+      if (before) renameClass(before, name.trim());
+      else {
+        state.name = frames.addClass(name);
+        if (box) drawn(box);
+        else if (state.chosen >= 0) frames.call(state.name);
+        else frames.tell();
+        host.rename?.(state.classes, {});
+      }
+    } else frames.tell();
+    sheet.element.focus({ preventScroll: true });
+  }
+
+  function renameClass(before, after) {
+    if (before === after) return;
+    if (state.classes.some((one) => one !== before && one.toLowerCase() === after.toLowerCase())) {
+      where.textContent = `There is a class "${after}" already.`;
+      return;
+    }
+    state.classes = state.classes.map((one) => (one === before ? after : one));
+    for (const frame of state.frames) for (const box of frame.boxes) if (box.name === before) box.name = after;
+    if (state.name === before) state.name = after;
+    host.rename?.(state.classes, { [before]: after });
+    frames.tell();
+  }
+
+  field.addEventListener("keydown", (event) => {
+    event.stopPropagation();
+    if (event.key === "Enter") answered(true);
+    else if (event.key === "Escape") answered(false);
+  });
+  field.addEventListener("blur", () => { if (!field.hidden) answered(true); });
+
+  function remove() {
+    const frame = frames.current();
+    if (!frame || state.chosen < 0) return;
+    const left = frame.boxes.filter((_, row) => row !== state.chosen);
+    frames.change(left, Math.min(state.chosen, left.length - 1), true);
+  }
+
+  async function dropFrame() {
+    const frame = frames.current();
+    if (!frame || (frame.boxes.length && !confirm("Remove this image and its boxes?"))) return;
+    try {
+      await host.remove(frame);
+    } catch (error) {
+      where.textContent = error.message;
+      return;
+    }
+    state.frames.splice(state.frames.indexOf(frame), 1);
+    state.at = Math.max(0, Math.min(state.at, state.frames.length - 1));
+    state.chosen = -1;
+    frames.tell("frame");
+  }
+
+  async function propose() {
+    const frame = frames.current();
+    const number = ++asked;
+    state.proposals = [];
+    offered = -1;
+    if (!frame || !host.propose || (frame.labelled && frame.boxes.length)) return;
+    try {
+      const found = await host.propose(frame);
+      if (number !== asked || frames.current() !== frame) return;
+      state.proposals = found.filter((one) => frame.boxes.every((own) => overlap(own.box, one.box) < 0.5));
+      frames.tell("proposals");
+    } catch { /* a page without proposals is one all the same */ }
+  }
+
+  // The keys.
+  function walk(step) {
+    const { boxes } = frames.current();
+    const total = boxes.length + state.proposals.length;
+    if (!total) return false;
+    const now = offered >= 0 ? boxes.length + offered : state.chosen;
+    const next = now < 0 ? (step > 0 ? 0 : total - 1) : now + step;
+    if (next < 0 || next >= total) {
+      offered = -1;
+      frames.choose(-1);
+      return false; // the focus goes on
+    }
+    offered = next >= boxes.length ? next - boxes.length : -1;
+    frames.choose(offered >= 0 ? -1 : next);
+    sheet.element.title = offered >= 0 ? `proposal: ${state.proposals[offered].name || "object"}, Enter accepts` : "";
+    return true;
+  }
+
+  function nudge(dx, dy, corner) {
+    const frame = frames.current();
+    const { name, box } = frame.boxes[state.chosen];
+    const moved = corner ? [box[0], box[1], box[2] + dx, box[3] + dy] : [box[0] + dx, box[1] + dy, box[2] + dx, box[3] + dy];
+    const kept = moved.map((value, i) => Math.max(0, Math.min(value, i % 2 ? frame.height : frame.width)));
+    if (kept[2] - kept[0] < 3 || kept[3] - kept[1] < 3) return;
+    frames.change(frame.boxes.map((one, row) => (row === state.chosen ? { name, box: kept } : one)), state.chosen);
+  }
+
+  const MOVES = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
+  function pressed(event) {
+    const frame = frames.current();
+    if (event.target === field || !frame) return false;
+    const control = event.ctrlKey || event.metaKey;
+    const key = event.key.length === 1 ? event.key.toLowerCase() : event.key;
+    if (control && key === "z") return event.shiftKey ? frames.redo() : frames.undo(), true;
+    if (control && key === "y") return frames.redo(), true;
+    if (control) return false;
+    if (MOVES[key]) {
+      const [x, y] = MOVES[key];
+      const far = event.shiftKey ? 10 : 1;
+      if (state.chosen >= 0) nudge(x * far, y * far, event.altKey);
+      else if (x) frames.go(state.at + x);
+      else return false;
+      return true;
+    }
+    if (event.target.matches("button, summary, input") && (key === "Enter" || key === " " || key === "Tab")) return false;
+    if (key === "Tab") return walk(event.shiftKey ? -1 : 1);
+    if (key === "Enter") return offered >= 0 ? (accept(offered), true) : false;
+    if (key === "Delete" || key === "Backspace") return remove(), true;
+    if (key === "Escape") return sheet.cancel() || (offered = -1, frames.choose(-1)), true;
+    if (key === "a") return accept(0, true), true;
+    if (key === "n") return ask(), true;
+    if (key === "b") return drawn([0.35 * frame.width, 0.35 * frame.height, 0.65 * frame.width, 0.65 * frame.height].map(Math.round)), true;
+    if (key === "0") return frames.change([], -1, true), true;
+    if (key >= "1" && key <= "9" && state.classes[key - 1]) return frames.call(state.classes[key - 1]), true;
+    if (key === "PageUp" || key === "PageDown") return frames.go(state.at + (key === "PageUp" ? -1 : 1)), true;
+    return false;
+  }
+  root.addEventListener("keydown", (event) => {
+    if (!pressed(event)) return;
+    event.preventDefault();
+    event.stopPropagation();
+  });
+
+  // What is shown beside the image.
+  function showClasses() {
+    const counts = new Map();
+    for (const frame of state.frames) for (const { name } of frame.boxes) counts.set(name, (counts.get(name) ?? 0) + 1);
+    chips.replaceChildren(...state.classes.map((name, place) => make("button", {
+      type: "button", class: "srl-class-chip", "aria-pressed": String(name === state.name),
+      title: `${place < 9 ? `Key ${place + 1}. ` : ""}Double-click to rename`,
+      style: { background: color(name), color: textOn(parse(color(name))) },
+      onclick: () => { frames.call(name); sheet.element.focus({ preventScroll: true }); }, ondblclick: () => ask(null, name),
+    }, make("span", { text: name }), make("small", { text: String(counts.get(name) ?? 0) }))),
+    make("button", { type: "button", class: "srl-class-new", text: state.classes.length ? "+" : "+ class", title: "New class (N)", onclick: () => ask() }));
+  }
+
+  const thumbs = new Map();
+  function showStrip() {
+    const known = new Set(state.frames.map((frame) => frame.id));
+    for (const [id, thumb] of thumbs) if (!known.has(id)) { thumb.remove(); thumbs.delete(id); }
+    state.frames.forEach((frame, place) => {
+      if (!thumbs.has(frame.id)) {
+        thumbs.set(frame.id, make("button", { type: "button", onclick: () => frames.go(state.frames.indexOf(frame)) },
+          make("img", { src: frame.url, alt: "", loading: "lazy" }), make("b")));
+      }
+      const thumb = thumbs.get(frame.id);
+      if (strip.children[place] !== thumb) strip.insertBefore(thumb, strip.children[place] ?? null);
+      thumb.setAttribute("aria-current", String(place === state.at));
+      thumb.setAttribute("aria-label", `Image ${place + 1}, ${frame.labelled ? `${frame.boxes.length} boxes` : "not labelled"}`);
+      thumb.classList.toggle("srl-unlabelled", !frame.labelled);
+      setText(thumb.lastChild, frame.labelled ? String(frame.boxes.length) : "–");
+    });
+    const now = thumbs.get(frames.current()?.id);
+    if (now) strip.scrollLeft = Math.max(0, now.offsetLeft - strip.clientWidth / 2);
+  }
+
+  function showState() {
+    const frame = frames.current();
+    const { length } = state.frames;
+    const done = state.frames.filter((one) => one.labelled).length;
+    const boxes = state.frames.reduce((sum, one) => sum + one.boxes.length, 0);
+    const saved = state.problem ? `Not saved yet: ${state.problem} It is tried again.` : state.unsaved ? "Saving …" : "All saved.";
+    if (!pending) setText(where, length ? `${done} of ${length} images labelled, ${boxes} boxes. ${saved}` : "No image yet.");
+    root.dataset.saved = String(!state.unsaved && !state.problem);
+    gone.disabled = state.chosen < 0;
+    undo.disabled = !frames.canUndo();
+    redo.disabled = !frames.canRedo();
+    every.disabled = !state.proposals.length;
+    setText(every, state.proposals.length > 1 ? `Accept all ${state.proposals.length}` : "Accept");
+    nothing.disabled = !frame || (frame.labelled && !frame.boxes.length);
+    if (drop) drop.disabled = !frame;
+  }
+
+  frames.listen((what) => {
+    if (what === "saved") return showState();
+    if (what === "frame") propose();
+    if (what === "frame") sheet.show();
+    else sheet.draw();
+    showClasses();
+    showStrip();
+    showState();
+  });
+
+  const observer = new ResizeObserver(() => sheet.resize());
+  observer.observe(root);
+  const unwatch = watchTheme(root, host.theme ?? "auto", () => sheet.draw());
+  frames.tell("frame");
+  sheet.show();
+
+  return {
+    state, frames, propose, root,
+    // A frame that was taken just now.
+    add(frame, show = true) {
+      state.frames.push(frame);
+      if (show) frames.go(state.frames.length - 1);
+      frames.tell(show || state.frames.length === 1 ? "frame" : "boxes");
+    },
+    focus: () => sheet.element.focus({ preventScroll: true }),
+    destroy() {
+      observer.disconnect();
+      unwatch();
+      root.remove();
+    },
+  };
+}

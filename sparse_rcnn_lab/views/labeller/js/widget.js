@@ -1,0 +1,33 @@
+// The labeller in a notebook: what is drawn goes to the kernel, whose answer is that it is kept.
+
+import { createLabeller } from "./labeller.js";
+
+export function render({ model, el }) {
+  const waiting = new Map();
+  let serial = 0;
+  const ask = (content) => new Promise((done, failed) => {
+    waiting.set(++serial, [done, failed]);
+    model.send({ ...content, serial });
+    setTimeout(() => { if (waiting.delete(content.serial)) failed(new Error("The kernel does not answer.")); }, 60_000);
+  });
+  const heard = (content) => {
+    const [done, failed] = waiting.get(content.serial) ?? [];
+    waiting.delete(content.serial);
+    if (content.error) failed?.(Object.assign(new Error(content.error), { refused: true }));
+    else done?.(content.answer);
+  };
+  model.on("msg:custom", heard);
+  const labeller = createLabeller(el, {
+    frames: model.get("frames").map((frame) => ({ ...frame, boxes: frame.boxes.map((box) => ({ ...box })) })),
+    classes: model.get("classes"), colors: model.get("colors"), theme: model.get("theme"),
+    save: (frame) => ask({ kind: "label", id: frame.id, boxes: frame.boxes, labelled: frame.labelled }),
+    propose: model.get("proposes") ? (frame) => ask({ kind: "propose", id: frame.id }) : null,
+    rename: (names, renamed) => ask({ kind: "classes", names, renamed }),
+  });
+  return () => {
+    model.off("msg:custom", heard);
+    labeller.destroy();
+  };
+}
+
+export default { render };

@@ -1,0 +1,243 @@
+"""``label``: draw boxes on images in a notebook; what comes out is a data set."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from sparse_rcnn_lab.core.errors import LabError
+from sparse_rcnn_lab.data.coco.folder import CocoFolder
+from sparse_rcnn_lab.data.coco.held_out import split_images
+from sparse_rcnn_lab.data.coco.labelled_folder import read_labelled_folder
+from sparse_rcnn_lab.data.coco.project import Project
+from sparse_rcnn_lab.detect.detector import Detector
+from sparse_rcnn_lab.detect.files import write_text
+from sparse_rcnn_lab.detect.images import read_image
+from sparse_rcnn_lab.models.load import load
+from sparse_rcnn_lab.training.teach.suggest import Suggestions
+from sparse_rcnn_lab.views.bundle import joined
+from sparse_rcnn_lab.views.draw import as_image, data_uri, encoded
+from sparse_rcnn_lab.views.explorer import html_page
+from sparse_rcnn_lab.views.static import is_static
+from sparse_rcnn_lab.views.style import CLASS_COLORS
+
+_HERE = Path(__file__).parent
+_SHARED = ("dom", "colors", "labels", "theme")  # of the explorer
+_OWN = ("frames", "sheet", "labeller")
+_SHOWN = 640  # pixels of an image on the page
+_QUALITY = 80
+
+
+def label(
+    images: str | Path | Sequence[Any],
+    classes: Sequence[str] = (),
+    *,
+    out: str | Path | None = None,
+    model: str | Path | Detector | None = "small-everyday",
+    theme: str = "auto",
+) -> Labels:
+    """A labeller in a notebook; every box is on disk as soon as it is drawn.
+
+    images: a folder, labelled (COCO, Pascal VOC, YOLO: its boxes are there to go on with) or not;
+    or a list of images, each a path, a PIL image, an array or a tensor.
+    classes: names to begin with; more can be added on the page.
+    out: the folder that the labels go to, with copies of the images; default ``labels/`` and the
+    folder's name. What was labelled there before is opened again, and ``images`` is left alone.
+    model: proposes boxes to accept; None: nobody does.  theme: "auto", "light" or "dark".
+
+    The result is a data set: ``srl.fit(labels.train, recipe, val=labels.val)``. Raises LabError
+    where there is no image, or a model that is none.
+
+    >>> import tempfile
+    >>> import sparse_rcnn_lab as srl
+    >>> drawn = srl.Shapes(3)
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     labels = label([s.image for s in drawn], ["heart"], out=folder, model=None)
+    ...     labels.set(1, [("heart", (10, 10, 40, 40))])
+    ...     print(labels, labels.data[0].boxes.tolist())
+    Labels(3 images, 1 labelled, 1 boxes; heart) [[10.0, 10.0, 40.0, 40.0]]
+    """
+    if theme not in ("auto", "light", "dark"):
+        raise LabError(f'theme must be "auto", "light" or "dark", found {theme!r}.')
+    name = Path(images).resolve().stem if isinstance(images, str | Path) else "images"
+    folder = Path(out) if out is not None else Path("labels") / name
+    project, notes = Project(folder), []
+    if not len(project):
+        if isinstance(images, str | Path):
+            notes = project.take_over(read_labelled_folder(images))
+        else:
+            for image in images:
+                project.add(read_image(image))
+    if not len(project):
+        raise LabError("There is no image to label. Give a folder of images, or a list of them.")
+    missing = [c for c in classes if c.casefold() not in map(str.casefold, project.class_names)]
+    project.set_classes([*project.class_names, *missing])
+    detector = load(model) if isinstance(model, str | Path) else model
+    return Labels(project, detector, theme, tuple(notes))
+
+
+class Labels:
+    """Images and boxes that somebody draws. In a notebook the last line of a cell shows the page.
+
+    folder: where they are kept.  notes: what was odd about the images that were given.
+    """
+
+    def __init__(
+        self, project: Project, detector: Detector | None, theme: str, notes: tuple[str, ...] = ()
+    ) -> None:
+        self.project, self.notes, self._theme = project, notes, theme
+        self._suggestions = None if detector is None else Suggestions(detector)
+        self._widget: Any = None
+
+    @property
+    def folder(self) -> Path:
+        """Where images and labels are kept."""
+        return self.project.folder
+
+    @property
+    def data(self) -> CocoFolder:
+        """All labelled images. Raises LabError where no box is drawn."""
+        document = self.project.coco()
+        ids = [row["id"] for row in document["images"] if row["labelled"]]
+        return self._written("labelled", ids)
+
+    @property
+    def train(self) -> CocoFolder:
+        """Those to train on. Raises LabError as :func:`split_images` does."""
+        return self._written("train", split_images(self.project.coco(), self.project.images).train)
+
+    @property
+    def val(self) -> CocoFolder:
+        """Those held out: whole moments, so that no neighbour in time gives one away."""
+        return self._written("val", split_images(self.project.coco(), self.project.images).val)
+
+    def set(self, image: int, boxes: Sequence[tuple[str, Sequence[float]]]) -> None:
+        """Labels image number 1, 2, ... from a program. boxes: (class, xyxy in pixels) each."""
+        self.project.label(image, [{"name": name, "box": list(box)} for name, box in boxes])
+
+    @property
+    def widget(self) -> Any:
+        """The ipywidget, to put beside others. Needs the notebook extra."""
+        if self._widget is None:
+            self._widget = _widget_class()(
+                frames=frames_of(self.project, self._shown),
+                classes=list(self.project.class_names),
+                colors=list(CLASS_COLORS),
+                theme=self._theme,
+                proposes=self._suggestions is not None,
+            )
+            self._widget.on_msg(lambda widget, content, _: widget.send(self._answer(content)))
+        return self._widget
+
+    def _shown(self, row: dict[str, Any]) -> str:
+        image = as_image(read_image(self.project.images / row["file_name"]))
+        image.thumbnail((_SHOWN, _SHOWN))
+        return data_uri(encoded(image, quality=_QUALITY))
+
+    def _written(self, name: str, ids: Sequence[int]) -> CocoFolder:
+        path = self.folder / f"{name}.json"
+        write_text(path, json.dumps(self.project.coco(ids)) + "\n")
+        return CocoFolder(path, name, images=self.project.images)
+
+    def _answer(self, content: dict[str, Any]) -> dict[str, Any]:
+        """To a message of the page."""
+        answer: dict[str, Any] = {"serial": content.get("serial")}
+        try:
+            answer["answer"] = self._do(content)
+        except LabError as error:
+            answer["error"] = str(error)
+        return answer
+
+    def _do(self, content: dict[str, Any]) -> Any:
+        kind = content.get("kind")
+        if kind == "classes":
+            return self.project.set_classes(content["names"], content["renamed"])
+        image = content["id"]
+        if kind == "label":
+            return self.project.label(image, content["boxes"], bool(content["labelled"]))
+        if kind == "propose" and self._suggestions is not None:
+            return offers_for(self.project, self._suggestions, image)
+        raise LabError(f"The page asked for {kind!r}, which is not known.")
+
+    def _repr_mimebundle_(self, **options: Any) -> Any:
+        if is_static():  # a page of outputs is being made: it has no kernel to keep a box
+            return {"text/plain": repr(self)}
+        return self.widget._repr_mimebundle_(**options)
+
+    def __repr__(self) -> str:
+        document = self.project.coco()
+        done = sum(row["labelled"] for row in document["images"])
+        return (
+            f"Labels({len(document['images'])} images, {done} labelled, "
+            f"{len(document['annotations'])} boxes; {', '.join(self.project.class_names)})"
+        )
+
+
+def frames_of(project: Project, url: Any) -> list[dict[str, Any]]:
+    """The images as the page wants them; url: gives the address of a row's image."""
+    rows = project.coco()["images"]
+    wanted = ("id", "width", "height", "labelled")
+    return [
+        {**{k: row[k] for k in wanted}, "url": url(row), "boxes": project.boxes(row["id"])}
+        for row in rows
+    ]
+
+
+def offers_for(project: Project, suggestions: Suggestions, image: int) -> list[dict[str, Any]]:
+    """Boxes to offer on an image, after a look at what has been drawn on the others since."""
+    names = project.class_names
+    suggestions.follow(
+        {
+            row["id"]: [(box["name"], box["box"]) for box in project.boxes(row["id"])]
+            for row in project.coco()["images"]
+            if row["labelled"] and row["id"] != image
+        },
+        project.pixels,
+    )
+    return [
+        {"name": o.name, "box": [round(v, 1) for v in o.box], "score": round(o.score, 2)}
+        for o in suggestions.offers(project.pixels(image), names)
+    ]
+
+
+@cache
+def script(last: str = "widget") -> str:
+    """The labeller's ECMAScript module. last: the file that exports, ``widget`` or ``labeller``."""
+    files = [html_page.HERE / "js" / f"{name}.js" for name in _SHARED]
+    own = [*_OWN, last] if last != _OWN[-1] else _OWN
+    return joined([*files, *(_HERE / "js" / f"{name}.js" for name in own)])
+
+
+@cache
+def css() -> str:
+    """The explorer's style sheet and the labeller's."""
+    return html_page.css() + (_HERE / "labeller.css").read_text(encoding="utf-8")
+
+
+@cache
+def _widget_class() -> type[Any]:
+    try:
+        import anywidget
+        import traitlets
+    except ImportError:
+        raise LabError(
+            'The labeller in a notebook needs anywidget: pip install "sparse-rcnn-lab[notebooks]".'
+        ) from None
+
+    class LabellerWidget(anywidget.AnyWidget):
+        _esm = script()
+        _css = css()
+        frames = traitlets.List().tag(sync=True)
+        classes = traitlets.List().tag(sync=True)
+        colors = traitlets.List().tag(sync=True)
+        theme = traitlets.Unicode("auto").tag(sync=True)
+        proposes = traitlets.Bool(False).tag(sync=True)
+
+        def __repr__(self) -> str:
+            """What is read where no widget is shown."""
+            return "The labeller: run this cell to see it."
+
+    return LabellerWidget
