@@ -180,7 +180,14 @@ class Page:
             switched = side.model.change(
                 partial(self._switch, side),
                 {side.model, *inputs},
-                [side.model, *side.inputs, self.lead, self.live.knows, *source.outputs, *view],
+                list(
+                    dict.fromkeys(
+                        [
+                            *(side.model, compare.other.model, self.lead, self.live.knows),
+                            *(*side.inputs, *compare.inputs, *source.outputs, *view),
+                        ]
+                    )
+                ),
                 show_progress="full",
                 show_progress_on=self.lead if side is controls else side.model,
                 trigger_mode="always_last",  # another one may be chosen while one is fetched
@@ -274,6 +281,13 @@ class Page:
             return {side.model: before}
         changed, now = side.switch(name, detector, values)
         if side is self.controls:
+            other = self.compare.other
+            if values[other.loaded] == before:  # the other side compares within a model
+                more, _ = other.switch(name, detector, values)
+                fewer = max(1, detector.num_proposals // 2)
+                more[other.num_proposals] = gr.update(maximum=detector.num_proposals, value=fewer)
+                changed |= {**more, other.model: name}
+                now |= {other.loaded: name, other.num_proposals: fewer}
             image, given = values[self.source.image], values[self.source.given]
             source = self.source.switch(name, image, given)
             changed |= source | {
