@@ -8,7 +8,7 @@ from typing import Any
 
 import gradio as gr
 
-from sparse_rcnn_lab.app import readouts
+from sparse_rcnn_lab.app import readouts, teach_tab
 from sparse_rcnn_lab.app.control_panel import ControlPanel, ModelControls, Values
 from sparse_rcnn_lab.app.endpoints import Endpoints
 from sparse_rcnn_lab.app.events import AT_ONCE, ON_CLICK, clamp_numbers, explained, in_words
@@ -16,6 +16,7 @@ from sparse_rcnn_lab.app.image_tabs import CompareTab, ExploreTab, PhotoTab
 from sparse_rcnn_lab.app.live_tab import LiveTab
 from sparse_rcnn_lab.app.source import Source
 from sparse_rcnn_lab.app.state import ViewState
+from sparse_rcnn_lab.app.teach_tab import TeachTab
 from sparse_rcnn_lab.app.video_tab import VideoTab
 from sparse_rcnn_lab.app.viewer import Viewer
 from sparse_rcnn_lab.detect.detector import Detector
@@ -62,7 +63,8 @@ def looks() -> dict[str, Any]:
             primary_hue="teal", neutral_hue="slate", radius_size="md", font=_FONTS, font_mono=_MONO
         ),
         "css": (_HERE / "app.css").read_text(encoding="utf-8"),
-        "head": f"<script>{(_HERE / 'webcam.js').read_text(encoding='utf-8')}</script>",
+        "head": f"<script>{(_HERE / 'webcam.js').read_text(encoding='utf-8')}</script>"
+        + teach_tab.head(),
     }
 
 
@@ -89,6 +91,8 @@ class Page:
                         self.compare = CompareTab(viewer, start)
                     with self._tab("explore"):
                         self.explore = ExploreTab(viewer)
+                    with self._tab("teach"):
+                        self.teach = TeachTab(viewer)
                 source_here.render()
             with gr.Column(scale=2, min_width=300, elem_id="lab-right"):
                 self.numbers = gr.HTML(
@@ -166,6 +170,7 @@ class Page:
         )
         self.video.connect(controls, source.image)
         self.explore.connect(page)
+        self.teach.connect(controls.model)
 
     def _refresh(self, values: Values) -> dict[Any, Any]:
         """Fills the tab that is open; the others are filled when they are opened."""

@@ -103,9 +103,11 @@ def serve(viewer: Viewer, address: Address, people: int = 8, browser: bool = Fal
 
     from sparse_rcnn_lab.app.live_tab import PATH, Webcams
     from sparse_rcnn_lab.app.page import build_page, looks
+    from sparse_rcnn_lab.app.teach_tab import Teaching
 
     page = build_page(viewer)
     webcams = Webcams(viewer, people)
+    teaching = Teaching(viewer)
     page.queue(default_concurrency_limit=4)
     page.launch(
         server_name=address.host,
@@ -126,7 +128,7 @@ def serve(viewer: Viewer, address: Address, people: int = 8, browser: bool = Fal
         max_threads=40,
         app_kwargs={
             "middleware": [Middleware(BodyLimit, max_bytes=viewer.limits.body_mb * 1_000_000)],
-            "routes": [Route(PATH, webcams.answer, methods=["POST"])],
+            "routes": [Route(PATH, webcams.answer, methods=["POST"]), *teaching.routes()],
         },
         _frontend=False,  # Gradio gives its own page three seconds and then asks for share=True
     )
