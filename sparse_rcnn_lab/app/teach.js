@@ -56,7 +56,7 @@ function createTeach(el) {
   const link = make("input", { type: "text", readonly: "", class: "lab-link", "aria-label": "Your link", onfocus: () => link.select() });
   const kept = make("span");
   const copy = make("button", { type: "button", text: "Copy", onclick: () => { link.select(); navigator.clipboard?.writeText(link.value); } });
-  const anew = make("button", { type: "button", text: "Begin anew", onclick: startOver });
+  const anew = make("button", { type: "button", text: "Begin anew" });
   const foot = make("p", { class: "lab-foot", hidden: "" }, kept, link, copy, anew);
   el.replaceChildren(make("div", { class: "srl lab-teach" }, bar, said, ...Object.values(panels), foot));
   const shell = el.firstChild;
@@ -572,7 +572,7 @@ function createTeach(el) {
 
   build({ frames: [], classes: [], run: null, until: 0, taught: false });
   go("show");
-  window.labTeach = { give, go, state: () => ({ token, run, step, frames: labeller.state.frames, watched }) };
+  window.labTeach = { give, go, state: () => ({ token, run, step, frames: labeller.state.frames, proposals: labeller.state.proposals, at: labeller.state.at, watched }) };
   if (token) {
     remember();
     ask(`${token}/state`).then((state) => {

@@ -121,6 +121,7 @@ class Teaching:
 
     def __init__(self, viewer: Viewer, root: Path | None = None, at_once: int = 1) -> None:
         self.viewer = viewer
+        self.start = START if START in viewer.models.names else viewer.models.first
         self.root = root or cache_folder() / "teach"
         self.trainings = Trainings(at_once)
         self._visitors: dict[str, _Visitor] = {}
@@ -264,12 +265,12 @@ class Teaching:
 
     def _propose(self, visitor: _Visitor, message: dict[str, Any]) -> Any:
         run = visitor.last_taught()
-        model = str(run) if run else START
+        model = str(run) if run else self.start
         stamp = f"{model} {(run / MODEL_FILE).stat().st_mtime if run else ''}"
         if visitor.suggestions is None or visitor.suggested_by != stamp:
             from sparse_rcnn_lab.models.load import load
 
-            detector = load(model) if run else self.viewer.models[START]
+            detector = load(model) if run else self.viewer.models[model]
             visitor.suggestions = Suggestions(detector, taught=run is not None)
             visitor.suggested_by = stamp
         with self.viewer.turn():
@@ -301,7 +302,7 @@ class Teaching:
         runs = visitor.runs
         number = int(runs[-1].name) + 1 if runs else 1
         run = visitor.folder / "runs" / f"{number:03d}"
-        start = str(before) if before else START
+        start = str(before) if before else self.start
         self.trainings.ask(visitor.token, visitor.folder, run, start, min(max(minutes, 0.1), 60))
         run.mkdir(parents=True, exist_ok=True)
         return self._run(visitor, 0)
@@ -343,7 +344,7 @@ class Teaching:
         # The app or the training was killed: it goes on, unless it is killed again and again.
         if place is None and unfinished(run) and visitor.resumed[run.name] < _AGAIN:
             visitor.resumed[run.name] += 1
-            start = read_progress(run).get("start_from", START)
+            start = read_progress(run).get("start_from", self.start)
             minutes = read_progress(run).get("minutes", 4.0)
             self.trainings.ask(visitor.token, visitor.folder, run, start, minutes)
             place = self.trainings.place(visitor.token)
