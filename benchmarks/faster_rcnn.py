@@ -43,7 +43,7 @@ from sparse_rcnn_lab.models import config_edit as configs
 from sparse_rcnn_lab.models import recipes
 from sparse_rcnn_lab.models.imagenet import load_backbone
 from sparse_rcnn_lab.runtime.folding import fold_fixed_norms
-from sparse_rcnn_lab.training.evaluate import CocoResult, coco_stats
+from sparse_rcnn_lab.training.coco_metrics import CocoResult, coco_stats
 from sparse_rcnn_lab.training.loader import TrainBatch, collate, train_loader
 from sparse_rcnn_lab.training.optimizer import make_optimizer
 from sparse_rcnn_lab.training.run_folder import versions

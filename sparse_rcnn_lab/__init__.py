@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from sparse_rcnn_lab.core.detections import Detections
     from sparse_rcnn_lab.core.trace import Trace
     from sparse_rcnn_lab.data.coco.folder import CocoFolder, open_data
+    from sparse_rcnn_lab.data.data_check import DataCheck, check
     from sparse_rcnn_lab.data.shapes.dataset import Shapes
     from sparse_rcnn_lab.detect.detector import Detector
     from sparse_rcnn_lab.detect.ground_truth import with_ground_truth
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
     from sparse_rcnn_lab.models.load import load, shipped_models
     from sparse_rcnn_lab.models.recipes import RECIPES, recipe
     from sparse_rcnn_lab.runtime.export import export
+    from sparse_rcnn_lab.runtime.export.parts import export_parts
     from sparse_rcnn_lab.training.evaluate import Evaluation, evaluate
     from sparse_rcnn_lab.training.fit import Run, fit
     from sparse_rcnn_lab.views.explorer.explore import explore
@@ -48,6 +50,7 @@ __all__ = [
     "RECIPES",
     "Ablation",
     "CocoFolder",
+    "DataCheck",
     "Detections",
     "Detector",
     "Evaluation",
@@ -60,9 +63,11 @@ __all__ = [
     "Trace",
     "TraceDiff",
     "__version__",
+    "check",
     "evaluate",
     "explore",
     "export",
+    "export_parts",
     "fit",
     "label",
     "load",
@@ -80,6 +85,7 @@ _HOMES = {
     "intervene.trace_diff": ("TraceDiff", "trace_diff"),
     "core.config": ("Recipe",),
     "models.recipes": ("RECIPES", "recipe"),
+    "data.data_check": ("DataCheck", "check"),
     "data.coco.folder": ("CocoFolder", "open_data"),
     "data.shapes.dataset": ("Shapes",),
     "detect.detector": ("Detector",),
@@ -87,6 +93,7 @@ _HOMES = {
     "views.explorer.explore": ("explore",),
     "views.labeller.label": ("label",),
     "runtime.export": ("export",),
+    "runtime.export.parts": ("export_parts",),
     "core.ablation": ("Ablation",),
     "intervene.session": ("Session",),
     "core.detections": ("Detections",),

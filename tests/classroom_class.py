@@ -8,6 +8,7 @@ import csv
 import io
 import json
 import re
+import shutil
 import sys
 import time
 import types
@@ -117,6 +118,12 @@ def read(path: Path) -> Any:
     for c in notebook["cells"]:
         c["source"] = "".join(c["source"])
     return notebook
+
+
+def copy_of(course: Course, folder: Path) -> Course:
+    """A course to change."""
+    shutil.copytree(course.root, folder)
+    return Course.open(folder)
 
 
 def hand_in(folder: Path, student: str, assignment: str, notebook: Any) -> None:

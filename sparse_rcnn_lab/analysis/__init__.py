@@ -36,7 +36,6 @@ _HOMES = {
     "experiments.proposal_pruning": ("proposal_pruning", "usual_schedules"),
     "experiments.early_exit": ("early_exit",),
     "experiments.learned_box_gradients": ("learned_box_gradients",),
-    "experiments.initialisation": ("initialisation_lab",),
     "experiments.matching_instability": (
         "keep_snapshots",
         "matches_over_training",

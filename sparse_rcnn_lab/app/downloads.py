@@ -40,7 +40,8 @@ def download(viewer: Viewer, image: InputImage, state: ViewState, kind: str) -> 
     elif kind == "trace":
         save_trace(viewer.full_trace(image.pixels, state), path)
     else:
-        explorer_of(viewer, image, state).to_html(path)
+        with viewer.turn():
+            explorer_of(viewer, image, state).to_html(path)
     return path
 
 
@@ -70,12 +71,9 @@ def coco_results(viewer: Viewer, image: InputImage, state: ViewState) -> dict[st
     }
 
 
-def explorer_of(
-    viewer: Viewer, image: InputImage, state: ViewState, theme: str = "auto"
-) -> Explorer:
-    """The explorer of an image."""
-    trace = viewer.full_trace(image.pixels, state)
-    return explore(trace, threshold=state.threshold, theme=theme)
+def explorer_of(viewer: Viewer, image: InputImage, state: ViewState) -> Explorer:
+    """The explorer of an image with all proposals of the model; what is changed in it runs."""
+    return explore(image.pixels, viewer.models[state.model], threshold=state.threshold)
 
 
 def new_file(name: str) -> Path:

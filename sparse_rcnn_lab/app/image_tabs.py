@@ -1,4 +1,4 @@
-"""The tabs about one image: Photo, Compare and Explore.
+"""The tabs about one image: Photo and Compare (and Explore, in ``explore_tab.py``).
 
 Each lays itself out in the current block; ``refresh`` gives what it shows of an image, for the
 components in ``outputs``, from the values of ``inputs``; ``empty`` is what it shows of none.
@@ -16,7 +16,7 @@ from PIL import Image
 
 from sparse_rcnn_lab.app import readouts
 from sparse_rcnn_lab.app.control_panel import ModelControls, Values
-from sparse_rcnn_lab.app.downloads import as_jpeg, download, explorer_of, on_page
+from sparse_rcnn_lab.app.downloads import as_jpeg, download, on_page
 from sparse_rcnn_lab.app.state import DETECTIONS, PROPOSALS, ViewState
 from sparse_rcnn_lab.app.user_inputs import InputImage
 from sparse_rcnn_lab.app.viewer import View, Viewer
@@ -26,7 +26,6 @@ PARTS = {"image": "Image", "stages": "All stages", "budgets": "Fewer proposals"}
 BUDGETS = (10, 50)
 _DOWNLOADS = {"image": "Image", "json": "COCO json", "trace": "Trace", "page": "Page"}
 _PANEL_SIDE = 480  # of an image in a row, pixels
-_THEME = "() => new URLSearchParams(location.search).get('__theme') || 'auto'"
 
 
 class PhotoTab:
@@ -133,33 +132,6 @@ def _drawn(what: str, **options: Any) -> gr.Image:
         alt_text=what,
         **options,
     )
-
-
-class ExploreTab:
-    """The interactive explorer of the image that the other tabs show."""
-
-    def __init__(self, viewer: Viewer) -> None:
-        self.viewer = viewer
-        self.page = gr.HTML(readouts.NO_IMAGE, elem_id="lab-explorer", padding=False)
-        self.shown = gr.State(None)  # what the page was made of
-        self.theme = gr.Textbox("auto", visible=False)
-        self.inputs = [self.shown, self.theme]
-        self.outputs = [self.page, self.shown]
-        self.empty = {self.page: readouts.NO_IMAGE, self.shown: None}
-
-    def connect(self, page: gr.Blocks) -> None:
-        """Asks the browser for the theme."""
-        page.load(None, None, self.theme, js=_THEME, api_visibility="private")
-
-    def refresh(self, values: Values, image: InputImage, view: View) -> dict[Any, Any]:
-        """The explorer; it stays as it is unless image, model or proposals changed."""
-        state = view.state
-        theme = values[self.theme] if values[self.theme] in ("light", "dark") else "auto"
-        made_of = (image.key, state.model, state.num_proposals, theme)
-        if values[self.shown] == made_of:
-            return {self.shown: made_of}
-        frame = explorer_of(self.viewer, image, state, theme).to_iframe()  # app.css: how high
-        return {self.page: frame, self.shown: made_of}
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,8 @@ from sparse_rcnn_lab.app import readouts, teach_tab
 from sparse_rcnn_lab.app.control_panel import ControlPanel, ModelControls, Values
 from sparse_rcnn_lab.app.endpoints import Endpoints
 from sparse_rcnn_lab.app.events import AT_ONCE, ON_CLICK, clamp_numbers, explained, in_words
-from sparse_rcnn_lab.app.image_tabs import CompareTab, ExploreTab, PhotoTab
+from sparse_rcnn_lab.app.explore_tab import Explorations, ExploreTab
+from sparse_rcnn_lab.app.image_tabs import CompareTab, PhotoTab
 from sparse_rcnn_lab.app.live_tab import LiveTab
 from sparse_rcnn_lab.app.source import Source
 from sparse_rcnn_lab.app.state import ViewState
@@ -21,6 +22,7 @@ from sparse_rcnn_lab.app.video_tab import VideoTab
 from sparse_rcnn_lab.app.viewer import Viewer
 from sparse_rcnn_lab.detect.detector import Detector
 from sparse_rcnn_lab.views.draw import as_image
+from sparse_rcnn_lab.views.explorer import html_page
 
 TITLE = "Sparse R-CNN lab"
 LEAD = "A fixed set of learned proposals becomes detections in stages. Turn the proposals down."
@@ -32,6 +34,7 @@ _PACE = (
 _FONTS = ["system-ui", "-apple-system", "Segoe UI", "Roboto", "sans-serif"]
 _MONO = ["ui-monospace", "SFMono-Regular", "Menlo", "Consolas", "monospace"]
 _HERE = Path(__file__).parent
+_SCRIPTS = ("page.js", "explore.js", "webcam.js")
 # A file that was just made is taken at once, without a second click.
 _PRESS = """() => setTimeout(() => {
   const link = document.querySelector('a#lab-file, #lab-file a, a[download]#lab-file');
@@ -39,7 +42,7 @@ _PRESS = """() => setTimeout(() => {
 }, 100)"""
 
 
-def build_page(viewer: Viewer) -> gr.Blocks:
+def build_page(viewer: Viewer, explorations: Explorations) -> gr.Blocks:
     """The page for the viewer's models."""
     clamp_numbers()
     name = viewer.models.first
@@ -48,7 +51,7 @@ def build_page(viewer: Viewer) -> gr.Blocks:
     # What Gradio was handed stays for ten minutes, what it made for its frames no longer.
     with gr.Blocks(title=TITLE, analytics_enabled=False, delete_cache=(60, 600)) as page:
         gr.HTML(f"<h1>{TITLE}</h1><p>{LEAD}</p>", elem_id="lab-head", padding=False)
-        Page(viewer, start).connect(page)
+        Page(viewer, start, explorations).connect(page)
         Endpoints(viewer, start)
     return page
 
@@ -58,20 +61,20 @@ def looks() -> dict[str, Any]:
 
     Neutral greys, so that the colours on the image are the only ones; the reader's own fonts.
     """
+    scripts = "\n".join((_HERE / name).read_text(encoding="utf-8") for name in _SCRIPTS)
     return {
         "theme": gr.themes.Default(
             primary_hue="teal", neutral_hue="slate", radius_size="md", font=_FONTS, font_mono=_MONO
         ),
         "css": (_HERE / "app.css").read_text(encoding="utf-8"),
-        "head": f"<script>{(_HERE / 'webcam.js').read_text(encoding='utf-8')}</script>"
-        + teach_tab.head(),
+        "head": f"<style>{html_page.css()}</style><script>{scripts}</script>{teach_tab.head()}",
     }
 
 
 class Page:
     """Lays everything out; one function, :meth:`_refresh`, fills the tab that is open."""
 
-    def __init__(self, viewer: Viewer, start: ViewState) -> None:
+    def __init__(self, viewer: Viewer, start: ViewState, explorations: Explorations) -> None:
         self.viewer = viewer
         self.where = gr.State("photo")
         self.tab: dict[str, gr.Tab] = {}
@@ -90,7 +93,7 @@ class Page:
                     with self._tab("compare"):
                         self.compare = CompareTab(viewer, start)
                     with self._tab("explore"):
-                        self.explore = ExploreTab(viewer)
+                        self.explore = ExploreTab(explorations)
                     with self._tab("teach"):
                         self.teach = TeachTab(viewer)
                 source_here.render()
@@ -169,7 +172,7 @@ class Page:
             **ON_CLICK,
         )
         self.video.connect(controls, source.image)
-        self.explore.connect(page)
+        self.explore.again.click(explained(self._refresh), inputs, view, **AT_ONCE)
         self.teach.connect(controls.model)
 
     def _refresh(self, values: Values) -> dict[Any, Any]:

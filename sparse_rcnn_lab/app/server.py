@@ -101,13 +101,20 @@ def serve(viewer: Viewer, address: Address, people: int = 8, browser: bool = Fal
     from starlette.middleware import Middleware
     from starlette.routing import Route
 
-    from sparse_rcnn_lab.app.live_tab import PATH, Webcams
+    from sparse_rcnn_lab.app import explore_tab, live_tab
     from sparse_rcnn_lab.app.page import build_page, looks
     from sparse_rcnn_lab.app.teach_tab import Teaching
 
-    page = build_page(viewer)
-    webcams = Webcams(viewer, people)
+    explorations = explore_tab.Explorations(viewer)
+    page = build_page(viewer, explorations)
+    webcams = live_tab.Webcams(viewer, people)
     teaching = Teaching(viewer)
+    routes = [
+        Route(live_tab.PATH, webcams.answer, methods=["POST"]),
+        Route(f"{explore_tab.PATH}/module.js", explorations.module),
+        Route(f"{explore_tab.PATH}/{{token}}", explorations.answer, methods=["GET", "POST"]),
+        *teaching.routes(),
+    ]
     page.queue(default_concurrency_limit=4)
     page.launch(
         server_name=address.host,
@@ -128,7 +135,7 @@ def serve(viewer: Viewer, address: Address, people: int = 8, browser: bool = Fal
         max_threads=40,
         app_kwargs={
             "middleware": [Middleware(BodyLimit, max_bytes=viewer.limits.body_mb * 1_000_000)],
-            "routes": [Route(PATH, webcams.answer, methods=["POST"]), *teaching.routes()],
+            "routes": routes,
         },
         _frontend=False,  # Gradio gives its own page three seconds and then asks for share=True
     )

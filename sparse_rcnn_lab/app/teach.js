@@ -232,7 +232,7 @@ function createTeach(el) {
     watched = run?.watch ?? [];
     labeller = createLabeller(place, {
       frames: state.frames.map((frame) => ({ ...frame, url: `${root()}/${frame.url}` })),
-      classes: state.classes, colors: values.colors, theme: dark() ? "dark" : "light",
+      classes: state.classes, colors: values.colors, theme: dark() ? "dark" : "light", tallest: 0.5,
       save: (frame) => ask(`${token}/label`, { id: frame.id, boxes: frame.boxes, labelled: frame.labelled }),
       propose: (frame) => ask(`${token}/propose`, { id: frame.id }),
       rename: (names, renamed) => ask(`${token}/classes`, { names, renamed }).catch((error) => say(error.message, true)),
@@ -301,7 +301,7 @@ function createTeach(el) {
       return `Step ${run.step} of ${run.steps}${left}.`;
     }
     if (run.phase === "failed") return run.problem;
-    if (run.phase === "done") return `${run.stopped ? "Stopped: " : ""}${run.done_steps} steps in ${clock(run.seconds)}. ${run.judgement.words}`;
+    if (run.phase === "done") return `${run.stopped ? "Stopped: " : ""}${plural(run.done_steps, "step")} in ${clock(run.seconds)}. ${run.judgement.words}`;
     return PHASES[run.phase] ?? "";
   }
 

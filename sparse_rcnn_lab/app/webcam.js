@@ -132,11 +132,9 @@
   }
 
   async function send(frame, taken) {
-    // Gradio knows the path that the page is under; its host may be that behind a proxy.
-    const root = new URL(window.gradio_config.root, location.href).pathname.replace(/\/$/, "");
     const query = new URLSearchParams({ who, state: JSON.stringify(state) });
     const headers = { "content-type": "image/jpeg" };
-    const answer = await fetch(`${root}/lab/frame?${query}`, { method: "POST", body: frame, headers });
+    const answer = await fetch(`${lab.url("frame")}?${query}`, { method: "POST", body: frame, headers });
     if (answer.ok) return show(frame, taken, answer);
     notBefore = performance.now() + AGAIN;
     say((await answer.json()).problem);

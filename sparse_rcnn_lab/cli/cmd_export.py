@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from sparse_rcnn_lab.cli.common import DEFAULT_MODEL, add_proposals, add_stage, megabytes
+
+if TYPE_CHECKING:
+    from sparse_rcnn_lab.detect.detector import Detector
 
 HELP = """write a model as one file that runs without this package
 
@@ -15,9 +19,13 @@ class names and advice on the input size. onnx is for onnxruntime and others (it
 "export"), torch-export for PyTorch without this package. The written file is run on two batches
 and compared with the model; when they differ, no file is left.
 
+With --parts: a folder of ONNX graphs to be chained, the pyramid once an image and then each stage,
+with parts.json that says how. Image size, batch, proposals and stages are then free at run time.
+
 examples:
   sparse-rcnn-lab export --model nano-shapes --to onnx
   sparse-rcnn-lab export --model runs/cells --to torch-export --proposals 20 --out cells.pt2
+  sparse-rcnn-lab export --model nano-shapes --parts --out nano-shapes
 """
 
 
@@ -36,6 +44,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--out", type=Path, metavar="FILE", help="where to write (default: MODEL.onnx or MODEL.pt2)"
+    )
+    parser.add_argument(
+        "--parts",
+        action="store_true",
+        help="write the folder --out (default: MODEL) of graphs to be chained instead of one file",
     )
     add_proposals(parser)
     add_stage(parser)
@@ -66,8 +79,10 @@ def run(arguments: argparse.Namespace) -> int:
 
     detector = load(arguments.model)
     out = arguments.out
+    name = detector.name or Path(arguments.model).stem
+    if arguments.parts:
+        return _parts(detector, arguments, out or Path(name))
     if out is None:
-        name = detector.name or Path(arguments.model).stem
         out = Path(name + SUFFIXES[arguments.to or "onnx"])
     done = export(
         detector,
@@ -89,4 +104,21 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.check and not done.checks:
         print("not checked: onnxruntime is not installed (pip install onnxruntime)")
     print(f"written: {done.path} ({megabytes(done.path)})")
+    return 0
+
+
+def _parts(detector: Detector, arguments: argparse.Namespace, folder: Path) -> int:
+    from sparse_rcnn_lab.core.errors import LabError
+    from sparse_rcnn_lab.runtime.export.parts import export_parts
+
+    for option in ("to", "proposals", "stage"):
+        if getattr(arguments, option) is not None:
+            raise LabError(f"--{option} means nothing with --parts: that is chosen at run time.")
+    done = export_parts(detector, folder, check=arguments.check)
+    print(done.about["chain"])
+    for name, graph in done.about["graphs"].items():
+        print(f"  {name}: {', '.join(graph['inputs'])} -> {', '.join(graph['outputs'])}")
+    print(done)
+    if arguments.check and not done.checks:
+        print("not checked: onnxruntime is not installed (pip install onnxruntime)")
     return 0

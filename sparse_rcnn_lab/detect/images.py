@@ -161,7 +161,31 @@ def _to_8_bits(values: np.ndarray, name: str, advice: str) -> np.ndarray:
     )
 
 
+def image_header(path: Path) -> tuple[int, int, int]:
+    """Height and width of an image file as stored, and its EXIF orientation, 1 to 8 (1: upright).
+
+    Reads the first bytes alone; the pixels may be damaged. Raises :class:`LabError` as
+    :func:`read_image` does. From orientation 5 on, height and width change places.
+    """
+    with _opened(path) as image:
+        known = image.format != "PNG" or "exif" in image.info  # else Pillow would read all pixels
+        turn = _orientation(image) if known else None
+        return image.height, image.width, turn if turn in _UPRIGHT else 1
+
+
 def _from_file(path: Path, max_side: int | None, apply_exif: bool) -> Tensor:
+    with _opened(path) as image:
+        if max_side is not None and image.format == "JPEG":
+            shrink = max_side / max(image.size)
+            if shrink < 1:
+                width, height = image.size
+                image.draft(None, (max(1, int(width * shrink)), max(1, int(height * shrink))))
+        return _from_pil(image, path.name, apply_exif)
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Image.Image]:
+    """The image with its header read; raises LabError where there is none."""
     try:
         file = path.open("rb") if not path.is_dir() else None
     except FileNotFoundError:
@@ -180,12 +204,7 @@ def _from_file(path: Path, max_side: int | None, apply_exif: bool) -> Tensor:
                 f"(found: {describe_file(path)}). Convert it to JPEG or PNG."
             ) from None
         _check_pixels(image, path.name)
-        if max_side is not None and image.format == "JPEG":
-            shrink = max_side / max(image.size)
-            if shrink < 1:
-                width, height = image.size
-                image.draft(None, (max(1, int(width * shrink)), max(1, int(height * shrink))))
-        return _from_pil(image, path.name, apply_exif)
+        yield image
 
 
 @contextmanager

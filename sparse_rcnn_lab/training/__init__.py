@@ -2,7 +2,7 @@
 
 Read ``fit.py`` from top to bottom; one update of the weights is ``step.py``. Public:
 ``fit.fit``, ``fit.Run``, ``evaluate.evaluate``, ``evaluate.Evaluation`` (all in ``srl``);
-``step.step_loss``, ``loader.train_loader``, ``run_folder.RunFolder`` and ``evaluate.coco_stats``
+``step.step_loss``, ``loader.train_loader``, ``run_folder.RunFolder``, ``coco_metrics.coco_stats``
 for other rooms. What each file answers:
 
 - ``fit``: how is it trained, from an empty folder to a finished run?
@@ -12,7 +12,8 @@ for other rooms. What each file answers:
 - ``loader``: which images does step k see?
 - ``run_folder``: what is on disk, and when may it be resumed?
 - ``distributed``: what do several processes tell each other?
-- ``evaluate``: COCO AP of every stage
+- ``evaluate``: how good is each stage?
+- ``coco_metrics``: what are COCO's numbers of given detections?
 
 May import ``core``, ``data``, ``detect``, ``models`` and ``runtime``.
 """

@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 import torch
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_hex
 from matplotlib.text import Text
 from scripted import column, only
@@ -42,7 +41,7 @@ def words(page: Page) -> list[str]:
 
 def inside(page: Page) -> None:
     """Everything written lies within the page."""
-    FigureCanvasAgg(page).draw()
+    page.draw_without_rendering()
     for text in texts(page):
         if text.get_text():
             place = text.get_window_extent().transformed(page.transFigure.inverted())

@@ -189,7 +189,8 @@ def test_numbers_out_of_range(opened, capfd):
 
 
 def test_compare_and_explore(opened):
-    """Catches sides that show the same, and an explorer that does not start in its frame."""
+    """Catches sides that show the same, and an explorer that only plays a recording: what is
+    changed in it must run in the app, and be refused in words."""
     page = opened.page
     tab(page, "compare")
     press(page, "threshold", "Home")
@@ -201,8 +202,21 @@ def test_compare_and_explore(opened):
     press(page, "other-proposals", "ArrowLeft")
     changed(page, before, "#lab-side-right")
     tab(page, "explore")
-    frame = page.wait_for_selector("#lab-explorer iframe").content_frame()
-    frame.wait_for_selector("text=8 proposals")
+    page.wait_for_selector("#lab-explorer :text('8 proposals')")
+    explorer = "document.getElementById('lab-explorer').explorer"
+    page.evaluate(f"() => {{ {explorer}.motion.jump(2); {explorer}.choose(3) }}")
+    page.evaluate(f"() => {explorer}.editing.place(3, [10, 12, 50, 40])")
+    page.wait_for_function(
+        f"() => {explorer}.edited()?.box(2, 3).every("
+        "(v, i) => Math.abs(v - [10, 12, 50, 40][i]) < 0.1)"
+    )
+    page.locator(".srl-check", has_text="self-attention").locator("input").uncheck()
+    page.wait_for_function(f"() => {explorer}.edited()?.attention(3, 0).length === 0")
+    page.get_by_label("Proposal to swap filters with").fill("99")
+    page.get_by_role("button", name="swap filters with").click()
+    page.wait_for_selector(".srl-notice:has-text('Proposal 99 does not exist')")
+    assert page.locator(".srl-changes li").count() == 2
+    assert page.evaluate(f"() => Boolean({explorer}.trace().roiAfter)")  # filters are recorded
 
 
 def test_video(opened):
@@ -241,8 +255,7 @@ def test_live(opened):
     page.wait_for_function("() => document.querySelector('#lab-count').innerText === '3'")
     keep_shot(page, "app-live")
     page.click("#lab-snap")
-    frame = page.wait_for_selector("#lab-explorer iframe").content_frame()
-    frame.wait_for_selector("text=640×480")
+    page.wait_for_selector("#lab-explorer :text('640×480')")
     changed(page, example, "#lab-source")
     size = "(i) => [i.naturalWidth, i.naturalHeight]"
     assert page.eval_on_selector("#lab-source img", size) == [640, 480]

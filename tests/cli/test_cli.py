@@ -253,7 +253,7 @@ def test_predict_does_the_others_when_one_is_bad(
 ) -> None:
     """Catches one bad file that costs the good ones, and two images of one name in one file."""
     bad = tmp_path / "notes.jpg"
-    bad.write_text("no picture")
+    bad.write_text("no image")
     (tmp_path / "more").mkdir()
     Image.new("RGB", (50, 40)).save(tmp_path / "more" / "000000.jpg")
     out = tmp_path / "out"

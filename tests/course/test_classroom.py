@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import copy
 import importlib
 import io
 import json
 import os
 import re
-import shutil
 import subprocess
 import sys
 import time
 import warnings
-import zipfile
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 import classroom_class as made
@@ -22,14 +19,12 @@ import pytest
 import torch
 
 import sparse_rcnn_lab as srl
-from sparse_rcnn_lab.cli.main import main
 from sparse_rcnn_lab.core.errors import LabError
 from sparse_rcnn_lab.course.classroom.build import FORBIDDEN, build, check_release, read_source
 from sparse_rcnn_lab.course.classroom.checks import Check, NotYet, difference
-from sparse_rcnn_lab.course.classroom.collect import collect, student_of
 from sparse_rcnn_lab.course.classroom.course_folder import ASSIGNMENTS, Course, chosen
 from sparse_rcnn_lab.course.classroom.grade import grade
-from sparse_rcnn_lab.course.classroom.marks import feedback, take_by_hand, write_marks
+from sparse_rcnn_lab.course.classroom.marks import feedback
 from sparse_rcnn_lab.course.classroom.reference_solutions import _ANSWERS
 from sparse_rcnn_lab.course.classroom.repair_submission import repair
 from sparse_rcnn_lab.course.classroom.validate import MORE_HIDDEN, before_handing_in, validate
@@ -61,23 +56,6 @@ def fast_cells(monkeypatch):
         return known[key]
 
     monkeypatch.setattr(srl, "evaluate", once)
-
-
-@pytest.fixture(scope="module")
-def built(tmp_path_factory: pytest.TempPathFactory) -> Course:
-    """A course with one assignment; not to be changed: that takes :func:`copy_of`."""
-    folder = tmp_path_factory.mktemp("built") / "course"
-    return build(folder, made.SOURCES, chosen(["boxes"]), 2026, say=lambda s: None)
-
-
-def copy_of(course: Course, folder: Path) -> Course:
-    shutil.copytree(course.root, folder)
-    return Course.open(folder)
-
-
-@pytest.fixture
-def small_course(built: Course, tmp_path: Path) -> Course:
-    return copy_of(built, tmp_path / "small-course")
 
 
 def rehearsals(name: str) -> None:
@@ -205,7 +183,7 @@ def test_nothing_asked_for_is_handed_out(tmp_path: Path, monkeypatch: pytest.Mon
 def test_round_trip(built: Course, tmp_path: Path) -> None:
     """Catches a crash, a loop, a flood or an edited test that costs more or less than its own
     marks, and feedback without them."""
-    course = copy_of(built, tmp_path / "course")
+    course = made.copy_of(built, tmp_path / "course")
     people = made.made_class(course, "boxes")
     perfect = people["perfect"][0]
     troubles = {t.name: t for t in made.TROUBLE["boxes"]}
@@ -245,76 +223,6 @@ def iou_alone(perfect: Any) -> str:
     """The function iou of the reference solution, which calls area."""
     source = made.cell(perfect, "iou")["source"]
     return source[source.index("def iou") :]
-
-
-@pytest.mark.parametrize(
-    ("path", "student"),
-    [
-        ("ada/boxes.ipynb", "ada"),
-        ("course/ada/boxes/boxes.ipynb", "ada"),
-        ("ada_boxes.ipynb", "ada"),
-        ("Ada Lovelace_4711_assignsubmission_file_/my work.ipynb", "Ada-Lovelace-4711"),
-        ("lovelaceada_LATE_12_345_boxes-1.ipynb", "lovelaceada"),
-        ("Zoë Müller/x.ipynb", "Zoë-Müller"),
-        ("Zoe\u0308 Mu\u0308ller/x.ipynb", "Zoë-Müller"),  # as a Mac writes it
-        ("boxes_carl.ipynb", "carl"),
-        ("Dora Wu_boxes (1).ipynb", "Dora-Wu"),
-    ],
-)
-def test_who_handed_in(path: str, student: str) -> None:
-    """Catches a platform's naming that makes two students one, or one two."""
-    assert student_of(PurePosixPath(path), ("boxes", "matching")) == student
-
-
-def test_collect(built: Course, tmp_path: Path) -> None:
-    """Catches a broken file that stops the others, deleted cells that stay away, cells without
-    metadata that nobody knows, a zip that writes outside the course, and a first version that wins
-    over the second."""
-    course = copy_of(built, tmp_path / "course")
-    release = made.read(course.notebook("release", "boxes"))
-    short = copy.deepcopy(release)
-    short["cells"] = [
-        c for c in short["cells"] if c["metadata"].get("nbgrader", {}).get("grade_id") != "iou"
-    ]
-    short["metadata"] = {}
-    bare = copy.deepcopy(release)  # as Colab gives it back
-    bare["metadata"] = {}
-    for cell in bare["cells"]:
-        cell["metadata"] = {"id": cell.pop("id")}
-    second = copy.deepcopy(release)
-    made.cell(second, "think")["source"] = "iou_shifted = iou_grown = 0.5"
-    path = tmp_path / "all.zip"
-    with zipfile.ZipFile(path, "w") as archive:
-        for name, date, content in (
-            ("bob_boxes.ipynb", (2026, 1, 2, 0, 0, 0), json.dumps(second)),
-            ("bob/boxes.ipynb", (2026, 1, 1, 0, 0, 0), json.dumps(release)),
-            ("carl/boxes.ipynb", (2026, 1, 1, 0, 0, 0), json.dumps(short)),
-            ("carla/untitled.ipynb", (2026, 1, 1, 0, 0, 0), json.dumps(bare)),
-            ("dora/boxes.ipynb", (2026, 1, 1, 0, 0, 0), "{"),
-            ("emil/boxes.ipynb", (2026, 1, 1, 0, 0, 0), '{"cells": [], "metadata": {}}'),
-            ("../../evil/boxes.ipynb", (2026, 1, 1, 0, 0, 0), json.dumps(release)),
-            ("__MACOSX/bob/._boxes.ipynb", (2026, 1, 1, 0, 0, 0), "junk"),
-            ("zoe/readme.txt", (2026, 1, 1, 0, 0, 0), "my dog ate it"),
-        ):
-            archive.writestr(zipfile.ZipInfo(name, date), content)
-    lines: list[str] = []
-    result = collect(course, path, say=lines.append)
-    assert "nothing to take: zoe: no notebook (.ipynb) in this folder" in lines
-    notes = {student: " ".join(said) for student, _, said in result.taken}
-    assert sorted(notes) == ["bob", "carl", "carla"] and notes["carla"] == ""
-    assert sorted(file for file, _ in result.refused) == ["dora/boxes.ipynb", "emil/boxes.ipynb"]
-    assert "more than once" in notes["bob"] and "missing" in notes["carl"]
-    kept = made.read(course.notebook("submitted", "boxes", "bob"))
-    assert made.cell(kept, "think")["source"] == "iou_shifted = iou_grown = 0.5"
-    mended = made.read(course.notebook("submitted", "boxes", "carl"))
-    ids = [c["metadata"].get("nbgrader", {}).get("grade_id") for c in mended["cells"]]
-    wanted = [c["metadata"].get("nbgrader", {}).get("grade_id") for c in release["cells"]]
-    assert [i for i in ids if i] == [w for w in wanted if w]
-    assert not (tmp_path / "evil").exists() and not (tmp_path.parent / "evil").exists()
-    with pytest.raises(LabError, match="seed"):
-        build(tmp_path / "course", made.SOURCES, chosen(["boxes"]), 2027, say=lambda s: None)
-    with pytest.raises(LabError, match="neither"):
-        collect(course, tmp_path / "nothing", say=lambda line: None)
 
 
 @pytest.mark.parametrize(
@@ -381,7 +289,6 @@ def test_check_copies_limits_and_hints(capsys: pytest.CaptureFixture[str]) -> No
     calls = []
 
     def double(x: torch.Tensor) -> torch.Tensor:
-        import warnings
 
         warnings.warn("careful", stacklevel=1)
         return x.mul_(2)
@@ -492,87 +399,3 @@ def test_what_students_cannot_see_is_no_pass(small_course: Course, tmp_path: Pat
         role = cell["metadata"].get("nbgrader", {})
         goes_on = "raises-exception" in cell["metadata"].get("tags", ())
         assert goes_on == (bool(role) and cell["cell_type"] == "code")
-
-
-TABLE = "student,assignment,test,out_of,marks,comment\nZoë,boxes,think-grown,1,0.5,gut\n"
-PLAIN = TABLE.replace("gut", "")
-
-
-def hand_in_by(student: str, course: Course) -> None:
-    """A submission without marks in the gradebook."""
-    with warnings.catch_warnings(), course.nbgrader().gradebook as gradebook:
-        warnings.simplefilter("ignore")  # of sqlalchemy, about nbgrader
-        gradebook.update_or_create_student(student)
-        gradebook.update_or_create_submission("boxes", student)
-        gradebook.find_grade("think-grown", "boxes", "boxes", student).manual_score = None
-        gradebook.db.commit()
-
-
-@pytest.mark.parametrize(
-    "content",
-    [
-        PLAIN.encode(),
-        PLAIN.encode("utf-8-sig").replace(b"\n", b"\r\n"),
-        PLAIN.replace(",", ";").replace("0.5", "0,5").encode("utf-8-sig"),
-        PLAIN.replace("0.5", '"0,5"').encode(),
-    ],
-)
-def test_marks_by_hand_as_spreadsheets_save_them(small_course: Course, content: bytes) -> None:
-    """Catches a mark that is left out, in silence, where the commas are semicolons."""
-    hand_in_by("Zoë", small_course)
-    (small_course.root / "by_hand.csv").write_bytes(content)
-    assert take_by_hand(small_course) == 1
-    with small_course.nbgrader().gradebook as gradebook:
-        assert gradebook.find_grade("think-grown", "boxes", "boxes", "Zoë").manual_score == 0.5
-
-
-@pytest.mark.parametrize(
-    ("content", "words"),
-    [
-        (TABLE.encode("cp1252"), "CSV UTF-8"),
-        (TABLE.replace(",", "\t").encode(), "columns"),
-        (TABLE.replace("marks", "points").encode(), "columns"),
-        (TABLE.replace("gut", "gut, aber kurz").encode(), "line 2: .* quotes"),
-        (TABLE.encode(), "line 2: .* takes no comment"),
-        (TABLE.replace("0.5", "much").encode(), "line 2: marks must be a number"),
-        (TABLE.replace("Zoë", "Bob").encode(), "line 2: there is no such answer"),
-    ],
-)
-def test_marks_by_hand_are_never_lost(small_course: Course, content: bytes, words: str) -> None:
-    """Catches a table that cannot be read and is then written over."""
-    path = small_course.root / "by_hand.csv"
-    hand_in_by("Zoë", small_course)
-    path.write_bytes(content)
-    with pytest.raises(LabError, match=words):
-        write_marks(small_course)
-    assert path.read_bytes() == content
-    path.unlink()
-
-
-def test_half_graded_is_not_graded(small_course: Course) -> None:
-    """Catches grading that was cut short and is then listed as 0 of 20, without a word."""
-    hand_in_by("eve", small_course)
-    for step in ("submitted", "autograded"):  # nbgrader writes the latter before it runs it
-        made.hand_in(small_course.root / step / "eve", "boxes", "boxes", {"metadata": {}})
-    unfinished = small_course.unfinished("boxes", "eve")
-    unfinished.parent.mkdir(parents=True)
-    unfinished.touch()
-    (row,) = (row for row in write_marks(small_course) if row["student"] == "eve")
-    assert (row["marks"], row["notes"][:10]) == ("", "not graded")
-
-
-@pytest.mark.parametrize("step", ["grade", "feedback"])
-def test_an_assignment_that_the_course_has_not(
-    small_course: Course, step: str, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """Catches a name that nothing fits and that is then taken for all."""
-    command = ["classroom", step, "--course", str(small_course.root), "--assignment", "stage"]
-    assert main(command) == 2
-    assert 'no assignment "stage". It has boxes' in capsys.readouterr().err
-
-
-def test_none_of_the_assignments_is_none(small_course: Course) -> None:
-    """Catches an empty choice that is taken for all."""
-    made.hand_in(small_course.root / "submitted" / "ada", "boxes", "boxes", {})
-    with pytest.raises(LabError, match="nothing to grade"):
-        grade(small_course, (), progress=False)

@@ -45,6 +45,10 @@ def read(folder: Path, boxes: Sequence[Sequence[float]], **more: Any) -> CocoTab
     return read_coco_json(folder / "some.json")
 
 
+def notes(tables: CocoTables) -> list[str]:
+    return [str(finding) for finding in tables.findings]
+
+
 def xywh(corners: Sequence[float]) -> list[float]:
     x1, y1, x2, y2 = corners
     return [x1, y1, x2 - x1, y2 - y1]
@@ -68,7 +72,7 @@ FORMS: dict[str, tuple[Callable[[Sequence[float]], Sequence[float]], str]] = {
     "cxcywh-shares": (lambda c: shares(centre(xywh(c))), "centre x, centre y, .* as shares"),
     "negative": (
         lambda c: [c[2], c[3], c[0] - c[2], c[1] - c[3]],
-        r"of 6 boxes, 6 of negative sides turned round \(first: annotation id 1\)",
+        r'6 boxes of negative sides \(first: "1\.png", annotation id 1\): turned round',
     ),
 }
 
@@ -80,10 +84,10 @@ def test_boxes_of_another_form_are_told_from_all_of_them(tmp_path: Path, form: s
     tables = read(tmp_path, [write(corners) for corners in CORNERS])
     np.testing.assert_allclose(tables.boxes_xywh, [xywh(c) for c in CORNERS], atol=1e-9)
     np.testing.assert_allclose(tables.areas, tables.boxes_xywh[:, 2:].prod(axis=1))
-    assert len(tables.notes) == (form != "xywh")
+    assert len(notes(tables)) == (form != "xywh")
     if said:
         with pytest.raises(AssertionError, match=said):
-            raise AssertionError(tables.notes[0])
+            raise AssertionError(notes(tables)[0])
 
 
 def test_areas_follow_the_boxes_or_stay_where_they_fit(tmp_path: Path) -> None:
@@ -98,7 +102,9 @@ def test_a_few_boxes_that_reach_out_are_clipped_as_ever(tmp_path: Path) -> None:
     boxes = [[150, 60, 80, 30]] * 2 + [[10, 10, 40, 30]] * 18
     tables = read(tmp_path, boxes)
     assert tables.boxes_xywh[[0, 2]].tolist() == [[150, 60, 50, 30], [10, 10, 40, 30]]
-    assert "2 reaching out of their image clipped" in tables.notes[0]
+    assert notes(tables) == [
+        'some.json: 2 boxes reaching out of the image (first: "1.png", annotation id 1): clipped.'
+    ]
 
 
 AMBIGUOUS: dict[str, tuple[list[tuple[float, ...]], str]] = {
@@ -126,6 +132,137 @@ def test_an_answer_is_taken_at_its_word(tmp_path: Path) -> None:
         read(tmp_path, [(1, 2, 3, 4)], info={"box_format": "YXYX"})
 
 
+SMALL = [(3 * k, 2 * k, 10, 8) for k in range(4)]
+
+
+def in_per_cent(count: int) -> list[list[float]]:
+    """Boxes over the whole of an image of 640x480, left and top, width and height in per cent."""
+    step = 90.0 / (count - 1)
+    return [[step * k, 90 - step * k, 9.5, 9.5] for k in range(count)]
+
+
+def test_boxes_in_per_cent_are_told_where_they_are_many_and_else_asked_about(
+    tmp_path: Path,
+) -> None:
+    """Catches the specks in a corner that Label Studio's own numbers are as pixels."""
+    sizes = {"width": 640, "height": 480}
+    many = in_per_cent(40)
+    images = [{"id": i, "file_name": f"{i}.png", **sizes} for i in range(1, 41)]
+    tables = read(tmp_path, many, images=images)
+    expected = [[x * 6.4, y * 4.8, w * 6.4, h * 4.8] for x, y, w, h in many]
+    np.testing.assert_allclose(tables.boxes_xywh, expected)
+    assert "40 boxes written as left, top, width, height in per cent" in notes(tables)[0]
+    with pytest.raises(LabError, match=r'as boxes in per cent would.*than 480 .*"xywh-percent"'):
+        read(tmp_path, in_per_cent(10), images=images)
+    told = read(tmp_path, in_per_cent(10), images=images, info={"box_format": "xywh"})
+    assert told.boxes_xywh.tolist() == in_per_cent(10)
+
+
+def test_exports_of_two_forms_put_together_are_refused(tmp_path: Path) -> None:
+    """Catches half of a set trained on specks, or on boxes cut off at the edge."""
+    whole = [xywh(corners) for corners in CORNERS]
+    with pytest.raises(LabError, match=r"4 of 10 boxes lie within 0 and 1 .*id 7\).*Convert"):
+        read(tmp_path, whole + [shares(box) for box in whole[:4]])
+    half = [list(map(float, corners)) for corners in CORNERS[1:5]]
+    with pytest.raises(LabError, match=r"of 10 boxes reach out .*two exports.*\"xywh\" to have"):
+        read(tmp_path, whole + half)
+
+
+def test_a_box_that_cvat_turned_is_the_upright_one_around_it(tmp_path: Path) -> None:
+    """Catches a box across its object: CVAT writes sides and angle of the box before its turn."""
+    rows = [{"attributes": {"rotation": angle}} for angle in (90, 0.0, 360, 30, None)]
+    tables = read(tmp_path, [(50, 40, 60, 20)] * 5, rows=rows)
+    assert tables.boxes_xywh[0].tolist() == pytest.approx([70, 20, 20, 60])
+    assert tables.boxes_xywh[1:3].tolist() == [[50, 40, 60, 20]] * 2
+    w, h = 60 * 3**0.5 / 2 + 10, 30 + 10 * 3**0.5
+    assert tables.boxes_xywh[3].tolist() == pytest.approx([80 - w / 2, 50 - h / 2, w, h])
+    assert notes(tables)[0].startswith("some.json: 2 boxes with attributes.rotation")
+
+
+def test_areas_that_no_mask_of_the_box_can_have(tmp_path: Path) -> None:
+    """Catches large objects counted as small because a tool wrote 0, or a polygon's area in other
+    units; and a mask a pixel larger than its box, as COCO has them, called wrong."""
+    rows = [{"area": area} for area in (0, -5, 101, 10**6, 105)]
+    tables = read(tmp_path, [(20 + k, 30, 10, 10) for k in range(5)], rows=rows)
+    assert tables.areas.tolist() == [100, 100, 101, 100, 105]
+    assert notes(tables)[0].startswith("some.json: 3 boxes with an area that cannot be theirs")
+
+
+def test_numbers_written_as_text_are_read(tmp_path: Path) -> None:
+    """Catches a refusal of VIA's image ids, and "1,5" taken for 15."""
+    rows: list[dict[str, Any]] = [
+        {"image_id": "1", "area": " 70 "},
+        {"bbox": ["10", 5.5, "2e1", "8"]},
+        {},
+        {"iscrowd": "0"},
+    ]
+    tables = read(tmp_path, SMALL, rows=rows)
+    assert tables.boxes_xywh[1].tolist() == [10, 5.5, 20, 8] and tables.areas[0] == 70
+    assert tables.starts.tolist() == [0, 1, 2, 3, 4]
+    assert notes(tables)[-1] == (
+        'some.json: 3 boxes with a number written as text (first: "1.png", annotation id 1): read '
+        "as numbers."
+    )
+    for wrong in ("1,5", "1_5", "", "one"):
+        with pytest.raises(LabError, match='"area" of annotation id 3 is not a number'):
+            read(tmp_path, SMALL, rows=[{}, {}, {"area": wrong}, {}])
+
+
+def test_the_same_box_twice_counts_once(tmp_path: Path) -> None:
+    """Catches a detector taught to find everything twice by an export that was merged twice."""
+    rows: list[dict[str, Any]] = [{"image_id": 1}] * 4
+    rows[3] = {"image_id": 1, "iscrowd": 1}
+    tables = read(tmp_path, [SMALL[0], SMALL[1], SMALL[0], SMALL[0]], rows=rows)
+    assert tables.annotation_ids.tolist() == [1, 2, 4] and tables.rows.tolist() == [0, 1, 3]
+    assert "1 box listed before, of the same class and place" in notes(tables)[0]
+
+
+def test_an_image_listed_twice_is_one_with_all_boxes(tmp_path: Path) -> None:
+    """Catches each half of an image's objects counted as background in the other entry."""
+    sizes = {"width": WIDTH, "height": HEIGHT}
+    names = ["a.png", "b.png", "a.png", "./a.png"]
+    images = [{"id": i, "file_name": name, **sizes} for i, name in enumerate(names, 1)]
+    images[3]["width"] = 100  # one of the two sizes is wrong: left for the reader to refuse
+    tables = read(tmp_path, SMALL, images=images)
+    assert tables.image_ids.tolist() == [1, 2, 4] and tables.starts.tolist() == [0, 2, 3, 4]
+    assert tables.annotation_ids.tolist() == [1, 3, 2, 4]
+    assert "1 image listed before under another id" in notes(tables)[0]
+    assert tables.to_dict()["annotations"][1]["image_id"] == 1
+
+
+def test_findings_name_the_images(tmp_path: Path) -> None:
+    """Catches an odd image that the contact sheet does not show."""
+    tables = read(tmp_path, [(-5, 3, 20, 20), (10, 10, 0, 5), (10, 10, 20, 20)])
+    assert [f.images.tolist() for f in tables.findings] == [[1], [2]]
+    assert [f.rows.tolist() for f in tables.findings] == [[0], [1]]
+
+
+@pytest.mark.parametrize(
+    ("document", "tool"),
+    [
+        ({"_via_settings": {}, "_via_img_metadata": {}}, "project of VIA"),
+        ({"version": "5.0", "shapes": [], "imagePath": "a.jpg"}, "file of LabelMe"),
+        ([{"id": 1, "data": {"image": "a.jpg"}, "annotations": []}], "Label Studio's own"),
+        ([{"image": "a.jpg", "annotations": [], "annotation": 1}], "CreateML"),
+        ({"samples": []}, "FiftyOne's own"),
+    ],
+)
+def test_the_own_files_of_label_tools_are_named(tmp_path: Path, document: Any, tool: str) -> None:
+    """Catches a list of keys for somebody who only chose the wrong line of a menu."""
+    (tmp_path / "own.json").write_text(json.dumps(document))
+    with pytest.raises(LabError, match=rf"own\.json is not COCO json.*{tool}"):
+        read_coco_json(tmp_path / "own.json")
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+def test_a_json_that_windows_wrote(tmp_path: Path, encoding: str) -> None:
+    """Catches a byte order mark taken for broken json."""
+    read(tmp_path, SMALL)
+    text = (tmp_path / "some.json").read_text().replace("cell", "Übergröße")
+    (tmp_path / "some.json").write_text(text, encoding=encoding)
+    assert read_coco_json(tmp_path / "some.json").class_names == ("Übergröße",)
+
+
 # Classes
 
 
@@ -143,10 +280,11 @@ def test_entries_of_one_name_are_one_class(tmp_path: Path) -> None:
     truth = tables.to_dict()
     assert [a["category_id"] for a in truth["annotations"]] == [1, 1, 3, 1, 9]
     assert len(truth["categories"]) == 3
-    assert tables.notes[0] == (
-        'some.json: 2 categories (ids 1, 7) are called "dog": one class, with the boxes of all (3).'
-    )
-    assert '"cat" and "Cat" differ in upper and lower case alone' in tables.notes[1]
+    assert notes(tables) == [
+        'some.json: 2 categories called "dog" (id 7, 1): one class, with the boxes of all (3).',
+        'some.json: 2 categories nearly alike, "cat", "Cat" (id 3, 9): they stay 2 classes; give '
+        "them one name if they are one.",
+    ]
 
 
 @pytest.mark.parametrize("empty", [0, 9])
@@ -172,17 +310,21 @@ def test_a_projects_entry_above_the_classes_is_none(tmp_path: Path) -> None:
     tables = classes(tmp_path, entries, [1, 3, 4])
     assert tables.class_names == ("dog", "person", "animal", "cow")
     assert tables.labels.tolist() == [0, 2, 3]
-    assert tables.notes == (
-        'some.json: "farm" (category id 0) has no box and is the supercategory of others: not '
-        "taken for a class.",
-        'some.json: no box of "person".',
-    )
+    assert notes(tables) == [
+        'some.json: 1 category without a box that others have as supercategory, "farm" (id 0): '
+        "not taken for a class.",
+        'some.json: 1 category without a box, "person" (id 2): nothing to learn or to measure for '
+        "them.",
+    ]
 
 
 def test_crowds_are_counted_apart(tmp_path: Path) -> None:
     """Catches an AP of nothing, and a training on nothing, without a word."""
     tables = read(tmp_path, [xywh(c) for c in CORNERS], rows=[{"iscrowd": 1}] * 6)
-    assert tables.notes[0].startswith("some.json: 6 of 6 boxes are crowds (iscrowd 1): not trained")
+    assert notes(tables)[0].startswith(
+        'some.json: 6 boxes marked as crowds (iscrowd 1), of 6 (first: "1.png", annotation id 1): '
+        "not trained on"
+    )
 
 
 # Ids

@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 import csv
-import json
 import os
 import re
-import socket
-import subprocess
-import sys
 import time
-import urllib.request
 from pathlib import Path
 
 import classroom_class as made
 import pytest
 from browser import Watched, keep_shot, open_browser
+from jupyter_lab import QUERY, jupyter_lab
 
 pytest.importorskip("jupyterlab", reason="needs the classroom extra: JupyterLab")
 pytest.importorskip("nbgrader", reason="needs the classroom extra: nbgrader")
@@ -36,51 +32,8 @@ def desk(tmp_path):
     folder = tmp_path / "ada"
     folder.mkdir()
     (folder / "boxes.ipynb").write_bytes((course.root / "hand-out" / "boxes.ipynb").read_bytes())
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    home = tmp_path / "home"
-    names = ("CONFIG_DIR", "DATA_DIR", "RUNTIME_DIR", "LAB_SETTINGS_DIR", "LAB_WORKSPACES_DIR")
-    environment = {
-        **os.environ,
-        **{
-            ("JUPYTER" if name.startswith("LAB") else "JUPYTER_") + name: str(home / name)
-            for name in names
-        },
-    }
-    # Lab's news popup would cover the page and ask the network.
-    page_config = home / "CONFIG_DIR" / "labconfig" / "page_config.json"
-    page_config.parent.mkdir(parents=True)
-    news = {"disabledExtensions": {"@jupyterlab/apputils-extension:announcements": True}}
-    page_config.write_text(json.dumps(news), encoding="utf-8")
-    server = subprocess.Popen(
-        [
-            *(sys.executable, "-m", "jupyter", "lab", "--no-browser", "--allow-root"),
-            *(f"--port={port}", "--ServerApp.port_retries=0", "--IdentityProvider.token=test"),
-            f"--ServerApp.root_dir={folder}",
-        ],
-        env=environment,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    address = f"http://127.0.0.1:{port}"
-    try:
-        deadline = time.monotonic() + 240
-        while True:
-            try:
-                urllib.request.urlopen(f"{address}/api?token=test", timeout=5).close()
-                break
-            except OSError:
-                assert server.poll() is None, "JupyterLab did not start"
-                assert time.monotonic() < deadline, "JupyterLab did not answer in four minutes"
-                time.sleep(0.5)
-        yield course, folder, f"{address}/lab/tree/boxes.ipynb?token=test&reset"
-    finally:
-        server.terminate()
-        try:
-            server.wait(20)
-        except subprocess.TimeoutExpired:
-            server.kill()
+    with jupyter_lab(folder, tmp_path / "home") as files:
+        yield course, folder, f"{files}boxes.ipynb?{QUERY}"
 
 
 class Hands:

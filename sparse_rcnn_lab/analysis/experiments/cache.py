@@ -18,7 +18,6 @@ from zipfile import BadZipFile
 
 import numpy as np
 import torch
-from torch import Tensor
 from tqdm.auto import tqdm
 
 from sparse_rcnn_lab import __version__
@@ -160,13 +159,8 @@ class CachedRun:
 
 def weights_hash(detector: Detector) -> str:
     """Short hash of every weight of a model and of its configuration."""
-    return state_hash(detector.model.state_dict(), repr((detector.config, detector.class_names)))
-
-
-def state_hash(state: Mapping[str, Tensor], also: str = "") -> str:
-    """Short hash of tensors and their names."""
-    digest = hashlib.sha256(also.encode())
-    for name, value in state.items():
+    digest = hashlib.sha256(repr((detector.config, detector.class_names)).encode())
+    for name, value in detector.model.state_dict().items():
         digest.update(name.encode())
         digest.update(value.detach().cpu().reshape(-1).view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()[:16]

@@ -1,17 +1,15 @@
 """``collect``: from a folder or a learning platform's zip to nbgrader's ``submitted`` folder.
 
 Understood are ``ada/boxes.ipynb`` (also deeper), ``ada_boxes.ipynb``, Moodle's ``Ada
-Lovelace_4711_assignsubmission_file_/any name.ipynb`` and Canvas's ``lovelaceada_LATE_12_34_any
-name.ipynb``. Which assignment it is stands in the notebook itself, so a file may have any name.
+Lovelace_4711_assignsubmission_file_/any name.ipynb``, Canvas's ``lovelaceada_LATE_12_34_any
+name.ipynb`` and Google's ``Ada Lovelace - any name.ipynb``; with a roster, whatever names somebody
+of the class. Which assignment it is stands in the notebook itself, so a file may have any name.
 """
 
 from __future__ import annotations
 
-import copy
 import json
 import lzma
-import re
-import unicodedata
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator
@@ -23,7 +21,8 @@ from typing import Any, NamedTuple
 
 from sparse_rcnn_lab.core.errors import LabError
 from sparse_rcnn_lab.course.classroom.course_folder import Course
-from sparse_rcnn_lab.course.classroom.repair_submission import repair
+from sparse_rcnn_lab.course.classroom.repair_submission import recognise, repair
+from sparse_rcnn_lab.course.classroom.roster import level_of_names, student_of
 from sparse_rcnn_lab.detect.files import write_text
 
 LARGEST = 50_000_000  # bytes of a notebook; with its outputs
@@ -72,18 +71,33 @@ def collect(course: Course, place: str | Path, say: Callable[[str], None] = prin
     for folder in sorted(folders - {entry.path.parts[0] for entry in found}):
         say(f"nothing to take: {folder}: no notebook (.ipynb) in this folder")
     result = Collected()
-    newest: dict[tuple[str, str], tuple[_Entry, Any, list[str]]] = {}
+    readable: list[tuple[_Entry, Any, str, list[str]]] = []
+
+    def refuse(entry: _Entry, error: LabError) -> None:
+        result.refused.append((str(entry.path), str(error)))
+        say(f"not taken: {entry.path}: {error}")
+
     for entry in found:
         try:
-            notebook = _notebook(_content(entry), releases)
-            assignment = _assignment(notebook, entry.path, course.assignments)
-            key = (student_of(entry.path, course.assignments), assignment)
+            notebook = _notebook(_content(entry))
+            readable.append((entry, notebook, *recognise(notebook, releases)))
         except LabError as error:
-            result.refused.append((str(entry.path), str(error)))
-            say(f"not taken: {entry.path}: {error}")
+            refuse(entry, error)
+    roster, names = course.roster(), course.assignments
+    level = level_of_names([(entry.path, name) for entry, _, name, _ in readable], names)
+    newest: dict[tuple[str, str], tuple[_Entry, Any, list[str]]] = {}
+    for entry, notebook, assignment, notes in readable:
+        try:
+            if roster:
+                key = (roster.find(entry.path).student, assignment)
+            else:
+                key = (student_of(entry.path, names, level), assignment)
+        except LabError as error:
+            refuse(entry, error)
             continue
-        again = f"handed in more than once, the newest counts: {entry.path}"
-        newest[key] = (entry, notebook, [again] if key in newest else [])
+        if key in newest:
+            notes.append(f"handed in more than once, the newest counts: {entry.path}")
+        newest[key] = (entry, notebook, notes)
     for (student, assignment), (entry, notebook, notes) in sorted(newest.items()):
         seed = notebook["metadata"].get("sparse_rcnn_lab", {}).get("seed")
         if seed != course.seed:
@@ -91,11 +105,13 @@ def collect(course: Course, place: str | Path, say: Callable[[str], None] = prin
         notes += repair(notebook, releases[assignment])
         notebook["metadata"] = releases[assignment]["metadata"]
         target = course.notebook("submitted", assignment, student)
-        when = f"{entry.time:%Y-%m-%d %H:%M:%S} UTC"
+        when = f"{entry.time.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"
         about = {"file": str(entry.path), "time": when, "notes": notes}
         write_text(target.parent / "timestamp.txt", when + "\n")
         write_text(target.parent / "collected.json", json.dumps(about, indent=2) + "\n")
-        write_text(target, json.dumps(notebook, indent=1, ensure_ascii=False) + "\n")
+        text = json.dumps(notebook, indent=1, ensure_ascii=False) + "\n"
+        if not (target.is_file() and target.read_text(encoding="utf-8") == text):
+            write_text(target, text)  # what came before and is the same need not be graded again
         result.taken.append((student, assignment, notes))
         say(f"{student}: {assignment}" + "".join(f"\n    {note}" for note in notes))
     return result
@@ -125,7 +141,7 @@ def _entries(place: Path) -> Iterator[_Entry]:
         ) from error
     for info in listed:
         try:
-            time = datetime(*info.date_time, tzinfo=UTC)
+            time = datetime(*info.date_time).astimezone()  # a zip has the local time
         except ValueError:  # some platforms leave it out: month 0
             time = datetime.fromtimestamp(0, UTC)
         if not _hidden(PurePosixPath(info.filename)):
@@ -163,11 +179,10 @@ def _content(entry: _Entry) -> bytes:
         raise LabError(f"cannot be read ({error}).") from error
 
 
-def _notebook(content: bytes, releases: dict[str, Any]) -> Any:
+def _notebook(content: bytes) -> Any:
     try:
         notebook = json.loads(content.decode("utf-8-sig"))
-        cells = notebook["cells"]
-        for cell in cells:
+        for cell in notebook["cells"]:
             cell["cell_type"]
             _need_text(cell["source"])
             name = cell["metadata"].get("nbgrader", {}).get("grade_id", "")
@@ -176,61 +191,10 @@ def _notebook(content: bytes, releases: dict[str, Any]) -> Any:
         json.dumps(notebook, ensure_ascii=False).encode()  # half a character cannot be written
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise LabError("is not a readable notebook.") from error
-    if not any("nbgrader" in cell["metadata"] for cell in cells):
-        _recognise(notebook, releases)
-    if not any("nbgrader" in cell["metadata"] for cell in cells):
-        raise LabError("was not made from the handed-out notebook: it has no marked cells.")
     return notebook
-
-
-def _recognise(notebook: Any, releases: dict[str, Any]) -> None:
-    """Gives cells their roles back by their ids, where a program has left the metadata out."""
-    for release in releases.values():
-        roles = {cell["id"]: cell["metadata"] for cell in release["cells"]}
-        for cell in notebook["cells"]:
-            name = cell.get("id") or cell["metadata"].get("id")  # the latter is Colab's
-            if isinstance(name, str) and "nbgrader" in roles.get(name, {}):
-                cell["metadata"] = copy.deepcopy(roles[name])
-                notebook["metadata"]["sparse_rcnn_lab"] = release["metadata"]["sparse_rcnn_lab"]
 
 
 def _need_text(value: Any) -> None:
     """Raises TypeError unless it is text, or a list of texts."""
     if not isinstance(value, str | list) or not all(isinstance(line, str) for line in value):
         raise TypeError("no text")
-
-
-def _assignment(notebook: Any, path: PurePosixPath, known: tuple[str, ...]) -> str:
-    name = notebook["metadata"].get("sparse_rcnn_lab", {}).get("assignment")
-    if name in known:
-        return str(name)
-    for name in known:
-        if re.search(rf"(^|[^a-z]){name}([^a-z]|$)", path.stem.lower()) or name in path.parts:
-            return name
-    raise LabError(f"belongs to none of this course's assignments ({', '.join(known)}).")
-
-
-def student_of(path: PurePosixPath, assignments: tuple[str, ...]) -> str:
-    """Who handed in the file, from its path; letters, digits, ``-`` and ``.`` remain."""
-    folders = [part for part in path.parts[:-1] if part not in assignments]
-    if moodle := [part for part in folders if "_assignsubmission_" in part]:
-        return _plain(moodle[-1].split("_assignsubmission_")[0])
-    if folders:
-        return _plain(folders[-1])
-    canvas = re.match(r"([^_]+)_(?:LATE_)?\d+_\d+_", path.name)
-    if canvas:
-        return _plain(canvas[1])
-    # What is left without the assignment's name and the number of a copy: "boxes_ada (1)".
-    words = [word for word in re.split(r"[\s_-]+", path.stem) if word.lower() not in assignments]
-    words = [word for word in words if not re.fullmatch(r"\(?\d{1,2}\)?", word)]
-    if not words:
-        raise LabError("does not say who made it. Put it into a folder of the student's name.")
-    return _plain(" ".join(words))
-
-
-def _plain(name: str) -> str:
-    name = unicodedata.normalize("NFC", name.strip())  # an ë is one letter, from a Mac too
-    plain = re.sub(r"[^\w.-]+", "-", name).strip("-.").replace("_", "-")
-    if not plain:
-        raise LabError(f'says it is by "{name}", which is no name.')
-    return plain

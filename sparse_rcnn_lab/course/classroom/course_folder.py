@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from sparse_rcnn_lab.core.errors import LabError
+from sparse_rcnn_lab.course.classroom.roster import Roster
 from sparse_rcnn_lab.detect.files import write_text
 
 
@@ -113,6 +114,11 @@ class Course:
         """(student, assignment) of everything that was handed in."""
         pairs = [(student, name) for student in self.students() for name in assignments]
         return [(s, a) for s, a in pairs if self.notebook("submitted", a, s).is_file()]
+
+    def roster(self) -> Roster | None:
+        """The class, if there is a roster.csv."""
+        path = self.root / "roster.csv"
+        return Roster.read(path) if path.is_file() else None
 
     def nbgrader(self) -> Any:
         """nbgrader's API, set up by the folder's ``nbgrader_config.py``."""

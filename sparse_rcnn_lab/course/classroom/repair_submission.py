@@ -9,7 +9,10 @@ from __future__ import annotations
 import copy
 import re
 from collections import Counter
+from collections.abc import Callable
 from typing import Any
+
+from sparse_rcnn_lab.core.errors import LabError
 
 # In a student's own cells; a look by a person is in order.
 _ANSWER = "imports the package's own answer"
@@ -23,6 +26,68 @@ _SUSPICIOUS = {
     ),
     r"(?<![\w.])(open|exec|eval)\(|\.(read_text|read_bytes)\(": "reads files or runs text",
 }
+
+
+def recognise(notebook: Any, releases: dict[str, Any]) -> tuple[str, list[str]]:
+    """Which assignment a notebook is, and a note if that was hard to tell.
+
+    Where a program has left the metadata out, cells get their roles back, in place: by their ids,
+    or by their text. Raises LabError where it is none of ``releases``, name -> notebook.
+    """
+    named = {name: [c for c in r["cells"] if _id(c)] for name, r in releases.items()}
+    for key, least, note in (
+        (_id, 1, ""),
+        (_cell_id, 1, ""),
+        (_wording, 3, "its cells had lost their marks and were known by their text"),
+    ):
+        pairs = {name: _alike(notebook["cells"], cells, key) for name, cells in named.items()}
+        best = max(pairs, key=lambda name: len(pairs[name]))
+        if len(pairs[best]) < least:
+            continue
+        if key is not _id:
+            for mine, theirs in pairs[best]:
+                mine["metadata"] = copy.deepcopy(theirs["metadata"])
+            notebook["metadata"]["sparse_rcnn_lab"] = releases[best]["metadata"]["sparse_rcnn_lab"]
+        if key is _wording:
+            _place_answers(notebook["cells"], releases[best]["cells"])
+        return best, [note] if note else []
+    raise LabError(
+        f"is none of this course's assignments ({', '.join(releases)}): none of its cells is one "
+        "that was handed out."
+    )
+
+
+def _alike(cells: Any, named: Any, key: Callable[[Any], str]) -> list[tuple[Any, Any]]:
+    """(cell, handed-out cell) of the same key."""
+    theirs = {text: cell for cell in named if (text := key(cell))}
+    mine = {key(cell): cell for cell in reversed(cells)}
+    return [(mine[text], cell) for text, cell in theirs.items() if text in mine]
+
+
+def _place_answers(cells: Any, release: Any) -> None:
+    """Finds answers, whose text nobody knows, between the cells that are known."""
+    known = {_text(cell) for cell in release}
+    names = [_id(cell) for cell in release]
+    for number, cell in enumerate(release):
+        at = {names.index(_id(mine)): i for i, mine in enumerate(cells) if _id(mine)}
+        if not names[number] or number in at:
+            continue
+        first = max((i for n, i in at.items() if n < number), default=-1)
+        last = min((i for n, i in at.items() if n > number), default=len(cells))
+        free = [
+            mine
+            for mine in cells[first + 1 : last]
+            if mine["cell_type"] == cell["cell_type"]
+            and (_text(mine) not in known or _text(mine) == _text(cell))
+        ]
+        functions = _functions(cell)
+        if free:
+            best = next((mine for mine in free if functions & _functions(mine)), free[0])
+            best["metadata"] = copy.deepcopy(cell["metadata"])
+
+
+def _functions(cell: Any) -> set[str]:
+    return set(re.findall(r"^def (\w+)", _text(cell), re.M))
 
 
 def repair(notebook: Any, release: Any) -> list[str]:
@@ -85,6 +150,18 @@ def repair(notebook: Any, release: Any) -> list[str]:
 def _id(cell: Any) -> str:
     name: str = cell.get("metadata", {}).get("nbgrader", {}).get("grade_id", "")
     return name
+
+
+def _cell_id(cell: Any) -> str:
+    name = cell.get("id") or cell["metadata"].get("id")  # the latter is Colab's
+    return name if isinstance(name, str) else ""
+
+
+def _wording(cell: Any) -> str:
+    """The text of a cell that students do not change, without its numbers."""
+    if _id(cell) and not _locked(cell):
+        return ""
+    return re.sub(r"\d[\d.e-]*", "0", _text(cell).strip())
 
 
 def _locked(cell: Any) -> bool:

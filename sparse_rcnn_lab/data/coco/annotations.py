@@ -9,10 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from sparse_rcnn_lab.core.errors import LabError
 from sparse_rcnn_lab.data.coco import audit
-from sparse_rcnn_lab.data.coco.records import Records, load_json
+from sparse_rcnn_lab.data.coco.image_files import ImageFiles
+from sparse_rcnn_lab.data.coco.records import Records, file_label, load_json
+from sparse_rcnn_lab.data.finding import Finding
 
 
 @dataclass(frozen=True)
@@ -23,10 +26,10 @@ class CocoTables:
     ``crowd`` ``[A]`` bool; ``areas`` ``[A]``; the annotations of image ``i`` are the rows
     ``starts[i]`` to ``starts[i + 1]``. ``names`` holds the file names end to end, that of image
     ``i`` from ``name_starts[i]`` on: forked loader processes share one string, but copy every
-    memory page of a list of strings, for reading one counts a reference in it. ``notes``: what was
-    odd about the json and what was done about it, a sentence each. ``source_ids``: of images and of
-    categories, the json's ids where they are too large for float64 and so numbered 1, 2, ..; else
-    empty.
+    memory page of a list of strings, for reading one counts a reference in it. ``rows`` ``[A]``:
+    the place of each annotation in the json. ``findings``: what was odd about the json and what was
+    done about it. ``source_ids``: of images and of categories, the json's ids where they are too
+    large for float64 and so numbered 1, 2, ..; else empty.
     """
 
     class_names: tuple[str, ...]
@@ -42,8 +45,9 @@ class CocoTables:
     areas: np.ndarray
     annotation_ids: np.ndarray
     starts: np.ndarray
+    rows: np.ndarray
     digest: str
-    notes: tuple[str, ...]
+    findings: tuple[Finding, ...]
     source_ids: tuple[tuple[int, ...], tuple[int, ...]]
 
     def source_id(self, index: int) -> int:
@@ -87,76 +91,100 @@ def _rows(**columns: np.ndarray | Sequence[Any]) -> list[dict[str, Any]]:
     return [dict(zip(columns, row, strict=True)) for row in zip(*plain, strict=True)]
 
 
-def read_coco_json(path: Path, *, keep_empty: bool = True) -> CocoTables:
-    """Reads, checks and cleans ``path``; what it had to mend is in the tables' ``notes``.
+def read_coco_json(
+    path: Path, files: ImageFiles | None = None, *, keep_empty: bool = True
+) -> CocoTables:
+    """Reads, checks and cleans ``path``; what it had to mend is in the tables' ``findings``.
 
-    Raises :class:`LabError` naming the field and the first ids for everything that cannot be
-    read in one way only.
+    files: where the images are; None asks for none of them. Raises :class:`LabError` naming the
+    field and the first ids for everything that cannot be read in one way only.
     """
     document, digest = load_json(path)
+    file = file_label(path)
     images, annotations, categories = (
-        Records(document, key, path.name) for key in ("images", "annotations", "categories")
+        Records(document, key, file) for key in ("images", "annotations", "categories")
     )
     for records in (images, categories):
         if not len(records):
-            raise LabError(f'{path.name}: "{records.key}" is empty.')
+            raise LabError(f'{file}: "{records.key}" is empty.')
 
-    notes: list[str] = []
+    found = audit.Findings(file)
     categories.unique_ids()
-    image_ids = images.unique_ids()
-    file_names = images.file_names()
-    heights, widths = images.whole("height"), images.whole("width")
-    images.reject((heights < 1) | (widths < 1), "width/height", "must be at least 1")
+    found.image_ids = image_ids = images.unique_ids()
+    found.names, cut = images.file_names()
+    if files is not None:
+        found.names = files.locate(images, found.names, found)
+    found.note(images, cut, "whose name leads out of the image folder", "its last part taken")
+    sizes = _sizes(images, files, found)
+    chief = audit.one_entry_a_file(images, sizes, found)
 
-    image_row = annotations.rows_in(images, "image_id")
+    found.owner = owner = chief[annotations.rows_in(images, "image_id")]
     category_row = annotations.rows_in(categories, "category_id")
     entries = np.bincount(category_row, minlength=len(categories))
-    label_of, class_names, category_ids = audit.merge_classes(categories, entries, notes)
+    label_of, class_names, category_ids = audit.merge_classes(categories, entries, found)
     labels = label_of[category_row]
     crowd = annotations.whole("iscrowd", default=0) != 0
     boxes, areas = annotations.boxes(), annotations.numbers("area", default=np.nan)
 
-    limits = np.stack([widths, heights], axis=1)[image_row]
-    form = audit.read_form(document, path.name)
-    keep, boxes, areas = audit.mend_boxes(annotations, boxes, areas, limits, form, notes)
-    audit.note_counts(path.name, class_names, labels[keep], crowd[keep], notes)
+    form = audit.read_form(document, file)
+    limits = sizes[owner, ::-1]
+    keep, boxes, areas = audit.mend_boxes(annotations, boxes, areas, limits, form, found)
+    keep = audit.drop_repeated(annotations, boxes, labels + len(class_names) * crowd, keep, found)
+    audit.note_counts(categories, annotations, class_names, labels, label_of, crowd, keep, found)
+    audit.note_numbers((images, annotations, categories), found)
     order = np.flatnonzero(keep)
-    order = order[np.argsort(image_row[order], kind="stable")]
-    image_row, crowd = image_row[order], crowd[order]
+    order = order[np.argsort(owner[order], kind="stable")]
 
-    counts = np.bincount(image_row, minlength=len(images))
-    if keep_empty:
-        kept = np.arange(len(images))
-    else:
-        kept = np.flatnonzero(np.bincount(image_row[~crowd], minlength=len(images)))
-        inside = np.isin(image_row, kept)
-        order, crowd = order[inside], crowd[inside]
-    names = [file_names[row] for row in kept]
+    objects = np.bincount(owner[order][~crowd[order]], minlength=len(images))
+    kept = chief == np.arange(len(images))
+    kept = np.flatnonzero(kept if keep_empty else kept & (objects > 0))
+    order = order[np.isin(owner[order], kept)]
+    names = [found.names[row] for row in kept]
+    ids = _usable_ids([row.id for row in annotations.rows], annotations, found)
     return CocoTables(
         class_names=class_names,
         category_ids=category_ids,
         image_ids=image_ids[kept],
-        heights=heights[kept],
-        widths=widths[kept],
+        heights=sizes[kept, 0],
+        widths=sizes[kept, 1],
         names="".join(names),
         name_starts=np.cumsum([0, *map(len, names)]),
         boxes_xywh=boxes[order],
         labels=labels[order],
-        crowd=crowd,
+        crowd=crowd[order],
         areas=areas[order],
-        annotation_ids=_usable_ids([annotations.rows[row].get("id") for row in order]),
-        starts=np.concatenate([[0], np.cumsum(counts[kept])]),
+        annotation_ids=np.arange(1, len(order) + 1) if ids is None else ids[order],
+        starts=np.searchsorted(owner[order], [*kept, len(images)]),
+        rows=order.astype(np.int32),
         digest=digest,
-        notes=tuple(notes),
+        findings=tuple(found),
         source_ids=(images.sources, categories.sources),
     )
 
 
-def _usable_ids(given: Sequence[Any]) -> np.ndarray:
-    """The json's annotation ids, or 1.. where they cannot serve as keys for pycocotools."""
+def _sizes(images: Records, files: ImageFiles | None, found: audit.Findings) -> np.ndarray:
+    """``[len, 2]`` int64 height and width of every image, read from its file where not given."""
+    asked = 1 if files is None else 0
+    given = [images.whole(field, None if asked else 0) for field in ("height", "width")]
+    sizes = np.stack(given, axis=1)
+    unknown = (sizes < 1).any(axis=1)
+    if files is None:
+        images.reject(unknown, "width/height", "must be at least 1")
+    else:
+        for row in np.flatnonzero(unknown).tolist():
+            sizes[row] = files.size(found.names[row])
+        found.note(images, unknown, "without a width and height", "read from the file")
+    return sizes
+
+
+def _usable_ids(
+    given: Sequence[Any], annotations: Records, found: audit.Findings
+) -> np.ndarray | None:
+    """The json's annotation ids, or None where they cannot serve as keys for pycocotools."""
     try:
         ids = np.asarray(given, dtype=object).astype(np.int64)
     except (TypeError, ValueError, OverflowError):
         ids = np.zeros(len(given), dtype=np.int64)
-    proper = len(np.unique(ids)) == len(ids) and (ids > 0).all()
-    return ids if proper else np.arange(1, len(given) + 1)
+    shared = pd.Series(ids).duplicated(keep=False)
+    found.note(annotations, shared, "without an id of their own", "all numbered anew")
+    return None if shared.any() or (ids <= 0).any() else ids

@@ -1,36 +1,74 @@
 """What is odd about a COCO json: mended and noted where it can be meant one way only, else asked.
 
-Every function appends to ``notes`` what it did or saw, one sentence each. Nothing is looked at box
-by box: how the boxes are written is told from all of them together.
+Every function adds to :class:`Findings` what it did or saw. Nothing is looked at box by box: how
+the boxes are written is told from all of them together.
 """
 
 from __future__ import annotations
 
+import re
+import unicodedata
 from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from sparse_rcnn_lab.core.errors import LabError
-from sparse_rcnn_lab.data.coco.records import Records
+from sparse_rcnn_lab.data.coco.records import Document, Records
+from sparse_rcnn_lab.data.finding import Finding
 
 # Labelling tools round, so a box may stick out this far (pixels) without being called wrong.
 _ROUNDING = 1.0
-_SHOWN = 3  # names listed in a note before "and N more"
+_SHOWN = 3  # names or ids listed in a note before "and N more"
 _FORMS = {
     "xywh": "left, top, width, height",
     "xyxy": "left, top, right, bottom",
     "cxcywh": "centre x, centre y, width, height",
 }
-_SHARES = "-shares"
+# What follows a form's name where boxes are parts of the image's sides -> the whole side.
+_UNITS = {"-shares": 1, "-percent": 100}
+_IN_WORDS = {"-shares": "as shares of the image", "-percent": "in per cent of the image"}
 _CLOSE = 0.01  # of the image's side: how far boxes of another form may stick out
 _MANY = 0.1  # of all boxes: so many (and 3) reaching out are no accident
 _CROWDED = 0.1  # of all boxes
+_CORNER = 2  # images at least so many times 100 pixels, and no box beyond 100: a corner alone
+_ASKED, _TOLD = 8, 30  # that many boxes in the corner are asked about, or are per cent
+_TURN = 0.01  # degrees
+
+
+class Findings(list[Finding]):
+    """What was found in one json. ``names`` of its images and ``owner`` ``[A]``, the row of each
+    annotation's image, are set as soon as they are known."""
+
+    def __init__(self, file: str) -> None:
+        super().__init__()
+        self.file = file
+        self.names: Sequence[str] = ()
+        self.owner = np.zeros(0, dtype=np.int64)
+        self.image_ids = np.zeros(0, dtype=np.int64)
+
+    def note(self, records: Records, wrong: Any, what: str, done: str) -> None:
+        """Adds the records that are set in ``wrong`` ``[len]`` bool; nothing where none is."""
+        rows = np.flatnonzero(wrong)
+        if not len(rows):
+            return
+        kind, called = records.singular, [records.called(row) for row in rows[:_SHOWN].tolist()]
+        first, images = f"{kind} id {called[0]}", rows
+        if kind == "category":
+            more = f" and {len(rows) - _SHOWN} more" if len(rows) > _SHOWN else ""
+            first = f"id {', '.join(map(str, called))}{more}"
+            images = rows[:0]
+        else:
+            images = rows if kind == "image" else self.owner[rows]
+            first = f'"{self.names[images[0]]}", {first}'
+            images = np.unique(self.image_ids[images])
+        self.append(Finding(self.file, kind, len(rows), what, first, done, images, rows))
 
 
 def merge_classes(
-    categories: Records, counts: np.ndarray, notes: list[str]
+    categories: Records, counts: np.ndarray, found: Findings
 ) -> tuple[np.ndarray, tuple[str, ...], tuple[int, ...]]:
     """Entries of one name are one class; an entry that only stands above others is none.
 
@@ -38,47 +76,84 @@ def merge_classes(
     out, it has no annotation), and name and category id of each class, ascending by id.
     """
     names = categories.strings("name")
-    above = [row.get("supercategory") for row in categories.rows]
+    above = [row.supercategory for row in categories.rows]
     named_above = Counter(name for name in above if isinstance(name, str))
     groups: dict[str, list[int]] = {}
+    project = np.zeros(len(names), dtype=bool)
     for row in np.argsort(categories.ids, kind="stable").tolist():
-        if not counts[row] and named_above[names[row]] > (above[row] == names[row]):
-            notes.append(
-                f'{categories.file}: "{names[row]}" (category id {categories.called(row)}) has no '
-                "box and is the supercategory of others: not taken for a class."
-            )
-        else:
-            groups.setdefault(" ".join(names[row].split()), []).append(row)
+        project[row] = not counts[row] and named_above[names[row]] > (above[row] == names[row])
+        if not project[row]:
+            name = unicodedata.normalize("NFC", " ".join(names[row].split()))
+            groups.setdefault(name, []).append(row)
+    shown = _listed([names[row] for row in np.flatnonzero(project)])
+    what = f"without a box that others have as supercategory, {shown}"
+    found.note(categories, project, what, "not taken for a class")
 
     classes = []  # category id, name, entries
     for name, rows in groups.items():
         chief = next((row for row in rows if counts[row]), rows[0])
         if len(rows) > 1:
-            ids = ", ".join(str(categories.called(row)) for row in rows)
-            notes.append(
-                f'{categories.file}: {len(rows)} categories (ids {ids}) are called "{name}": '
-                f"one class, with the boxes of all ({counts[rows].sum():,})."
-            )
+            done = f"one class, with the boxes of all ({counts[rows].sum():,})"
+            found.note(categories, _at(rows, len(names)), f'called "{name}"', done)
         classes.append((int(categories.ids[chief]), name if rows[1:] else names[chief], rows))
     classes.sort()
 
     labels = np.full(len(categories), -1)
     for label, (_, _, rows) in enumerate(classes):
         labels[rows] = label
-    _note_similar([name for _, name, _ in classes], categories.file, notes)
+    alike: dict[str, list[int]] = {}
+    for _, name, rows in classes:
+        folded = re.sub(r"[\s_-]+", "", unicodedata.normalize("NFKC", name).casefold())
+        alike.setdefault(folded, []).append(rows[0])
+    for rows in alike.values():
+        if len(rows) > 1:
+            found.note(
+                categories,
+                _at(rows, len(names)),
+                f"nearly alike, {_listed([names[row] for row in rows])}",
+                f"they stay {len(rows)} classes; give them one name if they are one",
+            )
     return labels, tuple(name for _, name, _ in classes), tuple(i for i, _, _ in classes)
 
 
-def _note_similar(names: Sequence[str], file: str, notes: list[str]) -> None:
-    alike: dict[str, list[str]] = {}
-    for name in names:
-        alike.setdefault(name.casefold(), []).append(f'"{name}"')
-    for group in alike.values():
-        if len(group) > 1:
-            notes.append(
-                f"{file}: {' and '.join(group)} differ in upper and lower case alone; they stay "
-                f"{len(group)} classes. Give them one name if they are one."
-            )
+def one_entry_a_file(images: Records, sizes: np.ndarray, found: Findings) -> np.ndarray:
+    """``[len]`` the row that stands for each image's: the first of the same file and size.
+
+    Exports merged by hand list an image twice, each time with some of its boxes.
+    """
+    keys = pd.DataFrame({"name": found.names, "height": sizes[:, 0], "width": sizes[:, 1]})
+    if not keys["name"].duplicated().any():
+        return np.arange(len(images))
+    first = pd.Series(np.arange(len(images))).groupby([keys[c] for c in keys]).transform("first")
+    chief: np.ndarray = first.to_numpy()
+    found.image_ids = found.image_ids[chief]
+    done = "one image, with the boxes of all"
+    found.note(images, chief != np.arange(len(images)), "listed before under another id", done)
+    return chief
+
+
+def turn_boxes(annotations: Records, boxes: np.ndarray, found: Findings) -> np.ndarray:
+    """Boxes ``[A, 4]`` xywh, those that CVAT writes as they were before their rotation replaced by
+    the upright box around the turned one."""
+    attributes = [row.attributes for row in annotations.rows]
+    if not any(attributes):
+        return boxes
+    given = [a.get("rotation") if isinstance(a, dict) else None for a in attributes]
+    degrees = np.array([v if isinstance(v, int | float) else 0.0 for v in given], dtype=np.float64)
+    degrees = np.where(np.isfinite(degrees), degrees, 0.0)
+    turned = np.abs((degrees + 90) % 180 - 90) > _TURN
+    found.note(
+        annotations,
+        turned,
+        "with attributes.rotation, as CVAT writes it",
+        "the upright box around each taken",
+    )
+    cos, sin = np.abs(np.cos(np.radians(degrees))), np.abs(np.sin(np.radians(degrees)))
+    sides = np.stack(
+        [boxes[:, 2] * cos + boxes[:, 3] * sin, boxes[:, 2] * sin + boxes[:, 3] * cos], axis=1
+    )
+    around = np.concatenate([boxes[:, :2] + boxes[:, 2:] / 2 - sides / 2, sides], axis=1)
+    return np.where(turned[:, None], around, boxes)
 
 
 def mend_boxes(
@@ -87,23 +162,21 @@ def mend_boxes(
     areas: np.ndarray,
     limits: np.ndarray,
     form: Any,
-    notes: list[str],
+    found: Findings,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Boxes as xywh in pixels, inside their image: keep ``[A]``, boxes ``[A, 4]``, areas ``[A]``.
 
-    limits: ``[A, 2]`` width and height of each box's image.  form: what the json says about its
-    boxes (``"box_format"`` in its ``"info"``), or None.
+    areas: NaN where there is none.  limits: ``[A, 2]`` width and height of each box's image.
+    form: what the json says about its boxes (``"box_format"`` in its ``"info"``), or None.
     """
     finite = np.isfinite(boxes).all(axis=1)
     boxes = np.where(finite[:, None], boxes, 0.0)
-    file, first = annotations.file, annotations.called
-    form = _form_of(boxes[finite], limits[finite], file) if form is None else form
+    form = _form_of(annotations, boxes, limits, finite) if form is None else form
     if form != "xywh":
         boxes, areas = _converted(boxes, areas, limits, form)
-        notes.append(
-            f"{file}: the {len(boxes):,} boxes are {_in_words(form)}; converted. If that is wrong, "
-            'name their form as "box_format" in the "info" of the json.'
-        )
+        done = 'converted; if that is wrong, name their form as "box_format" in the json\'s "info"'
+        found.note(annotations, finite, f"written as {_in_words(form)}", done)
+    boxes = turn_boxes(annotations, boxes, found)
 
     negative = (boxes[:, 2:] < 0).any(axis=1)
     boxes[:, :2] += np.minimum(boxes[:, 2:], 0)
@@ -114,35 +187,45 @@ def mend_boxes(
     flat = finite & (boxes[:, 2:] <= 0).any(axis=1)
     sides = clipped[:, 2:] - clipped[:, :2]
     gone = finite & ~flat & (sides <= 0).any(axis=1)
-    out = finite & ~flat & ~gone & (np.abs(corners - clipped) > _ROUNDING).any(axis=1)
-
+    keep = finite & ~flat & ~gone
+    out = keep & (np.abs(corners - clipped) > _ROUNDING).any(axis=1)
     boxes[out] = np.concatenate([clipped[:, :2], sides], axis=1)[out]
-    box_areas = boxes[:, 2] * boxes[:, 3]
-    areas = np.where(np.isfinite(areas) & (areas >= 0), areas, box_areas)
-    areas[out] = np.minimum(areas[out], box_areas[out])  # a part is no larger than the rest
 
-    findings = {
-        "of negative sides turned round": negative,
-        "reaching out of their image clipped": out,
-        "wholly outside their image dropped": gone,
-        "of no area dropped": flat,
-        "with NaN or infinity dropped": ~finite,
-    }
-    said = [
-        f"{rows.sum()} {what} (first: annotation id {first(rows.argmax())})"
-        for what, rows in findings.items()
-        if rows.any()
-    ]
-    if said:
-        notes.append(f"{file}: of {len(boxes)} boxes, {'; '.join(said)}.")
-    return finite & ~flat & ~gone, boxes, areas
+    whole = boxes[:, 2] * boxes[:, 3]
+    given = ~np.isnan(areas)
+    areas = np.where(given, areas, whole)
+    areas[out] = np.minimum(areas[out], whole[out])  # a part is no larger than the rest
+    # A mask's area may be larger than its box by the pixels at the edge.
+    most = (boxes[:, 2:] + _ROUNDING).prod(axis=1)
+    wrong = keep & ((areas <= 0) | (areas > most))
+    areas = np.where(wrong, whole, areas)
+
+    for what, rows, done in (
+        ("of negative sides", negative, "turned round"),
+        ("reaching out of the image", out, "clipped"),
+        ("wholly outside the image", gone, "dropped"),
+        ("of no width or height", flat, "dropped"),
+        ("with NaN or infinity", ~finite, "dropped"),
+        ("with an area that cannot be theirs", wrong & given, "width times height taken"),
+    ):
+        found.note(annotations, rows, what, done)
+    return keep, boxes, areas
 
 
-def read_form(document: Any, file: str) -> str | None:
+def drop_repeated(
+    annotations: Records, boxes: np.ndarray, labels: np.ndarray, keep: np.ndarray, found: Findings
+) -> np.ndarray:
+    """``keep`` ``[A]`` without the boxes that another one of the class in the image equals."""
+    columns = pd.DataFrame(boxes).assign(image=found.owner, label=labels, keep=keep)
+    repeated = columns.duplicated().to_numpy() & keep
+    found.note(annotations, repeated, "listed before, of the same class and place", "dropped")
+    return keep & ~repeated
+
+
+def read_form(document: Document, file: str) -> str | None:
     """``"box_format"`` of the json's ``"info"``; None where it says nothing."""
-    info = document.get("info")
-    form = info.get("box_format") if isinstance(info, dict) else None
-    known = [*_FORMS, *(name + _SHARES for name in _FORMS)]
+    form = document.info.get("box_format") if isinstance(document.info, dict) else None
+    known = [name + unit for unit in ("", *_UNITS) for name in _FORMS]
     if form is not None and form not in known:
         raise LabError(
             f'{file}: "box_format" of "info" is {form!r}; expected one of {", ".join(known)}.'
@@ -151,49 +234,124 @@ def read_form(document: Any, file: str) -> str | None:
 
 
 def note_counts(
-    file: str, class_names: Sequence[str], labels: np.ndarray, crowd: np.ndarray, notes: list[str]
+    categories: Records,
+    annotations: Records,
+    class_names: Sequence[str],
+    labels: np.ndarray,
+    entries: np.ndarray,
+    crowd: np.ndarray,
+    keep: np.ndarray,
+    found: Findings,
 ) -> None:
-    """Notes crowds where they are many, and classes that no box shows."""
-    if crowd.sum() > _CROWDED * len(crowd):
-        notes.append(
-            f"{file}: {crowd.sum():,} of {len(crowd):,} boxes are crowds (iscrowd 1): not trained "
-            "on, and no objects in evaluation. Where each is a single object, set iscrowd to 0."
+    """Notes crowds where they are many, and classes that no box shows.
+
+    labels: ``[A]``.  entries: ``[len(categories)]`` label of each entry, or -1.
+    """
+    crowd = crowd & keep
+    if crowd.sum() > _CROWDED * keep.sum():
+        found.note(
+            annotations,
+            crowd,
+            f"marked as crowds (iscrowd 1), of {keep.sum():,}",
+            "not trained on, and no objects in evaluation; where each is a single object, set "
+            "iscrowd to 0",
         )
-    counts = np.bincount(labels[~crowd], minlength=len(class_names))
-    empty = [f'"{class_names[label]}"' for label in np.flatnonzero(counts == 0).tolist()]
-    if empty and counts.any():
-        more = f" and {len(empty) - _SHOWN} more" if len(empty) > _SHOWN else ""
-        notes.append(f"{file}: no box of {', '.join(empty[:_SHOWN])}{more}.")
+    counts = np.bincount(labels[keep & ~crowd], minlength=len(class_names))
+    if counts.any():
+        empty = np.flatnonzero(counts == 0)
+        first = np.isin(entries, empty) & (np.diff(np.sort(entries), prepend=-2) != 0)
+        what = f"without a box, {_listed([class_names[label] for label in empty.tolist()])}"
+        found.note(categories, first, what, "nothing to learn or to measure")
 
 
-def _form_of(boxes: np.ndarray, limits: np.ndarray, file: str) -> str:
+def note_numbers(all_records: Sequence[Records], found: Findings) -> None:
+    """Notes numbers that stood as text, and ids that are numbered anew."""
+    for records in all_records:
+        found.note(records, records.texts, "with a number written as text", "read as numbers")
+        if records.sources:
+            done = f"numbered 1 to {len(records)} inside; detections have the ids of the json"
+            found.note(records, records.ids > 0, "in a set with ids beyond 2^53", done)
+
+
+def _at(rows: Sequence[int], length: int) -> np.ndarray:
+    wrong = np.zeros(length, dtype=bool)
+    wrong[rows] = True
+    return wrong
+
+
+def _listed(names: Sequence[str]) -> str:
+    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+    return ", ".join(f'"{name}"' for name in names[:_SHOWN]) + more
+
+
+def _form_of(
+    annotations: Records, boxes: np.ndarray, limits: np.ndarray, finite: np.ndarray
+) -> str:
     """The one form in which the boxes lie in their images; raises LabError that asks."""
+    file, rows = annotations.file, np.flatnonzero(finite)
+    boxes, limits = boxes[finite], limits[finite]
     if not len(boxes):
         return "xywh"
-    if (np.abs(boxes) <= 1).all() and (limits > 2).all():
-        scaled = boxes * np.tile(limits, 2)
+    answer = 'Say so in the json: "info": {"box_format": ...} with'
+    small = (np.abs(boxes) <= 1).all(axis=1) & (limits > 2).all(axis=1)
+    if small.all():
         # Whole numbers only, 0 and 1: a whole image, or one pixel.
-        fits = [form for form in _FORMS if _fits(scaled, limits, form).all()]
-        if len(fits) == 1 and (boxes != np.rint(boxes)).any():
-            return fits[0] + _SHARES
-        ways = " or ".join(f'"{form}{_SHARES}" ({_FORMS[form]})' for form in fits or _FORMS)
+        form, fits = _parts_form(boxes, limits, "-shares")
+        if form and (boxes != np.rint(boxes)).any():
+            return form
         raise LabError(
             f"{file}: every box lies within 0 and 1, as shares of the image would, but it cannot "
-            'be told how they are meant. Say so in the json: "info": {"box_format": ...} with '
-            f'{ways}, or "xywh" if they are pixels.'
+            f'be told how they are meant. {answer} {fits}, or "xywh" if they are pixels.'
         )
-    outside = ((_corners(boxes, "xywh")[:, 2:] - limits) > _ROUNDING).any(axis=1).sum()
-    if outside < max(3, _MANY * len(boxes)):
-        return "xywh"
-    fits = [form for form in ("xyxy", "cxcywh") if _fits(boxes, limits, form).all()]
-    if len(fits) > 1:
+    if small.sum() >= 3 and (boxes[small] != np.rint(boxes[small])).any():
         raise LabError(
-            f"{file}: {outside:,} of {len(boxes):,} boxes reach out of their image, so they are "
-            "not left, top, width, height, as COCO has it; as corners and as centre and size they "
-            'all lie within. Which is it? Say so in the json: "info": {"box_format": ...} with '
-            '"xyxy" (left, top, right, bottom), "cxcywh" (centre, size), or "xywh".'
+            f"{file}: {small.sum():,} of {len(boxes):,} boxes lie within 0 and 1 (first: "
+            f"annotation id {annotations.called(rows[small.argmax()])}), as shares of the image "
+            "would, the others do not. Were two exports put together? Convert them one by one, or "
+            f'take those out. {answer} "xywh" if all are pixels.'
         )
-    return fits[0] if fits else "xywh"
+    corner = len(boxes) >= _ASKED and (limits >= 100 * _CORNER).all()
+    if corner and 50 < boxes.max() <= 100 and boxes.min() >= 0:
+        form, fits = _parts_form(boxes, limits, "-percent")
+        ends = _corners(boxes, _split(form)[0] or "xyxy")[:, 2:].max(axis=0)
+        if form and len(boxes) >= _TOLD and (ends > 90).all():
+            return form
+        raise LabError(
+            f"{file}: every box lies within 0 and 100, as boxes in per cent would, though no image "
+            f'is smaller than {limits.min()} pixels. {answer} {fits}, or "xywh" if they are pixels.'
+        )
+    outside = ((_corners(boxes, "xywh")[:, 2:] - limits) > _ROUNDING).any(axis=1)
+    if outside.sum() < max(3, _MANY * len(boxes)):
+        return "xywh"
+    said = (
+        f"{file}: {outside.sum():,} of {len(boxes):,} boxes reach out of their image (first: "
+        f"annotation id {annotations.called(rows[outside.argmax()])})"
+    )
+    inside = [form for form in ("xyxy", "cxcywh") if _fits(boxes, limits, form).all()]
+    if len(inside) == 1:
+        return inside[0]
+    if inside:
+        raise LabError(
+            f"{said}, so they are not left, top, width, height, as COCO has it; as corners and as "
+            f'centre and size they all lie within. Which is it? {answer} "xyxy" (left, top, right, '
+            'bottom), "cxcywh" (centre, size), or "xywh".'
+        )
+    if _fits(boxes[outside], limits[outside], "xyxy").all():
+        raise LabError(
+            f"{said}, which as left, top, right, bottom would lie within; the others would not. "
+            f'Were two exports put together? Convert them one by one. {answer} "xywh" to have '
+            "them clipped."
+        )
+    return "xywh"
+
+
+def _parts_form(boxes: np.ndarray, limits: np.ndarray, unit: str) -> tuple[str, str]:
+    """The form of boxes that are parts of the image, or "" where not one alone fits; and a list
+    of those that do, or of all, for a question."""
+    scaled = boxes / _UNITS[unit] * np.tile(limits, 2)
+    fits = [form for form in _FORMS if _fits(scaled, limits, form).all()]
+    ways = " or ".join(f'"{form}{unit}" ({_FORMS[form]})' for form in fits or _FORMS)
+    return fits[0] + unit if len(fits) == 1 else "", ways
 
 
 def _corners(boxes: np.ndarray, form: str) -> np.ndarray:
@@ -215,15 +373,22 @@ def _converted(
     boxes: np.ndarray, areas: np.ndarray, limits: np.ndarray, form: str
 ) -> tuple[np.ndarray, np.ndarray]:
     """Boxes as xywh in pixels, and the areas that fit them; NaN for the others."""
-    if form.endswith(_SHARES):
-        boxes = boxes * np.tile(limits, 2)
-    corners = _corners(boxes, form.removesuffix(_SHARES))
+    form, unit = _split(form)
+    if unit:
+        boxes = boxes / _UNITS[unit] * np.tile(limits, 2)
+    corners = _corners(boxes, form)
     boxes = np.concatenate([corners[:, :2], corners[:, 2:] - corners[:, :2]], axis=1)
     whole = np.abs(boxes[:, 2] * boxes[:, 3])
     fit = (areas > 1) & (areas <= whole + _ROUNDING)  # else of a share, or of the wrong sides
     return boxes, np.where(fit, areas, np.nan)
 
 
+def _split(form: str) -> tuple[str, str]:
+    name, dash, unit = form.partition("-")
+    return name, dash + unit
+
+
 def _in_words(form: str) -> str:
-    share = " as shares of the image" if form.endswith(_SHARES) else " in pixels"
-    return f"{_FORMS[form.removesuffix(_SHARES)]}{share}, not left, top, width, height in pixels"
+    name, unit = _split(form)
+    how = _IN_WORDS.get(unit, "in pixels")
+    return f"{_FORMS[name]} {how}, not left, top, width, height in pixels"

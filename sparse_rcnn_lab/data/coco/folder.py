@@ -19,15 +19,16 @@ from torch import Tensor
 from sparse_rcnn_lab.core import boxes as box_ops
 from sparse_rcnn_lab.core.errors import LabError
 from sparse_rcnn_lab.data.coco.annotations import CocoTables, read_coco_json
+from sparse_rcnn_lab.data.coco.image_files import SPLITS, ImageFiles
+from sparse_rcnn_lab.data.coco.records import WHOLE, file_label
+from sparse_rcnn_lab.data.finding import Finding
 from sparse_rcnn_lab.data.sample import DetectionData, Sample, part_of
 from sparse_rcnn_lab.detect.images import read_image
 
 # Fixed seeds, so that two people who name the same data get the same images.
 _SHAPES = {"train": (0, 100_000), "val": (1_000_000, 500)}
 _DIFFICULTIES = ("easy", "normal", "hard")
-# What other words stand for a split, and where label tools put its json, the likeliest first.
-_SPLITS = {"train": "train|training", "val": "val|valid|validation"}
-_WHOLE = r"(?:_annotations\.coco|annotations|instances_default|labels|result|coco)"
+# Where label tools put the json of a split, the likeliest first.
 _LAYOUTS = (
     r"{split}\.json",
     r"{split}/{whole}\.json",
@@ -39,7 +40,7 @@ _LAYOUTS = (
     r"annotations/{whole}\.json",
     r"{whole}\.json",  # not looked for a folder down: it would be that of another split
 )
-_MOST = 100  # folders of a level that are looked into for images
+_DEEP = 2  # folders down that a json is looked for
 _SHOWN = 3  # names listed in an error before "and N more"
 
 
@@ -83,13 +84,10 @@ class CocoFolder:
     ) -> None:
         self.split = split
         self.json_path = find_json(Path(root), split)
-        self.tables: CocoTables = read_coco_json(self.json_path, keep_empty=keep_empty)
+        files = ImageFiles(Path(root), self.json_path, Path(images) if images else None)
+        self.tables: CocoTables = read_coco_json(self.json_path, files, keep_empty=keep_empty)
+        self.image_folder = files.folder
         self._keep_empty = keep_empty
-        names = self.tables.file_names
-        self.image_folder = (
-            Path(images) if images else find_image_folder(Path(root), self.json_path, names)
-        )
-        check_image_files(self.image_folder, names, self.json_path)
 
     @property
     def class_names(self) -> tuple[str, ...]:
@@ -97,9 +95,19 @@ class CocoFolder:
         return self.tables.class_names
 
     @property
+    def file(self) -> str:
+        """What a message calls the json."""
+        return file_label(self.json_path)
+
+    @property
     def notes(self) -> tuple[str, ...]:
         """What was odd about the json and what was done about it, a sentence each."""
-        return self.tables.notes
+        return tuple(map(str, self.findings))
+
+    @property
+    def findings(self) -> tuple[Finding, ...]:
+        """The same with counts, ids and the images concerned."""
+        return self.tables.findings
 
     @property
     def image_sizes(self) -> np.ndarray:
@@ -180,7 +188,7 @@ class CocoFolder:
             if stored.shape[-2:] != (height, width):
                 raise LabError(
                     f'"{path.name}" has {image.shape[2]}x{image.shape[1]} pixels, but '
-                    f'{self.json_path.name} gives "width" {width}, "height" {height} for image '
+                    f'{self.file} gives "width" {width}, "height" {height} for image '
                     f"id {self.tables.source_id(index)}. Use the images that were labelled, or "
                     "correct the json."
                 )
@@ -202,13 +210,19 @@ def find_json(root: Path, split: str) -> Path:
             f'No folder "{root}". Give a folder with train.json, val.json and images/, '
             "or one json file."
         )
-    there = {
-        path.relative_to(root).as_posix(): path
-        for pattern in ("*.json", "*/*.json", "*/*/*.json")
-        for path in sorted(root.glob(pattern))
-    }
-    names = _SPLITS.get(split, re.escape(split))
-    layouts = [layout.format(split=f"(?:{names})", whole=_WHOLE) for layout in _LAYOUTS]
+    there: dict[str, Path] = {}
+    for at, folders, files in os.walk(root, followlinks=True):
+        folder = Path(at)
+        there |= {
+            (folder / file).relative_to(root).as_posix(): folder / file
+            for file in files
+            if file.lower().endswith(".json")
+        }
+        if len(folder.relative_to(root).parts) >= _DEEP:
+            folders.clear()
+    there = dict(sorted(there.items(), key=lambda item: (item[0].count("/"), item[0])))
+    names = SPLITS.get(split, re.escape(split))
+    layouts = [layout.format(split=f"(?:{names})", whole=WHOLE) for layout in _LAYOUTS]
     for layout in (*layouts, *(f"[^/]+/{layout}" for layout in layouts[:-1])):
         found = [name for name in there if re.fullmatch(layout, name, re.IGNORECASE)]
         if len(found) == 1:
@@ -221,81 +235,6 @@ def find_json(root: Path, split: str) -> Path:
         f'"{root}" has no {split}.json (nor annotations/instances_{split}2017.json); json files '
         f"found: {here}. Add it, or give a json file."
     )
-
-
-def find_image_folder(root: Path, json_path: Path, file_names: Sequence[str]) -> Path:
-    """The folder that the json's ``file_name`` start from: the first that has all the files.
-
-    Tried: ``images/`` beside the json or above it, a folder named as the json's split
-    (``train2017/``), the json's own folder; then every folder below these, those named as the
-    split first. Without a full match, the one with the most files. Raises LabError where several
-    folders have all the files and none is the split's.
-    """
-    base = json_path.parent
-    tops = [base, base.parent] if base.name.casefold() == "annotations" else [base]
-    if root.is_dir() and root not in tops:
-        tops.append(root)
-    split = json_path.stem.removeprefix("instances_")
-    usual = [top / folder for top in tops for folder in ("images", split, f"images/{split}")]
-    usual = [folder for folder in [*usual, *tops] if folder.is_dir()]
-    best = min(usual, key=lambda folder: len(missing_files(folder, file_names)))
-    if not missing_files(best, file_names):
-        return best
-    names = next((n for n in _SPLITS.values() if re.fullmatch(n, split, re.IGNORECASE)), split)
-    for top in tops:
-        full = [f for f in _folders_below(top) if not missing_files(f, file_names[:1])]  # quick
-        full = [f for f in full if not missing_files(f, file_names)]
-        own = [
-            folder
-            for folder in full
-            if any(re.fullmatch(names, p, re.IGNORECASE) for p in folder.relative_to(top).parts)
-        ]
-        if len(own or full) > 1:
-            shown = ", ".join(f'"{folder}"' for folder in (own or full)[:_SHOWN])
-            raise LabError(
-                f"The images that {json_path.name} names are in several folders: {shown}. Keep "
-                "one, or in Python give images=."
-            )
-        if full:
-            return (own or full)[0]
-    return best
-
-
-def _folders_below(top: Path) -> list[Path]:
-    """The first of the folders up to three levels below ``top``, by level and name."""
-    found, level = [], [top]
-    for _ in range(3):
-        level = [f for folder in level for f in sorted(folder.glob("*")) if f.is_dir()][:_MOST]
-        found += level
-    return found
-
-
-def check_image_files(folder: Path, file_names: Sequence[str], json_path: Path) -> None:
-    """Raises :class:`LabError` unless every file is in ``folder``; opens none of them."""
-    missing = missing_files(folder, file_names)
-    if missing:
-        names = ", ".join(f'"{name}"' for name in missing[:_SHOWN])
-        raise LabError(
-            f"{json_path.name} names {len(file_names)} images, and {len(missing)} of them "
-            f'(first: {names}) are not in "{folder}". Copy them there, or take them out of the '
-            "json."
-        )
-
-
-def missing_files(folder: Path, file_names: Sequence[str]) -> list[str]:
-    """The names that are not below ``folder``; one directory listing per subfolder."""
-    listings: dict[str, set[str]] = {}
-    missing = []
-    for name in file_names:
-        subfolder, _, leaf = name.rpartition("/")
-        if subfolder not in listings:
-            try:
-                listings[subfolder] = set(os.listdir(folder / subfolder))
-            except OSError:
-                listings[subfolder] = set()
-        if leaf not in listings[subfolder]:
-            missing.append(name)
-    return missing
 
 
 def open_data(name: str | Path, split: str = "train") -> DetectionData:

@@ -1,50 +1,100 @@
 """Reads a COCO json, and checks one field of all its records at once: lists in, arrays out.
 
 COCO's ``instances_train2017.json`` has 0.45 GB, two thirds of them polygons that a detector of
-boxes never looks at. Parsed, they would take most of the time and gigabytes of memory; skipped,
-the rest is read in seconds.
+boxes never looks at. msgspec reads the fields that are asked for and skips the rest.
 """
 
 from __future__ import annotations
 
-import gc
 import hashlib
 import json
 import os
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections import Counter
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
+import pandas as pd
 
 from sparse_rcnn_lab.core.errors import LabError
 
-_KEY = b'"segmentation"'
-_MEMORY = 6  # bytes of memory a byte of text takes once it is read
+# Names of a json that do not say which split it is of.
+WHOLE = r"(?:_annotations\.coco|annotations|instances_default|labels|result|coco)"
+_MEMORY = 4  # bytes of memory a byte of text takes once it is read
 _SHOWN = 3  # ids listed in a message before "and N more"
 _SINGULAR = {"images": "image", "annotations": "annotation", "categories": "category"}
 
 
-def load_json(path: Path) -> tuple[Any, str]:
-    """The parsed document, its polygons replaced by ``[]``, and a hash of the whole file.
+class _Image(msgspec.Struct, gc=False):
+    id: Any = None
+    file_name: Any = None
+    width: Any = None
+    height: Any = None
 
-    Raises :class:`LabError` that says where the text is no json.
+
+class _Annotation(msgspec.Struct, gc=False):
+    id: Any = None
+    image_id: Any = None
+    category_id: Any = None
+    bbox: Any = None
+    area: Any = None
+    iscrowd: Any = None
+    attributes: Any = None
+
+
+class _Category(msgspec.Struct, gc=False):
+    id: Any = None
+    name: Any = None
+    supercategory: Any = None
+
+
+class Document(msgspec.Struct):
+    """What is read of a COCO json; every field of a record may be anything, or None."""
+
+    images: list[_Image]
+    annotations: list[_Annotation]
+    categories: list[_Category]
+    info: Any = None
+
+
+# What other files of label tools look like -> what to do there.
+_OTHERS = {
+    "_via_": "It is a project of VIA: choose Annotation > Export Annotations (COCO format) there.",
+    "_via_img_metadata": "It is a project of VIA: choose Annotation > Export Annotations (COCO "
+    "format) there.",
+    "shapes": "It is one image's file of LabelMe: labelme2coco makes one json of all.",
+    "samples": "It is FiftyOne's own: export with dataset_type=fo.types.COCODetectionDataset.",
+    "data": "It is Label Studio's own: export as COCO there.",
+    "annotation": "It is CreateML's or Label Studio's own: export as COCO there.",
+}
+
+
+def file_label(path: Path) -> str:
+    """What a message calls a json: its name, and its folder's where many have that name."""
+    common = re.fullmatch(WHOLE, path.stem, re.IGNORECASE)
+    return f"{path.parent.name}/{path.name}" if common else path.name
+
+
+def load_json(path: Path) -> tuple[Document, str]:
+    """The document, and a hash of the whole file.
+
+    Raises :class:`LabError` that says where the text is no json, or what it lacks.
     """
     try:
         content = path.read_bytes()
     except OSError as error:
         raise LabError(f'"{path}" cannot be read: {error.strerror}.') from None
     digest = hashlib.sha256(content).hexdigest()[:16]
+    _check_fits(len(content), path)
     try:
-        text = b"".join(_without_polygons(content))
-        _check_fits(len(text), path)
-        with _no_garbage_collection():
-            try:
-                return json.loads(text), digest
-            except (ValueError, RecursionError):  # once more, for the right place in the message
-                return _parse(content, path.name), digest
+        try:
+            return msgspec.json.decode(content, type=Document), digest
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            # NaN, UTF-16, numbers without end: Python's own reader takes them, and says more.
+            return _as_document(_parse(content, file_label(path)), file_label(path)), digest
     except MemoryError:
         raise LabError(f'"{path}" does not fit into this machine\'s memory.') from None
 
@@ -57,7 +107,7 @@ def _check_fits(size: int, path: Path) -> None:
         return
     if size * _MEMORY > memory:
         raise LabError(
-            f'"{path}" has {size / 1e9:.1f} GB without its polygons and would take about '
+            f'"{path}" has {size / 1e9:.1f} GB and would take about '
             f"{size * _MEMORY / 1e9:.0f} GB of memory; this machine has {memory / 1e9:.0f}. "
             "Split it."
         )
@@ -72,45 +122,33 @@ def _parse(content: bytes, name: str) -> Any:
         where = f"line {error.lineno}, column {error.colno}"
         hint = " It may be cut short." if error.pos >= len(error.doc) - 1 else ""
         raise LabError(f"{name} is not valid json: {error.msg} at {where}.{hint}") from None
+    except ValueError as error:  # a whole number of thousands of digits
+        raise LabError(f"{name} is not valid json: {error}.") from None
     except RecursionError:
         raise LabError(f"{name} is nested too deeply for COCO json.") from None
 
 
-def _without_polygons(content: bytes) -> Iterator[bytes | memoryview]:
-    """``content`` in pieces, each list after a ``"segmentation"`` key made ``[]``.
-
-    Within a json string that key would have its quotes escaped, so it is found as a key only. Its
-    list holds numbers, so it ends before the next quote or closing brace.
-    """
-    view, done = memoryview(content), 0
-    key = content.find(_KEY)
-    while key >= 0:
-        colon = content.find(b":", key)
-        start = content.find(b"[", colon)
-        between = content[key + len(_KEY) : colon] + content[colon + 1 : start]
-        # Else it is somebody's value, or a mask in braces, which stays.
-        if 0 <= colon < start and not between.strip():
-            quote = content.find(b'"', start)
-            brace = content.find(b"}", start, quote if quote >= 0 else len(content))
-            end = content.rfind(b"]", start, brace if brace >= 0 else quote)
-            if end < 0 or (brace < 0 and quote < 0):
-                break  # cut short
-            yield view[done : start + 1]
-            done = end
-        key = content.find(_KEY, max(done, key + 1))
-    yield view[done:]
-
-
-@contextmanager
-def _no_garbage_collection() -> Iterator[None]:
-    """Millions of new dictionaries and no cycle among them: looking for one doubles the time."""
-    enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if enabled:
-            gc.enable()
+def _as_document(parsed: Any, file: str) -> Document:
+    """Any json's values as a document; raises LabError that says what it is instead."""
+    head = parsed[0] if isinstance(parsed, list) and parsed else parsed
+    keys = list(head) if isinstance(head, dict) else []
+    other = next((f" {_OTHERS[key]}" for key in keys if key in _OTHERS), "")
+    if not isinstance(parsed, dict):
+        found = "a list" if isinstance(parsed, list) else type(parsed).__name__
+        raise LabError(
+            f'{file} is not COCO json: expected an object with "images", "annotations" '
+            f'and "categories", found {found}.{other}'
+        )
+    for key in _SINGULAR:
+        rows = parsed.get(key)
+        if rows is None:
+            shown = ", ".join(f'"{k}"' for k in keys[:6]) or "none"
+            raise LabError(
+                f'{file} is not COCO json: "{key}" is missing; keys found: {shown}.{other}'
+            )
+        if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
+            raise LabError(f'{file}: "{key}" must be a list of objects.')
+    return msgspec.convert(parsed, Document)
 
 
 class Records:
@@ -118,45 +156,41 @@ class Records:
 
     ids: ``[len]`` int64, once :meth:`unique_ids` has checked them.  sources: where the json's ids
     are too large for float64, which evaluation works in, they are numbered 1, 2, .. in their order,
-    and this lists them; else it is empty.
+    and this lists them; else it is empty.  texts: ``[len]`` where a number stood as text.
 
     Every method raises LabError naming file, field and the first records that fail. A field with a
     ``default`` may be absent or null.
     """
 
-    def __init__(self, document: Any, key: str, file: str) -> None:
-        if not isinstance(document, dict):
-            found = "a list" if isinstance(document, list) else type(document).__name__
-            raise LabError(
-                f'{file} is not COCO json: expected an object with "images", "annotations" '
-                f'and "categories", found {found}.'
-            )
-        rows = document.get(key)
-        if rows is None:
-            keys = ", ".join(f'"{k}"' for k in list(document)[:6]) or "none"
-            raise LabError(f'{file} is not COCO json: "{key}" is missing; keys found: {keys}.')
-        if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
-            raise LabError(f'{file}: "{key}" must be a list of objects.')
-        self.file, self.key, self.rows = file, key, rows
+    def __init__(self, document: Document, key: str, file: str) -> None:
+        self.file, self.key = file, key
+        self.rows: list[Any] = getattr(document, key)
         self.ids = np.zeros(0, dtype=np.int64)
         self.sources: tuple[int, ...] = ()
+        self.texts = np.zeros(len(self.rows), dtype=bool)
 
     def __len__(self) -> int:
         return len(self.rows)
 
+    @property
+    def singular(self) -> str:
+        """What one of them is called."""
+        return _SINGULAR[self.key]
+
     def called(self, row: int) -> Any:
         """What a message calls a record: its id, or its place where that is no proper id."""
         proper = self.key == "annotations" or len(self.ids)
-        return self.rows[row].get("id", f"(entry {row})") if proper else f"(entry {row})"
+        number = self.rows[row].id if proper else None
+        return f"(entry {row})" if number is None else number
 
-    def reject(self, wrong: np.ndarray, field: str, what: str) -> None:
-        """Raises when any record of ``wrong`` ``[len]`` is set."""
+    def reject(self, wrong: Any, field: str, what: str) -> None:
+        """Raises when any record of ``wrong`` ``[len]`` bool is set."""
         rows = np.flatnonzero(wrong)
         if len(rows):
             shown = ", ".join(str(self.called(row)) for row in rows[:_SHOWN])
             more = f" and {len(rows) - _SHOWN} more" if len(rows) > _SHOWN else ""
             raise LabError(
-                f'{self.file}: "{field}" of {_SINGULAR[self.key]} id {shown}{more} {what}. '
+                f'{self.file}: "{field}" of {self.singular} id {shown}{more} {what}. '
                 "Correct the json."
             )
 
@@ -185,9 +219,7 @@ class Records:
             self.reject(np.array([not _is_whole(v) for v in given]), "id", "is not a whole number")
             self.sources = tuple(sorted(set(map(int, given))))
         self.ids = ids = self._numbered(given) if self.sources else self.whole("id")
-        repeated = np.ones(len(ids), dtype=bool)
-        repeated[np.unique(ids, return_index=True)[1]] = False
-        self.reject(repeated, "id", "is used more than once")
+        self.reject(pd.Series(ids).duplicated(), "id", "is used more than once")
         return ids
 
     def _numbered(self, given: list[Any]) -> np.ndarray:
@@ -200,27 +232,40 @@ class Records:
 
     def strings(self, field: str) -> list[str]:
         """One text a record, not blank."""
-        values = self._values(field)
+        values = self._values(field, text=True)
         wrong = np.array([not isinstance(v, str) or not v.strip() for v in values], dtype=bool)
         self.reject(wrong, field, "is not a name")
         return values
 
-    def file_names(self) -> list[str]:
-        """``file_name`` with forward slashes, after a check that it stays in the image folder."""
-        names = [name.replace("\\", "/") for name in self.strings("file_name")]
-        for row, name in enumerate(names):
-            absolute = name.startswith("/") or re.match(r"[A-Za-z]:", name)
-            if absolute or (".." in name and ".." in name.split("/")) or "\x00" in name:
-                raise LabError(
-                    f'{self.file}: "file_name" of image id {self.called(row)} leaves the image '
-                    f'folder: {name!r}. Give it relative to that folder, without "..".'
-                )
-        return [name.removeprefix("./") for name in names]
+    def file_names(self) -> tuple[list[str], np.ndarray]:
+        """``file_name`` with forward slashes, and ``[len]`` which had to be cut to the last part.
+
+        That of a web address, and of a path that leads out of the image folder: label tools write
+        where the image lay on their machine.
+        """
+        given = [name.replace("\\", "/") for name in self.strings("file_name")]
+        cut = np.array([_leads_out(name) for name in given], dtype=bool)
+        names = [name.removeprefix("./") for name in given]
+        for row in np.flatnonzero(cut):
+            names[row] = re.split(r"[?#]", given[row].split("?d=")[-1])[0].rsplit("/", 1)[-1]
+        nameless = np.array(["\x00" in name or name in ("", "..") for name in names])
+        self.reject(nameless, "file_name", "is no file below the image folder")
+        if cut.any() and len(set(names)) < len(set(given)):
+            times = Counter(names)
+            same = np.array([times[name] > 1 for name in names])
+            self.reject(cut & same, "file_name", "leaves the image folder, and ends like another's")
+        return names, cut
 
     def boxes(self) -> np.ndarray:
         """``bbox`` of every annotation: ``[A, 4]`` float64, NaN and infinity let through."""
         values = self._values("bbox")
         array = _as_numbers(values) if values else np.zeros((0, 4))
+        if array is None and any(type(v) is str for box in values if _is_list(box) for v in box):
+            read = [[from_text(v) for v in box] if _is_list(box) else box for box in values]
+            self.texts |= [
+                _is_box(box) and box != old for box, old in zip(read, values, strict=True)
+            ]
+            values, array = read, _as_numbers(read)
         if array is None or array.ndim != 2 or array.shape[1] != 4:
             wrong = np.array([not _is_box(v) for v in values], dtype=bool)
             what = "is not a list of four numbers (left, top, width, height in pixels)"
@@ -240,13 +285,34 @@ class Records:
         self.reject(wrong, field, f'is {first}, which "{target.key}" does not list')
         return rows
 
-    def _values(self, field: str, default: Any = None) -> list[Any]:
-        values = [row.get(field) for row in self.rows]
-        if default is not None:
-            return [default if value is None else value for value in values]
-        missing = np.fromiter((v is None for v in values), dtype=bool, count=len(values))
-        self.reject(missing, field, "is missing")
+    def _values(self, field: str, default: Any = None, text: bool = False) -> list[Any]:
+        values = list(map(attrgetter(field), self.rows))
+        kinds = set(map(type, values))
+        if str in kinds and not text:
+            self.texts |= [type(value) is str for value in values]
+            values = [from_text(value) for value in values]
+        if type(None) in kinds:
+            if default is not None:
+                return [default if value is None else value for value in values]
+            self.reject(np.array([v is None for v in values]), field, "is missing")
         return values
+
+
+def _leads_out(name: str) -> bool:
+    """Whether a file name is a web address, absolute, or climbs out of its folder."""
+    absolute = name.startswith("/") or re.match(r"[A-Za-z]:|\w+://", name)
+    return bool(absolute) or (".." in name and ".." in name.split("/"))
+
+
+def from_text(value: Any) -> Any:
+    """The number that a text is, as some tools write ids and sizes; else the value itself."""
+    if isinstance(value, str) and "_" not in value:
+        for kind in (int, float):
+            try:
+                return kind(value)
+            except ValueError:
+                continue
+    return value
 
 
 def _as_numbers(values: list[Any]) -> np.ndarray | None:
@@ -271,6 +337,10 @@ def _is_large(value: Any) -> bool:
 def _is_whole(value: Any) -> bool:
     exact = isinstance(value, float) and abs(value) < 2.0**53 and value.is_integer()
     return exact or (isinstance(value, int) and _is_number(value))
+
+
+def _is_list(value: Any) -> bool:
+    return isinstance(value, list)
 
 
 def _is_box(value: Any) -> bool:

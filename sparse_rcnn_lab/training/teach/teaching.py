@@ -34,6 +34,7 @@ from sparse_rcnn_lab.data.coco.folder import CocoFolder
 from sparse_rcnn_lab.data.coco.held_out import split_images
 from sparse_rcnn_lab.data.coco.labelled_folder import read_labelled_folder
 from sparse_rcnn_lab.data.coco.project import Project
+from sparse_rcnn_lab.data.data_check import check
 from sparse_rcnn_lab.data.transforms import Augment
 from sparse_rcnn_lab.detect.detector import Detector
 from sparse_rcnn_lab.detect.device import pick_device
@@ -194,6 +195,10 @@ class _Work:
         model = read_checkpoint(locate(self.state["start_from"])).config
         plan = make_plan(model, train, val, seed)
         notes += [split.note] if split.note else []
+        looked = check(
+            train, val, proposals=plan.recipe.model.num_proposals, images=False, progress=False
+        )
+        notes += [str(odd) for odd in looked.findings if odd.kind != "category"]
         self.tell(
             recipe=configs.to_dict(plan.recipe),
             reasons=plan.reasons,
@@ -280,7 +285,7 @@ class _Work:
         self.tell(phase="training", training_since=time.time(), problem="")
         sample = self.watched(val)
         limit = 60 * self.state["minutes"] * PATIENCE
-        began = time.monotonic()
+        began, cpu = time.monotonic(), time.process_time()
 
         def step(number: int, loss: StepLoss) -> None:
             late = time.monotonic() - began > limit
@@ -292,7 +297,7 @@ class _Work:
             self._watch(number, load(self.folder), sample)
 
         if workers is None:
-            workers = 1 if (os.cpu_count() or 1) > 1 else 0
+            workers = 1 if _cores() > 1 else 0
         run = fit(
             _Kept(train),
             self.recipe(),
@@ -308,7 +313,11 @@ class _Work:
             on_step=step,
             on_evaluation=evaluated,
         )
-        self.tell(phase="judging", seconds=round(time.monotonic() - began, 1))
+        self.tell(
+            phase="judging",
+            seconds=round(time.monotonic() - began, 1),
+            cpu_seconds=round(time.process_time() - cpu, 1),
+        )
         whole = evaluate(run.detector, val, limit=JUDGED_IMAGES, progress=False)
         judgement = judge(run.detector, _first(val, JUDGED_IMAGES), train)
         self._watch(run.step, run.detector, sample)
@@ -365,6 +374,13 @@ class _Kept:
             self._room -= sample.image.numel()
             self._kept[index] = sample
         return sample
+
+
+def _cores() -> int:
+    """Cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def _first(val: CocoFolder, most: int) -> Any:

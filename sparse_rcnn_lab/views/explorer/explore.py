@@ -53,6 +53,7 @@ def explore(
     theme: str = "auto",
     fly: bool = True,
     roi: bool | None = None,
+    num_proposals: int | None = None,
 ) -> Explorer:
     """Every proposal's box and feature through the stages, in a notebook or as a page.
 
@@ -69,6 +70,7 @@ def explore(
     roi: record and show what each stage pooled and what its filters made of it; a saved page grows
     by half. Default: what a session or trace has recorded; of an image, with models of the size
     of those shipped, not with ResNet-50.
+    num_proposals: of an image, use only the first so many.
 
     In a notebook the last line of a cell shows it.
 
@@ -78,7 +80,7 @@ def explore(
 
     Raises LabError for anything that does not fit.
     """
-    trace, run = _opened(what, detector, roi)
+    trace, run = _opened(what, detector, roi, num_proposals)
     return Explorer(
         trace, run, roi=roi is not False, stage=stage, chosen=chosen, threshold=threshold,
         show=show, color=color, tab=tab, theme=theme, fly=fly,
@@ -86,10 +88,12 @@ def explore(
 
 
 def _opened(
-    what: Any, detector: Detector | str | Path | None, roi: bool | None
+    what: Any, detector: Detector | str | Path | None, roi: bool | None, number: int | None
 ) -> tuple[Trace, Run | None]:
     if isinstance(what, str | Path) and str(what).endswith(".trace"):
         what = load_trace(what)
+    if number is not None and isinstance(what, Trace | Session):
+        raise LabError("num_proposals is for an image; a trace or session has its proposals.")
     if isinstance(what, Trace):
         if detector is not None:
             raise LabError(
@@ -102,7 +106,8 @@ def _opened(
         if not isinstance(detector, Detector):
             detector = load(str(detector) if detector is not None else shipped_models()[0])
         wanted = _is_small(detector.model.config) if roi is None else roi
-        session = Session(detector, what, record=("attention", *ROI) if wanted else ("attention",))
+        record = ("attention", *ROI) if wanted else ("attention",)
+        session = Session(detector, what, num_proposals=number, record=record)
     boxes, before = session.base.boxes, session.history
 
     def run(intervention: Intervention) -> Trace:
@@ -171,16 +176,32 @@ class Explorer:
         return trace
 
     def undo(self) -> Trace:
-        """Takes back the last change."""
-        self._undo()
+        """Takes back the last change; without one, goes to no change at all."""
+        self._apply(self._history[-1] if self._history else Intervention())
+        del self._history[-1:]
         self._tell()
         return self.trace
 
     def reset(self) -> Trace:
         """Takes back all changes."""
-        self._reset()
+        self._history.clear()
+        self._apply(Intervention())
         self._tell()
         return self.trace
+
+    @property
+    def start(self) -> dict[str, Any]:
+        """``payload`` and ``options`` of a page that is to show it: for ``render`` of the module
+        (:func:`html_page.script`), when a server stands behind the page and :meth:`answer` it.
+        """
+        return {"payload": self._payload, "options": {**self._options, "needs": ""}}
+
+    def answer(self, message: dict[str, Any]) -> dict[str, Any]:
+        """What js/link.js asks: ``{"intervention"}`` -> ``{"edited"}``, a payload or None. Nothing
+        of it is kept, so that many pages may ask. Raises LabError as :meth:`try_out`.
+        """
+        edited = self._after(Intervention.from_message(message.get("intervention") or {}))
+        return {"edited": None if edited is None else self._payload_of(edited)}
 
     def to_html(self, path: str | Path | None = None) -> str | Path:
         """One page that needs no kernel and no network, with what is shown and what was changed.
@@ -239,38 +260,26 @@ class Explorer:
             f"{trace.num_stages} stages, {trace.size[1]}x{trace.size[0]} px)"
         )
 
-    def _undo(self) -> None:
-        """Back to what was before the last entry; without one, to no change at all."""
-        self._apply(self._history[-1] if self._history else Intervention())
-        del self._history[-1:]
-
-    def _reset(self) -> None:
-        self._history.clear()
-        self._apply(Intervention())
-
     def _apply(self, intervention: Intervention) -> Trace:
+        self.edited = self._after(intervention)
+        self.intervention = intervention
+        return self.trace
+
+    def _after(self, intervention: Intervention) -> Trace | None:
+        """What comes of an intervention; None of one that changes nothing."""
         if intervention.changes_nothing():
-            self.intervention, self.edited = intervention, None
-            return self.base
+            return None
         if self._run is None:
             raise LabError(NEEDS_IMAGE)
-        self.edited = self._run(intervention)
-        self.intervention = intervention
-        return self.edited
+        return self._run(intervention)
 
     def _receive(self, message: dict[str, Any]) -> None:
-        """A message of the page: ``try`` (``keep`` makes it an entry to undo), undo, reset."""
+        """A message of the page: all that is changed, and what was before it, entry by entry."""
         error = ""
         try:
-            kind = message.get("kind")
-            if kind == "undo":
-                self._undo()
-            elif kind == "reset":
-                self._reset()
-            else:
-                self._apply(Intervention.from_message(message.get("intervention") or {}))
-                if message.get("keep"):
-                    self._history.append(Intervention.from_message(message.get("before") or {}))
+            history = [Intervention.from_message(one) for one in message.get("history") or ()]
+            self._apply(Intervention.from_message(message.get("intervention") or {}))
+            self._history = history
         except LabError as wrong:
             error = str(wrong)
         self._tell(message.get("serial", 0), error)
@@ -286,13 +295,14 @@ class Explorer:
             "serial": serial,
             "error": error,
             "intervention": self.intervention.to_message(),
-            "undo": len(self._history),
+            "history": [one.to_message() for one in self._history],
         }
 
     def _edited_payload(self) -> dict[str, Any] | None:
-        if self.edited is None:
-            return None
-        return payload(self.edited, roi=self._roi, image=False, plane=self._plane)
+        return None if self.edited is None else self._payload_of(self.edited)
+
+    def _payload_of(self, edited: Trace) -> dict[str, Any]:
+        return payload(edited, roi=self._roi, image=False, plane=self._plane)
 
     def _shown(self) -> dict[str, Any]:
         """What a person has on screen now, so that a saved page shows the same."""

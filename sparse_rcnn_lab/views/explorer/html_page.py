@@ -20,7 +20,7 @@ HERE = Path(__file__).parent
 MODULES = (
     "data", "store", "motion", "dom", "colors", "labels", "marks", "picture", "scatter",
     "proposal", "crops", "among", "tabs", "controls", "status", "theme", "pointer", "keyboard",
-    "link", "drag", "outcome", "editing", "explorer",
+    "link", "changes", "drag", "outcome", "editing", "explorer",
 )  # fmt: skip
 
 # What a page says where the controls that need a kernel would be.
@@ -48,7 +48,8 @@ body {{ margin: 0; background: #ffffff; }}
 <script type="module">
 {script}
 const values = JSON.parse(document.getElementById("data").textContent);
-render({{ model: {{ get: (name) => values[name] }}, el: document.getElementById("explorer") }});
+const el = document.getElementById("explorer");
+render({{ model: {{ get: (name) => values[name] }}, el, keys: document }});
 </script>
 </body>
 </html>

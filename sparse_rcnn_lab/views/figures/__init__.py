@@ -20,12 +20,7 @@ from a file that somebody sent.
 from sparse_rcnn_lab.views.figures.box_figures import box_trails, learned_boxes, stage_grid
 from sparse_rcnn_lab.views.figures.curves import feature_pca, iou_curves, score_curves
 from sparse_rcnn_lab.views.figures.matrices import attention_matrix, cost_matrix, similarity
-from sparse_rcnn_lab.views.figures.over_training import (
-    initialisation_curves,
-    instability_curves,
-    match_frames,
-)
-from sparse_rcnn_lab.views.figures.panels import detection_panels, trace_panels
+from sparse_rcnn_lab.views.figures.panels import detection_panels, match_frames, trace_panels
 from sparse_rcnn_lab.views.figures.proposal_pages import proposal_overview, proposal_page
 from sparse_rcnn_lab.views.figures.stage_errors import gallery, outcome_stages
 from sparse_rcnn_lab.views.figures.stage_figures import attention_map, filter_effect, roi_grid
@@ -47,8 +42,6 @@ __all__ = [
     "feature_pca",
     "filter_effect",
     "gallery",
-    "initialisation_curves",
-    "instability_curves",
     "iou_curves",
     "learned_boxes",
     "match_frames",

@@ -1,16 +1,31 @@
-"""Detections side by side: one image under several conditions, or several images."""
+"""Detections side by side: one image under several conditions or over a training, or several
+images.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
+from matplotlib.axes import Axes
 from torch import Tensor
 
+from sparse_rcnn_lab.analysis.outcomes import matched_proposals
 from sparse_rcnn_lab.core.detections import Detections
 from sparse_rcnn_lab.core.errors import LabError
 from sparse_rcnn_lab.core.trace import Trace
+from sparse_rcnn_lab.views import style
 from sparse_rcnn_lab.views.draw import draw_detections
-from sparse_rcnn_lab.views.figures.canvas import TALLEST, WIDEST, Page, shorten
+from sparse_rcnn_lab.views.figures.canvas import (
+    HEAD,
+    TALLEST,
+    WIDEST,
+    Page,
+    aspect,
+    outline,
+    shorten,
+    show_image,
+    write_labels,
+)
 from sparse_rcnn_lab.views.style import Theme
 
 _GAP = 0.12  # inches
@@ -116,3 +131,74 @@ def trace_panels(
         found, images, names, columns=columns, width=width, theme=theme, title=title,
         detail=f"detections with a score of at least {threshold:g}",
     )  # fmt: skip
+
+
+def match_frames(
+    traces: Mapping[int, Trace],
+    *,
+    stage: int | None = None,
+    columns: int = 4,
+    side: float = 2.2,
+    theme: Theme = "light",
+    title: str | None = None,
+) -> Page:
+    """One image over a training: the proposal that each object is matched with, and its box.
+
+    A box is in the colour of its object's class and bears the proposal's id; in the accent colour
+    where the object had another proposal at the snapshot before. Ground truth is dashed.
+
+    traces: step -> trace of this image, as one entry each of
+    :func:`sparse_rcnn_lab.analysis.matches_over_training`.  stage: 1..S, default the last.
+    side: inches.
+
+    >>> import sparse_rcnn_lab as srl
+    >>> from sparse_rcnn_lab import analysis
+    >>> (trace,) = analysis.traces_of(srl.load("nano-shapes"), srl.Shapes(2), [1])
+    >>> page = match_frames({0: trace, 100: trace})
+    """
+    if not traces:
+        raise LabError("There are no traces to draw.")
+    steps = sorted(traces)
+    first = traces[steps[0]]
+    stage = first.check_stage(stage)
+    columns = min(columns, len(steps))
+    rows = -(-len(steps) // columns)
+    tall = side * aspect(first)
+    page = Page(max(3.4, 0.24 + columns * (side + 0.08)), HEAD + rows * (tall + 0.3) + 0.1, theme)
+    page.write_title(
+        title or "Who is matched, over a training",
+        f"stage {stage} · number: the proposal · accent: another one than before",
+    )
+    total = page.get_size_inches()[1]
+    before: list[int] | None = None
+    for place, step in enumerate(steps):
+        line, column = divmod(place, columns)
+        x, y = 0.12 + column * (side + 0.08), total - HEAD - (line + 1) * (tall + 0.3) + 0.06
+        axes = page.place(x, y, side, tall)
+        now = matched_proposals(traces[step])[stage - 1].tolist()
+        _matches(axes, traces[step], stage, now, before)
+        text = shorten(f"step {step}", 8.5, side * 72)
+        axes.set_title(text, size=8.5, color=page.ink, loc="left", pad=3)
+        before = now
+    return page
+
+
+def _matches(
+    axes: Axes, trace: Trace, stage: int, now: list[int], before: list[int] | None
+) -> None:
+    show_image(axes, trace, fade=0.45)
+    truth, labels = trace.truth()
+    boxes, texts, colors = [], [], []
+    for number, proposal in enumerate(now):
+        outline(axes, truth[number], style.GROUND_TRUTH_COLOR, dashed=True, line=1.0)
+        if proposal < 0:
+            continue
+        flipped = before is not None and before[number] != proposal
+        color = style.ACCENT if flipped else style.class_color(int(labels[number]))
+        box = trace.boxes[stage, trace.row(proposal)]
+        outline(axes, box, color, line=1.6)
+        if box.isfinite().all():
+            boxes.append(box.tolist())
+            texts.append(str(proposal))
+            colors.append(color)
+    write_labels(axes, boxes, texts, colors, 6.5)

@@ -13,6 +13,7 @@ const NOT_A_BOX = -32768;
 
 export function unpack(packed) {
   if (!packed) return null;
+  if (ArrayBuffer.isView(packed.data)) return packed.data; // of a model in this page
   const text = atob(packed.data);
   const bytes = new Uint8Array(text.length);
   for (let i = 0; i < text.length; i++) bytes[i] = text.charCodeAt(i);

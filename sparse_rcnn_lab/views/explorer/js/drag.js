@@ -1,14 +1,14 @@
 // Dragging the chosen box: a corner resizes, the inside moves. What follows is asked for on the way.
 
 import { parse } from "./colors.js";
-import { withEdit } from "./link.js";
+import { withEdit } from "./changes.js";
 import { strokeBox, strokeLine } from "./marks.js";
 
 const GRIP = 11; // pixels around a corner
 const SLACK = 3; // pixels that a click may wander
 const LEAST = 2; // pixels of the image that a box keeps
 
-export function createDrag(explorer, link) {
+export function createDrag(explorer, made) {
   const { store } = explorer;
   let grip = null; // {corner: [x index, y index] or null, from, box, moved, before}
   let draft = null; // {id, state, box}
@@ -17,7 +17,7 @@ export function createDrag(explorer, link) {
   const still = () => Math.abs(store.state.position - state()) < 1e-3;
 
   function editable(trace) {
-    return link.live && trace === explorer.trace() && store.state.compare !== "before"
+    return made.live && trace === explorer.trace() && store.state.compare !== "before"
       && still() && state() < trace.stages;
   }
 
@@ -54,7 +54,7 @@ export function createDrag(explorer, link) {
 
   function propose(keep) {
     const changes = withEdit(grip.before.changes, draft.id, draft.state, { box: draft.box.map((v) => Math.round(v * 10) / 10) });
-    link.attempt({ changes }, keep, grip.before);
+    made.attempt({ changes }, keep, grip.before);
   }
 
   const dragging = {
@@ -62,13 +62,13 @@ export function createDrag(explorer, link) {
       const found = part(picture, at);
       if (!found) return false;
       if (!editable(picture.trace)) {
-        if (link.live && picture.trace === explorer.trace() && state() >= picture.trace.stages) explorer.hint?.();
+        if (made.live && picture.trace === explorer.trace() && state() >= picture.trace.stages) explorer.hint?.();
         return false;
       }
       const box = chosenBox(picture);
       grip = {
         corner: found === "body" ? null : found, start: at, from: picture.toImage(...at), box, moved: false,
-        centre: [(box[0] + box[2]) / 2, (box[1] + box[3]) / 2], before: link.intervention,
+        centre: [(box[0] + box[2]) / 2, (box[1] + box[3]) / 2], before: made.intervention,
       };
       return true;
     },
@@ -93,7 +93,7 @@ export function createDrag(explorer, link) {
       const { before } = grip;
       grip = null;
       draft = null;
-      link.attempt(before, false, before);
+      made.attempt(before, false, before);
       return true;
     },
     cursor(picture, at) {
@@ -102,10 +102,10 @@ export function createDrag(explorer, link) {
       if (found === "body") return "move";
       return (found[0] === 0) === (found[1] === 1) ? "nwse-resize" : "nesw-resize";
     },
-    settle() { if (!grip && !link.waiting) draft = null; },
+    settle() { if (!grip && !made.waiting) draft = null; },
     place(id, box) {
       draft = null;
-      link.attempt({ changes: withEdit(link.intervention.changes, id, state(), { box }) });
+      made.attempt({ changes: withEdit(made.intervention.changes, id, state(), { box }) });
     },
   };
 

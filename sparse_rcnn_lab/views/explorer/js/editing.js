@@ -1,8 +1,8 @@
-// The card to change something. Its controls need a kernel: the stages run there.
+// The card to change something. Its controls need a link: the stages run at its other end.
 
+import { createChanges, withEdit } from "./changes.js";
 import { make, segments, setText } from "./dom.js";
 import { createDrag } from "./drag.js";
-import { createLink, withEdit } from "./link.js";
 import { outcomeList } from "./outcome.js";
 
 const MOST = 40; // extra stages
@@ -14,10 +14,10 @@ const COMPARE_HELP = {
 
 export function createEditing(explorer) {
   const { store } = explorer;
-  const link = createLink(explorer, () => explorer.refresh());
-  const drag = createDrag(explorer, link);
+  const made = createChanges(explorer, () => explorer.refresh());
+  const drag = createDrag(explorer, made);
   explorer.editing = drag;
-  explorer.link = link;
+  explorer.changes = made;
   const at = () => Math.round(store.state.position);
   const row = () => (store.state.chosen === null ? -1 : explorer.trace().row(store.state.chosen));
 
@@ -27,18 +27,18 @@ export function createEditing(explorer) {
     onkeydown: (event) => { if (event.key === "Enter") typed(); }, // in JupyterLab Enter is no change
   }));
   const act = (text, title, action) => make("button", { type: "button", text, title, onclick: action });
-  const drop = act("drop it", "Later stages run without this proposal", () => link.attempt({
-    changes: [...link.intervention.changes, { proposals: [store.state.chosen], stage: at(), box: null, feature: null, drop: true }],
+  const drop = act("drop it", "Later stages run without this proposal", () => made.attempt({
+    changes: [...made.intervention.changes, { proposals: [store.state.chosen], stage: at(), box: null, feature: null, drop: true }],
   }));
-  const zero = act("zero its feature", "Its feature becomes zeros at the stage shown", () => link.attempt({
-    changes: withEdit(link.intervention.changes, store.state.chosen, at(), { feature: "zero" }),
+  const zero = act("zero its feature", "Its feature becomes zeros at the stage shown", () => made.attempt({
+    changes: withEdit(made.intervention.changes, store.state.chosen, at(), { feature: "zero" }),
   }));
-  const ablate = (part) => link.attempt({ ablation: { ...link.intervention.ablation, ...part } });
+  const ablate = (part) => made.attempt({ ablation: { ...made.intervention.ablation, ...part } });
   const other = make("input", { type: "number", min: "0", step: "1", class: "srl-id", "aria-label": "Proposal to swap filters with", title: "Number of the other proposal" });
   const swap = act("swap filters with", "Both proposals exchange their dynamic filters", () => {
     if (other.value === "") explorer.notice("Write the number of the other proposal beside the button.");
     else if (Number(other.value) === store.state.chosen) explorer.notice("Swapping needs another proposal than the chosen one.");
-    else ablate({ swap_filters: [...link.intervention.ablation.swap_filters, [store.state.chosen, Number(other.value)]] });
+    else ablate({ swap_filters: [...made.intervention.ablation.swap_filters, [store.state.chosen, Number(other.value)]] });
   });
   const toggles = [
     ["self_attention", "self-attention", "Off: proposals no longer see each other"],
@@ -50,12 +50,12 @@ export function createEditing(explorer) {
   });
   const start = make("select", {
     "aria-label": "First stage that the ablations act on", title: "Where ablations begin: self-attention off, frozen parts, swapped filters",
-    onchange: () => link.attempt({ start: Number(start.value) }),
+    onchange: () => made.attempt({ start: Number(start.value) }),
   });
-  const more = act("+1 stage", "Run the last stage once more", () => link.attempt({ repeat: Math.min(link.intervention.repeat + 1, MOST) }));
-  const less = act("−1 stage", "One repeated stage less", () => link.attempt({ repeat: Math.max(link.intervention.repeat - 1, 0) }));
-  const undo = act("undo", "Take back the last change", () => link.undo());
-  const reset = act("reset", "Take back all changes", () => link.reset());
+  const more = act("+1 stage", "Run the last stage once more", () => made.attempt({ repeat: Math.min(made.intervention.repeat + 1, MOST) }));
+  const less = act("−1 stage", "One repeated stage less", () => made.attempt({ repeat: Math.max(made.intervention.repeat - 1, 0) }));
+  const undo = act("undo", "Take back the last change", () => made.undo());
+  const reset = act("reset", "Take back all changes", () => made.reset());
   const done = make("ul", { class: "srl-changes", "aria-label": "Changes" });
   const compare = segments("Compare", [["before", "before"], ["after", "after"], ["both", "side by side"]], COMPARE_HELP,
     (value) => store.set({ compare: value }));
@@ -68,7 +68,7 @@ export function createEditing(explorer) {
     make("div", { class: "srl-buttons" }, ...toggles.map(({ label }) => label)),
     make("div", { class: "srl-buttons" }, make("label", { class: "srl-field" }, make("span", { text: "these act from" }), start)),
     make("div", { class: "srl-buttons" }, make("span", { class: "srl-pair" }, less, more)));
-  const title = make("h3", { text: link.live ? "change something" : "what was changed" });
+  const title = make("h3", { text: made.live ? "change something" : "what was changed" });
   const needs = make("p", { class: "srl-note", text: explorer.options.needs ?? "" });
   const taking = make("span", { class: "srl-pair" }, undo, reset);
   const element = make("section", { class: "srl-card srl-editcard", "aria-label": "Change something" },
@@ -76,7 +76,7 @@ export function createEditing(explorer) {
 
   function typed() {
     const box = numbers.map((input) => Number(input.value));
-    const known = link.intervention.changes.find(({ proposals, stage, drop: gone }) => !gone && proposals[0] === store.state.chosen && stage === at());
+    const known = made.intervention.changes.find(({ proposals, stage, drop: gone }) => !gone && proposals[0] === store.state.chosen && stage === at());
     if (known?.box && known.box.every((value, i) => Math.round(value) === box[i])) return; // said twice
     if (numbers.some((input) => input.value === "") || box[2] <= box[0] || box[3] <= box[1]) {
       explorer.notice("Right must be larger than left, and bottom larger than top.");
@@ -88,7 +88,7 @@ export function createEditing(explorer) {
 
   // Each change in words, and what is left without it.
   function changes() {
-    const { changes: all, ablation, repeat, start: from } = link.intervention;
+    const { changes: all, ablation, repeat, start: from } = made.intervention;
     const when = (stage) => (stage ? `after stage ${stage}` : "before stage 1");
     const without = (list, item) => list.filter((one) => one !== item);
     const on = (part) => ({ ablation: { ...ablation, ...part } });
@@ -132,32 +132,32 @@ export function createEditing(explorer) {
     const trace = explorer.trace();
     const edited = explorer.edited();
     drag.settle();
-    controls.hidden = taking.hidden = !link.live;
+    controls.hidden = taking.hidden = !made.live;
     needs.hidden = !explorer.options.needs;
     result.hidden = !edited;
-    busy.textContent = link.waiting ? "running…" : "";
-    title.parentElement.hidden = !link.live && !edited;
-    element.classList.toggle("srl-silent", link.silent);
-    if (link.live) {
+    busy.textContent = made.waiting ? "running…" : "";
+    title.parentElement.hidden = !made.live && !edited;
+    element.classList.toggle("srl-silent", made.silent);
+    if (made.live) {
       const last = explorer.base().stages;
       if (start.children.length !== last) {
         start.replaceChildren(...Array.from({ length: last }, (_, s) => make("option", { value: String(s), text: `stage ${s + 1} on` })));
       }
-      start.value = String(link.intervention.start);
-      toggles.forEach(({ name, box }) => { box.checked = link.intervention.ablation[name]; });
-      less.disabled = !link.intervention.repeat;
-      undo.disabled = !link.undoable;
+      start.value = String(made.intervention.start);
+      toggles.forEach(({ name, box }) => { box.checked = made.intervention.ablation[name]; });
+      less.disabled = !made.intervention.repeat;
+      undo.disabled = !made.undoable;
       reset.disabled = !edited;
       showBox(trace);
     }
-    const made = changes();
-    done.hidden = !made.length;
-    done.replaceChildren(...made.map(([text, rest]) => make("li", {}, make("span", { text }),
-      link.live ? make("button", { type: "button", class: "srl-quiet", text: "×", "aria-label": `Take back: ${text}`, onclick: () => link.attempt(rest) }) : null)));
+    const list = changes();
+    done.hidden = !list.length;
+    done.replaceChildren(...list.map(([text, rest]) => make("li", {}, make("span", { text }),
+      made.live ? make("button", { type: "button", class: "srl-quiet", text: "×", "aria-label": `Take back: ${text}`, onclick: () => made.attempt(rest) }) : null)));
     if (!edited) return;
     compare.mark(store.state.compare);
     if (!store.state.hovered || !told.contains(document.activeElement)) told.replaceChildren(...outcomeList(explorer));
   }
 
-  return { element, update, close: () => link.close() };
+  return { element, update, close: () => made.close() };
 }

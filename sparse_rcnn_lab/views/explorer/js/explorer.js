@@ -1,7 +1,9 @@
 // The explorer: every proposal's box and feature through the stages of Sparse R-CNN.
 //
-// `render({model, el})` is what anywidget calls. Without a kernel (a saved page) `model` is a small
-// stand-in with `get` alone, see html_page.py. Nothing here asks for anything over the network.
+// `render({model, el})` is what anywidget calls; it gives a function that takes everything down.
+// Without a kernel `model` is a small stand-in with `get` alone (a saved page, see html_page.py),
+// or with a `link` of its own beside it (the app, see link.js). Nothing here asks for anything over
+// the network. A page that holds nothing else gives `keys: document`.
 //
 // For tests and the curious: `el.explorer` holds `state` (what is shown, see store.js), `trace`
 // (the lookups of data.js), `choose(id)`, `motion`, `labels` (those drawn last) and `frames`.
@@ -12,6 +14,7 @@ import { TraceData } from "./data.js";
 import { make } from "./dom.js";
 import { createEditing } from "./editing.js";
 import { listenToKeys } from "./keyboard.js";
+import { linkOf, serverLink } from "./link.js";
 import { createMotion } from "./motion.js";
 import { createPicture } from "./picture.js";
 import { listenToPointer } from "./pointer.js";
@@ -23,11 +26,16 @@ import { createTabs } from "./tabs.js";
 import { watchTheme } from "./theme.js";
 
 const NARROW = 820; // CSS pixels of room under which everything stands in one column
+const WIDE = 1180; // and from which on in three
+const UNDER = 170; // pixels of what belongs under the image: with it the image fits the window
+const CARD = 190; // and of the card to change something, which comes below in two columns
+const ABOVE = 110; // of what others show above the explorer
+const SHORTEST = 260; // an image keeps this height whatever the window has
 const FLIGHT = 1.35; // the first flight is slower than playing by this factor
 const HEAT = [[20, 11, 52], [98, 24, 110], [178, 50, 90], [236, 105, 37], [252, 190, 60], [252, 255, 200]];
 const SYNCED = ["stage", "chosen", "threshold", "show", "color", "tab"];
 
-function render({ model, el }) {
+function render({ model, el, keys }) {
   const options = model.get("options") ?? {};
   const base = new TraceData(model.get("payload"));
   let edited = null;
@@ -45,6 +53,7 @@ function render({ model, el }) {
 
   const explorer = {
     store, colors, style, model, root, options,
+    link: linkOf(model),
     get state() { return { ...store.state }; },
     base: () => base,
     edited: () => edited,
@@ -105,24 +114,31 @@ function render({ model, el }) {
   const controls = createControls(explorer);
   const editing = createEditing(explorer);
   const main = make("div", { class: "srl-main" },
-    status.element, status.notice, pictures, transport.element, controls.element, tabs.element);
-  const lower = [editing.element, scatter.element];
-  if (!explorer.link.live && !model.get("edited")) lower.reverse(); // a word on what a kernel would add
-  const side = make("div", { class: "srl-side" }, proposal.element, ...lower);
-  root.append(main, side, status.live);
+    status.element, status.notice, pictures, transport.element, controls.element);
+  const about = make("div", { class: "srl-about" }, proposal.element, tabs.element);
+  const change = make("div", { class: "srl-change" }, editing.element);
+  root.append(main, about, change, status.live);
 
   function layout() {
     const width = root.clientWidth || el.clientWidth || 640;
-    root.classList.toggle("srl-narrow", width < NARROW);
+    const [narrow, wide] = [width < NARROW, width >= WIDE];
+    root.classList.toggle("srl-narrow", narrow);
+    root.classList.toggle("srl-wide", wide);
+    const last = narrow || wide ? change : about;
+    if (scatter.element.parentElement !== last) last.append(scatter.element);
     const both = Boolean(edited) && store.state.compare === "both";
     figures[0].hidden = !both;
     captions.forEach((caption) => { caption.hidden = !both; });
     pictures.classList.toggle("srl-both", both);
-    const tallest = Math.max(260, (globalThis.innerHeight || 800) * (width < NARROW ? 0.55 : 0.6));
+    const tall = globalThis.innerHeight || 800;
+    const below = UNDER + (wide || !explorer.link ? 0 : CARD) + (options.above ?? ABOVE);
+    const tallest = narrow ? 0.55 * tall : tall - below;
     const shown = pictures.clientWidth || width;
-    const room = both && width >= NARROW ? (shown - 10) / 2 : shown;
-    for (const one of [now, before]) one.layout(room, tallest);
-    scatter.layout(scatter.element.clientWidth - 26, width < NARROW ? 0 : main.clientHeight - side.clientHeight);
+    const room = both && !narrow ? (shown - 10) / 2 : shown;
+    for (const one of [now, before]) one.layout(room, Math.max(SHORTEST, tallest));
+    const spare = wide ? Math.max(main.clientHeight, about.clientHeight) - change.clientHeight
+      : main.clientHeight + change.clientHeight - about.clientHeight;
+    scatter.layout(scatter.element.clientWidth - 26, narrow ? 0 : spare);
   }
 
   // Canvases cannot read the style sheet, and outside the document it does not apply yet.
@@ -166,7 +182,7 @@ function render({ model, el }) {
     editing.update();
     const state = Math.round(store.state.position);
     now.canvas.setAttribute("aria-label", `Image with the boxes of ${state ? `stage ${state}` : "the learned proposals"}. `
-      + "Left and right: stage. Up and down: proposal. Space: play. Escape: release.");
+      + "Left and right: stage. Up and down: proposal. Space: play. Escape: deselect.");
   }
 
   // Words follow when a state is nearest and when it is reached, not at every frame between.
@@ -210,7 +226,7 @@ function render({ model, el }) {
 
   listenToPointer(explorer, now);
   listenToPointer(explorer, before);
-  listenToKeys(explorer, root);
+  const unlisten = listenToKeys(explorer, keys ?? root);
   el.append(root);
   el.explorer = explorer;
   Object.defineProperty(explorer, "labels", { get: () => now.labels });
@@ -234,9 +250,11 @@ function render({ model, el }) {
     cancelAnimationFrame(frame);
     status.close();
     unwatch();
+    unlisten();
     resized.disconnect();
     heard.forEach((forget) => forget());
     editing.close();
+    root.remove();
   };
 }
 
@@ -256,4 +274,4 @@ function flyWhenSeen(root, motion) {
   return () => observer.disconnect();
 }
 
-export default { render };
+export default { render, serverLink };

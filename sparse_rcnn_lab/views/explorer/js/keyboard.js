@@ -1,6 +1,6 @@
-// The keys: arrows walk through stages and proposals, space plays, escape releases.
+// The keys: arrows walk through stages and proposals, space plays, escape deselects.
 
-export function listenToKeys(explorer, root) {
+export function listenToKeys(explorer, place) {
   const { store, motion } = explorer;
 
   // Proposals as a person goes through them: the best at the last stage first.
@@ -35,7 +35,7 @@ export function listenToKeys(explorer, root) {
     return false;
   }
 
-  root.addEventListener("keydown", (event) => {
+  const hear = (event) => {
     if (event.ctrlKey || event.metaKey || event.altKey) return;
     const action = keys[event.key];
     if (!action || belongsTo(event.target, event.key)) return;
@@ -43,5 +43,7 @@ export function listenToKeys(explorer, root) {
     event.stopPropagation();
     action();
     explorer.drawNow();
-  });
+  };
+  place.addEventListener("keydown", hear);
+  return () => place.removeEventListener("keydown", hear);
 }

@@ -1,105 +1,73 @@
-// The talk with the kernel. An intervention is always sent as a whole (intervention.py), so that
-// the newest one is all that counts: while one runs, only the latest of the next is kept.
+// Where the stages run again. A link is an object with
+//
+//   run({ intervention, history }) -> a promise of { edited }: the payload (payload.py) of the trace
+//     after the intervention, null where it changes nothing. It rejects with an Error whose message
+//     is for people; `lost: true` on it says that nobody will answer any more.
+//   listen(hear), optional: hear({ intervention, history, edited, error }) when something other than
+//     this page made a change, as a cell of the notebook may.
+//   close(), optional.
+//
+// An intervention is always a whole (intervention.py), and so is the history, those before it: a
+// link may be without a memory. `changes.js` runs one at a time. A page is given its link as
+// `model.link`; a widget's is its kernel; without one there is nothing to change.
 
 const PATIENCE = 6000; // milliseconds without an answer until a person is told
 
-export const NOTHING = {
-  changes: [],
-  ablation: {
-    self_attention: true, heads: null, filters: "own", swap_filters: [],
-    freeze_boxes: false, freeze_features: false,
-  },
-  start: 0,
-  repeat: 0,
-};
+export function linkOf(model) {
+  if (model.link) return model.link;
+  return model.get("options")?.live && model.send ? kernelLink(model) : null;
+}
 
-export function createLink(explorer, changed) {
-  const { model } = explorer;
-  const live = Boolean(explorer.options.live && model.send);
-  const first = model.get("answer") ?? {};
-  let intervention = { ...NOTHING, ...first.intervention };
-  let confirmed = intervention; // what the kernel last said
-  let undoable = first.undo ?? 0;
+function kernelLink(model) {
   let serial = 0;
-  let running = null; // {serial}
-  let queued = null;
-  let timer = 0;
-  let silent = false;
-
-  function send(message) {
-    if (running) {
-      // What is kept must not be lost to a preview that comes later.
-      if (queued?.keep && !message.keep) message = { ...message, keep: true, before: queued.before };
-      queued = message;
-      return;
-    }
-    serial += 1;
-    running = { serial };
-    clearTimeout(timer);
-    timer = setTimeout(() => silence(), PATIENCE);
-    try {
-      model.send({ ...message, serial });
-    } catch {
-      silence();
-    }
-  }
-
-  function silence() {
-    running = null;
-    queued = null;
-    silent = true;
-    intervention = confirmed;
-    explorer.notice("The kernel does not answer: it is busy, or gone. All that was recorded stays here to look at; to change something, run the cell again.");
-    changed();
-  }
-
-  function answered() {
+  let open = null; // {serial, resolve, reject} of the message without an answer
+  let hear = () => {};
+  const told = () => {
     const answer = model.get("answer");
-    if (!answer || (running && answer.serial && answer.serial !== running.serial)) return;
-    running = null;
-    clearTimeout(timer);
-    if (silent || answer.error || link.complained) explorer.notice(answer.error ?? "");
-    link.complained = Boolean(answer.error);
-    silent = false;
-    undoable = answer.undo ?? 0;
-    confirmed = { ...NOTHING, ...answer.intervention };
-    if (!queued) intervention = confirmed;
-    explorer.useEdited(model.get("edited"));
-    changed();
-    if (queued) {
-      const next = queued;
-      queued = null;
-      send(next);
-    }
-  }
+    if (!answer) return;
+    const edited = model.get("edited");
+    if (!open || !answer.serial) return hear({ ...answer, edited });
+    if (answer.serial !== open.serial) return; // of a message that was given up
+    const { resolve, reject } = open;
+    open = null;
+    if (answer.error) reject(new Error(answer.error));
+    else resolve({ edited });
+  };
+  model.on?.("change:answer", told);
+  return {
+    run: (message) => new Promise((resolve, reject) => {
+      serial += 1;
+      const own = { serial, resolve, reject };
+      open = own;
+      const silent = () => {
+        if (open !== own) return;
+        open = null;
+        reject(lost("The kernel does not answer: it is busy, or gone. All that was recorded stays here to look at; to change something, run the cell again."));
+      };
+      setTimeout(silent, PATIENCE);
+      try {
+        model.send({ ...message, serial });
+      } catch {
+        silent();
+      }
+    }),
+    listen(listener) { hear = listener; },
+    close: () => model.off?.("change:answer", told),
+  };
+}
 
-  model.on?.("change:answer", answered);
-
-  const link = {
-    live,
-    complained: false,
-    get intervention() { return intervention; },
-    get undoable() { return undoable; },
-    get waiting() { return running !== null; },
-    get silent() { return silent; },
-    attempt(changes, keep = true, before = intervention) {
-      intervention = { ...intervention, ...changes };
-      send({ kind: "try", intervention, keep, before });
-      changed();
-    },
-    undo() { send({ kind: "undo" }); },
-    reset() { send({ kind: "reset" }); },
-    close() {
-      clearTimeout(timer);
-      model.off?.("change:answer", answered);
+// ask: posts { intervention } -> a promise of a fetch's Response, as JSON: { edited } or { problem }.
+export function serverLink(ask) {
+  return {
+    async run({ intervention }) {
+      const answer = await ask({ intervention }).catch(() => {
+        throw lost("The app does not answer. Does it still run?");
+      });
+      const told = await answer.json().catch(() => ({}));
+      if (!answer.ok) throw new Error(told.problem ?? `The app answered with an error (${answer.status}).`);
+      return told;
     },
   };
-  return link;
 }
 
-// The changes with one more edit: a proposal has one entry a state, box and feature in it.
-export function withEdit(changes, proposal, stage, edit) {
-  const same = (one) => !one.drop && one.proposals[0] === proposal && one.stage === stage;
-  const old = changes.find(same) ?? { proposals: [proposal], stage, box: null, feature: null, drop: false };
-  return [...changes.filter((one) => !same(one)), { ...old, ...edit }];
-}
+const lost = (words) => Object.assign(new Error(words), { lost: true });

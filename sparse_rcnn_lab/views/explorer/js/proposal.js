@@ -7,13 +7,13 @@ import { make, setText } from "./dom.js";
 export function createProposal(explorer) {
   const { store, colors, motion } = explorer;
   const title = make("h3", { class: "srl-title" });
-  const release = make("button", {
-    type: "button", class: "srl-quiet", text: "release", title: "Release the proposal (Escape)",
+  const deselect = make("button", {
+    type: "button", class: "srl-quiet", text: "deselect", title: "Deselect the proposal (Escape)",
     onclick: () => explorer.choose(null),
   });
   const body = make("div", { class: "srl-proposal" });
   const element = make("section", { class: "srl-card", "aria-label": "Proposal" },
-    make("div", { class: "srl-row" }, title, release), body);
+    make("div", { class: "srl-row" }, title, deselect), body);
   let cells = [];
   let built = "";
 
@@ -112,7 +112,7 @@ export function createProposal(explorer) {
       const trace = explorer.trace();
       const state = Math.round(store.state.position);
       const row = explorer.subject();
-      release.hidden = store.state.chosen === null;
+      deselect.hidden = store.state.chosen === null;
       const key = row >= 0 ? `row ${row}` : `list ${state} ${store.state.threshold} ${store.state.chosen}`;
       if (key !== built || body.trace !== trace) {
         built = key;

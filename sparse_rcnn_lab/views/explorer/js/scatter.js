@@ -4,7 +4,7 @@ import { css, parse } from "./colors.js";
 import { make, setText, sharp } from "./dom.js";
 import { MOST_WAYS, dot, strokeLine, strokeWay } from "./marks.js";
 
-const LOW = 220; // pixels it has at least; it grows to fill its column
+const LOW = 170; // pixels it has at least; it grows to fill its column
 const TALL = 520;
 const EDGE = 14;
 

@@ -10,7 +10,7 @@ export function createStatus(explorer) {
   const chip = make("i", { class: "srl-chip" });
   const heading = make("strong", { class: "srl-stage" });
   const found = make("span", {});
-  const about = make("span", { class: "srl-about" });
+  const about = make("span", { class: "srl-facts" });
   const notice = make("p", { class: "srl-notice", role: "status" });
   const live = make("div", { class: "srl-live", "aria-live": "polite", role: "status" });
   let telling = 0;

@@ -32,14 +32,16 @@ export function createTabs(explorer) {
 
   const note = (text) => make("p", { class: "srl-note", text });
 
-  function partner(trace, row, value, words) {
+  // mark: a share of the bar's length where a line stands.
+  function partner(trace, row, value, words, mark = 2) {
     const id = trace.ids[row];
     return make("button", {
       type: "button", class: "srl-item",
       onclick: () => explorer.choose(id),
       onpointerenter: () => store.set({ hovered: id }),
       onpointerleave: () => store.set({ hovered: null }),
-    }, make("span", { class: "srl-meter" }, make("i", { style: { width: `${Math.max(0, value) * 100}%` } })),
+    }, make("span", { class: "srl-meter" }, make("i", { style: { width: `${Math.max(0, value) * 100}%` } }),
+      mark <= 1 ? make("u", { style: { left: `${mark * 100}%` } }) : null),
     make("span", { text: words }), make("small", { text: `proposal ${id}` }));
   }
 
@@ -48,12 +50,13 @@ export function createTabs(explorer) {
     if (state < 1) return [note("The learned proposals have not exchanged anything yet. Go to stage 1.")];
     const found = trace.attention(state, row);
     if (!found.length) return [note(`Self-attention was switched off in stage ${state}.`)];
-    const most = found[0]?.weight || 1;
+    const even = 1 / trace.count;
+    const most = Math.max(found[0].weight, even);
     return [
-      note(`Whom proposal ${trace.ids[row]} looks at in stage ${state}, mean of ${trace.heads} heads.`),
+      note(`Whom proposal ${trace.ids[row]} looks at in stage ${state}, mean of ${trace.heads} heads. The line: an even share, ${scoreText(even)}.`),
       make("div", { class: "srl-list" }, ...found.map(({ row: other, weight }) => partner(
         trace, other, weight / most,
-        `${scoreText(weight)} ${other === row ? "itself" : trace.words(state, other)}`,
+        `${scoreText(weight)} ${other === row ? "itself" : trace.words(state, other)}`, even / most,
       ))),
     ];
   }

@@ -1,0 +1,130 @@
+"""The tab *Explore*: the explorer of the page's image, whose changes run here.
+
+The page's own script (``explore.js``) shows it and sends what is changed to :class:`Explorations`,
+one request a change; a change is always a whole, so that nothing of a visitor has to be kept.
+"""
+
+from __future__ import annotations
+
+import json
+import secrets
+import threading
+from collections import OrderedDict
+from dataclasses import dataclass, field
+from typing import Any
+
+import gradio as gr
+from anyio import to_thread
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import JSONResponse, Response
+
+from sparse_rcnn_lab.app.control_panel import Values
+from sparse_rcnn_lab.app.downloads import explorer_of
+from sparse_rcnn_lab.app.events import in_words
+from sparse_rcnn_lab.app.state import ViewState
+from sparse_rcnn_lab.app.user_inputs import InputImage
+from sparse_rcnn_lab.app.viewer import View, Viewer
+from sparse_rcnn_lab.core.errors import LabError
+from sparse_rcnn_lab.views.explorer import html_page
+from sparse_rcnn_lab.views.explorer.explore import Explorer
+
+PATH = "/lab/explore"
+_KEPT = 8  # images whose pyramids stay in memory, for all visitors together
+
+
+@dataclass
+class _Kept:
+    token: str
+    explorer: Explorer
+    turn: threading.Lock = field(default_factory=threading.Lock)  # a session runs one at a time
+
+
+class Explorations:
+    """The images that are being explored, and the routes that the page's script asks."""
+
+    def __init__(self, viewer: Viewer) -> None:
+        self.viewer = viewer
+        self._kept: OrderedDict[tuple[str, str], _Kept] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def open(self, image: InputImage, state: ViewState) -> str:
+        """A token for this image with this model; the same again while it is kept."""
+        of = image.key, state.model
+        with self._lock:
+            if of in self._kept:
+                self._kept.move_to_end(of)
+                return self._kept[of].token
+        with self.viewer.turn():
+            kept = _Kept(secrets.token_urlsafe(16), explorer_of(self.viewer, image, state))
+        with self._lock:
+            self._kept[of] = kept
+            while len(self._kept) > _KEPT:
+                self._kept.popitem(last=False)
+        return kept.token
+
+    async def module(self, request: Request) -> Response:
+        """``GET PATH/module.js``: the explorer's script."""
+        return Response(html_page.script(), media_type="text/javascript")
+
+    async def answer(self, request: Request) -> Response:
+        """``GET PATH/TOKEN``: what to show.  ``POST`` with ``{"intervention"}``: ``{"edited"}``.
+
+        Or a ``problem`` in words, as JSON: with 410 the image is not kept any more and has to be
+        opened again.
+        """
+        token = request.path_params["token"]
+        kept = next((one for one in list(self._kept.values()) if one.token == token), None)
+        if kept is None:
+            return _problem("The app has let go of this image. Open it again.", 410)
+        try:
+            if request.method == "GET":
+                return JSONResponse(kept.explorer.start)
+            message = json.loads(await request.body())
+            if not isinstance(message, dict):
+                raise LabError(f"A change is sent as an object, found {message!r:.100}.")
+            return JSONResponse(await to_thread.run_sync(self._run, kept, message))
+        except ClientDisconnect:
+            return Response(status_code=400)
+        except ValueError:
+            return _problem("A change is sent as JSON.", 400)
+        except Exception as error:
+            return _problem(in_words(error), 400 if isinstance(error, LabError) else 500)
+
+    def _run(self, kept: _Kept, message: dict[str, Any]) -> dict[str, Any]:
+        with kept.turn, self.viewer.turn():
+            return kept.explorer.answer(message)
+
+
+def _problem(text: str, status: int) -> Response:
+    return JSONResponse({"problem": text}, status_code=status)
+
+
+class ExploreTab:
+    """The interactive explorer of the image that the other tabs show."""
+
+    def __init__(self, explorations: Explorations) -> None:
+        self.explorations = explorations
+        gr.HTML('<div id="lab-explorer"></div>', apply_default_css=False, padding=False)
+        self.shown = gr.Textbox("", elem_id="lab-explored", elem_classes="lab-hidden")
+        self.again = gr.Button("Open again", elem_id="lab-explore-again", elem_classes="lab-hidden")
+        self.inputs: list[Any] = []
+        self.outputs = [self.shown]
+        self.empty = {self.shown: ""}
+        self.shown.change(
+            None,
+            self.shown,
+            None,
+            js="(told) => window.labExplore.show(told)",
+            api_visibility="private",
+        )
+
+    def refresh(self, values: Values, image: InputImage, view: View) -> dict[Any, Any]:
+        """Which image, for the page's script; it stays as it is unless image or model changed."""
+        state = view.state
+        told = {
+            "token": self.explorations.open(image, state),
+            "of": f"{image.key} {state.model}",
+            "proposals": state.num_proposals,
+            "threshold": state.threshold,
+        }
+        return {self.shown: json.dumps(told)}

@@ -1,0 +1,258 @@
+"""Who is in the class, and who made a file: names in paths, and the list of a school's system.
+
+A roster is the csv that Moodle, Canvas or Google Classroom exports, or any table with a column
+of names. Its other columns find people (ids, e-mail addresses) and go back with the marks.
+"""
+
+from __future__ import annotations
+
+import csv
+import difflib
+import io
+import re
+import unicodedata
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+from sparse_rcnn_lab.core.errors import LabError
+
+# Headings in lower case, of the systems' English, German, French and Spanish.
+_WHOLE = ("name", "full name", "student", "student name", "fullname", "vollständiger name")
+_FIRST = ("first name", "firstname", "first", "given name", "vorname", "prénom", "nombre")
+_LAST = (
+    "last name",
+    "lastname",
+    "surname",
+    "last",
+    "family name",
+    "nachname",
+    "nom",
+    "apellido(s)",
+)
+IDS = (
+    *("id", "id number", "student id", "user id", "identifier", "username", "login"),
+    *("sis user id", "sis login id", "email", "email address", "e-mail", "e-mail-adresse"),
+    *("matrikelnummer", "id-nummer", "anmeldename"),
+)
+# Folders between a student's and a notebook, or above all students', that say nothing of who.
+_ANYBODY = re.compile(
+    r"(my )?(work|homework|course|notebooks?|files?|final|src|downloads?|desktop|submissions?|"
+    r"submitted|handed[ -]in|assignments?|(assignment|week|task|lab)[ _-]*\d+|new folder.*)",
+    re.I,
+)
+_MOODLE = re.compile(r"(.+)_(\d+)_assignsubmission_")
+_CANVAS = re.compile(r"([^_]+)_(?:LATE_)?(\d+)_\d+_")
+
+
+@dataclass(frozen=True)
+class Person:
+    """One of the class. student: the name of the folders.  name: as the roster writes it.
+
+    row: the roster's row, heading -> value.
+    """
+
+    student: str
+    name: str
+    row: dict[str, str]
+
+
+class Roster:
+    """The list of a class; ``people`` in its order."""
+
+    def __init__(self, columns: list[str], people: list[Person]) -> None:
+        self.columns, self.people = columns, people
+        self._names = [set(_words(person.name)) for person in people]
+        self._ids = [_ids(p.row) | {p.student.casefold()} for p in people]
+
+    @classmethod
+    def read(cls, path: Path) -> Roster:
+        """Raises LabError, saying what was found, where no names can be read."""
+        columns, rows = read_table(path)
+        people: list[Person] = []
+        for _, row in rows:
+            name = _full_name({key.strip().lower(): value.strip() for key, value in row.items()})
+            if name and not name.lower().startswith(("points possible", "student, test")):
+                people.append(Person(plain(name), name, row))
+        if not people:
+            raise LabError(
+                f'"{path}" has no column of names (found: {", ".join(columns)}). It needs "name", '
+                'or "first name" and "last name", in its first line.'
+            )
+        count = Counter(person.student for person in people)
+        for number, person in enumerate(people):
+            if count[person.student] > 1:  # namesakes
+                own = sorted(_ids(person.row)) or [str(number + 1)]
+                student = f"{person.student}-{plain(own[0])}"
+                people[number] = Person(student, person.name, person.row)
+        return cls(columns, people)
+
+    def find(self, path: PurePosixPath) -> Person:
+        """Whose file it is: by a folder, the innermost first, or else by its own name.
+
+        Raises LabError where it is nobody's of the class, or might be of several.
+        """
+        candidates: list[Person] = []
+        for part in (*reversed(path.parts[:-1]), path.stem):
+            found = self._named(part)
+            if candidates and any(person in candidates for person in found):
+                found = [person for person in candidates if person in found]
+            elif candidates:
+                continue
+            if len(found) == 1:
+                return found[0]
+            candidates = found
+        if candidates:
+            who = " or ".join(f'"{person.student}"' for person in candidates)
+            raise LabError(f"may be by {who}. Put it into a folder of that name.")
+        names = {person.name.lower(): person.name for person in self.people}
+        near = {
+            names[match]
+            for part in path.parts
+            for match in difflib.get_close_matches(_unnumbered(part).lower(), names, 1, 0.75)
+        }
+        hint = f' The nearest name is "{min(near)}".' if near else ""
+        raise LabError(
+            f"is by nobody on the roster.{hint} Put it into a folder of the student's name, or add "
+            "the student to roster.csv."
+        )
+
+    def _named(self, part: str) -> list[Person]:
+        """Everybody that a folder or file may be named after; the surest kind of match alone."""
+        moodle, canvas = _MOODLE.match(part), _CANVAS.match(part)
+        known = moodle or canvas
+        text = known[1] if known else part
+        # Short numbers are those of copies and weeks, but where a platform writes an id.
+        tokens = {t.casefold() for t in re.split(r"[\s_()]+", part) if len(t) > 3}
+        if known:
+            tokens = {known[2], f"participant {known[2]}"}
+        words = _words(text)
+        joined = {*words, "".join(words)}
+        by_id = {i for i, ids in enumerate(self._ids) if ids & tokens}
+        whole = {
+            i
+            for i, person in enumerate(self.people)
+            if self._names[i] <= set(words) or _joined(person.name) & joined
+        }
+        some = {i for i, names in enumerate(self._names) if names & set(words)}
+        longest = max((len(self._names[i]) for i in whole), default=0)
+        whole = {i for i in whole if len(self._names[i]) == longest}
+        found = (by_id & (some | whole)) or (whole if known else by_id or whole) or some or by_id
+        return [self.people[i] for i in sorted(found)]
+
+
+def read_table(path: Path) -> tuple[list[str], list[tuple[int, dict[str, str]]]]:
+    """The columns of a csv file, and (line, row) of each row, as any spreadsheet program saves it.
+
+    Raises LabError, naming the line, rather than leave something out.
+    """
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise LabError(
+            f'"{path}" is not UTF-8 text, so names and comments would be lost. Save it again as '
+            '"CSV UTF-8".'
+        ) from error
+    except OSError as error:
+        raise LabError(f'"{path}" cannot be read ({error.strerror}).') from error
+    head = text.partition("\n")[0]
+    # What a spreadsheet program writes where the comma belongs to the numbers.
+    mark = ";" if head.count(";") > head.count(",") else ","
+    reader = csv.DictReader(io.StringIO(text, newline=""), delimiter=mark, restval="")
+    rows = []
+    try:
+        for row in reader:
+            if any(row.pop(None, ())):  # what has no column
+                raise LabError(
+                    f'"{path}", line {reader.line_num}: there are more values than columns. Put a '
+                    'comment or number with a comma into quotes ("...").'
+                )
+            rows.append((reader.line_num, {str(key): value for key, value in row.items()}))
+    except csv.Error as error:
+        raise LabError(f'"{path}", line {reader.line_num}: no table ({error}).') from error
+    return list(reader.fieldnames or ()), rows
+
+
+def student_of(path: PurePosixPath, assignments: tuple[str, ...], level: int = -1) -> str:
+    """Who handed in the file, from its path alone; letters, digits, ``-`` and ``.`` remain.
+
+    level: which of the folders that may be a student's is one; :func:`level_of_names`.
+    """
+    if moodle := [found for part in path.parts[:-1] if (found := _MOODLE.match(part))]:
+        return plain(f"{moodle[-1][1]}_{moodle[-1][2]}")
+    if folders := folders_of(path, assignments):
+        return plain(folders[min(level, len(folders) - 1)])
+    if canvas := _CANVAS.match(path.name):
+        return plain(canvas[1])
+    # What is left without the assignment's name and the number of a copy: "boxes_ada (1)".
+    words = [word for word in re.split(r"[\s_-]+", _unnumbered(path.stem)) if word]
+    words = [word for word in words if word.lower() not in assignments]
+    if not words:
+        raise LabError("does not say who made it. Put it into a folder of the student's name.")
+    return plain(" ".join(words))
+
+
+def folders_of(path: PurePosixPath, assignments: tuple[str, ...]) -> list[str]:
+    """The folders around a notebook that may have a student's name, from the outermost on."""
+    folders = [part for part in path.parts[:-1] if part.lower() not in assignments]
+    return [part for part in folders if not _ANYBODY.fullmatch(part)]
+
+
+def level_of_names(found: list[tuple[PurePosixPath, str]], assignments: tuple[str, ...]) -> int:
+    """Of folders in one another, which have the students' names: (path, assignment) of a class.
+
+    The outermost in which nobody has one assignment twice: ``ada/try/boxes.ipynb``, but ``group
+    A/ada/boxes.ipynb`` beside ``group A/bob/boxes.ipynb``.
+    """
+    folders = [(folders_of(path, assignments), assignment) for path, assignment in found]
+    deep = [(names, assignment) for names, assignment in folders if len(names) > 1]
+    for level in range(min((len(names) for names, _ in deep), default=0)):
+        if len({(*names[: level + 1], assignment) for names, assignment in deep}) == len(deep):
+            return level
+    return -1
+
+
+def plain(name: str) -> str:
+    """A name as that of a folder."""
+    text = unicodedata.normalize("NFC", name.strip())  # an ë is one letter, from a Mac too
+    text = re.sub(r"[^\w.-]+", "-", text).strip("-.").replace("_", "-")
+    if not text:
+        raise LabError(f'says it is by "{name}", which is no name.')
+    return text
+
+
+def _full_name(row: dict[str, str]) -> str:
+    """ "Ada Lovelace", whatever the columns are; row: with headings in lower case."""
+    first = next((row[key] for key in _FIRST if row.get(key)), "")
+    last = next((row[key] for key in _LAST if row.get(key)), "")
+    if first or last:
+        return f"{first} {last}".strip()
+    name = next((row[key] for key in _WHOLE if row.get(key)), "")
+    before, comma, after = name.partition(",")
+    return f"{after.strip()} {before.strip()}" if comma else name  # Canvas: "Lovelace, Ada"
+
+
+def _ids(row: dict[str, str]) -> set[str]:
+    """What names a person beside the name: ids, addresses and what stands before their @."""
+    values = {v.strip().casefold() for k, v in row.items() if k.strip().lower() in IDS}
+    return {part for value in values for part in (value, value.partition("@")[0]) if part}
+
+
+def _words(text: str) -> list[str]:
+    """Its words in small letters, accents and signs left out."""
+    letters = unicodedata.normalize("NFKD", text.replace("ß", "ss")).casefold()
+    letters = "".join(c for c in letters if not unicodedata.combining(c))
+    return re.findall(r"[^\W\d_]+", letters.replace("'", "").replace("’", ""))
+
+
+def _joined(name: str) -> set[str]:
+    """ "adalovelace" and "lovelaceada"."""
+    words = _words(name)
+    return {"".join(words), "".join([words[-1], *words[:-1]])} if words else set()
+
+
+def _unnumbered(name: str) -> str:
+    """Without what a system adds to a copy: "Copy of boxes (1)" -> "boxes"."""
+    name = re.sub(r"^(copy of|kopie von|copia de|copie de)\s+", "", name, flags=re.I)
+    name = re.sub(r"(?<=.)\s*-?\s*(copy|kopie)\b", "", name, flags=re.I)
+    return re.sub(r"[\s_-]*(\(\d{1,2}\)|(?<![^\s_-])\d{1,2})(?=$|[\s_-])", "", name).strip(" _-")

@@ -1,0 +1,405 @@
+"""The model in two parts as ONNX graphs: ``pyramid``, and a ``stage`` for each stage.
+
+Written operator by operator. An engine pays for every small one, and torch's exporter, which takes
+twenty seconds for one stage, makes three times as many of the pooling's index arithmetic. Letters
+as in :mod:`sparse_rcnn_lab.core.stage`; T = 4 P are the pixels that a RoI reads along one axis.
+"""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable, Sequence
+from importlib import import_module
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, fx, nn
+
+from sparse_rcnn_lab.core import boxes as box_ops
+from sparse_rcnn_lab.core.errors import LabError
+from sparse_rcnn_lab.core.model import SparseRCNN
+from sparse_rcnn_lab.core.pooling import FINEST_SCALE, SAMPLES, STRIDES
+from sparse_rcnn_lab.core.stage import Stage
+from sparse_rcnn_lab.runtime.folding import folded
+
+OPSET, IR_VERSION = 17, 8  # the lowest with LayerNormalization
+_BAG = (2 * SAMPLES) ** 2  # pixels that a bin reads
+
+# Every input and output by name: its shape (names are free sizes) and what it is.
+TENSORS: dict[str, tuple[tuple[str | int, ...], str]] = {
+    "images": (
+        ("batch", 3, "height", "width"),
+        "float32: RGB of 0..255, normalised with mean and std, then padded with zeros at the right "
+        "and bottom so that height and width are multiples of 32",
+    ),
+    "sizes": (("batch", 2), "float32: height and width of each image before padding"),
+    "table": (("rows", "dim"), "float32: the feature pyramid, one row a pixel; hand it on"),
+    "levels": (
+        ("batch", len(STRIDES), 4),
+        "int32: width, height, stride and first row in table of each image's p2..p5; hand it on",
+    ),
+    "boxes": (("batch", "proposals", 4), "float32: x1, y1, x2, y2 in pixels of images"),
+    "features": (("batch", "proposals", "dim"), "float32: the proposals' features"),
+    "refined_boxes": (("batch", "proposals", 4), "float32: boxes of the next stage; not clipped"),
+    "logits": (("batch", "proposals", "classes"), "float32: before the sigmoid"),
+    "refined_features": (("batch", "proposals", "dim"), "float32: features of the next stage"),
+    "attention": (
+        ("batch", "heads", "proposals", "proposals"),
+        "float32: how much a proposal (row) looks at another (column); rows sum to 1",
+    ),
+    "roi": (("batch", "proposals", "bins", "dim"), "float32: RoI features"),
+    "rows": (("batch", "proposals", "bins", _BAG), "int32: rows of table that a bin reads"),
+    "weights": (("batch", "proposals", "bins", _BAG), "float32: and their weights"),
+}
+_INT32 = ("levels", "rows")
+
+
+def require_onnx() -> Any:
+    """The package onnx. Raises LabError where it is missing."""
+    try:
+        return import_module("onnx")
+    except ImportError as error:
+        raise LabError(
+            "Writing ONNX needs the package onnx, which is not installed. "
+            "Install it with: pip install 'sparse-rcnn-lab[export]'"
+        ) from error
+
+
+def write_pyramid(model: SparseRCNN) -> Any:
+    """``images`` -> ``table`` and ``levels``, a ModelProto. Raises LabError for what it cannot."""
+    g = GraphWriter()
+    rows = []
+    for level in _backbone(g, folded(model.backbone).cpu(), "images"):
+        pixels = g.op("Transpose", level, perm=[0, 2, 3, 1])
+        rows.append(g.op("Reshape", pixels, [-1, model.config.dim]))
+    table = g.op("Concat", *rows, axis=0)
+
+    b, _, height, width = g.op("Split", g.op("Shape", "images"), outputs=4, axis=0)
+    strides = np.array(STRIDES)[:, None]
+    size = g.op("Div", g.op("Concat", width, height, axis=0), strides)  # [4, 2]
+    area = g.op("ReduceProd", size, axes=[1], keepdims=0)
+    finer = g.op("Mul", g.op("CumSum", area, 0, exclusive=1), b)  # rows of the levels before
+    image = g.op("Unsqueeze", g.op("Range", 0, g.op("Squeeze", b), 1), [1])
+    first = g.op("Unsqueeze", g.op("Add", g.op("Mul", image, area), finer), [2])  # [B, 4, 1]
+    shapes = g.op("Concat", size, strides, axis=1)  # [4, 3]
+    shapes = g.op("Expand", shapes, g.op("Concat", b, [len(STRIDES), 3], axis=0))
+    levels = g.op("Cast", g.op("Concat", shapes, first, axis=2), to=g.types.INT32)
+    return g.model(model, "pyramid", ["images"], {"table": table, "levels": levels})
+
+
+def write_proposals(model: SparseRCNN) -> Any:
+    """``sizes`` -> the learned ``boxes`` and ``features`` that enter the first stage."""
+    g = GraphWriter()
+    boxes = box_ops.cxcywh_to_xyxy(model.proposals.boxes.detach())
+    height, width = g.op("Split", g.op("Unsqueeze", "sizes", [1]), outputs=2, axis=2)
+    scale = g.op("Concat", width, height, width, height, axis=2)  # [B, 1, 4]
+    none = g.op("Mul", g.op("Slice", scale, [0], [1], [2]), 0.0)  # [B, 1, 1], to have B
+    found = {
+        "boxes": g.op("Mul", boxes, scale),
+        "features": g.op("Add", model.proposals.features.detach(), none),
+    }
+    return g.model(model, "proposals", ["sizes"], found)
+
+
+def write_stage(model: SparseRCNN, index: int, pooled: bool = False) -> Any:
+    """Stage ``index`` (0-based) as a ModelProto.
+
+    ``table``, ``levels``, ``boxes``, ``features`` -> ``refined_boxes``, ``logits``,
+    ``refined_features``, ``attention``.
+
+    pooled: takes the ``roi`` in place of ``table``, and returns the ``rows`` and ``weights`` that
+    the next stage pools too: for who has something faster to add rows than an engine.
+    """
+    stage = model.stages[index]
+    assert isinstance(stage, Stage)
+    g = GraphWriter()
+    roi = "roi"
+    if not pooled:
+        rows, weights = _bags(g, "levels", "boxes", stage.roi_size)
+        pixels = g.op("Gather", "table", rows, axis=0)  # [B, N, P * P, 16, D]
+        roi = g.op("MatMul", g.op("Unsqueeze", weights, [3]), pixels)
+        roi = g.op("Squeeze", roi, [3])
+    found = _stage(g, stage, roi, "boxes", "features")
+    if pooled:
+        bags = _bags(g, "levels", found["refined_boxes"], stage.roi_size)
+        found |= dict(zip(("rows", "weights"), bags, strict=True))
+    source = "roi" if pooled else "table"
+    return g.model(model, f"stage_{index + 1}", [source, "levels", "boxes", "features"], found)
+
+
+def write_bags(model: SparseRCNN) -> Any:
+    """``levels`` and ``boxes`` -> ``rows`` and ``weights``: what the first stage pools."""
+    g = GraphWriter()
+    rows, weights = _bags(g, "levels", "boxes", model.config.roi_size)
+    return g.model(model, "bags", ["levels", "boxes"], {"rows": rows, "weights": weights})
+
+
+class GraphWriter:
+    """An ONNX graph in the making. A value is its name; an operator gives one."""
+
+    def __init__(self) -> None:
+        self.onnx = require_onnx()
+        self.types = self.onnx.TensorProto
+        self.nodes: list[Any] = []
+        self.constants: dict[tuple[Any, ...], Any] = {}
+
+    def op(self, kind: str, *inputs: Any, outputs: int = 1, **attributes: Any) -> Any:
+        """Adds a node; what is not a name becomes a constant -> its output, a list of several."""
+        names = [x if isinstance(x, str) else self.constant(x) for x in inputs]
+        made = [f"{kind}_{len(self.nodes)}" + f"_{i}" * (i > 0) for i in range(outputs)]
+        self.nodes.append(self.onnx.helper.make_node(kind, names, made, made[0], **attributes))
+        return made[0] if outputs == 1 else made
+
+    def constant(self, value: Any) -> str:
+        """A tensor, an array, or plain numbers (float32; int64 where all are int).
+
+        Equal small ones are written once.
+        """
+        array = value.detach().cpu().numpy() if isinstance(value, Tensor) else np.asarray(value)
+        if array.dtype == np.float64:
+            array = array.astype(np.float32)
+        number = len(self.constants)
+        content = array.tobytes() if array.size < 4096 else number
+        key = (array.shape, array.dtype.str, content)
+        if key not in self.constants:
+            array = np.ascontiguousarray(array).reshape(array.shape)
+            self.constants[key] = self.onnx.numpy_helper.from_array(array, f"constant_{number}")
+        name: str = self.constants[key].name
+        return name
+
+    def model(
+        self, model: SparseRCNN, name: str, inputs: Sequence[str], outputs: dict[str, str]
+    ) -> Any:
+        """The finished ModelProto. outputs: the value that is each one."""
+        config, helper = model.config, self.onnx.helper
+        sizes = {"dim": config.dim, "classes": config.num_classes, "heads": config.num_heads}
+        sizes["bins"] = config.roi_size**2
+
+        def info(value: str) -> Any:
+            kind = self.types.INT32 if value in _INT32 else self.types.FLOAT
+            shape, text = TENSORS[value]
+            axes = [sizes.get(str(axis), axis) for axis in shape]
+            return helper.make_tensor_value_info(value, kind, axes, doc_string=text)
+
+        called = {value: output for output, value in outputs.items()}
+        for node in self.nodes:
+            for names in (node.input, node.output):
+                names[:] = [called.get(value, value) for value in names]
+        graph = helper.make_graph(
+            self.nodes, name, list(map(info, inputs)), list(map(info, outputs)),
+            list(self.constants.values()),
+        )  # fmt: skip
+        opset = [helper.make_opsetid("", OPSET)]
+        return helper.make_model(
+            graph, opset_imports=opset, ir_version=IR_VERSION, producer_name="sparse_rcnn_lab"
+        )
+
+
+# --- the pyramid
+
+
+def _backbone(g: GraphWriter, module: nn.Module, images: str) -> list[str]:
+    """The outputs of a module of convolutions, rectifiers, additions and poolings."""
+    values: dict[fx.Node, Any] = {}
+    found: list[str] = []
+    traced = fx.symbolic_trace(module)
+    for node in traced.graph.nodes:
+        args = fx.node.map_arg(node.args, values.__getitem__)
+        if node.op == "placeholder":
+            values[node] = images
+        elif node.op == "output":
+            found = args[0]
+        elif node.op == "call_module":
+            values[node] = _layer(g, traced.get_submodule(node.target), args[0])
+        elif node.target in _FUNCTIONS and node.kwargs.get("mode", "nearest") == "nearest":
+            values[node] = _FUNCTIONS[node.target](g, *args)
+        else:
+            raise LabError(f"The backbone has an operation that is not exported: {node.target}.")
+    return found
+
+
+_FUNCTIONS: dict[Any, Callable[..., Any]] = {
+    operator.add: lambda g, a, b: g.op("Add", a, b),
+    operator.iadd: lambda g, a, b: g.op("Add", a, b),
+    "relu": lambda g, x: g.op("Relu", x),
+    "contiguous": lambda g, x: x,
+    # The pyramid's own: sides are multiples of 32, so that the finer level is twice as large.
+    F.interpolate: lambda g, x: g.op(
+        "Resize", x, "", [1.0, 1.0, 2.0, 2.0],
+        mode="nearest", coordinate_transformation_mode="asymmetric", nearest_mode="floor",
+    ),
+    getattr: lambda g, x, name: None,  # that level's size
+    operator.getitem: lambda g, x, index: None,
+}  # fmt: skip
+
+
+def _layer(g: GraphWriter, layer: nn.Module, x: str) -> str:
+    found: str
+    if isinstance(layer, nn.Identity):
+        return x
+    if isinstance(layer, nn.Conv2d) and isinstance(layer.padding, tuple):
+        weights = [layer.weight] if layer.bias is None else [layer.weight, layer.bias]
+        found = g.op(
+            "Conv", x, *weights, group=layer.groups, pads=[*layer.padding, *layer.padding],
+            strides=layer.stride, dilations=layer.dilation, kernel_shape=layer.kernel_size,
+        )  # fmt: skip
+    elif isinstance(layer, nn.ReLU6):
+        found = g.op("Clip", x, 0.0, 6.0)
+    elif isinstance(layer, nn.ReLU):
+        found = g.op("Relu", x)
+    elif isinstance(layer, nn.MaxPool2d):
+        sides = [[side] * 2 for side in (layer.kernel_size, layer.stride, layer.padding)]
+        kernel, stride, pad = sides
+        found = g.op("MaxPool", x, kernel_shape=kernel, strides=stride, pads=[*pad, *pad])
+    else:
+        raise LabError(f"The backbone has a layer that is not exported: {type(layer).__name__}.")
+    return found
+
+
+# --- a stage
+
+
+def _stage(g: GraphWriter, stage: Stage, roi: str, boxes: str, features: str) -> dict[str, str]:
+    """As :meth:`Stage.forward` after its pooling."""
+    mixed, attention = _attention(g, stage, features)
+    x = _norm(g, stage.norm_attention, g.op("Add", features, mixed))
+    x = _norm(g, stage.norm_interaction, g.op("Add", x, _interaction(g, stage, x, roi)))
+    inner = g.op("Relu", _linear(g, stage.ffn_in, x))
+    x = _norm(g, stage.norm_ffn, g.op("Add", x, _linear(g, stage.ffn_out, inner)))
+    deltas = _linear(g, stage.regress, _tower(g, stage.reg_tower, x))
+    return {
+        "refined_boxes": _decoded(g, boxes, deltas),
+        "logits": _linear(g, stage.classify, _tower(g, stage.cls_tower, x)),
+        "refined_features": x,
+        "attention": attention,
+    }
+
+
+def _linear(g: GraphWriter, layer: nn.Linear, x: str) -> str:
+    found: str = g.op("MatMul", x, layer.weight.t())
+    return found if layer.bias is None else g.op("Add", found, layer.bias)
+
+
+def _norm(g: GraphWriter, norm: nn.LayerNorm, x: str) -> str:
+    weights = norm.weight, norm.bias
+    found: str = g.op("LayerNormalization", x, *weights, axis=-1, epsilon=norm.eps)
+    return found
+
+
+def _tower(g: GraphWriter, tower: nn.Sequential, x: str) -> str:
+    for layer in tower:
+        if isinstance(layer, nn.Linear):
+            x = _linear(g, layer, x)
+        elif isinstance(layer, nn.LayerNorm):
+            x = _norm(g, layer, x)
+        else:
+            x = g.op("Relu", x)
+    return x
+
+
+def _attention(g: GraphWriter, stage: Stage, x: str) -> tuple[str, str]:
+    attention, dim = stage.attention, stage.attention.out.in_features
+    heads, width = attention.num_heads, dim // attention.num_heads
+    # The scores' scale is in the queries' weights.
+    scale = torch.ones(3 * dim).index_fill(0, torch.arange(dim), width**-0.5)
+    weight, bias = (p.detach().cpu() for p in (attention.qkv.weight, attention.qkv.bias))
+    qkv = g.op("Add", g.op("MatMul", x, (weight * scale[:, None]).t()), bias * scale)
+    qkv = g.op("Reshape", qkv, [0, 0, 3, heads, width])
+    qkv = g.op("Transpose", qkv, perm=[2, 0, 3, 1, 4])
+    q, k, v = g.op("Split", qkv, outputs=3, axis=0)  # each [1, B, heads, N, D / heads]
+    scores = g.op("MatMul", q, g.op("Transpose", k, perm=[0, 1, 2, 4, 3]))
+    shares = g.op("Softmax", scores, axis=-1)
+    mixed = g.op("Transpose", g.op("MatMul", shares, v), perm=[1, 3, 0, 2, 4])
+    mixed = _linear(g, attention.out, g.op("Reshape", mixed, [0, 0, dim]))
+    return mixed, g.op("Squeeze", shares, [0])
+
+
+def _interaction(g: GraphWriter, stage: Stage, x: str, roi: str) -> str:
+    """``x`` ``[B, N, D]``, ``roi`` ``[B, N, P * P, D]`` -> what each proposal saw ``[B, N, D]``."""
+    part = stage.interaction
+    first, second = g.op("Split", _linear(g, part.generate, x), outputs=2, axis=2)
+    first = g.op("Reshape", first, [0, 0, part.dim, part.inner])
+    second = g.op("Reshape", second, [0, 0, part.inner, part.dim])
+    y = g.op("Relu", _norm(g, part.norm_in, g.op("MatMul", roi, first)))
+    y = g.op("Relu", _norm(g, part.norm_out, g.op("MatMul", y, second)))
+    y = g.op("Reshape", y, [0, 0, part.project.in_features])
+    return g.op("Relu", _norm(g, part.norm, _linear(g, part.project, y)))
+
+
+def _decoded(g: GraphWriter, boxes: str, deltas: str) -> str:
+    """As :func:`sparse_rcnn_lab.core.boxes.decode_deltas`."""
+    start, end = g.op("Split", boxes, outputs=2, axis=2)
+    size = g.op("Sub", end, start)
+    deltas = g.op("Mul", deltas, list(box_ops.DELTA_SCALE))
+    move, grow = g.op("Split", deltas, outputs=2, axis=2)
+    grow = g.op("Exp", g.op("Clip", grow, -box_ops.MAX_LOG_SCALE, box_ops.MAX_LOG_SCALE))
+    middle = g.op("Mul", g.op("Add", start, end), 0.5)
+    centre = g.op("Add", middle, g.op("Mul", size, move))
+    half = g.op("Mul", g.op("Mul", size, grow), 0.5)
+    found: str = g.op("Concat", g.op("Sub", centre, half), g.op("Add", centre, half), axis=2)
+    return found
+
+
+def _bags(g: GraphWriter, levels: str, boxes: str, side: int) -> list[str]:
+    """Which rows each bin adds, and their weights, both ``[B, N, P * P, 16]``.
+
+    As :func:`sparse_rcnn_lab.core.pooling.pool`, whose steps these are.
+    """
+    boxes = g.op("Where", g.op("IsNaN", boxes), 0.0, boxes)
+    corners = g.op("Reshape", g.op("Clip", boxes, -1e6, 1e6), [0, 0, 2, 2])  # (start, end), (x, y)
+    # The level: how many of the scales 2, 4, 8 a box reaches; squared, which spares a root.
+    scales = [(FINEST_SCALE * (2**k - 1e-6)) ** 2 for k in range(1, len(STRIDES))]
+    start, end = g.op("Split", corners, outputs=2, axis=2)
+    area = g.op("ReduceProd", g.op("Sub", end, start), axes=[3], keepdims=0)  # [B, N, 1]
+    reached = g.op("Cast", g.op("GreaterOrEqual", area, scales), to=g.types.INT64)
+    level = g.op("ReduceSum", reached, [2], keepdims=1)
+    own = g.op("Unsqueeze", g.op("GatherND", levels, level, batch_dims=1), [2])  # [B, N, 1, 4]
+    _, first = g.op("Split", own, [3, 1], outputs=2, axis=3)
+    limit, stride, _ = g.op(
+        "Split", g.op("Cast", own, to=g.types.FLOAT), [2, 1, 1], outputs=3, axis=3
+    )
+
+    samples = side * SAMPLES
+    along = (np.arange(samples, dtype=np.float32) + 0.5) / samples
+    at = g.op("MatMul", np.stack([1 - along, along], 1), g.op("Div", corners, stride))
+    at = g.op("Sub", at, 0.5)  # [B, N, 2 P, (x, y)]
+    # More than a pixel outside counts as zero, closer is clamped to the border (RoIAlign).
+    inside = g.op("And", g.op("GreaterOrEqual", at, -1.0), g.op("LessOrEqual", at, limit))
+    inside = g.op("Cast", inside, to=g.types.FLOAT)
+    last = g.op("Sub", limit, 1.0)
+    at = g.op("Min", g.op("Max", at, 0.0), last)
+    low = g.op("Floor", at)
+    high = g.op("Min", g.op("Add", low, 1.0), last)
+    upper = g.op("Mul", g.op("Sub", at, low), inside)
+    pixel = g.op("Concat", low, high, axis=2)  # [B, N, T, (x, y)]
+    weight = g.op("Concat", g.op("Sub", inside, upper), upper, axis=2)
+
+    # Every pixel along x meets every one along y, by products with zeros and ones: they copy
+    # numbers exactly, and are faster than broadcasts over four numbers.
+    by_x, by_y = (g.op("Cast", part, to=g.types.FLOAT) for part in _spread(side))
+    x, y = g.op("Split", g.op("Transpose", pixel, perm=[0, 1, 3, 2]), outputs=2, axis=2)
+    line = g.op("Mul", y, g.op("Slice", limit, [0], [1], [3]))
+    rows = g.op("Add", g.op("MatMul", x, by_x), g.op("MatMul", line, by_y))
+    rows = g.op("Add", g.op("Cast", rows, to=g.types.INT32), first)  # [B, N, 1, P * P * 16]
+    x, y = g.op("Split", g.op("Transpose", weight, perm=[0, 1, 3, 2]), outputs=2, axis=2)
+    y = g.op("Mul", y, 1 / SAMPLES**2)
+    weights = g.op("Mul", g.op("MatMul", x, by_x), g.op("MatMul", y, by_y))
+    return [g.op("Reshape", part, [0, 0, side**2, _BAG]) for part in (rows, weights)]
+
+
+def _spread(side: int) -> tuple[Any, Any]:
+    """Which pixel along x, and which along y, an entry ``[P, P, 4, 4]`` of the bags reads.
+
+    Zeros and ones ``[T, P * P * 16]``; the T pixels are the lower ones of all samples, then the
+    upper ones. uint8, which an engine makes float32 when it reads the graph.
+    """
+    samples = side * SAMPLES
+    lower = np.arange(samples).reshape(side, SAMPLES)
+    of_bin = np.concatenate([lower, lower + samples], axis=1)  # [P, 4]
+    shape = (side, side, 2 * SAMPLES, 2 * SAMPLES)
+    x = np.broadcast_to(of_bin[None, :, None, :], shape).ravel()
+    y = np.broadcast_to(of_bin[:, None, :, None], shape).ravel()
+    one = np.eye(2 * samples, dtype=np.uint8)
+    return one[:, x], one[:, y]

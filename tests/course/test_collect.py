@@ -1,0 +1,216 @@
+"""Collecting: whose notebook it is and which, whatever it came through."""
+
+from __future__ import annotations
+
+import copy
+import json
+import zipfile
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import classroom_class as made
+import pytest
+
+from sparse_rcnn_lab.core.errors import LabError
+from sparse_rcnn_lab.course.classroom.build import build
+from sparse_rcnn_lab.course.classroom.collect import collect
+from sparse_rcnn_lab.course.classroom.course_folder import Course, chosen
+from sparse_rcnn_lab.course.classroom.roster import Roster, level_of_names, student_of
+
+ASSIGNMENTS = ("boxes", "matching")
+
+
+@pytest.mark.parametrize(
+    ("path", "student"),
+    [
+        ("ada/boxes.ipynb", "ada"),
+        ("course/ada/boxes/boxes.ipynb", "ada"),
+        ("ada/work/boxes.ipynb", "ada"),
+        ("Boxes/ada/boxes.ipynb", "ada"),
+        ("ada_boxes.ipynb", "ada"),
+        ("Ada Lovelace_4711_assignsubmission_file_/my work.ipynb", "Ada-Lovelace-4711"),
+        ("lovelaceada_LATE_12_345_boxes-1.ipynb", "lovelaceada"),
+        ("Ada Lovelace - boxes.ipynb", "Ada-Lovelace"),  # Google Classroom
+        ("Copy of boxes - Ada Lovelace.ipynb", "Ada-Lovelace"),
+        ("Zoë Müller/x.ipynb", "Zoë-Müller"),
+        ("Zoe\u0308 Mu\u0308ller/x.ipynb", "Zoë-Müller"),  # as a Mac writes it
+        ("boxes_carl.ipynb", "carl"),
+        ("copper_boxes.ipynb", "copper"),
+        ("Dora Wu_boxes (1).ipynb", "Dora-Wu"),
+    ],
+)
+def test_who_handed_in(path: str, student: str) -> None:
+    """Catches a platform's naming that makes two students one, or one two."""
+    assert student_of(PurePosixPath(path), ASSIGNMENTS) == student
+
+
+@pytest.mark.parametrize(
+    ("paths", "students"),
+    [
+        (("ada/my try/x.ipynb", "bob/second/y.ipynb"), ["ada", "bob"]),
+        (("group A/ada/x.ipynb", "group A/bob/x.ipynb", "group B/eve/x.ipynb"),
+         ["ada", "bob", "eve"]),
+    ],
+)  # fmt: skip
+def test_folders_in_one_another(paths: tuple[str, ...], students: list[str]) -> None:
+    """Catches a class in groups of which one student a group is left, and students called "my
+    try"."""
+    found = [(PurePosixPath(path), "boxes") for path in paths]
+    level = level_of_names(found, ASSIGNMENTS)
+    assert [student_of(path, ASSIGNMENTS, level) for path, _ in found] == students
+
+
+CANVAS = """Student,ID,SIS User ID,SIS Login ID,Section
+"    Points Possible",,,,
+"Lovelace, Ada",12,S1,ada.l@x.edu,A
+"Byron, Ada",13,S2,byron@x.edu,A
+"Müller, Zoë",14,S3,zm@x.edu,A
+"O'Neil, Sean Patrick",15,S4,son@x.edu,A
+"Wei, Li",16,S5,li1@x.edu,A
+"Wei, Li",17,S6,li2@x.edu,A
+"""
+
+
+@pytest.mark.parametrize(
+    ("path", "who"),
+    [
+        ("Ada Lovelace/work/x.ipynb", "Ada-Lovelace"),
+        ("ada/lovelace_boxes.ipynb", "Ada-Lovelace"),
+        ("Lovelace, Ada - boxes (2).ipynb", "Ada-Lovelace"),
+        ("lovelaceada_LATE_12_345_boxes-1.ipynb", "Ada-Lovelace"),
+        ("mullerzoe_14_3_x.ipynb", "Zoë-Müller"),
+        ("Group Ada/Zoe\u0308 Mu\u0308ller/boxes.ipynb", "Zoë-Müller"),
+        ("Sean O'Neil/boxes.ipynb", "Sean-Patrick-O-Neil"),
+        ("oneilseanpatrick_15_9_boxes.ipynb", "Sean-Patrick-O-Neil"),
+        ("weili_17_2_x.ipynb", "Li-Wei-17"),
+        ("li1@x.edu_boxes.ipynb", "Li-Wei-16"),
+        ("Li-Wei-16/boxes.ipynb", "Li-Wei-16"),
+        ("ada/boxes.ipynb", 'may be by "Ada-Lovelace" or "Ada-Byron"'),
+        ("Li Wei_4711_assignsubmission_file_/a.ipynb", 'may be by "Li-Wei-16" or "Li-Wei-17"'),
+        ("Grase Lovelade/boxes.ipynb", "nobody on the roster"),
+        ("Zoé M/boxes.ipynb", "Zoë-Müller"),
+    ],
+)
+def test_whom_the_roster_knows(tmp_path: Path, path: str, who: str) -> None:
+    """Catches a namesake who gets another's marks, and a name that only looks different."""
+    (tmp_path / "roster.csv").write_text(CANVAS, encoding="utf-8")
+    roster = Roster.read(tmp_path / "roster.csv")
+    assert len(roster.people) == 6 and roster.people[0].name == "Ada Lovelace"
+    try:
+        found = roster.find(PurePosixPath(path)).student
+    except LabError as error:
+        found = str(error)
+    assert found == who or (" " in who and who in found)
+
+
+@pytest.mark.parametrize(
+    ("head", "row"),
+    [
+        ("First name,Surname,ID number,Email address", "Zoë,Müller,7,z@x.edu"),  # Moodle
+        ("Last Name,First Name,Email Address", "Müller,Zoë,z@x.edu"),  # Google Classroom
+        ("Identifier;Full name;Grade", "Participant 4711;Zoë Müller;-"),  # Moodle's worksheet
+        ("Vorname;Nachname;ID-Nummer", "Zoë;Müller;7"),
+        ("name", "Zoë Müller"),
+    ],
+)
+def test_rosters_of_several_systems(tmp_path: Path, head: str, row: str) -> None:
+    """Catches an export whose columns nobody knows."""
+    (tmp_path / "roster.csv").write_text(f"{head}\n{row}\n", encoding="utf-8-sig")
+    (person,) = Roster.read(tmp_path / "roster.csv").people
+    assert (person.student, person.name) == ("Zoë-Müller", "Zoë Müller")
+    assert list(person.row.values()) == row.replace(";", ",").split(",")
+    (tmp_path / "roster.csv").write_text("town,age\nUlm,7\n", encoding="utf-8")
+    with pytest.raises(LabError, match="no column of names"):
+        Roster.read(tmp_path / "roster.csv")
+
+
+def test_collect(built: Course, tmp_path: Path) -> None:
+    """Catches a broken file that stops the others, deleted cells that stay away, cells without
+    metadata that nobody knows, a zip that writes outside the course, and a first version that wins
+    over the second."""
+    course = made.copy_of(built, tmp_path / "course")
+    release = made.read(course.notebook("release", "boxes"))
+    short = copy.deepcopy(release)
+    short["cells"] = [
+        c for c in short["cells"] if c["metadata"].get("nbgrader", {}).get("grade_id") != "iou"
+    ]
+    short["metadata"] = {}
+    bare = copy.deepcopy(release)  # as Colab gives it back
+    bare["metadata"] = {}
+    for cell in bare["cells"]:
+        cell["metadata"] = {"id": cell.pop("id")}
+    second = copy.deepcopy(release)
+    made.cell(second, "think")["source"] = "iou_shifted = iou_grown = 0.5"
+    path = tmp_path / "all.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, date, content in (
+            ("bob_boxes.ipynb", (2026, 1, 2, 0, 0, 0), json.dumps(second)),
+            ("bob/boxes.ipynb", (2026, 1, 1, 0, 0, 0), json.dumps(release)),
+            ("carl/boxes.ipynb", (2026, 1, 1, 0, 0, 0), json.dumps(short)),
+            ("carla/untitled.ipynb", (2026, 1, 1, 0, 0, 0), json.dumps(bare)),
+            ("dora/boxes.ipynb", (2026, 1, 1, 0, 0, 0), "{"),
+            ("emil/boxes.ipynb", (2026, 1, 1, 0, 0, 0), '{"cells": [], "metadata": {}}'),
+            ("../../evil/boxes.ipynb", (2026, 1, 1, 0, 0, 0), json.dumps(release)),
+            ("__MACOSX/bob/._boxes.ipynb", (2026, 1, 1, 0, 0, 0), "junk"),
+            ("zoe/readme.txt", (2026, 1, 1, 0, 0, 0), "my dog ate it"),
+        ):
+            archive.writestr(zipfile.ZipInfo(name, date), content)
+    lines: list[str] = []
+    result = collect(course, path, say=lines.append)
+    assert "nothing to take: zoe: no notebook (.ipynb) in this folder" in lines
+    notes = {student: " ".join(said) for student, _, said in result.taken}
+    assert sorted(notes) == ["bob", "carl", "carla"] and notes["carla"] == ""
+    assert sorted(file for file, _ in result.refused) == ["dora/boxes.ipynb", "emil/boxes.ipynb"]
+    assert "more than once" in notes["bob"] and "missing" in notes["carl"]
+    kept = made.read(course.notebook("submitted", "boxes", "bob"))
+    assert made.cell(kept, "think")["source"] == "iou_shifted = iou_grown = 0.5"
+    mended = made.read(course.notebook("submitted", "boxes", "carl"))
+    ids = [c["metadata"].get("nbgrader", {}).get("grade_id") for c in mended["cells"]]
+    wanted = [c["metadata"].get("nbgrader", {}).get("grade_id") for c in release["cells"]]
+    assert [i for i in ids if i] == [w for w in wanted if w]
+    assert not (tmp_path / "evil").exists() and not (tmp_path.parent / "evil").exists()
+    with pytest.raises(LabError, match="seed"):
+        build(tmp_path / "course", made.SOURCES, chosen(["boxes"]), 2027, say=lambda s: None)
+    with pytest.raises(LabError, match="neither"):
+        collect(course, tmp_path / "nothing", say=lambda line: None)
+
+
+def test_nothing_left_but_text(built: Course, tmp_path: Path) -> None:
+    """Catches a notebook that a program has stripped to its cells' text, and an answer that then
+    goes to another task or is lost."""
+    course = made.copy_of(built, tmp_path / "course")
+    release, source = (made.read(course.notebook(s, "boxes")) for s in ("release", "source"))
+    bare = made.solved(source, release)
+    made.cell(bare, "iou-values")["source"] = "print('a test that was written over')"
+    helper = {"cell_type": "code", "metadata": {}, "source": "def helper():\n    pass\n"}
+    at = [c["metadata"].get("nbgrader", {}).get("grade_id") for c in bare["cells"]].index("giou")
+    bare["cells"].insert(at, helper)
+    bare |= {"metadata": {}, "nbformat": 4, "nbformat_minor": 4}
+    for cell in bare["cells"]:
+        cell["metadata"] = {}
+        cell.pop("id", None)
+    made.hand_in(tmp_path / "in", "eve", "untitled", bare)
+    result = collect(course, tmp_path / "in", say=lambda line: None)
+    ((student, name, notes),) = result.taken
+    assert (student, name) == ("eve", "boxes")
+    assert "known by their text" in notes[0] and notes[1].endswith("restored: iou-values")
+    kept = made.read(course.notebook("submitted", "boxes", "eve"))
+    perfect = made.solved(source, release)
+    for answer in ("formats", "iou", "giou", "deltas", "think"):
+        assert made.cell(kept, answer)["source"] == made.cell(perfect, answer)["source"]
+
+
+def test_what_came_before_is_not_graded_again(built: Course, tmp_path: Path) -> None:
+    """Catches a class that is graded anew as one more student hands in."""
+    course = made.copy_of(built, tmp_path / "course")
+    release: Any = made.read(course.notebook("release", "boxes"))
+    made.hand_in(tmp_path / "in", "ada", "boxes", release)
+    collect(course, tmp_path / "in", say=lambda line: None)
+    path = course.notebook("submitted", "boxes", "ada")
+    before = path.stat().st_mtime_ns
+    collect(course, tmp_path / "in", say=lambda line: None)
+    assert path.stat().st_mtime_ns == before
+    made.cell(release, "think")["source"] = "iou_grown = 1"
+    made.hand_in(tmp_path / "in", "ada", "boxes", release)
+    collect(course, tmp_path / "in", say=lambda line: None)
+    assert path.stat().st_mtime_ns > before
