@@ -352,7 +352,6 @@ class Teaching:
         looks = RunFolder(run).rows("watch")
         if place is None and progress["phase"] not in ("done", "failed"):
             progress |= {"phase": "failed", "problem": _last_words(run)}
-        progress.pop("images", None)
         progress.pop("start_from", None)
         return {**progress, "place": place, "name": run.name, "watch": looks[watched:]}
 
@@ -366,7 +365,7 @@ class Teaching:
             return run / MODEL_FILE, "taught-model.safetensors"
         if kind != "page":
             raise LabError(f"There is no download {kind!r}: data, model, page.")
-        val = CocoFolder(run / "val.json", "val", images=visitor.project.images)
+        val = CocoFolder(run / "val.json", "val", images=run / "images")
         name = f"{run / MODEL_FILE}"
         self.viewer.models.add(name)
         with self.viewer.turn():

@@ -2,7 +2,7 @@
 
 Beside what ``fit`` writes, a run folder has
 
-``train.json``, ``val.json``  what it learns from, and what is held out (COCO)
+``train.json``, ``val.json``  what it learns from, and what is held out (COCO); ``images/``
 ``teach.json``                where it stands: phase, steps, notes; at the end the judgement
 ``watch.jsonl``               the proposals of one held-out image, a line an evaluation
 ``alive``                     touched every few seconds while a process works here
@@ -38,7 +38,7 @@ from sparse_rcnn_lab.data.data_check import check
 from sparse_rcnn_lab.data.transforms import Augment
 from sparse_rcnn_lab.detect.detector import Detector
 from sparse_rcnn_lab.detect.device import pick_device
-from sparse_rcnn_lab.detect.files import write_text
+from sparse_rcnn_lab.detect.files import write_text, write_whole
 from sparse_rcnn_lab.models import config_edit as configs
 from sparse_rcnn_lab.models.checkpoint import read_checkpoint
 from sparse_rcnn_lab.models.load import load, locate
@@ -187,10 +187,12 @@ class _Work:
                 f"{left_out} images are not labelled and left out; where nothing is in one, say so."
             )
         split = split_images(document, project.images)
+        (self.folder / "images").mkdir(exist_ok=True)
         for part, ids in (("train", split.train), ("val", split.val)):
-            text = json.dumps(project.coco(ids)) + "\n"
-            write_text(self.folder / f"{part}.json", text)
-        self.tell(images=str(project.images.resolve()))
+            content = project.coco(ids)
+            write_text(self.folder / f"{part}.json", json.dumps(content) + "\n")
+            for row in content["images"]:  # its own: somebody may remove one meanwhile
+                _link(project.images / row["file_name"], self.folder / "images" / row["file_name"])
         train, val = self.open()
         model = read_checkpoint(locate(self.state["start_from"])).config
         plan = make_plan(model, train, val, seed)
@@ -216,7 +218,7 @@ class _Work:
 
     def open(self) -> tuple[CocoFolder, CocoFolder]:
         """What it learns from, and what is held out; both know all classes."""
-        images = self.state["images"]
+        images = self.folder / "images"
         train, val = (
             CocoFolder(self.folder / f"{part}.json", part, images=images)
             for part in ("train", "val")
@@ -374,6 +376,16 @@ class _Kept:
             self._room -= sample.image.numel()
             self._kept[index] = sample
         return sample
+
+
+def _link(source: Path, target: Path) -> None:
+    """The same file under another name; a copy where the disk cannot do that."""
+    target.unlink(missing_ok=True)
+    try:
+        os.link(source, target)
+    except OSError:
+        with write_whole(target) as file:
+            shutil.copyfile(source, file)
 
 
 def _cores() -> int:
