@@ -219,6 +219,13 @@ function createTeach(el) {
     const entries = [...event.dataTransfer.items].map((item) => item.webkitGetAsEntry?.()).filter(Boolean);
     dropped(entries).then(give);
   }, true);
+  window.addEventListener("paste", (event) => {
+    const pasted = [...(event.clipboardData?.files ?? [])];
+    if (!pasted.length || !el.checkVisibility()) return;
+    event.preventDefault();
+    event.stopPropagation();
+    give(pasted);
+  }, true);
 
   // 2 Box.
   const place = make("div");
@@ -447,44 +454,34 @@ function createTeach(el) {
     make("div", { class: "srl-bar" }, make("span", { class: "lab-caption", text: "Download" }), use("Data (COCO)", away("data")), use("Model", away("model")), use("One page of it (html)", away("page"))),
     make("p", { class: "srl-note", text: "More frames or classes at any time: go back to Show or Box, then train on." }));
 
-  function fill(id, value) {
-    const box = document.querySelector(`#${id} textarea, #${id} input`);
-    if (!box) return;
-    Object.getOwnPropertyDescriptor(Object.getPrototypeOf(box), "value").set.call(box, value);
-    for (const kind of ["input", "change"]) box.dispatchEvent(new Event(kind, { bubbles: true }));
-  }
-
   // The taught model becomes the page's, with the threshold at which it did best.
   async function choose() {
     say("Loading what you taught …");
     const { model, threshold } = await ask(`${token}/use`, {});
-    fill("lab-taught", model);
-    await new Promise((done) => setTimeout(done, 1200)); // Gradio's own events in between
-    fill("lab-threshold", threshold);
+    if (lab.loaded !== model) lab.set("lab-model", model);
+    const end = performance.now() + 20_000;
+    while (lab.loaded !== model && performance.now() < end) await new Promise((done) => setTimeout(done, 100));
+    lab.part("lab-face-name").textContent = labeller.state.classes.join(", ");
+    lab.set("lab-threshold", threshold);
     say("");
   }
   async function live() {
     stopCamera();
     await choose();
-    document.getElementById("lab-tab-live-button").click();
-    setTimeout(() => document.getElementById("lab-camera-on")?.click(), 300);
+    lab.open("live");
+    setTimeout(() => lab.part("lab-camera-on")?.click(), 300);
   }
   async function exploreFrame() {
-    const { frames, at } = labeller.state;
-    if (!frames.length) throw new Error("There is no frame to explore.");
-    const blob = await (await fetch(frames[at].url)).blob();
-    const address = await new Promise((done) => {
-      const reader = new FileReader();
-      reader.onload = () => done(reader.result);
-      reader.readAsDataURL(blob);
-    });
+    const frame = labeller.frames.current();
+    if (!frame) throw new Error("There is no frame to explore.");
+    const blob = await (await fetch(frame.url)).blob();
     await choose();
-    const { still: camera } = window.labLive;
-    window.labLive.still = () => {
-      window.labLive.still = camera;
-      return Promise.resolve(address);
-    };
-    document.querySelector("#lab-snap button, button#lab-snap").click();
+    lab.open("explore");
+    const transfer = new DataTransfer();
+    transfer.items.add(new File([blob], "frame.jpg", { type: "image/jpeg" }));
+    const input = document.querySelector("#lab-input input[type=file]");
+    input.files = transfer.files;
+    input.dispatchEvent(new Event("change", { bubbles: true }));
   }
 
   const startOver = () => {

@@ -18,7 +18,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import gradio as gr
 from anyio import to_thread
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import FileResponse, JSONResponse, Response
@@ -69,28 +68,6 @@ def head() -> str:
         f"<style>{css}</style><script>window.labTeachValues = {data};</script>"
         f'<script type="module">{script}</script>'
     )
-
-
-class TeachTab:
-    """Lays the tab out in the current block.
-
-    use: a hidden field; the name of a taught model that is written there becomes the page's model.
-    """
-
-    def __init__(self, viewer: Viewer) -> None:
-        self.viewer = viewer
-        gr.HTML(html(), padding=False)
-        self.use = gr.Textbox(elem_id="lab-taught", elem_classes="lab-hidden", container=False)
-
-    def connect(self, model: Any) -> None:
-        """model: the component of the page that says which model is shown."""
-        self.use.change(self._chosen, self.use, model, show_progress="hidden")
-
-    def _chosen(self, name: str) -> Any:
-        if name not in self.viewer.models.private:
-            return gr.skip()
-        choices = [*self.viewer.models.choices(), ("what you taught", name)]
-        return gr.update(value=name, **({"choices": choices}))
 
 
 @dataclass

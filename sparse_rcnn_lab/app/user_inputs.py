@@ -15,7 +15,7 @@ from torch import Tensor
 from sparse_rcnn_lab.core.errors import LabError
 from sparse_rcnn_lab.data.shapes.dataset import CLASS_NAMES as SHAPES
 from sparse_rcnn_lab.data.shapes.dataset import PRESETS, shapes_image
-from sparse_rcnn_lab.detect.images import read_image
+from sparse_rcnn_lab.detect.images import read_image, reads_heif
 from sparse_rcnn_lab.views.draw import as_image, display_size
 
 EXAMPLES = Path(__file__).parent.parent / "data" / "examples"
@@ -133,6 +133,7 @@ def _check(source: str | Path | Image.Image, limits: Limits) -> None:
         return
     path = Path(source)
     limits.check_file(path)
+    reads_heif()
     try:
         with Image.open(path) as image:
             check_pixels(path.name, *image.size, limits.megapixels)

@@ -139,7 +139,7 @@ def check(
     Raises LabError for data that cannot be read, or is drawn and has no files.
 
     >>> import json, tempfile
-    >>> examples = Path(__file__).parents[1] / "examples"
+    >>> examples = Path(__file__).parent / "examples"
     >>> image = {"id": 1, "file_name": "cells_1.jpg", "width": 640, "height": 480}
     >>> box = {"id": 5, "image_id": 1, "category_id": 1, "bbox": [600, 50, 90, 80]}
     >>> names = [{"id": 1, "name": "cell"}]

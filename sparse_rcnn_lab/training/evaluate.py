@@ -12,6 +12,7 @@ import torch
 from tqdm.auto import tqdm
 
 from sparse_rcnn_lab.core import boxes as box_ops
+from sparse_rcnn_lab.core.ablation import NORMAL, Ablation
 from sparse_rcnn_lab.core.detections import top_pairs
 from sparse_rcnn_lab.core.errors import LabError
 from sparse_rcnn_lab.core.stage import StageOutput
@@ -80,6 +81,7 @@ def evaluate(
     *,
     stages: Sequence[int] | None = None,
     num_proposals: int | None = None,
+    ablation: Ablation = NORMAL,
     batch_size: int = 8,
     limit: int | None = None,
     progress: bool = True,
@@ -88,9 +90,10 @@ def evaluate(
     """COCO AP on ``data`` at each of ``stages`` (1-based, default all).
 
     The N best (proposal, class) pairs of an image count, as in inference, N being
-    ``num_proposals`` (default all). limit: only the first so many images. progress: show a
-    bar, and with ``notes`` first what is in the data and odd about it. The model is left in the
-    mode, training or not, that it was in.
+    ``num_proposals`` (default all). ablation: what is switched off or exchanged in every stage, see
+    :class:`sparse_rcnn_lab.core.ablation.Ablation`. limit: only the first so many images.
+    progress: show a bar, and with ``notes`` first what is in the data and odd about it. The model
+    is left in the mode, training or not, that it was in.
 
     Under torchrun, inside ``distributed.join``, the processes share the batches. As each batch is
     the very one that a single process would have made, so is every detection. All processes get the
@@ -135,7 +138,7 @@ def evaluate(
             samples = [data[i] for i in range(first, min(first + batch_size, count))]
             ids = [sample.image_id for sample in samples]
             batch = detector.prepare([sample.image for sample in samples])
-            outputs = detector.run(batch, stop=stages[-1], num_proposals=num_proposals)
+            outputs = detector.run(batch, stages[-1], num_proposals, ablation)
             chosen = [outputs[stage - 1] for stage in stages]
             found.append((ids, detection_rows(chosen, batch, ids, categories)))
         return found

@@ -313,8 +313,7 @@ def test_a_projects_entry_above_the_classes_is_none(tmp_path: Path) -> None:
     assert notes(tables) == [
         'some.json: 1 category without a box that others have as supercategory, "farm" (id 0): '
         "not taken for a class.",
-        'some.json: 1 category without a box, "person" (id 2): nothing to learn or to measure for '
-        "them.",
+        'some.json: 1 category without a box, "person" (id 2): nothing to learn or to measure.',
     ]
 
 

@@ -8,6 +8,7 @@ import os
 import re
 import runpy
 import signal
+import sys
 import time
 from collections.abc import Sequence
 from dataclasses import replace
@@ -28,7 +29,7 @@ from sparse_rcnn_lab.data.transforms import Augment
 from sparse_rcnn_lab.detect.images import resized_size
 from sparse_rcnn_lab.models import recipes
 from sparse_rcnn_lab.training.fit import fit
-from sparse_rcnn_lab.training.loader import StepSampler, train_loader
+from sparse_rcnn_lab.training.loader import StepSampler, check_main_guard, train_loader
 
 PUBLISHED = recipes.recipe("r50_3x_300")
 
@@ -395,6 +396,12 @@ def test_a_script_without_a_main_guard(
     with pytest.raises(LabError, match=re.escape(words)):
         runpy.run_path(str(script), run_name="__main__")
     assert not (tmp_path / "run").exists()
+
+
+def test_a_notebook_that_was_reset(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Catches an AttributeError after ``%reset``, which clears __main__."""
+    monkeypatch.delattr(sys.modules["__main__"], "__spec__")
+    check_main_guard()
 
 
 @pytest.mark.parametrize(
