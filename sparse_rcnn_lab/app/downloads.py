@@ -18,6 +18,7 @@ from sparse_rcnn_lab.detect.files import write_text, write_whole
 from sparse_rcnn_lab.detect.trace_file import save_trace
 from sparse_rcnn_lab.views.draw import encoded
 from sparse_rcnn_lab.views.explorer.explore import Explorer, explore
+from sparse_rcnn_lab.views.playground.playground_page import playground
 
 # kind -> name of the file
 KINDS = {
@@ -25,6 +26,7 @@ KINDS = {
     "json": "detections.json",
     "trace": "image.trace",
     "page": "explorer.html",
+    "playground": "playground.html",
 }
 
 
@@ -39,6 +41,8 @@ def download(viewer: Viewer, image: InputImage, state: ViewState, kind: str) -> 
         write_text(path, json.dumps(coco_results(viewer, image, state), indent=1) + "\n")
     elif kind == "trace":
         save_trace(viewer.full_trace(image.pixels, state), path)
+    elif kind == "playground":
+        playground(viewer.models[state.model], path)
     else:
         with viewer.turn():
             explorer_of(viewer, image, state).to_html(path)

@@ -26,6 +26,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     gallery = commands.add_parser("gallery", help="pages with outputs, to read without a kernel")
     gallery.add_argument("out", type=Path)
     gallery.add_argument("--fast", action="store_true", help="on toy amounts")
+    site = commands.add_parser("site", help="the web site: lessons, playgrounds, docs")
+    site.add_argument("out", type=Path)
+    site.add_argument("--fast", action="store_true", help="lessons on toy amounts")
     options = parser.parse_args(argv)
     try:
         if options.command == "sync":
@@ -37,6 +40,10 @@ def main(argv: Sequence[str] | None = None) -> int:
             from sparse_rcnn_lab.course.lessons.notebook_files import run as run_lessons
 
             run_lessons(options.folder, options.numbers, fast=not options.full)
+        elif options.command == "site":
+            from sparse_rcnn_lab.course.lessons.site_pages import make_site
+
+            print(f"Open {make_site(options.folder, options.out, fast=options.fast)}")
         else:
             from sparse_rcnn_lab.course.lessons.lesson_pages import make_gallery
 
