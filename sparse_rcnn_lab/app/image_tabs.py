@@ -24,7 +24,13 @@ from sparse_rcnn_lab.views.draw import data_uri
 
 PARTS = {"image": "Image", "stages": "All stages", "budgets": "Fewer proposals"}
 BUDGETS = (10, 50)
-_DOWNLOADS = {"image": "Image", "json": "COCO json", "trace": "Trace", "page": "Page", "playground": "Model as a page"}
+_DOWNLOADS = {
+    "image": "Image",
+    "json": "COCO json",
+    "trace": "Trace",
+    "page": "Page",
+    "playground": "Model as a page",
+}
 _PANEL_SIDE = 480  # of an image in a row, pixels
 
 

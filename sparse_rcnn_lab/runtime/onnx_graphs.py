@@ -115,9 +115,7 @@ def write_proposals(model: SparseRCNN) -> Any:
     return g.model(model, "proposals", ["sizes"], found)
 
 
-def write_stage(
-    model: SparseRCNN, index: int, pooled: bool = False, switches: bool = False
-) -> Any:
+def write_stage(model: SparseRCNN, index: int, pooled: bool = False, switches: bool = False) -> Any:
     """Stage ``index`` (0-based) as a ModelProto.
 
     ``table``, ``levels``, ``boxes``, ``features`` -> ``refined_boxes``, ``logits``,
@@ -332,10 +330,8 @@ def _attention(g: GraphWriter, stage: Stage, x: str, switches: bool) -> tuple[st
     # The scores' scale is in the queries' weights.
     scale = torch.ones(3 * dim).index_fill(0, torch.arange(dim), width**-0.5)
     weight, bias = (p.detach().cpu() for p in (attention.qkv.weight, attention.qkv.bias))
-    if switches:  # as the checkpoint has it, for compact.py; engines multiply constants once
-        scaled = g.op("Mul", weight.t(), scale)
-    else:
-        scaled = (weight * scale[:, None]).t()
+    # With switches as the checkpoint has it, for compact.py; an engine multiplies them once.
+    scaled = g.op("Mul", weight.t(), scale) if switches else (weight * scale[:, None]).t()
     qkv = g.op("Add", g.op("MatMul", x, scaled), bias * scale)
     qkv = g.op("Reshape", qkv, [0, 0, 3, heads, width])
     qkv = g.op("Transpose", qkv, perm=[2, 0, 3, 1, 4])
@@ -352,9 +348,7 @@ def _attention(g: GraphWriter, stage: Stage, x: str, switches: bool) -> tuple[st
     return mixed, g.op("Squeeze", shares, [0])
 
 
-def _interaction(
-    g: GraphWriter, stage: Stage, x: str, roi: str, switches: bool
-) -> tuple[str, str]:
+def _interaction(g: GraphWriter, stage: Stage, x: str, roi: str, switches: bool) -> tuple[str, str]:
     """``x`` ``[B, N, D]``, ``roi`` ``[B, N, P * P, D]`` -> what each proposal saw ``[B, N, D]``,
     and the filtered RoI.
     """

@@ -37,7 +37,7 @@ TRIED = (
     Intervention(ablation=Ablation(self_attention=False), start=2, repeat=2),
     Intervention(ablation=Ablation(heads=(1,), filters="rolled", swap_filters=((2, 9),)), start=1),
     Intervention(ablation=Ablation(filters="mean", freeze_features=True)),
-    Intervention(ablation=Ablation(swap_filters=((2, 9),), freeze_boxes=True), start=3).drop(2, 4),
+    Intervention(ablation=Ablation(swap_filters=((2, 9),), freeze_boxes=True), start=3).drop(5, 4),
 )
 
 
@@ -71,13 +71,15 @@ def uri(image):
 
 STATES = """async ([png, tried]) => {
   const { engine } = globalThis.playground;
-  const blob = new Blob([Uint8Array.from(atob(png), (c) => c.charCodeAt(0))], { type: "image/png" });
+  const bytes = Uint8Array.from(atob(png), (c) => c.charCodeAt(0));
+  const blob = new Blob([bytes], { type: "image/png" });
   await engine.ask({ image: blob });
   const found = [];
   for (const run of tried) {
     await engine.ask({ run });
     const { ids, states } = await engine.ask({ states: true });
-    found.push({ ids, boxes: states.map((s) => [...s.boxes]), logits: states.slice(1).map((s) => [...s.logits]) });
+    const logits = states.slice(1).map((s) => [...s.logits]);
+    found.push({ ids, boxes: states.map((s) => [...s.boxes]), logits });
   }
   return found;
 }"""
@@ -102,9 +104,7 @@ def test_from_disk_offline_it_says_what_torch_says(browser, file, detector):
     """Catches a page that asks the network, another resizing, a graph or a change that is off."""
     watched = opened(browser, file)
     for index in range(2):
-        boxes, scores = far(
-            watched.page, detector, IMAGES[index].image, (Intervention(), *TRIED)
-        )
+        boxes, scores = far(watched.page, detector, IMAGES[index].image, (Intervention(), *TRIED))
         assert boxes <= BOX and scores <= SCORE, (index, boxes, scores)
     keep_shot(watched.page, "playground")
     watched.clean()
@@ -168,6 +168,7 @@ def test_what_a_browser_lacks_is_said(browser, file, tmp_path):
 
 
 MODULES = ("pixels", "detector", "payload")
+SIZES = (((97, 64), (40, 51)), ((30, 41), (67, 90)), ((64, 40), (64, 23)))
 RESIZED = """([bytes, [h, w], size, antialias]) => {
   const data = Uint8ClampedArray.from(atob(bytes), (c) => c.charCodeAt(0));
   return [...t.resized({ width: w, height: h, data }, size, antialias).data];
@@ -185,7 +186,9 @@ def sheet(browser):
 
 
 @pytest.mark.parametrize("antialias", [True, False])
-@pytest.mark.parametrize("sizes", [((97, 64), (40, 51)), ((30, 41), (67, 90)), ((64, 40), (64, 23))])
+@pytest.mark.parametrize(
+    "sizes", [((97, 64), (40, 51)), ((30, 41), (67, 90)), ((64, 40), (64, 23))]
+)
 def test_resized_to_the_same_bytes(sheet, sizes, antialias):
     """Catches another rounding than torch's or OpenCV's."""
     (h, w), size = sizes
@@ -210,7 +213,8 @@ PAYLOAD = """({ about, states, size, roi, filtered, attention, levels }) => {
       filtered: t.contrast(floats(filtered[s - 1]), n, bins, about.dim) } : {}),
   })) };
   const found = t.payloadOf(about, run, size, [1, 1], t.planeOf(run, about.dim));
-  return JSON.parse(JSON.stringify(found, (_, value) => (ArrayBuffer.isView(value) ? [...value] : value)));
+  const plain = (_, value) => (ArrayBuffer.isView(value) ? [...value] : value);
+  return JSON.parse(JSON.stringify(found, plain));
 }"""
 
 
@@ -245,7 +249,9 @@ def test_the_payload_is_pythons(sheet, detector, recorded):
         "attention": flat(trace.attention),
     })  # fmt: skip
     assert found["box_step"] == pytest.approx(wanted["box_step"])
-    assert found["features"]["explained"] == pytest.approx(wanted["features"]["explained"], abs=2e-4)
+    assert found["features"]["explained"] == pytest.approx(
+        wanted["features"]["explained"], abs=2e-4
+    )
     compared = 0
     for name in ("ids", "boxes", "scores", "labels", "levels", "features", "attention", "roi"):
         whole = "data" in wanted[name]
@@ -269,7 +275,8 @@ def test_weights_of_two_bytes(detector):
         other = load("nano-shapes")
         other.model.stages[0].ffn_in.weight += 1e-5
     assert not compact(write_stage(other.model, 0, switches=True))
-    assert compact(graph := write_stage(other.model, 0, switches=True), exact=True)
+    graph = write_stage(other.model, 0, switches=True)
+    assert compact(graph, exact=True)
     kinds = {tensor.data_type for tensor in graph.graph.initializer}
     assert 1 in kinds
 

@@ -37,12 +37,15 @@ def make_site(
         detector = load(name)
         file = playground(detector, out / "play" / f"{name}.html")
         size = f"{file.stat().st_size / 1e6:.0f} MB"
-        played.append(_entry(f"play/{name}.html", name, f"{', '.join(detector.class_names)}; {size}"))
+        played.append(
+            _entry(f"play/{name}.html", name, f"{', '.join(detector.class_names)}; {size}")
+        )
     entries = [_entry(f"docs/{page.name}", title, "") for page, title in pages]
     body = (
         "<h1>Sparse R-CNN, to touch</h1>\n"
-        "<h2>Play</h2>\n<p>A detector in a page: photographs, drawings, the camera, and every stage "
-        f"to look into and to change. Nothing is sent anywhere.</p>\n<ul>{''.join(played)}</ul>\n"
+        "<h2>Play</h2>\n<p>A detector in a page: photographs, drawings, the camera, and every "
+        f"stage to look into and to change. Nothing is sent anywhere.</p>\n"
+        f"<ul>{''.join(played)}</ul>\n"
         '<h2>Learn</h2>\n<ul><li><a href="lessons/index.html">The lessons, with their outputs</a>'
         "</li></ul>\n"
         f"<h2>Read</h2>\n<ul>{''.join(entries)}"

@@ -93,6 +93,7 @@ def payload(
 
 
 def page_style(num_stages: int, count: int) -> dict[str, Any]:
+    """Colours and lines of a page about ``count`` proposals, as colors.js reads them."""
     return {
         "stages": [style.stage_color(stage, num_stages) for stage in range(num_stages + 1)],
         "classes": list(style.CLASS_COLORS),

@@ -64,8 +64,8 @@ onerror = function (text) {{
   if (document.body.dataset.ready) return;
   var status = document.getElementById("status");
   status.className = "problem";
-  status.textContent = "This browser cannot run the page (" + text + "). Open it in a newer one: Chrome or Edge 94, "
-    + "Firefox 114, Safari 16.4, or later.";
+  status.textContent = "This browser cannot run the page (" + text + "). Open it in a newer "
+    + "one: Chrome or Edge 94, Firefox 114, Safari 16.4, or later.";
 }};
 </script>
 <script nomodule>onerror("it knows no modules");</script>
@@ -123,9 +123,7 @@ def playground(
     return path
 
 
-def page(
-    detector: Detector, *, exact: bool = False, images: list[str | Path] | None = None
-) -> str:
+def page(detector: Detector, *, exact: bool = False, images: list[str | Path] | None = None) -> str:
     """The text of the file; see :func:`playground`."""
     parts, lossless = _graphs(detector, exact)
     parts |= {
@@ -162,11 +160,11 @@ def script() -> str:
 def _graphs(detector: Detector, exact: bool) -> tuple[dict[str, str], bool]:
     """The graphs as text, by name; and whether no weight was rounded."""
     model, lossless, found = detector.model, True, {}
-    graphs = {"pyramid": lambda: write_pyramid(model, fold=False)}
-    for index in range(detector.num_stages):
-        graphs[f"stage_{index + 1}"] = lambda i=index: write_stage(model, i, switches=True)
-    for name, write in graphs.items():
-        graph = write()
+    for index in range(detector.num_stages + 1):  # one at a time, for their memory
+        if index:
+            name, graph = f"stage_{index}", write_stage(model, index - 1, switches=True)
+        else:
+            name, graph = "pyramid", write_pyramid(model, fold=False)
         lossless = compact(graph, exact) and lossless
         found[name] = _encoded(gzip.compress(graph.SerializeToString(), 6, mtime=0))
     return found, lossless
