@@ -63,8 +63,8 @@ def _smaller(
     source: Path, entry: dict[str, Any], side: int, quality: int
 ) -> tuple[bytes, tuple[float, float]]:
     """The image as WebP, with its new size put into ``entry``, and the two scales."""
-    with Image.open(source) as image:
-        image = image.convert("RGB")
+    with Image.open(source) as opened:
+        image = opened.convert("RGB")
         width, height = image.size
         image.thumbnail((side, side), Image.Resampling.LANCZOS, reducing_gap=3.0)
         buffer = BytesIO()

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from sparse_rcnn_lab.core.detections import Detections
     from sparse_rcnn_lab.core.trace import Trace
     from sparse_rcnn_lab.data.coco.folder import CocoFolder, open_data
+    from sparse_rcnn_lab.data.data_check import DataCheck, check
     from sparse_rcnn_lab.data.shapes.dataset import Shapes
     from sparse_rcnn_lab.detect.detector import Detector
     from sparse_rcnn_lab.detect.ground_truth import with_ground_truth
@@ -50,6 +51,7 @@ __all__ = [
     "RECIPES",
     "Ablation",
     "CocoFolder",
+    "DataCheck",
     "Detections",
     "Detector",
     "Evaluation",
@@ -62,6 +64,7 @@ __all__ = [
     "Trace",
     "TraceDiff",
     "__version__",
+    "check",
     "evaluate",
     "explore",
     "export",
@@ -84,6 +87,7 @@ _HOMES = {
     "intervene.trace_diff": ("TraceDiff", "trace_diff"),
     "core.config": ("Recipe",),
     "models.recipes": ("RECIPES", "recipe"),
+    "data.data_check": ("DataCheck", "check"),
     "data.coco.folder": ("CocoFolder", "open_data"),
     "data.shapes.dataset": ("Shapes",),
     "detect.detector": ("Detector",),

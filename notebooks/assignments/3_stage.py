@@ -47,7 +47,7 @@ grid = practice.waves(3, 5, 7, seed=V.grid_seed)
 V.bx = torch.tensor([V.whole(0, 59) / 10 for _ in range(4)])
 V.by = torch.tensor([V.whole(0, 39) / 10 for _ in range(4)])
 V.bilinear = ref.bilinear(grid, V.bx, V.by)
-V.bilinear_swapped = ref.bilinear(grid, V.by, V.bx)
+V.bilinear_swapped = ref.bilinear(grid, V.by, V.bx.clamp(max=4))
 V.bilinear_nearest = grid[:, V.by.round().long(), V.bx.round().long()].T
 V.outside = ref.bilinear(grid, torch.tensor([0.0, 6.0]), torch.tensor([2.0, 4.0]))
 
@@ -65,7 +65,10 @@ V.roi_box = torch.tensor([x1, y1, x1 + V.whole(10, 12), y1 + V.whole(6, 8)]).flo
 V.roi = roi(grid, V.roi_box, 4, 3)
 V.roi_shifted = roi(grid, V.roi_box, 4, 3, 0.0)
 V.roi_columns = V.roi.view(3, 3, -1).transpose(0, 1).reshape(9, -1)
-V.roi_two = roi(grid, V.roi_box / 2, 2, 2)
+# Beyond the map by more than a pixel, right and below; left and above.
+V.roi_right = torch.tensor([V.whole(12, 18), V.whole(8, 12), V.whole(42, 50), V.whole(34, 40)])
+V.roi_left = torch.tensor([-V.whole(14, 20), -V.whole(14, 20), V.whole(12, 18), V.whole(12, 16)])
+V.roi_beyond_right, V.roi_beyond_left = roi(grid, V.roi_right, 4, 3), roi(grid, V.roi_left, 4, 3)
 
 V.seed_att = V.whole(1, 500)
 q, k, v = (practice.waves(5, 8, seed=V.seed_att + i) * 2 for i in range(3))
@@ -81,7 +84,7 @@ V.mixed_unscaled = (
     (h(q) @ h(k).transpose(1, 2)).softmax(-1).matmul(h(v)).transpose(0, 1).reshape(5, 8)
 )
 
-V.seed_stage = V.whole(1, 500)
+V.seed_stage, V.train_seed = V.whole(1, 500), V.whole(1, 500)
 stage = practice.small_stage(V.seed_stage)
 parts = practice.parts_of(stage)
 feat, pooled = practice.waves(5, 8, seed=3), practice.waves(5, 4, 8, seed=4)
@@ -147,8 +150,15 @@ check(
 ### END HIDDEN TESTS
 
 # %% test="level-limits"
-# 1 mark: tiny and huge boxes
+# 1 mark: tiny and huge boxes; whole numbers, as a level is a place in a list
 check(level_of, V.extreme, gives=torch.tensor([0, 3]))
+check(
+    lambda b: level_of(b).is_floating_point(),
+    V.extreme,
+    of=level_of,
+    gives=False,
+    hints={"0.0 is not int64: .long() makes it one.": True},
+)
 
 # %% [markdown]
 # ## 2. RoI features
@@ -274,7 +284,7 @@ check(
 )
 
 # %% test="roi-values"
-# 1 mark: the right numbers, in the right order (hidden)
+# 1 mark: the right numbers, in the right order; places beyond the map are limited to it (hidden)
 ### BEGIN HIDDEN TESTS
 check(
     roi_feature,
@@ -287,6 +297,22 @@ check(
         "Where is the half pixel?": V.roi_shifted,
         "Row by row, not column by column.": V.roi_columns,
     },
+)
+check(
+    roi_feature,
+    practice.waves(3, 5, 7, seed=V.grid_seed),
+    V.roi_right.float(),
+    4,
+    3,
+    gives=V.roi_beyond_right,
+)
+check(
+    roi_feature,
+    practice.waves(3, 5, 7, seed=V.grid_seed),
+    V.roi_left.float(),
+    4,
+    3,
+    gives=V.roi_beyond_left,
 )
 ### END HIDDEN TESTS
 
@@ -428,8 +454,8 @@ check(
 ### BEGIN HIDDEN TESTS
 check(
     lambda f, r: torch.allclose(
-        interact(f, r, practice.small_parts(V.seed_stage).interaction)[:2],
-        interact(f[:2], r[:2], practice.small_parts(V.seed_stage).interaction),
+        interact(f, r, practice.small_parts(V.seed_stage).interaction)[2:],
+        interact(f[2:], r[2:], practice.small_parts(V.seed_stage).interaction),
         atol=1e-5,
     ),
     practice.waves(5, 8, seed=3),
@@ -597,7 +623,7 @@ check(lambda: flows(), of=chain, gives=[True, True, True])
 # Run the cell, and look at the curve. Does the loss fall all the time? Where does it fall fastest?
 
 # %% locked="train"
-model = practice.own_model(run_stage, seed=V.seed_stage)
+model = practice.own_model(run_stage, seed=V.train_seed)
 losses = practice.train(model, minutes=2)
 plt.plot(losses)
 plt.xlabel("step")

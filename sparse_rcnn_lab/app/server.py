@@ -102,10 +102,10 @@ def serve(viewer: Viewer, address: Address, people: int = 8, browser: bool = Fal
     from starlette.routing import Route
 
     from sparse_rcnn_lab.app import explore_tab, live_tab
-    from sparse_rcnn_lab.app.page import build_page, looks
+    from sparse_rcnn_lab.app.page import build_page, head, looks
 
     explorations = explore_tab.Explorations(viewer)
-    page = build_page(viewer, explorations)
+    page, first = build_page(viewer, explorations)
     webcams = live_tab.Webcams(viewer, people)
     routes = [
         Route(live_tab.PATH, webcams.answer, methods=["POST"]),
@@ -131,7 +131,10 @@ def serve(viewer: Viewer, address: Address, people: int = 8, browser: bool = Fal
         max_file_size=viewer.limits.upload_mb * 1_000_000,
         max_threads=40,
         app_kwargs={
-            "middleware": [Middleware(BodyLimit, max_bytes=viewer.limits.body_mb * 1_000_000)],
+            "middleware": [
+                Middleware(BodyLimit, max_bytes=viewer.limits.body_mb * 1_000_000),
+                Middleware(OwnHead, head=head(first)),
+            ],
             "routes": routes,
         },
         _frontend=False,  # Gradio gives its own page three seconds and then asks for share=True
@@ -236,6 +239,40 @@ class BodyLimit:
             return {"type": "http.disconnect"} if seen > self.max_bytes else message
 
         await self.app(scope, counted, send)
+
+
+class OwnHead:
+    """Puts the page's own scripts into the head of Gradio's page: those that Gradio takes for
+    ``launch(head=...)`` run only after it has built all of it.
+    """
+
+    def __init__(self, app: App, head: str) -> None:
+        self.app = app
+        self.head = head.encode()
+
+    async def __call__(self, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
+        """Passes the request on, and changes what comes of it where it is the page."""
+        if scope["type"] != "http" or scope["path"] != "/" or scope["method"] != "GET":
+            await self.app(scope, receive, send)
+            return
+        start: Message = {}
+        body = b""
+
+        async def changed(message: Message) -> None:
+            nonlocal start, body
+            if message["type"] == "http.response.start":
+                start = message
+                return
+            body += message.get("body", b"")
+            if message.get("more_body", False):
+                return
+            whole = body.replace(b"</head>", self.head + b"</head>", 1)
+            size = (b"content-length", str(len(whole)).encode())
+            headers = [one for one in start["headers"] if one[0] != b"content-length"]
+            await send({**start, "headers": [*headers, size]})
+            await send({"type": "http.response.body", "body": whole})
+
+        await self.app(scope, receive, changed)
 
 
 async def _discard(receive: Receive, max_bytes: int) -> None:

@@ -16,7 +16,7 @@ from sparse_rcnn_lab.data.example_images import EXAMPLES as EXAMPLES
 from sparse_rcnn_lab.data.example_images import examples as examples
 from sparse_rcnn_lab.data.example_images import knows_shapes as knows_shapes
 from sparse_rcnn_lab.data.shapes.dataset import PRESETS, shapes_image
-from sparse_rcnn_lab.detect.images import read_image
+from sparse_rcnn_lab.detect.images import read_image, reads_heif
 from sparse_rcnn_lab.views.draw import as_image, display_size
 
 DIFFICULTIES = tuple(PRESETS)
@@ -113,6 +113,7 @@ def _check(source: str | Path | Image.Image, limits: Limits) -> None:
         return
     path = Path(source)
     limits.check_file(path)
+    reads_heif()
     try:
         with Image.open(path) as image:
             check_pixels(path.name, *image.size, limits.megapixels)

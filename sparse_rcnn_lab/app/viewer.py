@@ -34,7 +34,8 @@ class View:
     """What the page shows. image: the annotated one.  milliseconds: of the model's run.
 
     detections: those of the stage, above the threshold; None at stage 0, which has no scores.
-    state: what was asked for, within what the model has.  num_stages: of the model.
+    state: what was asked for, within what the model has.  num_stages: of the model.  marks: what
+    was drawn.
     """
 
     image: Image.Image
@@ -42,6 +43,7 @@ class View:
     milliseconds: float
     state: ViewState
     num_stages: int
+    marks: tuple[Mark, ...] = ()
 
 
 class Viewer:
@@ -82,7 +84,7 @@ class Viewer:
         trace, milliseconds = self.trace(image, state)
         marks, found = select_marks(trace, state)
         drawn = draw_marks(image.shown, marks, (trace.size[1], trace.size[0]))
-        return View(drawn, found, milliseconds, state, detector.num_stages)
+        return View(drawn, found, milliseconds, state, detector.num_stages, tuple(marks))
 
     def view_frame(self, pixels: Tensor, state: ViewState) -> View:
         """The same for one of many frames, ``[3, H, W]`` uint8 RGB: nothing is kept, and the stages
@@ -98,7 +100,7 @@ class Viewer:
             marks, found = select_marks(trace, state)
             took = 1000 * (time.perf_counter() - start)
             drawn = draw_marks(as_image(pixels), marks)
-        return View(drawn, found, took, state, detector.num_stages)
+        return View(drawn, found, took, state, detector.num_stages, tuple(marks))
 
     def trace(self, image: InputImage, state: ViewState) -> tuple[Trace, float]:
         """The trace of all stages, without its image, and the milliseconds that its run took."""

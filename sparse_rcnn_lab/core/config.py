@@ -235,6 +235,7 @@ class TrainConfig:
         if self.steps is not None:
             _check_whole("train.steps", self.steps, 1, 10**9)
         _check_whole("train.denoising", self.denoising, 0)
+        _check_whole("train.seed", self.seed, 0, 10**12)  # multiplied, and 64 bits hold it
         if not isinstance(self.nested_prefixes, int) or self.nested_prefixes < 1:
             raise LabError(
                 f"train.nested_prefixes must be at least 1, found {self.nested_prefixes!r}. "

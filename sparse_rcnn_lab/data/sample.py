@@ -62,5 +62,4 @@ def notes_of(data: DetectionData | None) -> list[str]:
 
 def file_of(data: DetectionData) -> str:
     """What a message calls a data set: its json's name, where it comes from one."""
-    path = getattr(getattr(data, "data", data), "json_path", None)
-    return "The data set" if path is None else str(path.name)
+    return str(getattr(getattr(data, "data", data), "file", "The data set"))

@@ -229,14 +229,18 @@ class Detector:
             return make_batch(images, self.config.input, self.model.device, resize)
 
     def run(
-        self, batch: Batch, stop: int | None = None, num_proposals: int | None = None
+        self,
+        batch: Batch,
+        stop: int | None = None,
+        num_proposals: int | None = None,
+        ablation: Ablation = NORMAL,
     ) -> list[StageOutput]:
         """The stages' outputs for a prepared batch, up to stage ``stop`` (1..6)."""
         if stop is not None:
             stop = check_stage(stop, self.num_stages)
         boxes, features = self.model.proposals(batch.sizes, num_proposals)
         pyramid = self.runtime.pyramid(batch.images)
-        return self.runtime.run_stages(pyramid, boxes, features, stop=stop)
+        return self.runtime.run_stages(pyramid, boxes, features, stop=stop, ablation=ablation)
 
     def decode(
         self, output: StageOutput, batch: Batch, index: int, threshold: float = 0.0

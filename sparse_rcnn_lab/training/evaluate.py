@@ -12,11 +12,13 @@ import torch
 from tqdm.auto import tqdm
 
 from sparse_rcnn_lab.core import boxes as box_ops
+from sparse_rcnn_lab.core.ablation import NORMAL, Ablation
 from sparse_rcnn_lab.core.detections import top_pairs
 from sparse_rcnn_lab.core.errors import LabError
 from sparse_rcnn_lab.core.stage import StageOutput
 from sparse_rcnn_lab.core.validation import check_stages
-from sparse_rcnn_lab.data.sample import DetectionData, file_of, notes_of
+from sparse_rcnn_lab.data.data_check import first_lines
+from sparse_rcnn_lab.data.sample import DetectionData, file_of
 from sparse_rcnn_lab.detect.batches import Batch
 from sparse_rcnn_lab.detect.detector import Detector
 from sparse_rcnn_lab.training.coco_metrics import METRICS, CocoResult, coco_stats, to_results
@@ -79,6 +81,7 @@ def evaluate(
     *,
     stages: Sequence[int] | None = None,
     num_proposals: int | None = None,
+    ablation: Ablation = NORMAL,
     batch_size: int = 8,
     limit: int | None = None,
     progress: bool = True,
@@ -87,9 +90,10 @@ def evaluate(
     """COCO AP on ``data`` at each of ``stages`` (1-based, default all).
 
     The N best (proposal, class) pairs of an image count, as in inference, N being
-    ``num_proposals`` (default all). limit: only the first so many images. progress: show a
-    bar, and with ``notes`` first what the data set says about itself. The model is left in the
-    mode, training or not, that it was in.
+    ``num_proposals`` (default all). ablation: what is switched off or exchanged in every stage, see
+    :class:`sparse_rcnn_lab.core.ablation.Ablation`. limit: only the first so many images.
+    progress: show a bar, and with ``notes`` first what is in the data and odd about it. The model
+    is left in the mode, training or not, that it was in.
 
     Under torchrun, inside ``distributed.join``, the processes share the batches. As each batch is
     the very one that a single process would have made, so is every detection. All processes get the
@@ -117,8 +121,8 @@ def evaluate(
 
     group = current()
     if progress and notes and group.first:
-        for note in (*notes_of(data), *class_notes):
-            tqdm.write(note)
+        lines = first_lines(data, proposals=num_proposals or detector.num_proposals)
+        tqdm.write("\n".join([*lines, *class_notes]))
     starts = range(0, count, batch_size)
     bar = tqdm(
         starts[group.rank :: group.world],
@@ -134,7 +138,7 @@ def evaluate(
             samples = [data[i] for i in range(first, min(first + batch_size, count))]
             ids = [sample.image_id for sample in samples]
             batch = detector.prepare([sample.image for sample in samples])
-            outputs = detector.run(batch, stop=stages[-1], num_proposals=num_proposals)
+            outputs = detector.run(batch, stages[-1], num_proposals, ablation)
             chosen = [outputs[stage - 1] for stage in stages]
             found.append((ids, detection_rows(chosen, batch, ids, categories)))
         return found

@@ -169,8 +169,8 @@ def test_collect(built: Course, tmp_path: Path) -> None:
     wanted = [c["metadata"].get("nbgrader", {}).get("grade_id") for c in release["cells"]]
     assert [i for i in ids if i] == [w for w in wanted if w]
     assert not (tmp_path / "evil").exists() and not (tmp_path.parent / "evil").exists()
-    with pytest.raises(LabError, match="seed"):
-        build(tmp_path / "course", made.SOURCES, chosen(["boxes"]), 2027, say=lambda s: None)
+    with pytest.raises(LabError, match="secret"):
+        build(tmp_path / "course", made.SOURCES, chosen(["boxes"]), "2027", say=lambda s: None)
     with pytest.raises(LabError, match="neither"):
         collect(course, tmp_path / "nothing", say=lambda line: None)
 
@@ -193,7 +193,7 @@ def test_nothing_left_but_text(built: Course, tmp_path: Path) -> None:
     result = collect(course, tmp_path / "in", say=lambda line: None)
     ((student, name, notes),) = result.taken
     assert (student, name) == ("eve", "boxes")
-    assert "known by their text" in notes[0] and notes[1].endswith("restored: iou-values")
+    assert "known by their text" in notes[0] and notes[1].endswith("put back: iou-values")
     kept = made.read(course.notebook("submitted", "boxes", "eve"))
     perfect = made.solved(source, release)
     for answer in ("formats", "iou", "giou", "deltas", "think"):

@@ -234,8 +234,8 @@ class Oracle(Detector):
         for stage in range(1, (stop or self.num_stages) + 1):
             boxes = torch.zeros(len(batch.sources), n, 4)
             logits = torch.full((len(batch.sources), n, len(self.class_names)), -9.0)
-            for b, picture in enumerate(batch.sources):
-                sample = data[int(picture[0, 0, 0])]
+            for b, image in enumerate(batch.sources):
+                sample = data[int(image[0, 0, 0])]
                 right = box_ops.rescale(sample.boxes, batch.scale(b))
                 aside = (self.num_stages - stage) / 5 * (right[:, 2] - right[:, 0])
                 boxes[b, :2] = right + torch.stack([aside, 0 * aside, aside, 0 * aside], dim=1)

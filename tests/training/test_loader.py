@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
 import os
+import re
+import runpy
 import signal
-import subprocess
 import sys
 import time
 from collections.abc import Sequence
@@ -27,7 +29,7 @@ from sparse_rcnn_lab.data.transforms import Augment
 from sparse_rcnn_lab.detect.images import resized_size
 from sparse_rcnn_lab.models import recipes
 from sparse_rcnn_lab.training.fit import fit
-from sparse_rcnn_lab.training.loader import StepSampler, train_loader
+from sparse_rcnn_lab.training.loader import StepSampler, check_main_guard, train_loader
 
 PUBLISHED = recipes.recipe("r50_3x_300")
 
@@ -360,8 +362,8 @@ def _children() -> list[str]:
 
 
 SCRIPT = """
-import multiprocessing, sparse_rcnn_lab as srl
-multiprocessing.set_start_method("{method}")
+import sparse_rcnn_lab as srl
+
 {guard}
     srl.fit(srl.Shapes(length=4, size=64), "nano", "run", workers={workers}, device="meta-not")
 """
@@ -378,17 +380,28 @@ multiprocessing.set_start_method("{method}")
     ],
 )
 def test_a_script_without_a_main_guard(
-    method: str, guard: str, workers: int, words: str, tmp_path: Path
+    method: str,
+    guard: str,
+    workers: int,
+    words: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Would catch a training that starts itself in every worker, and a guarded one refused."""
+    """Catches a training that starts itself in every worker, and a guarded one refused."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(multiprocessing, "get_start_method", lambda allow_none: method)
     script = tmp_path / "mine.py"
-    text = SCRIPT.format(method=method, guard=guard, workers=workers)
+    text = SCRIPT.format(guard=guard, workers=workers)
     script.write_text(text + ("main()\n" if guard.startswith("def") else ""))
-    done = subprocess.run(
-        [sys.executable, script], cwd=tmp_path, capture_output=True, text=True, check=False
-    )
-    assert "LabError" in done.stderr and words in done.stderr
+    with pytest.raises(LabError, match=re.escape(words)):
+        runpy.run_path(str(script), run_name="__main__")
     assert not (tmp_path / "run").exists()
+
+
+def test_a_notebook_that_was_reset(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Catches an AttributeError after ``%reset``, which clears __main__."""
+    monkeypatch.delattr(sys.modules["__main__"], "__spec__")
+    check_main_guard()
 
 
 @pytest.mark.parametrize(
@@ -396,6 +409,6 @@ def test_a_script_without_a_main_guard(
     [("nano", "shapes"), (PUBLISHED, Shapes(length=4)), ("shapes", Shapes(length=4))],
 )
 def test_swapped_arguments(data: Any, recipe: Any, tmp_path: Path) -> None:
-    """Would catch a recipe taken for data that ends in an AttributeError."""
+    """Catches a recipe taken for data that ends in an AttributeError."""
     with pytest.raises(LabError, match=r"fit takes the data first, then the recipe.* as recipe"):
         fit(data, recipe, tmp_path / "run")

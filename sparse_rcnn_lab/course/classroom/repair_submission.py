@@ -7,9 +7,10 @@ in part. What was done is said, so that the instructor can ask.
 from __future__ import annotations
 
 import copy
+import itertools
 import re
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from sparse_rcnn_lab.core.errors import LabError
@@ -35,26 +36,32 @@ def recognise(notebook: Any, releases: dict[str, Any]) -> tuple[str, list[str]]:
     or by their text. Raises LabError where it is none of ``releases``, name -> notebook.
     """
     named = {name: [c for c in r["cells"] if _id(c)] for name, r in releases.items()}
-    for key, least, note in (
-        (_id, 1, ""),
-        (_cell_id, 1, ""),
-        (_wording, 3, "its cells had lost their marks and were known by their text"),
+    cells = notebook["cells"]
+    matches = {
+        name: [len(_alike(cells, theirs, key)) for key in (_id, _cell_id, _wording)]
+        for name, theirs in named.items()
+    }
+    best = max(matches, key=lambda name: sum(matches[name]))
+    if not any(matches[best][:2]) and matches[best][2] < 3:  # anybody has "import torch"
+        raise LabError(
+            f"is none of this course's assignments ({', '.join(releases)}): none of its cells is "
+            "one that was handed out."
+        )
+    for mine, theirs in _alike(cells, named[best], _cell_id):
+        if not _id(mine):
+            mine["metadata"] = copy.deepcopy(theirs["metadata"])
+    guessed = []
+    for mine, theirs in itertools.chain(
+        _alike(cells, named[best], _wording),
+        _answers_between(cells, releases[best]["cells"]),  # which looks at what is known by then
     ):
-        pairs = {name: _alike(notebook["cells"], cells, key) for name, cells in named.items()}
-        best = max(pairs, key=lambda name: len(pairs[name]))
-        if len(pairs[best]) < least:
-            continue
-        if key is not _id:
-            for mine, theirs in pairs[best]:
-                mine["metadata"] = copy.deepcopy(theirs["metadata"])
-            notebook["metadata"]["sparse_rcnn_lab"] = releases[best]["metadata"]["sparse_rcnn_lab"]
-        if key is _wording:
-            _place_answers(notebook["cells"], releases[best]["cells"])
-        return best, [note] if note else []
-    raise LabError(
-        f"is none of this course's assignments ({', '.join(releases)}): none of its cells is one "
-        "that was handed out."
-    )
+        if not _id(mine) and _id(theirs) not in map(_id, cells):
+            mine["metadata"] = copy.deepcopy(theirs["metadata"])
+            guessed.append(_id(theirs))
+    if "assignment" not in notebook["metadata"].get("sparse_rcnn_lab", {}):
+        notebook["metadata"]["sparse_rcnn_lab"] = releases[best]["metadata"]["sparse_rcnn_lab"]
+    note = f"cells that had lost their marks, known by their text: {', '.join(guessed)}"
+    return best, [note] if guessed else []
 
 
 def _alike(cells: Any, named: Any, key: Callable[[Any], str]) -> list[tuple[Any, Any]]:
@@ -64,26 +71,27 @@ def _alike(cells: Any, named: Any, key: Callable[[Any], str]) -> list[tuple[Any,
     return [(mine[text], cell) for text, cell in theirs.items() if text in mine]
 
 
-def _place_answers(cells: Any, release: Any) -> None:
-    """Finds answers, whose text nobody knows, between the cells that are known."""
+def _answers_between(cells: Any, release: Any) -> Iterator[tuple[Any, Any]]:
+    """(cell, handed-out cell) of answers, whose text nobody knows, between cells that are known."""
     known = {_text(cell) for cell in release}
     names = [_id(cell) for cell in release]
+    roles = set(names) - {""}
     for number, cell in enumerate(release):
-        at = {names.index(_id(mine)): i for i, mine in enumerate(cells) if _id(mine)}
-        if not names[number] or number in at:
+        at = {names.index(_id(mine)): i for i, mine in enumerate(cells) if _id(mine) in roles}
+        if not names[number] or _locked(cell) or number in at:
             continue
         first = max((i for n, i in at.items() if n < number), default=-1)
         last = min((i for n, i in at.items() if n > number), default=len(cells))
         free = [
             mine
             for mine in cells[first + 1 : last]
-            if mine["cell_type"] == cell["cell_type"]
+            if not _id(mine)
+            and mine["cell_type"] == cell["cell_type"]
             and (_text(mine) not in known or _text(mine) == _text(cell))
         ]
         functions = _functions(cell)
         if free:
-            best = next((mine for mine in free if functions & _functions(mine)), free[0])
-            best["metadata"] = copy.deepcopy(cell["metadata"])
+            yield next((mine for mine in free if functions & _functions(mine)), free[0]), cell
 
 
 def _functions(cell: Any) -> set[str]:

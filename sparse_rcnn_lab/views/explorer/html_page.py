@@ -20,7 +20,7 @@ HERE = Path(__file__).parent
 MODULES = (
     "data", "store", "motion", "dom", "colors", "labels", "marks", "picture", "scatter",
     "proposal", "crops", "among", "tabs", "controls", "status", "theme", "pointer", "keyboard",
-    "link", "changes", "drag", "outcome", "editing", "explorer",
+    "link", "changes", "drag", "outcome", "editing", "tour", "explorer",
 )  # fmt: skip
 
 # What a page says where the controls that need a kernel would be.
