@@ -37,6 +37,7 @@ export function createLive({ engine, about, kept, source, still = source, below,
       slider("threshold", "score ≥", "Least score of a detection", { min: 0.01, max: 0.99, step: 0.01 }, scoreText),
       told, take));
   let alive = false;
+  let frames = 0;
   let pace = 0; // milliseconds between answers, smoothed
 
   function draw({ found, frame }) {
@@ -85,6 +86,7 @@ export function createLive({ engine, about, kept, source, still = source, below,
         if (!alive) return;
         const count = kept.stage ? draw(answer) : draw({ ...answer, found: [] });
         answer.frame.close();
+        frames += 1;
         const passed = performance.now() - before;
         before += passed;
         pace = pace ? pace + (Math.min(passed, 2000) - pace) * 0.15 : passed;
@@ -99,7 +101,7 @@ export function createLive({ engine, about, kept, source, still = source, below,
 
   return {
     element,
-    get pace() { return pace; },
+    get frames() { return frames; },
     start() { alive = true; loop(); },
     stop() { alive = false; },
   };
