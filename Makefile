@@ -12,7 +12,7 @@ endif
 TEST_EXTRAS := dev,demo,notebooks,classroom
 LAB_EXTRAS := notebooks,demo
 # What the lab's file list leaves out: Jupyter's own defaults, and beside each lesson its text twin.
-LAB_HIDES := __pycache__ *.pyc *.pyo .DS_Store *~ 0[1-9]_*.py times.json
+LAB_HIDES := __pycache__ *.pyc *.pyo .DS_Store *~ 0[1-9]_*.py slides.py times.json
 
 # OpenMP threads that spin while they wait make a busy machine many times slower. This must be set
 # before torch is imported.
@@ -24,7 +24,7 @@ API := sparse_rcnn_lab sparse_rcnn_lab.analysis sparse_rcnn_lab.views.figures sp
 
 SITE := build/site
 
-.PHONY: help demo lab gallery lessons classroom api site test test-slow benchmark lint format hooks
+.PHONY: help demo lab gallery lessons slides classroom api site test test-slow benchmark lint format hooks
 
 help: ## these lines
 	@echo 'Sparse R-CNN lab. Each of these sets up what it needs, the first time:'
@@ -36,9 +36,10 @@ help: ## these lines
 demo: .venv/.installed-demo ## detect in your own photos, at http://127.0.0.1:7860 (ARGS="--help" lists the options)
 	$(BIN)/python apps/demo.py $(ARGS)
 
-lab: .venv/.installed-lab ## the lessons, in JupyterLab, opened at the first
+lab: .venv/.installed-lab ## the lessons in JupyterLab, as copies of yours in my_lessons
 	@$(BIN)/jupyter labextension disable --level=sys_prefix '@jupyterlab/apputils-extension:announcements' >/dev/null 2>&1 || true
-	$(BIN)/jupyter lab --LabApp.default_url=/lab/tree/notebooks/01_one_image.ipynb $(LAB_HIDES:%='--ContentsManager.hide_globs=%') $(ARGS)
+	@$(BIN)/python -m sparse_rcnn_lab.course.lessons copy my_lessons
+	$(BIN)/jupyter lab --LabApp.default_url=/lab/tree/my_lessons/01_one_image.ipynb $(LAB_HIDES:%='--ContentsManager.hide_globs=%') $(ARGS)
 
 gallery: .venv/.installed-lab ## the lessons as pages with outputs, in build/gallery (ARGS=--fast for toy amounts)
 	OMP_NUM_THREADS=1 $(BIN)/python -m sparse_rcnn_lab.course.lessons gallery $(ARGS) build/gallery
@@ -47,15 +48,18 @@ lessons: .venv/.installed-lab ## run all lessons in full and keep their times (A
 	$(BIN)/python -m sparse_rcnn_lab.course.lessons sync
 	$(BIN)/python -m sparse_rcnn_lab.course.lessons run --full $(ARGS)
 
-classroom: .venv/.installed-classroom ## assignments that grade themselves: builds course/ (ARGS="--seed 2027"; docs/classroom.md)
+slides: .venv/.installed-lab ## a deck of slides for a lecture, build/slides.html (ARGS=--fast for toy amounts)
+	OMP_NUM_THREADS=1 $(BIN)/python -m sparse_rcnn_lab.course.lessons slides $(ARGS) build/slides.html
+
+classroom: .venv/.installed-classroom ## assignments that grade themselves: builds course/ (docs/classroom.md)
 	$(BIN)/python -m sparse_rcnn_lab classroom build $(ARGS)
 
 api: .venv/.installed-test ## pages of every public name, in build/api
 	$(BIN)/python -m pdoc -o build/api -d restructuredtext $(API)
 	@echo 'Open build/api/index.html in a browser.'
 
-site: .venv/.installed-test ## lessons with outputs and pages of every public name, in build/site: what is published
-	OMP_NUM_THREADS=1 $(BIN)/python -m sparse_rcnn_lab.course.lessons gallery $(ARGS) $(SITE)
+site: .venv/.installed-test ## lessons, playgrounds, docs and every public name, in build/site: what is published
+	OMP_NUM_THREADS=1 $(BIN)/python -m sparse_rcnn_lab.course.lessons site $(ARGS) $(SITE)
 	$(BIN)/python -m pdoc -o $(SITE)/api -d restructuredtext $(API)
 
 test: .venv/.installed-test ## the tests, in minutes (ARGS="-k matching" for some of them)

@@ -5,9 +5,9 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from pathlib import Path
 from typing import Any, get_args
 
+from sparse_rcnn_lab.cli import cmd_benchmark
 from sparse_rcnn_lab.cli.common import count, whole_number
 from sparse_rcnn_lab.core.config import Precision
 from sparse_rcnn_lab.core.errors import LabError
@@ -38,29 +38,8 @@ examples:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the command's options."""
-    parser.add_argument(
-        "--model",
-        default="nano",
-        metavar="NAME",
-        help="a preset (untrained, which takes the same time), a shipped model, run folder or "
-        "file (default: %(default)s)",
-    )
-    parser.add_argument(
-        "--size", type=_size, metavar="HxW", help="input pixels, multiples of 32 (default: own)"
-    )
-    parser.add_argument("--proposals", type=whole_number, metavar="N", help="default: the model's")
-    parser.add_argument(
-        "--batch",
-        type=whole_number,
-        metavar="N",
-        help="images at once (default: 1 for inference, at most 8 for training)",
-    )
-    parser.add_argument(
-        "--threads", type=whole_number, default=1, metavar="N", help="default: %(default)s"
-    )
-    parser.add_argument(
-        "--repeat", type=whole_number, default=5, metavar="N", help="default: %(default)s"
-    )
+    cmd_benchmark.add_arguments(parser)  # one vocabulary for both commands
+    parser.set_defaults(batch=None)
     parser.add_argument("--only", choices=("inference", "training"), help="leave out the other")
     parser.add_argument("--data", metavar="FOLDER", help="measure loading this data set")
     parser.add_argument(
@@ -90,8 +69,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--growth", action="store_true", help="how time grows with proposals, pixels, batch, stages"
     )
-    parser.add_argument("--device", default="cpu", help="cpu, cuda (default: %(default)s)")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write all numbers to a file")
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -208,13 +185,6 @@ def _table(title: str, part: dict[str, Any]) -> list[str]:
             + ("      –" if ratio is None else f"{ratio:>7.2f}")
         )
     return lines
-
-
-def _size(text: str) -> tuple[int, int]:
-    height, cross, width = text.lower().partition("x")
-    if not cross:
-        raise argparse.ArgumentTypeError(f"HEIGHTxWIDTH is needed, like 800x1216; found {text!r}")
-    return whole_number(height), whole_number(width)
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -12,7 +12,8 @@ import torch
 from tqdm.auto import tqdm
 
 from benchmarks.clock import Clock, threads
-from benchmarks.poolings import Settings, default_size, model_of
+from benchmarks.poolings import Settings, model_of
+from sparse_rcnn_lab.cli.cmd_benchmark import default_size
 from sparse_rcnn_lab.core.errors import LabError
 from sparse_rcnn_lab.core.model import SparseRCNN
 from sparse_rcnn_lab.detect.device import machine
@@ -92,7 +93,7 @@ def fit(x: list[int], y: list[float], quadratic: bool = False) -> dict[str, floa
 def _run(settings: Settings, name: str, step: float) -> tuple[int, Callable[[], object]]:
     recipe, _, _ = model_of(settings)
     config = recipe.model
-    height, width = settings.size or default_size(recipe)
+    height, width = settings.size or default_size(recipe.model.input)
     batch = settings.batch or 1
     if name == "proposals":
         x = max(1, round(config.num_proposals * step))

@@ -19,8 +19,9 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks.clock import Clock, threads
-from benchmarks.poolings import Settings, default_size, model_of
+from benchmarks.poolings import Settings, model_of
 from benchmarks.roi_align import FeatureMaps, roi_align_pool
+from sparse_rcnn_lab.cli.cmd_benchmark import default_size
 from sparse_rcnn_lab.core.detections import top_pairs
 from sparse_rcnn_lab.core.errors import LabError
 from sparse_rcnn_lab.core.model import SparseRCNN
@@ -54,7 +55,7 @@ def compare(settings: Settings, against: Sequence[str]) -> dict[str, Any]:
 
 def _compare(settings: Settings, against: Sequence[str]) -> dict[str, Any]:
     recipe, model, _ = model_of(settings)
-    height, width = settings.size or default_size(recipe)
+    height, width = settings.size or default_size(recipe.model.input)
     for stage in model.stages:
         assert isinstance(stage, Stage)
         nn.init.zeros_(stage.regress.weight)

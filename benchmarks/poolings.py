@@ -11,6 +11,7 @@ import torch
 
 from benchmarks.clock import Clock, threads
 from benchmarks.parts import ARMS, Arm, Trainer, infer, largest_difference
+from sparse_rcnn_lab.cli.cmd_benchmark import default_size
 from sparse_rcnn_lab.core.config import Recipe
 from sparse_rcnn_lab.core.errors import LabError
 from sparse_rcnn_lab.core.model import SparseRCNN
@@ -61,7 +62,7 @@ def run_benchmark(settings: Settings) -> dict[str, Any]:
 
 def _run(settings: Settings) -> dict[str, Any]:
     recipe, model, trained = model_of(settings)
-    height, width = settings.size or default_size(recipe)
+    height, width = settings.size or default_size(recipe.model.input)
     model.to(settings.device)
     published = recipe.model.input.short_side >= 800
     batches = {
@@ -141,10 +142,3 @@ def model_of(settings: Settings) -> tuple[Recipe, SparseRCNN, bool]:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         return replace(recipe, model=config), SparseRCNN(config), False
-
-
-def default_size(recipe: Recipe) -> tuple[int, int]:
-    """The size an image with sides 2:3 gets, rounded up to multiples of 32."""
-    want = recipe.model.input
-    long = min(want.long_side, want.short_side * 3 // 2)
-    return -(-want.short_side // 32) * 32, -(-long // 32) * 32

@@ -16,7 +16,7 @@ import torch
 
 from benchmarks import loading
 from benchmarks.clock import Clock, threads
-from benchmarks.poolings import default_size
+from sparse_rcnn_lab.cli.cmd_benchmark import default_size
 from sparse_rcnn_lab.core.config import Precision, Recipe
 from sparse_rcnn_lab.core.errors import LabError
 from sparse_rcnn_lab.core.train import lr_factor
@@ -132,7 +132,7 @@ def _recipe_and_data(
     )
     augment, size = recipe.augment, None
     if settings.data is None:
-        size = settings.size or default_size(recipe)
+        size = settings.size or default_size(recipe.model.input)
         data: DetectionData = Shapes(length=BATCHES * batch, size=size)
         augment = replace(augment, size=size, crop=0.0)
     elif settings.size:

@@ -104,16 +104,17 @@ lessons.sliders(
     proposals=(1, 50, 15),
 )
 
+
 # %%
+def ap(detector, **options):
+    """AP after stage 6 on the first COUNT images."""
+    found = srl.evaluate(detector, val, limit=COUNT, stages=[6], progress=False, **options)
+    return found.per_stage[0].AP
+
+
 numbers = [1, 3, 5, 10, 15, 20]
-ap = [
-    srl.evaluate(shapes, val, limit=COUNT, num_proposals=n, stages=[6], progress=False)
-    .per_stage[0]
-    .AP
-    for n in numbers
-]
 lessons.lines(
-    {"nano-shapes": ap},
+    {"nano-shapes": [ap(shapes, num_proposals=n) for n in numbers]},
     numbers,
     title="Fewer proposals, fewer objects",
     detail=f"AP after stage 6, {COUNT} images with 3 or so objects each",
@@ -140,23 +141,12 @@ lessons.lines(
 # %%
 box_starts = ["learned", "grid", "random", "image"]
 feature_starts = ["learned", "shuffled", "mean", "random"]
-table = {
-    features: [
-        srl.evaluate(
-            lessons.with_start(shapes, boxes, features),
-            val,
-            limit=COUNT,
-            stages=[6],
-            progress=False,
-        )
-        .per_stage[0]
-        .AP
-        for boxes in box_starts
-    ]
-    for features in feature_starts
-}
+table = {}
+for features in feature_starts:
+    starts = [lessons.with_start(shapes, boxes, features) for boxes in box_starts]
+    table[f"features: {features}"] = [ap(start) for start in starts]
 lessons.bars(
-    {f"features: {name}": values for name, values in table.items()},
+    table,
     box_starts,
     title="The same stages, other proposals",
     detail=f"AP after stage 6, {COUNT} images",

@@ -48,9 +48,10 @@ figures.ap_curves(curve)
 # For the ranking can only look at boxes that came out while all twenty worked. It puts proposal 0
 # last, because the others leave it nothing to do. Alone, proposal 0 reaches AP 0.28, more than any
 # other would: it is the only one that has ever worked alone. **What few can do is a matter of
-# practice.** Right: AP against time, in the model's own order. **Stages 1 to 4 buy nearly
-# everything**, the last two are almost free of effect on these simple images. Times are measured
-# on your machine: where something else runs beside, a line may even go back.
+# practice.** Right: AP against work, counted as proposals × stages, in the model's own order.
+# **Stages 1 to 4 buy nearly everything**, the last two are almost free of effect on these simple
+# images. (Work is counted, not timed: on small images a stage takes most of its time whatever the
+# number of proposals, and a busy machine adds to that. The milliseconds are in the table, `ms`.)
 #
 # The whole surface, to turn with the mouse:
 

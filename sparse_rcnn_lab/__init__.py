@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from sparse_rcnn_lab.core.detections import Detections
     from sparse_rcnn_lab.core.trace import Trace
     from sparse_rcnn_lab.data.coco.folder import CocoFolder, open_data
+    from sparse_rcnn_lab.data.data_check import DataCheck, check
     from sparse_rcnn_lab.data.shapes.dataset import Shapes
     from sparse_rcnn_lab.detect.detector import Detector
     from sparse_rcnn_lab.detect.ground_truth import with_ground_truth
@@ -44,11 +45,13 @@ if TYPE_CHECKING:
     from sparse_rcnn_lab.training.fit import Run, fit
     from sparse_rcnn_lab.views.explorer.explore import explore
     from sparse_rcnn_lab.views.labeller.label import label
+    from sparse_rcnn_lab.views.playground.playground_page import playground
 
 __all__ = [
     "RECIPES",
     "Ablation",
     "CocoFolder",
+    "DataCheck",
     "Detections",
     "Detector",
     "Evaluation",
@@ -61,6 +64,7 @@ __all__ = [
     "Trace",
     "TraceDiff",
     "__version__",
+    "check",
     "evaluate",
     "explore",
     "export",
@@ -70,6 +74,7 @@ __all__ = [
     "load",
     "load_trace",
     "open_data",
+    "playground",
     "recipe",
     "save_trace",
     "shipped_models",
@@ -82,12 +87,14 @@ _HOMES = {
     "intervene.trace_diff": ("TraceDiff", "trace_diff"),
     "core.config": ("Recipe",),
     "models.recipes": ("RECIPES", "recipe"),
+    "data.data_check": ("DataCheck", "check"),
     "data.coco.folder": ("CocoFolder", "open_data"),
     "data.shapes.dataset": ("Shapes",),
     "detect.detector": ("Detector",),
     "detect.trace_file": ("load_trace", "save_trace"),
     "views.explorer.explore": ("explore",),
     "views.labeller.label": ("label",),
+    "views.playground.playground_page": ("playground",),
     "runtime.export": ("export",),
     "runtime.export.parts": ("export_parts",),
     "core.ablation": ("Ablation",),

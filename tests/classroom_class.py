@@ -16,19 +16,44 @@ from pathlib import Path
 from typing import Any
 
 from classroom_mistakes import MISTAKES, Mistake
-from classroom_styles import OTHER_STYLE
+from classroom_styles import STYLES
 from classroom_trouble import TROUBLE
 
+from sparse_rcnn_lab.course.classroom.build import read_source
 from sparse_rcnn_lab.course.classroom.collect import collect
-from sparse_rcnn_lab.course.classroom.course_folder import Course
+from sparse_rcnn_lab.course.classroom.course_folder import Course, chosen
 from sparse_rcnn_lab.course.classroom.grade import grade
 
-__all__ = ["MISTAKES", "OTHER_STYLE", "TROUBLE"]
+__all__ = ["MISTAKES", "STYLES", "TROUBLE"]
 SOURCES = Path(__file__).resolve().parent.parent / "notebooks" / "assignments"
 
 
 # The training of assignment 3 and its tests: eight steps while a notebook is graded, for seconds.
 TRAINING = {"train", "model-runs", "model-learns"}
+
+
+def source_of(name: str, secret: str = "2026") -> Any:
+    """The instructor's notebook of an assignment, with the numbers of ``secret``."""
+    (assignment,) = chosen([name])
+    notebook = read_source(SOURCES / assignment.source, assignment, secret)
+    return {"cells": [dict(cell) for cell in notebook.cells], "metadata": {}}
+
+
+def unfair(name: str, secret: str, training: bool = False) -> dict[str, Any]:
+    """{style or mistake: (tests it loses, tests it should lose)} where these differ.
+
+    Empty where with the numbers of ``secret`` every right answer gets full marks, and every mistake
+    loses its own.
+    """
+    source = source_of(name, secret)
+    perfect = solved(source, source)
+    right = {"reference": perfect}
+    right |= {f"style {s}": with_answers(perfect, cells) for s, cells in STYLES[name].items()}
+    found = {style: (rehearse(made, training), frozenset()) for style, made in right.items()}
+    for mistake in MISTAKES[name]:
+        lost = rehearse(with_mistake(perfect, mistake), training=False)
+        found[mistake.name] = (lost, mistake.lost)
+    return {who: pair for who, pair in found.items() if pair[0] != pair[1]}
 
 
 def rehearse(notebook: Any, training: bool = True) -> frozenset[str]:
@@ -153,7 +178,7 @@ def round_trip(
         for row in csv.DictReader(file):
             key = (row["assignment"], row["student"])
             lost.setdefault(key, set())
-            if float(row["marks"]) < float(row["out_of"]):
+            if float(row["marks"] or 0) < float(row["out_of"]):
                 lost[key].add(row["test"])
     with (course.root / "marks.csv").open(encoding="utf-8") as file:
         rows = {(row["assignment"], row["student"]): row for row in csv.DictReader(file)}
@@ -176,7 +201,10 @@ def made_class(course: Course, name: str) -> dict[str, Any]:
     every = all_tests(release)
     people: dict[str, Any] = {
         "perfect": (perfect, frozenset(), ""),
-        "other-style": (with_answers(perfect, OTHER_STYLE[name]), frozenset(), ""),
+        **{
+            f"style-{style}": (with_answers(perfect, cells), frozenset(), "")
+            for style, cells in STYLES[name].items()
+        },
         "empty": (release, every, ""),
     }
     for mistake in MISTAKES[name][::3]:  # all of them are rehearsed

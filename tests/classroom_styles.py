@@ -1,11 +1,13 @@
-"""Right answers as other people would write them."""
+"""Right answers as other people would write them: full marks.
+
+Assignment -> style -> cell -> text; a cell that a style lacks is the reference's.
+"""
 
 # ruff: noqa: E501
 
 from __future__ import annotations
 
-# The same answers as other people would write them: full marks.
-OTHER_STYLE: dict[str, dict[str, str]] = {
+_LOOPS: dict[str, dict[str, str]] = {
     "boxes": {
         "formats": """
 def to_cxcywh(boxes):
@@ -219,4 +221,250 @@ results = [
 ]
 """,
     },
+}
+
+# Names, types and habits: aliases, lambdas, decorators, classes, annotations, double precision, helpers
+# called as the tests' own, globals, prints, early returns, asserts on shapes.
+_HABITS: dict[str, dict[str, str]] = {
+    "boxes": {
+        "formats": """
+from typing import Callable
+from torch import Tensor
+
+def checked(function: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
+    def wrapper(*args, **kwargs):
+        for argument in args:
+            assert argument.shape[-1] == 4, argument.shape
+        return function(*args, **kwargs)
+    return wrapper
+
+MATRIX = torch.tensor([[0.5, 0, -1, 0], [0, 0.5, 0, -1], [0.5, 0, 1, 0], [0, 0.5, 0, 1]])
+
+@checked
+def to_cxcywh(boxes: Tensor) -> Tensor:
+    print(boxes.shape)
+    return boxes @ MATRIX
+
+to_xyxy = checked(lambda b: b @ MATRIX.inverse())
+""",
+        "iou": """
+def sides(boxes):
+    return (boxes[..., 2:] - boxes[..., :2]).clip(0)
+
+def prod(pair):
+    return pair[..., 0] * pair[..., 1]
+
+def area(bbox):
+    return prod(sides(bbox))
+
+def pull(a, b):
+    a, b = a.unsqueeze(1), b.unsqueeze(0)
+    lo, hi = torch.max(a[..., :2], b[..., :2]), torch.min(a[..., 2:], b[..., 2:])
+    return prod(sides(torch.cat([lo, hi], -1)))
+
+def my_iou(a, b):
+    inter = pull(a, b)
+    total = area(a).reshape(-1, 1) + area(b).reshape(1, -1) - inter
+    return torch.where(total > 0, inter / torch.where(total > 0, total, 1), 0)
+
+iou = my_iou
+check = "a name of mine"
+""",
+        "giou": """
+class Giou:
+    def __call__(self, first, second):
+        pairs = [(p, q) for p in first for q in second]
+        if not pairs:
+            return torch.zeros(len(first), len(second))
+        return torch.stack([self.one(p, q) for p, q in pairs]).view(len(first), len(second))
+
+    def one(self, p, q):
+        hull = (max(p[2], q[2]) - min(p[0], q[0])) * (max(p[3], q[3]) - min(p[1], q[1]))
+        w, h = min(p[2], q[2]) - max(p[0], q[0]), min(p[3], q[3]) - max(p[1], q[1])
+        cut = w * h if w > 0 and h > 0 else 0.0 * (w + h)
+        union = (p[2] - p[0]) * (p[3] - p[1]) + (q[2] - q[0]) * (q[3] - q[1]) - cut
+        return cut / union - (hull - union) / hull
+
+giou = Giou()
+""",
+        "deltas": """
+def encode(boxes, targets):
+    (c, s), (tc, ts) = (to_cxcywh(x).double().split(2, dim=1) for x in (boxes, targets))
+    return torch.hstack([(tc - c) / (0.5 * s), ts.log() - s.log()])
+
+def decode(boxes, deltas):
+    c, s = to_cxcywh(boxes).split(2, dim=1)
+    c = c + deltas[:, :2] / 2 * s
+    s = s * deltas[:, 2:].clamp(min=-LIMIT, max=LIMIT).exp()
+    return to_xyxy(torch.hstack([c, s]))
+""",
+    },
+    "matching": {
+        "class-cost": """
+eps = 1e-12
+def class_cost(logits, labels):
+    p = 1 / (1 + torch.exp(-logits.double()))
+    table = 0.25 * (1 - p) ** 2 * -torch.log(p + eps) - 0.75 * p**2 * -torch.log(1 - p + eps)
+    return torch.stack([table[:, label] for label in labels], dim=1).float()
+""",
+        "box-cost": """
+def box_cost(boxes, truth, size):
+    scale = torch.as_tensor([size[1], size[0]] * 2, dtype=torch.float32)
+    return (boxes[:, None] / scale - truth[None] / scale).abs().sum(dim=2)
+
+def total_cost(logits, boxes, labels, truth, size):
+    return torch.einsum(
+        "k,knm->nm",
+        torch.tensor([2.0, 5.0, -2.0]),
+        torch.stack([class_cost(logits, labels), box_cost(boxes, truth, size), giou(boxes, truth)]),
+    )
+""",
+        "match": """
+import scipy.optimize as so
+import numpy as np
+
+def match(cost):
+    with torch.no_grad():
+        array = np.array(cost.tolist()).reshape(cost.shape)
+    found = sorted(zip(*so.linear_sum_assignment(array)), reverse=True)
+    return (
+        torch.tensor([int(p) for p, _ in found], dtype=torch.long),
+        torch.tensor([int(o) for _, o in found], dtype=torch.long),
+    )
+""",
+        "losses": """
+def focal_loss(logits, targets, alpha=0.25, gamma=2):
+    p = logits.sigmoid()
+    pt = p * targets + (1 - p) * (1 - targets)
+    at = alpha * targets + (1 - alpha) * (1 - targets)
+    return -at * (1 - pt) ** gamma * torch.log(pt + 1e-12)
+
+def box_losses(predicted, truth, size):
+    if len(predicted) == 0:
+        return predicted.sum() * 0, predicted.sum() * 0
+    l1 = sum(((predicted - truth)[:, i] / size[(i + 1) % 2]).abs().sum() for i in range(4))
+    return l1, len(predicted) - torch.trace(giou(predicted, truth))
+""",
+        "set-loss": """
+def set_loss(logits, boxes, labels, truth, size, proposals, objects):
+    pairs = dict(zip(proposals.tolist(), labels[objects].tolist()))
+    hot = torch.tensor([[float(pairs.get(n) == c) for c in range(logits.shape[1])] for n in range(len(logits))])
+    k = float(len(pairs)) or 1.0
+    l1, g = box_losses(boxes.index_select(0, proposals), truth.index_select(0, objects), size)
+    return dict(cls=focal_loss(logits, hot).sum().mul(2 / k), l1=l1 * 5 / k, giou=g * 2 / k)
+""",
+    },
+    "stage": {
+        "level": """
+import numpy as np
+
+def level_of(boxes):
+    w, h = (boxes[:, 2] - boxes[:, 0]).numpy(), (boxes[:, 3] - boxes[:, 1]).numpy()
+    return torch.from_numpy(np.floor(np.log2(np.sqrt(w * h) / 56)).clip(0, 3).astype(np.int64))
+""",
+        "roi": """
+def bilinear(features, x, y):
+    d, h, w = features.shape
+    # a tent over every pixel: all of them at once
+    tx = (1 - (x[:, None] - torch.arange(w)).abs()).clamp(min=0)
+    ty = (1 - (y[:, None] - torch.arange(h)).abs()).clamp(min=0)
+    return torch.einsum("dhw,kh,kw->kd", features, ty, tx)
+
+def roi_feature(features, box, stride, side):
+    d, h, w = features.shape
+    x1, y1, x2, y2 = (box / stride).tolist()
+    points = [
+        (
+            min(max(x1 + (i % side + 0.5) * (x2 - x1) / side - 0.5, 0), w - 1),
+            min(max(y1 + (i // side + 0.5) * (y2 - y1) / side - 0.5, 0), h - 1),
+        )
+        for i in range(side * side)
+    ]
+    x, y = torch.tensor(points).T
+    return bilinear(features, x, y)
+""",
+        "attention": """
+import torch.nn.functional as F
+
+def attention(q, k, v, heads):
+    n, d = q.shape
+    split = lambda t: t.reshape(n, heads, -1).permute(1, 0, 2)
+    q, k, v = split(q), split(k), split(v)
+    scores = torch.bmm(q, k.mT) / (d / heads) ** 0.5
+    scores = scores - scores.amax(-1, keepdim=True)
+    weights = scores.exp() / scores.exp().sum(-1, keepdim=True)
+    return F.scaled_dot_product_attention(q, k, v).permute(1, 0, 2).flatten(1), weights
+""",
+        "interact": """
+def interact(features, roi, parts):
+    n, d, inner = len(features), parts.dim, parts.inner
+    numbers = parts.generate(features)
+    w1, w2 = numbers[:, : d * inner].view(n, d, inner), numbers[:, d * inner :].view(n, inner, d)
+    for w, norm in ((w1, parts.norm_in), (w2, parts.norm_out)):
+        roi = torch.nn.functional.relu(norm(torch.einsum("npa,nab->npb", roi, w)))
+    return parts.norm(parts.project(roi.reshape(n, -1))).clamp(min=0)
+""",
+        "stage": """
+def run_stage(parts, boxes, features, roi):
+    def add(norm, x, y):
+        return norm(x + y)
+    mixed, _ = attention(*parts.qkv(features).tensor_split(3, dim=1), parts.heads)
+    x = add(parts.norm_attention, features, parts.out(mixed))
+    x = add(parts.norm_interaction, x, interact(x, roi, parts.interaction))
+    x = add(parts.norm_ffn, x, parts.ffn_out(torch.relu(parts.ffn_in(x))))
+    logits, deltas = parts.classify(x), parts.regress(x)
+    return decode_deltas(boxes, deltas), logits, x
+
+def chain(stages, boxes, features):
+    outputs = [stages[0](boxes, features)]
+    for toy in stages[1:]:
+        with torch.no_grad():
+            boxes = outputs[-1][0].clone()
+        outputs += [toy(boxes, outputs[-1][2])]
+    return outputs
+""",
+    },
+    "experiment": {
+        "measure": """
+from functools import lru_cache
+
+@lru_cache(None)
+def evaluated(detector, data, proposals):
+    return srl.evaluate(detector, data, num_proposals=proposals, progress=False)
+
+def measure(detector, data, stage, proposals):
+    found = evaluated(detector, data, proposals)
+    return dict(zip(found.stages, found.per_stage))[stage].to_dict()["AP"]
+""",
+        "spread": """
+import statistics
+
+def spread(values):
+    return statistics.fmean(values), statistics.stdev(values) / len(values) ** 0.5
+""",
+        "compare": """
+import pandas as pd
+
+def compare(a, b):
+    gained = pd.Series(b) - pd.Series(a)
+    return gained.mean(), gained.sem()
+""",
+        "own-run": """
+parts = {"with": srl.Ablation(), "without": srl.Ablation(self_attention=False)}
+results = []
+for attention in parts:
+    for n in (5, 20):
+        ap = [
+            srl.evaluate(
+                detector, practice.shapes("val", seed=g), stages=[6], num_proposals=n,
+                ablation=parts[attention], progress=False,
+            ).per_stage[0].AP
+            for g in (1, 2, 3)
+        ]
+        results.append({"self-attention": attention, "proposals": n, "stage": 6, "ap": ap})
+""",
+    },
+}
+STYLES: dict[str, dict[str, dict[str, str]]] = {
+    name: {"loops": _LOOPS[name], "habits": _HABITS[name]} for name in _LOOPS
 }

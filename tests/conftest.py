@@ -20,7 +20,7 @@ import numpy as np
 import pytest
 import torch
 from hypothesis import settings
-from scripted import Pictures, ant_detector, ant_pictures
+from scripted import GreyImages, ant_detector, ant_images
 
 from sparse_rcnn_lab.detect.detector import Detector
 
@@ -50,8 +50,8 @@ def _seeds() -> None:
 
 
 @pytest.fixture
-def pictures() -> Pictures:
-    return ant_pictures()
+def ants() -> GreyImages:
+    return ant_images()
 
 
 @pytest.fixture

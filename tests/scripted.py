@@ -41,7 +41,7 @@ Saying = tuple[list[float], int, float]
 Script = dict[tuple[int, int], list[Saying | None]]  # (image, proposal) -> one a stage
 
 
-class Pictures:
+class GreyImages:
     """Image i has the one grey value i, so that the scripted model knows which it is given."""
 
     class_names = NAMES
@@ -88,7 +88,7 @@ class Pictures:
         return f"scripted {self.objects}"
 
 
-class HalfSize(Pictures):
+class HalfSize(GreyImages):
     """The same scenes at half the size: the model sees them twice as large as they are."""
 
     def __getitem__(self, index: int) -> Sample:
@@ -145,9 +145,9 @@ def scripted(script: Script, proposals: int, stages: int) -> Detector:
     return Detector(model, NAMES, "scripted")
 
 
-def ant_pictures() -> Pictures:
-    """Three pictures with an ant each: at A, at A, at B."""
-    return Pictures([[(A, 0)], [(A, 0)], [(B, 0)]])
+def ant_images() -> GreyImages:
+    """Three images with an ant each: at A, at A, at B."""
+    return GreyImages([[(A, 0)], [(A, 0)], [(B, 0)]])
 
 
 def ant_detector() -> Detector:

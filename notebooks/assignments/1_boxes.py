@@ -57,9 +57,8 @@ V.ex_iou = ops.iou(torch.tensor([V.ex_a]), torch.tensor([V.ex_b])).item()
 V.areas = ops.area(V.seen)
 V.areas_one = V.areas + (V.seen[:, 2:] - V.seen[:, :2]).sum(1) + 1
 V.a, V.b = V.boxes(4), V.boxes(3)
-V.ab_iou = ops.iou(V.a, V.b)
-overlap = ops.intersection(V.a[:, None], V.b[None])
-V.ab_union_missing = overlap / (ops.area(V.a)[:, None] + ops.area(V.b)[None])
+while len(ops.iou(V.a, V.b).unique()) < 5:  # else another order of the pairs might look the same
+    V.a, V.b = V.boxes(4), V.boxes(3)
 # Apart in both directions: both sides of the intersection are negative, their product is not.
 left, gap = V.whole(5, 15), V.whole(20, 30)
 V.apart_a = torch.tensor([[0.0, 0.0, left, left + 4.0]])
@@ -86,6 +85,9 @@ V.deltas_unscaled = V.deltas * torch.tensor(ops.DELTA_SCALE)
 V.steps = V.normal(3, 4, scale=0.6)
 V.moved = ops.decode_deltas(V.from_boxes, V.steps)
 V.moved_unscaled = ops.decode_deltas(V.from_boxes, V.steps * torch.tensor([2.0, 2.0, 1.0, 1.0]))
+V.near, V.far = torch.tensor([[1.0, 1.0, 2.0, 3.0]]), torch.tensor([[0.0, 60.0, 99.0, 320.0]])
+V.far_deltas = ops.encode_deltas(V.near, V.far)  # beyond the limit, all of them
+V.step = torch.tensor([[V.whole(30, 40) / 10, -V.whole(30, 40) / 10, 0.0, 0.0]])
 V.huge = torch.tensor([[0.0, 0.0, 9.0, -9.0]])
 V.huge_moved = ops.decode_deltas(V.from_boxes[:1], V.huge)
 
@@ -160,12 +162,25 @@ check(
 check(to_xyxy, V.batch_c[0], gives=V.batch[0])
 ### END HIDDEN TESTS
 
+
 # %% test="formats-leading"
-# 1 mark: to_cxcywh also takes a batch, and a single box (hidden)
+# 1 mark: both also take a batch, and a single box (hidden)
 ### BEGIN HIDDEN TESTS
-check(lambda b: list(to_cxcywh(b).shape), V.batch, of=to_cxcywh, gives=[2, 3, 4])
-check(lambda b: list(to_cxcywh(b).shape), V.batch[0, 0], of=to_cxcywh, gives=[4])
-check(lambda b: list(to_xyxy(b).shape), V.batch, of=to_xyxy, gives=[2, 3, 4])
+def as_one_by_one(function, boxes):
+    alone = [function(box[None].clone())[0] for box in boxes.view(-1, 4)]
+    return torch.allclose(function(boxes), torch.stack(alone).view(boxes.shape), atol=1e-3)
+
+
+for function in (to_cxcywh, to_xyxy):
+    check(lambda b, f=function: list(f(b).shape), V.batch, of=function, gives=[2, 3, 4])
+    check(lambda b, f=function: list(f(b).shape), V.batch[0, 0], of=function, gives=[4])
+    check(
+        lambda b, f=function: as_one_by_one(f, b),
+        V.batch,
+        of=function,
+        gives=True,
+        hints={"A batch should give what its boxes give one by one.": False},
+    )
 ### END HIDDEN TESTS
 
 
@@ -274,11 +289,25 @@ check(iou, V.apart_a, V.apart_b, gives=torch.tensor([[0.0]]))
 check(iou, V.apart_a, V.touch_b, gives=torch.tensor([[0.0]]))
 ### END HIDDEN TESTS
 
+
 # %% test="iou-pairs"
 # 1 mark: every pair; as many rows as a has boxes (hidden)
 ### BEGIN HIDDEN TESTS
+def as_pair_by_pair(a, b):
+    table = iou(a, b)
+    alone = torch.stack([torch.cat([iou(p[None], q[None])[0] for q in b]) for p in a])
+    return bool(torch.allclose(table, alone, atol=1e-4) and table.max() > table.min())
+
+
 check(lambda a, b: list(iou(a, b).shape), V.a, V.b, of=iou, gives=[4, 3])
-check(lambda a, b: torch.allclose(iou(a, b), iou(b, a).T), V.a, V.b, of=iou, gives=True)
+check(
+    lambda a, b: as_pair_by_pair(a, b),
+    V.a,
+    V.b,
+    of=iou,
+    gives=True,
+    hints={"Row i, column j: box i of a with box j of b, as if they were alone.": False},
+)
 ### END HIDDEN TESTS
 
 # %% test="iou-empty"
@@ -454,15 +483,25 @@ check(
     gives=V.deltas,
     hints={"Where is the factor 0.5?": V.deltas_unscaled},
 )
+check(encode, V.near, V.far, gives=V.far_deltas)
 ### END HIDDEN TESTS
 
 
 # %% test="deltas-limit"
-# 1 mark: huge numbers are limited (hidden)
+# 1 mark: huge dw and dh are limited, dx and dy are not (hidden)
 ### BEGIN HIDDEN TESTS
 def sides(boxes, deltas):
     moved = decode(boxes, deltas)
     return moved[:, 2:] - moved[:, :2]
+
+
+def centres(boxes, deltas):
+    return decode(boxes, deltas).view(-1, 2, 2).mean(1)
+
+
+def steps(boxes, deltas):
+    before, once, thrice = (centres(boxes, times * deltas) for times in (0, 1, 3))
+    return (thrice - before) / (once - before)
 
 
 check(
@@ -472,6 +511,18 @@ check(
     of=decode,
     gives=V.huge_moved[:, 2:] - V.huge_moved[:, :2],
 )
+check(
+    lambda b, d: steps(b, d),
+    V.from_boxes[:1],
+    V.step,
+    of=decode,
+    gives=torch.tensor([[3.0, 3.0]]),
+    hints={
+        "Only dw and dh have a limit: three times dx and dy, three times as far.": (
+            4.135166556742356 / V.step[:, :2].abs()
+        )
+    },
+)
 ### END HIDDEN TESTS
 
 
@@ -480,8 +531,8 @@ check(
 ### BEGIN HIDDEN TESTS
 def slope(boxes):
     deltas = torch.zeros(len(boxes), 4, requires_grad=True)
-    decode(boxes, deltas).sum().backward()
-    return deltas.grad is not None and bool((deltas.grad[:, :2] > 0).all())
+    decode(boxes, deltas)[:, 2:].sum().backward()  # the right lower corner
+    return deltas.grad is not None and bool((deltas.grad > 0).all())
 
 
 check(lambda b: slope(b), V.from_boxes, of=decode, gives=True)
@@ -505,14 +556,14 @@ iou_grown = V.grow_iou
 ### END SOLUTION
 
 # %% test="think-shifted"
-# 1 mark
+# 1 mark: the box that was moved
 check.that(0 <= iou_shifted <= 1, "An IoU is a number from 0 to 1.")
 ### BEGIN HIDDEN TESTS
 check.that(abs(iou_shifted - V.shift_iou) < 2e-3, "iou_shifted is another number.")
 ### END HIDDEN TESTS
 
 # %% test="think-grown"
-# 1 mark
+# 1 mark: the box that grew
 check.that(0 <= iou_grown <= 1, "An IoU is a number from 0 to 1.")
 ### BEGIN HIDDEN TESTS
 check.that(abs(iou_grown - V.grow_iou) < 2e-3, "iou_grown is another number.")

@@ -6,7 +6,7 @@
 # as small as it can be. All other proposals learn to say "nothing here". That is why it needs no
 # anchors, and no non-maximum suppression in the end.
 #
-# **Time:** 75 to 120 minutes. **Marks:** 22. **You need:** Python, this package, JupyterLab; a CPU.
+# **Time:** 75 to 120 minutes. **Marks:** 24. **You need:** Python, this package, JupyterLab; a CPU.
 #
 # | task | marks |
 # | --- | --- |
@@ -15,6 +15,7 @@
 # | 3. the matching | 5 |
 # | 4. the losses | 4 |
 # | 5. the set loss | 4 |
+# | 6. think before you compute | 2 |
 #
 # **How it works**
 #
@@ -42,6 +43,8 @@ V.height, V.width = 10 * V.whole(8, 10), 10 * V.whole(14, 18)
 V.size = (V.height, V.width)
 V.logits = V.normal(V.n, V.c, scale=2.0)
 V.classes = V.labels(V.m, V.c)
+while V.classes[0] == 0:  # else the first columns might look right
+    V.classes = V.labels(V.m, V.c)
 V.boxes_p, V.truth = V.boxes(V.n, 80), V.boxes(V.m, 80)
 V.one_logits = V.normal(2, 2, scale=1.5)
 V.one_cost = ref.class_cost(V.one_logits, torch.tensor([1]))
@@ -72,9 +75,13 @@ V.trap_pairs = [[0, 1], [1, 0]]
 V.cost = V.normal(5, 3, scale=3.0)
 rows, columns = ref.match(V.cost)
 V.cost_pairs = sorted([int(r), int(c)] for r, c in zip(rows, columns, strict=True))
-V.few = V.normal(2, 4, scale=3.0)
-rows, columns = ref.match(V.few)
-V.few_pairs = sorted([int(r), int(c)] for r, c in zip(rows, columns, strict=True))
+
+# More objects than proposals: each proposal has an object that is by far its cheapest, and it is
+# not the object of its own number. Which one is cheapest is not the question here.
+V.few_pairs = V.one_of([[[0, 1], [1, 2]], [[0, 2], [1, 3]], [[0, 3], [1, 2]], [[0, 2], [1, 0]]])
+V.few = V.normal(2, 4).abs() + 3
+for proposal, thing in V.few_pairs:
+    V.few[proposal, thing] -= 3
 
 V.flat_logits = V.normal(3, 2, scale=2.0)
 V.hot = torch.tensor([[1.0, 0.0], [0.0, 0.0], [0.0, 1.0]])
@@ -101,6 +108,11 @@ V.none_loss = {
     "l1": 0.0,
     "giou": 0.0,
 }
+
+# What two proposals cost for two objects, and what the cheapest pair first would come to.
+low, gap = V.whole(2, 19), V.whole(2, 19)
+V.q_00, V.q_01, V.q_10, V.q_11 = low, low + 1, low + 1, low + 2 + gap
+V.best_sum, V.greedy_sum = V.q_01 + V.q_10, V.q_00 + V.q_11
 
 # %% locked="imports"
 import torch
@@ -352,8 +364,7 @@ check(pairs, V.cost, of=match, gives=V.cost_pairs)
 # %% test="match-few"
 # 1 mark: more objects than proposals (hidden)
 ### BEGIN HIDDEN TESTS
-check(lambda c: [p for p, o in pairs(c)], V.few, of=match, gives=[0, 1])
-check(lambda c: len({o for p, o in pairs(c)}), V.few, of=match, gives=2)
+check(pairs, V.few, of=match, gives=V.few_pairs)
 ### END HIDDEN TESTS
 
 # %% test="match-none"
@@ -567,16 +578,61 @@ check(
 
 
 # %% test="set-gradient"
-# 1 mark: boxes learn where they are matched, and only there (hidden)
+# 1 mark: boxes learn where they are matched, and only there; scores learn (hidden)
 ### BEGIN HIDDEN TESTS
-def learners():
-    boxes = V.boxes_p.requires_grad_()
-    found = set_loss(V.logits, boxes, V.classes, V.truth, V.size, V.rows, V.columns)
-    (found["l1"] + found["giou"]).backward()
-    return boxes.grad.abs().sum(-1).nonzero().flatten().tolist()
+def learners(part):
+    logits, boxes = V.logits.requires_grad_(), V.boxes_p.requires_grad_()
+    found = set_loss(logits, boxes, V.classes, V.truth, V.size, V.rows, V.columns)[part]
+    inputs = logits if part == "cls" else boxes
+    if found.requires_grad:
+        found.backward()
+    if inputs.grad is None:
+        return []
+    return inputs.grad.abs().sum(-1).nonzero().flatten().tolist()
 
 
-check(lambda: learners(), of=set_loss, gives=[0, 3, 5])
+for part in ("l1", "giou"):
+    check(lambda part=part: learners(part), of=set_loss, gives=[0, 3, 5])
+# Of whichever proposals: that was the test of cls.
+check(
+    lambda: bool(learners("cls")),
+    of=set_loss,
+    gives=True,
+    hints={"The scores get no gradient from cls: nothing would learn to find.": False},
+)
+### END HIDDEN TESTS
+
+# %% [markdown]
+# ## 6. Think before you compute
+#
+# | | object 0 | object 1 |
+# | --- | --- | --- |
+# | proposal 0 | {V.q_00} | {V.q_01} |
+# | proposal 1 | {V.q_10} | {V.q_11} |
+#
+# 1. What do the pairs of the best matching cost together?
+# 2. What do the pairs cost together if the cheapest pair is taken first, and then the cheapest of
+#    what is left?
+
+# %% solution="think"
+# Replace the line below by two lines: best_sum = ... and greedy_sum = ...
+### BEGIN SOLUTION
+best_sum = V.best_sum
+greedy_sum = V.greedy_sum
+### END SOLUTION
+
+# %% test="think-best"
+# 1 mark
+check.that(best_sum > 0, "A sum of these costs is above 0.")
+### BEGIN HIDDEN TESTS
+check.that(abs(best_sum - V.best_sum) < 1e-3, "best_sum is another number.")
+### END HIDDEN TESTS
+
+# %% test="think-greedy"
+# 1 mark
+check.that(greedy_sum > 0, "A sum of these costs is above 0.")
+### BEGIN HIDDEN TESTS
+check.that(abs(greedy_sum - V.greedy_sum) < 1e-3, "greedy_sum is another number.")
 ### END HIDDEN TESTS
 
 # %% [markdown]

@@ -4,7 +4,7 @@
 # A stage takes boxes and features of all proposals, looks at the image under each box, and returns
 # better ones. You build it from five parts, put it into the real model, and watch it learn.
 #
-# **Time:** 90 to 120 minutes, two of them training. **Marks:** 24. **You need:** Python, this
+# **Time:** 90 to 120 minutes, two of them training. **Marks:** 26. **You need:** Python, this
 # package, JupyterLab; a CPU.
 #
 # | task | marks |
@@ -15,6 +15,7 @@
 # | 4. dynamic interaction | 4 |
 # | 5. the stage, and a chain of stages | 5 |
 # | 6. the real model learns | 2 |
+# | 7. think before you compute | 2 |
 #
 # **How it works**
 #
@@ -47,7 +48,7 @@ grid = practice.waves(3, 5, 7, seed=V.grid_seed)
 V.bx = torch.tensor([V.whole(0, 59) / 10 for _ in range(4)])
 V.by = torch.tensor([V.whole(0, 39) / 10 for _ in range(4)])
 V.bilinear = ref.bilinear(grid, V.bx, V.by)
-V.bilinear_swapped = ref.bilinear(grid, V.by, V.bx)
+V.bilinear_swapped = ref.bilinear(grid, V.by, V.bx.clamp(max=4))
 V.bilinear_nearest = grid[:, V.by.round().long(), V.bx.round().long()].T
 V.outside = ref.bilinear(grid, torch.tensor([0.0, 6.0]), torch.tensor([2.0, 4.0]))
 
@@ -65,7 +66,10 @@ V.roi_box = torch.tensor([x1, y1, x1 + V.whole(10, 12), y1 + V.whole(6, 8)]).flo
 V.roi = roi(grid, V.roi_box, 4, 3)
 V.roi_shifted = roi(grid, V.roi_box, 4, 3, 0.0)
 V.roi_columns = V.roi.view(3, 3, -1).transpose(0, 1).reshape(9, -1)
-V.roi_two = roi(grid, V.roi_box / 2, 2, 2)
+# Beyond the map by more than a pixel, right and below; left and above.
+V.roi_right = torch.tensor([V.whole(12, 18), V.whole(8, 12), V.whole(42, 50), V.whole(34, 40)])
+V.roi_left = torch.tensor([-V.whole(14, 20), -V.whole(14, 20), V.whole(12, 18), V.whole(12, 16)])
+V.roi_beyond_right, V.roi_beyond_left = roi(grid, V.roi_right, 4, 3), roi(grid, V.roi_left, 4, 3)
 
 V.seed_att = V.whole(1, 500)
 q, k, v = (practice.waves(5, 8, seed=V.seed_att + i) * 2 for i in range(3))
@@ -81,7 +85,7 @@ V.mixed_unscaled = (
     (h(q) @ h(k).transpose(1, 2)).softmax(-1).matmul(h(v)).transpose(0, 1).reshape(5, 8)
 )
 
-V.seed_stage = V.whole(1, 500)
+V.seed_stage, V.train_seed = V.whole(1, 500), V.whole(1, 500)
 stage = practice.small_stage(V.seed_stage)
 parts = practice.parts_of(stage)
 feat, pooled = practice.waves(5, 8, seed=3), practice.waves(5, 4, 8, seed=4)
@@ -94,6 +98,11 @@ with torch.no_grad():
     stage.pool = lambda *a: pooled[None]
     out = stage(None, V.boxes_in[None], feat[None])
     V.stage_boxes, V.stage_logits, V.stage_features = out.boxes[0], out.logits[0], out.features[0]
+
+V.q_stride, V.q_image = V.one_of([4, 8, 16, 32]), V.whole(40, 240)
+V.q_place = V.q_image / V.q_stride - 0.5
+V.q_upper, V.q_lower = [V.whole(1, 9) for _ in range(2)], [V.whole(10, 29) for _ in range(2)]
+V.q_value = 0.375 * V.q_upper[0] + 0.125 * (V.q_upper[1] + 3 * V.q_lower[0] + V.q_lower[1])
 
 # %% locked="imports"
 import matplotlib.pyplot as plt
@@ -147,8 +156,15 @@ check(
 ### END HIDDEN TESTS
 
 # %% test="level-limits"
-# 1 mark: tiny and huge boxes
+# 1 mark: tiny and huge boxes; whole numbers, as a level is a place in a list
 check(level_of, V.extreme, gives=torch.tensor([0, 3]))
+check(
+    lambda b: level_of(b).is_floating_point(),
+    V.extreme,
+    of=level_of,
+    gives=False,
+    hints={"0.0 is not int64: .long() makes it one.": True},
+)
 
 # %% [markdown]
 # ## 2. RoI features
@@ -274,7 +290,7 @@ check(
 )
 
 # %% test="roi-values"
-# 1 mark: the right numbers, in the right order (hidden)
+# 1 mark: the right numbers, in the right order; places beyond the map are limited to it (hidden)
 ### BEGIN HIDDEN TESTS
 check(
     roi_feature,
@@ -287,6 +303,22 @@ check(
         "Where is the half pixel?": V.roi_shifted,
         "Row by row, not column by column.": V.roi_columns,
     },
+)
+check(
+    roi_feature,
+    practice.waves(3, 5, 7, seed=V.grid_seed),
+    V.roi_right.float(),
+    4,
+    3,
+    gives=V.roi_beyond_right,
+)
+check(
+    roi_feature,
+    practice.waves(3, 5, 7, seed=V.grid_seed),
+    V.roi_left.float(),
+    4,
+    3,
+    gives=V.roi_beyond_left,
 )
 ### END HIDDEN TESTS
 
@@ -428,8 +460,8 @@ check(
 ### BEGIN HIDDEN TESTS
 check(
     lambda f, r: torch.allclose(
-        interact(f, r, practice.small_parts(V.seed_stage).interaction)[:2],
-        interact(f[:2], r[:2], practice.small_parts(V.seed_stage).interaction),
+        interact(f, r, practice.small_parts(V.seed_stage).interaction)[2:],
+        interact(f[2:], r[2:], practice.small_parts(V.seed_stage).interaction),
         atol=1e-5,
     ),
     practice.waves(5, 8, seed=3),
@@ -597,7 +629,7 @@ check(lambda: flows(), of=chain, gives=[True, True, True])
 # Run the cell, and look at the curve. Does the loss fall all the time? Where does it fall fastest?
 
 # %% locked="train"
-model = practice.own_model(run_stage, seed=V.seed_stage)
+model = practice.own_model(run_stage, seed=V.train_seed)
 losses = practice.train(model, minutes=2)
 plt.plot(losses)
 plt.xlabel("step")
@@ -615,6 +647,36 @@ check.that(
     sum(losses[-3:]) < 0.95 * sum(losses[:3]),
     "The loss does not fall. Do the tests above pass?",
 )
+
+# %% [markdown]
+# ## 7. Think before you compute
+#
+# Give each answer as a number, exact to three decimals.
+#
+# 1. Which x of a map with stride {V.q_stride} lies under x = {V.q_image} of the image?
+# 2. A map has the values {V.q_upper} in its first row, columns 0 and 1, and {V.q_lower} in its
+#    second. What does `bilinear` read at x = 0.25, y = 0.5?
+
+# %% solution="think"
+# Replace the line below by two lines: place = ... and value = ...
+### BEGIN SOLUTION
+place = V.q_place
+value = V.q_value
+### END SOLUTION
+
+# %% test="think-place"
+# 1 mark
+check.that(place > 0, "The place lies on the map: it is above 0.")
+### BEGIN HIDDEN TESTS
+check.that(abs(place - V.q_place) < 2e-3, "place is another number.")
+### END HIDDEN TESTS
+
+# %% test="think-value"
+# 1 mark
+check.that(0 < value < 30, "A mean lies between the smallest and the largest value.")
+### BEGIN HIDDEN TESTS
+check.that(abs(value - V.q_value) < 2e-3, "value is another number.")
+### END HIDDEN TESTS
 
 # %% [markdown]
 # ## Hand in

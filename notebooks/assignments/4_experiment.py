@@ -34,10 +34,12 @@ V.mean = mean
 error = (sum((v - mean) ** 2 for v in V.values) / 4) ** 0.5 / 5**0.5
 error_n = (sum((v - mean) ** 2 for v in V.values) / 5) ** 0.5 / 5**0.5
 V.error, V.error_n, V.one_sigma = 100 * error, 100 * error_n, 100 * error * 5**0.5
-V.gain = [V.whole(10, 30) / 1000 for _ in range(5)]
+# Better in most groups, worse in one or two, as it goes.
+V.gain = [V.whole(10, 30) / 1000 for _ in range(3)]
+V.gain += [-V.whole(2, 9) / 1000, V.one_of([-1, 1]) * V.whole(2, 9) / 1000]
 V.better = [round(v + g, 3) for v, g in zip(V.values, V.gain, strict=True)]
 mean = sum(V.gain) / 5
-V.gain_mean = mean
+V.gain_mean, V.loss_mean = 100 * mean, -100 * mean
 V.gain_error = 100 * (sum((g - mean) ** 2 for g in V.gain) / 4) ** 0.5 / 5**0.5
 V.stage_a, V.n = V.one_of([2, 3]), V.one_of([2, 3, 4])
 V.data_seed = V.whole(20, 90)
@@ -164,8 +166,19 @@ check(
 ### END HIDDEN TESTS
 
 # %% test="compare-sign"
-# 1 mark: positive where b is better
+# 1 mark: the mean difference, positive where b is better
 check(lambda a, b: compare(a, b)[0] > 0, [0.1, 0.5, 0.3], [0.2, 0.6, 0.5], of=compare, gives=True)
+### BEGIN HIDDEN TESTS
+check(lambda a, b: 100 * compare(a, b)[0], V.values, V.better, of=compare, gives=V.gain_mean)
+check(
+    lambda a, b: 100 * compare(a, b)[0],
+    V.better,
+    V.values,
+    of=compare,
+    gives=V.loss_mean,
+    hints={"Where b is worse, the mean is below zero.": V.gain_mean},
+)
+### END HIDDEN TESTS
 
 # %% test="compare-error"
 # 1 mark: the standard error of the differences (hidden)
@@ -182,10 +195,12 @@ check(lambda a, b: 100 * compare(a, b)[1], V.values, V.better, of=compare, gives
 #
 # Some questions: How many proposals does an image with few objects need? Which stage gains most?
 # With five proposals alone, do later stages still help? After which stage is nothing gained any
-# more? Do more proposals help when only two stages run?
+# more? Do more proposals help when only two stages run? Does self-attention matter more with many
+# proposals than with few? For the last, `srl.evaluate(..., ablation=srl.Ablation(...))` switches a
+# part of every stage off; `help(srl.Ablation)` lists the parts.
 #
-# *3 marks: a question that can be answered with this model (1), one variable and what stays fixed
-# (1), an expectation with a reason, that could turn out wrong (1).*
+# *3 marks: a question that can be answered with this model (1), one variable or two that are
+# crossed, and what stays fixed (1), an expectation with a reason, that could turn out wrong (1).*
 
 # %% [markdown] written="question" points=3
 # ### BEGIN SOLUTION
@@ -204,7 +219,8 @@ check(lambda a, b: 100 * compare(a, b)[1], V.values, V.better, of=compare, gives
 #
 # `{"stage": 6, "proposals": 12, "ap": [0.61, 0.58, 0.63]}`
 #
-# - At least four settings. Only one variable differs between them.
+# - At least four settings. Only one variable differs between them; or two do, and each value of the
+#   one is measured with each value of the other (two by two, say).
 # - At least three groups: `practice.shapes("val", seed=0)`, `seed=1`, ...; the same for every
 #   setting.
 # - Other variables than stage and proposals are welcome; give them a name in the dictionary too.
@@ -225,17 +241,25 @@ varied = [{k: v for k, v in row.items() if k != "ap"} for row in results]
 check.that(len({str(sorted(d.items())) for d in varied}) >= 4, "Measure at least four settings.")
 
 # %% test="own-one-dial"
-# 1 mark: one variable differs, the others stay
+# 1 mark: one variable differs, the others stay; or two differ, in every combination
 varied = [{k: v for k, v in row.items() if k != "ap"} for row in results]
 check.that(len({tuple(sorted(d)) for d in varied}) == 1, "Each row should name the same variables.")
-changed = [k for k in varied[0] if len({str(d[k]) for d in varied}) > 1]
-check.that(len(changed) == 1, f"One variable should differ between the settings; here: {changed}.")
+levels = {k: len({str(d[k]) for d in varied}) for k in varied[0]}
+changed = [k for k in levels if levels[k] > 1]
+check.that(0 < len(changed) <= 2, f"One variable should differ, or two; here: {changed}.")
+combined = len({str(sorted(d.items())) for d in varied})
+check.that(
+    combined == levels[changed[0]] * levels[changed[-1]] or len(changed) == 1,
+    f"Two variables differ, {changed}, but not in every combination. Which of them made it better?",
+)
 
 # %% test="own-groups"
-# 1 mark: at least three groups, as many for every setting
+# 1 mark: at least three groups, the same for every setting
 counts = {len(row["ap"]) for row in results}
 check.that(len(counts) == 1, "Every setting should be measured on the same groups.")
 check.that(min(counts) >= 3, "Measure on at least three groups.")
+groups = set(zip(*(map(float, row["ap"]) for row in results), strict=True))
+check.that(len(groups) == min(counts), "Two groups have all numbers alike. Are they other images?")
 
 # %% test="own-numbers"
 # 1 mark: they are APs, and not all the same

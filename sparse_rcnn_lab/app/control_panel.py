@@ -7,7 +7,6 @@ from typing import Any
 
 import gradio as gr
 
-from sparse_rcnn_lab.app import readouts
 from sparse_rcnn_lab.app.state import SHOWN, ViewState
 from sparse_rcnn_lab.app.viewer import Viewer
 from sparse_rcnn_lab.detect.detector import Detector
@@ -28,16 +27,9 @@ class ModelControls:
     the chosen one is being fetched.  inputs: the controls in the order of ViewState's fields.
     """
 
-    def __init__(self, viewer: Viewer, start: ViewState, name: str, label: str, info: str) -> None:
+    def __init__(self, viewer: Viewer, start: ViewState, name: str, model: Any) -> None:
         detector = viewer.models[start.model]
-        self.model = gr.Dropdown(
-            viewer.models.choices(),
-            value=start.model,
-            label=label,
-            info=info,
-            filterable=False,
-            elem_id=f"{name}-model",
-        )
+        self.model = model
         help_text = "How many of the learned proposals look at the image."
         n, last = detector.num_proposals, detector.num_stages
         self.num_proposals = slider(
@@ -70,7 +62,9 @@ class ControlPanel(ModelControls):
 
     def __init__(self, viewer: Viewer, start: ViewState) -> None:
         names = viewer.models[start.model].class_names
-        super().__init__(viewer, start, "lab", "Model", readouts.finds(names))
+        # Chosen by its tile, which writes it here (page.js).
+        box = gr.Textbox(start.model, elem_id="lab-model", elem_classes="lab-hidden")
+        super().__init__(viewer, start, "lab", box)
         help_text = "The minimum score, 0 to 1, that counts as a detection."
         self.threshold = slider(
             "lab-threshold", "Score threshold", help_text, 0, 1, value=start.threshold, step=0.01
@@ -103,6 +97,5 @@ class ControlPanel(ModelControls):
         """The same, and the classes that the model finds; none is chosen."""
         changed, now = super().switch(name, detector, values)
         names = detector.class_names
-        changed[self.model] = gr.update(info=readouts.finds(names))
         changed[self.classes] = gr.update(choices=list(names), value=[])
         return changed, {**now, self.classes: []}

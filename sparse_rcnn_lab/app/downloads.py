@@ -1,4 +1,4 @@
-"""What can be downloaded of an image: the annotated image, detections, the trace, the explorer."""
+"""What can be kept of an image: with its boxes, as a film, detections, the trace, the explorer."""
 
 from __future__ import annotations
 
@@ -12,19 +12,25 @@ from PIL import Image
 
 from sparse_rcnn_lab.app.state import ViewState
 from sparse_rcnn_lab.app.user_inputs import InputImage
+from sparse_rcnn_lab.app.video import film_of
 from sparse_rcnn_lab.app.viewer import Viewer, select_detections
 from sparse_rcnn_lab.core.errors import LabError
 from sparse_rcnn_lab.detect.files import write_text, write_whole
 from sparse_rcnn_lab.detect.trace_file import save_trace
 from sparse_rcnn_lab.views.draw import encoded
 from sparse_rcnn_lab.views.explorer.explore import Explorer, explore
+from sparse_rcnn_lab.views.film import save_film
+from sparse_rcnn_lab.views.playground.playground_page import playground
 
 # kind -> name of the file
 KINDS = {
     "image": "detections.jpg",
+    "film": "stages.webp",
+    "video": "stages.mp4",
     "json": "detections.json",
     "trace": "image.trace",
     "page": "explorer.html",
+    "playground": "playground.html",
 }
 
 
@@ -39,6 +45,13 @@ def download(viewer: Viewer, image: InputImage, state: ViewState, kind: str) -> 
         write_text(path, json.dumps(coco_results(viewer, image, state), indent=1) + "\n")
     elif kind == "trace":
         save_trace(viewer.full_trace(image.pixels, state), path)
+    elif kind == "playground":
+        playground(viewer.models[state.model], path)
+    elif kind == "film":
+        trace = viewer.full_trace(image.pixels, state)
+        save_film(trace, path, threshold=state.threshold, stage_seconds=1.0)
+    elif kind == "video":
+        film_of(viewer, image.pixels, state, path)
     else:
         with viewer.turn():
             explorer_of(viewer, image, state).to_html(path)

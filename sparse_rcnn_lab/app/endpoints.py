@@ -83,7 +83,7 @@ class Endpoints:
         parameters = [inspect.Parameter(name, kind) for name in inputs]
         call.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
         self._button.click(
-            explained(call),
+            explained(call, loud=True),
             list(inputs.values()),
             outputs,
             api_name=function.__name__,

@@ -34,8 +34,11 @@ def in_words(error: Exception) -> str:
     )
 
 
-def explained(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Shows an error's own words on the page, and writes it to the log."""
+def explained(function: Callable[..., Any], loud: bool = False) -> Callable[..., Any]:
+    """Shows an error's own words on the page, once, and writes it to the log; all stays as it was.
+
+    loud: the event counts as failed, for endpoints and for what comes after it.
+    """
 
     @wraps(function)
     def call(*args: Any, **kwargs: Any) -> Any:
@@ -45,7 +48,11 @@ def explained(function: Callable[..., Any]) -> Callable[..., Any]:
             raise
         except Exception as error:
             words = in_words(error)
-            raise gr.Error(words, title="This did not work", print_exception=False) from None
+            if loud:
+                title = "This did not work"
+                raise gr.Error(words, title=title, print_exception=False) from None
+            gr.Warning(words, duration=15)
+            return gr.skip()
 
     return call
 

@@ -1,6 +1,7 @@
 // The tab Explore: shows the explorer of the image that the page is about; explore_tab.py runs what
-// is changed in it. Loaded after page.js.
+// is changed in it. What the page opens with is asked for at once, while Gradio still builds it.
 (() => {
+  const ABOVE = 130; // pixels of the page over the explorer, on a laptop
   let module = null;
   let close = null; // takes the explorer down
   let shown = null; // {token, of, proposals, threshold}: what it is about
@@ -19,20 +20,22 @@
     close = null;
     if (!told) return;
     module ??= import(lab.url("explore/module.js"));
-    const [{ default: explorer }, start] = await Promise.all([module, fetch(address()).then((answer) => answer.json())]);
+    const start = fetch(address()).then((answer) => answer.json());
+    const [{ default: explorer }, { payload, options }] = await Promise.all([module, start]);
     while (!place()) await new Promise(requestAnimationFrame);
     if (shown !== told) return; // another image was chosen meanwhile
-    const values = { payload: start.payload, options: { ...start.options, ...looks(told) } };
-    const model = { get: (name) => values[name], link: explorer.serverLink(ask) };
     close?.();
+    const values = { payload, options: { ...options, threshold: told.threshold, theme: theme(), above: ABOVE } };
+    const model = { get: (name) => values[name], link: explorer.serverLink(ask) };
     close = explorer.render({ model, el: place() });
+    if (told.proposals < payload.ids.shape[0]) place().explorer.useFirst(told.proposals);
   }
 
-  const looks = (told) => ({
-    threshold: told.threshold,
-    theme: document.body.classList.contains("dark") ? "dark" : "light",
-    above: 140,
-  });
+  function theme() {
+    const asked = new URLSearchParams(location.search).get("__theme");
+    if (asked === "light" || asked === "dark") return asked;
+    return document.body.classList.contains("dark") ? "dark" : "auto";
+  }
 
   async function ask(message) {
     const headers = { "content-type": "application/json" };
@@ -46,4 +49,5 @@
   }
 
   window.labExplore = { show };
+  if (window.labFirst) show(window.labFirst);
 })();

@@ -18,12 +18,11 @@ from anyio import to_thread
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 
-from sparse_rcnn_lab.app.control_panel import Values
 from sparse_rcnn_lab.app.downloads import explorer_of
 from sparse_rcnn_lab.app.events import in_words
 from sparse_rcnn_lab.app.state import ViewState
 from sparse_rcnn_lab.app.user_inputs import InputImage
-from sparse_rcnn_lab.app.viewer import View, Viewer
+from sparse_rcnn_lab.app.viewer import Viewer
 from sparse_rcnn_lab.core.errors import LabError
 from sparse_rcnn_lab.views.explorer import html_page
 from sparse_rcnn_lab.views.explorer.explore import Explorer
@@ -67,28 +66,26 @@ class Explorations:
         return Response(html_page.script(), media_type="text/javascript")
 
     async def answer(self, request: Request) -> Response:
-        """``GET PATH/TOKEN``: what to show.  ``POST`` with ``{"intervention"}``: ``{"edited"}``.
-
-        Or a ``problem`` in words, as JSON: with 410 the image is not kept any more and has to be
-        opened again.
+        """``GET PATH/TOKEN``: what to show.  ``POST`` with ``{"intervention"}``: ``{"edited"}``, or
+        a ``problem`` in words; with 410 the image is not kept any more and has to be opened again.
         """
         token = request.path_params["token"]
         kept = next((one for one in list(self._kept.values()) if one.token == token), None)
         if kept is None:
             return _problem("The app has let go of this image. Open it again.", 410)
+        if request.method == "GET":
+            return JSONResponse(kept.explorer.start)
         try:
-            if request.method == "GET":
-                return JSONResponse(kept.explorer.start)
             message = json.loads(await request.body())
-            if not isinstance(message, dict):
-                raise LabError(f"A change is sent as an object, found {message!r:.100}.")
             return JSONResponse(await to_thread.run_sync(self._run, kept, message))
         except ClientDisconnect:
             return Response(status_code=400)
-        except ValueError:
-            return _problem("A change is sent as JSON.", 400)
+        except (json.JSONDecodeError, UnicodeDecodeError, AttributeError):
+            return _problem("A change is sent as JSON: an object with an intervention.", 400)
+        except LabError as error:  # an answer like another one: it cannot be done, and why
+            return _problem(str(error), 200)
         except Exception as error:
-            return _problem(in_words(error), 400 if isinstance(error, LabError) else 500)
+            return _problem(in_words(error), 500)
 
     def _run(self, kept: _Kept, message: dict[str, Any]) -> dict[str, Any]:
         with kept.turn, self.viewer.turn():
@@ -100,16 +97,21 @@ def _problem(text: str, status: int) -> Response:
 
 
 class ExploreTab:
-    """The interactive explorer of the image that the other tabs show."""
+    """The interactive explorer of the image that the other tabs show.
 
-    def __init__(self, explorations: Explorations) -> None:
+    first: what the page opens with, for its script.
+    """
+
+    def __init__(
+        self, explorations: Explorations, image: InputImage | None, start: ViewState
+    ) -> None:
         self.explorations = explorations
+        self.first = "" if image is None else self._told(image, start)
         gr.HTML('<div id="lab-explorer"></div>', apply_default_css=False, padding=False)
-        self.shown = gr.Textbox("", elem_id="lab-explored", elem_classes="lab-hidden")
+        self.shown = gr.Textbox(self.first, elem_id="lab-explored", elem_classes="lab-hidden")
         self.again = gr.Button("Open again", elem_id="lab-explore-again", elem_classes="lab-hidden")
         self.inputs: list[Any] = []
         self.outputs = [self.shown]
-        self.empty = {self.shown: ""}
         self.shown.change(
             None,
             self.shown,
@@ -118,13 +120,17 @@ class ExploreTab:
             api_visibility="private",
         )
 
-    def refresh(self, values: Values, image: InputImage, view: View) -> dict[Any, Any]:
+    def refresh(self, image: InputImage | None, state: ViewState) -> dict[Any, Any]:
         """Which image, for the page's script; it stays as it is unless image or model changed."""
-        state = view.state
+        return {self.shown: "" if image is None else self._told(image, state)}
+
+    def _told(self, image: InputImage, state: ViewState) -> str:
+        """What the script is told. nonce: so that asking again is heard."""
         told = {
             "token": self.explorations.open(image, state),
             "of": f"{image.key} {state.model}",
             "proposals": state.num_proposals,
             "threshold": state.threshold,
+            "nonce": secrets.token_hex(4),
         }
-        return {self.shown: json.dumps(told)}
+        return json.dumps(told)

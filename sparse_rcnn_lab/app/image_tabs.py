@@ -16,46 +16,39 @@ from PIL import Image
 
 from sparse_rcnn_lab.app import readouts
 from sparse_rcnn_lab.app.control_panel import ModelControls, Values
-from sparse_rcnn_lab.app.downloads import as_jpeg, download, on_page
+from sparse_rcnn_lab.app.downloads import as_jpeg, on_page
 from sparse_rcnn_lab.app.state import DETECTIONS, PROPOSALS, ViewState
 from sparse_rcnn_lab.app.user_inputs import InputImage
 from sparse_rcnn_lab.app.viewer import View, Viewer
 from sparse_rcnn_lab.views.draw import data_uri
 
 PARTS = {"image": "Image", "stages": "All stages", "budgets": "Fewer proposals"}
-BUDGETS = (10, 50)
-_DOWNLOADS = {"image": "Image", "json": "COCO json", "trace": "Trace", "page": "Page"}
+BUDGETS = (1, 2, 3, 5, 10, 20)
 _PANEL_SIDE = 480  # of an image in a row, pixels
 
 
 class PhotoTab:
-    """An image and its detections, its stages side by side, fewer proposals, downloads."""
+    """An image and its detections, its stages side by side, fewer proposals."""
 
-    def __init__(self, viewer: Viewer, first: InputImage | None, start: ViewState) -> None:
+    def __init__(self, viewer: Viewer) -> None:
         self.viewer = viewer
-        view = None if first is None else viewer.view(first, start)
-        self.first_numbers, self.first_table = readouts.numbers(view), readouts.table(view)
         self.part = gr.State("image")
         self.parts: dict[str, gr.Tab] = {}
         with gr.Tabs(elem_id="lab-parts", selected="image"):
             with self._tab("image"):
                 self.result = _drawn(
                     "Your image with the boxes that the detector found",
-                    value=None if view is None else on_page(view.image),
                     buttons=["fullscreen"],
                     elem_id="lab-result",
                 )
             with self._tab("stages"):
-                self.stages = gr.HTML(readouts.NO_IMAGE, elem_id="lab-stages", padding=False)
+                self.stages = gr.HTML(
+                    readouts.NO_IMAGE, apply_default_css=False, elem_id="lab-stages"
+                )
             with self._tab("budgets"):
-                self.budgets = gr.HTML(readouts.NO_IMAGE, elem_id="lab-budgets", padding=False)
-        with gr.Row(elem_id="lab-downloads"):
-            gr.HTML('<span class="lab-caption">Download</span>', padding=False, min_width=70)
-            self.buttons = {
-                kind: gr.Button(label, size="sm", min_width=70, elem_id=f"lab-download-{kind}")
-                for kind, label in _DOWNLOADS.items()
-            }
-        self.file = gr.DownloadButton("Download", elem_id="lab-file", elem_classes="lab-hidden")
+                self.budgets = gr.HTML(
+                    readouts.NO_IMAGE, apply_default_css=False, elem_id="lab-budgets"
+                )
         self.inputs = [self.part]
         self.outputs = [self.result, self.stages, self.budgets]
         self.empty = dict(
@@ -69,16 +62,10 @@ class PhotoTab:
     def refresh(self, values: Values, image: InputImage, view: View) -> dict[Any, Any]:
         """The part that is open."""
         if values[self.part] == "stages":
-            return {self.stages: as_html(stage_panels(self.viewer, image, view.state), 150)}
+            return {self.stages: as_html(stage_panels(self.viewer, image, view.state), 200)}
         if values[self.part] == "budgets":
             return {self.budgets: as_html(budget_panels(self.viewer, image, view.state), 220)}
         return {self.result: on_page(view.image)}
-
-    def download(self, kind: str, image: InputImage | None, state: ViewState) -> Any:
-        """Writes a file of ``downloads.KINDS`` for the image."""
-        if image is None:
-            raise gr.Error("Give an image first.", title="Nothing to download", duration=5)
-        return gr.update(value=str(download(self.viewer, image, state, kind)))
 
 
 class CompareTab:
@@ -91,8 +78,15 @@ class CompareTab:
             self.right, self.right_text = _side("right", "Right: the controls below")
         with gr.Group(elem_id="lab-other"), gr.Row():
             fewer = replace(start, num_proposals=max(1, start.num_proposals // 2))
-            info = "The same one with other controls, or another one."
-            self.other = ModelControls(viewer, fewer, "lab-other", "Model on the right", info)
+            model = gr.Dropdown(
+                viewer.models.choices(),
+                value=start.model,
+                label="Model on the right",
+                info="The same one with other controls, or another one.",
+                filterable=False,
+                elem_id="lab-other-model",
+            )
+            self.other = ModelControls(viewer, fewer, "lab-other", model)
         self.inputs = self.other.inputs
         self.outputs = [self.left, self.left_text, self.right, self.right_text]
         self.empty = dict(zip(self.outputs, (None, readouts.NO_IMAGE, None, ""), strict=True))
@@ -136,11 +130,14 @@ def _drawn(what: str, **options: Any) -> gr.Image:
 
 @dataclass(frozen=True)
 class Panel:
-    """One image of a row. title: what it is.  text: what came of it."""
+    """One image of a grid. title: what it is.  text: what came of it.  goes: what a click sets, as
+    the attribute that ``page.js`` reads.
+    """
 
     image: Image.Image
     title: str
     text: str
+    goes: str
 
 
 def stage_panels(viewer: Viewer, image: InputImage, state: ViewState) -> Iterator[Panel]:
@@ -150,27 +147,37 @@ def stage_panels(viewer: Viewer, image: InputImage, state: ViewState) -> Iterato
         view = viewer.view(image, replace(state, stage=stage, show=PROPOSALS))
         title = f"stage {stage}" if stage else "learned proposals"
         none = f"{view.state.num_proposals}, no scores yet"
-        yield Panel(view.image, title, readouts.count_detections(view) if stage else none)
+        text = readouts.count_detections(view) if stage else none
+        yield Panel(view.image, title, text, f"data-stage={stage}")
     view = viewer.view(image, replace(state, stage=last, show=DETECTIONS))
-    yield Panel(view.image, "detections", f"score at least {state.threshold:.2f}")
+    text = f"score at least {state.threshold:.2f}"
+    yield Panel(view.image, "detections", text, f"data-stage={last}")
 
 
 def budget_panels(viewer: Viewer, image: InputImage, state: ViewState) -> Iterator[Panel]:
-    """The detections of 10, of 50 and of all proposals, with time and number."""
-    total = viewer.models[state.model].num_proposals
+    """The detections of one proposal, of a few and of all, with number, time and measured AP."""
+    detector = viewer.models[state.model]
+    total = detector.num_proposals
     for number in [*(n for n in BUDGETS if n < total), total]:
         view = viewer.view(image, replace(state, num_proposals=number))
-        title = f"all {number} proposals" if number == total else f"{number} proposals"
-        text = f"{readouts.count_detections(view)}, {view.milliseconds:.0f} ms"
-        yield Panel(view.image, title, text)
+        title = (
+            f"all {total} proposals"
+            if number == total
+            else f"{number} proposal{'s' * (number > 1)}"
+        )
+        ap = readouts.measured_ap(view.state, total)
+        measured = "" if ap is None else f", AP {ap:.2f}"
+        text = f"{readouts.count_detections(view)}, {view.milliseconds:.0f} ms{measured}"
+        yield Panel(view.image, title, text, f"data-proposals={number}")
 
 
 def as_html(panels: Iterator[Panel], min_width: int) -> str:
-    """The row as HTML with its images inside, each at least so many pixels wide."""
+    """The grid as HTML with its images inside, each at least so many pixels wide; a click goes
+    there.
+    """
     figures = "".join(
-        f'<figure><img src="{_small(panel.image)}" alt="{escape(panel.title)}: '
-        f'{escape(panel.text)}"><figcaption><b>{escape(panel.title)}</b> '
-        f"<span>{escape(panel.text)}</span></figcaption></figure>"
+        f'<button type="button" {panel.goes}><img src="{_small(panel.image)}" alt="">'
+        f"<b>{escape(panel.title)}</b> <span>{escape(panel.text)}</span></button>"
         for panel in panels
     )
     return f'<div class="lab-panels" style="--min-width: {min_width}px">{figures}</div>'

@@ -18,13 +18,14 @@ from anyio import CapacityLimiter, to_thread
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 
-from sparse_rcnn_lab.app.control_panel import ControlPanel
+from sparse_rcnn_lab.app import readouts
 from sparse_rcnn_lab.app.downloads import as_jpeg
 from sparse_rcnn_lab.app.events import in_words
 from sparse_rcnn_lab.app.state import ViewState
-from sparse_rcnn_lab.app.user_inputs import InputImage, read_frame, read_input
+from sparse_rcnn_lab.app.user_inputs import InputImage, Limits, read_frame, read_input
 from sparse_rcnn_lab.app.viewer import View, Viewer
 from sparse_rcnn_lab.core.errors import LabError
+from sparse_rcnn_lab.detect.detector import Detector
 from sparse_rcnn_lab.views.draw import as_image
 
 PATH = "/lab/frame"
@@ -34,49 +35,44 @@ _STAGE = """
 <canvas id="lab-live" role="img"
  aria-label="The webcam's image with the boxes that the detector found"></canvas>
 <div id="lab-live-start"><button id="lab-camera-on" type="button">Start the camera</button></div>
+<div id="lab-live-nothing" role="status" hidden><p></p></div>
 </div>"""
 _ROW = """
 <div id="lab-live-controls"><button id="lab-camera-off" type="button" disabled>Stop</button>
+<button id="lab-camera-turn" type="button" hidden>Turn camera</button>
 <select id="lab-cameras" aria-label="Camera" hidden></select>
 <p class="lab-hint" id="lab-live-note"
  role="status">The controls act on the running image; no frame is kept.</p></div>"""
 
 
 class LiveTab:
-    """Lays the tab out in the current block; :meth:`connect` wires it to the controls."""
+    """Lays the tab out in the current block.
 
-    def __init__(self, viewer: Viewer) -> None:
-        self.viewer = viewer
-        gr.HTML(_STAGE, padding=False)
+    knows: what the model finds, said before the start.  snap: takes the frame into the explorer.
+    """
+
+    def __init__(self, detector: Detector) -> None:
+        gr.HTML(_STAGE, apply_default_css=False)
+        self.knows = gr.HTML(readouts.finds(detector.class_names), elem_id="lab-knows")
         with gr.Row(elem_id="lab-live-row"):
-            gr.HTML(_ROW, padding=False, min_width=220)
+            gr.HTML(_ROW, apply_default_css=False, min_width=220)
             self.snap = gr.Button(
-                "Snapshot: explore this frame", elem_id="lab-snap", size="md", min_width=220
+                "Explore this frame", elem_id="lab-snap", size="md", min_width=160
             )
-        self.still = gr.Textbox(elem_id="lab-still", elem_classes="lab-hidden", container=False)
 
-    def connect(self, page: gr.Blocks, controls: ControlPanel) -> None:
-        """Tells the script where the controls stand, at once and whenever one is moved."""
-        values = [controls.model, *controls.quick]
-        gr.on(
-            [page.load, *(part.change for part in values)],
-            None,
-            values,
-            None,
-            js="(...values) => window.labLive.move(...values)",
-            api_visibility="private",
-        )
 
-    def snapshot(self, address: str) -> InputImage:
-        """The frame that was shown. Raises LabError when there was none."""
-        kind, _, data = address.partition("base64,")
-        if not kind.startswith("data:image/jpeg;"):
-            raise LabError("There is no frame to keep yet. Start the camera first.")
-        try:
-            frame = base64.b64decode(data, validate=True)
-        except binascii.Error:
-            frame = b""
-        return read_input(as_image(read_frame(frame, self.viewer.limits)), self.viewer.limits)
+def read_still(address: str, limits: Limits) -> InputImage:
+    """What the browser showed, sent as a data address: a frame, a drawing. Raises LabError when
+    there was none.
+    """
+    _, _, data = address.partition("base64,")
+    if not data:
+        raise LabError("There is nothing to keep yet: start the camera, or draw, first.")
+    try:
+        frame = base64.b64decode(data, validate=True)
+    except binascii.Error:
+        frame = b""
+    return read_input(as_image(read_frame(frame, limits)), limits)
 
 
 @dataclass
@@ -104,7 +100,8 @@ class Webcams:
 
         Gives a JPEG and, in the headers, ``lab-found`` (detections), ``lab-milliseconds`` (of the
         model) and ``lab-busy`` (milliseconds of all that the frame needed, once it had its turn);
-        or a ``problem`` in words, as JSON, with a status of 4xx or 5xx.
+        or a ``problem`` in words, as JSON, with a status of 4xx or 5xx. With ``as=boxes`` it gives
+        JSON in the JPEG's place: ``boxes``, each left, top, right, bottom, colour and label.
         """
         if request.headers.get("content-type") != "image/jpeg":
             return _problem("A frame is sent as image/jpeg.", 415)
@@ -131,6 +128,9 @@ class Webcams:
             "lab-busy": f"{busy:.0f}",
             "cache-control": "no-store",
         }
+        if request.query_params.get("as") == "boxes":
+            boxes = [[*mark.box, mark.color, mark.label] for mark in view.marks]
+            return JSONResponse({"boxes": boxes}, headers=headers)
         return Response(jpeg, headers=headers, media_type="image/jpeg")
 
     def admitted(self, who: str) -> _Webcam | None:

@@ -1,31 +1,34 @@
-"""The page: tabs at the left, controls and numbers at the right, one image for all of them."""
+"""The page: the model and the images above, tabs at the left, controls and numbers at the right."""
 
 from __future__ import annotations
 
+import json
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import gradio as gr
 
-from sparse_rcnn_lab.app import readouts
+from sparse_rcnn_lab.app import model_tiles, readouts, teach_tab
 from sparse_rcnn_lab.app.control_panel import ControlPanel, ModelControls, Values
+from sparse_rcnn_lab.app.draw_tab import DrawTab
 from sparse_rcnn_lab.app.endpoints import Endpoints
 from sparse_rcnn_lab.app.events import AT_ONCE, ON_CLICK, clamp_numbers, explained, in_words
 from sparse_rcnn_lab.app.explore_tab import Explorations, ExploreTab
 from sparse_rcnn_lab.app.image_tabs import CompareTab, PhotoTab
-from sparse_rcnn_lab.app.live_tab import LiveTab
+from sparse_rcnn_lab.app.keep_bar import KeepBar
+from sparse_rcnn_lab.app.live_tab import LiveTab, read_still
 from sparse_rcnn_lab.app.source import Source
 from sparse_rcnn_lab.app.state import ViewState
+from sparse_rcnn_lab.app.user_inputs import InputImage
 from sparse_rcnn_lab.app.video_tab import VideoTab
 from sparse_rcnn_lab.app.viewer import Viewer
 from sparse_rcnn_lab.detect.detector import Detector
-from sparse_rcnn_lab.views.draw import as_image
+from sparse_rcnn_lab.models.releases import RELEASES
 from sparse_rcnn_lab.views.explorer import html_page
 
 TITLE = "Sparse R-CNN lab"
-LEAD = "A fixed set of learned proposals becomes detections in stages. Turn the proposals down."
-THRESHOLD = 0.3
+THRESHOLD = 0.5
 _PACE = (
     '<div class="lab-readout"><div><b id="lab-fps">–</b><span>frames/s</span></div>'
     '<div><b id="lab-latency">–</b><span>ms latency</span></div></div>'
@@ -33,41 +36,59 @@ _PACE = (
 _FONTS = ["system-ui", "-apple-system", "Segoe UI", "Roboto", "sans-serif"]
 _MONO = ["ui-monospace", "SFMono-Regular", "Menlo", "Consolas", "monospace"]
 _HERE = Path(__file__).parent
-_SCRIPTS = ("page.js", "explore.js", "webcam.js")
-# A file that was just made is taken at once, without a second click.
-_PRESS = """() => setTimeout(() => {
-  const link = document.querySelector('a#lab-file, #lab-file a, a[download]#lab-file');
-  (link || document.querySelector('#lab-file')).click();
-}, 100)"""
+_SCRIPTS = ("page.js", "explore.js", "webcam.js", "draw.js")
 
 
-def build_page(viewer: Viewer, explorations: Explorations) -> gr.Blocks:
-    """The page for the viewer's models."""
+def build_page(viewer: Viewer, explorations: Explorations) -> tuple[gr.Blocks, str]:
+    """The page for the viewer's models, and what it opens with, for :func:`head`."""
     clamp_numbers()
     name = viewer.models.first
     detector = viewer.models[name]
     start = ViewState(name, detector.num_proposals, detector.num_stages, THRESHOLD)
-    # What Gradio was handed stays for ten minutes, what it made for its frames no longer.
-    with gr.Blocks(title=TITLE, analytics_enabled=False, delete_cache=(60, 600)) as page:
-        gr.HTML(f"<h1>{TITLE}</h1><p>{LEAD}</p>", elem_id="lab-head", padding=False)
-        Page(viewer, start, explorations).connect(page)
+    # What Gradio was handed stays for an hour, what it made for its frames no longer.
+    with gr.Blocks(title=TITLE, analytics_enabled=False, delete_cache=(60, 3600)) as page:
+        parts = Page(viewer, start, explorations)
+        parts.connect(page)
         Endpoints(viewer, start)
-    return page
+    return page, parts.explore.first
 
 
 def looks() -> dict[str, Any]:
-    """How the page looks and what it runs in the browser: arguments of Gradio's ``launch``.
+    """How the page looks: arguments of Gradio's ``launch``.
 
-    Neutral greys, so that the colours on the image are the only ones; the reader's own fonts.
+    Neutral greys, so that the colours on the image are the only ones; the reader's own fonts. Help
+    and labels are dark enough to be read (WCAG AA).
     """
+    theme = gr.themes.Default(
+        primary_hue="teal", neutral_hue="slate", radius_size="md", font=_FONTS, font_mono=_MONO
+    ).set(
+        body_text_color_subdued="*neutral_600",
+        body_text_color_subdued_dark="*neutral_300",
+        block_info_text_color="*neutral_600",
+        block_info_text_color_dark="*neutral_300",
+        block_label_text_color="*neutral_600",
+        block_label_text_color_dark="*neutral_300",
+        input_placeholder_color="*neutral_500",
+        input_placeholder_color_dark="*neutral_400",
+        button_primary_background_fill="*primary_700",
+        button_primary_background_fill_dark="*primary_700",
+        button_primary_background_fill_hover="*primary_800",
+        button_primary_background_fill_hover_dark="*primary_800",
+        button_primary_text_color="white",
+        color_accent="*primary_700",
+        link_text_color="*primary_700",
+    )
+    return {"theme": theme, "css": (_HERE / "app.css").read_text(encoding="utf-8")}
+
+
+def head(first: str) -> str:
+    """What the page runs in the browser before Gradio does. first: what it opens with."""
     scripts = "\n".join((_HERE / name).read_text(encoding="utf-8") for name in _SCRIPTS)
-    return {
-        "theme": gr.themes.Default(
-            primary_hue="teal", neutral_hue="slate", radius_size="md", font=_FONTS, font_mono=_MONO
-        ),
-        "css": (_HERE / "app.css").read_text(encoding="utf-8"),
-        "head": f"<style>{html_page.css()}</style><script>{scripts}</script>",
-    }
+    return (
+        f"<style>{html_page.css()}</style>"
+        f"<script>window.labFirst = {json.dumps(first)};\n{scripts}</script>"
+        f"{teach_tab.head()}"
+    )
 
 
 class Page:
@@ -75,42 +96,51 @@ class Page:
 
     def __init__(self, viewer: Viewer, start: ViewState, explorations: Explorations) -> None:
         self.viewer = viewer
-        self.where = gr.State("photo")
+        detector = viewer.models[start.model]
+        self.where = gr.State("explore")
         self.tab: dict[str, gr.Tab] = {}
+        with gr.Row(elem_id="lab-head"):
+            self.lead = gr.HTML(
+                readouts.lead(TITLE, detector), apply_default_css=False, elem_id="lab-lead"
+            )
+            with gr.Row(elem_id="lab-input"):
+                self.source = Source(viewer)
+            gr.HTML(model_tiles.head(viewer.models), apply_default_css=False, elem_id="lab-choice")
+        gr.HTML(
+            f'{model_tiles.dialog(viewer.models)}<p id="lab-say" role="status" hidden></p>',
+            apply_default_css=False,
+            elem_classes="lab-away",
+        )
         with gr.Row(elem_id="lab-page"):
             with gr.Column(scale=3, min_width=320, elem_id="lab-left"):
-                source_here = gr.Column(elem_id="lab-source-place", render=False)
-                with source_here:
-                    self.source = Source(viewer)
-                with gr.Tabs(selected="photo", elem_id="lab-tabs") as self.tabs:
+                with gr.Tabs(selected="explore", elem_id="lab-tabs") as self.tabs:
+                    with self._tab("explore"):
+                        self.explore = ExploreTab(explorations, self.source.first, start)
                     with self._tab("live"):
-                        self.live = LiveTab(viewer)
+                        self.live = LiveTab(detector)
                     with self._tab("photo"):
-                        self.photo = PhotoTab(viewer, self.source.first, start)
+                        self.photo = PhotoTab(viewer)
+                    with self._tab("draw"):
+                        self.drawing = DrawTab(viewer.models)
                     with self._tab("video"):
                         self.video = VideoTab(viewer)
                     with self._tab("compare"):
                         self.compare = CompareTab(viewer, start)
-                    with self._tab("explore"):
-                        self.explore = ExploreTab(explorations)
-                source_here.render()
+                    with self._tab("teach"):
+                        gr.HTML(teach_tab.html(), apply_default_css=False, padding=False)
+                self.keep = KeepBar(viewer)
             with gr.Column(scale=2, min_width=300, elem_id="lab-right"):
-                self.numbers = gr.HTML(
-                    self.photo.first_numbers, elem_id="lab-numbers", padding=False
-                )
+                self.numbers = gr.HTML(readouts.numbers(None), elem_id="lab-numbers", padding=False)
                 gr.HTML(_PACE, elem_id="lab-pace", padding=False)
                 self.cost = gr.HTML(
-                    readouts.cost(start, viewer.models[start.model]),
-                    elem_id="lab-cost",
-                    padding=False,
+                    readouts.cost(start, detector), elem_id="lab-cost", padding=False
                 )
                 with gr.Group(elem_id="lab-controls"):
                     self.controls = ControlPanel(viewer, start)
-                self.table = gr.HTML(self.photo.first_table, elem_id="lab-list", padding=False)
-        self.image_tabs: dict[str, PhotoTab | CompareTab | ExploreTab] = {
+                self.table = gr.HTML(readouts.table(None), elem_id="lab-list", padding=False)
+        self.image_tabs: dict[str, PhotoTab | CompareTab] = {
             "photo": self.photo,
             "compare": self.compare,
-            "explore": self.explore,
         }
 
     def _tab(self, name: str) -> gr.Tab:
@@ -120,8 +150,10 @@ class Page:
     def connect(self, page: gr.Blocks) -> None:
         """Wires the parts to each other."""
         source, controls, photo, compare = self.source, self.controls, self.photo, self.compare
-        tabs = self.image_tabs.values()
-        inputs = {self.where, source.image, *controls.inputs}.union(*(one.inputs for one in tabs))
+        tabs = (photo, compare, self.explore)
+        inputs = {self.where, source.image, source.given, *controls.inputs}.union(
+            *(one.inputs for one in tabs)
+        )
         view = [
             self.numbers,
             self.cost,
@@ -135,48 +167,70 @@ class Page:
         # One event for all that moves: the last one asked for is then the last one shown.
         moved = (self.where, photo.part, *controls.quick, *compare.inputs[1:])
         gr.on([part.change for part in moved], explained(self._refresh), inputs, view, **AT_ONCE)
-        source.file.change(
-            explained(self._take), {source.file, *inputs}, [source.image, *view], **ON_CLICK
-        )
-        source.gallery.select(
-            explained(source.example), controls.loaded, [source.file, source.gallery], **ON_CLICK
-        )
-        source.draw.click(explained(source.sample), source.difficulty, source.file, **ON_CLICK)
+        self.explore.again.click(explained(self._refresh), inputs, view, **AT_ONCE)
+        for happens, given, function in (
+            (source.open.upload, source.open, source.take),
+            (source.picked.change, source.picked, source.pick),
+            (source.draw.click, None, source.sample),
+        ):
+            happens(
+                explained(partial(self._take, function, given)),
+                {given, *inputs} - {None},
+                [*source.outputs, *view],
+                **ON_CLICK,
+            )
         for side in (controls, compare.other):
-            side.model.change(
+            switched = side.model.change(
                 partial(self._switch, side),
                 {side.model, *inputs},
-                [side.model, *side.inputs, *source.outputs, *view],
+                list(
+                    dict.fromkeys(
+                        [
+                            *(side.model, compare.other.model, self.lead, self.live.knows),
+                            *(*side.inputs, *compare.inputs, *source.outputs, *view),
+                        ]
+                    )
+                ),
                 show_progress="full",
-                show_progress_on=side.model,
+                show_progress_on=self.lead if side is controls else side.model,
                 trigger_mode="always_last",  # another one may be chosen while one is fetched
                 api_visibility="private",
             )
-        for kind, button in photo.buttons.items():
-            made = button.click(
-                explained(partial(self._download, kind)), inputs, photo.file, **ON_CLICK
+            if side is controls:
+                switched.then(
+                    None, side.model, None, js="(name) => lab.model(name)", api_visibility="private"
+                )
+        self.keep.connect(inputs, self._image, controls.read)
+        # Tells the camera's script where the controls stand, at once and whenever one is moved.
+        values = [controls.model, *controls.quick]
+        gr.on(
+            [page.load, *(part.change for part in values)],
+            None,
+            values,
+            None,
+            js="(...values) => window.labLive.move(...values)",
+            api_visibility="private",
+        )
+        for button in (self.live.snap, self.drawing.snap):
+            taken = button.click(
+                None, None, self.keep.still, js="() => lab.still()", api_visibility="private"
             )
-            made.success(None, None, None, js=_PRESS, api_visibility="private")
-        self.live.connect(page, controls)
-        # The frame is the browser's: it comes first, and then what is done with it.
-        taken = self.live.snap.click(
-            None, None, self.live.still, js="() => window.labLive.still()", api_visibility="private"
-        )
-        taken.then(
-            explained(self._snapshot),
-            {self.live.still, *inputs},
-            [self.tabs, self.where, source.file, source.image, *view],
-            **ON_CLICK,
-        )
+            taken.then(
+                explained(self._snapshot),
+                {self.keep.still, *inputs},
+                [self.tabs, self.where, *source.outputs, *view],
+                **ON_CLICK,
+            )
         self.video.connect(controls, source.image)
-        self.explore.again.click(explained(self._refresh), inputs, view, **AT_ONCE)
 
     def _refresh(self, values: Values) -> dict[Any, Any]:
         """Fills the tab that is open; the others are filled when they are opened."""
         state, image = self.controls.read(values), values[self.source.image]
         shown: dict[Any, Any] = {self.cost: readouts.cost(state, self.viewer.models[state.model])}
+        if values[self.where] == "explore":
+            return shown | self.explore.refresh(image, state)
         tab = self.image_tabs.get(values[self.where])
-        if tab is None:  # the camera's script shows Live, and a video waits for its button
+        if tab is None:  # the browser shows Live and Draw, and a video waits for its button
             return shown
         view = None if image is None else self.viewer.view(image, state)
         shown |= {self.numbers: readouts.numbers(view), self.table: readouts.table(view)}
@@ -184,19 +238,34 @@ class Page:
 
     def _open(self, name: str) -> tuple[str, Any]:
         """Another tab. Live's numbers are empty until the next frame fills them."""
-        return name, readouts.numbers(None, readouts.LIVE_MS) if name == "live" else gr.skip()
+        if name == "draw" and self.drawing.model:
+            self.viewer.models[self.drawing.model]  # loads it
+        live = name in ("live", "draw")
+        return name, readouts.numbers(None, readouts.LIVE_MS) if live else gr.skip()
 
-    def _take(self, values: Values) -> dict[Any, Any]:
-        image = self.source.read(values[self.source.file])
-        return {self.source.image: image, **self._refresh({**values, self.source.image: image})}
+    def _take(self, function: Any, given: Any, values: Values) -> dict[Any, Any]:
+        """Another image. function: of the source; given: the component that it reads."""
+        what = [] if given is None else [values[given]]
+        model = values[self.controls.loaded]
+        changed = function(*what, values[self.source.given], model)
+        return {**changed, **self._refresh({**values, **changed})}
+
+    def _image(self, values: Values) -> InputImage | None:
+        """What the tab that is open is about: the image, the camera's frame, the drawing."""
+        if values[self.where] in ("live", "draw"):
+            return read_still(values[self.keep.still], self.viewer.limits)
+        return values[self.source.image]
 
     def _snapshot(self, values: Values) -> dict[Any, Any]:
-        image = self.live.snapshot(values[self.live.still])
-        now = {self.where: "explore", self.source.image: image}
+        model = values[self.controls.loaded]
+        if values[self.where] == "draw":
+            model = self.drawing.model or model
+        image = read_still(values[self.keep.still], self.viewer.limits)
+        changed = self.source.snapshot(image, values[self.source.given], model)
+        now = {self.where: "explore", **changed}
         return {
             **now,
             self.tabs: gr.Tabs(selected="explore"),
-            self.source.file: as_image(image.pixels),
             **self._refresh({**values, **now}),
         }
 
@@ -215,9 +284,20 @@ class Page:
             return {side.model: before}
         changed, now = side.switch(name, detector, values)
         if side is self.controls:
-            source = self.source.switch(name, values[self.source.image])
-            changed |= source
-            now |= {part: source[part] for part in (self.source.image,) if part in source}
+            other = self.compare.other
+            if values[other.loaded] == before:  # the other side compares within a model
+                more, _ = other.switch(name, detector, values)
+                fewer = max(1, detector.num_proposals // 2)
+                more[other.num_proposals] = gr.update(maximum=detector.num_proposals, value=fewer)
+                changed |= {**more, other.model: name}
+                now |= {other.loaded: name, other.num_proposals: fewer}
+            image, given = values[self.source.image], values[self.source.given]
+            source = self.source.switch(name, image, given)
+            changed |= source | {
+                self.lead: readouts.lead(TITLE, detector),
+                self.live.knows: readouts.finds(detector.class_names),
+            }
+            now |= source
         return {**changed, **self._refresh({**values, **now})}
 
     def _fetched(self, name: str, progress: gr.Progress) -> Detector | None:
@@ -226,11 +306,15 @@ class Page:
             progress(0.0, desc=f"{name} is being loaded")
             return self.viewer.models[name]
         except Exception as error:
-            gr.Warning(f"{name} cannot be used now. {in_words(error)}", duration=20)
+            words = in_words(error)
+            if name in RELEASES and isinstance(error.__cause__, OSError):
+                words = (
+                    f"It has to be downloaded once ({RELEASES[name].megabytes} MB), and its server "
+                    "cannot be reached from here. The terminal says from where, and what else "
+                    "would do. The other models need no connection."
+                )
+            gr.Warning(f"{name} cannot be used now. {words}", duration=20)
             return None
-
-    def _download(self, kind: str, values: Values) -> Any:
-        return self.photo.download(kind, values[self.source.image], self.controls.read(values))
 
 
 def _same(value: str) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from bisect import bisect_left
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import cache
 from html import escape
 from pathlib import Path
@@ -42,6 +43,17 @@ def numbers(view: View | None, unit: str = PHOTO_MS) -> str:
     )
 
 
+def lead(title: str, detector: Detector) -> str:
+    """The head of the page: what the method does, in one sentence, with something to try."""
+    stages = {6: "six"}.get(detector.num_stages, str(detector.num_stages))
+    return (
+        f"<h1>{escape(title)}</h1><p>The same {detector.num_proposals} boxes start on every image "
+        f"and move to the objects in {stages} steps. "
+        '<button id="lab-try-five" type="button">Try it with five</button> '
+        '<button id="lab-tour" type="button">Take the tour</button></p>'
+    )
+
+
 def finds(class_names: Sequence[str]) -> str:
     """What a model can find."""
     return f"Finds {_some(class_names)}."
@@ -66,20 +78,28 @@ def cost_sentence(state: ViewState, num_proposals: int, num_stages: int) -> str:
     curves.json has it for some numbers of proposals, at every stage; between them the sentence
     says about.
     """
-    record = _curves().get(state.model)
     number, stage = state.num_proposals, state.stage
-    if record is None or stage == 0 or str(num_proposals) not in record["AP"]:
+    now = measured_ap(state, num_proposals)
+    full = measured_ap(replace(state, num_proposals=num_proposals, stage=num_stages), num_proposals)
+    if now is None or full is None:
         return ""
-    curve = {int(n): stages for n, stages in record["AP"].items()}
-    full = curve[num_proposals][num_stages - 1]
+    record = _curves()[state.model]
     if (number, stage) == (num_proposals, num_stages):
         return f"AP {full:.2f} on {record['images']}."
-    about = "" if number in curve else "about "
-    now = _between(sorted((n, stages[stage - 1]) for n, stages in curve.items()), number)
-    return (
-        f"{number} of {num_proposals} proposals, stage {stage}: AP {about}{now:.2f} instead of "
-        f"{full:.2f} on {record['images']}."
-    )
+    about = "" if str(number) in record["AP"] else "about "
+    loss = f"AP {about}{now:.2f} instead of {full:.2f}"
+    if full - now < 0.005:
+        loss = f"no measurable loss, AP {full:.2f}"
+    return f"{number} of {num_proposals} proposals, stage {stage}: {loss} on {record['images']}."
+
+
+def measured_ap(state: ViewState, num_proposals: int) -> float | None:
+    """COCO's AP of a model with all its ``num_proposals``, at the state's proposals and stage."""
+    record = _curves().get(state.model)
+    if record is None or state.stage == 0 or str(num_proposals) not in record["AP"]:
+        return None
+    points = sorted((int(n), stages[state.stage - 1]) for n, stages in record["AP"].items())
+    return _between(points, state.num_proposals)
 
 
 def _between(points: list[tuple[int, float]], x: int) -> float:
@@ -178,4 +198,4 @@ def hint(text: str) -> str:
     return f'<p class="lab-hint">{escape(text)}</p>'
 
 
-NO_IMAGE = hint("Drop an image on the page, paste one, or click an example below.")
+NO_IMAGE = hint("Drop an image on the page, paste one, or click an example above.")

@@ -15,6 +15,7 @@ import webbrowser
 from collections.abc import Awaitable, Callable, MutableMapping
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import urlsplit
 
 from sparse_rcnn_lab.app.viewer import Viewer
 from sparse_rcnn_lab.core.errors import LabError
@@ -102,15 +103,18 @@ def serve(viewer: Viewer, address: Address, people: int = 8, browser: bool = Fal
     from starlette.routing import Route
 
     from sparse_rcnn_lab.app import explore_tab, live_tab
-    from sparse_rcnn_lab.app.page import build_page, looks
+    from sparse_rcnn_lab.app.page import build_page, head, looks
+    from sparse_rcnn_lab.app.teach_tab import Teaching
 
     explorations = explore_tab.Explorations(viewer)
-    page = build_page(viewer, explorations)
+    page, first = build_page(viewer, explorations)
     webcams = live_tab.Webcams(viewer, people)
+    teaching = Teaching(viewer)
     routes = [
         Route(live_tab.PATH, webcams.answer, methods=["POST"]),
         Route(f"{explore_tab.PATH}/module.js", explorations.module),
         Route(f"{explore_tab.PATH}/{{token}}", explorations.answer, methods=["GET", "POST"]),
+        *teaching.routes(),
     ]
     page.queue(default_concurrency_limit=4)
     page.launch(
@@ -131,7 +135,10 @@ def serve(viewer: Viewer, address: Address, people: int = 8, browser: bool = Fal
         max_file_size=viewer.limits.upload_mb * 1_000_000,
         max_threads=40,
         app_kwargs={
-            "middleware": [Middleware(BodyLimit, max_bytes=viewer.limits.body_mb * 1_000_000)],
+            "middleware": [
+                Middleware(BodyLimit, max_bytes=viewer.limits.body_mb * 1_000_000),
+                Middleware(OwnHead, head=head(first), told=bool(address.root_path)),
+            ],
             "routes": routes,
         },
         _frontend=False,  # Gradio gives its own page three seconds and then asks for share=True
@@ -236,6 +243,54 @@ class BodyLimit:
             return {"type": "http.disconnect"} if seen > self.max_bytes else message
 
         await self.app(scope, counted, send)
+
+
+class OwnHead:
+    """Puts the page's own scripts into the head of Gradio's page: those that Gradio takes for
+    ``launch(head=...)`` run only after it has built all of it.
+
+    And tells Gradio where a proxy serves the page, when nobody has told the app: the browser says
+    it with everything that the page asks for (``Referer``).
+    """
+
+    def __init__(self, app: App, head: str, told: bool) -> None:
+        self.app = app
+        self.head = head.encode()
+        self.told = told  # --root-path was given
+
+    async def __call__(self, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
+        """Passes the request on, and changes what comes of it where it is the page."""
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        headers = dict(scope["headers"])
+        page = urlsplit(headers.get(b"referer", b"").decode("latin-1"))
+        place = page.path.rpartition("/")[0]
+        if place and not self.told:
+            headers[b"x-forwarded-host"] = f"{page.netloc}{place}".encode("latin-1")
+            headers[b"x-forwarded-proto"] = page.scheme.encode("latin-1")
+            scope = {**scope, "headers": list(headers.items())}
+        if scope["path"] != "/" or scope["method"] != "GET":
+            await self.app(scope, receive, send)
+            return
+        start: Message = {}
+        body = b""
+
+        async def changed(message: Message) -> None:
+            nonlocal start, body
+            if message["type"] == "http.response.start":
+                start = message
+                return
+            body += message.get("body", b"")
+            if message.get("more_body", False):
+                return
+            whole = body.replace(b"</head>", self.head + b"</head>", 1)
+            size = (b"content-length", str(len(whole)).encode())
+            headers = [one for one in start["headers"] if one[0] != b"content-length"]
+            await send({**start, "headers": [*headers, size]})
+            await send({"type": "http.response.body", "body": whole})
+
+        await self.app(scope, receive, changed)
 
 
 async def _discard(receive: Receive, max_bytes: int) -> None:

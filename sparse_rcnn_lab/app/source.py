@@ -1,15 +1,19 @@
-"""Where images come from: upload, clipboard, an example, a drawn sample. Under three tabs."""
+"""Where images come from: the strip of examples and of what was given, and how more are given.
+
+``page.js`` lets images be dropped and pasted anywhere; they come through the same button.
+"""
 
 from __future__ import annotations
 
-from functools import cached_property
-from typing import Any
+from html import escape
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import gradio as gr
 
-from sparse_rcnn_lab.app.events import path_alone
+from sparse_rcnn_lab.app.events import in_words
+from sparse_rcnn_lab.app.model_tiles import square
 from sparse_rcnn_lab.app.user_inputs import (
-    DIFFICULTIES,
     InputImage,
     draw_sample,
     examples,
@@ -17,10 +21,23 @@ from sparse_rcnn_lab.app.user_inputs import (
     read_input,
 )
 from sparse_rcnn_lab.app.viewer import Viewer
+from sparse_rcnn_lab.core.errors import LabError
+
+_KEPT = 24  # images in the strip that a visitor gave
+
+
+class Given(NamedTuple):
+    """An image of the strip. path: of its file.  face: a small square, a data URI."""
+
+    path: str
+    face: str
 
 
 class Source:
-    """Lays the strip out in the current block."""
+    """Lays the strip out in the current block.
+
+    image: the one that all tabs are about.  given: those of the visitor, the newest first.
+    """
 
     def __init__(self, viewer: Viewer) -> None:
         self.viewer = viewer
@@ -28,74 +45,89 @@ class Source:
         files = [str(path) for path in examples(names)]
         self.first = read_input(files[0]) if files else None
         self.image = gr.State(self.first, time_to_live=3600)
-        with gr.Row(elem_id="lab-input", equal_height=True):
-            self.file = gr.Image(
-                files[0] if files else None,
-                type="filepath",
-                format="png",
-                image_mode=None,
-                sources=["upload", "clipboard"],
-                label="Your image",
-                height=190,
-                buttons=[],
-                placeholder="Drop an image here\n- or -\nClick to choose one",
-                elem_id="lab-source",
-            )
-            self.file.preprocess = path_alone
-            with gr.Column(min_width=220):
-                gr.HTML('<span class="lab-caption">Examples</span>', padding=False)
-                self.gallery = gr.Gallery(
-                    files,
-                    label="Examples",
-                    show_label=False,
-                    columns=3,
-                    height=104,
-                    allow_preview=False,
-                    interactive=False,
-                    object_fit="cover",
-                    buttons=[],
-                    elem_id="lab-examples",
-                )
-                with gr.Row(visible=knows_shapes(names), elem_id="lab-samples") as self.samples:
-                    self.difficulty = gr.Dropdown(
-                        list(DIFFICULTIES),
-                        value="normal",
-                        label="Difficulty of the sample",
-                        container=False,
-                        min_width=100,
-                    )
-                    self.draw = gr.Button(
-                        "Draw a sample", elem_id="lab-draw", size="md", min_width=130
-                    )
-        self.outputs = [self.file, self.image, self.gallery, self.samples]
+        self.given = gr.State([], time_to_live=3600)
+        self.strip = gr.HTML(
+            _strip([], files, files[0] if files else ""),
+            apply_default_css=False,
+            elem_id="lab-strip",
+        )
+        self.open = gr.UploadButton(
+            "Open images", file_count="multiple", size="sm", min_width=110, elem_id="lab-open"
+        )
+        self.draw = gr.Button(
+            "Draw one",
+            size="sm",
+            min_width=90,
+            visible=knows_shapes(names),
+            elem_id="lab-draw",
+        )
+        self.picked = gr.Textbox(elem_id="lab-picked", elem_classes="lab-hidden", container=False)
+        self.outputs = [self.image, self.given, self.strip, self.draw]
 
-    def read(self, path: str | None) -> InputImage | None:
-        """The image that was given."""
-        return None if path is None else read_input(path, self.viewer.limits)
+    def take(self, paths: list[str] | None, given: list[Given], model: str) -> dict[Any, Any]:
+        """Files that were given: the first that is an image is shown, all of them join the strip.
 
-    def switch(self, model: str, image: InputImage | None) -> dict[Any, Any]:
+        Raises LabError when none is; says what is wrong with the others.
+        """
+        image, new, wrong = None, [], []
+        for path in paths or []:
+            try:
+                read = read_input(path, self.viewer.limits)
+            except LabError as error:
+                wrong.append(error)
+                continue
+            image = image or read
+            new.append(Given(path, square(read.shown)))
+        if image is None:
+            raise wrong[0] if wrong else LabError("No file was given.")
+        for one in wrong:
+            gr.Warning(f"Left out: {in_words(one)}", duration=15)
+        return self._shown(image, [*new, *given][:_KEPT], model, new[0].path)
+
+    def pick(self, chosen: str, given: list[Given], model: str) -> dict[Any, Any]:
+        """One of the strip was clicked. chosen: its place and, behind a space, whatever."""
+        files = [*(one.path for one in given), *map(str, self._examples(model))]
+        place = chosen.split(" ")[0]
+        if not place.isdigit() or int(place) >= len(files):
+            raise LabError(f"The strip has {len(files)} images, found {chosen!r:.40}.")
+        path = files[int(place)]
+        if not Path(path).is_file():
+            raise LabError(f'"{Path(path).name}" was given an hour ago and is gone. Open it again.')
+        return self._shown(read_input(path, self.viewer.limits), given, model, path)
+
+    def sample(self, given: list[Given], model: str) -> dict[Any, Any]:
+        """A freshly drawn image of shapes."""
+        return self._shown(read_input(draw_sample("normal")[0]), given, model, "")
+
+    def snapshot(self, image: InputImage, given: list[Given], model: str) -> dict[Any, Any]:
+        """A frame of the camera, or a drawing."""
+        return self._shown(image, given, model, "")
+
+    def switch(self, model: str, image: InputImage | None, given: list[Given]) -> dict[Any, Any]:
         """Another model: its examples, and one of them in the place of an example of the last."""
         names = self.viewer.models[model].class_names
         files = [str(path) for path in examples(names)]
-        changed: dict[Any, Any] = {
-            self.gallery: gr.update(value=files),
-            self.samples: gr.update(visible=knows_shapes(names)),
-        }
-        if image is None or image.key in self._example_keys:
-            changed |= {self.image: read_input(files[0]), self.file: files[0]}
-        return changed
+        changed: dict[Any, Any] = {self.draw: gr.update(visible=knows_shapes(names))}
+        if image is None or image.key in {read_input(path).key for path in examples(())}:
+            return changed | self._shown(read_input(files[0]), given, model, files[0])
+        return changed | {self.strip: _strip(given, files, "")}
 
-    def example(self, model: str, event: gr.SelectData) -> tuple[str, Any]:
-        """The example that was clicked; deselected, so that a second click works too."""
-        files = examples(self.viewer.models[model].class_names)
-        return str(files[event.index]), gr.update(selected_index=None)
+    def _examples(self, model: str) -> list[Path]:
+        return examples(self.viewer.models[model].class_names)
 
-    def sample(self, difficulty: str) -> Any:
-        """A new sample."""
-        image, seed = draw_sample(difficulty)
-        gr.Info(f"Drawn from seed {seed} ({difficulty}).", duration=3)
-        return image
+    def _shown(
+        self, image: InputImage, given: list[Given], model: str, path: str
+    ) -> dict[Any, Any]:
+        files = list(map(str, self._examples(model)))
+        return {self.image: image, self.given: given, self.strip: _strip(given, files, path)}
 
-    @cached_property
-    def _example_keys(self) -> set[str]:
-        return {read_input(path).key for path in examples(())}
+
+def _strip(given: list[Given], files: list[str], current: str) -> str:
+    own = [(one.path, one.face, Path(one.path).name) for one in given]
+    shipped = [(path, square(path), f"example {i}") for i, path in enumerate(files, 1)]
+    buttons = "".join(
+        f'<button type="button" data-image="{place}" aria-pressed="{str(path == current).lower()}"'
+        f' aria-label="{escape(name)}" title="{escape(name)}"><img src="{face}" alt=""></button>'
+        for place, (path, face, name) in enumerate([*own, *shipped])
+    )
+    return f'<div role="group" aria-label="Images to look at">{buttons}</div>'

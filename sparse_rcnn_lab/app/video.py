@@ -16,7 +16,6 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from sparse_rcnn_lab.app.downloads import new_file
 from sparse_rcnn_lab.app.state import ViewState
 from sparse_rcnn_lab.app.user_inputs import InputImage, Limits, check_pixels
 from sparse_rcnn_lab.app.viewer import Viewer
@@ -283,15 +282,14 @@ def film_of(viewer: Viewer, pixels: Tensor, state: ViewState, target: Path) -> P
     return target
 
 
-def sample_video(image: InputImage, seconds: float = 4.0) -> Path:
-    """A slow way across an image: something to try when no video is at hand."""
+def sample_video(image: InputImage, target: Path, seconds: float = 4.0) -> Path:
+    """Writes a slow way across an image: something to try when no video is at hand."""
     rate = 15
     whole = image.shown
     side = 0.7
     width, height = max(1, int(whole.width * side)), max(1, int(whole.height * side))
     # Two pixels at least: the encoder takes even sides only.
     wide, high = display_size(width, height, SAMPLE_SIDE, SAMPLE_SIDE)
-    target = new_file("sample.mp4")
     with Writer(target, rate) as writer:
         for number in range(int(seconds * rate)):
             part = number / (seconds * rate - 1)

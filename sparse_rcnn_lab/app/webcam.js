@@ -7,6 +7,8 @@
   const SLOW = 250, QUICK = 120; // milliseconds of latency: from here on one frame, and two again
   const GAP = 33; // milliseconds between two frames at least: a camera gives no more
   const AGAIN = 1000; // milliseconds to wait after an answer that was an error
+  const NOTHING = 3000; // milliseconds without a detection until something is said
+  const LOW = 0.3; // a threshold worth trying then
   const KEEP = 40; // frames that the numbers are taken from
   const QUALITY = 0.85; // of the JPEG
   const SIZE = { width: { ideal: 640 }, height: { ideal: 480 } };
@@ -32,6 +34,8 @@
   let notBefore = 0;
   let still = null; // the frame that is shown, as it was sent
   let shown = [];
+  let facing = "environment"; // or "user", the front camera
+  let found = 0; // when something was found last
 
   const part = (id) => document.getElementById(id);
   const write = (place, text) => {
@@ -57,7 +61,7 @@
     mark();
     try {
       if (!navigator.mediaDevices) throw { name: "Insecure" };
-      const one = camera ? { deviceId: { exact: camera } } : { facingMode: "environment" };
+      const one = camera ? { deviceId: { exact: camera } } : { facingMode: facing };
       const begun = await navigator.mediaDevices.getUserMedia({ video: { ...SIZE, ...one } });
       if (stream || !wanted) return begun.getTracks().forEach((track) => track.stop());
       stream = begun;
@@ -86,7 +90,7 @@
       const name = device.label || `Camera ${index + 1}`;
       return new Option(name, device.deviceId, false, device.deviceId === current);
     }));
-    part("lab-cameras").hidden = cameras.length < 2;
+    part("lab-cameras").hidden = part("lab-camera-turn").hidden = cameras.length < 2;
   }
 
   // away: only until the tab is opened again.
@@ -98,6 +102,7 @@
     });
     stream = null;
     shown = [];
+    nothing(false);
     if (part("lab-video")) part("lab-video").srcObject = null;
     mark();
   }
@@ -154,15 +159,51 @@
     shown.push({ now, took: now - taken });
     while (shown.length > KEEP) shown.shift();
     if (shown.length === 1) mark();
-    const found = answer.headers.get("lab-found");
-    write(part("lab-count"), found === "-" ? "–" : found);
-    write(part("lab-count")?.nextElementSibling, found === "1" ? "detection" : "detections");
-    write(part("lab-ms"), answer.headers.get("lab-milliseconds"));
+    const count = lab.count(answer.headers);
+    if (count !== "0" || shown.length === 1) found = now;
+    nothing(now - found > NOTHING);
     say("");
     canvas.dispatchEvent(new CustomEvent("lab-frame", { detail: { taken, now } }));
   }
 
+  lab.count = (headers) => {
+    const count = headers.get("lab-found");
+    write(part("lab-count"), count === "-" ? "–" : count);
+    write(part("lab-count")?.nextElementSibling, count === "1" ? "detection" : "detections");
+    write(part("lab-ms"), headers.get("lab-milliseconds"));
+    return count;
+  };
+
+  // Nothing is found: over the image stands what to do about it.
+  function nothing(long) {
+    const place = part("lab-live-nothing");
+    if (place.hidden === !long) return;
+    place.hidden = !long;
+    if (!long) return;
+    place.firstElementChild.textContent = `Nothing found for ${NOTHING / 1000} seconds. ${part("lab-knows").innerText}`;
+    place.querySelectorAll("button").forEach((one) => one.remove());
+    const ways = [["Choose another model", () => part("lab-face").click()]];
+    const [everyday] = document.querySelectorAll('[data-model*="everyday"]');
+    if (everyday && everyday.dataset.model !== state[0]) {
+      const name = everyday.querySelector("b").textContent;
+      ways.unshift([`Try “${name}”`, () => lab.choose(everyday.dataset.model)]);
+    }
+    if (state[3] > LOW) ways.push(["Lower the threshold", () => lab.set("lab-threshold", LOW)]);
+    place.append(...ways.map(([words, act]) => {
+      const button = document.createElement("button");
+      button.type = "button";
+      button.textContent = words;
+      button.onclick = () => {
+        found = performance.now();
+        nothing(false);
+        act();
+      };
+      return button;
+    }));
+  }
+
   function watch() {
+    if (part("lab-snap")) part("lab-snap").disabled = !still;
     if (stream && closed()) stop(true);
     else if (!stream && wanted && !closed() && !document.hidden) start(part("lab-cameras").value);
     const now = performance.now();
@@ -178,9 +219,11 @@
   }
 
   document.addEventListener("click", (event) => {
-    const button = event.target.closest?.("#lab-camera-on, #lab-camera-off");
-    if (button?.id === "lab-camera-on") start();
-    else if (button) stop();
+    const button = event.target.closest?.("#lab-camera-on, #lab-camera-off, #lab-camera-turn");
+    if (!button) return;
+    if (button.id !== "lab-camera-on") stop();
+    if (button.id === "lab-camera-turn") facing = facing === "user" ? "environment" : "user";
+    if (button.id !== "lab-camera-off") start();
   });
   document.addEventListener("change", (event) => {
     if (event.target.id !== "lab-cameras") return;
@@ -191,12 +234,18 @@
   document.addEventListener("input", (event) => {
     if (event.target.type !== "range" || !state) return;
     const place = SLIDERS.indexOf(event.target.closest(".block")?.id);
-    if (place >= 0) state = state.with(place + 1, Number(event.target.value));
+    if (place < 0) return;
+    state = state.with(place + 1, Number(event.target.value));
+    window.labPad?.send();
   });
   setInterval(watch, 250);
 
   window.labLive = {
-    move: (...values) => { state = values; },
+    move: (...values) => {
+      state = values;
+      window.labPad?.send();
+    },
+    get state() { return state; },
     // The frame that is shown, without its boxes, as a data address; "" without one.
     still: () => new Promise((done) => {
       if (!still) return done("");

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sparse_rcnn_lab.cli.common import (
+    add_data,
     add_model,
     count,
     fraction,
@@ -62,9 +63,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("what", choices=WHAT, metavar="WHAT", help="see below")
     add_model(parser)
-    data = 'a folder with val.json and images/, a COCO json file, or "shapes"'
-    add("--data", required=True, metavar="FOLDER", help=data)
-    add("--split", default="val", help="train or val (default: %(default)s)")
+    add_data(parser)
     limit = "only the first N images (default: all; rank: 1000)"
     add("--limit", type=whole_number, metavar="N", help=limit)
     add("--out", type=Path, metavar="FOLDER", help="default: analyses/MODEL-WHAT")

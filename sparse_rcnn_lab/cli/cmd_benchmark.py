@@ -9,10 +9,13 @@ import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sparse_rcnn_lab.cli.common import add_device, whole_number
 from sparse_rcnn_lab.core.errors import LabError
+
+if TYPE_CHECKING:
+    from sparse_rcnn_lab.core.config import InputConfig
 
 HELP = """measure how fast it is on this machine
 
@@ -42,7 +45,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     for name, default, text in (
         ("proposals", None, "default: the model's"),
-        ("batch", 1, "images at once in inference (default: %(default)s)"),
+        ("batch", 1, "images at once (default: 1 in inference)"),
         ("threads", 1, "default: %(default)s"),
         ("repeat", 5, "default: %(default)s"),
     ):
@@ -83,9 +86,7 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
     device = torch.device(pick_device(arguments.device))
     preset = RECIPES.get(arguments.model)
     model = load(arguments.model, device).model if preset is None else _untrained(preset, device)
-    want = model.config.input
-    long = min(want.long_side, want.short_side * 3 // 2)
-    height, width = arguments.size or (-(-want.short_side // 32) * 32, -(-long // 32) * 32)
+    height, width = arguments.size or default_size(model.config.input)
     if height % 32 or width % 32:
         raise LabError(f"--size must be multiples of 32, found {height}x{width}.")
     images = torch.randn(arguments.batch, 3, height, width, device=device)
@@ -116,6 +117,12 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
         "versions": versions(),
         "milliseconds": milliseconds,
     }
+
+
+def default_size(want: InputConfig) -> tuple[int, int]:
+    """The size an image with sides 2:3 gets, rounded up to multiples of 32."""
+    long = min(want.long_side, want.short_side * 3 // 2)
+    return -(-want.short_side // 32) * 32, -(-long // 32) * 32
 
 
 def _untrained(recipe: Any, device: Any) -> Any:

@@ -139,7 +139,7 @@ def _train(arguments: argparse.Namespace, device: torch.device, group: Group) ->
     data, val = group.agree(lambda: open_train_val(arguments.data))
     recipe = configs.with_changes(recipe, model__num_classes=len(data.class_names))
     if group.first:
-        _announce(arguments, recipe, data, val, folder, group.world)
+        _announce(arguments, recipe, data, folder, group.world)
 
     new = group.first and not folder.exists()
     try:
@@ -175,7 +175,6 @@ def _announce(
     arguments: argparse.Namespace,
     recipe: Recipe,
     data: DetectionData,
-    val: DetectionData,
     folder: RunFolder,
     processes: int,
 ) -> None:
@@ -183,14 +182,9 @@ def _announce(
     from sparse_rcnn_lab.core.train import total_steps
     from sparse_rcnn_lab.data.subset import usable_images
 
-    tables = getattr(data, "tables", None)  # counting drawn boxes would mean drawing them all
-    boxes = "drawn on the fly" if tables is None else plural(len(tables.labels), "box")
-    names = ", ".join(data.class_names[:8]) + (", ..." if len(data.class_names) > 8 else "")
     parameters = sum(p.numel() for p in SparseRCNN(recipe.model).parameters())
     start = arguments.start_from or arguments.backbone_weights or "none (from scratch)"
     train, used = recipe.train, len(usable_images(data, recipe.augment))
-    print(f"data   {plural(len(data), 'image')}, {boxes}; {len(val):,} to evaluate on")
-    print(f"       {plural(len(data.class_names), 'class')}: {names}")
     print(
         f"model  {recipe.name}: {recipe.model.backbone}, {recipe.model.num_proposals} proposals, "
         f"{parameters / 1e6:.1f} M parameters; weights: {start}"

@@ -16,8 +16,8 @@ from sparse_rcnn_lab.cli.common import replace_unprintable
 from sparse_rcnn_lab.core.errors import LabError
 
 _COMMANDS = (
-    *("teach", "train", "evaluate", "predict", "trace", "analyse"),
-    *("pack", "export", "models", "benchmark", "classroom"),
+    *("check", "teach", "train", "evaluate", "predict", "trace", "analyse"),
+    *("pack", "export", "playground", "models", "benchmark", "classroom"),
 )
 
 _TEXT = """\

@@ -37,6 +37,11 @@ class Finding:
     rows: np.ndarray = field(default_factory=lambda: np.zeros(0, dtype=np.int64), repr=False)
 
     @property
+    def noun(self) -> str:
+        """``box``, ``image`` or ``category``."""
+        return _NOUNS[self.kind][0]
+
+    @property
     def subject(self) -> str:
         """``2 boxes of no area``."""
         return f"{self.count:,} {_NOUNS[self.kind][self.count != 1]} {self.what}"
@@ -44,4 +49,4 @@ class Finding:
     def __str__(self) -> str:
         many = "first: " if self.count > 1 and self.kind != "category" else ""
         first = f" ({many}{self.first})" if self.first else ""
-        return f"{self.file}: {self.subject}{first}: {self.done}."
+        return f"{self.file}: {self.subject}{first}: {self.done}{'.' * (self.done[-1] != '?')}"

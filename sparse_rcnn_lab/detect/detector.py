@@ -167,6 +167,8 @@ class Detector:
         LabError when an image cannot be read or a number is out of range.
         """
         batch = self.prepare(_as_list(images), resize)
+        if not 0 <= threshold <= 1:
+            raise LabError(f"threshold must be from 0 to 1, found {threshold!r}.")
         outputs = self.run(batch, stop=stage, num_proposals=num_proposals)
         found = [self.decode(outputs[-1], batch, i, threshold) for i in range(len(batch.originals))]
         return found if _is_list(images) else found[0]
@@ -243,14 +245,18 @@ class Detector:
             return make_batch(images, self.config.input, self.model.device, resize)
 
     def run(
-        self, batch: Batch, stop: int | None = None, num_proposals: int | None = None
+        self,
+        batch: Batch,
+        stop: int | None = None,
+        num_proposals: int | None = None,
+        ablation: Ablation = NORMAL,
     ) -> list[StageOutput]:
         """The stages' outputs for a prepared batch, up to stage ``stop`` (1..6)."""
         if stop is not None:
             stop = check_stage(stop, self.num_stages)
         boxes, features = self.model.proposals(batch.sizes, num_proposals)
         pyramid = self.runtime.pyramid(batch.images)
-        return self.runtime.run_stages(pyramid, boxes, features, stop=stop)
+        return self.runtime.run_stages(pyramid, boxes, features, stop=stop, ablation=ablation)
 
     def decode(
         self, output: StageOutput, batch: Batch, index: int, threshold: float = 0.0

@@ -12,6 +12,8 @@ import threading
 import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import cache
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -93,6 +95,19 @@ def read_image(
         f"An image is given as a path, PIL image, numpy array or tensor; found "
         f"{type(source).__name__}."
     )
+
+
+@cache
+def reads_heif() -> bool:
+    """Whether photographs of phones (HEIC) can be read: where pillow-heif is installed, Pillow is
+    told of it.
+    """
+    if find_spec("pillow_heif") is None:
+        return False
+    import pillow_heif
+
+    pillow_heif.register_heif_opener()
+    return True
 
 
 def image_name(source: ImageSource) -> str:
@@ -192,6 +207,7 @@ def _opened(path: Path) -> Iterator[Image.Image]:
         raise LabError(f'No image at "{path}". Check the path.') from None
     except (OSError, ValueError) as error:
         raise LabError(f'"{path}" cannot be opened: {error}.') from None
+    reads_heif()
     if file is None:
         raise LabError(f'"{path}" is a folder. Give one image file, or a list of them.')
     with file:
@@ -199,9 +215,14 @@ def _opened(path: Path) -> Iterator[Image.Image]:
             with _without_pixel_limit():
                 image = Image.open(file)
         except (UnidentifiedImageError, *_DECODE_ERRORS):
+            found = describe_file(path)
+            heif = found == "HEIF" and not reads_heif()
+            also = (
+                "Install pillow-heif (pip install pillow-heif), or convert" if heif else "Convert"
+            )
             raise LabError(
-                f'"{path.name}" is not an image that Pillow can read '
-                f"(found: {describe_file(path)}). Convert it to JPEG or PNG."
+                f'"{path.name}" is not an image that Pillow can read (found: {found}). '
+                f"{also} it to JPEG or PNG."
             ) from None
         _check_pixels(image, path.name)
         yield image

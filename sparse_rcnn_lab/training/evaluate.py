@@ -12,11 +12,13 @@ import torch
 from tqdm.auto import tqdm
 
 from sparse_rcnn_lab.core import boxes as box_ops
+from sparse_rcnn_lab.core.ablation import NORMAL, Ablation
 from sparse_rcnn_lab.core.detections import top_pairs
 from sparse_rcnn_lab.core.errors import LabError
 from sparse_rcnn_lab.core.stage import StageOutput
 from sparse_rcnn_lab.core.validation import check_stages
-from sparse_rcnn_lab.data.sample import DetectionData, file_of, notes_of
+from sparse_rcnn_lab.data.data_check import first_lines
+from sparse_rcnn_lab.data.sample import DetectionData, check_classes, file_of
 from sparse_rcnn_lab.detect.batches import Batch
 from sparse_rcnn_lab.detect.detector import Detector
 from sparse_rcnn_lab.training.coco_metrics import METRICS, CocoResult, coco_stats, to_results
@@ -79,6 +81,7 @@ def evaluate(
     *,
     stages: Sequence[int] | None = None,
     num_proposals: int | None = None,
+    ablation: Ablation = NORMAL,
     batch_size: int = 8,
     limit: int | None = None,
     progress: bool = True,
@@ -87,9 +90,10 @@ def evaluate(
     """COCO AP on ``data`` at each of ``stages`` (1-based, default all).
 
     The N best (proposal, class) pairs of an image count, as in inference, N being
-    ``num_proposals`` (default all). limit: only the first so many images. progress: show a
-    bar, and with ``notes`` first what the data set says about itself. The model is left in the
-    mode, training or not, that it was in.
+    ``num_proposals`` (default all). ablation: what is switched off or exchanged in every stage, see
+    :class:`sparse_rcnn_lab.core.ablation.Ablation`. limit: only the first so many images.
+    progress: show a bar, and with ``notes`` first what is in the data and odd about it. The model
+    is left in the mode, training or not, that it was in.
 
     Under torchrun, inside ``distributed.join``, the processes share the batches. As each batch is
     the very one that a single process would have made, so is every detection. All processes get the
@@ -108,8 +112,9 @@ def evaluate(
     """
     start = time.perf_counter()
     stages = check_stages(stages, detector.num_stages)
-    if batch_size < 1 or (limit is not None and limit < 1):
-        raise LabError(f"batch_size ({batch_size}) and limit ({limit}) must be at least 1.")
+    for name, value in (("batch_size", batch_size), ("limit", 1 if limit is None else limit)):
+        if not isinstance(value, int) or value < 1:
+            raise LabError(f"{name} must be a whole number of at least 1, found {value!r}.")
     count = min(len(data), limit or len(data))
     if not count:
         raise LabError("The data set has no images; there is nothing to evaluate.")
@@ -117,8 +122,8 @@ def evaluate(
 
     group = current()
     if progress and notes and group.first:
-        for note in (*notes_of(data), *class_notes):
-            tqdm.write(note)
+        lines = first_lines(data, proposals=num_proposals or detector.num_proposals)
+        tqdm.write("\n".join([*lines, *class_notes]))
     starts = range(0, count, batch_size)
     bar = tqdm(
         starts[group.rank :: group.world],
@@ -134,7 +139,7 @@ def evaluate(
             samples = [data[i] for i in range(first, min(first + batch_size, count))]
             ids = [sample.image_id for sample in samples]
             batch = detector.prepare([sample.image for sample in samples])
-            outputs = detector.run(batch, stop=stages[-1], num_proposals=num_proposals)
+            outputs = detector.run(batch, stages[-1], num_proposals, ablation)
             chosen = [outputs[stage - 1] for stage in stages]
             found.append((ids, detection_rows(chosen, batch, ids, categories)))
         return found
@@ -211,6 +216,7 @@ def shared_category_ids(
     Gives ``[C]`` float64 category ids, NaN where ``data`` has no such class, and what there is to
     say about it. Raises LabError when they have no class in common.
     """
+    check_classes(data)
     lacking = [name for name in class_names if name not in data.class_names]
     extra = [name for name in data.class_names if name not in class_names]
     if len(lacking) == len(class_names):

@@ -30,7 +30,8 @@ from sparse_rcnn_lab.core.errors import LabError
 from sparse_rcnn_lab.core.model import SparseRCNN
 from sparse_rcnn_lab.core.train import lr_factor
 from sparse_rcnn_lab.data.coco.folder import open_data, open_train_val
-from sparse_rcnn_lab.data.sample import DetectionData, notes_of
+from sparse_rcnn_lab.data.data_check import first_lines
+from sparse_rcnn_lab.data.sample import DetectionData
 from sparse_rcnn_lab.data.subset import usable_images
 from sparse_rcnn_lab.data.transforms import Augment
 from sparse_rcnn_lab.detect.detector import Detector
@@ -150,8 +151,8 @@ def fit(
 
         class_notes = group.agree(check)  # after it, process 0 may write
         if progress and group.first:
-            for note in (*notes_of(train_data), *notes_of(val), *class_notes):
-                tqdm.write(note)
+            lines = first_lines(train_data, val, recipe.model.num_proposals)
+            tqdm.write("\n".join([*lines, *class_notes]))
 
         def say(text: str) -> None:
             if progress:

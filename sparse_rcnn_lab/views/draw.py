@@ -49,120 +49,67 @@ def draw_detections(
     image: Tensor | Image.Image,
     detections: Detections,
     *,
-    labels: bool = True,
     scores: bool = True,
     text: float = 1.0,
-    chosen: int | None = None,
     gt_boxes: Tensor | None = None,
-    gt_labels: Tensor | None = None,
     min_side: int | None = None,
-    max_side: int | None = None,
-    pixelated: bool = False,
 ) -> Image.Image:
     """The image with its detections: colour is the class, opacity and width are the score.
 
     image: ``[3, H, W]`` uint8 RGB or a PIL image, the one the detections belong to, at any size.
-    labels: write class and score; scores=False: the class alone.  text: size of the labels,
-    relative to the usual one.  chosen: a proposal to draw in the accent colour.  gt_boxes:
-    ``[M, 4]`` xyxy in the frame of the detections, drawn dashed and white; gt_labels: ``[M]`` to
-    name them too.
-    min_side, max_side, pixelated: see :func:`display_size`; boxes stay sharp at any size.
+    scores: False writes the class alone.  text: size of the labels, relative to the usual one.
+    gt_boxes: ``[M, 4]`` xyxy in the frame of the detections, drawn dashed and white.
+    min_side: see :func:`display_size`; boxes stay sharp at any size.
     Raises LabError when the image has another shape than the one they were found in.
 
     >>> import sparse_rcnn_lab as srl
     >>> image = srl.open_data("shapes", "val")[6].image
     >>> found = srl.load("nano-shapes")(image, threshold=0.5)
-    >>> draw_detections(image, found, min_side=512, pixelated=True).size
+    >>> draw_detections(image, found, min_side=512).size
     (512, 512)
     """
-    marks = detection_marks(detections, labels=labels, scores=scores, chosen=chosen)
+    whole = as_image(image)
+    check_aspect("The image", (whole.height, whole.width), detections.size)
+    size = display_size(*whole.size, min_side)
+    if size != whole.size:
+        whole = whole.resize(size, Image.Resampling.BICUBIC)
     # Ground truth on top: its gaps show what lies below.
-    marks = [*ground_truth_marks(gt_boxes, gt_labels, detections.class_names), *marks]
-    return draw_marks(
-        _resized(image, detections.size, min_side, max_side, pixelated),
-        marks,
-        detections.size[::-1],
-        text,
-    )
+    marks = [
+        Mark(_box(box), style.GROUND_TRUTH_COLOR, dashed=True)
+        for box in ([] if gt_boxes is None else gt_boxes.tolist())
+    ]
+    marks += detection_marks(detections, scores)
+    return draw_marks(whole, marks, detections.size[::-1], text)
 
 
-def draw_proposals(
-    trace: Trace,
-    stage: int,
-    *,
-    chosen: int | None = None,
-    min_side: int | None = None,
-    max_side: int | None = None,
-    pixelated: bool = False,
-    image: Tensor | Image.Image | None = None,
-) -> Image.Image:
-    """All proposals at ``stage`` in the colour of the stage; 0 are the learned ones, in grey.
-
-    Opacity and width are each proposal's best class score; the learned ones have none yet and are
-    all alike, see :func:`style.learned_opacity`.
-    image: the image, where the trace has not kept it.
-    Raises LabError when there is no such stage or no image.
-
-    >>> import sparse_rcnn_lab as srl
-    >>> trace = srl.load("nano-shapes").trace(srl.open_data("shapes", "val")[6])
-    >>> draw_proposals(trace, stage=0, chosen=17).size
-    (128, 128)
-    """
-    source = trace.image if image is None else image
-    if source is None:
-        raise LabError("This trace was saved without its image; give it as image=.")
-    shown = _resized(source, trace.size, min_side, max_side, pixelated)
-    return draw_marks(shown, proposal_marks(trace, stage, chosen=chosen), trace.size[::-1])
-
-
-def detection_marks(
-    detections: Detections, *, labels: bool = True, scores: bool = True, chosen: int | None = None
-) -> list[Mark]:
+def detection_marks(detections: Detections, scores: bool = True) -> list[Mark]:
     """What :func:`draw_detections` draws, best first."""
     names = detections.class_names
     marks = []
-    for box, score, label, proposal in zip(
+    for box, score, label in zip(
         detections.boxes.tolist(),
         detections.scores.tolist(),
         detections.labels.tolist(),
-        detections.proposals.tolist(),
         strict=True,
     ):
-        color = style.ACCENT if proposal == chosen else style.class_color(label)
         text = names[label] + (f" {style.score_text(score)}" if scores else "")
         opacity = style.score_opacity(score, DETECTED)
-        marks.append(Mark(_box(box), color, opacity, 0.5 + score / 2, text if labels else ""))
+        marks.append(Mark(_box(box), style.class_color(label), opacity, 0.5 + score / 2, text))
     return marks
 
 
-def proposal_marks(trace: Trace, stage: int, *, chosen: int | None = None) -> list[Mark]:
-    """What :func:`draw_proposals` draws, best first. Raises LabError for an unknown stage."""
+def proposal_marks(trace: Trace, stage: int) -> list[Mark]:
+    """All proposals at ``stage`` in the colour of the stage, best first; 0 are the learned ones.
+
+    Opacity and width are each proposal's best class score; the learned ones have none yet and are
+    all alike, see :func:`style.learned_opacity`. Raises LabError for an unknown stage.
+    """
     color = style.line_color(stage, trace.num_stages)
     scores = best_scores(trace, stage)
     opacities, widths = strengths(trace, stage)
-    first = None if chosen is None else trace.row(chosen)
-    order = sorted(range(trace.num_proposals), key=lambda n: (n != first, -scores[n]))
     return [
-        Mark(
-            _box(trace.boxes[stage, n].tolist()),
-            style.ACCENT if n == first else color,
-            1.0 if n == first else opacities[n],
-            widths[n],
-        )
-        for n in order
-    ]
-
-
-def ground_truth_marks(
-    boxes: Tensor | None, labels: Tensor | None, names: tuple[str, ...]
-) -> list[Mark]:
-    """Dashed white boxes for ``[M, 4]`` xyxy boxes, named where labels ``[M]`` are given."""
-    if boxes is None:
-        return []
-    texts = [""] * len(boxes) if labels is None else [names[i] for i in labels.tolist()]
-    return [
-        Mark(_box(box), style.GROUND_TRUTH_COLOR, 1.0, 1.0, text, dashed=True)
-        for box, text in zip(boxes.tolist(), texts, strict=True)
+        Mark(_box(trace.boxes[stage, n].tolist()), color, opacities[n], widths[n])
+        for n in sorted(range(trace.num_proposals), key=lambda n: -scores[n])
     ]
 
 
@@ -268,23 +215,6 @@ def as_image(image: Tensor | Image.Image) -> Image.Image:
             f"An image to draw on is [3, H, W] uint8, found {list(image.shape)} {image.dtype}."
         )
     return Image.fromarray(image.permute(1, 2, 0).contiguous().cpu().numpy())
-
-
-def _resized(
-    image: Tensor | Image.Image,
-    frame: tuple[int, int],
-    min_side: int | None,
-    max_side: int | None,
-    pixelated: bool,
-) -> Image.Image:
-    """The image as it is shown. Raises LabError unless it has the shape of ``frame`` (h, w)."""
-    whole = as_image(image)
-    check_aspect("The image", (whole.height, whole.width), frame)
-    size = display_size(*whole.size, min_side, max_side)
-    if size == whole.size:
-        return whole
-    nearest = pixelated and size[0] > whole.width
-    return whole.resize(size, Image.Resampling.NEAREST if nearest else Image.Resampling.BICUBIC)
 
 
 def encoded(image: Image.Image, kind: str = "JPEG", **options: Any) -> bytes:

@@ -6,7 +6,6 @@ What is not a number in the trace (a diverged model) stays NaN.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -15,7 +14,7 @@ from torch import Tensor
 from sparse_rcnn_lab.core import boxes as box_ops
 from sparse_rcnn_lab.core.errors import LabError
 from sparse_rcnn_lab.core.trace import Trace
-from sparse_rcnn_lab.views.measures import describe, ranked
+from sparse_rcnn_lab.views.measures import ranked
 
 GROUP = 12  # best proposals that are compared among each other; each brings its rival
 RIVAL = 0.3  # least IoU of a rival
@@ -89,37 +88,6 @@ def comparable(trace: Trace, stage: int) -> list[int]:
             "diverged there. Choose an earlier stage."
         )
     return found
-
-
-@dataclass(frozen=True, eq=False)
-class Compared:
-    """A matrix of cosines ``values``, ``names`` of its rows, ``what`` they are, a title."""
-
-    values: Tensor
-    names: list[str]
-    what: Literal["stage", "proposal"]
-    title: str
-
-
-def compared(trace: Trace, proposal: int | None, stage: int | None) -> Compared:
-    """One proposal's feature at all states; or, without one, all proposals' at one state 0..S
-    (default the last), best first. Raises LabError when both are given.
-    """
-    if proposal is not None and stage is not None:
-        raise LabError(
-            "Give a proposal (its states with each other) or a stage (the proposals with each "
-            "other), not both."
-        )
-    if proposal is not None:
-        names = ["learned", *map(str, range(1, trace.num_stages + 1))]
-        said = f"Feature of proposal {describe(trace, proposal)}"
-        return Compared(stage_similarity(trace, proposal), names, "stage", said)
-    stage = trace.check_stage(stage, 0)
-    order = comparable(trace, stage)
-    rows = [trace.row(p) for p in order]
-    values = proposal_similarity(trace, stage)[rows][:, rows]
-    said = "Features of the proposals " + (f"after stage {stage}" if stage else "as learned")
-    return Compared(values, list(map(str, order)), "proposal", said)
 
 
 def rows_with_rivals(trace: Trace) -> Tensor:

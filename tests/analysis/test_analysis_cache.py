@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import torch
-from scripted import NAMES, QUIET, B, Pictures, column
+from scripted import NAMES, QUIET, B, GreyImages, column
 from small_model import small_config, small_model
 
 from sparse_rcnn_lab import analysis
@@ -63,29 +63,29 @@ CALLS: list[Call] = [
 @contextmanager
 def stopped_at_the_last(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """In here somebody presses Ctrl-C when image 2 is read."""
-    whole = Pictures.__getitem__
+    whole = GreyImages.__getitem__
 
-    def interrupted(self: Pictures, index: int) -> Sample:
+    def interrupted(self: GreyImages, index: int) -> Sample:
         if index == 2:
             raise KeyboardInterrupt
         return whole(self, index)
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(Pictures, "__getitem__", interrupted)
+        patch.setattr(GreyImages, "__getitem__", interrupted)
         yield
 
 
 @pytest.fixture
 def outcomes(
-    detector: Detector, pictures: Pictures, tmp_path: Path
+    detector: Detector, ants: GreyImages, tmp_path: Path
 ) -> Callable[..., tuple[list[int], analysis.ObjectOutcomes]]:
     """Runs an analysis in batches of one; gives which images it looked at, and what it found."""
 
     def run(**options: Any) -> tuple[list[int], analysis.ObjectOutcomes]:
-        pictures.read.clear()
+        ants.read.clear()
         settings = {"batch_size": 1, "cache": tmp_path, "progress": False, **options}
-        found = analysis.object_outcomes(detector, pictures, **settings)
-        return list(pictures.read), found
+        found = analysis.object_outcomes(detector, ants, **settings)
+        return list(ants.read), found
 
     return run
 
@@ -141,12 +141,12 @@ def test_parts_outlive_a_stop_while_the_table_is_made(
 
 
 def test_what_is_kept_depends_on_all_that_decides(
-    detector: Detector, pictures: Pictures, monkeypatch: pytest.MonkeyPatch
+    detector: Detector, ants: GreyImages, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Catches a name that forgets the data, the limit, a setting, the runtime or the version."""
-    run = CachedRun("a", detector, pictures, {"t": 0.3}, cache="cache")
+    run = CachedRun("a", detector, ants, {"t": 0.3}, cache="cache")
     others = [
-        replace(run, data=Pictures([[(B, 0)]])),
+        replace(run, data=GreyImages([[(B, 0)]])),
         replace(run, limit=1),
         replace(run, settings={"t": 0.4}),
         replace(run, name="b"),
@@ -172,7 +172,7 @@ def test_a_name_forgets_neither_classes_nor_input(detector: Detector) -> None:
 
 
 def test_kept_times_are_those_of_this_machine(
-    detector: Detector, pictures: Pictures, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    detector: Detector, ants: GreyImages, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Catches times measured with other threads, or elsewhere, given again as if they were ours."""
     files = []
@@ -180,22 +180,22 @@ def test_kept_times_are_those_of_this_machine(
     for threads, cpu in ((1, "a"), (7, "a"), (7, "b")):
         monkeypatch.setattr(torch, "get_num_threads", lambda number=threads: number)
         monkeypatch.setattr(cache, "machine", lambda device, name=cpu: {"cpu": name})
-        analysis.ap_curve(detector, pictures, n=[1], **options)
-        analysis.proposal_pruning(detector, pictures, schedules=[(1, 1)], **options)
+        analysis.ap_curve(detector, ants, n=[1], **options)
+        analysis.proposal_pruning(detector, ants, schedules=[(1, 1)], **options)
         files.append(len(list(tmp_path.glob("*.json"))))
     assert files == [2, 4, 6]
 
 
 @pytest.mark.parametrize("call", CALLS, ids=lambda c: f"{c[0].__name__}-{'-'.join(c[2])}")
 def test_every_option_has_its_own_answer(
-    call: Call, detector: Detector, pictures: Pictures, tmp_path: Path
+    call: Call, detector: Detector, ants: GreyImages, tmp_path: Path
 ) -> None:
     """Catches the answer of other options given again from the cache, and a table whose making is
     told in tuples at first, and in lists when it is read.
     """
     run, base, other = call
     first, _, again = (
-        run(detector, pictures, cache=tmp_path, progress=False, **options)
+        run(detector, ants, cache=tmp_path, progress=False, **options)
         for options in (base, {**base, **other}, base)
     )
     assert len(list(tmp_path.glob("*.json"))) == 2
@@ -204,7 +204,7 @@ def test_every_option_has_its_own_answer(
 
 
 def test_costs_measured_before_an_interrupt_are_kept(
-    detector: Detector, pictures: Pictures, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    detector: Detector, ants: GreyImages, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Catches minutes of timing lost, and a time read back for another row."""
     measured: list[float] = []
@@ -219,18 +219,18 @@ def test_costs_measured_before_an_interrupt_are_kept(
     monkeypatch.setattr(running_cost, "milliseconds", times)
     options: dict[str, Any] = {"n": [1, 3], "stages": [2], "cache": tmp_path, "progress": False}
     with pytest.raises(KeyboardInterrupt):
-        analysis.ap_curve(detector, pictures, **options)
+        analysis.ap_curve(detector, ants, **options)
     stop_after = None
-    curve = analysis.ap_curve(detector, pictures, **options)
+    curve = analysis.ap_curve(detector, ants, **options)
     assert measured == [100, 101, 102, 103]  # the pyramid once more, and the second row
     assert column(curve, "stages_ms") == [101, 103]
 
 
 @pytest.mark.parametrize("shown", [True, False])
 def test_progress_is_shown_where_it_is_wanted(
-    shown: bool, detector: Detector, pictures: Pictures, capsys: pytest.CaptureFixture[str]
+    shown: bool, detector: Detector, ants: GreyImages, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Catches a bar that is never there, or always."""
-    analysis.object_outcomes(detector, pictures, **{**QUIET, "progress": shown})
+    analysis.object_outcomes(detector, ants, **{**QUIET, "progress": shown})
     said = capsys.readouterr().err
     assert ("object_outcomes:" in said, "AP:" in said) == (shown, shown)

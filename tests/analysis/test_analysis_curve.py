@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from scripted import NAMES, QUIET, A, B, HalfSize, Pictures, column, only, scripted, tiny
+from scripted import NAMES, QUIET, A, B, GreyImages, HalfSize, column, only, scripted, tiny
 from small_model import small_model
 
 from sparse_rcnn_lab import analysis
@@ -26,19 +26,17 @@ from sparse_rcnn_lab.training.evaluate import evaluate
 TWO_THIRDS = 67 / 101  # COCO samples precision at recalls 0, .01, .. 1: 67 of them up to 2/3
 
 
-def test_ranking_keeps_those_that_complete_each_other(
-    detector: Detector, pictures: Pictures
-) -> None:
+def test_ranking_keeps_those_that_complete_each_other(detector: Detector, ants: GreyImages) -> None:
     """Catches an order by wins alone: 1 and 3 win twice each, and find the same two objects."""
-    reach = analysis.rank_proposals(detector, pictures, **QUIET)
-    wins = analysis.rank_proposals(detector, pictures, by="wins", **QUIET)
+    reach = analysis.rank_proposals(detector, ants, **QUIET)
+    wins = analysis.rank_proposals(detector, ants, by="wins", **QUIET)
     assert column(reach, "proposal")[:2] == [1, 2]
     assert column(wins, "proposal") == [1, 3, 2, 0]
     assert column(reach, "wins") == [2, 1, 2, 0]
     assert column(reach, "reached")[:2] == pytest.approx([2 / 3, 1.0])
     curve = analysis.ap_curve(
         detector,
-        pictures,
+        ants,
         n=[1, 2, 4],
         order={"reach": column(reach, "proposal"), "wins": column(wins, "proposal")},
         **QUIET,
@@ -49,13 +47,13 @@ def test_ranking_keeps_those_that_complete_each_other(
     assert set(column(only(curve, stage=1), "AP")) == {0.0}
 
 
-def test_reordered_model_keeps_the_best(detector: Detector, pictures: Pictures) -> None:
+def test_reordered_model_keeps_the_best(detector: Detector, ants: GreyImages) -> None:
     """Catches an order applied backwards, or to boxes and not to features; and a changed source."""
     before = weights_hash(detector)
     ranked = analysis.reordered(detector, [2, 1, 3, 0])
     assert ranked.model.proposals.features[:, 0].tolist() == [2, 1, 3, 0]
     assert weights_hash(detector) == before
-    one = evaluate(ranked, pictures, num_proposals=1, progress=False)
+    one = evaluate(ranked, ants, num_proposals=1, progress=False)
     ap = one.per_stage[-1].AP
     assert ap == pytest.approx(34 / 101)  # one of three objects
     with pytest.raises(LabError, match="at most once"):
@@ -78,17 +76,17 @@ def test_a_cut_model_can_be_written_and_read(tmp_path: Path) -> None:
     assert torch.equal(load(path).model.proposals.boxes, whole.model.proposals.boxes[[2, 1]])
 
 
-def test_curve_is_what_evaluate_says(detector: Detector, pictures: Pictures) -> None:
+def test_curve_is_what_evaluate_says(detector: Detector, ants: GreyImages) -> None:
     """Catches another way to count than the one every other AP here comes from."""
-    curve = analysis.ap_curve(detector, pictures, n=[2, 3], batch_size=2, **QUIET)
+    curve = analysis.ap_curve(detector, ants, n=[2, 3], batch_size=2, **QUIET)
     for n in (2, 3):
-        whole = evaluate(detector, pictures, num_proposals=n, progress=False)
+        whole = evaluate(detector, ants, num_proposals=n, progress=False)
         assert column(only(curve, n=n), "AP") == [result.AP for result in whole.per_stage]
         assert column(only(curve, n=n), "AP50") == [result.AP50 for result in whole.per_stage]
     assert all(ms > 0 for ms in column(curve, "ms"))
 
 
-def test_numbers_out_of_range_are_named(detector: Detector, pictures: Pictures) -> None:
+def test_numbers_out_of_range_are_named(detector: Detector, ants: GreyImages) -> None:
     """Catches a slice that quietly takes fewer proposals than asked for."""
     for options, words in (
         ({"n": [5]}, r"must be 1\.\.4, found \[5\]"),
@@ -98,12 +96,12 @@ def test_numbers_out_of_range_are_named(detector: Detector, pictures: Pictures) 
         ({"limit": 0}, "limit must be at least 1"),
     ):
         with pytest.raises(LabError, match=words):
-            analysis.ap_curve(detector, pictures, **options, **QUIET)  # type: ignore[arg-type]
+            analysis.ap_curve(detector, ants, **options, **QUIET)  # type: ignore[arg-type]
     one = scripted({}, proposals=4, stages=1)
     with pytest.raises(LabError, match="has one stage; there is nothing to stop before"):
-        analysis.early_exit(one, pictures, **QUIET)
+        analysis.early_exit(one, ants, **QUIET)
     with pytest.raises(LabError, match="no images"):
-        analysis.ap_curve(detector, Pictures([]), **QUIET)
+        analysis.ap_curve(detector, GreyImages([]), **QUIET)
     with pytest.raises(LabError, match="different classes"):
         analysis.proposal_statistics(detector, Shapes(1), **QUIET)
 
@@ -136,16 +134,16 @@ def test_random_orders_and_default_numbers() -> None:
     assert curves.check_numbers(many, None) == (1, 2, 4, 7, 14, 27, 52, 100)
 
 
-def test_a_limit_takes_the_truth_along(detector: Detector, pictures: Pictures) -> None:
-    """Catches objects of pictures that were not looked at counted as missed."""
-    curve = analysis.ap_curve(detector, pictures, n=[4], stages=[2], limit=2, **QUIET)
+def test_a_limit_takes_the_truth_along(detector: Detector, ants: GreyImages) -> None:
+    """Catches objects of images that were not looked at counted as missed."""
+    curve = analysis.ap_curve(detector, ants, n=[4], stages=[2], limit=2, **QUIET)
     assert column(curve, "AP") == pytest.approx([1.0])
     assert curve.about["images"] == 2
 
 
 def test_ap50_is_not_ap() -> None:
     """Catches AP under both names: a box of IoU .525 is right at one of COCO's ten thresholds."""
-    data = Pictures([[(A, 1)]])
+    data = GreyImages([[(A, 1)]])
     loose = scripted({(0, 0): [([4.0, 4, 24, 14.5], 1, 0.9)] * 2}, proposals=1, stages=2)
     for table in (
         analysis.ap_curve(loose, data, n=[1], stages=[2], **QUIET),
@@ -159,7 +157,7 @@ def test_ap50_is_not_ap() -> None:
 
 
 def test_costs_are_those_of_the_row(
-    detector: Detector, pictures: Pictures, monkeypatch: pytest.MonkeyPatch
+    detector: Detector, ants: GreyImages, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Catches times of all stages or proposals in every row, and rows without the backbone."""
     model = type(detector.model)
@@ -183,10 +181,10 @@ def test_costs_are_those_of_the_row(
     monkeypatch.setattr(model, "run_stages", run_stages)
     monkeypatch.setattr(model, "pyramid", build)
     monkeypatch.setattr(cost, "milliseconds", counted)
-    curve = analysis.ap_curve(detector, pictures, n=[1, 3], **QUIET)
+    curve = analysis.ap_curve(detector, ants, n=[1, 3], **QUIET)
     assert column(curve, "stages_ms") == [1, 2, 3, 6]
     assert column(curve, "ms") == [101, 102, 103, 106]
-    table = analysis.proposal_pruning(detector, pictures, schedules=[(4, 1), (2, 2)], **QUIET)
+    table = analysis.proposal_pruning(detector, ants, schedules=[(4, 1), (2, 2)], **QUIET)
     assert column(table, "stages_ms") == [5, 4] and column(table, "work") == [5 / 8, 4 / 8]
 
 
@@ -212,7 +210,7 @@ def test_what_a_win_is_and_what_is_reached(detector: Detector) -> None:
     half = [4.0, 4, 24, 14]  # IoU .5 with A
     said = {(0, 0): [(A, 1, 0.9)], (0, 1): [(half, 0, 0.9)]}
     ranked = analysis.rank_proposals(
-        scripted(said, proposals=2, stages=1), Pictures([[(A, 0), (B, 0)]]), **QUIET
+        scripted(said, proposals=2, stages=1), GreyImages([[(A, 0), (B, 0)]]), **QUIET
     )
     assert column(ranked, "proposal") == [0, 1] and column(ranked, "wins") == [0, 1]
     assert column(ranked, "reached") == [1.0, 1.0]

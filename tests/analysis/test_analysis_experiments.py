@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from scripted import AWAY, NAMES, QUIET, A, B, Pictures, column, only, scripted, tiny
+from scripted import AWAY, NAMES, QUIET, A, B, GreyImages, column, only, scripted, tiny
 from small_model import small_model
 
 from sparse_rcnn_lab import analysis
@@ -24,7 +24,7 @@ from sparse_rcnn_lab.training.evaluate import evaluate
 HEADS = ("cls_tower", "reg_tower", "classify", "regress")
 
 
-class Ring(Pictures):
+class Ring(GreyImages):
     """The same classes in another order: an exchange of two would be its own inverse."""
 
     class_names = (NAMES[1], NAMES[2], NAMES[0])
@@ -37,44 +37,44 @@ class Ring(Pictures):
         return 11, 12, 10
 
 
-def test_classes_in_another_order(detector: Detector, pictures: Pictures) -> None:
+def test_classes_in_another_order(detector: Detector, ants: GreyImages) -> None:
     """Catches labels taken as they are, and the map from the data to the detector turned round."""
-    renamed = Ring(pictures.objects)
+    renamed = Ring(ants.objects)
     found = analysis.object_outcomes(detector, renamed, **QUIET)
     assert column(found.objects, "class") == ["ant"] * 3
     assert column(found.objects, "found") == [2, 2, 2]
     assert column(analysis.rank_proposals(detector, renamed, **QUIET), "wins") == [2, 1, 2, 0]
 
 
-def test_outcomes_and_statistics_of_a_detector(detector: Detector, pictures: Pictures) -> None:
+def test_outcomes_and_statistics_of_a_detector(detector: Detector, ants: GreyImages) -> None:
     """Catches images or stages shifted on the way from batches to tables."""
-    found = analysis.object_outcomes(detector, pictures, batch_size=2, **QUIET)
+    found = analysis.object_outcomes(detector, ants, batch_size=2, **QUIET)
     assert column(found.stages, "AP") == pytest.approx([0.0, 1.0])
     assert column(found.stages, "background") == [5, 0]
     assert column(found.stages, "duplicate") == [0, 2]
     assert column(found.objects, "outcome") == ["duplicated", "duplicated", "kept"]
     assert column(found.objects, "image") == [0, 1, 2]
-    table = analysis.proposal_statistics(detector, pictures, batch_size=2, **QUIET).proposals
+    table = analysis.proposal_statistics(detector, ants, batch_size=2, **QUIET).proposals
     assert column(table, "wins") == [0, 2, 1, 0]
     assert column(table, "errors") == [0, 0, 0, 2]
     assert column(table, "idle") == pytest.approx([1.0, 1 / 3, 2 / 3, 1 / 3])
-    shown = list(analysis.traces_of(detector, pictures, [2, 0]))  # in the order asked for
+    shown = list(analysis.traces_of(detector, ants, [2, 0]))  # in the order asked for
     assert [t.truth()[0].tolist() for t in shown] == [[B], [A]]
 
 
-def test_thresholds_reach_the_counting(detector: Detector, pictures: Pictures) -> None:
+def test_thresholds_reach_the_counting(detector: Detector, ants: GreyImages) -> None:
     """Catches a threshold that is only written into the table's making; 3 scores .8, 1 and 2 .9."""
     high: dict[str, Any] = {"threshold": 0.85, **QUIET}
-    outcomes = analysis.object_outcomes(detector, pictures, **high)
+    outcomes = analysis.object_outcomes(detector, ants, **high)
     assert column(outcomes.objects, "outcome") == ["kept"] * 3
-    statistics = analysis.proposal_statistics(detector, pictures, **high)
+    statistics = analysis.proposal_statistics(detector, ants, **high)
     assert column(statistics.proposals, "errors") == [0, 0, 0, 0]
     for options, duplicates in ((high, 0.0), (QUIET, 2 / 3)):
-        table = analysis.ablation_costs(detector, pictures, **options)
+        table = analysis.ablation_costs(detector, ants, **options)
         assert column(table, "duplicates")[0] == pytest.approx(duplicates)
 
 
-def test_pruning_lets_the_best_go_on(pictures: Pictures) -> None:
+def test_pruning_lets_the_best_go_on(ants: GreyImages) -> None:
     """Catches a schedule that keeps the first proposals, or decides by the wrong stage; and a
     ValueError of zip, after all the work is done, over the same schedule twice.
     """
@@ -85,21 +85,21 @@ def test_pruning_lets_the_best_go_on(pictures: Pictures) -> None:
     }
     detector = scripted(script, proposals=2, stages=2)
     tried = [(2, 2), (2, 1), (1, 1), [2, 1]]
-    table = analysis.proposal_pruning(detector, pictures, schedules=tried, **QUIET)
+    table = analysis.proposal_pruning(detector, ants, schedules=tried, **QUIET)
     assert column(table, "schedule") == ["2 2", "2 1", "1 1"]
     # All: three wrong boxes score above the three right ones. Then: right ones alone. Then: wrong.
     assert column(table, "AP") == pytest.approx([0.5, 1.0, 0.0], abs=1e-3)
     assert column(table, "work") == [1.0, 0.75, 0.5]
     for wrong in ((1, 2), (2,), (3, 1), (2, 0)):
         with pytest.raises(LabError, match="A schedule needs 2 numbers"):
-            analysis.proposal_pruning(detector, pictures, schedules=[wrong], **QUIET)
+            analysis.proposal_pruning(detector, ants, schedules=[wrong], **QUIET)
 
 
 def test_pruning_keeps_the_best_of_any_class() -> None:
     """Catches a choice by one class alone."""
     said = {(0, 0): [(AWAY, 0, 0.2)] * 2, (0, 1): [(A, 1, 0.7)] * 2}
     only_one = scripted(said, proposals=2, stages=2)
-    table = analysis.proposal_pruning(only_one, Pictures([[(A, 1)]]), schedules=[(2, 1)], **QUIET)
+    table = analysis.proposal_pruning(only_one, GreyImages([[(A, 1)]]), schedules=[(2, 1)], **QUIET)
     assert column(table, "AP") == pytest.approx([1.0])
 
 
@@ -133,7 +133,7 @@ def test_usual_schedules() -> None:
 
 def test_early_exit_takes_each_image_at_its_own_stage() -> None:
     """Catches one stage for all, and detections of a stage that did not run."""
-    data = Pictures([[(A, 0)], [(A, 0)]])
+    data = GreyImages([[(A, 0)], [(A, 0)]])
     calm = [(A, 0, 0.9)] * 3
     late = [(AWAY, 0, 0.9), (AWAY, 0, 0.4), (A, 0, 0.95)]
     detector = scripted({(0, 0): calm, (1, 0): late}, proposals=1, stages=3)
@@ -149,7 +149,7 @@ def test_early_exit_takes_each_image_at_its_own_stage() -> None:
 def test_who_does_not_matter_does_not_keep_an_image() -> None:
     """Catches `min_score` left out: a box of score .3 jumps at the second stage."""
     said = {(0, 0): [(A, 0, 0.9)] * 3, (0, 1): [(A, 1, 0.3), (B, 1, 0.3), (B, 1, 0.3)]}
-    jumpy, data = scripted(said, proposals=2, stages=3), Pictures([[(A, 0)]])
+    jumpy, data = scripted(said, proposals=2, stages=3), GreyImages([[(A, 0)]])
     for score, stages in ((0.1, 3.0), (0.5, 2.0)):
         table = analysis.early_exit(jumpy, data, tolerances=[0.1], min_score=score, **QUIET)
         assert column(only(table, rule="settled"), "stages") == [stages]
@@ -174,7 +174,7 @@ def test_ablations_are_compared_with_the_untouched_model() -> None:
 
 
 def test_costs_and_duplicates_of_an_ablation(
-    detector: Detector, pictures: Pictures, monkeypatch: pytest.MonkeyPatch
+    detector: Detector, ants: GreyImages, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Catches costs with the wrong sign or base, and counts of another ablation or stage.
 
@@ -190,7 +190,7 @@ def test_costs_and_duplicates_of_an_ablation(
 
     monkeypatch.setattr(model, "run_stages", frozen)
     tried = {"untouched": NORMAL, "boxes": Ablation(freeze_boxes=True)}
-    table = analysis.ablation_costs(detector, pictures, ablations=tried, stages=[1, 2], **QUIET)
+    table = analysis.ablation_costs(detector, ants, ablations=tried, stages=[1, 2], **QUIET)
     assert column(table, "AP") == pytest.approx([0.0, 1.0, 0.0, 0.0])
     assert column(table, "cost") == pytest.approx([0.0, 0.0, 0.0, 1.0])
     assert column(table, "found") == [0.0, 1.0, 0.0, 0.0]
@@ -226,10 +226,10 @@ def test_readout_with_the_other_stages_heads(first: int) -> None:
 
 
 def test_readout_has_the_stages_own_ap_on_its_diagonal(
-    detector: Detector, pictures: Pictures
+    detector: Detector, ants: GreyImages
 ) -> None:
     """Catches the S x S values put into the wrong cells."""
-    table = analysis.cross_stage_readout(detector, pictures, **QUIET)
+    table = analysis.cross_stage_readout(detector, ants, **QUIET)
     assert len(table) == 3 * 2 * 2
     for reading in readouts.READINGS:
         for stage, ap in ((1, 0.0), (2, 1.0)):
@@ -249,6 +249,6 @@ def test_each_cell_of_the_readout_has_its_own_reading(monkeypatch: pytest.Monkey
         return {name: right if name == "box 1 2" else wrong for name in names}
 
     monkeypatch.setattr(readouts, "_read", read)
-    table = analysis.cross_stage_readout(said, Pictures([[(A, 0)]]), **QUIET)
+    table = analysis.cross_stage_readout(said, GreyImages([[(A, 0)]]), **QUIET)
     (row,) = [row for row in table.records() if row["AP"] > 0]
     assert (row["features"], row["heads"], row["reading"]) == (1, 2, "box")

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from scripted import NAMES, QUIET, A, B, HalfSize, Pictures, column
+from scripted import NAMES, QUIET, A, B, GreyImages, HalfSize, column
 from small_model import small_model
 
 from sparse_rcnn_lab import analysis
@@ -49,7 +49,7 @@ def test_gradients_of_boxes_around_their_objects() -> None:
         class_names = (NAMES[1], NAMES[2], NAMES[0])
 
     whole = Detector(small_model(proposal_init="image", zero_init_box_head=True), NAMES, "whole")
-    large = analysis.learned_box_gradients(whole, Pictures([[(A, 0), (B, 1)]]), **QUIET)
+    large = analysis.learned_box_gradients(whole, GreyImages([[(A, 0), (B, 1)]]), **QUIET)
     half = analysis.learned_box_gradients(whole, Ring([[(A, 2), (B, 0)]]), **QUIET)  # ant and bee
     assert large.records() == half.records()
     assert max(value for value in column(large, "centre") if value is not None) < 1e-6

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from scripted import A, B, Pictures
+from scripted import A, B, GreyImages
 from small_model import small_config, small_model
 
 from benchmarks.initialisation import first_model, kmeans_boxes, train
@@ -57,8 +57,8 @@ def test_runs_differ_in_their_boxes_alone(source: str, tmp_path: Path) -> None:
 def test_kmeans_finds_the_clusters() -> None:
     """Catches corners clustered in place of centres and sides, and pixels in place of shares."""
     boxes = [[(A, 0), (B, 1)] for _ in range(5)]
-    found = kmeans_boxes(Pictures(boxes), 2)
+    found = kmeans_boxes(GreyImages(boxes), 2)
     expected = np.array([[14, 14, 20, 20], [47, 47, 26, 26]]) / 64
     assert found[found[:, 0].argsort()].numpy() == pytest.approx(expected, abs=1e-6)
     with pytest.raises(LabError, match="There are 2 objects, too few"):
-        kmeans_boxes(Pictures(boxes), 3, limit=1)
+        kmeans_boxes(GreyImages(boxes), 3, limit=1)

@@ -35,7 +35,7 @@ def small_recipe(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def coco(tmp_path: Path) -> Path:
-    """COCO's own folders with three pictures."""
+    """COCO's own folders with three images."""
     root = tmp_path / "coco"
     (root / "annotations").mkdir(parents=True)
     (root / "val2017").mkdir()
@@ -71,7 +71,7 @@ def run(coco: Path, tmp_path: Path, recipe: str = NAME, *more: str) -> tuple[int
 def test_row_on_what_is_not_val2017(
     coco: Path, tmp_path: Path, small_recipe: None, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Catches a verdict on three pictures, and COCO's own folders not being understood."""
+    """Catches a verdict on three images, and COCO's own folders not being understood."""
     code, report = run(coco, tmp_path)
     assert code == 0
     head, row, why = capsys.readouterr().out.split("\n\n")[1].splitlines()

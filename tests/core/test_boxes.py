@@ -23,7 +23,7 @@ def xyxy(x: float, y: float, w: float, h: float) -> Tensor:
 
 
 def test_formats_by_hand() -> None:
-    """Would catch width and height exchanged, or a size that counts pixels (+1)."""
+    """Catches width and height exchanged, or a size that counts pixels (+1)."""
     assert box_ops.xyxy_to_cxcywh(BOX).tolist() == [25, 60, 30, 80]
     assert box_ops.xyxy_to_xywh(BOX).tolist() == [10, 20, 30, 80]
     assert box_ops.area(BOX).item() == 2400
@@ -31,7 +31,7 @@ def test_formats_by_hand() -> None:
 
 @given(positions, positions, sides, sides)
 def test_formats_and_back(x: float, y: float, w: float, h: float) -> None:
-    """Would catch a conversion that is not the inverse of its partner."""
+    """Catches a conversion that is not the inverse of its partner."""
     box = xyxy(x, y, w, h).expand(2, 3, 4)
     cxcywh = box_ops.cxcywh_to_xyxy(box_ops.xyxy_to_cxcywh(box))
     torch.testing.assert_close(cxcywh, box)
@@ -39,13 +39,13 @@ def test_formats_and_back(x: float, y: float, w: float, h: float) -> None:
 
 
 def test_clip_takes_height_first() -> None:
-    """Would catch x clipped to the height, or only one corner clipped."""
+    """Catches x clipped to the height, or only one corner clipped."""
     box = torch.tensor([[-5.0, -6.0, 70.0, 90.0], [60.0, 50.0, 65.0, 55.0]])
     assert box_ops.clip(box, height=40, width=50).tolist() == [[0, 0, 50, 40], [50, 40, 50, 40]]
 
 
 def test_rescale_and_size() -> None:
-    """Would catch (height, width) taken for (x, y)."""
+    """Catches (height, width) taken for (x, y)."""
     scale = torch.tensor([2.0, 3.0])
     assert box_ops.rescale(BOX[None], scale).tolist() == [[20, 60, 80, 300]]
     many = box_ops.rescale(BOX.expand(2, 5, 4), torch.tensor([[2.0, 3.0], [1.0, 1.0]]))
@@ -55,7 +55,7 @@ def test_rescale_and_size() -> None:
 
 
 def test_iou_by_hand() -> None:
-    """Would catch a wrong union, rows and columns exchanged, GIoU without its penalty."""
+    """Catches a wrong union, rows and columns exchanged, GIoU without its penalty."""
     a = torch.tensor([[0.0, 0.0, 2.0, 2.0], [0.0, 0.0, 1.0, 1.0]])
     b = torch.tensor([[1.0, 1.0, 3.0, 3.0], [0.0, 0.0, 2.0, 2.0], [3.0, 0.0, 4.0, 1.0]])
     wanted = torch.tensor([[1 / 7, 1, 0], [0, 1 / 4, 0]])
@@ -69,7 +69,7 @@ def test_iou_by_hand() -> None:
 
 @given(boxes, boxes)
 def test_overlap_ranges(first: tuple[float, ...], second: tuple[float, ...]) -> None:
-    """Would catch an IoU outside 0..1, a GIoU above it or below -1, or not symmetric."""
+    """Catches an IoU outside 0..1, a GIoU above it or below -1, or not symmetric."""
     a, b = xyxy(*first), xyxy(*second)
     iou, giou = box_ops.paired_iou(a, b), box_ops.paired_giou(a, b)
     assert 0 <= iou <= 1 + 1e-9
@@ -79,7 +79,7 @@ def test_overlap_ranges(first: tuple[float, ...], second: tuple[float, ...]) -> 
 
 
 def test_boxes_of_no_area() -> None:
-    """Would catch NaN in loss or gradient where a box has collapsed to a point."""
+    """Catches NaN in loss or gradient where a box has collapsed to a point."""
     point = torch.tensor([5.0, 5, 5, 5], requires_grad=True)
     for other in (torch.tensor([5.0, 5, 5, 5]), torch.tensor([0.0, 0, 9, 9])):
         value = box_ops.paired_giou(point, other)
@@ -89,7 +89,7 @@ def test_boxes_of_no_area() -> None:
 
 
 def test_decoding_by_hand() -> None:
-    """Would catch the scales 0.5, 0.5, 1, 1 missing, or shifts in units of the image."""
+    """Catches the scales 0.5, 0.5, 1, 1 missing, or shifts in units of the image."""
     deltas = torch.tensor([1.0, -0.5, math.log(2), math.log(0.5)])
     # Centre 25 + 0.5 * 30, 60 - 0.25 * 80; sides 60, 40.
     wanted = torch.tensor([10.0, 20.0, 70.0, 60.0])
@@ -97,7 +97,7 @@ def test_decoding_by_hand() -> None:
 
 
 def test_decoding_is_clamped_both_ways_and_not_clipped() -> None:
-    """Would catch a side that explodes to infinity or vanishes, or boxes clipped between stages."""
+    """Catches a side that explodes to infinity or vanishes, or boxes clipped between stages."""
     deltas = torch.tensor([[-100.0, 0, 50, -50]])
     width, height = box_ops.xyxy_to_xywh(box_ops.decode_deltas(BOX[None], deltas))[0, 2:].tolist()
     assert width == pytest.approx(30 * 62.5, rel=1e-4)
@@ -107,7 +107,7 @@ def test_decoding_is_clamped_both_ways_and_not_clipped() -> None:
 
 @given(boxes, boxes)
 def test_encoding_is_the_inverse(first: tuple[float, ...], second: tuple[float, ...]) -> None:
-    """Would catch an encoder and a decoder that disagree (denoising trains on the encoder)."""
+    """Catches an encoder and a decoder that disagree (denoising trains on the encoder)."""
     a, b = xyxy(*first), xyxy(*second)
     ratio = ((b[2:] - b[:2]) / (a[2:] - a[:2])).log().abs().max()
     if ratio < box_ops.MAX_LOG_SCALE:

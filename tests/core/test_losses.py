@@ -40,7 +40,7 @@ def make_targets() -> Targets:
 
 
 def test_focal_by_hand() -> None:
-    """Would catch alpha on the wrong side or an exponent on the wrong probability."""
+    """Catches alpha on the wrong side or an exponent on the wrong probability."""
     x = torch.tensor([-3.0, 0.5, 4.0])
     ones = focal_loss(x, torch.ones(3), 0.25, 2.0)
     zeros = focal_loss(x, torch.zeros(3), 0.25, 2.0)
@@ -49,7 +49,7 @@ def test_focal_by_hand() -> None:
 
 
 def test_loss_by_hand() -> None:
-    """Would catch a wrong weight, normaliser, label, image size, or pairs summed into one stage."""
+    """Catches a wrong weight, normaliser, label, image size, or pairs summed into one stage."""
     logits = torch.zeros(2, 2, 2, 2)  # stages, images, proposals, classes
     logits[0, 0, 1, 1] = 2.0
     boxes = torch.tensor([0.0, 0, 20, 10]).repeat(2, 2, 2, 1)
@@ -82,7 +82,7 @@ def outputs() -> tuple[Tensor, Tensor]:
 
 
 def test_without_objects() -> None:
-    """Would catch division by zero, or boxes that are pulled when there is nothing to find."""
+    """Catches division by zero, or boxes that are pulled when there is nothing to find."""
     logits, boxes = outputs()
     empty = Targets.pad([torch.zeros(0, 4)] * 2, [torch.zeros(0, dtype=torch.long)] * 2, SIZES)
     loss = set_loss(logits, boxes, empty, pairs(), LossConfig())
@@ -95,7 +95,7 @@ def test_without_objects() -> None:
 
 
 def test_normaliser() -> None:
-    """Would catch an average over processes that is ignored, or let below 1."""
+    """Catches an average over processes that is ignored, or let below 1."""
     logits, boxes = outputs()
     matches = pairs((0, 0, 0, 0), (0, 0, 1, 1), (1, 1, 2, 0))
     own = set_loss(logits, boxes, make_targets(), matches, LossConfig())
@@ -107,7 +107,7 @@ def test_normaliser() -> None:
 
 
 def test_only_matched_boxes_get_gradient() -> None:
-    """Would catch an index that is shifted by a stage, an image or a proposal."""
+    """Catches an index that is shifted by a stage, an image or a proposal."""
     logits, boxes = outputs()
     matches = pairs((0, 0, 2, 1), (1, 1, 0, 0))
     set_loss(logits, boxes, make_targets(), matches, LossConfig(cls=0)).total().backward()
@@ -116,7 +116,7 @@ def test_only_matched_boxes_get_gradient() -> None:
 
 
 def test_half_precision_outputs() -> None:
-    """Would catch a loss summed in float16, which overflows beyond 65,504."""
+    """Catches a loss summed in float16, which overflows beyond 65,504."""
     logits = torch.full((1, 1, 300, 80), 20.0, dtype=torch.float16)
     boxes = torch.tensor([0.0, 0, 9, 9], dtype=torch.float16).repeat(1, 1, 300, 1)
     empty = Targets.pad([torch.zeros(0, 4)], [torch.zeros(0, dtype=torch.long)], SIZES[:1])

@@ -29,7 +29,7 @@ def cheapest(cost: np.ndarray) -> float:
 
 @pytest.mark.parametrize("shape", [(5, 3), (6, 1), (4, 4), (3, 5), (1, 4)])
 def test_assignment_is_the_cheapest(shape: tuple[int, int]) -> None:
-    """Would catch a greedy matcher, a maximum for a minimum, and too many objects going wrong."""
+    """Catches a greedy matcher, a maximum for a minimum, and too many objects going wrong."""
     rng = np.random.default_rng(3)
     for _ in range(20):
         cost = rng.normal(size=shape)
@@ -40,7 +40,7 @@ def test_assignment_is_the_cheapest(shape: tuple[int, int]) -> None:
 
 
 def test_repeats() -> None:
-    """Would catch an object served twice by one proposal, or more repeats than proposals."""
+    """Catches an object served twice by one proposal, or more repeats than proposals."""
     rng = np.random.default_rng(4)
     cost = rng.normal(size=(7, 3))
     rows, columns = assign(cost, repeats=2)
@@ -68,7 +68,7 @@ def make_targets(counts: tuple[int, ...], classes: int = 4) -> Targets:
 
 
 def test_cost_by_hand() -> None:
-    """Would catch a wrong class column, pixels for fractions, or GIoU with the wrong sign."""
+    """Catches a wrong class column, pixels for fractions, or GIoU with the wrong sign."""
     logits = torch.tensor([[[[0.0, 2.0]]]])
     boxes = torch.tensor([[[[0.0, 0.0, 10.0, 10.0]]]])
     sizes = torch.tensor([[50.0, 100.0]])
@@ -81,7 +81,7 @@ def test_cost_by_hand() -> None:
 
 
 def test_every_stage_and_image_on_its_own() -> None:
-    """Would catch stages or images crossed, and padding objects that are matched."""
+    """Catches stages or images crossed, and padding objects that are matched."""
     logits, boxes = outputs(stages=3, batch=3)
     targets = make_targets((3, 0, 2))
     matches = match(logits, boxes, targets, LossConfig())
@@ -108,7 +108,7 @@ def test_every_stage_and_image_on_its_own() -> None:
 
 
 def test_matches_per_object() -> None:
-    """Would catch repeats taken from the wrong stage, or none for stages beyond the list."""
+    """Catches repeats taken from the wrong stage, or none for stages beyond the list."""
     logits, boxes = outputs(stages=4, batch=1, n=6)
     config = replace(LossConfig(), matches_per_object=(3, 2, 1))
     matches = match(logits, boxes, make_targets((2,)), config)
@@ -116,7 +116,7 @@ def test_matches_per_object() -> None:
 
 
 def test_no_objects() -> None:
-    """Would catch an empty batch that raises, or that loses the stage axis."""
+    """Catches an empty batch that raises, or that loses the stage axis."""
     logits, boxes = outputs()
     matches = match(logits, boxes, make_targets((0, 0)), LossConfig())
     assert torch.bincount(matches.stage, minlength=2).tolist() == [0, 0]
@@ -125,7 +125,7 @@ def test_no_objects() -> None:
 
 
 def test_more_objects_than_proposals() -> None:
-    """Would catch a proposal matched twice where objects are too many."""
+    """Catches a proposal matched twice where objects are too many."""
     logits, boxes = outputs(stages=1, batch=1, n=3)
     matches = match(logits, boxes, make_targets((8,)), LossConfig())
     assert sorted(matches.proposal.tolist()) == [0, 1, 2]
@@ -134,7 +134,7 @@ def test_more_objects_than_proposals() -> None:
 
 @pytest.mark.parametrize("what", ["logits", "boxes"])
 def test_diverged(what: str) -> None:
-    """Would catch NaN reaching scipy, whose message names neither stage nor image."""
+    """Catches NaN reaching scipy, whose message names neither stage nor image."""
     logits, boxes = outputs()
     {"logits": logits, "boxes": boxes}[what][1, 0, 2] = float("nan")
     with pytest.raises(LabError, match="stage 2 of image 0"):
@@ -143,7 +143,7 @@ def test_diverged(what: str) -> None:
 
 @pytest.mark.parametrize("what", ["logits", "boxes"])
 def test_trace_of_a_diverged_model_has_its_other_matches(what: str) -> None:
-    """Would catch the trace that is worth looking at refused, or NaN that answers for an object."""
+    """Catches the trace that is worth looking at refused, or NaN that answers for an object."""
     detector = Detector(small_model(), ("a", "b", "c"))
     sound = detector.trace(torch.zeros(3, 64, 64, dtype=torch.uint8), record=())
     truth = ([[4.0, 4, 30, 30], [20, 20, 60, 60]], [0, 2])
@@ -157,7 +157,7 @@ def test_trace_of_a_diverged_model_has_its_other_matches(what: str) -> None:
 
 
 def test_diverged_model_is_traced_on_a_sample() -> None:
-    """Would catch an error about "image 0 in the batch" where a person asked for a picture."""
+    """Catches an error about "image 0 in the batch" where a person asked for an image."""
     data = Shapes(1, size=64)
     detector = Detector(small_model(num_classes=6), data.class_names)
     with torch.no_grad():
@@ -167,7 +167,7 @@ def test_diverged_model_is_traced_on_a_sample() -> None:
 
 
 def test_padding_keeps_what_it_is_given() -> None:
-    """Would catch boxes rounded to the integers of an integer size."""
+    """Catches boxes rounded to the integers of an integer size."""
     boxes = [torch.tensor([[0.5, 1.5, 2.5, 3.5]]), torch.zeros(0, 4)]
     labels = [torch.tensor([7]), torch.zeros(0, dtype=torch.long)]
     targets = Targets.pad(boxes, labels, torch.tensor([[10, 20], [30, 40]]))
@@ -178,7 +178,7 @@ def test_padding_keeps_what_it_is_given() -> None:
 
 
 def test_no_gradient_and_no_device_change() -> None:
-    """Would catch matching that becomes part of the graph."""
+    """Catches matching that becomes part of the graph."""
     logits, boxes = outputs()
     logits.requires_grad_()
     matches = match(logits, boxes, make_targets((2, 1)), LossConfig())

@@ -94,7 +94,7 @@ def run(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 
 
 def test_input(run: Run) -> None:
-    """Would catch BGR, another mean, padding before normalising, padding at another side."""
+    """Catches BGR, another mean, padding before normalising, padding at another side."""
     x, reference = run.batch.images, run.reference
     assert x.shape == (2, 3, 448, 608)
     assert worst(x[:, :, :4, :6], reference["input_slice"]) < 1e-5
@@ -104,7 +104,7 @@ def test_input(run: Run) -> None:
 
 
 def test_pyramid(run: Run) -> None:
-    """Would catch a stride in the wrong convolution, bilinear upsampling, levels in wrong order."""
+    """Catches a stride in the wrong convolution, bilinear upsampling, levels in wrong order."""
     for index in range(4):
         level, key = run.pyramid.level(index), f"fpn{index}"
         assert list(level.shape) == run.reference[f"{key}_shape"].tolist()
@@ -116,13 +116,13 @@ def test_pyramid(run: Run) -> None:
 
 
 def test_initial_boxes(run: Run) -> None:
-    """Would catch proposals scaled by the padded size, or read as xyxy."""
+    """Catches proposals scaled by the padded size, or read as xyxy."""
     assert worst(run.boxes, run.reference["init_boxes"]) < 1e-3
 
 
 @pytest.mark.parametrize("stage", range(6))
 def test_stage(run: Run, stage: int) -> None:
-    """Would catch any slip in attention, pooling, dynamic interaction, heads or decoding."""
+    """Catches any slip in attention, pooling, dynamic interaction, heads or decoding."""
     reference, output = run.reference, run.outputs[stage]
     step = int(reference["feat_step"])
     before = run.features if stage == 0 else run.outputs[stage - 1].features
@@ -154,7 +154,7 @@ def same_detections(
 
 @pytest.mark.parametrize("index", [0, 1])
 def test_detections_of_mmdetection(run: Run, index: int) -> None:
-    """Would catch a softmax, one class a proposal, a wrong k, or scaling back by the wrong side."""
+    """Catches a softmax, one class a proposal, a wrong k, or scaling back by the wrong side."""
     output = run.outputs[-1]
     scores, proposals, labels = top_pairs(output.logits[index])
     boxes = output.boxes[index][proposals]
@@ -168,7 +168,7 @@ def test_detections_of_mmdetection(run: Run, index: int) -> None:
 @pytest.mark.parametrize("run", [pytest.param((100, "mmdetection"), id="100")], indirect=True)
 @pytest.mark.parametrize("index", [0, 1])
 def test_detections_of_the_authors(run: Run, index: int) -> None:
-    """Would catch boxes not clipped to the original picture, or empty ones kept."""
+    """Catches boxes not clipped to the original picture, or empty ones kept."""
     found = run.detector.decode(run.outputs[-1], run.batch, index)
     reference = rule.read_arrays("det_official_r50_100")
     same_detections((found.scores, found.labels, found.boxes), reference, index, "", 2 * BOXES)
@@ -179,7 +179,7 @@ def test_detections_of_the_authors(run: Run, index: int) -> None:
 
 
 def test_layouts(run: Run, tmp_path: Path) -> None:
-    """Would catch a tensor renamed to the wrong place, in one layout only or with one wrapper."""
+    """Catches a tensor renamed to the wrong place, in one layout only or with one wrapper."""
     count = run.detector.num_proposals
     other: published.Layout = "authors" if count == 100 else "mmdetection"
     ours = run.detector.model.state_dict()
@@ -231,7 +231,7 @@ def training(tmp_path_factory: pytest.TempPathFactory) -> Training:
 
 @pytest.mark.parametrize("case", rule.CASES)
 def test_matches(training: Training, case: str) -> None:
-    """Would catch a wrong cost, crossed images, or more objects than proposals going wrong."""
+    """Catches a wrong cost, crossed images, or more objects than proposals going wrong."""
     reference = rule.read_arrays("train_r50_100")
     for index, picture in enumerate(rule.PICTURES):
         boxes, labels = rule.objects(case, picture)
@@ -249,7 +249,7 @@ def test_matches(training: Training, case: str) -> None:
     [(c, "train_r50_100") for c in "ABD"] + [(c, "train_r50_100_official_losses") for c in "ABC"],
 )
 def test_losses(training: Training, case: str, source: str) -> None:
-    """Would catch a wrong weight or normaliser, a stage left out, pixels in the L1 loss."""
+    """Catches a wrong weight or normaliser, a stage left out, pixels in the L1 loss."""
     reference = rule.read_json(source)[case]
     loss = training.loss(case)
     for stage in range(6):
@@ -264,7 +264,7 @@ def test_losses(training: Training, case: str, source: str) -> None:
 
 @pytest.mark.parametrize("case", ["A", "B", "D"])
 def test_gradients(training: Training, case: str) -> None:
-    """Would catch boxes not detached between stages, features detached, a part left untrained."""
+    """Catches boxes not detached between stages, features detached, a part left untrained."""
     reference = rule.read_json("train_r50_100")[case]
     ours = training.gradients(case)
     theirs = {our_name(key): value for key, value in reference["grads"].items()}
@@ -287,7 +287,7 @@ def test_gradients(training: Training, case: str) -> None:
 
 
 def test_gradient_without_objects(training: Training) -> None:
-    """Would catch an empty batch that trains towards infinity, as mmdetection's does."""
+    """Catches an empty batch that trains towards infinity, as mmdetection's does."""
     reference = rule.read_json("train_r50_100_official_losses")["C"]
     norms = torch.stack([gradient.norm() for gradient in training.gradients("C").values()])
     assert norms.norm().item() == pytest.approx(reference["total_grad_norm"], rel=GRADIENT_NORM)
@@ -298,14 +298,14 @@ def our_name(key: str) -> str:
 
 
 def test_trainable(training: Training) -> None:
-    """Would catch a stem or first stage that trains, or a batch norm's scale that does not."""
+    """Catches a stem or first stage that trains, or a batch norm's scale that does not."""
     ours = {name: p.requires_grad for name, p in training.model.named_parameters()}
     keys = rule.read_json("keys_mmdet_r50_100")
     assert ours == {our_name(k["key"]): k["trainable"] for k in keys if k["kind"] == "param"}
 
 
 def test_key_map() -> None:
-    """Would catch two tensors of one shape exchanged in one of the layouts, R-101's included."""
+    """Catches two tensors of one shape exchanged in one of the layouts, R-101's included."""
     one = torch.empty(0)
     pairs = rule.read_json("keymap_official_to_mmdet")
     assert len(pairs) == 778
@@ -321,7 +321,7 @@ def test_key_map() -> None:
     ],
 )
 def test_resnet101(layout: str, file: str, wrapper: str, tmp_path: Path) -> None:
-    """Would catch a key of R-101's layout that is missing or left over."""
+    """Catches a key of R-101's layout that is missing or left over."""
     state = {  # views of one number, so the file stays small
         entry["key"]: torch.zeros((), dtype=getattr(torch, entry["dtype"])).expand(entry["shape"])
         for entry in rule.read_json(file)

@@ -30,7 +30,7 @@ def units() -> dict[str, Tensor]:
 
 
 def test_decoding(units: dict[str, Tensor]) -> None:
-    """Would catch a missing scale of the deltas or another limit on growing and shrinking."""
+    """Catches a missing scale of the deltas or another limit on growing and shrinking."""
     ours = box_ops.decode_deltas(units["dec_rois"], units["dec_deltas"])
     torch.testing.assert_close(ours, units["dec_mmdet"], rtol=1e-5, atol=1e-3)
     same = torch.ones(len(ours), dtype=torch.bool)
@@ -39,7 +39,7 @@ def test_decoding(units: dict[str, Tensor]) -> None:
 
 
 def test_levels(units: dict[str, Tensor]) -> None:
-    """Would catch a threshold off by a pixel or a level that starts at p3."""
+    """Catches a threshold off by a pixel or a level that starts at p3."""
     side = units["lvl_side"]
     boxes = torch.stack([torch.zeros_like(side), torch.zeros_like(side), side, side], dim=1)
     levels = assign_levels(boxes)
@@ -53,7 +53,7 @@ def targets_of(units: dict[str, Tensor]) -> Targets:
 
 @pytest.mark.parametrize("part", ["cls", "l1", "giou"])
 def test_matching_cost(units: dict[str, Tensor], part: str) -> None:
-    """Would catch a cost with a wrong weight, sign, alpha or normaliser."""
+    """Catches a cost with a wrong weight, sign, alpha or normaliser."""
     weights = {"cls": 0.0, "l1": 0.0, "giou": 0.0, part: getattr(LossConfig(), part)}
     logits, boxes = units["cost_logits"][None, None], units["cost_boxes"][None, None]
     ours = matching_cost(logits, boxes, targets_of(units), LossConfig(**weights))[0, 0]
@@ -61,7 +61,7 @@ def test_matching_cost(units: dict[str, Tensor], part: str) -> None:
 
 
 def test_assignment(units: dict[str, Tensor]) -> None:
-    """Would catch rows and columns exchanged."""
+    """Catches rows and columns exchanged."""
     cost = units["cost_cls"] + units["cost_l1"] + units["cost_giou"]
     proposals, objects = assign(cost.numpy())
     index = np.zeros(len(cost), np.int64)
@@ -84,7 +84,7 @@ def loss_of(units: dict[str, Tensor], logits: Tensor, boxes: Tensor, divisor: fl
 
 @pytest.mark.parametrize("divisor", [1.0, 6.0, 3.5])
 def test_class_loss(units: dict[str, Tensor], divisor: float) -> None:
-    """Would catch a wrong alpha, gamma or weight, or a mean in place of a sum."""
+    """Catches a wrong alpha, gamma or weight, or a mean in place of a sum."""
     logits = units["cost_logits"].clone().requires_grad_()
     loss = loss_of(units, logits, units["cost_boxes"], divisor).cls.sum()
     assert loss.item() == pytest.approx(units[f"loss_cls_af{divisor}"].item(), rel=1e-5)
@@ -94,7 +94,7 @@ def test_class_loss(units: dict[str, Tensor], divisor: float) -> None:
 
 
 def test_box_losses(units: dict[str, Tensor]) -> None:
-    """Would catch a division by 4, a detached union or hull, pull on unmatched ones."""
+    """Catches a division by 4, a detached union or hull, pull on unmatched ones."""
     boxes = units["cost_boxes"].clone().requires_grad_()
     loss = loss_of(units, units["cost_logits"], boxes, 6.0)
     assert loss.l1.item() == pytest.approx(units["loss_bbox"].item(), rel=1e-5)
@@ -107,7 +107,7 @@ def test_box_losses(units: dict[str, Tensor]) -> None:
 
 
 def test_giou(units: dict[str, Tensor]) -> None:
-    """Would catch NaN or another floor for boxes of no area and for inverted ones."""
+    """Catches NaN or another floor for boxes of no area and for inverted ones."""
     ours = box_ops.giou(units["giou_a"], units["giou_a"])
     torch.testing.assert_close(ours, units["giou_mmdet"], rtol=1e-5, atol=1e-6)
 
@@ -131,7 +131,7 @@ def same_distribution(ours: Tensor, theirs: dict[str, Any]) -> bool:
 
 @pytest.mark.parametrize("source", ["mmdet", "official"])
 def test_initial_distribution(fresh: dict[str, Tensor], source: str) -> None:
-    """Would catch Kaiming for Xavier, a random bias for 0, a class bias that is not -4.595."""
+    """Catches Kaiming for Xavier, a random bias for 0, a class bias that is not -4.595."""
     wrong = set()
     for key, theirs in rule.read_json(f"init_stats_{source}").items():
         ours = fresh[next(iter(published.rename({key: torch.empty(0)}, "mmdetection")))]

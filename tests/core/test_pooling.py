@@ -72,7 +72,7 @@ def random_boxes(batch: int, n: int) -> Tensor:
 
 @pytest.mark.parametrize("side", [7, 3])
 def test_equals_torchvision(side: int) -> None:
-    """Would catch crossed images or levels, x and y exchanged, a border or half-pixel slip."""
+    """Catches crossed images or levels, x and y exchanged, a border or half-pixel slip."""
     maps = make_levels(3)
     boxes = torch.cat([random_boxes(3, 12), BOXES.expand(3, -1, -1)], dim=1)
     levels = torch.arange(boxes.shape[1]).repeat(3, 1) % 4  # each level whatever the size
@@ -85,7 +85,7 @@ def test_equals_torchvision(side: int) -> None:
 
 @pytest.mark.parametrize("how", [gather, weighted_gather, plain_gather])
 def test_gradient_equals_torchvision(how: Gather) -> None:
-    """Would catch a gradient lost on a level, at a border or for a box seen twice."""
+    """Catches a gradient lost on a level, at a border or for a box seen twice."""
     maps = make_levels(2)
     boxes = torch.cat([random_boxes(2, 8), BOXES.expand(2, -1, -1)], dim=1)
     levels = torch.arange(boxes.shape[1]).repeat(2, 1) % 4
@@ -99,7 +99,7 @@ def test_gradient_equals_torchvision(how: Gather) -> None:
 
 
 def test_boxes_get_no_gradient() -> None:
-    """Would catch coordinates that train through the pooling, unlike everywhere published."""
+    """Catches coordinates that train through the pooling, unlike everywhere published."""
     boxes = random_boxes(1, 4).requires_grad_()
     pooled = pool(build_pyramid(make_levels(1)), boxes, assign_levels(boxes), 7)
     (gradient,) = torch.autograd.grad(pooled.sum(), boxes, allow_unused=True)
@@ -109,7 +109,7 @@ def test_boxes_get_no_gradient() -> None:
 @pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf, 3e38])
 @pytest.mark.parametrize("place", [0, 3])
 def test_impossible_boxes(bad: float, place: int) -> None:
-    """Would catch an index outside the table (a crash, or another image's pixels)."""
+    """Catches an index outside the table (a crash, or another image's pixels)."""
     boxes = BOXES[:3].clone()[None]
     boxes[0, 1, place] = bad
     maps = make_levels(1)
@@ -123,7 +123,7 @@ def test_impossible_boxes(bad: float, place: int) -> None:
 
 
 def test_level_thresholds() -> None:
-    """Would catch another finest scale, a threshold of the longer side, or no clamping."""
+    """Catches another finest scale, a threshold of the longer side, or no clamping."""
     sides = torch.tensor([0.0, 1, 56, 111.9, 112, 223.9, 224, 447.9, 448, 1e5])
     square = torch.stack([sides * 0, sides * 0, sides, sides], dim=-1)
     assert assign_levels(square).tolist() == [0, 0, 0, 0, 1, 1, 2, 2, 3, 3]
@@ -132,7 +132,7 @@ def test_level_thresholds() -> None:
 
 
 def test_level_gives_the_map_back() -> None:
-    """Would catch a table whose rows are in another order than its maps."""
+    """Catches a table whose rows are in another order than its maps."""
     maps = make_levels(2)
     pyramid = build_pyramid(maps)
     for index, level in enumerate(maps):

@@ -39,7 +39,7 @@ def same(a: list[StageOutput], b: list[StageOutput]) -> bool:
 
 
 def test_boxes_are_detached_and_features_are_not(model: SparseRCNN) -> None:
-    """Would catch box gradient running back through stages, or stages trained in isolation."""
+    """Catches box gradient running back through stages, or stages trained in isolation."""
     images, sizes = small_batch()
     outputs = model(images, sizes)
     # Box loss of the last stage: through features to every stage, but not through their boxes.
@@ -53,7 +53,7 @@ def test_boxes_are_detached_and_features_are_not(model: SparseRCNN) -> None:
 
 
 def test_learned_boxes_train_through_the_first_stage_only(model: SparseRCNN) -> None:
-    """Would catch learned boxes that never move, or that get gradient from every stage."""
+    """Catches learned boxes that never move, or that get gradient from every stage."""
     images, sizes = small_batch()
     outputs = model(images, sizes)
     first = torch.autograd.grad(outputs[0].boxes.sum(), model.proposals.boxes, retain_graph=True)
@@ -71,7 +71,7 @@ def test_learned_boxes_train_through_the_first_stage_only(model: SparseRCNN) -> 
 def test_recording_changes_no_number(
     model: SparseRCNN, inputs: tuple[Pyramid, Tensor, Tensor]
 ) -> None:
-    """Would catch a second code path for traces."""
+    """Catches a second code path for traces."""
     record = ("attention", "roi_features", "dynamic_filters")
     plain, recorded = model.run_stages(*inputs), model.run_stages(*inputs, record=record)
     assert same(plain, recorded)
@@ -87,7 +87,7 @@ def test_recording_changes_no_number(
 
 
 def test_attention_equals_torch(model: SparseRCNN) -> None:
-    """Would catch heads cut across, a wrong scale, or a mask that is upside down."""
+    """Catches heads cut across, a wrong scale, or a mask that is upside down."""
     ours = model.stages[0].attention
     theirs = nn.MultiheadAttention(DIM, 2, batch_first=True).eval()
     names = {"qkv.weight": "in_proj_weight", "qkv.bias": "in_proj_bias"}
@@ -105,7 +105,7 @@ def test_attention_equals_torch(model: SparseRCNN) -> None:
 
 
 def test_self_attention_off(model: SparseRCNN, inputs: tuple[Pyramid, Tensor, Tensor]) -> None:
-    """Would catch a switch that leaves proposals in touch: each must then be as if alone."""
+    """Catches a switch that leaves proposals in touch: each must then be as if alone."""
     pyramid, boxes, features = inputs
     off = Ablation(self_attention=False)
     together = model.run_stages(*inputs, ablation=off)[-1]
@@ -116,7 +116,7 @@ def test_self_attention_off(model: SparseRCNN, inputs: tuple[Pyramid, Tensor, Te
 
 
 def test_heads(model: SparseRCNN, inputs: tuple[Pyramid, Tensor, Tensor]) -> None:
-    """Would catch the wrong head switched off: without its values, a head's output is zero."""
+    """Catches the wrong head switched off: without its values, a head's output is zero."""
     stages = model.stages
     only_second = model.run_stages(*inputs, ablation=Ablation(heads=(1,)))
     assert same(
@@ -145,7 +145,7 @@ def test_filters(
     ablation: Ablation,
     source: list[int] | None,
 ) -> None:
-    """Would catch filters that go to the wrong proposal, or are mixed across images."""
+    """Catches filters that go to the wrong proposal, or are mixed across images."""
     record = ("dynamic_filters",)
     own = model.run_stages(*inputs, stop=1, record=record)[0]
     changed = model.run_stages(*inputs, stop=1, record=record, ablation=ablation)[0]
@@ -161,7 +161,7 @@ def test_filters(
 
 
 def test_freeze(model: SparseRCNN, inputs: tuple[Pyramid, Tensor, Tensor]) -> None:
-    """Would catch boxes that move, or features that go on from stage to stage, while frozen."""
+    """Catches boxes that move, or features that go on from stage to stage, while frozen."""
     _, boxes, features = inputs
     for output in model.run_stages(*inputs, ablation=Ablation(freeze_boxes=True)):
         assert torch.equal(output.boxes, boxes)
@@ -179,13 +179,13 @@ def test_freeze(model: SparseRCNN, inputs: tuple[Pyramid, Tensor, Tensor]) -> No
 def test_impossible_switches(
     model: SparseRCNN, inputs: tuple[Pyramid, Tensor, Tensor], ablation: Ablation
 ) -> None:
-    """Would catch a raw IndexError, or -1 silently taken for the last head."""
+    """Catches a raw IndexError, or -1 silently taken for the last head."""
     with pytest.raises(LabError, match="must be 0"):
         model.run_stages(*inputs, ablation=ablation)
 
 
 def test_mask(model: SparseRCNN, inputs: tuple[Pyramid, Tensor, Tensor]) -> None:
-    """Would catch a mask that leaks: the first three must not notice the others."""
+    """Catches a mask that leaks: the first three must not notice the others."""
     pyramid, boxes, features = inputs
     mask = torch.ones(PROPOSALS, PROPOSALS, dtype=torch.bool)
     mask[:3, 3:] = False
@@ -196,7 +196,7 @@ def test_mask(model: SparseRCNN, inputs: tuple[Pyramid, Tensor, Tensor]) -> None
 
 @pytest.mark.parametrize("classes", [4, 5, 16, 24, 64])
 def test_class_bias_by_name(classes: int) -> None:
-    """Would catch a bias set by shape: 4 classes are also 4 deltas, 64 a layer's width."""
+    """Catches a bias set by shape: 4 classes are also 4 deltas, 64 a layer's width."""
     stage = Stage(small_config(num_classes=classes, dim=64 if classes == 64 else 16))
     prior = -math.log(0.99 / 0.01)
     for name, parameter in stage.named_parameters():
@@ -210,7 +210,7 @@ def test_class_bias_by_name(classes: int) -> None:
 
 
 def test_output_is_complete(model: SparseRCNN, inputs: tuple[Pyramid, Tensor, Tensor]) -> None:
-    """Would catch a documented shape that is not the real one."""
+    """Catches a documented shape that is not the real one."""
     output = model.run_stages(*inputs, stop=1)[0]
     shapes = {f.name: getattr(output, f.name) for f in fields(output)}
     assert {name: tuple(v.shape) for name, v in shapes.items() if v is not None} == {

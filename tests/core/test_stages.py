@@ -20,7 +20,7 @@ from sparse_rcnn_lab.training.evaluate import evaluate
 from sparse_rcnn_lab.views.measures import describe
 from sparse_rcnn_lab.views.style import stage_color
 
-PICTURE = torch.zeros(3, 64, 64, dtype=torch.uint8)
+IMAGE = torch.zeros(3, 64, 64, dtype=torch.uint8)
 
 
 @pytest.fixture(scope="module")
@@ -32,10 +32,10 @@ def detector() -> Detector:
 @pytest.mark.parametrize("stage", [5, -1, 1.5])
 def test_a_stage_that_is_not_there(detector: Detector, ask: str, stage: Any) -> None:
     """Catches an entrance that takes another stage's answer, fails with a traceback, or goes on."""
-    trace = detector.trace(PICTURE)
+    trace = detector.trace(IMAGE)
     asked = {
-        "detector": lambda: detector(PICTURE, stage=stage),
-        "walk": lambda: lessons.StageWalk(detector, PICTURE, stage),
+        "detector": lambda: detector(IMAGE, stage=stage),
+        "walk": lambda: lessons.StageWalk(detector, IMAGE, stage),
         "export": lambda: export(detector, "never.pt2", stage=stage),
         "trace": lambda: trace.detections(stage),
         "describe": lambda: describe(trace, 0, stage),

@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+import signal
+import subprocess
+import sys
 import warnings
+from pathlib import Path
+from typing import Any
 
 import classroom_class as made
 import pytest
 
 from sparse_rcnn_lab.cli.main import main
 from sparse_rcnn_lab.core.errors import LabError
-from sparse_rcnn_lab.course.classroom.course_folder import Course
-from sparse_rcnn_lab.course.classroom.grade import grade
-from sparse_rcnn_lab.course.classroom.marks import take_by_hand, write_marks
+from sparse_rcnn_lab.course.classroom.build import build, read_source
+from sparse_rcnn_lab.course.classroom.by_hand import rubric_of, take_by_hand
+from sparse_rcnn_lab.course.classroom.course_folder import Course, chosen
+from sparse_rcnn_lab.course.classroom.grade import _is_graded, grade
+from sparse_rcnn_lab.course.classroom.marks import write_marks
+from sparse_rcnn_lab.course.classroom.roster import read_table
 
 TABLE = "student,assignment,test,out_of,marks,comment\nZoë,boxes,think-grown,1,0.5,gut\n"
 PLAIN = TABLE.replace("gut", "")
@@ -19,7 +27,7 @@ PLAIN = TABLE.replace("gut", "")
 
 def hand_in_by(student: str, course: Course) -> None:
     """A submission without marks in the gradebook."""
-    with warnings.catch_warnings(), course.nbgrader().gradebook as gradebook:
+    with warnings.catch_warnings(), course.gradebook() as gradebook:
         warnings.simplefilter("ignore")  # of sqlalchemy, about nbgrader
         gradebook.update_or_create_student(student)
         gradebook.update_or_create_submission("boxes", student)
@@ -41,7 +49,7 @@ def test_marks_by_hand_as_spreadsheets_save_them(small_course: Course, content: 
     hand_in_by("Zoë", small_course)
     (small_course.root / "by_hand.csv").write_bytes(content)
     assert take_by_hand(small_course) == 1
-    with small_course.nbgrader().gradebook as gradebook:
+    with small_course.gradebook() as gradebook:
         assert gradebook.find_grade("think-grown", "boxes", "boxes", "Zoë").manual_score == 0.5
 
 
@@ -52,9 +60,9 @@ def test_marks_by_hand_as_spreadsheets_save_them(small_course: Course, content: 
         (TABLE.replace(",", "\t").encode(), "columns"),
         (TABLE.replace("marks", "points").encode(), "columns"),
         (TABLE.replace("gut", "gut, aber kurz").encode(), "line 2: .* quotes"),
-        (TABLE.encode(), "line 2: .* takes no comment"),
-        (TABLE.replace("0.5", "much").encode(), "line 2: marks must be a number"),
-        (TABLE.replace("Zoë", "Bob").encode(), "line 2: there is no such answer"),
+        (TABLE.encode(), "line 2 .Zoë, think-grown.: .* takes no comment"),
+        (TABLE.replace("0.5", "much").encode(), "line 2 .*: marks must be a number"),
+        (TABLE.replace("Zoë", "Bob").encode(), "line 2 .*: there is no such answer"),
     ],
 )
 def test_marks_by_hand_are_never_lost(small_course: Course, content: bytes, words: str) -> None:
@@ -76,8 +84,10 @@ def test_half_graded_is_not_graded(small_course: Course) -> None:
     unfinished = small_course.unfinished("boxes", "eve")
     unfinished.parent.mkdir(parents=True)
     unfinished.touch()
-    (row,) = (row for row in write_marks(small_course) if row["student"] == "eve")
-    assert (row["marks"], row["notes"][:10]) == ("", "not graded")
+    write_marks(small_course)
+    _, ((_, row),) = read_table(small_course.root / "marks.csv")
+    assert (row["student"], row["marks"], row["notes"][:10]) == ("eve", "", "not graded")
+    assert not _is_graded(small_course, "eve", "boxes")  # whatever was there before
 
 
 @pytest.mark.parametrize("step", ["grade", "feedback"])
@@ -95,3 +105,195 @@ def test_none_of_the_assignments_is_none(small_course: Course) -> None:
     made.hand_in(small_course.root / "submitted" / "ada", "boxes", "boxes", {})
     with pytest.raises(LabError, match="nothing to grade"):
         grade(small_course, (), progress=False)
+
+
+LATE = "2026-12-02 00:30:00 UTC"
+
+
+def a_class(course: Course) -> None:
+    """Zoë: 14 of 20, and 2 marks to be given by hand; Ada: nothing graded."""
+    for student in ("Zoë-Müller", "Ada-Lovelace"):
+        made.hand_in(course.root / "submitted" / student, "boxes", "boxes", {"metadata": {}})
+        course.notebook("submitted", "boxes", student).with_name("timestamp.txt").write_text(LATE)
+    with warnings.catch_warnings(), course.gradebook() as gradebook:
+        warnings.simplefilter("ignore")
+        gradebook.update_or_create_student("Zoë-Müller")
+        submission = gradebook.update_or_create_submission("boxes", "Zoë-Müller")
+        for number, grade in enumerate(submission.notebooks[0].grades):
+            grade.auto_score = grade.max_score if number < 14 else 0
+            grade.needs_manual_grade = number >= 18
+        gradebook.db.commit()
+    release = made.read(course.notebook("release", "boxes"))
+    made.hand_in(course.root / "autograded" / "Zoë-Müller", "boxes", "boxes", release)
+
+
+MOODLE = "First name,Surname,Email address\nZoë,Müller,z@x.edu\nAda,Lovelace,a@x.edu\n"
+CANVAS = """Student,ID,SIS Login ID,Section,Boxes (771)
+"    Points Possible",,,,20
+"Müller, Zoë",14,zm,A,
+"Lovelace, Ada",12,al,A,
+"""
+
+
+@pytest.mark.parametrize(
+    ("roster", "file", "head", "row"),
+    [
+        (MOODLE, "moodle.csv", "First name,Surname,Email address,Boxes", "Zoë,Müller,z@x.edu,"),
+        (CANVAS, "canvas.csv", "Student,ID,SIS Login ID,Section,Boxes (771)",
+         '"Müller, Zoë",14,zm,A,'),
+        ("Identifier,Full name,Grade\nParticipant 7,Zoë Müller,-\n", "moodle_boxes.csv",
+         "Identifier,Full name,Grade", "Participant 7,Zoë Müller,"),
+    ],
+    ids=["moodle", "canvas", "worksheet"],
+)  # fmt: skip
+def test_marks_as_the_school_takes_them(
+    small_course: Course, roster: str, file: str, head: str, row: str
+) -> None:
+    """Catches a heading that the system does not know, a 0 for somebody who is not graded, and a
+    part of the marks that is imported as all of them."""
+    a_class(small_course)
+    (small_course.root / "roster.csv").write_text(roster, encoding="utf-8")
+    write_marks(small_course)
+    lines = (small_course.root / file).read_text(encoding="utf-8").splitlines()
+    assert lines[0] == head and row in lines and not any(line.endswith(",0") for line in lines)
+    with (small_course.root / "by_hand.csv").open(encoding="utf-8") as table:
+        filled = table.read().replace(",,1,,\n", ",,1,0.5,\n")
+    (small_course.root / "by_hand.csv").write_text(filled, encoding="utf-8")
+    write_marks(small_course)
+    lines = (small_course.root / file).read_text(encoding="utf-8").splitlines()
+    assert row + "15" in lines
+
+
+@pytest.mark.parametrize(
+    ("due", "days"),
+    [("2026-12-01", 1), ("2026-12-02 00:45+00:00", 0), ("2026-11-29 00:00+00:00", 4), ("", None)],
+)
+def test_late_days(
+    small_course: Course, due: str, days: int | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Catches a day of grace, a day too many, and a deadline that nobody has set."""
+    monkeypatch.setenv("TZ", "UTC")
+    a_class(small_course)
+    (small_course.root / "due.csv").write_text(f"assignment,due\nboxes,{due}\n")
+    (found, _) = sorted(write_marks(small_course), key=lambda result: result.problem)
+    assert found.late_days == days and (found.score, found.open) == (14, 2)
+    (small_course.root / "due.csv").write_text("assignment,due\nboxes,tomorrow\n")
+    with pytest.raises(LabError, match='line 2: "tomorrow" is no time'):
+        write_marks(small_course)
+
+
+@pytest.mark.parametrize(
+    ("damage", "words"),
+    [
+        (lambda path: path.unlink(), "is missing"),
+        (lambda path: path.write_bytes(b"no database" * 500), "is damaged .file is not"),
+        (lambda path: path.write_bytes(path.read_bytes()[:9000]), "is damaged"),
+        (lambda path: path.write_bytes(b""), "is damaged .no such table"),
+    ],
+)
+def test_a_gradebook_that_is_lost(small_course: Course, damage: Any, words: str) -> None:
+    """Catches a lost gradebook that is told as "see the above traceback", student by student, or
+    is made anew, empty, and then all marks are gone."""
+    a_class(small_course)
+    write_marks(small_course)
+    before = (small_course.root / "marks.csv").read_bytes()
+    damage(small_course.root / "gradebook.db")
+    for step in (write_marks, lambda course: grade(course, progress=False)):
+        with pytest.raises(LabError, match=f"{words}.*classroom build.*by_hand.csv"):
+            step(small_course)
+    assert (small_course.root / "marks.csv").read_bytes() == before
+
+
+RUBRIC = "student,assignment,test,rubric_1,rubric_2,out_of,marks,comment\n"
+
+
+def test_marks_by_the_lines_of_a_rubric(small_course: Course) -> None:
+    """Catches a rubric that does not add up, one that is lost when the table is written again, and
+    a comment that is dropped because there are no marks beside it."""
+    a_class(small_course)
+    path, root = small_course.root / "by_hand.csv", small_course.root
+    path.write_text(RUBRIC + "Zoë-Müller,boxes,think-grown,0.5,,1,,\n", encoding="utf-8")
+    assert take_by_hand(small_course) == 1
+    write_marks(small_course)
+    rows = {row["test"]: row for _, row in read_table(path)[1]}
+    assert (rows["think-grown"]["rubric_1"], rows["think-grown"]["marks"]) == ("0.5", "0.5")
+    text = path.read_text(encoding="utf-8")
+    path.write_text(text.replace(",0.5,,,1,0.5,", ",1,,,1,0.5,"), encoding="utf-8")
+    write_marks(small_course)  # the line counts, the sum beside it is the old one
+    assert "think-grown,1,1" in (root / "marks_by_test.csv").read_text(encoding="utf-8")
+    for row, words in (
+        ("0.5,,1,0,", "adds up to 0.5, but marks are 0"),
+        ("0.5,0.5,1,,", "than the rubric has .1."),
+        ("2,,1,,", "from 0 to 1, found '2'"),
+    ):
+        path.write_text(RUBRIC + f"Zoë-Müller,boxes,think-grown,{row}\n", encoding="utf-8")
+        with pytest.raises(LabError, match=f"line 2 .*: .*{words}"):
+            take_by_hand(small_course)
+    path.unlink()
+
+
+def test_every_written_answer_has_its_rubric(tmp_path: Path) -> None:
+    """Catches a rubric whose text has changed, so that its lines are not found any more."""
+    (assignment,) = chosen(["experiment"])
+    source = read_source(made.SOURCES / assignment.source, assignment, 1)
+    course = Course(tmp_path, 1, ("experiment",))
+    made.hand_in(tmp_path / "source", "experiment", "experiment", source)
+    for test in ("question", "results", "discussion"):
+        lines = rubric_of(course, "experiment", test)
+        assert [marks for _, marks in lines] == [1, 1, 1] and all(
+            len(what) > 10 for what, _ in lines
+        )
+
+
+WORKER = """
+import subprocess, sys
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+from sparse_rcnn_lab.course.classroom.grade import _end_with
+
+def a_kernel():
+    child = subprocess.Popen(["sleep", "600"], start_new_session=True)
+    print("ready", __import__("os").getpid(), child.pid, flush=True)
+    child.wait()
+
+if __name__ == "__main__":
+    ours, theirs = get_context("spawn").Pipe(duplex=False)
+    with ProcessPoolExecutor(1, get_context("spawn"), _end_with, (ours,)) as pool:
+        pool.submit(a_kernel).result()
+"""
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="no SIGKILL on this system")
+@pytest.mark.parametrize("kill", ["SIGTERM", "SIGKILL"])
+def test_no_grading_process_outlives_grade(tmp_path: Path, kill: str) -> None:
+    """Catches workers and kernels that go on by themselves once ``grade`` is gone."""
+    psutil = pytest.importorskip("psutil")
+    (tmp_path / "script.py").write_text(WORKER)
+    with subprocess.Popen(
+        [sys.executable, str(tmp_path / "script.py")], stdout=subprocess.PIPE, text=True
+    ) as main_:
+        assert main_.stdout is not None
+        _, *pids = main_.stdout.readline().split()
+        processes = [psutil.Process(int(pid)) for pid in pids]
+        main_.send_signal(getattr(signal, kill))
+        _, alive = psutil.wait_procs(processes, timeout=30)
+        assert alive == []
+
+
+def test_a_lost_gradebook_comes_back(small_course: Course) -> None:
+    """Catches marks given by hand that are gone with the gradebook, or with the first table that is
+    written after it was made anew."""
+    a_class(small_course)
+    path = small_course.root / "by_hand.csv"
+    path.write_text("student,assignment,test,marks\nZoë-Müller,boxes,think-grown,0.5\n", "utf-8")
+    write_marks(small_course)
+    wanted = (small_course.root / "marks.csv").read_bytes()
+    kept = path.read_bytes()
+    (small_course.root / "gradebook.db").unlink()
+    build(small_course.root, made.SOURCES, chosen(["boxes"]), say=lambda line: None)
+    with pytest.raises(LabError, match="no such answer in the gradebook"):
+        write_marks(small_course)  # too early: as `feedback` would
+    assert path.read_bytes() == kept
+    a_class(small_course)  # as `grade` does
+    write_marks(small_course)
+    assert (small_course.root / "marks.csv").read_bytes() == wanted

@@ -176,7 +176,7 @@ def test_a_box_that_cvat_turned_is_the_upright_one_around_it(tmp_path: Path) -> 
     assert tables.boxes_xywh[1:3].tolist() == [[50, 40, 60, 20]] * 2
     w, h = 60 * 3**0.5 / 2 + 10, 30 + 10 * 3**0.5
     assert tables.boxes_xywh[3].tolist() == pytest.approx([80 - w / 2, 50 - h / 2, w, h])
-    assert notes(tables)[0].startswith("some.json: 2 boxes turned by their attribute rotation")
+    assert notes(tables)[0].startswith("some.json: 2 boxes with attributes.rotation")
 
 
 def test_areas_that_no_mask_of_the_box_can_have(tmp_path: Path) -> None:
@@ -185,7 +185,7 @@ def test_areas_that_no_mask_of_the_box_can_have(tmp_path: Path) -> None:
     rows = [{"area": area} for area in (0, -5, 101, 10**6, 105)]
     tables = read(tmp_path, [(20 + k, 30, 10, 10) for k in range(5)], rows=rows)
     assert tables.areas.tolist() == [100, 100, 101, 100, 105]
-    assert notes(tables)[0].startswith("some.json: 3 boxes with an area that is none of theirs")
+    assert notes(tables)[0].startswith("some.json: 3 boxes with an area that cannot be theirs")
 
 
 def test_numbers_written_as_text_are_read(tmp_path: Path) -> None:
@@ -273,7 +273,7 @@ def classes(folder: Path, entries: list[dict[str, Any]], used: list[int]) -> Coc
 
 def test_entries_of_one_name_are_one_class(tmp_path: Path) -> None:
     """Catches half of a class's objects counted as missed, and a class that can never score."""
-    merged = [(7, "dog "), (1, "dog"), (3, "cat"), (9, "Cat")]
+    merged = [(7, "dog "), (1, "dog"), (3, " cat"), (9, "Cat")]
     tables = classes(tmp_path, [{"id": i, "name": n} for i, n in merged], [1, 7, 3, 7, 9])
     assert tables.class_names == ("dog", "cat", "Cat") and tables.category_ids == (1, 3, 9)
     assert tables.labels.tolist() == [0, 0, 1, 0, 2]
@@ -313,8 +313,7 @@ def test_a_projects_entry_above_the_classes_is_none(tmp_path: Path) -> None:
     assert notes(tables) == [
         'some.json: 1 category without a box that others have as supercategory, "farm" (id 0): '
         "not taken for a class.",
-        'some.json: 1 category without a box, "person" (id 2): nothing to learn or to measure for '
-        "them.",
+        'some.json: 1 category without a box, "person" (id 2): nothing to learn or to measure.',
     ]
 
 

@@ -1,4 +1,4 @@
-"""The whole model in parts and in batches, its frozen parts; then pictures in, detections out."""
+"""The whole model in parts and in batches, its frozen parts; then images in, detections out."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def model() -> SparseRCNN:
 
 
 def test_stages_in_parts(model: SparseRCNN) -> None:
-    """Would catch a start that counts from 1, a stop that is included, the wrong stage repeated."""
+    """Catches a start that counts from 1, a stop that is included, the wrong stage repeated."""
     images, sizes = small_batch()
     with torch.no_grad():
         pyramid = model.pyramid(images)
@@ -61,7 +61,7 @@ def test_stages_in_parts(model: SparseRCNN) -> None:
 
 
 def test_batch_equals_single_images(model: SparseRCNN) -> None:
-    """Would catch images that influence each other, or a RoI read from the neighbour."""
+    """Catches images that influence each other, or a RoI read from the neighbour."""
     images, sizes = small_batch()
     with torch.no_grad():
         both = model(images, sizes)[-1]
@@ -73,7 +73,7 @@ def test_batch_equals_single_images(model: SparseRCNN) -> None:
 
 
 def test_fewer_proposals_are_the_first(model: SparseRCNN) -> None:
-    """Would catch a random choice, or boxes and features of different proposals."""
+    """Catches a random choice, or boxes and features of different proposals."""
     _, sizes = small_batch()
     boxes, features = model.proposals(sizes)
     few_boxes, few_features = model.proposals(sizes, 2)
@@ -87,7 +87,7 @@ def test_fewer_proposals_are_the_first(model: SparseRCNN) -> None:
 
 
 def test_initial_boxes() -> None:
-    """Would catch boxes outside the image, a grid with holes, a prefix that is one corner."""
+    """Catches boxes outside the image, a grid with holes, a prefix that is one corner."""
     assert torch.equal(initial_boxes(7, "image"), torch.tensor([0.5, 0.5, 1.0, 1.0]).expand(7, 4))
     random = box_ops.cxcywh_to_xyxy(initial_boxes(200, "random"))
     assert random.min() >= -1e-6 and random.max() <= 1 + 1e-6
@@ -107,7 +107,7 @@ def test_initial_boxes() -> None:
 
 
 def test_parameter_count_by_hand() -> None:
-    """Would catch a bias too many, shared stages, a missing norm or layer."""
+    """Catches a bias too many, shared stages, a missing norm or layer."""
     d, f, h, p, c, n = 16, 24, 5, 3, 3, 6
     attention = d * 3 * d + 3 * d + d * d + d
     interaction = (d + 1) * 2 * d * h + 2 * h + 2 * d + (p * p * d + 1) * d + 2 * d
@@ -126,7 +126,7 @@ def test_parameter_count_by_hand() -> None:
 
 
 def test_backbone_strides() -> None:
-    """Would catch a backbone whose levels are not at the strides 4, 8, 16, 32."""
+    """Catches a backbone whose levels are not at the strides 4, 8, 16, 32."""
     for name in ("nano", "mobilenet_v2", "resnet18"):
         backbone = Backbone(small_config(backbone=name)).eval()
         with torch.no_grad():
@@ -141,7 +141,7 @@ def saved(path: Path, name: str) -> Path:
 
 @pytest.mark.parametrize("name", ["resnet18", "mobilenet_v2"])
 def test_backbone_takes_torchvisions_file(name: BackboneName, tmp_path: Path) -> None:
-    """Would catch a file of the very network that is refused, or weights that stay as they were."""
+    """Catches a file of the very network that is refused, or weights that stay as they were."""
     path = saved(tmp_path / "own.pth", name)
     body = Backbone(small_config(backbone=name))
     load_backbone(body, name, path)
@@ -167,7 +167,7 @@ def test_backbone_takes_torchvisions_file(name: BackboneName, tmp_path: Path) ->
 def test_backbone_in_what_others_wrap_around_it(
     wrap: Callable[[dict[str, torch.Tensor]], Any], warning: str, tmp_path: Path
 ) -> None:
-    """Would catch a torchvision backbone refused for how DDP, timm or mmdetection saved it, and
+    """Catches a torchvision backbone refused for how DDP, timm or mmdetection saved it, and
     tensors left out without a word."""
     plain = torch.load(saved(tmp_path / "w.pth", "resnet18"))
     torch.save(wrap(plain), tmp_path / "w.pth")
@@ -180,7 +180,7 @@ def test_backbone_in_what_others_wrap_around_it(
 
 
 def test_backbone_file_with_code_in_it(tmp_path: Path) -> None:
-    """Would catch torch's advice to switch its safety off, in our name."""
+    """Catches torch's advice to switch its safety off, in our name."""
     torch.save({"model": {}, "log": Fraction(1)}, tmp_path / "w.pth")
     with pytest.raises(LabError, match=r"running code from it \(fractions\.Fraction\)") as caught:
         load_backbone(Backbone(small_config(backbone="resnet18")), "resnet18", tmp_path / "w.pth")
@@ -199,14 +199,14 @@ def test_backbone_file_with_code_in_it(tmp_path: Path) -> None:
 def test_backbone_of_another_network(
     name: BackboneName, other: str, words: str, tmp_path: Path
 ) -> None:
-    """Would catch the first layers of a deeper network taken for the whole, and a RuntimeError."""
+    """Catches the first layers of a deeper network taken for the whole, and a RuntimeError."""
     path = saved(tmp_path / "other.pth", other)
     with pytest.raises(LabError, match=words):
         load_backbone(Backbone(small_config(backbone=name)), name, path)
 
 
 def test_backbone_file_without_names(tmp_path: Path) -> None:
-    """Would catch a bare TypeError for a file that holds one tensor."""
+    """Catches a bare TypeError for a file that holds one tensor."""
     torch.save(torch.ones(3), tmp_path / "x.pth")
     with pytest.raises(LabError, match="a Tensor is in it, not a state dict"):
         load_backbone(Backbone(small_config(backbone="resnet18")), "resnet18", tmp_path / "x.pth")
@@ -220,7 +220,7 @@ def statistics(model: nn.Module) -> dict[str, torch.Tensor]:
     ("frozen", "train_batch_norm"), [(0, False), (2, False), (2, True), (0, True)]
 )
 def test_frozen_parts(frozen: int, train_batch_norm: bool) -> None:
-    """Would catch frozen statistics that drift in train mode, or a frozen part that trains."""
+    """Catches frozen statistics that drift in train mode, or a frozen part that trains."""
     model = small_model(frozen_stages=frozen, train_batch_norm=train_batch_norm)
     parts = list(model.backbone.body)
     before = statistics(model)
@@ -240,12 +240,12 @@ def test_frozen_parts(frozen: int, train_batch_norm: bool) -> None:
     [{"num_classes": 0}, {"dim": 10, "num_heads": 4}, {"backbone": "vgg"}, {"ffn_dim": 2.5}],
 )
 def test_impossible_config(wrong: dict[str, Any]) -> None:
-    """Would catch a config that fails somewhere inside torch."""
+    """Catches a config that fails somewhere inside torch."""
     with pytest.raises(LabError, match=next(iter(wrong))):
         ModelConfig(**wrong)
 
 
-# Pictures
+# Images
 
 
 @pytest.fixture
@@ -253,7 +253,7 @@ def detector() -> Detector:
     return Detector(small_model(), NAMES, name="small")
 
 
-def picture(height: int = 90, width: int = 120, seed: int = 0) -> np.ndarray:
+def noise(height: int = 90, width: int = 120, seed: int = 0) -> np.ndarray:
     rng = np.random.default_rng(seed)
     return rng.integers(0, 256, (height, width, 3), dtype=np.uint8)
 
@@ -263,26 +263,26 @@ def equal(a: Detections, b: Detections) -> bool:
     return all(torch.equal(getattr(a, n), getattr(b, n)) for n in names)
 
 
-def test_one_picture_or_a_list(detector: Detector) -> None:
-    """Would catch a list of one that loses its list, or a kind of picture read differently."""
-    pixels = picture()
+def test_one_image_or_a_list(detector: Detector) -> None:
+    """Catches a list of one that loses its list, or a kind of image read differently."""
+    pixels = noise()
     one = detector(pixels)
     assert isinstance(one, Detections)
     assert len(one) > 0
     assert one.size == (90, 120)
     assert one.class_names == NAMES
-    for same_picture in (Image.fromarray(pixels), torch.from_numpy(pixels).permute(2, 0, 1)):
-        assert equal(detector(same_picture), one)
+    for same in (Image.fromarray(pixels), torch.from_numpy(pixels).permute(2, 0, 1)):
+        assert equal(detector(same), one)
     (listed,) = detector([pixels])
     assert equal(listed, one)
-    assert [d.size for d in detector([pixels, picture(50, 40)])] == [(90, 120), (50, 40)]
+    assert [d.size for d in detector([pixels, noise(50, 40)])] == [(90, 120), (50, 40)]
     with pytest.raises(LabError, match="empty"):
         detector([])
 
 
 def test_boxes_are_in_original_pixels(detector: Detector) -> None:
-    """Would catch boxes left in input pixels, or x scaled by the height's factor."""
-    pixels = picture(90, 200)
+    """Catches boxes left in input pixels, or x scaled by the height's factor."""
+    pixels = noise(90, 200)
     batch = detector.prepare([pixels])
     height, width = batch.sizes[0].tolist()
     assert (height, width) != (90, 200)
@@ -298,16 +298,16 @@ def test_boxes_are_in_original_pixels(detector: Detector) -> None:
 
 
 def test_resize_off(detector: Detector) -> None:
-    """Would catch resize=False that still resizes."""
-    batch = detector.prepare([picture(70, 110)], resize=False)
+    """Catches resize=False that still resizes."""
+    batch = detector.prepare([noise(70, 110)], resize=False)
     assert batch.sizes.tolist() == [[70, 110]]
     assert batch.scale(0).tolist() == [1, 1]
     assert batch.images.shape[-2:] == (96, 128)
 
 
 def test_dials(detector: Detector) -> None:
-    """Would catch a stage that counts from 0, a threshold on the logit, a dial without effect."""
-    pixels = picture()
+    """Catches a stage that counts from 0, a threshold on the logit, a dial without effect."""
+    pixels = noise()
     trace = detector.trace(pixels)
     assert isinstance(trace, Trace)
     for stage in range(1, STAGES + 1):
@@ -326,14 +326,14 @@ def test_dials(detector: Detector) -> None:
 
 
 def test_trace_holds_what_ran(detector: Detector) -> None:
-    """Would catch a trace in input pixels, off by a stage, or of the wrong picture of a batch."""
-    pictures = [picture(90, 120), picture(100, 60, seed=1)]
+    """Catches a trace in input pixels, off by a stage, or of the wrong image of a batch."""
+    images = [noise(90, 120), noise(100, 60, seed=1)]
     record = ("attention", "roi_features", "dynamic_filters")
-    batch = detector.prepare(pictures)
+    batch = detector.prepare(images)
     with torch.no_grad():
         boxes, features = detector.model.proposals(batch.sizes)
         outputs = detector.run(batch)
-    for i, trace in enumerate(detector.trace(pictures, record=record)):
+    for i, trace in enumerate(detector.trace(images, record=record)):
         scale = torch.tensor(trace.scale)
         torch.testing.assert_close(box_ops.rescale(trace.boxes[0], scale), boxes[i])
         assert torch.equal(trace.features[0], features[i])
@@ -349,18 +349,18 @@ def test_trace_holds_what_ran(detector: Detector) -> None:
         assert trace.dynamic_filters is not None
         assert trace.model_name == "small"
         assert trace.image is not None
-        assert np.array_equal(trace.image.permute(1, 2, 0).numpy(), pictures[i])
+        assert np.array_equal(trace.image.permute(1, 2, 0).numpy(), images[i])
 
 
 def test_trace_can_be_learned_from(detector: Detector) -> None:
-    """Would catch inference tensors, which refuse to take part in training a probe."""
-    features = detector.trace(picture()).features
+    """Catches inference tensors, which refuse to take part in training a probe."""
+    features = detector.trace(noise()).features
     probe = nn.Linear(DIM, 1)
     probe(features).sum().backward()
     assert probe.weight.grad is not None
 
 
 def test_class_names_must_fit() -> None:
-    """Would catch labels without a name."""
+    """Catches labels without a name."""
     with pytest.raises(LabError, match=f"{CLASSES} classes, but 2"):
         Detector(small_model(), NAMES[:2])

@@ -23,7 +23,7 @@ from sparse_rcnn_lab.detect.files import write_text, write_whole
 def test_interrupted_or_disk_full(
     interruption: BaseException, raised: type[BaseException], words: str, tmp_path: Path
 ) -> None:
-    """Would catch half a file in place of the old one, litter, and a bare OSError."""
+    """Catches half a file in place of the old one, litter, and a bare OSError."""
     path = tmp_path / "model.bin"
     path.write_text("old")
     with pytest.raises(raised, match=words), write_whole(path) as temporary:
@@ -35,7 +35,7 @@ def test_interrupted_or_disk_full(
 
 
 def test_written(tmp_path: Path) -> None:
-    """Would catch a missing folder, another encoding, or a file that only its owner can read."""
+    """Catches a missing folder, another encoding, or a file that only its owner can read."""
     path = tmp_path / "a" / "b" / "notes.txt"
     write_text(path, "first")
     write_text(path, "Größe ×2")
@@ -48,7 +48,7 @@ def test_written(tmp_path: Path) -> None:
 
 
 def test_impossible_places(tmp_path: Path) -> None:
-    """Would catch a traceback where a folder's name is given, or a file stands for a folder."""
+    """Catches a traceback where a folder's name is given, or a file stands for a folder."""
     (tmp_path / "file").write_text("x")
     (tmp_path / "folder").mkdir()
     for path in (tmp_path / "file" / "inside.txt", tmp_path / "folder"):
@@ -61,7 +61,7 @@ def test_impossible_places(tmp_path: Path) -> None:
 def test_rights_of_the_process_are_left_alone(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Would catch a umask set to 0 for a moment, in which others make public files."""
+    """Catches a umask set to 0 for a moment, in which others make public files."""
     before = os.umask(0o077)
     with monkeypatch.context() as patch:
         patch.setattr(os, "umask", lambda mask: pytest.fail("the umask was touched"))
@@ -71,7 +71,7 @@ def test_rights_of_the_process_are_left_alone(
 
 
 def test_temporary_names_are_new(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Would catch a file of another writer that is opened, and lost, for having the same name."""
+    """Catches a file of another writer that is opened, and lost, for having the same name."""
     names = iter(["taken", "taken", "free"])
     monkeypatch.setattr("sparse_rcnn_lab.detect.files.secrets.token_hex", lambda count: next(names))
     with write_whole(tmp_path / "a") as first, write_whole(tmp_path / "a") as second:
@@ -80,7 +80,7 @@ def test_temporary_names_are_new(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 
 @pytest.mark.parametrize("name", ["xla", "hpu"])
 def test_a_device_that_is_not_here(name: str) -> None:
-    """Would catch a page of torch's about backends in place of one sentence; mps is another such
+    """Catches a page of torch's about backends in place of one sentence; mps is another such
     device, where it is not a Mac."""
     with pytest.raises(LabError, match=f"no device '{name}' here") as caught:
         pick_device(name)

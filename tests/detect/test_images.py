@@ -13,6 +13,7 @@ import torch
 from PIL import Image
 
 from sparse_rcnn_lab.core.errors import LabError
+from sparse_rcnn_lab.detect import images
 from sparse_rcnn_lab.detect.images import (
     image_name,
     normalise_and_pad,
@@ -181,6 +182,20 @@ def test_what_is_no_image_is_named(tmp_path: Path, name: str) -> None:
     message = str(caught.value)
     assert message.startswith(f'"{name}" is not an image that Pillow can read (found: {found}')
     assert message.endswith("Convert it to JPEG or PNG.")
+
+
+def test_photographs_of_phones(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Catches a HEIC that is refused where it could be read, and one that cannot without a way."""
+    (tmp_path / "a.heic").write_bytes(NO_IMAGES["photo.heic"][0])
+    monkeypatch.setattr(images, "reads_heif", lambda: False)
+    with pytest.raises(LabError, match=r"Install pillow-heif .*, or convert it to JPEG"):
+        read_image(tmp_path / "a.heic")
+    monkeypatch.undo()
+    heif = pytest.importorskip("pillow_heif")
+    heif.from_pillow(Image.new("RGB", (40, 20), (200, 30, 90))).save(tmp_path / "b.heic")
+    read = read_image(tmp_path / "b.heic")
+    assert read.shape == (3, 20, 40)
+    assert read[:, 10, 20].tolist() == pytest.approx([200, 30, 90], abs=9)
 
 
 @pytest.mark.parametrize("suffix", ["jpg", "png", "gif", "webp", "tif", "bmp"])

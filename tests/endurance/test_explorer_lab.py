@@ -3,15 +3,10 @@
 from __future__ import annotations
 
 import json
-import os
-import socket
-import subprocess
-import sys
-import time
-import urllib.request
 
 import pytest
 from browser import Watched, keep_shot, open_browser
+from jupyter_lab import QUERY, jupyter_lab
 
 pytest.importorskip("jupyterlab", reason="needs the notebooks extra: JupyterLab")
 pytest.importorskip("anywidget", reason="needs the notebooks extra: anywidget")
@@ -47,51 +42,8 @@ def lab(tmp_path):
     kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
     notebook = {"cells": cells, "metadata": kernel, "nbformat": 4, "nbformat_minor": 5}
     (tmp_path / "look.ipynb").write_text(json.dumps(notebook), encoding="utf-8")
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    home = tmp_path / "home"
-    environment = {
-        **os.environ,
-        "JUPYTER_CONFIG_DIR": str(home / "config"),
-        "JUPYTER_DATA_DIR": str(home / "data"),
-        "JUPYTER_RUNTIME_DIR": str(home / "runtime"),
-        "JUPYTERLAB_SETTINGS_DIR": str(home / "settings"),
-        "JUPYTERLAB_WORKSPACES_DIR": str(home / "workspaces"),
-    }
-    # Lab's news popup would cover the page and ask the network.
-    disabled = home / "config" / "labconfig" / "page_config.json"
-    disabled.parent.mkdir(parents=True)
-    news = {"disabledExtensions": {"@jupyterlab/apputils-extension:announcements": True}}
-    disabled.write_text(json.dumps(news), encoding="utf-8")
-    server = subprocess.Popen(
-        [
-            *(sys.executable, "-m", "jupyter", "lab", "--no-browser", "--allow-root"),
-            *(f"--port={port}", "--ServerApp.port_retries=0", "--IdentityProvider.token=test"),
-            f"--ServerApp.root_dir={tmp_path}",
-        ],
-        env=environment,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    address = f"http://127.0.0.1:{port}"
-    try:
-        deadline = time.monotonic() + 120
-        while True:
-            try:
-                urllib.request.urlopen(f"{address}/api?token=test", timeout=5).close()
-                break
-            except OSError:
-                assert server.poll() is None, "JupyterLab did not start"
-                assert time.monotonic() < deadline, "JupyterLab did not answer in two minutes"
-                time.sleep(0.5)
-        yield f"{address}/lab/tree/look.ipynb?token=test&reset"
-    finally:
-        server.terminate()
-        try:
-            server.wait(20)
-        except subprocess.TimeoutExpired:
-            server.kill()
+    with jupyter_lab(tmp_path, tmp_path / "home") as files:
+        yield f"{files}look.ipynb?{QUERY}"
 
 
 def in_kernel(page, count):
@@ -178,7 +130,7 @@ def test_the_explorer_in_jupyterlab(chromium, lab, tmp_path):
         wait(page, "!x.changes.waiting && x.changes.undoable === 2")
         assert page.evaluate(f"() => ({STATE})().trace().box(3, 12)[0]") == pytest.approx(21, abs=1)
 
-        # Switch off self-attention: another last stage, in kernel and picture.
+        # Switch off self-attention: another last stage, in kernel and image.
         before = pixels(page)
         page.locator(".srl-check", has_text="self-attention").locator("input").uncheck()
         wait(page, "!x.changes.waiting && x.changes.undoable === 3")

@@ -24,7 +24,6 @@ from small_model import small_batch, small_model
 
 from sparse_rcnn_lab.app.user_inputs import Limits, read_frame
 from sparse_rcnn_lab.cli.main import main
-from sparse_rcnn_lab.core import boxes as box_ops
 from sparse_rcnn_lab.core.config import AugmentConfig
 from sparse_rcnn_lab.core.errors import LabError
 from sparse_rcnn_lab.data.coco.annotations import read_coco_json
@@ -143,7 +142,7 @@ def test_coco_json(folder, data):
 
 @many
 @given(st.data())
-def test_pictures(folder, data):
+def test_images(folder, data):
     """Catches an image that Pillow half reads, or that ends in a traceback."""
     plain = io.BytesIO()
     kind = data.draw(st.sampled_from(["PNG", "JPEG", "GIF", "BMP", "TIFF", "WEBP"]))
@@ -178,28 +177,6 @@ def test_the_command_line(folder, words):
     assert "Traceback" not in err.getvalue()
 
 
-@many
-@given(several, several)
-def test_overlaps(a, b):
-    """Catches an IoU outside 0..1, a GIoU outside -1..1 or above its IoU, and an order's effect."""
-    one, other = torch.tensor(a), torch.tensor(b)
-    iou, giou = box_ops.iou(one, other), box_ops.giou(one, other)
-    assert (iou >= 0).all() and (iou <= 1 + 1e-5).all()
-    assert (giou >= -1 - 1e-5).all() and (giou <= iou + 1e-4).all()
-    torch.testing.assert_close(iou, box_ops.iou(other, one).T)
-    torch.testing.assert_close(giou, box_ops.giou(other, one).T)
-
-
-@many
-@given(several)
-def test_forms_of_a_box(a):
-    """Catches a conversion that loses a box."""
-    boxes = torch.tensor(a, dtype=torch.float64)
-    back = box_ops.cxcywh_to_xyxy(box_ops.xyxy_to_cxcywh(boxes))
-    torch.testing.assert_close(back, boxes, rtol=1e-9, atol=1e-9)
-    torch.testing.assert_close(box_ops.xywh_to_xyxy(box_ops.xyxy_to_xywh(boxes)), boxes)
-
-
 SIZED = {"size": (48, 48)}
 PUBLISHED = {"short_sides": (32, 64), "long_side": 96}
 SETTINGS = (
@@ -220,7 +197,7 @@ SETTINGS = (
     st.sampled_from(SETTINGS),
 )
 def test_augmented_boxes_stay_inside(a, seed, height, width, settings):
-    """Catches a transform that moves a box out of its picture, or loses its label."""
+    """Catches a transform that moves a box out of its image, or loses its label."""
     corners = torch.tensor(a).abs() % torch.tensor([width, height, width, height])
     corners = corners.view(-1, 2, 2)
     inside = torch.cat([corners.amin(1), corners.amax(1)], dim=1)

@@ -1,6 +1,6 @@
 """Files that mean harm: none does any, and each is refused in words that name it.
 
-Elsewhere: pickles that run code (test_checkpoint.py), pictures that expand to gigabytes
+Elsewhere: pickles that run code (test_checkpoint.py), images that expand to gigabytes
 (test_images.py), names with HTML in the explorer (test_explorer_browser.py), what the app's
 addresses give away (test_app_api.py), code of students (test_classroom.py).
 """
@@ -39,7 +39,7 @@ DEEP = "[" * 10_000 + "]" * 10_000
 
 
 def coco(folder: Path, **changes) -> Path:
-    """A data set of one picture."""
+    """A data set of one image."""
     (folder / "images").mkdir(parents=True, exist_ok=True)
     Image.new("RGB", (20, 10)).save(folder / "images" / "a.png")
     content = {
@@ -245,10 +245,10 @@ NAMES = ('</script><script>alert("x")</script>', "<img src=x onerror=alert(1)>")
 def test_names_in_a_page_that_is_kept(tmp_path):
     """Catches a class or file name that becomes a part of the page."""
     detector = srl.load(checkpoint(tmp_path, "<b onclick=alert(2)>bold", NAMES))
-    picture = tmp_path / "<svg onload=alert(3)>.png"
-    Image.new("RGB", (64, 48), (120, 20, 80)).save(picture)
+    image = tmp_path / "<svg onload=alert(3)>.png"
+    Image.new("RGB", (64, 48), (120, 20, 80)).save(image)
     path = tmp_path / "page.html"
-    srl.explore(str(picture), detector).to_html(path)
+    srl.explore(str(image), detector).to_html(path)
     text = path.read_text("utf-8")
     for mark in ("<img src=x", "<svg onload", "<b onclick", '<script>alert("x")'):
         assert mark not in text
@@ -284,8 +284,8 @@ def test_names_in_the_app(chromium, tmp_path):
         browser.close()
 
 
-def test_a_picture_that_is_a_page(tmp_path):
-    """Catches an HTML file, or a script, that is taken for a picture because of its name."""
+def test_an_image_that_is_a_page(tmp_path):
+    """Catches an HTML file, or a script, that is taken for an image because of its name."""
     path = tmp_path / "photo.png"
     path.write_text("<html><script>alert(1)</script></html>")
     with pytest.raises(LabError, match=r"photo\.png"):

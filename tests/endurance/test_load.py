@@ -63,19 +63,17 @@ class Class:
     def visitor(self, seed: int) -> None:
         chance = random.Random(seed)
         client = client_module.Client(self.url, verbose=False, download_files=False)
-        pictures = sorted(map(str, EXAMPLES.glob("shapes_*.png")))
+        images = sorted(map(str, EXAMPLES.glob("shapes_*.png")))
         while not self.stop.is_set():
             time.sleep(chance.uniform(0.5, 6))
             if chance.random() < 0.3:
                 self.wrong += self.harm(chance.randrange(6))
                 self.bad += 1
                 continue
-            n, picture = chance.randint(1, 20), client_module.handle_file(chance.choice(pictures))
+            n, image = chance.randint(1, 20), client_module.handle_file(chance.choice(images))
             begin = time.monotonic()
             try:
-                _, found = client.predict(
-                    picture, num_proposals=n, threshold=0.0, api_name="/photo"
-                )
+                _, found = client.predict(image, num_proposals=n, threshold=0.0, api_name="/photo")
                 if len(found["annotations"]) != n:
                     self.wrong.append(f"{n} proposals gave {len(found['annotations'])}")
             except Exception as error:
@@ -89,7 +87,7 @@ class Class:
         """One bad request; a text for each that was not refused."""
         if kind < 3:
             query = urllib.parse.urlencode({"who": "cam0", "state": STATE if kind else "{"})
-            body = (b"", b"no picture", b"\xff\xd8" + bytes(1000))[kind]
+            body = (b"", b"no image", b"\xff\xd8" + bytes(1000))[kind]
             status, answer = self.post(query, body)
             return [] if 400 <= status < 500 and b"problem" in answer else [f"{kind}: {status}"]
         data = (b"no json", {"data": [{"path": "/etc/passwd"}]}, {"data": {}})[kind - 3]

@@ -18,7 +18,6 @@ from sparse_rcnn_lab.detect.detector import Detector
 from sparse_rcnn_lab.intervene.intervention import MAX_STAGES
 from sparse_rcnn_lab.intervene.session import Session
 from sparse_rcnn_lab.intervene.trace_diff import trace_diff
-from sparse_rcnn_lab.views.draw import draw_proposals
 from tests.small_model import CLASSES, DIM, PROPOSALS, STAGES, small_model
 
 NAMES = ("cat", "dog", "bird")
@@ -26,7 +25,7 @@ H, W = 90, 120
 BOX = (20.0, 10.0, 70.0, 60.0)
 
 
-def picture(seed: int = 0, height: int = H, width: int = W) -> np.ndarray:
+def noise(seed: int = 0, height: int = H, width: int = W) -> np.ndarray:
     return np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
 
 
@@ -37,7 +36,7 @@ def detector() -> Detector:
 
 @pytest.fixture
 def session(detector: Detector) -> Session:
-    return Session(detector, picture(), record=RECORDABLE)
+    return Session(detector, noise(), record=RECORDABLE)
 
 
 def parts(trace: Trace, until: int | None = None) -> list[torch.Tensor]:
@@ -63,8 +62,8 @@ def close(a: Trace, b: Trace) -> None:
 
 
 def test_a_session_says_what_the_detector_says(detector: Detector, session: Session) -> None:
-    """Would catch another scale, order or recording; the second run goes through every stage."""
-    direct = detector.trace(picture(), record=RECORDABLE)
+    """Catches another scale, order or recording; the second run goes through every stage."""
+    direct = detector.trace(noise(), record=RECORDABLE)
     assert same(session.base, direct)
     assert torch.equal(session.base.image, direct.image)
     assert same(session.run(), direct)
@@ -74,15 +73,15 @@ def test_a_session_says_what_the_detector_says(detector: Detector, session: Sess
 
 
 def test_fewer_proposals_and_own_pixels(detector: Detector) -> None:
-    """Would catch ``num_proposals`` or ``resize`` that set_image forgets."""
-    session = Session(detector, picture(), num_proposals=3, resize=False)
-    assert same(session.base, detector.trace(picture(), num_proposals=3, resize=False))
+    """Catches ``num_proposals`` or ``resize`` that set_image forgets."""
+    session = Session(detector, noise(), num_proposals=3, resize=False)
+    assert same(session.base, detector.trace(noise(), num_proposals=3, resize=False))
     assert session.proposals == (0, 1, 2)
 
 
 @pytest.mark.parametrize("stage", range(STAGES + 1))
 def test_an_edit_belongs_to_its_state(session: Session, stage: int) -> None:
-    """Would catch an edit that is a stage late, in input pixels, or undone by the next stage."""
+    """Catches an edit that is a stage late, in input pixels, or undone by the next stage."""
     session.edit(4, box=BOX, feature="zero", stage=stage)
     trace = session.run()
     if stage:
@@ -97,10 +96,10 @@ def test_an_edit_belongs_to_its_state(session: Session, stage: int) -> None:
 
 
 def test_an_edit_runs_the_stages_on_exactly_that(detector: Detector, session: Session) -> None:
-    """Would catch stages that start from the wrong features, or from boxes of the base."""
+    """Catches stages that start from the wrong features, or from boxes of the base."""
     session.edit(1, box=BOX, stage=2)
     trace = session.run()
-    batch = detector.prepare([picture()])
+    batch = detector.prepare([noise()])
     with torch.no_grad():
         pyramid = detector.model.pyramid(batch.images)
         boxes = box_ops.rescale(trace.boxes[2], torch.tensor(trace.scale))[None]
@@ -110,7 +109,7 @@ def test_an_edit_runs_the_stages_on_exactly_that(detector: Detector, session: Se
 
 
 def test_edits_add_up(session: Session) -> None:
-    """Would catch a second edit that replaces the first, or is applied in the order of typing."""
+    """Catches a second edit that replaces the first, or is applied in the order of typing."""
     session.edit(0, box=BOX, stage=3)
     session.edit(5, feature="zero", stage=1)
     together = session.run()
@@ -122,18 +121,18 @@ def test_edits_add_up(session: Session) -> None:
 
 
 def test_drop_is_running_without_them(detector: Detector, session: Session) -> None:
-    """Would catch rows that no longer fit their ids: without the others, the numbers are those of
+    """Catches rows that no longer fit their ids: without the others, the numbers are those of
     a model that never had them.
     """
     session.drop([3, 4, 5])
     trace = session.run()
     assert trace.proposal_ids.tolist() == [0, 1, 2]
-    close(trace, detector.trace(picture(), num_proposals=3, record=RECORDABLE))
+    close(trace, detector.trace(noise(), num_proposals=3, record=RECORDABLE))
     assert session.proposals == (0, 1, 2)
 
 
 def test_ids_stay_right_after_a_drop(session: Session) -> None:
-    """Would catch an edit, a swap or a second drop that takes an id for a row."""
+    """Catches an edit, a swap or a second drop that takes an id for a row."""
     session.drop(0)
     session.edit(4, box=BOX, stage=1)
     trace = session.run()
@@ -149,7 +148,7 @@ def test_ids_stay_right_after_a_drop(session: Session) -> None:
 
 
 def test_a_late_drop_keeps_what_came_before(session: Session) -> None:
-    """Would catch stages before the drop that run without the dropped, or rows left behind."""
+    """Catches stages before the drop that run without the dropped, or rows left behind."""
     session.keep([1, 3], stage=2)
     trace = session.run()
     rows = torch.tensor([1, 3])
@@ -163,7 +162,7 @@ def test_a_late_drop_keeps_what_came_before(session: Session) -> None:
 
 
 def test_switches_act_after_their_state(session: Session) -> None:
-    """Would catch an ablation that reaches stages before ``start``, or only the first after it."""
+    """Catches an ablation that reaches stages before ``start``, or only the first after it."""
     off = Ablation(self_attention=False)
     trace = session.run(start=2, ablation=off)
     assert same(trace, session.base, until=2)
@@ -176,7 +175,7 @@ def test_switches_act_after_their_state(session: Session) -> None:
 
 
 def test_freezing(session: Session) -> None:
-    """Would catch boxes or features that freeze before the start, or thaw at an edit."""
+    """Catches boxes or features that freeze before the start, or thaw at an edit."""
     boxes = session.run(start=1, ablation=Ablation(freeze_boxes=True)).boxes
     assert torch.equal(boxes[1], session.base.boxes[1])
     assert all(torch.equal(state, boxes[1]) for state in boxes[2:])
@@ -191,23 +190,23 @@ def test_freezing(session: Session) -> None:
 
 
 def test_switches_equal_those_of_trace(detector: Detector, session: Session) -> None:
-    """Would catch a session that goes from stage to stage differently than the model does."""
+    """Catches a session that goes from stage to stage differently than the model does."""
     for ablation in (
         Ablation(freeze_features=True),
         Ablation(freeze_boxes=True, heads=(1,)),
         Ablation(filters="mean"),
         Ablation(swap_filters=((0, 4),)),
     ):
-        direct = detector.trace(picture(), record=RECORDABLE, ablation=ablation)
+        direct = detector.trace(noise(), record=RECORDABLE, ablation=ablation)
         assert same(session.run(ablation=ablation), direct)
 
 
 def test_more_stages_than_there_are(detector: Detector, session: Session) -> None:
-    """Would catch a stop beyond the last stage that is cut off, or starts again at the first."""
+    """Catches a stop beyond the last stage that is cut off, or starts again at the first."""
     trace = session.run(stop=STAGES + 3)
     assert trace.num_stages == STAGES + 3
     assert same(trace, session.base, until=STAGES)
-    batch = detector.prepare([picture()])
+    batch = detector.prepare([noise()])
     with torch.no_grad():
         boxes, features = detector.model.proposals(batch.sizes)
         pyramid = detector.runtime.pyramid(batch.images)
@@ -221,7 +220,7 @@ def test_more_stages_than_there_are(detector: Detector, session: Session) -> Non
 
 
 def test_undo_reset_and_history(session: Session) -> None:
-    """Would catch a change that stays in force, or words that say the wrong thing."""
+    """Catches a change that stays in force, or words that say the wrong thing."""
     base = session.base
     session.edit(1, box=BOX, feature="zero")
     session.drop([2, 3], stage=2)
@@ -244,19 +243,19 @@ def test_undo_reset_and_history(session: Session) -> None:
 
 
 def test_a_new_image_starts_afresh(session: Session, detector: Detector) -> None:
-    """Would catch edits or a pyramid carried over to another picture."""
+    """Catches edits or a pyramid carried over to another image."""
     session.edit(1, box=BOX)
     session.run()
-    base = session.set_image(picture(1, 60, 80))
+    base = session.set_image(noise(1, 60, 80))
     assert session.history == () and session.trace is base
-    assert same(base, detector.trace(picture(1, 60, 80), record=RECORDABLE))
+    assert same(base, detector.trace(noise(1, 60, 80), record=RECORDABLE))
     with pytest.raises(LabError, match="Check the path"):
         session.set_image("no such file.jpg")
     assert session.base is base and same(session.run(), base)
 
 
 def test_only_the_stages_run_again(session: Session, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Would catch a run that computes the pyramid, or stages whose result is known."""
+    """Catches a run that computes the pyramid, or stages whose result is known."""
     ran: list[int] = []
     monkeypatch.setattr(session.detector.model, "pyramid", lambda images: pytest.fail("pyramid"))
     for index, stage in enumerate(session.detector.model.stages):
@@ -269,7 +268,7 @@ def test_only_the_stages_run_again(session: Session, monkeypatch: pytest.MonkeyP
 
 
 def test_ground_truth(detector: Detector, session: Session) -> None:
-    """Would catch matches in the wrong frame, or lost by run: each object goes to the proposal that
+    """Catches matches in the wrong frame, or lost by run: each object goes to the proposal that
     lies on it.
     """
     base = session.base
@@ -283,7 +282,7 @@ def test_ground_truth(detector: Detector, session: Session) -> None:
     trace = session.run()
     assert trace.matches is not None and trace.matches.shape == (STAGES, PROPOSALS - 1)
     assert (trace.matches >= 0).sum(-1).tolist() == [2] * STAGES
-    image = torch.from_numpy(picture()).permute(2, 0, 1)
+    image = torch.from_numpy(noise()).permute(2, 0, 1)
     sample = Sample(image, truth, labels, 7, "seven")
     for traced in (
         detector.trace(sample),
@@ -296,7 +295,7 @@ def test_ground_truth(detector: Detector, session: Session) -> None:
 
 
 def test_no_objects(session: Session) -> None:
-    """Would catch an empty ground truth taken for none at all."""
+    """Catches an empty ground truth taken for none at all."""
     trace = session.set_ground_truth([], [])
     assert trace.gt_boxes is not None and trace.gt_boxes.shape == (0, 4)
     assert trace.matches is not None and (trace.matches == -1).all()
@@ -314,7 +313,7 @@ def test_no_objects(session: Session) -> None:
     ],
 )
 def test_ground_truth_that_cannot_be(session: Session, boxes: Any, labels: Any, said: str) -> None:
-    """Would catch a traceback from the matching, or matches with a class that does not exist."""
+    """Catches a traceback from the matching, or matches with a class that does not exist."""
     with pytest.raises(LabError, match=said):
         session.set_ground_truth(boxes, labels)
 
@@ -355,7 +354,7 @@ def test_ground_truth_that_cannot_be(session: Session, boxes: Any, labels: Any, 
 def test_what_cannot_be_asked(
     session: Session, wrong: Callable[[Session], object], said: str
 ) -> None:
-    """Would catch an index error, a negative id taken from the end, or a box nobody can see."""
+    """Catches an index error, a negative id taken from the end, or a box nobody can see."""
     with pytest.raises(LabError, match=said):
         wrong(session)
     assert all("None" not in str(change) for change in session.history)
@@ -364,7 +363,7 @@ def test_what_cannot_be_asked(
 
 
 def test_no_image_yet(detector: Detector) -> None:
-    """Would catch an attribute error in place of what to do."""
+    """Catches an attribute error in place of what to do."""
     session = Session(detector)
     for wrong in (session.run, session.reset, lambda: session.edit(0, box=BOX)):
         with pytest.raises(LabError, match="Call set_image first"):
@@ -373,14 +372,14 @@ def test_no_image_yet(detector: Detector) -> None:
 
 
 def test_numpy_numbers_are_numbers(session: Session) -> None:
-    """Would catch ids and stages from an array or a slider that are refused."""
+    """Catches ids and stages from an array or a slider that are refused."""
     session.edit(np.int64(3), box=np.array(BOX), stage=np.int64(1))
     session.drop(torch.tensor([1, 2]))
     assert session.run(stop=np.int64(3)).num_proposals == 4
 
 
 def test_difference(session: Session) -> None:
-    """Would catch rows compared that belong to different proposals."""
+    """Catches rows compared that belong to different proposals."""
     before = session.base
     nothing = trace_diff(before, session.run(), threshold=0)
     assert not nothing.shift.any() and not nothing.score_change.any()
@@ -416,7 +415,7 @@ def detected(labels: list[int], boxes: list[list[float]], ids: list[int]) -> Tra
 
 
 def test_gained_lost_and_handed_over() -> None:
-    """Would catch an object called lost that another proposal finds, or kept as another class."""
+    """Catches an object called lost that another proposal finds, or kept as another class."""
     left, right, below = [0.0, 0, 40, 40], [50.0, 0, 90, 40], [0.0, 50, 40, 90]
     before = detected([0, 1, 0], [left, right, below], [0, 1, 2])
     after = detected([0, 0, 1], [left, below, right], [1, 2, 3])
@@ -431,34 +430,24 @@ def test_gained_lost_and_handed_over() -> None:
 
 
 def test_traces_that_cannot_be_compared(session: Session, detector: Detector) -> None:
-    """Would catch boxes of two pictures subtracted from each other."""
+    """Catches boxes of two images subtracted from each other."""
     with pytest.raises(LabError, match="120x90"):
-        trace_diff(session.base, detector.trace(picture(1, 60, 80)))
-    few = Session(detector, picture())
+        trace_diff(session.base, detector.trace(noise(1, 60, 80)))
+    few = Session(detector, noise())
     few.keep([0])
-    rest = Session(detector, picture())
+    rest = Session(detector, noise())
     rest.drop([0])
     with pytest.raises(LabError, match="no proposal in common"):
         trace_diff(few.run(), rest.run())
 
 
 def test_a_huge_photo(detector: Detector, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Would catch a trace of hundreds of megabytes, boxes that shrink with the picture, and views
-    that take the reduced picture for the frame of the boxes.
-    """
-    small = detector.trace(picture())
+    """Catches a trace of hundreds of megabytes, and boxes that shrink with the image."""
+    small = detector.trace(noise())
     monkeypatch.setattr("sparse_rcnn_lab.detect.batches.MAX_KEPT_PIXELS", H * W / 4)
-    session = Session(detector, picture())
+    session = Session(detector, noise())
     session.edit(0, box=BOX)
     for trace in (session.base, session.run()):
         assert trace.image is not None and trace.image.shape == (3, H // 2, W // 2)
         assert trace.size == (H, W)
     assert torch.equal(session.base.boxes, small.boxes)
-    shown = draw_proposals(session.base, 1, max_side=W)
-    assert shown.size == (W // 2, H // 2)
-    whole = np.array(
-        draw_proposals(session.base, 1, image=torch.from_numpy(picture()).permute(2, 0, 1))
-    )
-    assert whole.shape == (H, W, 3)
-    with pytest.raises(LabError, match="not the shape"):
-        draw_proposals(session.base, 1, image=torch.zeros(3, W, H, dtype=torch.uint8))

@@ -29,7 +29,7 @@ NAMES = ("circle", "square", "Käfer")
 
 
 def test_round_trip(tmp_path: Path) -> None:
-    """Would catch a weight, a buffer, a name or a setting that does not come back, averaged weights
+    """Catches a weight, a buffer, a name or a setting that does not come back, averaged weights
     that are not those kept, and a file written after hours of training that can never be read."""
     model = small_model(num_reg_layers=2, prior_probability=0.02)
     info = {"recipe": "nano", "ap": [0.1, 0.2]}
@@ -52,7 +52,7 @@ def test_round_trip(tmp_path: Path) -> None:
 
 
 def test_others_may_read_it(tmp_path: Path) -> None:
-    """Would catch a model in a shared folder that only the one who trained it can open."""
+    """Catches a model in a shared folder that only the one who trained it can open."""
     path, usual = tmp_path / "model.safetensors", tmp_path / "usual"
     usual.touch()
     for _ in range(2):  # new, and in place of an old one
@@ -61,7 +61,7 @@ def test_others_may_read_it(tmp_path: Path) -> None:
 
 
 def test_half(tmp_path: Path) -> None:
-    """Would catch a model that stays in half precision, a file that is no smaller, and a batch-norm
+    """Catches a model that stays in half precision, a file that is no smaller, and a batch-norm
     variance above 65,504 that is shipped as infinity."""
     model = small_model()
     large = next(v for k, v in model.state_dict().items() if k.endswith("running_var"))
@@ -94,7 +94,7 @@ def whole(tmp_path: Path) -> Path:
 
 
 def test_cut_short(whole: Path, tmp_path: Path) -> None:
-    """Would catch half a download that raises a message without the file's name."""
+    """Catches half a download that raises a message without the file's name."""
     data = whole.read_bytes()
     for size in (0, 5, 200, len(data) // 2, len(data) - 1):
         cut = tmp_path / "cut.safetensors"
@@ -106,7 +106,7 @@ def test_cut_short(whole: Path, tmp_path: Path) -> None:
 
 
 def test_wrong_class_count(whole: Path, tmp_path: Path) -> None:
-    """Would catch weights for other classes that load by chance, or fail inside torch."""
+    """Catches weights for other classes that load by chance, or fail inside torch."""
     target = tmp_path / "classes.safetensors"
     with pytest.raises(LabError, match=r"classes\.safetensors.* names 4 classes.* has 3"):
         read_checkpoint(rewrite(whole, target, class_names=["a", "b", "c", "d"]))
@@ -119,7 +119,7 @@ def test_wrong_class_count(whole: Path, tmp_path: Path) -> None:
 
 
 def test_damaged_header(whole: Path, tmp_path: Path) -> None:
-    """Would catch a newer or edited file that raises without its name, any safetensors file taken
+    """Catches a newer or edited file that raises without its name, any safetensors file taken
     for a model, and random weights where the file has none."""
     config = to_dict(small_model().config)
     for bad in ({**config, "invented": 1}, {**config, "backbone": "vgg"}, [], "text", 3):
@@ -157,7 +157,7 @@ def largest_file(size: int) -> Iterator[None]:
 
 @pytest.mark.parametrize("zipped", [True, False])
 def test_code_in_a_pickle_is_not_run(zipped: bool, tmp_path: Path) -> None:
-    """Would catch a downloaded file that takes over the reader's machine."""
+    """Catches a downloaded file that takes over the reader's machine."""
     trap = tmp_path / "sprung"
     content = {"init_proposal_boxes.weight": torch.zeros(3, 4), "model": Trap(trap)}
     torch.save(content, tmp_path / "evil.pth", _use_new_zipfile_serialization=zipped)
@@ -168,7 +168,7 @@ def test_code_in_a_pickle_is_not_run(zipped: bool, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("zipped", [True, False])
 def test_published_file_cut_short(zipped: bool, tmp_path: Path) -> None:
-    """Would catch a damaged file that raises KeyError or EOFError from inside torch."""
+    """Catches a damaged file that raises KeyError or EOFError from inside torch."""
     path = tmp_path / "cut.pth"
     torch.save({"weight": torch.zeros(1000)}, path, _use_new_zipfile_serialization=zipped)
     data = path.read_bytes()
@@ -192,7 +192,7 @@ def test_published_file_cut_short(zipped: bool, tmp_path: Path) -> None:
     ],
 )
 def test_other_architectures(content: Any, tmp_path: Path) -> None:
-    """Would catch another detector's file that is loaded in part, or an unnamed error."""
+    """Catches another detector's file that is loaded in part, or an unnamed error."""
     torch.save(content, tmp_path / "other.pth")
     with pytest.raises(LabError, match=r"other\.pth"):
         read_checkpoint(tmp_path / "other.pth")
@@ -225,7 +225,7 @@ def resnet50_keys(classes: int = 2) -> dict[str, torch.Tensor]:
 def test_configuration_and_names_of_a_published_file(
     meta: dict[str, Any], names: tuple[str, ...], tmp_path: Path
 ) -> None:
-    """Would catch a fine-tuned file read as COCO's 80 classes, its sizes assumed, or the name of a
+    """Catches a fine-tuned file read as COCO's 80 classes, its sizes assumed, or the name of a
     single class, which has lost its comma, left out."""
     torch.save({"meta": meta, "state_dict": resnet50_keys(len(names))}, tmp_path / "tuned.pth")
     checkpoint = read_checkpoint(tmp_path / "tuned.pth")
@@ -259,7 +259,7 @@ def mmengine_log(monkeypatch: pytest.MonkeyPatch) -> Any:
 def test_training_checkpoint_of_mmdetection(
     zipped: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Would catch an own training refused for its log, the log's code being run, or its stand-in
+    """Catches an own training refused for its log, the log's code being run, or its stand-in
     taken for a weight."""
     weight = torch.nn.Parameter(torch.ones(2))
     optimizer = torch.optim.AdamW([weight])
@@ -304,7 +304,7 @@ def prefixed(prefix: str) -> dict[str, torch.Tensor]:
 )
 @pytest.mark.filterwarnings("error")
 def test_what_wraps_a_checkpoint(content: Any, tmp_path: Path) -> None:
-    """Would catch a file refused for what DDP, torch.compile or a trainer put around its names, and
+    """Catches a file refused for what DDP, torch.compile or a trainer put around its names, and
     weights that stay in half precision."""
     torch.save(content, tmp_path / "wrapped.pth")
     state = read_checkpoint(tmp_path / "wrapped.pth").state
@@ -316,7 +316,7 @@ def test_what_wraps_a_checkpoint(content: Any, tmp_path: Path) -> None:
 
 
 def test_what_lies_beside_the_weights(tmp_path: Path) -> None:
-    """Would catch a file refused for its averaged copy, that copy taken for the weights, things
+    """Catches a file refused for its averaged copy, that copy taken for the weights, things
     left out without a word, another normalisation kept quiet, one name that two tensors claim."""
     path = tmp_path / "beside.pth"
     ema = {f"ema_{k.replace('.', '_')}": v + 1 for k, v in resnet50_keys().items()}
@@ -348,7 +348,7 @@ def test_what_lies_beside_the_weights(tmp_path: Path) -> None:
     ],
 )
 def test_what_a_file_is_instead(content: bytes, words: str, ending: str, tmp_path: Path) -> None:
-    """Would catch a message that leaves open what the file is, or that passes on torch's advice to
+    """Catches a message that leaves open what the file is, or that passes on torch's advice to
     switch its safety off."""
     path = tmp_path / f"model.{ending}"
     path.write_bytes(content)
@@ -358,7 +358,7 @@ def test_what_a_file_is_instead(content: bytes, words: str, ending: str, tmp_pat
 
 
 def test_heads_of_another_depth(tmp_path: Path) -> None:
-    """Would catch a file with deeper heads that is refused as another architecture."""
+    """Catches a file with deeper heads that is refused as another architecture."""
     state, head = resnet50_keys(), "roi_head.bbox_head.0"
     for i, shape in enumerate([(256, 256), (256,)] * 2):
         # Linear, layer norm, ReLU: the third has no weights.
@@ -370,7 +370,7 @@ def test_heads_of_another_depth(tmp_path: Path) -> None:
 
 
 def test_full_disk(whole: Path) -> None:
-    """Would catch a training's last good model lost to a disk that is full."""
+    """Catches a training's last good model lost to a disk that is full."""
     before = whole.read_bytes()
     with (
         largest_file(10_000),
@@ -381,7 +381,7 @@ def test_full_disk(whole: Path) -> None:
 
 
 def test_coco_classes() -> None:
-    """Would catch a category lost or doubled, which shifts every label after it."""
+    """Catches a category lost or doubled, which shifts every label after it."""
     assert len(set(published.COCO_CLASSES)) == 80
     places = {name: published.COCO_CLASSES.index(name) for name in ("person", "dog", "toothbrush")}
     assert places == {"person": 0, "dog": 16, "toothbrush": 79}

@@ -20,12 +20,17 @@ from sparse_rcnn_lab.models.recipes import RECIPES
 
 MULTI_SCALE = (480, 512, 544, 576, 608, 640, 672, 704, 736, 768, 800)
 ALIKE = {
+    "proposal boxes": "image",
     "batch": 16,
     "lr": 2.5e-5,
+    "backbone's lr": 1.0,
     "weight decay": 1e-4,
     "clip norm": 1.0,
     "warm-up": (500, 0.001),
     "drops to": 0.1,
+    "denoising": 0,
+    "loss": (2, 5, 2),
+    "matches": {1},
     "long side": 1333,
     "flip": 0.5,
     "boxes kept": (0.0, 0.0, 1.0),
@@ -52,11 +57,12 @@ PUBLISHED: dict[str, dict[str, object]] = {
 
 
 def values(recipe: Recipe) -> dict[str, object]:
-    model, train, augment = recipe.model, recipe.train, recipe.augment
+    model, train, augment, loss = recipe.model, recipe.train, recipe.augment, recipe.loss
     schedule = [lr_factor(train, step, 16) for step in range(total_steps(train, 16))]
     found: dict[str, object] = {
         "backbone": model.backbone,
         "proposals": model.num_proposals,
+        "proposal boxes": model.proposal_init,
         "AP": recipe.published_ap,
         "epochs": train.epochs,
         "drops": train.drop_epochs,
@@ -64,10 +70,14 @@ def values(recipe: Recipe) -> dict[str, object]:
         "crop": augment.crop,
         "batch": train.batch_size,
         "lr": train.lr,
+        "backbone's lr": train.backbone_lr,
         "weight decay": train.weight_decay,
         "clip norm": train.clip_norm,
         "warm-up": (train.warmup_steps, train.warmup_start),
         "drops to": pytest.approx(schedule[-1] ** 0.5),  # two of them
+        "denoising": train.denoising,
+        "loss": (loss.cls, loss.l1, loss.giou),
+        "matches": set(loss.matches_per_object),
         "long side": augment.long_side,
         "flip": augment.hflip,
         "boxes kept": (augment.min_visible, augment.min_side, augment.min_source_side),

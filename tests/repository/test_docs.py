@@ -7,8 +7,7 @@ import inspect
 import re
 import shlex
 import shutil
-import subprocess
-import sys
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -43,7 +42,7 @@ def anchors(page: Path) -> set[str]:
 
 @named
 def test_links_lead_somewhere(page):
-    """Catches a page, a picture or a heading that was renamed or never added."""
+    """Catches a page, an image or a heading that was renamed or never added."""
     text = FENCE.sub("", page.read_text("utf-8"))
     for target in re.findall(r"\]\(([^)\s]+)\)", text) + re.findall(
         r'(?:src|href)="([^"]+)"', text
@@ -68,12 +67,8 @@ def test_links_are_looked_at():
 # published models are not there without a network.
 SMALLER = {
     "r50_3x_300": "nano-shapes",
-    "steps=300": "steps=2",
-    "evaluate_every=60": "evaluate_every=1",
-    "evaluate_limit=100": "evaluate_limit=2",
     "limit=24": "limit=2",
     "limit=100": "limit=2",
-    "train__warmup_steps=20": "train__warmup_steps=1",
 }
 
 
@@ -87,9 +82,18 @@ def prepared(page: Path) -> Iterator[tuple[dict[str, Any], dict[str, str]]]:
             {},
         )
     elif page.name == "export.md":
+        detector = srl.load("nano-shapes")  # files of one stage, which tests/runtime has checked
         for file in ("nano-shapes.onnx", "nano-shapes.pt2"):
-            srl.export(srl.load("nano-shapes"), file)
-        srl.export_parts(srl.load("nano-shapes"), "nano-shapes")
+            srl.export(detector, file, stage=1, check=False)
+        srl.export_parts(detector, "nano-shapes", check=False)
+        yield {}, {}
+    elif page.name == "report.md":  # what the command before the code leaves behind
+        kept = Path("starts/kmeans-learned-0/snapshots")
+        kept.mkdir(parents=True)
+        for step in (60, 300):
+            shutil.copy(
+                CHECKPOINTS / "nano-shapes.safetensors", kept / f"step_{step:07d}.safetensors"
+            )
         yield {}, {}
     elif page.name == "app.md":
         pytest.importorskip("gradio")
@@ -178,11 +182,11 @@ def test_public_names_say_what_they_are():
 
 def test_the_api_pages_build(tmp_path):
     """Catches a docstring or an import that pdoc cannot read."""
-    pytest.importorskip("pdoc")
+    pdoc = pytest.importorskip("pdoc")
     makefile = (ROOT / "Makefile").read_text("utf-8")
     (modules,) = re.findall(r"^API := (.*)$", makefile, re.M)
-    command = ["-m", "pdoc", "-o", str(tmp_path), "-d", "restructuredtext", *modules.split()]
-    done = subprocess.run([sys.executable, *command], cwd=ROOT, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
+    pdoc.render.configure(docformat="restructuredtext")
+    with warnings.catch_warnings(action="error", category=UserWarning, module="pdoc"):
+        pdoc.pdoc(*modules.split(), output_directory=tmp_path)
     page = (tmp_path / "sparse_rcnn_lab.html").read_text("utf-8")
     assert all(f'id="{name}"' in page for name in srl.__all__ if name != "__version__")

@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
+from scripted import GreyImages
 from small_model import BACKBONES, lively, small_batch, small_config, small_model
 from torch import nn
 
@@ -164,11 +165,11 @@ def test_detector_chooses_its_runtime(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_model_with_stages_of_its_own_runs_as_it_is_written(
-    detector: srl.Detector, pictures: srl.Shapes
+    detector: srl.Detector, ants: GreyImages
 ) -> None:
     """Catches a subclass whose pyramid is passed over by a folded backbone."""
-    found = detector.with_runtime(precision="bf16")(pictures[0].image, threshold=0.5)
-    assert len(found) == len(detector(pictures[0].image, threshold=0.5)) > 0
+    found = detector.with_runtime(precision="bf16")(ants[0].image, threshold=0.5)
+    assert len(found) == len(detector(ants[0].image, threshold=0.5)) > 0
 
 
 def test_training_with_folded_statistics_has_the_same_gradients() -> None:

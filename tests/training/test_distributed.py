@@ -76,12 +76,11 @@ def assert_same_training(a: State, b: State, **changes: Any) -> None:
     assert distance(a, b) < 1e-2 * distance(a, start)
 
 
-@pytest.mark.parametrize("denoising", [0, 3])
-def test_two_processes_give_the_weights_of_one(tmp_path: Path, denoising: int) -> None:
+def test_two_processes_give_the_weights_of_one(tmp_path: Path) -> None:
     """Catches a normaliser or noise of each process's own, gradients averaged over unequal shares,
     and a log that shows one process's loss.
     """
-    changes = {"train__denoising": denoising, "train__denoising_negatives": denoising > 0}
+    changes = {"train__denoising": 3, "train__denoising_negatives": True, "train__steps": 10}
     whole = train(tmp_path / "one", changes)
     first, second = in_processes(2, tmp_path, train, tmp_path / "two", changes)
     assert all(torch.equal(first[k], second[k]) for k in first)
@@ -89,10 +88,7 @@ def test_two_processes_give_the_weights_of_one(tmp_path: Path, denoising: int) -
     one, two = (RunFolder(tmp_path / name).rows("metrics") for name in ("one", "two"))
     assert [row["positives"] for row in one] == [row["positives"] for row in two]
     for key in ("loss", "cls", "l1", "giou", "grad_norm", "denoising"):
-        if one[0][key] is not None:
-            np.testing.assert_allclose(
-                [row[key] for row in one], [row[key] for row in two], rtol=1e-3
-            )
+        np.testing.assert_allclose([row[key] for row in one], [row[key] for row in two], rtol=1e-3)
 
 
 def gradients(changes: dict[str, Any]) -> dict[str, Tensor]:
@@ -162,11 +158,10 @@ def two_evaluations(seed: int) -> list[tuple[np.ndarray, float]]:
     ]
 
 
-@pytest.mark.parametrize("world", [2, 3])
-def test_sharded_evaluation_equals_unsharded(tmp_path: Path, world: int) -> None:
+def test_sharded_evaluation_equals_unsharded(tmp_path: Path) -> None:
     """Catches images lost, seen twice or in another order where the sizes do not divide."""
     expected = two_evaluations(3)
-    answers = in_processes(world, tmp_path, two_evaluations, 3)
+    answers = in_processes(3, tmp_path, two_evaluations, 3)
     for (rows, ap), (sharded, sharded_ap) in zip(expected, answers[0], strict=True):
         assert len(rows) and np.array_equal(rows, sharded) and ap == sharded_ap
     for answer in answers[1:]:  # all know the numbers

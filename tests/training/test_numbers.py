@@ -22,7 +22,7 @@ TINY = {
 
 
 def folder(path: Path, sizes: list[tuple[int, int]], classes: int) -> Path:
-    """A data folder of noise: one box in each picture of (width, height) pixels."""
+    """A data folder of noise: one box in each image of (width, height) pixels."""
     (path / "images").mkdir(parents=True)
     images, annotations = [], []
     for i, (w, h) in enumerate(sizes):
@@ -51,7 +51,7 @@ def folder(path: Path, sizes: list[tuple[int, int]], classes: int) -> Path:
     ids=["one image", "four classes", "500 classes", "sides of 50 to 1"],
 )
 def test_a_training_of_odd_data(sizes, classes, tmp_path):
-    """Catches a shape that is taken for another one, and a picture that vanishes when resized."""
+    """Catches a shape that is taken for another one, and an image that vanishes when resized."""
     data = folder(tmp_path / "data", sizes, classes)
     changes = {**TINY, "train__steps": 2, "train__batch_size": 3}
     run = srl.fit(data, srl.recipe("nano", **changes), tmp_path / "run", workers=0, progress=False)
@@ -61,8 +61,8 @@ def test_a_training_of_odd_data(sizes, classes, tmp_path):
 
 
 @pytest.mark.parametrize("size", [(50, 1), (1, 50), (2500, 50), (50, 2500), (1, 1)])
-def test_pictures_of_every_aspect(size):
-    """Catches boxes that are not numbers for a picture that is all edge."""
+def test_images_of_every_aspect(size):
+    """Catches boxes that are not numbers for an image that is all edge."""
     detector = srl.load("nano-shapes")
     trace = detector.trace(np.zeros((*size, 3), np.uint8))
     assert torch.isfinite(trace.boxes).all() and trace.size == size

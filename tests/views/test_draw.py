@@ -21,8 +21,8 @@ from sparse_rcnn_lab.views.draw import (
     display_size,
     draw_detections,
     draw_marks,
-    draw_proposals,
     label_tile,
+    proposal_marks,
 )
 from sparse_rcnn_lab.views.figures.canvas import Page, text_width
 from sparse_rcnn_lab.views.text_layout import place_labels
@@ -30,7 +30,7 @@ from sparse_rcnn_lab.views.text_layout import place_labels
 GREY = (128, 128, 128)
 
 
-def detections(boxes, scores, labels=None, size=(200, 300), names=("circle", "square")):
+def detections(boxes, scores, labels=None, size=(200, 300), names=("", "")):
     k = len(boxes)
     return Detections(
         torch.tensor(boxes, dtype=torch.float32).view(k, 4),
@@ -84,7 +84,7 @@ def test_a_label_that_cannot_fit_is_left_out():
 
 def test_only_the_outline_changes():
     """Catches x and y swapped, boxes filled, and a line beside the edge instead of on it."""
-    image = np.array(draw_detections(grey(), detections([[60, 40, 200, 90]], [1.0]), labels=False))
+    image = np.array(draw_detections(grey(), detections([[60, 40, 200, 90]], [1.0]), scores=False))
     changed = (image != 128).any(-1)
     rows, columns = np.flatnonzero(changed.any(1)), np.flatnonzero(changed.any(0))
     assert abs((rows[0] + rows[-1] + 1) / 2 - 65) <= 0.5
@@ -109,11 +109,11 @@ def test_half_a_pixel_is_half_covered():
 def test_score_is_opacity_and_the_best_lies_on_top():
     """Catches score drawn the wrong way round, and a weak box hiding a strong one."""
     found = detections([[20, 50, 80, 150], [120, 50, 180, 150]], [0.95, 0.2])
-    image = np.array(draw_detections(grey(), found, labels=False)).astype(int)
+    image = np.array(draw_detections(grey(), found, scores=False)).astype(int)
     strength = np.abs(image - 128).sum(-1)
     assert strength[100, 18:23].max() > 1.3 * strength[100, 118:123].max()
     both = detections([[20, 50, 80, 150]] * 2, [0.9, 0.5], [0, 1])
-    pixel = np.array(draw_detections(grey(), both, labels=False))[50, 50].astype(int)
+    pixel = np.array(draw_detections(grey(), both, scores=False))[50, 50].astype(int)
     first, second = (np.array(style.rgb(style.class_color(i))) for i in (0, 1))
     assert np.abs(pixel - first).sum() < np.abs(pixel - second).sum()
 
@@ -126,21 +126,11 @@ def test_ground_truth_is_dashed_white():
     assert (edge > 700).any() and (edge == 3 * 128).any()
 
 
-def test_a_chosen_proposal_has_the_accent():
-    """Catches choosing by the place in the list instead of by the proposal."""
-    found = detections([[20, 50, 80, 150], [120, 50, 180, 150]], [0.9, 0.9])
-    found = found[torch.tensor([1, 0])]
-    image = np.array(draw_detections(grey(), found, labels=False, chosen=1))
-    accent = np.array(style.rgb(style.ACCENT))
-    assert np.abs(image[100, 118:123].astype(int) - accent).sum(-1).min() < 80
-    assert np.abs(image[100, 18:23].astype(int) - accent).sum(-1).min() > 150
-
-
-def test_small_pictures_are_enlarged_with_their_boxes():
-    """Catches boxes left in the small picture's pixels."""
+def test_small_images_are_enlarged_with_their_boxes():
+    """Catches boxes left in the small image's pixels."""
     found = detections([[16, 16, 48, 48]], [1.0], size=(64, 64))
     small = torch.full((3, 64, 64), 128, dtype=torch.uint8)
-    shown = draw_detections(small, found, labels=False, min_side=256, pixelated=True)
+    shown = draw_detections(small, found, scores=False, min_side=256)
     assert shown.size == (256, 256)
     pixels = np.array(shown)
     assert tuple(pixels[128, 64]) != GREY and tuple(pixels[128, 192]) != GREY
@@ -156,8 +146,8 @@ def test_display_size(size, shown):
     assert display_size(*size, min_side=512, max_side=1000) == shown
 
 
-def test_boxes_of_another_picture_are_refused():
-    """Catches drawing detections of the resized picture on the original, silently shifted."""
+def test_boxes_of_another_image_are_refused():
+    """Catches drawing detections of the resized image on the original, silently shifted."""
     with pytest.raises(LabError, match="300x200"):
         draw_detections(grey(400, 200), detections([[0, 0, 9, 9]], [0.5]))
 
@@ -169,7 +159,7 @@ def test_odd_boxes_draw_without_harm(box):
     """Catches a negative slice, which wraps to the other side of the image."""
     image = np.array(draw_marks(grey(), [Mark(box, "#ff0000", label="a")]))
     assert image.shape == (200, 300, 3)
-    if box[2] < 0:  # its label is pushed into the picture, its lines are not
+    if box[2] < 0:  # its label is pushed into the image, its lines are not
         assert (image[100:] == 128).all() and (image[:, 150:] == 128).all()
 
 
@@ -202,21 +192,21 @@ def test_class_colors_can_be_told_apart(seen):
         assert np.linalg.norm(a - b) > 28, (colors[i], colors[j])
 
 
-@pytest.mark.parametrize("shade", range(0, 256, 15))
+@pytest.mark.parametrize("shade", range(0, 256, 51))
 @pytest.mark.parametrize("count", [20, 100])
 def test_learned_boxes_are_seen_on_every_shade(shade, count):
-    """Catches a grey line lost on a grey picture, and many boxes drawn too faint to be seen."""
+    """Catches a grey line lost on a grey image, and many boxes drawn too faint to be seen."""
     trace = made_trace(count, 2, size=(200, 300))
     trace.boxes[0] = torch.tensor([60.0, 40, 200, 90])
     trace.boxes[0, 1:] = torch.tensor([400.0, 300, 500, 400])  # outside: one box alone is looked at
-    picture = Image.new("RGB", (300, 200), (shade,) * 3)
-    across = np.array(draw_proposals(trace, 0, image=picture))[36:45, 130].tolist()
+    image = Image.new("RGB", (300, 200), (shade,) * 3)
+    across = np.array(draw_marks(image, proposal_marks(trace, 0)))[36:45, 130].tolist()
     shades = [style.luminance(f"#{r:02x}{g:02x}{b:02x}") + 0.05 for r, g, b in across]
     assert max(shades) / min(shades) > 1.5
 
 
 def test_more_learned_boxes_are_fainter():
-    """Catches hundreds of boxes that hide the picture, and none at all."""
+    """Catches hundreds of boxes that hide the image, and none at all."""
     strengths = [style.learned_opacity(count) for count in (0, 1, 40, 100, 300, 5000)]
     assert strengths[0] == strengths[2] == 0.9 and strengths == sorted(strengths, reverse=True)
     assert 0.4 < strengths[-1] < strengths[3] < 0.9
@@ -230,7 +220,7 @@ def test_label_text_is_readable():
 
 
 def test_a_box_that_is_not_a_number_is_told():
-    """Catches boxes that vanish from a picture in silence, and NaN that reaches the pixels."""
+    """Catches boxes that vanish from an image in silence, and NaN that reaches the pixels."""
     nan = float("nan")
     with pytest.warns(UserWarning, match="1 of 2 boxes"):
         image = draw_detections(grey(), detections([[nan] * 4, [20, 20, 90, 90]], [0.9, 0.9]))

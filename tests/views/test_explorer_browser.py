@@ -111,7 +111,7 @@ def test_the_page(browser, trace, tmp_path):
     assert [label["text"] for label in labels][:1] == ["dog .92"] and len(labels) == 3
     assert overlaps(labels) == []
 
-    # By key: every stage is another picture.
+    # By key: every stage is another image.
     page.locator(".srl-canvas").last.focus()
     seen = {pixels(page)}
     for stage in range(5, -1, -1):
@@ -253,7 +253,7 @@ def test_similarity_on_half_a_screen(browser, trace, tmp_path):
 
 @pytest.mark.browser
 @pytest.mark.parametrize("width", [900, 1000, 1100])
-def test_words_are_whole_beside_a_picture(browser, trace, tmp_path, width):
+def test_words_are_whole_beside_an_image(browser, trace, tmp_path, width):
     """Catches "bottorr" and "qu…" at the widths of a notebook's output, and buttons that belong
     together on two lines."""
     trace = replace(trace, logits=trace.logits.clone(), class_names=("queen", "nine", "ten"))

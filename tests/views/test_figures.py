@@ -10,7 +10,6 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_hex
 from matplotlib.patches import Rectangle
 
@@ -78,7 +77,7 @@ def test_seven_states_side_by_side(trace, layout):
 
 
 def test_panels_keep_the_aspect_of_the_image(trace):
-    """Catches stretched pictures, in the large panel above all."""
+    """Catches stretched images, in the large panel above all."""
     figure = stage_grid(trace)
     width, height = figure.get_size_inches()
     for axes in figure.axes:
@@ -160,12 +159,10 @@ ALL = [name for name in figures.__all__ if _of_a_trace(name)]
 
 
 def draw(figure):
-    """Renders, and gives the box of every label in pixels."""
-    canvas = FigureCanvasAgg(figure)
-    canvas.draw()
-    renderer = canvas.get_renderer()
+    """Lays the figure out, and gives the box of every label in pixels."""
+    figure.draw_without_rendering()
     labels = [t for axes in figure.axes for t in axes.texts if t.get_gid() == "label"]
-    return [label.get_window_extent(renderer) for label in labels]
+    return [label.get_window_extent() for label in labels]
 
 
 @pytest.mark.parametrize(
@@ -221,7 +218,7 @@ def one(trace):
 
 
 def thin(trace):
-    """A picture of 10x4000 pixels."""
+    """An image of 10x4000 pixels."""
     factors = torch.tensor([10 / 120, 4000 / 80] * 2)
     return replace(
         trace,
@@ -266,13 +263,13 @@ def test_every_figure_of_odd_traces(full, name, change):
     ],
 )
 def test_what_was_not_recorded_is_said(full, name, field, said):
-    """Catches an empty picture, or an error that does not say how to record the missing part."""
+    """Catches an empty image, or an error that does not say how to record the missing part."""
     with pytest.raises(LabError, match=said):
         getattr(figures, name)(replace(full, **{field: None}))
 
 
 def test_figures_without_the_image(full):
-    """Catches figures that need a picture to draw lines on."""
+    """Catches figures that need an image to draw lines on."""
     for name in ("box_trails", "attention_map", "roi_grid", "filter_effect"):
         draw(getattr(figures, name)(replace(full, image=None)))
 

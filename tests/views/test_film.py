@@ -34,7 +34,7 @@ def one_box() -> Trace:
 
 
 def centre_of_change(frame: Image.Image) -> float:
-    """x of what was drawn on the grey picture, 0..1 of the width."""
+    """x of what was drawn on the grey image, 0..1 of the width."""
     pixels = np.asarray(frame.convert("RGB"), np.float32)[: frame.width // 2]
     changed = np.abs(pixels - 128).max(-1) > 15
     return float(np.nonzero(changed)[1].mean() / frame.width)
@@ -64,7 +64,7 @@ def test_the_last_frame_names_the_detection_in_its_colour() -> None:
 
 @pytest.mark.parametrize("suffix", [".webp", ".gif", ".png"])
 def test_film_is_written_with_all_its_frames(tmp_path: Path, suffix: str) -> None:
-    """Catches a single picture where a film was asked for, and one that plays only once."""
+    """Catches a single image where a film was asked for, and one that plays only once."""
     path = save_film(one_box(), tmp_path / f"film{suffix}", stage_seconds=0.4, width=160)
     with Image.open(path) as film:
         assert getattr(film, "n_frames", 1) == 3 + 2 * 3 + 1

@@ -56,7 +56,7 @@ def trace() -> Trace:
 
 
 def test_scores(trace: Trace) -> None:
-    """Would catch a softmax, or the label of another stage."""
+    """Catches a softmax, or the label of another stage."""
     scores, labels = measures.score_by_stage(trace)
     torch.testing.assert_close(scores, torch.tensor([[0.0, -2, -4], [1, 2, -3]]).sigmoid())
     assert labels.tolist() == [[0, 0, 0], [0, 1, 0]]
@@ -64,13 +64,13 @@ def test_scores(trace: Trace) -> None:
 
 
 def test_centres(trace: Trace) -> None:
-    """Would catch x and y exchanged, or corners taken for centres."""
+    """Catches x and y exchanged, or corners taken for centres."""
     assert measures.centres(trace)[:, 0].tolist() == [[5, 5], [10, 5], [15, 5]]
     assert measures.centres(trace)[2, 1].tolist() == [20, 10]
 
 
 def test_iou_with_the_object_of_the_last_stage(trace: Trace) -> None:
-    """Would catch each stage's own match, or the object of another proposal: 10x10 boxes half over
+    """Catches each stage's own match, or the object of another proposal: 10x10 boxes half over
     each other share a third.
     """
     found = measures.iou_by_stage(trace)
@@ -82,7 +82,7 @@ def test_iou_with_the_object_of_the_last_stage(trace: Trace) -> None:
 
 
 def test_pca_finds_the_axes() -> None:
-    """Would catch axes in the wrong order, vectors that are not centred, a sign by chance."""
+    """Catches axes in the wrong order, vectors that are not centred, a sign by chance."""
     points = torch.tensor([[0.0, 3], [0, -3], [1, 0], [-1, 0]]) + torch.tensor([100.0, 50])
     found = FeaturePlane.fit(points)
     torch.testing.assert_close(
@@ -98,7 +98,7 @@ def test_pca_finds_the_axes() -> None:
 
 
 def test_pca_of_what_has_no_axes() -> None:
-    """Would catch a division by zero, and one NaN that spoils all points."""
+    """Catches a division by zero, and one NaN that spoils all points."""
     alike = torch.ones(3, 4, 5)
     assert not FeaturePlane.fit(alike).place(alike).any()
     assert FeaturePlane.fit(alike).explained.tolist() == [0, 0]
@@ -111,7 +111,7 @@ def test_pca_of_what_has_no_axes() -> None:
 
 
 def test_similarity(trace: Trace) -> None:
-    """Would catch a dot product without norms, or the features of a row taken by id."""
+    """Catches a dot product without norms, or the features of a row taken by id."""
     assert feature_similarity.stage_similarity(trace, 7).tolist() == [
         [1, 0, -1],
         [0, 1, 0],
@@ -131,7 +131,7 @@ def test_similarity(trace: Trace) -> None:
 
 
 def test_attention_links(trace: Trace) -> None:
-    """Would catch columns read for rows, the proposal itself listed, a rest that is no rest."""
+    """Catches columns read for rows, the proposal itself listed, a rest that is no rest."""
     links = measures.attention_links(trace, 7, 1, top=1)
     assert links.proposals.tolist() == [5]  # 0.2 and 0.8 in the two heads
     assert links.weights.tolist() == pytest.approx([0.5])
@@ -146,7 +146,7 @@ def test_attention_links(trace: Trace) -> None:
 
 
 def test_roi_grid(trace: Trace) -> None:
-    """Would catch the box after the stage, the level of another, or cells in input pixels."""
+    """Catches the box after the stage, the level of another, or cells in input pixels."""
     grid = measures.roi_grid(trace, 2, 2)
     assert grid.box.tolist() == [0, 0, 20, 20]
     assert grid.level == 4 and grid.cell == (32, 64)  # stride 16, scales 0.5 and 0.25
@@ -160,7 +160,7 @@ def test_roi_grid(trace: Trace) -> None:
 
 
 def test_filter_effect_and_contrast(trace: Trace) -> None:
-    """Would catch the cells of another proposal, or a contrast that a bright mean cell wins."""
+    """Catches the cells of another proposal, or a contrast that a bright mean cell wins."""
     cells = torch.ones(2, 3, 3, 3, 2)
     cells[1, 2, 0, 1] = torch.tensor([4.0, 5.0])
     full = replace(trace, roi_features=cells, filtered_features=cells * 2)
@@ -174,7 +174,7 @@ def test_filter_effect_and_contrast(trace: Trace) -> None:
 
 
 def test_broken(trace: Trace) -> None:
-    """Would catch a NaN that only one of the three tensors holds."""
+    """Catches a NaN that only one of the three tensors holds."""
     assert measures.broken(trace).tolist() == [False] * 3
     for name, row in (("boxes", 0), ("logits", 1), ("features", 2)):
         value = getattr(trace, name).clone()
@@ -183,7 +183,7 @@ def test_broken(trace: Trace) -> None:
 
 
 def test_selection(trace: Trace) -> None:
-    """Would catch rows for ids, proposals below the threshold, and a limit nobody is told of."""
+    """Catches rows for ids, proposals below the threshold, and a limit nobody is told of."""
     assert select(trace, None, 0.5).proposals == (2, 7)
     assert select(trace, [5, 5, 7], 0.5).proposals == (5, 7)
     none = select(trace, None, 0.99)
@@ -196,7 +196,7 @@ def test_selection(trace: Trace) -> None:
 
 
 def test_stages_that_do_not_exist(trace: Trace) -> None:
-    """Would catch stage 0 or -1 taken from the end."""
+    """Catches stage 0 or -1 taken from the end."""
     for stage in (0, 3, -1):
         with pytest.raises(LabError, match=r"1\.\.2"):
             measures.roi_grid(trace, 2, stage)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import subprocess
 import sys
 from dataclasses import replace
 
@@ -79,17 +78,8 @@ def test_small_parts() -> None:
     assert plain("a<b> & $x$") == "a&lt;b&gt; &amp; &#36;x&#36;"
 
 
-def test_without_plotly() -> None:
-    """Catches an ImportError, and a package that cannot be imported without plotly."""
-    code = """
-import sys
-sys.modules["plotly"] = sys.modules["plotly.graph_objects"] = None
-from sparse_rcnn_lab.core.errors import LabError
-from sparse_rcnn_lab.views import plotly_figures
-try:
-    plotly_figures.go()
-except LabError as error:
-    print(error)
-"""
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert 'pip install "sparse-rcnn-lab[notebooks]"' in done.stdout
+def test_without_plotly(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Catches an ImportError in place of what to install."""
+    monkeypatch.setitem(sys.modules, "plotly.graph_objects", None)
+    with pytest.raises(LabError, match=r'pip install "sparse-rcnn-lab\[notebooks\]"'):
+        plotly_figures.go()

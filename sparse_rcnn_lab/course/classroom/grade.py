@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
+import importlib
 import json
 import multiprocessing
 import os
+import signal
+import threading
 import time
 import warnings
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
+from multiprocessing.connection import Connection
 from pathlib import Path
 
 from tqdm.auto import tqdm
@@ -60,15 +65,17 @@ def grade(
         raise LabError(
             f'There is nothing to grade in "{course.root / "submitted"}": collect first.'
         )
-    new = [pair for pair in pairs if again or not _is_graded(course, *pair)]
-    _register(course, new)
+    known = _register(course, pairs)
+    new = [pair for pair in pairs if again or pair not in known or not _is_graded(course, *pair)]
     results: list[Graded] = []
     workers = max(1, min(workers or os.cpu_count() or 1, len(new) or 1))
     bar = tqdm(total=len(new), unit="notebook", disable=not progress)
     waiting = list(new)
     with bar:
         while waiting:
-            pool = ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn"))
+            spawn = multiprocessing.get_context("spawn")
+            ours, theirs = spawn.Pipe(duplex=False)
+            pool = ProcessPoolExecutor(workers, spawn, initializer=_end_with, initargs=(ours,))
             jobs = {pool.submit(grade_one, course.root, *pair): pair for pair in waiting}
             try:
                 for job in as_completed(jobs):
@@ -87,8 +94,13 @@ def grade(
                     ) from error
                 workers = 1  # with less memory in use at a time
                 say("A grading process was killed (out of memory?); going on one at a time.")
+            except KeyboardInterrupt:
+                theirs.close()  # now, not when all have come to the end of their notebook
+                say("What is graded is saved; the next `grade` goes on from there.")
+                raise
             finally:
                 pool.shutdown(cancel_futures=True)
+                theirs.close()
     write_marks(course)
     return results
 
@@ -104,25 +116,61 @@ def grade_one(root: Path, student: str, assignment: str) -> Graded:
         warnings.simplefilter("ignore")  # of sqlalchemy, about nbgrader
         done = course.nbgrader().autograde(assignment, student, force=True, create=True)
     seconds = time.perf_counter() - start
-    problem = ""
+    problem, seconds_file = "", _seconds_file(course, student, assignment)
     if not done["success"]:
         lines = (done["error"] or done["log"] or "no reason given").strip().splitlines()
         problem = f"could not be graded: {lines[-1]}"
+        seconds_file.unlink(missing_ok=True)
     else:
-        path = course.notebook("autograded", assignment, student).with_name("seconds.json")
-        write_text(path, json.dumps({"seconds": round(seconds, 1)}) + "\n")
+        write_text(seconds_file, json.dumps({"seconds": round(seconds, 1)}) + "\n")
     unfinished.unlink()
     return Graded(student, assignment, seconds, problem)
 
 
 def _is_graded(course: Course, student: str, assignment: str) -> bool:
-    graded = course.notebook("autograded", assignment, student).with_name("seconds.json")
+    graded = _seconds_file(course, student, assignment)
     came = course.notebook("submitted", assignment, student)
-    return graded.exists() and graded.stat().st_mtime >= came.stat().st_mtime
+    if course.unfinished(assignment, student).exists() or not graded.exists():
+        return False
+    return graded.stat().st_mtime >= came.stat().st_mtime
 
 
-def _register(course: Course, pairs: list[tuple[str, str]]) -> None:
-    """Everybody into the gradebook at once: two graders that do it may collide."""
-    with course.nbgrader().gradebook as gradebook:
+def _seconds_file(course: Course, student: str, assignment: str) -> Path:
+    """How long it took, written when a submission is graded to its end."""
+    return course.notebook("autograded", assignment, student).with_name("seconds.json")
+
+
+def _register(course: Course, pairs: list[tuple[str, str]]) -> set[tuple[str, str]]:
+    """Everybody into the gradebook at once: two graders that do it may collide.
+
+    Returns whose submission to what it has already.
+    """
+    with course.gradebook() as gradebook:
         for student in sorted({student for student, _ in pairs}):
             gradebook.update_or_create_student(student)
+        return {
+            (submission.student.id, name)
+            for name in course.assignments
+            for submission in gradebook.assignment_submissions(name)
+        }
+
+
+def _end_with(pipe: Connection) -> None:
+    """In a grading process: a watch that ends it, and what it started, once nobody holds the pipe's
+    other end.
+
+    So it is when ``grade`` was killed, SIGTERM and SIGKILL included; kernels would go on by
+    themselves. Ctrl+C reaches every process of a terminal, and is for ``grade`` alone.
+    """
+    signal.signal(signal.SIGINT, lambda number, frame: None)  # not SIG_IGN: kernels inherit that
+
+    def watch() -> None:
+        with contextlib.suppress(OSError):  # how Windows says it
+            pipe.poll(None)
+        psutil = importlib.import_module("psutil")  # comes with Jupyter
+        for child in psutil.Process().children(recursive=True):
+            with contextlib.suppress(psutil.Error):
+                child.kill()
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()

@@ -1,8 +1,10 @@
-"""The table of marks, the marks that a person gives, and a page for each student.
+"""The tables of marks, for the teacher and for the school's system.
 
-marks.csv           one row a submission: marks, out of, by hand still open, notes
+marks.csv           one row a submission: marks, out of, by hand still open, late days, notes
 marks_by_test.csv   one row a test: who lost what where
-by_hand.csv         one row an answer in words: fill in ``marks`` and ``comment``
+by_hand.csv, by_hand.html   the answers that a person reads: ``by_hand``
+canvas.csv, moodle.csv      as these systems import them, where the roster is from there
+due.csv             yours: until when each assignment could be handed in
 """
 
 from __future__ import annotations
@@ -10,176 +12,225 @@ from __future__ import annotations
 import csv
 import io
 import json
-import re
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, time
 from pathlib import Path
 from typing import Any
 
-from tqdm.auto import tqdm
-
 from sparse_rcnn_lab.core.errors import LabError
-from sparse_rcnn_lab.course.classroom.course_folder import NOTES, Course
+from sparse_rcnn_lab.course.classroom.course_folder import ASSIGNMENTS, NOTES, Course
+from sparse_rcnn_lab.course.classroom.roster import IDS, Roster, read_table
 from sparse_rcnn_lab.detect.files import write_text
 
-_COLUMNS = ("student", "assignment", "test", "out_of", "marks", "comment")  # of by_hand.csv
+_CANVAS = ("Student", "ID", "SIS User ID", "SIS Login ID", "Section")
 
 
-def write_marks(course: Course) -> list[dict[str, Any]]:
-    """Writes the three tables; returns the rows of marks.csv.
+@dataclass(frozen=True)
+class Mark:
+    """What one test or answer in words has got. score: None while a person has to read it."""
+
+    test: str
+    score: float | None
+    out_of: float
+    by_hand: bool
+    comment: str
+
+
+@dataclass(frozen=True)
+class Result:
+    """What one submission has got. problem: why it has no marks, or empty.
+
+    name: as the roster writes it.  late_days: begun days after the deadline, or None where one of
+    the times is not known.
+    """
+
+    student: str
+    name: str
+    assignment: str
+    problem: str
+    marks: tuple[Mark, ...]
+    notes: tuple[str, ...]
+    late_days: int | None
+
+    @property
+    def score(self) -> float:
+        """The marks so far."""
+        return sum(mark.score or 0 for mark in self.marks)
+
+    @property
+    def out_of(self) -> float:
+        """All the marks there are."""
+        return sum(mark.out_of for mark in self.marks)
+
+    @property
+    def open(self) -> float:
+        """The marks of what a person still has to read."""
+        return sum(mark.out_of for mark in self.marks if mark.score is None)
+
+
+def results(course: Course) -> list[Result]:
+    """What everybody has got, from the gradebook."""
+    roster = course.roster()
+    names = {person.student: person.name for person in roster.people} if roster else {}
+    deadlines = _deadlines(course)
+    found = []
+    with course.gradebook() as gradebook:
+        for student, assignment in course.submissions(course.assignments):
+            marks = _marks(gradebook, student, assignment)
+            problem = ""
+            if course.unfinished(assignment, student).exists():
+                problem = "not graded: it was cut short, run grade again"
+            elif not marks or not course.notebook("autograded", assignment, student).exists():
+                problem = "not graded"
+            found.append(
+                Result(
+                    student=student,
+                    name=names.get(student, student.replace("-", " ")),
+                    assignment=assignment,
+                    problem=problem,
+                    marks=() if problem else tuple(marks),
+                    notes=tuple(_notes(course, student, assignment)),
+                    late_days=_late_days(course, student, assignment, deadlines),
+                )
+            )
+    return found
+
+
+def write_marks(course: Course) -> list[Result]:
+    """Writes all tables; returns what they hold.
 
     What stands in by_hand.csv and is not in the gradebook yet is taken there first.
     """
+    from sparse_rcnn_lab.course.classroom.by_hand import take_by_hand, write_by_hand
+
     take_by_hand(course)
-    rows, tests, by_hand = [], [], []
-    with course.nbgrader().gradebook as gradebook:
-        for student, assignment in course.submissions(course.assignments):
-            notes = _notes(course, student, assignment)
-            rows.append({"student": student, "assignment": assignment})
-            grades = _grades(gradebook, student, assignment)
-            done = course.notebook("autograded", assignment, student).exists()
-            cut_short = course.unfinished(assignment, student).exists()
-            if not grades or not done or cut_short:
-                rows[-1] |= {"marks": "", "out_of": "", "by_hand_open": "", "percent": ""}
-                why = "not graded: it was cut short, run grade again" if cut_short else "not graded"
-                rows[-1]["notes"] = "; ".join([why, *notes])
-                continue
-            open_ = sum(grade.max_score for grade in grades if grade.needs_manual_grade)
-            score, best = sum(g.score for g in grades), sum(g.max_score for g in grades)
-            rows[-1] |= {
-                "marks": _number(score),
-                "out_of": _number(best),
-                "by_hand_open": _number(open_),
-                "percent": f"{100 * score / best:.1f}" if best else "",
-                "notes": "; ".join(notes),
+    found = results(course)
+    rows, tests = [], []
+    for result in found:
+        who = {"student": result.student, "name": result.name, "assignment": result.assignment}
+        graded = not result.problem and result.out_of > 0
+        rows.append(
+            who
+            | {
+                "marks": number(result.score) if graded else "",
+                "out_of": number(result.out_of) if graded else "",
+                "by_hand_open": number(result.open) if graded else "",
+                "percent": f"{100 * result.score / result.out_of:.1f}" if graded else "",
+                "late_days": number(result.late_days),
+                "notes": "; ".join(filter(None, (result.problem, *result.notes))),
             }
-            for grade in grades:
-                where = {"student": student, "assignment": assignment, "test": grade.name}
-                given = {"marks": _number(grade.score), "out_of": _number(grade.max_score)}
-                tests.append(where | given)
-                if grade.needs_manual_grade or grade.manual_score is not None:
-                    done = not grade.needs_manual_grade or grade.manual_score is not None
-                    by_hand.append(
-                        where
-                        | {"out_of": given["out_of"], "marks": given["marks"] if done else ""}
-                        | {"comment": _comment(gradebook, grade, student, assignment)}
-                    )
-    _write(course.root / "marks.csv", rows)
-    _write(course.root / "marks_by_test.csv", tests)
-    _write(course.root / "by_hand.csv", by_hand, _COLUMNS)
-    return rows
-
-
-def take_by_hand(course: Course) -> int:
-    """Takes what is filled in in by_hand.csv into the gradebook; the number of marks.
-
-    Raises LabError, naming the row, for marks that are no number or out of range, and for a file
-    in which the marks cannot be found.
-    """
-    path = course.root / "by_hand.csv"
-    rows = _filled_in(path) if path.exists() else []
-    if not rows:
-        return 0
-    from nbgrader.api import MissingEntry
-
-    taken = 0
-    with course.nbgrader().gradebook as gradebook:
-        for number, row in rows:
-            text = row["marks"].strip()
-            try:
-                student, assignment, test = row["student"], row["assignment"], row["test"]
-                grade = gradebook.find_grade(test, assignment, assignment, student)
-            except (KeyError, MissingEntry) as error:
-                raise LabError(
-                    f'"{path}", line {number}: there is no such answer in the gradebook.'
-                ) from error
-            try:
-                marks = float(text.replace(",", "."))
-            except ValueError:
-                marks = -1.0
-            if not 0 <= marks <= grade.max_score:
-                raise LabError(
-                    f'"{path}", line {number}: marks must be a number from 0 to '
-                    f"{grade.max_score:g}, found {text!r}."
-                )
-            grade.manual_score, grade.needs_manual_grade = marks, False
-            said = (row.get("comment") or "").strip()
-            if said:
-                try:
-                    comment = gradebook.find_comment(test, assignment, assignment, student)
-                except MissingEntry as error:
-                    raise LabError(
-                        f'"{path}", line {number}: an answer that is no text takes no comment; '
-                        "leave it empty."
-                    ) from error
-                comment.manual_comment = said
-            taken += 1
-        gradebook.db.commit()
-    return taken
-
-
-def _filled_in(path: Path) -> list[tuple[int, dict[Any, Any]]]:
-    """(line, row) of by_hand.csv where there are marks, as any spreadsheet program saves it.
-
-    Raises LabError rather than leave out what somebody has filled in.
-    """
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise LabError(
-            f'"{path}" is not UTF-8 text, so names and comments would be lost. Save it again as '
-            '"CSV UTF-8".'
-        ) from error
-    head = text.partition("\n")[0]
-    # What a spreadsheet program writes where the comma belongs to the numbers.
-    reader: csv.DictReader[Any] = csv.DictReader(
-        io.StringIO(text, newline=""),
-        delimiter=";" if head.count(";") > head.count(",") else ",",
-        restval="",
-    )
-    try:
-        rows = [(reader.line_num, row) for row in reader]
-    except csv.Error as error:
-        raise LabError(f'"{path}", line {reader.line_num}: no table ({error}).') from error
-    needed = {"student", "assignment", "test", "marks"}
-    if rows and not needed <= set(reader.fieldnames or ()):
-        raise LabError(
-            f'"{path}" must have the columns {", ".join(_COLUMNS)}, found {head.strip()!r}. Keep '
-            'its first line, and save it as "CSV UTF-8".'
         )
-    for number, row in rows:
-        if any(row.get(None, ())):  # where DictReader puts what has no column
-            raise LabError(
-                f'"{path}", line {number}: there are more values than columns. Put a comment or '
-                'number with a comma into quotes ("...").'
+        tests += [
+            who | {"test": m.test, "marks": number(m.score), "out_of": number(m.out_of)}
+            for m in result.marks
+        ]
+    write_table(course.root / "marks.csv", rows)
+    write_table(course.root / "marks_by_test.csv", tests)
+    write_by_hand(course, found)
+    if roster := course.roster():
+        _write_for_school(course, roster, found)
+    return found
+
+
+def _write_for_school(course: Course, roster: Roster, found: list[Result]) -> None:
+    """Everybody of the roster, with the roster's own columns; empty where marks are not final."""
+    titles = {a.name: a.title for a in ASSIGNMENTS}
+    final = {(r.student, r.assignment): r for r in found if not r.problem and not r.open}
+
+    def marks_of(student: str, heading: dict[str, str]) -> dict[str, str]:
+        given = {name: final.get((student, name)) for name in heading}
+        return {heading[name]: number(r.score) if r else "" for name, r in given.items()}
+
+    if {"Student", "ID"} <= set(roster.columns):
+        # A column that Canvas has already is named "Boxes (771)": under that name it is filled in.
+        heading = {
+            name: next(
+                (c for c in roster.columns if c.lower().startswith((name, titles[name].lower()))),
+                titles[name],
             )
-    return [(number, row) for number, row in rows if row["marks"].strip()]
+            for name in course.assignments
+        }
+        columns = [c for c in _CANVAS if c in roster.columns]
+        best = {r.assignment: number(r.out_of) for r in final.values()}
+        rows = [{"Student": "    Points Possible"} | {heading[n]: v for n, v in best.items()}]
+        for person in roster.people:
+            kept = {c: person.row[c] for c in columns}
+            rows.append(kept | marks_of(person.student, heading))
+        write_table(course.root / "canvas.csv", rows, [*columns, *heading.values()])
+    elif {"Identifier", "Grade"} <= set(roster.columns):  # the worksheet of one assignment
+        for name in course.assignments:
+            rows = [p.row | marks_of(p.student, {name: "Grade"}) for p in roster.people]
+            write_table(course.root / f"moodle_{name}.csv", rows, roster.columns)
+    elif any(column.lower() in IDS for column in roster.columns):
+        heading = {name: titles[name] for name in course.assignments}
+        rows = [person.row | marks_of(person.student, heading) for person in roster.people]
+        columns = [c for c in roster.columns if c not in heading.values()]
+        write_table(course.root / "moodle.csv", rows, [*columns, *heading.values()])
 
 
-def _grades(gradebook: Any, student: str, assignment: str) -> list[Any]:
+def _deadlines(course: Course) -> dict[str, datetime]:
+    """Assignment -> its deadline, from due.csv, which is made where there is none."""
+    path = course.root / "due.csv"
+    if not path.exists():
+        rows = [{"assignment": name, "due": ""} for name in course.assignments]
+        write_table(path, rows)
+        return {}
+    deadlines = {}
+    for line, row in read_table(path)[1]:
+        text = row.get("due", "").strip()
+        if not text:
+            continue
+        try:
+            due = datetime.fromisoformat(text)
+        except ValueError as error:
+            raise LabError(
+                f'"{path}", line {line}: "{text}" is no time. Write it as 2026-12-01 23:59.'
+            ) from error
+        if len(text) <= 10:  # a day lasts to its end
+            due = datetime.combine(due, time.max)
+        deadlines[row.get("assignment", "").strip()] = due.astimezone()
+    if unknown := [name for name in deadlines if name not in course.assignments]:
+        raise LabError(
+            f'"{path}": the course has no assignment "{unknown[0]}". It has '
+            f"{', '.join(course.assignments)}."
+        )
+    return deadlines
+
+
+def _late_days(
+    course: Course, student: str, assignment: str, deadlines: dict[str, datetime]
+) -> int | None:
+    path = course.notebook("submitted", assignment, student).with_name("timestamp.txt")
+    if assignment not in deadlines or not path.exists():
+        return None
+    when = datetime.strptime(path.read_text().strip(), "%Y-%m-%d %H:%M:%S UTC").replace(tzinfo=UTC)
+    if when.year < 2000:  # what a zip says that knows no time
+        return None
+    late = (when - deadlines[assignment]).total_seconds()
+    return max(0, math.ceil(late / 86_400))
+
+
+def _marks(gradebook: Any, student: str, assignment: str) -> list[Mark]:
+    """Of a submission in the order of its notebook."""
     from nbgrader.api import MissingEntry
 
     try:
         submission = gradebook.find_submission(assignment, student)
     except MissingEntry:
         return []
-    notebooks = submission.notebooks
-    order = {
-        cell.name: place
-        for notebook in notebooks
-        for place, cell in enumerate(notebook.notebook.source_cells)
-    }
-    grades = [grade for notebook in notebooks for grade in notebook.grades]
-    return sorted(grades, key=lambda grade: order.get(grade.name, 0))
-
-
-def _comment(gradebook: Any, grade: Any, student: str, assignment: str) -> str:
-    from nbgrader.api import MissingEntry
-
-    try:
-        found = gradebook.find_comment(grade.name, assignment, assignment, student)
-    except MissingEntry:
-        return ""
-    return found.manual_comment or ""
+    found = []
+    for notebook in submission.notebooks:
+        order = [cell.name for cell in notebook.notebook.source_cells]
+        comments = {comment.name: comment.manual_comment or "" for comment in notebook.comments}
+        for grade in sorted(notebook.grades, key=lambda grade: order.index(grade.name)):
+            by_hand = grade.needs_manual_grade or grade.manual_score is not None
+            open_ = grade.needs_manual_grade and grade.manual_score is None
+            score = None if open_ else grade.score
+            comment = comments.get(grade.name, "")
+            found.append(Mark(grade.name, score, grade.max_score, by_hand, comment))
+    return found
 
 
 def _notes(course: Course, student: str, assignment: str) -> list[str]:
@@ -192,51 +243,16 @@ def _notes(course: Course, student: str, assignment: str) -> list[str]:
     return [str(note) for note in notes]
 
 
-def _number(value: float | None) -> str:
+def number(value: float | None) -> str:
+    """As tables show it; None is empty."""
     return "" if value is None else f"{value:g}"
 
 
-def _write(path: Path, rows: list[dict[str, Any]], columns: Sequence[str] = ()) -> None:
-    text = io.StringIO()
+def write_table(path: Path, rows: Iterable[dict[str, Any]], columns: Sequence[str] = ()) -> None:
+    """A csv file, whole or not at all; values without a column are left out."""
+    rows, text = list(rows), io.StringIO()
     columns = columns or (list(rows[0]) if rows else ["student"])
-    writer = csv.DictWriter(text, columns, lineterminator="\n")
+    writer = csv.DictWriter(text, columns, extrasaction="ignore", lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
     write_text(path, text.getvalue())
-
-
-def feedback(
-    course: Course,
-    assignments: tuple[str, ...] | None = None,
-    progress: bool = True,
-    say: Callable[[str], None] = tqdm.write,
-) -> list[Path]:
-    """Writes ``feedback/STUDENT/ASSIGNMENT/ASSIGNMENT.html`` for all that is graded.
-
-    The pages hold the hidden tests. Marks by hand are taken from by_hand.csv first.
-    Raises LabError where nothing is graded.
-    """
-    write_marks(course)
-    pages = []
-    names = course.assignments if assignments is None else assignments
-    for student, name in tqdm(course.submissions(names), unit="page", disable=not progress):
-        done = course.notebook("autograded", name, student).exists()
-        if not done or course.unfinished(name, student).exists():
-            continue
-        done = course.nbgrader().generate_feedback(name, student, force=True)
-        page = course.notebook("feedback", name, student).with_suffix(".html")
-        if not done["success"] or not page.exists():
-            say(
-                f"{student}, {name}: no page: {(done['error'] or done['log'] or '').strip()[-300:]}"
-            )
-            continue
-        write_text(page, _named(page.read_text(encoding="utf-8")))
-        pages.append(page)
-    if not pages:
-        raise LabError(f'Nothing is graded in "{course.root}": run grade first.')
-    return pages
-
-
-def _named(page: str) -> str:
-    """nbgrader's list of contents says "Test cell" twenty times; here each goes by its name."""
-    return re.sub(r'(<a href="#([\w-]+)">)(?:Test cell|Written response)(</a>)', r"\1\2\3", page)

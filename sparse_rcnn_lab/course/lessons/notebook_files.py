@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import re
@@ -59,6 +60,29 @@ def as_text(notebook: Any) -> str:
     import nbformat
 
     return nbformat.writes(notebook) + "\n"
+
+
+def copy_lessons(folder: Path, target: Path) -> list[Path]:
+    """Copies the lessons to work in: what is run or written there changes no file of ``folder``.
+
+    A copy that is there stays; returned are those whose lesson has changed since it was made.
+    """
+    _need("jupytext")
+    import nbformat
+
+    target.mkdir(parents=True, exist_ok=True)
+    changed = []
+    for script in lesson_scripts(folder):
+        notebook, path = build(script), target / f"{script.stem}.ipynb"
+        source = hashlib.sha256(script.read_bytes()).hexdigest()
+        if path.is_file():
+            known = json.loads(path.read_text(encoding="utf-8"))["metadata"].get("lesson")
+            changed += [path] if known != source else []
+            continue
+        del notebook.metadata["jupytext"]  # no script is written beside it
+        notebook.metadata["lesson"] = source
+        write_text(path, nbformat.writes(notebook) + "\n")
+    return changed
 
 
 def sync(folder: Path) -> list[Path]:

@@ -14,7 +14,7 @@ import pandas as pd
 from sparse_rcnn_lab.core.errors import LabError
 from sparse_rcnn_lab.data.coco import audit
 from sparse_rcnn_lab.data.coco.image_files import ImageFiles
-from sparse_rcnn_lab.data.coco.records import Records, load_json
+from sparse_rcnn_lab.data.coco.records import Records, file_label, load_json
 from sparse_rcnn_lab.data.finding import Finding
 
 
@@ -100,14 +100,15 @@ def read_coco_json(
     field and the first ids for everything that cannot be read in one way only.
     """
     document, digest = load_json(path)
+    file = file_label(path)
     images, annotations, categories = (
-        Records(document, key, path.name) for key in ("images", "annotations", "categories")
+        Records(document, key, file) for key in ("images", "annotations", "categories")
     )
     for records in (images, categories):
         if not len(records):
-            raise LabError(f'{path.name}: "{records.key}" is empty.')
+            raise LabError(f'{file}: "{records.key}" is empty.')
 
-    found = audit.Findings(path.name)
+    found = audit.Findings(file)
     categories.unique_ids()
     found.image_ids = image_ids = images.unique_ids()
     found.names, cut = images.file_names()
@@ -125,7 +126,7 @@ def read_coco_json(
     crowd = annotations.whole("iscrowd", default=0) != 0
     boxes, areas = annotations.boxes(), annotations.numbers("area", default=np.nan)
 
-    form = audit.read_form(document, path.name)
+    form = audit.read_form(document, file)
     limits = sizes[owner, ::-1]
     keep, boxes, areas = audit.mend_boxes(annotations, boxes, areas, limits, form, found)
     keep = audit.drop_repeated(annotations, boxes, labels + len(class_names) * crowd, keep, found)

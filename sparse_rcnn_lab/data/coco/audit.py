@@ -95,23 +95,23 @@ def merge_classes(
         if len(rows) > 1:
             done = f"one class, with the boxes of all ({counts[rows].sum():,})"
             found.note(categories, _at(rows, len(names)), f'called "{name}"', done)
-        classes.append((int(categories.ids[chief]), name if rows[1:] else names[chief], rows))
+        classes.append((int(categories.ids[chief]), name, rows))
     classes.sort()
 
     labels = np.full(len(categories), -1)
     for label, (_, _, rows) in enumerate(classes):
         labels[rows] = label
-    alike: dict[str, list[int]] = {}
+    alike: dict[str, dict[str, int]] = {}
     for _, name, rows in classes:
         folded = re.sub(r"[\s_-]+", "", unicodedata.normalize("NFKC", name).casefold())
-        alike.setdefault(folded, []).append(rows[0])
-    for rows in alike.values():
-        if len(rows) > 1:
+        alike.setdefault(folded, {})[name] = rows[0]
+    for group in alike.values():
+        if len(group) > 1:
             found.note(
                 categories,
-                _at(rows, len(names)),
-                f"nearly alike, {_listed([names[row] for row in rows])}",
-                f"they stay {len(rows)} classes; give them one name if they are one",
+                _at([*group.values()], len(names)),
+                f"nearly alike, {_listed([*group])}",
+                f"they stay {len(group)} classes; give them one name if they are one",
             )
     return labels, tuple(name for _, name, _ in classes), tuple(i for i, _, _ in classes)
 
@@ -126,6 +126,7 @@ def one_entry_a_file(images: Records, sizes: np.ndarray, found: Findings) -> np.
         return np.arange(len(images))
     first = pd.Series(np.arange(len(images))).groupby([keys[c] for c in keys]).transform("first")
     chief: np.ndarray = first.to_numpy()
+    found.image_ids = found.image_ids[chief]
     done = "one image, with the boxes of all"
     found.note(images, chief != np.arange(len(images)), "listed before under another id", done)
     return chief
@@ -144,7 +145,7 @@ def turn_boxes(annotations: Records, boxes: np.ndarray, found: Findings) -> np.n
     found.note(
         annotations,
         turned,
-        "turned by their attribute rotation, as CVAT has it",
+        "with attributes.rotation, as CVAT writes it",
         "the upright box around each taken",
     )
     cos, sin = np.abs(np.cos(np.radians(degrees))), np.abs(np.sin(np.radians(degrees)))
@@ -205,7 +206,7 @@ def mend_boxes(
         ("wholly outside the image", gone, "dropped"),
         ("of no width or height", flat, "dropped"),
         ("with NaN or infinity", ~finite, "dropped"),
-        ("with an area that is none of theirs", wrong & given, "width times height taken"),
+        ("with an area that cannot be theirs", wrong & given, "width times height taken"),
     ):
         found.note(annotations, rows, what, done)
     return keep, boxes, areas
@@ -260,7 +261,7 @@ def note_counts(
         empty = np.flatnonzero(counts == 0)
         first = np.isin(entries, empty) & (np.diff(np.sort(entries), prepend=-2) != 0)
         what = f"without a box, {_listed([class_names[label] for label in empty.tolist()])}"
-        found.note(categories, first, what, "nothing to learn or to measure for them")
+        found.note(categories, first, what, "nothing to learn or to measure")
 
 
 def note_numbers(all_records: Sequence[Records], found: Findings) -> None:

@@ -20,6 +20,7 @@ from sparse_rcnn_lab.core import boxes as box_ops
 from sparse_rcnn_lab.core.errors import LabError
 from sparse_rcnn_lab.data.coco.annotations import CocoTables, read_coco_json
 from sparse_rcnn_lab.data.coco.image_files import SPLITS, ImageFiles
+from sparse_rcnn_lab.data.coco.records import WHOLE, file_label
 from sparse_rcnn_lab.data.finding import Finding
 from sparse_rcnn_lab.data.sample import DetectionData, Sample, part_of
 from sparse_rcnn_lab.detect.images import read_image
@@ -28,7 +29,6 @@ from sparse_rcnn_lab.detect.images import read_image
 _SHAPES = {"train": (0, 100_000), "val": (1_000_000, 500)}
 _DIFFICULTIES = ("easy", "normal", "hard")
 # Where label tools put the json of a split, the likeliest first.
-_WHOLE = r"(?:_annotations\.coco|annotations|instances_default|labels|result|coco)"
 _LAYOUTS = (
     r"{split}\.json",
     r"{split}/{whole}\.json",
@@ -93,6 +93,11 @@ class CocoFolder:
     def class_names(self) -> tuple[str, ...]:
         """Category names in ascending order of category id; a label is an index into this."""
         return self.tables.class_names
+
+    @property
+    def file(self) -> str:
+        """What a message calls the json."""
+        return file_label(self.json_path)
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -183,7 +188,7 @@ class CocoFolder:
             if stored.shape[-2:] != (height, width):
                 raise LabError(
                     f'"{path.name}" has {image.shape[2]}x{image.shape[1]} pixels, but '
-                    f'{self.json_path.name} gives "width" {width}, "height" {height} for image '
+                    f'{self.file} gives "width" {width}, "height" {height} for image '
                     f"id {self.tables.source_id(index)}. Use the images that were labelled, or "
                     "correct the json."
                 )
@@ -217,7 +222,7 @@ def find_json(root: Path, split: str) -> Path:
             folders.clear()
     there = dict(sorted(there.items(), key=lambda item: (item[0].count("/"), item[0])))
     names = SPLITS.get(split, re.escape(split))
-    layouts = [layout.format(split=f"(?:{names})", whole=_WHOLE) for layout in _LAYOUTS]
+    layouts = [layout.format(split=f"(?:{names})", whole=WHOLE) for layout in _LAYOUTS]
     for layout in (*layouts, *(f"[^/]+/{layout}" for layout in layouts[:-1])):
         found = [name for name in there if re.fullmatch(layout, name, re.IGNORECASE)]
         if len(found) == 1:

@@ -21,6 +21,8 @@ import pandas as pd
 
 from sparse_rcnn_lab.core.errors import LabError
 
+# Names of a json that do not say which split it is of.
+WHOLE = r"(?:_annotations\.coco|annotations|instances_default|labels|result|coco)"
 _MEMORY = 4  # bytes of memory a byte of text takes once it is read
 _SHOWN = 3  # ids listed in a message before "and N more"
 _SINGULAR = {"images": "image", "annotations": "annotation", "categories": "category"}
@@ -70,6 +72,12 @@ _OTHERS = {
 }
 
 
+def file_label(path: Path) -> str:
+    """What a message calls a json: its name, and its folder's where many have that name."""
+    common = re.fullmatch(WHOLE, path.stem, re.IGNORECASE)
+    return f"{path.parent.name}/{path.name}" if common else path.name
+
+
 def load_json(path: Path) -> tuple[Document, str]:
     """The document, and a hash of the whole file.
 
@@ -86,7 +94,7 @@ def load_json(path: Path) -> tuple[Document, str]:
             return msgspec.json.decode(content, type=Document), digest
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             # NaN, UTF-16, numbers without end: Python's own reader takes them, and says more.
-            return _as_document(_parse(content, path.name), path.name), digest
+            return _as_document(_parse(content, file_label(path)), file_label(path)), digest
     except MemoryError:
         raise LabError(f'"{path}" does not fit into this machine\'s memory.') from None
 
@@ -253,7 +261,7 @@ class Records:
         values = self._values("bbox")
         array = _as_numbers(values) if values else np.zeros((0, 4))
         if array is None and any(type(v) is str for box in values if _is_list(box) for v in box):
-            read = [[_from_text(v) for v in box] if _is_list(box) else box for box in values]
+            read = [[from_text(v) for v in box] if _is_list(box) else box for box in values]
             self.texts |= [
                 _is_box(box) and box != old for box, old in zip(read, values, strict=True)
             ]
@@ -282,7 +290,7 @@ class Records:
         kinds = set(map(type, values))
         if str in kinds and not text:
             self.texts |= [type(value) is str for value in values]
-            values = [_from_text(value) for value in values]
+            values = [from_text(value) for value in values]
         if type(None) in kinds:
             if default is not None:
                 return [default if value is None else value for value in values]
@@ -296,7 +304,7 @@ def _leads_out(name: str) -> bool:
     return bool(absolute) or (".." in name and ".." in name.split("/"))
 
 
-def _from_text(value: Any) -> Any:
+def from_text(value: Any) -> Any:
     """The number that a text is, as some tools write ids and sizes; else the value itself."""
     if isinstance(value, str) and "_" not in value:
         for kind in (int, float):

@@ -248,10 +248,17 @@ class Explorer:
         return self._widget
 
     def _repr_mimebundle_(self, **options: Any) -> Any:
-        # The same page without a kernel: no widget here, or a page of outputs is being made.
+        # The same page without a kernel beside the widget: it is what a notebook shows that was
+        # saved without its widgets' state, opened again or exported.
+        page = {"text/html": self.to_iframe(), "text/plain": repr(self)}
         if find_spec("anywidget") is None or is_static():
-            return {"text/html": self.to_iframe(), "text/plain": repr(self)}
-        return self.widget._repr_mimebundle_(**options)
+            return page
+        data, *metadata = self.widget._repr_mimebundle_(**options)
+        return {**data, **page}, *metadata
+
+    def _display_(self) -> Any:
+        """What marimo shows."""
+        return self.widget
 
     def __repr__(self) -> str:
         trace = self.base

@@ -12,9 +12,13 @@ from torch import Tensor
 from sparse_rcnn_lab.core.errors import LabError
 from sparse_rcnn_lab.core.trace import Trace
 from sparse_rcnn_lab.views import style
-from sparse_rcnn_lab.views.feature_similarity import compared
+from sparse_rcnn_lab.views.feature_similarity import (
+    comparable,
+    proposal_similarity,
+    stage_similarity,
+)
 from sparse_rcnn_lab.views.figures.canvas import BALANCE, HEAD, HEAT, Page, plain, shorten
-from sparse_rcnn_lab.views.measures import broken_note, head_name, mean_attention, ranked
+from sparse_rcnn_lab.views.measures import broken_note, describe, head_name, mean_attention, ranked
 from sparse_rcnn_lab.views.style import Theme
 
 _LEFT, _BOTTOM, _RIGHT = 0.75, 0.62, 0.85  # inches around a square matrix
@@ -80,12 +84,26 @@ def similarity(
     >>> similarity(trace, stage=0).texts[0].get_text()
     'Features of the proposals as learned'
     """
-    found = compared(trace, proposal, stage)
-    page, axes = matrix_axes(width, theme, found.names, found.what, found.what)
-    note = "cosine similarity" + (" between states" if found.what == "stage" else "")
-    order = "" if found.what == "stage" else "in order of the final score"
-    page.write_title(title or found.title, note, order, broken_note(trace))
-    values = found.values
+    if proposal is not None and stage is not None:
+        raise LabError(
+            "Give a proposal (its states with each other) or a stage (the proposals with each "
+            "other), not both."
+        )
+    if proposal is not None:
+        said, what, order = f"Feature of proposal {describe(trace, proposal)}", "stage", ""
+        names = ["learned", *map(str, range(1, trace.num_stages + 1))]
+        values = stage_similarity(trace, proposal)
+        note = "cosine similarity between states"
+    else:
+        stage = trace.check_stage(stage, 0)
+        said = "Features of the proposals " + (f"after stage {stage}" if stage else "as learned")
+        note, what, order = "cosine similarity", "proposal", "in order of the final score"
+        ids = comparable(trace, stage)
+        names = list(map(str, ids))
+        rows = [trace.row(p) for p in ids]
+        values = proposal_similarity(trace, stage)[rows][:, rows]
+    page, axes = matrix_axes(width, theme, names, what, what)
+    page.write_title(title or said, note, order, broken_note(trace))
     image = axes.imshow(values.numpy(), cmap=BALANCE, vmin=-1, vmax=1, interpolation="nearest")
     if len(values) <= 9:
         for i, line in enumerate(values.tolist()):

@@ -46,7 +46,9 @@ _AXES = {
 def ap_curves(
     curve: Table, *, width: float = 9.5, theme: Theme = "light", title: str | None = None
 ) -> Page:
-    """AP by the number of proposals, one line an order; and AP against time, one line a stage.
+    """AP by the number of proposals, one line an order; and against work, one line a stage.
+
+    Work is counted, proposals x stages: times of small models say more about the machine.
 
     curve: of :func:`sparse_rcnn_lab.analysis.ap_curve`. Orders named "random ..." are drawn thin.
     The right panel is that of the first order.  width: inches.  title: in place of the usual one.
@@ -66,7 +68,7 @@ def ap_curves(
     room, height = (width - 1.2 - 0.95 - 0.2) / 2, 0.42 * width + 0.3 - 0.52 - HEAD
     left = page.place(0.6, 0.52, room, height)
     right = page.place(1.2 + room + 0.2, 0.52, room, height)
-    for axes, label in ((left, "proposals kept"), (right, "milliseconds an image")):
+    for axes, label in ((left, "proposals kept"), (right, "work: proposals × stages")):
         page.dress(axes)
         axes.set(xlabel=label, ylabel="AP (0 to 1)")
         unit_axis(axes, curve.AP.max())
@@ -93,7 +95,7 @@ def ap_curves(
     ends = []
     for stage in stages:
         rows = curve[(curve.order == orders[0]) & (curve.stage == stage)].sort_values("n")
-        stage_line(page, right, rows.ms, rows.AP, style.stage_color(stage, stages[-1]))
+        stage_line(page, right, rows.n * stage, rows.AP, style.stage_color(stage, stages[-1]))
         ends.append(rows.AP.iloc[-1])
     right.margins(x=0.04)
     name_ends(page, right, ends, [f"stage {stage}" for stage in stages])

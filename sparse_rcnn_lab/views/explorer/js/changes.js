@@ -86,6 +86,22 @@ export function createChanges(explorer, changed) {
   };
 }
 
+// "Use the first n" is a drop of the others before stage 1. How many of `ids` are used:
+export function usedOf(changes, ids) {
+  const cut = changes.find((one) => isCut(one, ids));
+  return cut ? Array.from(ids).indexOf(cut.proposals[0]) : ids.length;
+}
+
+export function withFirst(changes, ids, number) {
+  const others = changes.filter((one) => !isCut(one, ids));
+  const gone = new Set(others.filter((one) => one.drop).flatMap((one) => one.proposals));
+  const rest = Array.from(ids).slice(number).filter((id) => !gone.has(id));
+  if (!rest.length) return others;
+  return [...others, { proposals: rest, stage: 0, box: null, feature: null, drop: true }];
+}
+
+const isCut = (one, ids) => one.drop && one.stage === 0 && one.proposals.at(-1) === ids.at(-1);
+
 // The changes with one more edit: a proposal has one entry a state, box and feature in it.
 export function withEdit(changes, proposal, stage, edit) {
   const same = (one) => !one.drop && one.proposals[0] === proposal && one.stage === stage;

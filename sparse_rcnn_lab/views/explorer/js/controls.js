@@ -1,6 +1,7 @@
 // Under the image: the way through the stages, and what is shown how.
 
 import { css, textOn } from "./colors.js";
+import { usedOf, withFirst } from "./changes.js";
 import { scoreText } from "./data.js";
 import { make, segments, setText } from "./dom.js";
 
@@ -75,6 +76,21 @@ export function createControls(explorer) {
     type: "range", min: "0.01", max: "0.99", step: "0.01", "aria-label": "Score threshold",
     title: "Least score of a detection", oninput: () => store.set({ threshold: Number(threshold.value) }),
   });
+  // Fewer proposals are a change like others, tried while the slider moves.
+  const used = make("output", { class: "srl-value" });
+  let before = null;
+  const use = (number, keep) => {
+    const { changes } = explorer;
+    before ??= changes.intervention;
+    changes.attempt({ changes: withFirst(changes.intervention.changes, explorer.base().ids, number) }, keep, before);
+    if (keep) before = null;
+  };
+  explorer.useFirst = (number) => use(number, true);
+  const first = make("input", {
+    type: "range", min: "1", max: String(explorer.base().count), step: "1", "aria-label": "Proposals",
+    title: "Use only the first so many of the learned proposals", oninput: () => use(Number(first.value), false), onchange: () => use(Number(first.value), true),
+  });
+  const fewer = make("label", { class: "srl-field srl-threshold" }, make("span", { text: "proposals" }), first, used);
   const check = (name, text, title) => {
     const box = make("input", { type: "checkbox", onchange: () => store.set({ [name]: box.checked }) });
     return { box, label: make("label", { class: "srl-check", title }, box, make("span", { text })) };
@@ -82,7 +98,7 @@ export function createControls(explorer) {
   const trails = check("trails", "trails", "The way each box has taken");
   const truth = check("truth", "ground truth", "The objects that were annotated: white, dashed");
   const legend = make("div", { class: "srl-legend", "aria-label": "Legend" });
-  const element = make("div", { class: "srl-controls" },
+  const element = make("div", { class: "srl-controls" }, fewer,
     make("span", { class: "srl-field" }, make("span", { text: "show" }), show.element),
     make("label", { class: "srl-field" }, make("span", { text: "colour" }), color),
     make("label", { class: "srl-field srl-threshold" }, make("span", { text: "score ≥" }), threshold, value),
@@ -112,6 +128,10 @@ export function createControls(explorer) {
       color.value = store.state.color;
       threshold.value = String(store.state.threshold);
       setText(value, scoreText(store.state.threshold));
+      const { ids } = explorer.base();
+      fewer.hidden = !explorer.link || ids.length < 2;
+      first.value = String(usedOf(explorer.changes.intervention.changes, ids));
+      setText(used, first.value);
       trails.box.checked = store.state.trails;
       truth.box.checked = store.state.truth;
       truth.label.hidden = !trace.truth.length;

@@ -1,6 +1,6 @@
 // The card to change something. Its controls need a link: the stages run at its other end.
 
-import { createChanges, withEdit } from "./changes.js";
+import { createChanges, usedOf, withEdit } from "./changes.js";
 import { make, segments, setText } from "./dom.js";
 import { createDrag } from "./drag.js";
 import { outcomeList } from "./outcome.js";
@@ -90,6 +90,9 @@ export function createEditing(explorer) {
   function changes() {
     const { changes: all, ablation, repeat, start: from } = made.intervention;
     const when = (stage) => (stage ? `after stage ${stage}` : "before stage 1");
+    const { ids } = explorer.base();
+    const used = usedOf(all, ids);
+    const cut = used < ids.length ? all.find((one) => one.drop && one.proposals.at(-1) === ids.at(-1)) : null;
     const without = (list, item) => list.filter((one) => one !== item);
     const on = (part) => ({ ablation: { ...ablation, ...part } });
     const names = (ids) => `proposal${ids.length > 1 ? "s" : ""} ${ids.join(", ")}`;
@@ -97,7 +100,8 @@ export function createEditing(explorer) {
     const filters = { mean: "average filters for all", rolled: "the neighbour's filters" }[ablation.filters];
     return [
       ...all.map((one) => [
-        one.drop ? `${names(one.proposals)} dropped, ${when(one.stage)}` : `${names(one.proposals)}, ${when(one.stage)}: ${edited(one)}`,
+        one === cut ? `only the first ${used} of ${ids.length} proposals`
+          : one.drop ? `${names(one.proposals)} dropped, ${when(one.stage)}` : `${names(one.proposals)}, ${when(one.stage)}: ${edited(one)}`,
         { changes: without(all, one) },
       ]),
       ...ablation.swap_filters.map((pair) => [`filters of ${pair[0]} and ${pair[1]} swapped, ${when(from)}`, on({ swap_filters: without(ablation.swap_filters, pair) })]),

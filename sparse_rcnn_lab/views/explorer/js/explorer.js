@@ -24,10 +24,11 @@ import { createStatus } from "./status.js";
 import { START, createStore } from "./store.js";
 import { createTabs } from "./tabs.js";
 import { watchTheme } from "./theme.js";
+import { createTour } from "./tour.js";
 
 const NARROW = 820; // CSS pixels of room under which everything stands in one column
 const WIDE = 1180; // and from which on in three
-const UNDER = 170; // pixels of what belongs under the image: with it the image fits the window
+const UNDER = 240; // pixels of what belongs over and under an image: with it, it fits the window
 const CARD = 190; // and of the card to change something, which comes below in two columns
 const ABOVE = 110; // of what others show above the explorer
 const SHORTEST = 260; // an image keeps this height whatever the window has
@@ -117,7 +118,9 @@ function render({ model, el, keys }) {
     status.element, status.notice, pictures, transport.element, controls.element);
   const about = make("div", { class: "srl-about" }, proposal.element, tabs.element);
   const change = make("div", { class: "srl-change" }, editing.element);
-  root.append(main, about, change, status.live);
+  const tour = createTour(explorer);
+  explorer.tour = tour;
+  root.append(main, about, change, tour.element, status.live);
 
   function layout() {
     const width = root.clientWidth || el.clientWidth || 640;
@@ -253,6 +256,7 @@ function render({ model, el, keys }) {
     unlisten();
     resized.disconnect();
     heard.forEach((forget) => forget());
+    tour.stop();
     editing.close();
     root.remove();
   };

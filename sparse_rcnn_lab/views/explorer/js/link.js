@@ -64,7 +64,7 @@ export function serverLink(ask) {
         throw lost("The app does not answer. Does it still run?");
       });
       const told = await answer.json().catch(() => ({}));
-      if (!answer.ok) throw new Error(told.problem ?? `The app answered with an error (${answer.status}).`);
+      if (told.problem || !answer.ok) throw new Error(told.problem ?? `The app answered with an error (${answer.status}).`);
       return told;
     },
   };

@@ -1,0 +1,219 @@
+"""Answers in words, which a person marks: in a table, on a page, or in nbgrader's Formgrader.
+
+by_hand.csv    an answer a row: its text, the lines of its rubric, a column for the marks of each
+by_hand.html   the same to read and click through, with the figures; it saves a by_hand.csv
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sparse_rcnn_lab.core.errors import LabError
+from sparse_rcnn_lab.course.classroom.cells import name_of, read_cells, role_of, text_of
+from sparse_rcnn_lab.course.classroom.course_folder import Course
+from sparse_rcnn_lab.course.classroom.pages import figures_of, markdown, write_page
+from sparse_rcnn_lab.course.classroom.roster import read_table
+
+if TYPE_CHECKING:
+    from sparse_rcnn_lab.course.classroom.marks import Mark, Result
+
+_RUBRIC = re.compile(r"\*\d+ marks?: (.+?)\.\*", re.S)
+LINES = ("rubric_1", "rubric_2", "rubric_3")  # columns for the marks of each line of a rubric
+COLUMNS = (
+    *("student", "name", "assignment", "test", "answer", "rubric"),
+    *(*LINES, "out_of", "marks", "comment"),
+)
+
+
+def rubric_of(course: Course, assignment: str, test: str) -> list[tuple[str, float]]:
+    """(what counts, its marks) of an answer in words, from the text above it.
+
+    It is written as ``*3 marks: one thing (1), another (2).*``; without it there is one line.
+    """
+    above = ""
+    for cell in read_cells(course.notebook("source", assignment)):
+        if name_of(cell) == test:
+            found, points = _RUBRIC.search(above), float(role_of(cell)["points"])
+            lines = re.findall(r"(\S.*?) \(([\d.]+)\)", " ".join(found[1].split())) if found else []
+            lines = [(what.lstrip(", "), float(marks)) for what, marks in lines]
+            if lines and len(lines) <= len(LINES) and sum(m for _, m in lines) == points:
+                return lines
+            return [("the whole answer", points)]
+        if cell["cell_type"] == "markdown":
+            above = text_of(cell)
+    return []
+
+
+def write_by_hand(course: Course, results: list[Result]) -> None:
+    """Writes by_hand.csv and by_hand.html, with what is filled in so far."""
+    from sparse_rcnn_lab.course.classroom.marks import number, write_table
+
+    path = course.root / "by_hand.csv"
+    before = {_key(row): row for _, row in (read_table(path)[1] if path.exists() else [])}
+    rows, cards = [], []
+    for result in results:
+        waiting = [mark for mark in result.marks if mark.by_hand]
+        if not waiting:
+            continue
+        cells = read_cells(course.notebook("autograded", result.assignment, result.student))
+        figures, drawn = (
+            handed_in_figures(course, result.assignment, result.student),
+            "as handed in",
+        )
+        if not figures:
+            figures, drawn = figures_of(cells), "as drawn when it was graded, of fewer images"
+        for mark in waiting:
+            rubric = rubric_of(course, result.assignment, mark.test)
+            answer = next((text_of(c) for c in cells if name_of(c) == mark.test), "")
+            row = {
+                "student": result.student,
+                "name": result.name,
+                "assignment": result.assignment,
+                "test": mark.test,
+                "answer": answer,
+                "rubric": "; ".join(
+                    f"{i}. {what} ({n:g})" for i, (what, n) in enumerate(rubric, 1)
+                ),
+                "out_of": number(mark.out_of),
+                "marks": number(mark.score),
+                "comment": mark.comment,
+            }
+            row |= _still_true(before.get(_key(row), {}), mark)
+            rows.append(row)
+            # A figure stands beside what is said about it.
+            shown = figures if mark.test != "question" else []
+            cards.append(
+                {
+                    "row": row,
+                    "html": markdown(answer),
+                    "rubric": rubric,
+                    "figures": shown,
+                    "drawn": f"Figures, {drawn}",
+                }
+            )
+    write_table(path, rows, COLUMNS)
+    cards.sort(key=lambda card: (card["row"]["assignment"], _order(results, card["row"]["test"])))
+    page = {"cards": cards, "rows": [card["row"] for card in cards]}
+    write_page(
+        course.root / "by_hand.html", "by_hand.html.j2", columns=COLUMNS, lines=LINES, **page
+    )
+
+
+def handed_in_figures(course: Course, assignment: str, student: str) -> list[str]:
+    """The figures of the notebook that came in, as data URIs."""
+    path = course.notebook("submitted", assignment, student).with_name("figures.json")
+    figures: list[str] = json.loads(path.read_text(encoding="utf-8")) if path.exists() else []
+    return figures
+
+
+def _order(results: list[Result], test: str) -> int:
+    tests = [mark.test for result in results for mark in result.marks]
+    return tests.index(test)
+
+
+def _still_true(row: dict[str, str], mark: Mark) -> dict[str, str]:
+    """The marks line by line, unless the whole was changed elsewhere."""
+    given = [row.get(line, "").strip() for line in LINES]
+    values = [_float(text) for text in given if text]
+    if mark.score is None or not values or None in values:
+        return {}
+    same = abs(sum(value or 0 for value in values) - mark.score) < 1e-6
+    return dict(zip(LINES, given, strict=True)) if same else {}
+
+
+def take_by_hand(course: Course, place: Path | None = None) -> int:
+    """Takes what is filled in in by_hand.csv into the gradebook; the number of marks.
+
+    place: another file, as the page saves it. The marks of an answer are those in ``marks``, or
+    the sum of its rubric's columns.
+
+    Raises LabError, naming the row, for marks that are no number or out of range, that contradict
+    one another, and for a file in which the marks cannot be found.
+    """
+    path = place or course.root / "by_hand.csv"
+    if not path.exists() and place is None:
+        return 0
+    columns, rows = read_table(path)
+    needed = ("student", "assignment", "test", "marks")
+    if rows and not set(needed) <= set(columns):
+        raise LabError(
+            f'"{path}" must have the columns {", ".join(needed)}, found {", ".join(columns)!r}. '
+            'Keep its first line, and save it as "CSV UTF-8".'
+        )
+    rows = [
+        (n, r) for n, r in rows if any(r.get(k, "").strip() for k in ("marks", *LINES, "comment"))
+    ]
+    if not rows:
+        return 0
+    from nbgrader.api import MissingEntry
+
+    taken = 0
+    with course.gradebook() as gradebook:
+        for line, row in rows:
+            student, assignment, test = row["student"], row["assignment"], row["test"]
+            where = f'"{path}", line {line} ({student}, {test})'
+            try:
+                grade = gradebook.find_grade(test, assignment, assignment, student)
+            except MissingEntry as error:
+                raise LabError(
+                    f"{where}: there is no such answer in the gradebook. `grade` what was handed "
+                    "in first, or take the line out."
+                ) from error
+            marks = _marks_in(row, rubric_of(course, assignment, test), grade, where)
+            if marks is not None:
+                grade.manual_score, grade.needs_manual_grade = marks, False
+                taken += 1
+            if said := (row.get("comment") or "").strip():
+                try:
+                    comment = gradebook.find_comment(test, assignment, assignment, student)
+                except MissingEntry as error:
+                    raise LabError(
+                        f"{where}: an answer that is no text takes no comment; leave it empty."
+                    ) from error
+                comment.manual_comment = said
+        gradebook.db.commit()
+    return taken
+
+
+def _marks_in(
+    row: dict[str, str], rubric: list[tuple[str, float]], grade: Any, where: str
+) -> float | None:
+    """The marks that a row gives, or None."""
+    text, lines = row["marks"].strip(), [row.get(name, "").strip() for name in LINES]
+    marks = _in_range(text, grade.max_score, where) if text else None
+    if not any(lines):
+        return marks
+    if not all(lines[: len(rubric)]):
+        raise LabError(f"{where}: {LINES[lines.index('')]} is empty, others are not.")
+    if any(lines[len(rubric) :]):
+        raise LabError(f"{where}: more lines are filled in than the rubric has ({len(rubric)}).")
+    total = sum(
+        _in_range(text, most, where) for text, (_, most) in zip(lines, rubric, strict=False)
+    )
+    # Marks that were there before give way to a rubric that is new.
+    if marks is not None and abs(marks - total) > 1e-6 and marks != grade.manual_score:
+        raise LabError(
+            f"{where}: the rubric adds up to {total:g}, but marks are {marks:g}. Empty one of them."
+        )
+    return total
+
+
+def _in_range(text: str, most: float, where: str) -> float:
+    value = _float(text)
+    if value is None or not 0 <= value <= most:
+        raise LabError(f"{where}: marks must be a number from 0 to {most:g}, found {text!r}.")
+    return value
+
+
+def _float(text: str) -> float | None:
+    with contextlib.suppress(ValueError):
+        return float(text.replace(",", "."))
+    return None
+
+
+def _key(row: dict[str, Any]) -> tuple[str, ...]:
+    return tuple(str(row.get(name, "")) for name in ("student", "assignment", "test"))

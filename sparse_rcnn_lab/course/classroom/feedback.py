@@ -1,0 +1,270 @@
+"""Pages to learn from: one for each student, the class at a glance, and solutions to send after.
+
+feedback/STUDENT/ASSIGNMENT/ASSIGNMENT.html, overview.html, solutions/ASSIGNMENT.html
+"""
+
+from __future__ import annotations
+
+import re
+import statistics
+import textwrap
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from tqdm.auto import tqdm
+
+from sparse_rcnn_lab.core.errors import LabError
+from sparse_rcnn_lab.course.classroom.by_hand import LINES, handed_in_figures, rubric_of
+from sparse_rcnn_lab.course.classroom.cells import name_of, read_cells, role_of, text_of
+from sparse_rcnn_lab.course.classroom.course_folder import ASSIGNMENTS, Course
+from sparse_rcnn_lab.course.classroom.marks import Mark, Result, write_marks
+from sparse_rcnn_lab.course.classroom.pages import markdown, outputs_of, write_page
+from sparse_rcnn_lab.course.classroom.questions import QUESTIONS
+from sparse_rcnn_lab.course.classroom.roster import read_table
+
+_TITLES = {assignment.name: assignment.title for assignment in ASSIGNMENTS}
+
+
+def feedback(
+    course: Course,
+    assignments: tuple[str, ...] | None = None,
+    progress: bool = True,
+    say: Callable[[str], None] = tqdm.write,
+) -> list[Path]:
+    """Writes a page for each graded submission, and the overview; the students' pages.
+
+    The pages hold the hidden tests. Marks by hand are taken from by_hand.csv first.
+    Raises LabError where nothing is graded.
+    """
+    results = write_marks(course)
+    names = course.assignments if assignments is None else assignments
+    lost: dict[tuple[str, str], list[dict[str, Any]]] = {}
+    pages = []
+    for result in tqdm(results, unit="page", disable=not progress):
+        chosen = result.assignment in names
+        if result.problem:
+            if chosen:
+                say(f"{result.name}, {result.assignment}: no page, {result.problem}")
+            continue
+        about = _about(course, result)
+        lost[result.student, result.assignment] = about["lost"]
+        if chosen:
+            page = course.notebook("feedback", result.assignment, result.student)
+            pages.append(page.with_suffix(".html"))
+            write_page(pages[-1], "feedback.html.j2", **about)
+    _overview(course, results, lost)
+    if not pages:
+        raise LabError(f'Nothing is graded in "{course.root}": run grade first.')
+    return pages
+
+
+def solutions(course: Course, assignments: tuple[str, ...] | None = None) -> list[Path]:
+    """Writes a page of solutions for each assignment, with the course's numbers."""
+    pages = []
+    for name in course.assignments if assignments is None else assignments:
+        cells: list[dict[str, Any]] = []
+        for cell in read_cells(course.notebook("source", name)):
+            text, role = text_of(cell), role_of(cell)
+            if cell["cell_type"] == "markdown":
+                cells.append({"html": markdown(_without_marks(text), ours=True)})
+            elif role.get("grade"):
+                if not (cells and cells[-1].get("tests")):
+                    cells.append({"tests": []})
+                cells[-1]["tests"].append(_asked(cell))
+            elif role.get("grade_id") != "hand-in":
+                cells.append({"code": _without_marks(text)})
+        pages.append(course.root / "solutions" / f"{name}.html")
+        own = (course.root / "personal").is_dir()
+        write_page(pages[-1], "solutions.html.j2", title=_TITLES[name], cells=cells, own=own)
+    return pages
+
+
+def _about(course: Course, result: Result) -> dict[str, Any]:
+    """What the page of a submission tells."""
+    cells = read_cells(course.notebook("autograded", result.assignment, result.student))
+    ours = {_wording(c) for c in read_cells(course.notebook("release", result.assignment))}
+    marks = {mark.test: mark for mark in result.marks}
+    passed, words, shown = [], [], []
+    lost: dict[tuple[str, str], dict[str, Any]] = {}
+    tasks = _tasks(course.notebook("release", result.assignment), cells)
+    above: Any = None  # the answer that the tests below it are about
+    for cell in cells:
+        name = name_of(cell)
+        mark = marks.get(name)
+        if cell["cell_type"] == "markdown":
+            if mark:
+                words.append(_in_words(course, result, mark, text_of(cell)))
+            html = markdown(text_of(cell), ours=_wording(cell) in ours)
+            shown.append({"html": html, "name": name})
+            continue
+        if role_of(cell).get("solution"):
+            above = cell
+        block = {"name": name, "code": text_of(cell), "outputs": outputs_of(cell), "mark": ""}
+        if mark:
+            one = _asked(cell) | {"score": mark.score or 0, "out_of": mark.out_of}
+            off = one["score"] < mark.out_of
+            block |= {"mark": f"{one['score']:g} of {mark.out_of:g}", "lost": off}
+            block["code"] = one["code"]
+            if off:
+                task = _task_of(one["code"], tasks) or above
+                came, whole = _came(cell, task)
+                where = name_of(task) if task else ""
+                # Tests that have not seen the code have one thing to say, together.
+                key = (where, came) if whole else ("", name)
+                group = {"came": came, "whole": whole, "cell": where, "tests": []}
+                lost.setdefault(key, group)["tests"].append(one)
+            else:
+                passed.append(one)
+        if text_of(cell).strip():
+            shown.append(block)
+    return {
+        "name": result.name,
+        "title": _TITLES[result.assignment],
+        "score": result.score,
+        "out_of": result.out_of,
+        "open": result.open,
+        "late_days": result.late_days,
+        "lost": list(lost.values()),
+        "passed": passed,
+        "words": words,
+        "figures": handed_in_figures(course, result.assignment, result.student),
+        "cells": shown,
+    }
+
+
+def _in_words(course: Course, result: Result, mark: Mark, answer: str) -> dict[str, Any]:
+    """An answer in words with its rubric: (what counts, its marks, what was given)."""
+    path = course.root / "by_hand.csv"
+    given = next(
+        (
+            row
+            for _, row in (read_table(path)[1] if path.exists() else [])
+            if (row["student"], row["assignment"], row["test"])
+            == (result.student, result.assignment, mark.test)
+        ),
+        {},
+    )
+    rubric = rubric_of(course, result.assignment, mark.test)
+    return {
+        "test": mark.test,
+        "answer": markdown(answer),
+        "rubric": [
+            (what, most, given.get(line, ""))
+            for line, (what, most) in zip(LINES, rubric, strict=False)
+        ],
+        "score": mark.score,
+        "out_of": mark.out_of,
+        "comment": mark.comment,
+    }
+
+
+def _asked(cell: Any) -> dict[str, Any]:
+    """What a test asks, its code, and the question to ask whoever lost it."""
+    name = name_of(cell)
+    text = text_of(cell)
+    if found := re.search(r"def _test\(\):\n(.*)\n\n\n_test\(\)", text, re.S):
+        text = textwrap.dedent(found[1])
+    lines = [
+        line
+        for line in text.splitlines()
+        if not re.match(r"(### (BEGIN|END) HIDDEN|from sparse_rcnn_lab.*checks import)", line)
+    ]
+    text = "\n".join(lines).strip()
+    head = re.match(r"((?:# .*\n?)+)", text)
+    says = " ".join(head[1].replace("# ", "").split()) if head else ""
+    says = re.sub(r"^\d+ marks?:? ?", "", says).replace("(hidden)", "").strip()
+    if "_" not in says.partition(" ")[0]:  # the name of a function stays as it is
+        says = says[:1].upper() + says[1:]
+    asks = says or name.replace("-", " ").capitalize()
+    body = text[head.end() :].strip() if head else text
+    return {"test": name, "asks": asks, "code": body, "question": QUESTIONS.get(name, "")}
+
+
+def _tasks(release: Path, cells: list[Any]) -> dict[str, Any]:
+    """Function that is asked for -> the cell of the student that should hold it."""
+    mine = {name_of(cell): cell for cell in cells}
+    return {
+        name: mine[name_of(cell)]
+        for cell in read_cells(release)
+        if role_of(cell).get("solution")
+        for name in re.findall(r"^def (\w+)", text_of(cell), re.M)
+    }
+
+
+def _task_of(test: str, tasks: dict[str, Any]) -> Any:
+    """The cell of the function that a test names first."""
+    named = re.findall(r"\bof=(\w+)", test) + re.findall(r"\bcheck\(\s*(\w+)", test)
+    return next((tasks[name] for name in named if name in tasks), None)
+
+
+def _came(test: Any, task: Any) -> tuple[str, bool]:
+    """What a test that was lost has said, and whether that is true of the whole cell."""
+    errors = [out["error"] for out in outputs_of(test) if "error" in out]
+    stopped = [out["error"] for out in outputs_of(task) if "error" in out] if task else []
+    unwritten = task is not None and "not written yet" in text_of(task)
+    if unwritten and (not errors or re.search("NameError|NotImpl|no code so far", errors[-1])):
+        return "Nothing is written here yet.", True
+    if stopped and "NotImplementedError" not in stopped[-1]:
+        return f"This cell stopped, so nothing of it could be tested: {stopped[-1]}", True
+    if not errors:
+        return "It passed, but not all of its marks were given.", False
+    return re.sub(r"^NameError: name ('\w+') is not", r"\1 is not", errors[-1]), False
+
+
+def _overview(course: Course, results: list[Result], lost: dict[Any, Any]) -> None:
+    """lost: (student, assignment) -> what the page of that submission says is lost."""
+    roster = course.roster()
+    told = []
+    for name in course.assignments:
+        mine = [result for result in results if result.assignment == name]
+        graded = [result for result in mine if not result.problem]
+        tests = {}
+        for cell in read_cells(course.notebook("source", name)):
+            if role_of(cell).get("grade") and cell["cell_type"] == "code":
+                tests[name_of(cell)] = _asked(cell) | {"lost": []}
+        for result in graded:
+            for group in lost[result.student, name]:
+                for one in group["tests"]:
+                    test = tests.setdefault(one["test"], one | {"lost": []})
+                    test["lost"].append((result.name, group["came"]))
+        scores = [result.score for result in graded] or [0.0]
+        came = {result.student for result in mine}
+        ordered = sorted(tests.values(), key=lambda test: -len(test["lost"]))
+        told.append(
+            {
+                "title": _TITLES[name],
+                "graded": len(graded),
+                "mean": statistics.mean(scores),
+                "median": statistics.median(scores),
+                "low": min(scores),
+                "high": max(scores),
+                "out_of": graded[0].out_of if graded else 0,
+                "open": sum(result.open > 0 for result in graded),
+                "tests": [test for test in ordered if test["lost"]],
+                "everybody": [test["test"] for test in ordered if not test["lost"]],
+                "notes": [
+                    (r.name, "; ".join(filter(None, (r.problem, *r.notes, _late(r)))))
+                    for r in mine
+                    if r.problem or r.notes or r.late_days
+                ],
+                "absent": [p.name for p in roster.people if p.student not in came]
+                if roster
+                else [],
+            }
+        )
+    write_page(course.root / "overview.html", "overview.html.j2", assignments=told)
+
+
+def _late(result: Result) -> str:
+    days = result.late_days
+    return f"{days} day{'s' if days > 1 else ''} late" if days else ""
+
+
+def _wording(cell: Any) -> str:
+    """The text without its numbers, which may be the student's own."""
+    return re.sub(r"[-\d.]", "", text_of(cell))
+
+
+def _without_marks(text: str) -> str:
+    return re.sub(r"^[ \t]*### (BEGIN|END) SOLUTION[ \t]*\n?", "", text, flags=re.M).strip()

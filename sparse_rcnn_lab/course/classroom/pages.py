@@ -1,0 +1,134 @@
+"""What the classroom's html pages share: they open from disk, without a network, light and dark.
+
+Students' text is shown as text: no tag, script or picture from elsewhere gets into a page.
+"""
+
+from __future__ import annotations
+
+import functools
+import html
+import re
+from pathlib import Path
+from typing import Any
+
+from sparse_rcnn_lab.detect.files import write_text
+
+TEMPLATES = Path(__file__).with_name("templates")
+_SPLIT = re.compile(r"(```.*?```|`[^`\n]*`|\$\$.+?\$\$|\$[^$\n]+?\$)", re.S)
+_COLOURS = re.compile(r"\x1b\[[0-9;]*m")
+
+
+def write_page(path: Path, template: str, **values: Any) -> None:
+    """Fills in a template of this room and writes it."""
+    write_text(path, _templates().get_template(template).render(values))
+
+
+@functools.cache
+def _templates() -> Any:
+    from jinja2 import Environment, FileSystemLoader
+
+    environment = Environment(
+        loader=FileSystemLoader(TEMPLATES),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters.update(code=code, inline=lambda text: markdown(text, block=False))
+    environment.filters["number"] = lambda value: f"{value:g}"
+    environment.globals["styles"] = _styles
+    return environment
+
+
+def _styles() -> Any:
+    from markupsafe import Markup
+    from pygments.formatters import HtmlFormatter
+
+    css = (TEMPLATES / "classroom.css").read_text(encoding="utf-8")
+    light = HtmlFormatter(style="default").get_style_defs(".code")
+    dark = HtmlFormatter(style="github-dark").get_style_defs(".code")
+    dark = re.sub(r"background(-color)?: #\w+;?", "", dark)
+    light = re.sub(r"^\.code \{.*\}$", "", light, flags=re.M)
+    css += f"\n{light}\n@media (prefers-color-scheme: dark) {{\n{dark}\n}}"
+    return Markup(re.sub(r" */\*.*?\*/", "", css))
+
+
+def code(text: str) -> Any:
+    """Python as html, in colours."""
+    from markupsafe import Markup
+    from pygments import highlight
+    from pygments.formatters import HtmlFormatter
+    from pygments.lexers import PythonLexer
+
+    return Markup(highlight(text, PythonLexer(), HtmlFormatter(cssclass="code")))
+
+
+def markdown(text: str, ours: bool = False, block: bool = True) -> Any:
+    """Markdown as html, its formulas as MathML. ours: its html tags are meant."""
+    import mistune
+    from markupsafe import Markup
+
+    formulas: list[str] = []
+
+    def keep(part: str) -> str:
+        if not part.startswith("$"):
+            return part
+        formulas.append(_formula(part))
+        return f"\x02{len(formulas) - 1}\x02"
+
+    text = "".join(map(keep, _SPLIT.split(text)))
+    shown = str(mistune.create_markdown(escape=not ours, plugins=["table", "strikethrough"])(text))
+    shown = re.sub(r"<img [^>]*>", "", shown)
+    shown = re.sub(r"\x02(\d+)\x02", lambda found: formulas[int(found[1])], shown).strip()
+    if not block:
+        shown = shown.removeprefix("<p>").removesuffix("</p>")
+    return Markup(shown)
+
+
+def _formula(text: str) -> str:
+    from sparse_rcnn_lab.course.lessons.lesson_pages import with_mathml
+
+    try:
+        return with_mathml(text)
+    except Exception:  # a student's LaTeX may be anything
+        return f"<code>{html.escape(text)}</code>"
+
+
+def figures_of(cells: Any) -> list[str]:
+    """The figures that cells have drawn, as data URIs."""
+    return [block["image"] for cell in cells for block in outputs_of(cell) if block.get("image")]
+
+
+def outputs_of(cell: Any) -> list[dict[str, str]]:
+    """What a cell shows: dictionaries with ``text``, ``image`` or ``error``."""
+    found: list[dict[str, str]] = []
+    for output in cell.get("outputs") or ():
+        data = output.get("data", {})
+        if output.get("output_type") == "error":
+            found.append({"error": said(output)})
+        elif png := "".join(data.get("image/png", "")):
+            found.append({"image": "data:image/png;base64," + re.sub(r"[^\w+/=]", "", png)})
+        else:
+            text = _COLOURS.sub("", "".join(output.get("text", "") or data.get("text/plain", "")))
+            # What one cell prints may come in several parts, as it happened to be sent.
+            if found and "text" in found[-1]:
+                found[-1]["text"] += text
+            elif text.strip():
+                found.append({"text": text})
+    return found
+
+
+def said(error: Any) -> str:
+    """What an error says, and the line of the notebook it comes from; no traceback."""
+    name, value = error["ename"], _COLOURS.sub("", str(error["evalue"])).strip()
+    value = re.sub(r" \(\S+, line \d+\)$", "", value)  # a SyntaxError names a file of its own
+    if name in ("NotYet", "NotRun"):
+        return value
+    text = f"{name}: {value}" if value else str(name)
+    trace = _COLOURS.sub("", "\n".join(error.get("traceback", ())))
+    frames = re.split(r"^(?=Cell In|File )", trace, flags=re.M)
+    lines = [frame for frame in frames if frame.startswith("Cell In")]
+    if lines and (arrow := re.findall(r"^-+> *(\d+) (.*)$", lines[-1], re.M)):
+        text += f"\nin line {arrow[-1][0]}: {arrow[-1][1].strip()}"
+    elif found := re.search(r"line (\d+)\n +(.*)\n", trace):  # of a SyntaxError
+        text += f"\nin line {found[1]}: {found[2].strip()}"
+    return text
