@@ -65,6 +65,11 @@ def _core() -> Any:
     return core
 
 
+def wait_for_compiler() -> None:
+    """Returns when OpenVINO has compiled for the shapes that came several times: for benchmarks."""
+    _OpenVino._compiler.submit(lambda: None).result()
+
+
 class _OpenVino:
     """A graph for any shapes, and, for shapes that come again and again, one compiled for them.
 
