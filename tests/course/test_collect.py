@@ -89,6 +89,9 @@ CANVAS = """Student,ID,SIS User ID,SIS Login ID,Section
         ("Li Wei_4711_assignsubmission_file_/a.ipynb", 'may be by "Li-Wei-16" or "Li-Wei-17"'),
         ("Grase Lovelade/boxes.ipynb", "nobody on the roster"),
         ("Zoé M/boxes.ipynb", "Zoë-Müller"),
+        ("matching_zoe_final_v2.ipynb", "Zoë-Müller"),
+        ("group A/Zoe Hopper/boxes.ipynb", "nobody on the roster"),
+        ("Grace Hopper_14_assignsubmission_file_/a.ipynb", "nobody on the roster"),
     ],
 )
 def test_whom_the_roster_knows(tmp_path: Path, path: str, who: str) -> None:
@@ -97,7 +100,7 @@ def test_whom_the_roster_knows(tmp_path: Path, path: str, who: str) -> None:
     roster = Roster.read(tmp_path / "roster.csv")
     assert len(roster.people) == 6 and roster.people[0].name == "Ada Lovelace"
     try:
-        found = roster.find(PurePosixPath(path)).student
+        found = roster.find(PurePosixPath(path), ASSIGNMENTS).student
     except LabError as error:
         found = str(error)
     assert found == who or (" " in who and who in found)

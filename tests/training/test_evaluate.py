@@ -163,6 +163,9 @@ def test_all_sizes_together() -> None:
         ({"category_id": 4}, "category id 4"),
         ({"score": float("nan")}, "1 of 2 detections hold NaN"),
         ({"bbox": [1, 2, 3]}, "not made of numbers"),
+        ({"bbox": "1234"}, "bbox '1234'"),
+        ({"bbox": [50, 60, -20, -30]}, r"bbox \[50.0, 60.0, -20.0, -30.0\]; expected left, top"),
+        ({"image_id": 5.5}, "image id 5.5"),
         ({"score": None}, "'score'"),  # left out
     ],
 )
@@ -172,6 +175,18 @@ def test_wrong_results_are_named(change: dict[str, Any], message: str) -> None:
     wrong = {k: v for k, v in found(1, **change).items() if v is not None}
     with pytest.raises(LabError, match=message):
         coco_stats(TRUTH, [found(0), wrong])
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"image_id": "5"}, {"image_id": 9}, {"category_id": 4}, {"bbox": [1, 2, float("nan"), 4]}],
+)
+def test_a_ground_truth_that_cannot_be_is_named(change: dict[str, Any]) -> None:
+    """Catches objects that nothing can match, or that are left out, without a word."""
+    truth = copy.deepcopy(TRUTH)
+    truth["annotations"][1].update(change)
+    with pytest.raises(LabError, match="The ground truth's annotation 1 is of image id"):
+        coco_stats(truth, [found(0)])
 
 
 class Boxes:
@@ -381,7 +396,7 @@ def test_classes_of_which_none_is_shared_are_named() -> None:
 
 
 @pytest.mark.parametrize(
-    "options", [{"stages": [0]}, {"stages": [4]}, {"stages": []}, {"limit": 0}, {"batch_size": 0}]
+    "options", [{"stages": [0]}, {"stages": [4]}, {"stages": []}, {"limit": 1.5}, {"batch_size": 0}]
 )
 def test_numbers_out_of_range(oracle: Oracle, options: dict[str, int | Sequence[int]]) -> None:
     """Catches an evaluation of nothing, or a bare IndexError."""

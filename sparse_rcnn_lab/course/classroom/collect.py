@@ -93,7 +93,7 @@ def collect(course: Course, place: str | Path, say: Callable[[str], None] = prin
     for entry, notebook, assignment, notes in readable:
         try:
             if roster:
-                key = (roster.find(entry.path).student, assignment)
+                key = (roster.find(entry.path, names).student, assignment)
             else:
                 key = (student_of(entry.path, names, level), assignment)
         except LabError as error:
