@@ -14,6 +14,7 @@ import pytest
 import torch
 from small_model import small_config
 
+import sparse_rcnn_lab as srl
 from sparse_rcnn_lab import analysis
 from sparse_rcnn_lab.core import boxes as box_ops
 from sparse_rcnn_lab.core.config import InputConfig
@@ -408,3 +409,17 @@ def test_to_dict_is_json(oracle: Oracle) -> None:
     content = json.loads(json.dumps(evaluate(oracle, Boxes(), progress=False).to_dict()))
     assert [entry["stage"] for entry in content["stages"]] == [1, 2, 3]
     assert content["stages"][-1]["AP50"] == pytest.approx(1.0)
+
+
+def test_an_ablation_is_evaluated() -> None:
+    """Catches an ablation that is not handed on to the stages, and numbers other than the table's
+    of ablations, which goes another way."""
+    detector, data = srl.load("nano-shapes"), srl.Shapes(3, seed=5)
+    alone = srl.Ablation(self_attention=False)
+    ours = [
+        evaluate(detector, data, stages=[6], ablation=a, progress=False).per_stage[0].AP
+        for a in (srl.Ablation(), alone)
+    ]
+    tried = {"whole": srl.Ablation(), "alone": alone}
+    table = analysis.ablation_costs(detector, data, ablations=tried, cache=False, progress=False)
+    assert ours == pytest.approx(table.AP.tolist()) and ours[0] > ours[1] + 0.1
