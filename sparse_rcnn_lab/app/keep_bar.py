@@ -24,6 +24,7 @@ _LABELS = {
     "json": "Boxes · COCO json",
     "trace": "All stages · trace",
     "page": "Explorer · one HTML page",
+    "playground": "Model · one HTML page",
 }
 # A file that was just made is taken at once, without a second click.
 _PRESS = """() => setTimeout(() => {

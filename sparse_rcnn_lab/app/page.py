@@ -9,7 +9,7 @@ from typing import Any
 
 import gradio as gr
 
-from sparse_rcnn_lab.app import model_tiles, readouts
+from sparse_rcnn_lab.app import model_tiles, readouts, teach_tab
 from sparse_rcnn_lab.app.control_panel import ControlPanel, ModelControls, Values
 from sparse_rcnn_lab.app.draw_tab import DrawTab
 from sparse_rcnn_lab.app.endpoints import Endpoints
@@ -87,6 +87,7 @@ def head(first: str) -> str:
     return (
         f"<style>{html_page.css()}</style>"
         f"<script>window.labFirst = {json.dumps(first)};\n{scripts}</script>"
+        f"{teach_tab.head()}"
     )
 
 
@@ -125,6 +126,8 @@ class Page:
                         self.video = VideoTab(viewer)
                     with self._tab("compare"):
                         self.compare = CompareTab(viewer, start)
+                    with self._tab("teach"):
+                        gr.HTML(teach_tab.html(), apply_default_css=False, padding=False)
                 self.keep = KeepBar(viewer)
             with gr.Column(scale=2, min_width=300, elem_id="lab-right"):
                 self.numbers = gr.HTML(readouts.numbers(None), elem_id="lab-numbers", padding=False)
@@ -180,7 +183,14 @@ class Page:
             switched = side.model.change(
                 partial(self._switch, side),
                 {side.model, *inputs},
-                [side.model, *side.inputs, self.lead, self.live.knows, *source.outputs, *view],
+                list(
+                    dict.fromkeys(
+                        [
+                            *(side.model, compare.other.model, self.lead, self.live.knows),
+                            *(*side.inputs, *compare.inputs, *source.outputs, *view),
+                        ]
+                    )
+                ),
                 show_progress="full",
                 show_progress_on=self.lead if side is controls else side.model,
                 trigger_mode="always_last",  # another one may be chosen while one is fetched
@@ -274,6 +284,13 @@ class Page:
             return {side.model: before}
         changed, now = side.switch(name, detector, values)
         if side is self.controls:
+            other = self.compare.other
+            if values[other.loaded] == before:  # the other side compares within a model
+                more, _ = other.switch(name, detector, values)
+                fewer = max(1, detector.num_proposals // 2)
+                more[other.num_proposals] = gr.update(maximum=detector.num_proposals, value=fewer)
+                changed |= {**more, other.model: name}
+                now |= {other.loaded: name, other.num_proposals: fewer}
             image, given = values[self.source.image], values[self.source.given]
             source = self.source.switch(name, image, given)
             changed |= source | {
