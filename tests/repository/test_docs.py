@@ -7,7 +7,6 @@ import inspect
 import re
 import shlex
 import shutil
-import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -180,6 +179,7 @@ def test_public_names_say_what_they_are():
             assert "'Tensor'" not in takes or re.search(r"\[.*\]|[Ss]ame|xyxy", text), name
 
 
+@pytest.mark.filterwarnings("ignore:Error parsing type annotation")
 def test_the_api_pages_build(tmp_path):
     """Catches a docstring or an import that pdoc cannot read."""
     pdoc = pytest.importorskip("pdoc")
