@@ -51,7 +51,7 @@ lessons: .venv/.installed-lab ## run all lessons in full and keep their times (A
 slides: .venv/.installed-lab ## a deck of slides for a lecture, build/slides.html (ARGS=--fast for toy amounts)
 	OMP_NUM_THREADS=1 $(BIN)/python -m sparse_rcnn_lab.course.lessons slides $(ARGS) build/slides.html
 
-classroom: .venv/.installed-classroom ## assignments that grade themselves: builds course/ (ARGS="--seed 2027"; docs/classroom.md)
+classroom: .venv/.installed-classroom ## assignments that grade themselves: builds course/ (docs/classroom.md)
 	$(BIN)/python -m sparse_rcnn_lab classroom build $(ARGS)
 
 api: .venv/.installed-test ## pages of every public name, in build/api

@@ -40,8 +40,11 @@ def source_of(name: str, secret: str = "2026") -> Any:
 
 
 def unfair(name: str, secret: str, training: bool = False) -> dict[str, Any]:
-    """What the numbers of ``secret`` get wrong: a right answer that loses marks, a mistake that
-    loses others than its own. {style or mistake: (lost, should have lost)}, empty if all is well."""
+    """{style or mistake: (tests it loses, tests it should lose)} where these differ.
+
+    Empty where with the numbers of ``secret`` every right answer gets full marks, and every mistake
+    loses its own.
+    """
     source = source_of(name, secret)
     perfect = solved(source, source)
     right = {"reference": perfect}

@@ -162,6 +162,7 @@ check(
 check(to_xyxy, V.batch_c[0], gives=V.batch[0])
 ### END HIDDEN TESTS
 
+
 # %% test="formats-leading"
 # 1 mark: both also take a batch, and a single box (hidden)
 ### BEGIN HIDDEN TESTS
@@ -287,6 +288,7 @@ check(
 check(iou, V.apart_a, V.apart_b, gives=torch.tensor([[0.0]]))
 check(iou, V.apart_a, V.touch_b, gives=torch.tensor([[0.0]]))
 ### END HIDDEN TESTS
+
 
 # %% test="iou-pairs"
 # 1 mark: every pair; as many rows as a has boxes (hidden)

@@ -19,10 +19,11 @@ The instructor's guide is docs/classroom.md. Grading runs the students' code on 
 your rights; the guide says how to isolate it.
 
 examples:
-  sparse-rcnn-lab classroom build --course course --seed 2027
-  sparse-rcnn-lab classroom collect submissions.zip --students roster.csv --course course
+  sparse-rcnn-lab classroom build --course course --students roster.csv
+  sparse-rcnn-lab classroom collect submissions.zip --course course
   sparse-rcnn-lab classroom grade --course course
   sparse-rcnn-lab classroom feedback --course course
+  sparse-rcnn-lab classroom copies --course course
 
   sparse-rcnn-lab classroom validate boxes.ipynb      what students run before they hand in
 """
@@ -37,6 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         ("grade", _grade, "run what was collected, write marks.csv"),
         ("feedback", _feedback, "write a page for each submission, and one for the class"),
         ("solutions", _solutions, "write a page of solutions for each assignment"),
+        ("copies", _copies, "pairs whose code is alike: a table and a page"),
         ("validate", _validate, "run a student's notebook and its visible tests"),
     ):
         step = steps.add_parser(name, help=summary, description=summary[0].upper() + summary[1:])
@@ -46,17 +48,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
             step.add_argument("notebook", type=Path)
             continue
         step.add_argument("--course", type=Path, default=Path("course"), metavar="FOLDER")
-        if name in ("build", "grade", "feedback", "solutions"):
+        if name in ("build", "grade", "feedback", "copies", "solutions"):
             step.add_argument(
                 "--assignment", action="append", metavar="NAME", help="only this one; repeatable"
             )
         if name == "build":
             step.add_argument(
-                "--seed", type=whole_number, default=2026, help="of this year's numbers"
+                "--students", type=Path, metavar="CSV", help="the class: own numbers for everybody"
             )
             step.add_argument(
-                "--sources", type=Path, default=Path("notebooks/assignments"), metavar="FOLDER"
+                "--secret", help="decides the numbers (default: a new one, kept in course.json)"
             )
+            step.add_argument("--sources", type=Path, metavar="FOLDER", help="your own assignments")
         if name == "collect":
             step.add_argument("place", type=Path, help="a folder or a zip with notebooks")
             step.add_argument(
@@ -80,18 +83,21 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _build(arguments: argparse.Namespace) -> int:
-    from sparse_rcnn_lab.course.classroom.build import build
     from sparse_rcnn_lab.course.classroom.course_folder import chosen
 
-    sources: Path = arguments.sources
+    assignments = chosen(arguments.assignment)
+    print(
+        f"Building {plural(len(assignments), 'assignment')} in {arguments.course} ...", flush=True
+    )
+    from sparse_rcnn_lab.course.classroom.build import build, own_sources
+
+    sources: Path = arguments.sources or own_sources()
     if not sources.is_dir():
-        raise LabError(
-            f'There are no sources in "{sources}". They are in notebooks/assignments of the '
-            "repository; name that folder with --sources."
-        )
-    guide = sources.parent.parent / "docs" / "classroom.md"
-    build(arguments.course, sources, chosen(arguments.assignment), arguments.seed, guide)
-    print(f"Hand out the notebooks in {arguments.course / 'hand-out'}; keep the rest to yourself.")
+        raise LabError(f'There is no folder "{sources}" with sources of assignments.')
+    course = build(arguments.course, sources, assignments, arguments.secret, arguments.students)
+    own = (course.root / "personal").is_dir()
+    what = "Give each student the folder of their name in" if own else "Hand out the notebooks in"
+    print(f"{what} {arguments.course / 'hand-out'}; keep the rest to yourself.")
     return 0
 
 
@@ -142,6 +148,16 @@ def _solutions(arguments: argparse.Namespace) -> int:
     course = Course.open(arguments.course)
     for page in solutions(course, _of_course(arguments.assignment, course)):
         print(page)
+    return 0
+
+
+def _copies(arguments: argparse.Namespace) -> int:
+    from sparse_rcnn_lab.course.classroom.copies import write_copies
+    from sparse_rcnn_lab.course.classroom.course_folder import Course
+
+    course = Course.open(arguments.course)
+    pairs = write_copies(course, _of_course(arguments.assignment, course))
+    print(f"{plural(len(pairs), 'pair')} to look at: {course.root / 'copies.html'}")
     return 0
 
 

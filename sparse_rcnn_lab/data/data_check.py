@@ -139,7 +139,7 @@ def check(
     Raises LabError for data that cannot be read, or is drawn and has no files.
 
     >>> import json, tempfile
-    >>> examples = Path(__file__).parents[1] / "examples"
+    >>> examples = Path(__file__).parent / "examples"
     >>> image = {"id": 1, "file_name": "cells_1.jpg", "width": 640, "height": 480}
     >>> box = {"id": 5, "image_id": 1, "category_id": 1, "bbox": [600, 50, 90, 80]}
     >>> names = [{"id": 1, "name": "cell"}]
@@ -212,7 +212,7 @@ def _in_short(data: DetectionData) -> str:
     classes = f"{len(data.class_names)} class{'es' * (len(data.class_names) != 1)}: {names}"
     folder = getattr(data, "data", data)
     if not isinstance(folder, CocoFolder):
-        return f"data   {len(data):,} images, drawn on the fly, of {classes}"
+        return f"data   {len(data):,} images of {classes}"
     counts, crowds = folder.object_counts, int(folder.tables.crowd.sum())
     return (
         f"data   {folder.file}: {len(folder):,} images ({(counts == 0).sum():,} without "

@@ -153,6 +153,8 @@ class Detector:
         LabError when an image cannot be read or a number is out of range.
         """
         batch = self.prepare(_as_list(images), resize)
+        if not 0 <= threshold <= 1:
+            raise LabError(f"threshold must be from 0 to 1, found {threshold!r}.")
         outputs = self.run(batch, stop=stage, num_proposals=num_proposals)
         found = [self.decode(outputs[-1], batch, i, threshold) for i in range(len(batch.originals))]
         return found if _is_list(images) else found[0]

@@ -18,7 +18,7 @@ from sparse_rcnn_lab.core.errors import LabError
 from sparse_rcnn_lab.core.stage import StageOutput
 from sparse_rcnn_lab.core.validation import check_stages
 from sparse_rcnn_lab.data.data_check import first_lines
-from sparse_rcnn_lab.data.sample import DetectionData, file_of
+from sparse_rcnn_lab.data.sample import DetectionData, check_classes, file_of
 from sparse_rcnn_lab.detect.batches import Batch
 from sparse_rcnn_lab.detect.detector import Detector
 from sparse_rcnn_lab.training.coco_metrics import METRICS, CocoResult, coco_stats, to_results
@@ -112,8 +112,9 @@ def evaluate(
     """
     start = time.perf_counter()
     stages = check_stages(stages, detector.num_stages)
-    if batch_size < 1 or (limit is not None and limit < 1):
-        raise LabError(f"batch_size ({batch_size}) and limit ({limit}) must be at least 1.")
+    for name, value in (("batch_size", batch_size), ("limit", 1 if limit is None else limit)):
+        if not isinstance(value, int) or value < 1:
+            raise LabError(f"{name} must be a whole number of at least 1, found {value!r}.")
     count = min(len(data), limit or len(data))
     if not count:
         raise LabError("The data set has no images; there is nothing to evaluate.")
@@ -215,6 +216,7 @@ def shared_category_ids(
     Gives ``[C]`` float64 category ids, NaN where ``data`` has no such class, and what there is to
     say about it. Raises LabError when they have no class in common.
     """
+    check_classes(data)
     lacking = [name for name in class_names if name not in data.class_names]
     extra = [name for name in data.class_names if name not in class_names]
     if len(lacking) == len(class_names):

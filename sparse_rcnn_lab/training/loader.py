@@ -196,7 +196,8 @@ def check_main_guard() -> None:
     """
     main = sys.modules["__main__"]
     file = getattr(main, "__file__", None)  # a notebook or a prompt has none, and needs no guard
-    package = getattr(main.__spec__, "name", "").endswith("__main__")  # nor does `python -m`
+    spec = getattr(main, "__spec__", None)  # %reset in a notebook takes it away
+    package = getattr(spec, "name", "").endswith("__main__")  # nor does `python -m`
     usual = multiprocessing.get_all_start_methods()[0]
     method = multiprocessing.get_start_method(allow_none=True) or usual  # asked, and not decided
     if method == "fork" or file is None or package:

@@ -42,6 +42,8 @@ def test_unknown_fields(key: str) -> None:
         ("train__lr", float("nan"), "train.lr must be"),
         ("train__steps", "1", "train.steps must be .*int.*, found '1'"),
         ("train__steps", 0, "train.steps must be .* at least 1, found 0"),
+        ("train__seed", -1, "train.seed must be .* at least 0, found -1"),
+        ("train__seed", 10**22, "train.seed must be at most 1,000,000,000,000, found 1000"),
         ("train__batch_size", 0, "train.batch_size must be .* at least 1"),
         ("train__denoising", -1, "train.denoising must be .* at least 0"),
         ("loss__matches_per_object", (), "matches_per_object needs at least one number"),

@@ -18,7 +18,7 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Course:
     from sparse_rcnn_lab.course.classroom.build import build
 
     folder = tmp_path_factory.mktemp("built") / "course"
-    return build(folder, made.SOURCES, chosen(["boxes"]), 2026, say=lambda s: None)
+    return build(folder, made.SOURCES, chosen(["boxes"]), "2026", say=lambda s: None)
 
 
 @pytest.fixture

@@ -19,10 +19,11 @@ import pytest
 import torch
 
 import sparse_rcnn_lab as srl
+from sparse_rcnn_lab.cli.main import main
 from sparse_rcnn_lab.core.errors import LabError
-from sparse_rcnn_lab.course.classroom.build import FORBIDDEN, build, check_release
+from sparse_rcnn_lab.course.classroom.build import FORBIDDEN, check_release
 from sparse_rcnn_lab.course.classroom.checks import Check, NotYet, difference
-from sparse_rcnn_lab.course.classroom.course_folder import ASSIGNMENTS, Course, chosen
+from sparse_rcnn_lab.course.classroom.course_folder import ASSIGNMENTS, Course
 from sparse_rcnn_lab.course.classroom.feedback import feedback
 from sparse_rcnn_lab.course.classroom.grade import grade
 from sparse_rcnn_lab.course.classroom.reference_solutions import _ANSWERS
@@ -119,11 +120,24 @@ def test_a_secret_decides_the_numbers(name: str) -> None:
     assert one == same and sum(a != b for a, b in zip(one, other, strict=True)) > 4
 
 
-def test_nothing_asked_for_is_handed_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Catches a solution, a hidden test, an output or a written answer in a student's notebook."""
+def test_nothing_asked_for_is_handed_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Catches a solution, a hidden test, an output or a written answer in a student's notebook,
+    building that works in the clone alone or is silent, and a roster that is not taken."""
     # As where the virtual environment is not activated: nbgrader calls alembic by name.
     monkeypatch.setenv("PATH", os.defpath)
-    course = build(tmp_path / "course", made.SOURCES, ASSIGNMENTS, 2026, say=lambda line: None)
+    monkeypatch.chdir(tmp_path)  # where there are no sources
+    Path("class.csv").write_text("name\nAda Lovelace\nBob Ross\n", encoding="utf-8")
+    assert main(["classroom", "build", "--secret", "2026", "--students", "class.csv"]) == 0
+    said = capsys.readouterr().out
+    assert said.startswith("Building 4 assignments") and "boxes: building" in said
+    course = Course.open("course")
+    for name in NAMES:  # nothing for all, as everybody has their own
+        for student in ("Ada-Lovelace", "Bob-Ross"):
+            assert (course.root / "hand-out" / student / f"{name}.ipynb").is_file()
+        assert not (course.root / "hand-out" / f"{name}.ipynb").exists()
+    assert "Classroom" in (course.root / "source" / "GUIDE.md").read_text(encoding="utf-8")
     for name in NAMES:
         source, release = (made.read(course.notebook(s, name)) for s in ("source", "release"))
         text = "\n".join(c["source"] for c in release["cells"])

@@ -29,7 +29,7 @@ from sparse_rcnn_lab.course.classroom.marks import write_marks
 @pytest.fixture
 def desk(tmp_path):
     """A course, a student's folder with the handed-out notebook, a JupyterLab that serves it."""
-    course = build(tmp_path / "course", made.SOURCES, chosen(["boxes"]), 2026, say=lambda s: None)
+    course = build(tmp_path / "course", made.SOURCES, chosen(["boxes"]), "2026", say=lambda s: None)
     folder = tmp_path / "ada"
     folder.mkdir()
     (folder / "boxes.ipynb").write_bytes((course.root / "hand-out" / "boxes.ipynb").read_bytes())
@@ -189,7 +189,7 @@ def test_a_whole_class(tmp_path: Path) -> None:
     """The round trip of all four assignments, every trouble in it."""
     names = [assignment.name for assignment in ASSIGNMENTS]
     folder = Path(os.environ.get("CLASSROOM_FOLDER", tmp_path))
-    course = build(folder / "course", made.SOURCES, ASSIGNMENTS, 2026, say=lambda s: None)
+    course = build(folder / "course", made.SOURCES, ASSIGNMENTS, "2026", say=lambda s: None)
     class_of = {name: made.made_class(course, name) for name in names}
     course, rows = made.round_trip(folder, class_of)
     assert rows["experiment", "perfect"]["by_hand_open"] == "9"

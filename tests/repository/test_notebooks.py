@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -12,9 +13,11 @@ pytest.importorskip("jupytext", reason="needs the notebooks extra: jupytext")
 pytest.importorskip("nbclient", reason="needs the notebooks extra: JupyterLab")
 
 import jupytext
+import nbclient
 import nbformat
+from jupyter_client.manager import KernelManager
 
-from sparse_rcnn_lab.course.lessons import lesson_pages
+from sparse_rcnn_lab.course.lessons import lesson_pages, notebook_files
 from sparse_rcnn_lab.course.lessons.notebook_files import (
     as_text,
     build,
@@ -72,11 +75,31 @@ def test_links_lead_somewhere(script):
         assert (script.parent / target).exists(), target
 
 
+@pytest.fixture(scope="module")
+def kernel(tmp_path_factory):
+    """One kernel for all lessons, since it takes longer to start than most of them to run."""
+    manager = KernelManager()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SPARSE_RCNN_LAB_CACHE", str(tmp_path_factory.mktemp("cache")))
+        patch.setenv("PYTHONPATH", str(ROOT))
+        yield manager
+    if manager.has_kernel:
+        manager.shutdown_kernel(now=True)
+
+
 @each
-def test_lesson_runs(script, tmp_path, monkeypatch):
+def test_lesson_runs(script, kernel, tmp_path, monkeypatch):
     """Catches a lesson that a change of the package has broken, or that only runs in its folder."""
-    monkeypatch.setenv("SPARSE_RCNN_LAB_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+
+    def begun_anew(script):
+        notebook = build(script)
+        anew = f"import os\nos.chdir({str(tmp_path)!r})\n%reset -f"
+        notebook.cells.insert(0, nbformat.v4.new_code_cell(anew))
+        return notebook
+
+    monkeypatch.setattr(notebook_files, "build", begun_anew)
+    client = partial(nbclient.NotebookClient, km=kernel)
+    monkeypatch.setattr(nbclient, "NotebookClient", client)
     notebook, _ = execute(script, fast=True, folder=tmp_path)
     warned = [
         output.text

@@ -1,5 +1,7 @@
 """``build``: from percent scripts to a course folder and the notebooks that students get.
 
+All get the same one; or, with a roster, each their own numbers (``personal``).
+
 A cell's role stands in its header; nbgrader's own metadata, eight fields a cell, are made here:
 
     # %% tags=["build"]               draws this year's numbers; not part of the notebook
@@ -11,16 +13,22 @@ A cell's role stands in its header; nbgrader's own metadata, eight fields a cell
 
 from __future__ import annotations
 
+import copy
 import json
 import re
+import secrets
 import shutil
 import textwrap
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
+from tqdm.auto import tqdm
+
 from sparse_rcnn_lab.core.errors import LabError
 from sparse_rcnn_lab.course.classroom.course_folder import Assignment, Course, need_nbgrader
+from sparse_rcnn_lab.course.classroom.roster import Roster
 from sparse_rcnn_lab.course.classroom.validate import MORE_HIDDEN
 from sparse_rcnn_lab.course.classroom.vary import V, fill_in
 from sparse_rcnn_lab.detect.files import write_text
@@ -44,35 +52,51 @@ def build(
     root: str | Path,
     sources: str | Path,
     assignments: tuple[Assignment, ...],
-    seed: int,
-    guide: Path | None = None,
+    secret: str | None = None,
+    students: Path | None = None,
     say: Callable[[str], None] = print,
 ) -> Course:
     """Makes or refreshes a course folder.
 
-    root: the folder.  sources: ``notebooks/assignments``.  seed: decides data and expected values.
-    guide: a page that is copied beside the solutions.
+    root: the folder.  sources: :func:`own_sources`, or a folder like it.
+    secret: decides data and expected values; default the folder's own, a new one in a new folder.
+    students: a roster; then everybody gets numbers of their own, in ``hand-out/STUDENT``. Called
+    again, with more students or without a roster, it leaves the numbers of all as they are.
 
     Raises LabError when a source cannot be built, when the student's version would give something
-    away, and when the folder holds submissions to another seed.
+    away, and when the folder holds submissions to another secret.
     """
     need_nbgrader()
+    if students:
+        Roster.read(Path(students))  # before anything is written
     root, sources = Path(root).resolve(), Path(sources)
     names = tuple(a.name for a in assignments)
     if (root / "course.json").exists():
         before = Course.open(root)
-        if before.seed != seed and before.students():
+        if secret not in (None, before.secret) and before.students():
             raise LabError(
-                f'"{root}" has submissions to seed {before.seed}. For seed {seed} name another '
-                "folder with --course: their hidden tests would be exchanged."
+                f'"{root}" has submissions to another secret. Name another folder with --course: '
+                "their hidden tests would be exchanged."
             )
+        if students and before.students() and not (root / "personal").is_dir():
+            raise LabError(
+                f'"{root}" has submissions with the same numbers for all. Name another folder with '
+                "--course to give everybody their own."
+            )
+        secret = secret or before.secret
         names = tuple(dict.fromkeys((*before.assignments, *names)))
     elif root.is_dir() and any(root.iterdir()):
         raise LabError(f'"{root}" has files but is no course folder. Name another with --course.')
-    course = Course(root, seed, names)
+    course = Course(root, secret or secrets.token_hex(16), names)
     course.save()
+    if students:
+        course.keep_roster(Path(students))
+    own = bool(students) or (root / "personal").is_dir()
+    roster = course.roster() if own else None
     for assignment in assignments:
-        notebook = read_source(sources / assignment.source, assignment, seed)
+        say(f"{assignment.name}: building ...")
+        notebook = read_source(sources / assignment.source, assignment, course.secret)
+        notebook.metadata["sparse_rcnn_lab"]["course"] = course.mark
         path = course.notebook("source", assignment.name)
         write_text(path, json.dumps(notebook, indent=1, ensure_ascii=False) + "\n")
         done = course.nbgrader().generate_assignment(assignment.name, force=True, create=True)
@@ -81,12 +105,44 @@ def build(
         release = course.notebook("release", assignment.name)
         check_release(release)
         hand_out = root / "hand-out" / release.name
-        hand_out.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(release, hand_out)
-        say(f"{assignment.name}: {points(notebook):g} marks, {hand_out}")
-    if guide is not None and guide.is_file():
-        write_text(root / "source" / "GUIDE.md", guide.read_text(encoding="utf-8"))
+        if roster:
+            hand_out.unlink(missing_ok=True)  # everybody has another one
+            hand_out = hand_out.parent / "STUDENT" / release.name
+            people = [person.student for person in roster.people]
+            for student in tqdm(people, desc=assignment.name, unit="student", leave=False):
+                make_personal(course, sources / assignment.source, assignment, student)
+            say(f"{assignment.name}: {points(notebook):g} marks, {len(people)} times {hand_out}")
+        else:
+            hand_out.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(release, hand_out)
+            say(f"{assignment.name}: {points(notebook):g} marks, {hand_out}")
+    for guide in (sources / "GUIDE.md", sources.parent.parent / "docs" / "classroom.md"):
+        if guide.is_file():
+            write_text(root / "source" / "GUIDE.md", guide.read_text(encoding="utf-8"))
     return course
+
+
+def own_sources() -> Path:
+    """The sources that come with this package, installed or a clone."""
+    installed = Path(__file__).with_name("assignments")
+    clone = Path(__file__).resolve().parents[3] / "notebooks" / "assignments"
+    return installed if installed.is_dir() else clone
+
+
+def make_personal(course: Course, source: Path, assignment: Assignment, student: str) -> None:
+    """A student's hand-out, and the instructor's copy of it, with numbers of their own."""
+    from nbgrader.preprocessors import ClearHiddenTests, ClearSolutions, ComputeChecksums, LockCells
+
+    notebook = read_source(source, assignment, f"{course.secret} {student}")
+    notebook.metadata["sparse_rcnn_lab"]["course"] = course.mark
+    text = json.dumps(notebook, indent=1, ensure_ascii=False) + "\n"
+    write_text(course.personal(assignment.name, student), text)
+    config = course.nbgrader_config()
+    for step in (LockCells, ClearSolutions, ClearHiddenTests, ComputeChecksums):
+        notebook, _ = step(config=config).preprocess(notebook, {})
+    path = course.root / "hand-out" / student / f"{assignment.name}.ipynb"
+    write_text(path, json.dumps(notebook, indent=1, ensure_ascii=False) + "\n")
+    check_release(path)
 
 
 def points(notebook: Any) -> float:
@@ -111,18 +167,23 @@ def check_release(path: Path) -> None:
             )
 
 
-def read_source(path: Path, assignment: Assignment, seed: int) -> Any:
-    """The instructor's notebook of an assignment, with the numbers of ``seed``.
+@cache
+def _parsed(path: Path, _changed: float) -> Any:
+    import jupytext
+
+    return jupytext.reads(path.read_text(encoding="utf-8"), fmt="py:percent")
+
+
+def read_source(path: Path, assignment: Assignment, secret: str) -> Any:
+    """The instructor's notebook of an assignment, with the numbers of ``secret``.
 
     Raises LabError, naming the file, for a source that cannot be read or built.
     """
-    import jupytext
-
     try:
-        raw = jupytext.reads(path.read_text(encoding="utf-8"), fmt="py:percent")
+        raw = copy.deepcopy(_parsed(path, path.stat().st_mtime))
     except OSError as error:
         raise LabError(f'The source "{path}" cannot be read ({error.strerror}).') from error
-    V.restart(seed)
+    V.restart(secret)
     namespace: dict[str, Any] = {}
     cells = []
     for number, cell in enumerate(raw.cells):
@@ -151,7 +212,7 @@ def read_source(path: Path, assignment: Assignment, seed: int) -> Any:
         "language": "python",
         "name": "python3",
     }
-    raw.metadata["sparse_rcnn_lab"] = {"assignment": assignment.name, "seed": seed}
+    raw.metadata["sparse_rcnn_lab"] = {"assignment": assignment.name}
     raw.nbformat, raw.nbformat_minor = 4, 5
     return raw
 

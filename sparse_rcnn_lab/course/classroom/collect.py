@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import lzma
+import re
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator
@@ -22,6 +23,7 @@ from typing import Any, NamedTuple
 from sparse_rcnn_lab.core.errors import LabError
 from sparse_rcnn_lab.course.classroom.course_folder import Course
 from sparse_rcnn_lab.course.classroom.pages import figures_of
+from sparse_rcnn_lab.course.classroom.personal import HandOuts
 from sparse_rcnn_lab.course.classroom.repair_submission import recognise, repair
 from sparse_rcnn_lab.course.classroom.roster import level_of_names, student_of
 from sparse_rcnn_lab.detect.files import write_text
@@ -85,12 +87,13 @@ def collect(course: Course, place: str | Path, say: Callable[[str], None] = prin
         except LabError as error:
             refuse(entry, error)
     roster, names = course.roster(), course.assignments
+    hand_outs = {name: HandOuts(course, name) for name in names}
     level = level_of_names([(entry.path, name) for entry, _, name, _ in readable], names)
     newest: dict[tuple[str, str], tuple[_Entry, Any, list[str]]] = {}
     for entry, notebook, assignment, notes in readable:
         try:
             if roster:
-                key = (roster.find(entry.path).student, assignment)
+                key = (roster.find(entry.path, names).student, assignment)
             else:
                 key = (student_of(entry.path, names, level), assignment)
         except LabError as error:
@@ -98,13 +101,17 @@ def collect(course: Course, place: str | Path, say: Callable[[str], None] = prin
             continue
         if key in newest:
             notes.append(f"handed in more than once, the newest counts: {entry.path}")
+        if re.match(r"[^_]+_LATE_\d", entry.path.name):
+            notes.append("late, says Canvas")
         newest[key] = (entry, notebook, notes)
     for (student, assignment), (entry, notebook, notes) in sorted(newest.items()):
-        seed = notebook["metadata"].get("sparse_rcnn_lab", {}).get("seed")
-        if seed != course.seed:
-            notes.append(f"made from the notebook of seed {seed}, this course is {course.seed}")
+        if notebook["metadata"].get("sparse_rcnn_lab", {}).get("course") != course.mark:
+            notes.append("made from another course's notebook, graded with this one's numbers")
+        owner = hand_outs[assignment].owner(notebook, student)
+        if owner != student:
+            notes.append(f"is the notebook that was handed out to {owner}")
         figures = figures_of(notebook["cells"])  # of all the images; graded, there are fewer
-        notes += repair(notebook, releases[assignment])
+        notes += repair(notebook, hand_outs[assignment].of(owner))
         notebook["metadata"] = releases[assignment]["metadata"]
         target = course.notebook("submitted", assignment, student)
         when = f"{entry.time.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"
@@ -117,6 +124,13 @@ def collect(course: Course, place: str | Path, say: Callable[[str], None] = prin
             write_text(target, text)  # what came before and is the same need not be graded again
         result.taken.append((student, assignment, notes))
         say(f"{student}: {assignment}" + "".join(f"\n    {note}" for note in notes))
+    if roster:
+        known = {person.student for person in roster.people}
+        for student in [name for name in course.students() if name not in known]:
+            say(
+                f"{student}: collected before, and nobody on the roster. If it is somebody of the "
+                f'class under another name, delete "{course.root / "submitted" / student}".'
+            )
     return result
 
 
@@ -190,7 +204,7 @@ def _notebook(content: bytes) -> Any:
             _need_text(cell["source"])
             name = cell["metadata"].get("nbgrader", {}).get("grade_id", "")
             _need_text([name])
-        notebook["metadata"].get("sparse_rcnn_lab", {}).get("seed")
+        notebook["metadata"].get("sparse_rcnn_lab", {}).get("course")
         json.dumps(notebook, ensure_ascii=False).encode()  # half a character cannot be written
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise LabError("is not a readable notebook.") from error

@@ -1,15 +1,18 @@
 """The course folder: its assignments, where everything lies, how nbgrader is set up there.
 
-course.json             seed and assignments, written by build
+course.json             its secret, which decides the numbers, and its assignments
+roster.csv              the class, where build or collect was given one
 nbgrader_config.py      for nbgrader's own commands and the formgrader; yours to extend
 source/                 with solutions and hidden tests: the instructor's
-release/, hand-out/     what students get, as folders and as single notebooks
+release/, hand-out/     what students get, as folders and as single notebooks; with a roster
+                        hand-out/STUDENT/, and the instructor's copy of it in personal/STUDENT/
 submitted/, autograded/, feedback/, gradebook.db, marks.csv
 """
 
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import os
 import sqlite3
@@ -72,10 +75,10 @@ def configure(c: Any) -> None:
 
 @dataclass(frozen=True)
 class Course:
-    """A course folder that ``build`` has made. seed: decides its numbers."""
+    """A course folder that ``build`` has made. secret: decides its numbers; never handed out."""
 
     root: Path
-    seed: int
+    secret: str
     assignments: tuple[str, ...]
 
     @classmethod
@@ -84,7 +87,7 @@ class Course:
         root = Path(root).resolve()
         try:
             about = json.loads((root / "course.json").read_text(encoding="utf-8"))
-            return cls(root, about["seed"], tuple(about["assignments"]))
+            return cls(root, str(about["secret"]), tuple(about["assignments"]))
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise LabError(
                 f'"{root}" is not a course folder (it has no readable course.json). Make one with '
@@ -93,7 +96,7 @@ class Course:
 
     def save(self) -> None:
         """Writes course.json, and nbgrader_config.py where there is none."""
-        about = {"seed": self.seed, "assignments": list(self.assignments)}
+        about = {"secret": self.secret, "assignments": list(self.assignments)}
         write_text(self.root / "course.json", json.dumps(about, indent=2) + "\n")
         if not (self.root / "nbgrader_config.py").exists():
             write_text(self.root / "nbgrader_config.py", CONFIG)
@@ -102,9 +105,18 @@ class Course:
         """Where a notebook lies in ``step``: source, release, submitted, autograded."""
         return self.root / step / student / assignment / f"{assignment}.ipynb"
 
+    @property
+    def mark(self) -> str:
+        """What tells this course's notebooks from another's; the secret cannot be read from it."""
+        return hashlib.sha256(f"course {self.secret}".encode()).hexdigest()[:12]
+
     def unfinished(self, assignment: str, student: str) -> Path:
         """A file that is there while a submission is graded, and stays when that is cut short."""
         return self.root / "unfinished" / student / assignment
+
+    def personal(self, assignment: str, student: str) -> Path:
+        """The instructor's copy of a student's own notebook; there where build had a roster."""
+        return self.root / "personal" / student / f"{assignment}.ipynb"
 
     def students(self, step: str = "submitted") -> list[str]:
         """Everybody with a folder in ``step``, in order."""
@@ -134,6 +146,13 @@ class Course:
         need_nbgrader()
         from nbgrader.apps import NbGraderAPI
         from nbgrader.coursedir import CourseDirectory
+
+        config = self.nbgrader_config()
+        _find_scripts()
+        return NbGraderAPI(CourseDirectory(config=config), config=config)
+
+    def nbgrader_config(self) -> Any:
+        """What ``nbgrader_config.py`` says, for this folder wherever it is called from."""
         from traitlets.config.loader import PyFileConfigLoader
 
         config = PyFileConfigLoader("nbgrader_config.py", path=str(self.root)).load_config()
@@ -142,8 +161,7 @@ class Course:
         if address.startswith("sqlite:///") and not address.startswith("sqlite:////"):
             config.CourseDirectory.db_url = f"sqlite:///{self.root}/{address[10:]}"
         config.CourseDirectory.root = str(self.root)
-        _find_scripts()
-        return NbGraderAPI(CourseDirectory(config=config), config=config)
+        return config
 
     @contextlib.contextmanager
     def gradebook(self) -> Iterator[Any]:
@@ -154,9 +172,9 @@ class Course:
         if kind == "sqlite" and (problem := self._problem_of(path)):
             raise LabError(
                 f'The gradebook "{path}" {problem}. What was handed in is still there. Move that '
-                f"file away if it exists, then run `classroom build --seed {self.seed}` as at the "
-                "beginning, and `classroom grade`: all is graded again, and marks given by hand "
-                "are taken from by_hand.csv."
+                "file away if it exists, then run `classroom build` and `classroom grade`: the "
+                "numbers stay, all is graded again, and marks given by hand are taken from "
+                "by_hand.csv."
             )
         with api.gradebook as gradebook:
             yield gradebook

@@ -7,6 +7,7 @@ import importlib
 import json
 import multiprocessing
 import os
+import signal
 import threading
 import time
 import warnings
@@ -14,6 +15,7 @@ from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
+from multiprocessing.connection import Connection
 from pathlib import Path
 
 from tqdm.auto import tqdm
@@ -72,7 +74,8 @@ def grade(
     with bar:
         while waiting:
             spawn = multiprocessing.get_context("spawn")
-            pool = ProcessPoolExecutor(workers, spawn, initializer=_end_with_parent)
+            ours, theirs = spawn.Pipe(duplex=False)
+            pool = ProcessPoolExecutor(workers, spawn, initializer=_end_with, initargs=(ours,))
             jobs = {pool.submit(grade_one, course.root, *pair): pair for pair in waiting}
             try:
                 for job in as_completed(jobs):
@@ -91,8 +94,13 @@ def grade(
                     ) from error
                 workers = 1  # with less memory in use at a time
                 say("A grading process was killed (out of memory?); going on one at a time.")
+            except KeyboardInterrupt:
+                theirs.close()  # now, not when all have come to the end of their notebook
+                say("What is graded is saved; the next `grade` goes on from there.")
+                raise
             finally:
                 pool.shutdown(cancel_futures=True)
+                theirs.close()
     write_marks(course)
     return results
 
@@ -147,16 +155,18 @@ def _register(course: Course, pairs: list[tuple[str, str]]) -> set[tuple[str, st
         }
 
 
-def _end_with_parent() -> None:
-    """In a grading process: a watch that ends it, and what it started, when ``grade`` is gone.
+def _end_with(pipe: Connection) -> None:
+    """In a grading process: a watch that ends it, and what it started, once nobody holds the pipe's
+    other end.
 
-    However that ended, SIGTERM and SIGKILL included; kernels would go on by themselves.
+    So it is when ``grade`` was killed, SIGTERM and SIGKILL included; kernels would go on by
+    themselves. Ctrl+C reaches every process of a terminal, and is for ``grade`` alone.
     """
+    signal.signal(signal.SIGINT, lambda number, frame: None)  # not SIG_IGN: kernels inherit that
 
     def watch() -> None:
-        parent = multiprocessing.parent_process()
-        assert parent is not None
-        parent.join()
+        with contextlib.suppress(OSError):  # how Windows says it
+            pipe.poll(None)
         psutil = importlib.import_module("psutil")  # comes with Jupyter
         for child in psutil.Process().children(recursive=True):
             with contextlib.suppress(psutil.Error):

@@ -48,7 +48,8 @@ def _styles() -> Any:
     dark = HtmlFormatter(style="github-dark").get_style_defs(".code")
     dark = re.sub(r"background(-color)?: #\w+;?", "", dark)
     light = re.sub(r"^\.code \{.*\}$", "", light, flags=re.M)
-    return Markup(f"{css}\n{light}\n@media (prefers-color-scheme: dark) {{\n{dark}\n}}")
+    css += f"\n{light}\n@media (prefers-color-scheme: dark) {{\n{dark}\n}}"
+    return Markup(re.sub(r" */\*.*?\*/", "", css))
 
 
 def code(text: str) -> Any:
@@ -107,9 +108,12 @@ def outputs_of(cell: Any) -> list[dict[str, str]]:
         elif png := "".join(data.get("image/png", "")):
             found.append({"image": "data:image/png;base64," + re.sub(r"[^\w+/=]", "", png)})
         else:
-            text = "".join(output.get("text", "") or data.get("text/plain", ""))
-            if text.strip():
-                found.append({"text": _COLOURS.sub("", text).rstrip()})
+            text = _COLOURS.sub("", "".join(output.get("text", "") or data.get("text/plain", "")))
+            # What one cell prints may come in several parts, as it happened to be sent.
+            if found and "text" in found[-1]:
+                found[-1]["text"] += text
+            elif text.strip():
+                found.append({"text": text})
     return found
 
 

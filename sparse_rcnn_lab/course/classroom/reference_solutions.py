@@ -66,9 +66,11 @@ def bilinear(features: Tensor, x: Tensor, y: Tensor) -> Tensor:
     """``[D, H, W]`` at K places, in map pixels with their centres at .0 -> ``[K, D]``."""
     height, width = features.shape[1:]
     for name, at, last in (("x", x, width - 1), ("y", y, height - 1)):
-        if at.numel() and not (-1e-3 <= at.min() and at.max() <= last + 1e-3):
-            found = f"{at.min():.2f} to {at.max():.2f}"
-            raise ValueError(f"bilinear takes {name} from 0 to {last}, on the map; here: {found}.")
+        if at.numel() and not (at.min() >= -1e-3 and at.max() <= last + 1e-3):
+            raise ValueError(
+                f"bilinear takes {name} from 0 to {last}, on the map; here it is "
+                f"{at.min():.2f} to {at.max():.2f}."
+            )
     grid = torch.stack([2 * x / max(width - 1, 1) - 1, 2 * y / max(height - 1, 1) - 1], dim=-1)
     found = torch.nn.functional.grid_sample(
         features[None], grid[None, None], align_corners=True, padding_mode="border"

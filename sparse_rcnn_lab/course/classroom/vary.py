@@ -1,4 +1,4 @@
-"""The numbers of a course: drawn from its seed, put into the notebooks as literals.
+"""The numbers of a course or a student: drawn from a secret, put into the notebooks as literals.
 
 A source draws data and computes what it expects in its build cell, with the package's own tested
 functions: ``V.a = V.boxes(3)``, ``V.iou = boxes.iou(V.a, V.b)``. Where other cells say ``V.iou``
@@ -23,23 +23,21 @@ _IN_TEXT = re.compile(r"\{V\.([a-z]\w*)\}")
 
 
 class Variation:
-    """Dice that a seed decides, and the values that a source keeps by name.
+    """Dice that a secret decides, and the values that a source keeps by name.
 
     Values: numbers, strings, tensors, and lists, tuples or dictionaries of them. Each attribute
     that is set becomes a placeholder.
     """
 
-    seed: int
     _dice: random.Random
 
-    def __init__(self, seed: int) -> None:
-        self.restart(seed)
+    def __init__(self, secret: str) -> None:
+        self.restart(secret)
 
-    def restart(self, seed: int) -> None:
-        """Forgets all values; the dice begin again with ``seed``."""
+    def restart(self, secret: str) -> None:
+        """Forgets all values; the dice begin again with ``secret``."""
         self.__dict__.clear()
-        self.__dict__["_dice"] = random.Random(seed)
-        self.__dict__["seed"] = seed
+        self.__dict__["_dice"] = random.Random(secret)
 
     def whole(self, low: int, high: int) -> int:
         """A whole number, both ends included."""
@@ -125,4 +123,4 @@ def fill_in(text: str, values: Variation, code: bool) -> str:
     return (_IN_CODE if code else _IN_TEXT).sub(put, text)
 
 
-V = Variation(2026)
+V = Variation("")

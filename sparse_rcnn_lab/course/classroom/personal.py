@@ -1,0 +1,64 @@
+"""Each student's own numbers: the tests that belong to them, and whose hand-out a notebook is.
+
+``build`` writes two copies for each student, with and without solutions; what is here finds them
+again: when a submission comes in, and when it is graded.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from functools import cached_property
+from typing import Any
+
+from sparse_rcnn_lab.course.classroom.cells import is_locked, name_of, read_cells, text_of
+from sparse_rcnn_lab.course.classroom.course_folder import Course
+
+
+class HandOuts:
+    """What everybody was given of one assignment."""
+
+    def __init__(self, course: Course, assignment: str) -> None:
+        self.course, self.assignment = course, assignment
+
+    def of(self, student: str) -> Any:
+        """A student's notebook: their own, or the one that all have."""
+        path = self.course.root / "hand-out" / student / f"{self.assignment}.ipynb"
+        if not path.is_file():
+            path = self.course.notebook("release", self.assignment)
+        return json.loads(path.read_text(encoding="utf-8"))
+
+    def owner(self, notebook: Any, student: str) -> str:
+        """Whose numbers stand in a notebook, by the text of its cells: metadata may be gone.
+
+        ``student`` where it is theirs, where nobody has numbers of their own, and where nothing is
+        left to tell.
+        """
+        texts = {text_of(cell) for cell in notebook["cells"]}
+        found = Counter({name: len(texts & own) for name, own in self._own_texts.items()})
+        best = max(found.values(), default=0)
+        if best == found[student]:
+            return student
+        return min(name for name, count in found.items() if count == best)
+
+    @cached_property
+    def _own_texts(self) -> dict[str, set[str]]:
+        """Student -> the cells that not all have."""
+        people = self.course.students("personal")
+        texts = {name: {text_of(cell) for cell in self.of(name)["cells"]} for name in people}
+        shared = set.intersection(*texts.values()) if texts else set()
+        return {name: own - shared for name, own in texts.items()}
+
+
+def give_own_tests(notebook: Any, course: Course, student: str, assignment: str) -> None:
+    """Exchanges the locked cells, which nbgrader has from the class's notebook, for the student's.
+
+    In place; a student without numbers of their own keeps the class's.
+    """
+    path = course.personal(assignment, student)
+    if not path.is_file():
+        return
+    own = {name_of(cell): text_of(cell) for cell in read_cells(path)}
+    for cell in notebook["cells"]:
+        if is_locked(cell):
+            cell["source"] = own[name_of(cell)]
