@@ -52,8 +52,9 @@
     const explorer = place()?.explorer;
     if (!tab || !explorer || lab.tab() !== "explore" || tab.id === "lab-tab-explore-button") return;
     away = true;
-    const { threshold, stage } = explorer.store.state;
-    const values = { threshold, proposals: explorer.used(), stage: Math.min(stage, explorer.base().stages) };
+    const { threshold, stage, playing } = explorer.store.state;
+    const last = explorer.base().stages;
+    const values = { threshold, proposals: explorer.used(), stage: playing ? last : Math.min(stage, last) };
     for (const [name, value] of Object.entries(values)) {
       const field = document.querySelector(`#lab-${name} input`);
       if (field && Number(field.value) !== value) lab.set(`lab-${name}`, value);
