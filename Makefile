@@ -58,8 +58,8 @@ api: .venv/.installed-test ## pages of every public name, in build/api
 	$(BIN)/python -m pdoc -o build/api -d restructuredtext $(API)
 	@echo 'Open build/api/index.html in a browser.'
 
-site: .venv/.installed-test ## lessons with outputs and pages of every public name, in build/site: what is published
-	OMP_NUM_THREADS=1 $(BIN)/python -m sparse_rcnn_lab.course.lessons gallery $(ARGS) $(SITE)
+site: .venv/.installed-test ## lessons, playgrounds, docs and every public name, in build/site: what is published
+	OMP_NUM_THREADS=1 $(BIN)/python -m sparse_rcnn_lab.course.lessons site $(ARGS) $(SITE)
 	$(BIN)/python -m pdoc -o $(SITE)/api -d restructuredtext $(API)
 
 test: .venv/.installed-test ## the tests, in minutes (ARGS="-k matching" for some of them)

@@ -19,11 +19,12 @@ from sparse_rcnn_lab.core.errors import LabError
 # kind, one of downloads.KINDS -> what is on its button
 _LABELS = {
     "image": "Image with boxes",
-    "film": "Film of stages · WebP",
+    "film": "Film of the stages · WebP",
     "video": "Film · MP4",
     "json": "Boxes · COCO json",
     "trace": "All stages · trace",
-    "page": "Explorer page · HTML",
+    "page": "Explorer · HTML page",
+    "playground": "Model to run · HTML page",
 }
 # A file that was just made is taken at once, without a second click.
 _PRESS = """() => setTimeout(() => {

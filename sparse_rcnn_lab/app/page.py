@@ -9,7 +9,7 @@ from typing import Any
 
 import gradio as gr
 
-from sparse_rcnn_lab.app import model_tiles, readouts
+from sparse_rcnn_lab.app import model_tiles, readouts, teach_tab
 from sparse_rcnn_lab.app.control_panel import ControlPanel, ModelControls, Values
 from sparse_rcnn_lab.app.draw_tab import DrawTab
 from sparse_rcnn_lab.app.endpoints import Endpoints
@@ -87,6 +87,7 @@ def head(first: str) -> str:
     return (
         f"<style>{html_page.css()}</style>"
         f"<script>window.labFirst = {json.dumps(first)};\n{scripts}</script>"
+        f"{teach_tab.head()}"
     )
 
 
@@ -125,6 +126,8 @@ class Page:
                         self.video = VideoTab(viewer)
                     with self._tab("compare"):
                         self.compare = CompareTab(viewer, start)
+                    with self._tab("teach"):
+                        gr.HTML(teach_tab.html(), apply_default_css=False, padding=False)
                 self.keep = KeepBar(viewer)
             with gr.Column(scale=2, min_width=300, elem_id="lab-right"):
                 self.numbers = gr.HTML(readouts.numbers(None), elem_id="lab-numbers", padding=False)

@@ -104,14 +104,17 @@ def serve(viewer: Viewer, address: Address, people: int = 8, browser: bool = Fal
 
     from sparse_rcnn_lab.app import explore_tab, live_tab
     from sparse_rcnn_lab.app.page import build_page, head, looks
+    from sparse_rcnn_lab.app.teach_tab import Teaching
 
     explorations = explore_tab.Explorations(viewer)
     page, first = build_page(viewer, explorations)
     webcams = live_tab.Webcams(viewer, people)
+    teaching = Teaching(viewer)
     routes = [
         Route(live_tab.PATH, webcams.answer, methods=["POST"]),
         Route(f"{explore_tab.PATH}/module.js", explorations.module),
         Route(f"{explore_tab.PATH}/{{token}}", explorations.answer, methods=["GET", "POST"]),
+        *teaching.routes(),
     ]
     page.queue(default_concurrency_limit=4)
     page.launch(

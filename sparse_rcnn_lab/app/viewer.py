@@ -28,6 +28,7 @@ from sparse_rcnn_lab.views.draw import Mark, as_image, detection_marks, draw_mar
 _TRACES = 64
 # Class names of data sets that only those who made them read at once.
 _IN_WORDS = {"RBC": "red cell", "WBC": "white cell", "Platelets": "platelet"}
+_PRIVATE = 16  # visitors' own models at once
 _PATIENCE = 0.3  # seconds that a frame waits for images that are asked for
 
 
@@ -198,6 +199,7 @@ class ModelList:
         self.first = self.names[0]
         self.device = pick_device(device)
         self._loaded: dict[str, Detector] = {}
+        self.private: list[str] = []  # models that visitors taught: by their name alone, unlisted
         # One lock a model: a download of minutes must not hold up the others.
         self._locks = {name: threading.Lock() for name in names}
 
@@ -214,6 +216,16 @@ class ModelList:
                 detector(torch.zeros(3, side, side, dtype=torch.uint8))
                 self._loaded[name] = detector
             return self._loaded[name]
+
+    def add(self, name: str) -> None:
+        """Offers a visitor's own model to who knows its name; the eldest of many are let go."""
+        if name not in self._locks:
+            self._locks[name] = threading.Lock()
+            self.private.append(name)
+        while len(self.private) > _PRIVATE:
+            eldest = self.private.pop(0)
+            self._locks.pop(eldest, None)
+            self._loaded.pop(eldest, None)
 
     def is_loaded(self, name: str) -> bool:
         """Whether this model is loaded already. Raises LabError for one that was not given."""

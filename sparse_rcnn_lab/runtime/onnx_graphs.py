@@ -50,6 +50,14 @@ TENSORS: dict[str, tuple[tuple[str | int, ...], str]] = {
         "float32: how much a proposal (row) looks at another (column); rows sum to 1",
     ),
     "roi": (("batch", "proposals", "bins", "dim"), "float32: RoI features"),
+    "filtered": (("batch", "proposals", "bins", "dim"), "float32: roi after the dynamic filters"),
+    "attend": ((1,), "float32: 1; 0 switches self-attention off"),
+    "heads_on": (("heads",), "float32: 1 of each attention head that is on, 0 of the others"),
+    "exchange": (
+        ("proposals", "proposals"),
+        "float32: whose dynamic filters each proposal (row) is given: the identity, a permutation, "
+        "or shares that sum to 1",
+    ),
     "rows": (("batch", "proposals", "bins", _BAG), "int32: rows of table that a bin reads"),
     "weights": (("batch", "proposals", "bins", _BAG), "float32: and their weights"),
 }
@@ -67,11 +75,15 @@ def require_onnx() -> Any:
         ) from error
 
 
-def write_pyramid(model: SparseRCNN) -> Any:
-    """``images`` -> ``table`` and ``levels``, a ModelProto. Raises LabError for what it cannot."""
+def write_pyramid(model: SparseRCNN, fold: bool = True) -> Any:
+    """``images`` -> ``table`` and ``levels``, a ModelProto. Raises LabError for what it cannot.
+
+    fold: False leaves batch norm to the engine, and the weights are those of the checkpoint.
+    """
     g = GraphWriter()
     rows = []
-    for level in _backbone(g, folded(model.backbone).cpu(), "images"):
+    backbone = folded(model.backbone).cpu() if fold else model.backbone
+    for level in _backbone(g, backbone, "images"):
         pixels = g.op("Transpose", level, perm=[0, 2, 3, 1])
         rows.append(g.op("Reshape", pixels, [-1, model.config.dim]))
     table = g.op("Concat", *rows, axis=0)
@@ -103,7 +115,7 @@ def write_proposals(model: SparseRCNN) -> Any:
     return g.model(model, "proposals", ["sizes"], found)
 
 
-def write_stage(model: SparseRCNN, index: int, pooled: bool = False) -> Any:
+def write_stage(model: SparseRCNN, index: int, pooled: bool = False, switches: bool = False) -> Any:
     """Stage ``index`` (0-based) as a ModelProto.
 
     ``table``, ``levels``, ``boxes``, ``features`` -> ``refined_boxes``, ``logits``,
@@ -111,6 +123,9 @@ def write_stage(model: SparseRCNN, index: int, pooled: bool = False) -> Any:
 
     pooled: takes the ``roi`` in place of ``table``, and returns the ``rows`` and ``weights`` that
     the next stage pools too: for who has something faster to add rows than an engine.
+    switches: also takes ``attend``, ``heads_on`` and ``exchange``, what an
+    :class:`~sparse_rcnn_lab.core.ablation.Ablation` changes inside a stage, and returns ``roi``
+    and ``filtered``.
     """
     stage = model.stages[index]
     assert isinstance(stage, Stage)
@@ -121,12 +136,15 @@ def write_stage(model: SparseRCNN, index: int, pooled: bool = False) -> Any:
         pixels = g.op("Gather", "table", rows, axis=0)  # [B, N, P * P, 16, D]
         roi = g.op("MatMul", g.op("Unsqueeze", weights, [3]), pixels)
         roi = g.op("Squeeze", roi, [3])
-    found = _stage(g, stage, roi, "boxes", "features")
+    found = _stage(g, stage, roi, "boxes", "features", switches)
     if pooled:
         bags = _bags(g, "levels", found["refined_boxes"], stage.roi_size)
         found |= dict(zip(("rows", "weights"), bags, strict=True))
-    source = "roi" if pooled else "table"
-    return g.model(model, f"stage_{index + 1}", [source, "levels", "boxes", "features"], found)
+    if switches and not pooled:
+        found["roi"] = roi
+    inputs = ["roi" if pooled else "table", "levels", "boxes", "features"]
+    inputs += ["attend", "heads_on", "exchange"] if switches else []
+    return g.model(model, f"stage_{index + 1}", inputs, found)
 
 
 def write_bags(model: SparseRCNN) -> Any:
@@ -245,6 +263,9 @@ def _layer(g: GraphWriter, layer: nn.Module, x: str) -> str:
             "Conv", x, *weights, group=layer.groups, pads=[*layer.padding, *layer.padding],
             strides=layer.stride, dilations=layer.dilation, kernel_shape=layer.kernel_size,
         )  # fmt: skip
+    elif isinstance(layer, nn.BatchNorm2d):
+        parts = layer.weight, layer.bias, layer.running_mean, layer.running_var
+        found = g.op("BatchNormalization", x, *parts, epsilon=layer.eps)
     elif isinstance(layer, nn.ReLU6):
         found = g.op("Clip", x, 0.0, 6.0)
     elif isinstance(layer, nn.ReLU):
@@ -261,11 +282,14 @@ def _layer(g: GraphWriter, layer: nn.Module, x: str) -> str:
 # --- a stage
 
 
-def _stage(g: GraphWriter, stage: Stage, roi: str, boxes: str, features: str) -> dict[str, str]:
+def _stage(
+    g: GraphWriter, stage: Stage, roi: str, boxes: str, features: str, switches: bool
+) -> dict[str, str]:
     """As :meth:`Stage.forward` after its pooling."""
-    mixed, attention = _attention(g, stage, features)
+    mixed, attention = _attention(g, stage, features, switches)
     x = _norm(g, stage.norm_attention, g.op("Add", features, mixed))
-    x = _norm(g, stage.norm_interaction, g.op("Add", x, _interaction(g, stage, x, roi)))
+    seen, filtered = _interaction(g, stage, x, roi, switches)
+    x = _norm(g, stage.norm_interaction, g.op("Add", x, seen))
     inner = g.op("Relu", _linear(g, stage.ffn_in, x))
     x = _norm(g, stage.norm_ffn, g.op("Add", x, _linear(g, stage.ffn_out, inner)))
     deltas = _linear(g, stage.regress, _tower(g, stage.reg_tower, x))
@@ -274,6 +298,7 @@ def _stage(g: GraphWriter, stage: Stage, roi: str, boxes: str, features: str) ->
         "logits": _linear(g, stage.classify, _tower(g, stage.cls_tower, x)),
         "refined_features": x,
         "attention": attention,
+        **({"filtered": filtered} if switches else {}),
     }
 
 
@@ -299,33 +324,44 @@ def _tower(g: GraphWriter, tower: nn.Sequential, x: str) -> str:
     return x
 
 
-def _attention(g: GraphWriter, stage: Stage, x: str) -> tuple[str, str]:
+def _attention(g: GraphWriter, stage: Stage, x: str, switches: bool) -> tuple[str, str]:
     attention, dim = stage.attention, stage.attention.out.in_features
     heads, width = attention.num_heads, dim // attention.num_heads
     # The scores' scale is in the queries' weights.
     scale = torch.ones(3 * dim).index_fill(0, torch.arange(dim), width**-0.5)
     weight, bias = (p.detach().cpu() for p in (attention.qkv.weight, attention.qkv.bias))
-    qkv = g.op("Add", g.op("MatMul", x, (weight * scale[:, None]).t()), bias * scale)
+    # With switches as the checkpoint has it, for compact.py; an engine multiplies them once.
+    scaled = g.op("Mul", weight.t(), scale) if switches else (weight * scale[:, None]).t()
+    qkv = g.op("Add", g.op("MatMul", x, scaled), bias * scale)
     qkv = g.op("Reshape", qkv, [0, 0, 3, heads, width])
     qkv = g.op("Transpose", qkv, perm=[2, 0, 3, 1, 4])
     q, k, v = g.op("Split", qkv, outputs=3, axis=0)  # each [1, B, heads, N, D / heads]
     scores = g.op("MatMul", q, g.op("Transpose", k, perm=[0, 1, 2, 4, 3]))
     shares = g.op("Softmax", scores, axis=-1)
-    mixed = g.op("Transpose", g.op("MatMul", shares, v), perm=[1, 3, 0, 2, 4])
+    mixed = g.op("MatMul", shares, v)
+    if switches:
+        mixed = g.op("Mul", mixed, g.op("Reshape", "heads_on", [heads, 1, 1]))
+    mixed = g.op("Transpose", mixed, perm=[1, 3, 0, 2, 4])
     mixed = _linear(g, attention.out, g.op("Reshape", mixed, [0, 0, dim]))
+    if switches:
+        mixed = g.op("Mul", mixed, "attend")
     return mixed, g.op("Squeeze", shares, [0])
 
 
-def _interaction(g: GraphWriter, stage: Stage, x: str, roi: str) -> str:
-    """``x`` ``[B, N, D]``, ``roi`` ``[B, N, P * P, D]`` -> what each proposal saw ``[B, N, D]``."""
+def _interaction(g: GraphWriter, stage: Stage, x: str, roi: str, switches: bool) -> tuple[str, str]:
+    """``x`` ``[B, N, D]``, ``roi`` ``[B, N, P * P, D]`` -> what each proposal saw ``[B, N, D]``,
+    and the filtered RoI.
+    """
     part = stage.interaction
+    if switches:  # filters are linear in what they are generated from, so that may be exchanged
+        x = g.op("MatMul", "exchange", x)
     first, second = g.op("Split", _linear(g, part.generate, x), outputs=2, axis=2)
     first = g.op("Reshape", first, [0, 0, part.dim, part.inner])
     second = g.op("Reshape", second, [0, 0, part.inner, part.dim])
     y = g.op("Relu", _norm(g, part.norm_in, g.op("MatMul", roi, first)))
-    y = g.op("Relu", _norm(g, part.norm_out, g.op("MatMul", y, second)))
-    y = g.op("Reshape", y, [0, 0, part.project.in_features])
-    return g.op("Relu", _norm(g, part.norm, _linear(g, part.project, y)))
+    filtered = g.op("Relu", _norm(g, part.norm_out, g.op("MatMul", y, second)))
+    y = g.op("Reshape", filtered, [0, 0, part.project.in_features])
+    return g.op("Relu", _norm(g, part.norm, _linear(g, part.project, y))), filtered
 
 
 def _decoded(g: GraphWriter, boxes: str, deltas: str) -> str:

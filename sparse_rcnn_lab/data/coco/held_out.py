@@ -20,8 +20,8 @@ from sparse_rcnn_lab.core.errors import LabError
 
 SHARE = 0.25  # of the images
 GAP = 2.0  # seconds between two moments, at least
-ALIKE = 0.97  # correlation of two thumbnails from which on they show one moment
-_THUMBNAIL = 16
+ALIKE = 0.985  # correlation of two thumbnails from which on they show one moment
+_THUMBNAIL = 24
 _LEAST = 2  # boxes of a class that are to stay in training
 
 
@@ -62,17 +62,17 @@ def split_images(document: dict[str, Any], folder: Path) -> Split:
     if given and len(given) < len(rows):
         return Split(tuple(row["id"] for row in rows if row["id"] not in set(given)), tuple(given))
 
+    wanted = max(1, round(SHARE * len(rows)))
     moments = _moments(rows, folder)
     note = ""
-    if len(moments) == 1:
+    if max(map(len, moments)) > len(rows) - wanted:  # one long moment: its end is the best there is
         note = (
-            "All images show one moment, so the held-out ones look like those it learned from: "
-            "expect less on a new day. Take some elsewhere, in other light."
+            "Nearly all images show one moment, so the held-out ones look like those it learned "
+            "from: expect less on a new day. Take some elsewhere, in other light."
         )
-        rows.sort(key=lambda row: row["taken"])
-        cut = len(rows) - max(1, round(SHARE * len(rows)))
-        return Split(_ids(rows[:cut]), _ids(rows[cut:]), note)
-    held = _choose(moments, classes, max(1, round(SHARE * len(rows))))
+        rows = [row for moment in moments for row in moment]
+        moments = [rows[start : start + wanted] for start in range(0, len(rows), wanted)]
+    held = _choose(moments, classes, wanted)
     train = [row for number, moment in enumerate(moments) if number not in held for row in moment]
     val = [row for number in sorted(held) for row in moments[number]]
     return Split(_ids(train), _ids(val), note)

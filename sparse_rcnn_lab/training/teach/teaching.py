@@ -2,7 +2,7 @@
 
 Beside what ``fit`` writes, a run folder has
 
-``train.json``, ``val.json``  what it learns from, and what is held out (COCO)
+``train.json``, ``val.json``  what it learns from, and what is held out (COCO); ``images/``
 ``teach.json``                where it stands: phase, steps, notes; at the end the judgement
 ``watch.jsonl``               the proposals of one held-out image, a line an evaluation
 ``alive``                     touched every few seconds while a process works here
@@ -34,10 +34,11 @@ from sparse_rcnn_lab.data.coco.folder import CocoFolder
 from sparse_rcnn_lab.data.coco.held_out import split_images
 from sparse_rcnn_lab.data.coco.labelled_folder import read_labelled_folder
 from sparse_rcnn_lab.data.coco.project import Project
+from sparse_rcnn_lab.data.data_check import check
 from sparse_rcnn_lab.data.transforms import Augment
 from sparse_rcnn_lab.detect.detector import Detector
 from sparse_rcnn_lab.detect.device import pick_device
-from sparse_rcnn_lab.detect.files import write_text
+from sparse_rcnn_lab.detect.files import write_text, write_whole
 from sparse_rcnn_lab.models import config_edit as configs
 from sparse_rcnn_lab.models.checkpoint import read_checkpoint
 from sparse_rcnn_lab.models.load import load, locate
@@ -186,14 +187,20 @@ class _Work:
                 f"{left_out} images are not labelled and left out; where nothing is in one, say so."
             )
         split = split_images(document, project.images)
+        (self.folder / "images").mkdir(exist_ok=True)
         for part, ids in (("train", split.train), ("val", split.val)):
-            text = json.dumps(project.coco(ids)) + "\n"
-            write_text(self.folder / f"{part}.json", text)
-        self.tell(images=str(project.images.resolve()))
+            content = project.coco(ids)
+            write_text(self.folder / f"{part}.json", json.dumps(content) + "\n")
+            for row in content["images"]:  # its own: somebody may remove one meanwhile
+                _link(project.images / row["file_name"], self.folder / "images" / row["file_name"])
         train, val = self.open()
         model = read_checkpoint(locate(self.state["start_from"])).config
         plan = make_plan(model, train, val, seed)
         notes += [split.note] if split.note else []
+        looked = check(
+            train, val, proposals=plan.recipe.model.num_proposals, images=False, progress=False
+        )
+        notes += [str(odd) for odd in looked.findings if odd.kind != "category"]
         self.tell(
             recipe=configs.to_dict(plan.recipe),
             reasons=plan.reasons,
@@ -211,7 +218,7 @@ class _Work:
 
     def open(self) -> tuple[CocoFolder, CocoFolder]:
         """What it learns from, and what is held out; both know all classes."""
-        images = self.state["images"]
+        images = self.folder / "images"
         train, val = (
             CocoFolder(self.folder / f"{part}.json", part, images=images)
             for part in ("train", "val")
@@ -280,7 +287,7 @@ class _Work:
         self.tell(phase="training", training_since=time.time(), problem="")
         sample = self.watched(val)
         limit = 60 * self.state["minutes"] * PATIENCE
-        began = time.monotonic()
+        began, cpu = time.monotonic(), time.process_time()
 
         def step(number: int, loss: StepLoss) -> None:
             late = time.monotonic() - began > limit
@@ -292,7 +299,7 @@ class _Work:
             self._watch(number, load(self.folder), sample)
 
         if workers is None:
-            workers = 1 if (os.cpu_count() or 1) > 1 else 0
+            workers = 1 if _cores() > 1 else 0
         run = fit(
             _Kept(train),
             self.recipe(),
@@ -308,7 +315,11 @@ class _Work:
             on_step=step,
             on_evaluation=evaluated,
         )
-        self.tell(phase="judging", seconds=round(time.monotonic() - began, 1))
+        self.tell(
+            phase="judging",
+            seconds=round(time.monotonic() - began, 1),
+            cpu_seconds=round(time.process_time() - cpu, 1),
+        )
         whole = evaluate(run.detector, val, limit=JUDGED_IMAGES, progress=False)
         judgement = judge(run.detector, _first(val, JUDGED_IMAGES), train)
         self._watch(run.step, run.detector, sample)
@@ -365,6 +376,23 @@ class _Kept:
             self._room -= sample.image.numel()
             self._kept[index] = sample
         return sample
+
+
+def _link(source: Path, target: Path) -> None:
+    """The same file under another name; a copy where the disk cannot do that."""
+    target.unlink(missing_ok=True)
+    try:
+        os.link(source, target)
+    except OSError:
+        with write_whole(target) as file:
+            shutil.copyfile(source, file)
+
+
+def _cores() -> int:
+    """Cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def _first(val: CocoFolder, most: int) -> Any:

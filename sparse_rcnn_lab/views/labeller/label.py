@@ -203,12 +203,10 @@ def offers_for(project: Project, suggestions: Suggestions, image: int) -> list[d
     ]
 
 
-@cache
-def script(last: str = "widget") -> str:
-    """The labeller's ECMAScript module. last: the file that exports, ``widget`` or ``labeller``."""
-    files = [html_page.HERE / "js" / f"{name}.js" for name in _SHARED]
-    own = [*_OWN, last] if last != _OWN[-1] else _OWN
-    return joined([*files, *(_HERE / "js" / f"{name}.js" for name in own)])
+def files() -> list[Path]:
+    """The labeller's JavaScript in its order; the last one exports ``createLabeller``."""
+    shared = [html_page.HERE / "js" / f"{name}.js" for name in _SHARED]
+    return [*shared, *(_HERE / "js" / f"{name}.js" for name in _OWN)]
 
 
 @cache
@@ -228,7 +226,7 @@ def _widget_class() -> type[Any]:
         ) from None
 
     class LabellerWidget(anywidget.AnyWidget):
-        _esm = script()
+        _esm = joined([*files(), _HERE / "js" / "widget.js"])
         _css = css()
         frames = traitlets.List().tag(sync=True)
         classes = traitlets.List().tag(sync=True)

@@ -13,7 +13,7 @@ const HELP = [
   ["Delete", "remove it"], ["B", "a new box in the middle"], ["0", "nothing is here"], ["Ctrl Z, Ctrl Y", "undo, redo"],
 ];
 
-// host: {frames, classes, colors: ["#rrggbb"], theme, save(frame), propose(frame), rename(names, renamed), remove(frame)}.
+// host: {frames, classes, colors: ["#rrggbb"], theme, tallest (share of the window), save(frame), propose(frame), rename(names, renamed), remove(frame)}.
 // propose gives [{name, box, score}]; rename and remove may be missing.
 export function createLabeller(el, host) {
   const frames = createFrames(host.frames, host.classes, host.save);
@@ -44,7 +44,7 @@ export function createLabeller(el, host) {
     frames.change([...frame.boxes, { name: state.name, box }], frame.boxes.length);
   }
 
-  const sheet = createSheet(frames, { color, accept, drawn });
+  const sheet = createSheet(frames, { color, accept, drawn, tallest: host.tallest });
   const chips = make("div", { class: "srl-classes", role: "group", "aria-label": "Classes" });
   const field = make("input", { class: "srl-name", type: "text", maxlength: "60", placeholder: "name it, then Enter", "aria-label": "Name of the class", hidden: "" });
   const button = (text, title, onclick) => make("button", { type: "button", text, title, onclick });
@@ -256,7 +256,7 @@ export function createLabeller(el, host) {
     const done = state.frames.filter((one) => one.labelled).length;
     const boxes = state.frames.reduce((sum, one) => sum + one.boxes.length, 0);
     const saved = state.problem ? `Not saved yet: ${state.problem} It is tried again.` : state.unsaved ? "Saving …" : "All saved.";
-    if (!pending) setText(where, length ? `${done} of ${length} images labelled, ${boxes} boxes. ${saved}` : "No image yet.");
+    if (!pending) setText(where, length ? `${done} of ${length} images labelled, ${boxes} ${boxes === 1 ? "box" : "boxes"}. ${saved}` : "No image yet.");
     root.dataset.saved = String(!state.unsaved && !state.problem);
     gone.disabled = state.chosen < 0;
     undo.disabled = !frames.canUndo();

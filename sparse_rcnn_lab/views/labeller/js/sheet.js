@@ -7,10 +7,9 @@ import { placeLabels } from "./labels.js";
 const GRIP = { mouse: 9, touch: 20, pen: 14 }; // pixels around a corner or edge
 const WANDER = 4; // pixels that a click may wander
 const LEAST = 3; // pixels of the image that a box needs
-const TALLEST = 0.66; // of the window
 
 // color(name): "#rrggbb" of a class.  accept(proposal), named(box): what follows a click, a new box.
-export function createSheet(frames, { color, accept, drawn }) {
+export function createSheet(frames, { color, accept, drawn, tallest = 0.66 }) {
   const canvas = make("canvas", { class: "srl-sheet", tabindex: "0", role: "img" });
   const image = new Image();
   let scale = 1, width = 0, height = 0;
@@ -24,7 +23,7 @@ export function createSheet(frames, { color, accept, drawn }) {
     const frame = frames.current();
     if (!frame || !canvas.parentElement) return;
     const room = canvas.parentElement.clientWidth;
-    const tall = Math.max(220, Math.round(globalThis.innerHeight * TALLEST));
+    const tall = Math.max(220, Math.round(globalThis.innerHeight * tallest));
     scale = Math.min(room / frame.width, tall / frame.height, 3);
     [width, height] = [Math.round(frame.width * scale), Math.round(frame.height * scale)];
     draw();

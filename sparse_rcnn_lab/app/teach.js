@@ -1,0 +1,595 @@
+// The tab Teach: show, box, train, use. The labeller is views/labeller; what is kept, teach_tab.py.
+
+const values = window.labTeachValues;
+const WANTED = 20; // images that are asked for
+const POLL = 1000; // milliseconds between two looks at a training
+const TAKE_GAP = 350; // milliseconds between two frames, where the key is held
+const STEPS = [["show", "Show"], ["box", "Box"], ["train", "Train"], ["use", "Use"]];
+const CAMERA = {
+  NotAllowedError: "The browser may not use the camera. Allow it beside the address, then start again.",
+  NotFoundError: "No camera was found. Connect one, or drop photographs below.",
+  NotReadableError: "The camera is in use by another program. Close that one, then start again.",
+};
+const plural = (number, word) => `${number} ${word}${number === 1 ? "" : word.endsWith("x") ? "es" : "s"}`;
+const clock = (seconds) => `${Math.floor(seconds / 60)}:${String(Math.round(seconds) % 60).padStart(2, "0")}`;
+
+function createTeach(el) {
+  // A proxy may have put the page below another path.
+  const root = () => `${new URL(window.gradio_config.root, location.href).pathname.replace(/\/$/, "")}/lab/teach`;
+  let token = new URLSearchParams(location.search).get("teach") ?? localStorage.getItem("lab-teach");
+  let labeller = null, run = null, until = 0, taught = false, step = "show";
+  let stream = null, taken = 0, watched = [], polling = null, busy = 0;
+
+  async function ask(path, body, options = {}) {
+    const address = `${root()}/${path}`;
+    const json = body !== undefined && !(body instanceof Blob);
+    let answer;
+    try {
+      answer = await fetch(address, body === undefined ? options : {
+        method: "POST", body: json ? JSON.stringify(body) : body,
+        headers: { "content-type": json ? "application/json" : body.type || "application/octet-stream" }, ...options,
+      });
+    } catch {
+      throw new Error("The app does not answer. Does it still run?");
+    }
+    const content = await answer.json().catch(() => ({}));
+    if (!answer.ok) throw Object.assign(new Error(content.problem ?? `The app refused it (${answer.status}).`), { refused: answer.status < 500 });
+    return content;
+  }
+
+  async function begin() {
+    if (token) return;
+    ({ token } = await ask("new", {}));
+    remember();
+  }
+  function remember() {
+    localStorage.setItem("lab-teach", token);
+    link.value = `${location.origin}${location.pathname}?teach=${token}`;
+  }
+
+  // What is seen.
+  const bar = make("ol", { class: "lab-steps" }, ...STEPS.map(([name, words], place) => make("li", {},
+    make("button", { type: "button", id: `lab-step-${name}`, onclick: () => go(name) },
+      make("b", { text: String(place + 1) }), make("span", { text: words }), make("small", { text: "" })))));
+  const said = make("p", { class: "lab-teach-said", role: "status", hidden: "" });
+  const panels = Object.fromEntries(STEPS.map(([name]) => [name, make("section", { class: `lab-panel lab-panel-${name}`, hidden: "" })]));
+  const link = make("input", { type: "text", readonly: "", class: "lab-link", "aria-label": "Your link", onfocus: () => link.select() });
+  const kept = make("span");
+  const copy = make("button", { type: "button", text: "Copy", onclick: () => { link.select(); navigator.clipboard?.writeText(link.value); } });
+  const anew = make("button", { type: "button", text: "Begin anew" });
+  const foot = make("p", { class: "lab-foot", hidden: "" }, kept, link, copy, anew);
+  el.replaceChildren(make("div", { class: "srl lab-teach" }, bar, said, ...Object.values(panels), foot));
+  const shell = el.firstChild;
+
+  function say(text, bad = false) {
+    said.textContent = text;
+    said.hidden = !text;
+    said.classList.toggle("lab-bad", bad);
+  }
+  // What goes wrong is said once, where everybody looks.
+  const tried = (work) => async (...args) => {
+    try {
+      return await work(...args);
+    } catch (error) {
+      say(error.message, true);
+      return undefined;
+    }
+  };
+
+  // 1 Show.
+  const video = make("video", { muted: "", playsinline: "", autoplay: "", class: "lab-teach-video" });
+  video.muted = true;
+  const flash = make("div", { class: "lab-flash" });
+  const start = make("button", { type: "button", class: "lab-go", text: "Start the camera", onclick: () => (stream ? stopCamera() : startCamera()) });
+  const shoot = make("button", { type: "button", class: "lab-go", text: "Take a frame (space)", disabled: "", onclick: tried(take) });
+  const turn = make("button", { type: "button", text: "Other camera", hidden: "", onclick: () => { facing = facing === "user" ? "environment" : "user"; stopCamera(); startCamera(); } });
+  let facing = "user";
+  const files = make("input", { type: "file", multiple: "", hidden: "", accept: "image/*,.zip,.json,.xml,.txt,.yaml", onchange: () => give([...files.files]) });
+  const folder = make("input", { type: "file", multiple: "", hidden: "", webkitdirectory: "", onchange: () => give([...folder.files]) });
+  const count = make("p", { class: "lab-count" });
+  const shots = make("div", { class: "srl-strip-of-images lab-shots" });
+  panels.show.append(
+    make("div", { class: "lab-camera" }, video, flash, make("p", { class: "lab-camera-hint", text: "Show it from several sides, near and far, in different places; and a few frames without it." })),
+    make("div", { class: "srl-bar" }, start, shoot, turn,
+      make("button", { type: "button", text: "Choose photographs or a zip", onclick: () => files.click() }),
+      make("button", { type: "button", text: "Choose a folder", onclick: () => folder.click() }), files, folder),
+    make("p", { class: "srl-note", text: "Or drop them here: photographs, or data that is labelled already (a COCO, Pascal VOC or YOLO folder, or a zip of one). Everything stays on the machine that runs this app." }),
+    count, shots);
+
+  async function startCamera() {
+    say("");
+    try {
+      if (!navigator.mediaDevices) throw { name: "Insecure" };
+      const wanted = { width: { ideal: 640 }, height: { ideal: 480 }, facingMode: facing };
+      stream = await navigator.mediaDevices.getUserMedia({ video: wanted });
+      stream.getVideoTracks()[0].onended = () => {
+        stopCamera();
+        say("The camera was disconnected. What was taken is kept.", true);
+      };
+      video.srcObject = stream;
+      await video.play();
+      const all = await navigator.mediaDevices.enumerateDevices();
+      turn.hidden = all.filter((device) => device.kind === "videoinput").length < 2;
+    } catch (error) {
+      stopCamera();
+      say(CAMERA[error.name] ?? (error.name === "Insecure"
+        ? "Browsers give a camera only to pages of this machine or with https. Drop photographs instead."
+        : `The camera cannot be used (${error.message}).`), true);
+    }
+    show();
+  }
+  function stopCamera() {
+    stream?.getTracks().forEach((track) => { track.onended = null; track.stop(); });
+    stream = null;
+    video.srcObject = null;
+    show();
+  }
+
+  const paper = document.createElement("canvas");
+  async function take() {
+    const now = performance.now();
+    if (!stream || !video.videoWidth || now < taken + TAKE_GAP) return;
+    taken = now;
+    paper.width = video.videoWidth;
+    paper.height = video.videoHeight;
+    paper.getContext("2d").drawImage(video, 0, 0);
+    flash.classList.remove("lab-lit");
+    void flash.offsetWidth; // the animation begins again
+    flash.classList.add("lab-lit");
+    const blob = await new Promise((done) => paper.toBlob(done, "image/jpeg", 0.92));
+    await begin();
+    busy += 1;
+    show();
+    try {
+      // One that could not be kept is tried until it can: it is in memory so long.
+      for (;;) {
+        try {
+          added(await ask(`${token}/frame`, blob));
+          say("");
+          return;
+        } catch (error) {
+          say(`${error.message} The frame is kept here and tried again.`, true);
+          if (error.refused) throw error;
+          await new Promise((done) => setTimeout(done, 1500));
+        }
+      }
+    } finally {
+      busy -= 1;
+      show();
+    }
+  }
+
+  function added(frame) {
+    labeller.add({ ...frame, url: `${root()}/${frame.url}` }, labeller.state.frames.length === 0);
+    show();
+  }
+
+  const give = tried(async (given) => {
+    const all = given.filter((file) => file.size > 0 && !file.name.startsWith("."));
+    if (!all.length) throw new Error("There was no file in what was given.");
+    await begin();
+    for (const [place, file] of all.entries()) {
+      say(`Sending ${place + 1} of ${all.length}: ${file.name}`);
+      const name = file.relative ?? (file.webkitRelativePath || file.name);
+      await ask(`${token}/upload?${new URLSearchParams({ name })}`, new Blob([file], { type: "application/octet-stream" }));
+    }
+    say("Reading …");
+    const before = labeller.state.frames.length;
+    const state = await ask(`${token}/import`, {});
+    build(state);
+    const news = state.frames.length - before;
+    say([`${plural(news, "image")} added${state.kind === "photographs" ? "" : `, with labels (${state.kind})`}.`, ...state.notes].join(" "));
+    files.value = folder.value = "";
+  });
+
+  // A folder that is dropped is walked through.
+  async function dropped(items) {
+    const found = [];
+    async function walk(entry, path) {
+      if (entry.isFile) {
+        const file = await new Promise((done, failed) => entry.file(done, failed));
+        file.relative = `${path}${file.name}`;
+        found.push(file);
+      } else if (entry.isDirectory) {
+        const reader = entry.createReader();
+        for (;;) {
+          const some = await new Promise((done, failed) => reader.readEntries(done, failed));
+          if (!some.length) break;
+          for (const one of some) await walk(one, `${path}${entry.name}/`);
+        }
+      }
+    }
+    for (const entry of items) await walk(entry, "");
+    return found;
+  }
+  const hasFiles = (event) => [...(event.dataTransfer?.types ?? [])].includes("Files");
+  const mine = (event) => hasFiles(event) && el.checkVisibility();
+  window.addEventListener("dragover", (event) => {
+    if (!mine(event)) return;
+    event.preventDefault();
+    event.stopPropagation();
+    shell.classList.add("lab-dropping");
+  }, true);
+  window.addEventListener("dragleave", (event) => { if (!event.relatedTarget) shell.classList.remove("lab-dropping"); }, true);
+  window.addEventListener("drop", (event) => {
+    if (!mine(event)) return;
+    event.preventDefault();
+    event.stopPropagation();
+    shell.classList.remove("lab-dropping");
+    const entries = [...event.dataTransfer.items].map((item) => item.webkitGetAsEntry?.()).filter(Boolean);
+    dropped(entries).then(give);
+  }, true);
+  window.addEventListener("paste", (event) => {
+    const pasted = [...(event.clipboardData?.files ?? [])];
+    if (!pasted.length || !el.checkVisibility()) return;
+    event.preventDefault();
+    event.stopPropagation();
+    give(pasted);
+  }, true);
+
+  // 2 Box.
+  const place = make("div");
+  panels.box.append(make("p", { class: "srl-note lab-box-hint", text: "Draw a box around each thing and give it a name. Dashed boxes are proposals: a click accepts one." }), place);
+
+  function build(state) {
+    labeller?.destroy();
+    until = state.until;
+    taught = state.taught;
+    run = state.run;
+    watched = run?.watch ?? [];
+    labeller = createLabeller(place, {
+      frames: state.frames.map((frame) => ({ ...frame, url: `${root()}/${frame.url}` })),
+      classes: state.classes, colors: values.colors, theme: dark() ? "dark" : "light", tallest: 0.5,
+      save: (frame) => ask(`${token}/label`, { id: frame.id, boxes: frame.boxes, labelled: frame.labelled }),
+      propose: (frame) => ask(`${token}/propose`, { id: frame.id }),
+      rename: (names, renamed) => ask(`${token}/classes`, { names, renamed }).catch((error) => say(error.message, true)),
+      remove: (frame) => ask(`${token}/remove`, { id: frame.id }),
+    });
+    labeller.frames.listen(() => show());
+    // At once, so that a page opened during a training goes on with it.
+    if (run && !["done", "failed"].includes(run.phase)) poll();
+    show();
+  }
+  const dark = () => document.body.classList.contains("dark");
+
+  // 3 Train.
+  const ready = make("div", { class: "lab-ready" });
+  const teach = make("button", { type: "button", class: "lab-go", text: "Train (about 4 minutes)", onclick: tried(train) });
+  const stop = make("button", { type: "button", text: "Stop and keep what is learned", hidden: "", onclick: tried(async () => { stop.disabled = true; await ask(`${token}/stop`, {}); }) });
+  const meter = make("progress", { max: "1", value: "0", "aria-label": "Progress of the training" });
+  const told = make("p", { class: "lab-told", role: "status" });
+  const charts = [make("canvas", { role: "img", "aria-label": "Loss of each stage" }), make("canvas", { role: "img", "aria-label": "AP50 of each stage on held-out images" })];
+  const moving = make("canvas", { role: "img", "aria-label": "The proposals of one held-out image while it learns" });
+  const legend = make("p", { class: "srl-legend" }, ...values.stages.map((tone, i) => make("span", {}, make("i", { class: "srl-dot", style: { background: tone } }), `stage ${i + 1}`)));
+  const figures = make("div", { class: "lab-figures", hidden: "" },
+    make("figure", {}, make("figcaption", { text: "One held-out image: where its proposals end" }), moving),
+    make("figure", {}, make("figcaption", { text: "AP50 on held-out images" }), charts[1]),
+    make("figure", {}, make("figcaption", { text: "Loss" }), charts[0]), legend);
+  const words = make("div", { class: "lab-words" });
+  panels.train.append(ready, make("div", { class: "srl-bar" }, teach, stop), meter, told, words, figures);
+
+  async function train() {
+    if (labeller.state.unsaved) throw new Error("Not all boxes are saved yet. Wait a moment.");
+    say("");
+    watched = [];
+    run = await ask(`${token}/train`, {});
+    poll();
+    show();
+  }
+
+  function poll() {
+    clearTimeout(polling);
+    polling = setTimeout(async () => {
+      try {
+        const now = await ask(`${token}/run?watched=${watched.length}`);
+        const before = run?.phase;
+        if (now) {
+          if (now.watch.length) watched.push(...now.watch);
+          run = now;
+          if (now.phase === "done" && before !== "done") {
+            taught = true;
+            labeller.propose();
+          }
+        }
+        if (said.classList.contains("lab-bad")) say("");
+      } catch (error) {
+        say(`${error.message} The training goes on without this page.`, true);
+      }
+      show();
+      if (run && !["done", "failed"].includes(run.phase)) poll();
+    }, document.hidden ? 5 * POLL : POLL);
+  }
+
+  const PHASES = { waiting: "Starting …", checking: "Checking the images …", measuring: "Timing a few steps …", judging: "Looking at the held-out images …" };
+  function progress() {
+    if (run.place > 0) return `Somebody else's training runs. Yours is number ${run.place} in the queue: about ${4 * run.place} minutes until it begins. You can close this page meanwhile.`;
+    if (run.phase === "training") {
+      const left = run.seconds_left === null ? "" : `, about ${clock(run.seconds_left)} left`;
+      return `Step ${run.step} of ${run.steps}${left}.`;
+    }
+    if (run.phase === "failed") return run.problem;
+    if (run.phase === "done") return `${run.stopped ? "Stopped: " : ""}${plural(run.done_steps, "step")} in ${clock(run.seconds)}. ${run.judgement.words}`;
+    return PHASES[run.phase] ?? "";
+  }
+
+  function showTrain() {
+    const { frames } = labeller.state;
+    const labelled = frames.filter((frame) => frame.labelled);
+    const counts = new Map(labeller.state.classes.map((name) => [name, 0]));
+    for (const frame of labelled) for (const { name } of frame.boxes) counts.set(name, (counts.get(name) ?? 0) + 1);
+    const boxes = [...counts.values()].reduce((a, b) => a + b, 0);
+    const few = [...counts].filter(([, number]) => number < 5).map(([name, number]) => `${name} (${number})`);
+    const at = run && !["done", "failed"].includes(run.phase);
+    const lines = [`${plural(labelled.length, "image")} labelled, ${plural(boxes, "box")}: ${[...counts].map(([name, number]) => `${name} ${number}`).join(", ") || "no class yet"}.`];
+    if (labelled.length < frames.length) lines.push(`${plural(frames.length - labelled.length, "image")} not labelled and left out; where nothing is in one, say so ("Nothing here").`);
+    if (few.length && boxes) lines.push(`Few boxes of ${few.join(", ")}: ten or more of each, in different places, help most.`);
+    const key = lines.join("\n");
+    if (ready.dataset.key !== key) {
+      ready.dataset.key = key;
+      ready.replaceChildren(...lines.map((text) => make("p", { text })));
+    }
+    teach.hidden = at;
+    teach.disabled = labelled.length < 2 || !boxes || at;
+    setText(teach, taught ? "Go on with what there is now (about 4 minutes)" : "Train (about 4 minutes)");
+    teach.title = teach.disabled ? "At least two labelled images, one with a box" : "";
+    stop.hidden = !at;
+    if (!at) stop.disabled = false;
+    meter.hidden = !run;
+    figures.hidden = !watched.length && !run?.loss?.length;
+    if (!run) return;
+    meter.value = run.phase === "done" ? 1 : run.steps ? run.step / run.steps : 0;
+    setText(told, progress());
+    told.classList.toggle("lab-bad", run.phase === "failed");
+    const notes = [...(run.notes ?? []), ...(run.judgement?.classes ?? []).map((one) => one.words)];
+    const news = notes.join("\n");
+    if (words.dataset.key !== news) {
+      words.dataset.key = news;
+      words.replaceChildren(
+        ...(run.judgement ? [make("h3", { text: "What it is good and bad at" }), make("ul", {}, ...run.judgement.classes.map((one) => make("li", {
+          class: one.objects && one.found >= 0.8 * one.objects ? "lab-fine" : "lab-weak", text: one.words })))] : []),
+        ...(run.notes ?? []).map((text) => make("p", { class: "srl-note", text })));
+    }
+    chart(charts[0], run.loss ?? [], null);
+    chart(charts[1], run.ap50_curve ?? [], 1);
+  }
+
+  // Lines of six stages; top: of the scale, or that of the data.
+  function chart(canvas, rows, top) {
+    const width = canvas.parentElement.clientWidth;
+    if (!width) return;
+    const height = 150, left = 34, low = height - 18;
+    const g = sharp(canvas, width, height);
+    g.clearRect(0, 0, width, height);
+    const ink = getComputedStyle(canvas).color;
+    const last = Math.max(run.steps ?? 1, ...rows.map((row) => row[0]));
+    const most = top ?? Math.max(1, ...rows.slice(1).flatMap((row) => row.slice(1)));
+    g.fillStyle = ink;
+    g.strokeStyle = ink;
+    g.font = "12px system-ui, sans-serif";
+    g.textAlign = "right";
+    for (const share of [0, 0.5, 1]) {
+      const y = low - share * (low - 8);
+      g.globalAlpha = 0.25;
+      g.lineWidth = 1;
+      g.beginPath();
+      g.moveTo(left, y + 0.5);
+      g.lineTo(width, y + 0.5);
+      g.stroke();
+      g.globalAlpha = 1;
+      g.fillText(String(+(share * most).toPrecision(2)), left - 6, y + 4);
+    }
+    g.textAlign = "left";
+    g.fillText(`step ${last}`, width - 60, height - 4);
+    values.stages.forEach((tone, stage) => {
+      g.strokeStyle = tone;
+      g.lineWidth = 2;
+      g.beginPath();
+      rows.forEach((row, i) => {
+        const x = left + (row[0] / last) * (width - left - 2), y = low - Math.min(1, row[stage + 1] / most) * (low - 8);
+        if (i) g.lineTo(x, y);
+        else g.moveTo(x, y);
+        if (rows.length < 3) g.fillRect(x - 2, y - 2, 4, 4);
+      });
+      g.stroke();
+    });
+  }
+
+  // The proposals walk from where they ended before to where they end now.
+  const still = new Image();
+  still.onload = () => { walked = 0; };
+  let walked = 0; // how far the last two looks are blended, 0..1, and how many looks there were
+  let seen = 0;
+  const calm = matchMedia("(prefers-reduced-motion: reduce)");
+  function walk() {
+    requestAnimationFrame(walk);
+    if (figures.hidden || !el.checkVisibility() || step !== "train" || !watched.length) return;
+    if (seen !== watched.length) {
+      seen = watched.length;
+      walked = calm.matches || watched.length < 2 ? 1 : 0;
+    } else if (walked > 1) return;
+    walked += 0.02;
+    const now = watched.at(-1), before = watched.at(-2) ?? now;
+    const url = `${root()}/${token}/image/${now.image}`;
+    if (!still.src.endsWith(url)) still.src = url;
+    const share = 1 - (1 - Math.min(1, walked)) ** 3;
+    const [height, width] = now.size;
+    const scale = Math.min(moving.parentElement.clientWidth / width, 340 / height);
+    if (!(scale > 0)) return;
+    const g = sharp(moving, Math.round(width * scale), Math.round(height * scale));
+    if (still.complete && still.naturalWidth) g.drawImage(still, 0, 0, width * scale, height * scale);
+    now.boxes.forEach((box, i) => {
+      const from = before.boxes[i] ?? box;
+      const [x1, y1, x2, y2] = box.map((value, k) => (from[k] + (value - from[k]) * share) * scale);
+      const score = (before.scores[i] ?? 0) + (now.scores[i] - (before.scores[i] ?? 0)) * share;
+      const tone = now.step ? values.colors[now.labels[i] % values.colors.length] : "#c4c9d0";
+      g.globalAlpha = 0.12 + 0.88 * score;
+      g.lineWidth = 1 + 2.5 * score;
+      g.strokeStyle = tone;
+      g.strokeRect(x1, y1, x2 - x1, y2 - y1);
+      if (score > 0.4 && now.step) {
+        const text = `${run?.classes?.[now.labels[i]] ?? ""} ${score.toFixed(2).replace(/^0/, "")}`;
+        g.globalAlpha = 1;
+        g.font = "600 12px system-ui, sans-serif";
+        g.fillStyle = tone;
+        g.fillRect(x1, Math.max(0, y1 - 16), g.measureText(text).width + 8, 16);
+        g.fillStyle = textOn(parse(tone));
+        g.fillText(text, x1 + 4, Math.max(0, y1 - 16) + 12);
+      }
+    });
+    g.globalAlpha = 1;
+    g.font = "600 13px system-ui, sans-serif";
+    g.fillStyle = "rgba(20,23,28,.8)";
+    g.fillRect(0, height * scale - 20, 84, 20);
+    g.fillStyle = "#ffffff";
+    g.fillText(now.step ? `step ${now.step}` : "before", 6, height * scale - 6);
+  }
+  requestAnimationFrame(walk);
+
+  // 4 Use.
+  const use = (text, work, go = false) => make("button", { type: "button", class: go ? "lab-go" : "", text, onclick: tried(work) });
+  const away = (kind) => () => { location.href = `${root()}/${token}/download/${kind}`; };
+  const verdict = make("p");
+  panels.use.append(verdict,
+    make("div", { class: "srl-bar" }, use("Live: point the camera at it", live, true), use("Explore a frame", exploreFrame)),
+    make("div", { class: "srl-bar" }, make("span", { class: "lab-caption", text: "Download" }), use("Data (COCO)", away("data")), use("Model", away("model")), use("One page of it (html)", away("page"))),
+    make("p", { class: "srl-note", text: "More frames or classes at any time: go back to Show or Box, then train on." }));
+
+  // The taught model becomes the page's, with the threshold at which it did best.
+  async function choose() {
+    say("Loading what you taught …");
+    const { model, threshold } = await ask(`${token}/use`, {});
+    if (lab.loaded !== model) lab.set("lab-model", model);
+    const end = performance.now() + 20_000;
+    while (lab.loaded !== model && performance.now() < end) await new Promise((done) => setTimeout(done, 100));
+    lab.part("lab-face-name").textContent = labeller.state.classes.join(", ");
+    lab.set("lab-threshold", threshold);
+    say("");
+  }
+  async function live() {
+    stopCamera();
+    await choose();
+    lab.open("live");
+    setTimeout(() => lab.part("lab-camera-on")?.click(), 300);
+  }
+  async function exploreFrame() {
+    const frame = labeller.frames.current();
+    if (!frame) throw new Error("There is no frame to explore.");
+    const blob = await (await fetch(frame.url)).blob();
+    await choose();
+    lab.open("explore");
+    const transfer = new DataTransfer();
+    transfer.items.add(new File([blob], "frame.jpg", { type: "image/jpeg" }));
+    const input = document.querySelector("#lab-input input[type=file]");
+    input.files = transfer.files;
+    input.dispatchEvent(new Event("change", { bubbles: true }));
+  }
+
+  const startOver = () => {
+    if (labeller.state.frames.length && !confirm("Begin anew? What was shown so far stays under its link.")) return;
+    localStorage.removeItem("lab-teach");
+    token = null;
+    history.replaceState(null, "", location.pathname);
+    stopCamera();
+    build({ frames: [], classes: [], run: null, until: 0, taught: false });
+    foot.hidden = true;
+    go("show");
+  };
+  anew.onclick = startOver;
+
+  // The whole.
+  function go(name) {
+    step = name;
+    if (name !== "show" && stream) stopCamera();
+    for (const [own] of STEPS) panels[own].hidden = own !== name;
+    show();
+    if (name === "box") {
+      labeller.frames.tell("frame");
+      labeller.focus();
+    }
+  }
+
+  function show() {
+    if (!labeller) return;
+    const { frames } = labeller.state;
+    const labelled = frames.filter((frame) => frame.labelled).length;
+    const at = run && !["done", "failed"].includes(run.phase);
+    const notes = {
+      show: frames.length ? plural(frames.length, "image") : `about ${WANTED} images`,
+      box: frames.length ? `${labelled} of ${frames.length} labelled` : "draw and name",
+      train: at ? (run.place > 0 ? "in the queue" : run.seconds_left ? `${clock(run.seconds_left)} left` : "at work") : run?.phase === "failed" ? "failed" : taught ? "done" : "4 minutes",
+      use: taught ? "live, explore, download" : "when it is taught",
+    };
+    for (const [name] of STEPS) {
+      const button = document.getElementById(`lab-step-${name}`) ?? bar.querySelector(`#lab-step-${name}`);
+      setText(button.lastChild, notes[name]);
+      if (name === step) button.setAttribute("aria-current", "step");
+      else button.removeAttribute("aria-current");
+      button.disabled = (name === "box" && !frames.length) || (name === "use" && !taught);
+    }
+    bar.querySelector("#lab-step-train").disabled = !frames.length;
+    setText(start, stream ? "Stop the camera" : "Start the camera");
+    start.classList.toggle("lab-go", !stream);
+    shoot.disabled = !stream;
+    shoot.classList.toggle("lab-go", Boolean(stream));
+    setText(count, frames.length || busy ? `${frames.length} of about ${WANTED}${busy ? ", one is being kept …" : ""}${frames.length >= 2 ? ". When you have enough, go to Box." : ""}` : "");
+    if (step === "show") showShots(frames);
+    if (step === "train") showTrain();
+    if (step === "use" && run?.judgement) setText(verdict, run.judgement.words);
+    foot.hidden = !token || !frames.length;
+    if (token && until) {
+      const day = new Date(1000 * Math.max(until, Date.now() / 1000 + values.days * 86400)).toLocaleDateString(undefined, { day: "numeric", month: "long" });
+      setText(kept, `Kept until ${day}. To come back from anywhere: `);
+    } else setText(kept, `Kept for ${values.days} days. To come back from anywhere: `);
+  }
+
+  const shown = new Map();
+  function showShots(frames) {
+    const ids = new Set(frames.map((frame) => frame.id));
+    for (const [id, shot] of shown) if (!ids.has(id)) { shot.remove(); shown.delete(id); }
+    for (const frame of frames) {
+      if (shown.has(frame.id)) continue;
+      const shot = make("button", { type: "button", "aria-label": `Image ${shown.size + 1}, to its boxes`, onclick: () => { labeller.frames.go(frames.indexOf(frame)); go("box"); } }, make("img", { src: frame.url, alt: "", loading: "lazy" }));
+      shown.set(frame.id, shot);
+      shots.append(shot);
+      shots.scrollLeft = shots.scrollWidth;
+    }
+  }
+
+  document.addEventListener("keydown", (event) => {
+    if (event.key !== " " || step !== "show" || !stream || !el.checkVisibility()) return;
+    if (event.target.matches("input, textarea, select, [contenteditable]") || (event.target.matches("button") && event.target !== shoot && event.target !== start)) return;
+    event.preventDefault();
+    tried(take)();
+  });
+  // The tab is left: the camera is another tab's.
+  setInterval(() => { if (stream && !el.checkVisibility()) stopCamera(); }, 500);
+  new MutationObserver(() => { labeller.root.dataset.theme = shell.dataset.theme = dark() ? "dark" : "light"; labeller.frames.tell(); })
+    .observe(document.body, { attributes: true, attributeFilter: ["class"] });
+  shell.dataset.theme = dark() ? "dark" : "light";
+
+  build({ frames: [], classes: [], run: null, until: 0, taught: false });
+  go("show");
+  window.labTeach = { give, go, state: () => ({ token, run, step, frames: labeller.state.frames, proposals: labeller.state.proposals, at: labeller.state.at, watched }) };
+  if (token) {
+    remember();
+    ask(`${token}/state`).then((state) => {
+      build(state);
+      go(state.run && !["done", "failed"].includes(state.run.phase) ? "train" : state.frames.length ? "box" : "show");
+    }).catch((error) => {
+      if (error.refused) {
+        localStorage.removeItem("lab-teach");
+        token = null;
+      }
+      say(error.message, true);
+    });
+  }
+}
+
+// Gradio draws its page late, and may draw it again.
+new MutationObserver(() => {
+  const el = document.getElementById("lab-teach");
+  if (el && !el.dataset.begun) {
+    el.dataset.begun = "true";
+    createTeach(el);
+  }
+}).observe(document.documentElement, { childList: true, subtree: true });

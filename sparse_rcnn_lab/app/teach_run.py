@@ -1,0 +1,142 @@
+"""Trainings of the tab Teach: each a process of its own, one at a time, the others in a queue.
+
+A process of its own, so that the page stays quick and a crash stays there. It outlives an app that
+is killed; one that ends as it should takes it along, and the run goes on when its visitor is back.
+"""
+
+from __future__ import annotations
+
+import atexit
+import os
+import shutil
+import subprocess
+import sys
+import threading
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import sparse_rcnn_lab
+from sparse_rcnn_lab.core.errors import LabError
+from sparse_rcnn_lab.training.teach.teaching import ALIVE, STATE, STOP, is_alive, read_progress
+
+MINUTES = 4.0
+_LOOK = 0.5  # seconds between two looks at what runs
+
+
+@dataclass
+class _Waiting:
+    visitor: str
+    project: Path
+    run: Path
+    start_from: str
+    minutes: float
+
+
+class Trainings:
+    """Starts trainings in their turn. Safe to use from several threads.
+
+    at_once: how many run beside each other; on two cores more than one only slow each other down.
+    """
+
+    def __init__(self, at_once: int = 1) -> None:
+        self.at_once = at_once
+        self._queue: list[_Waiting] = []
+        self._running: dict[str, tuple[Path, subprocess.Popen[bytes] | None]] = {}
+        self._lock = threading.Lock()
+        self._thread: threading.Thread | None = None
+        atexit.register(self.end)
+
+    def ask(
+        self, visitor: str, project: Path, run: Path, start_from: str, minutes: float = MINUTES
+    ) -> None:
+        """Puts a training into the queue. Raises LabError where this visitor has one already."""
+        with self._lock:
+            if visitor in self._running or any(one.visitor == visitor for one in self._queue):
+                raise LabError("A training of yours runs or waits already.")
+            self._queue.append(_Waiting(visitor, project, run, start_from, minutes))
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._watch, daemon=True)
+                self._thread.start()
+        self._next()
+
+    def adopt(self, visitor: str, run: Path) -> None:
+        """Counts a training that an app which is gone has started."""
+        with self._lock:
+            self._running.setdefault(visitor, (run, None))
+
+    def place(self, visitor: str) -> int | None:
+        """0: it runs; 1, 2, ..: its place in the queue; None: there is none."""
+        with self._lock:
+            if visitor in self._running:
+                return 0
+            names = [one.visitor for one in self._queue]
+        return names.index(visitor) + 1 if visitor in names else None
+
+    def stop(self, visitor: str) -> None:
+        """Ends a visitor's training, what it has learned is kept; one that waits is forgotten."""
+        with self._lock:
+            self._queue = [one for one in self._queue if one.visitor != visitor]
+            run = self._running.get(visitor)
+        if run is not None:
+            (run[0] / STOP).touch()
+
+    def end(self) -> None:
+        """The app ends: so do the processes it started; their last state is on disk."""
+        with self._lock:
+            self._queue.clear()
+            for _, process in self._running.values():
+                if process is not None:
+                    process.kill()
+            self._running.clear()
+
+    def _watch(self) -> None:
+        while True:
+            time.sleep(_LOOK)
+            self._next()
+
+    def _next(self) -> None:
+        with self._lock:
+            for visitor, (run, process) in list(self._running.items()):
+                over = process.poll() is not None if process is not None else not is_alive(run)
+                if over:
+                    (run / ALIVE).unlink(missing_ok=True)  # of one that was killed
+                    del self._running[visitor]
+            while self._queue and len(self._running) < self.at_once:
+                one = self._queue.pop(0)
+                self._running[one.visitor] = (one.run, _start(one))
+
+
+def _start(one: _Waiting) -> subprocess.Popen[bytes]:
+    one.run.mkdir(parents=True, exist_ok=True)
+    (one.run / ALIVE).unlink(missing_ok=True)  # of one that was killed; it would count for seconds
+    command = [sys.executable, "-m", "sparse_rcnn_lab", "teach", str(one.project)]
+    command += ["--out", str(one.run), "--minutes", str(one.minutes), "--quiet"]
+    command += ["--start-from", one.start_from]
+    options: dict[str, Any] = {"start_new_session": True}
+    if sys.platform == "win32":
+        options = {"creationflags": subprocess.BELOW_NORMAL_PRIORITY_CLASS}
+    elif shutil.which("nice"):
+        command = ["nice", "-n", "5", *command]  # who looks at the page goes first
+    package = str(Path(sparse_rcnn_lab.__file__).parents[1])
+    path = os.pathsep.join(filter(None, [package, os.environ.get("PYTHONPATH")]))
+    with (one.run / "log.txt").open("ab") as log:
+        return subprocess.Popen(
+            command,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            stdin=subprocess.DEVNULL,
+            env={**os.environ, "PYTHONPATH": path, "PYTHONUNBUFFERED": "1"},
+            **options,
+        )
+
+
+def unfinished(run: Path) -> bool:
+    """Whether a run was begun, is not at an end, and nobody works on it."""
+    return (run / STATE).exists() and not at_end(run) and not is_alive(run)
+
+
+def at_end(run: Path) -> bool:
+    """Whether a run is done, or failed."""
+    return read_progress(run)["phase"] in ("done", "failed")

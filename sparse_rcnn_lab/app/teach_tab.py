@@ -1,0 +1,463 @@
+"""The tab *Teach*: the addresses behind it. What is seen is ``teach.js``, with the labeller.
+
+Everything of a visitor lies in a folder whose name only that visitor's link knows. Each answer is
+given after the disk has it, so a page, an app or a machine that dies loses no frame and no box.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import secrets
+import shutil
+import time
+from collections import Counter
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from anyio import to_thread
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import FileResponse, JSONResponse, Response
+from starlette.routing import Route
+
+from sparse_rcnn_lab.app.events import in_words
+from sparse_rcnn_lab.app.teach_run import Trainings, unfinished
+from sparse_rcnn_lab.app.user_inputs import check_pixels, read_frame
+from sparse_rcnn_lab.app.viewer import Viewer
+from sparse_rcnn_lab.core.errors import LabError
+from sparse_rcnn_lab.data.coco.folder import CocoFolder
+from sparse_rcnn_lab.data.coco.labelled_folder import read_labelled_folder, unpack
+from sparse_rcnn_lab.data.coco.project import LABELS, Project
+from sparse_rcnn_lab.models.checkpoint import MODEL_FILE
+from sparse_rcnn_lab.models.releases import cache_folder
+from sparse_rcnn_lab.training.run_folder import RunFolder
+from sparse_rcnn_lab.training.teach.suggest import Suggestions
+from sparse_rcnn_lab.training.teach.teaching import START, read_progress
+from sparse_rcnn_lab.views.bundle import joined
+from sparse_rcnn_lab.views.explorer.explore import explore
+from sparse_rcnn_lab.views.labeller import label as labeller
+from sparse_rcnn_lab.views.style import CLASS_COLORS, STAGE_COLORS
+
+PATH = "/lab/teach"
+DAYS = 7  # that a visitor's folder is kept after the last change
+_TOKEN = re.compile(r"[A-Za-z0-9_-]{22,43}")
+_AGAIN = 3  # times that a training which was killed goes on by itself
+_ROOM = 300e6  # bytes of the disk that stay free
+_HERE = Path(__file__).parent
+_MESSAGE_BYTES = 4_000_000
+
+
+def html() -> str:
+    """What the tab begins as; ``teach.js`` fills it."""
+    return (
+        '<div id="lab-teach"><p class="lab-hint">Teach it something: show it about twenty images, '
+        "draw boxes, wait four minutes.</p></div>"
+    )
+
+
+def head() -> str:
+    """The tab's script and its looks, for the page's head."""
+    script = joined([*labeller.files(), _HERE / "teach.js"])
+    css = labeller.css() + (_HERE / "teach.css").read_text(encoding="utf-8")
+    values = {"days": DAYS, "start": START, "colors": CLASS_COLORS, "stages": STAGE_COLORS}
+    data = json.dumps(values)
+    return (
+        f"<style>{css}</style><script>window.labTeachValues = {data};</script>"
+        f'<script type="module">{script}</script>'
+    )
+
+
+@dataclass
+class _Visitor:
+    """project: what was shown and drawn.  suggestions: made at the first question."""
+
+    token: str
+    project: Project
+    suggestions: Suggestions | None = None
+    suggested_by: str = ""
+    resumed: Counter[str] = field(default_factory=Counter)
+
+    @property
+    def folder(self) -> Path:
+        return self.project.folder
+
+    @property
+    def runs(self) -> list[Path]:
+        return sorted(path for path in (self.folder / "runs").glob("[0-9]*") if path.is_dir())
+
+    def last_taught(self) -> Path | None:
+        """The newest run that has a model."""
+        return next((run for run in reversed(self.runs) if (run / MODEL_FILE).exists()), None)
+
+
+class Teaching:
+    """Answers the tab. root: where visitors' folders lie; default: the cache folder."""
+
+    def __init__(self, viewer: Viewer, root: Path | None = None, at_once: int = 1) -> None:
+        self.viewer = viewer
+        self.start = START if START in viewer.models.names else viewer.models.first
+        self.root = root or cache_folder() / "teach"
+        self.trainings = Trainings(at_once)
+        self._visitors: dict[str, _Visitor] = {}
+        self._sweep()
+
+    def routes(self) -> list[Route]:
+        """Where the page asks."""
+        one = f"{PATH}/{{token}}"
+        actions: dict[str, Callable[[_Visitor, dict[str, Any]], Any]] = {
+            "label": self._label,
+            "classes": self._classes,
+            "remove": self._remove,
+            "propose": self._propose,
+            "import": self._import,
+            "train": self._train,
+            "stop": self._stop,
+            "use": self._use,
+        }
+        return [
+            Route(f"{PATH}/new", self.begin, methods=["POST"]),
+            Route(f"{one}/state", self.state),
+            Route(f"{one}/run", self.run),
+            Route(f"{one}/frame", self.frame, methods=["POST"]),
+            Route(f"{one}/upload", self.upload, methods=["POST"]),
+            Route(f"{one}/image/{{name}}", self.image),
+            Route(f"{one}/download/{{kind}}", self.download),
+            *(
+                Route(f"{one}/{name}", self._action(work), methods=["POST"])
+                for name, work in actions.items()
+            ),
+        ]
+
+    # One address each
+
+    async def begin(self, request: Request) -> Response:
+        """A new visitor; the token."""
+        return await _answered(lambda: {"token": self._new().token})
+
+    async def state(self, request: Request) -> Response:
+        """All that a page needs which is opened, again or for the first time."""
+        return await _answered(lambda: self._state(self._visitor(request)))
+
+    async def run(self, request: Request) -> Response:
+        """How the training stands; ``?watched=N``: with the proposals of looks from N on."""
+        watched = request.query_params.get("watched", "0")
+        return await _answered(
+            lambda: self._run(self._visitor(request), int(watched) if watched.isdigit() else 0)
+        )
+
+    async def frame(self, request: Request) -> Response:
+        """Takes one frame of the camera: the body is a JPEG."""
+
+        def keep(data: bytes) -> dict[str, Any]:
+            visitor = self._visitor(request)
+            self._check_disk()
+            row = visitor.project.add(read_frame(data, self.viewer.limits), source="camera")
+            return _row(visitor, row)
+
+        data = await _body(request, self.viewer.limits.body_mb * 1_000_000)
+        return data if isinstance(data, Response) else await _answered(lambda: keep(data))
+
+    async def upload(self, request: Request) -> Response:
+        """Puts one file, ``?name=folder/a.jpg``, beside others until ``import``."""
+        data = await _body(request, self.viewer.limits.upload_mb * 1_000_000)
+        if isinstance(data, Response):
+            return data
+
+        def keep() -> dict[str, Any]:
+            visitor = self._visitor(request)
+            self._check_disk()
+            path = Path(request.query_params.get("name", "").replace("\\", "/"))
+            if not path.name or path.is_absolute() or ".." in path.parts or ":" in str(path):
+                raise LabError(f'"{path}" is not a name that a file can have here.')
+            target = visitor.folder / "given" / path
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_bytes(data)
+            return {}
+
+        return await _answered(keep)
+
+    async def image(self, request: Request) -> Response:
+        """An image that was shown."""
+        with suppress(LabError):
+            visitor = self._visitor(request)
+            name = request.path_params["name"]
+            path = visitor.project.images / name
+            if re.fullmatch(r"\d{6}\.jpg", name) and path.is_file():
+                return FileResponse(path, headers={"cache-control": "private, max-age=86400"})
+        return Response(status_code=404)
+
+    async def download(self, request: Request) -> Response:
+        """The data (COCO, a zip), the model, or one html page of it."""
+        try:
+            visitor = self._visitor(request)
+            path, name = await to_thread.run_sync(
+                self._download, visitor, request.path_params["kind"]
+            )
+        except Exception as error:
+            return _problem(error)
+        return FileResponse(path, filename=name)
+
+    def _action(self, work: Callable[[_Visitor, dict[str, Any]], Any]) -> Any:
+        async def answer(request: Request) -> Response:
+            data = await _body(request, _MESSAGE_BYTES)
+            if isinstance(data, Response):
+                return data
+            if request.headers.get("content-type", "").split(";")[0] != "application/json":
+                return JSONResponse({"problem": "A message is sent as application/json."}, 415)
+
+            def act() -> Any:
+                try:
+                    message = json.loads(data)
+                    assert isinstance(message, dict)
+                except (ValueError, AssertionError, RecursionError):
+                    raise LabError("A message of this page is a json object.") from None
+                return work(self._visitor(request), message)
+
+            return await _answered(act)
+
+        return answer
+
+    # What they do
+
+    def _label(self, visitor: _Visitor, message: dict[str, Any]) -> Any:
+        boxes = message.get("boxes")
+        if not isinstance(boxes, list) or not all(isinstance(box, dict) for box in boxes):
+            raise LabError("boxes must be a list of {name, box}.")
+        visitor.project.label(message.get("id", 0), boxes, bool(message.get("labelled", True)))
+        return {"classes": visitor.project.class_names}
+
+    def _classes(self, visitor: _Visitor, message: dict[str, Any]) -> Any:
+        names, renamed = message.get("names"), message.get("renamed") or {}
+        if not isinstance(names, list) or not isinstance(renamed, dict):
+            raise LabError("names must be a list, renamed an object.")
+        visitor.project.set_classes(names, renamed)
+        return {"classes": visitor.project.class_names}
+
+    def _remove(self, visitor: _Visitor, message: dict[str, Any]) -> Any:
+        visitor.project.remove(message.get("id", 0))
+        return {}
+
+    def _propose(self, visitor: _Visitor, message: dict[str, Any]) -> Any:
+        run = visitor.last_taught()
+        model = str(run) if run else self.start
+        stamp = f"{model} {(run / MODEL_FILE).stat().st_mtime if run else ''}"
+        if visitor.suggestions is None or visitor.suggested_by != stamp:
+            from sparse_rcnn_lab.models.load import load
+
+            detector = load(model) if run else self.viewer.models[model]
+            visitor.suggestions = Suggestions(detector, taught=run is not None)
+            visitor.suggested_by = stamp
+        with self.viewer.turn():
+            return labeller.offers_for(visitor.project, visitor.suggestions, message.get("id", 0))
+
+    def _import(self, visitor: _Visitor, message: dict[str, Any]) -> Any:
+        """Takes what was uploaded: photographs, zips, a labelled folder."""
+        given = visitor.folder / "given"
+        try:
+            if not given.exists():
+                raise LabError("Nothing has been given.")
+            for number, file in enumerate(sorted(given.rglob("*.zip"))):
+                unpack(file, given / f"unpacked{number}", 20 * self.viewer.limits.upload_mb)
+                file.unlink()
+            found = read_labelled_folder(_inner(given))
+            for image in found.images:
+                self._check_size(image.path)
+            notes = visitor.project.take_over(found)
+        finally:
+            shutil.rmtree(given, ignore_errors=True)
+        return {**self._state(visitor), "notes": notes, "kind": found.kind}
+
+    def _train(self, visitor: _Visitor, message: dict[str, Any]) -> Any:
+        """Begins a training, from the model that was taught last where there is one."""
+        self._check_disk()
+        before = visitor.last_taught()
+        minutes = message.get("minutes")
+        minutes = float(minutes) if isinstance(minutes, int | float) else 4.0
+        runs = visitor.runs
+        number = int(runs[-1].name) + 1 if runs else 1
+        run = visitor.folder / "runs" / f"{number:03d}"
+        start = str(before) if before else self.start
+        self.trainings.ask(visitor.token, visitor.folder, run, start, min(max(minutes, 0.1), 60))
+        run.mkdir(parents=True, exist_ok=True)
+        return self._run(visitor, 0)
+
+    def _stop(self, visitor: _Visitor, message: dict[str, Any]) -> Any:
+        waits = self.trainings.place(visitor.token)
+        self.trainings.stop(visitor.token)
+        if waits and visitor.runs:  # it had not begun
+            shutil.rmtree(visitor.runs[-1], ignore_errors=True)
+        return {}
+
+    def _use(self, visitor: _Visitor, message: dict[str, Any]) -> Any:
+        """Loads the taught model for the page; its name."""
+        run = visitor.last_taught()
+        if run is None:
+            raise LabError("Nothing is taught yet: train first.")
+        name = f"{run / MODEL_FILE}"
+        self.viewer.models.add(name)
+        self.viewer.models[name]
+        judgement = read_progress(run).get("judgement") or {}
+        return {"model": name, "threshold": judgement.get("threshold", 0.5)}
+
+    def _state(self, visitor: _Visitor) -> dict[str, Any]:
+        frames = labeller.frames_of(visitor.project, lambda row: _url(visitor, row))
+        return {
+            "frames": frames,
+            "classes": visitor.project.class_names,
+            "until": _last_change(visitor.folder) + DAYS * 86400,
+            "run": self._run(visitor, 0),
+            "taught": visitor.last_taught() is not None,
+        }
+
+    def _run(self, visitor: _Visitor, watched: int) -> dict[str, Any] | None:
+        runs = visitor.runs
+        if not runs:
+            return None
+        run = runs[-1]
+        place = self.trainings.place(visitor.token)
+        # The app or the training was killed: it goes on, unless it is killed again and again.
+        if place is None and unfinished(run) and visitor.resumed[run.name] < _AGAIN:
+            visitor.resumed[run.name] += 1
+            start = read_progress(run).get("start_from", self.start)
+            minutes = read_progress(run).get("minutes", 4.0)
+            self.trainings.ask(visitor.token, visitor.folder, run, start, minutes)
+            place = self.trainings.place(visitor.token)
+        progress = read_progress(run)
+        looks = RunFolder(run).rows("watch")
+        if place is None and progress["phase"] not in ("done", "failed"):
+            progress |= {"phase": "failed", "problem": _last_words(run)}
+        progress.pop("start_from", None)
+        return {**progress, "place": place, "name": run.name, "watch": looks[watched:]}
+
+    def _download(self, visitor: _Visitor, kind: str) -> tuple[Path, str]:
+        if kind == "data":
+            return visitor.project.archive(visitor.folder / "data.zip"), "taught-data.zip"
+        run = visitor.last_taught()
+        if run is None:
+            raise LabError("Nothing is taught yet: train first.")
+        if kind == "model":
+            return run / MODEL_FILE, "taught-model.safetensors"
+        if kind != "page":
+            raise LabError(f"There is no download {kind!r}: data, model, page.")
+        val = CocoFolder(run / "val.json", "val", images=run / "images")
+        name = f"{run / MODEL_FILE}"
+        self.viewer.models.add(name)
+        with self.viewer.turn():
+            page = explore(val[int(val.object_counts.argmax())], self.viewer.models[name])
+        return Path(page.to_html(run / "explorer.html")), "taught-explorer.html"
+
+    # Visitors
+
+    def _new(self) -> _Visitor:
+        self._sweep()
+        self._check_disk()
+        token = secrets.token_urlsafe(24)
+        self.root.mkdir(parents=True, exist_ok=True, mode=0o700)
+        (self.root / token).mkdir(mode=0o700)
+        self._visitors[token] = _Visitor(token, Project(self.root / token))
+        return self._visitors[token]
+
+    def _visitor(self, request: Request) -> _Visitor:
+        token = request.path_params["token"]
+        if not _TOKEN.fullmatch(token) or not (self.root / token).is_dir():
+            raise LabError(
+                f"There is nothing under this link any more: what is taught is kept for {DAYS} "
+                "days after the last change. Begin anew."
+            )
+        if token not in self._visitors:
+            self._visitors[token] = _Visitor(token, Project(self.root / token))
+        return self._visitors[token]
+
+    def _sweep(self) -> None:
+        """Removes what nobody has touched for days; counts trainings that outlived their app."""
+        for folder in self.root.glob("*") if self.root.is_dir() else ():
+            runs = sorted((folder / "runs").glob("[0-9]*"))
+            if any(not unfinished(run) and read_progress(run)["phase"] in _AT_WORK for run in runs):
+                self.trainings.adopt(folder.name, runs[-1])
+            elif _last_change(folder) + DAYS * 86400 < time.time():
+                shutil.rmtree(folder, ignore_errors=True)
+                self._visitors.pop(folder.name, None)
+
+    def _check_disk(self) -> None:
+        self.root.mkdir(parents=True, exist_ok=True, mode=0o700)
+        free = shutil.disk_usage(self.root).free
+        if free < _ROOM:
+            raise LabError(
+                f"The disk of this app is nearly full ({free / 1e6:.0f} MB free). Nothing of yours "
+                "is lost; whoever runs it has to make room."
+            )
+
+    def _check_size(self, path: Path) -> None:
+        from PIL import Image
+
+        with suppress(OSError), Image.open(path) as image:
+            check_pixels(path.name, *image.size, self.viewer.limits.megapixels)
+
+
+_AT_WORK = ("checking", "measuring", "training", "judging")
+
+
+def _row(visitor: _Visitor, row: dict[str, Any]) -> dict[str, Any]:
+    wanted = ("id", "width", "height", "labelled")
+    return {**{key: row[key] for key in wanted}, "url": _url(visitor, row), "boxes": []}
+
+
+def _url(visitor: _Visitor, row: dict[str, Any]) -> str:
+    """Below ``PATH``; the page knows where that is, a proxy or not."""
+    return f"{visitor.token}/image/{row['file_name']}"
+
+
+def _inner(folder: Path) -> Path:
+    """Past folders that hold nothing but one folder, as zips and drops have them."""
+    while True:
+        inside = list(folder.iterdir())
+        if len(inside) != 1 or not inside[0].is_dir() or inside[0].name.lower() in ("images",):
+            return folder
+        folder = inside[0]
+
+
+def _last_change(folder: Path) -> float:
+    times = [0.0]
+    for path in (folder / LABELS, *folder.glob("runs/*/metrics.jsonl"), folder):
+        with suppress(OSError):
+            times.append(path.stat().st_mtime)
+    return max(times)
+
+
+def _last_words(run: Path) -> str:
+    """What a training that ended without saying so wrote last."""
+    with suppress(OSError):
+        lines = (run / "log.txt").read_text(encoding="utf-8", errors="replace").split("\n")
+        told = [line for line in lines if line.startswith("error:")]
+        if told:
+            return told[-1].removeprefix("error:").strip()
+    return "The training ended by itself, perhaps for want of memory. Train again: it starts anew."
+
+
+async def _body(request: Request, most: int) -> bytes | Response:
+    parts, size = [], 0
+    try:
+        async for part in request.stream():
+            size += len(part)
+            if size > most:
+                text = f"Up to {most / 1e6:.0f} MB are taken at once. Make it smaller."
+                return JSONResponse({"problem": text}, 413)
+            parts.append(part)
+    except ClientDisconnect:
+        return Response(status_code=400)
+    return b"".join(parts)
+
+
+async def _answered(work: Callable[[], Any]) -> Response:
+    try:
+        return JSONResponse(await to_thread.run_sync(work), headers={"cache-control": "no-store"})
+    except Exception as error:
+        return _problem(error)
+
+
+def _problem(error: Exception) -> Response:
+    status = 400 if isinstance(error, LabError) else 500
+    return JSONResponse({"problem": in_words(error)}, status_code=status)

@@ -1,0 +1,233 @@
+"""The addresses behind the tab Teach and its queue, without a browser and without a training."""
+
+from __future__ import annotations
+
+import io
+import json
+import subprocess
+import sys
+import time
+import zipfile
+from pathlib import Path
+
+import pytest
+from app_models import checkpoint
+from PIL import Image
+
+pytest.importorskip("gradio")
+from starlette.applications import Starlette
+from starlette.testclient import TestClient
+
+from sparse_rcnn_lab.app import teach_run, teach_tab
+from sparse_rcnn_lab.app.downloads import as_jpeg
+from sparse_rcnn_lab.app.user_inputs import Limits
+from sparse_rcnn_lab.app.viewer import Viewer
+from sparse_rcnn_lab.training.teach.teaching import ALIVE, STATE, STOP
+
+FRAME = as_jpeg(Image.new("RGB", (64, 48), "teal"))
+
+
+class Browser:
+    """What the page does, as one visitor; again: opened later under the same link."""
+
+    def __init__(self, teaching, token=None):
+        self.client = TestClient(Starlette(routes=teaching.routes()))
+        self.token = token or self.client.post("/lab/teach/new", json={}).json()["token"]
+
+    def get(self, what):
+        return self.client.get(f"/lab/teach/{self.token}/{what}")
+
+    def post(self, what, message=None, **options):
+        options = {"json": message or {}} if "content" not in options else options
+        return self.client.post(f"/lab/teach/{self.token}/{what}", **options)
+
+    def frame(self):
+        return self.post("frame", content=FRAME).json()["id"]
+
+
+@pytest.fixture
+def viewer(tmp_path):
+    return Viewer([checkpoint(tmp_path)], "cpu", Limits(upload_mb=2))
+
+
+@pytest.fixture
+def teaching(viewer, tmp_path, monkeypatch):
+    """Its trainings are processes that wait until somebody stops them."""
+    script = (
+        "import sys, time, pathlib; run = pathlib.Path(sys.argv[1])\n"
+        f"while not (run / '{STOP}').exists(): time.sleep(0.02)\n"
+        f"(run / '{STATE}').write_text('{{\"phase\": \"done\"}}')\n"
+    )
+
+    def start(one):
+        one.run.mkdir(parents=True, exist_ok=True)
+        (one.run / STATE).write_text('{"phase": "training", "steps": 9}')
+        return subprocess.Popen([sys.executable, "-c", script, str(one.run)])
+
+    monkeypatch.setattr(teach_run, "_start", start)
+    made = teach_tab.Teaching(viewer, tmp_path / "root")
+    yield made
+    made.trainings.end()
+
+
+def until(question, patience=20.0):
+    end = time.monotonic() + patience
+    while not question():
+        assert time.monotonic() < end, "it never came"
+        time.sleep(0.03)
+
+
+def test_a_visitor_comes_back_to_everything(teaching, viewer, tmp_path):
+    """Catches a frame or a box that only the app's memory had."""
+    page = Browser(teaching)
+    first, second = page.frame(), page.frame()
+    box = {"name": "mug", "box": [4, 4, 30, 30]}
+    assert page.post("label", {"id": first, "boxes": [box]}).json() == {"classes": ["mug"]}
+    page.post("label", {"id": second, "boxes": []})
+    later = Browser(teach_tab.Teaching(viewer, tmp_path / "root"), page.token)
+    state = later.get("state").json()
+    assert [frame["labelled"] for frame in state["frames"]] == [True, True]
+    assert state["frames"][0]["boxes"] == [{"name": "mug", "box": [4.0, 4.0, 30.0, 30.0]}]
+    image = later.client.get(f"/lab/teach/{state['frames'][0]['url']}")
+    assert Image.open(io.BytesIO(image.content)).size == (64, 48)
+    later.post("classes", {"names": ["cup"], "renamed": {"mug": "cup"}})
+    later.post("remove", {"id": second})
+    state = page.get("state").json() if False else later.get("state").json()
+    assert state["classes"] == ["cup"] and len(state["frames"]) == 1
+
+
+def test_visitors_do_not_see_each_other(teaching):
+    """Catches a path that leads out of a visitor's folder, or into that of another."""
+    page = Browser(teaching)
+    page.frame()
+    for token in ("..", "x" * 32, "%2e%2e", page.token[:-1] + "!"):
+        assert Browser(teaching, token).get("state").status_code in (400, 404)
+    for name in ("../labels.json", "..%2Flabels.json", "labels.json", "%2Fetc%2Fpasswd"):
+        assert page.get(f"image/{name}").status_code == 404
+    for name in ("../a.jpg", "/etc/a.jpg", "C:/a.jpg", ""):
+        answer = page.client.post(
+            f"/lab/teach/{page.token}/upload", params={"name": name}, content=b"x"
+        )
+        assert answer.status_code == 400 and "not a name" in answer.json()["problem"]
+    folders = [path for path in teaching.root.iterdir()]
+    assert all(path.stat().st_mode & 0o077 == 0 for path in folders)
+
+
+@pytest.mark.parametrize(
+    ("what", "body", "said"),
+    [
+        ("frame", b"no image", "not an image"),
+        ("label", b'{"id": 99, "boxes": []}', "no image 99"),
+        ("label", b'{"id": 1, "boxes": [3]}', "list of"),
+        ("label", b"[[[", "json object"),
+        ("classes", b'{"names": ["a", "A"]}', "twice"),
+        ("import", b"{}", "Nothing has been given"),
+        ("use", b"{}", "Nothing is taught yet"),
+    ],
+)
+def test_broken_messages(teaching, what, body, said):
+    """Catches a traceback, or an answer without a word, to what a script may send."""
+    page = Browser(teaching)
+    page.frame()
+    headers = {"content-type": "application/json"}
+    answer = page.post(what, content=body, headers=headers)
+    assert answer.status_code == 400 and said in answer.json()["problem"]
+
+
+def test_limits(teaching, monkeypatch):
+    """Catches an upload that fills the memory, and a full disk without a word."""
+    page = Browser(teaching)
+    answer = page.client.post(
+        f"/lab/teach/{page.token}/upload", params={"name": "a.jpg"}, content=b"x" * 3_000_000
+    )
+    assert answer.status_code == 413 and "2 MB" in answer.json()["problem"]
+    page.frame()
+    monkeypatch.setattr(teach_tab, "_ROOM", 1e18)
+    answer = page.post("frame", content=FRAME)
+    assert answer.status_code == 400 and "nearly full" in answer.json()["problem"]
+    assert len(page.get("state").json()["frames"]) == 1
+
+
+def test_a_zip_of_labelled_images(teaching):
+    """Catches a zip of a folder that is taken for photographs, or leaves its files behind."""
+    page, packed = Browser(teaching), io.BytesIO()
+    with zipfile.ZipFile(packed, "w") as archive:
+        for number in range(3):
+            archive.writestr(f"boards/images/{number}.jpg", FRAME)
+            archive.writestr(f"boards/labels/{number}.txt", "0 0.5 0.5 0.5 0.5")
+        archive.writestr("boards/data.yaml", "names: [mug]")
+    page.client.post(
+        f"/lab/teach/{page.token}/upload", params={"name": "b.zip"}, content=packed.getvalue()
+    )
+    state = page.post("import").json()
+    assert state["kind"] == "YOLO" and state["classes"] == ["mug"] and len(state["frames"]) == 3
+    assert state["frames"][0]["boxes"][0]["box"] == [16.0, 12.0, 48.0, 36.0]
+    assert not (teaching.root / page.token / "given").exists()
+    archive = zipfile.ZipFile(io.BytesIO(page.get("download/data").content))
+    assert json.loads(archive.read("train.json"))["categories"][0]["name"] == "mug"
+
+
+def test_one_training_at_a_time(teaching):
+    """Catches two trainings that starve each other, a place in the queue that is wrong."""
+    first, second, third = (Browser(teaching) for _ in range(3))
+    assert first.post("train").json()["place"] == 0
+    assert second.post("train").json()["place"] == 1
+    assert third.post("train").json()["place"] == 2
+    answer = first.post("train")
+    assert answer.status_code == 400 and "runs or waits" in answer.json()["problem"]
+    second.post("stop")  # it had not begun: nothing is left of it
+    assert second.get("run").json() is None and third.get("run").json()["place"] == 1
+    first.post("stop")
+    until(lambda: first.get("run").json()["phase"] == "done")
+    until(lambda: third.get("run").json()["place"] == 0)
+    assert first.get("run").json()["place"] is None
+
+
+def test_a_killed_training_goes_on(teaching, monkeypatch):
+    """Catches a training that is over because its process, or the app, was killed."""
+    page = Browser(teaching)
+    page.post("train")
+    run = teaching.root / page.token / "runs" / "001"
+    (run / ALIVE).touch()
+    teaching.trainings._running[page.token][1].kill()
+    until(lambda: teaching.trainings.place(page.token) is None)
+    assert page.get("run").json()["place"] == 0  # at the next look it is at work again
+    assert page.get("run").json()["name"] == "001"
+    for _ in range(teach_tab._AGAIN):
+        running = teaching.trainings._running.get(page.token)
+        if running:
+            running[1].kill()
+        until(lambda: teaching.trainings.place(page.token) is None)
+        answer = page.get("run").json()
+    assert answer["phase"] == "failed" and "ended by itself" in answer["problem"]
+
+
+def test_what_nobody_touches_goes(teaching, viewer, tmp_path, monkeypatch):
+    """Catches visitors' images that are kept for ever, and a training that is swept away."""
+    old, at_work = Browser(teaching), Browser(teaching)
+    old.frame()
+    at_work.post("train")
+    run = teaching.root / at_work.token / "runs" / "001"
+    (run / ALIVE).touch()
+    monkeypatch.setattr(teach_tab, "DAYS", -1)
+    again = teach_tab.Teaching(viewer, tmp_path / "root")
+    answer = Browser(again, old.token).get("state")
+    assert answer.status_code == 400 and "nothing under this link" in answer.json()["problem"]
+    assert again.trainings.place(at_work.token) == 0  # it outlived its app, and is counted
+
+
+def test_a_taught_model_is_its_visitors(teaching, viewer):
+    """Catches a taught model among those that everybody is offered."""
+    page = Browser(teaching)
+    run = teaching.root / page.token / "runs" / "001"
+    run.mkdir(parents=True)
+    (run / "model.safetensors").write_bytes(Path(viewer.models.first).read_bytes())
+    (run / STATE).write_text('{"phase": "done", "judgement": {"threshold": 0.4}}')
+    answer = page.post("use").json()
+    assert answer["threshold"] == 0.4 and viewer.models[answer["model"]].num_proposals == 8
+    assert answer["model"] not in [name for _, name in viewer.models.choices()]
+    frame = page.frame()
+    assert isinstance(page.post("propose", {"id": frame}).json(), list)
+    for _ in range(40):
+        viewer.models.add(f"other {_}")
+    assert len(viewer.models.private) == 16

@@ -1,0 +1,273 @@
+"""Labelled folders of any tool, projects on disk, and which images are held out."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+
+from sparse_rcnn_lab.core.errors import LabError
+from sparse_rcnn_lab.data.coco.folder import CocoFolder
+from sparse_rcnn_lab.data.coco.held_out import split_images
+from sparse_rcnn_lab.data.coco.labelled_folder import read_labelled_folder, unpack
+from sparse_rcnn_lab.data.coco.project import LARGEST, Project
+
+GREY = torch.full((3, 60, 80), 128, dtype=torch.uint8)
+
+
+def picture(path: Path, seed: int = 0, size: tuple[int, int] = (80, 60)) -> Path:
+    """A file of noise in large patches, each seed another look."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    noise = torch.rand(6, 8, generator=torch.Generator().manual_seed(seed)).mul(255).byte()
+    Image.fromarray(noise.numpy()).convert("RGB").resize(size, Image.Resampling.NEAREST).save(path)
+    return path
+
+
+def frames(project: Project, times: list[float], alike: bool = False) -> None:
+    for number, taken in enumerate(times):
+        noise = torch.rand(6, 8, generator=torch.Generator().manual_seed(0 if alike else number))
+        image = (
+            noise.mul(255).byte().repeat_interleave(10, 0).repeat_interleave(10, 1).repeat(3, 1, 1)
+        )
+        project.add(image, boxes=[{"name": "mug", "box": [5, 5, 30, 30]}], taken=taken)
+
+
+# Labelled folders
+
+
+def test_pascal_voc_of_two_folders_and_a_broken_file(tmp_path):
+    """Catches boxes of another image, a part named val that is trained on, a lost note."""
+    for number, part in enumerate(("train", "train", "val")):
+        image = picture(tmp_path / "photos" / part / f"{number}.jpg", number)
+        box = f"<xmin>{number}</xmin><ymin>2</ymin><xmax>30</xmax><ymax>40</ymax>"
+        xml = f"<annotation><object><name>mug</name><bndbox>{box}</bndbox></object></annotation>"
+        image.with_suffix(".xml").write_text(xml if number != 1 else "<annotation>")
+    picture(tmp_path / "photos" / "train" / "none.jpg", 9)
+    found = read_labelled_folder(tmp_path)
+    boxes = {image.path.name: image for image in found.images}
+    assert found.kind == "Pascal VOC" and len(boxes) == 4
+    assert boxes["0.jpg"].boxes == (("mug", 0.0, 2.0, 30.0, 40.0),)
+    assert boxes["2.jpg"].held_out and not boxes["0.jpg"].held_out
+    assert not boxes["1.jpg"].labelled and not boxes["none.jpg"].labelled
+    assert "1.xml" in found.notes[0] and "1 images have no xml" in found.notes[1]
+
+
+@pytest.mark.parametrize(
+    ("text", "names"),
+    [
+        ("names: [mug, 'my keys']", ["mug", "my keys"]),
+        ("names:\n  0: mug\n  1: my keys\n", ["mug", "my keys"]),
+        ("nc: 2\nnames:\n- mug\n- my keys\n", ["mug", "my keys"]),
+        ("names: {0: mug, 1: my keys}", ["mug", "my keys"]),
+    ],
+)
+def test_yolo_in_its_layout(tmp_path, text, names):
+    """Catches centres read as corners, names that are shifted, polygons taken for boxes."""
+    picture(tmp_path / "images" / "train" / "a.png")
+    label = tmp_path / "labels" / "train" / "a.txt"
+    label.parent.mkdir(parents=True)
+    label.write_text("1 0.5 0.5 0.25 0.5\n0 0.1 0.1 0.5 0.1 0.5 0.4 0.2 0.4\n")
+    (tmp_path / "data.yaml").write_text(text)
+    ((second, *box), (first, *around)) = read_labelled_folder(tmp_path).images[0].boxes
+    assert [first, second] == names
+    assert box == pytest.approx([30, 15, 50, 45]) and around == pytest.approx([8, 6, 40, 24])
+
+
+def test_yolo_with_what_is_no_share(tmp_path):
+    """Catches pixels that are taken for shares of the image: boxes a hundred times too large."""
+    picture(tmp_path / "a.png").with_suffix(".txt").write_text("0 40 30 20 20")
+    picture(tmp_path / "b.png").with_suffix(".txt").write_text("")
+    found = read_labelled_folder(tmp_path)
+    assert [image.labelled for image in found.images] == [False, True]
+    assert "a.txt (line 1 is not class, centre" in found.notes[0]
+
+
+def test_what_is_no_labelled_folder(tmp_path):
+    """Catches a traceback for an empty folder, and photographs that count as labelled."""
+    with pytest.raises(LabError, match="No image"):
+        read_labelled_folder(tmp_path)
+    with pytest.raises(LabError, match="no folder"):
+        read_labelled_folder(tmp_path / "gone")
+    picture(tmp_path / "a.jpg")
+    found = read_labelled_folder(tmp_path)
+    assert found.kind == "photographs" and not found.images[0].labelled
+
+
+def test_zips(tmp_path):
+    """Catches a member that is written outside, a bomb that is unpacked, a traceback for no zip."""
+    good, bad = tmp_path / "good.zip", tmp_path / "bad.zip"
+    with zipfile.ZipFile(good, "w") as archive:
+        archive.writestr("../../escaped.txt", "x")
+        archive.writestr("/absolute.txt", "x")
+        archive.writestr("__MACOSX/a.jpg", "x")
+        archive.writestr("in/a.txt", "x" * 2000)
+    unpack(good, tmp_path / "out")
+    assert [p.name for p in (tmp_path / "out").rglob("*") if p.is_file()] == ["a.txt"]
+    assert not (tmp_path.parent / "escaped.txt").exists()
+    with pytest.raises(LabError, match="unpacked"):
+        unpack(good, tmp_path / "out", megabytes=0)
+    bad.write_bytes(b"PK not a zip")
+    with pytest.raises(LabError, match=r"bad\.zip"):
+        unpack(bad, tmp_path / "out")
+
+
+# Projects
+
+
+def test_boxes_are_kept_in_the_pixels_of_the_kept_image(tmp_path):
+    """Catches boxes of a large photograph that are not scaled with it, or leave it."""
+    project = Project(tmp_path)
+    large = torch.zeros(3, 1200, 1920, dtype=torch.uint8)
+    row = project.add(large, boxes=[{"name": "mug", "box": [1920, 1200, 960, 600]}])
+    assert (row["width"], row["height"]) == (LARGEST, LARGEST * 1200 // 1920)
+    assert project.boxes(row["id"]) == [{"name": "mug", "box": [480.0, 300.0, 960.0, 600.0]}]
+    project.label(row["id"], [{"name": "mug", "box": [-50, -50, 40, 5000]}])
+    assert project.boxes(row["id"])[0]["box"] == [0.0, 0.0, 40.0, 600.0]
+    project.label(row["id"], [{"name": "mug", "box": [10, 10, 11, 11]}])  # a slip of the hand
+    assert project.boxes(row["id"]) == []
+    assert CocoFolder(tmp_path / "labels.json", images=tmp_path / "images")[0].image.shape[1] == 600
+
+
+@pytest.mark.parametrize(
+    ("box", "said"),
+    [
+        ({"name": "", "box": [0, 0, 9, 9]}, "needs a name"),
+        ({"name": "x" * 99, "box": [0, 0, 9, 9]}, "needs a name"),
+        ({"name": "mug", "box": [0, 0, float("nan"), 9]}, "left, top"),
+        ({"name": "mug", "box": "everywhere"}, "left, top"),
+        ({"name": "mug"}, "left, top"),
+    ],
+)
+def test_what_is_no_box(tmp_path, box, said):
+    """Catches a broken message that damages what was drawn before."""
+    project = Project(tmp_path)
+    frame = project.add(GREY, boxes=[{"name": "mug", "box": [1, 1, 20, 20]}])["id"]
+    with pytest.raises(LabError, match=said):
+        project.label(frame, [{"name": "mug", "box": [0, 0, 9, 9]}, box])
+    assert Project(tmp_path).boxes(frame) == [{"name": "mug", "box": [1.0, 1.0, 20.0, 20.0]}]
+
+
+def test_classes(tmp_path):
+    """Catches the same name in other case as two classes, and boxes that change their class."""
+    project = Project(tmp_path)
+    frame = project.add(GREY)["id"]
+    names = ("Mug", " mug ", "MUG", "keys")
+    project.label(frame, [{"name": name, "box": [1, 1, 20, 20]} for name in names])
+    assert project.class_names == ("Mug", "keys")
+    project.set_classes(["keys", "cup"], {"Mug": "cup"})
+    assert [box["name"] for box in project.boxes(frame)] == ["cup", "cup", "cup", "keys"]
+    with pytest.raises(LabError, match="twice"):
+        project.set_classes(["cup", "Cup"])
+    project.set_classes(["cup"])
+    assert len(project.boxes(frame)) == 3
+
+
+def test_import_says_what_it_merged(tmp_path):
+    """Catches two spellings that are two classes, and a broken image that ends the import."""
+    for number in range(2):
+        image = picture(tmp_path / "in" / f"{number}.jpg", number)
+        image.with_suffix(".txt").write_text(f"{number} 0.5 0.5 0.5 0.5")
+    (tmp_path / "in" / "broken.jpg").write_bytes(b"none")
+    (tmp_path / "in" / "classes.txt").write_text("Mug\nmug\n")
+    project = Project(tmp_path / "out")
+    notes = project.take_over(read_labelled_folder(tmp_path / "in"))
+    assert project.class_names == ("Mug",) and len(project) == 2
+    assert any('"mug" is taken for "Mug"' in note for note in notes)
+    assert any("broken.jpg" in note for note in notes)
+
+
+def test_damage_is_said(tmp_path):
+    """Catches labels that begin anew over a damaged file."""
+    Project(tmp_path).add(GREY)
+    (tmp_path / "labels.json").write_text('{"images": [')
+    with pytest.raises(LabError, match="damaged"):
+        Project(tmp_path)
+
+
+def test_a_kill_loses_nothing_that_was_answered(tmp_path):
+    """Catches labels that are half written, or answered before they are on disk."""
+    script = (
+        "import sys, torch; from sparse_rcnn_lab.data.coco.project import Project\n"
+        "project = Project(sys.argv[1]); image = torch.zeros(3, 60, 80, dtype=torch.uint8)\n"
+        "for number in range(10000):\n"
+        "    row = project.add(image); box = [0, 0, 10 + number % 50, 20]\n"
+        "    project.label(row['id'], [{'name': 'mug', 'box': box}])\n"
+        "    print(row['id'], flush=True)\n"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", script, str(tmp_path)], stdout=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None
+    for _ in range(8):
+        answered = int(process.stdout.readline())
+    os.kill(process.pid, getattr(signal, "SIGKILL", signal.SIGTERM))
+    process.wait()
+    project = Project(tmp_path)
+    assert len(project) >= answered
+    for number in range(1, answered + 1):
+        assert project.boxes(number)[0]["box"][2] == 10 + (number - 1) % 50
+        assert project.pixels(number).shape == (3, 60, 80)
+
+
+# Held out
+
+
+def test_neighbours_in_time_stay_together(tmp_path):
+    """Catches a held-out frame whose neighbour, a moment before, is trained on."""
+    project = Project(tmp_path)
+    bursts = [100 * burst + 0.4 * shot for burst in range(5) for shot in range(4)]
+    frames(project, bursts)
+    split = split_images(project.coco(), project.images)
+    assert len(split.train) + len(split.val) == 20 and 4 <= len(split.val) <= 8
+    assert not {(i - 1) // 4 for i in split.train} & {(i - 1) // 4 for i in split.val}
+    assert split.note == ""
+
+
+def test_one_moment_is_said(tmp_path):
+    """Catches numbers from one scene that are told as if they held anywhere."""
+    project = Project(tmp_path)
+    frames(project, [0.3 * shot for shot in range(12)], alike=True)
+    split = split_images(project.coco(), project.images)
+    assert len(split.val) == 3 and split.val in {(10, 11, 12), (1, 2, 3), (4, 5, 6), (7, 8, 9)}
+    assert "one moment" in split.note
+
+
+def test_every_class_is_held_out_but_not_starved(tmp_path):
+    """Catches a class that is never measured, and one whose only boxes are held out."""
+    project = Project(tmp_path)
+    frames(project, [10.0 * number for number in range(16)])
+    for image in range(1, 17):
+        names = ["mug"] + (["keys"] if image % 4 == 0 else []) + (["rare"] if image == 7 else [])
+        project.label(image, [{"name": name, "box": [5, 5, 30, 30]} for name in names])
+    split = split_images(project.coco(), project.images)
+    assert {image for image in split.val if image % 4 == 0} and 7 in split.train
+
+
+def test_what_cannot_be_split(tmp_path):
+    """Catches a training on one image, or on none with a box."""
+    project = Project(tmp_path)
+    first, _ = project.add(GREY)["id"], project.add(GREY)["id"]
+    with pytest.raises(LabError, match="nothing to learn from"):
+        split_images(project.coco(), project.images)
+    project.label(first, [{"name": "mug", "box": [1, 1, 20, 20]}])
+    with pytest.raises(LabError, match="One image is labelled"):
+        split_images(project.coco(), project.images)
+
+
+def test_the_archive_is_coco(tmp_path):
+    """Catches a download that this package itself cannot read, or that has unlabelled images."""
+    project = Project(tmp_path / "p")
+    project.add(GREY, boxes=[{"name": "mug", "box": [1, 1, 20, 20]}])
+    project.add(GREY)
+    unpack(project.archive(tmp_path / "data.zip"), tmp_path / "again")
+    data = CocoFolder(tmp_path / "again")
+    assert len(data) == 1 and data.class_names == ("mug",)
+    assert json.loads((tmp_path / "again" / "train.json").read_text())["images"][0]["labelled"]

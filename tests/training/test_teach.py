@@ -1,0 +1,219 @@
+"""Teaching: the recipe's rule, the words, and the whole way from a folder to a model."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from dataclasses import replace
+
+import pytest
+import torch
+from small_training import tiny
+
+from sparse_rcnn_lab.cli.main import main
+from sparse_rcnn_lab.core.errors import LabError
+from sparse_rcnn_lab.core.model import SparseRCNN
+from sparse_rcnn_lab.data.coco.folder import CocoFolder
+from sparse_rcnn_lab.data.coco.project import Project
+from sparse_rcnn_lab.data.shapes.dataset import Shapes
+from sparse_rcnn_lab.detect.ground_truth import with_ground_truth
+from sparse_rcnn_lab.models.checkpoint import save_checkpoint
+from sparse_rcnn_lab.models.load import load
+from sparse_rcnn_lab.training.fit import begin
+from sparse_rcnn_lab.training.run_folder import RunFolder
+from sparse_rcnn_lab.training.teach import plan, teaching
+from sparse_rcnn_lab.training.teach.judgement import judge_traces
+from sparse_rcnn_lab.training.teach.plan import choose_changes, make_plan, steps_within
+from sparse_rcnn_lab.training.teach.suggest import Suggestions
+from sparse_rcnn_lab.training.teach.teaching import read_progress, teach
+
+DRAWN = Shapes(14, seed=3, size=64)
+
+
+@pytest.fixture(autouse=True)
+def few_steps(monkeypatch):
+    monkeypatch.setattr(plan, "STEPS", (12, 12))
+    monkeypatch.setattr(teaching, "EVALUATIONS", 2)
+
+
+@pytest.fixture
+def model(tmp_path):
+    torch.manual_seed(0)
+    config = tiny(model__input__short_side=64, model__input__long_side=64).model
+    names = DRAWN.class_names
+    return save_checkpoint(tmp_path / "start.safetensors", SparseRCNN(config), names, "start")
+
+
+@pytest.fixture
+def project(tmp_path):
+    project = Project(tmp_path / "project")
+    for number in range(len(DRAWN)):
+        sample = DRAWN[number]
+        boxes = [
+            {"name": DRAWN.class_names[label], "box": box}
+            for label, box in zip(sample.labels.tolist(), sample.boxes.tolist(), strict=True)
+        ]
+        project.add(sample.image, boxes=boxes, taken=60.0 * number)
+    return project
+
+
+def quiet(project, out, model, **options):
+    settings = {"minutes": 5, "workers": 0, "progress": False, "say": lambda text: None}
+    return teach(project, out, start_from=model, **{**settings, **options})
+
+
+def test_the_rule(monkeypatch):
+    """Catches mosaic that makes small objects smaller, a mirrored left hand, too few proposals."""
+    few = choose_changes(320, [60.0] * 20, [2] * 10, ["mug"])
+    assert few["augment__size"] == (320, 320) and few["augment__paste"] == 0.5
+    small = choose_changes(320, [8.0] * 20, [2] * 10, ["mug"])
+    assert small["augment__size"] == (416, 416) and "augment__mosaic" not in small
+    assert "augment__mosaic" not in choose_changes(320, [60.0] * 400, [20] * 20, ["cell"])
+    assert choose_changes(320, [60.0], [1], ["left hand"])["augment__hflip"] == 0
+    monkeypatch.undo()
+    crowd = choose_changes(320, [30.0] * 2000, [2000], ["cell"])
+    assert crowd["model__num_proposals"] == 300
+    assert steps_within(240, 1.0, 2000, 4) == 240 and steps_within(240, 0.1, 8, 4) == 240
+
+
+def test_classes_by_name(model):
+    """Catches scores of one class that become another's, where there are as many classes."""
+    names = ("star", "Circle", *DRAWN.class_names[2:-1], "mug")
+    assert len(names) == len(DRAWN.class_names)
+    recipe = tiny(model__input__short_side=64, model__input__long_side=64)
+    begun = begin(recipe, torch.device("cpu"), start_from=model, names=names)
+    before = load(model).model.stages[0].classify
+    after = begun.model.stages[0].classify
+    was = list(DRAWN.class_names)
+    torch.testing.assert_close(after.weight[0], before.weight[was.index("star")])
+    torch.testing.assert_close(after.weight[1], before.weight[was.index("circle")])
+    torch.testing.assert_close(after.weight[-1], before.weight.mean(0))
+
+
+def test_from_a_project_to_a_model(project, model, tmp_path):
+    """Catches a run without its parts, a second start over a finished one, a page told nothing."""
+    taught = quiet(project, tmp_path / "run", model)
+    assert load(tmp_path / "run").class_names == tuple(project.class_names)
+    progress = read_progress(tmp_path / "run")
+    assert progress["phase"] == "done" and progress["step"] == progress["steps"] == 12
+    assert len(progress["ap50_curve"]) >= 2 and len(progress["loss"][0]) == 3  # two stages
+    watched = [json.loads(line) for line in (tmp_path / "run" / "watch.jsonl").open()]
+    assert watched[0]["step"] == 0 and watched[-1]["step"] == 12 and len(watched[0]["boxes"]) == 8
+    assert taught.judgement.images == progress["num_val"] and not taught.stopped
+    held_out = {
+        row["id"] for row in json.loads((tmp_path / "run" / "val.json").read_text())["images"]
+    }
+    trained = json.loads((tmp_path / "run" / "train.json").read_text())["images"]
+    assert not held_out & {row["id"] for row in trained}
+    with pytest.raises(LabError, match="finished run"):
+        quiet(project, tmp_path / "run", model)
+    # More classes: what it knows by name stays, and goes on.
+    project.label(1, [{"name": "mug", "box": [5, 5, 30, 30]}])
+    again = quiet(project, tmp_path / "more", tmp_path / "run")
+    assert again.detector.class_names[-1] == "mug"
+
+
+def test_an_interrupted_run_goes_on(project, model, tmp_path, monkeypatch):
+    """Catches a run that begins anew, or with other images, after it was killed."""
+
+    class Killed(BaseException):
+        pass
+
+    def killed(self, number, detector, sample, before=teaching._Work._watch):
+        before(self, number, detector, sample)
+        if number:
+            raise Killed
+
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        patch.setattr(teaching._Work, "_watch", killed)
+        quiet(project, tmp_path / "run", model)
+    before = read_progress(tmp_path / "run")
+    assert before["phase"] == "training" and 0 < before["step"] < 12
+    project.remove(2)  # what it learns from was fixed when it began
+    said: list[str] = []
+    taught = quiet(project, tmp_path / "run", model, say=said.append)
+    assert "Goes on" in said[0] and not taught.stopped
+    steps = [row["step"] for row in RunFolder(tmp_path / "run").rows("metrics")]
+    assert steps == list(range(1, 13))
+    after = read_progress(tmp_path / "run")
+    assert after["phase"] == "done" and after["num_train"] == before["num_train"]
+
+
+def test_stopping_keeps_what_is_learned(project, model, tmp_path, monkeypatch):
+    """Catches a stop that throws the model away, or is not heard."""
+    run = tmp_path / "run"
+
+    def stop() -> None:
+        for _ in range(600):
+            if read_progress(run)["step"]:
+                break
+            time.sleep(0.05)
+        (run / teaching.STOP).touch()
+
+    monkeypatch.setattr(plan, "STEPS", (400, 400))
+    threading.Thread(target=stop).start()
+    taught = quiet(project, run, model)
+    assert taught.stopped and read_progress(run)["stopped"]
+    assert read_progress(run)["done_steps"] < read_progress(run)["steps"]
+    assert load(run).class_names == tuple(project.class_names)
+
+
+def test_the_command(tmp_path, capsys):
+    """Catches photographs without labels that are trained on as empty ones."""
+    sample = DRAWN[0]
+    project = Project(tmp_path / "p")
+    project.add(sample.image)
+    folder = tmp_path / "photographs"
+    (project.folder / "images").rename(folder)
+    assert main(["teach", str(folder), "--out", str(tmp_path / "run")]) == 2
+    assert "no labels" in capsys.readouterr().err
+    assert read_progress(tmp_path / "run")["phase"] == "failed"
+
+
+def test_words(tmp_path):
+    """Catches praise for what is missed, and advice that the numbers do not give."""
+    detector = load("nano-shapes")
+    drawn = Shapes(12, seed=11)
+    traces = []
+    for number in range(len(drawn)):
+        sample = drawn[number]
+        trace = detector.trace(sample.image)
+        traces.append(with_ground_truth(trace, sample.boxes, sample.labels))
+    good = judge_traces(traces, drawn.class_names)
+    total = sum(one.objects for one in good.classes)
+    assert sum(one.found for one in good.classes) > 0.7 * total and "finds" in good.words
+    # The same detections, judged by someone who calls every circle a square.
+    label = drawn.class_names.index("circle")
+    other = drawn.class_names.index("square")
+    wrong = []
+    for number, trace in enumerate(traces):
+        labels = drawn[number].labels.clone()
+        labels[labels == label] = other
+        bare = replace(trace, gt_boxes=None, gt_labels=None, matches=None)
+        wrong.append(with_ground_truth(bare, drawn[number].boxes, labels))
+    judged = judge_traces(wrong, drawn.class_names)
+    assert judged.classes[other].taken_for.get("circle", 0) > 0
+    assert "nobody knows" in judged.classes[label].words
+
+
+def test_suggestions_learn_from_one_image():
+    """Catches offers of a class nobody has drawn, and the loss of those that somebody has."""
+    suggestions = Suggestions(load("nano-shapes"))
+    first, second = Shapes(2, seed=1)[0], Shapes(2, seed=1)[1]
+    drawn = {1: [("thing", box) for box in first.boxes.tolist()]}
+    suggestions.follow(drawn, lambda image: first.image)
+    offers = suggestions.offers(second.image, ["thing"])
+    assert {offer.name for offer in offers} <= {"thing", ""} and offers
+    suggestions.follow({}, lambda image: first.image)
+    assert all(offer.name == "" for offer in suggestions.offers(second.image, ["thing"]))
+
+
+def test_warnings_come_before_the_training(project, tmp_path):
+    """Catches a class with two boxes that nobody is told of."""
+    project.label(1, [{"name": "rare", "box": [5, 5, 30, 30]}])
+    document = json.dumps(project.coco())
+    (tmp_path / "train.json").write_text(document)
+    data = CocoFolder(tmp_path / "train.json", images=project.images)
+    warnings = make_plan(tiny().model, data).warnings
+    assert any("rare (1)" in text for text in warnings)

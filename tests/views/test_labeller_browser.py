@@ -1,0 +1,184 @@
+"""The labeller in Chromium: what hands do, and what is kept of it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from browser import Watched, keep_shot, open_browser
+
+from sparse_rcnn_lab.views.bundle import joined
+from sparse_rcnn_lab.views.draw import as_image, data_uri, encoded
+from sparse_rcnn_lab.views.labeller import label
+from sparse_rcnn_lab.views.style import CLASS_COLORS
+
+pytest.importorskip("playwright", reason="needs the dev extra: playwright")
+
+PROPOSALS = [
+    {"name": "mug", "box": [20, 20, 60, 60], "score": 0.9},
+    {"name": "", "box": [120, 30, 180, 90], "score": 0.6},
+]
+_PAGE = """<!doctype html><meta charset=utf-8><meta name=viewport content="width=device-width">
+<style>body {{ margin: 8px }} {css}</style><div id=place></div><script type=module>
+{script}
+const frames = {frames};
+window.saved = {{}};
+window.refuse = 0;
+const save = async (frame) => {{
+  if (window.refuse > 0) {{ window.refuse -= 1; throw new Error("The app does not answer."); }}
+  window.saved[frame.id] = JSON.parse(JSON.stringify(frame.boxes));
+}};
+window.labeller = createLabeller(document.getElementById("place"), {{
+  frames, classes: {classes}, colors: {colors}, theme: "{theme}", save,
+  propose: async (frame) => (frame.id === 1 ? {proposals} : []),
+}});
+</script>"""
+
+
+@pytest.fixture(scope="module")
+def browser(chromium):
+    with open_browser(chromium) as found:
+        yield found
+
+
+def opened(browser, tmp_path: Path, classes=("mug", "keys"), theme="light", **context) -> Watched:
+    from sparse_rcnn_lab.data.shapes.dataset import Shapes
+
+    drawn = Shapes(3, seed=2, size=200)
+    frames = [
+        {"id": i + 1, "url": data_uri(encoded(as_image(drawn[i].image), quality=90)), "width": 200,
+         "height": 200, "labelled": False, "boxes": []}
+        for i in range(3)
+    ]  # fmt: skip
+    text = _PAGE.format(
+        css=label.css(), script=joined(label.files()), frames=json.dumps(frames), theme=theme,
+        classes=json.dumps(classes), colors=json.dumps(CLASS_COLORS),
+        proposals=json.dumps(PROPOSALS),
+    )  # fmt: skip
+    (tmp_path / "page.html").write_text(text)
+    watched = Watched(browser, **{"width": 900, "height": 760, **context})
+    watched.page.goto((tmp_path / "page.html").as_uri())
+    watched.page.wait_for_function("window.labeller?.state.proposals.length === 2")
+    return watched
+
+
+def at(page, x: float, y: float) -> tuple[float, float]:
+    """Where a place of the image is on the page."""
+    box = page.locator(".srl-sheet").bounding_box()
+    return box["x"] + x * box["width"] / 200, box["y"] + y * box["height"] / 200
+
+
+def drag(page, start, end, **options) -> None:
+    page.mouse.move(*at(page, *start))
+    page.mouse.down()
+    page.mouse.move(*at(page, *end), steps=4)
+    page.mouse.up(**options)
+
+
+def boxes(page, frame: int = 1) -> list:
+    page.wait_for_function("labeller.root.dataset.saved === 'true'")
+    found = page.evaluate(f"window.saved[{frame}] ?? null")
+    return found and [(one["name"], [round(v) for v in one["box"]]) for one in found]
+
+
+def near(found, name, box) -> None:
+    assert found[0] == name and found[1] == pytest.approx(box, abs=2), found
+
+
+def test_mouse(browser, tmp_path):
+    """Catches a box in the wrong pixels, a click that draws, a drag that moves the wrong box."""
+    seen = opened(browser, tmp_path)
+    page = seen.page
+    drag(page, (100, 120), (150, 170))
+    near(boxes(page)[0], "mug", [100, 120, 150, 170])
+    drag(page, (150, 170), (160, 190))  # its corner
+    drag(page, (120, 140), (110, 130))  # its inside
+    near(boxes(page)[0], "mug", [90, 110, 150, 180])
+    page.mouse.click(*at(page, 5, 195))  # nothing is there: released
+    drag(page, (100, 120), (110, 130))  # drawn inside a box that is not chosen
+    assert len(boxes(page)) == 2
+    page.mouse.click(*at(page, 40, 40))  # a proposal
+    near(boxes(page)[2], "mug", [20, 20, 60, 60])
+    page.get_by_role("button", name="keys").click()  # the chosen one is keys now, and the next
+    page.mouse.click(*at(page, 150, 60))
+    assert [name for name, _ in boxes(page)] == ["mug", "mug", "keys", "keys"]
+    drag(page, (190, 100), (400, 190))  # out of the image: cut off there
+    near(boxes(page)[4], "keys", [190, 100, 200, 190])
+    keep_shot(page, "labeller-light")
+    seen.clean()
+
+
+def test_keys_alone(browser, tmp_path):
+    """Catches a labeller that somebody without a mouse cannot use, or cannot take back."""
+    seen = opened(browser, tmp_path)
+    page = seen.page
+    page.locator(".srl-sheet").focus()
+    page.keyboard.press("Tab")
+    page.keyboard.press("Enter")
+    near(boxes(page)[0], "mug", [20, 20, 60, 60])
+    page.keyboard.press("2")
+    page.keyboard.press("Shift+ArrowRight")
+    page.keyboard.press("Alt+ArrowDown")
+    near(boxes(page)[0], "keys", [30, 20, 70, 61])
+    page.keyboard.press("b")
+    assert len(boxes(page)) == 2
+    page.keyboard.press("Delete")
+    page.keyboard.press("Control+z")
+    page.keyboard.press("Control+z")
+    assert len(boxes(page)) == 1
+    for _ in range(3):
+        page.keyboard.press("Control+z")
+    near(boxes(page)[0], "mug", [20, 20, 60, 60])
+    page.keyboard.press("Control+y")
+    near(boxes(page)[0], "keys", [20, 20, 60, 60])
+    page.keyboard.press("Escape")
+    page.keyboard.press("ArrowRight")
+    page.keyboard.press("0")
+    assert boxes(page, 2) == [] and page.evaluate("labeller.state.frames[1].labelled")
+    page.keyboard.press("n")
+    page.keyboard.type("my  glasses")
+    page.keyboard.press("Enter")
+    page.keyboard.press("b")
+    assert boxes(page, 2)[0][0] == "my glasses"
+    seen.clean()
+
+
+def test_a_finger_and_no_class_yet(browser, tmp_path):
+    """Catches a page that scrolls in place of drawing, and a first box that has no name."""
+    seen = opened(browser, tmp_path, (), "dark", width=390, height=780, has_touch=True)
+    page = seen.page
+    session = seen.context.new_cdp_session(page)
+    start, end = at(page, 60, 110), at(page, 140, 160)
+
+    def touch(kind: str, *points: tuple[float, float]) -> None:
+        sent = [{"x": x, "y": y} for x, y in points]
+        session.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": sent})
+
+    touch("touchStart", start)
+    for share in (0.3, 0.6, 1):
+        touch("touchMove", tuple(a + share * (b - a) for a, b in zip(start, end, strict=True)))
+    touch("touchEnd")
+    page.wait_for_selector(".srl-name:visible")
+    page.keyboard.type("mug")
+    page.keyboard.press("Enter")
+    near(boxes(page)[0], "mug", [60, 110, 140, 160])
+    assert page.evaluate("scrollY") == 0
+    heights = [b.bounding_box()["height"] for b in page.locator(".srl-bar button:visible").all()]
+    assert min(heights) >= 44
+    keep_shot(page, "labeller-dark-phone")
+    seen.clean()
+
+
+def test_what_cannot_be_saved_is_tried_again(browser, tmp_path):
+    """Catches boxes that are lost while the app is away, and a page that does not say so."""
+    seen = opened(browser, tmp_path)
+    page = seen.page
+    page.evaluate("window.refuse = 2")
+    drag(page, (100, 120), (150, 170))
+    page.wait_for_function("document.querySelector('.srl-labelled').textContent.includes('not')")
+    assert "does not answer" in page.locator(".srl-labelled").text_content().replace("’", "'")
+    drag(page, (10, 120), (50, 170))
+    assert len(boxes(page)) == 2  # after it answers again
+    assert "All saved" in page.locator(".srl-labelled").text_content()
+    seen.clean()
