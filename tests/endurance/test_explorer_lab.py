@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 
 import pytest
 from browser import Watched, keep_shot, open_browser
@@ -180,11 +183,10 @@ def test_a_notebook_opened_again(chromium, lab, tmp_path):
     notebook = nbformat.read(tmp_path / "look.ipynb", as_version=4)
     del notebook.cells[1:]
     client(notebook, timeout=300, store_widget_state=False).execute()
-    # What a person has run is trusted on their machine.
     path = tmp_path / "again.ipynb"
     nbformat.write(notebook, path)
     # What a person has run is trusted on their machine.
-    trusts = {**os.environ, "JUPYTER_DATA_DIR": str(tmp_path / "home" / "data")}
+    trusts = {**os.environ, "JUPYTER_DATA_DIR": str(tmp_path / "home" / "JUPYTER_DATA_DIR")}
     trust = [sys.executable, "-m", "jupyter", "trust", str(path)]
     subprocess.run(trust, env=trusts, check=True, stdout=subprocess.DEVNULL)
     with open_browser(chromium) as browser:
