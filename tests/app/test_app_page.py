@@ -181,6 +181,8 @@ def test_images_are_given(page, tmp_path):
     assert page.locator("#lab-strip button").count() == before + 2
     page.click("#lab-strip [title='example 2']")
     explored(page, "x.trace().width === 128")
+    page.click("#lab-strip [title='two.png']")
+    explored(page, "x.trace().width === 200")
     # Dropped on the picture itself.
     page.evaluate(
         "async () => { const c = Object.assign(document.createElement('canvas'),"
