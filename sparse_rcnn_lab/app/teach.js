@@ -239,7 +239,7 @@ function createTeach(el) {
     watched = run?.watch ?? [];
     labeller = createLabeller(place, {
       frames: state.frames.map((frame) => ({ ...frame, url: `${root()}/${frame.url}` })),
-      classes: state.classes, colors: values.colors, theme: dark() ? "dark" : "light", tallest: 0.5,
+      classes: state.classes, colors: values.colors, theme: dark() ? "dark" : "light", tallest: 0.46,
       save: (frame) => ask(`${token}/label`, { id: frame.id, boxes: frame.boxes, labelled: frame.labelled }),
       propose: (frame) => ask(`${token}/propose`, { id: frame.id }),
       rename: (names, renamed) => ask(`${token}/classes`, { names, renamed }).catch((error) => say(error.message, true)),
