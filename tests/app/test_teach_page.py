@@ -62,7 +62,8 @@ def test_show_and_box(chromium, tmp_path, monkeypatch):
         seen.clean()
 
         again = Watched(browser, 390, 844, color_scheme="dark")
-        open_teach(again.page, f"{link}&__theme=dark")
+        again.page.goto(f"{link}&__theme=dark")  # opens the tab by itself
+        again.page.wait_for_selector("#lab-step-box")
         again.page.wait_for_function("labTeach.state().frames.length === 2")
         assert again.page.evaluate("labTeach.state().frames[0].boxes[0].name") == "thing"
         wide = again.page.evaluate("document.querySelector('.lab-teach').scrollWidth")
