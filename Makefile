@@ -20,7 +20,7 @@ OMP_WAIT_POLICY ?= passive
 export OMP_WAIT_POLICY
 
 .DEFAULT_GOAL := help
-API := sparse_rcnn_lab sparse_rcnn_lab.analysis sparse_rcnn_lab.views.figures sparse_rcnn_lab.core.trace sparse_rcnn_lab.core.boxes sparse_rcnn_lab.core sparse_rcnn_lab.course.lessons
+API := sparse_rcnn_lab sparse_rcnn_lab.analysis sparse_rcnn_lab.views.figures sparse_rcnn_lab.core sparse_rcnn_lab.course.lessons
 
 SITE := build/site
 

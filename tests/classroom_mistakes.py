@@ -202,7 +202,7 @@ MISTAKES: dict[str, tuple[Mistake, ...]] = {
            "num_proposals=proposals", "num_proposals=20"),
         _m("percent", "measure", "measure-stage measure-better measure-proposals",
            "per_stage[0].AP", "per_stage[0].AP * 100"),
-        _m("ap50", "measure", "measure-stage measure-proposals",
+        _m("ap50", "measure", "measure-stage",
            "per_stage[0].AP", "per_stage[0].AP50"),
         _m("divided-by-n", "spread", "spread-error", "(len(values) - 1)", "len(values)"),
         _m("spread-of-one", "spread", "spread-error", " / len(values) ** 0.5", ""),

@@ -161,7 +161,13 @@ class Page:
             *(part for one in tabs for part in one.outputs),
         ]
         for name, tab in self.tab.items():
-            tab.select(partial(self._open, name), None, [self.where, self.numbers], **AT_ONCE)
+            opened = tab.select(
+                partial(self._open, name), None, [self.where, self.numbers], **AT_ONCE
+            )
+            if name == "draw":  # its model is loaded
+                opened.then(
+                    None, None, None, js="() => window.labPad.start()", api_visibility="private"
+                )
         for name, tab in photo.parts.items():
             tab.select(partial(_same, name), None, photo.part, **AT_ONCE)
         # One event for all that moves: the last one asked for is then the last one shown.

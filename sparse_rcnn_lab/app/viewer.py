@@ -208,7 +208,7 @@ class ModelList:
         self.is_loaded(name)
         with self._locks[name]:
             if name not in self._loaded:
-                detector = load(name, self.device)
+                detector = load(name, self.device, runtime="auto")
                 words = (_IN_WORDS.get(kind, kind) for kind in detector.class_names)
                 detector.class_names = tuple(words)
                 # The first run is slow for reasons that say nothing about the model.

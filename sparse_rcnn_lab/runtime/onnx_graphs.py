@@ -8,7 +8,7 @@ as in :mod:`sparse_rcnn_lab.core.stage`; T = 4 P are the pixels that a RoI reads
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from importlib import import_module
 from typing import Any
 
@@ -61,7 +61,6 @@ TENSORS: dict[str, tuple[tuple[str | int, ...], str]] = {
     "rows": (("batch", "proposals", "bins", _BAG), "int32: rows of table that a bin reads"),
     "weights": (("batch", "proposals", "bins", _BAG), "float32: and their weights"),
 }
-_INT32 = ("levels", "rows")
 
 
 def require_onnx() -> Any:
@@ -81,14 +80,22 @@ def write_pyramid(model: SparseRCNN, fold: bool = True) -> Any:
     fold: False leaves batch norm to the engine, and the weights are those of the checkpoint.
     """
     g = GraphWriter()
+    table, levels = pyramid_values(g, model, "images", fold)
+    return g.model(model, "pyramid", ["images"], {"table": table, "levels": levels})
+
+
+def pyramid_values(
+    g: GraphWriter, model: SparseRCNN, images: str, fold: bool = True
+) -> tuple[str, str]:
+    """The nodes of :func:`write_pyramid`: table and levels."""
     rows = []
     backbone = folded(model.backbone).cpu() if fold else model.backbone
-    for level in _backbone(g, backbone, "images"):
+    for level in _backbone(g, backbone, images):
         pixels = g.op("Transpose", level, perm=[0, 2, 3, 1])
         rows.append(g.op("Reshape", pixels, [-1, model.config.dim]))
     table = g.op("Concat", *rows, axis=0)
 
-    b, _, height, width = g.op("Split", g.op("Shape", "images"), outputs=4, axis=0)
+    b, _, height, width = g.op("Split", g.op("Shape", images), outputs=4, axis=0)
     strides = np.array(STRIDES)[:, None]
     size = g.op("Div", g.op("Concat", width, height, axis=0), strides)  # [4, 2]
     area = g.op("ReduceProd", size, axes=[1], keepdims=0)
@@ -97,22 +104,26 @@ def write_pyramid(model: SparseRCNN, fold: bool = True) -> Any:
     first = g.op("Unsqueeze", g.op("Add", g.op("Mul", image, area), finer), [2])  # [B, 4, 1]
     shapes = g.op("Concat", size, strides, axis=1)  # [4, 3]
     shapes = g.op("Expand", shapes, g.op("Concat", b, [len(STRIDES), 3], axis=0))
-    levels = g.op("Cast", g.op("Concat", shapes, first, axis=2), to=g.types.INT32)
-    return g.model(model, "pyramid", ["images"], {"table": table, "levels": levels})
+    return table, g.op("Cast", g.op("Concat", shapes, first, axis=2), to=g.types.INT32)
 
 
 def write_proposals(model: SparseRCNN) -> Any:
     """``sizes`` -> the learned ``boxes`` and ``features`` that enter the first stage."""
     g = GraphWriter()
-    boxes = box_ops.cxcywh_to_xyxy(model.proposals.boxes.detach())
-    height, width = g.op("Split", g.op("Unsqueeze", "sizes", [1]), outputs=2, axis=2)
-    scale = g.op("Concat", width, height, width, height, axis=2)  # [B, 1, 4]
-    none = g.op("Mul", g.op("Slice", scale, [0], [1], [2]), 0.0)  # [B, 1, 1], to have B
-    found = {
-        "boxes": g.op("Mul", boxes, scale),
-        "features": g.op("Add", model.proposals.features.detach(), none),
-    }
-    return g.model(model, "proposals", ["sizes"], found)
+    boxes, features, _ = proposal_values(g, model, "sizes", len(model.proposals))
+    return g.model(model, "proposals", ["sizes"], {"boxes": boxes, "features": features})
+
+
+def proposal_values(
+    g: GraphWriter, model: SparseRCNN, sizes: str, count: int
+) -> tuple[str, str, str]:
+    """The first ``count`` boxes and features, and (w, h, w, h) ``[B, 1, 4]`` of each image."""
+    boxes = box_ops.cxcywh_to_xyxy(model.proposals.boxes.detach())[:count]
+    height, width = g.op("Split", g.op("Unsqueeze", sizes, [1]), outputs=2, axis=2)
+    whwh = g.op("Concat", width, height, width, height, axis=2)
+    none = g.op("Mul", height, 0.0)  # [B, 1, 1], to have B
+    features = g.op("Add", model.proposals.features.detach()[:count], none)
+    return g.op("Mul", boxes, whwh), features, whwh
 
 
 def write_stage(model: SparseRCNN, index: int, pooled: bool = False, switches: bool = False) -> Any:
@@ -130,13 +141,8 @@ def write_stage(model: SparseRCNN, index: int, pooled: bool = False, switches: b
     stage = model.stages[index]
     assert isinstance(stage, Stage)
     g = GraphWriter()
-    roi = "roi"
-    if not pooled:
-        rows, weights = _bags(g, "levels", "boxes", stage.roi_size)
-        pixels = g.op("Gather", "table", rows, axis=0)  # [B, N, P * P, 16, D]
-        roi = g.op("MatMul", g.op("Unsqueeze", weights, [3]), pixels)
-        roi = g.op("Squeeze", roi, [3])
-    found = _stage(g, stage, roi, "boxes", "features", switches)
+    roi = "roi" if pooled else _pooled(g, stage, "table", "levels", "boxes")
+    found = _refined(g, stage, roi, "boxes", "features", switches)
     if pooled:
         bags = _bags(g, "levels", found["refined_boxes"], stage.roi_size)
         found |= dict(zip(("rows", "weights"), bags, strict=True))
@@ -145,6 +151,20 @@ def write_stage(model: SparseRCNN, index: int, pooled: bool = False, switches: b
     inputs = ["roi" if pooled else "table", "levels", "boxes", "features"]
     inputs += ["attend", "heads_on", "exchange"] if switches else []
     return g.model(model, f"stage_{index + 1}", inputs, found)
+
+
+def stage_values(
+    g: GraphWriter, stage: Stage, table: str, levels: str, boxes: str, features: str
+) -> dict[str, str]:
+    """The nodes of a whole stage: its outputs by name."""
+    return _refined(g, stage, _pooled(g, stage, table, levels, boxes), boxes, features)
+
+
+def _pooled(g: GraphWriter, stage: Stage, table: str, levels: str, boxes: str) -> str:
+    rows, weights = _bags(g, levels, boxes, stage.roi_size)
+    pixels = g.op("Gather", table, rows, axis=0)  # [B, N, P * P, 16, D]
+    roi: str = g.op("Squeeze", g.op("MatMul", g.op("Unsqueeze", weights, [3]), pixels), [3])
+    return roi
 
 
 def write_bags(model: SparseRCNN) -> Any:
@@ -188,16 +208,25 @@ class GraphWriter:
         return name
 
     def model(
-        self, model: SparseRCNN, name: str, inputs: Sequence[str], outputs: dict[str, str]
+        self,
+        model: SparseRCNN,
+        name: str,
+        inputs: Sequence[str],
+        outputs: dict[str, str],
+        tensors: Mapping[str, tuple[tuple[str | int, ...], str]] | None = None,
     ) -> Any:
-        """The finished ModelProto. outputs: the value that is each one."""
+        """The finished ModelProto.
+
+        outputs: the value that is each one.  tensors: as :data:`TENSORS`, if others.
+        """
+        tensors = TENSORS if tensors is None else tensors
         config, helper = model.config, self.onnx.helper
         sizes = {"dim": config.dim, "classes": config.num_classes, "heads": config.num_heads}
         sizes["bins"] = config.roi_size**2
 
         def info(value: str) -> Any:
-            kind = self.types.INT32 if value in _INT32 else self.types.FLOAT
-            shape, text = TENSORS[value]
+            shape, text = tensors[value]
+            kind = getattr(self.types, text.partition(":")[0].upper().replace("FLOAT32", "FLOAT"))
             axes = [sizes.get(str(axis), axis) for axis in shape]
             return helper.make_tensor_value_info(value, kind, axes, doc_string=text)
 
@@ -282,8 +311,8 @@ def _layer(g: GraphWriter, layer: nn.Module, x: str) -> str:
 # --- a stage
 
 
-def _stage(
-    g: GraphWriter, stage: Stage, roi: str, boxes: str, features: str, switches: bool
+def _refined(
+    g: GraphWriter, stage: Stage, roi: str, boxes: str, features: str, switches: bool = False
 ) -> dict[str, str]:
     """As :meth:`Stage.forward` after its pooling."""
     mixed, attention = _attention(g, stage, features, switches)

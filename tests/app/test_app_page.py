@@ -439,12 +439,28 @@ def nameless(page):
     )
 
 
+def small(page):
+    """The controls on screen that a finger would miss: lower than 44 px."""
+    return page.evaluate(
+        """() => [...document.querySelectorAll('button, select, input, summary')]
+  .filter((e) => e.checkVisibility() && !e.closest('.lab-hidden') && e.type !== 'file')
+  .filter((e) => e.tabIndex >= 0) // the others are Gradio's, to measure by
+  .filter((e) => e.type !== 'number') // the slider beside it is for fingers
+  .map((e) => [e, (e.closest('label') ?? e).getBoundingClientRect()])
+  .filter(([e, r]) => r.width > 4 && Math.max(r.height, e.getBoundingClientRect().height) < 43.5)
+  .map(([e, r]) => `${Math.round(r.height)} ${e.outerHTML.slice(0, 110)}`)"""
+    )
+
+
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_a_phone_in_both_themes(browser, url, scheme):
     """Catches a page wider than a phone, an image that scrolls away from its controls, targets too
     small for a finger, words too faint to read, and controls without a name."""
     watched = Watched(
-        browser, 390, 844, color_scheme=scheme, has_touch=True, reduced_motion="reduce"
+        browser,
+        *(390, 844),
+        **{"color_scheme": scheme, "has_touch": True, "is_mobile": True},
+        reduced_motion="reduce",
     )
     page = watched.page
     page.goto(url, timeout=PATIENCE)
@@ -457,6 +473,7 @@ def test_a_phone_in_both_themes(browser, url, scheme):
         assert page.evaluate("document.documentElement.scrollWidth") <= 390, name
         assert contrasts(page) == [], name
         assert nameless(page) == [], name
+        assert small(page) == [], name
         keep_shot(page, f"app-phone-{name}-{scheme}")
     tab(page, "photo")
     page.wait_for_selector("#lab-result img")

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 
 import pytest
 from browser import Watched, keep_shot, open_browser
@@ -166,5 +169,34 @@ def test_the_explorer_in_jupyterlab(chromium, lab, tmp_path):
         page.keyboard.press("Home")
         wait(page, "x.state.position === 0")
         keep_shot(page, "lab-kernel-gone")
+        assert watched.strangers == []
+        watched.context.close()
+
+
+@pytest.mark.slow
+@pytest.mark.browser
+def test_a_notebook_opened_again(chromium, lab, tmp_path):
+    """Catches "Loading widget..." where a notebook was saved without its widgets' state, as Lab
+    does by default: the recording must be there, without running anything."""
+    nbformat = pytest.importorskip("nbformat")
+    client = pytest.importorskip("nbclient").NotebookClient
+    notebook = nbformat.read(tmp_path / "look.ipynb", as_version=4)
+    del notebook.cells[1:]
+    client(notebook, timeout=300, store_widget_state=False).execute()
+    path = tmp_path / "again.ipynb"
+    nbformat.write(notebook, path)
+    # What a person has run is trusted on their machine.
+    trusts = {**os.environ, "JUPYTER_DATA_DIR": str(tmp_path / "home" / "JUPYTER_DATA_DIR")}
+    trust = [sys.executable, "-m", "jupyter", "trust", str(path)]
+    subprocess.run(trust, env=trusts, check=True, stdout=subprocess.DEVNULL)
+    with open_browser(chromium) as browser:
+        watched = Watched(browser, 1440, 900, reduced_motion="reduce")
+        page = watched.page
+        page.goto(lab.replace("look.ipynb", "again.ipynb"))
+        frame = page.frame_locator(".jp-OutputArea iframe")
+        frame.locator(".srl-canvas:visible").focus()
+        page.keyboard.press("End")
+        frame.locator(".srl-stage", has_text="stage 6").wait_for()
+        keep_shot(page, "lab-again")
         assert watched.strangers == []
         watched.context.close()

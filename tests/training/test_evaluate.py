@@ -17,6 +17,7 @@ from small_model import small_config
 import sparse_rcnn_lab as srl
 from sparse_rcnn_lab import analysis
 from sparse_rcnn_lab.core import boxes as box_ops
+from sparse_rcnn_lab.core.ablation import NORMAL, Ablation
 from sparse_rcnn_lab.core.config import InputConfig
 from sparse_rcnn_lab.core.errors import LabError
 from sparse_rcnn_lab.core.model import SparseRCNN
@@ -243,7 +244,11 @@ class Oracle(Detector):
     roll = 0  # by how many its labels are off
 
     def run(
-        self, batch: Batch, stop: int | None = None, num_proposals: int | None = None
+        self,
+        batch: Batch,
+        stop: int | None = None,
+        num_proposals: int | None = None,
+        ablation: Ablation = NORMAL,
     ) -> list[StageOutput]:
         data, n = Boxes(), self.num_proposals
         outputs = []
