@@ -13,6 +13,9 @@ const status = document.getElementById("status");
 let engine = null;
 let close = null; // takes down what is shown
 let busy = false;
+const KNOWN = 8; // classes that are named
+const told = (text) => setText(document.getElementById("told"), text);
+const tour = make("button", { type: "button", text: "Tour", title: "Six steps through what the detector does", hidden: "", onclick: () => document.getElementById("explorer").explorer.tour.start() });
 
 function tell(text, kind = "") {
   status.hidden = !text;
@@ -24,6 +27,7 @@ function show(...elements) {
   close?.();
   close = null;
   place.replaceChildren(...elements);
+  tour.hidden = elements[0].id !== "explorer";
 }
 
 // source: a Blob, or an ImageBitmap, which goes over to the worker.
@@ -57,7 +61,7 @@ async function explore(source) {
     document.body.dataset.ready = "explore";
     clearTimeout(wait);
     tell("");
-    setText(document.getElementById("told"), `${found} of ${about.num_proposals} proposals end as detections · ${Math.round(milliseconds)} ms in this browser`);
+    told(`${found} of ${about.num_proposals} proposals end as detections · ${Math.round(milliseconds)} ms in this browser`);
   } catch (error) {
     tell(error.message, "problem");
   }
@@ -70,7 +74,7 @@ function live(settings) {
   const one = createLive({
     engine, about, kept, explore, failed: (error) => tell(error.message, "problem"), ...settings,
   });
-  setText(document.getElementById("told"), "");
+  told("");
   return one;
 }
 
@@ -90,6 +94,7 @@ function draw() {
   close = one.stop;
   one.start();
   tell("");
+  told(`Draw what the model knows: ${about.class_names.slice(0, KNOWN).join(", ")}${about.class_names.length > KNOWN ? ", …" : ""}.`);
   document.body.dataset.ready = "draw";
 }
 
@@ -130,7 +135,7 @@ function sources() {
     make("img", { src: data, alt: "" })));
   document.getElementById("sources").append(
     button("Open a photograph", "From this machine; it is not sent anywhere. Or drop one on the page, or paste it", () => file.click()), file,
-    button("Camera", "Detect in what the camera sees", camera), button("Draw", "Draw something, and see what is found while you draw", draw), ...examples);
+    button("Camera", "Detect in what the camera sees", camera), button("Draw", "Draw something, and see what is found while you draw", draw), tour, ...examples);
   const drop = (event) => {
     event.preventDefault();
     document.body.classList.remove("over");
