@@ -20,7 +20,7 @@ OMP_WAIT_POLICY ?= passive
 export OMP_WAIT_POLICY
 
 .DEFAULT_GOAL := help
-API := sparse_rcnn_lab sparse_rcnn_lab.analysis sparse_rcnn_lab.views.figures sparse_rcnn_lab.core.trace sparse_rcnn_lab.core.boxes sparse_rcnn_lab.core sparse_rcnn_lab.course.lessons
+API := sparse_rcnn_lab sparse_rcnn_lab.analysis sparse_rcnn_lab.views.figures sparse_rcnn_lab.core sparse_rcnn_lab.course.lessons
 
 SITE := build/site
 
@@ -58,8 +58,8 @@ api: .venv/.installed-test ## pages of every public name, in build/api
 	$(BIN)/python -m pdoc -o build/api -d restructuredtext $(API)
 	@echo 'Open build/api/index.html in a browser.'
 
-site: .venv/.installed-test ## lessons with outputs and pages of every public name, in build/site: what is published
-	OMP_NUM_THREADS=1 $(BIN)/python -m sparse_rcnn_lab.course.lessons gallery $(ARGS) $(SITE)
+site: .venv/.installed-test ## lessons, playgrounds, docs and every public name, in build/site: what is published
+	OMP_NUM_THREADS=1 $(BIN)/python -m sparse_rcnn_lab.course.lessons site $(ARGS) $(SITE)
 	$(BIN)/python -m pdoc -o $(SITE)/api -d restructuredtext $(API)
 
 test: .venv/.installed-test ## the tests, in minutes (ARGS="-k matching" for some of them)
@@ -69,7 +69,7 @@ test-slow: .venv/.installed-test ## the tests that train for many minutes
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) -m slow --timeout 3600 $(ARGS)
 
 benchmark: .venv/.installed-test ## our detector and others on one image (ARGS="--model nano" for a smaller one)
-	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks --model r50_3x_100 --against eager,bf16,roialign,torchvision $(ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks --model r50_3x_100 --against eager,folded,onnxruntime,openvino,onnxruntime-file,openvino-file,torchvision $(ARGS)
 
 lint: .venv/.installed-test ## style and types: ruff and mypy
 	$(BIN)/ruff check .

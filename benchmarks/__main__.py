@@ -63,8 +63,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--against",
         metavar="NAME,...",
         type=lambda text: tuple(text.split(",")),
-        help="compare inference with others: eager, roialign, bf16, compiled, torchvision, "
-        "mmdetection",
+        help='compare inference by runtime="auto" with others: eager, folded, compiled, bf16, '
+        "onnxruntime, openvino, openvino-bf16, onnxruntime-int8, openvino-int8, roialign, "
+        "torchvision, mmdetection; onnxruntime-file and openvino-file are the exported file",
     )
     parser.add_argument(
         "--growth", action="store_true", help="how time grows with proposals, pixels, batch, stages"

@@ -13,7 +13,8 @@ import types
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from importlib import import_module, metadata
-from typing import Any
+from pathlib import Path
+from typing import Any, get_args
 
 import torch
 from torch import Tensor, nn
@@ -26,14 +27,46 @@ from sparse_rcnn_lab.core.detections import top_pairs
 from sparse_rcnn_lab.core.errors import LabError
 from sparse_rcnn_lab.core.model import SparseRCNN
 from sparse_rcnn_lab.core.stage import Stage
+from sparse_rcnn_lab.detect.detector import Detector
 from sparse_rcnn_lab.detect.device import machine
+from sparse_rcnn_lab.runtime.choose import InferencePrecision, RuntimeName, make_runtime
+from sparse_rcnn_lab.runtime.engines import (
+    EngineName,
+    installed_engines,
+    open_graph,
+    wait_for_compiler,
+)
+from sparse_rcnn_lab.runtime.export import export
 from sparse_rcnn_lab.runtime.torch_runtime import Runtime, TorchRuntime
 from sparse_rcnn_lab.training.run_folder import versions
 
 Run = Callable[[], object]
-PEERS = ("eager", "roialign", "bf16", "compiled", "torchvision", "mmdetection")
-OURS = "ours"
-_PACKAGES = {"torchvision": ("torchvision",), "mmdetection": ("mmdet", "mmengine", "mmcv-lite")}
+# The runtimes of this package, as (runtime, precision).
+RUNTIMES: dict[str, tuple[RuntimeName, InferencePrecision]] = {
+    "auto": ("auto", "float32"),
+    "eager": ("eager", "float32"),
+    "folded": ("folded", "float32"),
+    "compiled": ("compiled", "float32"),
+    "onnxruntime": ("onnxruntime", "float32"),
+    "openvino": ("openvino", "float32"),
+    "bf16": ("folded", "bf16"),
+    "openvino-bf16": ("openvino", "bf16"),
+    "onnxruntime-int8": ("onnxruntime", "int8"),
+    "openvino-int8": ("openvino", "int8"),
+}
+# The exported file, all in one graph, float32.
+ONE_GRAPH: dict[str, EngineName] = {
+    "onnxruntime-file": "onnxruntime",
+    "openvino-file": "openvino",
+}
+PEERS = (*RUNTIMES, *ONE_GRAPH, "roialign", "torchvision", "mmdetection")
+OURS = "auto"
+_PACKAGES = {
+    "torchvision": ("torchvision",),
+    "mmdetection": ("mmdet", "mmengine", "mmcv-lite"),
+    **{name: (name,) for name in get_args(EngineName)},
+}
+_FILES = Path("build/benchmarks")  # exported files, which take minutes to make
 
 
 class Missing(LabError):
@@ -43,8 +76,9 @@ class Missing(LabError):
 def compare(settings: Settings, against: Sequence[str]) -> dict[str, Any]:
     """Inference of each, in turn; plain values that json can hold, times in milliseconds.
 
-    against: names out of :data:`PEERS`. What is not installed is listed under "missing" with the
-    reason. ``ratio`` is our time divided by the other's.
+    against: names out of :data:`PEERS`, beside "auto". What is not installed is listed under
+    "missing" with the reason. ``ratio`` is our time divided by the other's; ``off`` how far a score
+    of a runtime is from the eager one's.
     """
     unknown = sorted(set(against) - set(PEERS))
     if unknown:
@@ -63,14 +97,24 @@ def _compare(settings: Settings, against: Sequence[str]) -> dict[str, Any]:
     count = settings.proposals or len(model.proposals)
     images = torch.randn(settings.batch or 1, 3, height, width, device=settings.device)
     process_time = settings.threads == 1 and images.device.type == "cpu"
-    arms: dict[str, Callable[[Clock], None]] = {OURS: _arm(TorchRuntime(model), images, count)}
+    arms: dict[str, Callable[[Clock], Any]] = {}
     missing: dict[str, str] = {}
-    for name in against:
+    for name in dict.fromkeys([OURS, *against]):
         try:
             arms[name] = _peer(name, model, images, count)
         except Missing as reason:
             missing[name] = str(reason)
     seen: dict[str, list[dict[str, float]]] = {name: [] for name in arms}
+    off: dict[str, float] = {}
+    with torch.no_grad():
+        exact = _arm(TorchRuntime(model, "eager"), images, count)(Clock(settings.device, False))
+        for name, arm in arms.items():
+            # OpenVINO compiles for the image's size once that has come a few times.
+            for _ in range(4 if "openvino" in (name, OURS) or name in ONE_GRAPH else 1):
+                found = arm(Clock(settings.device, False))
+            if name in RUNTIMES:
+                off[name] = float((found - exact).abs().max())
+        wait_for_compiler()
     for turn in range(settings.repeat + 1):
         for name in list(arms)[:: 1 if turn % 2 else -1]:
             clock = Clock(settings.device, process_time)
@@ -98,6 +142,7 @@ def _compare(settings: Settings, against: Sequence[str]) -> dict[str, Any]:
             name: {p: round(statistics.median(run[p] for run in runs), 2) for p in runs[0]}
             for name, runs in seen.items()
         },
+        "off": off,
         "ratio": {name: round(totals[OURS] / total, 3) for name, total in totals.items()},
         "missing": missing,
     }
@@ -112,22 +157,22 @@ def as_text(result: dict[str, Any]) -> str:
         f"{settings['batch'] or 1}, {settings['threads']} threads; {result['machine']['cpu']}; "
         f"{result['clock']} time, median of {settings['repeat']}",
         "",
-        f"{'inference':<14}{'ms':>10}{'ours / it':>11}  parts",
+        f"{'inference':<18}{'ms':>10}{'auto / it':>11}{'score off':>11}  parts",
     ]
     for name, total in result["milliseconds"].items():
         parts = ", ".join(f"{part} {ms:.1f}" for part, ms in result["parts"][name].items())
-        lines.append(f"{name:<14}{total:>10.1f}{result['ratio'][name]:>11.2f}  {parts}")
+        off = f"{result['off'][name]:.0e}" if name in result["off"] else "–"
+        lines.append(f"{name:<18}{total:>10.1f}{result['ratio'][name]:>11.2f}{off:>11}  {parts}")
     lines += [f"{name}: not measured. {reason}" for name, reason in result["missing"].items()]
     return "\n".join(lines)
 
 
-def _peer(name: str, model: SparseRCNN, images: Tensor, count: int) -> Callable[[Clock], None]:
-    if name == "eager":
-        return _arm(TorchRuntime(model, "eager"), images, count)
-    if name == "bf16":
-        return _arm(TorchRuntime(model, precision="bf16"), images, count)
-    if name == "compiled":
-        return _arm(TorchRuntime(model, "compiled"), images, count)
+def _peer(name: str, model: SparseRCNN, images: Tensor, count: int) -> Callable[[Clock], Any]:
+    if name in RUNTIMES:
+        runtime, precision = RUNTIMES[name]
+        return _arm(make_runtime(model, runtime, precision, [images]), images, count)
+    if name in ONE_GRAPH:
+        return _one_graph(ONE_GRAPH[name], model, images, count)
     if name == "roialign":
         return _roialign(model, images, count)
     build = _torchvision if name == "torchvision" else _mmdetection
@@ -140,16 +185,38 @@ def _peer(name: str, model: SparseRCNN, images: Tensor, count: int) -> Callable[
     return measured
 
 
-def _arm(runtime: Runtime, images: Tensor, count: int) -> Callable[[Clock], None]:
+def _arm(runtime: Runtime, images: Tensor, count: int) -> Callable[[Clock], Tensor]:
     proposals = runtime.model.proposals
     sizes = images.new_tensor(images.shape[2:]).expand(len(images), 2)
 
-    def run(clock: Clock) -> None:
+    def run(clock: Clock) -> Tensor:
         with clock.part("backbone + FPN"):
             pyramid = runtime.pyramid(images)
         with clock.part("stages"):
             outputs = runtime.run_stages(pyramid, *proposals(sizes, count))
             top_pairs(outputs[-1].logits.float())
+        return outputs[-1].logits.float().sigmoid()
+
+    return run
+
+
+def _one_graph(
+    engine: EngineName, model: SparseRCNN, images: Tensor, count: int
+) -> Callable[[Clock], None]:
+    """The file that ``sparse-rcnn-lab export`` writes, which normalises and selects, too."""
+    if engine not in installed_engines():
+        raise Missing(f"{engine} is not installed.")
+    config = model.config
+    file = _FILES / f"{config.backbone}-{config.dim}-{config.num_classes}-{count}.onnx"
+    if not file.exists():
+        names = [str(label) for label in range(config.num_classes)]
+        export(Detector(model, names, "benchmark"), file, num_proposals=count, check=False)
+    graph = open_graph(engine, file.read_bytes(), torch.get_num_threads())
+    pixels = {"images": (images * 50 + 128).numpy()}
+
+    def run(clock: Clock) -> None:
+        with clock.part("all"):
+            graph(pixels)
 
     return run
 

@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from sparse_rcnn_lab.training.fit import Run, fit
     from sparse_rcnn_lab.views.explorer.explore import explore
     from sparse_rcnn_lab.views.labeller.label import label
+    from sparse_rcnn_lab.views.playground.playground_page import playground
 
 __all__ = [
     "RECIPES",
@@ -73,6 +74,7 @@ __all__ = [
     "load",
     "load_trace",
     "open_data",
+    "playground",
     "recipe",
     "save_trace",
     "shipped_models",
@@ -92,6 +94,7 @@ _HOMES = {
     "detect.trace_file": ("load_trace", "save_trace"),
     "views.explorer.explore": ("explore",),
     "views.labeller.label": ("label",),
+    "views.playground.playground_page": ("playground",),
     "runtime.export": ("export",),
     "runtime.export.parts": ("export_parts",),
     "core.ablation": ("Ablation",),

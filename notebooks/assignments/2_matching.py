@@ -6,7 +6,7 @@
 # as small as it can be. All other proposals learn to say "nothing here". That is why it needs no
 # anchors, and no non-maximum suppression in the end.
 #
-# **Time:** 75 to 120 minutes. **Marks:** 22. **You need:** Python, this package, JupyterLab; a CPU.
+# **Time:** 75 to 120 minutes. **Marks:** 24. **You need:** Python, this package, JupyterLab; a CPU.
 #
 # | task | marks |
 # | --- | --- |
@@ -15,6 +15,7 @@
 # | 3. the matching | 5 |
 # | 4. the losses | 4 |
 # | 5. the set loss | 4 |
+# | 6. think before you compute | 2 |
 #
 # **How it works**
 #
@@ -107,6 +108,11 @@ V.none_loss = {
     "l1": 0.0,
     "giou": 0.0,
 }
+
+# What two proposals cost for two objects, and what the cheapest pair first would come to.
+low, gap = V.whole(2, 19), V.whole(2, 19)
+V.q_00, V.q_01, V.q_10, V.q_11 = low, low + 1, low + 1, low + 2 + gap
+V.best_sum, V.greedy_sum = V.q_01 + V.q_10, V.q_00 + V.q_11
 
 # %% locked="imports"
 import torch
@@ -594,6 +600,39 @@ check(
     gives=True,
     hints={"The scores get no gradient from cls: nothing would learn to find.": False},
 )
+### END HIDDEN TESTS
+
+# %% [markdown]
+# ## 6. Think before you compute
+#
+# | | object 0 | object 1 |
+# | --- | --- | --- |
+# | proposal 0 | {V.q_00} | {V.q_01} |
+# | proposal 1 | {V.q_10} | {V.q_11} |
+#
+# 1. What do the pairs of the best matching cost together?
+# 2. What do the pairs cost together if the cheapest pair is taken first, and then the cheapest of
+#    what is left?
+
+# %% solution="think"
+# Replace the line below by two lines: best_sum = ... and greedy_sum = ...
+### BEGIN SOLUTION
+best_sum = V.best_sum
+greedy_sum = V.greedy_sum
+### END SOLUTION
+
+# %% test="think-best"
+# 1 mark
+check.that(best_sum > 0, "A sum of these costs is above 0.")
+### BEGIN HIDDEN TESTS
+check.that(abs(best_sum - V.best_sum) < 1e-3, "best_sum is another number.")
+### END HIDDEN TESTS
+
+# %% test="think-greedy"
+# 1 mark
+check.that(greedy_sum > 0, "A sum of these costs is above 0.")
+### BEGIN HIDDEN TESTS
+check.that(abs(greedy_sum - V.greedy_sum) < 1e-3, "greedy_sum is another number.")
 ### END HIDDEN TESTS
 
 # %% [markdown]

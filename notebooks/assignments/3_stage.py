@@ -4,7 +4,7 @@
 # A stage takes boxes and features of all proposals, looks at the image under each box, and returns
 # better ones. You build it from five parts, put it into the real model, and watch it learn.
 #
-# **Time:** 90 to 120 minutes, two of them training. **Marks:** 24. **You need:** Python, this
+# **Time:** 90 to 120 minutes, two of them training. **Marks:** 26. **You need:** Python, this
 # package, JupyterLab; a CPU.
 #
 # | task | marks |
@@ -15,6 +15,7 @@
 # | 4. dynamic interaction | 4 |
 # | 5. the stage, and a chain of stages | 5 |
 # | 6. the real model learns | 2 |
+# | 7. think before you compute | 2 |
 #
 # **How it works**
 #
@@ -97,6 +98,11 @@ with torch.no_grad():
     stage.pool = lambda *a: pooled[None]
     out = stage(None, V.boxes_in[None], feat[None])
     V.stage_boxes, V.stage_logits, V.stage_features = out.boxes[0], out.logits[0], out.features[0]
+
+V.q_stride, V.q_image = V.one_of([4, 8, 16, 32]), V.whole(40, 240)
+V.q_place = V.q_image / V.q_stride - 0.5
+V.q_upper, V.q_lower = [V.whole(1, 9) for _ in range(2)], [V.whole(10, 29) for _ in range(2)]
+V.q_value = 0.375 * V.q_upper[0] + 0.125 * (V.q_upper[1] + 3 * V.q_lower[0] + V.q_lower[1])
 
 # %% locked="imports"
 import matplotlib.pyplot as plt
@@ -641,6 +647,36 @@ check.that(
     sum(losses[-3:]) < 0.95 * sum(losses[:3]),
     "The loss does not fall. Do the tests above pass?",
 )
+
+# %% [markdown]
+# ## 7. Think before you compute
+#
+# Give each answer as a number, exact to three decimals.
+#
+# 1. Which x of a map with stride {V.q_stride} lies under x = {V.q_image} of the image?
+# 2. A map has the values {V.q_upper} in its first row, columns 0 and 1, and {V.q_lower} in its
+#    second. What does `bilinear` read at x = 0.25, y = 0.5?
+
+# %% solution="think"
+# Replace the line below by two lines: place = ... and value = ...
+### BEGIN SOLUTION
+place = V.q_place
+value = V.q_value
+### END SOLUTION
+
+# %% test="think-place"
+# 1 mark
+check.that(place > 0, "The place lies on the map: it is above 0.")
+### BEGIN HIDDEN TESTS
+check.that(abs(place - V.q_place) < 2e-3, "place is another number.")
+### END HIDDEN TESTS
+
+# %% test="think-value"
+# 1 mark
+check.that(0 < value < 30, "A mean lies between the smallest and the largest value.")
+### BEGIN HIDDEN TESTS
+check.that(abs(value - V.q_value) < 2e-3, "value is another number.")
+### END HIDDEN TESTS
 
 # %% [markdown]
 # ## Hand in

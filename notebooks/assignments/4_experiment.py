@@ -29,6 +29,8 @@ from sparse_rcnn_lab.course.classroom.checks import experiment as check
 from sparse_rcnn_lab.course.classroom.vary import V
 
 V.values = [V.whole(500, 800) / 1000 for _ in range(5)]
+while abs(sorted(V.values)[2] - sum(V.values) / 5) < 0.02:  # else the median might do as well
+    V.values = [V.whole(500, 800) / 1000 for _ in range(5)]
 mean = sum(V.values) / 5
 V.mean = mean
 error = (sum((v - mean) ** 2 for v in V.values) / 4) ** 0.5 / 5**0.5
@@ -102,10 +104,11 @@ check(
 # %% test="measure-proposals"
 # 1 mark: so many proposals run (hidden)
 ### BEGIN HIDDEN TESTS
-few = srl.evaluate(detector, data, num_proposals=V.n, progress=False).per_stage
+few = srl.evaluate(detector, data, stages=[5, 6], num_proposals=V.n, progress=False).per_stage
+# Of the stage before, or AP50, as well: which one it is was the test above.
+known = [value for stage in few for value in (stage.AP, stage.AP50)]
 check(
-    # Of whatever stage: that was the test above.
-    lambda: min(abs(measure(detector, data, 6, V.n) - stage.AP) for stage in few) < 1e-6,
+    lambda: min(abs(measure(detector, data, 6, V.n) - value) for value in known) < 1e-6,
     of=measure,
     gives=True,
     within=120,

@@ -20,6 +20,7 @@ from sparse_rcnn_lab.detect.trace_file import save_trace
 from sparse_rcnn_lab.views.draw import encoded
 from sparse_rcnn_lab.views.explorer.explore import Explorer, explore
 from sparse_rcnn_lab.views.film import save_film
+from sparse_rcnn_lab.views.playground.playground_page import playground
 
 # kind -> name of the file
 KINDS = {
@@ -29,6 +30,7 @@ KINDS = {
     "json": "detections.json",
     "trace": "image.trace",
     "page": "explorer.html",
+    "playground": "playground.html",
 }
 
 
@@ -43,6 +45,8 @@ def download(viewer: Viewer, image: InputImage, state: ViewState, kind: str) -> 
         write_text(path, json.dumps(coco_results(viewer, image, state), indent=1) + "\n")
     elif kind == "trace":
         save_trace(viewer.full_trace(image.pixels, state), path)
+    elif kind == "playground":
+        playground(viewer.models[state.model], path)
     elif kind == "film":
         trace = viewer.full_trace(image.pixels, state)
         save_film(trace, path, threshold=state.threshold, stage_seconds=1.0)
@@ -85,10 +89,10 @@ def explorer_of(viewer: Viewer, image: InputImage, state: ViewState) -> Explorer
     return explore(image.pixels, viewer.models[state.model], threshold=state.threshold)
 
 
-def new_file(name: str) -> Path:
-    """A place for a new file in the app's own folder, which is emptied by and by."""
+def new_file(name: str, kind: str = "made") -> Path:
+    """A place for a new file in the app's own folder. What was ``made`` goes by and by."""
     folder = Path(os.environ.get("GRADIO_TEMP_DIR") or tempfile.gettempdir())
-    place = folder / "made" / secrets.token_hex(16)
+    place = folder / kind / secrets.token_hex(16)
     place.mkdir(parents=True, mode=0o700)
     return place / name
 

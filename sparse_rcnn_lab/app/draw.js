@@ -8,6 +8,7 @@
 
   let strokes = []; // [{color, points, done}]
   let color = null;
+  let started = false; // its model is there
   let sending = false;
   let stale = false;
   let troubled = ""; // what the note said before something went wrong
@@ -47,7 +48,7 @@
   // One at a time; the newest drawing is the next.
   async function send() {
     stale = true;
-    if (sending || !window.labLive?.state) return;
+    if (sending || !started || !window.labLive?.state) return;
     sending = true;
     while (stale && open()) {
       stale = false;
@@ -137,9 +138,6 @@
     } else if (on("#lab-pad-clear")) {
       strokes = [];
       draw();
-    } else if (on("#lab-tab-draw-button")) {
-      const wait = () => (open() ? draw() : requestAnimationFrame(wait));
-      requestAnimationFrame(wait);
     }
   });
 
@@ -164,6 +162,10 @@
   window.labPad = {
     still: () => (strokes.length ? canvas().toDataURL("image/jpeg", 0.95) : ""),
     send,
+    start() {
+      started = true;
+      draw();
+    },
     get strokes() { return strokes.length; },
   };
 })();

@@ -5,6 +5,7 @@
   let module = null;
   let close = null; // takes the explorer down
   let shown = null; // {token, of, proposals, threshold}: what it is about
+  let away = false; // another tab was open: its controls count
   let renewed = []; // who waits for a new token
 
   const place = () => document.getElementById("lab-explorer");
@@ -13,9 +14,16 @@
   async function show(text) {
     const told = text ? JSON.parse(text) : null;
     const same = told && shown && told.of === shown.of;
+    const before = place()?.explorer;
+    if (told && before && !away) {
+      // Another image: what was set here stays.
+      told.threshold = before.store.state.threshold;
+      if (told.of.split(" ")[1] === shown?.of.split(" ")[1]) told.proposals = before.used();
+    }
+    away = false;
     shown = told;
     renewed.splice(0).forEach((done) => done());
-    if (same) return;
+    if (same) return take();
     close?.();
     close = null;
     if (!told) return;
@@ -28,8 +36,30 @@
     const values = { payload, options: { ...options, threshold: told.threshold, theme: theme(), above: ABOVE } };
     const model = { get: (name) => values[name], link: explorer.serverLink(ask) };
     close = explorer.render({ model, el: place() });
-    if (told.proposals < payload.ids.shape[0]) place().explorer.useFirst(told.proposals);
+    take();
   }
+
+  // The controls of the page keep their values across tabs: here they come in, and there they leave.
+  function take() {
+    const explorer = place()?.explorer;
+    if (!explorer) return;
+    explorer.store.set({ threshold: shown.threshold });
+    if (explorer.used() !== shown.proposals) explorer.useFirst(shown.proposals);
+  }
+
+  document.addEventListener("click", (event) => {
+    const tab = event.target.closest?.("#lab-tabs > .tab-wrapper button[role=tab]");
+    const explorer = place()?.explorer;
+    if (!tab || !explorer || lab.tab() !== "explore" || tab.id === "lab-tab-explore-button") return;
+    away = true;
+    const { threshold, stage, playing } = explorer.store.state;
+    const last = explorer.base().stages;
+    const values = { threshold, proposals: explorer.used(), stage: playing ? last : Math.min(stage, last) };
+    for (const [name, value] of Object.entries(values)) {
+      const field = document.querySelector(`#lab-${name} input`);
+      if (field && Number(field.value) !== value) lab.set(`lab-${name}`, value);
+    }
+  }, true);
 
   function theme() {
     const asked = new URLSearchParams(location.search).get("__theme");

@@ -18,12 +18,13 @@ from sparse_rcnn_lab.core.errors import LabError
 
 # kind, one of downloads.KINDS -> what is on its button
 _LABELS = {
-    "image": "Image with boxes · JPEG",
+    "image": "Image with boxes",
     "film": "Film of the stages · WebP",
-    "video": "Film of the stages · MP4",
+    "video": "Film · MP4",
     "json": "Boxes · COCO json",
     "trace": "All stages · trace",
-    "page": "Explorer · one HTML page",
+    "page": "Explorer · HTML page",
+    "playground": "Model to run · HTML page",
 }
 # A file that was just made is taken at once, without a second click.
 _PRESS = """() => setTimeout(() => {

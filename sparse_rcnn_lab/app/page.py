@@ -45,8 +45,8 @@ def build_page(viewer: Viewer, explorations: Explorations) -> tuple[gr.Blocks, s
     name = viewer.models.first
     detector = viewer.models[name]
     start = ViewState(name, detector.num_proposals, detector.num_stages, THRESHOLD)
-    # What Gradio was handed stays for an hour, what it made for its frames no longer.
-    with gr.Blocks(title=TITLE, analytics_enabled=False, delete_cache=(60, 3600)) as page:
+    # What Gradio was handed stays for ten minutes, what it made for its frames no longer.
+    with gr.Blocks(title=TITLE, analytics_enabled=False, delete_cache=(60, 600)) as page:
         parts = Page(viewer, start, explorations)
         parts.connect(page)
         Endpoints(viewer, start)
@@ -161,7 +161,13 @@ class Page:
             *(part for one in tabs for part in one.outputs),
         ]
         for name, tab in self.tab.items():
-            tab.select(partial(self._open, name), None, [self.where, self.numbers], **AT_ONCE)
+            opened = tab.select(
+                partial(self._open, name), None, [self.where, self.numbers], **AT_ONCE
+            )
+            if name == "draw":  # its model is loaded
+                opened.then(
+                    None, None, None, js="() => window.labPad.start()", api_visibility="private"
+                )
         for name, tab in photo.parts.items():
             tab.select(partial(_same, name), None, photo.part, **AT_ONCE)
         # One event for all that moves: the last one asked for is then the last one shown.
@@ -183,7 +189,14 @@ class Page:
             switched = side.model.change(
                 partial(self._switch, side),
                 {side.model, *inputs},
-                [side.model, *side.inputs, self.lead, self.live.knows, *source.outputs, *view],
+                list(
+                    dict.fromkeys(
+                        [
+                            *(side.model, compare.other.model, self.lead, self.live.knows),
+                            *(*side.inputs, *compare.inputs, *source.outputs, *view),
+                        ]
+                    )
+                ),
                 show_progress="full",
                 show_progress_on=self.lead if side is controls else side.model,
                 trigger_mode="always_last",  # another one may be chosen while one is fetched
@@ -277,6 +290,13 @@ class Page:
             return {side.model: before}
         changed, now = side.switch(name, detector, values)
         if side is self.controls:
+            other = self.compare.other
+            if values[other.loaded] == before:  # the other side compares within a model
+                more, _ = other.switch(name, detector, values)
+                fewer = max(1, detector.num_proposals // 2)
+                more[other.num_proposals] = gr.update(maximum=detector.num_proposals, value=fewer)
+                changed |= {**more, other.model: name}
+                now |= {other.loaded: name, other.num_proposals: fewer}
             image, given = values[self.source.image], values[self.source.given]
             source = self.source.switch(name, image, given)
             changed |= source | {

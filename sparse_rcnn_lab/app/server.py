@@ -15,6 +15,7 @@ import webbrowser
 from collections.abc import Awaitable, Callable, MutableMapping
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import urlsplit
 
 from sparse_rcnn_lab.app.viewer import Viewer
 from sparse_rcnn_lab.core.errors import LabError
@@ -136,7 +137,7 @@ def serve(viewer: Viewer, address: Address, people: int = 8, browser: bool = Fal
         app_kwargs={
             "middleware": [
                 Middleware(BodyLimit, max_bytes=viewer.limits.body_mb * 1_000_000),
-                Middleware(OwnHead, head=head(first)),
+                Middleware(OwnHead, head=head(first), told=bool(address.root_path)),
             ],
             "routes": routes,
         },
@@ -247,15 +248,29 @@ class BodyLimit:
 class OwnHead:
     """Puts the page's own scripts into the head of Gradio's page: those that Gradio takes for
     ``launch(head=...)`` run only after it has built all of it.
+
+    And tells Gradio where a proxy serves the page, when nobody has told the app: the browser says
+    it with everything that the page asks for (``Referer``).
     """
 
-    def __init__(self, app: App, head: str) -> None:
+    def __init__(self, app: App, head: str, told: bool) -> None:
         self.app = app
         self.head = head.encode()
+        self.told = told  # --root-path was given
 
     async def __call__(self, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
         """Passes the request on, and changes what comes of it where it is the page."""
-        if scope["type"] != "http" or scope["path"] != "/" or scope["method"] != "GET":
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        headers = dict(scope["headers"])
+        page = urlsplit(headers.get(b"referer", b"").decode("latin-1"))
+        place = page.path.rpartition("/")[0]
+        if place and not self.told:
+            headers[b"x-forwarded-host"] = f"{page.netloc}{place}".encode("latin-1")
+            headers[b"x-forwarded-proto"] = page.scheme.encode("latin-1")
+            scope = {**scope, "headers": list(headers.items())}
+        if scope["path"] != "/" or scope["method"] != "GET":
             await self.app(scope, receive, send)
             return
         start: Message = {}

@@ -451,7 +451,7 @@ function createTeach(el) {
   const verdict = make("p");
   panels.use.append(verdict,
     make("div", { class: "srl-bar" }, use("Live: point the camera at it", live, true), use("Explore a frame", exploreFrame)),
-    make("div", { class: "srl-bar" }, make("span", { class: "lab-caption", text: "Download" }), use("Data (COCO)", away("data")), use("Model", away("model")), use("One page of it (html)", away("page"))),
+    make("div", { class: "srl-bar" }, make("span", { class: "lab-caption", text: "Download" }), use("Data (COCO)", away("data")), use("Model", away("model")), use("One page that detects (html)", away("playground")), use("An explored frame (html)", away("page"))),
     make("p", { class: "srl-note", text: "More frames or classes at any time: go back to Show or Box, then train on." }));
 
   // The taught model becomes the page's, with the threshold at which it did best.

@@ -39,6 +39,7 @@ from sparse_rcnn_lab.training.teach.teaching import START, read_progress
 from sparse_rcnn_lab.views.bundle import joined
 from sparse_rcnn_lab.views.explorer.explore import explore
 from sparse_rcnn_lab.views.labeller import label as labeller
+from sparse_rcnn_lab.views.playground.playground_page import playground
 from sparse_rcnn_lab.views.style import CLASS_COLORS, STAGE_COLORS
 
 PATH = "/lab/teach"
@@ -340,14 +341,19 @@ class Teaching:
             raise LabError("Nothing is taught yet: train first.")
         if kind == "model":
             return run / MODEL_FILE, "taught-model.safetensors"
-        if kind != "page":
-            raise LabError(f"There is no download {kind!r}: data, model, page.")
+        if kind not in ("page", "playground"):
+            raise LabError(f"There is no download {kind!r}: data, model, page, playground.")
         val = CocoFolder(run / "val.json", "val", images=run / "images")
         name = f"{run / MODEL_FILE}"
         self.viewer.models.add(name)
+        if kind == "playground":
+            files = [val.image_path(i) for i in (-val.object_counts).argsort()[:4]]
+            shown = [file for file in files if file.suffix.lower() in (".jpg", ".jpeg", ".png")]
+            page = playground(self.viewer.models[name], run / "playground.html", images=shown)
+            return page, "taught-playground.html"
         with self.viewer.turn():
-            page = explore(val[int(val.object_counts.argmax())], self.viewer.models[name])
-        return Path(page.to_html(run / "explorer.html")), "taught-explorer.html"
+            view = explore(val[int(val.object_counts.argmax())], self.viewer.models[name])
+        return Path(view.to_html(run / "explorer.html")), "taught-explorer.html"
 
     # Visitors
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import io
 import random
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,20 +12,14 @@ from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
 from sparse_rcnn_lab.core.errors import LabError
-from sparse_rcnn_lab.data.shapes.dataset import CLASS_NAMES as SHAPES
+from sparse_rcnn_lab.data.example_images import EXAMPLES as EXAMPLES
+from sparse_rcnn_lab.data.example_images import examples as examples
+from sparse_rcnn_lab.data.example_images import knows_shapes as knows_shapes
 from sparse_rcnn_lab.data.shapes.dataset import PRESETS, shapes_image
 from sparse_rcnn_lab.detect.images import read_image, reads_heif
 from sparse_rcnn_lab.views.draw import as_image, display_size
 
-EXAMPLES = Path(__file__).parent.parent / "data" / "examples"
 DIFFICULTIES = tuple(PRESETS)
-# Which examples a model knows something about, by its class names.
-_KNOWN = {
-    "shapes": set(SHAPES),
-    "cards": {"nine", "ten", "jack", "queen", "king", "ace"},
-    "cells": {"RBC", "WBC", "Platelets"},
-    "everyday": {"person", "cat", "bus", "motorbike", "motorcycle", "horse"},
-}
 _MIN_SIDE, _MAX_SIDE = 640, 1280  # an image on the page, pixels
 
 
@@ -106,19 +99,6 @@ def read_frame(data: bytes, limits: Limits) -> Tensor:
         raise LabError("The camera sent something that is not an image.") from None
     check_pixels("A frame of the camera", *image.size, limits.frame_megapixels)
     return read_image(image)
-
-
-def examples(class_names: Sequence[str]) -> list[Path]:
-    """Shipped images that fit a model's classes; all of them when it knows none."""
-    files = sorted(p for p in EXAMPLES.glob("*") if p.suffix in (".jpg", ".png"))
-    names = set(class_names)
-    topics = [topic for topic, known in _KNOWN.items() if names & known]
-    return [p for p in files if p.name.split("_")[0] in topics] or files
-
-
-def knows_shapes(class_names: Sequence[str]) -> bool:
-    """Whether a model with these classes knows the shapes that :func:`draw_sample` draws."""
-    return bool(set(class_names) & _KNOWN["shapes"])
 
 
 def draw_sample(difficulty: str, seed: int | None = None) -> tuple[Image.Image, int]:

@@ -26,6 +26,8 @@ from sparse_rcnn_lab.models.releases import RELEASES
 from sparse_rcnn_lab.views.draw import Mark, as_image, detection_marks, draw_marks, proposal_marks
 
 _TRACES = 64
+# Class names of data sets that only those who made them read at once.
+_IN_WORDS = {"RBC": "red cell", "WBC": "white cell", "Platelets": "platelet"}
 _PRIVATE = 16  # visitors' own models at once
 _PATIENCE = 0.3  # seconds that a frame waits for images that are asked for
 
@@ -206,7 +208,9 @@ class ModelList:
         self.is_loaded(name)
         with self._locks[name]:
             if name not in self._loaded:
-                detector = load(name, self.device)
+                detector = load(name, self.device, runtime="auto")
+                words = (_IN_WORDS.get(kind, kind) for kind in detector.class_names)
+                detector.class_names = tuple(words)
                 # The first run is slow for reasons that say nothing about the model.
                 side = detector.config.input.short_side
                 detector(torch.zeros(3, side, side, dtype=torch.uint8))

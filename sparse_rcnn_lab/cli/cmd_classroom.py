@@ -95,8 +95,9 @@ def _build(arguments: argparse.Namespace) -> int:
     if not sources.is_dir():
         raise LabError(f'There is no folder "{sources}" with sources of assignments.')
     course = build(arguments.course, sources, assignments, arguments.secret, arguments.students)
-    own = "to each student the notebooks of their own folder in" if course.roster() else "those in"
-    print(f"Hand out {own} {arguments.course / 'hand-out'}; keep the rest to yourself.")
+    own = (course.root / "personal").is_dir()
+    what = "Give each student the folder of their name in" if own else "Hand out the notebooks in"
+    print(f"{what} {arguments.course / 'hand-out'}; keep the rest to yourself.")
     return 0
 
 

@@ -74,4 +74,5 @@ def run(arguments: argparse.Namespace) -> int:
     print(f"The model: {out / 'model.safetensors'}")
     print(f"  sparse-rcnn-lab predict photo.jpg --model {place}")
     print(f"  python apps/demo.py --checkpoint {place}")
+    print(f"  sparse-rcnn-lab playground --model {place}")
     return 0

@@ -17,7 +17,7 @@ from sparse_rcnn_lab.core.errors import LabError
 
 _COMMANDS = (
     *("check", "teach", "train", "evaluate", "predict", "trace", "analyse"),
-    *("pack", "export", "models", "benchmark", "classroom"),
+    *("pack", "export", "playground", "models", "benchmark", "classroom"),
 )
 
 _TEXT = """\

@@ -232,8 +232,7 @@ class TrainConfig:
         for name in ("batch_size", "accumulate", "epochs"):
             low = 0 if name == "epochs" and self.steps is not None else 1
             _check_whole(f"train.{name}", getattr(self, name), low)
-        if self.steps is not None:
-            _check_whole("train.steps", self.steps, 1, 10**9)
+        _check_whole("train.steps", 1 if self.steps is None else self.steps, 1, 10**9)
         _check_whole("train.denoising", self.denoising, 0)
         _check_whole("train.seed", self.seed, 0, 10**12)  # multiplied, and 64 bits hold it
         if not isinstance(self.nested_prefixes, int) or self.nested_prefixes < 1:

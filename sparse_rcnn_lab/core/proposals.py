@@ -33,7 +33,7 @@ class Proposals(nn.Module):
         Returns boxes ``[B, N, 4]`` xyxy in input pixels and features ``[B, N, D]``.
         """
         num = len(self) if num is None else num
-        if not 1 <= num <= len(self):
+        if num not in range(1, len(self) + 1):
             raise LabError(f"The number of proposals must be 1..{len(self)}, found {num}.")
         whwh = box_ops.size_as_whwh(sizes)[:, None]
         boxes = box_ops.cxcywh_to_xyxy(self.boxes[:num]) * whwh

@@ -212,7 +212,7 @@ def _in_short(data: DetectionData) -> str:
     classes = f"{len(data.class_names)} class{'es' * (len(data.class_names) != 1)}: {names}"
     folder = getattr(data, "data", data)
     if not isinstance(folder, CocoFolder):
-        return f"data   {len(data):,} images, drawn on the fly, of {classes}"
+        return f"data   {len(data):,} images of {classes}"
     counts, crowds = folder.object_counts, int(folder.tables.crowd.sum())
     return (
         f"data   {folder.file}: {len(folder):,} images ({(counts == 0).sum():,} without "

@@ -5,7 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Protocol
 
+import torch
+
+from sparse_rcnn_lab.core.errors import LabError
 from sparse_rcnn_lab.core.inputs import Sample
+from sparse_rcnn_lab.detect.ground_truth import check_ground_truth
 
 
 class DetectionData(Protocol):
@@ -53,6 +57,35 @@ def part_of(truth: dict[str, Any], indices: Sequence[int] | None) -> dict[str, A
     kept = {image["id"] for image in images}
     rows = [row for row in truth["annotations"] if row["image_id"] in kept]
     return {**truth, "images": images, "annotations": rows}
+
+
+def check_classes(data: DetectionData) -> None:
+    """Raises LabError unless each class has a name and a category id of its own."""
+    names, ids = data.class_names, data.category_ids()
+    if len(set(names)) < len(names) or len(set(ids)) < len(ids) or len(names) != len(ids):
+        raise LabError(
+            f"{file_of(data)} must have a name and a category id of its own for each class, found "
+            f"{list(names)} and {list(ids)}."
+        )
+
+
+def checked_sample(data: DetectionData, index: int) -> Sample:
+    """``data[index]``; raises LabError, naming it, where its boxes cannot be those of its image."""
+    sample = data[index]
+    try:
+        boxes, _ = check_ground_truth(sample.boxes, sample.labels, len(data.class_names))
+    except LabError as error:
+        raise LabError(f'"{sample.name}": {error}') from None
+    height, width = sample.image.shape[-2:]
+    outside = (boxes[:, :2] >= torch.tensor([width, height])) | (boxes[:, 2:] <= 0)
+    shares = len(boxes) > 0 and float(boxes.max()) <= 1 < min(height, width) - 1
+    if shares or outside.any():
+        row = 0 if shares else int(outside.any(dim=1).nonzero()[0])
+        raise LabError(
+            f'"{sample.name}": box {row} is {boxes[row].tolist()} in an image of {width}x{height}; '
+            "expected left, top, right, bottom in its pixels."
+        )
+    return sample
 
 
 def notes_of(data: DetectionData | None) -> list[str]:

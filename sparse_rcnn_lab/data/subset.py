@@ -9,7 +9,7 @@ import numpy as np
 
 from sparse_rcnn_lab.core.config import AugmentConfig
 from sparse_rcnn_lab.core.errors import LabError
-from sparse_rcnn_lab.data.sample import DetectionData, Sample, notes_of
+from sparse_rcnn_lab.data.sample import DetectionData, Sample, check_classes, notes_of
 
 
 @runtime_checkable
@@ -92,6 +92,7 @@ def usable_images(data: DetectionData, config: AugmentConfig) -> DetectionData:
     >>> usable_images(data, AugmentConfig(drop_empty=True)) is data  # drawn shapes: not Indexed
     True
     """
+    check_classes(data)
     if not len(data):
         raise LabError("The data set has no images; there is nothing to train on.")
     if not isinstance(data, Indexed):

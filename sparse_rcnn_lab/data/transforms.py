@@ -16,7 +16,7 @@ from torch import Tensor
 from sparse_rcnn_lab.core import boxes as box_ops
 from sparse_rcnn_lab.core.config import AugmentConfig
 from sparse_rcnn_lab.core.errors import LabError
-from sparse_rcnn_lab.data.sample import DetectionData, Sample
+from sparse_rcnn_lab.data.sample import DetectionData, Sample, checked_sample
 from sparse_rcnn_lab.detect.images import resize_as_opencv, resize_to, resized_size
 
 # The mean colour of ImageNet: after normalisation what is padded here equals the batch padding.
@@ -162,10 +162,10 @@ class Augment:
         return mosaic(parts, (height, width))
 
     def _pasted(self, data: DetectionData, index: int, random: torch.Generator) -> Sample:
-        sample = data[index]
+        sample = checked_sample(data, index)
         if _uniform(random, 0, 1) >= self.config.paste:
             return sample
-        return paste(sample, data[_whole(random, 0, len(data) - 1)], random)
+        return paste(sample, checked_sample(data, _whole(random, 0, len(data) - 1)), random)
 
     def __call__(self, sample: Sample, seed: int) -> Sample:
         """The augmented sample: a function of ``sample`` and ``seed`` alone.

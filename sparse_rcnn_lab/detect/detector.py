@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from pathlib import Path
 from typing import Any, TypeGuard, overload
 
 import torch
@@ -22,13 +23,12 @@ from sparse_rcnn_lab.core.validation import check_stage
 from sparse_rcnn_lab.detect.batches import Batch, make_batch, reduced
 from sparse_rcnn_lab.detect.ground_truth import with_ground_truth
 from sparse_rcnn_lab.detect.images import ImageSource
+from sparse_rcnn_lab.runtime.choose import InferencePrecision, RuntimeName, make_runtime
 from sparse_rcnn_lab.runtime.threads import threads_for
-from sparse_rcnn_lab.runtime.torch_runtime import (
-    InferencePrecision,
-    Runtime,
-    RuntimeName,
-    TorchRuntime,
-)
+from sparse_rcnn_lab.runtime.torch_runtime import Runtime, TorchRuntime
+
+# For int8: what ships, of every model's kind.
+_EXAMPLES = Path(__file__).parents[1] / "data" / "examples"
 
 
 class Detector:
@@ -89,28 +89,42 @@ class Detector:
         return self
 
     def with_runtime(
-        self, runtime: RuntimeName = "folded", precision: InferencePrecision = "float32"
+        self,
+        runtime: RuntimeName = "folded",
+        precision: InferencePrecision = "float32",
+        calibration: Sequence[ImageSource] | None = None,
     ) -> Detector:
         """The same weights, computed in another way; this detector stays as it is.
 
         runtime: "folded", batch norm folded into the convolutions, which every detector does by
         itself; "eager", the model as it is written; "compiled", through ``torch.compile`` (on a GPU
-        with CUDA graphs): the first image of each size, in steps of 128 pixels, then takes minutes.
+        with CUDA graphs): the first image of each size, in steps of 128 pixels, then takes minutes;
+        "onnxruntime" or "openvino", an engine, which must be installed; "auto", on a CPU the first
+        installed of these two that has the precision, else "folded".
         precision: "float32"; "bf16", which keeps 8 significant bits; "auto", bf16 where the
-        processor has units for it. ``docs/performance.md`` says what each brings.
-        Raises LabError for other words, and for an eager runtime in bf16.
+        processor has units for it; "int8", the pyramid of an engine in 8 bits. calibration: for
+        int8, images like those to come, whose ranges are measured; default: the shipped examples.
+        ``docs/performance.md`` says what each brings.
+
+        What an engine has not (RoI features, filters, ablations, a GPU), torch does; an engine that
+        is missing, or does not give the model's numbers, says so in one warning, and torch does it.
+        Raises LabError for other words, and for a precision that the runtime does not have.
 
         >>> import sparse_rcnn_lab as srl
-        >>> srl.load("nano-shapes").with_runtime("eager").runtime.about()
-        {'runtime': 'eager', 'precision': 'float32'}
+        >>> srl.load("nano-shapes").with_runtime("eager")
+        Detector('nano-shapes', nano, 20 proposals, 6 classes, eager float32)
         """
-        made = TorchRuntime(self.model, runtime, precision)
+        ready = []
+        if precision == "int8":
+            images = sorted(_EXAMPLES.glob("*_*.*")) if calibration is None else calibration
+            ready = [self.prepare([image]).images for image in images]
+        made = make_runtime(self.model, runtime, precision, ready)
         return Detector(self.model, self.class_names, self.name, self.info, made)
 
     def __repr__(self) -> str:
         return (
             f"Detector({self.name!r}, {self.config.backbone}, {self.num_proposals} proposals, "
-            f"{len(self.class_names)} classes)"
+            f"{len(self.class_names)} classes, {' '.join(self.runtime.about().values())})"
         )
 
     @overload
@@ -153,6 +167,8 @@ class Detector:
         LabError when an image cannot be read or a number is out of range.
         """
         batch = self.prepare(_as_list(images), resize)
+        if not 0 <= threshold <= 1:
+            raise LabError(f"threshold must be from 0 to 1, found {threshold!r}.")
         outputs = self.run(batch, stop=stage, num_proposals=num_proposals)
         found = [self.decode(outputs[-1], batch, i, threshold) for i in range(len(batch.originals))]
         return found if _is_list(images) else found[0]

@@ -61,7 +61,10 @@ def check_ground_truth(
     """Boxes ``[M, 4]`` float32 and labels ``[M]`` int64 on the CPU, or LabError saying why not."""
     try:
         truth = torch.as_tensor(boxes, dtype=torch.float32).detach().cpu()
-        classes = torch.as_tensor(labels, dtype=torch.long).detach().cpu()
+        numbers = torch.as_tensor(labels)
+        classes = numbers.to(torch.long).detach().cpu()
+        if numbers.is_floating_point() and (numbers != numbers.round()).any():
+            raise ValueError("a label that is no whole number")
     except (TypeError, ValueError, RuntimeError) as error:
         raise LabError(
             f"Ground truth must be numbers, [M, 4] boxes and [M] labels: {error}."

@@ -11,7 +11,7 @@ from sparse_rcnn_lab.detect.detector import Detector
 from sparse_rcnn_lab.detect.device import pick_device
 from sparse_rcnn_lab.models import releases as weights
 from sparse_rcnn_lab.models.checkpoint import MODEL_FILE, read_checkpoint
-from sparse_rcnn_lab.runtime.torch_runtime import InferencePrecision
+from sparse_rcnn_lab.runtime.choose import InferencePrecision, RuntimeName
 
 CHECKPOINTS = Path(__file__).parent / "checkpoints"
 
@@ -29,6 +29,7 @@ def load(
     name: str | Path,
     device: str | torch.device | None = "cpu",
     *,
+    runtime: RuntimeName = "folded",
     precision: InferencePrecision = "float32",
 ) -> Detector:
     """A detector by name or path.
@@ -39,13 +40,15 @@ def load(
         mmdetection or the authors. A name goes before a folder of that name; that one is meant by
         ``"./name"``.
     device: "cpu", "cuda", ...; None or "auto": the GPU where there is one.
+    runtime: "auto" is the fastest installed way, which is ONNX Runtime or OpenVINO on a CPU;
+        "folded" and "eager" are torch.
     precision: "bf16" is faster and keeps 8 significant bits, "auto" takes it where the processor
-        has units for it; :meth:`Detector.with_runtime` says more.
+        has units for it, "int8" is an engine's; :meth:`Detector.with_runtime` says more of both.
     Raises LabError, saying what was found and what is possible, when there is no such model, or
     its weights cannot be downloaded, or no such device.
 
     >>> load("nano-shapes")
-    Detector('nano-shapes', nano, 20 proposals, 6 classes)
+    Detector('nano-shapes', nano, 20 proposals, 6 classes, folded float32)
     """
     device = pick_device(device)
     path = locate(name)
@@ -53,7 +56,8 @@ def load(
     info = {**weights.about(path), **checkpoint.info}
     detector = Detector(checkpoint.build(), checkpoint.class_names, checkpoint.name, info)
     detector.to(device)
-    return detector if precision == "float32" else detector.with_runtime(precision=precision)
+    plain = (runtime, precision) == ("folded", "float32")
+    return detector if plain else detector.with_runtime(runtime, precision)
 
 
 def locate(name: str | Path) -> Path:

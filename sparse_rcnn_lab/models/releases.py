@@ -30,8 +30,8 @@ from sparse_rcnn_lab.models import recipes
 from sparse_rcnn_lab.models.checkpoint import Checkpoint, read_checkpoint, save_checkpoint
 from sparse_rcnn_lab.models.config_edit import to_dict
 from sparse_rcnn_lab.models.layouts import TOLD_BY_SHAPES
+from sparse_rcnn_lab.runtime.cache_folder import CACHE_VARIABLE, cache_folder
 
-CACHE_VARIABLE = "SPARSE_RCNN_LAB_CACHE"
 MIRROR_VARIABLE = "SPARSE_RCNN_LAB_WEIGHTS_URL"
 RELEASED_AT = "https://download.openmmlab.com/mmdetection/v2.0/sparse_rcnn"
 
@@ -101,22 +101,6 @@ RELEASES: dict[str, Release] = {
         Release("r101_3x_300", f"sparse_rcnn_r101_{_CROP}", "20201223_023452-c23c3564", 502),
     )
 }
-
-
-def cache_folder() -> Path:
-    """Where files fetched from elsewhere are kept.
-
-    SPARSE_RCNN_LAB_CACHE, else ``sparse_rcnn_lab`` in XDG_CACHE_HOME, else in ``~/.cache``.
-    """
-    if own := os.environ.get(CACHE_VARIABLE):
-        return Path(own).expanduser()
-    base = os.environ.get("XDG_CACHE_HOME", "")
-    try:
-        return (Path(base) if base else Path.home() / ".cache") / "sparse_rcnn_lab"
-    except RuntimeError as error:
-        raise LabError(
-            f"There is no home folder to keep the weights in. Name a folder in {CACHE_VARIABLE}."
-        ) from error
 
 
 def fetch(name: str, progress: bool = True) -> Path:

@@ -1,22 +1,49 @@
-"""The engines that run an ONNX graph, behind one call; each is imported when it is asked for."""
+"""The engines that run an ONNX graph, each behind the same call; imported when they are asked for.
+
+A graph may be called from several threads at once. Nothing here knows what a graph computes.
+"""
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Callable, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from functools import cache
 from importlib import import_module
-from typing import Any
+from importlib.util import find_spec
+from threading import Lock
+from typing import Any, Literal, get_args
 
 from numpy import ndarray
 
+from sparse_rcnn_lab.runtime.cache_folder import cache_folder
+
+EngineName = Literal["onnxruntime", "openvino"]
 # Named inputs -> named outputs, in the graph's order.
 Graph = Callable[[Mapping[str, ndarray]], dict[str, ndarray]]
 
+_IN_A_ROW = 3  # calls with the same shapes after which OpenVINO compiles for them
+_KEPT = 4  # so compiled graphs
+
+
+def installed_engines() -> list[EngineName]:
+    """Those that are installed, with the package onnx that writes their graphs."""
+    return [name for name in get_args(EngineName) if find_spec("onnx") and find_spec(name)]
+
+
+def open_graph(engine: EngineName, content: bytes, threads: int, bf16: bool = False) -> Graph:
+    """An ONNX file's content, ready to run on the CPU.
+
+    bf16: OpenVINO may compute in it. Raises ImportError where the engine is not installed, and its
+    own errors for a graph that it cannot read.
+    """
+    if engine == "onnxruntime":
+        return open_onnxruntime(content, threads)
+    return _OpenVino(content, threads, bf16)
+
 
 def open_onnxruntime(content: bytes, threads: int) -> Graph:
-    """A graph in ONNX Runtime, on the CPU. May be called from several threads at once.
-
-    Raises ImportError where onnxruntime is missing.
-    """
+    """A graph in ONNX Runtime, which takes milliseconds to open."""
     ort: Any = import_module("onnxruntime")
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
@@ -30,3 +57,77 @@ def open_onnxruntime(content: bytes, threads: int) -> Graph:
         return dict(zip(names, session.run(names, dict(inputs)), strict=True))
 
     return run
+
+
+@cache
+def _core() -> Any:
+    core: Any = import_module("openvino").Core()
+    return core
+
+
+def wait_for_compiler() -> None:
+    """Returns when OpenVINO has compiled for the shapes that came several times: for benchmarks."""
+    _OpenVino._compiler.submit(lambda: None).result()
+
+
+class _OpenVino:
+    """A graph for any shapes, and, for shapes that come again and again, one compiled for them.
+
+    That is a quarter faster and takes up to seconds to make, so it is made beside the running ones.
+    OpenVINO keeps what it compiled in the cache folder, by content.
+    """
+
+    _compiler = ThreadPoolExecutor(1, "openvino-compile")
+
+    def __init__(self, content: bytes, threads: int, bf16: bool) -> None:
+        self._settings = {
+            "INFERENCE_PRECISION_HINT": "bf16" if bf16 else "f32",
+            "INFERENCE_NUM_THREADS": threads,
+            "PERFORMANCE_HINT": "LATENCY",
+        }
+        self._model = _core().read_model(content)
+        self._inputs = [port.any_name for port in self._model.inputs]
+        self._outputs = [port.any_name for port in self._model.outputs]
+        self._any = self._compiled(self._model)
+        self._fixed: OrderedDict[tuple[Any, ...], Future[Any]] = OrderedDict()
+        self._latest: tuple[Any, ...] = ()
+        self._times = 0
+        self._lock = Lock()
+
+    def __call__(self, inputs: Mapping[str, ndarray]) -> dict[str, ndarray]:
+        """Runs it."""
+        compiled, free = self._for(tuple(inputs[name].shape for name in self._inputs))
+        try:
+            request = free.pop()  # one a thread at a time
+        except IndexError:
+            request = compiled.create_infer_request()
+        found = request.infer(dict(inputs), share_inputs=True)
+        free.append(request)
+        return dict(zip(self._outputs, found.values(), strict=True))
+
+    def _for(self, shapes: tuple[Any, ...]) -> tuple[Any, list[Any]]:
+        with self._lock:
+            self._times = self._times + 1 if shapes == self._latest else 1
+            self._latest = shapes
+            if self._times == _IN_A_ROW and shapes not in self._fixed:
+                self._fixed[shapes] = self._compiler.submit(self._compile_for, shapes)
+                while len(self._fixed) > _KEPT:
+                    self._fixed.popitem(last=False)
+            made = self._fixed.get(shapes)
+        if made is not None and made.done() and made.exception() is None:
+            fixed: tuple[Any, list[Any]] = made.result()
+            return fixed
+        return self._any
+
+    def _compile_for(self, shapes: tuple[Any, ...]) -> tuple[Any, list[Any]]:
+        model = self._model.clone()
+        model.reshape(dict(zip(self._inputs, map(list, shapes), strict=True)))
+        return self._compiled(model)
+
+    def _compiled(self, model: Any) -> tuple[Any, list[Any]]:
+        """A compiled model, and the requests to it that are free."""
+        kept = {"CACHE_DIR": str(cache_folder() / "openvino")}
+        try:
+            return _core().compile_model(model, "CPU", {**self._settings, **kept}), []
+        except RuntimeError:  # a cache that is damaged, or cannot be written
+            return _core().compile_model(model, "CPU", self._settings), []

@@ -47,7 +47,8 @@ def folded(backbone: Backbone, dtype: torch.dtype = torch.float32) -> Backbone:
     twin = copy.deepcopy(backbone).eval().requires_grad_(False)
     for parent, first, second in list(_pairs(twin)):
         conv, norm = getattr(parent, first), getattr(parent, second)
-        weight, bias = fold(conv, norm)
+        # In float64: what a shift nearly cancels would keep few digits.
+        weight, bias = (part.float() for part in fold(conv.double(), norm.double()))
         settings = (conv.stride, conv.padding, conv.dilation, conv.groups)
         shape = (conv.in_channels, conv.out_channels, conv.kernel_size)
         one = nn.Conv2d(*shape, *settings, device="meta").requires_grad_(False)

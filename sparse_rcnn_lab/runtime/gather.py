@@ -41,15 +41,6 @@ def weighted_gather(table: Tensor, rows: Tensor, weights: Tensor) -> Tensor:
     return _Gather.apply(table, rows, weights, waiting)
 
 
-def plain_gather(table: Tensor, rows: Tensor, weights: Tensor) -> Tensor:
-    """As :func:`sparse_rcnn_lab.core.pooling.gather`, in two operations that every runtime has.
-
-    ONNX knows no ``embedding_bag``, and what stands in for it there is a loop over the bags. This
-    holds all ``[K, n, D]`` rows in memory.
-    """
-    return torch.einsum("kn,knd->kd", weights, F.embedding(rows, table))
-
-
 def _trains_on_cpu(table: Tensor) -> bool:
     trains = torch.is_grad_enabled() and table.requires_grad
     return trains and table.device.type == "cpu" and not torch.compiler.is_compiling()

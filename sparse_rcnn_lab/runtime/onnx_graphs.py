@@ -8,7 +8,7 @@ as in :mod:`sparse_rcnn_lab.core.stage`; T = 4 P are the pixels that a RoI reads
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from importlib import import_module
 from typing import Any
 
@@ -50,10 +50,17 @@ TENSORS: dict[str, tuple[tuple[str | int, ...], str]] = {
         "float32: how much a proposal (row) looks at another (column); rows sum to 1",
     ),
     "roi": (("batch", "proposals", "bins", "dim"), "float32: RoI features"),
+    "filtered": (("batch", "proposals", "bins", "dim"), "float32: roi after the dynamic filters"),
+    "attend": ((1,), "float32: 1; 0 switches self-attention off"),
+    "heads_on": (("heads",), "float32: 1 of each attention head that is on, 0 of the others"),
+    "exchange": (
+        ("proposals", "proposals"),
+        "float32: whose dynamic filters each proposal (row) is given: the identity, a permutation, "
+        "or shares that sum to 1",
+    ),
     "rows": (("batch", "proposals", "bins", _BAG), "int32: rows of table that a bin reads"),
     "weights": (("batch", "proposals", "bins", _BAG), "float32: and their weights"),
 }
-_INT32 = ("levels", "rows")
 
 
 def require_onnx() -> Any:
@@ -67,16 +74,28 @@ def require_onnx() -> Any:
         ) from error
 
 
-def write_pyramid(model: SparseRCNN) -> Any:
-    """``images`` -> ``table`` and ``levels``, a ModelProto. Raises LabError for what it cannot."""
+def write_pyramid(model: SparseRCNN, fold: bool = True) -> Any:
+    """``images`` -> ``table`` and ``levels``, a ModelProto. Raises LabError for what it cannot.
+
+    fold: False leaves batch norm to the engine, and the weights are those of the checkpoint.
+    """
     g = GraphWriter()
+    table, levels = pyramid_values(g, model, "images", fold)
+    return g.model(model, "pyramid", ["images"], {"table": table, "levels": levels})
+
+
+def pyramid_values(
+    g: GraphWriter, model: SparseRCNN, images: str, fold: bool = True
+) -> tuple[str, str]:
+    """The nodes of :func:`write_pyramid`: table and levels."""
     rows = []
-    for level in _backbone(g, folded(model.backbone).cpu(), "images"):
+    backbone = folded(model.backbone).cpu() if fold else model.backbone
+    for level in _backbone(g, backbone, images):
         pixels = g.op("Transpose", level, perm=[0, 2, 3, 1])
         rows.append(g.op("Reshape", pixels, [-1, model.config.dim]))
     table = g.op("Concat", *rows, axis=0)
 
-    b, _, height, width = g.op("Split", g.op("Shape", "images"), outputs=4, axis=0)
+    b, _, height, width = g.op("Split", g.op("Shape", images), outputs=4, axis=0)
     strides = np.array(STRIDES)[:, None]
     size = g.op("Div", g.op("Concat", width, height, axis=0), strides)  # [4, 2]
     area = g.op("ReduceProd", size, axes=[1], keepdims=0)
@@ -85,25 +104,29 @@ def write_pyramid(model: SparseRCNN) -> Any:
     first = g.op("Unsqueeze", g.op("Add", g.op("Mul", image, area), finer), [2])  # [B, 4, 1]
     shapes = g.op("Concat", size, strides, axis=1)  # [4, 3]
     shapes = g.op("Expand", shapes, g.op("Concat", b, [len(STRIDES), 3], axis=0))
-    levels = g.op("Cast", g.op("Concat", shapes, first, axis=2), to=g.types.INT32)
-    return g.model(model, "pyramid", ["images"], {"table": table, "levels": levels})
+    return table, g.op("Cast", g.op("Concat", shapes, first, axis=2), to=g.types.INT32)
 
 
 def write_proposals(model: SparseRCNN) -> Any:
     """``sizes`` -> the learned ``boxes`` and ``features`` that enter the first stage."""
     g = GraphWriter()
-    boxes = box_ops.cxcywh_to_xyxy(model.proposals.boxes.detach())
-    height, width = g.op("Split", g.op("Unsqueeze", "sizes", [1]), outputs=2, axis=2)
-    scale = g.op("Concat", width, height, width, height, axis=2)  # [B, 1, 4]
-    none = g.op("Mul", g.op("Slice", scale, [0], [1], [2]), 0.0)  # [B, 1, 1], to have B
-    found = {
-        "boxes": g.op("Mul", boxes, scale),
-        "features": g.op("Add", model.proposals.features.detach(), none),
-    }
-    return g.model(model, "proposals", ["sizes"], found)
+    boxes, features, _ = proposal_values(g, model, "sizes", len(model.proposals))
+    return g.model(model, "proposals", ["sizes"], {"boxes": boxes, "features": features})
 
 
-def write_stage(model: SparseRCNN, index: int, pooled: bool = False) -> Any:
+def proposal_values(
+    g: GraphWriter, model: SparseRCNN, sizes: str, count: int
+) -> tuple[str, str, str]:
+    """The first ``count`` boxes and features, and (w, h, w, h) ``[B, 1, 4]`` of each image."""
+    boxes = box_ops.cxcywh_to_xyxy(model.proposals.boxes.detach())[:count]
+    height, width = g.op("Split", g.op("Unsqueeze", sizes, [1]), outputs=2, axis=2)
+    whwh = g.op("Concat", width, height, width, height, axis=2)
+    none = g.op("Mul", height, 0.0)  # [B, 1, 1], to have B
+    features = g.op("Add", model.proposals.features.detach()[:count], none)
+    return g.op("Mul", boxes, whwh), features, whwh
+
+
+def write_stage(model: SparseRCNN, index: int, pooled: bool = False, switches: bool = False) -> Any:
     """Stage ``index`` (0-based) as a ModelProto.
 
     ``table``, ``levels``, ``boxes``, ``features`` -> ``refined_boxes``, ``logits``,
@@ -111,22 +134,37 @@ def write_stage(model: SparseRCNN, index: int, pooled: bool = False) -> Any:
 
     pooled: takes the ``roi`` in place of ``table``, and returns the ``rows`` and ``weights`` that
     the next stage pools too: for who has something faster to add rows than an engine.
+    switches: also takes ``attend``, ``heads_on`` and ``exchange``, what an
+    :class:`~sparse_rcnn_lab.core.ablation.Ablation` changes inside a stage, and returns ``roi``
+    and ``filtered``.
     """
     stage = model.stages[index]
     assert isinstance(stage, Stage)
     g = GraphWriter()
-    roi = "roi"
-    if not pooled:
-        rows, weights = _bags(g, "levels", "boxes", stage.roi_size)
-        pixels = g.op("Gather", "table", rows, axis=0)  # [B, N, P * P, 16, D]
-        roi = g.op("MatMul", g.op("Unsqueeze", weights, [3]), pixels)
-        roi = g.op("Squeeze", roi, [3])
-    found = _stage(g, stage, roi, "boxes", "features")
+    roi = "roi" if pooled else _pooled(g, stage, "table", "levels", "boxes")
+    found = _refined(g, stage, roi, "boxes", "features", switches)
     if pooled:
         bags = _bags(g, "levels", found["refined_boxes"], stage.roi_size)
         found |= dict(zip(("rows", "weights"), bags, strict=True))
-    source = "roi" if pooled else "table"
-    return g.model(model, f"stage_{index + 1}", [source, "levels", "boxes", "features"], found)
+    if switches and not pooled:
+        found["roi"] = roi
+    inputs = ["roi" if pooled else "table", "levels", "boxes", "features"]
+    inputs += ["attend", "heads_on", "exchange"] if switches else []
+    return g.model(model, f"stage_{index + 1}", inputs, found)
+
+
+def stage_values(
+    g: GraphWriter, stage: Stage, table: str, levels: str, boxes: str, features: str
+) -> dict[str, str]:
+    """The nodes of a whole stage: its outputs by name."""
+    return _refined(g, stage, _pooled(g, stage, table, levels, boxes), boxes, features)
+
+
+def _pooled(g: GraphWriter, stage: Stage, table: str, levels: str, boxes: str) -> str:
+    rows, weights = _bags(g, levels, boxes, stage.roi_size)
+    pixels = g.op("Gather", table, rows, axis=0)  # [B, N, P * P, 16, D]
+    roi: str = g.op("Squeeze", g.op("MatMul", g.op("Unsqueeze", weights, [3]), pixels), [3])
+    return roi
 
 
 def write_bags(model: SparseRCNN) -> Any:
@@ -170,16 +208,25 @@ class GraphWriter:
         return name
 
     def model(
-        self, model: SparseRCNN, name: str, inputs: Sequence[str], outputs: dict[str, str]
+        self,
+        model: SparseRCNN,
+        name: str,
+        inputs: Sequence[str],
+        outputs: dict[str, str],
+        tensors: Mapping[str, tuple[tuple[str | int, ...], str]] | None = None,
     ) -> Any:
-        """The finished ModelProto. outputs: the value that is each one."""
+        """The finished ModelProto.
+
+        outputs: the value that is each one.  tensors: as :data:`TENSORS`, if others.
+        """
+        tensors = TENSORS if tensors is None else tensors
         config, helper = model.config, self.onnx.helper
         sizes = {"dim": config.dim, "classes": config.num_classes, "heads": config.num_heads}
         sizes["bins"] = config.roi_size**2
 
         def info(value: str) -> Any:
-            kind = self.types.INT32 if value in _INT32 else self.types.FLOAT
-            shape, text = TENSORS[value]
+            shape, text = tensors[value]
+            kind = getattr(self.types, text.partition(":")[0].upper().replace("FLOAT32", "FLOAT"))
             axes = [sizes.get(str(axis), axis) for axis in shape]
             return helper.make_tensor_value_info(value, kind, axes, doc_string=text)
 
@@ -245,6 +292,9 @@ def _layer(g: GraphWriter, layer: nn.Module, x: str) -> str:
             "Conv", x, *weights, group=layer.groups, pads=[*layer.padding, *layer.padding],
             strides=layer.stride, dilations=layer.dilation, kernel_shape=layer.kernel_size,
         )  # fmt: skip
+    elif isinstance(layer, nn.BatchNorm2d):
+        parts = layer.weight, layer.bias, layer.running_mean, layer.running_var
+        found = g.op("BatchNormalization", x, *parts, epsilon=layer.eps)
     elif isinstance(layer, nn.ReLU6):
         found = g.op("Clip", x, 0.0, 6.0)
     elif isinstance(layer, nn.ReLU):
@@ -261,11 +311,14 @@ def _layer(g: GraphWriter, layer: nn.Module, x: str) -> str:
 # --- a stage
 
 
-def _stage(g: GraphWriter, stage: Stage, roi: str, boxes: str, features: str) -> dict[str, str]:
+def _refined(
+    g: GraphWriter, stage: Stage, roi: str, boxes: str, features: str, switches: bool = False
+) -> dict[str, str]:
     """As :meth:`Stage.forward` after its pooling."""
-    mixed, attention = _attention(g, stage, features)
+    mixed, attention = _attention(g, stage, features, switches)
     x = _norm(g, stage.norm_attention, g.op("Add", features, mixed))
-    x = _norm(g, stage.norm_interaction, g.op("Add", x, _interaction(g, stage, x, roi)))
+    seen, filtered = _interaction(g, stage, x, roi, switches)
+    x = _norm(g, stage.norm_interaction, g.op("Add", x, seen))
     inner = g.op("Relu", _linear(g, stage.ffn_in, x))
     x = _norm(g, stage.norm_ffn, g.op("Add", x, _linear(g, stage.ffn_out, inner)))
     deltas = _linear(g, stage.regress, _tower(g, stage.reg_tower, x))
@@ -274,6 +327,7 @@ def _stage(g: GraphWriter, stage: Stage, roi: str, boxes: str, features: str) ->
         "logits": _linear(g, stage.classify, _tower(g, stage.cls_tower, x)),
         "refined_features": x,
         "attention": attention,
+        **({"filtered": filtered} if switches else {}),
     }
 
 
@@ -299,33 +353,44 @@ def _tower(g: GraphWriter, tower: nn.Sequential, x: str) -> str:
     return x
 
 
-def _attention(g: GraphWriter, stage: Stage, x: str) -> tuple[str, str]:
+def _attention(g: GraphWriter, stage: Stage, x: str, switches: bool) -> tuple[str, str]:
     attention, dim = stage.attention, stage.attention.out.in_features
     heads, width = attention.num_heads, dim // attention.num_heads
     # The scores' scale is in the queries' weights.
     scale = torch.ones(3 * dim).index_fill(0, torch.arange(dim), width**-0.5)
     weight, bias = (p.detach().cpu() for p in (attention.qkv.weight, attention.qkv.bias))
-    qkv = g.op("Add", g.op("MatMul", x, (weight * scale[:, None]).t()), bias * scale)
+    # With switches as the checkpoint has it, for compact.py; an engine multiplies them once.
+    scaled = g.op("Mul", weight.t(), scale) if switches else (weight * scale[:, None]).t()
+    qkv = g.op("Add", g.op("MatMul", x, scaled), bias * scale)
     qkv = g.op("Reshape", qkv, [0, 0, 3, heads, width])
     qkv = g.op("Transpose", qkv, perm=[2, 0, 3, 1, 4])
     q, k, v = g.op("Split", qkv, outputs=3, axis=0)  # each [1, B, heads, N, D / heads]
     scores = g.op("MatMul", q, g.op("Transpose", k, perm=[0, 1, 2, 4, 3]))
     shares = g.op("Softmax", scores, axis=-1)
-    mixed = g.op("Transpose", g.op("MatMul", shares, v), perm=[1, 3, 0, 2, 4])
+    mixed = g.op("MatMul", shares, v)
+    if switches:
+        mixed = g.op("Mul", mixed, g.op("Reshape", "heads_on", [heads, 1, 1]))
+    mixed = g.op("Transpose", mixed, perm=[1, 3, 0, 2, 4])
     mixed = _linear(g, attention.out, g.op("Reshape", mixed, [0, 0, dim]))
+    if switches:
+        mixed = g.op("Mul", mixed, "attend")
     return mixed, g.op("Squeeze", shares, [0])
 
 
-def _interaction(g: GraphWriter, stage: Stage, x: str, roi: str) -> str:
-    """``x`` ``[B, N, D]``, ``roi`` ``[B, N, P * P, D]`` -> what each proposal saw ``[B, N, D]``."""
+def _interaction(g: GraphWriter, stage: Stage, x: str, roi: str, switches: bool) -> tuple[str, str]:
+    """``x`` ``[B, N, D]``, ``roi`` ``[B, N, P * P, D]`` -> what each proposal saw ``[B, N, D]``,
+    and the filtered RoI.
+    """
     part = stage.interaction
+    if switches:  # filters are linear in what they are generated from, so that may be exchanged
+        x = g.op("MatMul", "exchange", x)
     first, second = g.op("Split", _linear(g, part.generate, x), outputs=2, axis=2)
     first = g.op("Reshape", first, [0, 0, part.dim, part.inner])
     second = g.op("Reshape", second, [0, 0, part.inner, part.dim])
     y = g.op("Relu", _norm(g, part.norm_in, g.op("MatMul", roi, first)))
-    y = g.op("Relu", _norm(g, part.norm_out, g.op("MatMul", y, second)))
-    y = g.op("Reshape", y, [0, 0, part.project.in_features])
-    return g.op("Relu", _norm(g, part.norm, _linear(g, part.project, y)))
+    filtered = g.op("Relu", _norm(g, part.norm_out, g.op("MatMul", y, second)))
+    y = g.op("Reshape", filtered, [0, 0, part.project.in_features])
+    return g.op("Relu", _norm(g, part.norm, _linear(g, part.project, y))), filtered
 
 
 def _decoded(g: GraphWriter, boxes: str, deltas: str) -> str:

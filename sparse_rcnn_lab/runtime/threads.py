@@ -15,17 +15,23 @@ from sparse_rcnn_lab.core.config import BackboneName
 _LIGHT: tuple[BackboneName, ...] = ("nano", "mobilenet_v2")
 
 
+def thread_count(backbone: BackboneName) -> int:
+    """How many threads a model on a CPU should have: one, or as many as torch."""
+    light = backbone in _LIGHT and "OMP_NUM_THREADS" not in os.environ
+    return 1 if light else torch.get_num_threads()
+
+
 @contextmanager
 def threads_for(backbone: BackboneName) -> Iterator[None]:
     """In here light models compute on one thread.
 
     Leaves a user's own OMP_NUM_THREADS alone, and other threads of the process too.
     """
-    before = torch.get_num_threads()
-    if before == 1 or backbone not in _LIGHT or "OMP_NUM_THREADS" in os.environ:
+    before, wanted = torch.get_num_threads(), thread_count(backbone)
+    if wanted == before:
         yield
         return
-    torch.set_num_threads(1)
+    torch.set_num_threads(wanted)
     try:
         yield
     finally:

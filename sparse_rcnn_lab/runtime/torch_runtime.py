@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable
 from threading import Lock
-from typing import Any, Literal, Protocol, get_args
+from typing import Any, Literal, Protocol
 
 import torch
 import torch.nn.functional as F
@@ -20,8 +20,8 @@ from sparse_rcnn_lab.core.stage import DynamicInteraction, StageOutput
 from sparse_rcnn_lab.runtime.folding import folded
 from sparse_rcnn_lab.runtime.threads import threads_for
 
-InferencePrecision = Literal["float32", "bf16", "auto"]
-RuntimeName = Literal["eager", "folded", "compiled"]
+TorchPrecision = Literal["float32", "bf16", "auto"]
+TorchName = Literal["eager", "folded", "compiled"]
 # Sides of compiled inputs are rounded up to multiples of this, so that few shapes are compiled.
 BUCKET = 128
 
@@ -61,7 +61,7 @@ class TorchRuntime:
     precision: "float32"; "bf16", which halves the memory moved and uses the matrix units of CPU or
         GPU; "auto", bf16 where there are such units. In bf16 are the backbone after its first part
         and the stages' dynamic interaction.
-    Raises LabError for other words, and for an eager runtime in bf16.
+    Raises LabError for an eager runtime in bf16.
 
     Everything is made at first use from the weights as they stand, and made again when those have
     changed. With gradients, in training mode, under autocast and for a float64 model the model runs
@@ -72,20 +72,14 @@ class TorchRuntime:
     def __init__(
         self,
         model: SparseRCNN,
-        name: RuntimeName = "folded",
-        precision: InferencePrecision = "float32",
+        name: TorchName = "folded",
+        precision: TorchPrecision = "float32",
     ) -> None:
-        for what, value, kind in (
-            ("runtime", name, RuntimeName),
-            ("precision", precision, InferencePrecision),
-        ):
-            if value not in get_args(kind):
-                choices = ", ".join(get_args(kind))
-                raise LabError(f"{what} {value!r} is unknown. Choose one of {choices}.")
         if name == "eager" and precision == "bf16":
             raise LabError('The eager runtime computes in float32. Take "folded" for bf16.')
         self.model, self.name, self.precision = model, name, precision
         self._made: dict[str, tuple[Any, Any]] = {}
+        self._contents: dict[str, tuple[nn.Module, list[dict[str, Any]]]] = {}
         self._lock = Lock()  # an app detects in several threads
 
     def for_model(self, model: SparseRCNN) -> TorchRuntime:
@@ -157,14 +151,28 @@ class TorchRuntime:
 
     def _up_to_date(self, name: str, module: nn.Module, make: Callable[[], Any]) -> Any:
         """What ``make`` gave, made again when the weights of ``module`` are others."""
-        tensors = (*module.parameters(), *module.buffers())
-        state = (_Steps.taken, [(t.data_ptr(), t._version) for t in tensors])
         with self._lock:
+            owner, content = self._contents.get(name, (None, []))
             before, made = self._made.get(name, (None, None))
-            if before != state:
-                made = make()
-                self._made[name] = state, made
+            if owner is not module or before != _state(content):
+                # Walking a tree of modules takes longer than a small stage; its dicts stay.
+                parts = [(m._parameters, m._buffers, m._modules) for m in module.modules()]
+                content = [part for each in parts for part in each if part]
+                self._contents[name] = module, content
+                state = _state(content)
+                if before != state:
+                    made = make()
+                    self._made[name] = state, made
         return made
+
+
+def _state(content: list[dict[str, Any]]) -> Any:
+    """Which tensors and modules these are, and how often they were changed."""
+    return _Steps.taken, [
+        (value.data_ptr(), value._version) if isinstance(value, Tensor) else id(value)
+        for part in content
+        for value in part.values()
+    ]
 
 
 class _Steps:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -141,7 +142,7 @@ def _mean(precision: np.ndarray) -> float:
 
 def _rows(results: Sequence[Mapping[str, Any]]) -> np.ndarray:
     try:
-        rows = [(r["image_id"], *r["bbox"], r["score"], r["category_id"]) for r in results]
+        rows = [(r["image_id"], *_box(r["bbox"]), r["score"], r["category_id"]) for r in results]
         return np.array(rows, dtype=np.float64).reshape(len(rows), 7)
     except KeyError as error:
         raise LabError(
@@ -154,23 +155,39 @@ def _rows(results: Sequence[Mapping[str, Any]]) -> np.ndarray:
         ) from error
 
 
+def _box(bbox: Any) -> Sequence[float]:
+    if isinstance(bbox, str) or len(bbox) != 4:
+        raise ValueError(f"bbox {bbox!r}")
+    return bbox
+
+
 def _truth(
     annotations: Iterable[Mapping[str, Any]],
     images: Mapping[int, int],
     categories: Mapping[int, int],
 ) -> list[dict[str, Any]]:
     # Numbered anew: pycocotools takes id 0 for "not matched". Masks are left behind.
-    return [
-        {
-            "id": number,
-            "image_id": images.get(a["image_id"], 0),
-            "category_id": categories.get(a["category_id"], 0),
-            "bbox": a["bbox"],
-            "area": a["area"] if "area" in a else a["bbox"][2] * a["bbox"][3],
-            "iscrowd": a.get("iscrowd", 0),
-        }
-        for number, a in enumerate(annotations, 1)
-    ]
+    rows = []
+    for number, a in enumerate(annotations, 1):
+        x, y, w, h = bbox = a["bbox"]
+        image, category = images.get(a["image_id"]), categories.get(a["category_id"])
+        if image is None or category is None or not math.isfinite(x + y + w + h) or min(w, h) < 0:
+            raise LabError(
+                f"The ground truth's annotation {a.get('id', number)} is of image id "
+                f"{a['image_id']!r} and category id {a['category_id']!r}, bbox {bbox}: the ids "
+                "must be listed, and the bbox be left, top, width, height."
+            )
+        rows.append(
+            {
+                "id": number,
+                "image_id": image,
+                "category_id": category,
+                "bbox": bbox,
+                "area": a["area"] if "area" in a else w * h,
+                "iscrowd": a.get("iscrowd", 0),
+            }
+        )
+    return rows
 
 
 def _index(
@@ -193,6 +210,9 @@ def _check_rows(rows: np.ndarray) -> None:
             f"Results have shape {list(rows.shape)}, expected [K, 7]: image id, x, y, w, h, "
             "score, category id."
         )
+    if (rows[:, 3:5] < 0).any():
+        first = rows[(rows[:, 3:5] < 0).any(axis=1)][0, 1:5].tolist()
+        raise LabError(f"A detection has the bbox {first}; expected left, top, width, height.")
     if not np.isfinite(rows).all():
         raise LabError(
             f"{int((~np.isfinite(rows)).any(1).sum())} of {len(rows)} detections hold NaN or "
@@ -209,7 +229,8 @@ def _places(
     """The place of each result's image or category; from the results themselves where they are
     dictionaries, since the column holds floats."""
     floats = isinstance(results, np.ndarray)
-    ids = [int(i) for i in (column.tolist() if floats else (r[f"{what}_id"] for r in results))]
+    given = column.tolist() if floats else [r[f"{what}_id"] for r in results]
+    ids = [int(i) if int(i) == float(i) or abs(int(i)) > 2**53 else i for i in given]
     strange = sorted(set(ids) - places.keys())
     if strange:
         raise LabError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -18,7 +19,7 @@ from sparse_rcnn_lab.core.errors import LabError
 from sparse_rcnn_lab.core.stage import StageOutput
 from sparse_rcnn_lab.core.validation import check_stages
 from sparse_rcnn_lab.data.data_check import first_lines
-from sparse_rcnn_lab.data.sample import DetectionData, file_of
+from sparse_rcnn_lab.data.sample import DetectionData, check_classes, file_of
 from sparse_rcnn_lab.detect.batches import Batch
 from sparse_rcnn_lab.detect.detector import Detector
 from sparse_rcnn_lab.training.coco_metrics import METRICS, CocoResult, coco_stats, to_results
@@ -112,8 +113,9 @@ def evaluate(
     """
     start = time.perf_counter()
     stages = check_stages(stages, detector.num_stages)
-    if batch_size < 1 or (limit is not None and limit < 1):
-        raise LabError(f"batch_size ({batch_size}) and limit ({limit}) must be at least 1.")
+    for name, value in (("batch_size", batch_size), ("limit", 1 if limit is None else limit)):
+        if not isinstance(value, int) or value < 1:
+            raise LabError(f"{name} must be a whole number of at least 1, found {value!r}.")
     count = min(len(data), limit or len(data))
     if not count:
         raise LabError("The data set has no images; there is nothing to evaluate.")
@@ -122,7 +124,8 @@ def evaluate(
     group = current()
     if progress and notes and group.first:
         lines = first_lines(data, proposals=num_proposals or detector.num_proposals)
-        tqdm.write("\n".join([*lines, *class_notes]))
+        with contextlib.suppress(BrokenPipeError):  # nobody reads on: the numbers are still wanted
+            tqdm.write("\n".join([*lines, *class_notes]))
     starts = range(0, count, batch_size)
     bar = tqdm(
         starts[group.rank :: group.world],
@@ -215,6 +218,7 @@ def shared_category_ids(
     Gives ``[C]`` float64 category ids, NaN where ``data`` has no such class, and what there is to
     say about it. Raises LabError when they have no class in common.
     """
+    check_classes(data)
     lacking = [name for name in class_names if name not in data.class_names]
     extra = [name for name in data.class_names if name not in class_names]
     if len(lacking) == len(class_names):

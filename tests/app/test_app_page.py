@@ -181,6 +181,8 @@ def test_images_are_given(page, tmp_path):
     assert page.locator("#lab-strip button").count() == before + 2
     page.click("#lab-strip [title='example 2']")
     explored(page, "x.trace().width === 128")
+    page.click("#lab-strip [title='two.png']")
+    explored(page, "x.trace().width === 200")
     # Dropped on the picture itself.
     page.evaluate(
         "async () => { const c = Object.assign(document.createElement('canvas'),"
@@ -198,9 +200,11 @@ def test_images_are_given(page, tmp_path):
 
 
 def test_photo(page):
-    """Catches controls that do nothing by keyboard, grids that cannot be clicked, a layout that
-    moves with a control, a number beyond a slider's end that is not acted on."""
+    """Catches controls that do nothing by keyboard, or forget what was set in Explore, grids that
+    cannot be clicked, a layout that moves, a number beyond a slider's end that is not acted on."""
+    page.evaluate(f"() => {EXPLORER}.store.set({{ threshold: 0.25 }})")
     tab(page, "photo")
+    page.wait_for_function("() => document.querySelector('#lab-threshold input').value === '0.25'")
     page.wait_for_selector("#lab-result img")
     page.wait_for_selector("#lab-classes input")
     places = (
@@ -439,12 +443,28 @@ def nameless(page):
     )
 
 
+def small(page):
+    """The controls on screen that a finger would miss: lower than 44 px."""
+    return page.evaluate(
+        """() => [...document.querySelectorAll('button, select, input, summary')]
+  .filter((e) => e.checkVisibility() && !e.closest('.lab-hidden') && e.type !== 'file')
+  .filter((e) => e.tabIndex >= 0) // the others are Gradio's, to measure by
+  .filter((e) => e.type !== 'number') // the slider beside it is for fingers
+  .map((e) => [e, (e.closest('label') ?? e).getBoundingClientRect()])
+  .filter(([e, r]) => r.width > 4 && Math.max(r.height, e.getBoundingClientRect().height) < 43.5)
+  .map(([e, r]) => `${Math.round(r.height)} ${e.outerHTML.slice(0, 110)}`)"""
+    )
+
+
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_a_phone_in_both_themes(browser, url, scheme):
     """Catches a page wider than a phone, an image that scrolls away from its controls, targets too
     small for a finger, words too faint to read, and controls without a name."""
     watched = Watched(
-        browser, 390, 844, color_scheme=scheme, has_touch=True, reduced_motion="reduce"
+        browser,
+        *(390, 844),
+        **{"color_scheme": scheme, "has_touch": True, "is_mobile": True},
+        reduced_motion="reduce",
     )
     page = watched.page
     page.goto(url, timeout=PATIENCE)
@@ -457,6 +477,7 @@ def test_a_phone_in_both_themes(browser, url, scheme):
         assert page.evaluate("document.documentElement.scrollWidth") <= 390, name
         assert contrasts(page) == [], name
         assert nameless(page) == [], name
+        assert small(page) == [], name
         keep_shot(page, f"app-phone-{name}-{scheme}")
     tab(page, "photo")
     page.wait_for_selector("#lab-result img")

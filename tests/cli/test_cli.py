@@ -101,7 +101,7 @@ def test_train_writes_the_run_and_says_what_it_does(
     assert recipe["augment"]["size"] == [64, 64]
     assert (out / "model.safetensors").exists()
     boxes = len(json.loads((data / "train.json").read_text())["annotations"])
-    assert f"6 images, {boxes} boxes" in text and "6 classes: circle" in text
+    assert f"train.json: 6 images (0 without a box), {boxes} boxes and 0 crowds of 6 cl" in text
     assert "AP50" in text and f"predict IMAGE --model {out}" in text
 
 

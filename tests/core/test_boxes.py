@@ -41,7 +41,9 @@ def test_formats_and_back(x: float, y: float, w: float, h: float) -> None:
 def test_clip_takes_height_first() -> None:
     """Catches x clipped to the height, or only one corner clipped."""
     box = torch.tensor([[-5.0, -6.0, 70.0, 90.0], [60.0, 50.0, 65.0, 55.0]])
-    assert box_ops.clip(box, height=40, width=50).tolist() == [[0, 0, 50, 40], [50, 40, 50, 40]]
+    wanted = [[0, 0, 50, 40], [50, 40, 50, 40]]
+    assert box_ops.clip(box, height=40, width=50).tolist() == wanted
+    assert box_ops.clip_to_sizes(box, torch.tensor([40.0, 50.0])).tolist() == wanted
 
 
 def test_rescale_and_size() -> None:

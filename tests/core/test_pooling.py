@@ -17,7 +17,7 @@ from sparse_rcnn_lab.core.pooling import (
     gather,
     pool,
 )
-from sparse_rcnn_lab.runtime.gather import plain_gather, weighted_gather
+from sparse_rcnn_lab.runtime.gather import weighted_gather
 
 HEIGHT, WIDTH, DIM = 128, 192, 5
 
@@ -83,7 +83,7 @@ def test_equals_torchvision(side: int) -> None:
     assert theirs.abs().amax((0, 2, 3)).count_nonzero() > 20  # most boxes do see the image
 
 
-@pytest.mark.parametrize("how", [gather, weighted_gather, plain_gather])
+@pytest.mark.parametrize("how", [gather, weighted_gather])
 def test_gradient_equals_torchvision(how: Gather) -> None:
     """Catches a gradient lost on a level, at a border or for a box seen twice."""
     maps = make_levels(2)

@@ -89,6 +89,9 @@ CANVAS = """Student,ID,SIS User ID,SIS Login ID,Section
         ("Li Wei_4711_assignsubmission_file_/a.ipynb", 'may be by "Li-Wei-16" or "Li-Wei-17"'),
         ("Grase Lovelade/boxes.ipynb", "nobody on the roster"),
         ("Zoé M/boxes.ipynb", "Zoë-Müller"),
+        ("matching_zoe_final_v2.ipynb", "Zoë-Müller"),
+        ("group A/Zoe Hopper/boxes.ipynb", "nobody on the roster"),
+        ("Grace Hopper_14_assignsubmission_file_/a.ipynb", "nobody on the roster"),
     ],
 )
 def test_whom_the_roster_knows(tmp_path: Path, path: str, who: str) -> None:
@@ -97,7 +100,7 @@ def test_whom_the_roster_knows(tmp_path: Path, path: str, who: str) -> None:
     roster = Roster.read(tmp_path / "roster.csv")
     assert len(roster.people) == 6 and roster.people[0].name == "Ada Lovelace"
     try:
-        found = roster.find(PurePosixPath(path)).student
+        found = roster.find(PurePosixPath(path), ASSIGNMENTS).student
     except LabError as error:
         found = str(error)
     assert found == who or (" " in who and who in found)
@@ -146,6 +149,7 @@ def test_collect(built: Course, tmp_path: Path) -> None:
         for name, date, content in (
             ("bob_boxes.ipynb", (2026, 1, 2, 0, 0, 0), json.dumps(second)),
             ("bob/boxes.ipynb", (2026, 1, 1, 0, 0, 0), json.dumps(release)),
+            ("byronada_LATE_7_8_x.ipynb", (2026, 1, 1, 0, 0, 0), json.dumps(release)),
             ("carl/boxes.ipynb", (2026, 1, 1, 0, 0, 0), json.dumps(short)),
             ("carla/untitled.ipynb", (2026, 1, 1, 0, 0, 0), json.dumps(bare)),
             ("dora/boxes.ipynb", (2026, 1, 1, 0, 0, 0), "{"),
@@ -159,7 +163,8 @@ def test_collect(built: Course, tmp_path: Path) -> None:
     result = collect(course, path, say=lines.append)
     assert "nothing to take: zoe: no notebook (.ipynb) in this folder" in lines
     notes = {student: " ".join(said) for student, _, said in result.taken}
-    assert sorted(notes) == ["bob", "carl", "carla"] and notes["carla"] == ""
+    assert sorted(notes) == ["bob", "byronada", "carl", "carla"] and notes["carla"] == ""
+    assert notes["byronada"] == "late, says Canvas"
     assert sorted(file for file, _ in result.refused) == ["dora/boxes.ipynb", "emil/boxes.ipynb"]
     assert "more than once" in notes["bob"] and "missing" in notes["carl"]
     kept = made.read(course.notebook("submitted", "boxes", "bob"))

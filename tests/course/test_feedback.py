@@ -11,10 +11,11 @@ import classroom_class as made
 import pytest
 from browser import Watched, keep_shot, open_browser
 
+from sparse_rcnn_lab.cli.main import main
 from sparse_rcnn_lab.course.classroom.build import read_source
 from sparse_rcnn_lab.course.classroom.by_hand import take_by_hand
 from sparse_rcnn_lab.course.classroom.course_folder import ASSIGNMENTS, Course
-from sparse_rcnn_lab.course.classroom.feedback import feedback, solutions
+from sparse_rcnn_lab.course.classroom.feedback import feedback
 from sparse_rcnn_lab.course.classroom.pages import markdown, said
 from sparse_rcnn_lab.course.classroom.questions import QUESTIONS
 
@@ -95,8 +96,8 @@ def test_what_a_student_reads(marked: Course) -> None:
     assert text.index("What to look at again") < text.index("What is right")
     overview = (marked.root / "overview.html").read_text(encoding="utf-8")
     assert overview.index("iou-apart") < overview.index("Lost by nobody")
-    (answers,) = solutions(marked)
-    page = answers.read_text(encoding="utf-8")
+    assert main(["classroom", "solutions", "--course", str(marked.root)]) == 0
+    page = (marked.root / "solutions" / "boxes.html").read_text(encoding="utf-8")
     assert "clamp" in page and "SOLUTION" not in page and "product of two negative sides" in page
 
 
@@ -162,6 +163,6 @@ def test_pages_in_a_browser(chromium, marked: Course, tmp_path: Path) -> None:
         take_by_hand(marked, tmp_path / "saved.csv")
     saved = (tmp_path / "saved.csv").read_text(encoding="utf-8-sig")
     (tmp_path / "saved.csv").write_text(saved.replace('"Well, ""almost"""', ""), encoding="utf-8")
-    assert take_by_hand(marked, tmp_path / "saved.csv") == 1
-    (path,) = feedback(marked, progress=False)
+    command = ["classroom", "feedback", "--by-hand", str(tmp_path / "saved.csv")]
+    assert main([*command, "--course", str(marked.root)]) == 0
     assert "<b>14.5</b> of 20 marks" in path.read_text(encoding="utf-8")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import signal
 import subprocess
 import sys
@@ -60,9 +61,9 @@ def test_marks_by_hand_as_spreadsheets_save_them(small_course: Course, content: 
         (TABLE.replace(",", "\t").encode(), "columns"),
         (TABLE.replace("marks", "points").encode(), "columns"),
         (TABLE.replace("gut", "gut, aber kurz").encode(), "line 2: .* quotes"),
-        (TABLE.encode(), "line 2: .* takes no comment"),
-        (TABLE.replace("0.5", "much").encode(), "line 2: marks must be a number"),
-        (TABLE.replace("Zoë", "Bob").encode(), "line 2: there is no such answer"),
+        (TABLE.encode(), "line 2 .Zoë, think-grown.: .* takes no comment"),
+        (TABLE.replace("0.5", "much").encode(), "line 2 .*: marks must be a number"),
+        (TABLE.replace("Zoë", "Bob").encode(), "line 2 .*: there is no such answer"),
     ],
 )
 def test_marks_by_hand_are_never_lost(small_course: Course, content: bytes, words: str) -> None:
@@ -227,7 +228,7 @@ def test_marks_by_the_lines_of_a_rubric(small_course: Course) -> None:
         ("2,,1,,", "from 0 to 1, found '2'"),
     ):
         path.write_text(RUBRIC + f"Zoë-Müller,boxes,think-grown,{row}\n", encoding="utf-8")
-        with pytest.raises(LabError, match=f"line 2: .*{words}"):
+        with pytest.raises(LabError, match=f"line 2 .*: .*{words}"):
             take_by_hand(small_course)
     path.unlink()
 
@@ -278,3 +279,21 @@ def test_no_grading_process_outlives_grade(tmp_path: Path, kill: str) -> None:
         main_.send_signal(getattr(signal, kill))
         _, alive = psutil.wait_procs(processes, timeout=30)
         assert alive == []
+
+
+def test_a_lost_gradebook_comes_back(built: Course, small_course: Course) -> None:
+    """Catches marks given by hand that are gone with the gradebook, or with the first table that is
+    written after it was made anew."""
+    a_class(small_course)
+    path = small_course.root / "by_hand.csv"
+    path.write_text("student,assignment,test,marks\nZoë-Müller,boxes,think-grown,0.5\n", "utf-8")
+    write_marks(small_course)
+    wanted = (small_course.root / "marks.csv").read_bytes()
+    kept = path.read_bytes()
+    shutil.copyfile(built.root / "gradebook.db", small_course.root / "gradebook.db")  # by build
+    with pytest.raises(LabError, match="no such answer in the gradebook"):
+        write_marks(small_course)  # too early: as `feedback` would
+    assert path.read_bytes() == kept
+    a_class(small_course)  # as `grade` does
+    write_marks(small_course)
+    assert (small_course.root / "marks.csv").read_bytes() == wanted

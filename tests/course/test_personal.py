@@ -10,7 +10,8 @@ from typing import Any
 import classroom_class as made
 import pytest
 
-from sparse_rcnn_lab.course.classroom.build import make_personal
+from sparse_rcnn_lab.core.errors import LabError
+from sparse_rcnn_lab.course.classroom.build import build, make_personal
 from sparse_rcnn_lab.course.classroom.collect import collect
 from sparse_rcnn_lab.course.classroom.course_folder import Course, chosen
 from sparse_rcnn_lab.course.classroom.grade import grade_one
@@ -95,5 +96,27 @@ def test_a_copied_notebook_is_graded(course: Course, tmp_path: Path) -> None:
         (ada, [f"is the notebook that was handed out to {bob}"])
     ]
     assert grade_one(course.root, ada, "boxes").problem == ""
-    (row,) = write_marks(course)
-    assert row["marks"] == "18" and bob in row["notes"]
+    (found,) = write_marks(course)
+    assert (found.score, found.out_of) == (18, 20) and bob in found.notes[0]
+    lost = {mark.test for mark in found.marks if mark.score == 0}
+    assert lost == {"think-shifted", "think-grown"}  # the answers to Bob's questions
+
+
+def test_numbers_are_never_exchanged_under_submissions(
+    small_course: Course, tmp_path: Path
+) -> None:
+    """Catches a roster, or another secret, that comes when work is handed in, and a roster without
+    names that leaves a folder behind."""
+    made.hand_in(small_course.root / "submitted" / "ada", "boxes", "boxes", {})
+    roster = tmp_path / "roster.csv"
+    roster.write_text("name\nAda\n", encoding="utf-8")
+    about = (small_course.root / "course.json").read_text(encoding="utf-8")
+    for options in ({"students": roster}, {"secret": "another"}):
+        with pytest.raises(LabError, match=r"has submissions .* another folder"):
+            build(small_course.root, made.SOURCES, chosen(["boxes"]), **options)
+    assert (small_course.root / "course.json").read_text(encoding="utf-8") == about
+    assert not (small_course.root / "personal").exists()
+    roster.write_text("colour\nred\n", encoding="utf-8")
+    with pytest.raises(LabError, match="no column of names"):
+        build(tmp_path / "new", made.SOURCES, chosen(["boxes"]), students=roster)
+    assert not (tmp_path / "new").exists()

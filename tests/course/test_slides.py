@@ -1,7 +1,8 @@
-"""The deck of slides."""
+"""What a lecture needs: slides, and questions to ask."""
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,19 @@ from sparse_rcnn_lab.course.classroom import slides
 from sparse_rcnn_lab.course.lessons.notebook_files import build
 
 pytest.importorskip("jupytext", reason="needs the notebooks extra: jupytext")
-SCRIPT = Path(__file__).resolve().parents[2] / "notebooks" / "slides.py"
+ROOT = Path(__file__).resolve().parents[2]
+SCRIPT = ROOT / "notebooks" / "slides.py"
+
+
+def test_five_questions_a_lesson() -> None:
+    """Catches a lesson that was added or renamed, and a question without its answer."""
+    quiz = (ROOT / "docs" / "quiz.md").read_text(encoding="utf-8")
+    parts = dict(re.findall(r"^## \d\. (.+)\n((?:(?!^## ).*\n)+)", quiz, re.M))
+    lessons = sorted((ROOT / "notebooks").glob("0[1-9]_*.py"))
+    titles = [re.search(r"^# # \d\. (.+)$", p.read_text("utf-8"), re.M) for p in lessons]
+    assert list(parts) == [title[1] for title in titles if title]
+    for part in parts.values():
+        assert len(re.findall(r"^\d\. \*[^*]+[?.]\*\s+\S", part, re.M)) == 5, part
 
 
 def test_code_and_notes_stay_off_the_slides(

@@ -273,7 +273,7 @@ def classes(folder: Path, entries: list[dict[str, Any]], used: list[int]) -> Coc
 
 def test_entries_of_one_name_are_one_class(tmp_path: Path) -> None:
     """Catches half of a class's objects counted as missed, and a class that can never score."""
-    merged = [(7, "dog "), (1, "dog"), (3, "cat"), (9, "Cat")]
+    merged = [(7, "dog "), (1, "dog"), (3, " cat"), (9, "Cat")]
     tables = classes(tmp_path, [{"id": i, "name": n} for i, n in merged], [1, 7, 3, 7, 9])
     assert tables.class_names == ("dog", "cat", "Cat") and tables.category_ids == (1, 3, 9)
     assert tables.labels.tolist() == [0, 0, 1, 0, 2]

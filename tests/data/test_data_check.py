@@ -224,8 +224,7 @@ def test_first_lines_are_few(root: Path) -> None:
     assert lines[1].startswith('train.json: 2 categories called "c0" (id 10, 11)')
     assert lines[9:] == [f"5 notes more: sparse-rcnn-lab check {root}"]
     assert first_lines(srl.Shapes(length=2)) == [
-        "data   2 images, drawn on the fly, of 6 classes: circle, square, triangle, star, heart, "
-        "cross"
+        "data   2 images of 6 classes: circle, square, triangle, star, heart, cross"
     ]
 
 

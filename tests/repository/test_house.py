@@ -39,6 +39,9 @@ MAY_IMPORT = {
 MAY_IMPORT["views/labeller"] = {
     *("core", "data", "detect", "models.load", "training.teach.suggest", "views"),
 }
+MAY_IMPORT["views/playground"] = {
+    *("core", "data.example_images", "detect", "models.load", "runtime", "views"),
+}
 BELOW = {part.split("/")[0] for part in MAY_IMPORT}
 MAY_IMPORT["app"] = {*BELOW, "app"}
 MAY_IMPORT["course"] = {*BELOW, "course"}

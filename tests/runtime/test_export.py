@@ -90,7 +90,7 @@ def test_box_without_area_has_no_score() -> None:
 
 @pytest.fixture(scope="module")
 def onnx_file(tmp_path_factory: pytest.TempPathFactory) -> exporting.Export:
-    pytest.importorskip("onnxscript")
+    pytest.importorskip("onnx")
     pytest.importorskip("onnxruntime")
     path = tmp_path_factory.mktemp("onnx") / "new folder" / "tiny.onnx"
     return srl.export(tiny(), path, sizes=True, all_stages=True)

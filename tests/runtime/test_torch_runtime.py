@@ -156,8 +156,8 @@ def test_detector_chooses_its_runtime(monkeypatch: pytest.MonkeyPatch) -> None:
         about = detector.with_runtime(precision="auto").runtime.about()
         assert about["precision"] == precision
     for arguments, message in (
-        (("folded", "fp8"), "precision 'fp8' is unknown. Choose one of float32, bf16, auto"),
-        (("fast", "float32"), "runtime 'fast' is unknown. Choose one of eager"),
+        (("folded", "fp8"), "precision 'fp8' is unknown. Choose one of float32, bf16, int8, auto"),
+        (("fast", "float32"), "runtime 'fast' is unknown. Choose one of auto, eager"),
         (("eager", "bf16"), "eager runtime computes in float32"),
     ):
         with pytest.raises(LabError, match=message):

@@ -14,8 +14,10 @@ import pytest
 import torch
 from small_model import small_config
 
+import sparse_rcnn_lab as srl
 from sparse_rcnn_lab import analysis
 from sparse_rcnn_lab.core import boxes as box_ops
+from sparse_rcnn_lab.core.ablation import NORMAL, Ablation
 from sparse_rcnn_lab.core.config import InputConfig
 from sparse_rcnn_lab.core.errors import LabError
 from sparse_rcnn_lab.core.model import SparseRCNN
@@ -162,6 +164,9 @@ def test_all_sizes_together() -> None:
         ({"category_id": 4}, "category id 4"),
         ({"score": float("nan")}, "1 of 2 detections hold NaN"),
         ({"bbox": [1, 2, 3]}, "not made of numbers"),
+        ({"bbox": "1234"}, "bbox '1234'"),
+        ({"bbox": [50, 60, -20, -30]}, r"bbox \[50.0, 60.0, -20.0, -30.0\]; expected left, top"),
+        ({"image_id": 5.5}, "image id 5.5"),
         ({"score": None}, "'score'"),  # left out
     ],
 )
@@ -171,6 +176,18 @@ def test_wrong_results_are_named(change: dict[str, Any], message: str) -> None:
     wrong = {k: v for k, v in found(1, **change).items() if v is not None}
     with pytest.raises(LabError, match=message):
         coco_stats(TRUTH, [found(0), wrong])
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"image_id": "5"}, {"image_id": 9}, {"category_id": 4}, {"bbox": [1, 2, float("nan"), 4]}],
+)
+def test_a_ground_truth_that_cannot_be_is_named(change: dict[str, Any]) -> None:
+    """Catches objects that nothing can match, or that are left out, without a word."""
+    truth = copy.deepcopy(TRUTH)
+    truth["annotations"][1].update(change)
+    with pytest.raises(LabError, match="The ground truth's annotation 1 is of image id"):
+        coco_stats(truth, [found(0)])
 
 
 class Boxes:
@@ -227,7 +244,11 @@ class Oracle(Detector):
     roll = 0  # by how many its labels are off
 
     def run(
-        self, batch: Batch, stop: int | None = None, num_proposals: int | None = None
+        self,
+        batch: Batch,
+        stop: int | None = None,
+        num_proposals: int | None = None,
+        ablation: Ablation = NORMAL,
     ) -> list[StageOutput]:
         data, n = Boxes(), self.num_proposals
         outputs = []
@@ -380,7 +401,7 @@ def test_classes_of_which_none_is_shared_are_named() -> None:
 
 
 @pytest.mark.parametrize(
-    "options", [{"stages": [0]}, {"stages": [4]}, {"stages": []}, {"limit": 0}, {"batch_size": 0}]
+    "options", [{"stages": [0]}, {"stages": [4]}, {"stages": []}, {"limit": 1.5}, {"batch_size": 0}]
 )
 def test_numbers_out_of_range(oracle: Oracle, options: dict[str, int | Sequence[int]]) -> None:
     """Catches an evaluation of nothing, or a bare IndexError."""
@@ -393,3 +414,17 @@ def test_to_dict_is_json(oracle: Oracle) -> None:
     content = json.loads(json.dumps(evaluate(oracle, Boxes(), progress=False).to_dict()))
     assert [entry["stage"] for entry in content["stages"]] == [1, 2, 3]
     assert content["stages"][-1]["AP50"] == pytest.approx(1.0)
+
+
+def test_an_ablation_is_evaluated() -> None:
+    """Catches an ablation that is not handed on to the stages, and numbers other than the table's
+    of ablations, which goes another way."""
+    detector, data = srl.load("nano-shapes"), srl.Shapes(3, seed=5)
+    alone = srl.Ablation(self_attention=False)
+    ours = [
+        evaluate(detector, data, stages=[6], ablation=a, progress=False).per_stage[0].AP
+        for a in (srl.Ablation(), alone)
+    ]
+    tried = {"whole": srl.Ablation(), "alone": alone}
+    table = analysis.ablation_costs(detector, data, ablations=tried, cache=False, progress=False)
+    assert ours == pytest.approx(table.AP.tolist()) and ours[0] > ours[1] + 0.1

@@ -412,3 +412,35 @@ def test_swapped_arguments(data: Any, recipe: Any, tmp_path: Path) -> None:
     """Catches a recipe taken for data that ends in an AttributeError."""
     with pytest.raises(LabError, match=r"fit takes the data first, then the recipe.* as recipe"):
         fit(data, recipe, tmp_path / "run")
+
+
+class Odd(Made):
+    """One image of 64x48 with one box, given as it is."""
+
+    def __init__(self, box: Sequence[float], label: int = 0, names: Sequence[str] = "ab") -> None:
+        super().__init__([(48, 64)], [1])
+        self.class_names = tuple(names)  # type: ignore[assignment]
+        self.box, self.label = box, label
+
+    def __getitem__(self, index: int) -> Sample:
+        boxes, labels = torch.tensor([self.box]), torch.tensor([self.label])
+        return replace(super().__getitem__(index), boxes=boxes, labels=labels)
+
+
+@pytest.mark.parametrize(
+    ("data", "words"),
+    [
+        (Odd([1.0, 2, float("nan"), 9]), r'"0.png": Ground-truth box 0 is \[1.0, 2.0, nan'),
+        (Odd([0.2, 0.1, 0.9, 1.0]), r"box 0 is \[0.2.*in an image of 64x48; expected left, top"),
+        (Odd([70.0, 2, 90, 9]), r"box 0 is \[70.0, 2.0, 90.0, 9.0\] in an image of 64x48"),
+        (Odd([30.0, 20, 10, 9]), "with right > left"),
+        (Odd([1.0, 2, 9, 9], label=2), r"labels must be 0..1, found 2..2"),
+        (Odd([1.0, 2, 9, 9], names="aa"), r"a name and a category id of its own.*\['a', 'a'\]"),
+    ],
+)
+def test_own_data_that_cannot_be_trained_on(data: Odd, words: str, tmp_path: Path) -> None:
+    """Would catch a training on NaN or on specks without a word, and torch's own error about an
+    index somewhere in the loss."""
+    recipe = recipes.recipe("nano", train__steps=1, train__batch_size=1, augment__min_image_side=0)
+    with pytest.raises(LabError, match=words):
+        fit(data, recipe, tmp_path / "run", workers=0, progress=False)

@@ -10,6 +10,7 @@ What a teacher runs, which needs the ``classroom`` extra, in the order of a cour
 - ``build`` (numbers of the year from ``vary``) -> ``course_folder``, one folder a course
 - ``collect`` (whose it is says ``roster``) -> ``repair_submission`` -> ``grade`` (each notebook by
   ``execution``) -> ``marks``, ``by_hand``
+- ``personal``: numbers of their own for the students of a roster; ``copies``: whose code is alike
 - ``feedback`` (with ``questions``) and ``slides`` write html, by ``pages`` and its ``templates``
 
 May import any room but ``app`` and ``cli``.

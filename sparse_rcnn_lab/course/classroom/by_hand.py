@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sparse_rcnn_lab.core.errors import LabError
+from sparse_rcnn_lab.course.classroom.cells import name_of, read_cells, role_of, text_of
 from sparse_rcnn_lab.course.classroom.course_folder import Course
 from sparse_rcnn_lab.course.classroom.pages import figures_of, markdown, write_page
 from sparse_rcnn_lab.course.classroom.roster import read_table
@@ -33,20 +34,17 @@ def rubric_of(course: Course, assignment: str, test: str) -> list[tuple[str, flo
 
     It is written as ``*3 marks: one thing (1), another (2).*``; without it there is one line.
     """
-    cells = json.loads(course.notebook("source", assignment).read_text(encoding="utf-8"))["cells"]
     above = ""
-    for cell in cells:
-        text = "".join(cell["source"])
-        role = cell["metadata"].get("nbgrader", {})
-        if role.get("grade_id") == test:
-            found = _RUBRIC.search(above)
+    for cell in read_cells(course.notebook("source", assignment)):
+        if name_of(cell) == test:
+            found, points = _RUBRIC.search(above), float(role_of(cell)["points"])
             lines = re.findall(r"(\S.*?) \(([\d.]+)\)", " ".join(found[1].split())) if found else []
             lines = [(what.lstrip(", "), float(marks)) for what, marks in lines]
-            if lines and len(lines) <= len(LINES) and sum(m for _, m in lines) == role["points"]:
+            if lines and len(lines) <= len(LINES) and sum(m for _, m in lines) == points:
                 return lines
-            return [("the whole answer", float(role["points"]))]
+            return [("the whole answer", points)]
         if cell["cell_type"] == "markdown":
-            above = text
+            above = text_of(cell)
     return []
 
 
@@ -61,8 +59,7 @@ def write_by_hand(course: Course, results: list[Result]) -> None:
         waiting = [mark for mark in result.marks if mark.by_hand]
         if not waiting:
             continue
-        path_of = course.notebook("autograded", result.assignment, result.student)
-        cells = json.loads(path_of.read_text(encoding="utf-8"))["cells"]
+        cells = read_cells(course.notebook("autograded", result.assignment, result.student))
         figures, drawn = (
             handed_in_figures(course, result.assignment, result.student),
             "as handed in",
@@ -71,7 +68,7 @@ def write_by_hand(course: Course, results: list[Result]) -> None:
             figures, drawn = figures_of(cells), "as drawn when it was graded, of fewer images"
         for mark in waiting:
             rubric = rubric_of(course, result.assignment, mark.test)
-            answer = next(("".join(c["source"]) for c in cells if _name(c) == mark.test), "")
+            answer = next((text_of(c) for c in cells if name_of(c) == mark.test), "")
             row = {
                 "student": result.student,
                 "name": result.name,
@@ -157,8 +154,8 @@ def take_by_hand(course: Course, place: Path | None = None) -> int:
     taken = 0
     with course.gradebook() as gradebook:
         for line, row in rows:
-            where = f'"{path}", line {line}'
             student, assignment, test = row["student"], row["assignment"], row["test"]
+            where = f'"{path}", line {line} ({student}, {test})'
             try:
                 grade = gradebook.find_grade(test, assignment, assignment, student)
             except MissingEntry as error:
@@ -220,7 +217,3 @@ def _float(text: str) -> float | None:
 
 def _key(row: dict[str, Any]) -> tuple[str, ...]:
     return tuple(str(row.get(name, "")) for name in ("student", "assignment", "test"))
-
-
-def _name(cell: Any) -> str:
-    return str(cell["metadata"].get("nbgrader", {}).get("grade_id", ""))

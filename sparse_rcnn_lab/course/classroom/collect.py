@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import lzma
+import re
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator
@@ -92,7 +93,7 @@ def collect(course: Course, place: str | Path, say: Callable[[str], None] = prin
     for entry, notebook, assignment, notes in readable:
         try:
             if roster:
-                key = (roster.find(entry.path).student, assignment)
+                key = (roster.find(entry.path, names).student, assignment)
             else:
                 key = (student_of(entry.path, names, level), assignment)
         except LabError as error:
@@ -100,6 +101,8 @@ def collect(course: Course, place: str | Path, say: Callable[[str], None] = prin
             continue
         if key in newest:
             notes.append(f"handed in more than once, the newest counts: {entry.path}")
+        if re.match(r"[^_]+_LATE_\d", entry.path.name):
+            notes.append("late, says Canvas")
         newest[key] = (entry, notebook, notes)
     for (student, assignment), (entry, notebook, notes) in sorted(newest.items()):
         if notebook["metadata"].get("sparse_rcnn_lab", {}).get("course") != course.mark:

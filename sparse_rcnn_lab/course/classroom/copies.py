@@ -192,16 +192,18 @@ def write_copies(course: Course, assignments: tuple[str, ...]) -> list[Pair]:
         numbers = (round(100 * pair.alike), round(100 * pair.others))
         table.writerow((pair.assignment, *pair.students, *numbers))
     write_text(course.root / "copies.csv", text.getvalue())
+    roster = course.roster()
+    names = {person.student: person.name for person in roster.people} if roster else {}
     write_page(
         course.root / "copies.html",
         "copies.html.j2",
-        pairs=[(pair, _sides(pair)) for pair in pairs],
+        pairs=[(pair, _sides(pair, names)) for pair in pairs],
         students=len(course.students()),
     )
     return pairs
 
 
-def _sides(pair: Pair) -> list[dict[str, Any]]:
+def _sides(pair: Pair, names: dict[str, str]) -> list[dict[str, Any]]:
     """Each student's code as (line, strength of its colour in per cent)."""
     sides = []
     for student, text, lines in zip(pair.students, pair.texts, pair.lines, strict=True):
@@ -209,5 +211,5 @@ def _sides(pair: Pair) -> list[dict[str, Any]]:
             (line, round(45 * lines.get(number, 0.0)))
             for number, line in enumerate(text.splitlines(), start=1)
         ]
-        sides.append({"student": student, "rows": rows})
+        sides.append({"name": names.get(student, student), "rows": rows})
     return sides

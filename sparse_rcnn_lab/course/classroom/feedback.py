@@ -5,7 +5,6 @@ feedback/STUDENT/ASSIGNMENT/ASSIGNMENT.html, overview.html, solutions/ASSIGNMENT
 
 from __future__ import annotations
 
-import json
 import re
 import statistics
 import textwrap
@@ -17,6 +16,7 @@ from tqdm.auto import tqdm
 
 from sparse_rcnn_lab.core.errors import LabError
 from sparse_rcnn_lab.course.classroom.by_hand import LINES, handed_in_figures, rubric_of
+from sparse_rcnn_lab.course.classroom.cells import name_of, read_cells, role_of, text_of
 from sparse_rcnn_lab.course.classroom.course_folder import ASSIGNMENTS, Course
 from sparse_rcnn_lab.course.classroom.marks import Mark, Result, write_marks
 from sparse_rcnn_lab.course.classroom.pages import markdown, outputs_of, write_page
@@ -64,8 +64,8 @@ def solutions(course: Course, assignments: tuple[str, ...] | None = None) -> lis
     pages = []
     for name in course.assignments if assignments is None else assignments:
         cells: list[dict[str, Any]] = []
-        for cell in _cells(course.notebook("source", name)):
-            text, role = _text(cell), _role(cell)
+        for cell in read_cells(course.notebook("source", name)):
+            text, role = text_of(cell), role_of(cell)
             if cell["cell_type"] == "markdown":
                 cells.append({"html": markdown(_without_marks(text), ours=True)})
             elif role.get("grade"):
@@ -82,25 +82,25 @@ def solutions(course: Course, assignments: tuple[str, ...] | None = None) -> lis
 
 def _about(course: Course, result: Result) -> dict[str, Any]:
     """What the page of a submission tells."""
-    cells = _cells(course.notebook("autograded", result.assignment, result.student))
-    ours = {_wording(c) for c in _cells(course.notebook("release", result.assignment))}
+    cells = read_cells(course.notebook("autograded", result.assignment, result.student))
+    ours = {_wording(c) for c in read_cells(course.notebook("release", result.assignment))}
     marks = {mark.test: mark for mark in result.marks}
     passed, words, shown = [], [], []
     lost: dict[tuple[str, str], dict[str, Any]] = {}
     tasks = _tasks(course.notebook("release", result.assignment), cells)
     above: Any = None  # the answer that the tests below it are about
     for cell in cells:
-        name = str(_role(cell).get("grade_id", ""))
+        name = name_of(cell)
         mark = marks.get(name)
         if cell["cell_type"] == "markdown":
             if mark:
-                words.append(_in_words(course, result, mark, _text(cell)))
-            html = markdown(_text(cell), ours=_wording(cell) in ours)
+                words.append(_in_words(course, result, mark, text_of(cell)))
+            html = markdown(text_of(cell), ours=_wording(cell) in ours)
             shown.append({"html": html, "name": name})
             continue
-        if _role(cell).get("solution"):
+        if role_of(cell).get("solution"):
             above = cell
-        block = {"name": name, "code": _text(cell), "outputs": outputs_of(cell), "mark": ""}
+        block = {"name": name, "code": text_of(cell), "outputs": outputs_of(cell), "mark": ""}
         if mark:
             one = _asked(cell) | {"score": mark.score or 0, "out_of": mark.out_of}
             off = one["score"] < mark.out_of
@@ -109,14 +109,14 @@ def _about(course: Course, result: Result) -> dict[str, Any]:
             if off:
                 task = _task_of(one["code"], tasks) or above
                 came, whole = _came(cell, task)
-                where = str(_role(task).get("grade_id", "")) if task else ""
+                where = name_of(task) if task else ""
                 # Tests that have not seen the code have one thing to say, together.
                 key = (where, came) if whole else ("", name)
                 group = {"came": came, "whole": whole, "cell": where, "tests": []}
                 lost.setdefault(key, group)["tests"].append(one)
             else:
                 passed.append(one)
-        if _text(cell).strip():
+        if text_of(cell).strip():
             shown.append(block)
     return {
         "name": result.name,
@@ -161,8 +161,8 @@ def _in_words(course: Course, result: Result, mark: Mark, answer: str) -> dict[s
 
 def _asked(cell: Any) -> dict[str, Any]:
     """What a test asks, its code, and the question to ask whoever lost it."""
-    name = str(_role(cell)["grade_id"])
-    text = _text(cell)
+    name = name_of(cell)
+    text = text_of(cell)
     if found := re.search(r"def _test\(\):\n(.*)\n\n\n_test\(\)", text, re.S):
         text = textwrap.dedent(found[1])
     lines = [
@@ -183,12 +183,12 @@ def _asked(cell: Any) -> dict[str, Any]:
 
 def _tasks(release: Path, cells: list[Any]) -> dict[str, Any]:
     """Function that is asked for -> the cell of the student that should hold it."""
-    mine = {_role(cell).get("grade_id"): cell for cell in cells}
+    mine = {name_of(cell): cell for cell in cells}
     return {
-        name: mine[_role(cell)["grade_id"]]
-        for cell in _cells(release)
-        if _role(cell).get("solution")
-        for name in re.findall(r"^def (\w+)", _text(cell), re.M)
+        name: mine[name_of(cell)]
+        for cell in read_cells(release)
+        if role_of(cell).get("solution")
+        for name in re.findall(r"^def (\w+)", text_of(cell), re.M)
     }
 
 
@@ -202,7 +202,7 @@ def _came(test: Any, task: Any) -> tuple[str, bool]:
     """What a test that was lost has said, and whether that is true of the whole cell."""
     errors = [out["error"] for out in outputs_of(test) if "error" in out]
     stopped = [out["error"] for out in outputs_of(task) if "error" in out] if task else []
-    unwritten = task is not None and "not written yet" in _text(task)
+    unwritten = task is not None and "not written yet" in text_of(task)
     if unwritten and (not errors or re.search("NameError|NotImpl|no code so far", errors[-1])):
         return "Nothing is written here yet.", True
     if stopped and "NotImplementedError" not in stopped[-1]:
@@ -220,9 +220,9 @@ def _overview(course: Course, results: list[Result], lost: dict[Any, Any]) -> No
         mine = [result for result in results if result.assignment == name]
         graded = [result for result in mine if not result.problem]
         tests = {}
-        for cell in _cells(course.notebook("source", name)):
-            if _role(cell).get("grade") and cell["cell_type"] == "code":
-                tests[str(_role(cell)["grade_id"])] = _asked(cell) | {"lost": []}
+        for cell in read_cells(course.notebook("source", name)):
+            if role_of(cell).get("grade") and cell["cell_type"] == "code":
+                tests[name_of(cell)] = _asked(cell) | {"lost": []}
         for result in graded:
             for group in lost[result.student, name]:
                 for one in group["tests"]:
@@ -261,23 +261,9 @@ def _late(result: Result) -> str:
     return f"{days} day{'s' if days > 1 else ''} late" if days else ""
 
 
-def _cells(path: Path) -> list[Any]:
-    cells: list[Any] = json.loads(path.read_text(encoding="utf-8"))["cells"]
-    return cells
-
-
-def _role(cell: Any) -> dict[str, Any]:
-    role: dict[str, Any] = cell["metadata"].get("nbgrader", {})
-    return role
-
-
-def _text(cell: Any) -> str:
-    return "".join(cell["source"])
-
-
 def _wording(cell: Any) -> str:
     """The text without its numbers, which may be the student's own."""
-    return re.sub(r"[-\d.]", "", _text(cell))
+    return re.sub(r"[-\d.]", "", text_of(cell))
 
 
 def _without_marks(text: str) -> str:

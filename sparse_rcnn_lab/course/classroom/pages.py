@@ -108,9 +108,12 @@ def outputs_of(cell: Any) -> list[dict[str, str]]:
         elif png := "".join(data.get("image/png", "")):
             found.append({"image": "data:image/png;base64," + re.sub(r"[^\w+/=]", "", png)})
         else:
-            text = "".join(output.get("text", "") or data.get("text/plain", ""))
-            if text.strip():
-                found.append({"text": _COLOURS.sub("", text).rstrip()})
+            text = _COLOURS.sub("", "".join(output.get("text", "") or data.get("text/plain", "")))
+            # What one cell prints may come in several parts, as it happened to be sent.
+            if found and "text" in found[-1]:
+                found[-1]["text"] += text
+            elif text.strip():
+                found.append({"text": text})
     return found
 
 

@@ -11,6 +11,7 @@ from collections import Counter
 from functools import cached_property
 from typing import Any
 
+from sparse_rcnn_lab.course.classroom.cells import is_locked, name_of, read_cells, text_of
 from sparse_rcnn_lab.course.classroom.course_folder import Course
 
 
@@ -33,7 +34,7 @@ class HandOuts:
         ``student`` where it is theirs, where nobody has numbers of their own, and where nothing is
         left to tell.
         """
-        texts = {_text(cell) for cell in notebook["cells"]}
+        texts = {text_of(cell) for cell in notebook["cells"]}
         found = Counter({name: len(texts & own) for name, own in self._own_texts.items()})
         best = max(found.values(), default=0)
         if best == found[student]:
@@ -44,7 +45,7 @@ class HandOuts:
     def _own_texts(self) -> dict[str, set[str]]:
         """Student -> the cells that not all have."""
         people = self.course.students("personal")
-        texts = {name: {_text(cell) for cell in self.of(name)["cells"]} for name in people}
+        texts = {name: {text_of(cell) for cell in self.of(name)["cells"]} for name in people}
         shared = set.intersection(*texts.values()) if texts else set()
         return {name: own - shared for name, own in texts.items()}
 
@@ -57,16 +58,7 @@ def give_own_tests(notebook: Any, course: Course, student: str, assignment: str)
     path = course.personal(assignment, student)
     if not path.is_file():
         return
-    own = {_id(cell): _text(cell) for cell in json.loads(path.read_text(encoding="utf-8"))["cells"]}
+    own = {name_of(cell): text_of(cell) for cell in read_cells(path)}
     for cell in notebook["cells"]:
-        if cell["metadata"].get("nbgrader", {}).get("locked"):
-            cell["source"] = own[_id(cell)]
-
-
-def _id(cell: Any) -> str:
-    name: str = cell["metadata"].get("nbgrader", {}).get("grade_id", "")
-    return name
-
-
-def _text(cell: Any) -> str:
-    return "".join(cell["source"])
+        if is_locked(cell):
+            cell["source"] = own[name_of(cell)]

@@ -51,6 +51,8 @@ QUESTIONS: dict[str, str] = {
     "set-boxes": "Which boxes are compared, and with which objects? In which order do `proposals` and `objects` stand?",
     "set-none": "How many pairs are there in an image without objects, and what do you divide by?",
     "set-gradient": "Should a proposal without an object move its box? Is your result still connected to `boxes` and `logits`?",
+    "think-best": "Two pairs, and no proposal or object twice: which two ways are there, and what does each cost?",
+    "think-greedy": "Take the smallest of the four numbers. Which single pair is left then?",
     # 3 A stage from its parts
     "level-squares": "A square of 112 pixels: what is its side divided by 56, and the logarithm of that to the base 2?",
     "level-wide": "A box of 224 by 28 and a square of 79 have the same area. Do they get the same level?",
@@ -76,6 +78,8 @@ QUESTIONS: dict[str, str] = {
     "chain-gradient": "Whose fault is it where the next stage looked? And what the feature says? Which of the two is to be detached, and when?",
     "model-runs": "Does the cell above end with an error? Do `run_stage` and what it calls pass their own tests?",
     "model-learns": "Which of your parts passes its gradient on, and which does not? Is anything detached, or made anew from numbers?",
+    "think-place": "The first pixel of the map covers which pixels of the image? Where is its middle?",
+    "think-value": "Mix the upper two by x first, then the lower two, then both results by y. Which one weighs more?",
     # 4 An experiment of your own
     "measure-better": "What does `measure` return, a number or the whole result? Do more stages help?",
     "measure-stage": "Stages count from 1. Which entry of `per_stage` is the one you asked for?",

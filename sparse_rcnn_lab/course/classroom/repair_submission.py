@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from sparse_rcnn_lab.core.errors import LabError
+from sparse_rcnn_lab.course.classroom.cells import is_locked, name_of, text_of
 
 # In a student's own cells; a look by a person is in order.
 _ANSWER = "imports the package's own answer"
@@ -35,10 +36,10 @@ def recognise(notebook: Any, releases: dict[str, Any]) -> tuple[str, list[str]]:
     Where a program has left the metadata out, cells get their roles back, in place: by their ids,
     or by their text. Raises LabError where it is none of ``releases``, name -> notebook.
     """
-    named = {name: [c for c in r["cells"] if _id(c)] for name, r in releases.items()}
+    named = {name: [c for c in r["cells"] if name_of(c)] for name, r in releases.items()}
     cells = notebook["cells"]
     matches = {
-        name: [len(_alike(cells, theirs, key)) for key in (_id, _cell_id, _wording)]
+        name: [len(_alike(cells, theirs, key)) for key in (name_of, _cell_id, _wording)]
         for name, theirs in named.items()
     }
     best = max(matches, key=lambda name: sum(matches[name]))
@@ -48,16 +49,16 @@ def recognise(notebook: Any, releases: dict[str, Any]) -> tuple[str, list[str]]:
             "one that was handed out."
         )
     for mine, theirs in _alike(cells, named[best], _cell_id):
-        if not _id(mine):
+        if not name_of(mine):
             mine["metadata"] = copy.deepcopy(theirs["metadata"])
     guessed = []
     for mine, theirs in itertools.chain(
         _alike(cells, named[best], _wording),
         _answers_between(cells, releases[best]["cells"]),  # which looks at what is known by then
     ):
-        if not _id(mine) and _id(theirs) not in map(_id, cells):
+        if not name_of(mine) and name_of(theirs) not in map(name_of, cells):
             mine["metadata"] = copy.deepcopy(theirs["metadata"])
-            guessed.append(_id(theirs))
+            guessed.append(name_of(theirs))
     if "assignment" not in notebook["metadata"].get("sparse_rcnn_lab", {}):
         notebook["metadata"]["sparse_rcnn_lab"] = releases[best]["metadata"]["sparse_rcnn_lab"]
     note = f"cells that had lost their marks, known by their text: {', '.join(guessed)}"
@@ -73,21 +74,23 @@ def _alike(cells: Any, named: Any, key: Callable[[Any], str]) -> list[tuple[Any,
 
 def _answers_between(cells: Any, release: Any) -> Iterator[tuple[Any, Any]]:
     """(cell, handed-out cell) of answers, whose text nobody knows, between cells that are known."""
-    known = {_text(cell) for cell in release}
-    names = [_id(cell) for cell in release]
+    known = {text_of(cell) for cell in release}
+    names = [name_of(cell) for cell in release]
     roles = set(names) - {""}
     for number, cell in enumerate(release):
-        at = {names.index(_id(mine)): i for i, mine in enumerate(cells) if _id(mine) in roles}
-        if not names[number] or _locked(cell) or number in at:
+        at = {
+            names.index(name_of(mine)): i for i, mine in enumerate(cells) if name_of(mine) in roles
+        }
+        if not names[number] or is_locked(cell) or number in at:
             continue
         first = max((i for n, i in at.items() if n < number), default=-1)
         last = min((i for n, i in at.items() if n > number), default=len(cells))
         free = [
             mine
             for mine in cells[first + 1 : last]
-            if not _id(mine)
+            if not name_of(mine)
             and mine["cell_type"] == cell["cell_type"]
-            and (_text(mine) not in known or _text(mine) == _text(cell))
+            and (text_of(mine) not in known or text_of(mine) == text_of(cell))
         ]
         functions = _functions(cell)
         if free:
@@ -95,22 +98,22 @@ def _answers_between(cells: Any, release: Any) -> Iterator[tuple[Any, Any]]:
 
 
 def _functions(cell: Any) -> set[str]:
-    return set(re.findall(r"^def (\w+)", _text(cell), re.M))
+    return set(re.findall(r"^def (\w+)", text_of(cell), re.M))
 
 
 def repair(notebook: Any, release: Any) -> list[str]:
     """Repairs ``notebook`` in place after the handed-out ``release``; what was found, in words."""
     notes = []
-    expected = [cell for cell in release["cells"] if _id(cell)]
-    known = {_id(cell): cell for cell in expected}
+    expected = [cell for cell in release["cells"] if name_of(cell)]
+    known = {name_of(cell): cell for cell in expected}
     cells = notebook["cells"]
 
-    counts = Counter(_id(cell) for cell in cells if _id(cell) in known)
+    counts = Counter(name_of(cell) for cell in cells if name_of(cell) in known)
     if doubled := [name for name, count in counts.items() if count > 1]:
         notes.append(f"cells that came twice, the first counts: {', '.join(doubled)}")
     seen: set[str] = set()
     for cell in cells:
-        name = _id(cell)
+        name = name_of(cell)
         if name and (name not in known or name in seen):
             del cell["metadata"]["nbgrader"]
         seen.add(name)
@@ -120,7 +123,7 @@ def repair(notebook: Any, release: Any) -> list[str]:
         notes.append(f"cells that were missing, put back: {', '.join(missing)}")
     at = 0  # where the next missing cell goes: behind the one that stands before it in the release
     for cell in expected:
-        places = [i for i, mine in enumerate(cells) if _id(mine) == _id(cell)]
+        places = [i for i, mine in enumerate(cells) if name_of(mine) == name_of(cell)]
         if places:
             at = places[0] + 1
         else:
@@ -129,11 +132,11 @@ def repair(notebook: Any, release: Any) -> list[str]:
 
     edited = []
     for cell in cells:
-        name = _id(cell)
+        name = name_of(cell)
         if not name:
             continue
         role = known[name]["metadata"]["nbgrader"]
-        if role["locked"] and _text(cell) != _text(known[name]):
+        if role["locked"] and text_of(cell) != text_of(known[name]):
             edited.append(name)
         # A role that somebody changed would confuse the executor before nbgrader restores it.
         cell["metadata"] = copy.deepcopy(known[name]["metadata"])
@@ -141,9 +144,10 @@ def repair(notebook: Any, release: Any) -> list[str]:
         notes.append(f"locked cells that were changed, restored: {', '.join(edited)}")
 
     for pattern, words in _SUSPICIOUS.items():
-        own = [c for c in cells if c["cell_type"] == "code" and not _locked(c)]
+        own = [c for c in cells if c["cell_type"] == "code" and not is_locked(c)]
         if any(
-            _text(c) != _text(known.get(_id(c), {"source": ""})) and re.search(pattern, _text(c))
+            text_of(c) != text_of(known.get(name_of(c), {"source": ""}))
+            and re.search(pattern, text_of(c))
             for c in own
         ):
             notes.append(f"{words}: have a look")
@@ -155,11 +159,6 @@ def repair(notebook: Any, release: Any) -> list[str]:
     return list(dict.fromkeys(notes))
 
 
-def _id(cell: Any) -> str:
-    name: str = cell.get("metadata", {}).get("nbgrader", {}).get("grade_id", "")
-    return name
-
-
 def _cell_id(cell: Any) -> str:
     name = cell.get("id") or cell["metadata"].get("id")  # the latter is Colab's
     return name if isinstance(name, str) else ""
@@ -167,14 +166,6 @@ def _cell_id(cell: Any) -> str:
 
 def _wording(cell: Any) -> str:
     """The text of a cell that students do not change, without its numbers."""
-    if _id(cell) and not _locked(cell):
+    if name_of(cell) and not is_locked(cell):
         return ""
-    return re.sub(r"\d[\d.e-]*", "0", _text(cell).strip())
-
-
-def _locked(cell: Any) -> bool:
-    return bool(cell.get("metadata", {}).get("nbgrader", {}).get("locked"))
-
-
-def _text(cell: Any) -> str:
-    return "".join(cell["source"])
+    return re.sub(r"\d[\d.e-]*", "0", text_of(cell).strip())

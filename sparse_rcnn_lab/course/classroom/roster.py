@@ -41,6 +41,13 @@ _ANYBODY = re.compile(
     r"submitted|handed[ -]in|assignments?|(assignment|week|task|lab)[ _-]*\d+|new folder.*)",
     re.I,
 )
+# Words beside a name that are none, so that the rest may still be a part of one.
+_NO_NAME = {
+    *("a", "and", "assignment", "attempt", "by", "class", "colab", "copy", "course", "draft"),
+    *("final", "fixed", "for", "from", "group", "handin", "homework", "lab", "late", "my", "new"),
+    *("notebook", "of", "part", "resubmission", "solution", "submission", "submitted", "task"),
+    *("team", "the", "try", "untitled", "v", "version", "week", "work"),
+}
 _MOODLE = re.compile(r"(.+)_(\d+)_assignsubmission_")
 _CANVAS = re.compile(r"([^_]+)_(?:LATE_)?(\d+)_\d+_")
 
@@ -87,14 +94,15 @@ class Roster:
                 people[number] = Person(student, person.name, person.row)
         return cls(columns, people)
 
-    def find(self, path: PurePosixPath) -> Person:
+    def find(self, path: PurePosixPath, assignments: tuple[str, ...] = ()) -> Person:
         """Whose file it is: by a folder, the innermost first, or else by its own name.
 
+        A part of a name is enough where nothing else stands beside it: "Ada", not "Ada Hopper".
         Raises LabError where it is nobody's of the class, or might be of several.
         """
         candidates: list[Person] = []
         for part in (*reversed(path.parts[:-1]), path.stem):
-            found = self._named(part)
+            found = self._named(part, {word for name in assignments for word in _words(name)})
             if candidates and any(person in candidates for person in found):
                 found = [person for person in candidates if person in found]
             elif candidates:
@@ -117,16 +125,17 @@ class Roster:
             "the student to roster.csv."
         )
 
-    def _named(self, part: str) -> list[Person]:
+    def _named(self, part: str, assignments: set[str]) -> list[Person]:
         """Everybody that a folder or file may be named after; the surest kind of match alone."""
         moodle, canvas = _MOODLE.match(part), _CANVAS.match(part)
         known = moodle or canvas
         text = known[1] if known else part
         # Short numbers are those of copies and weeks, but where a platform writes an id.
         tokens = {t.casefold() for t in re.split(r"[\s_()]+", part) if len(t) > 3}
-        if known:
-            tokens = {known[2], f"participant {known[2]}"}
+        if known:  # Moodle's number is that of its worksheet alone
+            tokens = {f"participant {known[2]}" if moodle else known[2]}
         words = _words(text)
+        rest = {word for word in words if word not in _NO_NAME | assignments}
         joined = {*words, "".join(words)}
         by_id = {i for i, ids in enumerate(self._ids) if ids & tokens}
         whole = {
@@ -134,7 +143,7 @@ class Roster:
             for i, person in enumerate(self.people)
             if self._names[i] <= set(words) or _joined(person.name) & joined
         }
-        some = {i for i, names in enumerate(self._names) if names & set(words)}
+        some = {i for i, names in enumerate(self._names) if _is_part(rest, names)}
         longest = max((len(self._names[i]) for i in whole), default=0)
         whole = {i for i in whole if len(self._names[i]) == longest}
         found = (by_id & (some | whole)) or (whole if known else by_id or whole) or some or by_id
@@ -243,6 +252,12 @@ def _words(text: str) -> list[str]:
     letters = unicodedata.normalize("NFKD", text.replace("ß", "ss")).casefold()
     letters = "".join(c for c in letters if not unicodedata.combining(c))
     return re.findall(r"[^\W\d_]+", letters.replace("'", "").replace("’", ""))
+
+
+def _is_part(words: set[str], names: set[str]) -> bool:
+    """Whether all words are of the name, or its initials, and one of them is whole."""
+    initials = {name[0] for name in names}
+    return words <= names | initials and any(len(word) > 1 for word in words & names)
 
 
 def _joined(name: str) -> set[str]:

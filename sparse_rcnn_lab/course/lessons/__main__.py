@@ -31,6 +31,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     slides = commands.add_parser("slides", help="a deck from the lessons' figures, one html file")
     slides.add_argument("out", type=Path)
     slides.add_argument("--fast", action="store_true", help="on toy amounts")
+    site = commands.add_parser("site", help="the web site: lessons, playgrounds, docs")
+    site.add_argument("out", type=Path)
+    site.add_argument("--fast", action="store_true", help="lessons on toy amounts")
     options = parser.parse_args(argv)
     try:
         if options.command == "sync":
@@ -55,6 +58,10 @@ def main(argv: Sequence[str] | None = None) -> int:
             script = options.folder / "slides.py"
             count = make_slides(script, options.out, fast=options.fast)
             print(f"{count} slides: open {options.out}")
+        elif options.command == "site":
+            from sparse_rcnn_lab.course.lessons.site_pages import make_site
+
+            print(f"Open {make_site(options.folder, options.out, fast=options.fast)}")
         else:
             from sparse_rcnn_lab.course.lessons.lesson_pages import make_gallery
 

@@ -24,7 +24,7 @@ _SHELL = """<!doctype html>
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
 <title>{title}</title>
-<link rel="stylesheet" href="lessons.css">
+<link rel="stylesheet" href="{css}">
 {head}</head>
 <body>
 <nav>{nav}</nav>
@@ -68,7 +68,7 @@ def make_gallery(folder: Path, out: Path, *, fast: bool = False) -> list[Path]:
         nav = _nav(scripts, index)
         head = '<script src="plotly.js"></script>\n' if "Plotly.newPlot" in body else ""
         page = out / f"{script.stem}.html"
-        write_text(page, _SHELL.format(title=html.escape(title), head=head, nav=nav, body=body))
+        write_text(page, shell(title, body, nav=nav, head=head))
         pages.append(page)
         entries.append(
             f'<li><a href="{page.name}">{html.escape(title)}</a><br>{html.escape(aim)}</li>'
@@ -76,11 +76,13 @@ def make_gallery(folder: Path, out: Path, *, fast: bool = False) -> list[Path]:
         print(f"{page.name}: {seconds:.0f} s", flush=True)
     contents = f"<h1>Sparse R-CNN, to touch</h1>\n<ul>\n{''.join(entries)}\n</ul>"
     index_page = out / "index.html"
-    write_text(
-        index_page,
-        _SHELL.format(title="Sparse R-CNN: lessons", head="", nav="<b>Lessons</b>", body=contents),
-    )
+    write_text(index_page, shell("Sparse R-CNN: lessons", contents, nav="<b>Lessons</b>"))
     return [index_page, *pages]
+
+
+def shell(title: str, body: str, *, nav: str = "", head: str = "", css: str = "lessons.css") -> str:
+    """A page with the lessons' looks."""
+    return _SHELL.format(title=html.escape(title), body=body, nav=nav, head=head, css=css)
 
 
 def _way_to(folder: Path, start: Path) -> str:

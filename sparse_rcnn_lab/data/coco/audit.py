@@ -95,23 +95,23 @@ def merge_classes(
         if len(rows) > 1:
             done = f"one class, with the boxes of all ({counts[rows].sum():,})"
             found.note(categories, _at(rows, len(names)), f'called "{name}"', done)
-        classes.append((int(categories.ids[chief]), name if rows[1:] else names[chief], rows))
+        classes.append((int(categories.ids[chief]), name, rows))
     classes.sort()
 
     labels = np.full(len(categories), -1)
     for label, (_, _, rows) in enumerate(classes):
         labels[rows] = label
-    alike: dict[str, list[int]] = {}
+    alike: dict[str, dict[str, int]] = {}
     for _, name, rows in classes:
         folded = re.sub(r"[\s_-]+", "", unicodedata.normalize("NFKC", name).casefold())
-        alike.setdefault(folded, []).append(rows[0])
-    for rows in alike.values():
-        if len(rows) > 1:
+        alike.setdefault(folded, {})[name] = rows[0]
+    for group in alike.values():
+        if len(group) > 1:
             found.note(
                 categories,
-                _at(rows, len(names)),
-                f"nearly alike, {_listed([names[row] for row in rows])}",
-                f"they stay {len(rows)} classes; give them one name if they are one",
+                _at([*group.values()], len(names)),
+                f"nearly alike, {_listed([*group])}",
+                f"they stay {len(group)} classes; give them one name if they are one",
             )
     return labels, tuple(name for _, name, _ in classes), tuple(i for i, _, _ in classes)
 

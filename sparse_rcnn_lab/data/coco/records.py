@@ -62,7 +62,6 @@ class Document(msgspec.Struct):
 
 # What other files of label tools look like -> what to do there.
 _OTHERS = {
-    "_via_": "It is a project of VIA: choose Annotation > Export Annotations (COCO format) there.",
     "_via_img_metadata": "It is a project of VIA: choose Annotation > Export Annotations (COCO "
     "format) there.",
     "shapes": "It is one image's file of LabelMe: labelme2coco makes one json of all.",

@@ -21,10 +21,10 @@ from sparse_rcnn_lab.runtime.export.formats import (
     SUFFIXES,
     WRITERS,
     FormatName,
-    require_onnx,
 )
 from sparse_rcnn_lab.runtime.export.graph import DetectionGraph
 from sparse_rcnn_lab.runtime.export.metadata import describe
+from sparse_rcnn_lab.runtime.onnx_graphs import require_onnx
 
 __all__ = ["Check", "Export", "FormatName", "export"]
 

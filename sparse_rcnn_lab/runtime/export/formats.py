@@ -10,24 +10,17 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping
 from importlib import import_module
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor
 
-from sparse_rcnn_lab.core.errors import LabError
-from sparse_rcnn_lab.core.pooling import gather
-from sparse_rcnn_lab.runtime.export.graph import AXES, DetectionGraph, trace_graph
-from sparse_rcnn_lab.runtime.gather import plain_gather
+from sparse_rcnn_lab.runtime.export.graph import DetectionGraph, trace_graph
+from sparse_rcnn_lab.runtime.export.onnx_file import write_detection
 
 FormatName = Literal["onnx", "torch-export"]
 SUFFIXES: dict[FormatName, str] = {"onnx": ".onnx", "torch-export": ".pt2"}
-# The lowest that torch's exporter writes without converting, so the one most runtimes can read.
-OPSET = 18
 METADATA_FILE = "metadata.json"
-
-# What viewers group the nodes by. The exporter's other notes hold paths of the exporting machine.
-_NODE_NOTES = {"namespace"}
 
 # (images [B, 3, H, W], sizes [B, 2] or None) -> the named outputs
 Runner = Callable[[Tensor, Tensor | None], dict[str, Tensor]]
@@ -37,55 +30,18 @@ Runner = Callable[[Tensor, Tensor | None], dict[str, Tensor]]
 Writer = Callable[[DetectionGraph, bool, Mapping[str, str], Path], None]
 
 
-def require_onnx() -> None:
-    """Raises LabError where ONNX files cannot be written."""
-    for name in ("onnx", "onnxscript"):
-        try:
-            import_module(name)
-        except ImportError as error:
-            raise LabError(
-                f"Writing ONNX needs the package {name}, which is not installed. "
-                "Install it with: pip install 'sparse-rcnn-lab[export]'"
-            ) from error
-
-
 def write_onnx(
     graph: DetectionGraph, with_sizes: bool, metadata: Mapping[str, str], path: Path
 ) -> None:
     """One ``.onnx`` file with the weights inside."""
-    require_onnx()
-    program = trace_graph(graph, with_sizes, plain_gather)
-    axes: dict[str, dict[int, str]] = {"images": AXES}
-    if with_sizes:
-        axes["sizes"] = {0: AXES[0]}
-    with _quiet():
-        onnx_program = torch.onnx.export(
-            program,
-            (),
-            opset_version=OPSET,
-            output_names=graph.output_names(),
-            dynamic_shapes=axes,
-            verbose=False,
-        )
-    assert onnx_program is not None  # for the type checker
-    model: Any = onnx_program.model
-    model.metadata_props.update(metadata)
-    model.graph.metadata_props.clear()
-    for node in model.graph.all_nodes():
-        for name in node.metadata_props.keys() - _NODE_NOTES:
-            del node.metadata_props[name]
-    model.doc_string = metadata["description"]
-    model.producer_name, model.producer_version = "sparse_rcnn_lab", metadata["version"]
-    for value in (*model.graph.inputs, *model.graph.outputs):
-        value.doc_string = metadata[value.name]
-    onnx_program.save(str(path), external_data=False)
+    path.write_bytes(write_detection(graph, with_sizes, metadata).SerializeToString())
 
 
 def write_torch_export(
     graph: DetectionGraph, with_sizes: bool, metadata: Mapping[str, str], path: Path
 ) -> None:
     """One ``.pt2`` file for ``torch.export.load``."""
-    program = trace_graph(graph, with_sizes, gather)
+    program = trace_graph(graph, with_sizes)
     with path.open("wb") as file, _quiet():
         torch.export.save(program, file, extra_files={METADATA_FILE: json.dumps(dict(metadata))})
 
@@ -132,14 +88,12 @@ RUNNERS: dict[FormatName, Callable[[Path, list[str]], Runner | None]] = {
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
     """Keeps the exporters' notes to their developers from a reader."""
-    loggers = [logging.getLogger(name) for name in ("torch.onnx", "torch.export", "onnxscript")]
-    levels = [logger.level for logger in loggers]
-    for logger in loggers:
-        logger.setLevel(logging.ERROR)
+    logger = logging.getLogger("torch.export")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             yield
     finally:
-        for logger, level in zip(loggers, levels, strict=True):
-            logger.setLevel(level)
+        logger.setLevel(level)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -12,9 +10,9 @@ from torch.export import Dim, ExportedProgram
 from sparse_rcnn_lab.core import boxes as box_ops
 from sparse_rcnn_lab.core.detections import top_pairs
 from sparse_rcnn_lab.core.model import SparseRCNN
-from sparse_rcnn_lab.core.pooling import STRIDES, Gather, pool
+from sparse_rcnn_lab.core.pooling import STRIDES
 
-AXES = {0: "batch", 2: "height", 3: "width"}
+_AXES = (0, 2, 3)  # batch, height, width
 # Any sides do, as long as p5 has more than one row: torch.export treats a size of one as special.
 _TRACED = (2, 3, 96, 160)
 
@@ -86,26 +84,22 @@ class DetectionGraph(nn.Module):
         return [*names, "stage_boxes", "stage_logits"] if self.all_stages else names
 
 
-def trace_graph(graph: DetectionGraph, with_sizes: bool, gather: Gather) -> ExportedProgram:
-    """The graph as a program with dynamic batch, height and width; pools with ``gather``.
+def trace_graph(graph: DetectionGraph, with_sizes: bool) -> ExportedProgram:
+    """The graph as a program with dynamic batch, height and width.
 
     with_sizes: the program takes ``sizes`` as a second input. Sides of the images must be larger
     than the coarsest stride (torch.export takes a feature map of one row for another program).
     """
     least = {0: 1, 2: STRIDES[-1] + 1, 3: STRIDES[-1] + 1}
     shapes: dict[str, dict[int, object]] = {
-        "images": {axis: Dim.DYNAMIC(min=least[axis]) for axis in AXES}
+        "images": {axis: Dim.DYNAMIC(min=least[axis]) for axis in _AXES}
     }
     inputs = [torch.zeros(_TRACED)]
     if with_sizes:
         inputs.append(torch.tensor([_TRACED[2:]] * _TRACED[0], dtype=torch.float32))
         shapes["sizes"] = {0: Dim.DYNAMIC(min=1)}
-    graph.model.use_pooling(partial(pool, gather=gather))
-    try:
-        with torch.no_grad():
-            program = torch.export.export(graph, tuple(inputs), dynamic_shapes=shapes)
-    finally:
-        graph.model.use_pooling(pool)
+    with torch.no_grad():
+        program = torch.export.export(graph, tuple(inputs), dynamic_shapes=shapes)
     for node in program.graph.nodes:
         node.meta.pop("stack_trace", None)  # paths of this machine, which the file would carry
     return program

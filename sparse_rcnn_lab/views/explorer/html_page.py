@@ -68,7 +68,9 @@ def script() -> str:
     for name in MODULES:
         text = (HERE / "js" / f"{name}.js").read_text(encoding="utf-8")
         text = re.sub(r'^import [^;]*? from "\./\w+\.js";\n', "", text, flags=re.M)
-        text = re.sub(r"^ *//.*\n", "", text, flags=re.M)  # lines of comment: 10 kB of each page
+        text = re.sub(
+            r"^ *(//.*\n)?", "", text, flags=re.M
+        )  # comments, indents: 20 kB of each page
         if name != MODULES[-1]:
             text = re.sub(r"^export ", "", text, flags=re.M)
         parts.append(f"// ---- {name}.js\n{text.strip()}\n")

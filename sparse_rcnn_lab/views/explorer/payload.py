@@ -75,7 +75,7 @@ def payload(
         "size": list(trace.size),
         "stages": trace.num_stages,
         "classes": list(trace.class_names),
-        "style": _style(trace.num_stages, trace.num_proposals),
+        "style": page_style(trace.num_stages, trace.num_proposals),
         "notes": _notes(trace),
         "missing": {name: RECORD[name] for name, there in has.items() if not there},
         "image": None if trace.image is None or not image else _image(trace.image),
@@ -92,7 +92,8 @@ def payload(
     }
 
 
-def _style(num_stages: int, count: int) -> dict[str, Any]:
+def page_style(num_stages: int, count: int) -> dict[str, Any]:
+    """Colours and lines of a page about ``count`` proposals, as colors.js reads them."""
     return {
         "stages": [style.stage_color(stage, num_stages) for stage in range(num_stages + 1)],
         "classes": list(style.CLASS_COLORS),

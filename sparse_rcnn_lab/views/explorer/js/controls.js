@@ -86,6 +86,7 @@ export function createControls(explorer) {
     if (keep) before = null;
   };
   explorer.useFirst = (number) => use(number, true);
+  explorer.used = () => usedOf(explorer.changes.intervention.changes, explorer.base().ids);
   const first = make("input", {
     type: "range", min: "1", max: String(explorer.base().count), step: "1", "aria-label": "Proposals",
     title: "Use only the first so many of the learned proposals", oninput: () => use(Number(first.value), false), onchange: () => use(Number(first.value), true),
@@ -128,9 +129,8 @@ export function createControls(explorer) {
       color.value = store.state.color;
       threshold.value = String(store.state.threshold);
       setText(value, scoreText(store.state.threshold));
-      const { ids } = explorer.base();
-      fewer.hidden = !explorer.link || ids.length < 2;
-      first.value = String(usedOf(explorer.changes.intervention.changes, ids));
+      fewer.hidden = !explorer.link || explorer.base().count < 2;
+      first.value = String(explorer.used());
       setText(used, first.value);
       trails.box.checked = store.state.trails;
       truth.box.checked = store.state.truth;

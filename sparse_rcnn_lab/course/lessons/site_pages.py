@@ -1,0 +1,87 @@
+"""The project's web site as a static folder: lessons, playgrounds, docs; ``make site``."""
+
+from __future__ import annotations
+
+import html
+import re
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+
+from sparse_rcnn_lab.course.lessons.lesson_pages import make_gallery, shell
+from sparse_rcnn_lab.detect.files import write_text
+from sparse_rcnn_lab.models.load import load, shipped_models
+from sparse_rcnn_lab.views.playground.playground_page import playground
+
+_REPOSITORY_LINK = re.compile(r'href="(?:\.\./)+((?:docs/)?[\w/-]+)\.md(#[^"]*)?"')
+_PAGE_LINK = re.compile(r'href="(?!\w+:)([^"#]+)\.md(#[^"]*)?"')
+_OUTSIDE = re.compile(r'<a href="(?:\.\./)+(?!docs/)[^"]*">(.*?)</a>', re.S)
+
+
+def make_site(
+    folder: Path, out: Path, *, fast: bool = False, models: Sequence[str] | None = None
+) -> Path:
+    """Writes ``out/index.html``, ``lessons/``, ``play/`` and ``docs/`` -> the first page.
+
+    folder: of the lessons, beside ``docs/``.  fast: lessons on toy amounts.  models: which have a
+    playground, default all shipped ones. Works from disk and below any address.
+    """
+    docs = folder.parent / "docs"
+    lessons = make_gallery(folder, out / "lessons", fast=fast)
+    for page in lessons:
+        text = page.read_text(encoding="utf-8")
+        write_text(page, _REPOSITORY_LINK.sub(_lesson_link, text))
+    pages = make_docs(docs, out / "docs")
+    played = []
+    for name in shipped_models() if models is None else models:
+        detector = load(name)
+        file = playground(detector, out / "play" / f"{name}.html")
+        size = f"{file.stat().st_size / 1e6:.0f} MB"
+        played.append(
+            _entry(f"play/{name}.html", name, f"{', '.join(detector.class_names)}; {size}")
+        )
+    entries = [_entry(f"docs/{page.name}", title, "") for page, title in pages]
+    body = (
+        "<h1>Sparse R-CNN, to touch</h1>\n"
+        "<h2>Play</h2>\n<p>A detector in a page: photographs, drawings, the camera, and every "
+        f"stage to look into and to change. Nothing is sent anywhere.</p>\n"
+        f"<ul>{''.join(played)}</ul>\n"
+        '<h2>Learn</h2>\n<ul><li><a href="lessons/index.html">The lessons, with their outputs</a>'
+        "</li></ul>\n"
+        f"<h2>Read</h2>\n<ul>{''.join(entries)}"
+        '<li><a href="api/sparse_rcnn_lab.html">Every public name</a></li></ul>'
+    )
+    shutil.copy(out / "lessons" / "lessons.css", out / "lessons.css")
+    write_text(out / "index.html", shell("Sparse R-CNN lab", body))
+    write_text(out / ".nojekyll", "")
+    return out / "index.html"
+
+
+def make_docs(docs: Path, out: Path) -> list[tuple[Path, str]]:
+    """The pages of ``docs/`` as HTML, with their figures -> (page, title) of those at its top."""
+    from nbconvert.filters import markdown2html
+
+    made = []
+    for source in sorted(docs.rglob("*.md")):
+        text = source.read_text(encoding="utf-8")
+        title = next(line for line in text.splitlines() if line.startswith("# "))[2:]
+        body = _PAGE_LINK.sub(r'href="\1.html\2"', markdown2html(text))
+        body = _OUTSIDE.sub(r"\1", body)
+        page = out / source.relative_to(docs).with_suffix(".html")
+        up = "../" * (len(source.relative_to(docs).parts))
+        nav = f'<a href="{up}index.html">Sparse R-CNN lab</a>'
+        page.parent.mkdir(parents=True, exist_ok=True)
+        write_text(page, shell(title, body, nav=nav, css=f"{up}lessons.css"))
+        if source.parent == docs:
+            made.append((page, title))
+    shutil.copytree(docs / "figures", out / "figures", dirs_exist_ok=True)
+    return made
+
+
+def _lesson_link(found: re.Match[str]) -> str:
+    name, anchor = found[1].removeprefix("docs/"), found[2] or ""
+    return f'href="../docs/{name}.html{anchor}"' if "docs/" in found[0] else 'href="../index.html"'
+
+
+def _entry(address: str, name: str, about: str) -> str:
+    return f'<li><a href="{address}">{html.escape(name)}</a><br>{html.escape(about)}</li>\n'

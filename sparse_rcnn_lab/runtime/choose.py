@@ -1,0 +1,53 @@
+"""Which runtime a name stands for, and what "auto" takes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal, get_args
+
+from torch import Tensor
+
+from sparse_rcnn_lab.core.errors import LabError
+from sparse_rcnn_lab.core.model import SparseRCNN
+from sparse_rcnn_lab.runtime.engine_runtime import EngineRuntime
+from sparse_rcnn_lab.runtime.engines import installed_engines
+from sparse_rcnn_lab.runtime.torch_runtime import Runtime, TorchRuntime
+
+RuntimeName = Literal["auto", "eager", "folded", "compiled", "onnxruntime", "openvino"]
+InferencePrecision = Literal["float32", "bf16", "int8", "auto"]
+
+
+def make_runtime(
+    model: SparseRCNN,
+    runtime: RuntimeName = "folded",
+    precision: InferencePrecision = "float32",
+    calibration: Sequence[Tensor] = (),
+) -> Runtime:
+    """The runtime of these words for a model.
+
+    "auto" measures nothing. It takes, on a CPU, the first installed of ONNX Runtime and OpenVINO
+    that has the precision; torch, folded, on any other device, where neither is installed (with the
+    package onnx), and for the precision "auto", which is torch's.
+
+    Raises LabError for other words, and for a precision that the runtime does not have.
+    """
+    for what, value, kind in (
+        ("runtime", runtime, RuntimeName),
+        ("precision", precision, InferencePrecision),
+    ):
+        if value not in get_args(kind):
+            raise LabError(
+                f"{what} {value!r} is unknown. Choose one of {', '.join(get_args(kind))}."
+            )
+    if runtime == "auto":
+        on_cpu = model.device.type == "cpu" and precision != "auto"
+        engines = [e for e in installed_engines() if e == "openvino" or precision != "bf16"]
+        runtime = engines[0] if on_cpu and engines else "folded"
+    if runtime == "onnxruntime" or runtime == "openvino":
+        return EngineRuntime(model, runtime, precision, calibration)
+    if precision == "int8":
+        raise LabError(
+            f'The {runtime} runtime has no int8: engines have. Take runtime="onnxruntime" or '
+            '"openvino", and install it: pip install onnx onnxruntime.'
+        )
+    return TorchRuntime(model, runtime, precision)

@@ -1,0 +1,219 @@
+"""The runtimes that an engine is: pyramid and stages as ONNX graphs, the rest in torch."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Collection, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from sparse_rcnn_lab.core.ablation import NORMAL
+from sparse_rcnn_lab.core.errors import LabError
+from sparse_rcnn_lab.core.model import SparseRCNN
+from sparse_rcnn_lab.core.pooling import STRIDES, Pyramid, assign_levels, gather
+from sparse_rcnn_lab.core.stage import Stage, StageOutput
+from sparse_rcnn_lab.runtime import onnx_graphs
+from sparse_rcnn_lab.runtime.engines import EngineName, Graph, open_graph
+from sparse_rcnn_lab.runtime.int8 import in_int8
+from sparse_rcnn_lab.runtime.threads import thread_count, threads_for
+from sparse_rcnn_lab.runtime.torch_runtime import TorchRuntime
+
+_TITLES = {"onnxruntime": "ONNX Runtime", "openvino": "OpenVINO"}
+# Largest difference from the model, relative to the largest value, before its graph is refused.
+_TOLERANCE = {"float32": 1e-3, "bf16": 0.1, "int8": 0.3}
+
+
+class EngineRuntime(TorchRuntime):
+    """Pyramid and stages in an engine; what an engine has not, torch does, folded.
+
+    Pooling's weighted sums stay with torch, whose ``embedding_bag`` is several times as fast as
+    any operator of the engines: a stage's graph returns which rows the next one adds.
+
+    name: "onnxruntime" or "openvino".  precision: "float32"; "bf16" (openvino) or "int8", both for
+    the pyramid, most of the work: boxes and logits stay float32.  calibration: normalised images
+    ``[1, 3, H, W]`` that int8 measures its ranges on.
+
+    The graphs are made at first use, compared with the model on a small image, and made again when
+    weights have changed. Where that fails, or the engine does later, one warning says so and torch
+    does it from then on. Recording RoI features and filters, ablations, masks, gradients and other
+    devices are torch's, too.
+    """
+
+    def __init__(
+        self,
+        model: SparseRCNN,
+        name: EngineName,
+        precision: str = "float32",
+        calibration: Sequence[Tensor] = (),
+    ) -> None:
+        super().__init__(model)
+        able = ("float32", "int8") if name == "onnxruntime" else ("float32", "bf16", "int8")
+        if precision not in able:
+            raise LabError(f"{_TITLES[name]} computes in {', '.join(able)}; found {precision!r}.")
+        self.engine, self.wanted, self.calibration = name, precision, tuple(calibration)
+        self._failed = False
+
+    def for_model(self, model: SparseRCNN) -> EngineRuntime:
+        """The same runtime for another model."""
+        return EngineRuntime(model, self.engine, self.wanted, self.calibration)
+
+    def about(self) -> dict[str, str]:
+        """See :class:`Runtime`."""
+        if self._failed or self.model.device.type != "cpu":
+            return super().about()
+        return {"runtime": self.engine, "precision": self.wanted}
+
+    def pyramid(self, images: Tensor) -> Pyramid:
+        """As :meth:`SparseRCNN.pyramid`."""
+        if self._engine_applies():
+            try:
+                graph = self._up_to_date("pyramid", self.model.backbone, self._pyramid_graph)
+                return _pyramid(graph, images)
+            except Exception as error:  # whatever an engine, or its absence, has to say
+                self._give_up(error)
+        return super().pyramid(images)
+
+    def run_stages(
+        self,
+        pyramid: Pyramid,
+        boxes: Tensor,
+        features: Tensor,
+        start: int = 0,
+        stop: int | None = None,
+        record: Collection[str] = (),
+        **kwargs: Any,
+    ) -> list[StageOutput]:
+        """As :meth:`SparseRCNN.run_stages`."""
+        count = len(self.model.stages)
+        record = {record} if isinstance(record, str) else set(record)
+        if (
+            self._engine_applies()
+            and record <= {"attention"}
+            and kwargs.get("ablation", NORMAL) == NORMAL
+            and kwargs.get("mask") is None
+            and 0 <= start < count
+            and start < (count if stop is None else stop)
+            and boxes.numel() > 0
+            and pyramid.table.dtype == boxes.dtype == features.dtype == torch.float32
+        ):
+            try:
+                bags, stages = self._up_to_date("graphs", self.model.stages, self._stage_graphs)
+                chosen = [stages[min(i, count - 1)] for i in range(start, stop or count)]
+                with threads_for(self.model.config.backbone):
+                    return _stages(bags, chosen, pyramid, boxes, features, "attention" in record)
+            except Exception as error:
+                self._give_up(error)
+        return super().run_stages(pyramid, boxes, features, start, stop, record, **kwargs)
+
+    def _engine_applies(self) -> bool:
+        return not self._failed and self.model.device.type == "cpu" and self._applies()
+
+    def _give_up(self, error: Exception) -> None:
+        self._failed = True
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        warnings.warn(
+            f"{_TITLES[self.engine]} does not run this model ({reason[:200]}); torch does it.",
+            stacklevel=3,
+        )
+
+    def _open(self, graph: Any, bf16: bool = False) -> Graph:
+        content = graph if isinstance(graph, bytes) else graph.SerializeToString()
+        return open_graph(self.engine, content, thread_count(self.model.config.backbone), bf16)
+
+    def _pyramid_graph(self) -> Graph:
+        written = onnx_graphs.write_pyramid(self.model)
+        if self.wanted == "int8":
+            written = in_int8(written, self.calibration)
+        graph = self._open(written, self.wanted == "bf16")
+        images = torch.randn(1, 3, 64, 96, generator=torch.Generator().manual_seed(0))
+        found, wanted = _pyramid(graph, images), self.model.pyramid(images)
+        _compare("pyramid", found.table, wanted.table, _TOLERANCE[self.wanted])
+        return graph
+
+    def _stage_graphs(self) -> tuple[Graph, list[Graph]]:
+        model, config = self.model, self.model.config
+        if any(type(stage) is not Stage for stage in model.stages):
+            raise LabError("its stages are not those of the package")
+        bags = self._open(onnx_graphs.write_bags(model))
+        indices = range(len(model.stages))
+        graphs = [self._open(onnx_graphs.write_stage(model, i, pooled=True)) for i in indices]
+        shapes = tuple((64 // stride, 96 // stride) for stride in STRIDES)
+        rows = sum(height * width for height, width in shapes)
+        generator = torch.Generator().manual_seed(0)
+        pyramid = Pyramid(torch.randn(rows, config.dim, generator=generator), shapes, 1)
+        boxes, features = model.proposals(
+            torch.tensor([[64.0, 96.0]]), min(8, len(model.proposals))
+        )
+        for output, graph in zip(model.run_stages(pyramid, boxes, features), graphs, strict=True):
+            (found,) = _stages(bags, [graph], pyramid, boxes, features, False)
+            for name in ("boxes", "logits", "features"):
+                wanted = getattr(output, name)
+                _compare(name, getattr(found, name), wanted, _TOLERANCE["float32"])
+            boxes, features = output.boxes, output.features
+        return bags, graphs
+
+
+def _compare(name: str, found: Tensor, wanted: Tensor, tolerance: float) -> None:
+    largest = (found - wanted).abs().max() / wanted.abs().max()
+    if not largest <= tolerance:  # what is not a number is refused, too
+        raise LabError(f"its {name} would be wrong by {float(largest):.1e} of the largest value")
+
+
+def _pyramid(graph: Graph, images: Tensor) -> Pyramid:
+    batch, _, height, width = images.shape
+    table = graph({"images": images.contiguous().numpy()})["table"]
+    shapes = tuple((height // stride, width // stride) for stride in STRIDES)
+    return Pyramid(torch.from_numpy(table), shapes, batch)
+
+
+def _levels(pyramid: Pyramid) -> np.ndarray:
+    """``[B, 4, 4]`` int32: width, height, stride and first row of each image's levels."""
+    levels = np.empty((pyramid.batch, len(STRIDES), 4), np.int32)
+    first = 0
+    for index, (height, width) in enumerate(pyramid.shapes):
+        levels[:, index, :3] = width, height, STRIDES[index]
+        levels[:, index, 3] = first + np.arange(pyramid.batch) * height * width
+        first += pyramid.batch * height * width
+    return levels
+
+
+def _stages(
+    bags: Graph,
+    graphs: Sequence[Graph],
+    pyramid: Pyramid,
+    boxes: Tensor,
+    features: Tensor,
+    attention: bool,
+) -> list[StageOutput]:
+    levels = _levels(pyramid)
+    given = {"levels": levels, "boxes": boxes.contiguous().numpy()}
+    read = bags(given)
+    given["features"] = features.contiguous().numpy()
+    entered, outputs = [boxes], []
+    for graph in graphs:
+        rows, weights = (torch.from_numpy(read[name]) for name in ("rows", "weights"))
+        *shape, bag = rows.shape
+        roi = gather(pyramid.table, rows.view(-1, bag), weights.view(-1, bag))
+        read = graph({"roi": roi.view(*shape, -1).numpy(), **given})
+        given = {
+            "levels": levels,
+            "boxes": read["refined_boxes"],
+            "features": read["refined_features"],
+        }
+        found = {name: torch.from_numpy(value) for name, value in read.items()}
+        outputs.append(found)
+        entered.append(found["refined_boxes"])
+    levels_read = assign_levels(torch.stack(entered[:-1]))
+    return [
+        StageOutput(
+            boxes=found["refined_boxes"],
+            logits=found["logits"],
+            features=found["refined_features"],
+            levels=level,
+            attention=found["attention"] if attention else None,
+        )
+        for found, level in zip(outputs, levels_read, strict=True)
+    ]

@@ -1,0 +1,351 @@
+"""Every engine gives the eager model's numbers; where it cannot, one warning, and torch does."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import warnings
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from parity import rule
+from small_model import PROPOSALS, STAGES, small_batch, small_model
+from torch import Tensor, nn
+
+import sparse_rcnn_lab as srl
+from sparse_rcnn_lab.core.ablation import Ablation
+from sparse_rcnn_lab.core.errors import LabError
+from sparse_rcnn_lab.core.model import SparseRCNN
+from sparse_rcnn_lab.core.stage import StageOutput
+from sparse_rcnn_lab.runtime import choose, engines, int8, onnx_graphs
+from sparse_rcnn_lab.runtime.engine_runtime import EngineRuntime
+from sparse_rcnn_lab.runtime.torch_runtime import Runtime, TorchRuntime
+
+pytest.importorskip("onnx")
+# What boxes may differ by, at every stage: trained models, and one of random weights, which
+# magnifies rounding.
+PIXELS, UNTRAINED = 0.01, 0.1
+INSTALLED = engines.installed_engines()
+
+
+@pytest.fixture(params=["onnxruntime", "openvino"])
+def engine(request: pytest.FixtureRequest) -> engines.EngineName:
+    pytest.importorskip(request.param)
+    return request.param  # type: ignore[no-any-return]
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A cache of the test's own, and no warning that it does not expect."""
+    monkeypatch.setenv("SPARSE_RCNN_LAB_CACHE", str(tmp_path / "cache"))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        yield tmp_path / "cache"
+
+
+@torch.no_grad()
+def run(runtime: Runtime, images: Tensor, sizes: Tensor, count: int | None = None, **kwargs: Any):
+    start = runtime.model.proposals(sizes, count)
+    return runtime.run_stages(runtime.pyramid(images), *start, **kwargs)
+
+
+def assert_same(
+    found: list[StageOutput], wanted: list[StageOutput], pixels: float = UNTRAINED
+) -> None:
+    assert len(found) == len(wanted)
+    for a, b in zip(found, wanted, strict=True):
+        assert (a.boxes - b.boxes).abs().max() < pixels
+        assert (a.logits - b.logits).abs().max() < 2e-3
+        assert (a.features - b.features).abs().max() < 5e-3
+        assert torch.equal(a.levels, b.levels)
+        assert (a.attention is None) == (b.attention is None)
+        if a.attention is not None and b.attention is not None:
+            assert (a.attention - b.attention).abs().max() < 1e-3
+
+
+@pytest.mark.parametrize("name", srl.shipped_models())
+def test_shipped_models(name: str, engine: engines.EngineName) -> None:
+    """Catches an operator that means something else in an engine; the boxes of a batch that are
+    pooled from another image; a size or a number of proposals that a graph froze."""
+    detector = srl.load(name)
+    fast, eager = detector.with_runtime(engine), detector.with_runtime("eager")
+    folder = Path(srl.__file__).parent / "data" / "examples"
+    # Its own kind: on others nano-shapes magnifies float32's rounding to 0.011 pixels.
+    images = [str(path) for path in sorted(folder.glob(f"{name.split('-')[1]}_[12].*"))]
+    batch = detector.prepare(images)
+    count = detector.num_proposals
+    for chosen in (count, 1, count // 2):
+        given = batch.images, batch.sizes, chosen
+        assert_same(run(fast.runtime, *given), run(eager.runtime, *given), PIXELS)
+        batch = detector.prepare(images[-1:])
+    assert fast.runtime.about() == {"runtime": engine, "precision": "float32"}
+    assert repr(fast).endswith(f"{engine} float32)")
+    ours, theirs = fast(images[0]), eager(images[0])
+    assert ours.labels.tolist() == theirs.labels.tolist()
+
+
+@pytest.mark.parametrize("side", [(32, 32), (33, 1333), (800, 64)])
+def test_sizes_from_the_least_to_the_largest(
+    side: tuple[int, int], engine: engines.EngineName
+) -> None:
+    """Catches a level of one pixel, and rows beyond those of a small image."""
+    detector = srl.load("nano-shapes")
+    height, width = side
+    tiles = srl.Shapes(length=1)[0].image.repeat(1, 7, 11)
+    image = tiles[:, :height, :width]
+    batch = detector.prepare([image], resize=False)
+    eager = detector.with_runtime("eager").runtime
+    given = batch.images, batch.sizes
+    fast = detector.with_runtime(engine).runtime
+    ours, theirs = (run(runtime, *given, record=["attention"]) for runtime in (fast, eager))
+    # Ten times as long as what it was trained on: 0.018 seen, by rounding alone.
+    assert_same(ours, theirs, 3 * PIXELS)
+
+
+@pytest.fixture(scope="module")
+def recreated(tmp_path_factory: pytest.TempPathFactory) -> SparseRCNN:
+    """R-50 with 100 proposals and the weights by rule, whose numbers mmdetection has given."""
+    state = {key: torch.from_numpy(value) for key, value in rule.weights("r50_100").items()}
+    path = tmp_path_factory.mktemp("rule") / "rule.pth"
+    torch.save({"state_dict": state}, path)
+    return srl.load(path).model
+
+
+@pytest.mark.slow  # making its 106 million weights takes longer than using them
+def test_recreated_r50(recreated: SparseRCNN, engine: engines.EngineName) -> None:
+    """Catches what only the published architecture has: bottlenecks, max pooling, 80 classes."""
+    images = torch.randn(2, 3, 96, 128, generator=torch.Generator().manual_seed(0))
+    sizes = torch.tensor([[96.0, 128.0], [90.0, 100.0]])
+    given = images, sizes
+    fast = EngineRuntime(recreated, engine)
+    assert_same(run(fast, *given), run(TorchRuntime(recreated, "eager"), *given), PIXELS)
+    assert fast.about()["runtime"] == engine
+
+
+def test_stages_from_to_and_again(engine: engines.EngineName) -> None:
+    """Catches a start, a stop or a repeated last stage that an engine counts otherwise."""
+    model = small_model()
+    images, sizes = small_batch()
+    fast, eager = EngineRuntime(model, engine), TorchRuntime(model, "eager")
+    for start, stop in ((0, 1), (1, 3), (2, None), (3, 6)):
+        how = {"start": start, "stop": stop}
+        assert_same(run(fast, images, sizes, **how), run(eager, images, sizes, **how))
+    for start, stop in ((-1, None), (STAGES, None), (2, 2)):
+        with pytest.raises(LabError, match="start must be"):
+            run(fast, images, sizes, start=start, stop=stop)
+
+
+def test_what_an_engine_has_not_torch_does(engine: engines.EngineName) -> None:
+    """Catches an ablation, a mask, a gradient or a recorded part that an engine passes over."""
+    model = small_model()
+    images, sizes = small_batch()
+    fast, eager = EngineRuntime(model, engine), TorchRuntime(model, "eager")
+    alone = torch.eye(PROPOSALS, dtype=torch.bool)[None, None]
+    recorded = ["attention", "roi_features", "dynamic_filters", "filtered_features"]
+    for how in ({"ablation": Ablation(self_attention=False)}, {"mask": alone}):
+        ours, theirs = run(fast, images, sizes, **how), run(eager, images, sizes, **how)
+        assert_same(ours, theirs)
+        assert not torch.allclose(ours[-1].logits, run(fast, images, sizes)[-1].logits, atol=1e-3)
+    ours, theirs = (run(r, images, sizes, record=recorded) for r in (fast, eager))
+    assert_same(ours, theirs)
+    for name in recorded:
+        a, b = getattr(ours[1], name), getattr(theirs[1], name)
+        assert (a - b).abs().max() < 1e-3
+    outputs = fast.run_stages(fast.pyramid(images), *model.proposals(sizes))
+    assert outputs[-1].logits.requires_grad
+    assert fast.about()["runtime"] == engine
+
+
+def test_sessions_and_traces(engine: engines.EngineName) -> None:
+    """Catches edits, dropped proposals or ablations that an engine's stages do not see."""
+    detector = srl.load("nano-shapes")
+    sample = srl.open_data("shapes", "val")[6]
+    traces = []
+    for runtime in (engine, "eager"):
+        session = srl.Session(detector.with_runtime(runtime), sample)  # type: ignore[arg-type]
+        session.edit(17, box=(10, 20, 90, 80), stage=2)
+        session.drop([3, 4], stage=3)
+        traces.append(session.run())
+        traces.append(session.run(ablation=Ablation(freeze_boxes=True), start=4))
+    for ours, theirs in zip(traces[:2], traces[2:], strict=True):
+        assert (ours.boxes - theirs.boxes).abs().max() < PIXELS
+        assert (ours.attention - theirs.attention).abs().max() < 1e-4  # type: ignore[operator]
+        assert torch.equal(ours.fpn_level, theirs.fpn_level)
+
+
+def test_shapes_that_come_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Catches OpenVINO's graph for fixed shapes, made beside the running one, used for others."""
+    pytest.importorskip("openvino")
+    model = small_model(num_stages=2)
+    fast, eager = EngineRuntime(model, "openvino"), TorchRuntime(model, "eager")
+    images, sizes = small_batch()
+    made = []
+    inside = engines._OpenVino._compile_for
+    monkeypatch.setattr(
+        engines._OpenVino, "_compile_for", lambda self, s: made.append(s) or inside(self, s)
+    )
+    for part in [slice(None)] * 4 + [slice(1)] * 2 + [slice(None)]:
+        given = images[part], sizes[part]
+        assert_same(run(fast, *given), run(eager, *given))
+        engines._OpenVino._compiler.submit(lambda: None).result()  # all are ready
+    assert len(made) == 4 and all(shapes[0][0] == 2 for shapes in made)
+
+
+def test_visitors_at_once_and_changed_weights(engine: engines.EngineName) -> None:
+    """Catches two threads in one request, and answers of weights that are gone."""
+    model = small_model()
+    fast, eager = EngineRuntime(model, engine), TorchRuntime(model, "eager")
+    inputs = [
+        torch.randn(1, 3, 64, 96, generator=torch.Generator().manual_seed(i)) for i in range(6)
+    ]
+    sizes = torch.tensor([[64.0, 96.0]])
+    with ThreadPoolExecutor(6) as pool:
+        found = list(pool.map(lambda images: run(fast, images, sizes), inputs * 3))
+    for images, ours in zip(inputs * 3, found, strict=True):
+        assert_same(ours, run(eager, images, sizes))
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.mul_(0.9)
+    assert_same(run(fast, inputs[0], sizes), run(eager, inputs[0], sizes))
+    twin = fast.for_model(small_model(seed=3))
+    assert_same(run(twin, inputs[0], sizes), run(TorchRuntime(twin.model), inputs[0], sizes))
+
+
+# --- where an engine is missing, broken, or wrong
+
+
+def _spoilt_stage(model: SparseRCNN, index: int, pooled: bool = False) -> Any:
+    return onnx_graphs_write_stage(model, 0, pooled)
+
+
+onnx_graphs_write_stage = onnx_graphs.write_stage
+
+
+@pytest.mark.parametrize(
+    ("fault", "said"),
+    [
+        ("missing", "import of"),
+        ("broken", "GPU on fire"),
+        ("unreadable", "does not run this model"),
+        ("wrong", "would be wrong by"),
+        ("backbone", "a layer that is not exported: Hardswish"),
+        ("subclass", "are not those of the package"),
+    ],
+)
+def test_torch_does_it(
+    fault: str, said: str, engine: engines.EngineName, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Catches a traceback, silence, a warning an image, and wrong numbers."""
+    model = small_model()
+    if fault == "missing":
+        monkeypatch.setitem(sys.modules, engine, None)
+        engines._core.cache_clear()
+    elif fault == "broken":
+        monkeypatch.setattr(engines, "open_onnxruntime", _on_fire)
+        monkeypatch.setattr(engines, "_OpenVino", _on_fire)
+    elif fault == "unreadable":
+        monkeypatch.setattr(onnx_graphs, "write_bags", lambda model: b"no graph")
+    elif fault == "wrong":
+        monkeypatch.setattr(onnx_graphs, "write_stage", _spoilt_stage)
+    elif fault == "backbone":
+        model.backbone.body["stem"].append(nn.Hardswish())
+    else:
+        kind = type("Mine", (type(model.stages[0]),), {})
+        model.stages[1].__class__ = kind
+    images, sizes = small_batch()
+    fast = EngineRuntime(model, engine)
+    with warnings.catch_warnings(record=True) as said_by:
+        warnings.simplefilter("always")
+        found = [run(fast, images, sizes) for _ in range(2)][1]
+    engines._core.cache_clear()
+    lines = [str(warning.message) for warning in said_by]
+    assert len(lines) == 1 and said in lines[0] and "\n" not in lines[0], lines
+    assert lines[0].endswith("torch does it.")
+    assert_same(found, run(TorchRuntime(model, "eager"), images, sizes))
+    assert fast.about() == {"runtime": "folded", "precision": "float32"}
+
+
+def _on_fire(*_: Any, **__: Any) -> None:
+    raise RuntimeError("GPU on fire\nat line 1")
+
+
+def test_damaged_caches(own_cache: Path, tmp_path: Path) -> None:
+    """Catches a cache that is trusted: half a file, rubbish, or a folder that is a file."""
+    pytest.importorskip("openvino")
+    pytest.importorskip("onnxruntime")
+    model = small_model(num_stages=1)
+    images, sizes = small_batch()
+    wanted = run(TorchRuntime(model, "eager"), images, sizes)
+    eight = EngineRuntime(model, "onnxruntime", "int8", [images])
+    first = run(eight, images, sizes)
+    assert_same(run(EngineRuntime(model, "openvino"), images, sizes), wanted)
+    files = [path for path in own_cache.rglob("*") if path.is_file()]
+    assert {path.parent.name for path in files} == {"int8", "openvino"}
+    for path in files:
+        path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    assert_same(run(EngineRuntime(model, "openvino"), images, sizes), wanted)
+    again = run(EngineRuntime(model, "onnxruntime", "int8", [images]), images, sizes)
+    assert torch.equal(again[0].logits, first[0].logits)
+    for path in files:
+        path.write_bytes(b"rubbish")
+    assert_same(run(EngineRuntime(model, "openvino"), images, sizes), wanted)
+
+
+@pytest.mark.skipif("onnxruntime" not in INSTALLED, reason="onnxruntime is not installed")
+def test_int8_is_kept_and_near(engine: engines.EngineName, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Catches int8 that is float32, ranges of nothing, and a file made at every start."""
+    detector = srl.load("nano-shapes")
+    sample = srl.Shapes(length=1)[0]
+    eight = detector.with_runtime(engine, "int8", calibration=[sample.image])
+    exact = detector(sample.image, threshold=0.3)
+    found = eight(sample.image, threshold=0.3)
+    assert repr(eight).endswith(f"{engine} int8)")
+    assert found.names() == exact.names() and (found.scores != exact.scores).any()
+    assert (found.boxes - exact.boxes).abs().max() < 3
+    monkeypatch.setattr(int8, "import_module", lambda name: type("", (), {}))  # makes nothing
+    again = detector.with_runtime(engine, "int8", calibration=[sample.image])
+    assert np.allclose(again(sample.image, threshold=0.3).scores, found.scores)
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        none = detector.with_runtime(engine, "int8", calibration=[])
+        assert len(none(sample.image, threshold=0.3)) == len(exact)
+    assert "needs images to measure" in str(said[0].message)
+
+
+def test_auto_follows_its_rule(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Catches "auto" that takes what is not installed, or what has not the precision."""
+    model = small_model()
+    names: list[engines.EngineName] = ["onnxruntime", "openvino"]
+    for installed, precision, wanted in (
+        (names, "float32", "onnxruntime"),
+        (names[1:], "float32", "openvino"),
+        (names, "bf16", "openvino"),
+        (names, "auto", "folded"),
+        (names[:1], "bf16", "folded"),
+        ([], "float32", "folded"),
+    ):
+        monkeypatch.setattr(choose, "installed_engines", lambda installed=installed: installed)
+        made = choose.make_runtime(model, "auto", precision)  # type: ignore[arg-type]
+        assert made.about()["runtime"] == wanted
+    for arguments, message in (
+        (("onnxruntime", "bf16"), "ONNX Runtime computes in float32, int8; found 'bf16'"),
+        (("folded", "int8"), "folded runtime has no int8"),
+        (("openvino", "auto"), "OpenVINO computes in float32, bf16, int8; found 'auto'"),
+    ):
+        with pytest.raises(LabError, match=message):
+            choose.make_runtime(model, *arguments)  # type: ignore[arg-type]
+
+
+def test_engines_are_imported_when_asked_for() -> None:
+    """Catches a start that pays for an engine nobody uses."""
+    code = (
+        "import sys, sparse_rcnn_lab as srl; srl.load('nano-shapes', runtime='auto');"
+        "print([m for m in ('onnx', 'onnxruntime', 'openvino') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.stdout.strip() == "[]", done.stderr
