@@ -83,7 +83,7 @@ def test_show_and_box(chromium, tmp_path, monkeypatch):
         used.page.click("#lab-tab-teach-button")
         used.page.get_by_role("button", name="Explore a frame").click()
         used.page.wait_for_function(
-            "lab.part('lab-explorer')?.explorer?.trace?.()?.count === 5", timeout=60_000
+            "lab.part('lab-explorer')?.explorer?.base?.().count === 5", timeout=60_000
         )
         used.clean()
 
