@@ -6,6 +6,7 @@ import base64
 import gzip
 import html
 import json
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -85,7 +86,7 @@ def playground(
     path: str | Path,
     *,
     exact: bool = False,
-    images: list[str | Path] | None = None,
+    images: Sequence[str | Path] | None = None,
 ) -> Path:
     """Writes one html file that detects in any recent browser: no Python, no server, no network.
 
@@ -123,7 +124,9 @@ def playground(
     return path
 
 
-def page(detector: Detector, *, exact: bool = False, images: list[str | Path] | None = None) -> str:
+def page(
+    detector: Detector, *, exact: bool = False, images: Sequence[str | Path] | None = None
+) -> str:
     """The text of the file; see :func:`playground`."""
     parts, lossless = _graphs(detector, exact)
     parts |= {
@@ -170,7 +173,7 @@ def _graphs(detector: Detector, exact: bool) -> tuple[dict[str, str], bool]:
     return found, lossless
 
 
-def _about(detector: Detector, images: list[str | Path] | None) -> dict[str, Any]:
+def _about(detector: Detector, images: Sequence[str | Path] | None) -> dict[str, Any]:
     """What detector.js and payload.js know of the model."""
     config, proposals = detector.config, detector.model.proposals
     want = config.input
