@@ -69,7 +69,7 @@ test-slow: .venv/.installed-test ## the tests that train for many minutes
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) -m slow --timeout 3600 $(ARGS)
 
 benchmark: .venv/.installed-test ## our detector and others on one image (ARGS="--model nano" for a smaller one)
-	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks --model r50_3x_100 --against eager,bf16,roialign,torchvision $(ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks --model r50_3x_100 --against eager,folded,onnxruntime,openvino,onnxruntime-file,openvino-file,torchvision $(ARGS)
 
 lint: .venv/.installed-test ## style and types: ruff and mypy
 	$(BIN)/ruff check .

@@ -29,6 +29,8 @@ from sparse_rcnn_lab.course.classroom.checks import experiment as check
 from sparse_rcnn_lab.course.classroom.vary import V
 
 V.values = [V.whole(500, 800) / 1000 for _ in range(5)]
+while abs(sorted(V.values)[2] - sum(V.values) / 5) < 0.02:  # else the median might do as well
+    V.values = [V.whole(500, 800) / 1000 for _ in range(5)]
 mean = sum(V.values) / 5
 V.mean = mean
 error = (sum((v - mean) ** 2 for v in V.values) / 4) ** 0.5 / 5**0.5

@@ -89,10 +89,10 @@ def explorer_of(viewer: Viewer, image: InputImage, state: ViewState) -> Explorer
     return explore(image.pixels, viewer.models[state.model], threshold=state.threshold)
 
 
-def new_file(name: str) -> Path:
-    """A place for a new file in the app's own folder, which is emptied by and by."""
+def new_file(name: str, kind: str = "made") -> Path:
+    """A place for a new file in the app's own folder. What was ``made`` goes by and by."""
     folder = Path(os.environ.get("GRADIO_TEMP_DIR") or tempfile.gettempdir())
-    place = folder / "made" / secrets.token_hex(16)
+    place = folder / kind / secrets.token_hex(16)
     place.mkdir(parents=True, mode=0o700)
     return place / name
 

@@ -45,8 +45,8 @@ def build_page(viewer: Viewer, explorations: Explorations) -> tuple[gr.Blocks, s
     name = viewer.models.first
     detector = viewer.models[name]
     start = ViewState(name, detector.num_proposals, detector.num_stages, THRESHOLD)
-    # What Gradio was handed stays for an hour, what it made for its frames no longer.
-    with gr.Blocks(title=TITLE, analytics_enabled=False, delete_cache=(60, 3600)) as page:
+    # What Gradio was handed stays for ten minutes, what it made for its frames no longer.
+    with gr.Blocks(title=TITLE, analytics_enabled=False, delete_cache=(60, 600)) as page:
         parts = Page(viewer, start, explorations)
         parts.connect(page)
         Endpoints(viewer, start)

@@ -5,12 +5,16 @@
 
 from __future__ import annotations
 
+import shutil
+import time
+from contextlib import suppress
 from html import escape
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import gradio as gr
 
+from sparse_rcnn_lab.app.downloads import new_file
 from sparse_rcnn_lab.app.events import in_words
 from sparse_rcnn_lab.app.model_tiles import square
 from sparse_rcnn_lab.app.user_inputs import (
@@ -23,6 +27,7 @@ from sparse_rcnn_lab.app.user_inputs import (
 from sparse_rcnn_lab.app.viewer import Viewer
 from sparse_rcnn_lab.core.errors import LabError
 
+_HOUR = 3600  # seconds
 _KEPT = 24  # images in the strip that a visitor gave
 
 
@@ -77,7 +82,7 @@ class Source:
                 wrong.append(error)
                 continue
             image = image or read
-            new.append(Given(path, square(read.shown)))
+            new.append(Given(_copied(path), square(read.shown)))
         if image is None:
             raise wrong[0] if wrong else LabError("No file was given.")
         for one in wrong:
@@ -120,6 +125,17 @@ class Source:
     ) -> dict[Any, Any]:
         files = list(map(str, self._examples(model)))
         return {self.image: image, self.given: given, self.strip: _strip(given, files, path)}
+
+
+def _copied(path: str) -> str:
+    """A copy that the strip may come back to for an hour; Gradio's own goes sooner."""
+    copy = new_file(Path(path).name, "given")
+    shutil.copyfile(path, copy)
+    for folder in copy.parent.parent.iterdir():
+        with suppress(OSError):  # another visitor's turn took it
+            if folder.stat().st_mtime < time.time() - _HOUR:
+                shutil.rmtree(folder)
+    return str(copy)
 
 
 def _strip(given: list[Given], files: list[str], current: str) -> str:

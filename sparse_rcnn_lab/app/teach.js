@@ -239,7 +239,7 @@ function createTeach(el) {
     watched = run?.watch ?? [];
     labeller = createLabeller(place, {
       frames: state.frames.map((frame) => ({ ...frame, url: `${root()}/${frame.url}` })),
-      classes: state.classes, colors: values.colors, theme: dark() ? "dark" : "light", tallest: 0.5,
+      classes: state.classes, colors: values.colors, theme: dark() ? "dark" : "light", tallest: 0.46,
       save: (frame) => ask(`${token}/label`, { id: frame.id, boxes: frame.boxes, labelled: frame.labelled }),
       propose: (frame) => ask(`${token}/propose`, { id: frame.id }),
       rename: (names, renamed) => ask(`${token}/classes`, { names, renamed }).catch((error) => say(error.message, true)),
@@ -561,8 +561,15 @@ function createTeach(el) {
     event.preventDefault();
     tried(take)();
   });
-  // The tab is left: the camera is another tab's.
-  setInterval(() => { if (stream && !el.checkVisibility()) stopCamera(); }, 500);
+  // The tab needs the whole width; when it is left, the camera is another tab's.
+  function watch() {
+    const here = el.checkVisibility();
+    document.body.classList.toggle("lab-teaching", here);
+    if (stream && !here) stopCamera();
+  }
+  new IntersectionObserver(watch).observe(el);
+  document.addEventListener("click", () => requestAnimationFrame(watch));
+  setInterval(watch, 500);
   new MutationObserver(() => { labeller.root.dataset.theme = shell.dataset.theme = dark() ? "dark" : "light"; labeller.frames.tell(); })
     .observe(document.body, { attributes: true, attributeFilter: ["class"] });
   shell.dataset.theme = dark() ? "dark" : "light";
@@ -593,3 +600,12 @@ new MutationObserver(() => {
     createTeach(el);
   }
 }).observe(document.documentElement, { childList: true, subtree: true });
+
+// A link to what was taught opens this tab, also from Gradio's menu of tabs that found no room.
+if (new URLSearchParams(location.search).has("teach")) {
+  const opening = setInterval(() => {
+    if (document.getElementById("lab-teach")?.checkVisibility()) return clearInterval(opening);
+    const tabs = [...document.querySelectorAll("#lab-tabs .tab-wrapper button")].filter((one) => one.tabIndex >= 0);
+    return tabs.find((one) => one.textContent.trim() === "Teach")?.click();
+  }, 400);
+}

@@ -17,16 +17,16 @@ from torch import Tensor
 from sparse_rcnn_lab.core.errors import LabError
 from sparse_rcnn_lab.runtime.cache_folder import cache_folder
 
-_VERSION = "1"  # another one where the way of rounding changes
+_VERSION = "2"  # another one where the way of rounding changes
 
 
 def in_int8(graph: Any, images: Sequence[Tensor]) -> bytes:
     """A pyramid's graph with its convolutions in int8, made once and kept in the cache folder.
 
-    images: normalised, each ``[1, 3, H, W]``; the ranges of the maps are measured on them. The
-    convolutions next to the pixels and those that give the pyramid's levels stay float32: they cost
-    most AP and save little. Raises LabError without images, and where onnxruntime, which measures
-    the ranges for other engines too, is missing.
+    images: normalised, each ``[1, 3, H, W]``; the ranges of the maps are measured on them. Next to
+    the pixels, and where a filter has one channel, rounding costs most AP and saves little: there
+    they stay float32. Raises LabError without images, and where onnxruntime, which measures the
+    ranges for other engines too, is missing.
     """
     if not images:
         raise LabError("int8 needs images to measure its ranges on, found none")
@@ -74,8 +74,12 @@ def _without_checksum(file: bytes) -> bytes:
 
 
 def _kept_in_float32(graph: Any) -> list[str]:
-    convolutions = [node.name for node in graph.graph.node if node.op_type == "Conv"]
-    return convolutions[:1]
+    """The first third of the convolutions, and those with one filter a channel (MobileNetV2's)."""
+    convolutions = [node for node in graph.graph.node if node.op_type == "Conv"]
+    one_each = [
+        node.name for node in convolutions for a in node.attribute if a.name == "group" and a.i > 1
+    ]
+    return one_each + [node.name for node in convolutions[: len(convolutions) // 3]]
 
 
 class _Images:

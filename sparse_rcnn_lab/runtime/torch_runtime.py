@@ -79,6 +79,7 @@ class TorchRuntime:
             raise LabError('The eager runtime computes in float32. Take "folded" for bf16.')
         self.model, self.name, self.precision = model, name, precision
         self._made: dict[str, tuple[Any, Any]] = {}
+        self._contents: dict[str, tuple[nn.Module, list[dict[str, Any]]]] = {}
         self._lock = Lock()  # an app detects in several threads
 
     def for_model(self, model: SparseRCNN) -> TorchRuntime:
@@ -150,14 +151,28 @@ class TorchRuntime:
 
     def _up_to_date(self, name: str, module: nn.Module, make: Callable[[], Any]) -> Any:
         """What ``make`` gave, made again when the weights of ``module`` are others."""
-        tensors = (*module.parameters(), *module.buffers())
-        state = (_Steps.taken, [(t.data_ptr(), t._version) for t in tensors])
         with self._lock:
+            owner, content = self._contents.get(name, (None, []))
             before, made = self._made.get(name, (None, None))
-            if before != state:
-                made = make()
-                self._made[name] = state, made
+            if owner is not module or before != _state(content):
+                # Walking a tree of modules takes longer than a small stage; its dicts stay.
+                parts = [(m._parameters, m._buffers, m._modules) for m in module.modules()]
+                content = [part for each in parts for part in each if part]
+                self._contents[name] = module, content
+                state = _state(content)
+                if before != state:
+                    made = make()
+                    self._made[name] = state, made
         return made
+
+
+def _state(content: list[dict[str, Any]]) -> Any:
+    """Which tensors and modules these are, and how often they were changed."""
+    return _Steps.taken, [
+        (value.data_ptr(), value._version) if isinstance(value, Tensor) else id(value)
+        for part in content
+        for value in part.values()
+    ]
 
 
 class _Steps:

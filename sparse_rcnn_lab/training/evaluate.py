@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -123,7 +124,8 @@ def evaluate(
     group = current()
     if progress and notes and group.first:
         lines = first_lines(data, proposals=num_proposals or detector.num_proposals)
-        tqdm.write("\n".join([*lines, *class_notes]))
+        with contextlib.suppress(BrokenPipeError):  # nobody reads on: the numbers are still wanted
+            tqdm.write("\n".join([*lines, *class_notes]))
     starts = range(0, count, batch_size)
     bar = tqdm(
         starts[group.rank :: group.world],

@@ -181,6 +181,8 @@ def test_images_are_given(page, tmp_path):
     assert page.locator("#lab-strip button").count() == before + 2
     page.click("#lab-strip [title='example 2']")
     explored(page, "x.trace().width === 128")
+    page.click("#lab-strip [title='two.png']")
+    explored(page, "x.trace().width === 200")
     # Dropped on the picture itself.
     page.evaluate(
         "async () => { const c = Object.assign(document.createElement('canvas'),"
@@ -198,9 +200,11 @@ def test_images_are_given(page, tmp_path):
 
 
 def test_photo(page):
-    """Catches controls that do nothing by keyboard, grids that cannot be clicked, a layout that
-    moves with a control, a number beyond a slider's end that is not acted on."""
+    """Catches controls that do nothing by keyboard, or forget what was set in Explore, grids that
+    cannot be clicked, a layout that moves, a number beyond a slider's end that is not acted on."""
+    page.evaluate(f"() => {EXPLORER}.store.set({{ threshold: 0.25 }})")
     tab(page, "photo")
+    page.wait_for_function("() => document.querySelector('#lab-threshold input').value === '0.25'")
     page.wait_for_selector("#lab-result img")
     page.wait_for_selector("#lab-classes input")
     places = (

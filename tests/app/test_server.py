@@ -185,7 +185,7 @@ def test_the_page_under_a_sub_path(place, request, chromium):
             page.wait_for_selector("#lab-result img")
             page.focus("#lab-threshold input[type=range]")
             page.keyboard.press("Home")
-            page.wait_for_function("() => document.querySelector('#lab-count').innerText === '8'")
+            page.wait_for_function("() => document.querySelector('#lab-count').innerText === '5'")
         page.click("#lab-tab-live-button")
         page.click("#lab-camera-on")
         page.wait_for_function("() => Number(document.querySelector('#lab-fps').innerText) > 0")

@@ -176,15 +176,15 @@ def test_the_explorer_in_jupyterlab(chromium, lab, tmp_path):
 @pytest.mark.slow
 @pytest.mark.browser
 def test_a_notebook_opened_again(chromium, lab, tmp_path):
-    """Catches "Loading widget..." where a notebook was saved without its widgets' state, as Lab
-    does by default: the recording must be there, without running anything."""
+    """Catches "Loading widget..." where a notebook was saved with its widgets' state: the recording
+    must be there, and move, without running anything."""
     nbformat = pytest.importorskip("nbformat")
     client = pytest.importorskip("nbclient").NotebookClient
+    path = tmp_path / "again.ipynb"
     notebook = nbformat.read(tmp_path / "look.ipynb", as_version=4)
     del notebook.cells[1:]
-    client(notebook, timeout=300, store_widget_state=False).execute()
-    path = tmp_path / "again.ipynb"
-    nbformat.write(notebook, path)
+    client(notebook, timeout=300, store_widget_state=True).execute()
+    assert path.write_text(nbformat.writes(notebook), encoding="utf-8") < 1_000_000
     # What a person has run is trusted on their machine.
     trusts = {**os.environ, "JUPYTER_DATA_DIR": str(tmp_path / "home" / "JUPYTER_DATA_DIR")}
     trust = [sys.executable, "-m", "jupyter", "trust", str(path)]
@@ -193,10 +193,11 @@ def test_a_notebook_opened_again(chromium, lab, tmp_path):
         watched = Watched(browser, 1440, 900, reduced_motion="reduce")
         page = watched.page
         page.goto(lab.replace("look.ipynb", "again.ipynb"))
-        frame = page.frame_locator(".jp-OutputArea iframe")
-        frame.locator(".srl-canvas:visible").focus()
-        page.keyboard.press("End")
-        frame.locator(".srl-stage", has_text="stage 6").wait_for()
+        page.locator(".srl-canvas:visible").focus()
+        page.keyboard.press("ArrowLeft")
+        wait(page, "x.state.stage === 5 && x.image()")
         keep_shot(page, "lab-again")
+        high = page.evaluate("() => document.querySelector('.srl').getBoundingClientRect().height")
+        assert high <= 900  # the whole of it in a laptop's window
         assert watched.strangers == []
         watched.context.close()

@@ -267,6 +267,8 @@ def test_names_in_the_app(chromium, tmp_path):
         asked = []
         page.on("dialog", lambda dialog: (asked.append(dialog.message), dialog.dismiss()))
         page.goto(url, timeout=PATIENCE)
+        page.wait_for_selector("#lab-explorer :text('detections at stage')")
+        page.click("#lab-tab-photo-button")
         page.wait_for_selector("#lab-result img")
         page.focus("#lab-threshold input[type=range]")
         page.keyboard.press("Home")
@@ -276,8 +278,6 @@ def test_names_in_the_app(chromium, tmp_path):
         page.wait_for_timeout(300)
         assert page.query_selector("img[src=x]") is None
         page.click("#lab-tab-explore-button")
-        frame = page.wait_for_selector("#lab-explorer iframe").content_frame()
-        frame.wait_for_selector("text=detections at stage")
         page.wait_for_timeout(500)
         assert asked == []
         watched.clean()

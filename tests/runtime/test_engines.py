@@ -116,6 +116,7 @@ def recreated(tmp_path_factory: pytest.TempPathFactory) -> SparseRCNN:
     return srl.load(path).model
 
 
+@pytest.mark.slow  # making its 106 million weights takes longer than using them
 def test_recreated_r50(recreated: SparseRCNN, engine: engines.EngineName) -> None:
     """Catches what only the published architecture has: bottlenecks, max pooling, 80 classes."""
     images = torch.randn(2, 3, 96, 128, generator=torch.Generator().manual_seed(0))

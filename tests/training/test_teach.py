@@ -64,12 +64,11 @@ def quiet(project, out, model, **options):
 
 
 def test_the_rule(monkeypatch):
-    """Catches mosaic that makes small objects smaller, a mirrored left hand, too few proposals."""
+    """Catches small objects that are made smaller, a mirrored left hand, too few proposals."""
     few = choose_changes(320, [60.0] * 20, [2] * 10, ["mug"])
-    assert few["augment__size"] == (320, 320) and few["augment__paste"] == 0.5
+    assert few["augment__size"] == (320, 320) and few["augment__hflip"] == 0.5
     small = choose_changes(320, [8.0] * 20, [2] * 10, ["mug"])
-    assert small["augment__size"] == (416, 416) and "augment__mosaic" not in small
-    assert "augment__mosaic" not in choose_changes(320, [60.0] * 400, [20] * 20, ["cell"])
+    assert small["augment__size"] == (416, 416) and small["model__input__short_side"] == 416
     assert choose_changes(320, [60.0], [1], ["left hand"])["augment__hflip"] == 0
     monkeypatch.undo()
     crowd = choose_changes(320, [30.0] * 2000, [2000], ["cell"])

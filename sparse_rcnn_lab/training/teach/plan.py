@@ -19,8 +19,6 @@ from sparse_rcnn_lab.models.config_edit import with_changes
 
 FINER = 1.3  # times the model's own side in pixels, where objects are small
 SMALL_OBJECT = 14.0  # pixels; a tenth of the objects smaller than that are too small for the side
-FEW_IMAGES = 200  # up to here images are mixed with each other
-CROWDED = 12  # objects an image from which on four of them in one frame are too many
 MOST_EPOCHS = 120  # passes over the images, after which more only learns them by heart
 STEPS = (30, 3000)  # least and most
 ENOUGH_BOXES = 5  # of a class, to learn from
@@ -55,10 +53,6 @@ def make_plan(
     reasons = [f"{len(train)} images, {len(sides)} boxes, {len(train.class_names)} classes"]
     small = "small objects" if side > usual else "no small objects"
     reasons.append(f"{side} px ({small}: typically {np.median(sides) * side / usual:.0f} px)")
-    if changes.get("augment__mosaic"):
-        reasons.append("four images in one frame, half the time")
-    if changes.get("augment__paste"):
-        reasons.append("objects pasted into other images, half the time: there are few")
     if changes["augment__hflip"] == 0:
         reasons.append("not mirrored: a class is called left or right")
     preset = recipes.recipe("nano" if model.backbone == "nano" else "small", model=model)
@@ -76,8 +70,11 @@ def choose_changes(
     pixels where the image's long side is ``usual``.  counts: objects of each image.  names: of the
     classes.
 
-    >>> choose_changes(320, [40.0] * 30, [3] * 10, ["mug"])["augment__mosaic"]
-    0.5
+    Mosaic and pasted objects are not among them: in so few steps they cost more than they bring
+    (docs/teach.md).
+
+    >>> choose_changes(320, [9.0] * 30, [3] * 10, ["mug"])["augment__size"]
+    (416, 416)
     """
     small = float(np.quantile(sides, 0.1)) if len(sides) else float(usual)
     side = int(usual * FINER) // 32 * 32 if small < SMALL_OBJECT else usual
@@ -87,13 +84,8 @@ def choose_changes(
         "model__input__long_side": side,
         "train__warmup_steps": 20,
         "train__ema": 0.97,
-        "augment__blur": 0.2,
         "augment__hflip": 0.0 if _sided(names) else 0.5,
     }
-    crowded = float(np.mean(counts)) if len(counts) else 0.0
-    if len(counts) <= FEW_IMAGES and small >= SMALL_OBJECT and crowded <= CROWDED:
-        changes["augment__mosaic"] = 0.5
-        changes["augment__paste"] = 0.5
     most = max(counts, default=0)
     if most > 50:  # one proposal finds one object
         changes["model__num_proposals"] = min(300, int(-(-most * 1.2 // 50) * 50))

@@ -1,0 +1,76 @@
+"""The tab Teach in Chromium: frames of a camera, boxes, the link that brings all of it back."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from app_models import checkpoint, served
+from browser import LAUNCH, Watched, keep_shot
+
+pytest.importorskip("playwright", reason="needs the dev extra: playwright")
+pytest.importorskip("gradio", reason="needs the demo extra")
+from playwright.sync_api import sync_playwright
+
+CAMERA = ["--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream"]
+
+
+def open_teach(page, address: str) -> None:
+    page.goto(address)
+    page.wait_for_function("window.lab?.loaded || document.querySelector('#lab-tab-teach-button')")
+    page.click("#lab-tab-teach-button")
+    page.wait_for_selector("#lab-step-show")
+
+
+@pytest.mark.timeout(300)
+def test_show_and_box(chromium, tmp_path, monkeypatch):
+    """Catches frames or boxes that are not kept, and a link that does not bring them back."""
+    monkeypatch.setenv("SPARSE_RCNN_LAB_CACHE", str(tmp_path / "cache"))
+    with sync_playwright() as play, served([checkpoint(tmp_path)]) as address:
+        browser = play.chromium.launch(executable_path=chromium, args=[*LAUNCH, *CAMERA])
+        seen = Watched(browser, 1366, 768)
+        page = seen.page
+        open_teach(page, address)
+        page.get_by_text("Start the camera", exact=True).locator("visible=true").click()
+        page.wait_for_function("document.querySelector('.lab-teach-video').videoWidth > 0")
+        for count in (1, 2):
+            page.wait_for_timeout(400)  # a held key takes no more frames than that
+            page.keyboard.press("Space")
+            page.wait_for_function(f"labTeach.state().frames.length === {count}")
+        keep_shot(page, "teach-show")
+        page.click("#lab-step-box")
+        sheet = page.locator(".srl-sheet").bounding_box()
+        for corner in ((0.1, 0.1), (0.5, 0.6)):
+            page.mouse.move(*(sheet[k] + sheet[s] * c for k, s, c in zip("xy", SIDES, corner)))  # noqa: B905
+            page.mouse.down() if corner[0] < 0.3 else page.mouse.up()
+        page.wait_for_selector(".srl-name:visible")
+        page.keyboard.type("thing")
+        page.keyboard.press("Enter")
+        page.wait_for_function("document.querySelector('.srl-labeller').dataset.saved === 'true'")
+        page.wait_for_function("labTeach.state().frames[0].boxes.length === 1")
+        link = page.locator(".lab-link").input_value()
+        (labels,) = Path(tmp_path / "cache" / "teach").glob("*/labels.json")
+        kept = json.loads(labels.read_text())
+        assert [c["name"] for c in kept["categories"]] == ["thing"]
+        x, y, width, height = kept["annotations"][0]["bbox"]
+        row = kept["images"][0]
+        assert (x / row["width"], y / row["height"]) == pytest.approx((0.1, 0.1), abs=0.01)
+        assert (width / row["width"], height / row["height"]) == pytest.approx((0.4, 0.5), abs=0.01)
+        page.click("#lab-step-train")
+        keep_shot(page, "teach-train")
+        seen.clean()
+
+        again = Watched(browser, 390, 844, color_scheme="dark")
+        again.page.goto(f"{link}&__theme=dark")  # opens the tab by itself
+        again.page.wait_for_selector("#lab-step-box")
+        again.page.wait_for_function("labTeach.state().frames.length === 2")
+        assert again.page.evaluate("labTeach.state().frames[0].boxes[0].name") == "thing"
+        wide = again.page.evaluate("document.querySelector('.lab-teach').scrollWidth")
+        assert wide <= 390
+        keep_shot(again.page, "teach-phone-dark")
+        again.clean()
+        browser.close()
+
+
+SIDES = ("width", "height")
