@@ -83,7 +83,7 @@ function createTeach(el) {
   const start = make("button", { type: "button", class: "lab-go", text: "Start the camera", onclick: () => (stream ? stopCamera() : startCamera()) });
   const shoot = make("button", { type: "button", class: "lab-go", text: "Take a frame (space)", disabled: "", onclick: tried(take) });
   const turn = make("button", { type: "button", text: "Other camera", hidden: "", onclick: () => { facing = facing === "user" ? "environment" : "user"; stopCamera(); startCamera(); } });
-  let facing = "user";
+  let facing = "environment"; // of a phone: what is shown to it; a laptop has but one
   const files = make("input", { type: "file", multiple: "", hidden: "", accept: "image/*,.zip,.json,.xml,.txt,.yaml", onchange: () => give([...files.files]) });
   const folder = make("input", { type: "file", multiple: "", hidden: "", webkitdirectory: "", onchange: () => give([...folder.files]) });
   const count = make("p", { class: "lab-count" });

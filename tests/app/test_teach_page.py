@@ -61,6 +61,32 @@ def test_show_and_box(chromium, tmp_path, monkeypatch):
         keep_shot(page, "teach-train")
         seen.clean()
 
+        # What it was taught, as a training leaves it: used live, then explored.
+        run = labels.parent / "runs" / "001"
+        run.mkdir(parents=True)
+        model = Path(checkpoint(tmp_path, "taught", ("thing",), proposals=5))
+        (run / "model.safetensors").write_bytes(model.read_bytes())
+        judgement = {"threshold": 0.3, "words": "It finds 1 of 1.", "classes": []}
+        done = {"phase": "done", "seconds": 9, "done_steps": 9, "judgement": judgement}
+        (run / "teach.json").write_text(json.dumps(done))
+        used = Watched(browser, 1366, 768)
+        used.page.goto(link)
+        used.page.wait_for_selector("#lab-step-use:not([disabled])")
+        used.page.click("#lab-step-use")
+        used.page.get_by_role("button", name="Live: point").click()
+        used.page.wait_for_function("document.querySelector('#lab-live-stage.lab-shown')")
+        assert used.page.evaluate("lab.loaded").endswith("runs/001/model.safetensors")
+        assert used.page.locator("#lab-proposals input[type=range]").get_attribute("max") == "5"
+        assert used.page.locator("#lab-threshold input[type=range]").input_value() == "0.3"
+        assert used.page.locator("#lab-face-name").text_content() == "thing"
+        keep_shot(used.page, "teach-live")
+        used.page.click("#lab-tab-teach-button")
+        used.page.get_by_role("button", name="Explore a frame").click()
+        used.page.wait_for_function(
+            "lab.part('lab-explorer')?.explorer?.base?.().count === 5", timeout=60_000
+        )
+        used.clean()
+
         again = Watched(browser, 390, 844, color_scheme="dark")
         again.page.goto(f"{link}&__theme=dark")  # opens the tab by itself
         again.page.wait_for_selector("#lab-step-box")
