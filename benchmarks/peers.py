@@ -110,7 +110,7 @@ def _compare(settings: Settings, against: Sequence[str]) -> dict[str, Any]:
         exact = _arm(TorchRuntime(model, "eager"), images, count)(Clock(settings.device, False))
         for name, arm in arms.items():
             # OpenVINO compiles for the image's size once that has come a few times.
-            for _ in range(4 if "openvino" in (name, OURS) or name in ONE_GRAPH else 1):
+            for _ in range(4 if "openvino" in name else 1):
                 found = arm(Clock(settings.device, False))
             if name in RUNTIMES:
                 off[name] = float((found - exact).abs().max())

@@ -20,7 +20,7 @@
       told.threshold = before.store.state.threshold;
       if (told.of.split(" ")[1] === shown?.of.split(" ")[1]) told.proposals = before.used();
     }
-    away = false;
+    if (lab.tab() === "explore") away = false; // else it is what was left that is told of late
     shown = told;
     renewed.splice(0).forEach((done) => done());
     if (same) return take();

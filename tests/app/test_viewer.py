@@ -123,8 +123,8 @@ def test_a_live_frame_is_the_photo_at_that_stage(nano, image, monkeypatch):
     """Catches a webcam that answers another stage, number or class than the controls say, and one
     that runs stages which are not asked for."""
     runs = []
-    model = nano.models[nano.models.first].model
-    run = model.run_stages
+    runtime = nano.models[nano.models.first].runtime
+    run = runtime.run_stages
     for at in (
         state(nano, stage=2, num_proposals=5, threshold=0.05),
         state(nano, stage=6, num_proposals=20, threshold=0.3, classes=("heart", "triangle")),
@@ -132,7 +132,7 @@ def test_a_live_frame_is_the_photo_at_that_stage(nano, image, monkeypatch):
     ):
         with monkeypatch.context() as patch:
             patch.setattr(
-                model, "run_stages", lambda *a, **k: runs.append(k["stop"]) or run(*a, **k)
+                runtime, "run_stages", lambda *a, **k: runs.append(k["stop"]) or run(*a, **k)
             )
             seen = nano.view_frame(image.pixels, at)
         view = nano.view(image, at)

@@ -102,9 +102,14 @@ def test_sizes_from_the_least_to_the_largest(
     eager = detector.with_runtime("eager").runtime
     given = batch.images, batch.sizes
     fast = detector.with_runtime(engine).runtime
-    ours, theirs = (run(runtime, *given, record=["attention"]) for runtime in (fast, eager))
-    # Ten times as long as what it was trained on: 0.018 seen, by rounding alone.
-    assert_same(ours, theirs, 3 * PIXELS)
+    # Each stage from what entered the eager one: on images so unlike those of its training the
+    # model magnifies rounding, its own in float32 against float64 to 1 pixel and more.
+    with torch.no_grad():
+        pyramid, (boxes, features) = fast.pyramid(batch.images), fast.model.proposals(batch.sizes)
+        for stage, wanted in enumerate(run(eager, *given, record=["attention"])):
+            how = {"start": stage, "stop": stage + 1, "record": ["attention"]}
+            assert_same(fast.run_stages(pyramid, boxes, features, **how), [wanted], PIXELS)
+            boxes, features = wanted.boxes, wanted.features
 
 
 @pytest.fixture(scope="module")
