@@ -31,7 +31,7 @@
     const start = fetch(address()).then((answer) => answer.json());
     const [{ default: explorer }, { payload, options }] = await Promise.all([module, start]);
     while (!place()) await new Promise(requestAnimationFrame);
-    if (shown !== told) return; // another image was chosen meanwhile
+    if (shown?.of !== told.of) return; // another image was chosen meanwhile
     close?.();
     const values = { payload, options: { ...options, threshold: told.threshold, theme: theme(), above: ABOVE } };
     const model = { get: (name) => values[name], link: explorer.serverLink(ask) };

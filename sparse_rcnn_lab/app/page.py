@@ -295,7 +295,10 @@ class Page:
                 more, _ = other.switch(name, detector, values)
                 fewer = max(1, detector.num_proposals // 2)
                 more[other.num_proposals] = gr.update(maximum=detector.num_proposals, value=fewer)
-                changed |= {**more, other.model: name}
+                offered = self.viewer.models.choices()
+                if name in self.viewer.models.private:  # Gradio refuses what it has not offered
+                    offered.append(("what you taught", name))
+                changed |= {**more, other.model: gr.update(choices=offered, value=name)}
                 now |= {other.loaded: name, other.num_proposals: fewer}
             image, given = values[self.source.image], values[self.source.given]
             source = self.source.switch(name, image, given)

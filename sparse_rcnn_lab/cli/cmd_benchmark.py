@@ -80,7 +80,8 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
     from sparse_rcnn_lab.detect.device import machine, pick_device
     from sparse_rcnn_lab.models.load import load
     from sparse_rcnn_lab.models.recipes import RECIPES
-    from sparse_rcnn_lab.runtime.torch_runtime import TorchRuntime
+    from sparse_rcnn_lab.runtime.choose import make_runtime
+    from sparse_rcnn_lab.runtime.engines import installed_engines
     from sparse_rcnn_lab.training.run_folder import versions
 
     device = torch.device(pick_device(arguments.device))
@@ -94,8 +95,9 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
     with torch.no_grad():
         start = model.proposals(sizes, arguments.proposals)
         parts: dict[str, Callable[[], object]] = {}
-        for name in ("eager float32", "folded float32", "folded bf16"):
-            runtime = TorchRuntime(model, *name.split())  # type: ignore[arg-type]
+        engines = [f"{e} float32" for e in installed_engines() if device.type == "cpu"]
+        for name in ("eager float32", "folded float32", "folded bf16", *engines):
+            runtime = make_runtime(model, *name.split())  # type: ignore[arg-type]
             pyramid = runtime.pyramid(images)
             parts[f"{name}: pyramid"] = partial(runtime.pyramid, images)
             parts[f"{name}: stages"] = partial(runtime.run_stages, pyramid, *start)

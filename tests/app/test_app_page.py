@@ -243,12 +243,12 @@ def test_photo(page):
     assert "all 8 proposals" in page.inner_text("#lab-budgets")
     page.click("#lab-budgets [data-proposals='3']")
     count(page, "3")
+    page.fill("#lab-proposals input[type=number]", "8")
+    count(page, "8")
 
 
 def test_keep(page):
     """Catches a button that needs two clicks, or gives the file of another one."""
-    page.fill("#lab-proposals input[type=number]", "8")
-    count(page, "8")
     kinds = {"json": ".json", "trace": ".trace", "page": ".html", "film": ".webp", "video": ".mp4"}
     for kind, suffix in kinds.items():
         with page.expect_download() as waiting:
@@ -319,6 +319,7 @@ def test_draw(page):
 
 def test_models(page):
     """Catches controls of the model before, and a page that breaks where one cannot be fetched."""
+    tab(page, "explore")
     choose_model(page, "other")
     page.wait_for_function("() => document.querySelector('#lab-lead').innerText.includes('12')")
     explored(page, "x.trace().classes.join() === 'ace,king'")

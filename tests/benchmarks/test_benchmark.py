@@ -167,7 +167,7 @@ def test_peers_of_a_trained_model_have_as_many_proposals() -> None:
     ):
         assert compare(settings, ["eager", "roialign"])["proposals"] == 5
         compare(replace(settings, proposals=21), [])
-    assert set(seen) == {5}
+    assert set(seen) <= {5, 8}  # 8: when an engine's graphs are compared with the model
 
 
 def test_growth_finds_a_known_curve() -> None:

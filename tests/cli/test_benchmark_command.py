@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from sparse_rcnn_lab.cli import main as cli
+from sparse_rcnn_lab.runtime.engines import installed_engines
 
 
 def test_every_runtime_and_a_training_step(
@@ -23,7 +24,8 @@ def test_every_runtime_and_a_training_step(
     assert "64x96 pixels" in text and "batch 2, 5 proposals" in text
     assert "1 thread, process time, median of 1" in text
     times = json.loads(out.read_text())["milliseconds"]
-    parts = [f"{name}: {part}" for name in ("eager float32", "folded float32", "folded bf16")
-             for part in ("pyramid", "stages")]  # fmt: skip
+    names = ["eager float32", "folded float32", "folded bf16"]
+    names += [f"{engine} float32" for engine in installed_engines()]
+    parts = [f"{name}: {part}" for name in names for part in ("pyramid", "stages")]
     assert list(times) == [*parts, "training step, batch 4"]
     assert all(ms > 0 for ms in times.values())
