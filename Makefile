@@ -9,7 +9,7 @@ BIN := .venv/Scripts
 else
 BIN := .venv/bin
 endif
-TEST_EXTRAS := dev,demo,notebooks,classroom
+TEST_EXTRAS := dev,demo,heic,notebooks,classroom
 LAB_EXTRAS := notebooks,demo
 # What the lab's file list leaves out: Jupyter's own defaults, and beside each lesson its text twin.
 LAB_HIDES := __pycache__ *.pyc *.pyo .DS_Store *~ 0[1-9]_*.py slides.py times.json

@@ -60,6 +60,9 @@ class DataCheck:
     """What :func:`check` found; ``print`` it, or show it in a notebook.
 
     data: what was looked at, train and val for instance.  findings: what is odd.
+
+    >>> DataCheck((), ()).odd.columns.tolist()
+    ['file', 'count', 'what', 'first', 'done']
     """
 
     data: tuple[CocoFolder, ...]

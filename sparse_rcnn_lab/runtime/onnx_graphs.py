@@ -10,6 +10,7 @@ from __future__ import annotations
 import operator
 from collections.abc import Callable, Mapping, Sequence
 from importlib import import_module
+from threading import Lock, get_ident
 from typing import Any
 
 import numpy as np
@@ -246,12 +247,32 @@ class GraphWriter:
 
 # --- the pyramid
 
+_TRACING = Lock()
+
+
+class _OwnThread(fx.Tracer):
+    """While fx traces, it stands behind every module of the process: other threads, which answer
+    other visitors, shall not notice."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.thread = get_ident()
+
+    def call_module(self, m: nn.Module, forward: Any, args: Any, kwargs: Any) -> Any:
+        own = get_ident() == self.thread
+        return super().call_module(m, forward, args, kwargs) if own else forward(*args, **kwargs)
+
+    def getattr(self, attr: str, attr_val: Any, parameter_proxy_cache: Any) -> Any:
+        own = get_ident() == self.thread
+        return super().getattr(attr, attr_val, parameter_proxy_cache) if own else attr_val
+
 
 def _backbone(g: GraphWriter, module: nn.Module, images: str) -> list[str]:
     """The outputs of a module of convolutions, rectifiers, additions and poolings."""
     values: dict[fx.Node, Any] = {}
     found: list[str] = []
-    traced = fx.symbolic_trace(module)
+    with _TRACING:
+        traced = fx.GraphModule(module, _OwnThread().trace(module))
     for node in traced.graph.nodes:
         args = fx.node.map_arg(node.args, values.__getitem__)
         if node.op == "placeholder":

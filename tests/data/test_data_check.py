@@ -331,9 +331,10 @@ def test_ids_beyond_floats_stay_in_the_copy(root: Path) -> None:
 
 
 def test_the_command_writes_what_it_is_asked_for(
-    root: Path, capsys: pytest.CaptureFixture[str]
+    root: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Catches a sheet without its images, and a copy over somebody's files."""
+    monkeypatch.setenv("COLUMNS", "150")  # so that no heading is wrapped
     change(root, "train", like(0, bbox=[50, 5, 40, 30]))
     sheet, out = root / "odd.png", root / "out"
     assert main(["check", str(root), "--sheet", str(sheet), "--fix", str(out)]) == 0

@@ -181,7 +181,7 @@ def test_what_is_no_image_is_named(tmp_path: Path, name: str) -> None:
         read_image(tmp_path / name)
     message = str(caught.value)
     assert message.startswith(f'"{name}" is not an image that Pillow can read (found: {found}')
-    assert message.endswith("Convert it to JPEG or PNG.")
+    assert message.lower().endswith("convert it to jpeg or png.")
 
 
 def test_photographs_of_phones(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -201,6 +201,19 @@ def test_shapes_that_come_again(monkeypatch: pytest.MonkeyPatch) -> None:
     assert len(made) == 4 and all(shapes[0][0] == 2 for shapes in made)
 
 
+def test_other_threads_do_not_notice_that_a_graph_is_written() -> None:
+    """Catches fx, which stands behind every module of the process while it traces."""
+    model = small_model()
+    images = torch.randn(1, 3, 64, 96, generator=torch.Generator().manual_seed(0))
+    sizes, eager = torch.tensor([[64.0, 96.0]]), TorchRuntime(model, "eager")
+    wanted = run(eager, images, sizes)[-1].logits
+    with ThreadPoolExecutor(3) as pool:
+        writing = [pool.submit(onnx_graphs.write_pyramid, model) for _ in range(6)]
+        while not all(made.done() for made in writing):
+            assert torch.equal(run(eager, images, sizes)[-1].logits, wanted)
+    assert all(made.result() is not None for made in writing)
+
+
 def test_visitors_at_once_and_changed_weights(engine: engines.EngineName) -> None:
     """Catches two threads in one request, and answers of weights that are gone."""
     model = small_model()

@@ -90,6 +90,9 @@ def test_false_start_leaves_the_folder_free(tmp_path: Path) -> None:
     class Other(Shapes):
         class_names = ("cat",)
 
+        def category_ids(self) -> tuple[int, ...]:
+            return (1,)
+
     with pytest.raises(LabError, match="different classes"):
         train(tmp_path / "run", val=Other(length=2, size=64))
     assert train(tmp_path / "run", tiny(train__steps=1)).finished
