@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-from functools import partial
 from pathlib import Path
 
 import pytest
@@ -98,9 +97,17 @@ def test_lesson_runs(script, kernel, tmp_path, monkeypatch):
         return notebook
 
     monkeypatch.setattr(notebook_files, "build", begun_anew)
-    client = partial(nbclient.NotebookClient, km=kernel)
+    clients = []
+
+    def client(*arguments, _made=nbclient.NotebookClient, **options):
+        clients.append(_made(*arguments, km=kernel, **options))
+        return clients[0]
+
     monkeypatch.setattr(nbclient, "NotebookClient", client)
-    notebook, _ = execute(script, fast=True, folder=tmp_path)
+    try:
+        notebook, _ = execute(script, fast=True, folder=tmp_path)
+    finally:
+        clients[0].kc.stop_channels()  # which a client leaves open where the kernel is not its own
     warned = [
         output.text
         for cell in notebook.cells
