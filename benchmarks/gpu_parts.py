@@ -380,13 +380,14 @@ def _faster(images: Tensor) -> Callable[[], object]:
 def _transformer(kind: str, images: Tensor) -> Callable[[], object]:
     import transformers  # type: ignore[import-not-found]
 
-    options = {} if kind == "RTDetr" else {"use_timm_backbone": False, "backbone": None}
+    options: dict[str, Any] = {"num_queries": 300 if images.shape[2] >= 320 else 50}
     if kind == "Detr":
         stages = ["stage1", "stage2", "stage3", "stage4"]
-        options["backbone_config"] = transformers.ResNetConfig(
+        backbone = transformers.ResNetConfig(
             out_features=stages[-1:], stage_names=["stem", *stages]
         )
-        options["use_pretrained_backbone"] = False
+        options = {"use_timm_backbone": False, "backbone": None, "use_pretrained_backbone": False}
+        options["backbone_config"] = backbone
     config = getattr(transformers, f"{kind}Config")(**options)
     peer = getattr(transformers, f"{kind}ForObjectDetection")(config).eval().to(images.device)
     return lambda: peer(pixel_values=images)
