@@ -56,7 +56,7 @@ def opened(browser, tmp_path: Path, classes=("mug", "keys"), theme="light", **co
         classes=json.dumps(classes), colors=json.dumps(CLASS_COLORS),
         proposals=json.dumps(PROPOSALS),
     )  # fmt: skip
-    (tmp_path / "page.html").write_text(text)
+    (tmp_path / "page.html").write_text(text, encoding="utf-8")
     watched = Watched(browser, **{"width": 900, "height": 760, **context})
     watched.page.goto((tmp_path / "page.html").as_uri())
     watched.page.wait_for_function("window.labeller?.state.proposals.length === 2")
