@@ -389,7 +389,9 @@ def test_any_width_and_both_themes(browser, trace, tmp_path, width, scheme):
 def test_inside_an_iframe(browser, trace, tmp_path):
     """Catches what a sandboxed frame forbids: storage, the parent's document, a module's origin."""
     path = tmp_path / "outer.html"
-    path.write_text(f"<!doctype html><p>outer</p>{iframe(str(Explorer(trace).to_html()))}")
+    path.write_text(
+        f"<!doctype html><p>outer</p>{iframe(str(Explorer(trace).to_html()))}", encoding="utf-8"
+    )
     watched = Watched(browser, **CALM)
     watched.page.goto(path.as_uri())
     frame = watched.page.frame_locator("iframe")
