@@ -97,7 +97,7 @@ class Class:
 
 def memory(process: subprocess.Popen[str]) -> int:
     """Megabytes of a process."""
-    lines = Path(f"/proc/{process.pid}/status").read_text().splitlines()
+    lines = Path(f"/proc/{process.pid}/status").read_text(encoding="ascii").splitlines()
     return int(next(line.split()[1] for line in lines if line.startswith("VmRSS"))) // 1024
 
 
