@@ -18,7 +18,7 @@ from tqdm.auto import tqdm
 
 from sparse_rcnn_lab.core import boxes as box_ops
 from sparse_rcnn_lab.core.errors import LabError
-from sparse_rcnn_lab.data.coco.folder import CocoFolder, find_json
+from sparse_rcnn_lab.data.coco.folder import CocoFolder, find_splits
 from sparse_rcnn_lab.data.finding import Finding
 from sparse_rcnn_lab.data.sample import DetectionData, Sample, notes_of
 from sparse_rcnn_lab.detect.images import image_header
@@ -155,7 +155,11 @@ def check(
     >>> print(found.findings[0])
     train.json: 1 box reaching out of the image ("cells_1.jpg", annotation id 5): clipped.
     """
-    given = _opened(data) if isinstance(data, (str, Path)) else [data]
+    given: list[DetectionData]
+    if isinstance(data, str | Path):
+        given = [CocoFolder(data, split) for split in find_splits(Path(data))]
+    else:
+        given = [data]
     sets = [_folder(part) for part in [*given, *([] if val is None else [val])]]
     findings = [f for part in sets for f in (*part.findings, *_within(part, proposals))]
     if len(sets) > 1:
@@ -188,19 +192,6 @@ def first_lines(
         place = sets[0].json_path.parent if sets else "FOLDER"
         notes[_LINES:] = [f"{more} notes more: sparse-rcnn-lab check {place}"]
     return [*lines, *notes]
-
-
-def _opened(name: str | Path) -> list[DetectionData]:
-    """The parts of a data set that there are."""
-    jsons, missing = {}, []
-    for split in ("train", "val"):
-        try:
-            jsons[find_json(Path(name), split)] = split
-        except LabError as error:
-            missing.append(error)
-    if not jsons or any("several" in str(error) for error in missing):
-        raise missing[-1]
-    return [CocoFolder(name, split) for split in sorted(jsons.values())]
 
 
 def _folder(data: DetectionData) -> CocoFolder:

@@ -101,6 +101,21 @@ def test_what_is_no_labelled_folder(tmp_path):
     assert found.kind == "photographs" and not found.images[0].labelled
 
 
+def test_a_damaged_part_is_not_left_out(tmp_path):
+    """Catches a val.json that cannot be read and is then silently trained without."""
+    picture(tmp_path / "images" / "a.png")
+    whole = {
+        "images": [{"id": 1, "file_name": "a.png", "width": 80, "height": 60}],
+        "annotations": [{"id": 1, "image_id": 1, "category_id": 1, "bbox": [5, 5, 20, 20]}],
+        "categories": [{"id": 1, "name": "mug"}],
+    }
+    (tmp_path / "train.json").write_text(json.dumps(whole), encoding="utf-8")
+    assert [image.held_out for image in read_labelled_folder(tmp_path).images] == [False]
+    (tmp_path / "val.json").write_text("{", encoding="utf-8")
+    with pytest.raises(LabError, match=r"val\.json"):
+        read_labelled_folder(tmp_path)
+
+
 def test_zips(tmp_path):
     """Catches a member that is written outside, a bomb that is unpacked, a traceback for no zip."""
     good, bad = tmp_path / "good.zip", tmp_path / "bad.zip"

@@ -196,6 +196,26 @@ class CocoFolder:
         return image
 
 
+class _MissingJson(LabError):
+    """A folder without a json of a split."""
+
+
+def find_splits(root: Path) -> tuple[str, ...]:
+    """Which of "train" and "val" are under ``root``, each with a json of its own.
+
+    Raises LabError where none is, or several files fit one of them.
+    """
+    jsons: dict[Path, str] = {}
+    for split in SPLITS:
+        try:
+            jsons.setdefault(find_json(root, split), split)
+        except _MissingJson as error:
+            missing = error
+    if not jsons:
+        raise missing
+    return tuple(jsons.values())
+
+
 def find_json(root: Path, split: str) -> Path:
     """The json of ``split`` under ``root``, or ``root`` itself when it is a file.
 
@@ -231,7 +251,7 @@ def find_json(root: Path, split: str) -> Path:
             several = ", ".join(found[:_SHOWN])
             raise LabError(f'"{root}" has several files for "{split}": {several}. Give one.')
     here = ", ".join(list(there)[:_SHOWN]) or "none"
-    raise LabError(
+    raise _MissingJson(
         f'"{root}" has no {split}.json (nor annotations/instances_{split}2017.json); json files '
         f"found: {here}. Add it, or give a json file."
     )

@@ -20,7 +20,7 @@ from PIL import Image
 
 from sparse_rcnn_lab.core import boxes as box_ops
 from sparse_rcnn_lab.core.errors import LabError
-from sparse_rcnn_lab.data.coco.folder import CocoFolder
+from sparse_rcnn_lab.data.coco.folder import CocoFolder, find_splits
 
 IMAGES = frozenset((".jpg", ".jpeg", ".png", ".webp", ".bmp"))
 _HELD_OUT = re.compile(r"val|valid|validation|test", re.IGNORECASE)
@@ -137,16 +137,8 @@ def _set_aside(path: Path, folder: Path) -> bool:
 def _read_coco(folder: Path) -> LabelledFolder:
     images: list[LabelledImage] = []
     notes: list[str] = []
-    train = CocoFolder(folder, "train")
-    splits = [(train, False)]
-    if folder.is_dir():
-        try:
-            val = CocoFolder(folder, "val")
-        except LabError:
-            val = None
-        if val is not None and val.json_path != train.json_path:
-            splits.append((val, True))
-    for data, held_out in splits:
+    for split in find_splits(folder):
+        data = CocoFolder(folder, split)
         notes += data.notes
         tables = data.tables
         corners = box_ops.xywh_to_xyxy(torch.from_numpy(tables.boxes_xywh)).tolist()
@@ -158,7 +150,7 @@ def _read_coco(folder: Path) -> LabelledFolder:
                 if not tables.crowd[row]
             )
             path = data.image_path(index)
-            images.append(LabelledImage(path, boxes, held_out=held_out))
+            images.append(LabelledImage(path, boxes, held_out=split == "val"))
     return LabelledFolder("COCO", images, notes)
 
 
