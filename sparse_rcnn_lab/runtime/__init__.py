@@ -8,7 +8,7 @@ offers its two calls: ``pyramid(images)`` and ``run_stages(...)``.
 ``torch_runtime``       ``Runtime``, what all offer; ``TorchRuntime``: eager, folded, compiled
 ``engine_runtime``      pyramid and stages in an engine, all else in torch
 ``engines``             ONNX Runtime and OpenVINO behind one call
-``onnx_graphs``         pyramid and stages as ONNX graphs
+``onnx_graphs``         pyramid and stages as ONNX graphs, written by ``graph_writer``
 ``int8``                a pyramid's graph in 8 bits
 ``cache_folder``        where files are kept that can be made again
 ``folding``             batch norm folded into convolutions, for inference and training

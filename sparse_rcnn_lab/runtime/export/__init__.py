@@ -24,7 +24,7 @@ from sparse_rcnn_lab.runtime.export.formats import (
 )
 from sparse_rcnn_lab.runtime.export.graph import DetectionGraph
 from sparse_rcnn_lab.runtime.export.metadata import describe
-from sparse_rcnn_lab.runtime.onnx_graphs import require_onnx
+from sparse_rcnn_lab.runtime.graph_writer import require_onnx
 
 __all__ = ["Check", "Export", "FormatName", "export"]
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from sparse_rcnn_lab.runtime.onnx_graphs import require_onnx
+from sparse_rcnn_lab.runtime.graph_writer import require_onnx
 
 SMALL = 512  # numbers; what has fewer stays as it is
 

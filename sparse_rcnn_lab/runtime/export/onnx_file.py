@@ -7,8 +7,8 @@ from typing import Any
 
 from sparse_rcnn_lab.core.stage import Stage
 from sparse_rcnn_lab.runtime.export.graph import DetectionGraph
+from sparse_rcnn_lab.runtime.graph_writer import GraphWriter
 from sparse_rcnn_lab.runtime.onnx_graphs import (
-    GraphWriter,
     proposal_values,
     pyramid_values,
     stage_values,

@@ -26,8 +26,8 @@ from sparse_rcnn_lab.detect.detector import Detector
 from sparse_rcnn_lab.detect.files import write_text, write_whole
 from sparse_rcnn_lab.runtime.engines import Graph, open_onnxruntime
 from sparse_rcnn_lab.runtime.export.check import Check
+from sparse_rcnn_lab.runtime.graph_writer import TENSORS
 from sparse_rcnn_lab.runtime.onnx_graphs import (
-    TENSORS,
     write_proposals,
     write_pyramid,
     write_stage,

@@ -21,7 +21,8 @@ from sparse_rcnn_lab.detect.detector import Detector
 from sparse_rcnn_lab.detect.files import write_text
 from sparse_rcnn_lab.models.load import load
 from sparse_rcnn_lab.runtime.export.compact import compact
-from sparse_rcnn_lab.runtime.onnx_graphs import require_onnx, write_pyramid, write_stage
+from sparse_rcnn_lab.runtime.graph_writer import require_onnx
+from sparse_rcnn_lab.runtime.onnx_graphs import write_pyramid, write_stage
 from sparse_rcnn_lab.views.bundle import joined
 from sparse_rcnn_lab.views.explorer import html_page
 from sparse_rcnn_lab.views.explorer.payload import page_style
