@@ -8,13 +8,9 @@ from __future__ import annotations
 
 import json
 import re
-import secrets
 import shutil
-import time
-from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -25,12 +21,12 @@ from starlette.routing import Route
 
 from sparse_rcnn_lab.app.events import in_words
 from sparse_rcnn_lab.app.teach_run import Trainings, unfinished
+from sparse_rcnn_lab.app.teach_visitors import DAYS, Visitor, Visitors
 from sparse_rcnn_lab.app.user_inputs import check_pixels, read_frame
 from sparse_rcnn_lab.app.viewer import Viewer
 from sparse_rcnn_lab.core.errors import LabError
 from sparse_rcnn_lab.data.coco.folder import CocoFolder
 from sparse_rcnn_lab.data.coco.labelled_folder import read_labelled_folder, unpack
-from sparse_rcnn_lab.data.coco.project import LABELS, Project
 from sparse_rcnn_lab.models.checkpoint import MODEL_FILE
 from sparse_rcnn_lab.models.releases import cache_folder
 from sparse_rcnn_lab.training.run_folder import RunFolder
@@ -43,10 +39,7 @@ from sparse_rcnn_lab.views.playground.playground_page import playground
 from sparse_rcnn_lab.views.style import CLASS_COLORS, STAGE_COLORS
 
 PATH = "/lab/teach"
-DAYS = 7  # that a visitor's folder is kept after the last change
-_TOKEN = re.compile(r"[A-Za-z0-9_-]{22,43}")
 _AGAIN = 3  # times that a training which was killed goes on by itself
-_ROOM = 300e6  # bytes of the disk that stay free
 _HERE = Path(__file__).parent
 _MESSAGE_BYTES = 4_000_000
 
@@ -71,29 +64,6 @@ def head() -> str:
     )
 
 
-@dataclass
-class _Visitor:
-    """project: what was shown and drawn.  suggestions: made at the first question."""
-
-    token: str
-    project: Project
-    suggestions: Suggestions | None = None
-    suggested_by: str = ""
-    resumed: Counter[str] = field(default_factory=Counter)
-
-    @property
-    def folder(self) -> Path:
-        return self.project.folder
-
-    @property
-    def runs(self) -> list[Path]:
-        return sorted(path for path in (self.folder / "runs").glob("[0-9]*") if path.is_dir())
-
-    def last_taught(self) -> Path | None:
-        """The newest run that has a model."""
-        return next((run for run in reversed(self.runs) if (run / MODEL_FILE).exists()), None)
-
-
 class Teaching:
     """Answers the tab. root: where visitors' folders lie; default: the cache folder."""
 
@@ -102,13 +72,12 @@ class Teaching:
         self.start = START if START in viewer.models.names else viewer.models.first
         self.root = root or cache_folder() / "teach"
         self.trainings = Trainings(at_once)
-        self._visitors: dict[str, _Visitor] = {}
-        self._sweep()
+        self.visitors = Visitors(self.root, self.trainings)
 
     def routes(self) -> list[Route]:
         """Where the page asks."""
         one = f"{PATH}/{{token}}"
-        actions: dict[str, Callable[[_Visitor, dict[str, Any]], Any]] = {
+        actions: dict[str, Callable[[Visitor, dict[str, Any]], Any]] = {
             "label": self._label,
             "classes": self._classes,
             "remove": self._remove,
@@ -136,7 +105,7 @@ class Teaching:
 
     async def begin(self, request: Request) -> Response:
         """A new visitor; the token."""
-        return await _answered(lambda: {"token": self._new().token})
+        return await _answered(lambda: {"token": self.visitors.new().token})
 
     async def state(self, request: Request) -> Response:
         """All that a page needs which is opened, again or for the first time."""
@@ -154,7 +123,7 @@ class Teaching:
 
         def keep(data: bytes) -> dict[str, Any]:
             visitor = self._visitor(request)
-            self._check_disk()
+            self.visitors.check_disk()
             row = visitor.project.add(read_frame(data, self.viewer.limits), source="camera")
             return _row(visitor, row)
 
@@ -169,7 +138,7 @@ class Teaching:
 
         def keep() -> dict[str, Any]:
             visitor = self._visitor(request)
-            self._check_disk()
+            self.visitors.check_disk()
             path = Path(request.query_params.get("name", "").replace("\\", "/"))
             if not path.name or path.is_absolute() or ".." in path.parts or ":" in str(path):
                 raise LabError(f'"{path}" is not a name that a file can have here.')
@@ -201,7 +170,7 @@ class Teaching:
             return _problem(error)
         return FileResponse(path, filename=name)
 
-    def _action(self, work: Callable[[_Visitor, dict[str, Any]], Any]) -> Any:
+    def _action(self, work: Callable[[Visitor, dict[str, Any]], Any]) -> Any:
         async def answer(request: Request) -> Response:
             data = await _body(request, _MESSAGE_BYTES)
             if isinstance(data, Response):
@@ -223,25 +192,25 @@ class Teaching:
 
     # What they do
 
-    def _label(self, visitor: _Visitor, message: dict[str, Any]) -> Any:
+    def _label(self, visitor: Visitor, message: dict[str, Any]) -> Any:
         boxes = message.get("boxes")
         if not isinstance(boxes, list) or not all(isinstance(box, dict) for box in boxes):
             raise LabError("boxes must be a list of {name, box}.")
         visitor.project.label(message.get("id", 0), boxes, bool(message.get("labelled", True)))
         return {"classes": visitor.project.class_names}
 
-    def _classes(self, visitor: _Visitor, message: dict[str, Any]) -> Any:
+    def _classes(self, visitor: Visitor, message: dict[str, Any]) -> Any:
         names, renamed = message.get("names"), message.get("renamed") or {}
         if not isinstance(names, list) or not isinstance(renamed, dict):
             raise LabError("names must be a list, renamed an object.")
         visitor.project.set_classes(names, renamed)
         return {"classes": visitor.project.class_names}
 
-    def _remove(self, visitor: _Visitor, message: dict[str, Any]) -> Any:
+    def _remove(self, visitor: Visitor, message: dict[str, Any]) -> Any:
         visitor.project.remove(message.get("id", 0))
         return {}
 
-    def _propose(self, visitor: _Visitor, message: dict[str, Any]) -> Any:
+    def _propose(self, visitor: Visitor, message: dict[str, Any]) -> Any:
         run = visitor.last_taught()
         model = str(run) if run else self.start
         stamp = f"{model} {(run / MODEL_FILE).stat().st_mtime if run else ''}"
@@ -254,7 +223,7 @@ class Teaching:
         with self.viewer.turn():
             return labeller.offers_for(visitor.project, visitor.suggestions, message.get("id", 0))
 
-    def _import(self, visitor: _Visitor, message: dict[str, Any]) -> Any:
+    def _import(self, visitor: Visitor, message: dict[str, Any]) -> Any:
         """Takes what was uploaded: photographs, zips, a labelled folder."""
         given = visitor.folder / "given"
         try:
@@ -271,9 +240,9 @@ class Teaching:
             shutil.rmtree(given, ignore_errors=True)
         return {**self._state(visitor), "notes": notes, "kind": found.kind}
 
-    def _train(self, visitor: _Visitor, message: dict[str, Any]) -> Any:
+    def _train(self, visitor: Visitor, message: dict[str, Any]) -> Any:
         """Begins a training, from the model that was taught last where there is one."""
-        self._check_disk()
+        self.visitors.check_disk()
         before = visitor.last_taught()
         minutes = message.get("minutes")
         minutes = float(minutes) if isinstance(minutes, int | float) else 4.0
@@ -285,14 +254,14 @@ class Teaching:
         run.mkdir(parents=True, exist_ok=True)
         return self._run(visitor, 0)
 
-    def _stop(self, visitor: _Visitor, message: dict[str, Any]) -> Any:
+    def _stop(self, visitor: Visitor, message: dict[str, Any]) -> Any:
         waits = self.trainings.place(visitor.token)
         self.trainings.stop(visitor.token)
         if waits and visitor.runs:  # it had not begun
             shutil.rmtree(visitor.runs[-1], ignore_errors=True)
         return {}
 
-    def _use(self, visitor: _Visitor, message: dict[str, Any]) -> Any:
+    def _use(self, visitor: Visitor, message: dict[str, Any]) -> Any:
         """Loads the taught model for the page; its name."""
         run = visitor.last_taught()
         if run is None:
@@ -303,17 +272,17 @@ class Teaching:
         judgement = read_progress(run).get("judgement") or {}
         return {"model": name, "threshold": judgement.get("threshold", 0.5)}
 
-    def _state(self, visitor: _Visitor) -> dict[str, Any]:
+    def _state(self, visitor: Visitor) -> dict[str, Any]:
         frames = labeller.frames_of(visitor.project, lambda row: _url(visitor, row))
         return {
             "frames": frames,
             "classes": visitor.project.class_names,
-            "until": _last_change(visitor.folder) + DAYS * 86400,
+            "until": visitor.until,
             "run": self._run(visitor, 0),
             "taught": visitor.last_taught() is not None,
         }
 
-    def _run(self, visitor: _Visitor, watched: int) -> dict[str, Any] | None:
+    def _run(self, visitor: Visitor, watched: int) -> dict[str, Any] | None:
         runs = visitor.runs
         if not runs:
             return None
@@ -333,7 +302,7 @@ class Teaching:
         progress.pop("start_from", None)
         return {**progress, "place": place, "name": run.name, "watch": looks[watched:]}
 
-    def _download(self, visitor: _Visitor, kind: str) -> tuple[Path, str]:
+    def _download(self, visitor: Visitor, kind: str) -> tuple[Path, str]:
         if kind == "data":
             return visitor.project.archive(visitor.folder / "data.zip"), "taught-data.zip"
         run = visitor.last_taught()
@@ -355,46 +324,8 @@ class Teaching:
             view = explore(val[int(val.object_counts.argmax())], self.viewer.models[name])
         return Path(view.to_html(run / "explorer.html")), "taught-explorer.html"
 
-    # Visitors
-
-    def _new(self) -> _Visitor:
-        self._sweep()
-        self._check_disk()
-        token = secrets.token_urlsafe(24)
-        self.root.mkdir(parents=True, exist_ok=True, mode=0o700)
-        (self.root / token).mkdir(mode=0o700)
-        self._visitors[token] = _Visitor(token, Project(self.root / token))
-        return self._visitors[token]
-
-    def _visitor(self, request: Request) -> _Visitor:
-        token = request.path_params["token"]
-        if not _TOKEN.fullmatch(token) or not (self.root / token).is_dir():
-            raise LabError(
-                f"There is nothing under this link any more: what is taught is kept for {DAYS} "
-                "days after the last change. Begin anew."
-            )
-        if token not in self._visitors:
-            self._visitors[token] = _Visitor(token, Project(self.root / token))
-        return self._visitors[token]
-
-    def _sweep(self) -> None:
-        """Removes what nobody has touched for days; counts trainings that outlived their app."""
-        for folder in self.root.glob("*") if self.root.is_dir() else ():
-            runs = sorted((folder / "runs").glob("[0-9]*"))
-            if any(not unfinished(run) and read_progress(run)["phase"] in _AT_WORK for run in runs):
-                self.trainings.adopt(folder.name, runs[-1])
-            elif _last_change(folder) + DAYS * 86400 < time.time():
-                shutil.rmtree(folder, ignore_errors=True)
-                self._visitors.pop(folder.name, None)
-
-    def _check_disk(self) -> None:
-        self.root.mkdir(parents=True, exist_ok=True, mode=0o700)
-        free = shutil.disk_usage(self.root).free
-        if free < _ROOM:
-            raise LabError(
-                f"The disk of this app is nearly full ({free / 1e6:.0f} MB free). Nothing of yours "
-                "is lost; whoever runs it has to make room."
-            )
+    def _visitor(self, request: Request) -> Visitor:
+        return self.visitors.get(request.path_params["token"])
 
     def _check_size(self, path: Path) -> None:
         from PIL import Image
@@ -403,15 +334,12 @@ class Teaching:
             check_pixels(path.name, *image.size, self.viewer.limits.megapixels)
 
 
-_AT_WORK = ("checking", "measuring", "training", "judging")
-
-
-def _row(visitor: _Visitor, row: dict[str, Any]) -> dict[str, Any]:
+def _row(visitor: Visitor, row: dict[str, Any]) -> dict[str, Any]:
     wanted = ("id", "width", "height", "labelled")
     return {**{key: row[key] for key in wanted}, "url": _url(visitor, row), "boxes": []}
 
 
-def _url(visitor: _Visitor, row: dict[str, Any]) -> str:
+def _url(visitor: Visitor, row: dict[str, Any]) -> str:
     """Below ``PATH``; the page knows where that is, a proxy or not."""
     return f"{visitor.token}/image/{row['file_name']}"
 
@@ -423,14 +351,6 @@ def _inner(folder: Path) -> Path:
         if len(inside) != 1 or not inside[0].is_dir() or inside[0].name.lower() in ("images",):
             return folder
         folder = inside[0]
-
-
-def _last_change(folder: Path) -> float:
-    times = [0.0]
-    for path in (folder / LABELS, *folder.glob("runs/*/metrics.jsonl"), folder):
-        with suppress(OSError):
-            times.append(path.stat().st_mtime)
-    return max(times)
 
 
 def _last_words(run: Path) -> str:

@@ -18,7 +18,7 @@ pytest.importorskip("gradio")
 from starlette.applications import Starlette
 from starlette.testclient import TestClient
 
-from sparse_rcnn_lab.app import teach_run, teach_tab
+from sparse_rcnn_lab.app import teach_run, teach_tab, teach_visitors
 from sparse_rcnn_lab.app.downloads import as_jpeg
 from sparse_rcnn_lab.app.user_inputs import Limits
 from sparse_rcnn_lab.app.viewer import Viewer
@@ -142,7 +142,7 @@ def test_limits(teaching, monkeypatch):
     )
     assert answer.status_code == 413 and "2 MB" in answer.json()["problem"]
     page.frame()
-    monkeypatch.setattr(teach_tab, "_ROOM", 1e18)
+    monkeypatch.setattr(teach_visitors, "_ROOM", 1e18)
     answer = page.post("frame", content=FRAME)
     assert answer.status_code == 400 and "nearly full" in answer.json()["problem"]
     assert len(page.get("state").json()["frames"]) == 1
@@ -209,7 +209,7 @@ def test_what_nobody_touches_goes(teaching, viewer, tmp_path, monkeypatch):
     at_work.post("train")
     run = teaching.root / at_work.token / "runs" / "001"
     (run / ALIVE).touch()
-    monkeypatch.setattr(teach_tab, "DAYS", -1)
+    monkeypatch.setattr(teach_visitors, "DAYS", -1)
     again = teach_tab.Teaching(viewer, tmp_path / "root")
     answer = Browser(again, old.token).get("state")
     assert answer.status_code == 400 and "nothing under this link" in answer.json()["problem"]
