@@ -85,7 +85,6 @@ def test_calls_of_one_system_are_guarded():
         "course/classroom/checks.py",  # hasattr(signal, "SIGALRM") first
         "models/releases.py",  # import fcntl within try
         "data/coco/records.py",  # sysconf within try
-        "training/teach/teaching.py",  # hasattr(os, "sched_getaffinity") first
     }
     found = {
         path.relative_to(PACKAGE).as_posix()

@@ -35,6 +35,7 @@ from sparse_rcnn_lab.data.coco.held_out import split_images
 from sparse_rcnn_lab.data.coco.labelled_folder import read_labelled_folder
 from sparse_rcnn_lab.data.coco.project import Project
 from sparse_rcnn_lab.data.data_check import check
+from sparse_rcnn_lab.data.subset import Subset
 from sparse_rcnn_lab.data.transforms import Augment
 from sparse_rcnn_lab.detect.detector import Detector
 from sparse_rcnn_lab.detect.device import pick_device
@@ -299,7 +300,7 @@ class _Work:
             self._watch(number, load(self.folder), sample)
 
         if workers is None:
-            workers = 1 if _cores() > 1 else 0
+            workers = min(1, (os.cpu_count() or 1) - 1)
         run = fit(
             _Kept(train),
             self.recipe(),
@@ -321,7 +322,8 @@ class _Work:
             cpu_seconds=round(time.process_time() - cpu, 1),
         )
         whole = evaluate(run.detector, val, limit=JUDGED_IMAGES, progress=False)
-        judgement = judge(run.detector, _first(val, JUDGED_IMAGES), train)
+        first = np.arange(min(len(val), JUDGED_IMAGES))
+        judgement = judge(run.detector, Subset(val, first, "The first are judged", "first"), train)
         self._watch(run.step, run.detector, sample)
         self.tell(
             phase="done",
@@ -386,30 +388,6 @@ def _link(source: Path, target: Path) -> None:
     except OSError:
         with write_whole(target) as file:
             shutil.copyfile(source, file)
-
-
-def _cores() -> int:
-    """Cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
-
-
-def _first(val: CocoFolder, most: int) -> Any:
-    return val if len(val) <= most else _Part(val, most)
-
-
-class _Part:
-    """The first images of a data set, for the judgement alone."""
-
-    def __init__(self, data: CocoFolder, most: int) -> None:
-        self.class_names, self._data, self._most = data.class_names, data, most
-
-    def __len__(self) -> int:
-        return self._most
-
-    def __getitem__(self, index: int) -> Sample:
-        return self._data[index]
 
 
 # What others ask about a run
