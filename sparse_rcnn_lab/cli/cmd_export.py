@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sparse_rcnn_lab.cli.common import DEFAULT_MODEL, add_proposals, add_stage, megabytes
+from sparse_rcnn_lab.cli.common import add_model_name, add_proposals, add_stage, megabytes
 
 if TYPE_CHECKING:
     from sparse_rcnn_lab.detect.detector import Detector
@@ -31,12 +31,7 @@ examples:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the command's options."""
-    parser.add_argument(
-        "--model",
-        default=DEFAULT_MODEL,
-        metavar="NAME",
-        help="a shipped model, a run folder, or a checkpoint file (default: %(default)s)",
-    )
+    add_model_name(parser)
     parser.add_argument(
         "--to",
         choices=("onnx", "torch-export"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from sparse_rcnn_lab.cli.common import DEFAULT_MODEL, megabytes
+from sparse_rcnn_lab.cli.common import add_model_name, megabytes
 
 HELP = """write a detector as one html file that runs in any browser, without Python
 
@@ -21,12 +21,7 @@ examples:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the command's options."""
-    parser.add_argument(
-        "--model",
-        default=DEFAULT_MODEL,
-        metavar="NAME",
-        help="a shipped model, a run folder, or a checkpoint file (default: %(default)s)",
-    )
+    add_model_name(parser)
     parser.add_argument("--out", type=Path, metavar="FILE", help="(default: MODEL.html)")
     parser.add_argument(
         "--exact",

@@ -52,13 +52,7 @@ def stage_list(text: str) -> tuple[int, ...]:
 
 def add_model(parser: argparse.ArgumentParser) -> None:
     """The options ``--model``, ``--precision`` and ``--device``."""
-    parser.add_argument(
-        "--model",
-        default=DEFAULT_MODEL,
-        metavar="NAME",
-        help="a shipped or published model (`sparse-rcnn-lab models` lists them), a run folder, or "
-        "a checkpoint file (default: %(default)s)",
-    )
+    add_model_name(parser)
     parser.add_argument(
         "--precision",
         choices=("float32", "bf16", "auto"),
@@ -66,6 +60,17 @@ def add_model(parser: argparse.ArgumentParser) -> None:
         help="bf16 is faster and rounds more; auto: bf16 where there are units for it",
     )
     add_device(parser)
+
+
+def add_model_name(parser: argparse.ArgumentParser) -> None:
+    """The option ``--model``."""
+    parser.add_argument(
+        "--model",
+        default=DEFAULT_MODEL,
+        metavar="NAME",
+        help="a shipped or published model (`sparse-rcnn-lab models` lists them), a run folder, or "
+        "a checkpoint file (default: %(default)s)",
+    )
 
 
 def add_device(parser: argparse.ArgumentParser) -> None:

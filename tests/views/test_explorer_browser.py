@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from browser import Watched, keep_shot, open_browser
+from browser import Watched, keep_shot
 from small_model import small_model
 from test_explorer_payload import made_trace
 
@@ -20,12 +20,6 @@ pytest.importorskip("playwright", reason="needs the dev extra: playwright")
 
 CALM = {"reduced_motion": "reduce"}
 HERE = "document.querySelector('.srl').parentElement.explorer"
-
-
-@pytest.fixture(scope="module")
-def browser(chromium):
-    with open_browser(chromium) as one:
-        yield one
 
 
 @pytest.fixture(scope="module")

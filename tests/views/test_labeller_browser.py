@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
-from browser import Watched, keep_shot, open_browser
+from browser import Watched, keep_shot
 
 from sparse_rcnn_lab.views.bundle import joined
 from sparse_rcnn_lab.views.draw import as_image, data_uri, encoded
@@ -34,12 +34,6 @@ window.labeller = createLabeller(document.getElementById("place"), {{
   propose: async (frame) => (frame.id === 1 ? {proposals} : []),
 }});
 </script>"""
-
-
-@pytest.fixture(scope="module")
-def browser(chromium):
-    with open_browser(chromium) as found:
-        yield found
 
 
 def opened(browser, tmp_path: Path, classes=("mug", "keys"), theme="light", **context) -> Watched:

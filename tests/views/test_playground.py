@@ -8,7 +8,7 @@ import json
 import numpy as np
 import pytest
 import torch
-from browser import Watched, keep_shot, open_browser
+from browser import Watched, keep_shot
 from test_explorer_payload import made_trace, unpack
 
 from sparse_rcnn_lab.core.ablation import Ablation
@@ -39,12 +39,6 @@ TRIED = (
     Intervention(ablation=Ablation(filters="mean", freeze_features=True)),
     Intervention(ablation=Ablation(swap_filters=((2, 9),), freeze_boxes=True), start=3).drop(5, 4),
 )
-
-
-@pytest.fixture(scope="module")
-def browser(chromium):
-    with open_browser(chromium) as one:
-        yield one
 
 
 @pytest.fixture(scope="module")

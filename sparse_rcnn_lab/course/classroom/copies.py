@@ -23,6 +23,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from sparse_rcnn_lab.core.errors import LabError
+from sparse_rcnn_lab.course.classroom.cells import is_locked, text_of
 from sparse_rcnn_lab.course.classroom.course_folder import Course
 from sparse_rcnn_lab.course.classroom.pages import write_page
 from sparse_rcnn_lab.detect.files import write_text
@@ -93,8 +94,7 @@ def compare(assignment: str, texts: dict[str, str], known: set[Any]) -> list[Pai
 def code_of(notebook: Any) -> str:
     """What a student may have written in a notebook: all code but that of locked cells."""
     cells = [c for c in notebook["cells"] if c["cell_type"] == "code"]
-    cells = [c for c in cells if not c["metadata"].get("nbgrader", {}).get("locked")]
-    return "\n\n".join("".join(cell["source"]).strip("\n") for cell in cells) + "\n"
+    return "\n\n".join(text_of(cell).strip("\n") for cell in cells if not is_locked(cell)) + "\n"
 
 
 def fingerprints(code: str) -> dict[Any, set[int]]:

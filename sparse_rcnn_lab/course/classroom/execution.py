@@ -16,6 +16,7 @@ from nbclient.exceptions import CellTimeoutError, DeadKernelError
 from nbgrader.preprocessors import Execute
 from traitlets import Integer
 
+from sparse_rcnn_lab.course.classroom.cells import is_locked, name_of, role_of
 from sparse_rcnn_lab.course.classroom.course_folder import NOTES, Course
 from sparse_rcnn_lab.course.classroom.personal import give_own_tests
 
@@ -161,12 +162,11 @@ class SturdyExecute(Execute):
 
 def _locked(cell: Any) -> bool:
     """Whether a cell is the instructor's and no test, so that no student's code runs in it."""
-    role = cell.metadata.get("nbgrader", {})
-    return bool(role.get("locked")) and not role.get("grade")
+    return is_locked(cell) and not role_of(cell).get("grade")
 
 
 def _name(cell: Any, index: int) -> str:
-    name: str = cell.metadata.get("nbgrader", {}).get("grade_id", "")
+    name = name_of(cell)
     return f'"{name}"' if name else str(index)
 
 

@@ -6,10 +6,11 @@ from __future__ import annotations
 
 import html
 import json
-import re
 from functools import cache
 from pathlib import Path
 from typing import Any
+
+from sparse_rcnn_lab.views.bundle import joined
 
 # What a kernel and the page both know of, and each may set.
 SHARED = ("stage", "chosen", "threshold", "show", "color", "tab")
@@ -58,23 +59,8 @@ render({{ model: {{ get: (name) => values[name] }}, el, keys: document }});
 
 @cache
 def script() -> str:
-    """The ECMAScript module of the explorer: the files of ``js/`` joined into one.
-
-    The rule: files stand in the order of ``MODULES``; every ``import ... from "./x.js";`` goes;
-    ``export`` goes everywhere but in the last file. So a name at the top level of one file must
-    not be used at the top level of another.
-    """
-    parts = []
-    for name in MODULES:
-        text = (HERE / "js" / f"{name}.js").read_text(encoding="utf-8")
-        text = re.sub(r'^import [^;]*? from "\./\w+\.js";\n', "", text, flags=re.M)
-        text = re.sub(
-            r"^ *(//.*\n)?", "", text, flags=re.M
-        )  # comments, indents: 20 kB of each page
-        if name != MODULES[-1]:
-            text = re.sub(r"^export ", "", text, flags=re.M)
-        parts.append(f"// ---- {name}.js\n{text.strip()}\n")
-    return "\n".join(parts)
+    """The ECMAScript module of the explorer: the files of ``js/`` in the order of ``MODULES``."""
+    return joined([HERE / "js" / f"{name}.js" for name in MODULES])
 
 
 @cache

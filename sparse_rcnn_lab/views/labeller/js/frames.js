@@ -49,6 +49,18 @@ export function createFrames(frames, classes, save) {
 
   const frameOf = (id) => state.frames.find((frame) => frame.id === id);
 
+  // One change taken back, or made again: from one list to the other; side says what it leaves.
+  function step(from, to, side) {
+    const one = from.pop();
+    if (!one || !frameOf(one.id)) return false;
+    to.push(one);
+    state.at = state.frames.indexOf(frameOf(one.id));
+    put(current(), ...side(one));
+    state.chosen = -1;
+    tell("frame");
+    return true;
+  }
+
   return {
     state, current, tell, keep,
     listen: (listener) => listeners.push(listener),
@@ -63,26 +75,8 @@ export function createFrames(frames, classes, save) {
       state.chosen = chosen;
       tell();
     },
-    undo() {
-      const last = past.pop();
-      if (!last || !frameOf(last.id)) return false;
-      future.push(last);
-      state.at = state.frames.indexOf(frameOf(last.id));
-      put(current(), last.before, last.was);
-      state.chosen = -1;
-      tell("frame");
-      return true;
-    },
-    redo() {
-      const next = future.pop();
-      if (!next || !frameOf(next.id)) return false;
-      past.push(next);
-      state.at = state.frames.indexOf(frameOf(next.id));
-      put(current(), next.after, next.is);
-      state.chosen = -1;
-      tell("frame");
-      return true;
-    },
+    undo: () => step(past, future, (one) => [one.before, one.was]),
+    redo: () => step(future, past, (one) => [one.after, one.is]),
     canUndo: () => past.length > 0,
     canRedo: () => future.length > 0,
     go(place) {
