@@ -44,14 +44,15 @@ export async function openDetector(ort, about, graphs, unpacked, progress) {
       };
     },
 
-    // switches: {attend, headsOn, exchange}, see onnx_graphs.py.  full: with all that the explorer
-    // shows of a stage.
-    async stage(index, { table, levels }, boxes, features, switches, full) {
-      const n = boxes.length / 4;
+    // asked: rows of features that the stage is run for, whose boxes are given and whose output
+    // comes back.  switches: {attend, headsOn, exchange}, see onnx_graphs.py.  full: with all that
+    // the explorer shows of a stage; attention is that of all proposals.
+    async stage(index, { table, levels }, boxes, features, asked, switches, full) {
+      const [n, all] = [asked.length, features.length / dim];
       const given = {
-        table, levels, boxes: tensor(boxes, [1, n, 4]), features: tensor(features, [1, n, dim]),
+        table, levels, boxes: tensor(boxes, [1, n, 4]), features: tensor(features, [1, all, dim]),
         attend: tensor(switches.attend, [1]), heads_on: tensor(switches.headsOn, [heads]),
-        exchange: tensor(switches.exchange, [n, n]),
+        exchange: tensor(switches.exchange, [n, n]), asked: new ort.Tensor("int32", Int32Array.from(asked), [n]),
       };
       const found = await open[`stage_${index + 1}`].run(given, full ? FULL : SHORT);
       const output = {
@@ -59,7 +60,7 @@ export async function openDetector(ort, about, graphs, unpacked, progress) {
       };
       if (full) {
         output.levels = levelsOf(boxes);
-        output.attention = meanOverHeads(found.attention.data, heads, n, switches.attend[0]);
+        output.attention = meanOverHeads(found.attention.data, heads, all, switches.attend[0]);
         output.roi = contrast(found.roi.data, n, side ** 2, dim);
         output.filtered = contrast(found.filtered.data, n, side ** 2, dim);
       }
