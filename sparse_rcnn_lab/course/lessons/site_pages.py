@@ -13,8 +13,9 @@ from sparse_rcnn_lab.detect.files import write_text
 from sparse_rcnn_lab.models.load import load, shipped_models
 from sparse_rcnn_lab.views.playground.playground_page import playground
 
-_REPOSITORY_LINK = re.compile(r'href="(?:\.\./)+((?:docs/)?[\w/-]+)\.md(#[^"]*)?"')
+_REPOSITORY_LINK = re.compile(r'href="(?:\.\./)+(?:[^"]*?/)?(docs/[\w/-]+|\w+)\.md(#[^"]*)?"')
 _PAGE_LINK = re.compile(r'href="(?!\w+:)([^"#]+)\.md(#[^"]*)?"')
+_HEADING = re.compile(r'<h\d id="([^"]+)"')
 _OUTSIDE = re.compile(r'<a href="(?:\.\./)+(?!docs/)[^"]*">(.*?)</a>', re.S)
 
 
@@ -67,6 +68,10 @@ def make_docs(docs: Path, out: Path) -> list[tuple[Path, str]]:
         title = next(line for line in text.splitlines() if line.startswith("# "))[2:]
         body = _PAGE_LINK.sub(r'href="\1.html\2"', markdown2html(text))
         body = _OUTSIDE.sub(r"\1", body)
+        for name in _HEADING.findall(body):
+            slug = re.sub(r"[^\w-]", "", name.lower())  # as GitHub has it, which the pages link to
+            body = body.replace(f'id="{name}"', f'id="{slug}"')
+            body = body.replace(f'href="#{name}"', f'href="#{slug}"')
         page = out / source.relative_to(docs).with_suffix(".html")
         up = "../" * (len(source.relative_to(docs).parts))
         nav = f'<a href="{up}index.html">Sparse R-CNN lab</a>'
