@@ -12,9 +12,7 @@ from sparse_rcnn_lab.course.lessons import site_pages
 pytest.importorskip("nbconvert", reason="needs the notebooks extra")
 
 ROOT = Path(__file__).resolve().parents[2]
-LESSON = (
-    '<a href="../../x/docs/models.md#the-shipped-models">m</a> <a href="../../README.md">r</a>'
-)
+LESSON = '<a href="../../x/docs/models.md#the-shipped-models">m</a> <a href="../../README.md">r</a>'
 
 
 def links(page):
