@@ -15,8 +15,8 @@
       field.value = value;
       for (const kind of ["input", "change"]) field.dispatchEvent(new Event(kind, { bubbles: true }));
     },
-    // What the tab that is open shows, for those that are not about the image of the strip.
-    still: () => ({ live: () => labLive.still(), draw: () => labPad.still() }[lab.tab()] ?? (() => ""))(),
+    // What the browser alone knows of the tab that is open: a frame, a drawing, what was explored.
+    still: () => ({ live: labLive, draw: labPad, explore: labExplore }[lab.tab()]?.still() ?? ""),
     click: (id) => lab.part(id).click(),
     tab: () => document.querySelector("#lab-tabs button[role=tab][aria-selected=true]")?.id.slice(8, -7),
     open: (name) => document.getElementById(`lab-tab-${name}-button`)?.click(),

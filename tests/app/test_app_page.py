@@ -61,7 +61,7 @@ def page(opened):
 
 def explored(page, condition):
     page.wait_for_function(
-        f"() => {{ const x = {EXPLORER}; return x?.frames > 1 && ({condition}) }}"
+        f"() => {{ const x = {EXPLORER}; return x?.frames > 0 && ({condition}) }}"
     )
 
 
@@ -116,6 +116,7 @@ def test_it_opens_explored_and_fits(page):
     )
     assert hidden == []
     assert page.evaluate("document.documentElement.scrollWidth") <= 1366
+    assert page.locator("#lab-opening").count() == 0
     inner = page.evaluate(
         "() => { const out = []; for (let e = document.querySelector('.srl'); e !== document.body;"
         " e = e.parentElement) if (!['visible', 'clip'].includes(getComputedStyle(e).overflowY))"
@@ -123,6 +124,19 @@ def test_it_opens_explored_and_fits(page):
     )
     assert inner == []  # nothing between the explorer and the page scrolls or clips
     keep_shot(page, "app-explore")
+
+
+def test_it_opens_before_gradio(browser, url):
+    """Catches a front page that waits for Gradio's own, which takes seconds to build: the explorer
+    must be there without it, and work."""
+    watched = Watched(browser, 390, 844, reduced_motion="reduce")
+    watched.page.route("**/assets/*.js", lambda route: route.abort())
+    watched.page.goto(url, timeout=PATIENCE)
+    explored(watched.page, "x.image()")
+    watched.page.click("#lab-try-five")
+    explored(watched.page, "x.trace().count === 5 && !x.changes.waiting")
+    keep_shot(watched.page, "app-opening")
+    watched.context.close()
 
 
 def test_explore_runs_in_the_app(page):

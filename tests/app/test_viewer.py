@@ -34,6 +34,7 @@ from sparse_rcnn_lab.core.errors import LabError
 from sparse_rcnn_lab.data.shapes.dataset import CLASS_NAMES
 from sparse_rcnn_lab.detect.device import pick_device
 from sparse_rcnn_lab.detect.trace_file import load_trace
+from sparse_rcnn_lab.intervene.intervention import Intervention
 from sparse_rcnn_lab.models.load import CHECKPOINTS, shipped_models
 from sparse_rcnn_lab.models.releases import RELEASES
 
@@ -297,6 +298,29 @@ def test_downloads(tiny, image, tmp_path, monkeypatch):
     found = tiny.view(image, at).detections
     assert len(coco.anns) == len(found) == len(coco_results(tiny, image, at)["annotations"])
     assert [c["name"] for c in coco.loadCats(coco.getCatIds())] == list(CLASS_NAMES)
+
+
+def test_what_was_explored_is_kept(tiny, image, tmp_path, monkeypatch):
+    """Catches a file of the image as it was, after something was changed in Explore, or of the
+    controls that the other tabs have."""
+    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path))
+    changed = Intervention().drop([5, 6, 7])
+    told = {"intervention": changed.to_message(), "threshold": 0.0, "stage": 3, "chosen": 2}
+    made = {
+        kind: download(tiny, image, state(tiny, threshold=0.9), kind, json.dumps(told))
+        for kind in ("json", "trace", "page", "image")
+    }
+    found = json.loads(made["json"].read_text(encoding="utf-8"))
+    assert found["info"] == {"model": "tiny", "num_proposals": 5, "stage": 3, "threshold": 0.0}
+    assert len(found["annotations"]) == 5
+    assert load_trace(made["trace"]).proposal_ids.tolist() == [0, 1, 2, 3, 4]
+    page = made["page"].read_text(encoding="utf-8")
+    data = json.loads(page.split('id="data">')[1].split("</script>")[0])
+    assert data["edited"]["ids"]["shape"] == [5] and data["options"]["chosen"] == 2
+    assert data["answer"]["intervention"]["changes"][0]["proposals"] == [5, 6, 7]
+    with pytest.raises(LabError, match="Proposal 99 does not exist"):
+        told["intervention"] = Intervention().drop(99).to_message()
+        download(tiny, image, state(tiny), "page", json.dumps(told))
 
 
 def test_panels_show_every_stage_and_budget(tiny, folder, image):

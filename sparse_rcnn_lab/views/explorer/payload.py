@@ -190,9 +190,11 @@ def _roi(trace: Trace) -> dict[str, Any]:
     def contrast(features: Tensor | None) -> dict[str, Any] | None:
         if features is None:
             return None
-        features = torch.nan_to_num(features)
-        away = (features - features.mean((2, 3), keepdim=True)).norm(dim=-1)
-        return _share(away / away.amax((0, 2, 3), keepdim=True).clamp(min=1e-12))
+        bins = torch.nan_to_num(features).flatten(2, 3)  # a copy, changed in place: it is large
+        bins -= bins.mean(2, keepdim=True)
+        away = torch.linalg.vector_norm(bins, dim=-1)
+        shares = away / away.amax((0, 2), keepdim=True).clamp(min=1e-12)
+        return _share(shares.unflatten(2, features.shape[2:4]))
 
     return {"before": contrast(trace.roi_features), "after": contrast(trace.filtered_features)}
 
