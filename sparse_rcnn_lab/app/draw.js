@@ -132,6 +132,8 @@
     if (on("[data-color]")) {
       color = on("[data-color]").dataset.color;
       for (const one of document.querySelectorAll("[data-color]")) one.setAttribute("aria-pressed", String(one.dataset.color === color));
+    } else if (on("#lab-tab-draw-button")) {
+      draw();
     } else if (on("#lab-pad-undo")) {
       strokes.pop();
       draw();

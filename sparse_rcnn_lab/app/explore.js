@@ -86,6 +86,7 @@
     const loading = document.querySelector("gradio-app .load-text");
     if (!loading?.checkVisibility() && BUILT.every((id) => lab.part(id)?.checkVisibility())) {
       lab.part("lab-explorer-place").append(host);
+      if (frame) scrollTo(0, frame.scrollTop);
       return frame?.remove();
     }
     if (frame && !host.isConnected) lab.part("lab-opening-explorer").append(host);

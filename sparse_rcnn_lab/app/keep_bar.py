@@ -19,12 +19,12 @@ from sparse_rcnn_lab.core.errors import LabError
 # kind, one of downloads.KINDS -> what is on its button
 _LABELS = {
     "image": "Image with boxes · JPEG",
-    "film": "Film of the stages · WebP",
+    "film": "Film · WebP",
     "video": "Film · MP4",
-    "json": "Boxes and scores · COCO json",
-    "trace": "All stages, for Python · trace",
-    "page": "Explorer · HTML page",
-    "playground": "The model itself, to run · HTML page",
+    "json": "Boxes · COCO json",
+    "trace": "All stages · trace",
+    "page": "Explorer · HTML",
+    "playground": "Model to run · HTML",
 }
 # A file that was just made is taken at once, without a second click.
 _PRESS = """() => setTimeout(() => {

@@ -39,7 +39,7 @@ _STAGE = """
 </div>"""
 _ROW = """
 <div id="lab-live-controls"><button id="lab-camera-off" type="button" disabled>Stop</button>
-<button id="lab-camera-turn" type="button" hidden>Turn camera</button>
+<button id="lab-camera-turn" type="button" hidden>Switch camera</button>
 <select id="lab-cameras" aria-label="Camera" hidden></select>
 <p class="lab-hint" id="lab-live-note"
  role="status">The controls act on the running image; no frame is kept.</p></div>"""

@@ -204,6 +204,8 @@
 
   function watch() {
     if (part("lab-snap")) part("lab-snap").disabled = !still;
+    const empty = { live: !still, draw: !window.labPad.strokes }[lab.tab()] ?? false;
+    for (const button of document.querySelectorAll("#lab-keep button")) button.disabled = empty;
     if (stream && closed()) stop(true);
     else if (!stream && wanted && !closed() && !document.hidden) start(part("lab-cameras").value);
     const now = performance.now();
