@@ -353,6 +353,7 @@ def test_live(page):
     found, or whose snapshot is lost or not shown as the image that the other tabs are about."""
     tab(page, "live")
     page.wait_for_selector("#lab-snap[disabled]")
+    page.wait_for_selector("#lab-keep-image[disabled]")
     assert "circle" in page.inner_text("#lab-knows")
     page.click("#lab-camera-on")
     another_frame(page)
@@ -464,7 +465,6 @@ def small(page):
         """() => [...document.querySelectorAll('button, select, input, summary')]
   .filter((e) => e.checkVisibility() && !e.closest('.lab-hidden') && e.type !== 'file')
   .filter((e) => e.tabIndex >= 0) // the others are Gradio's, to measure by
-  .filter((e) => e.type !== 'number') // the slider beside it is for fingers
   .map((e) => [e, (e.closest('label') ?? e).getBoundingClientRect()])
   .filter(([e, r]) => r.width > 4 && Math.max(r.height, e.getBoundingClientRect().height) < 43.5)
   .map(([e, r]) => `${Math.round(r.height)} ${e.outerHTML.slice(0, 110)}`)"""
@@ -484,7 +484,13 @@ def test_a_phone_in_both_themes(browser, url, scheme):
     page = watched.page
     page.goto(url, timeout=PATIENCE)
     explored(page, "true")
-    for name in ("photo", "live", "draw", "explore"):  # the others are behind "…"
+    page.wait_for_selector("#lab-opening", state="detached")
+    tabs = page.locator("#lab-tabs > .tab-wrapper [role=tab]")
+    assert tabs.count() == 7  # each at sight, none behind a menu
+    for place in range(7):
+        left, _, wide, _ = tabs.nth(place).bounding_box().values()
+        assert left >= 0 and left + wide <= 390
+    for name in ("photo", "video", "compare", "live", "draw", "explore"):
         tab(page, name)
         page.wait_for_timeout(400)
         if name == "photo":
@@ -494,13 +500,18 @@ def test_a_phone_in_both_themes(browser, url, scheme):
         assert nameless(page) == [], name
         assert small(page) == [], name
         keep_shot(page, f"app-phone-{name}-{scheme}")
-    tab(page, "photo")
-    page.wait_for_selector("#lab-result img")
-    page.evaluate("document.querySelector('#lab-classes').scrollIntoView({ block: 'end' })")
-    page.wait_for_timeout(200)
-    top, bottom = page.evaluate(
-        "() => { const r = document.querySelector('#lab-result').getBoundingClientRect();"
-        " return [r.top, r.bottom] }"
-    )
-    assert top >= 0 and bottom <= 844
+    for name, control, shown in (
+        ("explore", ".srl-editcard", ".srl-pictures"),
+        ("photo", "#lab-classes", "#lab-result"),
+    ):
+        tab(page, name)
+        page.wait_for_selector(shown)
+        page.evaluate("(s) => document.querySelector(s).scrollIntoView({ block: 'end' })", control)
+        page.wait_for_timeout(200)
+        top, bottom = page.evaluate(
+            "(s) => { const r = document.querySelector(s).getBoundingClientRect();"
+            " return [r.top, r.bottom] }",
+            shown,
+        )
+        assert top >= 0 and bottom <= 844, name
     watched.clean()
