@@ -47,6 +47,11 @@ TENSORS: dict[str, tuple[tuple[str | int, ...], str]] = {
         "float32: whose dynamic filters each proposal (row) is given: the identity, a permutation, "
         "or shares that sum to 1",
     ),
+    "asked": (
+        ("asked",),
+        "int32: the proposals that the stage is run for; boxes and outputs are of those alone, but "
+        "attention of all",
+    ),
     "rows": (("batch", "proposals", "bins", _BAG), "int32: rows of table that a bin reads"),
     "weights": (("batch", "proposals", "bins", _BAG), "float32: and their weights"),
 }
