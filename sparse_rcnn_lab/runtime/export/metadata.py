@@ -9,19 +9,32 @@ import torch
 from sparse_rcnn_lab import __version__
 from sparse_rcnn_lab.detect.detector import Detector
 from sparse_rcnn_lab.runtime.export.graph import DetectionGraph
+from sparse_rcnn_lab.runtime.graph_writer import Tensors
 
-_TEXT = {
-    "images": "[batch, 3, height, width] float32: RGB in 0..255, any size; normalised and padded "
-    "in here",
-    "sizes": "[batch, 2] float32: height and width in pixels of the image in the top left corner "
-    "of each slot; what lies outside is taken for padding",
-    "boxes": "[batch, N, 4] float32: x1, y1, x2, y2 in pixels of the input, clipped to the image",
-    "scores": "[batch, N] float32: 0..1, best first; 0 for a box without area",
-    "labels": "[batch, N] int64: index into class_names",
-    "proposals": "[batch, N] int64: which of the learned proposals it comes from",
-    "stage_boxes": "[batch, stages + 1, N, 4] float32: x1, y1, x2, y2 in pixels of the "
-    "input, not clipped; the learned proposals, then what each stage made of them",
-    "stage_logits": "[batch, stages, N, classes] float32: before the sigmoid",
+# Every input and output by name: its shape (names are free sizes, or the model's) and what it is.
+TENSORS: Tensors = {
+    "images": (
+        ("batch", 3, "height", "width"),
+        "float32: RGB in 0..255, any size; normalised and padded in here",
+    ),
+    "sizes": (
+        ("batch", 2),
+        "float32: height and width in pixels of the image in the top left corner of each slot; "
+        "what lies outside is taken for padding",
+    ),
+    "boxes": (
+        ("batch", "N", 4),
+        "float32: x1, y1, x2, y2 in pixels of the input, clipped to the image",
+    ),
+    "scores": (("batch", "N"), "float32: 0..1, best first; 0 for a box without area"),
+    "labels": (("batch", "N"), "int64: index into class_names"),
+    "proposals": (("batch", "N"), "int64: which of the learned proposals it comes from"),
+    "stage_boxes": (
+        ("batch", "stages + 1", "N", 4),
+        "float32: x1, y1, x2, y2 in pixels of the input, not clipped; the learned proposals, then "
+        "what each stage made of them",
+    ),
+    "stage_logits": (("batch", "stages", "N", "classes"), "float32: before the sigmoid"),
 }
 
 
@@ -32,6 +45,7 @@ def describe(detector: Detector, graph: DetectionGraph, with_sizes: bool) -> dic
     """
     want = detector.config.input
     names = ["images", *(["sizes"] if with_sizes else []), *graph.output_names()]
+    told = [(name, *TENSORS[name]) for name in names]
     return {
         "description": f"Sparse R-CNN {detector.name!r}: {detector.config.backbone}, "
         f"{graph.num_proposals} proposals, {graph.stage} stages, "
@@ -48,5 +62,5 @@ def describe(detector: Detector, graph: DetectionGraph, with_sizes: bool) -> dic
         "version": __version__,
         "torch": str(torch.__version__),
         "paper": "arXiv 2011.12450",
-        **{name: _TEXT[name] for name in names},
+        **{name: f"[{', '.join(map(str, shape))}] {text}" for name, shape, text in told},
     }
