@@ -15,13 +15,17 @@ from typing import Any
 from tqdm.auto import tqdm
 
 from sparse_rcnn_lab.core.errors import LabError
-from sparse_rcnn_lab.course.classroom.by_hand import LINES, handed_in_figures, rubric_of
+from sparse_rcnn_lab.course.classroom.by_hand import (
+    LINES,
+    filled_in,
+    handed_in_figures,
+    rubric_of,
+)
 from sparse_rcnn_lab.course.classroom.cells import name_of, read_cells, role_of, text_of
 from sparse_rcnn_lab.course.classroom.course_folder import ASSIGNMENTS, Course
 from sparse_rcnn_lab.course.classroom.marks import Mark, Result, write_marks
 from sparse_rcnn_lab.course.classroom.pages import markdown, outputs_of, write_page
 from sparse_rcnn_lab.course.classroom.questions import QUESTIONS
-from sparse_rcnn_lab.course.classroom.roster import read_table
 
 _TITLES = {assignment.name: assignment.title for assignment in ASSIGNMENTS}
 
@@ -135,16 +139,7 @@ def _about(course: Course, result: Result) -> dict[str, Any]:
 
 def _in_words(course: Course, result: Result, mark: Mark, answer: str) -> dict[str, Any]:
     """An answer in words with its rubric: (what counts, its marks, what was given)."""
-    path = course.root / "by_hand.csv"
-    given = next(
-        (
-            row
-            for _, row in (read_table(path)[1] if path.exists() else [])
-            if (row["student"], row["assignment"], row["test"])
-            == (result.student, result.assignment, mark.test)
-        ),
-        {},
-    )
+    given = filled_in(course).get((result.student, result.assignment, mark.test), {})
     rubric = rubric_of(course, result.assignment, mark.test)
     return {
         "test": mark.test,

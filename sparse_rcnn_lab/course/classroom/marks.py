@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from sparse_rcnn_lab.core.errors import LabError
+from sparse_rcnn_lab.course.classroom.cells import read_notebook
 from sparse_rcnn_lab.course.classroom.course_folder import ASSIGNMENTS, NOTES, Course
 from sparse_rcnn_lab.course.classroom.roster import IDS, Roster, read_table
 from sparse_rcnn_lab.detect.files import write_text
@@ -239,7 +240,7 @@ def _notes(course: Course, student: str, assignment: str) -> list[str]:
     notes = json.loads(came.read_text(encoding="utf-8"))["notes"] if came.exists() else []
     graded = course.notebook("autograded", assignment, student)
     if graded.exists():
-        notes += json.loads(graded.read_text(encoding="utf-8"))["metadata"].get(NOTES, [])
+        notes += read_notebook(graded)["metadata"].get(NOTES, [])
     return [str(note) for note in notes]
 
 

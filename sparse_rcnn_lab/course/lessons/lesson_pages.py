@@ -18,24 +18,6 @@ _LESSON_LINK = re.compile(r'href="(\d\d_\w+)\.ipynb"')
 _PLOTLY = "application/vnd.plotly.v1+json"
 _WIDGET = "application/vnd.jupyter.widget-view+json"
 
-_SHELL = """<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>{title}</title>
-<link rel="stylesheet" href="{css}">
-{head}</head>
-<body>
-<nav>{nav}</nav>
-<main>
-{body}
-</main>
-<nav>{nav}</nav>
-</body>
-</html>
-"""
-
 
 def make_gallery(folder: Path, out: Path, *, fast: bool = False) -> list[Path]:
     """Runs every lesson of ``folder`` and writes its page to ``out``, with a page of contents.
@@ -82,7 +64,8 @@ def make_gallery(folder: Path, out: Path, *, fast: bool = False) -> list[Path]:
 
 def shell(title: str, body: str, *, nav: str = "", head: str = "", css: str = "lessons.css") -> str:
     """A page with the lessons' looks."""
-    return _SHELL.format(title=html.escape(title), body=body, nav=nav, head=head, css=css)
+    page = (DATA / "page.html").read_text(encoding="utf-8")
+    return page.format(title=html.escape(title), body=body, nav=nav, head=head, css=css)
 
 
 def _way_to(folder: Path, start: Path) -> str:
