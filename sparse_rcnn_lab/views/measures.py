@@ -33,6 +33,13 @@ def need(trace: Trace, *names: str) -> None:
         )
 
 
+def need_image(trace: Trace) -> Tensor:
+    """The trace's image. Raises LabError where it was saved without."""
+    if trace.image is None:
+        raise LabError("This trace was saved without its image, so there is nothing to draw on.")
+    return trace.image
+
+
 def broken(trace: Trace) -> Tensor:
     """``[N]`` bool: the proposal has a box, logit or feature that is not a finite number."""
     parts = (trace.boxes, trace.logits, trace.features)

@@ -16,7 +16,7 @@ from sparse_rcnn_lab.core.errors import LabError
 from sparse_rcnn_lab.course.classroom.cells import name_of, read_cells, role_of, text_of
 from sparse_rcnn_lab.course.classroom.course_folder import Course
 from sparse_rcnn_lab.course.classroom.pages import figures_of, markdown, write_page
-from sparse_rcnn_lab.course.classroom.roster import read_table
+from sparse_rcnn_lab.course.classroom.roster import number, read_table, write_table
 
 if TYPE_CHECKING:
     from sparse_rcnn_lab.course.classroom.marks import Mark, Result
@@ -50,8 +50,6 @@ def rubric_of(course: Course, assignment: str, test: str) -> list[tuple[str, flo
 
 def write_by_hand(course: Course, results: list[Result]) -> None:
     """Writes by_hand.csv and by_hand.html, with what is filled in so far."""
-    from sparse_rcnn_lab.course.classroom.marks import number, write_table
-
     before = filled_in(course)
     rows, cards = [], []
     for result in results:

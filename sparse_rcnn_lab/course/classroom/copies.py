@@ -23,8 +23,8 @@ from typing import Any
 from sparse_rcnn_lab.core.errors import LabError
 from sparse_rcnn_lab.course.classroom.cells import is_locked, read_cells, text_of
 from sparse_rcnn_lab.course.classroom.course_folder import Course
-from sparse_rcnn_lab.course.classroom.marks import write_table
 from sparse_rcnn_lab.course.classroom.pages import write_page
+from sparse_rcnn_lab.course.classroom.roster import write_table
 
 RUN = 6  # tokens of a fingerprint
 ALIKE = 0.8  # of what the smaller of two has on its own; pairs from here on are named

@@ -8,7 +8,6 @@ from __future__ import annotations
 import re
 import statistics
 import textwrap
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -31,10 +30,7 @@ _TITLES = {assignment.name: assignment.title for assignment in ASSIGNMENTS}
 
 
 def feedback(
-    course: Course,
-    assignments: tuple[str, ...] | None = None,
-    progress: bool = True,
-    say: Callable[[str], None] = tqdm.write,
+    course: Course, assignments: tuple[str, ...] | None = None, progress: bool = True
 ) -> list[Path]:
     """Writes a page for each graded submission, and the overview; the students' pages.
 
@@ -49,7 +45,7 @@ def feedback(
         chosen = result.assignment in names
         if result.problem:
             if chosen:
-                say(f"{result.name}, {result.assignment}: no page, {result.problem}")
+                tqdm.write(f"{result.name}, {result.assignment}: no page, {result.problem}")
             continue
         about = _about(course, result)
         lost[result.student, result.assignment] = about["lost"]

@@ -33,7 +33,14 @@ from sparse_rcnn_lab.views.figures.canvas import (
     text_width,
     write_labels,
 )
-from sparse_rcnn_lab.views.measures import broken_note, centres, describe, end_color, select
+from sparse_rcnn_lab.views.measures import (
+    broken_note,
+    centres,
+    describe,
+    end_color,
+    need_image,
+    select,
+)
 from sparse_rcnn_lab.views.style import Theme
 
 Layout = Literal["hero", "strip"]
@@ -71,8 +78,7 @@ def stage_grid(
     >>> stage_grid(trace, threshold=0.5, theme="dark")
     <Page size 1760x837.12 with 7 Axes>
     """
-    if trace.image is None:
-        raise LabError("This trace was saved without its image, so there is nothing to draw on.")
+    need_image(trace)
     if layout not in ("hero", "strip"):
         raise LabError(f'layout must be "hero" or "strip", found {layout!r}.')
     row = None if chosen is None else trace.row(chosen)

@@ -154,7 +154,7 @@ def _named_lines(
     texts: Sequence[str],
 ) -> list[Line2D]:
     """Lines in the colour of the class each proposal ends with, named at their right ends."""
-    label_ends(page, axes, values[-1].tolist(), texts, -0.02, 1.02)
+    label_ends(page, axes, values[-1].tolist(), texts)
     lines = []
     for i, proposal in enumerate(ids):
         lines += axes.plot(
