@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
+from scipy.optimize import isotonic_regression
 
 Box = tuple[float, float, float, float]  # xyxy, pixels
 _GAP = 1.0  # pixels that stay free between two labels
@@ -73,21 +74,12 @@ def spread(values: Sequence[float], gap: float, low: float, high: float) -> list
     """Places as near as possible to ``values``, at least ``gap`` apart, from ``low`` to ``high``,
     in the same order; closer together where there is no room.
     """
-    order = sorted(range(len(values)), key=values.__getitem__)
-    gap = min(gap, (high - low) / max(1, len(values) - 1))
-    # Less its rank's share, a place must not fall below the one before: clumps take their mean.
-    clumps: list[list[float]] = []
-    for rank, index in enumerate(order):
-        clumps.append([values[index] - rank * gap])
-        while len(clumps) > 1 and _mean(clumps[-2]) > _mean(clumps[-1]):
-            last = clumps.pop()
-            clumps[-1] += last
-    level = [_mean(clump) for clump in clumps for _ in clump]
-    result = [0.0] * len(values)
-    for rank, index in enumerate(order):
-        result[index] = min(max(level[rank], low), high - gap * (len(order) - 1)) + rank * gap
-    return result
-
-
-def _mean(values: list[float]) -> float:
-    return sum(values) / len(values)
+    order = np.argsort(values, kind="stable")
+    gap = min(gap, (high - low) / max(1, len(order) - 1))
+    # Less its rank's share, a place must not fall below the one before.
+    shares = np.arange(len(order)) * gap
+    result = np.zeros(len(order))
+    if len(order):
+        level = isotonic_regression(np.asarray(values, dtype=float)[order] - shares).x
+        result[order] = level.clip(low, max(low, high - shares[-1])) + shares
+    return result.tolist()

@@ -31,6 +31,7 @@ from sparse_rcnn_lab.course.classroom.course_folder import Assignment, Course, n
 from sparse_rcnn_lab.course.classroom.roster import Roster
 from sparse_rcnn_lab.course.classroom.validate import MORE_HIDDEN
 from sparse_rcnn_lab.course.classroom.vary import V, fill_in
+from sparse_rcnn_lab.course.lessons.notebook_files import KERNEL
 from sparse_rcnn_lab.detect.files import write_text
 
 # A test is a function of its own: what it names, its ``check`` too, is no name of the notebook.
@@ -204,11 +205,7 @@ def read_source(path: Path, assignment: Assignment, secret: str) -> Any:
     for number, cell in enumerate(cells):  # the same from one build to the next
         cell["id"] = f"{assignment.name}-{number}"
     raw.metadata.clear()
-    raw.metadata["kernelspec"] = {
-        "display_name": "Python 3 (ipykernel)",
-        "language": "python",
-        "name": "python3",
-    }
+    raw.metadata["kernelspec"] = dict(KERNEL)
     raw.metadata["sparse_rcnn_lab"] = {"assignment": assignment.name}
     raw.nbformat, raw.nbformat_minor = 4, 5
     return raw

@@ -183,8 +183,7 @@ def write_copies(course: Course, assignments: tuple[str, ...]) -> list[Pair]:
     rows = [(p.assignment, *p.students, round(100 * p.alike), round(100 * p.others)) for p in pairs]
     table = [dict(zip(columns, row, strict=True)) for row in rows]
     write_table(course.root / "copies.csv", table, columns)
-    roster = course.roster()
-    names = {person.student: person.name for person in roster.people} if roster else {}
+    names = course.names()
     write_page(
         course.root / "copies.html",
         "copies.html.j2",

@@ -69,8 +69,7 @@ class Result:
 
 def results(course: Course) -> list[Result]:
     """What everybody has got, from the gradebook."""
-    roster = course.roster()
-    names = {person.student: person.name for person in roster.people} if roster else {}
+    names = course.names()
     deadlines = _deadlines(course)
     found = []
     with course.gradebook() as gradebook:

@@ -23,7 +23,7 @@ _PAIRED = {
     "notebook_metadata_filter": "-all",
     "cell_metadata_filter": "-all",
 }
-_KERNEL = {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"}
+KERNEL = {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"}
 
 
 def lesson_scripts(folder: Path) -> list[Path]:
@@ -44,7 +44,7 @@ def build(script: Path) -> Any:
     notebook.metadata = nbformat.from_dict(
         {
             "jupytext": _PAIRED,
-            "kernelspec": _KERNEL,
+            "kernelspec": KERNEL,
             "language_info": {"name": "python"},
         }
     )
