@@ -6,7 +6,6 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
-from scipy.optimize import isotonic_regression
 
 Box = tuple[float, float, float, float]  # xyxy, pixels
 _GAP = 1.0  # pixels that stay free between two labels
@@ -74,6 +73,8 @@ def spread(values: Sequence[float], gap: float, low: float, high: float) -> list
     """Places as near as possible to ``values``, at least ``gap`` apart, from ``low`` to ``high``,
     in the same order; closer together where there is no room.
     """
+    from scipy.optimize import isotonic_regression  # its import takes half a second
+
     order = np.argsort(values, kind="stable")
     gap = min(gap, (high - low) / max(1, len(order) - 1))
     # Less its rank's share, a place must not fall below the one before.
