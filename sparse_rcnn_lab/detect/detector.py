@@ -224,9 +224,9 @@ class Detector:
         batch = self.prepare(
             [item.image if isinstance(item, Sample) else item for item in given], resize
         )
-        start = self.model.proposals(batch.sizes, num_proposals)
+        boxes, features = self.model.proposals(batch.sizes, num_proposals)
         outputs = self.run(batch, stage, num_proposals, ablation, record)
-        traces = [self.to_trace(outputs, *start, batch, i) for i in range(len(given))]
+        traces = [self.to_trace(outputs, boxes, features, batch, i) for i in range(len(given))]
         traces = [
             with_ground_truth(trace, item.boxes, item.labels) if isinstance(item, Sample) else trace
             for trace, item in zip(traces, given, strict=True)

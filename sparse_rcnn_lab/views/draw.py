@@ -75,7 +75,7 @@ def draw_detections(
         whole = whole.resize(size, Image.Resampling.BICUBIC)
     # Ground truth on top: its gaps show what lies below.
     marks = [
-        Mark(_box(box), style.GROUND_TRUTH_COLOR, dashed=True)
+        Mark(tuple(box), style.GROUND_TRUTH_COLOR, dashed=True)
         for box in ([] if gt_boxes is None else gt_boxes.tolist())
     ]
     marks += detection_marks(detections, scores)
@@ -94,7 +94,7 @@ def detection_marks(detections: Detections, scores: bool = True) -> list[Mark]:
     ):
         text = names[label] + (f" {style.score_text(score)}" if scores else "")
         opacity = style.score_opacity(score, DETECTED)
-        marks.append(Mark(_box(box), style.class_color(label), opacity, 0.5 + score / 2, text))
+        marks.append(Mark(tuple(box), style.class_color(label), opacity, 0.5 + score / 2, text))
     return marks
 
 
@@ -108,7 +108,7 @@ def proposal_marks(trace: Trace, stage: int) -> list[Mark]:
     scores = best_scores(trace, stage)
     opacities, widths = strengths(trace, stage)
     return [
-        Mark(_box(trace.boxes[stage, n].tolist()), color, opacities[n], widths[n])
+        Mark(tuple(trace.boxes[stage, n].tolist()), color, opacities[n], widths[n])
         for n in sorted(range(trace.num_proposals), key=lambda n: -scores[n])
     ]
 
@@ -199,11 +199,6 @@ def display_size(
         shrink = max_side / max(width, height)
         width, height = max(1, round(width * shrink)), max(1, round(height * shrink))
     return width, height
-
-
-def _box(values: Sequence[float]) -> Box:
-    x1, y1, x2, y2 = values
-    return x1, y1, x2, y2
 
 
 def as_image(image: Tensor | Image.Image) -> Image.Image:

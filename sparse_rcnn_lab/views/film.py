@@ -137,8 +137,7 @@ def _between(trace: Trace, state: int, share: float) -> list[Mark]:
     color = style.mixed(first, second, share)
     marks = []
     for n in scores.argsort(descending=True).tolist():
-        x1, y1, x2, y2 = boxes[n].tolist()
-        marks.append(Mark((x1, y1, x2, y2), color, float(strength[n]), float(width[n])))
+        marks.append(Mark(tuple(boxes[n].tolist()), color, float(strength[n]), float(width[n])))
     return marks
 
 

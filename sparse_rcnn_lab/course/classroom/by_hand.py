@@ -83,7 +83,8 @@ def write_by_hand(course: Course, results: list[Result]) -> None:
             card = {"row": row, "html": markdown(answer), "rubric": rubric, "figures": shown}
             cards.append(card | {"drawn": f"Figures, {drawn}"})
     write_table(course.root / "by_hand.csv", rows, COLUMNS)
-    cards.sort(key=lambda card: (card["row"]["assignment"], _order(results, card["row"]["test"])))
+    order = [mark.test for result in results for mark in result.marks]
+    cards.sort(key=lambda card: (card["row"]["assignment"], order.index(card["row"]["test"])))
     page = {"cards": cards, "rows": [card["row"] for card in cards]}
     write_page(
         course.root / "by_hand.html", "by_hand.html.j2", columns=COLUMNS, lines=LINES, **page
@@ -101,11 +102,6 @@ def handed_in_figures(course: Course, assignment: str, student: str) -> list[str
     path = course.notebook("submitted", assignment, student).with_name("figures.json")
     figures: list[str] = json.loads(path.read_text(encoding="utf-8")) if path.exists() else []
     return figures
-
-
-def _order(results: list[Result], test: str) -> int:
-    tests = [mark.test for result in results for mark in result.marks]
-    return tests.index(test)
 
 
 def _still_true(row: dict[str, str], mark: Mark) -> dict[str, str]:

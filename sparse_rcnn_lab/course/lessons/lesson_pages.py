@@ -26,13 +26,14 @@ def make_gallery(folder: Path, out: Path, *, fast: bool = False) -> list[Path]:
     Returns the pages. Raises LabError where a lesson stops.
     """
     import plotly.offline
+    from pygments.formatters import HtmlFormatter
 
     out.mkdir(parents=True, exist_ok=True)
     scripts = lesson_scripts(folder)
     write_text(out / "plotly.js", plotly.offline.get_plotlyjs())
-    write_text(
-        out / "lessons.css", (DATA / "page.css").read_text(encoding="utf-8") + _highlighting()
-    )
+    css = (DATA / "page.css").read_text(encoding="utf-8")
+    css += HtmlFormatter(style="default").get_style_defs(".highlight")
+    write_text(out / "lessons.css", css)
     pages, entries = [], []
     for index, script in enumerate(scripts):
         notebook, seconds = execute(script, fast=fast, static=True)
@@ -144,9 +145,3 @@ def _nav(scripts: list[Path], index: int) -> str:
 
 def _name(script: Path) -> str:
     return script.stem.replace("_", " ")
-
-
-def _highlighting() -> str:
-    from pygments.formatters import HtmlFormatter
-
-    return HtmlFormatter(style="default").get_style_defs(".highlight")

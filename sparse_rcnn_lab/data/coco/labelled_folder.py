@@ -77,7 +77,9 @@ def read_labelled_folder(folder: str | Path) -> LabelledFolder:
     if folder.is_file():
         return _read_coco(folder)
     images = _files(folder, IMAGES)
-    xml, yolo = any(folder.rglob("*.xml")), _is_yolo(folder, images)
+    xml = any(folder.rglob("*.xml"))
+    named = any(any(folder.rglob(name)) for name in _NAME_FILES)
+    yolo = named or any(_yolo_file(path).exists() for path in images)
     if any(folder.rglob("*.json")):
         try:
             return _read_coco(folder)
@@ -207,11 +209,6 @@ def _voc_boxes(xml: Path) -> Iterator[NamedBox]:
         name, place = entry.findtext("name"), entry.find("bndbox")
         corners = [float(place.findtext(key)) for key in ("xmin", "ymin", "xmax", "ymax")]  # type: ignore[union-attr, arg-type]
         yield str(name).strip(), *corners  # type: ignore[misc]
-
-
-def _is_yolo(folder: Path, images: list[Path]) -> bool:
-    named = any(next(folder.rglob(name), None) for name in _NAME_FILES)
-    return named or any(_yolo_file(path).exists() for path in images)
 
 
 def _yolo_file(image: Path) -> Path:

@@ -6,8 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from sparse_rcnn_lab.core.stage import Stage
-from sparse_rcnn_lab.runtime.export.graph import DetectionGraph
-from sparse_rcnn_lab.runtime.export.metadata import TENSORS
+from sparse_rcnn_lab.runtime.export.graph import TENSORS, DetectionGraph
 from sparse_rcnn_lab.runtime.graph_writer import GraphWriter
 from sparse_rcnn_lab.runtime.onnx_graphs import (
     proposal_values,

@@ -77,6 +77,7 @@ def choose_changes(
     (416, 416)
     """
     small = float(np.quantile(sides, 0.1)) if len(sides) else float(usual)
+    sided = any(word in SIDED for name in names for word in name.casefold().split())
     side = int(usual * FINER) // 32 * 32 if small < SMALL_OBJECT else usual
     changes: dict[str, Any] = {
         "augment__size": (side, side),
@@ -84,7 +85,7 @@ def choose_changes(
         "model__input__long_side": side,
         "train__warmup_steps": 20,
         "train__ema": 0.97,
-        "augment__hflip": 0.0 if _sided(names) else 0.5,
+        "augment__hflip": 0.0 if sided else 0.5,
     }
     most = max(counts, default=0)
     if most > 50:  # one proposal finds one object
@@ -101,10 +102,6 @@ def steps_within(seconds: float, step_seconds: float, num_images: int, batch_siz
     most = MOST_EPOCHS * num_images / batch_size
     least, longest = STEPS
     return int(min(max(least, min(seconds / step_seconds, most)), longest))
-
-
-def _sided(names: Sequence[str]) -> bool:
-    return any(word in SIDED for name in names for word in name.casefold().split())
 
 
 def _warnings(train: CocoFolder, val: CocoFolder | None) -> list[str]:
