@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from sparse_rcnn_lab.course.lessons.lesson_pages import make_gallery, shell
+from sparse_rcnn_lab.course.lessons.lesson_setup import DATA
 from sparse_rcnn_lab.detect.files import write_text
 from sparse_rcnn_lab.models.load import load, shipped_models
 from sparse_rcnn_lab.views.playground.playground_page import playground
@@ -41,16 +42,8 @@ def make_site(
             _entry(f"play/{name}.html", name, f"{', '.join(detector.class_names)}; {size}")
         )
     entries = [_entry(f"docs/{page.name}", title, "") for page, title in pages]
-    body = (
-        "<h1>Sparse R-CNN, to touch</h1>\n"
-        "<h2>Play</h2>\n<p>A detector in a page: photographs, drawings, the camera, and every "
-        f"stage to look into and to change. Nothing is sent anywhere.</p>\n"
-        f"<ul>{''.join(played)}</ul>\n"
-        '<h2>Learn</h2>\n<ul><li><a href="lessons/index.html">The lessons, with their outputs</a>'
-        "</li></ul>\n"
-        f"<h2>Read</h2>\n<ul>{''.join(entries)}"
-        '<li><a href="api/sparse_rcnn_lab.html">Every public name</a></li></ul>'
-    )
+    body = (DATA / "site.html").read_text(encoding="utf-8")
+    body = body.format(played="".join(played), docs="".join(entries))
     shutil.copy(out / "lessons" / "lessons.css", out / "lessons.css")
     write_text(out / "index.html", shell("Sparse R-CNN lab", body))
     write_text(out / ".nojekyll", "")
