@@ -195,38 +195,40 @@ def contrast(cells: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class Selection:
-    """Proposals (ids) to show, best first, and a sentence about those that are not."""
+    """Proposals (ids) to show, best first, with their rows in the trace and what they are called
+    (:func:`describe`); and a sentence about those that are not.
+    """
 
     proposals: tuple[int, ...]
+    rows: list[int]
+    texts: list[str]
     note: str
 
 
-def select(
-    trace: Trace, proposals: int | Sequence[int] | None, threshold: float, most: int = MOST
-) -> Selection:
+def select(trace: Trace, proposals: int | Sequence[int] | None, threshold: float) -> Selection:
     """The proposals asked for; else those that end as detections; without any, the best three.
 
-    threshold: least score of a detection, 0..1.  most: how many are shown at most when nobody
-    asked for certain ones. Raises LabError for a proposal that is not in the trace.
+    threshold: least score of a detection, 0..1. Raises LabError for a proposal that is not in the
+    trace.
     """
     notes = []
     if proposals is not None:
         wanted = list(dict.fromkeys(torch.as_tensor(proposals).flatten().tolist()))
-        for proposal in wanted:
-            trace.row(proposal)
     else:
         found = trace.detections(threshold=threshold).proposals.tolist()
         wanted = list(dict.fromkeys(found))
         if not wanted:
             wanted = ranked(trace, 3)
             notes.append(f"no proposal scores {threshold:g}; the best {len(wanted)} are shown")
-        elif len(wanted) > most:
-            notes.append(f"the best {most} of {len(wanted)} detected proposals")
-            wanted = wanted[:most]
+        elif len(wanted) > MOST:
+            notes.append(f"the best {MOST} of {len(wanted)} detected proposals")
+            wanted = wanted[:MOST]
         else:
             notes.append(f"proposals with a final score of at least {threshold:g}")
     notes.append(broken_note(trace))
-    return Selection(tuple(int(p) for p in wanted), " · ".join(filter(None, notes)))
+    rows = [trace.row(proposal) for proposal in wanted]
+    texts = [describe(trace, proposal) for proposal in wanted]
+    return Selection(tuple(map(int, wanted)), rows, texts, " · ".join(filter(None, notes)))
 
 
 def best(trace: Trace) -> int:

@@ -36,7 +36,6 @@ from sparse_rcnn_lab.views.figures.canvas import (
 from sparse_rcnn_lab.views.measures import (
     broken_note,
     centres,
-    describe,
     end_color,
     need_image,
     select,
@@ -233,7 +232,7 @@ def box_trails(
     'From learned box to object: 3 of 20 proposals'
     """
     shown = select(trace, proposals, threshold)
-    rows = [trace.row(proposal) for proposal in shown.proposals]
+    rows = shown.rows
     w, h = fitted(trace, width - 0.24)
     page = Page(width, h + HEAD + 0.5, theme)
     page.write_title(
@@ -256,8 +255,7 @@ def box_trails(
     for row, color in reversed(list(zip(rows, colors, strict=True))):
         _way(axes, trace, centres(trace)[:, row], color if color == style.ACCENT else style.LIGHT)
         outline(axes, trace.boxes[-1, row], color, line=2.2)
-    texts = [describe(trace, proposal) for proposal in shown.proposals]
-    write_labels(axes, trace.boxes[-1, rows].tolist(), texts, colors, 8.5)
+    write_labels(axes, trace.boxes[-1, rows].tolist(), shown.texts, colors, 8.5)
     stage_key(page, trace.num_stages, (width - w) / 2, 0.12)
     return page
 

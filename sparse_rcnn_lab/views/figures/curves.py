@@ -23,7 +23,6 @@ from sparse_rcnn_lab.views.figures.canvas import (
 from sparse_rcnn_lab.views.figures.named_lines import MARKERS
 from sparse_rcnn_lab.views.measures import (
     broken_note,
-    describe,
     end_color,
     iou_by_stage,
     score_by_stage,
@@ -60,15 +59,14 @@ def score_curves(
     scores, _ = score_by_stage(trace)
     page, axes = _axes(width, theme, trace.num_stages, 1)
     page.write_title(title or "Score by stage", shown.note)
-    named = [trace.row(proposal) for proposal in shown.proposals]
-    others = [row for row in range(trace.num_proposals) if row not in named]
+    others = [row for row in range(trace.num_proposals) if row not in shown.rows]
     stages = list(range(1, trace.num_stages + 1))
     if others:
         opacity = max(0.06, min(0.5, 12 / len(others)))
         axes.plot(stages, scores[:, others], color=page.faded, linewidth=0.7, alpha=opacity)
     axes.axhline(threshold, color=page.faded, linewidth=0.8, linestyle=(0, (5, 3)))
-    texts = [describe(trace, proposal) for proposal in shown.proposals]
-    _named_lines(page, axes, trace, shown.proposals, scores[:, named], stages, chosen, texts)
+    values = scores[:, shown.rows]
+    _named_lines(page, axes, trace, shown.proposals, values, stages, chosen, shown.texts)
     axes.set_ylabel("best class score (0 to 1)")
     return page
 
@@ -213,8 +211,8 @@ def feature_pca(
     axes.set(ylabel=f"axis 2 ({second:.0f} % of the variance)")
     axes.margins(0.08)
     colors = [end_color(trace, proposal, chosen) for proposal in shown.proposals]
-    for proposal, color in zip(shown.proposals, colors, strict=True):
-        way = places[:, trace.row(proposal)]
+    for proposal, row, color in zip(shown.proposals, shown.rows, colors, strict=True):
+        way = places[:, row]
         line = 2.4 if proposal == chosen else 1.5
         (drawn,) = axes.plot(way[:, 0], way[:, 1], color=color, linewidth=line, gid="way")
         drawn.set_path_effects(rim(line))
@@ -223,8 +221,7 @@ def feature_pca(
                 *point, "o", color=style.stage_color(stage, trace.num_stages), markersize=5.5,
                 markeredgecolor=page.ink, markeredgewidth=0.6, zorder=4,
             )  # fmt: skip
-    ends = [places[-1, trace.row(proposal)].tolist() * 2 for proposal in shown.proposals]
-    texts = [describe(trace, proposal) for proposal in shown.proposals]
-    write_labels(axes, ends, texts, colors, 8.0, room=4)
+    ends = [places[-1, row].tolist() * 2 for row in shown.rows]
+    write_labels(axes, ends, shown.texts, colors, 8.0, room=4)
     stage_key(page, trace.num_stages, 0.75, 0.12)
     return page

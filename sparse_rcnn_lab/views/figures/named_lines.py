@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import Any
 
 from matplotlib.axes import Axes
@@ -16,19 +16,6 @@ from sparse_rcnn_lab.views.figures.canvas import Page
 # both pages; markers tell them apart in grey print.
 SERIES = ("#2f7ed8", "#c2621b", "#2a9d6f", "#9a5fc0", "#a3822a", "#cf4b6b")
 MARKERS = "osD^vP*XhpH<"  # lines of one colour are told apart by these
-
-
-def series_color(index: int) -> str:
-    """Colour of the series with this number, from 0; they repeat after six."""
-    return SERIES[index % len(SERIES)]
-
-
-def stage_line(page: Page, axes: Axes, x: Sequence[float], y: Sequence[float], color: str) -> None:
-    """A line in a stage's colour."""
-    axes.plot(
-        x, y, color=color, marker="o", markersize=4.5, markeredgecolor=page.ink,
-        markeredgewidth=0.5, linewidth=1.8, gid="series",
-    )  # fmt: skip
 
 
 def unit_axis(axes: Axes, most: float = 1.0) -> None:

@@ -4,6 +4,8 @@ the features of one stage under the heads of another.
 
 from __future__ import annotations
 
+from itertools import cycle
+
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import FixedLocator, NullLocator
@@ -17,8 +19,6 @@ from sparse_rcnn_lab.views.figures.named_lines import (
     SERIES,
     key,
     need_rows,
-    series_color,
-    stage_line,
     unit_axis,
 )
 from sparse_rcnn_lab.views.style import Theme
@@ -71,7 +71,7 @@ def ap_curves(
     left.xaxis.set_minor_locator(NullLocator())
     left.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
     named = [order for order in orders if not order.startswith("random ")]
-    marks = [(name, MARKERS[i % len(MARKERS)], series_color(i)) for i, name in enumerate(named)]
+    marks = list(zip(named, cycle(MARKERS), cycle(SERIES)))
     for order in orders:
         rows = curve[(curve.order == order) & (curve.stage == stages[-1])].sort_values("n")
         blind = order not in named
@@ -88,7 +88,11 @@ def ap_curves(
     ends = []
     for stage in stages:
         rows = curve[(curve.order == orders[0]) & (curve.stage == stage)].sort_values("n")
-        stage_line(page, right, rows.n * stage, rows.AP, style.stage_color(stage, stages[-1]))
+        right.plot(
+            rows.n * stage, rows.AP, color=style.stage_color(stage, stages[-1]), marker="o",
+            markersize=4.5, markeredgecolor=page.ink, markeredgewidth=0.5, linewidth=1.8,
+            gid="series",
+        )  # fmt: skip
         ends.append(rows.AP.iloc[-1])
     right.margins(x=0.04)
     label_ends(page, right, ends, [f"stage {stage}" for stage in stages])
