@@ -53,14 +53,17 @@ def make_gallery(folder: Path, out: Path, *, fast: bool = False) -> list[Path]:
         page = out / f"{script.stem}.html"
         write_text(page, shell(title, body, nav=nav, head=head))
         pages.append(page)
-        entries.append(
-            f'<li><a href="{page.name}">{html.escape(title)}</a><br>{html.escape(aim)}</li>'
-        )
+        entries.append(entry(page.name, title, aim))
         print(f"{page.name}: {seconds:.0f} s", flush=True)
     contents = f"<h1>Sparse R-CNN, to touch</h1>\n<ul>\n{''.join(entries)}\n</ul>"
     index_page = out / "index.html"
     write_text(index_page, shell("Sparse R-CNN: lessons", contents, nav="<b>Lessons</b>"))
     return [index_page, *pages]
+
+
+def entry(address: str, name: str, about: str) -> str:
+    """A line of a page of contents."""
+    return f'<li><a href="{address}">{html.escape(name)}</a><br>{html.escape(about)}</li>\n'
 
 
 def shell(title: str, body: str, *, nav: str = "", head: str = "", css: str = "lessons.css") -> str:

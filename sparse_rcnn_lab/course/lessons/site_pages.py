@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import html
 import re
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
-from sparse_rcnn_lab.course.lessons.lesson_pages import make_gallery, shell
+from sparse_rcnn_lab.course.lessons.lesson_pages import entry, make_gallery, shell
 from sparse_rcnn_lab.course.lessons.lesson_setup import DATA
 from sparse_rcnn_lab.detect.files import write_text
 from sparse_rcnn_lab.models.load import load, shipped_models
@@ -39,9 +38,9 @@ def make_site(
         file = playground(detector, out / "play" / f"{name}.html")
         size = f"{file.stat().st_size / 1e6:.0f} MB"
         played.append(
-            _entry(f"play/{name}.html", name, f"{', '.join(detector.class_names)}; {size}")
+            entry(f"play/{name}.html", name, f"{', '.join(detector.class_names)}; {size}")
         )
-    entries = [_entry(f"docs/{page.name}", title, "") for page, title in pages]
+    entries = [entry(f"docs/{page.name}", title, "") for page, title in pages]
     body = (DATA / "site.html").read_text(encoding="utf-8")
     body = body.format(played="".join(played), docs="".join(entries))
     shutil.copy(out / "lessons" / "lessons.css", out / "lessons.css")
@@ -74,7 +73,3 @@ def make_docs(docs: Path, out: Path) -> list[tuple[Path, str]]:
 def _lesson_link(found: re.Match[str]) -> str:
     name, anchor = found[1].removeprefix("docs/"), found[2] or ""
     return f'href="../docs/{name}.html{anchor}"' if "docs/" in found[0] else 'href="../index.html"'
-
-
-def _entry(address: str, name: str, about: str) -> str:
-    return f'<li><a href="{address}">{html.escape(name)}</a><br>{html.escape(about)}</li>\n'
