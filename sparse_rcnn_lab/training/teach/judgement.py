@@ -19,7 +19,6 @@ from sparse_rcnn_lab.core.trace import Trace
 from sparse_rcnn_lab.data.coco.folder import CocoFolder
 from sparse_rcnn_lab.data.sample import DetectionData
 from sparse_rcnn_lab.detect.detector import Detector
-from sparse_rcnn_lab.detect.ground_truth import with_ground_truth
 
 THRESHOLDS = (0.2, 0.3, 0.4, 0.5, 0.6, 0.7)
 _GOOD = 0.8  # share found from which on nothing is asked for
@@ -72,11 +71,7 @@ def judge(detector: Detector, val: DetectionData, train: CocoFolder | None = Non
     >>> found.images, 0 < found.threshold < 1
     (8, True)
     """
-    traces = []
-    for index in range(len(val)):
-        sample = val[index]
-        trace = detector.trace(sample.image)
-        traces.append(with_ground_truth(trace, sample.boxes, sample.labels))
+    traces = [detector.trace(val[index]) for index in range(len(val))]
     return judge_traces(traces, val.class_names, _shown_sizes(train))
 
 
