@@ -23,7 +23,7 @@ from sparse_rcnn_lab.core.model import SparseRCNN
 from sparse_rcnn_lab.core.pooling import FINEST_SCALE, SAMPLES, STRIDES
 from sparse_rcnn_lab.core.stage import Stage
 from sparse_rcnn_lab.runtime.folding import folded
-from sparse_rcnn_lab.runtime.graph_writer import GraphWriter
+from sparse_rcnn_lab.runtime.graph_writer import TENSORS, GraphWriter
 
 
 def write_pyramid(model: SparseRCNN, fold: bool = True) -> Any:
@@ -103,6 +103,21 @@ def write_stage(model: SparseRCNN, index: int, pooled: bool = False, switches: b
     inputs = ["roi" if pooled else "table", "levels", "boxes", "features"]
     inputs += ["attend", "heads_on", "exchange"] if switches else []
     return g.model(model, f"stage_{index + 1}", inputs, found)
+
+
+def write_stages(model: SparseRCNN) -> Any:
+    """All stages in one graph: inputs as of :func:`write_stage`; its outputs of stage 1 are
+    ``refined_boxes_1`` and so on."""
+    g = GraphWriter()
+    boxes, features = "boxes", "features"
+    outputs: dict[str, str] = {}
+    for number, stage in enumerate(model.stages, 1):
+        assert isinstance(stage, Stage)
+        found = stage_values(g, stage, "table", "levels", boxes, features)
+        boxes, features = found["refined_boxes"], found["refined_features"]
+        outputs |= {f"{name}_{number}": value for name, value in found.items()}
+    tensors = TENSORS | {name: TENSORS[name.rpartition("_")[0]] for name in outputs}
+    return g.model(model, "stages", ["table", "levels", "boxes", "features"], outputs, tensors)
 
 
 def stage_values(

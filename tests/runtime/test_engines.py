@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import subprocess
 import sys
 import warnings
@@ -22,7 +23,7 @@ from sparse_rcnn_lab.core.ablation import Ablation
 from sparse_rcnn_lab.core.errors import LabError
 from sparse_rcnn_lab.core.model import SparseRCNN
 from sparse_rcnn_lab.core.stage import StageOutput
-from sparse_rcnn_lab.runtime import choose, engines, int8, onnx_graphs
+from sparse_rcnn_lab.runtime import choose, engine_runtime, engines, int8, onnx_graphs
 from sparse_rcnn_lab.runtime.engine_runtime import EngineRuntime
 from sparse_rcnn_lab.runtime.torch_runtime import Runtime, TorchRuntime
 
@@ -36,6 +37,14 @@ INSTALLED = engines.installed_engines()
 @pytest.fixture(params=["onnxruntime", "openvino"])
 def engine(request: pytest.FixtureRequest) -> engines.EngineName:
     pytest.importorskip(request.param)
+    return request.param  # type: ignore[no-any-return]
+
+
+@pytest.fixture(params=["a graph for each stage", "one for all"])
+def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Both ways through the stages, whatever the size."""
+    few = 0 if request.param == "a graph for each stage" else 1 << 60
+    monkeypatch.setattr(engine_runtime, "_FEW", few)
     return request.param  # type: ignore[no-any-return]
 
 
@@ -183,7 +192,7 @@ def test_sessions_and_traces(engine: engines.EngineName) -> None:
         assert torch.equal(ours.fpn_level, theirs.fpn_level)
 
 
-def test_shapes_that_come_again(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_shapes_that_come_again(way: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Catches OpenVINO's graph for fixed shapes, made beside the running one, used for others."""
     pytest.importorskip("openvino")
     model = small_model(num_stages=2)
@@ -198,7 +207,8 @@ def test_shapes_that_come_again(monkeypatch: pytest.MonkeyPatch) -> None:
         given = images[part], sizes[part]
         assert_same(run(fast, *given), run(eager, *given))
         engines._OpenVino._compiler.submit(lambda: None).result()  # all are ready
-    assert len(made) == 4 and all(shapes[0][0] == 2 for shapes in made)
+    assert len(made) == (2 if way == "one for all" else 4)
+    assert all(shapes[-1][0] == 2 for shapes in made)
 
 
 def test_other_threads_do_not_notice_that_a_graph_is_written() -> None:
@@ -214,7 +224,7 @@ def test_other_threads_do_not_notice_that_a_graph_is_written() -> None:
     assert all(made.result() is not None for made in writing)
 
 
-def test_visitors_at_once_and_changed_weights(engine: engines.EngineName) -> None:
+def test_visitors_at_once_and_changed_weights(engine: engines.EngineName, way: str) -> None:
     """Catches two threads in one request, and answers of weights that are gone."""
     model = small_model()
     fast, eager = EngineRuntime(model, engine), TorchRuntime(model, "eager")
@@ -241,7 +251,16 @@ def _spoilt_stage(model: SparseRCNN, index: int, pooled: bool = False) -> Any:
     return onnx_graphs_write_stage(model, 0, pooled)
 
 
-onnx_graphs_write_stage = onnx_graphs.write_stage
+def _spoilt_stages(model: SparseRCNN) -> Any:
+    twin = copy.deepcopy(model)
+    twin.stages[1] = twin.stages[0]
+    return onnx_graphs_write_stages(twin)
+
+
+onnx_graphs_write_stage, onnx_graphs_write_stages = (
+    onnx_graphs.write_stage,
+    onnx_graphs.write_stages,
+)
 
 
 @pytest.mark.parametrize(
@@ -256,7 +275,7 @@ onnx_graphs_write_stage = onnx_graphs.write_stage
     ],
 )
 def test_torch_does_it(
-    fault: str, said: str, engine: engines.EngineName, monkeypatch: pytest.MonkeyPatch
+    fault: str, said: str, engine: engines.EngineName, way: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Catches a traceback, silence, a warning an image, and wrong numbers."""
     model = small_model()
@@ -268,8 +287,10 @@ def test_torch_does_it(
         monkeypatch.setattr(engines, "_OpenVino", _on_fire)
     elif fault == "unreadable":
         monkeypatch.setattr(onnx_graphs, "write_bags", lambda model: b"no graph")
+        monkeypatch.setattr(onnx_graphs, "write_stages", lambda model: b"no graph")
     elif fault == "wrong":
         monkeypatch.setattr(onnx_graphs, "write_stage", _spoilt_stage)
+        monkeypatch.setattr(onnx_graphs, "write_stages", _spoilt_stages)
     elif fault == "backbone":
         model.backbone.body["stem"].append(nn.Hardswish())
     else:
