@@ -58,18 +58,6 @@ def centres(trace: Trace) -> Tensor:
     return box_ops.xyxy_to_cxcywh(trace.boxes)[..., :2]
 
 
-def iou_by_stage(trace: Trace) -> Tensor:
-    """``[S+1, N]`` IoU of each proposal's box with the object it is matched with at the last
-    stage; NaN for proposals that end without one. Raises LabError without ground truth.
-    """
-    matches, truth = trace.truth_matches()
-    last = matches[-1]
-    result = torch.full(trace.boxes.shape[:2], float("nan"))
-    rows = (last >= 0).nonzero()[:, 0]
-    result[:, rows] = box_ops.paired_iou(trace.boxes[:, rows], truth[last[rows]])
-    return result
-
-
 def ranked(trace: Trace, count: int | None = None) -> list[int]:
     """Ids of the proposals with the best scores at the last stage, best first."""
     scores = score_by_stage(trace)[0][-1].nan_to_num(nan=-1.0)

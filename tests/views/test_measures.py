@@ -69,18 +69,6 @@ def test_centres(trace: Trace) -> None:
     assert measures.centres(trace)[2, 1].tolist() == [20, 10]
 
 
-def test_iou_with_the_object_of_the_last_stage(trace: Trace) -> None:
-    """Catches each stage's own match, or the object of another proposal: 10x10 boxes half over
-    each other share a third.
-    """
-    found = measures.iou_by_stage(trace)
-    assert found[:, 0].tolist() == pytest.approx([0, 1 / 3, 1])
-    assert found[:, 1].tolist() == pytest.approx([0.5, 1, 0.5])
-    assert found[:, 2].isnan().all()
-    with pytest.raises(LabError, match="with_ground_truth"):
-        measures.iou_by_stage(replace(trace, matches=None))
-
-
 def test_pca_finds_the_axes() -> None:
     """Catches axes in the wrong order, vectors that are not centred, a sign by chance."""
     points = torch.tensor([[0.0, 3], [0, -3], [1, 0], [-1, 0]]) + torch.tensor([100.0, 50])
