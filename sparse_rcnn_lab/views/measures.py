@@ -65,26 +65,6 @@ def ranked(trace: Trace, count: int | None = None) -> list[int]:
     return trace.proposal_ids[order].tolist()[:count]
 
 
-def mean_attention(trace: Trace, stage: int, head: int | None = None) -> Tensor:
-    """``[N, N]`` attention at a stage 1..S, row = who looks; one head or the mean over all.
-
-    Raises LabError when attention is not recorded, or there is no such head.
-    """
-    need(trace, "attention")
-    assert trace.attention is not None
-    maps = trace.attention[trace.check_stage(stage) - 1]
-    if head is None:
-        return maps.mean(0)
-    if not 0 <= head < len(maps):
-        raise LabError(f"head must be 0..{len(maps) - 1}, found {head}.")
-    return maps[head]
-
-
-def head_name(head: int | None) -> str:
-    """What :func:`mean_attention` gives, in words."""
-    return "mean of all heads" if head is None else f"head {head}"
-
-
 @dataclass(frozen=True, eq=False)
 class Links:
     """Whom a proposal looks at, strongest first, without itself.
@@ -102,9 +82,18 @@ class Links:
 def attention_links(
     trace: Trace, proposal: int, stage: int, top: int = 8, head: int | None = None
 ) -> Links:
-    """The ``top`` other proposals that ``proposal`` looks at most at a stage 1..S."""
+    """The ``top`` other proposals that ``proposal`` looks at most at a stage 1..S.
+
+    head: one (0-based) in place of the mean over all. Raises LabError when attention is not
+    recorded, or there is no such head.
+    """
     row = trace.row(proposal)
-    weights = mean_attention(trace, stage, head)[row].nan_to_num()
+    need(trace, "attention")
+    assert trace.attention is not None
+    heads = trace.attention[trace.check_stage(stage) - 1, :, row]  # [heads, N]
+    if head is not None and not 0 <= head < len(heads):
+        raise LabError(f"head must be 0..{len(heads) - 1}, found {head}.")
+    weights = (heads.mean(0) if head is None else heads[head]).nan_to_num()
     itself = float(weights[row])
     others = weights.clone()
     others[row] = -1.0
