@@ -154,7 +154,7 @@ def draw_marks(
         )
     marks = known
     sx, sy = width / frame_width, height / frame_height
-    line = line_width(width, height)
+    line = max(2.0, max(width, height) / 250)  # pixels, a full one
     canvas = np.array(image.convert("RGB"))
     boxes: list[Box] = [(m.box[0] * sx, m.box[1] * sy, m.box[2] * sx, m.box[3] * sy) for m in marks]
     for mark, box in zip(reversed(marks), reversed(boxes), strict=True):
@@ -166,23 +166,13 @@ def draw_marks(
         frame(canvas, box, thick, mark.color, mark.opacity, dash)
     result = Image.fromarray(canvas)
     named = [(m, b) for m, b in zip(marks, boxes, strict=True) if m.label][:MAX_LABELS]
-    letters = round(font_size(width, height) * text)
+    letters = round(max(11, round(max(width, height) / 42)) * text)
     tiles = [label_tile(m.label, m.color, letters, width) for m, _ in named]
     places = place_labels([b for _, b in named], [tile.size for tile in tiles], width, height)
     for tile, place in zip(tiles, places, strict=True):
         if place is not None:
             result.paste(tile, place, tile)
     return result
-
-
-def line_width(width: int, height: int) -> float:
-    """Width of a full line on an image of this size, pixels: long side / 250, at least 2."""
-    return max(2.0, max(width, height) / 250)
-
-
-def font_size(width: int, height: int) -> int:
-    """Size of the label text on an image of this size, pixels."""
-    return max(11, round(max(width, height) / 42))
 
 
 def display_size(

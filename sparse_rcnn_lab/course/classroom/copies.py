@@ -102,7 +102,8 @@ def fingerprints(code: str) -> dict[Any, set[int]]:
     named = {name for tree in trees for name in _named(tree)}
     for tree in trees:
         for statement in ast.walk(tree):
-            if not isinstance(statement, ast.stmt) or _is_text(statement):
+            is_text = isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Constant)
+            if is_text or not isinstance(statement, ast.stmt):
                 continue
             tokens = list(_tokens(statement, named))
             for start in range(max(len(tokens) - RUN, 0) + 1):
@@ -159,10 +160,6 @@ def _tokens(node: ast.AST, named: set[str], line: int = 0) -> Iterator[tuple[str
         for child in children if field not in _SILENT else ():
             if isinstance(child, ast.AST) and not isinstance(child, ast.stmt):
                 yield from _tokens(child, named, line)
-
-
-def _is_text(statement: ast.stmt) -> bool:
-    return isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Constant)
 
 
 def _lines(prints: dict[Any, set[int]], rare: dict[Any, float]) -> dict[int, float]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from matplotlib.axes import Axes
-from matplotlib.image import AxesImage
 from matplotlib.patches import Rectangle
 from torch import Tensor
 
@@ -74,7 +73,8 @@ def similarity(
             for j, value in enumerate(line):
                 color = style.LIGHT if abs(value) > 0.7 else style.DARK
                 axes.text(j, i, f"{value:.2f}", size=8, color=color, ha="center", va="center")
-    _color_bar(page, image, "cosine similarity")
+    side = width - _LEFT - _RIGHT  # of the matrix
+    page.color_bar(image, _LEFT + side + 0.1, _BOTTOM, side, "cosine similarity", 8.5)
     return page
 
 
@@ -99,12 +99,6 @@ def matrix_axes(
         across, down = (f"{label} ({count} proposals)" for label in (across, down))
     axes.set(xlabel=across, ylabel=down)
     return page, axes
-
-
-def _color_bar(page: Page, image: AxesImage, label: str) -> None:
-    """As high as the matrix."""
-    side = page.get_size_inches()[0] - _LEFT - _RIGHT
-    page.color_bar(image, _LEFT + side + 0.1, _BOTTOM, side, label, 8.5)
 
 
 _CELL = (0.62, 0.21)  # inches of a cell of the cost
