@@ -116,7 +116,7 @@ def write_stages(model: SparseRCNN) -> Any:
         found = stage_values(g, stage, "table", "levels", boxes, features)
         boxes, features = found["refined_boxes"], found["refined_features"]
         outputs |= {f"{name}_{number}": value for name, value in found.items()}
-    tensors = TENSORS | {name: TENSORS[name.rpartition("_")[0]] for name in outputs}
+    tensors = {**TENSORS, **{name: TENSORS[name.rpartition("_")[0]] for name in outputs}}
     return g.model(model, "stages", ["table", "levels", "boxes", "features"], outputs, tensors)
 
 
