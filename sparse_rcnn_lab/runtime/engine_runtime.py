@@ -22,11 +22,12 @@ from sparse_rcnn_lab.runtime.threads import thread_count, threads_for
 from sparse_rcnn_lab.runtime.torch_runtime import TorchRuntime
 
 _TITLES = {"onnxruntime": "ONNX Runtime", "openvino": "OpenVINO"}
-# Numbers that a stage pools from, up to which one graph of all stages is faster in both engines:
+# Numbers that a stage pools from, up to which one graph of everything is faster in both engines:
 # calls and small operations then cost more than what torch saves at pooling.
 _FEW = 1 << 20
 # Largest difference from the model, relative to the largest value, before its graph is refused.
 _TOLERANCE = {"float32": 1e-3, "bf16": 0.1, "int8": 0.3}
+_OF_ALL = 0.05  # after all stages, each of which magnifies the rounding of those before
 
 
 class EngineRuntime(TorchRuntime):
@@ -34,7 +35,7 @@ class EngineRuntime(TorchRuntime):
 
     Pooling's weighted sums stay with torch, whose ``embedding_bag`` is several times as fast as
     any operator of the engines: a stage's graph returns which rows the next one adds. Few and
-    narrow proposals go through one graph of all stages, which pools by itself.
+    narrow proposals of which only the end is asked for go through one graph of everything.
 
     name: "onnxruntime" or "openvino".  precision: "float32"; "bf16" (openvino) or "int8", both for
     the pyramid, most of the work: boxes and logits stay float32.  calibration: normalised images
@@ -104,16 +105,32 @@ class EngineRuntime(TorchRuntime):
             and pyramid.table.dtype == boxes.dtype == features.dtype == torch.float32
         ):
             try:
+                bags, stages = self._up_to_date("graphs", self.model.stages, self._stage_graphs)
+                chosen = [stages[min(i, count - 1)] for i in range(start, stop or count)]
                 with threads_for(self.model.config.backbone):
-                    if (start, stop or count) == (0, count) and self._are_few(boxes):
-                        whole = self._up_to_date("whole", self.model.stages, self._whole_graph)
-                        return _whole(whole, count, pyramid, boxes, features, "attention" in record)
-                    bags, stages = self._up_to_date("graphs", self.model.stages, self._stage_graphs)
-                    chosen = [stages[min(i, count - 1)] for i in range(start, stop or count)]
                     return _stages(bags, chosen, pyramid, boxes, features, "attention" in record)
             except Exception as error:
                 self._give_up(error)
         return super().run_stages(pyramid, boxes, features, start, stop, record, **kwargs)
+
+    def last_stage(self, images: Tensor, boxes: Tensor, features: Tensor) -> StageOutput:
+        """See :class:`Runtime`."""
+        same = images.dtype == boxes.dtype == features.dtype == torch.float32
+        if same and self.in_one_graph(boxes.shape[0] * boxes.shape[1]):
+            try:
+                with threads_for(self.model.config.backbone):
+                    graph = self._up_to_date("whole", self.model, self._whole_graph)
+                    return _last_stage(graph, images, boxes, features)
+            except Exception as error:
+                self._give_up(error)
+        return super().last_stage(images, boxes, features)
+
+    def in_one_graph(self, proposals: int) -> bool:
+        """Whether :meth:`last_stage` of so many proposals, of all images, is one graph."""
+        config = self.model.config
+        pixels = (2 * SAMPLES * config.roi_size) ** 2
+        few = 0 < proposals * pixels * config.dim <= _FEW
+        return few and self.wanted == "float32" and self._engine_applies()
 
     def _engine_applies(self) -> bool:
         return not self._failed and self.model.device.type == "cpu" and self._applies()
@@ -140,54 +157,41 @@ class EngineRuntime(TorchRuntime):
         _compare("pyramid", found.table, wanted.table, _TOLERANCE[self.wanted])
         return graph
 
-    def _are_few(self, boxes: Tensor) -> bool:
-        config = self.model.config
-        pixels = (2 * SAMPLES * config.roi_size) ** 2
-        return boxes.shape[0] * boxes.shape[1] * pixels * config.dim <= _FEW
-
     def _stage_graphs(self) -> tuple[Graph, list[Graph]]:
-        pyramid, boxes, features, wanted = self._trial()
-        bags = self._open(onnx_graphs.write_bags(self.model))
-        graphs = []
-        for index, output in enumerate(wanted):
-            graph = self._open(onnx_graphs.write_stage(self.model, index, pooled=True))
+        model, config = self.model, self.model.config
+        self._check_stages()
+        bags = self._open(onnx_graphs.write_bags(model))
+        indices = range(len(model.stages))
+        graphs = [self._open(onnx_graphs.write_stage(model, i, pooled=True)) for i in indices]
+        shapes = tuple((64 // stride, 96 // stride) for stride in STRIDES)
+        rows = sum(height * width for height, width in shapes)
+        generator = torch.Generator().manual_seed(0)
+        pyramid = Pyramid(torch.randn(rows, config.dim, generator=generator), shapes, 1)
+        boxes, features = model.proposals(
+            torch.tensor([[64.0, 96.0]]), min(8, len(model.proposals))
+        )
+        for output, graph in zip(model.run_stages(pyramid, boxes, features), graphs, strict=True):
             (found,) = _stages(bags, [graph], pyramid, boxes, features, False)
-            _compare_stage(found, output)
-            graphs.append(graph)
+            for name in ("boxes", "logits", "features"):
+                wanted = getattr(output, name)
+                _compare(name, getattr(found, name), wanted, _TOLERANCE["float32"])
             boxes, features = output.boxes, output.features
         return bags, graphs
 
     def _whole_graph(self) -> Graph:
-        pyramid, boxes, features, wanted = self._trial()
-        graph = self._open(onnx_graphs.write_stages(self.model))
-        found = _whole(graph, len(wanted), pyramid, boxes, features, False)
-        _compare_stage(found[0], wanted[0])  # later ones magnify the rounding of the first
-        for index in range(1, len(wanted)):
-            before = found[index - 1]
-            (alone,) = self.model.run_stages(
-                pyramid, before.boxes, before.features, index, index + 1
-            )
-            _compare_stage(found[index], alone)
+        self._check_stages()
+        graph, model = self._open(onnx_graphs.write_whole(self.model)), self.model
+        images = torch.randn(1, 3, 64, 96, generator=torch.Generator().manual_seed(0))
+        start = model.proposals(torch.tensor([[64.0, 96.0]]), min(8, len(model.proposals)))
+        found = _last_stage(graph, images, *start)
+        wanted = model.run_stages(model.pyramid(images), *start)[-1]
+        for name in ("boxes", "logits", "features"):
+            _compare(name, getattr(found, name), getattr(wanted, name), _OF_ALL)
         return graph
 
-    def _trial(self) -> tuple[Pyramid, Tensor, Tensor, list[StageOutput]]:
-        """A small pyramid, some boxes and features, and what the model's stages make of them."""
-        model = self.model
-        if any(type(stage) is not Stage for stage in model.stages):
+    def _check_stages(self) -> None:
+        if any(type(stage) is not Stage for stage in self.model.stages):
             raise LabError("its stages are not those of the package")
-        shapes = tuple((64 // stride, 96 // stride) for stride in STRIDES)
-        rows = sum(height * width for height, width in shapes)
-        generator = torch.Generator().manual_seed(0)
-        pyramid = Pyramid(torch.randn(rows, model.config.dim, generator=generator), shapes, 1)
-        boxes, features = model.proposals(
-            torch.tensor([[64.0, 96.0]]), min(8, len(model.proposals))
-        )
-        return pyramid, boxes, features, model.run_stages(pyramid, boxes, features)
-
-
-def _compare_stage(found: StageOutput, wanted: StageOutput) -> None:
-    for name in ("boxes", "logits", "features"):
-        _compare(name, getattr(found, name), getattr(wanted, name), _TOLERANCE["float32"])
 
 
 def _compare(name: str, found: Tensor, wanted: Tensor, tolerance: float) -> None:
@@ -201,6 +205,18 @@ def _pyramid(graph: Graph, images: Tensor) -> Pyramid:
     table = graph({"images": images.contiguous().numpy()})["table"]
     shapes = tuple((height // stride, width // stride) for stride in STRIDES)
     return Pyramid(torch.from_numpy(table), shapes, batch)
+
+
+def _last_stage(graph: Graph, images: Tensor, boxes: Tensor, features: Tensor) -> StageOutput:
+    given = {"images": images, "boxes": boxes, "features": features}
+    read = graph({name: value.contiguous().numpy() for name, value in given.items()})
+    found = {name: torch.from_numpy(value) for name, value in read.items()}
+    return StageOutput(
+        boxes=found["refined_boxes"],
+        logits=found["logits"],
+        features=found["refined_features"],
+        levels=assign_levels(found["entering_boxes"]),
+    )
 
 
 def _levels(pyramid: Pyramid) -> np.ndarray:
@@ -240,33 +256,7 @@ def _stages(
         found = {name: torch.from_numpy(value) for name, value in read.items()}
         outputs.append(found)
         entered.append(found["refined_boxes"])
-    return _outputs(outputs, entered[:-1], attention)
-
-
-def _whole(
-    graph: Graph, count: int, pyramid: Pyramid, boxes: Tensor, features: Tensor, attention: bool
-) -> list[StageOutput]:
-    """All ``count`` stages, in one graph."""
-    read = graph(
-        {
-            "table": pyramid.table.contiguous().numpy(),
-            "levels": _levels(pyramid),
-            "boxes": boxes.contiguous().numpy(),
-            "features": features.contiguous().numpy(),
-        }
-    )
-    names = ("refined_boxes", "logits", "refined_features", "attention")
-    outputs = [
-        {name: torch.from_numpy(read[f"{name}_{stage}"]) for name in names}
-        for stage in range(1, count + 1)
-    ]
-    return _outputs(outputs, [boxes, *(o["refined_boxes"] for o in outputs[:-1])], attention)
-
-
-def _outputs(
-    outputs: Sequence[dict[str, Tensor]], entered: Sequence[Tensor], attention: bool
-) -> list[StageOutput]:
-    levels_read = assign_levels(torch.stack(list(entered)))
+    levels_read = assign_levels(torch.stack(entered[:-1]))
     return [
         StageOutput(
             boxes=found["refined_boxes"],

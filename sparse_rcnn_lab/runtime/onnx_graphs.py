@@ -105,19 +105,21 @@ def write_stage(model: SparseRCNN, index: int, pooled: bool = False, switches: b
     return g.model(model, f"stage_{index + 1}", inputs, found)
 
 
-def write_stages(model: SparseRCNN) -> Any:
-    """All stages in one graph: inputs as of :func:`write_stage`; its outputs of stage 1 are
-    ``refined_boxes_1`` and so on."""
+def write_whole(model: SparseRCNN) -> Any:
+    """Pyramid and all stages: ``images``, ``boxes``, ``features`` -> ``refined_boxes``,
+    ``logits``, ``refined_features`` of the last stage, and the ``entering_boxes`` that it read at.
+    """
     g = GraphWriter()
-    boxes, features = "boxes", "features"
-    outputs: dict[str, str] = {}
-    for number, stage in enumerate(model.stages, 1):
+    table, levels = pyramid_values(g, model, "images")
+    found = {"refined_boxes": "boxes", "refined_features": "features"}
+    for stage in model.stages:
         assert isinstance(stage, Stage)
-        found = stage_values(g, stage, "table", "levels", boxes, features)
-        boxes, features = found["refined_boxes"], found["refined_features"]
-        outputs |= {f"{name}_{number}": value for name, value in found.items()}
-    tensors = {**TENSORS, **{name: TENSORS[name.rpartition("_")[0]] for name in outputs}}
-    return g.model(model, "stages", ["table", "levels", "boxes", "features"], outputs, tensors)
+        entering = found["refined_boxes"]
+        found = stage_values(g, stage, table, levels, entering, found["refined_features"])
+    outputs = {name: found[name] for name in ("refined_boxes", "logits", "refined_features")}
+    tensors = {**TENSORS, "entering_boxes": TENSORS["boxes"]}
+    outputs["entering_boxes"] = entering
+    return g.model(model, "detector", ["images", "boxes", "features"], outputs, tensors)
 
 
 def stage_values(
