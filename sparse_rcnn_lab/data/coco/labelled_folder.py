@@ -20,12 +20,12 @@ import torch
 from sparse_rcnn_lab.core import boxes as box_ops
 from sparse_rcnn_lab.core.errors import LabError
 from sparse_rcnn_lab.data.coco.folder import CocoFolder, find_splits
-from sparse_rcnn_lab.detect.images import image_header
+from sparse_rcnn_lab.data.coco.image_files import upright_size
+from sparse_rcnn_lab.data.finding import first_few
 
 IMAGES = frozenset((".jpg", ".jpeg", ".png", ".webp", ".bmp"))
 _HELD_OUT = re.compile(r"val|valid|validation|test", re.IGNORECASE)
 _NAME_FILES = ("data.yaml", "data.yml", "classes.txt", "obj.names", "predefined_classes.txt")
-_SHOWN = 3  # files named in a note before "and N more"
 _BROKEN = (ElementTree.ParseError, LabError, ValueError, TypeError, AttributeError, OSError)
 NamedBox = tuple[str, float, float, float, float]  # class, xyxy in pixels of the image
 
@@ -87,7 +87,7 @@ def read_labelled_folder(folder: str | Path) -> LabelledFolder:
             if not (xml or yolo):  # else it is some other tool's json
                 raise
     if not images:
-        found = ", ".join(sorted(p.name for p in folder.iterdir())[:_SHOWN]) or "nothing"
+        found = first_few(sorted(p.name for p in folder.iterdir())) or "nothing"
         raise LabError(
             f'No image in "{folder.name}" (found: {found}). JPEG, PNG or WebP is needed.'
         )
@@ -184,10 +184,7 @@ def _read_each(
         held_out = boxes is not None and _set_aside(path, folder)
         read.append(LabelledImage(path, boxes or (), boxes is not None, held_out))
     if broken:
-        more = f" and {len(broken) - _SHOWN} more" if len(broken) > _SHOWN else ""
-        notes.append(
-            f"Labels that cannot be read are left out: {'; '.join(broken[:_SHOWN])}{more}."
-        )
+        notes.append(f"Labels that cannot be read are left out: {first_few(broken, joint='; ')}.")
     if unlabelled:
         notes.append(f"{unlabelled} images have no {ending} file: not labelled, left out.")
     return LabelledFolder(kind, read, notes)
@@ -226,9 +223,7 @@ def _read_yolo(folder: Path, images: list[Path]) -> LabelledFolder:
     names = _yolo_names(folder)
 
     def boxes_of(file: Path, image: Path) -> Iterator[NamedBox]:
-        height, width, turn = image_header(image)
-        if turn >= 5:  # labels are of the upright image
-            height, width = width, height
+        height, width = upright_size(image)
         return _yolo_boxes(file.read_text(encoding="utf-8-sig"), names, width, height)
 
     found = _read_each("YOLO", "txt", images, folder, _yolo_file, boxes_of)

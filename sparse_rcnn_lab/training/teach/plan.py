@@ -14,6 +14,7 @@ import numpy as np
 
 from sparse_rcnn_lab.core.config import ModelConfig, Recipe
 from sparse_rcnn_lab.data.coco.folder import CocoFolder
+from sparse_rcnn_lab.data.finding import first_few
 from sparse_rcnn_lab.models import recipes
 from sparse_rcnn_lab.models.config_edit import with_changes
 
@@ -110,18 +111,17 @@ def _warnings(train: CocoFolder, val: CocoFolder | None) -> list[str]:
     few = [name for name in train.class_names if counts[name] < ENOUGH_BOXES]
     said = []
     if few:
-        listed = ", ".join(f"{name} ({counts[name]})" for name in few[:6])
-        more = f" and {len(few) - 6} more" if len(few) > 6 else ""
+        listed = first_few([f"{name} ({counts[name]})" for name in few], 6)
         said.append(
-            f"Too few boxes to learn from: {listed}{more}. Ten or more of each, in different "
-            "places, help most."
+            f"Too few boxes to learn from: {listed}. Ten or more of each, in different places, "
+            "help most."
         )
     if val is not None:
         there = set(val.tables.labels.tolist())
         unseen = [name for label, name in enumerate(val.class_names) if label not in there]
         if unseen:
-            listed = ", ".join(unseen[:6])
             said.append(
-                f"No held-out image shows {listed}: how well it is found will not be known."
+                f"No held-out image shows {first_few(unseen, 6)}: how well it is found will not be "
+                "known."
             )
     return said
