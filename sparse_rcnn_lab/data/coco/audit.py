@@ -55,7 +55,7 @@ class Findings(list[Finding]):
             return
         kind = records.singular
         if kind == "category":
-            first = f"id {first_few([str(records.called(row)) for row in rows])}"
+            first = f"id {first_few([str(records.called(row)) for row in rows.tolist()])}"
             images = rows[:0]
         else:
             images = rows if kind == "image" else self.owner[rows]

@@ -186,7 +186,7 @@ class Records:
         """Raises when any record of ``wrong`` ``[len]`` bool is set."""
         rows = np.flatnonzero(wrong)
         if len(rows):
-            shown = first_few([str(self.called(row)) for row in rows])
+            shown = first_few([str(self.called(row)) for row in rows.tolist()])
             raise LabError(
                 f'{self.file}: "{field}" of {self.singular} id {shown} {what}. Correct the json.'
             )
