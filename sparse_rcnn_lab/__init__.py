@@ -9,7 +9,6 @@
 torch.Size([7, 20, 4])
 """
 
-# ruff: noqa: F401
 from __future__ import annotations
 
 import os
@@ -24,7 +23,7 @@ from sparse_rcnn_lab.core.errors import LabError
 
 __version__ = "0.1.0"  # pyproject.toml reads it from here
 
-if TYPE_CHECKING:  # what an editor and a type checker read; _HOMES says the same to Python
+if TYPE_CHECKING:
     from sparse_rcnn_lab.core.ablation import Ablation
     from sparse_rcnn_lab.core.config import Recipe
     from sparse_rcnn_lab.core.detections import Detections
@@ -48,6 +47,42 @@ if TYPE_CHECKING:  # what an editor and a type checker read; _HOMES says the sam
     from sparse_rcnn_lab.views.explorer.explore import explore
     from sparse_rcnn_lab.views.labeller.label import label
     from sparse_rcnn_lab.views.playground.playground_page import playground
+
+__all__ = [
+    "RECIPES",
+    "Ablation",
+    "CocoFolder",
+    "DataCheck",
+    "Detections",
+    "Detector",
+    "Evaluation",
+    "Intervention",
+    "LabError",
+    "Recipe",
+    "Run",
+    "Session",
+    "Shapes",
+    "Trace",
+    "TraceDiff",
+    "__version__",
+    "calibrate_scores",
+    "check",
+    "evaluate",
+    "explore",
+    "export",
+    "export_parts",
+    "fit",
+    "label",
+    "load",
+    "load_trace",
+    "open_data",
+    "playground",
+    "recipe",
+    "save_trace",
+    "shipped_models",
+    "trace_diff",
+    "with_ground_truth",
+]
 
 # Imported at first use: torch takes seconds, and `sparse-rcnn-lab --help` does not need it.
 _HOMES = {
@@ -75,9 +110,6 @@ _HOMES = {
     "intervene.intervention": ("Intervention",),
     "models.load": ("load", "shipped_models"),
 }
-__all__ = sorted(
-    ["LabError", "__version__", *(name for names in _HOMES.values() for name in names)]
-)
 
 if not TYPE_CHECKING:  # a type checker reads the imports above instead
 
