@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import importlib
 import re
 import subprocess
@@ -61,14 +62,29 @@ def test_changelog_has_this_version() -> None:
     assert re.search(rf"^## {re.escape(__version__)}\b", changelog, re.M)
 
 
-def test_imports_without_the_extras() -> None:
-    """Catches a top-level import of gradio, plotly or Jupyter: training machines have none.
+# What a training machine lacks. Only ``app`` needs gradio; apps/demo.py looks for it before it
+# imports anything from there.
+EXTRAS = {"gradio", "plotly", "ipywidgets", "anywidget", "IPython", "jupyterlab"}
 
-    Only ``app`` needs gradio; apps/demo.py looks for it before it imports anything from there.
-    """
-    code = """
+
+def test_extras_are_imported_where_they_are_used() -> None:
+    """Catches a top-level import of gradio, plotly or Jupyter."""
+    files = [file for file in PACKAGE.rglob("*.py") if file.parent.name != "app"]
+    found = set()
+    for file in files:
+        for node in ast.parse(file.read_text(encoding="utf-8")).body:
+            names = [a.name for a in node.names] if isinstance(node, ast.Import) else []
+            names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+            found |= {(file.name, name) for name in names if name.split(".")[0] in EXTRAS}
+    assert len(files) > 100 and not found
+
+
+@pytest.mark.slow  # ten seconds: everything is imported, as on such a machine
+def test_imports_without_the_extras() -> None:
+    """Catches the same in other ways: an import by a function that runs when a module is read."""
+    code = f"""
 import sys
-for name in ("gradio", "plotly", "ipywidgets", "anywidget", "IPython", "jupyterlab"):
+for name in {EXTRAS!r}:
     sys.modules[name] = None
 import importlib, pkgutil, sparse_rcnn_lab
 for module in pkgutil.walk_packages(sparse_rcnn_lab.__path__, "sparse_rcnn_lab."):
