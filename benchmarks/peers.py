@@ -30,6 +30,7 @@ from sparse_rcnn_lab.core.stage import Stage
 from sparse_rcnn_lab.detect.detector import Detector
 from sparse_rcnn_lab.detect.device import machine
 from sparse_rcnn_lab.runtime.choose import InferencePrecision, RuntimeName, make_runtime
+from sparse_rcnn_lab.runtime.engine_runtime import EngineRuntime
 from sparse_rcnn_lab.runtime.engines import (
     EngineName,
     installed_engines,
@@ -190,6 +191,11 @@ def _arm(runtime: Runtime, images: Tensor, count: int) -> Callable[[Clock], Tens
     sizes = images.new_tensor(images.shape[2:]).expand(len(images), 2)
 
     def run(clock: Clock) -> Tensor:
+        if isinstance(runtime, EngineRuntime) and runtime.in_one_graph(len(images) * count):
+            with clock.part("all"):
+                output = runtime.last_stage(images, *proposals(sizes, count))
+                top_pairs(output.logits.float())
+            return output.logits.float().sigmoid()
         with clock.part("backbone + FPN"):
             pyramid = runtime.pyramid(images)
         with clock.part("stages"):

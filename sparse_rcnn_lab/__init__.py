@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from sparse_rcnn_lab.runtime.export.parts import export_parts
     from sparse_rcnn_lab.training.evaluate import Evaluation, evaluate
     from sparse_rcnn_lab.training.fit import Run, fit
+    from sparse_rcnn_lab.training.score_calibration import calibrate_scores
     from sparse_rcnn_lab.views.explorer.explore import explore
     from sparse_rcnn_lab.views.labeller.label import label
     from sparse_rcnn_lab.views.playground.playground_page import playground
@@ -64,6 +65,7 @@ __all__ = [
     "Trace",
     "TraceDiff",
     "__version__",
+    "calibrate_scores",
     "check",
     "evaluate",
     "explore",
@@ -103,6 +105,7 @@ _HOMES = {
     "core.trace": ("Trace",),
     "training.fit": ("Run", "fit"),
     "training.evaluate": ("Evaluation", "evaluate"),
+    "training.score_calibration": ("calibrate_scores",),
     "detect.ground_truth": ("with_ground_truth",),
     "intervene.intervention": ("Intervention",),
     "models.load": ("load", "shipped_models"),

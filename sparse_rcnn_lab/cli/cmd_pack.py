@@ -30,6 +30,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", type=Path, default=Path("models"), metavar="FOLDER")
     parser.add_argument("--source", default="", help="where the images come from, their licence")
     parser.add_argument("--command", default="", help="the command that trained it")
+    parser.add_argument(
+        "--calibrate",
+        action="store_true",
+        help="first fit its scores to how often they are right on these images; AP stays",
+    )
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -40,12 +45,16 @@ def run(arguments: argparse.Namespace) -> int:
     from sparse_rcnn_lab.models.checkpoint import save_checkpoint
     from sparse_rcnn_lab.models.load import load
     from sparse_rcnn_lab.training.evaluate import evaluate
+    from sparse_rcnn_lab.training.score_calibration import calibrate_scores
 
     if not arguments.name or Path(arguments.name).name != arguments.name:
         raise LabError(f"--name must be a plain name, found {arguments.name!r}.")
     detector, data = open_model(arguments), open_data(arguments.data, "val")
     path = arguments.out / f"{arguments.name}.safetensors"
     training = _training(Path(arguments.model), detector.info or {})
+    if arguments.calibrate:
+        detector = calibrate_scores(detector, data)
+        training["scores"] = "calibrated on the images of the evaluation"
     about = {"source": arguments.source, **training}
     save_checkpoint(path, detector.model, detector.class_names, arguments.name, about, half=True)
     packed = load(path, pick_device(arguments.device), precision=arguments.precision)

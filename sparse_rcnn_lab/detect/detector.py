@@ -169,8 +169,12 @@ class Detector:
         batch = self.prepare(_as_list(images), resize)
         if not 0 <= threshold <= 1:
             raise LabError(f"threshold must be from 0 to 1, found {threshold!r}.")
-        outputs = self.run(batch, stop=stage, num_proposals=num_proposals)
-        found = [self.decode(outputs[-1], batch, i, threshold) for i in range(len(batch.originals))]
+        if stage in (None, self.num_stages):
+            start = self.model.proposals(batch.sizes, num_proposals)
+            output = self.runtime.last_stage(batch.images, *start)
+        else:
+            output = self.run(batch, stop=stage, num_proposals=num_proposals)[-1]
+        found = [self.decode(output, batch, i, threshold) for i in range(len(batch.originals))]
         return found if _is_list(images) else found[0]
 
     @overload

@@ -13,7 +13,7 @@ from torch import Tensor
 from sparse_rcnn_lab.core.ablation import NORMAL
 from sparse_rcnn_lab.core.errors import LabError
 from sparse_rcnn_lab.core.model import SparseRCNN
-from sparse_rcnn_lab.core.pooling import STRIDES, Pyramid, assign_levels, gather
+from sparse_rcnn_lab.core.pooling import SAMPLES, STRIDES, Pyramid, assign_levels, gather
 from sparse_rcnn_lab.core.stage import Stage, StageOutput
 from sparse_rcnn_lab.runtime import onnx_graphs
 from sparse_rcnn_lab.runtime.engines import EngineName, Graph, open_graph
@@ -22,15 +22,20 @@ from sparse_rcnn_lab.runtime.threads import thread_count, threads_for
 from sparse_rcnn_lab.runtime.torch_runtime import TorchRuntime
 
 _TITLES = {"onnxruntime": "ONNX Runtime", "openvino": "OpenVINO"}
+# Numbers that a stage pools from, up to which one graph of everything is faster in both engines:
+# calls and small operations then cost more than what torch saves at pooling.
+_FEW = 1 << 20
 # Largest difference from the model, relative to the largest value, before its graph is refused.
 _TOLERANCE = {"float32": 1e-3, "bf16": 0.1, "int8": 0.3}
+_OF_ALL = 0.05  # after all stages, each of which magnifies the rounding of those before
 
 
 class EngineRuntime(TorchRuntime):
     """Pyramid and stages in an engine; what an engine has not, torch does, folded.
 
     Pooling's weighted sums stay with torch, whose ``embedding_bag`` is several times as fast as
-    any operator of the engines: a stage's graph returns which rows the next one adds.
+    any operator of the engines: a stage's graph returns which rows the next one adds. Few and
+    narrow proposals of which only the end is asked for go through one graph of everything.
 
     name: "onnxruntime" or "openvino".  precision: "float32"; "bf16" (openvino) or "int8", both for
     the pyramid, most of the work: boxes and logits stay float32.  calibration: normalised images
@@ -108,6 +113,25 @@ class EngineRuntime(TorchRuntime):
                 self._give_up(error)
         return super().run_stages(pyramid, boxes, features, start, stop, record, **kwargs)
 
+    def last_stage(self, images: Tensor, boxes: Tensor, features: Tensor) -> StageOutput:
+        """See :class:`Runtime`."""
+        same = images.dtype == boxes.dtype == features.dtype == torch.float32
+        if same and self.in_one_graph(boxes.shape[0] * boxes.shape[1]):
+            try:
+                with threads_for(self.model.config.backbone):
+                    graph = self._up_to_date("whole", self.model, self._whole_graph)
+                    return _last_stage(graph, images, boxes, features)
+            except Exception as error:
+                self._give_up(error)
+        return super().last_stage(images, boxes, features)
+
+    def in_one_graph(self, proposals: int) -> bool:
+        """Whether :meth:`last_stage` of so many proposals, of all images, is one graph."""
+        config = self.model.config
+        pixels = (2 * SAMPLES * config.roi_size) ** 2
+        few = 0 < proposals * pixels * config.dim <= _FEW
+        return few and self.wanted == "float32" and self._engine_applies()
+
     def _engine_applies(self) -> bool:
         return not self._failed and self.model.device.type == "cpu" and self._applies()
 
@@ -135,8 +159,7 @@ class EngineRuntime(TorchRuntime):
 
     def _stage_graphs(self) -> tuple[Graph, list[Graph]]:
         model, config = self.model, self.model.config
-        if any(type(stage) is not Stage for stage in model.stages):
-            raise LabError("its stages are not those of the package")
+        self._check_stages()
         bags = self._open(onnx_graphs.write_bags(model))
         indices = range(len(model.stages))
         graphs = [self._open(onnx_graphs.write_stage(model, i, pooled=True)) for i in indices]
@@ -155,6 +178,21 @@ class EngineRuntime(TorchRuntime):
             boxes, features = output.boxes, output.features
         return bags, graphs
 
+    def _whole_graph(self) -> Graph:
+        self._check_stages()
+        graph, model = self._open(onnx_graphs.write_whole(self.model)), self.model
+        images = torch.randn(1, 3, 64, 96, generator=torch.Generator().manual_seed(0))
+        start = model.proposals(torch.tensor([[64.0, 96.0]]), min(8, len(model.proposals)))
+        found = _last_stage(graph, images, *start)
+        wanted = model.run_stages(model.pyramid(images), *start)[-1]
+        for name in ("boxes", "logits", "features"):
+            _compare(name, getattr(found, name), getattr(wanted, name), _OF_ALL)
+        return graph
+
+    def _check_stages(self) -> None:
+        if any(type(stage) is not Stage for stage in self.model.stages):
+            raise LabError("its stages are not those of the package")
+
 
 def _compare(name: str, found: Tensor, wanted: Tensor, tolerance: float) -> None:
     largest = (found - wanted).abs().max() / wanted.abs().max()
@@ -167,6 +205,18 @@ def _pyramid(graph: Graph, images: Tensor) -> Pyramid:
     table = graph({"images": images.contiguous().numpy()})["table"]
     shapes = tuple((height // stride, width // stride) for stride in STRIDES)
     return Pyramid(torch.from_numpy(table), shapes, batch)
+
+
+def _last_stage(graph: Graph, images: Tensor, boxes: Tensor, features: Tensor) -> StageOutput:
+    given = {"images": images, "boxes": boxes, "features": features}
+    read = graph({name: value.contiguous().numpy() for name, value in given.items()})
+    found = {name: torch.from_numpy(value) for name, value in read.items()}
+    return StageOutput(
+        boxes=found["refined_boxes"],
+        logits=found["logits"],
+        features=found["refined_features"],
+        levels=assign_levels(found["entering_boxes"]),
+    )
 
 
 def _levels(pyramid: Pyramid) -> np.ndarray:

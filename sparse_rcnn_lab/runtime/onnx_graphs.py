@@ -23,7 +23,7 @@ from sparse_rcnn_lab.core.model import SparseRCNN
 from sparse_rcnn_lab.core.pooling import FINEST_SCALE, SAMPLES, STRIDES
 from sparse_rcnn_lab.core.stage import Stage
 from sparse_rcnn_lab.runtime.folding import folded
-from sparse_rcnn_lab.runtime.graph_writer import GraphWriter
+from sparse_rcnn_lab.runtime.graph_writer import TENSORS, GraphWriter
 
 
 def write_pyramid(model: SparseRCNN, fold: bool = True) -> Any:
@@ -103,6 +103,23 @@ def write_stage(model: SparseRCNN, index: int, pooled: bool = False, switches: b
     inputs = ["roi" if pooled else "table", "levels", "boxes", "features"]
     inputs += ["attend", "heads_on", "exchange"] if switches else []
     return g.model(model, f"stage_{index + 1}", inputs, found)
+
+
+def write_whole(model: SparseRCNN) -> Any:
+    """Pyramid and all stages: ``images``, ``boxes``, ``features`` -> ``refined_boxes``,
+    ``logits``, ``refined_features`` of the last stage, and the ``entering_boxes`` that it read at.
+    """
+    g = GraphWriter()
+    table, levels = pyramid_values(g, model, "images")
+    found = {"refined_boxes": "boxes", "refined_features": "features"}
+    for stage in model.stages:
+        assert isinstance(stage, Stage)
+        entering = found["refined_boxes"]
+        found = stage_values(g, stage, table, levels, entering, found["refined_features"])
+    outputs = {name: found[name] for name in ("refined_boxes", "logits", "refined_features")}
+    tensors = {**TENSORS, "entering_boxes": TENSORS["boxes"]}
+    outputs["entering_boxes"] = entering
+    return g.model(model, "detector", ["images", "boxes", "features"], outputs, tensors)
 
 
 def stage_values(

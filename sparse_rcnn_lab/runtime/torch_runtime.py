@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
+from itertools import chain
+from operator import attrgetter
 from threading import Lock
 from typing import Any, Literal, Protocol
 
@@ -27,7 +29,7 @@ BUCKET = 128
 
 
 class Runtime(Protocol):
-    """A way to compute what a model computes: its two calls, and what it is.
+    """A way to compute what a model computes: its calls, and what it is.
 
     model: whose weights it uses; it also has the learned proposals.
     """
@@ -42,6 +44,10 @@ class Runtime(Protocol):
         self, pyramid: Pyramid, boxes: Tensor, features: Tensor, *args: Any, **kwargs: Any
     ) -> list[StageOutput]:
         """As :meth:`SparseRCNN.run_stages`."""
+        ...
+
+    def last_stage(self, images: Tensor, boxes: Tensor, features: Tensor) -> StageOutput:
+        """What the last stage returns of images: both calls in one, for who wants no more."""
         ...
 
     def for_model(self, model: SparseRCNN) -> Runtime:
@@ -79,7 +85,7 @@ class TorchRuntime:
             raise LabError('The eager runtime computes in float32. Take "folded" for bf16.')
         self.model, self.name, self.precision = model, name, precision
         self._made: dict[str, tuple[Any, Any]] = {}
-        self._contents: dict[str, tuple[nn.Module, list[dict[str, Any]]]] = {}
+        self._contents: dict[str, tuple[nn.Module, _Content]] = {}
         self._lock = Lock()  # an app detects in several threads
 
     def for_model(self, model: SparseRCNN) -> TorchRuntime:
@@ -112,6 +118,10 @@ class TorchRuntime:
             if not own and self._applies():
                 model = self._up_to_date("stages", model.stages, self._with_stages)
             return model.run_stages(pyramid, boxes, features, *args, **kwargs)
+
+    def last_stage(self, images: Tensor, boxes: Tensor, features: Tensor) -> StageOutput:
+        """See :class:`Runtime`."""
+        return self.run_stages(self.pyramid(images), boxes, features)[-1]
 
     def _dtype(self) -> torch.dtype:
         if self.name == "eager":
@@ -152,12 +162,13 @@ class TorchRuntime:
     def _up_to_date(self, name: str, module: nn.Module, make: Callable[[], Any]) -> Any:
         """What ``make`` gave, made again when the weights of ``module`` are others."""
         with self._lock:
-            owner, content = self._contents.get(name, (None, []))
+            owner, content = self._contents.get(name, (None, ([], [])))
             before, made = self._made.get(name, (None, None))
             if owner is not module or before != _state(content):
                 # Walking a tree of modules takes longer than a small stage; its dicts stay.
-                parts = [(m._parameters, m._buffers, m._modules) for m in module.modules()]
-                content = [part for each in parts for part in each if part]
+                parts = list(module.modules())
+                tensors = [t for m in parts for t in (m._parameters, m._buffers) if t]
+                content = tensors, [m._modules for m in parts if m._modules]
                 self._contents[name] = module, content
                 state = _state(content)
                 if before != state:
@@ -166,13 +177,17 @@ class TorchRuntime:
         return made
 
 
-def _state(content: list[dict[str, Any]]) -> Any:
-    """Which tensors and modules these are, and how often they were changed."""
-    return _Steps.taken, [
-        (value.data_ptr(), value._version) if isinstance(value, Tensor) else id(value)
-        for part in content
-        for value in part.values()
-    ]
+# The dicts of tensors, and those of modules, that a tree of modules consists of.
+_Content = tuple[list[dict[str, Any]], list[dict[str, Any]]]
+
+
+def _state(content: _Content) -> Any:
+    """Which tensors and modules these are, and how often they were changed. Asked for every image:
+    the loops are those of ``map``."""
+    tensors = [value for part in content[0] for value in part.values() if value is not None]
+    modules = chain.from_iterable(part.values() for part in content[1])
+    pointers, versions = map(Tensor.data_ptr, tensors), map(attrgetter("_version"), tensors)
+    return _Steps.taken, list(pointers), list(versions), list(map(id, modules))
 
 
 class _Steps:

@@ -64,6 +64,49 @@ def coco_stats(
     Raises LabError when a result is incomplete, not finite, or belongs to an image or category
     that the ground truth does not have: each would count as a quiet miss.
     """
+    evaluator, names = _prepared(ground_truth, results)
+    if not by_size:
+        _only_all_sizes(evaluator)
+    with contextlib.redirect_stdout(io.StringIO()):  # pycocotools has no quiet mode
+        evaluator.evaluate()
+        evaluator.accumulate()
+        if by_size:
+            evaluator.summarize()
+    precision = evaluator.eval["precision"][..., 0, -1]  # [IoU, recall, class], all areas, 100
+    ordered = [names[i] for i in evaluator.params.catIds]
+    per_class = {name: _mean(precision[..., k]) for k, name in enumerate(ordered)}
+    per_class_50 = {name: _mean(precision[0, :, k]) for k, name in enumerate(ordered)}
+    stats = evaluator.stats if by_size else _of_all(evaluator)
+    numbers = dict(zip(METRICS, map(float, stats), strict=True))
+    return CocoResult(**numbers, per_class=per_class, per_class_50=per_class_50)
+
+
+def right_detections(
+    ground_truth: Mapping[str, Any], rows: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Which detections AP50 takes for right, and which of them it counts: ``[K]`` bool each.
+
+    ground_truth, rows: ``[K, 7]`` as of :func:`coco_stats`. What COCO ignores, a box on a crowd,
+    does not count.
+    """
+    evaluator, _ = _prepared(ground_truth, rows)
+    evaluator.params.iouThrs = np.array([0.5])
+    evaluator.params.maxDets = [max(1, len(rows))]
+    _only_all_sizes(evaluator)
+    with contextlib.redirect_stdout(io.StringIO()):
+        evaluator.evaluate()
+    right, counts = np.zeros(len(rows), dtype=bool), np.zeros(len(rows), dtype=bool)
+    for image in filter(None, evaluator.evalImgs):
+        places = np.array(image["dtIds"], dtype=int) - 1
+        counts[places] = image["dtIgnore"][0] == 0
+        right[places] = (image["dtMatches"][0] > 0) & counts[places]
+    return right, counts
+
+
+def _prepared(
+    ground_truth: Mapping[str, Any], results: Sequence[Mapping[str, Any]] | np.ndarray
+) -> tuple[COCOeval, dict[int, str]]:
+    """pycocotools' evaluator, its detections numbered from 1 in their order; names of classes."""
     rows = results if isinstance(results, np.ndarray) else _rows(results)
     _check_rows(rows)
     # Images and categories by their place among the ids: these may be too large for pycocotools.
@@ -89,22 +132,13 @@ def coco_stats(
             zip(image_places, category_places, rows[:, 1:6].tolist(), strict=True), 1
         )
     ]
-    with contextlib.redirect_stdout(io.StringIO()):  # pycocotools has no quiet mode
-        evaluator = COCOeval(truth_index, _index(images, names, found), "bbox")
-        if not by_size:
-            evaluator.params.areaRng = evaluator.params.areaRng[:1]  # the first is all
-            evaluator.params.areaRngLbl = evaluator.params.areaRngLbl[:1]
-        evaluator.evaluate()
-        evaluator.accumulate()
-        if by_size:
-            evaluator.summarize()
-    precision = evaluator.eval["precision"][..., 0, -1]  # [IoU, recall, class], all areas, 100
-    ordered = [names[i] for i in evaluator.params.catIds]
-    per_class = {name: _mean(precision[..., k]) for k, name in enumerate(ordered)}
-    per_class_50 = {name: _mean(precision[0, :, k]) for k, name in enumerate(ordered)}
-    stats = evaluator.stats if by_size else _of_all(evaluator)
-    numbers = dict(zip(METRICS, map(float, stats), strict=True))
-    return CocoResult(**numbers, per_class=per_class, per_class_50=per_class_50)
+    with contextlib.redirect_stdout(io.StringIO()):
+        return COCOeval(truth_index, _index(images, names, found), "bbox"), names
+
+
+def _only_all_sizes(evaluator: COCOeval) -> None:
+    evaluator.params.areaRng = evaluator.params.areaRng[:1]  # the first is all
+    evaluator.params.areaRngLbl = evaluator.params.areaRngLbl[:1]
 
 
 def _of_all(evaluator: COCOeval) -> list[float]:

@@ -233,6 +233,7 @@ def test_pack_stores_half_precision_and_evaluates_what_it_stored(
     assert report["evaluation"]["stages"] == evaluation["stages"]
     assert report["recipe"]["train"]["steps"] == 3 and report["source"] == "drawn here"
     assert cli.main([*command, "--name", "../drawn"]) == 2
+    assert cli.main([*command, "--name", "drawn", "--calibrate"]) == 2  # nothing is right yet
 
 
 def test_pack_evaluates_as_it_was_asked_to(

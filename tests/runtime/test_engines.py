@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import subprocess
 import sys
 import warnings
@@ -22,7 +23,7 @@ from sparse_rcnn_lab.core.ablation import Ablation
 from sparse_rcnn_lab.core.errors import LabError
 from sparse_rcnn_lab.core.model import SparseRCNN
 from sparse_rcnn_lab.core.stage import StageOutput
-from sparse_rcnn_lab.runtime import choose, engines, int8, onnx_graphs
+from sparse_rcnn_lab.runtime import choose, engine_runtime, engines, int8, onnx_graphs
 from sparse_rcnn_lab.runtime.engine_runtime import EngineRuntime
 from sparse_rcnn_lab.runtime.torch_runtime import Runtime, TorchRuntime
 
@@ -54,6 +55,18 @@ def run(runtime: Runtime, images: Tensor, sizes: Tensor, count: int | None = Non
     return runtime.run_stages(runtime.pyramid(images), *start, **kwargs)
 
 
+@torch.no_grad()
+def run_whole(runtime: Runtime, images: Tensor, sizes: Tensor, count: int | None = None):
+    return [runtime.last_stage(images, *runtime.model.proposals(sizes, count))]
+
+
+@pytest.fixture(params=[run, run_whole])
+def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """All stages through a graph for each, and the last one through one graph of everything."""
+    monkeypatch.setattr(engine_runtime, "_FEW", 1 << 60)
+    return request.param
+
+
 def assert_same(
     found: list[StageOutput], wanted: list[StageOutput], pixels: float = UNTRAINED
 ) -> None:
@@ -82,6 +95,7 @@ def test_shipped_models(name: str, engine: engines.EngineName) -> None:
     for chosen in (count, 1, count // 2):
         given = batch.images, batch.sizes, chosen
         assert_same(run(fast.runtime, *given), run(eager.runtime, *given), PIXELS)
+        assert_same(run_whole(fast.runtime, *given), run_whole(eager.runtime, *given), PIXELS)
         batch = detector.prepare(images[-1:])
     assert fast.runtime.about() == {"runtime": engine, "precision": "float32"}
     assert repr(fast).endswith(f"{engine} float32)")
@@ -183,7 +197,7 @@ def test_sessions_and_traces(engine: engines.EngineName) -> None:
         assert torch.equal(ours.fpn_level, theirs.fpn_level)
 
 
-def test_shapes_that_come_again(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_shapes_that_come_again(way: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """Catches OpenVINO's graph for fixed shapes, made beside the running one, used for others."""
     pytest.importorskip("openvino")
     model = small_model(num_stages=2)
@@ -196,9 +210,10 @@ def test_shapes_that_come_again(monkeypatch: pytest.MonkeyPatch) -> None:
     )
     for part in [slice(None)] * 4 + [slice(1)] * 2 + [slice(None)]:
         given = images[part], sizes[part]
-        assert_same(run(fast, *given), run(eager, *given))
+        assert_same(way(fast, *given), way(eager, *given))
         engines._OpenVino._compiler.submit(lambda: None).result()  # all are ready
-    assert len(made) == 4 and all(shapes[0][0] == 2 for shapes in made)
+    assert len(made) == (1 if way is run_whole else 4)
+    assert all(shapes[0][0] == 2 for shapes in made)
 
 
 def test_other_threads_do_not_notice_that_a_graph_is_written() -> None:
@@ -214,7 +229,7 @@ def test_other_threads_do_not_notice_that_a_graph_is_written() -> None:
     assert all(made.result() is not None for made in writing)
 
 
-def test_visitors_at_once_and_changed_weights(engine: engines.EngineName) -> None:
+def test_visitors_at_once_and_changed_weights(engine: engines.EngineName, way: Any) -> None:
     """Catches two threads in one request, and answers of weights that are gone."""
     model = small_model()
     fast, eager = EngineRuntime(model, engine), TorchRuntime(model, "eager")
@@ -223,15 +238,15 @@ def test_visitors_at_once_and_changed_weights(engine: engines.EngineName) -> Non
     ]
     sizes = torch.tensor([[64.0, 96.0]])
     with ThreadPoolExecutor(6) as pool:
-        found = list(pool.map(lambda images: run(fast, images, sizes), inputs * 3))
+        found = list(pool.map(lambda images: way(fast, images, sizes), inputs * 3))
     for images, ours in zip(inputs * 3, found, strict=True):
-        assert_same(ours, run(eager, images, sizes))
+        assert_same(ours, way(eager, images, sizes))
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.mul_(0.9)
-    assert_same(run(fast, inputs[0], sizes), run(eager, inputs[0], sizes))
+    assert_same(way(fast, inputs[0], sizes), way(eager, inputs[0], sizes))
     twin = fast.for_model(small_model(seed=3))
-    assert_same(run(twin, inputs[0], sizes), run(TorchRuntime(twin.model), inputs[0], sizes))
+    assert_same(way(twin, inputs[0], sizes), way(TorchRuntime(twin.model), inputs[0], sizes))
 
 
 # --- where an engine is missing, broken, or wrong
@@ -241,7 +256,14 @@ def _spoilt_stage(model: SparseRCNN, index: int, pooled: bool = False) -> Any:
     return onnx_graphs_write_stage(model, 0, pooled)
 
 
+def _spoilt_whole(model: SparseRCNN) -> Any:
+    twin = copy.deepcopy(model)
+    twin.stages[1] = twin.stages[0]
+    return onnx_graphs_write_whole(twin)
+
+
 onnx_graphs_write_stage = onnx_graphs.write_stage
+onnx_graphs_write_whole = onnx_graphs.write_whole
 
 
 @pytest.mark.parametrize(
@@ -256,7 +278,7 @@ onnx_graphs_write_stage = onnx_graphs.write_stage
     ],
 )
 def test_torch_does_it(
-    fault: str, said: str, engine: engines.EngineName, monkeypatch: pytest.MonkeyPatch
+    fault: str, said: str, engine: engines.EngineName, way: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Catches a traceback, silence, a warning an image, and wrong numbers."""
     model = small_model()
@@ -268,8 +290,10 @@ def test_torch_does_it(
         monkeypatch.setattr(engines, "_OpenVino", _on_fire)
     elif fault == "unreadable":
         monkeypatch.setattr(onnx_graphs, "write_bags", lambda model: b"no graph")
+        monkeypatch.setattr(onnx_graphs, "write_whole", lambda model: b"no graph")
     elif fault == "wrong":
         monkeypatch.setattr(onnx_graphs, "write_stage", _spoilt_stage)
+        monkeypatch.setattr(onnx_graphs, "write_whole", _spoilt_whole)
     elif fault == "backbone":
         model.backbone.body["stem"].append(nn.Hardswish())
     else:
@@ -279,12 +303,12 @@ def test_torch_does_it(
     fast = EngineRuntime(model, engine)
     with warnings.catch_warnings(record=True) as said_by:
         warnings.simplefilter("always")
-        found = [run(fast, images, sizes) for _ in range(2)][1]
+        found = [way(fast, images, sizes) for _ in range(2)][1]
     engines._core.cache_clear()
     lines = [str(warning.message) for warning in said_by]
     assert len(lines) == 1 and said in lines[0] and "\n" not in lines[0], lines
     assert lines[0].endswith("torch does it.")
-    assert_same(found, run(TorchRuntime(model, "eager"), images, sizes))
+    assert_same(found, way(TorchRuntime(model, "eager"), images, sizes))
     assert fast.about() == {"runtime": "folded", "precision": "float32"}
 
 
