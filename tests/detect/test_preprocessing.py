@@ -19,6 +19,10 @@ from sparse_rcnn_lab.data.coco.folder import CocoFolder
 from sparse_rcnn_lab.data.transforms import Augment
 from sparse_rcnn_lab.detect.detector import Detector
 from sparse_rcnn_lab.detect.images import (
+    normalise,
+    normalise_and_pad,
+    pad_images,
+    read_image,
     resize_as_opencv,
     resize_image,
     resize_to,
@@ -112,3 +116,14 @@ def test_the_training_input_from_file_to_tensor(tmp_path: Path, pin_memory: bool
     scale = 107 / 640, 80 / 480
     box = torch.tensor([64 * scale[0], 48 * scale[1], 384 * scale[0], 288 * scale[1]])
     torch.testing.assert_close(batch.targets.boxes[0, 0], box)
+
+
+def test_normalising_on_the_other_side_gives_the_same_bits() -> None:
+    """Catches a GPU's batch that is padded, or rounded, in another way than a CPU's."""
+    images = [read_image(OPENCV["cards_1_source"]), read_image(OPENCV["cards_2_source"])]
+    together, sizes = normalise_and_pad(images, MEAN, STD)
+    raw, raw_sizes = pad_images(images)
+    assert raw.dtype == torch.uint8 and torch.equal(raw_sizes, sizes)
+    assert raw[0, :, 63:].sum() == 0 and raw[1, :, :, 105:].sum() == 0
+    assert torch.equal(normalise(raw, raw_sizes, MEAN, STD), together)
+    assert together[0, :, 63:].abs().sum() == 0 and together[1, :, :, 105:].abs().sum() == 0
