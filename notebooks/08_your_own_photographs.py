@@ -88,7 +88,7 @@ with lessons.LiveTraining(steps=STEPS, val=val, watch=0) as live:
         recipe,
         folder / "run",
         val=val,
-        start_from=lessons.shipped("small-everyday"),
+        start_from="small-everyday",
         evaluate_every=STEPS // lessons.pick(full=4, fast=1),
         on_step=live.step,
         on_evaluation=live.evaluation,

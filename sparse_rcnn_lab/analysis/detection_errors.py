@@ -64,9 +64,7 @@ def judge_detections(
     what AP would be without a kind. Raises LabError without ground truth.
 
     >>> import sparse_rcnn_lab as srl
-    >>> drawn = srl.Shapes(4)[3]
-    >>> trace = srl.load("nano-shapes").trace(drawn.image)
-    >>> trace = srl.with_ground_truth(trace, drawn.boxes, drawn.labels)
+    >>> trace = srl.load("nano-shapes").trace(srl.Shapes(4)[3])
     >>> judge_detections(trace, stage=3).kinds
     ('right', 'right', 'duplicate')
     """

@@ -68,9 +68,7 @@ class ObjectOutcomes:
     stages disagree most first.
 
     >>> import sparse_rcnn_lab as srl
-    >>> drawn = srl.Shapes(4)[3]
-    >>> trace = srl.load("nano-shapes").trace(drawn.image)
-    >>> found = object_outcomes_of([srl.with_ground_truth(trace, drawn.boxes, drawn.labels)])
+    >>> found = object_outcomes_of([srl.load("nano-shapes").trace(srl.Shapes(4)[3])])
     >>> print(found.stages[["stage", "new", "duplicate"]].head(3))
     What each stage does
     stage new duplicate
@@ -108,9 +106,7 @@ def object_outcomes_of(traces: Iterable[Trace], threshold: float = THRESHOLD) ->
     when one has no ground truth.
 
     >>> import sparse_rcnn_lab as srl
-    >>> drawn = srl.Shapes(4)[3]
-    >>> trace = srl.load("nano-shapes").trace(drawn.image)
-    >>> found = object_outcomes_of([srl.with_ground_truth(trace, drawn.boxes, drawn.labels)])
+    >>> found = object_outcomes_of([srl.load("nano-shapes").trace(srl.Shapes(4)[3])])
     >>> print(found.objects[["class", "outcome", "found", "best"]])
     Outcomes of 2 objects
     class outcome found best
@@ -132,9 +128,7 @@ def matched_proposals(trace: Trace) -> Tensor:
     Raises LabError when the trace has no ground truth.
 
     >>> import sparse_rcnn_lab as srl
-    >>> drawn = srl.Shapes(4)[3]
-    >>> trace = srl.load("nano-shapes").trace(drawn.image)
-    >>> matched_proposals(srl.with_ground_truth(trace, drawn.boxes, drawn.labels)).shape
+    >>> matched_proposals(srl.load("nano-shapes").trace(srl.Shapes(4)[3])).shape
     torch.Size([6, 2])
     """
     matches, truth = trace.truth_matches()

@@ -56,9 +56,7 @@ class ProposalStatistics:
     """proposals: one row a proposal.  detections: one row a detection of the last stage.
 
     >>> import sparse_rcnn_lab as srl
-    >>> drawn = srl.Shapes(4)[3]
-    >>> trace = srl.load("nano-shapes").trace(drawn.image)
-    >>> found = proposal_statistics_of([srl.with_ground_truth(trace, drawn.boxes, drawn.labels)])
+    >>> found = proposal_statistics_of([srl.load("nano-shapes").trace(srl.Shapes(4)[3])])
     >>> found.of(9)["wins"]
     0
     """
@@ -89,9 +87,7 @@ def proposal_statistics_of(
     or when they are of different models.
 
     >>> import sparse_rcnn_lab as srl
-    >>> drawn = srl.Shapes(4)[3]
-    >>> trace = srl.load("nano-shapes").trace(drawn.image)
-    >>> found = proposal_statistics_of([srl.with_ground_truth(trace, drawn.boxes, drawn.labels)])
+    >>> found = proposal_statistics_of([srl.load("nano-shapes").trace(srl.Shapes(4)[3])])
     >>> int(found.proposals.wins.sum()), len(found.detections)
     (2, 2)
     """

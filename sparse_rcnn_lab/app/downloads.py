@@ -6,18 +6,22 @@ import json
 import os
 import secrets
 import tempfile
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from PIL import Image
 
 from sparse_rcnn_lab.app.state import ViewState
 from sparse_rcnn_lab.app.user_inputs import InputImage
 from sparse_rcnn_lab.app.video import film_of
-from sparse_rcnn_lab.app.viewer import Viewer, select_detections
+from sparse_rcnn_lab.app.viewer import Viewer, select_detections, select_marks
 from sparse_rcnn_lab.core.errors import LabError
+from sparse_rcnn_lab.core.trace import Trace
 from sparse_rcnn_lab.detect.files import write_text, write_whole
 from sparse_rcnn_lab.detect.trace_file import save_trace
-from sparse_rcnn_lab.views.draw import encoded
+from sparse_rcnn_lab.intervene.intervention import Intervention
+from sparse_rcnn_lab.views.draw import draw_marks, encoded
 from sparse_rcnn_lab.views.explorer.explore import Explorer, explore
 from sparse_rcnn_lab.views.film import save_film
 from sparse_rcnn_lab.views.playground.playground_page import playground
@@ -34,27 +38,45 @@ KINDS = {
 }
 
 
-def download(viewer: Viewer, image: InputImage, state: ViewState, kind: str) -> Path:
-    """Writes one of ``KINDS`` for an image. Raises LabError for another kind."""
+def download(
+    viewer: Viewer, image: InputImage, state: ViewState, kind: str, explored: str = ""
+) -> Path:
+    """Writes one of ``KINDS`` for an image. Raises LabError for another kind.
+
+    explored: what the tab Explore shows, as ``explore.js`` tells it (``still``): the files are then
+    of that, with all that was changed there.
+    """
     if kind not in KINDS:
         raise LabError(f"There is no download {kind!r}. Choose {', '.join(KINDS)}.")
     path = new_file(KINDS[kind])
-    if kind == "image":
-        _save(viewer.view(image, state).image, path)
-    elif kind == "json":
-        write_text(path, json.dumps(coco_results(viewer, image, state), indent=1) + "\n")
-    elif kind == "trace":
-        save_trace(viewer.full_trace(image.pixels, state), path)
-    elif kind == "playground":
+    if kind == "playground":
         playground(viewer.models[state.model], path)
-    elif kind == "film":
+        return path
+    explorer = None
+    if explored or kind == "page":
+        with viewer.turn():
+            explorer, state = _reopened(viewer, image, state, json.loads(explored or "{}"))
+    if explorer is not None:
+        trace = explorer.trace
+    elif kind in ("image", "json"):
+        trace, _ = viewer.trace(image, state)
+    else:
         trace = viewer.full_trace(image.pixels, state)
+    if explorer is None:
+        state = state.clamped(viewer.models[state.model])
+    if kind == "image":
+        marks, _ = select_marks(trace, state)
+        _save(draw_marks(image.shown, marks, (trace.size[1], trace.size[0])), path)
+    elif kind == "json":
+        write_text(path, json.dumps(_coco(trace, state), indent=1) + "\n")
+    elif kind == "trace":
+        save_trace(trace, path)
+    elif kind == "film":
         save_film(trace, path, threshold=state.threshold, stage_seconds=1.0)
     elif kind == "video":
-        film_of(viewer, image.pixels, state, path)
-    else:
-        with viewer.turn():
-            explorer_of(viewer, image, state).to_html(path)
+        film_of(trace, state.threshold, path)
+    elif explorer is not None:
+        explorer.to_html(path)
     return path
 
 
@@ -65,7 +87,10 @@ def coco_results(viewer: Viewer, image: InputImage, state: ViewState) -> dict[st
     original image.
     """
     state = state.clamped(viewer.models[state.model])
-    trace, _ = viewer.trace(image, state)
+    return _coco(viewer.trace(image, state)[0], state)
+
+
+def _coco(trace: Trace, state: ViewState) -> dict[str, object]:
     height, width = trace.size
     rows = select_detections(trace, state).to_coco() if state.stage else []
     return {
@@ -84,9 +109,24 @@ def coco_results(viewer: Viewer, image: InputImage, state: ViewState) -> dict[st
     }
 
 
-def explorer_of(viewer: Viewer, image: InputImage, state: ViewState) -> Explorer:
+def explorer_of(viewer: Viewer, image: InputImage, state: ViewState, **options: Any) -> Explorer:
     """The explorer of an image with all proposals of the model; what is changed in it runs."""
-    return explore(image.pixels, viewer.models[state.model], threshold=state.threshold)
+    options = {"threshold": state.threshold, **options}
+    return explore(image.pixels, viewer.models[state.model], **options)
+
+
+def _reopened(
+    viewer: Viewer, image: InputImage, state: ViewState, told: dict[str, Any]
+) -> tuple[Explorer, ViewState]:
+    """The explorer as a person has it on screen, and the page's controls as if set to that."""
+    changed = Intervention.from_message(told.pop("intervention", {}))
+    explorer = explorer_of(viewer, image, state, **told)
+    if not changed.changes_nothing():
+        explorer.try_out(changed)
+    if not told:
+        return explorer, state
+    threshold, stage = told["threshold"], told.get("stage", explorer.trace.num_stages)
+    return explorer, replace(state, stage=stage, threshold=threshold, classes=())
 
 
 def new_file(name: str, kind: str = "made") -> Path:

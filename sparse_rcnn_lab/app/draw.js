@@ -55,7 +55,7 @@
       const blob = await new Promise((done) => canvas().toBlob(done, "image/jpeg", 0.92));
       const name = lab.part("lab-pad-model").textContent;
       const state = name ? window.labLive.state.with(0, name).with(5, []) : window.labLive.state;
-      const query = new URLSearchParams({ who, as: "boxes", state: JSON.stringify(state) });
+      const query = new URLSearchParams({ who, state: JSON.stringify(state) });
       try {
         const headers = { "content-type": "image/jpeg" };
         const answer = await fetch(`${lab.url("frame")}?${query}`, { method: "POST", body: blob, headers });
@@ -78,21 +78,8 @@
 
   function show({ boxes }, headers) {
     const over = lab.part("lab-pad-boxes");
-    const g = over.getContext("2d");
-    g.clearRect(0, 0, over.width, over.height);
-    g.font = "600 14px system-ui, sans-serif";
-    for (const [x1, y1, x2, y2, own, label] of boxes) {
-      g.strokeStyle = own;
-      g.lineWidth = 2;
-      g.strokeRect(x1, y1, x2 - x1, y2 - y1);
-      if (!label) continue;
-      const wide = g.measureText(label).width + 10;
-      const top = y1 > 20 ? y1 - 20 : y1;
-      g.fillStyle = "#14171c";
-      g.fillRect(x1, top, wide, 20);
-      g.fillStyle = "#ffffff";
-      g.fillText(label, x1 + 5, top + 15);
-    }
+    over.getContext("2d").clearRect(0, 0, over.width, over.height);
+    lab.drawBoxes(over, boxes);
     lab.count(headers);
   }
 
@@ -132,6 +119,8 @@
     if (on("[data-color]")) {
       color = on("[data-color]").dataset.color;
       for (const one of document.querySelectorAll("[data-color]")) one.setAttribute("aria-pressed", String(one.dataset.color === color));
+    } else if (on("#lab-tab-draw-button")) {
+      draw();
     } else if (on("#lab-pad-undo")) {
       strokes.pop();
       draw();

@@ -1,5 +1,6 @@
 // The tab Explore: shows the explorer of the image that the page is about; explore_tab.py runs what
-// is changed in it. What the page opens with is asked for at once, while Gradio still builds it.
+// is changed in it. What the page opens with is shown at once, in a frame of its own (page.py,
+// opening), and moves into Gradio's page when that is built, which takes seconds.
 (() => {
   const ABOVE = 130; // pixels of the page over the explorer, on a laptop
   let module = null;
@@ -8,13 +9,14 @@
   let away = false; // another tab was open: its controls count
   let renewed = []; // who waits for a new token
 
-  const place = () => document.getElementById("lab-explorer");
+  const host = document.createElement("div"); // where the explorer is, wherever that is
+  host.id = "lab-explorer";
   const address = () => lab.url(`explore/${shown.token}`);
 
   async function show(text) {
     const told = text ? JSON.parse(text) : null;
     const same = told && shown && told.of === shown.of;
-    const before = place()?.explorer;
+    const before = host.explorer;
     if (told && before && !away) {
       // Another image: what was set here stays.
       told.threshold = before.store.state.threshold;
@@ -30,18 +32,18 @@
     module ??= import(lab.url("explore/module.js"));
     const start = fetch(address()).then((answer) => answer.json());
     const [{ default: explorer }, { payload, options }] = await Promise.all([module, start]);
-    while (!place()) await new Promise(requestAnimationFrame);
+    while (!host.isConnected) await new Promise(requestAnimationFrame);
     if (shown?.of !== told.of) return; // another image was chosen meanwhile
     close?.();
     const values = { payload, options: { ...options, threshold: told.threshold, theme: theme(), above: ABOVE } };
     const model = { get: (name) => values[name], link: explorer.serverLink(ask) };
-    close = explorer.render({ model, el: place() });
+    close = explorer.render({ model, el: host });
     take();
   }
 
   // The controls of the page keep their values across tabs: here they come in, and there they leave.
   function take() {
-    const explorer = place()?.explorer;
+    const { explorer } = host;
     if (!explorer) return;
     explorer.store.set({ threshold: shown.threshold });
     if (explorer.used() !== shown.proposals) explorer.useFirst(shown.proposals);
@@ -49,7 +51,7 @@
 
   document.addEventListener("click", (event) => {
     const tab = event.target.closest?.("#lab-tabs > .tab-wrapper button[role=tab]");
-    const explorer = place()?.explorer;
+    const { explorer } = host;
     if (!tab || !explorer || lab.tab() !== "explore" || tab.id === "lab-tab-explore-button") return;
     away = true;
     const { threshold, stage, playing } = explorer.store.state;
@@ -78,6 +80,31 @@
     return post();
   }
 
-  window.labExplore = { show };
+  const BUILT = ["lab-explorer-place", "lab-tab-teach-button", "lab-keep"]; // the last things of it
+  function settle() {
+    const frame = lab.part("lab-opening");
+    const loading = document.querySelector("gradio-app .load-text");
+    if (!loading?.checkVisibility() && BUILT.every((id) => lab.part(id)?.checkVisibility())) {
+      lab.part("lab-explorer-place").append(host);
+      if (frame) scrollTo(0, frame.scrollTop);
+      return frame?.remove();
+    }
+    if (frame && !host.isConnected) lab.part("lab-opening-explorer").append(host);
+    requestAnimationFrame(settle);
+  }
+
+  // What is shown and was changed, for what is kept of it.
+  function still() {
+    const { explorer } = host;
+    if (!explorer) return "";
+    const { threshold, stage, playing, chosen, show: which, color, tab } = explorer.store.state;
+    const told = { intervention: explorer.changes.intervention, threshold, chosen, show: which, color, tab };
+    const { stages } = explorer.base();
+    if (!playing && stage < stages) told.stage = stage; // else it plays once, and ends there
+    return JSON.stringify(told);
+  }
+
+  window.labExplore = { show, still };
+  settle();
   if (window.labFirst) show(window.labFirst);
 })();

@@ -107,7 +107,7 @@ class ExploreTab:
     ) -> None:
         self.explorations = explorations
         self.first = "" if image is None else self._told(image, start)
-        gr.HTML('<div id="lab-explorer"></div>', apply_default_css=False, padding=False)
+        gr.HTML('<div id="lab-explorer-place"></div>', apply_default_css=False, padding=False)
         self.shown = gr.Textbox(self.first, elem_id="lab-explored", elem_classes="lab-hidden")
         self.again = gr.Button("Open again", elem_id="lab-explore-again", elem_classes="lab-hidden")
         self.inputs: list[Any] = []

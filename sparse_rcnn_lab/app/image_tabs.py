@@ -24,6 +24,7 @@ from sparse_rcnn_lab.views.draw import data_uri
 
 PARTS = {"image": "Image", "stages": "All stages", "budgets": "Fewer proposals"}
 BUDGETS = (1, 2, 3, 5, 10, 20)
+_MOMENT = readouts.hint("One moment: the images are being drawn.")
 _PANEL_SIDE = 480  # of an image in a row, pixels
 
 
@@ -42,13 +43,9 @@ class PhotoTab:
                     elem_id="lab-result",
                 )
             with self._tab("stages"):
-                self.stages = gr.HTML(
-                    readouts.NO_IMAGE, apply_default_css=False, elem_id="lab-stages"
-                )
+                self.stages = gr.HTML(_MOMENT, apply_default_css=False, elem_id="lab-stages")
             with self._tab("budgets"):
-                self.budgets = gr.HTML(
-                    readouts.NO_IMAGE, apply_default_css=False, elem_id="lab-budgets"
-                )
+                self.budgets = gr.HTML(_MOMENT, apply_default_css=False, elem_id="lab-budgets")
         self.inputs = [self.part]
         self.outputs = [self.result, self.stages, self.budgets]
         self.empty = dict(

@@ -18,13 +18,13 @@ from sparse_rcnn_lab.core.errors import LabError
 
 # kind, one of downloads.KINDS -> what is on its button
 _LABELS = {
-    "image": "Image with boxes",
-    "film": "Film of the stages · WebP",
+    "image": "Image with boxes · JPEG",
+    "film": "Film · WebP",
     "video": "Film · MP4",
     "json": "Boxes · COCO json",
     "trace": "All stages · trace",
-    "page": "Explorer · HTML page",
-    "playground": "Model to run · HTML page",
+    "page": "Explorer · HTML",
+    "playground": "Model to run · HTML",
 }
 # A file that was just made is taken at once, without a second click.
 _PRESS = """() => setTimeout(() => {
@@ -36,7 +36,8 @@ _PRESS = """() => setTimeout(() => {
 class KeepBar:
     """Lays the row out in the current block.
 
-    still: what Live or Draw shows when a button is pressed, a data address; "" in other tabs.
+    still: what the browser alone knows of when a button is pressed: in Live and Draw the image, a
+    data address; in Explore what was changed and is shown, JSON; "" in other tabs.
     """
 
     def __init__(self, viewer: Viewer) -> None:
@@ -62,7 +63,10 @@ class KeepBar:
             of = image(values)
             if of is None:
                 raise LabError("There is no image to keep yet. Give one first.")
-            return gr.update(value=str(download(self.viewer, of, state(values), kind)))
+            told = values[self.still] or ""
+            explored = told if told.startswith("{") else ""
+            path = download(self.viewer, of, state(values), kind, explored)
+            return gr.update(value=str(path))
 
         for kind, button in self.buttons.items():
             # A frame is the browser's: it comes first, and then what is done with it.

@@ -10,6 +10,7 @@ import asyncio
 import base64
 import binascii
 import json
+import math
 import time
 from dataclasses import dataclass, field
 
@@ -19,7 +20,6 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 
 from sparse_rcnn_lab.app import readouts
-from sparse_rcnn_lab.app.downloads import as_jpeg
 from sparse_rcnn_lab.app.events import in_words
 from sparse_rcnn_lab.app.state import ViewState
 from sparse_rcnn_lab.app.user_inputs import InputImage, Limits, read_frame, read_input
@@ -39,7 +39,7 @@ _STAGE = """
 </div>"""
 _ROW = """
 <div id="lab-live-controls"><button id="lab-camera-off" type="button" disabled>Stop</button>
-<button id="lab-camera-turn" type="button" hidden>Turn camera</button>
+<button id="lab-camera-turn" type="button" hidden>Switch camera</button>
 <select id="lab-cameras" aria-label="Camera" hidden></select>
 <p class="lab-hint" id="lab-live-note"
  role="status">The controls act on the running image; no frame is kept.</p></div>"""
@@ -84,7 +84,7 @@ class _Webcam:
 
 
 class Webcams:
-    """Answers frames: a JPEG in, one with boxes out, and nothing kept.
+    """Answers frames: a JPEG in, the boxes on it out, and nothing kept.
 
     people: how many webcams may run at once.
     """
@@ -98,10 +98,10 @@ class Webcams:
     async def answer(self, request: Request) -> Response:
         """``POST PATH?who=ID&state=JSON`` with a JPEG; state: the values of ViewState's fields.
 
-        Gives a JPEG and, in the headers, ``lab-found`` (detections), ``lab-milliseconds`` (of the
-        model) and ``lab-busy`` (milliseconds of all that the frame needed, once it had its turn);
-        or a ``problem`` in words, as JSON, with a status of 4xx or 5xx. With ``as=boxes`` it gives
-        JSON in the JPEG's place: ``boxes``, each left, top, right, bottom, colour and label.
+        Gives JSON: ``boxes``, best first, each left, top, right, bottom, colour, label, opacity
+        and width of the line; and, in the headers, ``lab-found`` (detections), ``lab-milliseconds``
+        (of the model) and ``lab-busy`` (milliseconds of all that the frame needed, once it had its
+        turn). Or a ``problem`` in words, with a status of 4xx or 5xx.
         """
         if request.headers.get("content-type") != "image/jpeg":
             return _problem("A frame is sent as image/jpeg.", 415)
@@ -121,17 +121,19 @@ class Webcams:
             return Response(status_code=400)
         except Exception as error:
             return _problem(in_words(error), 400 if isinstance(error, LabError) else 500)
-        view, jpeg, busy = seen
+        view, busy = seen
         headers = {
             "lab-found": "-" if view.detections is None else str(len(view.detections)),
             "lab-milliseconds": f"{view.milliseconds:.0f}",
             "lab-busy": f"{busy:.0f}",
             "cache-control": "no-store",
         }
-        if request.query_params.get("as") == "boxes":
-            boxes = [[*mark.box, mark.color, mark.label] for mark in view.marks]
-            return JSONResponse({"boxes": boxes}, headers=headers)
-        return Response(jpeg, headers=headers, media_type="image/jpeg")
+        boxes = [
+            [*(round(side, 1) for side in m.box), m.color, m.label, m.opacity, m.width]
+            for m in view.marks
+            if all(map(math.isfinite, m.box))
+        ]
+        return JSONResponse({"boxes": boxes}, headers=headers)
 
     def admitted(self, who: str) -> _Webcam | None:
         """This webcam, which keeps its place while frames come; None when all are taken."""
@@ -145,11 +147,10 @@ class Webcams:
         webcam.last = now
         return webcam
 
-    def _look(self, data: bytes, state: ViewState) -> tuple[View, bytes, float]:
+    def _look(self, data: bytes, state: ViewState) -> tuple[View, float]:
         start = time.perf_counter()
         view = self.viewer.view_frame(read_frame(data, self.viewer.limits), state)
-        jpeg = as_jpeg(view.image)
-        return view, jpeg, 1000 * (time.perf_counter() - start)
+        return view, 1000 * (time.perf_counter() - start)
 
 
 def _problem(text: str, status: int) -> Response:

@@ -18,7 +18,7 @@ _FIRST = "r50_3x_100"  # of the published models: the others differ in length, d
 # Part of a model's name -> what it is called, what it finds, its thumbnail.
 _FACES = {
     "everyday": ("Everyday things", "20 kinds: people, animals, vehicles, furniture", "everyday_1"),
-    "shapes": ("Drawn shapes", "circles, squares, triangles, stars, …", "shapes_1"),
+    "shapes": ("Drawn shapes", "circles, squares, triangles, stars and more", "shapes_1"),
     "cards": ("Playing cards", "nine to ace", "cards_1"),
     "cells": ("Blood cells", "red cells, white cells, platelets", "cells_2"),
 }

@@ -15,11 +15,50 @@
       field.value = value;
       for (const kind of ["input", "change"]) field.dispatchEvent(new Event(kind, { bubbles: true }));
     },
-    // What the tab that is open shows, for those that are not about the image of the strip.
-    still: () => ({ live: () => labLive.still(), draw: () => labPad.still() }[lab.tab()] ?? (() => ""))(),
+    // What the browser alone knows of the tab that is open: a frame, a drawing, what was explored.
+    still: () => ({ live: labLive, draw: labPad, explore: labExplore }[lab.tab()]?.still() ?? ""),
     click: (id) => lab.part(id).click(),
     tab: () => document.querySelector("#lab-tabs button[role=tab][aria-selected=true]")?.id.slice(8, -7),
     open: (name) => document.getElementById(`lab-tab-${name}-button`)?.click(),
+    // Boxes as live_tab.py tells them, best first, over what is on a canvas. unit: its pixels for
+    // one of the frame that the boxes are in.
+    drawBoxes(canvas, boxes, unit = 1) {
+      const g = canvas.getContext("2d");
+      const line = Math.max(2, Math.max(canvas.width, canvas.height) / 250);
+      const high = Math.max(14, Math.round(line * 7));
+      const placed = [];
+      g.font = `600 ${Math.round(high * 0.7)}px system-ui, sans-serif`;
+      g.textBaseline = "middle";
+      for (const [x1, y1, x2, y2, color, , opacity, width] of [...boxes].reverse()) {
+        const box = [x1, y1, x2 - x1, y2 - y1].map((side) => side * unit);
+        g.globalAlpha = opacity;
+        for (const [style, more] of [["#14171c", 1.5], [color, 1]]) { // a dark rim, on light images
+          g.strokeStyle = style;
+          g.lineWidth = line * width * more;
+          g.strokeRect(...box);
+        }
+      }
+      g.globalAlpha = 1;
+      for (const [x1, y1, , , color, label] of boxes.slice(0, 40)) {
+        if (!label) continue;
+        const wide = g.measureText(label).width + high * 0.5;
+        const left = Math.max(0, Math.min(x1 * unit - line / 2, canvas.width - wide));
+        let top = y1 * unit - high >= 0 ? y1 * unit - high : Math.max(0, y1 * unit);
+        const meets = ([l, t, w]) => left < l + w && l < left + wide && top < t + high && t < top + high;
+        for (let tries = 0; tries < 4; tries += 1) {
+          const other = placed.find(meets);
+          if (!other) break;
+          top = other[1] + high;
+        }
+        placed.push([left, top, wide]);
+        g.fillStyle = "#14171c";
+        g.fillRect(left, top, wide, high);
+        g.fillStyle = color;
+        g.fillRect(left, top, line, high);
+        g.fillStyle = "#ffffff";
+        g.fillText(label, left + high * 0.3, top + high * 0.53);
+      }
+    },
     say(text) {
       const place = lab.part("lab-say");
       place.textContent = text;

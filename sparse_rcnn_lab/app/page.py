@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from sparse_rcnn_lab.app.control_panel import ControlPanel, ModelControls, Value
 from sparse_rcnn_lab.app.draw_tab import DrawTab
 from sparse_rcnn_lab.app.endpoints import Endpoints
 from sparse_rcnn_lab.app.events import AT_ONCE, ON_CLICK, clamp_numbers, explained, in_words
+from sparse_rcnn_lab.app.explore_tab import PATH as EXPLORE_PATH
 from sparse_rcnn_lab.app.explore_tab import Explorations, ExploreTab
 from sparse_rcnn_lab.app.image_tabs import CompareTab, PhotoTab
 from sparse_rcnn_lab.app.keep_bar import KeepBar
@@ -39,8 +41,8 @@ _HERE = Path(__file__).parent
 _SCRIPTS = ("page.js", "explore.js", "webcam.js", "draw.js")
 
 
-def build_page(viewer: Viewer, explorations: Explorations) -> tuple[gr.Blocks, str]:
-    """The page for the viewer's models, and what it opens with, for :func:`head`."""
+def build_page(viewer: Viewer, explorations: Explorations) -> tuple[gr.Blocks, Opening]:
+    """The page for the viewer's models, and what the browser shows until Gradio has built it."""
     clamp_numbers()
     name = viewer.models.first
     detector = viewer.models[name]
@@ -50,7 +52,7 @@ def build_page(viewer: Viewer, explorations: Explorations) -> tuple[gr.Blocks, s
         parts = Page(viewer, start, explorations)
         parts.connect(page)
         Endpoints(viewer, start)
-    return page, parts.explore.first
+    return page, _opening(parts, detector)
 
 
 def looks() -> dict[str, Any]:
@@ -81,14 +83,42 @@ def looks() -> dict[str, Any]:
     return {"theme": theme, "css": (_HERE / "app.css").read_text(encoding="utf-8")}
 
 
-def head(first: str) -> str:
-    """What the page runs in the browser before Gradio does. first: what it opens with."""
+@dataclass(frozen=True)
+class Opening:
+    """What goes into Gradio's page before the browser has it: what is fetched at once (links), the
+    scripts that run before Gradio's (head), and what is seen until Gradio has built its own (body).
+    """
+
+    links: str
+    head: str
+    body: str
+
+
+def _opening(parts: Page, detector: Detector) -> Opening:
+    """The front page without Gradio, so that the explorer is there in a moment, and works: the
+    sentence, the names of the tabs, and what ``explore.js`` shows.
+    """
     scripts = "\n".join((_HERE / name).read_text(encoding="utf-8") for name in _SCRIPTS)
-    return (
-        f"<style>{html_page.css()}</style>"
-        f"<script>window.labFirst = {json.dumps(first)};\n{scripts}</script>"
-        f"{teach_tab.head()}"
+    first = parts.explore.first
+    looks = (_HERE / "opening.css").read_text(encoding="utf-8")
+    head = (
+        f"<style>{html_page.css()}{looks}</style>"
+        f"<script>window.labFirst = {json.dumps(first)};\n{scripts}</script>{teach_tab.head()}"
     )
+    if not first:
+        return Opening("", head, "")
+    at = f".{EXPLORE_PATH}"
+    links = (
+        f'<link rel="modulepreload" href="{at}/module.js"><link rel="preload" as="fetch" '
+        f'crossorigin href="{at}/{json.loads(first)["token"]}">'
+    )
+    tabs = "".join(f"<span>{tab.label}</span>" for tab in parts.tab.values())
+    body = (
+        f'<div id="lab-opening"><div id="lab-opening-lead">{readouts.lead(TITLE, detector)}</div>'
+        f'<div id="lab-opening-tabs" aria-hidden="true">{tabs}</div>'
+        '<div id="lab-opening-explorer"></div></div>'
+    )
+    return Opening(links, head, body)
 
 
 class Page:
@@ -113,7 +143,9 @@ class Page:
         )
         with gr.Row(elem_id="lab-page"):
             with gr.Column(scale=3, min_width=320, elem_id="lab-left"):
-                with gr.Tabs(selected="explore", elem_id="lab-tabs") as self.tabs:
+                with gr.Tabs(
+                    selected="explore", elem_id="lab-tabs", overflow_behavior="wrap"
+                ) as self.tabs:
                     with self._tab("explore"):
                         self.explore = ExploreTab(explorations, self.source.first, start)
                     with self._tab("live"):

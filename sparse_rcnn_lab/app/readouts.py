@@ -47,10 +47,11 @@ def lead(title: str, detector: Detector) -> str:
     """The head of the page: what the method does, in one sentence, with something to try."""
     stages = {6: "six"}.get(detector.num_stages, str(detector.num_stages))
     return (
-        f"<h1>{escape(title)}</h1><p>The same {detector.num_proposals} boxes start on every image "
-        f"and move to the objects in {stages} steps. "
-        '<button id="lab-try-five" type="button">Try it with five</button> '
-        '<button id="lab-tour" type="button">Take the tour</button></p>'
+        f"<h1>{escape(title)}</h1><p>The same {detector.num_proposals} boxes, the "
+        f"<b>proposals</b>, start on every image; {stages} <b>stages</b> move them to the objects "
+        "and name these. "
+        '<span class="lab-acts"><button id="lab-try-five" type="button">Try it with five</button> '
+        '<button id="lab-tour" type="button">Take the tour</button></span></p>'
     )
 
 

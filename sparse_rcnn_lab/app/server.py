@@ -103,11 +103,11 @@ def serve(viewer: Viewer, address: Address, people: int = 8, browser: bool = Fal
     from starlette.routing import Route
 
     from sparse_rcnn_lab.app import explore_tab, live_tab
-    from sparse_rcnn_lab.app.page import build_page, head, looks
+    from sparse_rcnn_lab.app.page import build_page, looks
     from sparse_rcnn_lab.app.teach_tab import Teaching
 
     explorations = explore_tab.Explorations(viewer)
-    page, first = build_page(viewer, explorations)
+    page, opening = build_page(viewer, explorations)
     webcams = live_tab.Webcams(viewer, people)
     teaching = Teaching(viewer)
     routes = [
@@ -137,7 +137,7 @@ def serve(viewer: Viewer, address: Address, people: int = 8, browser: bool = Fal
         app_kwargs={
             "middleware": [
                 Middleware(BodyLimit, max_bytes=viewer.limits.body_mb * 1_000_000),
-                Middleware(OwnHead, head=head(first), told=bool(address.root_path)),
+                Middleware(OwnPage, opening=opening, told=bool(address.root_path)),
             ],
             "routes": routes,
         },
@@ -245,17 +245,21 @@ class BodyLimit:
         await self.app(scope, counted, send)
 
 
-class OwnHead:
-    """Puts the page's own scripts into the head of Gradio's page: those that Gradio takes for
-    ``launch(head=...)`` run only after it has built all of it.
+class OwnPage:
+    """Puts what is the app's own (:class:`sparse_rcnn_lab.app.page.Opening`) into Gradio's page:
+    what Gradio takes for ``launch(head=...)`` runs only after it has built all of it.
 
     And tells Gradio where a proxy serves the page, when nobody has told the app: the browser says
     it with everything that the page asks for (``Referer``).
     """
 
-    def __init__(self, app: App, head: str, told: bool) -> None:
+    def __init__(self, app: App, opening: Any, told: bool) -> None:
         self.app = app
-        self.head = head.encode()
+        self.parts = {
+            b"<head>": b"<head>" + opening.links.encode(),
+            b"</head>": opening.head.encode() + b"</head>",
+            b"<gradio-app": opening.body.encode() + b"<gradio-app",
+        }
         self.told = told  # --root-path was given
 
     async def __call__(self, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
@@ -284,7 +288,9 @@ class OwnHead:
             body += message.get("body", b"")
             if message.get("more_body", False):
                 return
-            whole = body.replace(b"</head>", self.head + b"</head>", 1)
+            whole = body
+            for place, more in self.parts.items():
+                whole = whole.replace(place, more, 1)
             size = (b"content-length", str(len(whole)).encode())
             headers = [one for one in start["headers"] if one[0] != b"content-length"]
             await send({**start, "headers": [*headers, size]})

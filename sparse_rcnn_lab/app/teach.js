@@ -32,6 +32,8 @@ function createTeach(el) {
     } catch {
       throw new Error("The app does not answer. Does it still run?");
     }
+    const name = /filename="(.+)"/.exec(answer.headers.get("content-disposition") ?? "")?.[1];
+    if (answer.ok && name) return new File([await answer.blob()], name);
     const content = await answer.json().catch(() => ({}));
     if (!answer.ok) throw Object.assign(new Error(content.problem ?? `The app refused it (${answer.status}).`), { refused: answer.status < 500 });
     return content;
@@ -447,7 +449,12 @@ function createTeach(el) {
 
   // 4 Use.
   const use = (text, work, go = false) => make("button", { type: "button", class: go ? "lab-go" : "", text, onclick: tried(work) });
-  const away = (kind) => () => { location.href = `${root()}/${token}/download/${kind}`; };
+  const away = (kind) => async () => {
+    say("Making the file …");
+    const file = await ask(`${token}/download/${kind}`);
+    make("a", { href: URL.createObjectURL(file), download: file.name }).click();
+    say("");
+  };
   const verdict = make("p");
   panels.use.append(verdict,
     make("div", { class: "srl-bar" }, use("Live: point the camera at it", live, true), use("Explore a frame", exploreFrame)),

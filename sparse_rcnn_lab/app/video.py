@@ -20,6 +20,7 @@ from sparse_rcnn_lab.app.state import ViewState
 from sparse_rcnn_lab.app.user_inputs import InputImage, Limits, check_pixels
 from sparse_rcnn_lab.app.viewer import Viewer
 from sparse_rcnn_lab.core.errors import LabError
+from sparse_rcnn_lab.core.trace import Trace
 from sparse_rcnn_lab.views.draw import display_size
 from sparse_rcnn_lab.views.film import PER_SECOND, film_frames
 
@@ -273,11 +274,10 @@ def annotate(
         yield replace(last, cut=cut)
 
 
-def film_of(viewer: Viewer, pixels: Tensor, state: ViewState, target: Path) -> Path:
+def film_of(trace: Trace, threshold: float, target: Path) -> Path:
     """Writes all proposals going through the stages, a second each, to an MP4."""
-    trace = viewer.full_trace(pixels, state)
     with Writer(target, PER_SECOND) as writer:
-        for image, seconds in film_frames(trace, state.threshold, stage_seconds=1.0):
+        for image, seconds in film_frames(trace, threshold, stage_seconds=1.0):
             writer.add(image, max(1, round(seconds * PER_SECOND)))
     return target
 

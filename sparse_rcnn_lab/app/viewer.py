@@ -9,6 +9,7 @@ from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import torch
 from PIL import Image
@@ -34,19 +35,26 @@ _PATIENCE = 0.3  # seconds that a frame waits for images that are asked for
 
 @dataclass(frozen=True)
 class View:
-    """What the page shows. image: the annotated one.  milliseconds: of the model's run.
+    """What the page shows. milliseconds: of the model's run.
 
     detections: those of the stage, above the threshold; None at stage 0, which has no scores.
     state: what was asked for, within what the model has.  num_stages: of the model.  marks: what
-    was drawn.
+    to draw.  base: on what.  size: (width, height) of the frame that the marks are in.
     """
 
-    image: Image.Image
     detections: Detections | None
     milliseconds: float
     state: ViewState
     num_stages: int
-    marks: tuple[Mark, ...] = ()
+    marks: tuple[Mark, ...]
+    base: Image.Image | Tensor
+    size: tuple[int, int]
+
+    @cached_property
+    def image(self) -> Image.Image:
+        """The annotated image, drawn when it is asked for: Live draws in the browser."""
+        base = as_image(self.base) if isinstance(self.base, Tensor) else self.base
+        return draw_marks(base, self.marks, self.size)
 
 
 class Viewer:
@@ -86,8 +94,9 @@ class Viewer:
         state = state.clamped(detector)
         trace, milliseconds = self.trace(image, state)
         marks, found = select_marks(trace, state)
-        drawn = draw_marks(image.shown, marks, (trace.size[1], trace.size[0]))
-        return View(drawn, found, milliseconds, state, detector.num_stages, tuple(marks))
+        size = trace.size[1], trace.size[0]
+        stages = detector.num_stages
+        return View(found, milliseconds, state, stages, tuple(marks), image.shown, size)
 
     def view_frame(self, pixels: Tensor, state: ViewState) -> View:
         """The same for one of many frames, ``[3, H, W]`` uint8 RGB: nothing is kept, and the stages
@@ -97,13 +106,23 @@ class Viewer:
         state = state.clamped(detector)
         with self.turn(frame=True):
             start = time.perf_counter()
-            trace = detector.trace(
-                pixels, record=(), num_proposals=state.num_proposals, stage=max(state.stage, 1)
-            )
-            marks, found = select_marks(trace, state)
+            number = state.num_proposals
+            marks: list[Mark]
+            found: Detections | None
+            if state.stage and state.show == DETECTIONS:
+                found = detector(
+                    pixels, threshold=state.threshold, num_proposals=number, stage=state.stage
+                )
+                found = _of_classes(found, state)
+                marks = detection_marks(found)
+            else:
+                trace = detector.trace(
+                    pixels, record=(), num_proposals=number, stage=max(state.stage, 1)
+                )
+                marks, found = select_marks(trace, state)
             took = 1000 * (time.perf_counter() - start)
-            drawn = draw_marks(as_image(pixels), marks)
-        return View(drawn, found, took, state, detector.num_stages, tuple(marks))
+        size = pixels.shape[2], pixels.shape[1]
+        return View(found, took, state, detector.num_stages, tuple(marks), pixels, size)
 
     def trace(self, image: InputImage, state: ViewState) -> tuple[Trace, float]:
         """The trace of all stages, without its image, and the milliseconds that its run took."""
@@ -176,7 +195,10 @@ def select_marks(trace: Trace, state: ViewState) -> tuple[list[Mark], Detections
 
 def select_detections(trace: Trace, state: ViewState) -> Detections:
     """The detections of the stage, 1 or later: above the threshold, of the classes shown."""
-    found = trace.detections(state.stage, state.threshold)
+    return _of_classes(trace.detections(state.stage, state.threshold), state)
+
+
+def _of_classes(found: Detections, state: ViewState) -> Detections:
     return found[_wanted(found.class_names, state)[found.labels]] if state.classes else found
 
 

@@ -1,4 +1,4 @@
-// The webcam: frames are taken, sent to live_tab.py as JPEG, and shown as they come back with boxes.
+// The webcam: frames are taken, sent to live_tab.py as JPEG, and shown when their boxes come back.
 // A frame is taken when the app is about to be free for it: sooner, it would only grow old. At most
 // two are on their way, so that a slow line shows fewer frames and not old ones; and one where
 // answers take long: frames of several visitors would only wait for each other, and a photo for all.
@@ -126,8 +126,11 @@
     latest = now;
     onTheirWay += 1;
     try {
-      const frame = await encoded(video);
-      if (stream && !closed()) await send(frame, now); // it may have been stopped meanwhile
+      const encoding = encoded(video);
+      const picture = await createImageBitmap(sheet);
+      const frame = await encoding;
+      if (stream && !closed()) await send(frame, picture, now); // it may have been stopped meanwhile
+      picture.close();
     } catch (error) {
       notBefore = performance.now() + AGAIN;
       if (stream) say("The app does not answer. Does it still run?");
@@ -136,30 +139,35 @@
     take();
   }
 
-  async function send(frame, taken) {
+  async function send(frame, picture, taken) {
     const query = new URLSearchParams({ who, state: JSON.stringify(state) });
     const headers = { "content-type": "image/jpeg" };
     const answer = await fetch(`${lab.url("frame")}?${query}`, { method: "POST", body: frame, headers });
-    if (answer.ok) return show(frame, taken, answer);
+    const told = await answer.json();
+    if (answer.ok) return show(frame, picture, taken, told.boxes, answer.headers);
     notBefore = performance.now() + AGAIN;
-    say((await answer.json()).problem);
+    say(told.problem);
   }
 
-  async function show(frame, taken, answer) {
-    const image = await createImageBitmap(await answer.blob());
+  function show(frame, picture, taken, boxes, headers) {
     if (!stream || closed() || taken < newest) return; // a later one was quicker
     newest = taken;
-    gap = Math.max(GAP, 0.8 * gap + 0.2 * Number(answer.headers.get("lab-busy")));
+    gap = Math.max(GAP, 0.8 * gap + 0.2 * Number(headers.get("lab-busy")));
     still = frame;
     const canvas = part("lab-live");
-    if (canvas.width !== image.width) canvas.width = image.width;
-    if (canvas.height !== image.height) canvas.height = image.height;
-    canvas.getContext("bitmaprenderer").transferFromImageBitmap(image);
+    // As many pixels as the screen has for it, so that letters are sharp.
+    const fits = Math.min(canvas.clientWidth / picture.width, canvas.clientHeight / picture.height);
+    const unit = Math.min(3, Math.max(1, fits * devicePixelRatio));
+    const [width, height] = [picture.width, picture.height].map((side) => Math.round(side * unit));
+    if (canvas.width !== width) canvas.width = width;
+    if (canvas.height !== height) canvas.height = height;
+    canvas.getContext("2d", { alpha: false }).drawImage(picture, 0, 0, width, height);
+    lab.drawBoxes(canvas, boxes, unit);
     const now = performance.now();
     shown.push({ now, took: now - taken });
     while (shown.length > KEEP) shown.shift();
     if (shown.length === 1) mark();
-    const count = lab.count(answer.headers);
+    const count = lab.count(headers);
     if (count !== "0" || shown.length === 1) found = now;
     nothing(now - found > NOTHING);
     say("");
@@ -204,6 +212,8 @@
 
   function watch() {
     if (part("lab-snap")) part("lab-snap").disabled = !still;
+    const empty = { live: !still, draw: !window.labPad.strokes }[lab.tab()] ?? false;
+    for (const button of document.querySelectorAll("#lab-keep button")) button.disabled = empty;
     if (stream && closed()) stop(true);
     else if (!stream && wanted && !closed() && !document.hidden) start(part("lab-cameras").value);
     const now = performance.now();

@@ -33,25 +33,24 @@ examples:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the command's options."""
-    parser.add_argument(
+    add = parser.add_argument
+    add(
         "--model",
         default="nano",
         metavar="NAME",
         help="a preset (untrained, which takes the same time), a shipped model, run folder or "
         "file (default: %(default)s)",
     )
-    parser.add_argument(
-        "--size", type=_size, metavar="HxW", help="input pixels, multiples of 32 (default: own)"
-    )
+    add("--size", type=_size, metavar="HxW", help="input pixels, multiples of 32 (default: own)")
     for name, default, text in (
         ("proposals", None, "default: the model's"),
         ("batch", 1, "images at once (default: 1 in inference)"),
         ("threads", 1, "default: %(default)s"),
         ("repeat", 5, "default: %(default)s"),
     ):
-        parser.add_argument(f"--{name}", type=whole_number, default=default, metavar="N", help=text)
+        add(f"--{name}", type=whole_number, default=default, metavar="N", help=text)
     add_device(parser)
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write all numbers to a file")
+    add("--json", type=Path, metavar="FILE", help="write all numbers to a file")
 
 
 def run(arguments: argparse.Namespace) -> int:

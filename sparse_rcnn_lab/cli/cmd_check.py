@@ -25,24 +25,23 @@ examples:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the command's options."""
-    parser.add_argument("data", metavar="FOLDER", help="a folder with train.json, or one json file")
-    parser.add_argument(
+    add = parser.add_argument
+    add("data", metavar="FOLDER", help="a folder with train.json, or one json file")
+    add(
         "--sheet",
         type=Path,
         metavar="FILE",
         help="write twelve images with their boxes on one page, the oddest first",
     )
-    parser.add_argument("--fix", type=Path, metavar="OUT", help="write a mended copy here")
-    parser.add_argument(
+    add("--fix", type=Path, metavar="OUT", help="write a mended copy here")
+    add(
         "--proposals",
         type=whole_number,
         default=100,
         metavar="N",
         help="of the model that is to find the objects (default: %(default)s)",
     )
-    parser.add_argument(
-        "--no-images", action="store_true", help="look at the json alone; open no image"
-    )
+    add("--no-images", action="store_true", help="look at the json alone; open no image")
 
 
 def run(arguments: argparse.Namespace) -> int:

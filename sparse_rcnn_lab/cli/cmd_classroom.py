@@ -5,13 +5,10 @@ from __future__ import annotations
 import argparse
 import textwrap
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from sparse_rcnn_lab.cli.common import plural, whole_number
 from sparse_rcnn_lab.core.errors import LabError
-
-if TYPE_CHECKING:
-    from sparse_rcnn_lab.course.classroom.course_folder import Course
+from sparse_rcnn_lab.course.classroom.course_folder import Course, chosen
 
 HELP = """assignments that grade themselves: build, collect, grade, feedback, solutions
 
@@ -83,8 +80,6 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _build(arguments: argparse.Namespace) -> int:
-    from sparse_rcnn_lab.course.classroom.course_folder import chosen
-
     assignments = chosen(arguments.assignment)
     print(
         f"Building {plural(len(assignments), 'assignment')} in {arguments.course} ...", flush=True
@@ -103,7 +98,6 @@ def _build(arguments: argparse.Namespace) -> int:
 
 def _collect(arguments: argparse.Namespace) -> int:
     from sparse_rcnn_lab.course.classroom.collect import collect
-    from sparse_rcnn_lab.course.classroom.course_folder import Course
 
     course = Course.open(arguments.course)
     if arguments.students:
@@ -114,7 +108,6 @@ def _collect(arguments: argparse.Namespace) -> int:
 
 
 def _grade(arguments: argparse.Namespace) -> int:
-    from sparse_rcnn_lab.course.classroom.course_folder import Course
     from sparse_rcnn_lab.course.classroom.grade import grade
 
     course = Course.open(arguments.course)
@@ -129,7 +122,6 @@ def _grade(arguments: argparse.Namespace) -> int:
 
 def _feedback(arguments: argparse.Namespace) -> int:
     from sparse_rcnn_lab.course.classroom.by_hand import take_by_hand
-    from sparse_rcnn_lab.course.classroom.course_folder import Course
     from sparse_rcnn_lab.course.classroom.feedback import feedback
 
     course = Course.open(arguments.course)
@@ -142,7 +134,6 @@ def _feedback(arguments: argparse.Namespace) -> int:
 
 
 def _solutions(arguments: argparse.Namespace) -> int:
-    from sparse_rcnn_lab.course.classroom.course_folder import Course
     from sparse_rcnn_lab.course.classroom.feedback import solutions
 
     course = Course.open(arguments.course)

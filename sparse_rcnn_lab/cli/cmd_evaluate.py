@@ -42,15 +42,14 @@ examples:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the command's options."""
+    add = parser.add_argument
     add_model(parser)
     add_data(parser)
     add_proposals(parser)
-    parser.add_argument(
-        "--stages", type=stage_list, metavar="1,3,6", help="only these stages (default: all)"
-    )
-    parser.add_argument("--limit", type=whole_number, metavar="N", help="only the first N images")
-    parser.add_argument("--batch-size", type=whole_number, default=8, metavar="N")
-    parser.add_argument(
+    add("--stages", type=stage_list, metavar="1,3,6", help="only these stages (default: all)")
+    add("--limit", type=whole_number, metavar="N", help="only the first N images")
+    add("--batch-size", type=whole_number, default=8, metavar="N")
+    add(
         "--out",
         type=Path,
         metavar="FOLDER",

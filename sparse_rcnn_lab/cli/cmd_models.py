@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Mapping
-from pathlib import Path
-from typing import Any
 
 from sparse_rcnn_lab.cli.common import megabytes
 from sparse_rcnn_lab.models.recipes import RECIPES
@@ -33,11 +30,11 @@ def run(arguments: argparse.Namespace) -> int:
     for name in names:
         path = CHECKPOINTS / f"{name}.safetensors"
         checkpoint = read_checkpoint(path)
-        ap = find_ap(checkpoint.info, path.with_suffix(".json"))
+        packed = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
         classes = ", ".join(checkpoint.class_names[:6])
         more = len(checkpoint.class_names) - 6
         print(
-            f"  {name:<14} AP {'?' if ap is None else format(ap, '.3f')}, "
+            f"  {name:<14} AP {packed['evaluation']['stages'][-1]['AP']:.3f}, "
             f"{checkpoint.config.num_proposals} proposals, {megabytes(path)}, "
             f"finds {classes}" + (f" and {more} more" if more > 0 else "")
         )
@@ -54,20 +51,3 @@ def run(arguments: argparse.Namespace) -> int:
         ap_text = f" (COCO AP {recipe.published_ap})" if recipe.published_ap else ""
         print(f"  {recipe.name:<14} {recipe.summary}{ap_text}")
     return 0
-
-
-def find_ap(info: Mapping[str, Any], beside: Path) -> float | None:
-    """AP (0..1) of the last stage, from a checkpoint's info or the json file beside it."""
-    sources: list[Any] = [info]
-    if beside.exists():
-        sources.append(json.loads(beside.read_text(encoding="utf-8")))
-    for source in sources:
-        for place in (source, source.get("evaluation")):
-            if not isinstance(place, Mapping):
-                continue
-            stages = place.get("stages")
-            if isinstance(place.get("AP"), int | float):
-                return float(place["AP"])
-            if isinstance(stages, list) and stages and "AP" in stages[-1]:
-                return float(stages[-1]["AP"])
-    return None

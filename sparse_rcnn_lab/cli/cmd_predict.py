@@ -36,18 +36,17 @@ _ENDING = ".detections.jpg"
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the command's options."""
-    parser.add_argument(
-        "images", nargs="+", metavar="IMAGE", help="image files, folders, or patterns like *.jpg"
-    )
+    add = parser.add_argument
+    add("images", nargs="+", metavar="IMAGE", help="image files, folders, or patterns like *.jpg")
     add_model(parser)
-    parser.add_argument(
+    add(
         "--out",
         type=Path,
         default=Path("predictions"),
         metavar="FOLDER",
         help="where to write (default: %(default)s)",
     )
-    parser.add_argument(
+    add(
         "--threshold",
         type=fraction,
         default=0.3,

@@ -27,22 +27,19 @@ examples:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the command's options."""
-    parser.add_argument("folder", metavar="FOLDER", help="labelled images, or a zip of them")
-    parser.add_argument(
-        "--out", type=Path, metavar="RUN", help="run folder (default: runs/teach-FOLDER)"
-    )
-    parser.add_argument(
-        "--minutes", type=float, default=4.0, help="for the training (default: %(default)s)"
-    )
-    parser.add_argument(
+    add = parser.add_argument
+    add("folder", metavar="FOLDER", help="labelled images, or a zip of them")
+    add("--out", type=Path, metavar="RUN", help="run folder (default: runs/teach-FOLDER)")
+    add("--minutes", type=float, default=4.0, help="for the training (default: %(default)s)")
+    add(
         "--start-from",
         default="small-everyday",
         metavar="MODEL",
         help="name, run folder or file of a model to start from (default: %(default)s)",
     )
-    parser.add_argument("--workers", type=count, metavar="N", help="processes that load images")
-    parser.add_argument("--seed", type=count, default=0, help=argparse.SUPPRESS)
-    parser.add_argument("--quiet", action="store_true", help="no progress bar")
+    add("--workers", type=count, metavar="N", help="processes that load images")
+    add("--seed", type=count, default=0, help=argparse.SUPPRESS)
+    add("--quiet", action="store_true", help="no progress bar")
     add_device(parser)
 
 

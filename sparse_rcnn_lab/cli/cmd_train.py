@@ -61,28 +61,23 @@ examples:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the command's options."""
-    parser.add_argument(
-        "--data", metavar="FOLDER", help='folder with train.json, val.json, images/; or "shapes"'
-    )
-    parser.add_argument(
+    add = parser.add_argument
+    add("--data", metavar="FOLDER", help='folder with train.json, val.json, images/; or "shapes"')
+    add(
         "--preset",
         "--recipe",
         choices=list(RECIPES),
         metavar="NAME",
         help=f"{', '.join(RECIPES)} (default: nano; with --start-from: that model's)",
     )
-    parser.add_argument(
-        "--out", type=Path, metavar="FOLDER", help="run folder (default: runs/PRESET-DATA)"
-    )
-    parser.add_argument("--resume", action="store_true", help="go on with the run in --out")
-    group = parser.add_argument_group("settings (default: the preset's)")
-    group.add_argument("--steps", type=whole_number, metavar="N", help="length of the training")
-    group.add_argument("--batch-size", type=whole_number, metavar="N", help="images in a step")
-    group.add_argument(
-        "--lr", type=float, metavar="X", help="learning rate (published recipes: as --batch-size)"
-    )
-    group.add_argument("--proposals", type=whole_number, metavar="N", help="number of proposals")
-    group.add_argument(
+    add("--out", type=Path, metavar="FOLDER", help="run folder (default: runs/PRESET-DATA)")
+    add("--resume", action="store_true", help="go on with the run in --out")
+    add = parser.add_argument_group("settings (default: the preset's)").add_argument
+    add("--steps", type=whole_number, metavar="N", help="length of the training")
+    add("--batch-size", type=whole_number, metavar="N", help="images in a step")
+    add("--lr", type=float, metavar="X", help="learning rate (published recipes: as --batch-size)")
+    add("--proposals", type=whole_number, metavar="N", help="number of proposals")
+    add(
         "--denoising",
         type=count,
         nargs="?",
@@ -90,15 +85,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="also train on N denoising queries of each object (3 if no N is given)",
     )
-    group.add_argument("--precision", choices=get_args(Precision), help="of the forward pass")
-    group.add_argument(
-        "--accumulate", type=whole_number, metavar="N", help="work through a batch in N parts"
-    )
-    group.add_argument(
-        "--ema", type=fraction, metavar="X", help="evaluate and keep averaged weights, e.g. 0.999"
-    )
-    group.add_argument("--seed", type=count, metavar="N", help="of weights, order, augmentation")
-    group.add_argument(
+    add("--precision", choices=get_args(Precision), help="of the forward pass")
+    add("--accumulate", type=whole_number, metavar="N", help="work through a batch in N parts")
+    add("--ema", type=fraction, metavar="X", help="evaluate and keep averaged weights, e.g. 0.999")
+    add("--seed", type=count, metavar="N", help="of weights, order, augmentation")
+    add(
         "--set",
         action="append",
         default=[],
@@ -106,21 +97,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         dest="overrides",
         help="any other field of the recipe, e.g. augment.hflip=0 (may be repeated)",
     )
-    group = parser.add_argument_group("where to start")
-    group.add_argument(
-        "--backbone-weights", metavar="download|FILE|none", help="ImageNet weights; see below"
-    )
-    group.add_argument(
-        "--start-from", metavar="MODEL", help="fine-tune this model: name, run folder or file"
-    )
+    add = parser.add_argument_group("where to start").add_argument
+    add("--backbone-weights", metavar="download|FILE|none", help="ImageNet weights; see below")
+    add("--start-from", metavar="MODEL", help="fine-tune this model: name, run folder or file")
     group = parser.add_argument_group("running")
-    group.add_argument(
-        "--evaluate-every", type=count, metavar="N", help="steps (default: at the end; 0: never)"
-    )
-    group.add_argument("--workers", type=count, metavar="N", help="processes that load images")
-    group.add_argument(
-        "--compile", action="store_true", default=None, help="run the model through torch.compile"
-    )
+    add = group.add_argument
+    add("--evaluate-every", type=count, metavar="N", help="steps (default: at the end; 0: never)")
+    add("--workers", type=count, metavar="N", help="processes that load images")
+    add("--compile", action="store_true", default=None, help="run the model through torch.compile")
     add_device(group)  # type: ignore[arg-type]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -50,3 +51,9 @@ class Finding:
         many = "first: " if self.count > 1 and self.kind != "category" else ""
         first = f" ({many}{self.first})" if self.first else ""
         return f"{self.file}: {self.subject}{first}: {self.done}{'.' * (self.done[-1] != '?')}"
+
+
+def first_few(names: Sequence[str], count: int = 3, joint: str = ", ") -> str:
+    """For a message: the first ones, and how many there are beside them."""
+    more = f" and {len(names) - count} more" if len(names) > count else ""
+    return joint.join(names[:count]) + more

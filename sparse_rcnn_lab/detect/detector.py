@@ -224,19 +224,13 @@ class Detector:
         that the trace has ``matches``; for any other image
         :func:`sparse_rcnn_lab.with_ground_truth` adds it.
         """
-        stop = None if stage is None else check_stage(stage, self.num_stages)
         given = _as_list(images)
         batch = self.prepare(
             [item.image if isinstance(item, Sample) else item for item in given], resize
         )
         boxes, features = self.model.proposals(batch.sizes, num_proposals)
-        pyramid = self.runtime.pyramid(batch.images)
-        outputs = self.runtime.run_stages(
-            pyramid, boxes, features, stop=stop, record=record, ablation=ablation
-        )
-        traces = [
-            self.to_trace(outputs, boxes, features, batch, i) for i in range(len(batch.originals))
-        ]
+        outputs = self.run(batch, stage, num_proposals, ablation, record)
+        traces = [self.to_trace(outputs, boxes, features, batch, i) for i in range(len(given))]
         traces = [
             with_ground_truth(trace, item.boxes, item.labels) if isinstance(item, Sample) else trace
             for trace, item in zip(traces, given, strict=True)
@@ -254,13 +248,16 @@ class Detector:
         stop: int | None = None,
         num_proposals: int | None = None,
         ablation: Ablation = NORMAL,
+        record: Collection[str] = (),
     ) -> list[StageOutput]:
-        """The stages' outputs for a prepared batch, up to stage ``stop`` (1..6)."""
+        """The stages' outputs for a prepared batch, up to stage ``stop`` (1..S)."""
         if stop is not None:
             stop = check_stage(stop, self.num_stages)
         boxes, features = self.model.proposals(batch.sizes, num_proposals)
         pyramid = self.runtime.pyramid(batch.images)
-        return self.runtime.run_stages(pyramid, boxes, features, stop=stop, ablation=ablation)
+        return self.runtime.run_stages(
+            pyramid, boxes, features, stop=stop, record=record, ablation=ablation
+        )
 
     def decode(
         self, output: StageOutput, batch: Batch, index: int, threshold: float = 0.0

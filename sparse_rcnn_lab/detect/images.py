@@ -61,9 +61,7 @@ if hasattr(os, "register_at_fork"):  # a data loader may fork while another thre
 # Reading
 
 
-def read_image(
-    source: ImageSource, *, max_side: int | None = None, apply_exif: bool = True
-) -> Tensor:
+def read_image(source: ImageSource, *, apply_exif: bool = True) -> Tensor:
     """Reads one image -> ``[3, H, W]`` uint8 RGB on the CPU, upright (EXIF rotation applied).
 
     ``source`` is a path, a PIL image, an array (``[H, W, 3]`` uint8 RGB; also grey ``[H, W]`` or
@@ -71,8 +69,7 @@ def read_image(
     uint8 or float in 0..1). 16-bit grey is scaled to 8 bits, transparent pixels are shown over
     white, of an animation the first frame is taken. A uint8 ``[3, H, W]`` tensor is not copied.
 
-    ``max_side`` is a hint for large JPEG files: the result may come smaller (by 2, 4 or 8), but
-    its long side not below ``max_side``. ``apply_exif=False`` keeps the pixels as stored.
+    ``apply_exif=False`` keeps the pixels as stored.
 
     Raises :class:`LabError` when the file is missing, damaged, no image, or above 300 megapixels,
     and when an array's or tensor's shape, type or range leaves its meaning open.
@@ -90,7 +87,8 @@ def read_image(
     if isinstance(source, str) and "://" in source:
         raise LabError(f'"{source}" is a web address. Download the image and give its path.')
     if isinstance(source, (str, os.PathLike)):
-        return _from_file(Path(source), max_side, apply_exif)
+        with _opened(Path(source)) as image:
+            return _from_pil(image, Path(source).name, apply_exif)
     raise LabError(
         f"An image is given as a path, PIL image, numpy array or tensor; found "
         f"{type(source).__name__}."
@@ -186,16 +184,6 @@ def image_header(path: Path) -> tuple[int, int, int]:
         known = image.format != "PNG" or "exif" in image.info  # else Pillow would read all pixels
         turn = _orientation(image) if known else None
         return image.height, image.width, turn if turn in _UPRIGHT else 1
-
-
-def _from_file(path: Path, max_side: int | None, apply_exif: bool) -> Tensor:
-    with _opened(path) as image:
-        if max_side is not None and image.format == "JPEG":
-            shrink = max_side / max(image.size)
-            if shrink < 1:
-                width, height = image.size
-                image.draft(None, (max(1, int(width * shrink)), max(1, int(height * shrink))))
-        return _from_pil(image, path.name, apply_exif)
 
 
 @contextmanager

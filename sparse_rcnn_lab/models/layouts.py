@@ -124,20 +124,6 @@ def rename(state: Mapping[str, Tensor], layout: Layout) -> dict[str, Tensor]:
     return renamed
 
 
-# What :func:`infer_config` reads off the shapes; the rest of a configuration is its defaults.
-TOLD_BY_SHAPES = (
-    "num_classes",
-    "backbone",
-    "num_proposals",
-    "num_stages",
-    "dim",
-    "ffn_dim",
-    "dynamic_dim",
-    "num_cls_layers",
-    "num_reg_layers",
-)
-
-
 def infer_config(state: Mapping[str, Tensor]) -> ModelConfig:
     """The model configuration that a renamed published state dict fits, from its shapes."""
     blocks = {key.split(".")[3] for key in state if key.startswith("backbone.body.layer3.")}

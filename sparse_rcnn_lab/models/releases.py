@@ -29,7 +29,6 @@ from sparse_rcnn_lab.core.errors import LabError
 from sparse_rcnn_lab.models import recipes
 from sparse_rcnn_lab.models.checkpoint import Checkpoint, read_checkpoint, save_checkpoint
 from sparse_rcnn_lab.models.config_edit import to_dict
-from sparse_rcnn_lab.models.layouts import TOLD_BY_SHAPES
 from sparse_rcnn_lab.runtime.cache_folder import CACHE_VARIABLE, cache_folder
 
 MIRROR_VARIABLE = "SPARSE_RCNN_LAB_WEIGHTS_URL"
@@ -174,9 +173,9 @@ def _fetch(release: Release, cached: Path, progress: bool) -> None:
 def _convert(checkpoint: Checkpoint, release: Release, digest: str, target: Path) -> None:
     found, wanted = checkpoint.config, release.recipe.model
     differing = [
-        f"{name} {getattr(found, name)}, not {getattr(wanted, name)}"
-        for name in TOLD_BY_SHAPES
-        if getattr(found, name) != getattr(wanted, name)
+        f"{name} {value}, not {getattr(wanted, name)}"
+        for name, value in vars(found).items()
+        if value != getattr(wanted, name)
     ]
     if differing:
         raise LabError(

@@ -16,8 +16,9 @@ from sparse_rcnn_lab.core.pooling import SAMPLES, STRIDES
 OPSET, IR_VERSION = 17, 8  # the lowest with LayerNormalization
 _BAG = (2 * SAMPLES) ** 2  # pixels that a bin reads
 
-# Every input and output by name: its shape (names are free sizes) and what it is.
-TENSORS: dict[str, tuple[tuple[str | int, ...], str]] = {
+# Inputs and outputs by name: the shape of each (names are free sizes) and what it is.
+Tensors = Mapping[str, tuple[tuple[str | int, ...], str]]
+TENSORS: Tensors = {
     "images": (
         ("batch", 3, "height", "width"),
         "float32: RGB of 0..255, normalised with mean and std, then padded with zeros at the right "
@@ -46,6 +47,11 @@ TENSORS: dict[str, tuple[tuple[str | int, ...], str]] = {
         ("proposals", "proposals"),
         "float32: whose dynamic filters each proposal (row) is given: the identity, a permutation, "
         "or shares that sum to 1",
+    ),
+    "asked": (
+        ("asked",),
+        "int32: the proposals that the stage is run for; boxes and outputs are of those alone, but "
+        "attention of all",
     ),
     "rows": (("batch", "proposals", "bins", _BAG), "int32: rows of table that a bin reads"),
     "weights": (("batch", "proposals", "bins", _BAG), "float32: and their weights"),
@@ -102,13 +108,9 @@ class GraphWriter:
         name: str,
         inputs: Sequence[str],
         outputs: dict[str, str],
-        tensors: Mapping[str, tuple[tuple[str | int, ...], str]] | None = None,
+        tensors: Tensors = TENSORS,
     ) -> Any:
-        """The finished ModelProto.
-
-        outputs: the value that is each one.  tensors: as :data:`TENSORS`, if others.
-        """
-        tensors = TENSORS if tensors is None else tensors
+        """The finished ModelProto. outputs: the value that is each one."""
         config, helper = model.config, self.onnx.helper
         sizes = {"dim": config.dim, "classes": config.num_classes, "heads": config.num_heads}
         sizes["bins"] = config.roi_size**2

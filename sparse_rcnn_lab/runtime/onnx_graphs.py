@@ -87,8 +87,8 @@ def write_stage(model: SparseRCNN, index: int, pooled: bool = False, switches: b
     pooled: takes the ``roi`` in place of ``table``, and returns the ``rows`` and ``weights`` that
     the next stage pools too: for who has something faster to add rows than an engine.
     switches: also takes ``attend``, ``heads_on`` and ``exchange``, what an
-    :class:`~sparse_rcnn_lab.core.ablation.Ablation` changes inside a stage, and returns ``roi``
-    and ``filtered``.
+    :class:`~sparse_rcnn_lab.core.ablation.Ablation` changes inside a stage, and ``asked``, the
+    proposals that are wanted; returns ``roi`` and ``filtered`` too.
     """
     stage = model.stages[index]
     assert isinstance(stage, Stage)
@@ -101,8 +101,15 @@ def write_stage(model: SparseRCNN, index: int, pooled: bool = False, switches: b
     if switches and not pooled:
         found["roi"] = roi
     inputs = ["roi" if pooled else "table", "levels", "boxes", "features"]
-    inputs += ["attend", "heads_on", "exchange"] if switches else []
-    return g.model(model, f"stage_{index + 1}", inputs, found)
+    if not switches:
+        return g.model(model, f"stage_{index + 1}", inputs, found)
+    inputs += ["attend", "heads_on", "exchange", "asked"]
+    tensors = {
+        name: (tuple("asked" if axis == "proposals" else axis for axis in shape), text)
+        for name, (shape, text) in TENSORS.items()
+    }
+    tensors |= {name: TENSORS[name] for name in ("features", "attention")}
+    return g.model(model, f"stage_{index + 1}", inputs, found, tensors)
 
 
 def write_whole(model: SparseRCNN) -> Any:
@@ -236,6 +243,8 @@ def _refined(
     """As :meth:`Stage.forward` after its pooling."""
     mixed, attention = _attention(g, stage, features, switches)
     x = _norm(g, stage.norm_attention, g.op("Add", features, mixed))
+    if switches:
+        x = g.op("Gather", x, "asked", axis=1)
     seen, filtered = _interaction(g, stage, x, roi, switches)
     x = _norm(g, stage.norm_interaction, g.op("Add", x, seen))
     inner = g.op("Relu", _linear(g, stage.ffn_in, x))

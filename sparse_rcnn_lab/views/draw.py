@@ -75,7 +75,7 @@ def draw_detections(
         whole = whole.resize(size, Image.Resampling.BICUBIC)
     # Ground truth on top: its gaps show what lies below.
     marks = [
-        Mark(_box(box), style.GROUND_TRUTH_COLOR, dashed=True)
+        Mark(tuple(box), style.GROUND_TRUTH_COLOR, dashed=True)
         for box in ([] if gt_boxes is None else gt_boxes.tolist())
     ]
     marks += detection_marks(detections, scores)
@@ -94,7 +94,7 @@ def detection_marks(detections: Detections, scores: bool = True) -> list[Mark]:
     ):
         text = names[label] + (f" {style.score_text(score)}" if scores else "")
         opacity = style.score_opacity(score, DETECTED)
-        marks.append(Mark(_box(box), style.class_color(label), opacity, 0.5 + score / 2, text))
+        marks.append(Mark(tuple(box), style.class_color(label), opacity, 0.5 + score / 2, text))
     return marks
 
 
@@ -108,7 +108,7 @@ def proposal_marks(trace: Trace, stage: int) -> list[Mark]:
     scores = best_scores(trace, stage)
     opacities, widths = strengths(trace, stage)
     return [
-        Mark(_box(trace.boxes[stage, n].tolist()), color, opacities[n], widths[n])
+        Mark(tuple(trace.boxes[stage, n].tolist()), color, opacities[n], widths[n])
         for n in sorted(range(trace.num_proposals), key=lambda n: -scores[n])
     ]
 
@@ -154,7 +154,7 @@ def draw_marks(
         )
     marks = known
     sx, sy = width / frame_width, height / frame_height
-    line = line_width(width, height)
+    line = max(2.0, max(width, height) / 250)  # pixels, a full one
     canvas = np.array(image.convert("RGB"))
     boxes: list[Box] = [(m.box[0] * sx, m.box[1] * sy, m.box[2] * sx, m.box[3] * sy) for m in marks]
     for mark, box in zip(reversed(marks), reversed(boxes), strict=True):
@@ -166,23 +166,13 @@ def draw_marks(
         frame(canvas, box, thick, mark.color, mark.opacity, dash)
     result = Image.fromarray(canvas)
     named = [(m, b) for m, b in zip(marks, boxes, strict=True) if m.label][:MAX_LABELS]
-    letters = round(font_size(width, height) * text)
+    letters = round(max(11, round(max(width, height) / 42)) * text)
     tiles = [label_tile(m.label, m.color, letters, width) for m, _ in named]
     places = place_labels([b for _, b in named], [tile.size for tile in tiles], width, height)
     for tile, place in zip(tiles, places, strict=True):
         if place is not None:
             result.paste(tile, place, tile)
     return result
-
-
-def line_width(width: int, height: int) -> float:
-    """Width of a full line on an image of this size, pixels: long side / 250, at least 2."""
-    return max(2.0, max(width, height) / 250)
-
-
-def font_size(width: int, height: int) -> int:
-    """Size of the label text on an image of this size, pixels."""
-    return max(11, round(max(width, height) / 42))
 
 
 def display_size(
@@ -199,11 +189,6 @@ def display_size(
         shrink = max_side / max(width, height)
         width, height = max(1, round(width * shrink)), max(1, round(height * shrink))
     return width, height
-
-
-def _box(values: Sequence[float]) -> Box:
-    x1, y1, x2, y2 = values
-    return x1, y1, x2, y2
 
 
 def as_image(image: Tensor | Image.Image) -> Image.Image:

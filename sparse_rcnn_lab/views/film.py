@@ -25,6 +25,7 @@ from sparse_rcnn_lab.views.draw import (
     proposal_marks,
     strengths,
 )
+from sparse_rcnn_lab.views.measures import need_image
 
 FORMATS = {".webp": "WEBP", ".gif": "GIF", ".png": "PNG"}
 PER_SECOND = 20  # frames while the boxes move
@@ -89,8 +90,6 @@ def film_frames(
 
     Raises LabError for a trace without its image, seconds of 0 or less, or a width below 16.
     """
-    if trace.image is None:
-        raise LabError("This trace was saved without its image, so there is nothing to film.")
     if stage_seconds <= 0 or end_seconds <= 0 or width < 16:
         raise LabError(
             "A film needs stage_seconds and end_seconds above 0 and a width of at least 16, found "
@@ -119,8 +118,7 @@ def film_frames(
 
 
 def _image(trace: Trace, width: int) -> Image.Image:
-    assert trace.image is not None
-    image = as_image(trace.image)
+    image = as_image(need_image(trace))
     image = image.resize(display_size(*image.size, min_side=min(width, 4 * max(image.size))))
     if image.width > width:
         image = image.resize((width, max(1, round(image.height * width / image.width))))
@@ -139,8 +137,7 @@ def _between(trace: Trace, state: int, share: float) -> list[Mark]:
     color = style.mixed(first, second, share)
     marks = []
     for n in scores.argsort(descending=True).tolist():
-        x1, y1, x2, y2 = boxes[n].tolist()
-        marks.append(Mark((x1, y1, x2, y2), color, float(strength[n]), float(width[n])))
+        marks.append(Mark(tuple(boxes[n].tolist()), color, float(strength[n]), float(width[n])))
     return marks
 
 

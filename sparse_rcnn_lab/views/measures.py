@@ -33,6 +33,13 @@ def need(trace: Trace, *names: str) -> None:
         )
 
 
+def need_image(trace: Trace) -> Tensor:
+    """The trace's image. Raises LabError where it was saved without."""
+    if trace.image is None:
+        raise LabError("This trace was saved without its image, so there is nothing to draw on.")
+    return trace.image
+
+
 def broken(trace: Trace) -> Tensor:
     """``[N]`` bool: the proposal has a box, logit or feature that is not a finite number."""
     parts = (trace.boxes, trace.logits, trace.features)
@@ -51,43 +58,11 @@ def centres(trace: Trace) -> Tensor:
     return box_ops.xyxy_to_cxcywh(trace.boxes)[..., :2]
 
 
-def iou_by_stage(trace: Trace) -> Tensor:
-    """``[S+1, N]`` IoU of each proposal's box with the object it is matched with at the last
-    stage; NaN for proposals that end without one. Raises LabError without ground truth.
-    """
-    matches, truth = trace.truth_matches()
-    last = matches[-1]
-    result = torch.full(trace.boxes.shape[:2], float("nan"))
-    rows = (last >= 0).nonzero()[:, 0]
-    result[:, rows] = box_ops.paired_iou(trace.boxes[:, rows], truth[last[rows]])
-    return result
-
-
 def ranked(trace: Trace, count: int | None = None) -> list[int]:
     """Ids of the proposals with the best scores at the last stage, best first."""
     scores = score_by_stage(trace)[0][-1].nan_to_num(nan=-1.0)
     order = scores.argsort(descending=True, stable=True)
     return trace.proposal_ids[order].tolist()[:count]
-
-
-def mean_attention(trace: Trace, stage: int, head: int | None = None) -> Tensor:
-    """``[N, N]`` attention at a stage 1..S, row = who looks; one head or the mean over all.
-
-    Raises LabError when attention is not recorded, or there is no such head.
-    """
-    need(trace, "attention")
-    assert trace.attention is not None
-    maps = trace.attention[trace.check_stage(stage) - 1]
-    if head is None:
-        return maps.mean(0)
-    if not 0 <= head < len(maps):
-        raise LabError(f"head must be 0..{len(maps) - 1}, found {head}.")
-    return maps[head]
-
-
-def head_name(head: int | None) -> str:
-    """What :func:`mean_attention` gives, in words."""
-    return "mean of all heads" if head is None else f"head {head}"
 
 
 @dataclass(frozen=True, eq=False)
@@ -107,9 +82,18 @@ class Links:
 def attention_links(
     trace: Trace, proposal: int, stage: int, top: int = 8, head: int | None = None
 ) -> Links:
-    """The ``top`` other proposals that ``proposal`` looks at most at a stage 1..S."""
+    """The ``top`` other proposals that ``proposal`` looks at most at a stage 1..S.
+
+    head: one (0-based) in place of the mean over all. Raises LabError when attention is not
+    recorded, or there is no such head.
+    """
     row = trace.row(proposal)
-    weights = mean_attention(trace, stage, head)[row].nan_to_num()
+    need(trace, "attention")
+    assert trace.attention is not None
+    heads = trace.attention[trace.check_stage(stage) - 1, :, row]  # [heads, N]
+    if head is not None and not 0 <= head < len(heads):
+        raise LabError(f"head must be 0..{len(heads) - 1}, found {head}.")
+    weights = (heads.mean(0) if head is None else heads[head]).nan_to_num()
     itself = float(weights[row])
     others = weights.clone()
     others[row] = -1.0
@@ -188,38 +172,40 @@ def contrast(cells: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class Selection:
-    """Proposals (ids) to show, best first, and a sentence about those that are not."""
+    """Proposals (ids) to show, best first, with their rows in the trace and what they are called
+    (:func:`describe`); and a sentence about those that are not.
+    """
 
     proposals: tuple[int, ...]
+    rows: list[int]
+    texts: list[str]
     note: str
 
 
-def select(
-    trace: Trace, proposals: int | Sequence[int] | None, threshold: float, most: int = MOST
-) -> Selection:
+def select(trace: Trace, proposals: int | Sequence[int] | None, threshold: float) -> Selection:
     """The proposals asked for; else those that end as detections; without any, the best three.
 
-    threshold: least score of a detection, 0..1.  most: how many are shown at most when nobody
-    asked for certain ones. Raises LabError for a proposal that is not in the trace.
+    threshold: least score of a detection, 0..1. Raises LabError for a proposal that is not in the
+    trace.
     """
     notes = []
     if proposals is not None:
         wanted = list(dict.fromkeys(torch.as_tensor(proposals).flatten().tolist()))
-        for proposal in wanted:
-            trace.row(proposal)
     else:
         found = trace.detections(threshold=threshold).proposals.tolist()
         wanted = list(dict.fromkeys(found))
         if not wanted:
             wanted = ranked(trace, 3)
             notes.append(f"no proposal scores {threshold:g}; the best {len(wanted)} are shown")
-        elif len(wanted) > most:
-            notes.append(f"the best {most} of {len(wanted)} detected proposals")
-            wanted = wanted[:most]
+        elif len(wanted) > MOST:
+            notes.append(f"the best {MOST} of {len(wanted)} detected proposals")
+            wanted = wanted[:MOST]
         else:
             notes.append(f"proposals with a final score of at least {threshold:g}")
     notes.append(broken_note(trace))
-    return Selection(tuple(int(p) for p in wanted), " · ".join(filter(None, notes)))
+    rows = [trace.row(proposal) for proposal in wanted]
+    texts = [describe(trace, proposal) for proposal in wanted]
+    return Selection(tuple(map(int, wanted)), rows, texts, " · ".join(filter(None, notes)))
 
 
 def best(trace: Trace) -> int:

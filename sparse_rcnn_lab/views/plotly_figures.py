@@ -49,8 +49,7 @@ def score_curves(
     scores, _ = score_by_stage(trace)
     figure = page(title or "Score by stage", shown.note, theme)
     stages = list(range(1, trace.num_stages + 1))
-    named = [trace.row(proposal) for proposal in shown.proposals]
-    others = [row for row in range(trace.num_proposals) if row not in named]
+    others = [row for row in range(trace.num_proposals) if row not in shown.rows]
     figure.add_scatter(
         x=gaps([stages for _ in others]), y=gaps([numbers(scores[:, row]) for row in others]),
         mode="lines", line={"color": "#8b949e", "width": 1}, opacity=0.4, name="all others",
@@ -58,11 +57,11 @@ def score_curves(
                    for row in others]),
         hovertemplate="proposal %{text}<br>stage %{x}: %{y:.2f}<extra></extra>",
     )  # fmt: skip
-    for proposal, row in zip(shown.proposals, named, strict=True):
+    for proposal, row, text in zip(shown.proposals, shown.rows, shown.texts, strict=True):
         color = end_color(trace, proposal, chosen)
         figure.add_scatter(
             x=stages, y=numbers(scores[:, row]), mode="lines+markers",
-            name=plain(describe(trace, proposal)), line={"color": color, "width": 2.5},
+            name=plain(text), line={"color": color, "width": 2.5},
             marker={"size": 8, "line": {"color": style.DARK, "width": 1}},
             hovertemplate="stage %{x}: %{y:.2f}",
         )  # fmt: skip

@@ -8,19 +8,16 @@ from collections.abc import Sequence
 import numpy as np
 
 Box = tuple[float, float, float, float]  # xyxy, pixels
+_GAP = 1.0  # pixels that stay free between two labels
 
 
 def place_labels(
-    boxes: Sequence[Box],
-    sizes: Sequence[tuple[int, int]],
-    width: int,
-    height: int,
-    gap: float = 1.0,
+    boxes: Sequence[Box], sizes: Sequence[tuple[int, int]], width: int, height: int
 ) -> list[tuple[int, int] | None]:
     """Places one label beside each box; earlier boxes choose first.
 
     boxes: xyxy, pixels of the image of ``width`` x ``height``.  sizes: (width, height) of each
-    label, pixels.  gap: room kept free between two labels, pixels.
+    label, pixels.
 
     Tried in this order: above, below, inside at the top, inside at the bottom, right, left; each
     shifted along the edge until free, then further out, up to three label heights away. Returns
@@ -29,7 +26,7 @@ def place_labels(
     taken = np.empty((0, 4))
     places: list[tuple[int, int] | None] = []
     for box, (w, h) in zip(boxes, sizes, strict=True):
-        place = _first_free(_candidates(box, w, h, width, height), w, h, width, height, taken, gap)
+        place = _first_free(_candidates(box, w, h, width, height), w, h, width, height, taken)
         places.append(place)
         if place is not None:
             x, y = place
@@ -62,11 +59,11 @@ def _shifts(first: float, last: float, step: float) -> list[float]:
 
 
 def _first_free(
-    corners: np.ndarray, w: int, h: int, width: int, height: int, taken: np.ndarray, gap: float
+    corners: np.ndarray, w: int, h: int, width: int, height: int, taken: np.ndarray
 ) -> tuple[int, int] | None:
     if w > width or h > height:
         return None
-    low, high = corners[:, None] - gap, corners[:, None] + [w + gap, h + gap]
+    low, high = corners[:, None] - _GAP, corners[:, None] + [w + _GAP, h + _GAP]
     apart = (low >= taken[None, :, 2:]) | (high <= taken[None, :, :2])
     free = np.flatnonzero(apart.any(-1).all(-1))
     return None if free.size == 0 else (int(corners[free[0], 0]), int(corners[free[0], 1]))
@@ -76,21 +73,14 @@ def spread(values: Sequence[float], gap: float, low: float, high: float) -> list
     """Places as near as possible to ``values``, at least ``gap`` apart, from ``low`` to ``high``,
     in the same order; closer together where there is no room.
     """
-    order = sorted(range(len(values)), key=values.__getitem__)
-    gap = min(gap, (high - low) / max(1, len(values) - 1))
-    # Less its rank's share, a place must not fall below the one before: clumps take their mean.
-    clumps: list[list[float]] = []
-    for rank, index in enumerate(order):
-        clumps.append([values[index] - rank * gap])
-        while len(clumps) > 1 and _mean(clumps[-2]) > _mean(clumps[-1]):
-            last = clumps.pop()
-            clumps[-1] += last
-    level = [_mean(clump) for clump in clumps for _ in clump]
-    result = [0.0] * len(values)
-    for rank, index in enumerate(order):
-        result[index] = min(max(level[rank], low), high - gap * (len(order) - 1)) + rank * gap
-    return result
+    from scipy.optimize import isotonic_regression  # its import takes half a second
 
-
-def _mean(values: list[float]) -> float:
-    return sum(values) / len(values)
+    order = np.argsort(values, kind="stable")
+    gap = min(gap, (high - low) / max(1, len(order) - 1))
+    # Less its rank's share, a place must not fall below the one before.
+    shares = np.arange(len(order)) * gap
+    result = np.zeros(len(order))
+    if len(order):
+        level = isotonic_regression(np.asarray(values, dtype=float)[order] - shares).x
+        result[order] = level.clip(low, max(low, high - shares[-1])) + shares
+    return result.tolist()

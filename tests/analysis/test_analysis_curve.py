@@ -199,7 +199,7 @@ def test_memory_of_all_counts_the_pyramid(monkeypatch: pytest.MonkeyPatch) -> No
     """Catches megabytes that are none, and a pyramid that is not there while the stages run."""
     monkeypatch.setattr(cost, "milliseconds", lambda *_: 0.0)
     image = StageInputs.of(tiny(), Shapes(1, size=64), [0])
-    found = cost.Costs(image).of(lambda *_: {"x": torch.zeros(10_000_000)})
+    found = cost.cost_meter(image)(lambda *_: {"x": torch.zeros(10_000_000)})
     table = image.pyramid.table
     assert found["stages_mb"] == pytest.approx(40.0)  # ten million float32
     assert found["mb"] == pytest.approx(40.0 + 4 * table.numel() / 1e6)

@@ -218,7 +218,8 @@ def test_film_and_sample(tiny, tmp_path):
     """Catches a film without motion, or faster than a second a stage."""
     image = read_input(EXAMPLES / "shapes_1.png")
     small = torch.nn.functional.interpolate(image.pixels[None], (64, 64))[0]
-    clip = open_clip(film_of(tiny, small, state(tiny), tmp_path / "film.mp4"), Limits())
+    trace = tiny.full_trace(small, state(tiny))
+    clip = open_clip(film_of(trace, 0.0, tmp_path / "film.mp4"), Limits())
     assert clip.seconds == pytest.approx(6 + 0.5 + 3, abs=0.6)
     sample = open_clip(sample_video(image, tmp_path / "sample.mp4", 1.0), Limits())
     assert sample.seconds == pytest.approx(1.0, abs=0.1)

@@ -34,6 +34,7 @@ from sparse_rcnn_lab.core.errors import LabError
 from sparse_rcnn_lab.data.shapes.dataset import CLASS_NAMES
 from sparse_rcnn_lab.detect.device import pick_device
 from sparse_rcnn_lab.detect.trace_file import load_trace
+from sparse_rcnn_lab.intervene.intervention import Intervention
 from sparse_rcnn_lab.models.load import CHECKPOINTS, shipped_models
 from sparse_rcnn_lab.models.releases import RELEASES
 
@@ -124,7 +125,7 @@ def test_a_live_frame_is_the_photo_at_that_stage(nano, image, monkeypatch):
     that runs stages which are not asked for."""
     runs = []
     runtime = nano.models[nano.models.first].runtime
-    run = runtime.run_stages
+    run, last = runtime.run_stages, runtime.last_stage
     for at in (
         state(nano, stage=2, num_proposals=5, threshold=0.05),
         state(nano, stage=6, num_proposals=20, threshold=0.3, classes=("heart", "triangle")),
@@ -132,8 +133,9 @@ def test_a_live_frame_is_the_photo_at_that_stage(nano, image, monkeypatch):
     ):
         with monkeypatch.context() as patch:
             patch.setattr(
-                runtime, "run_stages", lambda *a, **k: runs.append(k["stop"]) or run(*a, **k)
+                runtime, "run_stages", lambda *a, **k: runs.append(k.get("stop")) or run(*a, **k)
             )
+            patch.setattr(runtime, "last_stage", lambda *a: runs.append(6) or last(*a))
             seen = nano.view_frame(image.pixels, at)
         view = nano.view(image, at)
         assert seen.detections.names() == view.detections.names() != []
@@ -141,7 +143,7 @@ def test_a_live_frame_is_the_photo_at_that_stage(nano, image, monkeypatch):
             seen.detections.boxes, view.detections.boxes, atol=1e-2, rtol=1e-4
         )
     assert nano.view_frame(image.pixels, state(nano, stage=0)).detections is None
-    assert runs == [2, 6, 3]
+    assert [stop for stop in runs if stop] == [2, 6, 3]
 
 
 def test_a_frame_lets_an_image_go_first(tiny, image, monkeypatch):
@@ -297,6 +299,29 @@ def test_downloads(tiny, image, tmp_path, monkeypatch):
     found = tiny.view(image, at).detections
     assert len(coco.anns) == len(found) == len(coco_results(tiny, image, at)["annotations"])
     assert [c["name"] for c in coco.loadCats(coco.getCatIds())] == list(CLASS_NAMES)
+
+
+def test_what_was_explored_is_kept(tiny, image, tmp_path, monkeypatch):
+    """Catches a file of the image as it was, after something was changed in Explore, or of the
+    controls that the other tabs have."""
+    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path))
+    changed = Intervention().drop([5, 6, 7])
+    told = {"intervention": changed.to_message(), "threshold": 0.0, "stage": 3, "chosen": 2}
+    made = {
+        kind: download(tiny, image, state(tiny, threshold=0.9), kind, json.dumps(told))
+        for kind in ("json", "trace", "page", "image")
+    }
+    found = json.loads(made["json"].read_text(encoding="utf-8"))
+    assert found["info"] == {"model": "tiny", "num_proposals": 5, "stage": 3, "threshold": 0.0}
+    assert len(found["annotations"]) == 5
+    assert load_trace(made["trace"]).proposal_ids.tolist() == [0, 1, 2, 3, 4]
+    page = made["page"].read_text(encoding="utf-8")
+    data = json.loads(page.split('id="data">')[1].split("</script>")[0])
+    assert data["edited"]["ids"]["shape"] == [5] and data["options"]["chosen"] == 2
+    assert data["answer"]["intervention"]["changes"][0]["proposals"] == [5, 6, 7]
+    with pytest.raises(LabError, match="Proposal 99 does not exist"):
+        told["intervention"] = Intervention().drop(99).to_message()
+        download(tiny, image, state(tiny), "page", json.dumps(told))
 
 
 def test_panels_show_every_stage_and_budget(tiny, folder, image):

@@ -15,9 +15,8 @@ from sparse_rcnn_lab.cli.main import main
 from sparse_rcnn_lab.course.classroom.build import read_source
 from sparse_rcnn_lab.course.classroom.by_hand import take_by_hand
 from sparse_rcnn_lab.course.classroom.course_folder import ASSIGNMENTS, Course
-from sparse_rcnn_lab.course.classroom.feedback import feedback
+from sparse_rcnn_lab.course.classroom.feedback import QUESTIONS, feedback
 from sparse_rcnn_lab.course.classroom.pages import markdown, said
-from sparse_rcnn_lab.course.classroom.questions import QUESTIONS
 
 APART = "iou[0, 0] should be 0.0000, yours is -0.5000."
 DOT = (

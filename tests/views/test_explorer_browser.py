@@ -57,7 +57,7 @@ def opened(browser, tmp_path, view, width=1280, height=860, **context):
 def ready(page):
     page.wait_for_selector(".srl-canvas:visible")
     page.wait_for_function(f"() => {HERE}.image() || !{HERE}.trace().payload.image")
-    page.wait_for_function(f"() => {HERE}.frames > 1")
+    page.wait_for_function(f"() => {HERE}.frames > 0")
 
 
 def state(page):

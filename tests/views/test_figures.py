@@ -257,9 +257,7 @@ def test_every_figure_of_odd_traces(full, name, change):
     ("name", "field", "said"),
     [
         ("attention_map", "attention", r'record=\("attention",\)'),
-        ("attention_matrix", "attention", r'record=\("attention",\)'),
         ("filter_effect", "filtered_features", r'"roi_features", "filtered_features"'),
-        ("iou_curves", "matches", "with_ground_truth"),
     ],
 )
 def test_what_was_not_recorded_is_said(full, name, field, said):
@@ -287,18 +285,6 @@ def test_score_curves(full):
     assert to_hex(first.get_color()) == style.class_color(0)
     assert to_hex(second.get_color()) == style.ACCENT
     assert [t.get_text() for t in figure.axes[0].texts] == ["3 · cat .90", "1 · cat .02"]
-
-
-def test_iou_curves(full):
-    """Catches another proposal's IoU, and the object of stage 1, which proposal 1 held then."""
-    figure = figures.iou_curves(full)
-    (line,) = named_lines(figure)
-    assert line.get_xdata().tolist() == list(range(7))
-    assert line.get_ydata()[-1] == pytest.approx(1)
-    assert line.get_ydata().tolist() == pytest.approx(measures.iou_by_stage(full)[:, 3].tolist())
-    assert figure.axes[0].texts[0].get_text() == "3 · cat 1.00"
-    hollow = [other for other in figure.axes[0].lines if other is not line]
-    assert [other.get_xdata() for other in hollow] == [[1]]
 
 
 def test_box_trails(full):

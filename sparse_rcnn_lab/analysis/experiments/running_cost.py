@@ -87,48 +87,41 @@ def _wait(device: torch.device) -> None:
         torch.cuda.synchronize(device)
 
 
-class Costs:
-    """What one image costs, run in different ways; reading and resizing it are left out."""
+@torch.inference_mode()
+def cost_meter(image: StageInputs) -> Callable[[Variant], dict[str, float]]:
+    """Measures what an image costs, run in different ways; reading and resizing it are left out.
+
+    ``ms`` of all, ``stages_ms`` of the stages alone, and the same for ``mb``: the megabytes (1e6
+    bytes) of tensors alive at once, beyond the weights.
+    """
+    device = image.runtime.model.device
+    pyramid = partial(image.runtime.pyramid, image.batch.images)
+    pyramid_ms, pyramid_peak = milliseconds(pyramid, device), peak_bytes(pyramid)
+    table = image.pyramid.table  # is there while the stages run
 
     @torch.inference_mode()
-    def __init__(self, image: StageInputs) -> None:
-        self.image = image
-
-        def again() -> None:
-            image.runtime.pyramid(image.batch.images)
-
-        self._ms = milliseconds(again, image.runtime.model.device)
-        self._peak = peak_bytes(again)
-
-    @torch.inference_mode()
-    def of(self, variant: Variant) -> dict[str, float]:
-        """``ms`` of all, ``stages_ms`` of the stages alone, and the same for ``mb``: the megabytes
-        (1e6 bytes) of tensors alive at once, beyond the weights.
-        """
-
-        def run() -> None:
-            variant(self.image)
-
-        own, peak = milliseconds(run, self.image.runtime.model.device), peak_bytes(run)
-        table = self.image.pyramid.table  # is there while the stages run
-        whole = max(self._peak, peak + table.numel() * table.element_size())
+    def measure(variant: Variant) -> dict[str, float]:
+        run = partial(variant, image)
+        own, peak = milliseconds(run, device), peak_bytes(run)
         return {
-            "ms": self._ms + own,
+            "ms": pyramid_ms + own,
             "stages_ms": own,
-            "mb": whole / 1e6,
+            "mb": max(pyramid_peak, peak + table.numel() * table.element_size()) / 1e6,
             "stages_mb": peak / 1e6,
         }
+
+    return measure
 
 
 def costs_of(run: CachedRun, variants: Mapping[Key, Variant]) -> dict[Key, dict[str, float]]:
     """What the first image of a run costs: shown as it goes, and kept variant by variant."""
 
     @cache
-    def costs() -> Costs:  # only where something is left to measure
-        return Costs(StageInputs.of(run.detector, run.data, [0]))
+    def meter() -> Callable[[Variant], dict[str, float]]:  # only where something is left to measure
+        return cost_meter(StageInputs.of(run.detector, run.data, [0]))
 
     def measure(variant: Variant) -> Part:
-        return {what: np.array(value) for what, value in costs().of(variant).items()}
+        return {what: np.array(value) for what, value in meter()(variant).items()}
 
     found = {}
     for number, (key, variant) in enumerate(run.bar(variants.items(), "costs", "variant")):

@@ -11,7 +11,7 @@ What a teacher runs, which needs the ``classroom`` extra, in the order of a cour
 - ``collect`` (whose it is says ``roster``) -> ``repair_submission`` -> ``grade`` (each notebook by
   ``execution``) -> ``marks``, ``by_hand``
 - ``personal``: numbers of their own for the students of a roster; ``copies``: whose code is alike
-- ``feedback`` (with ``questions``) and ``slides`` write html, by ``pages`` and its ``templates``
+- ``feedback`` (``questions.toml``) and ``slides`` write html, by ``pages`` and its ``templates``
 
 May import any room but ``app`` and ``cli``.
 """

@@ -14,7 +14,6 @@ A cell's role stands in its header; nbgrader's own metadata, eight fields a cell
 from __future__ import annotations
 
 import copy
-import json
 import re
 import secrets
 import shutil
@@ -27,10 +26,12 @@ from typing import Any
 from tqdm.auto import tqdm
 
 from sparse_rcnn_lab.core.errors import LabError
+from sparse_rcnn_lab.course.classroom.cells import read_cells, role_of, text_of, write_notebook
 from sparse_rcnn_lab.course.classroom.course_folder import Assignment, Course, need_nbgrader
 from sparse_rcnn_lab.course.classroom.roster import Roster
 from sparse_rcnn_lab.course.classroom.validate import MORE_HIDDEN
 from sparse_rcnn_lab.course.classroom.vary import V, fill_in
+from sparse_rcnn_lab.course.lessons.notebook_files import KERNEL
 from sparse_rcnn_lab.detect.files import write_text
 
 # A test is a function of its own: what it names, its ``check`` too, is no name of the notebook.
@@ -97,8 +98,7 @@ def build(
         say(f"{assignment.name}: building ...")
         notebook = read_source(sources / assignment.source, assignment, course.secret)
         notebook.metadata["sparse_rcnn_lab"]["course"] = course.mark
-        path = course.notebook("source", assignment.name)
-        write_text(path, json.dumps(notebook, indent=1, ensure_ascii=False) + "\n")
+        write_notebook(course.notebook("source", assignment.name), notebook)
         done = course.nbgrader().generate_assignment(assignment.name, force=True, create=True)
         if not done["success"]:
             raise LabError(f'nbgrader could not build "{assignment.name}":\n{done["log"]}')
@@ -135,32 +135,30 @@ def make_personal(course: Course, source: Path, assignment: Assignment, student:
 
     notebook = read_source(source, assignment, f"{course.secret} {student}")
     notebook.metadata["sparse_rcnn_lab"]["course"] = course.mark
-    text = json.dumps(notebook, indent=1, ensure_ascii=False) + "\n"
-    write_text(course.personal(assignment.name, student), text)
+    write_notebook(course.personal(assignment.name, student), notebook)
     config = course.nbgrader_config()
     for step in (LockCells, ClearSolutions, ClearHiddenTests, ComputeChecksums):
         notebook, _ = step(config=config).preprocess(notebook, {})
     path = course.root / "hand-out" / student / f"{assignment.name}.ipynb"
-    write_text(path, json.dumps(notebook, indent=1, ensure_ascii=False) + "\n")
+    write_notebook(path, notebook)
     check_release(path)
 
 
 def points(notebook: Any) -> float:
     """All the marks of a notebook."""
-    return sum(cell["metadata"].get("nbgrader", {}).get("points", 0) for cell in notebook["cells"])
+    return sum(role_of(cell).get("points", 0) for cell in notebook["cells"])
 
 
 def check_release(path: Path) -> None:
     """Raises LabError where a student's notebook holds a solution, a hidden test or an output."""
-    notebook = json.loads(path.read_text(encoding="utf-8"))
-    for number, cell in enumerate(notebook["cells"]):
-        source = "".join(cell["source"])
+    for number, cell in enumerate(read_cells(path)):
+        source = text_of(cell)
         for mark in FORBIDDEN:
             if mark in source:
                 raise LabError(f'"{path}", cell {number}, still has "{mark}": not handed out.')
         if cell.get("outputs") or cell.get("execution_count"):
             raise LabError(f'"{path}", cell {number}, still has an output: not handed out.')
-        role = cell["metadata"].get("nbgrader", {})
+        role = role_of(cell)
         if role.get("solution") and cell["cell_type"] == "code" and "not written yet" not in source:
             raise LabError(
                 f'"{path}": the cell "{role["grade_id"]}" has no BEGIN SOLUTION in its source.'
@@ -207,11 +205,7 @@ def read_source(path: Path, assignment: Assignment, secret: str) -> Any:
     for number, cell in enumerate(cells):  # the same from one build to the next
         cell["id"] = f"{assignment.name}-{number}"
     raw.metadata.clear()
-    raw.metadata["kernelspec"] = {
-        "display_name": "Python 3 (ipykernel)",
-        "language": "python",
-        "name": "python3",
-    }
+    raw.metadata["kernelspec"] = dict(KERNEL)
     raw.metadata["sparse_rcnn_lab"] = {"assignment": assignment.name}
     raw.nbformat, raw.nbformat_minor = 4, 5
     return raw

@@ -16,7 +16,7 @@ from sparse_rcnn_lab.core.errors import LabError
 from sparse_rcnn_lab.course.classroom.cells import name_of, read_cells, role_of, text_of
 from sparse_rcnn_lab.course.classroom.course_folder import Course
 from sparse_rcnn_lab.course.classroom.pages import figures_of, markdown, write_page
-from sparse_rcnn_lab.course.classroom.roster import read_table
+from sparse_rcnn_lab.course.classroom.roster import number, read_table, write_table
 
 if TYPE_CHECKING:
     from sparse_rcnn_lab.course.classroom.marks import Mark, Result
@@ -50,22 +50,16 @@ def rubric_of(course: Course, assignment: str, test: str) -> list[tuple[str, flo
 
 def write_by_hand(course: Course, results: list[Result]) -> None:
     """Writes by_hand.csv and by_hand.html, with what is filled in so far."""
-    from sparse_rcnn_lab.course.classroom.marks import number, write_table
-
-    path = course.root / "by_hand.csv"
-    before = {_key(row): row for _, row in (read_table(path)[1] if path.exists() else [])}
+    before = filled_in(course)
     rows, cards = [], []
     for result in results:
         waiting = [mark for mark in result.marks if mark.by_hand]
         if not waiting:
             continue
         cells = read_cells(course.notebook("autograded", result.assignment, result.student))
-        figures, drawn = (
-            handed_in_figures(course, result.assignment, result.student),
-            "as handed in",
-        )
-        if not figures:
-            figures, drawn = figures_of(cells), "as drawn when it was graded, of fewer images"
+        figures = handed_in_figures(course, result.assignment, result.student)
+        drawn = "as handed in" if figures else "as drawn when it was graded, of fewer images"
+        figures = figures or figures_of(cells)
         for mark in waiting:
             rubric = rubric_of(course, result.assignment, mark.test)
             answer = next((text_of(c) for c in cells if name_of(c) == mark.test), "")
@@ -86,21 +80,21 @@ def write_by_hand(course: Course, results: list[Result]) -> None:
             rows.append(row)
             # A figure stands beside what is said about it.
             shown = figures if mark.test != "question" else []
-            cards.append(
-                {
-                    "row": row,
-                    "html": markdown(answer),
-                    "rubric": rubric,
-                    "figures": shown,
-                    "drawn": f"Figures, {drawn}",
-                }
-            )
-    write_table(path, rows, COLUMNS)
-    cards.sort(key=lambda card: (card["row"]["assignment"], _order(results, card["row"]["test"])))
+            card = {"row": row, "html": markdown(answer), "rubric": rubric, "figures": shown}
+            cards.append(card | {"drawn": f"Figures, {drawn}"})
+    write_table(course.root / "by_hand.csv", rows, COLUMNS)
+    order = [mark.test for result in results for mark in result.marks]
+    cards.sort(key=lambda card: (card["row"]["assignment"], order.index(card["row"]["test"])))
     page = {"cards": cards, "rows": [card["row"] for card in cards]}
     write_page(
         course.root / "by_hand.html", "by_hand.html.j2", columns=COLUMNS, lines=LINES, **page
     )
+
+
+def filled_in(course: Course) -> dict[tuple[str, ...], dict[str, str]]:
+    """(student, assignment, test) -> the row of by_hand.csv, where there is that file."""
+    path = course.root / "by_hand.csv"
+    return {_key(row): row for _, row in (read_table(path)[1] if path.exists() else [])}
 
 
 def handed_in_figures(course: Course, assignment: str, student: str) -> list[str]:
@@ -108,11 +102,6 @@ def handed_in_figures(course: Course, assignment: str, student: str) -> list[str
     path = course.notebook("submitted", assignment, student).with_name("figures.json")
     figures: list[str] = json.loads(path.read_text(encoding="utf-8")) if path.exists() else []
     return figures
-
-
-def _order(results: list[Result], test: str) -> int:
-    tests = [mark.test for result in results for mark in result.marks]
-    return tests.index(test)
 
 
 def _still_true(row: dict[str, str], mark: Mark) -> dict[str, str]:

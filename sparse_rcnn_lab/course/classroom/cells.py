@@ -1,4 +1,4 @@
-"""What every step asks of a notebook's cells, as they lie on disk."""
+"""Notebooks as they lie on disk, and what every step asks of their cells."""
 
 from __future__ import annotations
 
@@ -6,10 +6,24 @@ import json
 from pathlib import Path
 from typing import Any
 
+from sparse_rcnn_lab.detect.files import write_text
+
+
+def read_notebook(path: Path) -> Any:
+    """A notebook, as its file has it."""
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def write_notebook(path: Path, notebook: Any) -> None:
+    """Writes a notebook whole or not at all; a file that is the same stays untouched."""
+    text = json.dumps(notebook, indent=1, ensure_ascii=False) + "\n"
+    if not (path.is_file() and path.read_text(encoding="utf-8") == text):
+        write_text(path, text)
+
 
 def read_cells(path: Path) -> list[Any]:
     """The cells of a notebook."""
-    cells: list[Any] = json.loads(path.read_text(encoding="utf-8"))["cells"]
+    cells: list[Any] = read_notebook(path)["cells"]
     return cells
 
 

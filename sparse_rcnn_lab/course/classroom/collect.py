@@ -21,6 +21,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
 from sparse_rcnn_lab.core.errors import LabError
+from sparse_rcnn_lab.course.classroom.cells import read_notebook, write_notebook
 from sparse_rcnn_lab.course.classroom.course_folder import Course
 from sparse_rcnn_lab.course.classroom.pages import figures_of
 from sparse_rcnn_lab.course.classroom.personal import HandOuts
@@ -63,8 +64,7 @@ def collect(course: Course, place: str | Path, say: Callable[[str], None] = prin
     """
     place = Path(place)
     releases = {
-        name: json.loads(course.notebook("release", name).read_text(encoding="utf-8"))
-        for name in course.assignments
+        name: read_notebook(course.notebook("release", name)) for name in course.assignments
     }
     entries = sorted(_entries(place), key=lambda entry: (entry.time, str(entry.path)))
     found = [entry for entry in entries if entry.path.suffix == ".ipynb"]
@@ -119,9 +119,7 @@ def collect(course: Course, place: str | Path, say: Callable[[str], None] = prin
         write_text(target.parent / "timestamp.txt", when + "\n")
         write_text(target.parent / "collected.json", json.dumps(about, indent=2) + "\n")
         write_text(target.parent / "figures.json", json.dumps(figures) + "\n")
-        text = json.dumps(notebook, indent=1, ensure_ascii=False) + "\n"
-        if not (target.is_file() and target.read_text(encoding="utf-8") == text):
-            write_text(target, text)  # what came before and is the same need not be graded again
+        write_notebook(target, notebook)  # one that came before, the same, is not graded again
         result.taken.append((student, assignment, notes))
         say(f"{student}: {assignment}" + "".join(f"\n    {note}" for note in notes))
     if roster:

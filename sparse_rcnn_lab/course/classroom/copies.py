@@ -11,22 +11,20 @@ copies.html         the same pairs with both sides beside each other; one file, 
 from __future__ import annotations
 
 import ast
-import csv
-import io
 import itertools
-import json
 import math
 import re
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from sparse_rcnn_lab.core.errors import LabError
-from sparse_rcnn_lab.course.classroom.cells import is_locked, text_of
+from sparse_rcnn_lab.course.classroom.cells import is_locked, read_cells, text_of
 from sparse_rcnn_lab.course.classroom.course_folder import Course
 from sparse_rcnn_lab.course.classroom.pages import write_page
-from sparse_rcnn_lab.detect.files import write_text
+from sparse_rcnn_lab.course.classroom.roster import write_table
 
 RUN = 6  # tokens of a fingerprint
 ALIKE = 0.8  # of what the smaller of two has on its own; pairs from here on are named
@@ -54,9 +52,9 @@ class Pair:
 
 def find_copies(course: Course, assignment: str) -> list[Pair]:
     """The pairs to look at, the most alike first; of all that was handed in."""
-    handed_out = fingerprints(code_of(_read(course, "release", assignment)))
+    handed_out = fingerprints(code_of(course.notebook("release", assignment)))
     texts = {
-        student: code_of(_read(course, "submitted", assignment, student))
+        student: code_of(course.notebook("submitted", assignment, student))
         for student, _ in course.submissions((assignment,))
     }
     return compare(assignment, texts, set(handed_out))
@@ -91,9 +89,9 @@ def compare(assignment: str, texts: dict[str, str], known: set[Any]) -> list[Pai
     return sorted(pairs, key=lambda pair: -pair.alike)
 
 
-def code_of(notebook: Any) -> str:
+def code_of(notebook: Path) -> str:
     """What a student may have written in a notebook: all code but that of locked cells."""
-    cells = [c for c in notebook["cells"] if c["cell_type"] == "code"]
+    cells = [c for c in read_cells(notebook) if c["cell_type"] == "code"]
     return "\n\n".join(text_of(cell).strip("\n") for cell in cells if not is_locked(cell)) + "\n"
 
 
@@ -104,7 +102,8 @@ def fingerprints(code: str) -> dict[Any, set[int]]:
     named = {name for tree in trees for name in _named(tree)}
     for tree in trees:
         for statement in ast.walk(tree):
-            if not isinstance(statement, ast.stmt) or _is_text(statement):
+            is_text = isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Constant)
+            if is_text or not isinstance(statement, ast.stmt):
                 continue
             tokens = list(_tokens(statement, named))
             for start in range(max(len(tokens) - RUN, 0) + 1):
@@ -163,10 +162,6 @@ def _tokens(node: ast.AST, named: set[str], line: int = 0) -> Iterator[tuple[str
                 yield from _tokens(child, named, line)
 
 
-def _is_text(statement: ast.stmt) -> bool:
-    return isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Constant)
-
-
 def _lines(prints: dict[Any, set[int]], rare: dict[Any, float]) -> dict[int, float]:
     """Line -> the rarest that it shares."""
     lines: dict[int, float] = {}
@@ -176,24 +171,16 @@ def _lines(prints: dict[Any, set[int]], rare: dict[Any, float]) -> dict[int, flo
     return lines
 
 
-def _read(course: Course, step: str, assignment: str, student: str = "") -> Any:
-    return json.loads(course.notebook(step, assignment, student).read_text(encoding="utf-8"))
-
-
 def write_copies(course: Course, assignments: tuple[str, ...]) -> list[Pair]:
     """Writes copies.csv and copies.html. Raises LabError where nothing was handed in."""
     if not course.submissions(assignments):
         raise LabError(f'There is nothing to compare in "{course.root}": collect first.')
     pairs = [pair for name in assignments for pair in find_copies(course, name)]
-    text = io.StringIO()
-    table = csv.writer(text, lineterminator="\n")
-    table.writerow(("assignment", "student", "other", "alike_percent", "others_have_percent"))
-    for pair in pairs:
-        numbers = (round(100 * pair.alike), round(100 * pair.others))
-        table.writerow((pair.assignment, *pair.students, *numbers))
-    write_text(course.root / "copies.csv", text.getvalue())
-    roster = course.roster()
-    names = {person.student: person.name for person in roster.people} if roster else {}
+    columns = ("assignment", "student", "other", "alike_percent", "others_have_percent")
+    rows = [(p.assignment, *p.students, round(100 * p.alike), round(100 * p.others)) for p in pairs]
+    table = [dict(zip(columns, row, strict=True)) for row in rows]
+    write_table(course.root / "copies.csv", table, columns)
+    names = course.names()
     write_page(
         course.root / "copies.html",
         "copies.html.j2",

@@ -135,6 +135,11 @@ class Course:
         path = self.root / "roster.csv"
         return Roster.read(path) if path.is_file() else None
 
+    def names(self) -> dict[str, str]:
+        """Student -> name, as the roster writes it."""
+        roster = self.roster()
+        return {person.student: person.name for person in roster.people} if roster else {}
+
     def keep_roster(self, path: Path) -> Roster:
         """Makes a csv file the class's roster. Raises LabError where it has no names."""
         roster = Roster.read(path)

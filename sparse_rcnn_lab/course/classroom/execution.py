@@ -147,8 +147,7 @@ class SturdyExecute(Execute):
         self._warm_up(index)
         for before in range(index):
             cell = self.nb.cells[before]
-            test = cell.metadata.get("nbgrader", {}).get("grade", False)
-            if cell.cell_type != "code" or test or before in self._left_out:
+            if cell.cell_type != "code" or role_of(cell).get("grade") or before in self._left_out:
                 continue
             try:
                 self.execute_cell(copy.deepcopy(cell), before)

@@ -8,29 +8,31 @@ from __future__ import annotations
 import re
 import statistics
 import textwrap
-from collections.abc import Callable
+import tomllib
 from pathlib import Path
 from typing import Any
 
 from tqdm.auto import tqdm
 
 from sparse_rcnn_lab.core.errors import LabError
-from sparse_rcnn_lab.course.classroom.by_hand import LINES, handed_in_figures, rubric_of
+from sparse_rcnn_lab.course.classroom.by_hand import (
+    LINES,
+    filled_in,
+    handed_in_figures,
+    rubric_of,
+)
 from sparse_rcnn_lab.course.classroom.cells import name_of, read_cells, role_of, text_of
 from sparse_rcnn_lab.course.classroom.course_folder import ASSIGNMENTS, Course
 from sparse_rcnn_lab.course.classroom.marks import Mark, Result, write_marks
 from sparse_rcnn_lab.course.classroom.pages import markdown, outputs_of, write_page
-from sparse_rcnn_lab.course.classroom.questions import QUESTIONS
-from sparse_rcnn_lab.course.classroom.roster import read_table
 
+# Test -> the question to ask whoever lost it.
+QUESTIONS = tomllib.loads(Path(__file__).with_name("questions.toml").read_text(encoding="utf-8"))
 _TITLES = {assignment.name: assignment.title for assignment in ASSIGNMENTS}
 
 
 def feedback(
-    course: Course,
-    assignments: tuple[str, ...] | None = None,
-    progress: bool = True,
-    say: Callable[[str], None] = tqdm.write,
+    course: Course, assignments: tuple[str, ...] | None = None, progress: bool = True
 ) -> list[Path]:
     """Writes a page for each graded submission, and the overview; the students' pages.
 
@@ -45,7 +47,7 @@ def feedback(
         chosen = result.assignment in names
         if result.problem:
             if chosen:
-                say(f"{result.name}, {result.assignment}: no page, {result.problem}")
+                tqdm.write(f"{result.name}, {result.assignment}: no page, {result.problem}")
             continue
         about = _about(course, result)
         lost[result.student, result.assignment] = about["lost"]
@@ -135,16 +137,7 @@ def _about(course: Course, result: Result) -> dict[str, Any]:
 
 def _in_words(course: Course, result: Result, mark: Mark, answer: str) -> dict[str, Any]:
     """An answer in words with its rubric: (what counts, its marks, what was given)."""
-    path = course.root / "by_hand.csv"
-    given = next(
-        (
-            row
-            for _, row in (read_table(path)[1] if path.exists() else [])
-            if (row["student"], row["assignment"], row["test"])
-            == (result.student, result.assignment, mark.test)
-        ),
-        {},
-    )
+    given = filled_in(course).get((result.student, result.assignment, mark.test), {})
     rubric = rubric_of(course, result.assignment, mark.test)
     return {
         "test": mark.test,

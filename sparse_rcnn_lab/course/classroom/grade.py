@@ -11,7 +11,6 @@ import signal
 import threading
 import time
 import warnings
-from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
@@ -51,7 +50,6 @@ def grade(
     workers: int | None = None,
     again: bool = False,
     progress: bool = True,
-    say: Callable[[str], None] = tqdm.write,
 ) -> list[Graded]:
     """Grades what was collected and is new; ``again`` grades everything.
 
@@ -85,7 +83,7 @@ def grade(
                     bar.update()
                     bar.set_postfix_str(f"{result.student} {result.assignment}", refresh=False)
                     if result.problem:
-                        say(f"{result.student}, {result.assignment}: {result.problem}")
+                        tqdm.write(f"{result.student}, {result.assignment}: {result.problem}")
             except BrokenProcessPool as error:
                 if workers == 1:
                     raise LabError(
@@ -93,10 +91,10 @@ def grade(
                         "the next call goes on from there."
                     ) from error
                 workers = 1  # with less memory in use at a time
-                say("A grading process was killed (out of memory?); going on one at a time.")
+                tqdm.write("A grading process was killed (out of memory?); going on one at a time.")
             except KeyboardInterrupt:
                 theirs.close()  # now, not when all have come to the end of their notebook
-                say("What is graded is saved; the next `grade` goes on from there.")
+                tqdm.write("What is graded is saved; the next `grade` goes on from there.")
                 raise
             finally:
                 pool.shutdown(cancel_futures=True)

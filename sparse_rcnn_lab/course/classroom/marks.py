@@ -9,20 +9,17 @@ due.csv             yours: until when each assignment could be handed in
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import math
-from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, time
-from pathlib import Path
 from typing import Any
 
 from sparse_rcnn_lab.core.errors import LabError
+from sparse_rcnn_lab.course.classroom.by_hand import take_by_hand, write_by_hand
+from sparse_rcnn_lab.course.classroom.cells import read_notebook
 from sparse_rcnn_lab.course.classroom.course_folder import ASSIGNMENTS, NOTES, Course
-from sparse_rcnn_lab.course.classroom.roster import IDS, Roster, read_table
-from sparse_rcnn_lab.detect.files import write_text
+from sparse_rcnn_lab.course.classroom.roster import IDS, Roster, number, read_table, write_table
 
 _CANVAS = ("Student", "ID", "SIS User ID", "SIS Login ID", "Section")
 
@@ -72,8 +69,7 @@ class Result:
 
 def results(course: Course) -> list[Result]:
     """What everybody has got, from the gradebook."""
-    roster = course.roster()
-    names = {person.student: person.name for person in roster.people} if roster else {}
+    names = course.names()
     deadlines = _deadlines(course)
     found = []
     with course.gradebook() as gradebook:
@@ -103,8 +99,6 @@ def write_marks(course: Course) -> list[Result]:
 
     What stands in by_hand.csv and is not in the gradebook yet is taken there first.
     """
-    from sparse_rcnn_lab.course.classroom.by_hand import take_by_hand, write_by_hand
-
     take_by_hand(course)
     found = results(course)
     rows, tests = [], []
@@ -239,20 +233,5 @@ def _notes(course: Course, student: str, assignment: str) -> list[str]:
     notes = json.loads(came.read_text(encoding="utf-8"))["notes"] if came.exists() else []
     graded = course.notebook("autograded", assignment, student)
     if graded.exists():
-        notes += json.loads(graded.read_text(encoding="utf-8"))["metadata"].get(NOTES, [])
+        notes += read_notebook(graded)["metadata"].get(NOTES, [])
     return [str(note) for note in notes]
-
-
-def number(value: float | None) -> str:
-    """As tables show it; None is empty."""
-    return "" if value is None else f"{value:g}"
-
-
-def write_table(path: Path, rows: Iterable[dict[str, Any]], columns: Sequence[str] = ()) -> None:
-    """A csv file, whole or not at all; values without a column are left out."""
-    rows, text = list(rows), io.StringIO()
-    columns = columns or (list(rows[0]) if rows else ["student"])
-    writer = csv.DictWriter(text, columns, extrasaction="ignore", lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    write_text(path, text.getvalue())

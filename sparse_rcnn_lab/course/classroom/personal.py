@@ -6,12 +6,17 @@ again: when a submission comes in, and when it is graded.
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from functools import cached_property
 from typing import Any
 
-from sparse_rcnn_lab.course.classroom.cells import is_locked, name_of, read_cells, text_of
+from sparse_rcnn_lab.course.classroom.cells import (
+    is_locked,
+    name_of,
+    read_cells,
+    read_notebook,
+    text_of,
+)
 from sparse_rcnn_lab.course.classroom.course_folder import Course
 
 
@@ -26,7 +31,7 @@ class HandOuts:
         path = self.course.root / "hand-out" / student / f"{self.assignment}.ipynb"
         if not path.is_file():
             path = self.course.notebook("release", self.assignment)
-        return json.loads(path.read_text(encoding="utf-8"))
+        return read_notebook(path)
 
     def owner(self, notebook: Any, student: str) -> str:
         """Whose numbers stand in a notebook, by the text of its cells: metadata may be gone.

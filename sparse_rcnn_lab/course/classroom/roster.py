@@ -12,10 +12,13 @@ import io
 import re
 import unicodedata
 from collections import Counter
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 from sparse_rcnn_lab.core.errors import LabError
+from sparse_rcnn_lab.detect.files import write_text
 
 # Headings in lower case, of the systems' English, German, French and Spanish.
 _WHOLE = ("name", "full name", "student", "student name", "fullname", "vollständiger name")
@@ -180,6 +183,21 @@ def read_table(path: Path) -> tuple[list[str], list[tuple[int, dict[str, str]]]]
     except csv.Error as error:
         raise LabError(f'"{path}", line {reader.line_num}: no table ({error}).') from error
     return list(reader.fieldnames or ()), rows
+
+
+def write_table(path: Path, rows: Iterable[dict[str, Any]], columns: Sequence[str] = ()) -> None:
+    """A csv file, whole or not at all; values without a column are left out."""
+    rows, text = list(rows), io.StringIO()
+    columns = columns or (list(rows[0]) if rows else ["student"])
+    writer = csv.DictWriter(text, columns, extrasaction="ignore", lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    write_text(path, text.getvalue())
+
+
+def number(value: float | None) -> str:
+    """As tables show it; None is empty."""
+    return "" if value is None else f"{value:g}"
 
 
 def student_of(path: PurePosixPath, assignments: tuple[str, ...], level: int = -1) -> str:

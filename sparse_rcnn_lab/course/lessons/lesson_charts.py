@@ -8,6 +8,7 @@ from __future__ import annotations
 import io
 from collections.abc import Callable, Mapping, Sequence
 from importlib.util import find_spec
+from itertools import cycle
 from typing import TYPE_CHECKING, Any
 
 from sparse_rcnn_lab.views import style
@@ -37,8 +38,7 @@ def lines(
     >>> lines({"AP": [0.2, 0.6]}, [1, 6], title="AP", across="stage", up="AP").data[0].y
     (0.2, 0.6)
     """
-    colors = [_SERIES[i % len(_SERIES)] for i in range(len(series))]
-    return _chart("lines", series, x, colors, title, across, up, detail, top)
+    return _chart("lines", series, x, _SERIES, title, across, up, detail, top)
 
 
 def stage_lines(
@@ -65,8 +65,7 @@ def bars(
     >>> bars({"loss": [3, 2]}, ["cls", "l1"], title="Loss", across="part", up="loss").data[0].y
     (3, 2)
     """
-    colors = [_SERIES[i % len(_SERIES)] for i in range(len(series))]
-    return _chart("bars", series, x, colors, title, across, up, detail, top)
+    return _chart("bars", series, x, _SERIES, title, across, up, detail, top)
 
 
 def _chart(
@@ -74,7 +73,7 @@ def _chart(
     across: str, up: str, detail: str, top: float | None,
 ) -> Figure:  # fmt: skip
     figure = page(plain(title), plain(detail), "light")
-    for (name, values), color in zip(series.items(), colors, strict=True):
+    for (name, values), color in zip(series.items(), cycle(colors)):
         shown = {"x": list(x), "y": list(values), "name": plain(name)}
         shown["hovertemplate"] = "%{x}: %{y:.3g}"
         if kind == "bars":

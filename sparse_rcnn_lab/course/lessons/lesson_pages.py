@@ -18,24 +18,6 @@ _LESSON_LINK = re.compile(r'href="(\d\d_\w+)\.ipynb"')
 _PLOTLY = "application/vnd.plotly.v1+json"
 _WIDGET = "application/vnd.jupyter.widget-view+json"
 
-_SHELL = """<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>{title}</title>
-<link rel="stylesheet" href="{css}">
-{head}</head>
-<body>
-<nav>{nav}</nav>
-<main>
-{body}
-</main>
-<nav>{nav}</nav>
-</body>
-</html>
-"""
-
 
 def make_gallery(folder: Path, out: Path, *, fast: bool = False) -> list[Path]:
     """Runs every lesson of ``folder`` and writes its page to ``out``, with a page of contents.
@@ -44,13 +26,14 @@ def make_gallery(folder: Path, out: Path, *, fast: bool = False) -> list[Path]:
     Returns the pages. Raises LabError where a lesson stops.
     """
     import plotly.offline
+    from pygments.formatters import HtmlFormatter
 
     out.mkdir(parents=True, exist_ok=True)
     scripts = lesson_scripts(folder)
     write_text(out / "plotly.js", plotly.offline.get_plotlyjs())
-    write_text(
-        out / "lessons.css", (DATA / "page.css").read_text(encoding="utf-8") + _highlighting()
-    )
+    css = (DATA / "page.css").read_text(encoding="utf-8")
+    css += HtmlFormatter(style="default").get_style_defs(".highlight")
+    write_text(out / "lessons.css", css)
     pages, entries = [], []
     for index, script in enumerate(scripts):
         notebook, seconds = execute(script, fast=fast, static=True)
@@ -70,9 +53,7 @@ def make_gallery(folder: Path, out: Path, *, fast: bool = False) -> list[Path]:
         page = out / f"{script.stem}.html"
         write_text(page, shell(title, body, nav=nav, head=head))
         pages.append(page)
-        entries.append(
-            f'<li><a href="{page.name}">{html.escape(title)}</a><br>{html.escape(aim)}</li>'
-        )
+        entries.append(entry(page.name, title, aim))
         print(f"{page.name}: {seconds:.0f} s", flush=True)
     contents = f"<h1>Sparse R-CNN, to touch</h1>\n<ul>\n{''.join(entries)}\n</ul>"
     index_page = out / "index.html"
@@ -80,9 +61,15 @@ def make_gallery(folder: Path, out: Path, *, fast: bool = False) -> list[Path]:
     return [index_page, *pages]
 
 
+def entry(address: str, name: str, about: str) -> str:
+    """A line of a page of contents."""
+    return f'<li><a href="{address}">{html.escape(name)}</a><br>{html.escape(about)}</li>\n'
+
+
 def shell(title: str, body: str, *, nav: str = "", head: str = "", css: str = "lessons.css") -> str:
     """A page with the lessons' looks."""
-    return _SHELL.format(title=html.escape(title), body=body, nav=nav, head=head, css=css)
+    page = (DATA / "page.html").read_text(encoding="utf-8")
+    return page.format(title=html.escape(title), body=body, nav=nav, head=head, css=css)
 
 
 def _way_to(folder: Path, start: Path) -> str:
@@ -161,9 +148,3 @@ def _nav(scripts: list[Path], index: int) -> str:
 
 def _name(script: Path) -> str:
     return script.stem.replace("_", " ")
-
-
-def _highlighting() -> str:
-    from pygments.formatters import HtmlFormatter
-
-    return HtmlFormatter(style="default").get_style_defs(".highlight")

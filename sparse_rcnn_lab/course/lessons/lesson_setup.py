@@ -18,7 +18,7 @@ from sparse_rcnn_lab.core.errors import LabError
 from sparse_rcnn_lab.core.proposals import initial_boxes
 from sparse_rcnn_lab.data.sample import DetectionData
 from sparse_rcnn_lab.detect.detector import Detector
-from sparse_rcnn_lab.models.load import load, locate
+from sparse_rcnn_lab.models.load import load
 from sparse_rcnn_lab.models.recipes import RECIPES
 from sparse_rcnn_lab.models.releases import RELEASES, cache_folder
 from sparse_rcnn_lab.views.figures.canvas import Page
@@ -152,15 +152,6 @@ def load_published(name: str, instead: str = "small-cards") -> tuple[Detector, b
     except LabError as error:
         print(f'{error}\n\nUntil then the shipped "{instead}" stands in for {name}.')
         return load(instead), False
-
-
-def shipped(name: str) -> Path:
-    """The checkpoint file of a model by name, for ``fit(start_from=)``.
-
-    >>> shipped("nano-shapes").suffix
-    '.safetensors'
-    """
-    return locate(name)
 
 
 def samples(data: DetectionData, count: int = 8, *, columns: int = 4) -> Page:

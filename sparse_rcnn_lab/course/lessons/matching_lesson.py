@@ -155,7 +155,6 @@ def matching_game(costs: Costs) -> Any:
     if not costs.objects:
         raise LabError("There is no object to match. Take an image with some.")
     best = costs.price(costs.hungarian())
-    start = [0] * len(costs.objects)
     options = [(str(p), row) for row, p in enumerate(costs.proposals)]
 
     def show(**chosen: int) -> Page:
@@ -176,7 +175,7 @@ def matching_game(costs: Costs) -> Any:
     return panel(
         show,
         {
-            f"object_{column}": (f"{name} {column + 1}", options, start[column])
+            f"object_{column}": (f"{name} {column + 1}", options, 0)
             for column, name in enumerate(costs.objects)
         },
     )

@@ -23,7 +23,7 @@ _PAIRED = {
     "notebook_metadata_filter": "-all",
     "cell_metadata_filter": "-all",
 }
-_KERNEL = {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"}
+KERNEL = {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"}
 
 
 def lesson_scripts(folder: Path) -> list[Path]:
@@ -44,7 +44,7 @@ def build(script: Path) -> Any:
     notebook.metadata = nbformat.from_dict(
         {
             "jupytext": _PAIRED,
-            "kernelspec": _KERNEL,
+            "kernelspec": KERNEL,
             "language_info": {"name": "python"},
         }
     )
@@ -67,10 +67,6 @@ def copy_lessons(folder: Path, target: Path) -> list[Path]:
 
     A copy that is there stays; returned are those whose lesson has changed since it was made.
     """
-    _need("jupytext")
-    import nbformat
-
-    target.mkdir(parents=True, exist_ok=True)
     changed = []
     for script in lesson_scripts(folder):
         notebook, path = build(script), target / f"{script.stem}.ipynb"
@@ -81,7 +77,7 @@ def copy_lessons(folder: Path, target: Path) -> list[Path]:
             continue
         del notebook.metadata["jupytext"]  # no script is written beside it
         notebook.metadata["lesson"] = source
-        write_text(path, nbformat.writes(notebook) + "\n")
+        write_text(path, as_text(notebook))
     return changed
 
 

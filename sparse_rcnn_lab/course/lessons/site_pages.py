@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import html
 import re
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
-from sparse_rcnn_lab.course.lessons.lesson_pages import make_gallery, shell
+from sparse_rcnn_lab.course.lessons.lesson_pages import entry, make_gallery, shell
+from sparse_rcnn_lab.course.lessons.lesson_setup import DATA
 from sparse_rcnn_lab.detect.files import write_text
 from sparse_rcnn_lab.models.load import load, shipped_models
 from sparse_rcnn_lab.views.playground.playground_page import playground
@@ -38,19 +38,11 @@ def make_site(
         file = playground(detector, out / "play" / f"{name}.html")
         size = f"{file.stat().st_size / 1e6:.0f} MB"
         played.append(
-            _entry(f"play/{name}.html", name, f"{', '.join(detector.class_names)}; {size}")
+            entry(f"play/{name}.html", name, f"{', '.join(detector.class_names)}; {size}")
         )
-    entries = [_entry(f"docs/{page.name}", title, "") for page, title in pages]
-    body = (
-        "<h1>Sparse R-CNN, to touch</h1>\n"
-        "<h2>Play</h2>\n<p>A detector in a page: photographs, drawings, the camera, and every "
-        f"stage to look into and to change. Nothing is sent anywhere.</p>\n"
-        f"<ul>{''.join(played)}</ul>\n"
-        '<h2>Learn</h2>\n<ul><li><a href="lessons/index.html">The lessons, with their outputs</a>'
-        "</li></ul>\n"
-        f"<h2>Read</h2>\n<ul>{''.join(entries)}"
-        '<li><a href="api/sparse_rcnn_lab.html">Every public name</a></li></ul>'
-    )
+    entries = [entry(f"docs/{page.name}", title, "") for page, title in pages]
+    body = (DATA / "site.html").read_text(encoding="utf-8")
+    body = body.format(played="".join(played), docs="".join(entries))
     shutil.copy(out / "lessons" / "lessons.css", out / "lessons.css")
     write_text(out / "index.html", shell("Sparse R-CNN lab", body))
     write_text(out / ".nojekyll", "")
@@ -81,7 +73,3 @@ def make_docs(docs: Path, out: Path) -> list[tuple[Path, str]]:
 def _lesson_link(found: re.Match[str]) -> str:
     name, anchor = found[1].removeprefix("docs/"), found[2] or ""
     return f'href="../docs/{name}.html{anchor}"' if "docs/" in found[0] else 'href="../index.html"'
-
-
-def _entry(address: str, name: str, about: str) -> str:
-    return f'<li><a href="{address}">{html.escape(name)}</a><br>{html.escape(about)}</li>\n'

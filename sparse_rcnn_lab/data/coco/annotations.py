@@ -13,7 +13,7 @@ import pandas as pd
 
 from sparse_rcnn_lab.core.errors import LabError
 from sparse_rcnn_lab.data.coco import audit
-from sparse_rcnn_lab.data.coco.image_files import ImageFiles
+from sparse_rcnn_lab.data.coco.image_files import ImageFiles, upright_size
 from sparse_rcnn_lab.data.coco.records import Records, file_label, load_json
 from sparse_rcnn_lab.data.finding import Finding
 
@@ -172,7 +172,7 @@ def _sizes(images: Records, files: ImageFiles | None, found: audit.Findings) -> 
         images.reject(unknown, "width/height", "must be at least 1")
     else:
         for row in np.flatnonzero(unknown).tolist():
-            sizes[row] = files.size(found.names[row])
+            sizes[row] = upright_size(files.folder / found.names[row])
         found.note(images, unknown, "without a width and height", "read from the file")
     return sizes
 

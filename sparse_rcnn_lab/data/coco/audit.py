@@ -17,11 +17,10 @@ import pandas as pd
 
 from sparse_rcnn_lab.core.errors import LabError
 from sparse_rcnn_lab.data.coco.records import Document, Records
-from sparse_rcnn_lab.data.finding import Finding
+from sparse_rcnn_lab.data.finding import Finding, first_few
 
 # Labelling tools round, so a box may stick out this far (pixels) without being called wrong.
 _ROUNDING = 1.0
-_SHOWN = 3  # names or ids listed in a note before "and N more"
 _FORMS = {
     "xywh": "left, top, width, height",
     "xyxy": "left, top, right, bottom",
@@ -54,15 +53,13 @@ class Findings(list[Finding]):
         rows = np.flatnonzero(wrong)
         if not len(rows):
             return
-        kind, called = records.singular, [records.called(row) for row in rows[:_SHOWN].tolist()]
-        first, images = f"{kind} id {called[0]}", rows
+        kind = records.singular
         if kind == "category":
-            more = f" and {len(rows) - _SHOWN} more" if len(rows) > _SHOWN else ""
-            first = f"id {', '.join(map(str, called))}{more}"
+            first = f"id {first_few([str(records.called(row)) for row in rows.tolist()])}"
             images = rows[:0]
         else:
             images = rows if kind == "image" else self.owner[rows]
-            first = f'"{self.names[images[0]]}", {first}'
+            first = f'"{self.names[images[0]]}", {kind} id {records.called(rows[0])}'
             images = np.unique(self.image_ids[images])
         self.append(Finding(self.file, kind, len(rows), what, first, done, images, rows))
 
@@ -280,8 +277,7 @@ def _at(rows: Sequence[int], length: int) -> np.ndarray:
 
 
 def _listed(names: Sequence[str]) -> str:
-    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
-    return ", ".join(f'"{name}"' for name in names[:_SHOWN]) + more
+    return first_few([f'"{name}"' for name in names])
 
 
 def _form_of(

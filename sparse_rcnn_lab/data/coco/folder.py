@@ -21,7 +21,7 @@ from sparse_rcnn_lab.core.errors import LabError
 from sparse_rcnn_lab.data.coco.annotations import CocoTables, read_coco_json
 from sparse_rcnn_lab.data.coco.image_files import SPLITS, ImageFiles
 from sparse_rcnn_lab.data.coco.records import WHOLE, file_label
-from sparse_rcnn_lab.data.finding import Finding
+from sparse_rcnn_lab.data.finding import Finding, first_few
 from sparse_rcnn_lab.data.sample import DetectionData, Sample, part_of
 from sparse_rcnn_lab.detect.images import read_image
 
@@ -41,7 +41,6 @@ _LAYOUTS = (
     r"{whole}\.json",  # not looked for a folder down: it would be that of another split
 )
 _DEEP = 2  # folders down that a json is looked for
-_SHOWN = 3  # names listed in an error before "and N more"
 
 
 class CocoFolder:
@@ -248,9 +247,9 @@ def find_json(root: Path, split: str) -> Path:
         if len(found) == 1:
             return there[found[0]]
         if found:
-            several = ", ".join(found[:_SHOWN])
+            several = first_few(found)
             raise LabError(f'"{root}" has several files for "{split}": {several}. Give one.')
-    here = ", ".join(list(there)[:_SHOWN]) or "none"
+    here = first_few(list(there)) or "none"
     raise _MissingJson(
         f'"{root}" has no {split}.json (nor annotations/instances_{split}2017.json); json files '
         f"found: {here}. Add it, or give a json file."

@@ -71,10 +71,11 @@ class ImageFiles:
         found.note(images, other, "whose file has a slightly other name or place", "found")
         return there
 
-    def size(self, name: str) -> tuple[int, int]:
-        """Height and width of an image as it is shown, upright."""
-        height, width, turn = image_header(self.folder / name)
-        return (width, height) if turn >= 5 else (height, width)
+
+def upright_size(path: Path) -> tuple[int, int]:
+    """Height and width of an image as it is shown and labelled: its EXIF turn applied."""
+    height, width, turn = image_header(path)
+    return (width, height) if turn >= 5 else (height, width)
 
 
 def _key(name: str) -> str:

@@ -10,22 +10,24 @@ import ast
 import re
 import shutil
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from xml.etree import ElementTree
 
 import torch
-from PIL import Image
 
 from sparse_rcnn_lab.core import boxes as box_ops
 from sparse_rcnn_lab.core.errors import LabError
 from sparse_rcnn_lab.data.coco.folder import CocoFolder, find_splits
+from sparse_rcnn_lab.data.coco.image_files import upright_size
+from sparse_rcnn_lab.data.finding import first_few
 
 IMAGES = frozenset((".jpg", ".jpeg", ".png", ".webp", ".bmp"))
 _HELD_OUT = re.compile(r"val|valid|validation|test", re.IGNORECASE)
 _NAME_FILES = ("data.yaml", "data.yml", "classes.txt", "obj.names", "predefined_classes.txt")
-_SHOWN = 3  # files named in a note before "and N more"
+_BROKEN = (ElementTree.ParseError, LabError, ValueError, TypeError, AttributeError, OSError)
+NamedBox = tuple[str, float, float, float, float]  # class, xyxy in pixels of the image
 
 
 @dataclass(frozen=True)
@@ -38,7 +40,7 @@ class LabelledImage:
     """
 
     path: Path
-    boxes: tuple[tuple[str, float, float, float, float], ...] = ()
+    boxes: tuple[NamedBox, ...] = ()
     labelled: bool = True
     held_out: bool = False
 
@@ -56,6 +58,7 @@ def read_labelled_folder(folder: str | Path) -> LabelledFolder:
     """Reads what a tool wrote. Raises LabError where there is no image, or no label can be meant.
 
     >>> import tempfile
+    >>> from PIL import Image
     >>> with tempfile.TemporaryDirectory() as place:
     ...     Image.new("RGB", (64, 48)).save(Path(place, "a.png"))
     ...     _ = Path(place, "a.txt").write_text("0 0.5 0.5 0.25 0.5")
@@ -74,7 +77,9 @@ def read_labelled_folder(folder: str | Path) -> LabelledFolder:
     if folder.is_file():
         return _read_coco(folder)
     images = _files(folder, IMAGES)
-    xml, yolo = any(folder.rglob("*.xml")), _is_yolo(folder, images)
+    xml = any(folder.rglob("*.xml"))
+    named = any(any(folder.rglob(name)) for name in _NAME_FILES)
+    yolo = named or any(_yolo_file(path).exists() for path in images)
     if any(folder.rglob("*.json")):
         try:
             return _read_coco(folder)
@@ -82,7 +87,7 @@ def read_labelled_folder(folder: str | Path) -> LabelledFolder:
             if not (xml or yolo):  # else it is some other tool's json
                 raise
     if not images:
-        found = ", ".join(sorted(p.name for p in folder.iterdir())[:_SHOWN]) or "nothing"
+        found = first_few(sorted(p.name for p in folder.iterdir())) or "nothing"
         raise LabError(
             f'No image in "{folder.name}" (found: {found}). JPEG, PNG or WebP is needed.'
         )
@@ -154,37 +159,53 @@ def _read_coco(folder: Path) -> LabelledFolder:
     return LabelledFolder("COCO", images, notes)
 
 
+def _read_each(
+    kind: str,
+    ending: str,
+    images: list[Path],
+    folder: Path,
+    file_of: Callable[[Path], Path],
+    boxes_of: Callable[[Path, Path], Iterator[NamedBox]],
+) -> LabelledFolder:
+    """Of a tool that writes a file an image; one that cannot be read is a note.
+
+    boxes_of: is given the file and the image.
+    """
+    read, broken, notes, unlabelled = [], [], [], 0
+    for path in images:
+        file, boxes = file_of(path), None
+        try:
+            if file.exists():
+                boxes = tuple(boxes_of(file, path))
+            else:
+                unlabelled += 1
+        except _BROKEN as error:
+            broken.append(f"{file.name} ({error})")
+        held_out = boxes is not None and _set_aside(path, folder)
+        read.append(LabelledImage(path, boxes or (), boxes is not None, held_out))
+    if broken:
+        notes.append(f"Labels that cannot be read are left out: {first_few(broken, joint='; ')}.")
+    if unlabelled:
+        notes.append(f"{unlabelled} images have no {ending} file: not labelled, left out.")
+    return LabelledFolder(kind, read, notes)
+
+
 def _read_voc(folder: Path, images: list[Path]) -> LabelledFolder:
     """One xml an image, beside it or in another folder; the name of the file says which."""
     xmls = {path.stem: path for path in _files(folder, frozenset((".xml",)))}
-    read, broken, unlabelled = [], [], 0
-    for path in images:
-        xml = path.with_suffix(".xml")
-        xml = xml if xml.exists() else xmls.get(path.stem, xml)
-        if not xml.exists():
-            unlabelled += 1
-            read.append(LabelledImage(path, labelled=False))
-            continue
-        try:
-            boxes = tuple(_voc_boxes(xml))
-        except (ElementTree.ParseError, ValueError, TypeError, AttributeError, OSError) as error:
-            broken.append(f"{xml.name} ({error})")
-            read.append(LabelledImage(path, labelled=False))
-            continue
-        read.append(LabelledImage(path, boxes, held_out=_set_aside(path, folder)))
-    return LabelledFolder("Pascal VOC", read, _told(broken, unlabelled, "xml"))
+
+    def file_of(image: Path) -> Path:
+        beside = image.with_suffix(".xml")
+        return beside if beside.exists() else xmls.get(image.stem, beside)
+
+    return _read_each("Pascal VOC", "xml", images, folder, file_of, lambda xml, _: _voc_boxes(xml))
 
 
-def _voc_boxes(xml: Path) -> Iterator[tuple[str, float, float, float, float]]:
+def _voc_boxes(xml: Path) -> Iterator[NamedBox]:
     for entry in ElementTree.parse(xml).getroot().iter("object"):
         name, place = entry.findtext("name"), entry.find("bndbox")
         corners = [float(place.findtext(key)) for key in ("xmin", "ymin", "xmax", "ymax")]  # type: ignore[union-attr, arg-type]
         yield str(name).strip(), *corners  # type: ignore[misc]
-
-
-def _is_yolo(folder: Path, images: list[Path]) -> bool:
-    named = any(next(folder.rglob(name), None) for name in _NAME_FILES)
-    return named or any(_yolo_file(path).exists() for path in images)
 
 
 def _yolo_file(image: Path) -> Path:
@@ -200,35 +221,20 @@ def _yolo_file(image: Path) -> Path:
 
 def _read_yolo(folder: Path, images: list[Path]) -> LabelledFolder:
     names = _yolo_names(folder)
-    read, broken, unlabelled = [], [], 0
-    for path in images:
-        file = _yolo_file(path)
-        if not file.exists():
-            unlabelled += 1
-            read.append(LabelledImage(path, labelled=False))
-            continue
-        try:
-            with Image.open(path) as image:
-                turned = image.getexif().get(0x0112, 1) >= 5  # labels are of the upright image
-                width, height = image.size[::-1] if turned else image.size
-            text = file.read_text(encoding="utf-8-sig")
-            boxes = tuple(_yolo_boxes(text, names, width, height))
-        except (ValueError, OSError) as error:
-            broken.append(f"{file.name} ({error})")
-            read.append(LabelledImage(path, labelled=False))
-            continue
-        read.append(LabelledImage(path, boxes, held_out=_set_aside(path, folder)))
-    notes = _told(broken, unlabelled, "txt")
+
+    def boxes_of(file: Path, image: Path) -> Iterator[NamedBox]:
+        height, width = upright_size(image)
+        return _yolo_boxes(file.read_text(encoding="utf-8-sig"), names, width, height)
+
+    found = _read_each("YOLO", "txt", images, folder, _yolo_file, boxes_of)
     if not names:
-        notes.append(
+        found.notes.append(
             f'"{folder.name}" has no data.yaml and no classes.txt: classes are called by number.'
         )
-    return LabelledFolder("YOLO", read, notes)
+    return found
 
 
-def _yolo_boxes(
-    text: str, names: dict[int, str], width: int, height: int
-) -> Iterator[tuple[str, float, float, float, float]]:
+def _yolo_boxes(text: str, names: dict[int, str], width: int, height: int) -> Iterator[NamedBox]:
     for number, line in enumerate(text.splitlines(), 1):
         if not line.strip():
             continue
@@ -277,15 +283,3 @@ def _inline_names(text: str) -> dict[int, str]:
         value = [re.sub(r"^\s*\d+\s*:", "", part).strip().strip("'\"") for part in inner]
     pairs = value.items() if isinstance(value, dict) else enumerate(value)
     return {int(number): str(name) for number, name in pairs}
-
-
-def _told(broken: list[str], unlabelled: int, kind: str) -> list[str]:
-    notes = []
-    if broken:
-        more = f" and {len(broken) - _SHOWN} more" if len(broken) > _SHOWN else ""
-        notes.append(
-            f"Labels that cannot be read are left out: {'; '.join(broken[:_SHOWN])}{more}."
-        )
-    if unlabelled:
-        notes.append(f"{unlabelled} images have no {kind} file: not labelled, left out.")
-    return notes

@@ -109,9 +109,8 @@ class Project:
         where more follow at once.
         """
         height, width = image.shape[-2:]
-        size = fitted_size(height, width, (min(LARGEST, height), min(LARGEST, width)))
-        if max(height, width) > LARGEST:
-            size = fitted_size(height, width, (LARGEST, LARGEST))
+        large = max(height, width) > LARGEST
+        size = fitted_size(height, width, (LARGEST, LARGEST)) if large else (height, width)
         with self._lock:
             if len(self._content["images"]) >= MOST_IMAGES:
                 raise LabError(f"There are {MOST_IMAGES:,} images already; more are not taken.")

@@ -20,11 +20,11 @@ import numpy as np
 import pandas as pd
 
 from sparse_rcnn_lab.core.errors import LabError
+from sparse_rcnn_lab.data.finding import first_few
 
 # Names of a json that do not say which split it is of.
 WHOLE = r"(?:_annotations\.coco|annotations|instances_default|labels|result|coco)"
 _MEMORY = 4  # bytes of memory a byte of text takes once it is read
-_SHOWN = 3  # ids listed in a message before "and N more"
 _SINGULAR = {"images": "image", "annotations": "annotation", "categories": "category"}
 
 
@@ -186,11 +186,9 @@ class Records:
         """Raises when any record of ``wrong`` ``[len]`` bool is set."""
         rows = np.flatnonzero(wrong)
         if len(rows):
-            shown = ", ".join(str(self.called(row)) for row in rows[:_SHOWN])
-            more = f" and {len(rows) - _SHOWN} more" if len(rows) > _SHOWN else ""
+            shown = first_few([str(self.called(row)) for row in rows.tolist()])
             raise LabError(
-                f'{self.file}: "{field}" of {self.singular} id {shown}{more} {what}. '
-                "Correct the json."
+                f'{self.file}: "{field}" of {self.singular} id {shown} {what}. Correct the json.'
             )
 
     def numbers(self, field: str, default: float | None = None) -> np.ndarray:

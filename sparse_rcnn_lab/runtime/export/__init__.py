@@ -6,9 +6,13 @@ Public: ``export``, ``Export``, ``Check``. May import: core, detect, runtime.
 from __future__ import annotations
 
 import copy
+import json
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
+
+from sparse_rcnn_lab import __version__
 from sparse_rcnn_lab.core.errors import LabError
 from sparse_rcnn_lab.core.pooling import pool
 from sparse_rcnn_lab.core.validation import check_stage
@@ -22,8 +26,7 @@ from sparse_rcnn_lab.runtime.export.formats import (
     WRITERS,
     FormatName,
 )
-from sparse_rcnn_lab.runtime.export.graph import DetectionGraph
-from sparse_rcnn_lab.runtime.export.metadata import describe
+from sparse_rcnn_lab.runtime.export.graph import TENSORS, DetectionGraph
 from sparse_rcnn_lab.runtime.graph_writer import require_onnx
 
 __all__ = ["Check", "Export", "FormatName", "export"]
@@ -132,3 +135,31 @@ def _count(value: int | None, most: int) -> int:
     if not 1 <= value <= most:
         raise LabError(f"num_proposals must be 1..{most}, found {value}.")
     return value
+
+
+def describe(detector: Detector, graph: DetectionGraph, with_sizes: bool) -> dict[str, str]:
+    """Names and values, all text; ``class_names`` is a json list.
+
+    Every input and output has an entry of its own name that says its shape and meaning.
+    """
+    want = detector.config.input
+    names = ["images", *(["sizes"] if with_sizes else []), *graph.output_names()]
+    told = [(name, *TENSORS[name]) for name in names]
+    return {
+        "description": f"Sparse R-CNN {detector.name!r}: {detector.config.backbone}, "
+        f"{graph.num_proposals} proposals, {graph.stage} stages, "
+        f"{len(detector.class_names)} classes. Resize images to a short side of "
+        f"{want.short_side} pixels, no side above {want.long_side}, aspect kept. No NMS needed.",
+        "model": detector.name,
+        "class_names": json.dumps(list(detector.class_names), ensure_ascii=False),
+        "short_side": str(want.short_side),
+        "long_side": str(want.long_side),
+        "antialias": json.dumps(want.antialias),
+        "num_proposals": str(graph.num_proposals),
+        "stage": str(graph.stage),
+        "source": str(detector.info.get("source", "")),
+        "version": __version__,
+        "torch": str(torch.__version__),
+        "paper": "arXiv 2011.12450",
+        **{name: f"[{', '.join(map(str, shape))}] {text}" for name, shape, text in told},
+    }

@@ -8,13 +8,13 @@ import json
 import logging
 import warnings
 from collections.abc import Callable, Iterator, Mapping
-from importlib import import_module
 from pathlib import Path
 from typing import Literal
 
 import torch
 from torch import Tensor
 
+from sparse_rcnn_lab.runtime.engines import open_onnxruntime
 from sparse_rcnn_lab.runtime.export.graph import DetectionGraph, trace_graph
 from sparse_rcnn_lab.runtime.export.onnx_file import write_detection
 
@@ -24,8 +24,6 @@ METADATA_FILE = "metadata.json"
 
 # (images [B, 3, H, W], sizes [B, 2] or None) -> the named outputs
 Runner = Callable[[Tensor, Tensor | None], dict[str, Tensor]]
-
-
 # (graph, whether it takes sizes, metadata, the file to fill)
 Writer = Callable[[DetectionGraph, bool, Mapping[str, str], Path], None]
 
@@ -49,18 +47,14 @@ def write_torch_export(
 def run_onnx(path: Path, names: list[str]) -> Runner | None:
     """Opens the file in onnxruntime; None where that is not installed."""
     try:
-        ort = import_module("onnxruntime")
+        opened = open_onnxruntime(path.read_bytes(), torch.get_num_threads())
     except ImportError:
         return None
-    options = ort.SessionOptions()
-    options.intra_op_num_threads = torch.get_num_threads()
-    session = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
 
     def run(images: Tensor, sizes: Tensor | None) -> dict[str, Tensor]:
-        inputs = {"images": images.numpy()}
-        if sizes is not None:
-            inputs["sizes"] = sizes.numpy()
-        return dict(zip(names, map(torch.from_numpy, session.run(names, inputs)), strict=True))
+        given = {"images": images} if sizes is None else {"images": images, "sizes": sizes}
+        found = opened({name: value.numpy() for name, value in given.items()})
+        return {name: torch.from_numpy(found[name]) for name in names}
 
     return run
 

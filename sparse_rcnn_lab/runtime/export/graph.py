@@ -11,10 +11,38 @@ from sparse_rcnn_lab.core import boxes as box_ops
 from sparse_rcnn_lab.core.detections import top_pairs
 from sparse_rcnn_lab.core.model import SparseRCNN
 from sparse_rcnn_lab.core.pooling import STRIDES
+from sparse_rcnn_lab.runtime.graph_writer import Tensors
 
 _AXES = (0, 2, 3)  # batch, height, width
 # Any sides do, as long as p5 has more than one row: torch.export treats a size of one as special.
 _TRACED = (2, 3, 96, 160)
+
+
+# Every input and output by name: its shape (names are free sizes, or the model's) and what it is.
+TENSORS: Tensors = {
+    "images": (
+        ("batch", 3, "height", "width"),
+        "float32: RGB in 0..255, any size; normalised and padded in here",
+    ),
+    "sizes": (
+        ("batch", 2),
+        "float32: height and width in pixels of the image in the top left corner of each slot; "
+        "what lies outside is taken for padding",
+    ),
+    "boxes": (
+        ("batch", "N", 4),
+        "float32: x1, y1, x2, y2 in pixels of the input, clipped to the image",
+    ),
+    "scores": (("batch", "N"), "float32: 0..1, best first; 0 for a box without area"),
+    "labels": (("batch", "N"), "int64: index into class_names"),
+    "proposals": (("batch", "N"), "int64: which of the learned proposals it comes from"),
+    "stage_boxes": (
+        ("batch", "stages + 1", "N", 4),
+        "float32: x1, y1, x2, y2 in pixels of the input, not clipped; the learned proposals, then "
+        "what each stage made of them",
+    ),
+    "stage_logits": (("batch", "stages", "N", "classes"), "float32: before the sigmoid"),
+}
 
 
 class DetectionGraph(nn.Module):

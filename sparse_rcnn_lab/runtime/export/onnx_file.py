@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from sparse_rcnn_lab.core.stage import Stage
-from sparse_rcnn_lab.runtime.export.graph import DetectionGraph
+from sparse_rcnn_lab.runtime.export.graph import TENSORS, DetectionGraph
 from sparse_rcnn_lab.runtime.graph_writer import GraphWriter
 from sparse_rcnn_lab.runtime.onnx_graphs import (
     proposal_values,
@@ -43,7 +43,14 @@ def write_detection(graph: DetectionGraph, with_sizes: bool, metadata: Mapping[s
         for name, parts in (("stage_boxes", all_boxes), ("stage_logits", all_logits)):
             outputs[name] = g.op("Concat", *(g.op("Unsqueeze", p, [1]) for p in parts), axis=1)
     inputs = ["images", "sizes"] if with_sizes else ["images"]
-    proto = g.model(model, "detection", inputs, outputs, _tensors(graph, metadata))
+    numbers: dict[str | int, int] = {
+        "N": graph.num_proposals, "stages": graph.stage, "stages + 1": graph.stage + 1,
+    }  # fmt: skip
+    tensors = {
+        name: (tuple(numbers.get(axis, axis) for axis in shape), text)
+        for name, (shape, text) in TENSORS.items()
+    }
+    proto = g.model(model, "detection", inputs, outputs, tensors)
     proto.doc_string, proto.producer_version = metadata["description"], metadata["version"]
     g.onnx.helper.set_model_props(proto, dict(metadata))
     return proto
@@ -80,26 +87,4 @@ def _selected(
         "scores": g.op("Mul", scores, has_area),
         "labels": g.op("Mod", pairs, classes),
         "proposals": proposals,
-    }
-
-
-def _tensors(
-    graph: DetectionGraph, metadata: Mapping[str, str]
-) -> dict[str, tuple[tuple[str | int, ...], str]]:
-    n, stages = graph.num_proposals, graph.stage
-    shapes: dict[str, tuple[str | int, ...]] = {
-        "images": ("batch", 3, "height", "width"),
-        "sizes": ("batch", 2),
-        "boxes": ("batch", n, 4),
-        "scores": ("batch", n),
-        "labels": ("batch", n),
-        "proposals": ("batch", n),
-        "stage_boxes": ("batch", stages + 1, n, 4),
-        "stage_logits": ("batch", stages, n, "classes"),
-    }
-    # The text begins with the shape, then says the type.
-    return {
-        name: (shape, metadata[name].partition("] ")[2])
-        for name, shape in shapes.items()
-        if name in metadata
     }

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -20,10 +20,10 @@ from torch import Tensor
 
 from sparse_rcnn_lab import __version__
 from sparse_rcnn_lab.core.errors import LabError
-from sparse_rcnn_lab.core.inputs import normalise, pad_images
 from sparse_rcnn_lab.core.model import SparseRCNN
 from sparse_rcnn_lab.detect.detector import Detector
 from sparse_rcnn_lab.detect.files import write_text, write_whole
+from sparse_rcnn_lab.detect.images import normalise_and_pad
 from sparse_rcnn_lab.runtime.engines import Graph, open_onnxruntime
 from sparse_rcnn_lab.runtime.export.check import Check
 from sparse_rcnn_lab.runtime.graph_writer import TENSORS
@@ -97,8 +97,6 @@ def export_parts(detector: Detector, folder: str | Path, *, check: bool = True) 
 
 
 def _about(detector: Detector, graphs: dict[str, Any], stages: list[str]) -> dict[str, Any]:
-    want = detector.config.input
-
     def interface(name: str) -> dict[str, Any]:
         graph = graphs[name].graph
         return {
@@ -122,14 +120,7 @@ def _about(detector: Detector, graphs: dict[str, Any], stages: list[str]) -> dic
         "num_proposals": detector.num_proposals,
         "dim": detector.config.dim,
         "heads": detector.config.num_heads,
-        "input": {
-            "short_side": want.short_side,
-            "long_side": want.long_side,
-            "antialias": want.antialias,
-            "multiple": want.multiple,
-            "mean": want.mean,
-            "std": want.std,
-        },
+        "input": asdict(detector.config.input),
         "source": str(detector.info.get("source", "")),
         "version": __version__,
         "paper": "arXiv 2011.12450",
@@ -146,8 +137,8 @@ def _checked(detector: Detector, graphs: dict[str, Graph], stages: list[str]) ->
     for shapes in ([(side - 3, side + 40)], [(side + 21, side - 14), (side - 14, side)]):
         generator = torch.Generator().manual_seed(0)
         pixels = [torch.randint(0, 256, (3, *shape), generator=generator) for shape in shapes]
-        images, sizes = pad_images([image.to(torch.uint8) for image in pixels])
-        images = normalise(images, sizes, detector.config.input.mean, detector.config.input.std)
+        want = detector.config.input
+        images, sizes = normalise_and_pad([p.to(torch.uint8) for p in pixels], want.mean, want.std)
         height, width = images.shape[2:]
         found = Check(
             len(shapes), height, width, *_difference(model, graphs, stages, images, sizes)

@@ -9,12 +9,16 @@ from typing import Any
 
 import numpy as np
 
-from sparse_rcnn_lab.analysis.detection_errors import RIGHT_IOU, judge_detections
+from sparse_rcnn_lab.analysis.detection_errors import (
+    RIGHT,
+    RIGHT_IOU,
+    JudgedDetections,
+    judge_detections,
+)
 from sparse_rcnn_lab.core.trace import Trace
 from sparse_rcnn_lab.data.coco.folder import CocoFolder
 from sparse_rcnn_lab.data.sample import DetectionData
 from sparse_rcnn_lab.detect.detector import Detector
-from sparse_rcnn_lab.detect.ground_truth import with_ground_truth
 
 THRESHOLDS = (0.2, 0.3, 0.4, 0.5, 0.6, 0.7)
 _GOOD = 0.8  # share found from which on nothing is asked for
@@ -67,11 +71,7 @@ def judge(detector: Detector, val: DetectionData, train: CocoFolder | None = Non
     >>> found.images, 0 < found.threshold < 1
     (8, True)
     """
-    traces = []
-    for index in range(len(val)):
-        sample = val[index]
-        trace = detector.trace(sample.image)
-        traces.append(with_ground_truth(trace, sample.boxes, sample.labels))
+    traces = [detector.trace(val[index]) for index in range(len(val))]
     return judge_traces(traces, val.class_names, _shown_sizes(train))
 
 
@@ -79,12 +79,12 @@ def judge_traces(
     traces: Sequence[Trace], names: Sequence[str], shown: dict[int, float] | None = None
 ) -> Judgement:
     """The same of recorded traces with ground truth; shown: of each label, the typical size."""
-    threshold = max(THRESHOLDS, key=lambda t: (_f1(traces, t), -abs(t - 0.5)))
+    tried = {t: [judge_detections(trace, threshold=t) for trace in traces] for t in THRESHOLDS}
+    threshold = max(THRESHOLDS, key=lambda t: (_f1(tried[t]), -abs(t - 0.5)))
     objects, found, false = Counter[int](), Counter[int](), Counter[int]()
     taken: dict[int, Counter[str]] = {label: Counter() for label in range(len(names))}
     missed_sizes: dict[int, list[float]] = {label: [] for label in range(len(names))}
-    for trace in traces:
-        judged = judge_detections(trace, threshold=threshold)
+    for trace, judged in zip(traces, tried[threshold], strict=True):
         boxes, labels = trace.truth()
         seen = judged.detections
         false.update(
@@ -95,11 +95,7 @@ def judge_traces(
             if judged.found[number] >= 0:
                 found[label] += 1
                 continue
-            about = [
-                i
-                for i, kind in enumerate(judged.kinds)
-                if int(judged.objects[i]) == number and kind in ("class", "localisation", "both")
-            ]
+            about = (judged.objects == number).nonzero()[:, 0].tolist()
             box = boxes[number]
             area = float((box[2] - box[0]) * (box[3] - box[1]))
             missed_sizes[label].append((area / (trace.size[0] * trace.size[1])) ** 0.5)
@@ -125,7 +121,7 @@ def judge_traces(
     return Judgement(threshold, len(traces), wrong, words, classes)
 
 
-def _taken_for(judged: Any, about: list[int], names: Sequence[str]) -> str:
+def _taken_for(judged: JudgedDetections, about: list[int], names: Sequence[str]) -> str:
     """What the best detection on a missed object takes it for."""
     if not about:
         return "background"
@@ -171,14 +167,10 @@ def _from_where(size: float | None, shown: float | None) -> str:
     return ", from other sides and in other places"
 
 
-def _f1(traces: Sequence[Trace], threshold: float) -> float:
-    right = wrong = total = 0
-    for trace in traces:
-        judged = judge_detections(trace, threshold=threshold)
-        right += judged.count("right")
-        wrong += len(judged.kinds) - judged.count("right")
-        total += len(judged.found)
-    return 2 * right / max(1, 2 * right + wrong + (total - right))
+def _f1(judged: Sequence[JudgedDetections]) -> float:
+    """Of detections and objects together, the share that is right."""
+    right = sum(one.count(RIGHT) for one in judged)
+    return 2 * right / max(1, sum(len(one.kinds) + len(one.found) for one in judged))
 
 
 def _shown_sizes(train: CocoFolder | None) -> dict[int, float]:

@@ -14,6 +14,7 @@ import numpy as np
 
 from sparse_rcnn_lab.core.config import ModelConfig, Recipe
 from sparse_rcnn_lab.data.coco.folder import CocoFolder
+from sparse_rcnn_lab.data.finding import first_few
 from sparse_rcnn_lab.models import recipes
 from sparse_rcnn_lab.models.config_edit import with_changes
 
@@ -77,6 +78,7 @@ def choose_changes(
     (416, 416)
     """
     small = float(np.quantile(sides, 0.1)) if len(sides) else float(usual)
+    sided = any(word in SIDED for name in names for word in name.casefold().split())
     side = int(usual * FINER) // 32 * 32 if small < SMALL_OBJECT else usual
     changes: dict[str, Any] = {
         "augment__size": (side, side),
@@ -84,7 +86,7 @@ def choose_changes(
         "model__input__long_side": side,
         "train__warmup_steps": 20,
         "train__ema": 0.97,
-        "augment__hflip": 0.0 if _sided(names) else 0.5,
+        "augment__hflip": 0.0 if sided else 0.5,
     }
     most = max(counts, default=0)
     if most > 50:  # one proposal finds one object
@@ -103,28 +105,23 @@ def steps_within(seconds: float, step_seconds: float, num_images: int, batch_siz
     return int(min(max(least, min(seconds / step_seconds, most)), longest))
 
 
-def _sided(names: Sequence[str]) -> bool:
-    return any(word in SIDED for name in names for word in name.casefold().split())
-
-
 def _warnings(train: CocoFolder, val: CocoFolder | None) -> list[str]:
     """Classes that cannot be learned well, said before a minute is spent on them."""
     counts = Counter(train.class_names[label] for label in train.tables.labels.tolist())
     few = [name for name in train.class_names if counts[name] < ENOUGH_BOXES]
     said = []
     if few:
-        listed = ", ".join(f"{name} ({counts[name]})" for name in few[:6])
-        more = f" and {len(few) - 6} more" if len(few) > 6 else ""
+        listed = first_few([f"{name} ({counts[name]})" for name in few], 6)
         said.append(
-            f"Too few boxes to learn from: {listed}{more}. Ten or more of each, in different "
-            "places, help most."
+            f"Too few boxes to learn from: {listed}. Ten or more of each, in different places, "
+            "help most."
         )
     if val is not None:
         there = set(val.tables.labels.tolist())
         unseen = [name for label, name in enumerate(val.class_names) if label not in there]
         if unseen:
-            listed = ", ".join(unseen[:6])
             said.append(
-                f"No held-out image shows {listed}: how well it is found will not be known."
+                f"No held-out image shows {first_few(unseen, 6)}: how well it is found will not be "
+                "known."
             )
     return said

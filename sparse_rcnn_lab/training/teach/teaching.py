@@ -50,11 +50,10 @@ from sparse_rcnn_lab.training.loader import train_loader
 from sparse_rcnn_lab.training.run_folder import RunFolder, read_json
 from sparse_rcnn_lab.training.step import StepLoss, train_step
 from sparse_rcnn_lab.training.teach.judgement import Judgement, judge
-from sparse_rcnn_lab.training.teach.plan import Plan, make_plan, steps_within
+from sparse_rcnn_lab.training.teach.plan import make_plan, steps_within
 
 START = "small-everyday"
 STATE, WATCH, ALIVE, STOP = "teach.json", "watch.jsonl", "alive", "stop"
-PHASES = ("checking", "measuring", "training", "judging", "done", "failed")
 EVALUATIONS = 12  # during a training, at most
 WATCHED_IMAGES = 30  # of the held-out ones are looked at while it trains
 JUDGED_IMAGES = 200
@@ -210,12 +209,9 @@ class _Work:
             num_train=len(train),
             num_val=len(val),
         )
-        self._say_plan(plan, len(val))
-
-    def _say_plan(self, plan: Plan, held_out: int) -> None:
         for note in self.state["notes"]:
             self.say(f"note: {note}")
-        self.say(f"Learns from {'; '.join(plan.reasons)}. Held out: {held_out} images.")
+        self.say(f"Learns from {'; '.join(plan.reasons)}. Held out: {len(val)} images.")
 
     def open(self) -> tuple[CocoFolder, CocoFolder]:
         """What it learns from, and what is held out; both know all classes."""

@@ -8,6 +8,7 @@ import html
 import json
 from functools import cache
 from pathlib import Path
+from string import Template
 from typing import Any
 
 from sparse_rcnn_lab.views.bundle import joined
@@ -29,32 +30,6 @@ NEEDS_KERNEL = (
     "This page is a recording. To drag boxes, switch attention off and see what follows, open the "
     'image in a notebook: srl.explore("photo.jpg").'
 )
-
-_SHELL = """<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta http-equiv="Content-Security-Policy" content="default-src 'none'; img-src data:; \
-style-src 'unsafe-inline'; script-src 'unsafe-inline'">
-<title>{title}</title>
-<style>
-body {{ margin: 0; background: #ffffff; }}
-@media (prefers-color-scheme: dark) {{ body {{ background: #0d1117; }} }}
-{css}</style>
-</head>
-<body>
-<div id="explorer"></div>
-<script type="application/json" id="data">{data}</script>
-<script type="module">
-{script}
-const values = JSON.parse(document.getElementById("data").textContent);
-const el = document.getElementById("explorer");
-render({{ model: {{ get: (name) => values[name] }}, el, keys: document }});
-</script>
-</body>
-</html>
-"""
 
 
 @cache
@@ -90,7 +65,8 @@ def page(
     # "<" as an escape: a class named "</script>" must not end the data.
     data = json.dumps(values, separators=(",", ":"), allow_nan=False).replace("<", "\\u003c")
     title = html.escape(f"{payload['model']}: proposals through the stages")
-    return _SHELL.format(title=title, css=css(), data=data, script=script())
+    shell = Template((HERE / "page.html").read_text(encoding="utf-8"))
+    return shell.substitute(title=title, css=css(), data=data, script=script())
 
 
 def iframe(text: str, height: int = 900) -> str:

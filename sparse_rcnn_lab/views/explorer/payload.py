@@ -18,7 +18,7 @@ from torch import Tensor
 from sparse_rcnn_lab.core import boxes as box_ops
 from sparse_rcnn_lab.core.trace import Trace
 from sparse_rcnn_lab.views import style
-from sparse_rcnn_lab.views.draw import as_image, data_uri, encoded
+from sparse_rcnn_lab.views.draw import as_image, data_uri, display_size, encoded
 from sparse_rcnn_lab.views.feature_similarity import FeaturePlane, rows_with_rivals
 
 CLASSES_KEPT = 3  # best classes of a proposal at a stage
@@ -190,9 +190,11 @@ def _roi(trace: Trace) -> dict[str, Any]:
     def contrast(features: Tensor | None) -> dict[str, Any] | None:
         if features is None:
             return None
-        features = torch.nan_to_num(features)
-        away = (features - features.mean((2, 3), keepdim=True)).norm(dim=-1)
-        return _share(away / away.amax((0, 2, 3), keepdim=True).clamp(min=1e-12))
+        bins = torch.nan_to_num(features).flatten(2, 3)  # a copy, changed in place: it is large
+        bins -= bins.mean(2, keepdim=True)
+        away = torch.linalg.vector_norm(bins, dim=-1)
+        shares = away / away.amax((0, 2), keepdim=True).clamp(min=1e-12)
+        return _share(shares.unflatten(2, features.shape[2:4]))
 
     return {"before": contrast(trace.roi_features), "after": contrast(trace.filtered_features)}
 
@@ -241,16 +243,10 @@ def _image(image: Tensor) -> str:
         return data_uri(encoded(shown, "PNG", optimize=True), "png")
     longest = min(LONGEST, max(shown.size))
     while True:
-        small = _shrunk(shown, longest)
+        size = display_size(*shown.size, max_side=longest)
+        small = shown.resize(size, Image.Resampling.LANCZOS)
         for quality in (85, 75, 65, 50):
             data = encoded(small, "JPEG", quality=quality, optimize=True)
             if len(data) <= IMAGE_BYTES:
                 return data_uri(data)
         longest = round(longest * 0.8)  # an image of noise
-
-
-def _shrunk(image: Image.Image, longest: int) -> Image.Image:
-    if max(image.size) <= longest:
-        return image
-    width, height = (max(1, round(side * longest / max(image.size))) for side in image.size)
-    return image.resize((width, height), Image.Resampling.LANCZOS)

@@ -18,8 +18,8 @@ from a file that somebody sent.
 """
 
 from sparse_rcnn_lab.views.figures.box_figures import box_trails, learned_boxes, stage_grid
-from sparse_rcnn_lab.views.figures.curves import feature_pca, iou_curves, score_curves
-from sparse_rcnn_lab.views.figures.matrices import attention_matrix, cost_matrix, similarity
+from sparse_rcnn_lab.views.figures.curves import feature_pca, score_curves
+from sparse_rcnn_lab.views.figures.matrices import cost_matrix, similarity
 from sparse_rcnn_lab.views.figures.panels import detection_panels, match_frames, trace_panels
 from sparse_rcnn_lab.views.figures.proposal_pages import proposal_overview, proposal_page
 from sparse_rcnn_lab.views.figures.stage_errors import gallery, outcome_stages
@@ -35,14 +35,12 @@ __all__ = [
     "ablation_bars",
     "ap_curves",
     "attention_map",
-    "attention_matrix",
     "box_trails",
     "cost_matrix",
     "detection_panels",
     "feature_pca",
     "filter_effect",
     "gallery",
-    "iou_curves",
     "learned_boxes",
     "match_frames",
     "outcome_stages",

@@ -33,7 +33,13 @@ from sparse_rcnn_lab.views.figures.canvas import (
     text_width,
     write_labels,
 )
-from sparse_rcnn_lab.views.measures import broken_note, centres, describe, end_color, select
+from sparse_rcnn_lab.views.measures import (
+    broken_note,
+    centres,
+    end_color,
+    need_image,
+    select,
+)
 from sparse_rcnn_lab.views.style import Theme
 
 Layout = Literal["hero", "strip"]
@@ -71,8 +77,7 @@ def stage_grid(
     >>> stage_grid(trace, threshold=0.5, theme="dark")
     <Page size 1760x837.12 with 7 Axes>
     """
-    if trace.image is None:
-        raise LabError("This trace was saved without its image, so there is nothing to draw on.")
+    need_image(trace)
     if layout not in ("hero", "strip"):
         raise LabError(f'layout must be "hero" or "strip", found {layout!r}.')
     row = None if chosen is None else trace.row(chosen)
@@ -227,7 +232,7 @@ def box_trails(
     'From learned box to object: 3 of 20 proposals'
     """
     shown = select(trace, proposals, threshold)
-    rows = [trace.row(proposal) for proposal in shown.proposals]
+    rows = shown.rows
     w, h = fitted(trace, width - 0.24)
     page = Page(width, h + HEAD + 0.5, theme)
     page.write_title(
@@ -250,8 +255,7 @@ def box_trails(
     for row, color in reversed(list(zip(rows, colors, strict=True))):
         _way(axes, trace, centres(trace)[:, row], color if color == style.ACCENT else style.LIGHT)
         outline(axes, trace.boxes[-1, row], color, line=2.2)
-    texts = [describe(trace, proposal) for proposal in shown.proposals]
-    write_labels(axes, trace.boxes[-1, rows].tolist(), texts, colors, 8.5)
+    write_labels(axes, trace.boxes[-1, rows].tolist(), shown.texts, colors, 8.5)
     stage_key(page, trace.num_stages, (width - w) / 2, 0.12)
     return page
 

@@ -303,24 +303,27 @@ def label_ends(
     axes: Axes,
     ends: Sequence[float],
     texts: Sequence[str],
-    low: float,
-    high: float,
+    *,
+    starts: Sequence[float] | None = None,
+    size: float | None = None,
 ) -> None:
-    """Names lines at their right ends, in a column that keeps the names apart.
+    """Names lines at their right ends, or points, in a column that keeps the names apart.
 
-    ends: where each line ends, in data units; low, high: the y range of the axes.
+    ends: where each line ends, in data units.  starts: x of the points, default the right edge.
+    size: of the letters, default by their number. The axes' limits are set.
     """
-    x = axes.get_xlim()[1]
-    size = 8.5 if len(ends) <= 14 else 6.5
+    (left, edge), (low, high) = axes.get_xlim(), axes.get_ylim()
+    size = size or (8.5 if len(ends) <= 14 else 6.5)
     inches = axes.get_position().height * page.get_size_inches()[1]
     gap = size * 1.35 / 72 * (high - low) / inches
     kept = [i for i, end in enumerate(ends) if math.isfinite(end)]
     for i, y in zip(kept, spread([ends[i] for i in kept], gap, low, high), strict=True):
+        x, shrink = (edge, 1) if starts is None else (starts[i], 3)
         axes.annotate(
-            texts[i], (x, ends[i]), (x + (axes.get_xlim()[1] - axes.get_xlim()[0]) * 0.05, y),
+            texts[i], (x, ends[i]), (edge + 0.05 * (edge - left), y),
             size=size, color=page.ink, va="center", annotation_clip=False,
             arrowprops={"arrowstyle": "-", "color": page.faded, "linewidth": 0.6, "shrinkA": 0,
-                        "shrinkB": 1, "relpos": (0, 0.5)},
+                        "shrinkB": shrink, "relpos": (0, 0.5)},
         ).set_gid("label")  # fmt: skip
 
 

@@ -1,13 +1,10 @@
-"""Proposals from stage to stage: their scores, their IoU, their features."""
+"""Proposals from stage to stage: their scores, their features."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from matplotlib.axes import Axes
-from matplotlib.lines import Line2D
 from matplotlib.patheffects import Normal, Stroke
-from torch import Tensor
 
 from sparse_rcnn_lab.core.trace import Trace
 from sparse_rcnn_lab.views import style
@@ -23,9 +20,7 @@ from sparse_rcnn_lab.views.figures.canvas import (
 from sparse_rcnn_lab.views.figures.named_lines import MARKERS
 from sparse_rcnn_lab.views.measures import (
     broken_note,
-    describe,
     end_color,
-    iou_by_stage,
     score_by_stage,
     select,
 )
@@ -58,115 +53,37 @@ def score_curves(
     """
     shown = select(trace, proposals, threshold)
     scores, _ = score_by_stage(trace)
-    page, axes = _axes(width, theme, trace.num_stages, 1)
+    height = max(3.2, 0.5 * width)
+    page = Page(width, height, theme)
     page.write_title(title or "Score by stage", shown.note)
-    named = [trace.row(proposal) for proposal in shown.proposals]
-    others = [row for row in range(trace.num_proposals) if row not in named]
-    stages = list(range(1, trace.num_stages + 1))
+    axes = page.place(0.6, 0.5, width - 0.6 - RIGHT, height - 0.5 - HEAD)
+    page.dress(axes)
+    axes.grid(axis="x", visible=False)
+    last = trace.num_stages
+    stages = list(range(1, last + 1))
+    ticks = stages[:: max(1, round(last / 10))]
+    axes.set_xticks(ticks, list(map(str, ticks)))
+    axes.set_yticks([0, 0.25, 0.5, 0.75, 1])
+    pad = 0.04 * max(1, last - 1)
+    axes.set(xlim=(1 - pad, last + pad), ylim=(-0.02, 1.02), xlabel="stage")
+    axes.set_ylabel("best class score (0 to 1)")
+    others = [row for row in range(trace.num_proposals) if row not in shown.rows]
     if others:
         opacity = max(0.06, min(0.5, 12 / len(others)))
         axes.plot(stages, scores[:, others], color=page.faded, linewidth=0.7, alpha=opacity)
     axes.axhline(threshold, color=page.faded, linewidth=0.8, linestyle=(0, (5, 3)))
-    texts = [describe(trace, proposal) for proposal in shown.proposals]
-    _named_lines(page, axes, trace, shown.proposals, scores[:, named], stages, chosen, texts)
-    axes.set_ylabel("best class score (0 to 1)")
-    return page
-
-
-def iou_curves(
-    trace: Trace,
-    *,
-    chosen: int | None = None,
-    width: float = 7.0,
-    theme: Theme = "light",
-    title: str | None = None,
-) -> Page:
-    """How each object's proposal finds it: IoU with the object at every state.
-
-    One line an object: the proposal that is matched with it at the last stage. Filled markers
-    where it was matched with it already, hollow ones where another proposal was.
-    Arguments: see :mod:`~sparse_rcnn_lab.views.figures`. Raises LabError when the trace has no
-    ground truth.
-
-    >>> import sparse_rcnn_lab as srl
-    >>> trace = srl.load("nano-shapes").trace(srl.open_data("shapes", "val")[6])
-    >>> [text.get_text() for text in iou_curves(trace).axes[0].texts][0]
-    '6 · star .97'
-    """
-    matches, truth = trace.truth_matches()
-    overlaps = iou_by_stage(trace)
-    rows = (matches[-1] >= 0).nonzero()[:, 0].tolist()
-    rows = sorted(rows, key=lambda row: -float(overlaps[-1, row].nan_to_num()))
-    ids = trace.proposal_ids[rows].tolist()
-    page, axes = _axes(width, theme, trace.num_stages, 0)
-    page.write_title(
-        title or "IoU with the matched object, by stage",
-        f"{len(rows)} of {len(truth)} objects matched at the last stage",
-        "hollow: another proposal was matched",
-        broken_note(trace),
-    )
-    if not rows:
-        reason = "no objects in this image" if not len(truth) else "no object is matched"
-        axes.text(
-            0.5, 0.5, reason, transform=axes.transAxes, color=page.faded, ha="center", size=10
-        )
-    labels = trace.gt_labels
-    texts = []
-    for proposal, row in zip(ids, rows, strict=True):
-        name = "" if labels is None else trace.class_names[int(labels[matches[-1, row]])]
-        texts.append(f"{proposal} · {name} {style.score_text(float(overlaps[-1, row]))}")
-    stages = list(range(trace.num_stages + 1))
-    lines = _named_lines(page, axes, trace, ids, overlaps[:, rows], stages, chosen, texts)
-    for line, row in zip(lines, rows, strict=True):
-        held = (matches[:, row] == matches[-1, row]).nonzero()[:, 0] + 1
-        hollow = [s for s in stages[1:] if s not in held.tolist()]
-        axes.plot(
-            hollow, overlaps[hollow, row], linestyle="", marker=line.get_marker(),
-            color=page.paper, markersize=3.0, zorder=5, markeredgewidth=0,
-        )  # fmt: skip
-    axes.set_ylabel("IoU (0 to 1)")
-    return page
-
-
-def _axes(width: float, theme: Theme, num_stages: int, first: int) -> tuple[Page, Axes]:
-    height = max(3.2, 0.5 * width)
-    page = Page(width, height, theme)
-    axes = page.place(0.6, 0.5, width - 0.6 - RIGHT, height - 0.5 - HEAD)
-    page.dress(axes)
-    axes.grid(axis="x", visible=False)
-    step = max(1, round(num_stages / 10))
-    ticks = list(range(first, num_stages + 1, step))
-    axes.set_xticks(ticks, [str(t) if t else "learned" for t in ticks])
-    pad = 0.04 * max(1, num_stages - first)
-    axes.set(xlim=(first - pad, num_stages + pad), ylim=(-0.02, 1.02), xlabel="stage")
-    axes.set_yticks([0, 0.25, 0.5, 0.75, 1])
-    return page, axes
-
-
-def _named_lines(
-    page: Page,
-    axes: Axes,
-    trace: Trace,
-    ids: Sequence[int],
-    values: Tensor,
-    stages: list[int],
-    chosen: int | None,
-    texts: Sequence[str],
-) -> list[Line2D]:
-    """Lines in the colour of the class each proposal ends with, named at their right ends."""
-    label_ends(page, axes, values[-1].tolist(), texts, -0.02, 1.02)
-    lines = []
-    for i, proposal in enumerate(ids):
-        lines += axes.plot(
-            stages, values[:, i], color=end_color(trace, proposal, chosen),
+    label_ends(page, axes, scores[-1, shown.rows].tolist(), shown.texts)
+    for i, (proposal, row) in enumerate(zip(shown.proposals, shown.rows, strict=True)):
+        (line,) = axes.plot(
+            stages, scores[:, row], color=end_color(trace, proposal, chosen),
             marker=MARKERS[i % len(MARKERS)], markersize=5.5, markeredgecolor=page.ink,
             linewidth=2.6 if proposal == chosen else 1.8, markeredgewidth=0.5,
-            zorder=4 - i / len(ids), gid="named",
+            zorder=4 - i / len(shown.rows), gid="named",
         )  # fmt: skip
         # Yellow on white needs an edge.
-        edge = Stroke(linewidth=lines[-1].get_linewidth() + 0.9, foreground=page.ink, alpha=0.45)
-        lines[-1].set_path_effects([edge, Normal()])
-    return lines
+        edge = Stroke(linewidth=line.get_linewidth() + 0.9, foreground=page.ink, alpha=0.45)
+        line.set_path_effects([edge, Normal()])
+    return page
 
 
 def feature_pca(
@@ -213,8 +130,8 @@ def feature_pca(
     axes.set(ylabel=f"axis 2 ({second:.0f} % of the variance)")
     axes.margins(0.08)
     colors = [end_color(trace, proposal, chosen) for proposal in shown.proposals]
-    for proposal, color in zip(shown.proposals, colors, strict=True):
-        way = places[:, trace.row(proposal)]
+    for proposal, row, color in zip(shown.proposals, shown.rows, colors, strict=True):
+        way = places[:, row]
         line = 2.4 if proposal == chosen else 1.5
         (drawn,) = axes.plot(way[:, 0], way[:, 1], color=color, linewidth=line, gid="way")
         drawn.set_path_effects(rim(line))
@@ -223,8 +140,7 @@ def feature_pca(
                 *point, "o", color=style.stage_color(stage, trace.num_stages), markersize=5.5,
                 markeredgecolor=page.ink, markeredgewidth=0.6, zorder=4,
             )  # fmt: skip
-    ends = [places[-1, trace.row(proposal)].tolist() * 2 for proposal in shown.proposals]
-    texts = [describe(trace, proposal) for proposal in shown.proposals]
-    write_labels(axes, ends, texts, colors, 8.0, room=4)
+    ends = [places[-1, row].tolist() * 2 for row in shown.rows]
+    write_labels(axes, ends, shown.texts, colors, 8.0, room=4)
     stage_key(page, trace.num_stages, 0.75, 0.12)
     return page

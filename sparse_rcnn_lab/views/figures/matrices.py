@@ -1,11 +1,10 @@
-"""Matrices in colours: who looks at whom, which features are alike, what a match would cost."""
+"""Matrices in colours: which features are alike, what a match would cost."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
 from matplotlib.axes import Axes
-from matplotlib.image import AxesImage
 from matplotlib.patches import Rectangle
 from torch import Tensor
 
@@ -17,48 +16,12 @@ from sparse_rcnn_lab.views.feature_similarity import (
     proposal_similarity,
     stage_similarity,
 )
-from sparse_rcnn_lab.views.figures.canvas import BALANCE, HEAD, HEAT, Page, plain, shorten
-from sparse_rcnn_lab.views.measures import broken_note, describe, head_name, mean_attention, ranked
+from sparse_rcnn_lab.views.figures.canvas import BALANCE, HEAD, Page, plain, shorten
+from sparse_rcnn_lab.views.measures import broken_note, describe
 from sparse_rcnn_lab.views.style import Theme
 
 _LEFT, _BOTTOM, _RIGHT = 0.75, 0.62, 0.85  # inches around a square matrix
 _EACH = 32  # more names than this cannot be read
-
-
-def attention_matrix(
-    trace: Trace,
-    stage: int | None = None,
-    *,
-    head: int | None = None,
-    width: float = 5.5,
-    theme: Theme = "light",
-    title: str | None = None,
-) -> Page:
-    """Who looks at whom in a stage's self-attention: rows look at columns, best scored first.
-
-    head: one head (0-based) in place of the mean over all.  The rest: see
-    :mod:`~sparse_rcnn_lab.views.figures`. Raises LabError when attention is not recorded.
-
-    >>> import sparse_rcnn_lab as srl
-    >>> trace = srl.load("nano-shapes").trace(srl.open_data("shapes", "val")[6])
-    >>> attention_matrix(trace, stage=2).texts[0].get_text()
-    'Self-attention of stage 2'
-    """
-    stage = trace.check_stage(stage)
-    weights = mean_attention(trace, stage, head)
-    order = ranked(trace)
-    rows = [trace.row(proposal) for proposal in order]
-    names = list(map(str, order))
-    page, axes = matrix_axes(width, theme, names, "looked at", "proposal that looks")
-    page.write_title(
-        title or f"Self-attention of stage {stage}",
-        head_name(head),
-        "in order of the final score",
-    )
-    shown = (weights[rows][:, rows] * 100).numpy()
-    image = axes.imshow(shown, cmap=HEAT, vmin=0, aspect="equal", interpolation="nearest")
-    _color_bar(page, image, "weight (per cent; a row sums to 100)")
-    return page
 
 
 def similarity(
@@ -110,7 +73,8 @@ def similarity(
             for j, value in enumerate(line):
                 color = style.LIGHT if abs(value) > 0.7 else style.DARK
                 axes.text(j, i, f"{value:.2f}", size=8, color=color, ha="center", va="center")
-    _color_bar(page, image, "cosine similarity")
+    side = width - _LEFT - _RIGHT  # of the matrix
+    page.color_bar(image, _LEFT + side + 0.1, _BOTTOM, side, "cosine similarity", 8.5)
     return page
 
 
@@ -135,12 +99,6 @@ def matrix_axes(
         across, down = (f"{label} ({count} proposals)" for label in (across, down))
     axes.set(xlabel=across, ylabel=down)
     return page, axes
-
-
-def _color_bar(page: Page, image: AxesImage, label: str) -> None:
-    """As high as the matrix."""
-    side = page.get_size_inches()[0] - _LEFT - _RIGHT
-    page.color_bar(image, _LEFT + side + 0.1, _BOTTOM, side, label, 8.5)
 
 
 _CELL = (0.62, 0.21)  # inches of a cell of the cost

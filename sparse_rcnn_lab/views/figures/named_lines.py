@@ -2,40 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable
+from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
+from sparse_rcnn_lab.analysis.table import Table
 from sparse_rcnn_lab.core.errors import LabError
-from sparse_rcnn_lab.views.figures.canvas import Page, label_ends
-
-if TYPE_CHECKING:
-    from sparse_rcnn_lab.analysis.table import Table
+from sparse_rcnn_lab.views.figures.canvas import Page
 
 # Neither stages' nor classes' colours: a series is something else. Told apart by everyone, and on
 # both pages; markers tell them apart in grey print.
 SERIES = ("#2f7ed8", "#c2621b", "#2a9d6f", "#9a5fc0", "#a3822a", "#cf4b6b")
 MARKERS = "osD^vP*XhpH<"  # lines of one colour are told apart by these
-
-
-def series_color(index: int) -> str:
-    """Colour of the series with this number, from 0; they repeat after six."""
-    return SERIES[index % len(SERIES)]
-
-
-def name_ends(page: Page, axes: Axes, ends: Sequence[float], names: Sequence[str]) -> None:
-    """The names of lines beside where they end, inside the y range of the axes."""
-    label_ends(page, axes, ends, names, *axes.get_ylim())
-
-
-def stage_line(page: Page, axes: Axes, x: Sequence[float], y: Sequence[float], color: str) -> None:
-    """A line in a stage's colour."""
-    axes.plot(
-        x, y, color=color, marker="o", markersize=4.5, markeredgecolor=page.ink,
-        markeredgewidth=0.5, linewidth=1.8, gid="series",
-    )  # fmt: skip
 
 
 def unit_axis(axes: Axes, most: float = 1.0) -> None:

@@ -26,6 +26,7 @@ from sparse_rcnn_lab.views.figures.canvas import (
     show_image,
     write_labels,
 )
+from sparse_rcnn_lab.views.measures import need_image
 from sparse_rcnn_lab.views.style import Theme
 
 _GAP = 0.12  # inches
@@ -117,19 +118,11 @@ def trace_panels(
     >>> [axes.texts[0].get_text() for axes in page.axes]
     ['first · 0 found', 'last · 3 found']
     """
-    last = [trace.num_stages for trace in traces]
-    at = list(stages) if stages is not None else last
-    found, images = [], []
-    for trace, stage in zip(traces, at, strict=True):
-        if trace.image is None:
-            raise LabError(
-                "This trace was saved without its image, so there is nothing to draw on."
-            )
-        found.append(trace.detections(stage, threshold))
-        images.append(trace.image)
+    at = stages or [trace.num_stages for trace in traces]
+    found = [trace.detections(s, threshold) for trace, s in zip(traces, at, strict=True)]
     return detection_panels(
-        found, images, names, columns=columns, width=width, theme=theme, title=title,
-        detail=f"detections with a score of at least {threshold:g}",
+        found, [need_image(trace) for trace in traces], names, columns=columns, width=width,
+        theme=theme, title=title, detail=f"detections with a score of at least {threshold:g}",
     )  # fmt: skip
 
 

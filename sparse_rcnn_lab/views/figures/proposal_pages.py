@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.patches import Rectangle
 
+from sparse_rcnn_lab.analysis.statistics import ProposalStatistics
+from sparse_rcnn_lab.analysis.table import Table
 from sparse_rcnn_lab.core.errors import LabError
 from sparse_rcnn_lab.views import style
 from sparse_rcnn_lab.views.figures.canvas import HEAD, Page
 from sparse_rcnn_lab.views.figures.named_lines import key, need_rows
 from sparse_rcnn_lab.views.style import Theme
-
-if TYPE_CHECKING:
-    from sparse_rcnn_lab.analysis.statistics import ProposalStatistics
-    from sparse_rcnn_lab.analysis.table import Table
 
 _CELL, _NAME, _GAP = 0.95, 0.17, 0.10
 MAX_PROPOSALS = 60  # on one overview

@@ -5,21 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterable
 from itertools import islice
 from math import isnan
-from typing import TYPE_CHECKING
 
 from matplotlib.axes import Axes
 from matplotlib.colors import to_rgba
 
 from sparse_rcnn_lab.analysis.detection_errors import ERRORS, RIGHT, THRESHOLD, judge_detections
+from sparse_rcnn_lab.analysis.outcomes import ObjectOutcomes
 from sparse_rcnn_lab.core.errors import LabError
 from sparse_rcnn_lab.core.trace import Trace
 from sparse_rcnn_lab.views import style
 from sparse_rcnn_lab.views.figures.canvas import HEAD, Page, aspect, outline, show_image
 from sparse_rcnn_lab.views.figures.named_lines import SERIES, key, need_rows
 from sparse_rcnn_lab.views.style import Theme
-
-if TYPE_CHECKING:
-    from sparse_rcnn_lab.analysis.outcomes import ObjectOutcomes
 
 # One colour a kind of error, the same in bars and gallery.
 KIND_COLORS = {

@@ -68,7 +68,7 @@ def attention_map(
         title or f"Proposal {describe(trace, proposal)} looks at …",
         stretched_note(trace),
         f"self-attention of stage {stage}",
-        measures.head_name(head),
+        "mean of all heads" if head is None else f"head {head}",
         f"an even share would be {100 / trace.num_proposals:.3g} %",
     )
     axes = page.place(0.12 + (width - _BARS - 0.36 - w) / 2, 0.12 + (high - h), w, h)

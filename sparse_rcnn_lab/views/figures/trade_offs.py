@@ -4,31 +4,24 @@ the features of one stage under the heads of another.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from itertools import cycle
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import FixedLocator, NullLocator
 
+from sparse_rcnn_lab.analysis.table import Table
 from sparse_rcnn_lab.core.errors import LabError
 from sparse_rcnn_lab.views import style
-from sparse_rcnn_lab.views.figures.canvas import HEAD, HEAT, Page, plain
+from sparse_rcnn_lab.views.figures.canvas import HEAD, HEAT, Page, label_ends, plain
 from sparse_rcnn_lab.views.figures.named_lines import (
     MARKERS,
     SERIES,
     key,
-    name_ends,
     need_rows,
-    series_color,
-    stage_line,
     unit_axis,
 )
 from sparse_rcnn_lab.views.style import Theme
-from sparse_rcnn_lab.views.text_layout import spread
-
-if TYPE_CHECKING:
-    from sparse_rcnn_lab.analysis.table import Table
 
 _READINGS = {
     "both": "class and box read with them",
@@ -78,7 +71,7 @@ def ap_curves(
     left.xaxis.set_minor_locator(NullLocator())
     left.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
     named = [order for order in orders if not order.startswith("random ")]
-    marks = [(name, MARKERS[i % len(MARKERS)], series_color(i)) for i, name in enumerate(named)]
+    marks = list(zip(named, cycle(MARKERS), cycle(SERIES)))
     for order in orders:
         rows = curve[(curve.order == order) & (curve.stage == stages[-1])].sort_values("n")
         blind = order not in named
@@ -95,10 +88,14 @@ def ap_curves(
     ends = []
     for stage in stages:
         rows = curve[(curve.order == orders[0]) & (curve.stage == stage)].sort_values("n")
-        stage_line(page, right, rows.n * stage, rows.AP, style.stage_color(stage, stages[-1]))
+        right.plot(
+            rows.n * stage, rows.AP, color=style.stage_color(stage, stages[-1]), marker="o",
+            markersize=4.5, markeredgecolor=page.ink, markeredgewidth=0.5, linewidth=1.8,
+            gid="series",
+        )  # fmt: skip
         ends.append(rows.AP.iloc[-1])
     right.margins(x=0.04)
-    name_ends(page, right, ends, [f"stage {stage}" for stage in stages])
+    label_ends(page, right, ends, [f"stage {stage}" for stage in stages])
     return page
 
 
@@ -200,7 +197,9 @@ def trade_off(
     if name == "rule":
         _tolerances(page, axes, table[~fixed], across)
     else:
-        _named(page, axes, list(table[across]), list(table.AP), list(table[name]))
+        columns = table.AP, table[name], table[across]
+        ends, names, starts = map(list, columns)
+        label_ends(page, axes, ends, names, starts=starts, size=8.0)
     return page
 
 
@@ -222,22 +221,6 @@ def _tolerances(page: Page, axes: Axes, settled: Table, across: str) -> None:
         ("stops when settled", "o", SERIES[1]),
     ]
     key(page, entries, axes)
-
-
-def _named(
-    page: Page, axes: Axes, x: Sequence[float], y: Sequence[float], words: Sequence[str]
-) -> None:
-    """The names of the points in a column to the right, kept apart."""
-    low, high = axes.get_ylim()
-    height = axes.get_position().height * page.get_size_inches()[1]
-    left, edge = axes.get_xlim()
-    for i, place in enumerate(spread(y, 8.0 * 1.3 / 72 * (high - low) / height, low, high)):
-        axes.annotate(
-            words[i], (x[i], y[i]), (edge + 0.02 * (edge - left), place), size=8,
-            color=page.ink, va="center", annotation_clip=False,
-            arrowprops={"arrowstyle": "-", "color": page.faded, "linewidth": 0.5, "shrinkA": 0,
-                        "shrinkB": 3, "relpos": (0, 0.5)},
-        ).set_gid("label")  # fmt: skip
 
 
 def readout_matrices(

@@ -58,7 +58,8 @@ _SHELL = """<!doctype html>
 <p id="told"></p>
 </header>
 <p id="status" role="status">Loading the page…</p>
-<noscript><p class="problem">The detector runs in this page: allow JavaScript for it.</p></noscript>
+<noscript><style>#status {{ display: none; }}</style>
+<p class="problem">The detector runs in this page: allow JavaScript for it.</p></noscript>
 <main id="view"></main>
 <footer>{about}</footer>
 <script>

@@ -51,6 +51,7 @@ function render({ model, el, keys }) {
   let tones = {};
   let frame = 0;
   let stale = { dom: true, layout: true };
+  let given = []; // the width and the window's height that were laid out for
 
   const explorer = {
     store, colors, style, model, root, options,
@@ -139,9 +140,22 @@ function render({ model, el, keys }) {
     const shown = pictures.clientWidth || width;
     const room = both && !narrow ? (shown - 10) / 2 : shown;
     for (const one of [now, before]) one.layout(room, Math.max(SHORTEST, tallest));
-    const spare = wide ? Math.max(main.clientHeight, about.clientHeight) - change.clientHeight
+    given = [root.clientWidth, globalThis.innerHeight];
+  }
+
+  // The plane of features takes what is left of its column, once the rest has its height.
+  function fill() {
+    const has = (name) => root.classList.contains(name);
+    const spare = has("srl-wide") ? Math.max(main.clientHeight, about.clientHeight) - change.clientHeight
       : main.clientHeight + change.clientHeight - about.clientHeight;
-    scatter.layout(scatter.element.clientWidth - 26, narrow ? 0 : spare);
+    scatter.layout(scatter.element.clientWidth - 26, has("srl-narrow") ? 0 : spare);
+  }
+
+  // Only the heights of what stands here changed: nothing but the plane follows.
+  function resize() {
+    if (stale.layout || root.clientWidth !== given[0] || globalThis.innerHeight !== given[1]) return schedule(true, true);
+    fill();
+    scatter.draw();
   }
 
   // Canvases cannot read the style sheet, and outside the document it does not apply yet.
@@ -160,11 +174,12 @@ function render({ model, el, keys }) {
     if (!tones.sheet) readTones();
     now.use(explorer.trace());
     before.use(base);
+    if (stale.dom) update();
     if (stale.layout) layout();
     now.draw();
     if (edited && store.state.compare === "both") before.draw();
+    if (stale.layout) fill();
     scatter.draw();
-    if (stale.dom) update();
     transport.update();
     stale = { dom: false, layout: false };
     explorer.frames += 1;
@@ -239,7 +254,7 @@ function render({ model, el, keys }) {
     tones = {};
     schedule(true, false);
   });
-  const resized = new ResizeObserver(() => schedule(true, true));
+  const resized = new ResizeObserver(resize);
   resized.observe(el);
   loadImage();
   if (model.get("edited")) explorer.useEdited(model.get("edited"));

@@ -3,6 +3,7 @@
 const STEP = 240; // milliseconds from one state to the next when a key was pressed
 const PLAY = 800; // when playing
 const FIRST = 30; // how far the first redraw has come already
+const LONGEST = 50; // that a frame counts: a browser that was busy goes on where it stopped
 const REST = 260; // at a state, before playing on
 
 export function createMotion(store, lastState, calm, inFrame) {
@@ -22,16 +23,19 @@ export function createMotion(store, lastState, calm, inFrame) {
       then?.();
       return;
     }
-    const began = performance.now() - FIRST;
+    let passed = 0;
+    let last = performance.now() - FIRST;
     const tick = (now) => {
-      const share = Math.max(0, Math.min((now - began) / duration, 1));
+      passed += Math.max(0, Math.min(now - last, LONGEST));
+      last = now;
+      const share = Math.min(passed / duration, 1);
       const eased = share < 0.5 ? 4 * share ** 3 : 1 - (2 - 2 * share) ** 3 / 2;
       const nearest = share < 1 ? {} : { stage: to };
       store.set({ position: share < 1 ? from + (to - from) * eased : to, ...nearest });
       if (share < 1) frame = inFrame(tick);
       else then?.();
     };
-    tick(began + FIRST); // no waiting for a frame: what a key does is drawn at once
+    tick(last + FIRST); // no waiting for a frame: what a key does is drawn at once
   }
 
   function onward(pace) {

@@ -5,6 +5,8 @@ import { normalised, resized, resizedSize } from "./pixels.js";
 
 const FINEST_SCALE = 56;
 const COARSEST = 3;
+// More optimising takes a second longer to open and runs no faster.
+const OPENED = { executionProviders: ["wasm"], graphOptimizationLevel: "basic" };
 
 // about: what playground_page.py says of the model; graphs: name -> what `unpacked` makes bytes of.
 export async function openDetector(ort, about, graphs, unpacked, progress) {
@@ -12,7 +14,7 @@ export async function openDetector(ort, about, graphs, unpacked, progress) {
   const names = Object.keys(graphs);
   for (const [i, name] of names.entries()) {
     progress(i / names.length);
-    open[name] = await ort.InferenceSession.create(await unpacked(graphs[name]), { executionProviders: ["wasm"] });
+    open[name] = await ort.InferenceSession.create(await unpacked(graphs[name]), OPENED);
     delete graphs[name];
   }
   const tensor = (data, dims) => new ort.Tensor("float32", data, dims);
@@ -42,14 +44,15 @@ export async function openDetector(ort, about, graphs, unpacked, progress) {
       };
     },
 
-    // switches: {attend, headsOn, exchange}, see onnx_graphs.py.  full: with all that the explorer
-    // shows of a stage.
-    async stage(index, { table, levels }, boxes, features, switches, full) {
-      const n = boxes.length / 4;
+    // asked: rows of features that the stage is run for, whose boxes are given and whose output
+    // comes back.  switches: {attend, headsOn, exchange}, see onnx_graphs.py.  full: with all that
+    // the explorer shows of a stage; attention is that of all proposals.
+    async stage(index, { table, levels }, boxes, features, asked, switches, full) {
+      const [n, all] = [asked.length, features.length / dim];
       const given = {
-        table, levels, boxes: tensor(boxes, [1, n, 4]), features: tensor(features, [1, n, dim]),
+        table, levels, boxes: tensor(boxes, [1, n, 4]), features: tensor(features, [1, all, dim]),
         attend: tensor(switches.attend, [1]), heads_on: tensor(switches.headsOn, [heads]),
-        exchange: tensor(switches.exchange, [n, n]),
+        exchange: tensor(switches.exchange, [n, n]), asked: new ort.Tensor("int32", Int32Array.from(asked), [n]),
       };
       const found = await open[`stage_${index + 1}`].run(given, full ? FULL : SHORT);
       const output = {
@@ -57,7 +60,7 @@ export async function openDetector(ort, about, graphs, unpacked, progress) {
       };
       if (full) {
         output.levels = levelsOf(boxes);
-        output.attention = meanOverHeads(found.attention.data, heads, n, switches.attend[0]);
+        output.attention = meanOverHeads(found.attention.data, heads, all, switches.attend[0]);
         output.roi = contrast(found.roi.data, n, side ** 2, dim);
         output.filtered = contrast(found.filtered.data, n, side ** 2, dim);
       }
@@ -85,14 +88,18 @@ function meanOverHeads(attention, heads, n, attend) {
 function contrast(features, n, bins, dim) {
   const away = new Float32Array(n * bins);
   const mean = new Float64Array(dim);
-  for (let row = 0; row < n; row++) {
+  for (let row = 0, to = 0; row < n; row++) {
     const start = row * bins * dim;
     mean.fill(0);
-    for (let bin = 0, at = start; bin < bins; bin++) for (let d = 0; d < dim; d++) mean[d] += features[at++] / bins;
+    for (let bin = 0, at = start; bin < bins; bin++) for (let d = 0; d < dim; d++) mean[d] += features[at++];
+    for (let d = 0; d < dim; d++) mean[d] /= bins;
     for (let bin = 0, at = start; bin < bins; bin++) {
       let sum = 0;
-      for (let d = 0; d < dim; d++) sum += (features[at++] - mean[d]) ** 2;
-      away[row * bins + bin] = Math.sqrt(sum) || 0;
+      for (let d = 0; d < dim; d++) {
+        const apart = features[at++] - mean[d];
+        sum += apart * apart;
+      }
+      away[to++] = Math.sqrt(sum) || 0;
     }
   }
   return away;

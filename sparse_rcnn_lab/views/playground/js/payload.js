@@ -9,6 +9,7 @@ const SIMILAR_KEPT = 6;
 const REACH = 4;
 const GROUP = 12;
 const RIVAL = 0.3;
+const ROUNDS = 2000; // of the search for the plane; it needs some dozens
 
 const sigmoid = (value) => 1 / (1 + Math.exp(-value));
 const clamp = (value, low, high) => Math.max(low, Math.min(value, high));
@@ -73,14 +74,22 @@ export function original(boxes, scale) {
 
 function inSteps(boxes, step) {
   return Array.from(boxes, (value, i) => {
-    const own = boxes.subarray(i - (i % 4), i - (i % 4) + 4);
-    return own.every(Number.isFinite) ? clamp(halfToEven(value / step), -32767, 32767) : -32768;
+    const first = i - (i % 4);
+    const sum = boxes[first] + boxes[first + 1] + boxes[first + 2] + boxes[first + 3];
+    return Number.isFinite(sum) ? clamp(halfToEven(value / step), -32767, 32767) : -32768;
   });
 }
 
-// Places of the `count` largest, the largest first.
+// Places of the `count` largest, the largest first; of equals the first.
 export function strongest(values, count) {
-  return Array.from(values.keys()).sort((a, b) => values[b] - values[a] || a - b).slice(0, count);
+  const places = [];
+  for (let i = 0; i < values.length; i++) {
+    if (places.length === count && !(values[i] > values[places[count - 1]])) continue;
+    let at = Math.min(places.length, count - 1);
+    for (; at > 0 && values[i] > values[places[at - 1]]; at--) places[at] = places[at - 1];
+    if (count) places[at] = i;
+  }
+  return places;
 }
 
 function notesOf({ ids, states }) {
@@ -111,58 +120,55 @@ export function planeOf({ states }, dim) {
     }
   }
   for (let i = 0; i < dim; i++) for (let j = 0; j < i; j++) covariance[i * dim + j] = covariance[j * dim + i];
-  const { values, vectors } = eigen(covariance, dim);
-  const order = strongest(values, 2);
-  const axes = order.map((k) => {
-    const axis = Float64Array.from({ length: dim }, (_, d) => vectors[d * dim + k]);
-    const largest = axis.reduce((most, value) => (Math.abs(value) > Math.abs(most) ? value : most), 0);
-    return largest < 0 ? axis.map((value) => -value) : axis;
-  });
-  const total = values.reduce((sum, value) => sum + Math.max(value, 0), 0);
-  const explained = order.map((k) => Number((Math.max(values[k], 0) / Math.max(total, 1e-12)).toFixed(4)));
+  const [axes, values] = mainAxes(covariance, dim);
+  const total = mean.reduce((sum, _, d) => sum + covariance[d * dim + d], 0);
+  const explained = values.map((value) => Number((Math.max(value, 0) / Math.max(total, 1e-12)).toFixed(4)));
   const plane = { mean, axes, explained, reach: 1 };
   const reach = rows.reduce((most, row) => Math.max(most, ...place(row, plane).map(Math.abs)), 0);
   return { ...plane, reach: reach || 1 };
 }
 
 function place(row, { mean, axes }) {
-  return axes.map((axis) => axis.reduce((sum, weight, d) => sum + weight * (known(row[d]) - mean[d]), 0));
+  return axes.map((axis) => {
+    let sum = 0;
+    for (let d = 0; d < axis.length; d++) sum += axis[d] * (known(row[d]) - mean[d]);
+    return sum;
+  });
 }
 
-// Jacobi's method for a symmetric matrix: eigenvalues, and eigenvectors as columns.
-function eigen(matrix, n) {
-  const a = matrix.slice();
-  const vectors = new Float64Array(n * n);
-  for (let i = 0; i < n; i++) vectors[i * n + i] = 1;
-  const size = Math.sqrt(a.reduce((sum, value) => sum + value * value, 0));
-  for (let sweep = 0; sweep < 30; sweep++) {
-    let off = 0;
-    for (let p = 0; p < n; p++) for (let q = p + 1; q < n; q++) off += a[p * n + q] ** 2;
-    if (Math.sqrt(off) <= 1e-12 * size) break;
-    for (let p = 0; p < n; p++) {
-      for (let q = p + 1; q < n; q++) {
-        const apq = a[p * n + q];
-        if (Math.abs(apq) <= 1e-15 * size) continue;
-        const theta = (a[q * n + q] - a[p * n + p]) / (2 * apq);
-        const t = Math.sign(theta || 1) / (Math.abs(theta) + Math.sqrt(theta * theta + 1));
-        const c = 1 / Math.sqrt(t * t + 1);
-        const s = t * c;
-        turn(a, n, p, q, c, s, 1, n);
-        turn(a, n, p, q, c, s, n, 1);
-        turn(vectors, n, p, q, c, s, 1, n);
-      }
-    }
+// The first two eigenvectors of a covariance, and their eigenvalues, by orthogonal iteration.
+function mainAxes(matrix, dim) {
+  const axes = [1, 2].map((k) => Float64Array.from({ length: dim }, (_, d) => Math.cos(k * (d + 1))));
+  const values = [0, 0];
+  for (let round = 0, moved = 1; round < ROUNDS && moved > 1e-20; round++) {
+    moved = 0;
+    axes.forEach((axis, k) => {
+      const next = axis.map((_, d) => dot(matrix.subarray(d * dim, (d + 1) * dim), axis));
+      const shared = k ? dot(next, axes[0]) : 0;
+      for (let d = 0; k && d < dim; d++) next[d] -= shared * axes[0][d];
+      values[k] = Math.sqrt(dot(next, next));
+      if (!values[k]) return;
+      axes[k] = next.map((value) => value / values[k]);
+      moved = Math.max(moved, axis.reduce((sum, value, d) => sum + (value - axes[k][d]) ** 2, 0));
+    });
   }
-  return { values: Float64Array.from({ length: n }, (_, i) => a[i * n + i]), vectors };
+  return [axes.map((axis) => {
+    const largest = axis.reduce((most, value) => (Math.abs(value) > Math.abs(most) ? value : most), 0);
+    return largest < 0 ? axis.map((value) => -value) : axis;
+  }), values];
 }
 
-// Rotates columns p and q (step 1, line n), or rows (step n, line 1).
-function turn(matrix, n, p, q, c, s, step, line) {
-  for (let i = 0, x = p * step, y = q * step; i < n; i++, x += line, y += line) {
-    const [one, other] = [matrix[x], matrix[y]];
-    matrix[x] = c * one - s * other;
-    matrix[y] = s * one + c * other;
+// Four sums at once, since each addition waits for the one before it.
+function dot(a, b) {
+  let [p, q, r, s, d] = [0, 0, 0, 0, 0];
+  for (; d + 3 < a.length; d += 4) {
+    p += a[d] * b[d];
+    q += a[d + 1] * b[d + 1];
+    r += a[d + 2] * b[d + 2];
+    s += a[d + 3] * b[d + 3];
   }
+  for (; d < a.length; d++) p += a[d] * b[d];
+  return p + q + r + s;
 }
 
 function featuresOf({ states }, plane, dim, lastBoxes, best) {
@@ -170,18 +176,16 @@ function featuresOf({ states }, plane, dim, lastBoxes, best) {
   const rows = states.map(({ features }) => Array.from({ length: n }, (_, i) => features.subarray(i * dim, (i + 1) * dim)));
   const points = rows.flat().flatMap((row) => place(row, plane).map((at) => halfToEven((clamp(at / plane.reach, -1.5, 1.5) / 1.5) * 32767)));
   const unit = rows.map((state) => state.map((row) => {
-    const length = Math.sqrt(row.reduce((sum, value) => sum + known(value) ** 2, 0));
-    return Float64Array.from(row, (value) => known(value) / Math.max(length, 1e-12));
+    const values = new Float64Array(dim); // loops: the mapping of typed arrays is slow
+    for (let d = 0; d < dim; d++) values[d] = known(row[d]);
+    const length = Math.max(Math.sqrt(dot(values, values)), 1e-12);
+    for (let d = 0; d < dim; d++) values[d] /= length;
+    return values;
   }));
-  const cosine = (a, b) => {
-    let sum = 0;
-    for (let d = 0; d < dim; d++) sum += a[d] * b[d];
-    return sum;
-  };
   const signed = (value) => halfToEven(clamp(value, -1, 1) * 127);
   const between = [];
   for (let row = 0; row < n; row++) {
-    for (let s = 0; s < count; s++) for (let t = s + 1; t < count; t++) between.push(signed(cosine(unit[s][row], unit[t][row])));
+    for (let s = 0; s < count; s++) for (let t = s + 1; t < count; t++) between.push(signed(dot(unit[s][row], unit[t][row])));
   }
   const most = Math.min(SIMILAR_KEPT, Math.max(n - 1, 0));
   const near = new Uint16Array(count * n * most);
@@ -192,7 +196,7 @@ function featuresOf({ states }, plane, dim, lastBoxes, best) {
     const cosines = new Float64Array(n * n);
     for (let i = 0; i < n; i++) {
       cosines[i * n + i] = -2;
-      for (let j = i + 1; j < n; j++) cosines[i * n + j] = cosines[j * n + i] = cosine(state[i], state[j]);
+      for (let j = i + 1; j < n; j++) cosines[i * n + j] = cosines[j * n + i] = dot(state[i], state[j]);
     }
     for (let i = 0; i < n; i++) {
       strongest(cosines.subarray(i * n, (i + 1) * n), most).forEach((j, k) => {
@@ -255,10 +259,10 @@ function shares(maps, n) {
   const found = new Uint8Array(maps.length * n * bins);
   for (let row = 0; row < n; row++) {
     const own = maps.map((map) => map.subarray(row * bins, (row + 1) * bins));
-    const largest = Math.max(1e-12, ...own.map((map) => Math.max(...map)));
-    own.forEach((map, s) => map.forEach((value, bin) => {
-      found[(s * n + row) * bins + bin] = halfToEven(clamp(value / largest, 0, 1) * 255);
-    }));
+    const largest = own.reduce((most, map) => map.reduce((a, b) => (b > a ? b : a), most), 1e-12);
+    own.forEach((map, s) => {
+      for (let bin = 0, to = (s * n + row) * bins; bin < bins; bin++) found[to++] = halfToEven((map[bin] / largest) * 255);
+    });
   }
   return found;
 }

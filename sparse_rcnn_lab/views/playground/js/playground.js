@@ -27,7 +27,14 @@ function show(...elements) {
   close?.();
   close = null;
   place.replaceChildren(...elements);
-  tour.hidden = elements[0].id !== "explorer";
+}
+
+// what: "explore", "draw" or "camera".
+function shown(what) {
+  document.body.dataset.ready = what;
+  tour.hidden = what !== "explore";
+  for (const one of document.querySelectorAll("[data-shows]")) one.setAttribute("aria-pressed", String(one.dataset.shows === what));
+  tell("");
 }
 
 // source: a Blob, or an ImageBitmap, which goes over to the worker.
@@ -58,9 +65,8 @@ async function explore(source) {
       URL.revokeObjectURL(image);
     };
     const found = el.explorer.ends(el.explorer.base(), kept.threshold).size;
-    document.body.dataset.ready = "explore";
     clearTimeout(wait);
-    tell("");
+    shown("explore");
     told(`${found} of ${about.num_proposals} proposals end as detections · ${Math.round(milliseconds)} ms in this browser`);
   } catch (error) {
     tell(error.message, "problem");
@@ -93,9 +99,8 @@ function draw() {
   show(pad.tools, one.element);
   close = one.stop;
   one.start();
-  tell("");
-  told(`Draw what the model knows: ${about.class_names.slice(0, KNOWN).join(", ")}${about.class_names.length > KNOWN ? ", …" : ""}.`);
-  document.body.dataset.ready = "draw";
+  told(`Draw what the model knows: ${about.class_names.slice(0, KNOWN).join(", ")}${about.class_names.length > KNOWN ? ", …" : "."}`);
+  shown("draw");
 }
 
 async function camera() {
@@ -123,19 +128,18 @@ async function camera() {
     stream.getTracks().forEach((track) => track.stop());
   };
   one.start();
-  tell("");
-  document.body.dataset.ready = "camera";
+  shown("camera");
   globalThis.playground.live = one;
 }
 
 function sources() {
   const file = make("input", { type: "file", accept: "image/*", hidden: "", onchange: () => { if (file.files[0]) explore(file.files[0]); file.value = ""; } });
-  const button = (text, title, action) => make("button", { type: "button", text, title, onclick: action });
+  const button = (text, title, action, more = {}) => make("button", { type: "button", text, title, onclick: action, ...more });
   const examples = about.examples.map(({ name, data }) => make("button", { type: "button", class: "play-example", title: `Example: ${name}`, "aria-label": `Example: ${name}`, onclick: () => explore(fromUri(data)) },
     make("img", { src: data, alt: "" })));
   document.getElementById("sources").append(
     button("Open a photograph", "From this machine; it is not sent anywhere. Or drop one on the page, or paste it", () => file.click()), file,
-    button("Camera", "Detect in what the camera sees", camera), button("Draw", "Draw something, and see what is found while you draw", draw), tour, ...examples);
+    button("Camera", "Detect in what the camera sees", camera, { "data-shows": "camera" }), button("Draw", "Draw something, and see what is found while you draw", draw, { "data-shows": "draw" }), tour, ...examples);
   const drop = (event) => {
     event.preventDefault();
     document.body.classList.remove("over");

@@ -7,11 +7,11 @@ const MAX_STAGES = 60;
 // attention, roi, filtered} of those proposals; state 0 has boxes and features alone.
 export async function firstRun(detector, pyramid, count) {
   const learned = detector.proposals(pyramid.size, count);
-  const run = { ids: Array.from({ length: count }, (_, i) => i), states: [learned] };
+  const run = { ids: rowsOf(count), states: [learned] };
   let { features } = learned;
   for (let index = 0; index < detector.about.stages; index++) {
     const last = run.states.at(-1);
-    run.states.push(await detector.stage(index, pyramid, last.boxes, features, switchesOf(null, run.ids, detector.about), true));
+    run.states.push(await detector.stage(index, pyramid, last.boxes, features, run.ids, switchesOf(null, run.ids, detector.about), true));
     features = run.states.at(-1).features;
   }
   return run;
@@ -35,12 +35,35 @@ export async function runAgain(detector, pyramid, base, tried, size) {
     if (state === stop) break;
     const active = state >= tried.start ? tried.ablation : null;
     const { boxes } = run.states.at(-1);
-    const output = await detector.stage(Math.min(state, last - 1), pyramid, boxes, fed, switchesOf(active, run.ids, detector.about), true);
+    const stage = (asked, own, ids) => detector.stage(Math.min(state, last - 1), pyramid, own, fed, asked, switchesOf(active, ids, detector.about), true);
+    const moved = state === first && state < last && isNormal(tried.ablation) ? movedRows(changes, state, run.ids) : null;
+    const output = moved ? withRows(base.states[state + 1], await stage(moved, pick(boxes, moved, 4), moved), moved, run.ids.length)
+      : await stage(rowsOf(run.ids.length), boxes, run.ids);
     if (active?.freeze_boxes) output.boxes = boxes;
     if (!active?.freeze_features) fed = output.features;
     run = { ids: run.ids, states: [...run.states, output] };
   }
   return run;
+}
+
+export function rowsOf(count) { return Array.from({ length: count }, (_, row) => row); }
+
+// The proposals whose boxes were changed at a state, or null where more was: no other one notices
+// it before the stage after the next, since attention reads features.
+function movedRows(changes, state, ids) {
+  const own = changes.filter((change) => change.stage === state);
+  if (!own.every(({ drop, feature }) => !drop && !feature)) return null;
+  return [...new Set(own.map(({ proposals }) => ids.indexOf(proposals[0])))];
+}
+
+// A state with some of its rows exchanged; attention is the same.
+function withRows(state, part, rows, n) {
+  return Object.fromEntries(Object.entries(state).map(([name, values]) => {
+    if (name === "attention") return [name, values];
+    const [copy, width] = [values.slice(), values.length / n];
+    rows.forEach((row, i) => copy.set(part[name].subarray(i * width, (i + 1) * width), row * width));
+    return [name, copy];
+  }));
 }
 
 export function changesNothing({ changes, ablation, repeat }) {

@@ -10,7 +10,7 @@
 
 import { openDetector } from "./detector.js";
 import { original, payloadOf, planeOf, strongest } from "./payload.js";
-import { changesNothing, firstRun, runAgain, switchesOf } from "./rerun.js";
+import { changesNothing, firstRun, rowsOf, runAgain, switchesOf } from "./rerun.js";
 
 const SHOWN = 960; // pixels of the image that is drawn; boxes stay in its own
 const SMALL = 256; // drawings of this size keep every pixel
@@ -112,9 +112,10 @@ async function detect({ frame, count, stage }) {
   const pyramid = await detector.pyramid(image);
   const { class_names: names } = detector.about;
   let state = detector.proposals(pyramid.size, count);
-  const switches = switchesOf(null, Array.from({ length: count }, (_, i) => i), detector.about);
+  const all = rowsOf(count);
+  const switches = switchesOf(null, all, detector.about);
   for (let index = 0; index < stage; index++) {
-    state = await detector.stage(index, pyramid, state.boxes, state.features, switches, false);
+    state = await detector.stage(index, pyramid, state.boxes, state.features, all, switches, false);
   }
   const boxes = original(state.boxes, pyramid.scale);
   const scores = state.logits?.map((value) => 1 / (1 + Math.exp(-value))) ?? [];
