@@ -4,8 +4,8 @@
 # **Aim.** See what Sparse R-CNN does before you know how it does it: a handful of boxes that
 # are the same for every image walks, in six steps, to the objects of this one.
 #
-# **You will see** fifty boxes fly to four playing cards; where they change their minds; and
-# what happens on an image without a single card.
+# **You will see** fifty boxes move to two horses and their riders; where they change their minds;
+# and what happens on an image that has nothing to find.
 #
 # **Needs** neither a GPU nor a network. Under a minute.
 
@@ -14,8 +14,8 @@ import sparse_rcnn_lab as srl
 from sparse_rcnn_lab.course import lessons
 from sparse_rcnn_lab.views import figures, plotly_figures
 
-detector = srl.load("small-cards")  # ships with the package: six kinds of playing cards
-image = lessons.example("cards_1.jpg")
+detector = srl.load("small-everyday")  # ships with the package: twenty kinds of everyday things
+image = lessons.example("everyday_3.jpg")
 found = detector(image, threshold=0.5)
 print(found)
 
@@ -75,9 +75,9 @@ plotly_figures.score_curves(trace, threshold=0.5)
 # detector. How proposals agree on who speaks is the best part of the story; lessons 3 and 4
 # tell it.
 #
-# ## An image without cards
+# ## An image with nothing to find
 #
-# Where do the fifty boxes go when there is nothing to find? These are blood cells.
+# Where do the fifty boxes go when there is nothing that the model knows? These are blood cells.
 
 # %%
 cells = detector.trace(lessons.example("cells_1.jpg"))

@@ -50,6 +50,7 @@ class Hands:
         place = self.page.locator(
             f'.jp-Notebook .jp-Cell[data-windowed-list-index="{self.order.index(name)}"]'
         )
+        self.page.mouse.move(800, 500)  # the wheel turns what is under the mouse
         for _ in range(60):
             if place.count() and place.locator(".cm-content").count():
                 place.scroll_into_view_if_needed()

@@ -193,6 +193,10 @@ def test_a_notebook_opened_again(chromium, lab, tmp_path):
         watched = Watched(browser, 1440, 900, reduced_motion="reduce")
         page = watched.page
         page.goto(lab.replace("look.ipynb", "again.ipynb"))
+        page.wait_for_function(  # its style sheet has come: one of two pictures is hidden
+            "() => [...document.querySelectorAll('.srl-canvas')]"
+            ".filter((c) => c.checkVisibility()).length === 1"
+        )
         page.locator(".srl-canvas:visible").focus()
         page.keyboard.press("ArrowLeft")
         wait(page, "x.state.stage === 5 && x.image()")
