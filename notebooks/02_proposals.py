@@ -18,7 +18,7 @@ from sparse_rcnn_lab.views import figures
 cards = srl.load("small-cards")
 shapes = srl.load("nano-shapes")  # six drawn shapes, 20 proposals: fast enough to ask many images
 val = srl.open_data("shapes", "val")  # drawn on the fly, with their ground truth
-COUNT = lessons.pick(full=60, fast=6)
+COUNT = lessons.pick(full=60, fast=3)
 
 # %% [markdown]
 # ## The boxes

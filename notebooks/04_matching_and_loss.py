@@ -144,7 +144,7 @@ for row in costs.total[:, column].argsort()[:4].tolist():
 # there is nobody to ask, each run alone:
 
 # %%
-COUNT = lessons.pick(full=60, fast=6)
+COUNT = lessons.pick(full=60, fast=3)
 
 
 def one_by_one(sample):

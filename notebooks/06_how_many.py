@@ -16,7 +16,7 @@ from sparse_rcnn_lab.views import figures
 
 detector = srl.load("nano-shapes")
 train, val = srl.open_data("shapes", "train"), srl.open_data("shapes", "val")
-COUNT = lessons.pick(full=100, fast=6)
+COUNT = lessons.pick(full=100, fast=3)
 quiet = {"limit": COUNT, "cache": False, "progress": False}
 
 # %% [markdown]

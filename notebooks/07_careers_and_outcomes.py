@@ -17,7 +17,7 @@ from sparse_rcnn_lab.views import figures
 
 detector = srl.load("nano-shapes")
 val = srl.open_data("shapes", "val")
-COUNT = lessons.pick(full=150, fast=6)
+COUNT = lessons.pick(full=150, fast=3)
 quiet = {"limit": COUNT, "cache": False, "progress": False}
 
 # %% [markdown]

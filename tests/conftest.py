@@ -7,7 +7,8 @@ import random
 import shutil
 import socket
 from collections.abc import Iterator
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 # Before torch is imported. One thread a worker: pytest-xdist shares the cores out, and float32
 # sums then come in the same order on every machine.
@@ -23,6 +24,9 @@ from hypothesis import settings
 from scripted import GreyImages, ant_detector, ant_images
 
 from sparse_rcnn_lab.detect.detector import Detector
+
+if TYPE_CHECKING:
+    from sparse_rcnn_lab.course.classroom.course_folder import Course
 
 # No deadline: a busy machine is not a bug. Derandomised: a failure seen once is seen again.
 settings.register_profile("lab", deadline=None, derandomize=True, print_blob=True)
@@ -98,3 +102,24 @@ def chromium() -> str:
     if os.environ.get("CI"):
         pytest.fail(message)
     pytest.skip(message)
+
+
+@pytest.fixture(scope="session")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Course:
+    """A course with one assignment; not to be changed: that takes :func:`copy_of`."""
+    pytest.importorskip("jupytext", reason="needs the classroom extra: jupytext")
+    pytest.importorskip("nbgrader", reason="needs the classroom extra: nbgrader")
+    import classroom_class as made
+
+    from sparse_rcnn_lab.course.classroom.build import build
+    from sparse_rcnn_lab.course.classroom.course_folder import chosen
+
+    folder = tmp_path_factory.mktemp("built") / "course"
+    return build(folder, made.SOURCES, chosen(["boxes"]), "2026", say=lambda s: None)
+
+
+@pytest.fixture
+def small_course(built: Course, tmp_path: Path) -> Course:
+    import classroom_class as made
+
+    return made.copy_of(built, tmp_path / "small-course")

@@ -17,7 +17,8 @@ from sparse_rcnn_lab.data.shapes.dataset import Shapes
 from sparse_rcnn_lab.detect.detector import Detector
 from sparse_rcnn_lab.runtime.export import export
 from sparse_rcnn_lab.training.evaluate import evaluate
-from sparse_rcnn_lab.views.measures import describe
+from sparse_rcnn_lab.views.feature_similarity import proposal_similarity
+from sparse_rcnn_lab.views.measures import describe, roi_grid
 from sparse_rcnn_lab.views.style import stage_color
 
 IMAGE = torch.zeros(3, 64, 64, dtype=torch.uint8)
@@ -28,20 +29,30 @@ def detector() -> Detector:
     return Detector(small_model(), ("a", "b", "c"), "small", {})
 
 
-@pytest.mark.parametrize("ask", ["detector", "walk", "export", "trace", "describe", "color"])
-@pytest.mark.parametrize("stage", [5, -1, 1.5])
-def test_a_stage_that_is_not_there(detector: Detector, ask: str, stage: Any) -> None:
+# The first stage that each takes: 0 where the learned proposals count too.
+FIRST = {
+    **dict.fromkeys(("detector", "walk", "export", "trace", "roi_grid"), 1),
+    **dict.fromkeys(("describe", "color", "similarity"), 0),
+}
+
+
+@pytest.mark.parametrize("ask", FIRST)
+@pytest.mark.parametrize("beyond", [-1, 5, 1.5])
+def test_a_stage_that_is_not_there(detector: Detector, ask: str, beyond: float) -> None:
     """Catches an entrance that takes another stage's answer, fails with a traceback, or goes on."""
-    trace = detector.trace(IMAGE)
+    trace, first = detector.trace(IMAGE), FIRST[ask]
+    stage: Any = first - 1 if beyond < 0 else beyond
     asked = {
         "detector": lambda: detector(IMAGE, stage=stage),
         "walk": lambda: lessons.StageWalk(detector, IMAGE, stage),
         "export": lambda: export(detector, "never.pt2", stage=stage),
         "trace": lambda: trace.detections(stage),
+        "roi_grid": lambda: roi_grid(trace, 0, stage),
         "describe": lambda: describe(trace, 0, stage),
         "color": lambda: stage_color(stage, 4),
+        "similarity": lambda: proposal_similarity(trace, stage),
     }
-    with pytest.raises(LabError, match=rf"^stage must be [01]\.\.4, found {stage}\.$"):
+    with pytest.raises(LabError, match=rf"^stage must be {first}\.\.4, found {stage}\.$"):
         asked[ask]()
 
 

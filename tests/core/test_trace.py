@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import fields, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -62,7 +63,7 @@ def make_detections(**changes: Any) -> Detections:
 
 
 @pytest.mark.parametrize(
-    ("field", "value", "found"),
+    ("field", "value", "shape"),
     [
         ("boxes", torch.zeros(S, N, 4), "[3, 4, 4]"),  # the proposals are missing
         ("boxes", torch.zeros(S + 1, N, 5), "[4, 4, 5]"),
@@ -79,11 +80,10 @@ def make_detections(**changes: Any) -> Detections:
         ("image", torch.zeros(4, 20, 30), "[4, 20, 30]"),
     ],
 )
-def test_trace_refuses(field: str, value: Tensor, found: str) -> None:
+def test_trace_refuses(field: str, value: Tensor, shape: str) -> None:
     """Catches a trace that breaks a view much later, where nobody knows why."""
-    with pytest.raises(LabError) as error:
+    with pytest.raises(LabError, match=re.escape(f"Trace.{field} has shape {shape}, expected")):
         make_trace(**{field: value})
-    assert f"Trace.{field} has shape {found}, expected" in str(error.value)
 
 
 @pytest.mark.parametrize(
@@ -105,9 +105,7 @@ def test_trace_refuses(field: str, value: Tensor, found: str) -> None:
 )
 def test_trace_refuses_what_no_view_can_use(field: str, value: Any, said: str) -> None:
     """Catches a wrong type that shows up as a traceback from matplotlib."""
-    with pytest.raises(LabError, match=f"Trace.{field}|names"):
-        make_trace(**{field: value})
-    with pytest.raises(LabError, match=said):
+    with pytest.raises(LabError, match=rf"(?s)(?=.*(Trace\.{field}|names)).*{said}"):
         make_trace(**{field: value})
 
 
@@ -314,9 +312,6 @@ def test_detections_of_a_stage() -> None:
         assert torch.equal(found.boxes, direct.boxes)
         assert torch.equal(found.scores, direct.scores)
     assert torch.equal(trace.detections().scores, trace.detections(3).scores)
-    for stage in (0, 4, -1):
-        with pytest.raises(LabError, match=r"1\.\.3"):
-            trace.detections(stage)
 
 
 def test_detections_in_use() -> None:

@@ -311,7 +311,10 @@ def test_sizes_that_a_tool_left_out_are_read_from_the_files(tmp_path: Path, abse
 
 
 def test_several_files_or_folders_that_fit_are_listed(tmp_path: Path) -> None:
-    """Catches the first of two taken without a word, and a test set that is taken for val."""
+    """Catches the first of two taken without a word, a test set that is taken for val, and a
+    message that does not help to find the right file."""
+    with pytest.raises(LabError, match=r'No folder ".*nothing"'):
+        CocoFolder(tmp_path / "nothing")
     write(tmp_path)
     (tmp_path / "images").rename(tmp_path / "one")
     (tmp_path / "two").symlink_to(tmp_path / "one")
@@ -326,15 +329,6 @@ def test_several_files_or_folders_that_fit_are_listed(tmp_path: Path) -> None:
     for folder in "ab":
         (tmp_path / folder / "val.json").write_text("{}")
     with pytest.raises(LabError, match=r'several files for "val": a/val\.json, b/val\.json'):
-        CocoFolder(tmp_path, "val")
-
-
-def test_missing_folder_and_json_say_what_is_there(tmp_path: Path) -> None:
-    """Catches a message that does not help to find the right file."""
-    with pytest.raises(LabError, match=r'No folder ".*nothing"'):
-        CocoFolder(tmp_path / "nothing")
-    write(tmp_path)
-    with pytest.raises(LabError, match=r"no val\.json.*found: train\.json"):
         CocoFolder(tmp_path, "val")
 
 
@@ -558,7 +552,10 @@ BAD_DOCUMENTS: dict[str, tuple[Callable[[Document], Any], str]] = {
         lambda d: [image(row, file_name=f"/{row}/a.png")(d) for row in (0, 1)],
         "image id 70, 9 leaves the image folder, and ends like",
     ),
-    "missing file": (image(2, file_name="z.png"), r'names 3 images, and 1 .* \(first: "z\.png"\)'),
+    "missing files": (
+        lambda d: [image(row, file_name=f"{row}.png")(d) for row in (0, 2)],
+        r'names 3 images, and 2 of them \(first: "0\.png", "2\.png"\) are not in',
+    ),
 }
 
 
@@ -597,15 +594,6 @@ def test_what_is_no_coco_json(tmp_path: Path, content: bytes, message: str) -> N
     write(tmp_path)
     (tmp_path / "train.json").write_bytes(content)
     with pytest.raises(LabError, match=r"train\.json.*" + message):
-        CocoFolder(tmp_path)
-
-
-def test_missing_images_are_counted_before_training(tmp_path: Path) -> None:
-    """Catches a run that ends after an hour at the first image that is not there."""
-    write(tmp_path)
-    for name in ("a.png", "c.png"):
-        (tmp_path / "images" / name).unlink()
-    with pytest.raises(LabError, match=r'2 of them \(first: "a\.png", "c\.png"\) are not in'):
         CocoFolder(tmp_path)
 
 

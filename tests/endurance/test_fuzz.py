@@ -58,8 +58,12 @@ def folder(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def trace_file(folder):
-    detector = Detector(small_model(), ["a", "b", "c"])
+def detector():
+    return Detector(small_model(), ["a", "b", "c"])
+
+
+@pytest.fixture(scope="module")
+def trace_file(folder, detector):
     images, _ = small_batch(1)
     path = save_trace(detector.trace(images[0].sigmoid()), folder / "whole.npz")
     return path, path.read_bytes()
@@ -142,13 +146,12 @@ def test_coco_json(folder, data):
 
 @many
 @given(st.data())
-def test_images(folder, data):
+def test_images(folder, detector, data):
     """Catches an image that Pillow half reads, or that ends in a traceback."""
     plain = io.BytesIO()
     kind = data.draw(st.sampled_from(["PNG", "JPEG", "GIF", "BMP", "TIFF", "WEBP"]))
     Image.new("RGB", (20, 14), (200, 30, 90)).save(plain, kind)
     damaged = data.draw(changed_bytes(plain.getvalue()))
-    detector = Detector(small_model(), ["a", "b", "c"])
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         refused_or(lambda path: detector.prepare([path]), folder / f"p.{kind.lower()}", damaged)

@@ -29,9 +29,7 @@ from safetensors.torch import save_file
 import sparse_rcnn_lab as srl
 from sparse_rcnn_lab.analysis import Table
 from sparse_rcnn_lab.core.errors import LabError
-from sparse_rcnn_lab.course.classroom.build import build
 from sparse_rcnn_lab.course.classroom.collect import collect
-from sparse_rcnn_lab.course.classroom.course_folder import chosen
 from sparse_rcnn_lab.detect.trace_file import VERSION, load_trace
 from sparse_rcnn_lab.models.checkpoint import FORMAT, read_checkpoint
 
@@ -141,9 +139,8 @@ def test_safetensors_with_false_headers(tmp_path):
 
 
 @pytest.fixture(scope="module")
-def course(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("course")
-    return build(folder / "course", made.SOURCES, chosen(["boxes"]), 2026, say=lambda s: None)
+def course(built, tmp_path_factory):
+    return made.copy_of(built, tmp_path_factory.mktemp("course") / "course")
 
 
 def refused(course, place):

@@ -10,8 +10,6 @@ from pathlib import Path
 
 import pytest
 
-import sparse_rcnn_lab as srl
-
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGE = ROOT / "sparse_rcnn_lab"
 
@@ -150,8 +148,3 @@ def test_no_file_name_twice() -> None:
     """Catches two files that a search by name confuses."""
     counts = Counter(file.name for file in PACKAGE.rglob("*.py"))
     assert {name for name, count in counts.items() if count > 1} <= {"__init__.py", "__main__.py"}
-
-
-def test_dir_shows_the_public_names() -> None:
-    """Catches a helper that tab completion offers as if it were public."""
-    assert dir(srl) == sorted(srl.__all__)

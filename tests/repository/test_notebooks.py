@@ -16,7 +16,8 @@ import nbclient
 import nbformat
 from jupyter_client.manager import KernelManager
 
-from sparse_rcnn_lab.course.lessons import lesson_pages, notebook_files
+from sparse_rcnn_lab.course.lessons import lesson_pages
+from sparse_rcnn_lab.course.lessons.lesson_setup import FAST_VARIABLE
 from sparse_rcnn_lab.course.lessons.notebook_files import (
     as_text,
     build,
@@ -24,6 +25,7 @@ from sparse_rcnn_lab.course.lessons.notebook_files import (
     lesson_scripts,
     sync,
 )
+from sparse_rcnn_lab.views.static import STATIC_VARIABLE
 
 ROOT = Path(__file__).resolve().parents[2]
 SCRIPTS = lesson_scripts(ROOT / "notebooks")
@@ -86,28 +88,32 @@ def kernel(tmp_path_factory):
         manager.shutdown_kernel(now=True)
 
 
+@pytest.fixture
+def one_kernel(kernel, monkeypatch):
+    """``execute`` takes the kernel, with its names, folder and environment begun anew."""
+
+    class Client(nbclient.NotebookClient):
+        def __init__(self, notebook, **options):
+            super().__init__(notebook, km=kernel, **options)
+
+        def execute(self, env):
+            told = {name: env[name] for name in (FAST_VARIABLE, STATIC_VARIABLE)}
+            place = self.resources["metadata"]["path"]
+            code = f"import os\nos.environ.update({told!r})\nos.chdir({place!r})\n%reset -f"
+            self.nb.cells.insert(0, nbformat.v4.new_code_cell(code))
+            try:
+                super().execute(env=env)
+            finally:
+                del self.nb.cells[0]
+                self.kc.stop_channels()  # which it leaves open where the kernel is not its own
+
+    monkeypatch.setattr(nbclient, "NotebookClient", Client)
+
+
 @each
-def test_lesson_runs(script, kernel, tmp_path, monkeypatch):
+def test_lesson_runs(script, one_kernel, tmp_path):
     """Catches a lesson that a change of the package has broken, or that only runs in its folder."""
-
-    def begun_anew(script):
-        notebook = build(script)
-        anew = f"import os\nos.chdir({str(tmp_path)!r})\n%reset -f"
-        notebook.cells.insert(0, nbformat.v4.new_code_cell(anew))
-        return notebook
-
-    monkeypatch.setattr(notebook_files, "build", begun_anew)
-    clients = []
-
-    def client(*arguments, _made=nbclient.NotebookClient, **options):
-        clients.append(_made(*arguments, km=kernel, **options))
-        return clients[0]
-
-    monkeypatch.setattr(nbclient, "NotebookClient", client)
-    try:
-        notebook, _ = execute(script, fast=True, folder=tmp_path)
-    finally:
-        clients[0].kc.stop_channels()  # which a client leaves open where the kernel is not its own
+    notebook, _ = execute(script, fast=True, folder=tmp_path)
     warned = [
         output.text
         for cell in notebook.cells
@@ -134,10 +140,9 @@ def test_formulas_become_mathml():
     assert shown.count("<math") == 2 and "`cost $x$` stays" in shown and "$N" not in shown
 
 
-def test_gallery_stands_alone(tmp_path, monkeypatch):
+def test_gallery_stands_alone(tmp_path, one_kernel):
     """Catches a page that loads something from elsewhere, or shows a dead widget."""
     pytest.importorskip("latex2mathml")
-    monkeypatch.setenv("PYTHONPATH", str(ROOT))
     source = tmp_path / "notebooks"
     source.mkdir()
     (source / "01_small.py").write_text(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from pathlib import Path
 
 import pytest
@@ -19,6 +20,7 @@ from sparse_rcnn_lab.runtime.export import formats
 from sparse_rcnn_lab.runtime.export.graph import DetectionGraph
 
 ROOT = Path(__file__).resolve().parents[2]
+EXAMPLE = ROOT / "sparse_rcnn_lab" / "data" / "examples" / "shapes_1.png"
 NAMES = ("cat", "dog", "größer")
 # Float32 sums in another order, amplified by the small model's deliberately large weights.
 BOXES, SCORES = 0.01, 1e-5  # pixels of images with sides of about 100
@@ -41,6 +43,11 @@ def stacked(images: list[Tensor]) -> tuple[Tensor, Tensor]:
     for slot, image in zip(batch, images, strict=True):
         slot[:, : image.shape[1], : image.shape[2]] = image
     return batch, torch.tensor([image.shape[1:] for image in images], dtype=torch.float32)
+
+
+def page_code() -> list[str]:
+    """The Python of docs/export.md."""
+    return re.findall(r"```python\n(.*?)```", (ROOT / "docs/export.md").read_text("utf-8"), re.S)
 
 
 def assert_same(found: dict[str, Tensor], wanted: list[srl.Detections]) -> None:
@@ -97,10 +104,10 @@ def onnx_file(tmp_path_factory: pytest.TempPathFactory) -> exporting.Export:
 
 
 class Loaded:
-    """A ``.pt2`` file, written and loaded once, since both take seconds."""
+    """A ``.pt2`` file, written and loaded once, since both take seconds; of one stage for that."""
 
     def __init__(self, path: Path) -> None:
-        detector = tiny()
+        detector = tiny(1)
         detector.model.use_pooling(lambda *_: pytest.fail("pooled with the model's own setting"))
         self.done = srl.export(detector, path, check=False)
         assert all(stage.pool is not pool for stage in detector.model.stages)
@@ -143,7 +150,7 @@ def test_torch_export_answers_as_the_detector(
 ) -> None:
     """Catches the same in the other format, whose graph takes no sizes."""
     images = pictures(*[shape] * batch)
-    assert_same(torch_file.run(stacked(images)[0]), tiny()(images, resize=False))
+    assert_same(torch_file.run(stacked(images)[0]), tiny(1)(images, resize=False))
 
 
 def test_onnx_file_explains_itself(onnx_file: exporting.Export) -> None:
@@ -186,6 +193,26 @@ def test_real_check_was_made(onnx_file: exporting.Export) -> None:
     assert len(sizes) == 2 and (96, 160) not in sizes
 
 
+def test_the_pages_code_runs(
+    onnx_file: exporting.Export,
+    torch_file: Loaded,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Catches a line of docs/export.md that does not run: a name, an input, a file's metadata."""
+    monkeypatch.chdir(tmp_path)
+    shutil.copy(onnx_file.path, "nano-shapes.onnx")
+    shutil.copy(torch_file.done.path, "nano-shapes.pt2")
+    shutil.copy(EXAMPLE, "photo.jpg")
+    onnx, torch_export, _ = page_code()  # the third one runs in test_export_parts.py
+    with_sizes = '{"images": pixels, "sizes": np.float32([pixels.shape[2:]])}'
+    assert '{"images": pixels}' in onnx
+    exec(onnx.replace('{"images": pixels}', with_sizes), scope := {})
+    assert scope["boxes"].shape == (1, PROPOSALS, 4)
+    exec(torch_export, scope := {})
+    assert scope["found"]["boxes"].shape == (1, PROPOSALS, 4)
+
+
 # --- slow: a trained model
 
 
@@ -198,12 +225,11 @@ def test_the_page_says_how_to_use_the_file(
 
     pytest.importorskip("onnxruntime")
     detector = srl.load("nano-shapes")
-    example = ROOT / "sparse_rcnn_lab" / "data" / "examples" / "shapes_1.png"
     monkeypatch.chdir(tmp_path)
     done = srl.export(detector, "nano-shapes.onnx")
     assert max(check.boxes for check in done.checks) < 0.01
-    Image.open(example).convert("RGB").save("photo.jpg", quality=95)
-    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "docs/export.md").read_text(), re.S)
+    Image.open(EXAMPLE).convert("RGB").save("photo.jpg", quality=95)
+    blocks = page_code()
     capsys.readouterr()
     exec(blocks[0], {})
     lines = capsys.readouterr().out.strip().splitlines()

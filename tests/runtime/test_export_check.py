@@ -140,21 +140,12 @@ def test_without_onnxruntime_the_file_is_kept_and_it_is_said(
     assert (tmp_path / "a.onnx").exists()
 
 
-def test_help_has_an_example(capsys: pytest.CaptureFixture[str]) -> None:
-    """Catches a % in a help text, which makes argparse fail."""
-    with pytest.raises(SystemExit) as stop:
-        cli.main(["export", "--help"])
-    assert stop.value.code == 0
-    assert "sparse-rcnn-lab export --model" in capsys.readouterr().out.split("example", 1)[1]
-
-
-@pytest.mark.parametrize("package", ["onnx"])
 def test_missing_extra_says_what_to_install(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, package: str
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Catches an ImportError, minutes into the export, that does not say what to do."""
-    monkeypatch.setitem(sys.modules, package, None)
-    with pytest.raises(LabError, match=rf"{package}, .*sparse-rcnn-lab\[export\]"):
+    monkeypatch.setitem(sys.modules, "onnx", None)
+    with pytest.raises(LabError, match=r"onnx, .*sparse-rcnn-lab\[export\]"):
         srl.export(tiny(), tmp_path / "a.onnx")
     assert list(tmp_path.iterdir()) == []
 

@@ -80,7 +80,7 @@ def test_two_processes_give_the_weights_of_one(tmp_path: Path) -> None:
     """Catches a normaliser or noise of each process's own, gradients averaged over unequal shares,
     and a log that shows one process's loss.
     """
-    changes = {"train__denoising": 3, "train__denoising_negatives": True, "train__steps": 10}
+    changes = {"train__denoising": 3, "train__denoising_negatives": True, "train__steps": 5}
     whole = train(tmp_path / "one", changes)
     first, second = in_processes(2, tmp_path, train, tmp_path / "two", changes)
     assert all(torch.equal(first[k], second[k]) for k in first)
@@ -183,16 +183,16 @@ def test_run_is_resumed_on_another_number_of_processes(tmp_path: Path) -> None:
     """Catches data or noise that depend on the number of processes, and a Ctrl-C that reaches one
     process and leaves the other waiting.
     """
-    changes = {"train__denoising": 2, "train__steps": 8}
+    changes = {"train__denoising": 2, "train__steps": 5}
     whole = train(tmp_path / "whole", changes)
-    assert in_processes(2, tmp_path, stop_at, tmp_path / "fewer", changes, 3, 1) == [3, 3]
+    assert in_processes(2, tmp_path, stop_at, tmp_path / "fewer", changes, 2, 1) == [2, 2]
     assert_same_training(whole, train(tmp_path / "fewer", changes, resume=True), **changes)
 
-    assert stop_at(tmp_path / "more", changes, 3, 0) == 3
+    assert stop_at(tmp_path / "more", changes, 2, 0) == 2
     more = in_processes(2, tmp_path, resumed, tmp_path / "more", changes)
     assert_same_training(whole, more[0], **changes)
     steps = [row["step"] for row in RunFolder(tmp_path / "more").rows("metrics")]
-    assert steps == list(range(1, 9))
+    assert steps == list(range(1, 6))
 
 
 def resumed(out: Path, changes: dict[str, Any]) -> State:
@@ -204,20 +204,20 @@ def killed_at(out: Path, step: int, victim: int) -> State:
         if now == step and os.environ["RANK"] == str(victim):
             os.kill(os.getpid(), signal.SIGKILL)
 
-    return train(out, {"train__steps": 6}, on_step=kill)
+    return train(out, {"train__steps": 4}, on_step=kill)
 
 
 @pytest.mark.parametrize("victim", [0, 1])
 def test_killed_process_ends_the_run_and_loses_no_step(tmp_path: Path, victim: int) -> None:
     """Catches survivors that wait for ever, a message that says nothing, steps that are lost."""
-    answers = in_processes(2, tmp_path, killed_at, tmp_path / "run", 4, victim)
+    answers = in_processes(2, tmp_path, killed_at, tmp_path / "run", 2, victim)
     assert answers[victim] is None
     kind, message = answers[1 - victim]
     assert kind == "LostProcess" and "Resume" in message
-    assert message.startswith(f"Process {victim} of 2") and "state after step 4" in message
-    assert [step for step, _ in RunFolder(tmp_path / "run").states()] == [4]
+    assert message.startswith(f"Process {victim} of 2") and "state after step 2" in message
+    assert [step for step, _ in RunFolder(tmp_path / "run").states()] == [2]
     if victim == 1:
-        changes = {"train__steps": 6}
+        changes = {"train__steps": 4}
         whole = train(tmp_path / "whole", changes)
         assert_same_training(whole, resumed(tmp_path / "run", changes))
 

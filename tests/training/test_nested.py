@@ -13,12 +13,10 @@ from small_training import tiny, train
 from torch import Tensor, nn
 
 from sparse_rcnn_lab.core.config import LossConfig, NestedScheme, Recipe
-from sparse_rcnn_lab.core.errors import LabError
 from sparse_rcnn_lab.core.matching import Targets
 from sparse_rcnn_lab.core.model import SparseRCNN
 from sparse_rcnn_lab.core.proposals import Proposals, initial_boxes, spread_order
 from sparse_rcnn_lab.data.shapes.dataset import Shapes
-from sparse_rcnn_lab.models import recipes
 from sparse_rcnn_lab.training import step as step_module
 from sparse_rcnn_lab.training.loader import TrainBatch
 from sparse_rcnn_lab.training.nested import draw_lengths, nest, with_prefixes
@@ -202,12 +200,6 @@ def test_a_training_says_what_its_prefixes_lost(tmp_path: Path) -> None:
         rows[nested] = RunFolder(run.folder).rows("metrics")
     assert [row["nested"] for row in rows[False]] == [None] * 3
     assert all(row["nested"] > 0 for row in rows[True])
-
-
-def test_a_nested_training_of_no_prefixes_is_refused() -> None:
-    """Catches a setting that silently trains the plain way."""
-    with pytest.raises(LabError, match="nested_prefixes must be at least 1, found 0"):
-        recipes.recipe("nano", train__nested_prefixes=0)
 
 
 def test_every_prefix_of_the_order_covers_the_image() -> None:

