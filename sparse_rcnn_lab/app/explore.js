@@ -80,17 +80,19 @@
     return post();
   }
 
-  const BUILT = ["lab-explorer-place", "lab-tab-teach-button", "lab-keep"]; // the last things of it
+  // Until Gradio's page is there: its last parts, and the tab's own; or another tab, which a link
+  // to somebody's Teach opens.
   function settle() {
     const frame = lab.part("lab-opening");
-    const loading = document.querySelector("gradio-app .load-text");
-    if (!loading?.checkVisibility() && BUILT.every((id) => lab.part(id)?.checkVisibility())) {
-      lab.part("lab-explorer-place").append(host);
+    const seen = (id) => lab.part(id)?.checkVisibility();
+    const built = !document.querySelector("gradio-app .load-text")?.checkVisibility() && seen("lab-tab-teach-button");
+    const here = built && seen("lab-explorer-place") && seen("lab-keep");
+    if (here) lab.part("lab-explorer-place").append(host);
+    if (here || (built && (lab.tab() ?? "explore") !== "explore")) {
       if (frame) scrollTo(0, frame.scrollTop);
-      return frame?.remove();
-    }
-    if (frame && !host.isConnected) lab.part("lab-opening-explorer").append(host);
-    requestAnimationFrame(settle);
+      frame?.remove();
+    } else if (frame && !host.isConnected) lab.part("lab-opening-explorer").append(host);
+    if (!here) setTimeout(settle, 30);
   }
 
   // What is shown and was changed, for what is kept of it.
