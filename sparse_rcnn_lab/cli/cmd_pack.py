@@ -45,7 +45,7 @@ def run(arguments: argparse.Namespace) -> int:
     from sparse_rcnn_lab.models.checkpoint import save_checkpoint
     from sparse_rcnn_lab.models.load import load
     from sparse_rcnn_lab.training.evaluate import evaluate
-    from sparse_rcnn_lab.training.score_calibration import calibrate_scores
+    from sparse_rcnn_lab.training.score_calibration import INFO_KEY, calibrate_scores
 
     if not arguments.name or Path(arguments.name).name != arguments.name:
         raise LabError(f"--name must be a plain name, found {arguments.name!r}.")
@@ -54,7 +54,7 @@ def run(arguments: argparse.Namespace) -> int:
     training = _training(Path(arguments.model), detector.info or {})
     if arguments.calibrate:
         detector = calibrate_scores(detector, data)
-        training["scores"] = "calibrated on the images of the evaluation"
+        training[INFO_KEY] = (detector.info or {})[INFO_KEY]
     about = {"source": arguments.source, **training}
     save_checkpoint(path, detector.model, detector.class_names, arguments.name, about, half=True)
     packed = load(path, pick_device(arguments.device), precision=arguments.precision)
@@ -76,11 +76,12 @@ def run(arguments: argparse.Namespace) -> int:
 def _training(run: Path, info: Mapping[str, Any]) -> dict[str, Any]:
     """What a run folder, or else the checkpoint itself, tells about the training."""
     from sparse_rcnn_lab.training.run_folder import RunFolder
+    from sparse_rcnn_lab.training.score_calibration import INFO_KEY
 
     keys = ("recipe", "steps", "data", "versions")
     folder = RunFolder(run)
     if not folder.exists():
-        return {key: info[key] for key in (*keys, "proposal_order") if key in info}
+        return {key: info[key] for key in (*keys, "proposal_order", INFO_KEY) if key in info}
     header, rows = folder.header(), folder.rows("metrics")
     return {
         **{key: header[key] for key in keys},

@@ -55,6 +55,7 @@ from sparse_rcnn_lab.training.run_folder import (
     load_state,
     run_header,
 )
+from sparse_rcnn_lab.training.score_calibration import uncalibrated
 from sparse_rcnn_lab.training.step import MixedPrecision, StepLoss, Training, train_step
 
 
@@ -349,6 +350,8 @@ def _start_from(
     missing = [f"the scores of {rows.count(None)} new classes"] if None in rows else []
     for key, value in own.items():
         given = checkpoint.state.get(key)
+        if given is not None:
+            given = uncalibrated(key, given, checkpoint.info)
         if given is not None and ".classify." in key and given.shape[1:] == value.shape[1:]:
             value.copy_(torch.stack([given.mean(0) if r is None else given[r] for r in rows]))
         elif given is not None and given.shape == value.shape:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import torch
 from scipy.optimize import minimize
 from scipy.special import logit
+from torch import Tensor
 
 from sparse_rcnn_lab.core.errors import LabError
 from sparse_rcnn_lab.core.stage import Stage
@@ -16,6 +19,7 @@ from sparse_rcnn_lab.detect.detector import Detector
 from sparse_rcnn_lab.training.coco_metrics import right_detections
 from sparse_rcnn_lab.training.evaluate import evaluate
 
+INFO_KEY = "score_calibration"
 LEAST_RIGHT = 20  # right detections of a stage, to say anything about how often it is right
 
 
@@ -35,7 +39,8 @@ def calibrate_scores(
     first so many images. Platt scaling: Platt 1999; of detectors: Küppers et al. 2020, 2004.13546.
 
     Raises LabError where a stage has fewer than 20 right detections in ``data``, and for stages of
-    one's own, whose class layer is not known.
+    one's own, whose class layer is not known. ``info["score_calibration"]`` of the copy has both
+    numbers of each stage, so that a training that starts from it can undo them.
 
     >>> import sparse_rcnn_lab as srl
     >>> drawn = srl.Shapes(length=24, seed=1)
@@ -49,6 +54,8 @@ def calibrate_scores(
     count = result.num_images
     truth = data.ground_truth(range(count))
     model = copy.deepcopy(detector.model)
+    before = (detector.info or {}).get(INFO_KEY) or [[1.0, 0.0]] * len(model.stages)
+    done = []
     for number, (stage, rows) in enumerate(zip(model.stages, result.detections, strict=True), 1):
         if not isinstance(stage, Stage):
             raise LabError(f"Stage {number} is a {type(stage).__name__}, expected a Stage.")
@@ -62,7 +69,18 @@ def calibrate_scores(
         with torch.no_grad():
             stage.classify.weight.mul_(scale)
             stage.classify.bias.mul_(scale).add_(shift)
-    return Detector(model, detector.class_names, detector.name, detector.info)
+        done.append([scale * before[number - 1][0], scale * before[number - 1][1] + shift])
+    info = {**(detector.info or {}), INFO_KEY: done}
+    return Detector(model, detector.class_names, detector.name, info)
+
+
+def uncalibrated(key: str, value: Tensor, info: Mapping[str, Any]) -> Tensor:
+    """An entry of a state dict as it was before :func:`calibrate_scores`, which ``info`` tells of:
+    steep scores that are sure of themselves are a bad start for learning other classes."""
+    if INFO_KEY not in info or ".classify." not in key:
+        return value
+    scale, shift = info[INFO_KEY][int(key.split(".")[1])]
+    return (value - shift) / scale if key.endswith("bias") else value / scale
 
 
 def platt_scaling(scores: np.ndarray, right: np.ndarray) -> tuple[float, float]:

@@ -9,7 +9,7 @@ from scipy.special import expit
 
 import sparse_rcnn_lab as srl
 from sparse_rcnn_lab.training.coco_metrics import right_detections
-from sparse_rcnn_lab.training.score_calibration import platt_scaling
+from sparse_rcnn_lab.training.score_calibration import platt_scaling, uncalibrated
 
 
 @pytest.fixture(scope="module")
@@ -43,6 +43,10 @@ def test_a_score_is_the_share_that_is_right(timid: srl.Detector) -> None:
         f"stages.{s}.classify.{what}" for s in range(6) for what in ("weight", "bias")
     }
     assert all(torch.equal(v, before[n]) for n, v in timid.model.state_dict().items())
+    # Fitted twice, and undone for a training that starts from it.
+    twice = srl.calibrate_scores(sure, srl.Shapes(24, seed=3), progress=False)
+    for name, value in twice.model.state_dict().items():
+        torch.testing.assert_close(uncalibrated(name, value, twice.info), before[name])
 
 
 def test_numbers_known_by_hand() -> None:
