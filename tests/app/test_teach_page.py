@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -66,6 +67,8 @@ def test_show_and_box(chromium, tmp_path, monkeypatch):
         run.mkdir(parents=True)
         model = Path(checkpoint(tmp_path, "taught", ("thing",), proposals=5))
         (run / "model.safetensors").write_bytes(model.read_bytes())
+        (run / "val.json").write_bytes(labels.read_bytes())
+        shutil.copytree(labels.parent / "images", run / "images")
         judgement = {"threshold": 0.3, "words": "It finds 1 of 1.", "classes": []}
         done = {"phase": "done", "seconds": 9, "done_steps": 9, "judgement": judgement}
         (run / "teach.json").write_text(json.dumps(done))
@@ -81,6 +84,11 @@ def test_show_and_box(chromium, tmp_path, monkeypatch):
         assert used.page.locator("#lab-face-name").text_content() == "thing"
         keep_shot(used.page, "teach-live")
         used.page.click("#lab-tab-teach-button")
+        with used.page.expect_download() as coming:
+            used.page.get_by_role("button", name="One page that detects").click()
+        page_file = Path(coming.value.path())
+        assert coming.value.suggested_filename.endswith(".html")
+        assert b"<html" in page_file.read_bytes()[:200] and page_file.stat().st_size > 5_000_000
         used.page.get_by_role("button", name="Explore a frame").click()
         used.page.wait_for_function(
             "lab.part('lab-explorer')?.explorer?.base?.().count === 5", timeout=60_000
