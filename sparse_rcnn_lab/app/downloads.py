@@ -52,17 +52,15 @@ def download(
     if kind == "playground":
         playground(viewer.models[state.model], path)
         return path
-    explorer = None
     if explored or kind == "page":
         with viewer.turn():
             explorer, state = _reopened(viewer, image, state, json.loads(explored or "{}"))
-    if explorer is not None:
         trace = explorer.trace
-    elif kind in ("image", "json"):
-        trace, _ = viewer.trace(image, state)
     else:
-        trace = viewer.full_trace(image.pixels, state)
-    if explorer is None:
+        if kind in ("image", "json"):
+            trace, _ = viewer.trace(image, state)
+        else:
+            trace = viewer.full_trace(image.pixels, state)
         state = state.clamped(viewer.models[state.model])
     if kind == "image":
         marks, _ = select_marks(trace, state)
@@ -75,7 +73,7 @@ def download(
         save_film(trace, path, threshold=state.threshold, stage_seconds=1.0)
     elif kind == "video":
         film_of(trace, state.threshold, path)
-    elif explorer is not None:
+    else:
         explorer.to_html(path)
     return path
 
