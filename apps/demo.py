@@ -32,7 +32,9 @@ def arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
         epilog="All of it runs on this machine; without --share no image leaves it.",
     )
     add = parser.add_argument
-    add("--model", metavar="NAME", help="model to show first: shipped (nano-shapes) or published")
+    add(
+        "--model", metavar="NAME", help="model to show first: shipped (small-everyday) or published"
+    )
     add(
         "--checkpoint",
         metavar="FILE_OR_RUN",

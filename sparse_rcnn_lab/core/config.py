@@ -104,8 +104,7 @@ class ModelConfig:
         for name in ("num_cls_layers", "num_reg_layers", "frozen_stages"):
             _check_whole(name, getattr(self, name), 0)
         _check_whole("num_stages", self.num_stages, 1, 100)
-        prior = self.prior_probability
-        if not 0 < prior < 1:
+        if not 0 < (prior := self.prior_probability) < 1:
             raise LabError(f"prior_probability must lie between 0 and 1, found {prior!r}.")
         if self.dim % self.num_heads:
             which = f"dim ({self.dim}) must be a multiple of num_heads ({self.num_heads})"
@@ -162,6 +161,7 @@ class LossConfig:
     exponent, 0 for plain cross-entropy.
     matches_per_object: how many proposals each object trains, one number a stage; the paper's is 1
     everywhere. More at the early stages makes short schedules learn faster.
+    among_classes: of the cross-entropy of classes, of all proposals on an object; 0 as published.
     """
 
     cls: float = 2.0
@@ -170,11 +170,11 @@ class LossConfig:
     focal_alpha: float = 0.25
     focal_gamma: float = 2.0
     matches_per_object: tuple[int, ...] = (1, 1, 1, 1, 1, 1)
+    among_classes: float = 0.0
 
     def __post_init__(self) -> None:
         if not self.matches_per_object:
-            what = "loss.matches_per_object needs at least one number, found ()"
-            raise LabError(f"{what}. Give 1 for the paper's, or one number a stage.")
+            raise LabError("loss.matches_per_object needs at least one number, found (). Give 1.")
 
 
 @dataclass(frozen=True)

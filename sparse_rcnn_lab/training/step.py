@@ -27,6 +27,7 @@ from sparse_rcnn_lab.core.errors import LabError
 from sparse_rcnn_lab.core.losses import SetLoss, set_loss
 from sparse_rcnn_lab.core.matching import Matches, Targets, match
 from sparse_rcnn_lab.core.model import SparseRCNN
+from sparse_rcnn_lab.training.class_loss import class_loss
 from sparse_rcnn_lab.training.denoising import denoising_queries
 from sparse_rcnn_lab.training.distributed import AlreadyReported, Group
 from sparse_rcnn_lab.training.loader import TrainBatch
@@ -127,6 +128,9 @@ def step_loss(
         expected_positives(part.counts, n, len(outputs), config), device=logits.device
     )
     loss = set_loss(logits[:, :, :n], refined[:, :, :n], targets, matches, config, positives)
+    if config.among_classes:
+        named = class_loss(logits[:, :, :n], refined[:, :, :n], targets, sum(part.counts))
+        loss = replace(loss, cls=loss.cls + config.among_classes * named)
     denoised = None
     if queries is not None:
         pairs = queries.matches(len(outputs))

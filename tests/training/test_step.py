@@ -23,6 +23,7 @@ from sparse_rcnn_lab.models import recipes
 from sparse_rcnn_lab.models.checkpoint import read_checkpoint
 from sparse_rcnn_lab.models.load import locate
 from sparse_rcnn_lab.training import step as step_module
+from sparse_rcnn_lab.training.class_loss import class_loss
 from sparse_rcnn_lab.training.denoising import SHIFT, STRETCH, denoising_queries
 from sparse_rcnn_lab.training.fit import begin
 from sparse_rcnn_lab.training.loader import TrainBatch, train_loader
@@ -58,7 +59,12 @@ def test_accumulated_parts_equal_the_whole_batch(parts: int) -> None:
     Batch norm keeps its statistics here: those of a part are not the whole batch's. The bound is
     relative to a tensor's largest gradient; measured 3e-6, with a normaliser for each part 0.5.
     """
-    changes = {"model__train_batch_norm": False, "model__fpn_norm": False, "train__clip_norm": 1e9}
+    changes = {
+        "model__train_batch_norm": False,
+        "model__fpn_norm": False,
+        "train__clip_norm": 1e9,
+        "loss__among_classes": 2.0,
+    }
     whole, loss = one_step(small(**changes))
     added, same = one_step(small(**changes, train__accumulate=parts))
     assert same == pytest.approx(loss, rel=1e-5)
@@ -175,6 +181,24 @@ def test_missing_compiler_is_a_warning(tmp_path: Path, monkeypatch: pytest.Monke
     monkeypatch.setattr(torch, "compile", no_compiler)
     with pytest.warns(UserWarning, match=r"Failed to find C compiler\.\); the training goes on"):
         assert train(tmp_path / "run", small(train__steps=1), compiled=True).finished
+
+
+def test_every_proposal_on_an_object_learns_its_class() -> None:
+    """Catches proposals elsewhere that learn, padding that counts as an object, an object with many
+    proposals that counts more, and a loss that takes sides on whether something is there."""
+    boxes = torch.tensor([[0.0, 0, 10, 10], [20, 20, 40, 40], [0, 0, 0, 0]])
+    sizes, labels = torch.tensor([[64.0, 64.0]]), torch.tensor([[2, 0, 1]])
+    targets = Targets(boxes=boxes[None], labels=labels, counts=(2,), sizes=sizes)
+    rows = torch.tensor([[0.0, 0, 10, 10], [1, 0, 10, 10], [20, 20, 40, 38], [40, 40, 64, 64]])
+    logits = torch.randn(2, 1, 4, 3, generator=torch.Generator().manual_seed(0)).requires_grad_()
+    found = class_loss(logits, rows.expand(2, 1, 4, 4), targets, 2)
+    logs = -logits.log_softmax(-1)[:, 0]
+    expected = ((logs[:, 0, 2] + logs[:, 1, 2]) / 2 + logs[:, 2, 0]) / 2
+    assert torch.allclose(found, expected)
+    (gradient,) = torch.autograd.grad(found.sum(), logits)
+    assert gradient[:, 0, 3].abs().max() == 0 and gradient.sum(-1).abs().max() < 1e-6
+    nothing = Targets(boxes[None, :0], labels[:, :0], (0,), sizes)
+    assert class_loss(logits, rows.expand(2, 1, 4, 4), nothing, 0).tolist() == [0, 0]
 
 
 def test_denoising_queries_stay_near_their_object_and_apart_from_the_proposals() -> None:
