@@ -90,7 +90,7 @@ def choose_changes(
         "train__ema": 0.97,
         # New classes are all as likely at first: a focal loss hardly parts them.
         "loss__focal_gamma": 0.0,
-        "loss__among_classes": 1.0,
+        "loss__among_classes": 3.0,
         "augment__hflip": 0.0 if sided else 0.5,
     }
     most = max(counts, default=0)
