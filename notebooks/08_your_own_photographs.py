@@ -71,9 +71,9 @@ print(srl.check(train, val, images=False))
 # new: **backbone, proposals, attention and the box heads know their trade already**. Guess: what
 # will be wrong more often at the end, the places or the names (exercise 3)?
 #
-# One-to-one matching (lesson 4) tells all but one of the proposals on a board that they are nothing.
-# With little time that hides what tells the boards apart, so here each of them also learns *which*
-# board it is on (`among_classes`), and classes are learned without the focal exponent.
+# One-to-one matching (lesson 4) tells all but one of the proposals on a board that they are
+# nothing. With little time that hides what tells the boards apart, so here each of them also learns
+# *which* board it is on (`among_classes`), and classes are learned without the focal exponent.
 
 # %%
 STEPS = lessons.pick(full=300, fast=2)
