@@ -18,7 +18,7 @@ from pathlib import Path
 import sparse_rcnn_lab
 
 READY = b"ready"
-_LEAVE = 20.0  # seconds it has to end by itself
+_LEAVE = 60.0  # seconds it has to end by itself
 
 
 def can_have_one(device: str) -> bool:
