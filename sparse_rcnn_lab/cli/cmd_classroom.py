@@ -96,6 +96,12 @@ def _build(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def _opened(arguments: argparse.Namespace) -> tuple[Course, tuple[str, ...]]:
+    """The course, and which of its assignments to work on: those of --assignment, or all."""
+    course = Course.open(arguments.course)
+    return course, tuple(a.name for a in chosen(arguments.assignment, course.assignments))
+
+
 def _collect(arguments: argparse.Namespace) -> int:
     from sparse_rcnn_lab.course.classroom.collect import collect
 
@@ -110,11 +116,9 @@ def _collect(arguments: argparse.Namespace) -> int:
 def _grade(arguments: argparse.Namespace) -> int:
     from sparse_rcnn_lab.course.classroom.grade import grade
 
-    course = Course.open(arguments.course)
-    names = _of_course(arguments.assignment, course)
-    results = grade(
-        course, names, tuple(arguments.student or ()), arguments.workers, arguments.again
-    )
+    course, names = _opened(arguments)
+    students = tuple(arguments.student or ())
+    results = grade(course, names, students, arguments.workers, arguments.again)
     failed = [result for result in results if result.problem]
     print(f"{plural(len(results) - len(failed), 'notebook')} graded: {course.root / 'marks.csv'}")
     return 1 if failed else 0
@@ -124,10 +128,10 @@ def _feedback(arguments: argparse.Namespace) -> int:
     from sparse_rcnn_lab.course.classroom.by_hand import take_by_hand
     from sparse_rcnn_lab.course.classroom.feedback import feedback
 
-    course = Course.open(arguments.course)
+    course, names = _opened(arguments)
     if arguments.by_hand:
         print(f"{plural(take_by_hand(course, arguments.by_hand), 'mark')} taken.")
-    pages = feedback(course, _of_course(arguments.assignment, course))
+    pages = feedback(course, names)
     print(f"{plural(len(pages), 'page')} in {course.root / 'feedback'}")
     print(f"The class: {course.root / 'overview.html'}")
     return 0
@@ -136,30 +140,18 @@ def _feedback(arguments: argparse.Namespace) -> int:
 def _solutions(arguments: argparse.Namespace) -> int:
     from sparse_rcnn_lab.course.classroom.feedback import solutions
 
-    course = Course.open(arguments.course)
-    for page in solutions(course, _of_course(arguments.assignment, course)):
+    for page in solutions(*_opened(arguments)):
         print(page)
     return 0
 
 
 def _copies(arguments: argparse.Namespace) -> int:
     from sparse_rcnn_lab.course.classroom.copies import write_copies
-    from sparse_rcnn_lab.course.classroom.course_folder import Course
 
-    course = Course.open(arguments.course)
-    pairs = write_copies(course, _of_course(arguments.assignment, course))
+    course, names = _opened(arguments)
+    pairs = write_copies(course, names)
     print(f"{plural(len(pairs), 'pair')} to look at: {course.root / 'copies.html'}")
     return 0
-
-
-def _of_course(given: list[str] | None, course: Course) -> tuple[str, ...]:
-    """The assignments to work on: those of --assignment, or all that the course has."""
-    for name in given or ():
-        if name not in course.assignments:
-            raise LabError(
-                f'The course has no assignment "{name}". It has {", ".join(course.assignments)}.'
-            )
-    return tuple(name for name in course.assignments if not given or name in given)
 
 
 def _validate(arguments: argparse.Namespace) -> int:

@@ -14,7 +14,7 @@ from browser import Watched, keep_shot, open_browser
 from sparse_rcnn_lab.cli.main import main
 from sparse_rcnn_lab.course.classroom.build import read_source
 from sparse_rcnn_lab.course.classroom.by_hand import take_by_hand
-from sparse_rcnn_lab.course.classroom.course_folder import ASSIGNMENTS, Course
+from sparse_rcnn_lab.course.classroom.course_folder import ASSIGNMENTS, NOTES, Course
 from sparse_rcnn_lab.course.classroom.feedback import QUESTIONS, feedback
 from sparse_rcnn_lab.course.classroom.pages import markdown, said
 
@@ -53,6 +53,7 @@ def marked(small_course: Course) -> Course:
     made.cell(notebook, "giou")["source"] = "def giou(a, b)\n    # <script>alert(1)</script>\n"
     drawn = {"output_type": "display_data", "data": {"image/png": DOT}, "metadata": {}}
     made.cell(notebook, "think")["outputs"] = [drawn]
+    notebook["metadata"][NOTES] = []
     for step in ("submitted", "autograded"):
         made.hand_in(course.root / step / "zoe", "boxes", "boxes", notebook)
     (course.root / "roster.csv").write_text("name\nzoe\n", encoding="utf-8")

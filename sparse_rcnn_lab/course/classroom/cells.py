@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +42,11 @@ def name_of(cell: Any) -> str:
 def text_of(cell: Any) -> str:
     """Its text: JupyterLab saves a list of lines."""
     return "".join(cell["source"])
+
+
+def functions_in(cell: Any) -> list[str]:
+    """The functions that it defines."""
+    return re.findall(r"^def (\w+)", text_of(cell), re.M)
 
 
 def is_locked(cell: Any) -> bool:

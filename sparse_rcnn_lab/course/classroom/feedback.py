@@ -9,6 +9,7 @@ import re
 import statistics
 import textwrap
 import tomllib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,14 +22,19 @@ from sparse_rcnn_lab.course.classroom.by_hand import (
     handed_in_figures,
     rubric_of,
 )
-from sparse_rcnn_lab.course.classroom.cells import name_of, read_cells, role_of, text_of
-from sparse_rcnn_lab.course.classroom.course_folder import ASSIGNMENTS, Course
+from sparse_rcnn_lab.course.classroom.cells import (
+    functions_in,
+    name_of,
+    read_cells,
+    role_of,
+    text_of,
+)
+from sparse_rcnn_lab.course.classroom.course_folder import TITLES, Course
 from sparse_rcnn_lab.course.classroom.marks import Mark, Result, write_marks
 from sparse_rcnn_lab.course.classroom.pages import markdown, outputs_of, write_page
 
 # Test -> the question to ask whoever lost it.
 QUESTIONS = tomllib.loads(Path(__file__).with_name("questions.toml").read_text(encoding="utf-8"))
-_TITLES = {assignment.name: assignment.title for assignment in ASSIGNMENTS}
 
 
 def feedback(
@@ -78,37 +84,34 @@ def solutions(course: Course, assignments: tuple[str, ...] | None = None) -> lis
                 cells.append({"code": _without_marks(text)})
         pages.append(course.root / "solutions" / f"{name}.html")
         own = (course.root / "personal").is_dir()
-        write_page(pages[-1], "solutions.html.j2", title=_TITLES[name], cells=cells, own=own)
+        write_page(pages[-1], "solutions.html.j2", title=TITLES[name], cells=cells, own=own)
     return pages
 
 
 def _about(course: Course, result: Result) -> dict[str, Any]:
     """What the page of a submission tells."""
-    cells = read_cells(course.notebook("autograded", result.assignment, result.student))
-    ours = {_wording(c) for c in read_cells(course.notebook("release", result.assignment))}
+    release = read_cells(course.notebook("release", result.assignment))
+    ours = {_wording(cell) for cell in release}
     marks = {mark.test: mark for mark in result.marks}
     passed, words, shown = [], [], []
     lost: dict[tuple[str, str], dict[str, Any]] = {}
-    tasks = _tasks(course.notebook("release", result.assignment), cells)
+    tasks = _tasks(release, result.cells)
     above: Any = None  # the answer that the tests below it are about
-    for cell in cells:
-        name = name_of(cell)
+    for cell in result.cells:
+        name, text = name_of(cell), text_of(cell)
         mark = marks.get(name)
         if cell["cell_type"] == "markdown":
             if mark:
-                words.append(_in_words(course, result, mark, text_of(cell)))
-            html = markdown(text_of(cell), ours=_wording(cell) in ours)
-            shown.append({"html": html, "name": name})
+                words.append(_in_words(course, result, mark) | {"answer": markdown(text)})
+            shown.append({"html": markdown(text, ours=_wording(cell) in ours), "name": name})
             continue
         if role_of(cell).get("solution"):
             above = cell
-        block = {"name": name, "code": text_of(cell), "outputs": outputs_of(cell), "mark": ""}
+        block = {"name": name, "code": text, "outputs": outputs_of(cell), "mark": mark}
         if mark:
             one = _asked(cell) | {"score": mark.score or 0, "out_of": mark.out_of}
-            off = one["score"] < mark.out_of
-            block |= {"mark": f"{one['score']:g} of {mark.out_of:g}", "lost": off}
-            block["code"] = one["code"]
-            if off:
+            block |= {"code": one["code"], "lost": one["score"] < mark.out_of}
+            if block["lost"]:
                 task = _task_of(one["code"], tasks) or above
                 came, whole = _came(cell, task)
                 where = name_of(task) if task else ""
@@ -118,15 +121,11 @@ def _about(course: Course, result: Result) -> dict[str, Any]:
                 lost.setdefault(key, group)["tests"].append(one)
             else:
                 passed.append(one)
-        if text_of(cell).strip():
+        if text.strip():
             shown.append(block)
     return {
-        "name": result.name,
-        "title": _TITLES[result.assignment],
-        "score": result.score,
-        "out_of": result.out_of,
-        "open": result.open,
-        "late_days": result.late_days,
+        "result": result,
+        "title": TITLES[result.assignment],
         "lost": list(lost.values()),
         "passed": passed,
         "words": words,
@@ -135,21 +134,12 @@ def _about(course: Course, result: Result) -> dict[str, Any]:
     }
 
 
-def _in_words(course: Course, result: Result, mark: Mark, answer: str) -> dict[str, Any]:
-    """An answer in words with its rubric: (what counts, its marks, what was given)."""
+def _in_words(course: Course, result: Result, mark: Mark) -> dict[str, Any]:
+    """An answer in words, with its rubric: (what counts, its marks, what was given)."""
     given = filled_in(course).get((result.student, result.assignment, mark.test), {})
     rubric = rubric_of(course, result.assignment, mark.test)
-    return {
-        "test": mark.test,
-        "answer": markdown(answer),
-        "rubric": [
-            (what, most, given.get(line, ""))
-            for line, (what, most) in zip(LINES, rubric, strict=False)
-        ],
-        "score": mark.score,
-        "out_of": mark.out_of,
-        "comment": mark.comment,
-    }
+    lines = zip(LINES, rubric, strict=False)
+    return {"mark": mark, "rubric": [(what, most, given.get(line)) for line, (what, most) in lines]}
 
 
 def _asked(cell: Any) -> dict[str, Any]:
@@ -174,14 +164,14 @@ def _asked(cell: Any) -> dict[str, Any]:
     return {"test": name, "asks": asks, "code": body, "question": QUESTIONS.get(name, "")}
 
 
-def _tasks(release: Path, cells: list[Any]) -> dict[str, Any]:
+def _tasks(release: list[Any], cells: Sequence[Any]) -> dict[str, Any]:
     """Function that is asked for -> the cell of the student that should hold it."""
     mine = {name_of(cell): cell for cell in cells}
     return {
         name: mine[name_of(cell)]
-        for cell in read_cells(release)
+        for cell in release
         if role_of(cell).get("solution")
-        for name in re.findall(r"^def (\w+)", text_of(cell), re.M)
+        for name in functions_in(cell)
     }
 
 
@@ -207,51 +197,33 @@ def _came(test: Any, task: Any) -> tuple[str, bool]:
 
 def _overview(course: Course, results: list[Result], lost: dict[Any, Any]) -> None:
     """lost: (student, assignment) -> what the page of that submission says is lost."""
-    roster = course.roster()
     told = []
     for name in course.assignments:
         mine = [result for result in results if result.assignment == name]
         graded = [result for result in mine if not result.problem]
-        tests = {}
-        for cell in read_cells(course.notebook("source", name)):
-            if role_of(cell).get("grade") and cell["cell_type"] == "code":
-                tests[name_of(cell)] = _asked(cell) | {"lost": []}
+        tests = {
+            name_of(cell): _asked(cell) | {"lost": []}
+            for cell in read_cells(course.notebook("source", name))
+            if role_of(cell).get("grade") and cell["cell_type"] == "code"
+        }
         for result in graded:
             for group in lost[result.student, name]:
                 for one in group["tests"]:
                     test = tests.setdefault(one["test"], one | {"lost": []})
                     test["lost"].append((result.name, group["came"]))
-        scores = [result.score for result in graded] or [0.0]
         came = {result.student for result in mine}
-        ordered = sorted(tests.values(), key=lambda test: -len(test["lost"]))
         told.append(
             {
-                "title": _TITLES[name],
-                "graded": len(graded),
-                "mean": statistics.mean(scores),
-                "median": statistics.median(scores),
-                "low": min(scores),
-                "high": max(scores),
-                "out_of": graded[0].out_of if graded else 0,
-                "open": sum(result.open > 0 for result in graded),
-                "tests": [test for test in ordered if test["lost"]],
-                "everybody": [test["test"] for test in ordered if not test["lost"]],
-                "notes": [
-                    (r.name, "; ".join(filter(None, (r.problem, *r.notes, _late(r)))))
-                    for r in mine
-                    if r.problem or r.notes or r.late_days
-                ],
-                "absent": [p.name for p in roster.people if p.student not in came]
-                if roster
-                else [],
+                "title": TITLES[name],
+                "graded": graded,
+                "scores": (scores := [result.score for result in graded]),
+                "median": statistics.median(scores) if scores else None,
+                "tests": sorted(tests.values(), key=lambda test: -len(test["lost"])),
+                "notes": [result for result in mine if result.remarks],
+                "absent": [who for student, who in course.names().items() if student not in came],
             }
         )
     write_page(course.root / "overview.html", "overview.html.j2", assignments=told)
-
-
-def _late(result: Result) -> str:
-    days = result.late_days
-    return f"{days} day{'s' if days > 1 else ''} late" if days else ""
 
 
 def _wording(cell: Any) -> str:

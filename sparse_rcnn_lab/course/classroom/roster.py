@@ -24,14 +24,8 @@ from sparse_rcnn_lab.detect.files import write_text
 _WHOLE = ("name", "full name", "student", "student name", "fullname", "vollständiger name")
 _FIRST = ("first name", "firstname", "first", "given name", "vorname", "prénom", "nombre")
 _LAST = (
-    "last name",
-    "lastname",
-    "surname",
-    "last",
-    "family name",
-    "nachname",
-    "nom",
-    "apellido(s)",
+    *("last name", "lastname", "surname", "last", "family name"),
+    *("nachname", "nom", "apellido(s)"),
 )
 IDS = (
     *("id", "id number", "student id", "user id", "identifier", "username", "login"),
@@ -79,22 +73,21 @@ class Roster:
     def read(cls, path: Path) -> Roster:
         """Raises LabError, saying what was found, where no names can be read."""
         columns, rows = read_table(path)
-        people: list[Person] = []
-        for _, row in rows:
-            name = _full_name({key.strip().lower(): value.strip() for key, value in row.items()})
-            if name and not name.lower().startswith(("points possible", "student, test")):
-                people.append(Person(plain(name), name, row))
-        if not people:
+        named = [(_full_name(row), row) for _, row in rows]
+        no_names = ("points possible", "student, test")  # of Canvas
+        named = [(n, row) for n, row in named if n and not n.lower().startswith(no_names)]
+        if not named:
             raise LabError(
                 f'"{path}" has no column of names (found: {", ".join(columns)}). It needs "name", '
                 'or "first name" and "last name", in its first line.'
             )
-        count = Counter(person.student for person in people)
-        for number, person in enumerate(people):
-            if count[person.student] > 1:  # namesakes
-                own = sorted(_ids(person.row)) or [str(number + 1)]
-                student = f"{person.student}-{plain(own[0])}"
-                people[number] = Person(student, person.name, person.row)
+        count = Counter(plain(name) for name, _ in named)
+        people = []
+        for number, (name, row) in enumerate(named, 1):
+            student = plain(name)
+            if count[student] > 1:  # namesakes
+                student += "-" + plain(min(_ids(row), default=str(number)))
+            people.append(Person(student, name, row))
         return cls(columns, people)
 
     def find(self, path: PurePosixPath, assignments: tuple[str, ...] = ()) -> Person:
@@ -103,26 +96,20 @@ class Roster:
         A part of a name is enough where nothing else stands beside it: "Ada", not "Ada Hopper".
         Raises LabError where it is nobody's of the class, or might be of several.
         """
-        candidates: list[Person] = []
+        others = {word for name in assignments for word in _words(name)}
+        candidates = self.people
         for part in (*reversed(path.parts[:-1]), path.stem):
-            found = self._named(part, {word for name in assignments for word in _words(name)})
-            if candidates and any(person in candidates for person in found):
-                found = [person for person in candidates if person in found]
-            elif candidates:
-                continue
+            found = [person for person in self._named(part, others) if person in candidates]
             if len(found) == 1:
                 return found[0]
-            candidates = found
-        if candidates:
+            candidates = found or candidates
+        if candidates is not self.people:
             who = " or ".join(f'"{person.student}"' for person in candidates)
             raise LabError(f"may be by {who}. Put it into a folder of that name.")
         names = {person.name.lower(): person.name for person in self.people}
-        near = {
-            names[match]
-            for part in path.parts
-            for match in difflib.get_close_matches(_unnumbered(part).lower(), names, 1, 0.75)
-        }
-        hint = f' The nearest name is "{min(near)}".' if near else ""
+        parts = [_unnumbered(part).lower() for part in path.parts]
+        near = [n for part in parts for n in difflib.get_close_matches(part, names, 1, 0.75)]
+        hint = f' The nearest name is "{names[near[0]]}".' if near else ""
         raise LabError(
             f"is by nobody on the roster.{hint} Put it into a folder of the student's name, or add "
             "the student to roster.csv."
@@ -179,7 +166,8 @@ def read_table(path: Path) -> tuple[list[str], list[tuple[int, dict[str, str]]]]
                     f'"{path}", line {reader.line_num}: there are more values than columns. Put a '
                     'comment or number with a comma into quotes ("...").'
                 )
-            rows.append((reader.line_num, {str(key): value for key, value in row.items()}))
+            row = {str(key): value.strip() for key, value in row.items()}
+            rows.append((reader.line_num, row))
     except csv.Error as error:
         raise LabError(f'"{path}", line {reader.line_num}: no table ({error}).') from error
     return list(reader.fieldnames or ()), rows
@@ -249,7 +237,8 @@ def plain(name: str) -> str:
 
 
 def _full_name(row: dict[str, str]) -> str:
-    """ "Ada Lovelace", whatever the columns are; row: with headings in lower case."""
+    """ "Ada Lovelace", whatever the columns are."""
+    row = {heading.strip().lower(): value for heading, value in row.items()}
     first = next((row[key] for key in _FIRST if row.get(key)), "")
     last = next((row[key] for key in _LAST if row.get(key)), "")
     if first or last:
@@ -261,7 +250,7 @@ def _full_name(row: dict[str, str]) -> str:
 
 def _ids(row: dict[str, str]) -> set[str]:
     """What names a person beside the name: ids, addresses and what stands before their @."""
-    values = {v.strip().casefold() for k, v in row.items() if k.strip().lower() in IDS}
+    values = {v.casefold() for k, v in row.items() if k.strip().lower() in IDS}
     return {part for value in values for part in (value, value.partition("@")[0]) if part}
 
 
