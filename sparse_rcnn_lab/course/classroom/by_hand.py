@@ -51,7 +51,7 @@ def rubric_of(course: Course, assignment: str, test: str) -> list[tuple[str, flo
 def write_by_hand(course: Course, results: list[Result]) -> None:
     """Writes by_hand.csv and by_hand.html, with what is filled in so far."""
     before = filled_in(course)
-    cards = []
+    cards: list[dict[str, Any]] = []
     for result in results:
         figures = handed_in_figures(course, result.assignment, result.student)
         drawn = "as handed in" if figures else "as drawn when it was graded, of fewer images"

@@ -18,6 +18,7 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from sparse_rcnn_lab.core.errors import LabError
 from sparse_rcnn_lab.course.classroom.cells import is_locked, read_cells, text_of
@@ -98,7 +99,7 @@ def fingerprints(code: str) -> dict[str, set[int]]:
     """Parts of the tree -> the lines they stand in; what Python cannot read is left out."""
     found: dict[str, set[int]] = {}
     trees = list(_trees(re.sub(r"^[ \t]*[%!].*$", "", code, flags=re.M)))
-    nodes = [node for tree in trees for node in ast.walk(tree)]
+    nodes: list[Any] = [node for tree in trees for node in ast.walk(tree)]
     named = set(_named(nodes))
     for node in nodes:
         for field in _SILENT:
@@ -132,7 +133,7 @@ def _trees(code: str) -> Iterator[ast.AST]:
         yield ast.increment_lineno(tree, code.count("\n", 0, start))
 
 
-def _named(nodes: list[ast.AST]) -> Iterator[str]:
+def _named(nodes: list[Any]) -> Iterator[str]:
     """Names that the code itself gives."""
     for node in nodes:
         if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):

@@ -93,7 +93,9 @@ def _about(course: Course, result: Result) -> dict[str, Any]:
     release = read_cells(course.notebook("release", result.assignment))
     ours = {_wording(cell) for cell in release}
     marks = {mark.test: mark for mark in result.marks}
-    passed, words, shown = [], [], []
+    passed: list[Any] = []
+    words: list[Any] = []
+    shown: list[Any] = []
     lost: dict[tuple[str, str], dict[str, Any]] = {}
     tasks = _tasks(release, result.cells)
     above: Any = None  # the answer that the tests below it are about
@@ -107,7 +109,12 @@ def _about(course: Course, result: Result) -> dict[str, Any]:
             continue
         if role_of(cell).get("solution"):
             above = cell
-        block = {"name": name, "code": text, "outputs": outputs_of(cell), "mark": mark}
+        block: dict[str, Any] = {
+            "name": name,
+            "code": text,
+            "outputs": outputs_of(cell),
+            "mark": mark,
+        }
         if mark:
             one = _asked(cell) | {"score": mark.score or 0, "out_of": mark.out_of}
             block |= {"code": one["code"], "lost": one["score"] < mark.out_of}
