@@ -35,7 +35,8 @@ TRAINING = {"train", "model-runs", "model-learns"}
 def source_of(name: str, secret: str = "2026") -> Any:
     """The instructor's notebook of an assignment, with the numbers of ``secret``."""
     (assignment,) = chosen([name])
-    notebook = read_source(SOURCES / assignment.source, assignment, secret)
+    course = Course(Path(), secret, (name,))
+    notebook = read_source(SOURCES / assignment.source, assignment, course)
     return {"cells": [dict(cell) for cell in notebook.cells], "metadata": {}}
 
 

@@ -12,7 +12,6 @@ import pytest
 from browser import Watched, keep_shot, open_browser
 
 from sparse_rcnn_lab.cli.main import main
-from sparse_rcnn_lab.course.classroom.build import read_source
 from sparse_rcnn_lab.course.classroom.by_hand import take_by_hand
 from sparse_rcnn_lab.course.classroom.course_folder import ASSIGNMENTS, NOTES, Course
 from sparse_rcnn_lab.course.classroom.feedback import QUESTIONS, feedback
@@ -72,7 +71,7 @@ def test_every_test_has_its_question() -> None:
     tests = {
         cell["metadata"]["nbgrader"]["grade_id"]
         for assignment in ASSIGNMENTS
-        for cell in read_source(made.SOURCES / assignment.source, assignment, 1).cells
+        for cell in made.source_of(assignment.name)["cells"]
         if cell["metadata"].get("nbgrader", {}).get("grade")
     }
     assert tests == set(QUESTIONS)

@@ -16,9 +16,8 @@ import pytest
 
 from sparse_rcnn_lab.cli.main import main
 from sparse_rcnn_lab.core.errors import LabError
-from sparse_rcnn_lab.course.classroom.build import read_source
 from sparse_rcnn_lab.course.classroom.by_hand import rubric_of, take_by_hand
-from sparse_rcnn_lab.course.classroom.course_folder import NOTES, Course, chosen
+from sparse_rcnn_lab.course.classroom.course_folder import NOTES, Course
 from sparse_rcnn_lab.course.classroom.grade import grade, is_new
 from sparse_rcnn_lab.course.classroom.marks import write_marks
 from sparse_rcnn_lab.course.classroom.roster import read_table
@@ -241,10 +240,8 @@ def test_marks_by_the_lines_of_a_rubric(small_course: Course) -> None:
 
 def test_every_written_answer_has_its_rubric(tmp_path: Path) -> None:
     """Catches a rubric whose text has changed, so that its lines are not found any more."""
-    (assignment,) = chosen(["experiment"])
-    source = read_source(made.SOURCES / assignment.source, assignment, 1)
-    course = Course(tmp_path, 1, ("experiment",))
-    made.hand_in(tmp_path / "source", "experiment", "experiment", source)
+    course = Course(tmp_path, "1", ("experiment",))
+    made.hand_in(tmp_path / "source", "experiment", "experiment", made.source_of("experiment"))
     for test in ("question", "results", "discussion"):
         lines = rubric_of(course, "experiment", test)
         assert [marks for _, marks in lines] == [1, 1, 1] and all(

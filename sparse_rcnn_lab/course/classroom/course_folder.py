@@ -118,6 +118,10 @@ class Course:
             return None
         return notebook if NOTES in notebook["metadata"] else None
 
+    def hand_out(self, assignment: str, student: str = "") -> Path:
+        """What everybody gets; or a student's own, where build had a roster."""
+        return self.root / "hand-out" / student / f"{assignment}.ipynb"
+
     def personal(self, assignment: str, student: str) -> Path:
         """The instructor's copy of a student's own notebook; there where build had a roster."""
         return self.root / "personal" / student / f"{assignment}.ipynb"

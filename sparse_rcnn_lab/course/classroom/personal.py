@@ -28,7 +28,7 @@ class HandOuts:
 
     def of(self, student: str) -> Any:
         """A student's notebook: their own, or the one that all have."""
-        path = self.course.root / "hand-out" / student / f"{self.assignment}.ipynb"
+        path = self.course.hand_out(self.assignment, student)
         if not path.is_file():
             path = self.course.notebook("release", self.assignment)
         return read_notebook(path)

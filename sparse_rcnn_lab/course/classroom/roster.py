@@ -61,13 +61,12 @@ class Person:
     row: dict[str, str]
 
 
+@dataclass(frozen=True)
 class Roster:
     """The list of a class; ``people`` in its order."""
 
-    def __init__(self, columns: list[str], people: list[Person]) -> None:
-        self.columns, self.people = columns, people
-        self._names = [set(_words(person.name)) for person in people]
-        self._ids = [_ids(p.row) | {p.student.casefold()} for p in people]
+    columns: list[str]
+    people: list[Person]
 
     @classmethod
     def read(cls, path: Path) -> Roster:
@@ -119,25 +118,24 @@ class Roster:
         """Everybody that a folder or file may be named after; the surest kind of match alone."""
         moodle, canvas = _MOODLE.match(part), _CANVAS.match(part)
         known = moodle or canvas
-        text = known[1] if known else part
         # Short numbers are those of copies and weeks, but where a platform writes an id.
         tokens = {t.casefold() for t in re.split(r"[\s_()]+", part) if len(t) > 3}
         if known:  # Moodle's number is that of its worksheet alone
             tokens = {f"participant {known[2]}" if moodle else known[2]}
-        words = _words(text)
-        rest = {word for word in words if word not in _NO_NAME | assignments}
-        joined = {*words, "".join(words)}
-        by_id = {i for i, ids in enumerate(self._ids) if ids & tokens}
-        whole = {
-            i
-            for i, person in enumerate(self.people)
-            if self._names[i] <= set(words) or _joined(person.name) & joined
-        }
-        some = {i for i, names in enumerate(self._names) if _is_part(rest, names)}
-        longest = max((len(self._names[i]) for i in whole), default=0)
-        whole = {i for i in whole if len(self._names[i]) == longest}
-        found = (by_id & (some | whole)) or (whole if known else by_id or whole) or some or by_id
-        return [self.people[i] for i in sorted(found)]
+        words = _words(known[1] if known else part)
+        rest = set(words) - _NO_NAME - assignments
+
+        def rank(person: Person) -> tuple[int, ...]:
+            names = _words(person.name)
+            joined = {"".join(names), "".join([*names[-1:], *names[:-1]])}
+            has_id = not tokens.isdisjoint({*_ids(person.row), person.student.casefold()})
+            whole = set(names) <= set(words) or not joined.isdisjoint({*words, "".join(words)})
+            some = _is_part(rest, set(names))
+            sure = (has_id and (whole or some), has_id and not known, whole * len(names))
+            return *sure, some, has_id
+
+        ranks = [rank(person) for person in self.people]
+        return [p for p, r in zip(self.people, ranks, strict=True) if any(r) and r == max(ranks)]
 
 
 def read_table(path: Path) -> tuple[list[str], list[tuple[int, dict[str, str]]]]:
@@ -265,12 +263,6 @@ def _is_part(words: set[str], names: set[str]) -> bool:
     """Whether all words are of the name, or its initials, and one of them is whole."""
     initials = {name[0] for name in names}
     return words <= names | initials and any(len(word) > 1 for word in words & names)
-
-
-def _joined(name: str) -> set[str]:
-    """ "adalovelace" and "lovelaceada"."""
-    words = _words(name)
-    return {"".join(words), "".join([words[-1], *words[:-1]])} if words else set()
 
 
 def _unnumbered(name: str) -> str:
