@@ -40,37 +40,28 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     ):
         step = steps.add_parser(name, help=summary, description=summary[0].upper() + summary[1:])
         step.set_defaults(step=function)
-        step.add_argument("--debug", action="store_true", help="show the traceback of an error")
+        add = step.add_argument
+        add("--debug", action="store_true", help="show the traceback of an error")
         if name == "validate":
-            step.add_argument("notebook", type=Path)
+            add("notebook", type=Path)
             continue
-        step.add_argument("--course", type=Path, default=Path("course"), metavar="FOLDER")
-        if name in ("build", "grade", "feedback", "copies", "solutions"):
-            step.add_argument(
-                "--assignment", action="append", metavar="NAME", help="only this one; repeatable"
-            )
+        add("--course", type=Path, default=Path("course"), metavar="FOLDER")
+        if name != "collect":
+            add("--assignment", action="append", metavar="NAME", help="only this one; repeatable")
         if name == "build":
-            step.add_argument(
-                "--students", type=Path, metavar="CSV", help="the class: own numbers for everybody"
-            )
-            step.add_argument(
-                "--secret", help="decides the numbers (default: a new one, kept in course.json)"
-            )
-            step.add_argument("--sources", type=Path, metavar="FOLDER", help="your own assignments")
+            add("--students", type=Path, metavar="CSV", help="the class: own numbers for everybody")
+            add("--secret", help="decides the numbers (default: a new one, kept in course.json)")
+            add("--sources", type=Path, metavar="FOLDER", help="your own assignments")
         if name == "collect":
-            step.add_argument("place", type=Path, help="a folder or a zip with notebooks")
-            step.add_argument(
-                "--students", type=Path, metavar="CSV",
-                help="the class, as Moodle, Canvas or Google Classroom exports it; is kept",
-            )  # fmt: skip
+            add("place", type=Path, help="a folder or a zip with notebooks")
+            kept = "the class, as Moodle, Canvas or Google Classroom exports it; is kept"
+            add("--students", type=Path, metavar="CSV", help=kept)
         if name == "grade":
-            step.add_argument("--student", action="append", metavar="NAME", help="only this one")
-            step.add_argument("--workers", type=whole_number, help="notebooks at a time")
-            step.add_argument("--again", action="store_true", help="also what was graded before")
+            add("--student", action="append", metavar="NAME", help="only this one")
+            add("--workers", type=whole_number, help="notebooks at a time")
+            add("--again", action="store_true", help="also what was graded before")
         if name == "feedback":
-            step.add_argument(
-                "--by-hand", type=Path, metavar="CSV", help="marks, as by_hand.html saves them"
-            )
+            add("--by-hand", type=Path, metavar="CSV", help="marks, as by_hand.html saves them")
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -81,9 +72,8 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _build(arguments: argparse.Namespace) -> int:
     assignments = chosen(arguments.assignment)
-    print(
-        f"Building {plural(len(assignments), 'assignment')} in {arguments.course} ...", flush=True
-    )
+    what = plural(len(assignments), "assignment")
+    print(f"Building {what} in {arguments.course} ...", flush=True)
     from sparse_rcnn_lab.course.classroom.build import build, own_sources
 
     sources: Path = arguments.sources or own_sources()
@@ -161,22 +151,18 @@ def _validate(arguments: argparse.Namespace) -> int:
     if not outcomes:
         raise LabError(f'"{arguments.notebook}" has no test cells; is it an assignment?')
     for outcome in outcomes:
-        if outcome.hidden:
-            said = "hidden, graded later"
-        elif outcome.problem:
-            said = "not yet"
-        else:
-            said = "passes so far" if outcome.more else "passed"
-        print(f"{said:20}  {outcome.name}")
+        passed = "passes so far" if outcome.more else "passed"
+        said = "hidden, graded later" if outcome.hidden else passed
+        print(f"{'not yet' if outcome.problem else said:20}  {outcome.name}")
         if outcome.problem:
             print(textwrap.indent(outcome.problem, " " * 22))
     visible = [outcome for outcome in outcomes if not outcome.hidden]
-    passed = sum(not outcome.problem for outcome in visible)
+    passing = sum(not outcome.problem for outcome in visible)
     hidden, more = len(outcomes) - len(visible), sum(outcome.more for outcome in visible)
-    print(f"\n{passed} of {len(visible)} visible tests pass.")
+    print(f"\n{passing} of {len(visible)} visible tests pass.")
     if hidden or more:
         print(
             f"Graded later: {plural(hidden, 'hidden test')}, and the hidden parts of {more} more. "
             "The mark may be lower."
         )
-    return 0 if passed == len(visible) else 1
+    return 0 if passing == len(visible) else 1

@@ -22,6 +22,7 @@ import sparse_rcnn_lab as srl
 from sparse_rcnn_lab.cli.main import main
 from sparse_rcnn_lab.core.errors import LabError
 from sparse_rcnn_lab.course.classroom.build import FORBIDDEN, check_release
+from sparse_rcnn_lab.course.classroom.cells import name_of, role_of
 from sparse_rcnn_lab.course.classroom.checks import Check, NotYet, difference
 from sparse_rcnn_lab.course.classroom.course_folder import ASSIGNMENTS, Course
 from sparse_rcnn_lab.course.classroom.feedback import feedback
@@ -152,9 +153,9 @@ def test_nothing_asked_for_is_handed_out(
             for part in inside:
                 lines = [line for line in part.split("### END")[0].splitlines() if len(line) > 40]
                 assert not any(line in text for line in lines)
-            if cell["metadata"].get("nbgrader", {}).get("solution"):
+            if role_of(cell).get("solution"):
                 answers += 1
-                own = made.cell(release, cell["metadata"]["nbgrader"]["grade_id"])["source"]
+                own = made.cell(release, name_of(cell))["source"]
                 assert ("your code here" in own.lower()) or own == "*Your answer here.*"
         assert hidden >= 3 and answers >= 4
         # Empty work passes no test.
@@ -383,6 +384,6 @@ def test_what_students_cannot_see_is_no_pass(small_course: Course, tmp_path: Pat
     assert passed == ["think-shifted", "think-grown"]
     assert outcomes["think-grown"].more and outcomes["giou-pairs"].hidden
     for cell in release["cells"]:
-        role = cell["metadata"].get("nbgrader", {})
+        role = role_of(cell)
         goes_on = "raises-exception" in cell["metadata"].get("tags", ())
         assert goes_on == (bool(role) and cell["cell_type"] == "code")

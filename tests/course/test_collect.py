@@ -13,6 +13,7 @@ import pytest
 
 from sparse_rcnn_lab.core.errors import LabError
 from sparse_rcnn_lab.course.classroom.build import build
+from sparse_rcnn_lab.course.classroom.cells import name_of
 from sparse_rcnn_lab.course.classroom.collect import collect
 from sparse_rcnn_lab.course.classroom.course_folder import Course, chosen
 from sparse_rcnn_lab.course.classroom.roster import Roster, level_of_names, student_of
@@ -134,9 +135,7 @@ def test_collect(built: Course, tmp_path: Path) -> None:
     course = made.copy_of(built, tmp_path / "course")
     release = made.read(course.notebook("release", "boxes"))
     short = copy.deepcopy(release)
-    short["cells"] = [
-        c for c in short["cells"] if c["metadata"].get("nbgrader", {}).get("grade_id") != "iou"
-    ]
+    short["cells"] = [c for c in short["cells"] if name_of(c) != "iou"]
     short["metadata"] = {}
     bare = copy.deepcopy(release)  # as Colab gives it back
     bare["metadata"] = {}
@@ -170,8 +169,8 @@ def test_collect(built: Course, tmp_path: Path) -> None:
     kept = made.read(course.notebook("submitted", "boxes", "bob"))
     assert made.cell(kept, "think")["source"] == "iou_shifted = iou_grown = 0.5"
     mended = made.read(course.notebook("submitted", "boxes", "carl"))
-    ids = [c["metadata"].get("nbgrader", {}).get("grade_id") for c in mended["cells"]]
-    wanted = [c["metadata"].get("nbgrader", {}).get("grade_id") for c in release["cells"]]
+    ids = [name_of(c) for c in mended["cells"]]
+    wanted = [name_of(c) for c in release["cells"]]
     assert [i for i in ids if i] == [w for w in wanted if w]
     assert not (tmp_path / "evil").exists() and not (tmp_path.parent / "evil").exists()
     with pytest.raises(LabError, match="secret"):
@@ -188,7 +187,7 @@ def test_nothing_left_but_text(built: Course, tmp_path: Path) -> None:
     bare = made.solved(source, release)
     made.cell(bare, "iou-values")["source"] = "print('a test that was written over')"
     helper = {"cell_type": "code", "metadata": {}, "source": "def helper():\n    pass\n"}
-    at = [c["metadata"].get("nbgrader", {}).get("grade_id") for c in bare["cells"]].index("giou")
+    at = [name_of(c) for c in bare["cells"]].index("giou")
     bare["cells"].insert(at, helper)
     bare |= {"metadata": {}, "nbformat": 4, "nbformat_minor": 4}
     for cell in bare["cells"]:

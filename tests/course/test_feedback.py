@@ -13,6 +13,7 @@ from browser import Watched, keep_shot, open_browser
 
 from sparse_rcnn_lab.cli.main import main
 from sparse_rcnn_lab.course.classroom.by_hand import take_by_hand
+from sparse_rcnn_lab.course.classroom.cells import name_of, role_of
 from sparse_rcnn_lab.course.classroom.course_folder import ASSIGNMENTS, NOTES, Course
 from sparse_rcnn_lab.course.classroom.feedback import QUESTIONS, feedback
 from sparse_rcnn_lab.course.classroom.pages import markdown, said
@@ -69,10 +70,10 @@ def marked(small_course: Course) -> Course:
 def test_every_test_has_its_question() -> None:
     """Catches a test that was added or renamed and asks nobody anything."""
     tests = {
-        cell["metadata"]["nbgrader"]["grade_id"]
+        name_of(cell)
         for assignment in ASSIGNMENTS
         for cell in made.source_of(assignment.name)["cells"]
-        if cell["metadata"].get("nbgrader", {}).get("grade")
+        if role_of(cell).get("grade")
     }
     assert tests == set(QUESTIONS)
     assert all(question.rstrip().endswith(("?", ".")) for question in QUESTIONS.values())

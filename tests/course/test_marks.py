@@ -26,6 +26,9 @@ TABLE = "student,assignment,test,out_of,marks,comment\nZoë,boxes,think-grown,1,
 PLAIN = TABLE.replace("gut", "")
 
 
+EMPTY: Any = {"cells": [], "metadata": {}}
+
+
 def graded(notebook: Any) -> Any:
     """As a notebook is once it is graded to its end."""
     return notebook | {"metadata": {NOTES: []}}
@@ -86,13 +89,13 @@ def test_half_graded_is_not_graded(small_course: Course) -> None:
     """Catches grading that was cut short and is then listed as 0 of 20, without a word."""
     hand_in_by("eve", small_course)
     for step in ("submitted", "autograded"):  # nbgrader writes the latter before it runs it
-        made.hand_in(small_course.root / step / "eve", "boxes", "boxes", {"metadata": {}})
+        made.hand_in(small_course.root / step / "eve", "boxes", "boxes", EMPTY)
     write_marks(small_course)
     _, ((_, row),) = read_table(small_course.root / "marks.csv")
     assert (row["student"], row["marks"], row["notes"][:10]) == ("eve", "", "not graded")
     assert is_new(small_course, "eve", "boxes")
     path = small_course.notebook("autograded", "boxes", "eve")
-    for text in (json.dumps(graded({"cells": []})), '{"metadata": '):  # whole, half on disk
+    for text in (json.dumps(graded(EMPTY)), '{"metadata": '):  # whole, half on disk
         path.write_text(text)
         assert is_new(small_course, "eve", "boxes") == (text[-1] == " ")
 
@@ -120,7 +123,7 @@ LATE = "2026-12-02 00:30:00"
 def a_class(course: Course) -> None:
     """Zoë: 14 of 20, and 2 marks to be given by hand; Ada: nothing graded."""
     for student in ("Zoë-Müller", "Ada-Lovelace"):
-        made.hand_in(course.root / "submitted" / student, "boxes", "boxes", {"metadata": {}})
+        made.hand_in(course.root / "submitted" / student, "boxes", "boxes", EMPTY)
     with warnings.catch_warnings(), course.gradebook() as gradebook:
         warnings.simplefilter("ignore")
         gradebook.update_or_create_student("Zoë-Müller")

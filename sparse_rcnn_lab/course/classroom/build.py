@@ -25,7 +25,7 @@ from typing import Any
 from tqdm.auto import tqdm
 
 from sparse_rcnn_lab.core.errors import LabError
-from sparse_rcnn_lab.course.classroom.cells import read_notebook, role_of, text_of, write_notebook
+from sparse_rcnn_lab.course.classroom.cells import read_notebook, role_of, write_notebook
 from sparse_rcnn_lab.course.classroom.course_folder import Assignment, Course, need_nbgrader
 from sparse_rcnn_lab.course.classroom.roster import Roster
 from sparse_rcnn_lab.course.classroom.validate import MORE_HIDDEN
@@ -132,7 +132,7 @@ def make_personal(course: Course, source: Path, assignment: Assignment, student:
     from nbgrader.preprocessors import ClearHiddenTests, ClearSolutions, ComputeChecksums, LockCells
 
     notebook = read_source(source, assignment, course, student)
-    write_notebook(course.personal(assignment.name, student), notebook)
+    write_notebook(course.notebook("personal", assignment.name, student), notebook)
     config = course.nbgrader_config()
     for step in (LockCells, ClearSolutions, ClearHiddenTests, ComputeChecksums):
         notebook, _ = step(config=config).preprocess(notebook, {})
@@ -143,7 +143,7 @@ def make_personal(course: Course, source: Path, assignment: Assignment, student:
 def check_release(notebook: Any, source: Path) -> None:
     """Raises LabError where a student's notebook still holds a mark of what nbgrader takes out."""
     for number, cell in enumerate(notebook["cells"]):
-        if found := FORBIDDEN.search(text_of(cell)):
+        if found := FORBIDDEN.search(cell["source"]):
             raise LabError(f'Cell {number} made of "{source}" still has "{found[0]}".')
 
 

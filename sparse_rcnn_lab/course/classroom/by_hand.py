@@ -6,14 +6,13 @@ by_hand.html   the same to read and click through, with the figures; it saves a 
 
 from __future__ import annotations
 
-import json
 import math
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sparse_rcnn_lab.core.errors import LabError
-from sparse_rcnn_lab.course.classroom.cells import name_of, read_cells, role_of, text_of
+from sparse_rcnn_lab.course.classroom.cells import name_of, read_notebook, role_of
 from sparse_rcnn_lab.course.classroom.course_folder import Course
 from sparse_rcnn_lab.course.classroom.pages import figures_of, markdown, write_page
 from sparse_rcnn_lab.course.classroom.roster import number, read_table, write_table
@@ -35,7 +34,7 @@ def rubric_of(course: Course, assignment: str, test: str) -> list[tuple[str, flo
     It is written as ``*3 marks: one thing (1), another (2).*``; without it there is one line.
     """
     above = ""
-    for cell in read_cells(course.notebook("source", assignment)):
+    for cell in read_notebook(course.notebook("source", assignment))["cells"]:
         if name_of(cell) == test:
             found, points = _RUBRIC.search(above), float(role_of(cell)["points"])
             lines = re.findall(r"(\S.*?) \(([\d.]+)\)", " ".join(found[1].split())) if found else []
@@ -44,7 +43,7 @@ def rubric_of(course: Course, assignment: str, test: str) -> list[tuple[str, flo
                 return lines
             return [("the whole answer", points)]
         if cell["cell_type"] == "markdown":
-            above = text_of(cell)
+            above = cell["source"]
     return []
 
 
@@ -53,14 +52,13 @@ def write_by_hand(course: Course, results: list[Result]) -> None:
     before = filled_in(course)
     cards: list[dict[str, Any]] = []
     for result in results:
-        figures = handed_in_figures(course, result.assignment, result.student)
-        drawn = "as handed in" if figures else "as drawn when it was graded, of fewer images"
-        figures = figures or figures_of(result.cells)
+        figures = result.figures or figures_of(result.cells)
+        drawn = "as handed in" if result.figures else "as drawn when it was graded, of fewer images"
         for mark in result.marks:
             if not mark.by_hand:
                 continue
             rubric = rubric_of(course, result.assignment, mark.test)
-            answer = next(text_of(cell) for cell in result.cells if name_of(cell) == mark.test)
+            answer = next(cell["source"] for cell in result.cells if name_of(cell) == mark.test)
             lines = (f"{i}. {what} ({most:g})" for i, (what, most) in enumerate(rubric, 1))
             row = {
                 "student": result.student,
@@ -92,13 +90,6 @@ def filled_in(course: Course) -> dict[tuple[str, ...], dict[str, str]]:
     """(student, assignment, test) -> the row of by_hand.csv, where there is that file."""
     path = course.root / "by_hand.csv"
     return {_key(row): row for _, row in (read_table(path)[1] if path.exists() else [])}
-
-
-def handed_in_figures(course: Course, assignment: str, student: str) -> list[str]:
-    """The figures of the notebook that came in, as data URIs."""
-    path = course.notebook("submitted", assignment, student).with_name("figures.json")
-    figures: list[str] = json.loads(path.read_text(encoding="utf-8")) if path.exists() else []
-    return figures
 
 
 def take_by_hand(course: Course, place: Path | None = None) -> int:

@@ -24,11 +24,11 @@ from typing import Any, NamedTuple
 from sparse_rcnn_lab.core.errors import LabError
 from sparse_rcnn_lab.course.classroom.cells import (
     name_of,
+    notebook_of,
     read_notebook,
-    text_of,
     write_notebook,
 )
-from sparse_rcnn_lab.course.classroom.course_folder import Course
+from sparse_rcnn_lab.course.classroom.course_folder import CAME, Course
 from sparse_rcnn_lab.course.classroom.pages import figures_of
 from sparse_rcnn_lab.course.classroom.personal import HandOuts
 from sparse_rcnn_lab.course.classroom.repair_submission import recognise, repair
@@ -99,11 +99,8 @@ def collect(course: Course, place: str | Path, say: Callable[[str], None] = prin
     level = level_of_names([(entry.path, name) for entry, _, name, _ in known], names)
     for entry, notebook, assignment, notes in known:
         with or_refused(entry):
-            student = (
-                roster.find(entry.path, names).student
-                if roster
-                else student_of(entry.path, names, level)
-            )
+            person = roster.find(entry.path, names) if roster else None
+            student = person.student if person else student_of(entry.path, names, level)
             if (student, assignment) in newest:
                 notes.append(f"handed in more than once, the newest counts: {entry.path}")
             if re.match(r"[^_]+_LATE_\d", entry.path.name):
@@ -118,16 +115,12 @@ def collect(course: Course, place: str | Path, say: Callable[[str], None] = prin
             notes.append(f"is the notebook that was handed out to {owner}")
         figures = figures_of(notebook["cells"])  # of all the images; graded, there are fewer
         notes += repair(notebook, hand_outs[assignment].of(owner))
-        notebook["metadata"] = releases[assignment]["metadata"]
+        came = {CAME: {"notes": notes, "figures": figures}}
+        notebook["metadata"] = releases[assignment]["metadata"] | came
         target = course.notebook("submitted", assignment, student)
         when = f"{entry.time.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"
-        about = {"file": str(entry.path), "time": when, "notes": notes}
-        for name, text in (
-            ("timestamp.txt", when if entry.time.year >= 2000 else ""),  # a zip may know no time
-            ("collected.json", json.dumps(about, indent=2)),
-            ("figures.json", json.dumps(figures)),
-        ):
-            write_text(target.with_name(name), text + "\n")
+        known_time = entry.time.year >= 2000  # a zip may have none
+        write_text(target.with_name("timestamp.txt"), when if known_time else "")
         write_notebook(target, notebook)  # one that came before, the same, is not graded again
         result.taken.append((student, assignment, notes))
         say(f"{student}: {assignment}" + "".join(f"\n    {note}" for note in notes))
@@ -201,9 +194,8 @@ def _notebook(entry: _Entry) -> Any:
     except _DAMAGED as error:
         raise LabError(f"cannot be read ({error}).") from error
     try:
-        notebook = json.loads(content.decode("utf-8-sig"))
+        notebook = notebook_of(content.decode("utf-8-sig"))
         for cell in notebook["cells"]:
-            cell["source"] = text_of(cell)
             cell["cell_type"], cell["metadata"], name_of(cell)
         notebook["metadata"].get("sparse_rcnn_lab", {}).get("course")
         json.dumps(notebook, ensure_ascii=False).encode()  # half a character cannot be written

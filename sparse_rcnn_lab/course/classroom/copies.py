@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from sparse_rcnn_lab.core.errors import LabError
-from sparse_rcnn_lab.course.classroom.cells import is_locked, read_cells, text_of
+from sparse_rcnn_lab.course.classroom.cells import is_locked, read_notebook
 from sparse_rcnn_lab.course.classroom.course_folder import Course
 from sparse_rcnn_lab.course.classroom.pages import write_page
 from sparse_rcnn_lab.course.classroom.roster import write_table
@@ -91,8 +91,8 @@ def compare(assignment: str, texts: dict[str, str], known: set[str]) -> list[Pai
 
 def code_of(notebook: Path) -> str:
     """What a student may have written in a notebook: all code but that of locked cells."""
-    cells = [c for c in read_cells(notebook) if c["cell_type"] == "code"]
-    return "\n\n".join(text_of(cell).strip("\n") for cell in cells if not is_locked(cell)) + "\n"
+    cells = [c for c in read_notebook(notebook)["cells"] if c["cell_type"] == "code"]
+    return "\n\n".join(cell["source"].strip("\n") for cell in cells if not is_locked(cell)) + "\n"
 
 
 def fingerprints(code: str) -> dict[str, set[int]]:

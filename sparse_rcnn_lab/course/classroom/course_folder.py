@@ -44,7 +44,9 @@ ASSIGNMENTS = (
     Assignment("experiment", "4_experiment.py", "An experiment of your own"),
 )
 TITLES = {assignment.name: assignment.title for assignment in ASSIGNMENTS}
-# In a notebook's metadata: what the marks' table tells. Written when it is graded to its end.
+# In a notebook's metadata: how it came, from collect; and what the marks' table tells of how it
+# ran, written when it is graded to its end.
+CAME = "sparse_rcnn_lab_came"
 NOTES = "sparse_rcnn_lab_notes"
 CONFIG = """\
 # How nbgrader works in this course. Lines added below are kept: build writes this file once.
@@ -102,7 +104,7 @@ class Course:
             write_text(self.root / "nbgrader_config.py", CONFIG)
 
     def notebook(self, step: str, assignment: str, student: str = "") -> Path:
-        """Where a notebook lies in ``step``: source, release, submitted, autograded."""
+        """Where a notebook lies in ``step``: source, release, personal, submitted, autograded."""
         return self.root / step / student / assignment / f"{assignment}.ipynb"
 
     @property
@@ -110,28 +112,20 @@ class Course:
         """What tells this course's notebooks from another's; the secret cannot be read from it."""
         return hashlib.sha256(f"course {self.secret}".encode()).hexdigest()[:12]
 
-    def graded(self, assignment: str, student: str) -> Any | None:
-        """A submission as it was run; None where that has not come to its end."""
+    def read(self, step: str, assignment: str, student: str) -> Any:
+        """A student's notebook; an empty one where there is none, or half of one."""
         try:
-            notebook = read_notebook(self.notebook("autograded", assignment, student))
+            return read_notebook(self.notebook(step, assignment, student))
         except (OSError, ValueError):
-            return None
-        return notebook if NOTES in notebook["metadata"] else None
+            return {"cells": [], "metadata": {}}
 
     def hand_out(self, assignment: str, student: str = "") -> Path:
         """What everybody gets; or a student's own, where build had a roster."""
         return self.root / "hand-out" / student / f"{assignment}.ipynb"
 
-    def personal(self, assignment: str, student: str) -> Path:
-        """The instructor's copy of a student's own notebook; there where build had a roster."""
-        return self.root / "personal" / student / f"{assignment}.ipynb"
-
     def students(self, step: str = "submitted") -> list[str]:
         """Everybody with a folder in ``step``, in order."""
-        folder = self.root / step
-        if not folder.is_dir():
-            return []
-        return sorted(p.name for p in folder.iterdir() if p.is_dir() and p.name[0] != ".")
+        return sorted(path.name for path in self.root.glob(f"{step}/[!.]*") if path.is_dir())
 
     def submissions(self, assignments: tuple[str, ...]) -> list[tuple[str, str]]:
         """(student, assignment) of everything that was handed in."""
@@ -148,11 +142,10 @@ class Course:
         roster = self.roster()
         return {person.student: person.name for person in roster.people} if roster else {}
 
-    def keep_roster(self, path: Path) -> Roster:
+    def keep_roster(self, path: Path) -> None:
         """Makes a csv file the class's roster. Raises LabError where it has no names."""
-        roster = Roster.read(path)
+        Roster.read(path)
         write_text(self.root / "roster.csv", path.read_text(encoding="utf-8-sig"))
-        return roster
 
     def nbgrader(self) -> Any:
         """nbgrader's API, set up by the folder's ``nbgrader_config.py``."""

@@ -9,7 +9,6 @@ import re
 import statistics
 import textwrap
 import tomllib
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,15 +18,12 @@ from sparse_rcnn_lab.core.errors import LabError
 from sparse_rcnn_lab.course.classroom.by_hand import (
     LINES,
     filled_in,
-    handed_in_figures,
     rubric_of,
 )
 from sparse_rcnn_lab.course.classroom.cells import (
-    functions_in,
     name_of,
-    read_cells,
+    read_notebook,
     role_of,
-    text_of,
 )
 from sparse_rcnn_lab.course.classroom.course_folder import TITLES, Course
 from sparse_rcnn_lab.course.classroom.marks import Mark, Result, write_marks
@@ -72,8 +68,8 @@ def solutions(course: Course, assignments: tuple[str, ...] | None = None) -> lis
     pages = []
     for name in course.assignments if assignments is None else assignments:
         cells: list[dict[str, Any]] = []
-        for cell in read_cells(course.notebook("source", name)):
-            text, role = text_of(cell), role_of(cell)
+        for cell in read_notebook(course.notebook("source", name))["cells"]:
+            text, role = cell["source"], role_of(cell)
             if cell["cell_type"] == "markdown":
                 cells.append({"html": markdown(_without_marks(text), ours=True)})
             elif role.get("grade"):
@@ -90,17 +86,16 @@ def solutions(course: Course, assignments: tuple[str, ...] | None = None) -> lis
 
 def _about(course: Course, result: Result) -> dict[str, Any]:
     """What the page of a submission tells."""
-    release = read_cells(course.notebook("release", result.assignment))
+    release = read_notebook(course.notebook("release", result.assignment))["cells"]
     ours = {_wording(cell) for cell in release}
     marks = {mark.test: mark for mark in result.marks}
     passed: list[Any] = []
     words: list[Any] = []
     shown: list[Any] = []
     lost: dict[tuple[str, str], dict[str, Any]] = {}
-    tasks = _tasks(release, result.cells)
-    above: Any = None  # the answer that the tests below it are about
+    answers: dict[str, Any] = {}
     for cell in result.cells:
-        name, text = name_of(cell), text_of(cell)
+        name, text = name_of(cell), cell["source"]
         mark = marks.get(name)
         if cell["cell_type"] == "markdown":
             if mark:
@@ -108,23 +103,19 @@ def _about(course: Course, result: Result) -> dict[str, Any]:
             shown.append({"html": markdown(text, ours=_wording(cell) in ours), "name": name})
             continue
         if role_of(cell).get("solution"):
-            above = cell
-        block: dict[str, Any] = {
-            "name": name,
-            "code": text,
-            "outputs": outputs_of(cell),
-            "mark": mark,
-        }
+            answers[name] = cell
+        block = {"name": name, "code": text, "outputs": outputs_of(cell), "mark": mark}
         if mark:
             one = _asked(cell) | {"score": mark.score or 0, "out_of": mark.out_of}
             block |= {"code": one["code"], "lost": one["score"] < mark.out_of}
             if block["lost"]:
-                task = _task_of(one["code"], tasks) or above
-                came, whole = _came(cell, task)
-                where = name_of(task) if task else ""
+                # The answer that it is called after, or else the one above it.
+                above = next(reversed(answers), "")
+                task = name.partition("-")[0] if name.partition("-")[0] in answers else above
+                came, whole = _came(cell, answers.get(task))
                 # Tests that have not seen the code have one thing to say, together.
-                key = (where, came) if whole else ("", name)
-                group = {"came": came, "whole": whole, "cell": where, "tests": []}
+                key = (task, came) if whole else ("", name)
+                group = {"came": came, "whole": whole, "cell": task, "tests": []}
                 lost.setdefault(key, group)["tests"].append(one)
             else:
                 passed.append(one)
@@ -136,7 +127,6 @@ def _about(course: Course, result: Result) -> dict[str, Any]:
         "lost": list(lost.values()),
         "passed": passed,
         "words": words,
-        "figures": handed_in_figures(course, result.assignment, result.student),
         "cells": shown,
     }
 
@@ -151,48 +141,25 @@ def _in_words(course: Course, result: Result, mark: Mark) -> dict[str, Any]:
 
 def _asked(cell: Any) -> dict[str, Any]:
     """What a test asks, its code, and the question to ask whoever lost it."""
-    name = name_of(cell)
-    text = text_of(cell)
+    name, text = name_of(cell), cell["source"]
     if found := re.search(r"def _test\(\):\n(.*)\n\n\n_test\(\)", text, re.S):
         text = textwrap.dedent(found[1])
-    lines = [
-        line
-        for line in text.splitlines()
-        if not re.match(r"(### (BEGIN|END) HIDDEN|from sparse_rcnn_lab.*checks import)", line)
-    ]
-    text = "\n".join(lines).strip()
-    head = re.match(r"((?:# .*\n?)+)", text)
-    says = " ".join(head[1].replace("# ", "").split()) if head else ""
-    says = re.sub(r"^\d+ marks?:? ?", "", says).replace("(hidden)", "").strip()
+    ours = r"^(### (BEGIN|END) HIDDEN|from sparse_rcnn_lab.*checks import).*\n?"
+    text = re.sub(ours, "", text, flags=re.M).strip()
+    head = re.match(r"(?:# .*\n?)*", text)[0]  # type: ignore[index]
+    says = re.sub(r"^\d+ marks?:? ?", "", " ".join(head.replace("# ", "").split()))
+    says = says.replace("(hidden)", "").strip() or name.replace("-", " ")
     if "_" not in says.partition(" ")[0]:  # the name of a function stays as it is
         says = says[:1].upper() + says[1:]
-    asks = says or name.replace("-", " ").capitalize()
-    body = text[head.end() :].strip() if head else text
-    return {"test": name, "asks": asks, "code": body, "question": QUESTIONS.get(name, "")}
-
-
-def _tasks(release: list[Any], cells: Sequence[Any]) -> dict[str, Any]:
-    """Function that is asked for -> the cell of the student that should hold it."""
-    mine = {name_of(cell): cell for cell in cells}
-    return {
-        name: mine[name_of(cell)]
-        for cell in release
-        if role_of(cell).get("solution")
-        for name in functions_in(cell)
-    }
-
-
-def _task_of(test: str, tasks: dict[str, Any]) -> Any:
-    """The cell of the function that a test names first."""
-    named = re.findall(r"\bof=(\w+)", test) + re.findall(r"\bcheck\(\s*(\w+)", test)
-    return next((tasks[name] for name in named if name in tasks), None)
+    question = QUESTIONS.get(name, "")
+    return {"test": name, "asks": says, "code": text[len(head) :].strip(), "question": question}
 
 
 def _came(test: Any, task: Any) -> tuple[str, bool]:
     """What a test that was lost has said, and whether that is true of the whole cell."""
     errors = [out["error"] for out in outputs_of(test) if "error" in out]
     stopped = [out["error"] for out in outputs_of(task) if "error" in out] if task else []
-    unwritten = task is not None and "not written yet" in text_of(task)
+    unwritten = task is not None and "not written yet" in task["source"]
     if unwritten and (not errors or re.search("NameError|NotImpl|no code so far", errors[-1])):
         return "Nothing is written here yet.", True
     if stopped and "NotImplementedError" not in stopped[-1]:
@@ -210,7 +177,7 @@ def _overview(course: Course, results: list[Result], lost: dict[Any, Any]) -> No
         graded = [result for result in mine if not result.problem]
         tests = {
             name_of(cell): _asked(cell) | {"lost": []}
-            for cell in read_cells(course.notebook("source", name))
+            for cell in read_notebook(course.notebook("source", name))["cells"]
             if role_of(cell).get("grade") and cell["cell_type"] == "code"
         }
         for result in graded:
@@ -235,7 +202,7 @@ def _overview(course: Course, results: list[Result], lost: dict[Any, Any]) -> No
 
 def _wording(cell: Any) -> str:
     """The text without its numbers, which may be the student's own."""
-    return re.sub(r"[-\d.]", "", text_of(cell))
+    return re.sub(r"[-\d.]", "", cell["source"])
 
 
 def _without_marks(text: str) -> str:

@@ -15,7 +15,7 @@ from pathlib import Path
 from tqdm.auto import tqdm
 
 from sparse_rcnn_lab.core.errors import LabError
-from sparse_rcnn_lab.course.classroom.course_folder import Course
+from sparse_rcnn_lab.course.classroom.course_folder import NOTES, Course
 from sparse_rcnn_lab.course.classroom.marks import write_marks
 
 # One thread a kernel: two kernels with two threads each would wait for one another. Figures stay in
@@ -108,9 +108,8 @@ def grade_one(root: Path, student: str, assignment: str) -> Graded:
 def is_new(course: Course, student: str, assignment: str) -> bool:
     """Whether a submission came after it was graded, or has not been graded to its end."""
     came, graded = (course.notebook(s, assignment, student) for s in ("submitted", "autograded"))
-    return (
-        course.graded(assignment, student) is None or graded.stat().st_mtime < came.stat().st_mtime
-    )
+    to_its_end = NOTES in course.read("autograded", assignment, student)["metadata"]
+    return not to_its_end or graded.stat().st_mtime < came.stat().st_mtime
 
 
 def _register(course: Course, pairs: list[tuple[str, str]]) -> set[tuple[str, str]]:

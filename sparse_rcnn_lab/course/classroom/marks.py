@@ -8,7 +8,6 @@ canvas.csv, moodle.csv      as these systems import them, where the roster is fr
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,7 +15,7 @@ from typing import Any
 
 from sparse_rcnn_lab.course.classroom.by_hand import take_by_hand, write_by_hand
 from sparse_rcnn_lab.course.classroom.cells import name_of
-from sparse_rcnn_lab.course.classroom.course_folder import NOTES, TITLES, Course
+from sparse_rcnn_lab.course.classroom.course_folder import CAME, NOTES, TITLES, Course
 from sparse_rcnn_lab.course.classroom.roster import IDS, Roster, number, write_table
 
 _CANVAS = ("Student", "ID", "SIS User ID", "SIS Login ID", "Section")
@@ -37,8 +36,8 @@ class Mark:
 class Result:
     """What one submission has got. problem: why it has no marks, or empty.
 
-    name: as the roster writes it.  cells: as they were run.  late_days: begun days after the due
-    date, or None where one of the times is not known.
+    name: as the roster writes it.  cells: as they were run.  figures: of the notebook that came in,
+    as data URIs.  late_days: begun days after the due date, or None where a time is not known.
     """
 
     student: str
@@ -47,6 +46,7 @@ class Result:
     problem: str
     marks: tuple[Mark, ...]
     cells: Sequence[Any]
+    figures: tuple[str, ...]
     notes: tuple[str, ...]
     late_days: int | None
 
@@ -90,19 +90,18 @@ def results(course: Course) -> list[Result]:
 def _result(
     course: Course, names: dict[str, str], student: str, assignment: str, submission: Any
 ) -> Result:
-    notebook = course.graded(assignment, student) if submission else None
-    problem = "" if notebook else "not graded"
-    if problem and course.notebook("autograded", assignment, student).exists():
-        problem = "not graded: it was cut short, run grade again"
-    came = course.notebook("submitted", assignment, student).with_name("collected.json")
-    notes = json.loads(came.read_text(encoding="utf-8"))["notes"] if came.exists() else []
+    came = course.read("submitted", assignment, student)["metadata"].get(CAME, {})
+    run = course.read("autograded", assignment, student)
+    notes, problem = [*came.get("notes", ()), *run["metadata"].get(NOTES, ())], ""
+    if not submission or NOTES not in run["metadata"]:
+        was_cut = course.notebook("autograded", assignment, student).exists()
+        problem = "not graded" + ": it was cut short, run grade again" * was_cut
     marks, late_days = [], None
-    if notebook:
-        notes += notebook["metadata"][NOTES]
+    if not problem:
         (graded,) = submission.notebooks
         grades = {grade.name: grade for grade in graded.grades}
         comments = {comment.name: comment.manual_comment or "" for comment in graded.comments}
-        for name in filter(grades.get, map(name_of, notebook["cells"])):
+        for name in filter(grades.get, map(name_of, run["cells"])):
             grade = grades[name]
             by_hand = grade.needs_manual_grade or grade.manual_score is not None
             open_ = grade.needs_manual_grade and grade.manual_score is None
@@ -116,7 +115,8 @@ def _result(
         assignment=assignment,
         problem=problem,
         marks=tuple(marks),
-        cells=notebook["cells"] if notebook else (),
+        cells=run["cells"],
+        figures=tuple(came.get("figures", ())),
         notes=tuple(map(str, notes)),
         late_days=late_days,
     )

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from sparse_rcnn_lab.core.errors import LabError
-from sparse_rcnn_lab.course.classroom.cells import functions_in, is_locked, name_of, text_of
+from sparse_rcnn_lab.course.classroom.cells import is_locked, name_of
 
 # In a student's own cells; a look by a person is in order.
 _ANSWER = "imports the package's own answer"
@@ -71,7 +71,7 @@ def _alike(cells: Any, named: Any, key: Callable[[Any], str]) -> list[tuple[Any,
 
 def _answers_between(cells: Any, release: Any) -> Iterator[tuple[Any, Any]]:
     """(cell, handed-out cell) of answers, whose text nobody knows, between cells that are known."""
-    texts = {text_of(cell) for cell in release}
+    texts = {cell["source"] for cell in release}
     for number, cell in enumerate(release):
         at = {name: i for i, mine in enumerate(cells) if (name := name_of(mine))}
         if not name_of(cell) or is_locked(cell) or name_of(cell) in at:
@@ -84,11 +84,15 @@ def _answers_between(cells: Any, release: Any) -> Iterator[tuple[Any, Any]]:
             for mine in cells[first + 1 : last]
             if not name_of(mine)
             and mine["cell_type"] == cell["cell_type"]
-            and text_of(mine) not in texts - {text_of(cell)}
+            and mine["source"] not in texts - {cell["source"]}
         ]
         if free:
-            asked = set(functions_in(cell))
-            yield next((mine for mine in free if asked & set(functions_in(mine))), free[0]), cell
+            asked = _functions(cell)
+            yield next((mine for mine in free if asked & _functions(mine)), free[0]), cell
+
+
+def _functions(cell: Any) -> set[str]:
+    return set(re.findall(r"^def (\w+)", cell["source"], re.M))
 
 
 def repair(notebook: Any, release: Any) -> list[str]:
@@ -115,7 +119,7 @@ def repair(notebook: Any, release: Any) -> list[str]:
     # A role that somebody changed would confuse the executor before nbgrader restores it.
     for name, cell in mine.items():
         cell["metadata"] = copy.deepcopy(known[name]["metadata"])
-    edited = [n for n, c in mine.items() if is_locked(c) and text_of(c) != text_of(known[n])]
+    edited = [n for n, c in mine.items() if is_locked(c) and c["source"] != known[n]["source"]]
     notes = [
         f"{what}: {', '.join(names)}"
         for what, names in (
@@ -126,7 +130,7 @@ def repair(notebook: Any, release: Any) -> list[str]:
         if names
     ]
     code = [c for c in cells if c["cell_type"] == "code" and not is_locked(c)]
-    own = {text_of(cell) for cell in code} - {text_of(cell) for cell in release["cells"]}
+    own = {cell["source"] for cell in code} - {cell["source"] for cell in release["cells"]}
     for pattern, words in _SUSPICIOUS.items():
         if any(re.search(pattern, text) for text in own):
             notes.append(f"{words}: have a look")
@@ -147,4 +151,4 @@ def _wording(cell: Any) -> str:
     """The text of a cell that students do not change, without its numbers."""
     if name_of(cell) and not is_locked(cell):
         return ""
-    return re.sub(r"\d[\d.e-]*", "0", text_of(cell).strip())
+    return re.sub(r"\d[\d.e-]*", "0", cell["source"].strip())

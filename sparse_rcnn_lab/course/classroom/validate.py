@@ -30,7 +30,6 @@ class Outcome:
     """
 
     name: str
-    points: float
     problem: str
     hidden: bool = False
     more: bool = False
@@ -78,7 +77,7 @@ def validate(path: str | Path, seconds: int = 180) -> list[Outcome]:
             problem = _said(errors[0]) if errors else ""
             hidden = not problem and _checks_nothing(cell.source)
             more = MORE_HIDDEN in cell.source
-            outcomes.append(Outcome(role["grade_id"], role["points"], problem, hidden, more))
+            outcomes.append(Outcome(role["grade_id"], problem, hidden, more))
     return outcomes
 
 
