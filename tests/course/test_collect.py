@@ -128,11 +128,11 @@ def test_rosters_of_several_systems(tmp_path: Path, head: str, row: str) -> None
         Roster.read(tmp_path / "roster.csv")
 
 
-def test_collect(built: Course, tmp_path: Path) -> None:
+def test_collect(small_course: Course, tmp_path: Path) -> None:
     """Catches a broken file that stops the others, deleted cells that stay away, cells without
     metadata that nobody knows, a zip that writes outside the course, and a first version that wins
     over the second."""
-    course = made.copy_of(built, tmp_path / "course")
+    course = small_course
     release = made.read(course.notebook("release", "boxes"))
     short = copy.deepcopy(release)
     short["cells"] = [c for c in short["cells"] if name_of(c) != "iou"]
@@ -174,15 +174,15 @@ def test_collect(built: Course, tmp_path: Path) -> None:
     assert [i for i in ids if i] == [w for w in wanted if w]
     assert not (tmp_path / "evil").exists() and not (tmp_path.parent / "evil").exists()
     with pytest.raises(LabError, match="secret"):
-        build(tmp_path / "course", made.SOURCES, chosen(["boxes"]), "2027", say=lambda s: None)
+        build(course.root, made.SOURCES, chosen(["boxes"]), "2027", say=lambda s: None)
     with pytest.raises(LabError, match="neither"):
         collect(course, tmp_path / "nothing", say=lambda line: None)
 
 
-def test_nothing_left_but_text(built: Course, tmp_path: Path) -> None:
+def test_nothing_left_but_text(small_course: Course, tmp_path: Path) -> None:
     """Catches a notebook that a program has stripped to its cells' text, and an answer that then
     goes to another task or is lost."""
-    course = made.copy_of(built, tmp_path / "course")
+    course = small_course
     release, source = (made.read(course.notebook(s, "boxes")) for s in ("release", "source"))
     bare = made.solved(source, release)
     made.cell(bare, "iou-values")["source"] = "print('a test that was written over')"
@@ -204,9 +204,9 @@ def test_nothing_left_but_text(built: Course, tmp_path: Path) -> None:
         assert made.cell(kept, answer)["source"] == made.cell(perfect, answer)["source"]
 
 
-def test_what_came_before_is_not_graded_again(built: Course, tmp_path: Path) -> None:
+def test_what_came_before_is_not_graded_again(small_course: Course, tmp_path: Path) -> None:
     """Catches a class that is graded anew as one more student hands in."""
-    course = made.copy_of(built, tmp_path / "course")
+    course = small_course
     release: Any = made.read(course.notebook("release", "boxes"))
     made.hand_in(tmp_path / "in", "ada", "boxes", release)
     collect(course, tmp_path / "in", say=lambda line: None)

@@ -184,6 +184,13 @@ class Course:
         with api.gradebook as gradebook:
             yield gradebook
 
+    def known_to(self, gradebook: Any) -> dict[tuple[str, str], Any]:
+        """(student, assignment) -> the submission, of all that the gradebook has."""
+        pairs = (
+            (name, s) for name in self.assignments for s in gradebook.assignment_submissions(name)
+        )
+        return {(submission.student_id, name): submission for name, submission in pairs}
+
     def _problem_of(self, path: Path) -> str:
         """What is wrong with the gradebook, or nothing."""
         try:

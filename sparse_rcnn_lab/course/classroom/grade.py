@@ -120,11 +120,7 @@ def _register(course: Course, pairs: list[tuple[str, str]]) -> set[tuple[str, st
     with course.gradebook() as gradebook:
         for student in sorted({student for student, _ in pairs}):
             gradebook.update_or_create_student(student)
-        return {
-            (submission.student.id, name)
-            for name in course.assignments
-            for submission in gradebook.assignment_submissions(name)
-        }
+        return set(course.known_to(gradebook))
 
 
 def _end_with_parent() -> None:

@@ -76,11 +76,7 @@ def results(course: Course) -> list[Result]:
     """What everybody has got, from the gradebook."""
     names = course.names()
     with course.gradebook() as gradebook:
-        submissions = {
-            (submission.student_id, name): submission
-            for name in course.assignments
-            for submission in gradebook.assignment_submissions(name)
-        }
+        submissions = course.known_to(gradebook)
         return [
             _result(course, names, student, assignment, submissions.get((student, assignment)))
             for student, assignment in course.submissions(course.assignments)
@@ -95,7 +91,7 @@ def _result(
     notes, problem = [*came.get("notes", ()), *run["metadata"].get(NOTES, ())], ""
     if not submission or NOTES not in run["metadata"]:
         was_cut = course.notebook("autograded", assignment, student).exists()
-        problem = "not graded" + ": it was cut short, run grade again" * was_cut
+        problem = "not graded: it was cut short, run grade again" if was_cut else "not graded"
     marks, late_days = [], None
     if not problem:
         (graded,) = submission.notebooks
@@ -113,7 +109,7 @@ def _result(
         student=student,
         name=names.get(student, student.replace("-", " ")),
         assignment=assignment,
-        problem=problem,
+        problem=problem or ("" if marks else "not graded"),
         marks=tuple(marks),
         cells=run["cells"],
         figures=tuple(came.get("figures", ())),
@@ -133,7 +129,7 @@ def write_marks(course: Course) -> list[Result]:
     for result in found:
         who = {"student": result.student, "name": result.name, "assignment": result.assignment}
         row: dict[str, Any] = dict.fromkeys(("marks", "out_of", "by_hand_open", "percent"), "")
-        if not result.problem:
+        if result.marks:
             row["marks"], row["out_of"] = number(result.score), number(result.out_of)
             row["by_hand_open"] = number(result.open)
             row["percent"] = f"{100 * result.score / result.out_of:.1f}"
