@@ -51,6 +51,8 @@ def test_who_handed_in(path: str, student: str) -> None:
         (("ada/my try/x.ipynb", "bob/second/y.ipynb"), ["ada", "bob"]),
         (("group A/ada/x.ipynb", "group A/bob/x.ipynb", "group B/eve/x.ipynb"),
          ["ada", "bob", "eve"]),
+        (("Monday/ada/x.ipynb", "Monday/bob/x.ipynb", "Friday/A/week 1/x.ipynb"),
+         ["ada", "bob", "A"]),
     ],
 )  # fmt: skip
 def test_folders_in_one_another(paths: tuple[str, ...], students: list[str]) -> None:

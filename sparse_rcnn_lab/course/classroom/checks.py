@@ -166,20 +166,16 @@ def difference(got: Any, want: Any, name: str = "the result") -> str | None:
     if isinstance(want, dict):
         if not isinstance(got, dict):
             return f"{name} should be a dictionary, yours is {_short(got)}."
-        for key, value in want.items():
-            if key not in got:
-                return f'{name} has no "{key}".'
-            if found := difference(got[key], value, f'{name}["{key}"]'):
-                return found
-        return None
-    if isinstance(want, tuple | list):
+        if lacks := [key for key in want if key not in got]:
+            return f'{name} has no "{lacks[0]}".'
+        parts = [(got[key], value, f'{name}["{key}"]') for key, value in want.items()]
+    elif isinstance(want, tuple | list):
         if not isinstance(got, tuple | list) or len(got) != len(want):
             return f"{name} should be {len(want)} values, yours is {_short(got)}."
-        for i, (mine, value) in enumerate(zip(got, want, strict=True)):
-            if found := difference(mine, value, f"{name}[{i}]"):
-                return found
-        return None
-    return None if got == want else f"{name} should be {_short(want)}, yours is {_short(got)}."
+        parts = [(got[i], value, f"{name}[{i}]") for i, value in enumerate(want)]
+    else:
+        return None if got == want else f"{name} should be {_short(want)}, yours is {_short(got)}."
+    return next((found for part in parts if (found := difference(*part))), None)
 
 
 def _tensor(got: Any, want: Tensor, name: str) -> str | None:

@@ -32,18 +32,13 @@ IDS = (
     *("sis user id", "sis login id", "email", "email address", "e-mail", "e-mail-adresse"),
     *("matrikelnummer", "id-nummer", "anmeldename"),
 )
-# Folders between a student's and a notebook, or above all students', that say nothing of who.
-_ANYBODY = re.compile(
-    r"(my )?(work|homework|course|notebooks?|files?|final|src|downloads?|desktop|submissions?|"
-    r"submitted|handed[ -]in|assignments?|(assignment|week|task|lab)[ _-]*\d+|new folder.*)",
-    re.I,
-)
-# Words beside a name that are none, so that the rest may still be a part of one.
+# Words of folders and files that are no name.
 _NO_NAME = {
-    *("a", "and", "assignment", "attempt", "by", "class", "colab", "copy", "course", "draft"),
-    *("final", "fixed", "for", "from", "group", "handin", "homework", "lab", "late", "my", "new"),
-    *("notebook", "of", "part", "resubmission", "solution", "submission", "submitted", "task"),
-    *("team", "the", "try", "untitled", "v", "version", "week", "work"),
+    *("a", "and", "assignment", "assignments", "attempt", "by", "class", "colab", "copy", "course"),
+    *("desktop", "downloads", "draft", "files", "final", "fixed", "folder", "for", "from", "group"),
+    *("handed", "handin", "homework", "in", "lab", "late", "my", "new", "notebook", "notebooks"),
+    *("of", "part", "resubmission", "section", "solution", "src", "submission", "submissions"),
+    *("submitted", "task", "team", "the", "try", "untitled", "v", "version", "week", "work"),
 }
 _MOODLE = re.compile(r"(.+)_(\d+)_assignsubmission_")
 _CANVAS = re.compile(r"([^_]+)_(?:LATE_)?(\d+)_\d+_")
@@ -194,7 +189,7 @@ def student_of(path: PurePosixPath, assignments: tuple[str, ...], level: int = -
     if moodle := [found for part in path.parts[:-1] if (found := _MOODLE.match(part))]:
         return plain(f"{moodle[-1][1]}_{moodle[-1][2]}")
     if folders := folders_of(path, assignments):
-        return plain(folders[min(level, len(folders) - 1)])
+        return plain(folders[level])
     if canvas := _CANVAS.match(path.name):
         return plain(canvas[1])
     # What is left without the assignment's name and the number of a copy: "boxes_ada (1)".
@@ -207,22 +202,22 @@ def student_of(path: PurePosixPath, assignments: tuple[str, ...], level: int = -
 
 def folders_of(path: PurePosixPath, assignments: tuple[str, ...]) -> list[str]:
     """The folders around a notebook that may have a student's name, from the outermost on."""
-    folders = [part for part in path.parts[:-1] if part.lower() not in assignments]
-    return [part for part in folders if not _ANYBODY.fullmatch(part)]
+    found = []
+    for folder in path.parts[:-1]:
+        words = {word for word in _words(folder) if len(word) > 1}
+        if not words or not words <= _NO_NAME | set(assignments):
+            found.append(folder)
+    return found
 
 
 def level_of_names(found: list[tuple[PurePosixPath, str]], assignments: tuple[str, ...]) -> int:
     """Of folders in one another, which have the students' names: (path, assignment) of a class.
 
-    The outermost in which nobody has one assignment twice: ``ada/try/boxes.ipynb``, but ``group
-    A/ada/boxes.ipynb`` beside ``group A/bob/boxes.ipynb``.
+    The outer ones, as in ``ada/second/boxes.ipynb``, unless somebody then has an assignment twice.
     """
     folders = [(folders_of(path, assignments), assignment) for path, assignment in found]
-    deep = [(names, assignment) for names, assignment in folders if len(names) > 1]
-    for level in range(min((len(names) for names, _ in deep), default=0)):
-        if len({(*names[: level + 1], assignment) for names, assignment in deep}) == len(deep):
-            return level
-    return -1
+    outer = [(names[0], assignment) for names, assignment in folders if len(names) > 1]
+    return 0 if len(set(outer)) == len(outer) else -1
 
 
 def plain(name: str) -> str:
