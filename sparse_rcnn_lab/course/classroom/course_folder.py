@@ -116,7 +116,7 @@ class Course:
         """A student's notebook; an empty one where there is none, or half of one."""
         try:
             return read_notebook(self.notebook(step, assignment, student))
-        except (OSError, ValueError):
+        except (OSError, ValueError, KeyError, TypeError):
             return {"cells": [], "metadata": {}}
 
     def hand_out(self, assignment: str, student: str = "") -> Path:
