@@ -23,9 +23,9 @@ from typing import Any, NamedTuple
 
 from sparse_rcnn_lab.core.errors import LabError
 from sparse_rcnn_lab.course.classroom.cells import (
-    name_of,
     notebook_of,
     read_notebook,
+    role_of,
     write_notebook,
 )
 from sparse_rcnn_lab.course.classroom.course_folder import CAME, Course
@@ -195,8 +195,8 @@ def _notebook(entry: _Entry) -> Any:
         raise LabError(f"cannot be read ({error}).") from error
     try:
         notebook = notebook_of(content.decode("utf-8-sig"))
-        for cell in notebook["cells"]:
-            cell["cell_type"], cell["metadata"], name_of(cell)
+        for cell in notebook["cells"]:  # each with a type, and with text for a name
+            cell["cell_type"], cell["metadata"], role_of(cell).get("grade_id", "") + ""
         notebook["metadata"].get("sparse_rcnn_lab", {}).get("course")
         json.dumps(notebook, ensure_ascii=False).encode()  # half a character cannot be written
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
