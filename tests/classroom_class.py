@@ -20,11 +20,13 @@ from classroom_styles import STYLES
 from classroom_trouble import TROUBLE
 
 from sparse_rcnn_lab.course.classroom.build import read_source
+from sparse_rcnn_lab.course.classroom.cells import name_of, role_of
+from sparse_rcnn_lab.course.classroom.cells import read_notebook as read
 from sparse_rcnn_lab.course.classroom.collect import collect
 from sparse_rcnn_lab.course.classroom.course_folder import Course, chosen
 from sparse_rcnn_lab.course.classroom.grade import grade
 
-__all__ = ["MISTAKES", "STYLES", "TROUBLE"]
+__all__ = ["MISTAKES", "STYLES", "TROUBLE", "read"]
 SOURCES = Path(__file__).resolve().parent.parent / "notebooks" / "assignments"
 
 
@@ -35,7 +37,8 @@ TRAINING = {"train", "model-runs", "model-learns"}
 def source_of(name: str, secret: str = "2026") -> Any:
     """The instructor's notebook of an assignment, with the numbers of ``secret``."""
     (assignment,) = chosen([name])
-    notebook = read_source(SOURCES / assignment.source, assignment, secret)
+    course = Course(Path(), secret, (name,))
+    notebook = read_source(SOURCES / assignment.source, assignment, course)
     return {"cells": [dict(cell) for cell in notebook.cells], "metadata": {}}
 
 
@@ -67,18 +70,18 @@ def rehearse(notebook: Any, training: bool = True) -> frozenset[str]:
     sys.modules[name] = main
     try:
         for c in notebook["cells"]:
-            if c["cell_type"] != "code" or (not training and _id(c) in TRAINING):
+            if c["cell_type"] != "code" or (not training and name_of(c) in TRAINING):
                 continue
             before = dict(main.__dict__)
             try:
                 with contextlib.redirect_stdout(io.StringIO()):
-                    exec(compile(c["source"], _id(c) or "cell", "exec"), main.__dict__)
+                    exec(compile(c["source"], name_of(c) or "cell", "exec"), main.__dict__)
             except Exception:
-                failed.add(_id(c))
-            if c["metadata"].get("nbgrader", {}).get("grade"):
+                failed.add(name_of(c))
+            if role_of(c).get("grade"):
                 names = before.keys() | main.__dict__.keys()
                 moved = {k for k in names if before.get(k) is not main.__dict__.get(k)}
-                assert moved <= {"_test", "__builtins__"}, f"{_id(c)} changes {moved}"
+                assert moved <= {"_test", "__builtins__"}, f"{name_of(c)} changes {moved}"
     finally:
         sys.modules[name] = real
     return frozenset(failed) & all_tests(notebook)
@@ -88,26 +91,26 @@ def with_hidden_tests(notebook: Any, source: Any) -> Any:
     """What nbgrader does before it runs a submission: its test cells are the instructor's."""
     notebook = copy.deepcopy(notebook)
     for c in notebook["cells"]:
-        if c["metadata"].get("nbgrader", {}).get("locked"):
-            c["source"] = cell(source, _id(c))["source"]
+        if role_of(c).get("locked"):
+            c["source"] = cell(source, name_of(c))["source"]
     return notebook
 
 
 def solved(source: Any, release: Any) -> Any:
     """The released notebook with the reference solutions in it."""
     notebook = copy.deepcopy(release)
-    answers = {_id(cell): "".join(cell["source"]) for cell in source["cells"] if _id(cell)}
+    answers = {name_of(cell): cell["source"] for cell in source["cells"] if name_of(cell)}
     for cell in notebook["cells"]:
-        if cell["metadata"].get("nbgrader", {}).get("solution"):
+        if role_of(cell).get("solution"):
             cell["source"] = re.sub(
-                r"[ \t]*###? ?(BEGIN|END) SOLUTION[ \t]*\n?", "", answers[_id(cell)]
+                r"[ \t]*###? ?(BEGIN|END) SOLUTION[ \t]*\n?", "", answers[name_of(cell)]
             )
     return notebook
 
 
 def cell(notebook: Any, name: str) -> Any:
     """The cell called so."""
-    (found,) = (c for c in notebook["cells"] if _id(c) == name)
+    (found,) = (c for c in notebook["cells"] if name_of(c) == name)
     return found
 
 
@@ -131,18 +134,10 @@ def with_answers(perfect: Any, answers: dict[str, str]) -> Any:
 def all_tests(notebook: Any) -> frozenset[str]:
     """The names of all graded code cells."""
     return frozenset(
-        _id(c)
+        name_of(c)
         for c in notebook["cells"]
-        if c["metadata"].get("nbgrader", {}).get("grade") and c["cell_type"] == "code"
+        if role_of(c).get("grade") and c["cell_type"] == "code"
     )
-
-
-def read(path: Path) -> Any:
-    """A notebook as plain values, each source one string."""
-    notebook = json.loads(path.read_text(encoding="utf-8"))
-    for c in notebook["cells"]:
-        c["source"] = "".join(c["source"])
-    return notebook
 
 
 def copy_of(course: Course, folder: Path) -> Course:
@@ -218,14 +213,9 @@ def made_class(course: Course, name: str) -> dict[str, Any]:
 def edits_tests(release: Any) -> Any:
     """Nothing solved; every second test emptied, the others gone."""
     notebook = copy.deepcopy(release)
-    tests = [c for c in notebook["cells"] if c["metadata"].get("nbgrader", {}).get("grade")]
+    tests = [c for c in notebook["cells"] if role_of(c).get("grade")]
     tests = [c for c in tests if c["cell_type"] == "code"]
     for cell in tests[::2]:
         cell["source"] = "print('ok')"
     notebook["cells"] = [c for c in notebook["cells"] if c not in tests[1::2]]
     return notebook
-
-
-def _id(c: Any) -> str:
-    name: str = c["metadata"].get("nbgrader", {}).get("grade_id", "")
-    return name

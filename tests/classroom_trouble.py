@@ -81,7 +81,7 @@ TROUBLE: dict[str, tuple[Trouble, ...]] = {
     "experiment": (
         _t("loop", "spread",
            "def spread(values):\n    while True:\n        pass\n",
-           _SPREAD + " " + "compare-sign compare-error", "stopped after"),
+           _SPREAD, "stopped after"),
         _t("crash", "figure", "import os\nos._exit(3)\n", "", "process ended"),
     ),
 }

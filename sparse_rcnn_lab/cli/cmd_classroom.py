@@ -40,37 +40,28 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     ):
         step = steps.add_parser(name, help=summary, description=summary[0].upper() + summary[1:])
         step.set_defaults(step=function)
-        step.add_argument("--debug", action="store_true", help="show the traceback of an error")
+        add = step.add_argument
+        add("--debug", action="store_true", help="show the traceback of an error")
         if name == "validate":
-            step.add_argument("notebook", type=Path)
+            add("notebook", type=Path)
             continue
-        step.add_argument("--course", type=Path, default=Path("course"), metavar="FOLDER")
-        if name in ("build", "grade", "feedback", "copies", "solutions"):
-            step.add_argument(
-                "--assignment", action="append", metavar="NAME", help="only this one; repeatable"
-            )
+        add("--course", type=Path, default=Path("course"), metavar="FOLDER")
+        if name != "collect":
+            add("--assignment", action="append", metavar="NAME", help="only this one; repeatable")
         if name == "build":
-            step.add_argument(
-                "--students", type=Path, metavar="CSV", help="the class: own numbers for everybody"
-            )
-            step.add_argument(
-                "--secret", help="decides the numbers (default: a new one, kept in course.json)"
-            )
-            step.add_argument("--sources", type=Path, metavar="FOLDER", help="your own assignments")
+            add("--students", type=Path, metavar="CSV", help="the class: own numbers for everybody")
+            add("--secret", help="decides the numbers (default: a new one, kept in course.json)")
+            add("--sources", type=Path, metavar="FOLDER", help="your own assignments")
         if name == "collect":
-            step.add_argument("place", type=Path, help="a folder or a zip with notebooks")
-            step.add_argument(
-                "--students", type=Path, metavar="CSV",
-                help="the class, as Moodle, Canvas or Google Classroom exports it; is kept",
-            )  # fmt: skip
+            add("place", type=Path, help="a folder or a zip with notebooks")
+            kept = "the class, as Moodle, Canvas or Google Classroom exports it; is kept"
+            add("--students", type=Path, metavar="CSV", help=kept)
         if name == "grade":
-            step.add_argument("--student", action="append", metavar="NAME", help="only this one")
-            step.add_argument("--workers", type=whole_number, help="notebooks at a time")
-            step.add_argument("--again", action="store_true", help="also what was graded before")
+            add("--student", action="append", metavar="NAME", help="only this one")
+            add("--workers", type=whole_number, help="notebooks at a time")
+            add("--again", action="store_true", help="also what was graded before")
         if name == "feedback":
-            step.add_argument(
-                "--by-hand", type=Path, metavar="CSV", help="marks, as by_hand.html saves them"
-            )
+            add("--by-hand", type=Path, metavar="CSV", help="marks, as by_hand.html saves them")
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -81,9 +72,8 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _build(arguments: argparse.Namespace) -> int:
     assignments = chosen(arguments.assignment)
-    print(
-        f"Building {plural(len(assignments), 'assignment')} in {arguments.course} ...", flush=True
-    )
+    what = plural(len(assignments), "assignment")
+    print(f"Building {what} in {arguments.course} ...", flush=True)
     from sparse_rcnn_lab.course.classroom.build import build, own_sources
 
     sources: Path = arguments.sources or own_sources()
@@ -94,6 +84,12 @@ def _build(arguments: argparse.Namespace) -> int:
     what = "Give each student the folder of their name in" if own else "Hand out the notebooks in"
     print(f"{what} {arguments.course / 'hand-out'}; keep the rest to yourself.")
     return 0
+
+
+def _opened(arguments: argparse.Namespace) -> tuple[Course, tuple[str, ...]]:
+    """The course, and which of its assignments to work on: those of --assignment, or all."""
+    course = Course.open(arguments.course)
+    return course, tuple(a.name for a in chosen(arguments.assignment, course.assignments))
 
 
 def _collect(arguments: argparse.Namespace) -> int:
@@ -110,11 +106,9 @@ def _collect(arguments: argparse.Namespace) -> int:
 def _grade(arguments: argparse.Namespace) -> int:
     from sparse_rcnn_lab.course.classroom.grade import grade
 
-    course = Course.open(arguments.course)
-    names = _of_course(arguments.assignment, course)
-    results = grade(
-        course, names, tuple(arguments.student or ()), arguments.workers, arguments.again
-    )
+    course, names = _opened(arguments)
+    students = tuple(arguments.student or ())
+    results = grade(course, names, students, arguments.workers, arguments.again)
     failed = [result for result in results if result.problem]
     print(f"{plural(len(results) - len(failed), 'notebook')} graded: {course.root / 'marks.csv'}")
     return 1 if failed else 0
@@ -124,10 +118,10 @@ def _feedback(arguments: argparse.Namespace) -> int:
     from sparse_rcnn_lab.course.classroom.by_hand import take_by_hand
     from sparse_rcnn_lab.course.classroom.feedback import feedback
 
-    course = Course.open(arguments.course)
+    course, names = _opened(arguments)
     if arguments.by_hand:
         print(f"{plural(take_by_hand(course, arguments.by_hand), 'mark')} taken.")
-    pages = feedback(course, _of_course(arguments.assignment, course))
+    pages = feedback(course, names)
     print(f"{plural(len(pages), 'page')} in {course.root / 'feedback'}")
     print(f"The class: {course.root / 'overview.html'}")
     return 0
@@ -136,30 +130,18 @@ def _feedback(arguments: argparse.Namespace) -> int:
 def _solutions(arguments: argparse.Namespace) -> int:
     from sparse_rcnn_lab.course.classroom.feedback import solutions
 
-    course = Course.open(arguments.course)
-    for page in solutions(course, _of_course(arguments.assignment, course)):
+    for page in solutions(*_opened(arguments)):
         print(page)
     return 0
 
 
 def _copies(arguments: argparse.Namespace) -> int:
     from sparse_rcnn_lab.course.classroom.copies import write_copies
-    from sparse_rcnn_lab.course.classroom.course_folder import Course
 
-    course = Course.open(arguments.course)
-    pairs = write_copies(course, _of_course(arguments.assignment, course))
+    course, names = _opened(arguments)
+    pairs = write_copies(course, names)
     print(f"{plural(len(pairs), 'pair')} to look at: {course.root / 'copies.html'}")
     return 0
-
-
-def _of_course(given: list[str] | None, course: Course) -> tuple[str, ...]:
-    """The assignments to work on: those of --assignment, or all that the course has."""
-    for name in given or ():
-        if name not in course.assignments:
-            raise LabError(
-                f'The course has no assignment "{name}". It has {", ".join(course.assignments)}.'
-            )
-    return tuple(name for name in course.assignments if not given or name in given)
 
 
 def _validate(arguments: argparse.Namespace) -> int:
@@ -169,22 +151,18 @@ def _validate(arguments: argparse.Namespace) -> int:
     if not outcomes:
         raise LabError(f'"{arguments.notebook}" has no test cells; is it an assignment?')
     for outcome in outcomes:
-        if outcome.hidden:
-            said = "hidden, graded later"
-        elif outcome.problem:
-            said = "not yet"
-        else:
-            said = "passes so far" if outcome.more else "passed"
-        print(f"{said:20}  {outcome.name}")
+        passed = "passes so far" if outcome.more else "passed"
+        said = "hidden, graded later" if outcome.hidden else passed
+        print(f"{'not yet' if outcome.problem else said:20}  {outcome.name}")
         if outcome.problem:
             print(textwrap.indent(outcome.problem, " " * 22))
     visible = [outcome for outcome in outcomes if not outcome.hidden]
-    passed = sum(not outcome.problem for outcome in visible)
+    passing = sum(not outcome.problem for outcome in visible)
     hidden, more = len(outcomes) - len(visible), sum(outcome.more for outcome in visible)
-    print(f"\n{passed} of {len(visible)} visible tests pass.")
+    print(f"\n{passing} of {len(visible)} visible tests pass.")
     if hidden or more:
         print(
             f"Graded later: {plural(hidden, 'hidden test')}, and the hidden parts of {more} more. "
             "The mark may be lower."
         )
-    return 0 if passed == len(visible) else 1
+    return 0 if passing == len(visible) else 1

@@ -22,6 +22,7 @@ import sparse_rcnn_lab as srl
 from sparse_rcnn_lab.cli.main import main
 from sparse_rcnn_lab.core.errors import LabError
 from sparse_rcnn_lab.course.classroom.build import FORBIDDEN, check_release
+from sparse_rcnn_lab.course.classroom.cells import name_of, role_of
 from sparse_rcnn_lab.course.classroom.checks import Check, NotYet, difference
 from sparse_rcnn_lab.course.classroom.course_folder import ASSIGNMENTS, Course
 from sparse_rcnn_lab.course.classroom.feedback import feedback
@@ -144,7 +145,7 @@ def test_nothing_asked_for_is_handed_out(
     for name in NAMES:
         source, release = (made.read(course.notebook(s, name)) for s in ("source", "release"))
         text = "\n".join(c["source"] for c in release["cells"])
-        assert not any(mark in text for mark in FORBIDDEN)
+        assert not FORBIDDEN.search(text)
         hidden, answers = 0, 0
         for cell in source["cells"]:
             inside = cell["source"].split("### BEGIN HIDDEN TESTS\n")[1:]
@@ -152,9 +153,9 @@ def test_nothing_asked_for_is_handed_out(
             for part in inside:
                 lines = [line for line in part.split("### END")[0].splitlines() if len(line) > 40]
                 assert not any(line in text for line in lines)
-            if cell["metadata"].get("nbgrader", {}).get("solution"):
+            if role_of(cell).get("solution"):
                 answers += 1
-                own = made.cell(release, cell["metadata"]["nbgrader"]["grade_id"])["source"]
+                own = made.cell(release, name_of(cell))["source"]
                 assert ("your code here" in own.lower()) or own == "*Your answer here.*"
         assert hidden >= 3 and answers >= 4
         # Empty work passes no test.
@@ -162,13 +163,9 @@ def test_nothing_asked_for_is_handed_out(
             full = made.with_hidden_tests(release, source)
             assert made.rehearse(full) == made.all_tests(release)
 
-    path = course.notebook("release", "boxes")
-    notebook = made.read(path)
-    notebook["cells"][3]["outputs"] = [{"output_type": "stream", "name": "stdout", "text": "1"}]
-    path.write_text(json.dumps(notebook), encoding="utf-8")
-    if notebook["cells"][3]["cell_type"] == "code":
-        with pytest.raises(LabError, match="output"):
-            check_release(path)
+    mistyped = made.with_answers(release, {"question": "### BEGIN HIDDEN TEST"})
+    with pytest.raises(LabError, match="BEGIN HIDDEN"):
+        check_release(mistyped, course.root)
 
 
 def test_round_trip(built: Course, tmp_path: Path) -> None:
@@ -387,6 +384,6 @@ def test_what_students_cannot_see_is_no_pass(small_course: Course, tmp_path: Pat
     assert passed == ["think-shifted", "think-grown"]
     assert outcomes["think-grown"].more and outcomes["giou-pairs"].hidden
     for cell in release["cells"]:
-        role = cell["metadata"].get("nbgrader", {})
+        role = role_of(cell)
         goes_on = "raises-exception" in cell["metadata"].get("tags", ())
         assert goes_on == (bool(role) and cell["cell_type"] == "code")

@@ -13,6 +13,7 @@ import pytest
 
 from sparse_rcnn_lab.core.errors import LabError
 from sparse_rcnn_lab.course.classroom.build import build
+from sparse_rcnn_lab.course.classroom.cells import name_of
 from sparse_rcnn_lab.course.classroom.collect import collect
 from sparse_rcnn_lab.course.classroom.course_folder import Course, chosen
 from sparse_rcnn_lab.course.classroom.roster import Roster, level_of_names, student_of
@@ -50,6 +51,8 @@ def test_who_handed_in(path: str, student: str) -> None:
         (("ada/my try/x.ipynb", "bob/second/y.ipynb"), ["ada", "bob"]),
         (("group A/ada/x.ipynb", "group A/bob/x.ipynb", "group B/eve/x.ipynb"),
          ["ada", "bob", "eve"]),
+        (("Monday/ada/x.ipynb", "Monday/bob/x.ipynb", "Friday/A/week 1/x.ipynb"),
+         ["ada", "bob", "A"]),
     ],
 )  # fmt: skip
 def test_folders_in_one_another(paths: tuple[str, ...], students: list[str]) -> None:
@@ -127,16 +130,14 @@ def test_rosters_of_several_systems(tmp_path: Path, head: str, row: str) -> None
         Roster.read(tmp_path / "roster.csv")
 
 
-def test_collect(built: Course, tmp_path: Path) -> None:
+def test_collect(small_course: Course, tmp_path: Path) -> None:
     """Catches a broken file that stops the others, deleted cells that stay away, cells without
     metadata that nobody knows, a zip that writes outside the course, and a first version that wins
     over the second."""
-    course = made.copy_of(built, tmp_path / "course")
+    course = small_course
     release = made.read(course.notebook("release", "boxes"))
     short = copy.deepcopy(release)
-    short["cells"] = [
-        c for c in short["cells"] if c["metadata"].get("nbgrader", {}).get("grade_id") != "iou"
-    ]
+    short["cells"] = [c for c in short["cells"] if name_of(c) != "iou"]
     short["metadata"] = {}
     bare = copy.deepcopy(release)  # as Colab gives it back
     bare["metadata"] = {}
@@ -170,25 +171,25 @@ def test_collect(built: Course, tmp_path: Path) -> None:
     kept = made.read(course.notebook("submitted", "boxes", "bob"))
     assert made.cell(kept, "think")["source"] == "iou_shifted = iou_grown = 0.5"
     mended = made.read(course.notebook("submitted", "boxes", "carl"))
-    ids = [c["metadata"].get("nbgrader", {}).get("grade_id") for c in mended["cells"]]
-    wanted = [c["metadata"].get("nbgrader", {}).get("grade_id") for c in release["cells"]]
+    ids = [name_of(c) for c in mended["cells"]]
+    wanted = [name_of(c) for c in release["cells"]]
     assert [i for i in ids if i] == [w for w in wanted if w]
     assert not (tmp_path / "evil").exists() and not (tmp_path.parent / "evil").exists()
     with pytest.raises(LabError, match="secret"):
-        build(tmp_path / "course", made.SOURCES, chosen(["boxes"]), "2027", say=lambda s: None)
+        build(course.root, made.SOURCES, chosen(["boxes"]), "2027", say=lambda s: None)
     with pytest.raises(LabError, match="neither"):
         collect(course, tmp_path / "nothing", say=lambda line: None)
 
 
-def test_nothing_left_but_text(built: Course, tmp_path: Path) -> None:
+def test_nothing_left_but_text(small_course: Course, tmp_path: Path) -> None:
     """Catches a notebook that a program has stripped to its cells' text, and an answer that then
     goes to another task or is lost."""
-    course = made.copy_of(built, tmp_path / "course")
+    course = small_course
     release, source = (made.read(course.notebook(s, "boxes")) for s in ("release", "source"))
     bare = made.solved(source, release)
     made.cell(bare, "iou-values")["source"] = "print('a test that was written over')"
     helper = {"cell_type": "code", "metadata": {}, "source": "def helper():\n    pass\n"}
-    at = [c["metadata"].get("nbgrader", {}).get("grade_id") for c in bare["cells"]].index("giou")
+    at = [name_of(c) for c in bare["cells"]].index("giou")
     bare["cells"].insert(at, helper)
     bare |= {"metadata": {}, "nbformat": 4, "nbformat_minor": 4}
     for cell in bare["cells"]:
@@ -205,9 +206,9 @@ def test_nothing_left_but_text(built: Course, tmp_path: Path) -> None:
         assert made.cell(kept, answer)["source"] == made.cell(perfect, answer)["source"]
 
 
-def test_what_came_before_is_not_graded_again(built: Course, tmp_path: Path) -> None:
+def test_what_came_before_is_not_graded_again(small_course: Course, tmp_path: Path) -> None:
     """Catches a class that is graded anew as one more student hands in."""
-    course = made.copy_of(built, tmp_path / "course")
+    course = small_course
     release: Any = made.read(course.notebook("release", "boxes"))
     made.hand_in(tmp_path / "in", "ada", "boxes", release)
     collect(course, tmp_path / "in", say=lambda line: None)

@@ -12,9 +12,9 @@ import pytest
 from browser import Watched, keep_shot, open_browser
 
 from sparse_rcnn_lab.cli.main import main
-from sparse_rcnn_lab.course.classroom.build import read_source
 from sparse_rcnn_lab.course.classroom.by_hand import take_by_hand
-from sparse_rcnn_lab.course.classroom.course_folder import ASSIGNMENTS, Course
+from sparse_rcnn_lab.course.classroom.cells import name_of, role_of
+from sparse_rcnn_lab.course.classroom.course_folder import ASSIGNMENTS, NOTES, Course
 from sparse_rcnn_lab.course.classroom.feedback import QUESTIONS, feedback
 from sparse_rcnn_lab.course.classroom.pages import markdown, said
 
@@ -53,6 +53,7 @@ def marked(small_course: Course) -> Course:
     made.cell(notebook, "giou")["source"] = "def giou(a, b)\n    # <script>alert(1)</script>\n"
     drawn = {"output_type": "display_data", "data": {"image/png": DOT}, "metadata": {}}
     made.cell(notebook, "think")["outputs"] = [drawn]
+    notebook["metadata"][NOTES] = []
     for step in ("submitted", "autograded"):
         made.hand_in(course.root / step / "zoe", "boxes", "boxes", notebook)
     (course.root / "roster.csv").write_text("name\nzoe\n", encoding="utf-8")
@@ -69,10 +70,10 @@ def marked(small_course: Course) -> Course:
 def test_every_test_has_its_question() -> None:
     """Catches a test that was added or renamed and asks nobody anything."""
     tests = {
-        cell["metadata"]["nbgrader"]["grade_id"]
+        name_of(cell)
         for assignment in ASSIGNMENTS
-        for cell in read_source(made.SOURCES / assignment.source, assignment, 1).cells
-        if cell["metadata"].get("nbgrader", {}).get("grade")
+        for cell in made.source_of(assignment.name)["cells"]
+        if role_of(cell).get("grade")
     }
     assert tests == set(QUESTIONS)
     assert all(question.rstrip().endswith(("?", ".")) for question in QUESTIONS.values())

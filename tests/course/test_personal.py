@@ -12,6 +12,7 @@ import pytest
 
 from sparse_rcnn_lab.core.errors import LabError
 from sparse_rcnn_lab.course.classroom.build import build, make_personal
+from sparse_rcnn_lab.course.classroom.cells import name_of
 from sparse_rcnn_lab.course.classroom.collect import collect
 from sparse_rcnn_lab.course.classroom.course_folder import Course, chosen
 from sparse_rcnn_lab.course.classroom.grade import grade_one
@@ -37,7 +38,9 @@ def handed_out(course: Course, student: str) -> Any:
 
 
 def solved_by(course: Course, student: str) -> Any:
-    return made.solved(made.read(course.personal("boxes", student)), handed_out(course, student))
+    return made.solved(
+        made.read(course.notebook("personal", "boxes", student)), handed_out(course, student)
+    )
 
 
 def test_own_numbers(course: Course) -> None:
@@ -52,7 +55,7 @@ def test_own_numbers(course: Course) -> None:
     assert about == {"assignment": "boxes", "course": course.mark}
     assert course.secret not in json.dumps(about)
     roles = [
-        [cell["metadata"].get("nbgrader", {}).get("grade_id") for cell in notebook["cells"]]
+        [name_of(cell) for cell in notebook["cells"]]
         for notebook in (
             handed_out(course, STUDENTS[0]),
             made.read(course.notebook("release", "boxes")),

@@ -19,6 +19,7 @@ pytest.importorskip("jupytext", reason="needs the classroom extra: jupytext")
 pytest.importorskip("playwright", reason="needs the dev extra: playwright")
 
 from sparse_rcnn_lab.course.classroom.build import build
+from sparse_rcnn_lab.course.classroom.cells import name_of
 from sparse_rcnn_lab.course.classroom.collect import collect
 from sparse_rcnn_lab.course.classroom.course_folder import ASSIGNMENTS, chosen
 from sparse_rcnn_lab.course.classroom.feedback import feedback
@@ -43,7 +44,7 @@ class Hands:
     def __init__(self, page, path: Path) -> None:
         self.page = page
         cells = made.read(path)["cells"]
-        self.order = [c["metadata"].get("nbgrader", {}).get("grade_id", "") for c in cells]
+        self.order = [name_of(c) for c in cells]
 
     def cell(self, name: str):
         """The cell called so, on screen. Lab draws only what is near the view."""

@@ -16,7 +16,6 @@ from __future__ import annotations
 import copy
 import re
 import secrets
-import shutil
 import textwrap
 from collections.abc import Callable
 from functools import cache
@@ -26,7 +25,7 @@ from typing import Any
 from tqdm.auto import tqdm
 
 from sparse_rcnn_lab.core.errors import LabError
-from sparse_rcnn_lab.course.classroom.cells import read_cells, role_of, text_of, write_notebook
+from sparse_rcnn_lab.course.classroom.cells import read_notebook, role_of, write_notebook
 from sparse_rcnn_lab.course.classroom.course_folder import Assignment, Course, need_nbgrader
 from sparse_rcnn_lab.course.classroom.roster import Roster
 from sparse_rcnn_lab.course.classroom.validate import MORE_HIDDEN
@@ -46,7 +45,7 @@ _test()"""
 _BEGIN = "### BEGIN HIDDEN TESTS"
 # "Run all cells" goes on below a cell that fails: a mistake hides no later test.
 _GO_ON = ["raises-exception"]
-FORBIDDEN = ("BEGIN SOLUTION", "END SOLUTION", "BEGIN HIDDEN", "END HIDDEN", "V.")
+FORBIDDEN = re.compile(r"(BEGIN|END) (SOLUTION|HIDDEN)|\bV\.")
 
 
 def build(
@@ -96,26 +95,25 @@ def build(
     roster = course.roster() if own else None
     for assignment in assignments:
         say(f"{assignment.name}: building ...")
-        notebook = read_source(sources / assignment.source, assignment, course.secret)
-        notebook.metadata["sparse_rcnn_lab"]["course"] = course.mark
+        source = sources / assignment.source
+        notebook = read_source(source, assignment, course)
         write_notebook(course.notebook("source", assignment.name), notebook)
         done = course.nbgrader().generate_assignment(assignment.name, force=True, create=True)
         if not done["success"]:
             raise LabError(f'nbgrader could not build "{assignment.name}":\n{done["log"]}')
-        release = course.notebook("release", assignment.name)
-        check_release(release)
-        hand_out = root / "hand-out" / release.name
+        release = read_notebook(course.notebook("release", assignment.name))
+        check_release(release, source)
+        out = course.hand_out(assignment.name)
+        marks = sum(role_of(cell).get("points", 0) for cell in notebook.cells)
         if roster:
-            hand_out.unlink(missing_ok=True)  # everybody has another one
-            hand_out = hand_out.parent / "STUDENT" / release.name
-            people = [person.student for person in roster.people]
-            for student in tqdm(people, desc=assignment.name, unit="student", leave=False):
-                make_personal(course, sources / assignment.source, assignment, student)
-            say(f"{assignment.name}: {points(notebook):g} marks, {len(people)} times {hand_out}")
+            out.unlink(missing_ok=True)  # everybody has another one
+            out = course.hand_out(assignment.name, "STUDENT")
+            for person in tqdm(roster.people, assignment.name, unit="student", leave=False):
+                make_personal(course, source, assignment, person.student)
         else:
-            hand_out.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(release, hand_out)
-            say(f"{assignment.name}: {points(notebook):g} marks, {hand_out}")
+            write_notebook(out, release)
+        times = f"{len(roster.people)} times " if roster else ""
+        say(f"{assignment.name}: {marks:g} marks, {times}{out}")
     for guide in (sources / "GUIDE.md", sources.parent.parent / "docs" / "classroom.md"):
         if guide.is_file():
             write_text(root / "source" / "GUIDE.md", guide.read_text(encoding="utf-8"))
@@ -133,36 +131,20 @@ def make_personal(course: Course, source: Path, assignment: Assignment, student:
     """A student's hand-out, and the instructor's copy of it, with numbers of their own."""
     from nbgrader.preprocessors import ClearHiddenTests, ClearSolutions, ComputeChecksums, LockCells
 
-    notebook = read_source(source, assignment, f"{course.secret} {student}")
-    notebook.metadata["sparse_rcnn_lab"]["course"] = course.mark
-    write_notebook(course.personal(assignment.name, student), notebook)
+    notebook = read_source(source, assignment, course, student)
+    write_notebook(course.notebook("personal", assignment.name, student), notebook)
     config = course.nbgrader_config()
     for step in (LockCells, ClearSolutions, ClearHiddenTests, ComputeChecksums):
         notebook, _ = step(config=config).preprocess(notebook, {})
-    path = course.root / "hand-out" / student / f"{assignment.name}.ipynb"
-    write_notebook(path, notebook)
-    check_release(path)
+    check_release(notebook, source)
+    write_notebook(course.hand_out(assignment.name, student), notebook)
 
 
-def points(notebook: Any) -> float:
-    """All the marks of a notebook."""
-    return sum(role_of(cell).get("points", 0) for cell in notebook["cells"])
-
-
-def check_release(path: Path) -> None:
-    """Raises LabError where a student's notebook holds a solution, a hidden test or an output."""
-    for number, cell in enumerate(read_cells(path)):
-        source = text_of(cell)
-        for mark in FORBIDDEN:
-            if mark in source:
-                raise LabError(f'"{path}", cell {number}, still has "{mark}": not handed out.')
-        if cell.get("outputs") or cell.get("execution_count"):
-            raise LabError(f'"{path}", cell {number}, still has an output: not handed out.')
-        role = role_of(cell)
-        if role.get("solution") and cell["cell_type"] == "code" and "not written yet" not in source:
-            raise LabError(
-                f'"{path}": the cell "{role["grade_id"]}" has no BEGIN SOLUTION in its source.'
-            )
+def check_release(notebook: Any, source: Path) -> None:
+    """Raises LabError where a student's notebook still holds a mark of what nbgrader takes out."""
+    for number, cell in enumerate(notebook["cells"]):
+        if found := FORBIDDEN.search(cell["source"]):
+            raise LabError(f'Cell {number} made of "{source}" still has "{found[0]}".')
 
 
 @cache
@@ -172,8 +154,8 @@ def _parsed(path: Path, _changed: float) -> Any:
     return jupytext.reads(path.read_text(encoding="utf-8"), fmt="py:percent")
 
 
-def read_source(path: Path, assignment: Assignment, secret: str) -> Any:
-    """The instructor's notebook of an assignment, with the numbers of ``secret``.
+def read_source(path: Path, assignment: Assignment, course: Course, student: str = "") -> Any:
+    """The instructor's notebook of an assignment, with the course's numbers or a student's own.
 
     Raises LabError, naming the file, for a source that cannot be read or built.
     """
@@ -181,32 +163,24 @@ def read_source(path: Path, assignment: Assignment, secret: str) -> Any:
         raw = copy.deepcopy(_parsed(path, path.stat().st_mtime))
     except OSError as error:
         raise LabError(f'The source "{path}" cannot be read ({error.strerror}).') from error
-    V.restart(secret)
+    V.restart(f"{course.secret} {student}".strip())
     namespace: dict[str, Any] = {}
-    cells = []
+    cells: list[Any] = []
     for number, cell in enumerate(raw.cells):
-        if "build" in cell.metadata.get("tags", ()):
-            try:
-                exec(compile(cell.source, f"{path.name}, cell {number}", "exec"), namespace)
-            except Exception as error:
-                raise LabError(
-                    f'Cell {number} of "{path}" cannot draw its numbers: '
-                    f"{type(error).__name__}: {error}"
-                ) from error
-            continue
-        cells.append(cell)
-    for cell in cells:
         try:
+            if "build" in cell.metadata.get("tags", ()):
+                exec(compile(cell.source, f"{path.name}, cell {number}", "exec"), namespace)
+                continue
             cell.source = fill_in(cell.source, V, cell.cell_type == "code")
-        except LabError as error:
-            raise LabError(f'In "{path}": {error}') from error
+        except Exception as error:
+            raise LabError(
+                f'Cell {number} of "{path}" cannot be built: {type(error).__name__}: {error}'
+            ) from error
         _give_role(cell, assignment, path)
-    raw.cells = cells
-    for number, cell in enumerate(cells):  # the same from one build to the next
-        cell["id"] = f"{assignment.name}-{number}"
-    raw.metadata.clear()
-    raw.metadata["kernelspec"] = dict(KERNEL)
-    raw.metadata["sparse_rcnn_lab"] = {"assignment": assignment.name}
+        cell["id"] = f"{assignment.name}-{len(cells)}"  # the same from one build to the next
+        cells.append(cell)
+    about = {"assignment": assignment.name, "course": course.mark}
+    raw.cells, raw.metadata = cells, {"kernelspec": dict(KERNEL), "sparse_rcnn_lab": about}
     raw.nbformat, raw.nbformat_minor = 4, 5
     return raw
 

@@ -6,20 +6,19 @@ by_hand.html   the same to read and click through, with the figures; it saves a 
 
 from __future__ import annotations
 
-import contextlib
-import json
+import math
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sparse_rcnn_lab.core.errors import LabError
-from sparse_rcnn_lab.course.classroom.cells import name_of, read_cells, role_of, text_of
+from sparse_rcnn_lab.course.classroom.cells import name_of, read_notebook, role_of
 from sparse_rcnn_lab.course.classroom.course_folder import Course
 from sparse_rcnn_lab.course.classroom.pages import figures_of, markdown, write_page
 from sparse_rcnn_lab.course.classroom.roster import number, read_table, write_table
 
 if TYPE_CHECKING:
-    from sparse_rcnn_lab.course.classroom.marks import Mark, Result
+    from sparse_rcnn_lab.course.classroom.marks import Result
 
 _RUBRIC = re.compile(r"\*\d+ marks?: (.+?)\.\*", re.S)
 LINES = ("rubric_1", "rubric_2", "rubric_3")  # columns for the marks of each line of a rubric
@@ -35,7 +34,7 @@ def rubric_of(course: Course, assignment: str, test: str) -> list[tuple[str, flo
     It is written as ``*3 marks: one thing (1), another (2).*``; without it there is one line.
     """
     above = ""
-    for cell in read_cells(course.notebook("source", assignment)):
+    for cell in read_notebook(course.notebook("source", assignment))["cells"]:
         if name_of(cell) == test:
             found, points = _RUBRIC.search(above), float(role_of(cell)["points"])
             lines = re.findall(r"(\S.*?) \(([\d.]+)\)", " ".join(found[1].split())) if found else []
@@ -44,74 +43,53 @@ def rubric_of(course: Course, assignment: str, test: str) -> list[tuple[str, flo
                 return lines
             return [("the whole answer", points)]
         if cell["cell_type"] == "markdown":
-            above = text_of(cell)
+            above = cell["source"]
     return []
 
 
 def write_by_hand(course: Course, results: list[Result]) -> None:
     """Writes by_hand.csv and by_hand.html, with what is filled in so far."""
     before = filled_in(course)
-    rows, cards = [], []
+    cards: list[dict[str, Any]] = []
     for result in results:
-        waiting = [mark for mark in result.marks if mark.by_hand]
-        if not waiting:
-            continue
-        cells = read_cells(course.notebook("autograded", result.assignment, result.student))
-        figures = handed_in_figures(course, result.assignment, result.student)
-        drawn = "as handed in" if figures else "as drawn when it was graded, of fewer images"
-        figures = figures or figures_of(cells)
-        for mark in waiting:
+        figures = result.figures or figures_of(result.cells)
+        drawn = "as handed in" if result.figures else "as drawn when it was graded, of fewer images"
+        for mark in result.marks:
+            if not mark.by_hand:
+                continue
             rubric = rubric_of(course, result.assignment, mark.test)
-            answer = next((text_of(c) for c in cells if name_of(c) == mark.test), "")
+            answer = next(cell["source"] for cell in result.cells if name_of(cell) == mark.test)
+            lines = (f"{i}. {what} ({most:g})" for i, (what, most) in enumerate(rubric, 1))
             row = {
                 "student": result.student,
                 "name": result.name,
                 "assignment": result.assignment,
                 "test": mark.test,
                 "answer": answer,
-                "rubric": "; ".join(
-                    f"{i}. {what} ({n:g})" for i, (what, n) in enumerate(rubric, 1)
-                ),
+                "rubric": "; ".join(lines),
                 "out_of": number(mark.out_of),
                 "marks": number(mark.score),
                 "comment": mark.comment,
             }
-            row |= _still_true(before.get(_key(row), {}), mark)
-            rows.append(row)
+            given = _lines(before.get(_key(row), {}))
+            if any(given) and round(sum(map(_float, given)), 6) == mark.score:
+                row |= zip(LINES, given, strict=True)  # else the whole was changed elsewhere
             # A figure stands beside what is said about it.
             shown = figures if mark.test != "question" else []
             card = {"row": row, "html": markdown(answer), "rubric": rubric, "figures": shown}
             cards.append(card | {"drawn": f"Figures, {drawn}"})
+    rows = [card["row"] for card in cards]
     write_table(course.root / "by_hand.csv", rows, COLUMNS)
     order = [mark.test for result in results for mark in result.marks]
     cards.sort(key=lambda card: (card["row"]["assignment"], order.index(card["row"]["test"])))
-    page = {"cards": cards, "rows": [card["row"] for card in cards]}
-    write_page(
-        course.root / "by_hand.html", "by_hand.html.j2", columns=COLUMNS, lines=LINES, **page
-    )
+    page = course.root / "by_hand.html"
+    write_page(page, "by_hand.html.j2", cards=cards, columns=COLUMNS, lines=LINES)
 
 
 def filled_in(course: Course) -> dict[tuple[str, ...], dict[str, str]]:
     """(student, assignment, test) -> the row of by_hand.csv, where there is that file."""
     path = course.root / "by_hand.csv"
     return {_key(row): row for _, row in (read_table(path)[1] if path.exists() else [])}
-
-
-def handed_in_figures(course: Course, assignment: str, student: str) -> list[str]:
-    """The figures of the notebook that came in, as data URIs."""
-    path = course.notebook("submitted", assignment, student).with_name("figures.json")
-    figures: list[str] = json.loads(path.read_text(encoding="utf-8")) if path.exists() else []
-    return figures
-
-
-def _still_true(row: dict[str, str], mark: Mark) -> dict[str, str]:
-    """The marks line by line, unless the whole was changed elsewhere."""
-    given = [row.get(line, "").strip() for line in LINES]
-    values = [_float(text) for text in given if text]
-    if mark.score is None or not values or None in values:
-        return {}
-    same = abs(sum(value or 0 for value in values) - mark.score) < 1e-6
-    return dict(zip(LINES, given, strict=True)) if same else {}
 
 
 def take_by_hand(course: Course, place: Path | None = None) -> int:
@@ -133,9 +111,7 @@ def take_by_hand(course: Course, place: Path | None = None) -> int:
             f'"{path}" must have the columns {", ".join(needed)}, found {", ".join(columns)!r}. '
             'Keep its first line, and save it as "CSV UTF-8".'
         )
-    rows = [
-        (n, r) for n, r in rows if any(r.get(k, "").strip() for k in ("marks", *LINES, "comment"))
-    ]
+    rows = [(n, row) for n, row in rows if any((row["marks"], row.get("comment"), *_lines(row)))]
     if not rows:
         return 0
     from nbgrader.api import MissingEntry
@@ -156,7 +132,7 @@ def take_by_hand(course: Course, place: Path | None = None) -> int:
             if marks is not None:
                 grade.manual_score, grade.needs_manual_grade = marks, False
                 taken += 1
-            if said := (row.get("comment") or "").strip():
+            if said := row.get("comment"):
                 try:
                     comment = gradebook.find_comment(test, assignment, assignment, student)
                 except MissingEntry as error:
@@ -172,36 +148,39 @@ def _marks_in(
     row: dict[str, str], rubric: list[tuple[str, float]], grade: Any, where: str
 ) -> float | None:
     """The marks that a row gives, or None."""
-    text, lines = row["marks"].strip(), [row.get(name, "").strip() for name in LINES]
-    marks = _in_range(text, grade.max_score, where) if text else None
+
+    def in_range(text: str, most: float) -> float:
+        if not 0 <= (value := _float(text)) <= most:
+            raise LabError(f"{where}: marks must be a number from 0 to {most:g}, found {text!r}.")
+        return value
+
+    lines = _lines(row)
+    marks = in_range(row["marks"], grade.max_score) if row["marks"] else None
     if not any(lines):
         return marks
-    if not all(lines[: len(rubric)]):
-        raise LabError(f"{where}: {LINES[lines.index('')]} is empty, others are not.")
-    if any(lines[len(rubric) :]):
-        raise LabError(f"{where}: more lines are filled in than the rubric has ({len(rubric)}).")
-    total = sum(
-        _in_range(text, most, where) for text, (_, most) in zip(lines, rubric, strict=False)
-    )
+    needed = LINES[: len(rubric)]
+    if [name for name, given in zip(LINES, lines, strict=True) if given] != list(needed):
+        raise LabError(f"{where}: fill in {' and '.join(needed)}, as its rubric has, or none.")
+    parts = [in_range(given, most) for given, (_, most) in zip(lines, rubric, strict=False)]
+    total = round(sum(parts), 6)
     # Marks that were there before give way to a rubric that is new.
-    if marks is not None and abs(marks - total) > 1e-6 and marks != grade.manual_score:
+    if marks not in (None, total, grade.manual_score):
         raise LabError(
             f"{where}: the rubric adds up to {total:g}, but marks are {marks:g}. Empty one of them."
         )
     return total
 
 
-def _in_range(text: str, most: float, where: str) -> float:
-    value = _float(text)
-    if value is None or not 0 <= value <= most:
-        raise LabError(f"{where}: marks must be a number from 0 to {most:g}, found {text!r}.")
-    return value
+def _lines(row: dict[str, str]) -> list[str]:
+    return [row.get(line, "") for line in LINES]
 
 
-def _float(text: str) -> float | None:
-    with contextlib.suppress(ValueError):
-        return float(text.replace(",", "."))
-    return None
+def _float(text: str) -> float:
+    """Of what a person wrote; empty is 0, what is no number is NaN."""
+    try:
+        return float(text.replace(",", ".") or 0)
+    except ValueError:
+        return math.nan
 
 
 def _key(row: dict[str, Any]) -> tuple[str, ...]:

@@ -10,8 +10,16 @@ from sparse_rcnn_lab.detect.files import write_text
 
 
 def read_notebook(path: Path) -> Any:
-    """A notebook, as its file has it."""
-    return json.loads(path.read_text(encoding="utf-8"))
+    """A notebook as its file has it, each source one text."""
+    return notebook_of(path.read_text(encoding="utf-8"))
+
+
+def notebook_of(text: str) -> Any:
+    """A notebook as plain values. JupyterLab saves a source as a list of lines."""
+    notebook = json.loads(text)
+    for cell in notebook["cells"]:
+        cell["source"] = "".join(cell["source"])
+    return notebook
 
 
 def write_notebook(path: Path, notebook: Any) -> None:
@@ -19,12 +27,6 @@ def write_notebook(path: Path, notebook: Any) -> None:
     text = json.dumps(notebook, indent=1, ensure_ascii=False) + "\n"
     if not (path.is_file() and path.read_text(encoding="utf-8") == text):
         write_text(path, text)
-
-
-def read_cells(path: Path) -> list[Any]:
-    """The cells of a notebook."""
-    cells: list[Any] = read_notebook(path)["cells"]
-    return cells
 
 
 def role_of(cell: Any) -> dict[str, Any]:
@@ -36,11 +38,6 @@ def role_of(cell: Any) -> dict[str, Any]:
 def name_of(cell: Any) -> str:
     """The name that its source gave it, or ""."""
     return str(role_of(cell).get("grade_id", ""))
-
-
-def text_of(cell: Any) -> str:
-    """Its text: JupyterLab saves a list of lines."""
-    return "".join(cell["source"])
 
 
 def is_locked(cell: Any) -> bool:

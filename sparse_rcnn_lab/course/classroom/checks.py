@@ -45,7 +45,7 @@ class Check:
 
     def __init__(self, assignment: str) -> None:
         self.assignment = assignment
-        self._slow: list[Any] = []  # what did not come to an end: objects, as names may be shared
+        self._slow: dict[int, Any] = {}  # by id what did not come to an end: names may be shared
 
     def __call__(
         self,
@@ -65,29 +65,21 @@ class Check:
         tested = target if of is None else of
         own = self._names_of(tested)
         name = next(iter(own), getattr(tested, "__name__", "it"))
-        if self._is_slow(tested):
-            raise NotYet(f"{name} did not come to an end in an earlier check.")
-        first: NotYet | None = None
-        for stand_ins in (True, False):
+        problems = []
+        for others in (self._others(own), contextlib.nullcontext()):
             try:
-                with self._others(own) if stand_ins else contextlib.nullcontext():
+                with others:
                     got = self._call(name, tested, target, args, within)
-                problem = difference(got, gives, name)
             except NotYet as error:
-                first = first or error
-                if self._is_slow(tested):
-                    break
+                problems.append(str(error))
                 continue
+            problem = difference(got, gives, name)
             if problem is None:
                 print(f"ok: {name}")
                 return
-            for hint, wrong in (hints or {}).items():
-                if difference(got, wrong, name) is None:
-                    problem += f"\n{hint}"
-                    break
-            first = first or NotYet(problem)
-        assert first is not None
-        raise first
+            hint = [h for h, wrong in (hints or {}).items() if not difference(got, wrong, name)]
+            problems.append("\n".join([problem, *hint[:1]]))
+        raise NotYet(problems[0])
 
     def that(self, condition: Any, otherwise: str) -> None:
         """Passes if ``condition`` is true; else raises :class:`NotYet` with the sentence."""
@@ -98,11 +90,13 @@ class Check:
     def _call(
         self, name: str, tested: Any, target: Callable[..., Any], args: Any, within: float
     ) -> Any:
+        if id(tested) in self._slow:
+            raise NotYet(f"{name} did not come to an end in an earlier check.")
         try:
             with few_words(), time_limit(within), refusing(self.assignment):
                 return target(*(_copied(argument) for argument in args))
         except OutOfTime:
-            self._slow.append(tested)
+            self._slow[id(tested)] = tested
             raise NotYet(
                 f"{name} did not come to an end within {within:g} seconds. A loop without end?"
             ) from None
@@ -112,9 +106,6 @@ class Check:
             raise
         except (Exception, SystemExit) as error:
             raise NotYet(f"{name} stops with {_told(error)}") from None
-
-    def _is_slow(self, tested: Any) -> bool:
-        return any(slow is tested for slow in self._slow)
 
     def _names_of(self, tested: Any) -> list[str]:
         """What the notebook calls the object under test, of the names that are asked for."""
@@ -175,20 +166,16 @@ def difference(got: Any, want: Any, name: str = "the result") -> str | None:
     if isinstance(want, dict):
         if not isinstance(got, dict):
             return f"{name} should be a dictionary, yours is {_short(got)}."
-        for key, value in want.items():
-            if key not in got:
-                return f'{name} has no "{key}".'
-            if found := difference(got[key], value, f'{name}["{key}"]'):
-                return found
-        return None
-    if isinstance(want, tuple | list):
+        if lacks := [key for key in want if key not in got]:
+            return f'{name} has no "{lacks[0]}".'
+        parts = [(got[key], value, f'{name}["{key}"]') for key, value in want.items()]
+    elif isinstance(want, tuple | list):
         if not isinstance(got, tuple | list) or len(got) != len(want):
             return f"{name} should be {len(want)} values, yours is {_short(got)}."
-        for i, (mine, value) in enumerate(zip(got, want, strict=True)):
-            if found := difference(mine, value, f"{name}[{i}]"):
-                return found
-        return None
-    return None if got == want else f"{name} should be {_short(want)}, yours is {_short(got)}."
+        parts = [(got[i], value, f"{name}[{i}]") for i, value in enumerate(want)]
+    else:
+        return None if got == want else f"{name} should be {_short(want)}, yours is {_short(got)}."
+    return next((found for part in parts if (found := difference(*part))), None)
 
 
 def _tensor(got: Any, want: Tensor, name: str) -> str | None:
@@ -254,16 +241,12 @@ def time_limit(seconds: float) -> Iterator[None]:
             signal.signal(number, handler)
 
 
-class _Sink(io.TextIOBase):
-    def __init__(self) -> None:
-        self.kept: list[str] = []
-        self.length = 0
+class _Sink(io.StringIO):
+    length = 0
 
     def write(self, text: str) -> int:
-        if self.length < KEPT:
-            self.kept.append(text[: KEPT - self.length])
         self.length += len(text)
-        return len(text)
+        return super().write(text[: KEPT - self.tell()])
 
 
 @contextlib.contextmanager
@@ -282,10 +265,9 @@ def few_words() -> Iterator[None]:
             warnings.simplefilter("ignore")
             yield
     finally:
-        if sink.length:
-            sys.stdout.write("".join(sink.kept))
-            if sink.length > KEPT:
-                sys.stdout.write(f"\n... {sink.length - KEPT:,} more characters were printed\n")
+        print(sink.getvalue(), end="")
+        if sink.length > KEPT:
+            print(f"\n... {sink.length - KEPT:,} more characters were printed")
 
 
 boxes = Check("boxes")

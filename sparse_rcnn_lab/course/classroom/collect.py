@@ -8,6 +8,7 @@ of the class. Which assignment it is stands in the notebook itself, so a file ma
 
 from __future__ import annotations
 
+import contextlib
 import json
 import lzma
 import re
@@ -21,8 +22,13 @@ from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
 from sparse_rcnn_lab.core.errors import LabError
-from sparse_rcnn_lab.course.classroom.cells import read_notebook, write_notebook
-from sparse_rcnn_lab.course.classroom.course_folder import Course
+from sparse_rcnn_lab.course.classroom.cells import (
+    notebook_of,
+    read_notebook,
+    role_of,
+    write_notebook,
+)
+from sparse_rcnn_lab.course.classroom.course_folder import CAME, Course
 from sparse_rcnn_lab.course.classroom.pages import figures_of
 from sparse_rcnn_lab.course.classroom.personal import HandOuts
 from sparse_rcnn_lab.course.classroom.repair_submission import recognise, repair
@@ -74,36 +80,33 @@ def collect(course: Course, place: str | Path, say: Callable[[str], None] = prin
     for folder in sorted(folders - {entry.path.parts[0] for entry in found}):
         say(f"nothing to take: {folder}: no notebook (.ipynb) in this folder")
     result = Collected()
-    readable: list[tuple[_Entry, Any, str, list[str]]] = []
+    known: list[tuple[_Entry, Any, str, list[str]]] = []
+    newest: dict[tuple[str, str], tuple[_Entry, Any, list[str]]] = {}
 
-    def refuse(entry: _Entry, error: LabError) -> None:
-        result.refused.append((str(entry.path), str(error)))
-        say(f"not taken: {entry.path}: {error}")
+    @contextlib.contextmanager
+    def or_refused(entry: _Entry) -> Iterator[None]:
+        try:
+            yield
+        except LabError as error:
+            result.refused.append((str(entry.path), str(error)))
+            say(f"not taken: {entry.path}: {error}")
 
     for entry in found:
-        try:
-            notebook = _notebook(_content(entry))
-            readable.append((entry, notebook, *recognise(notebook, releases)))
-        except LabError as error:
-            refuse(entry, error)
+        with or_refused(entry):
+            notebook = _notebook(entry)
+            known.append((entry, notebook, *recognise(notebook, releases)))
     roster, names = course.roster(), course.assignments
+    level = level_of_names([(entry.path, name) for entry, _, name, _ in known], names)
+    for entry, notebook, assignment, notes in known:
+        with or_refused(entry):
+            person = roster.find(entry.path, names) if roster else None
+            student = person.student if person else student_of(entry.path, names, level)
+            if (student, assignment) in newest:
+                notes.append(f"handed in more than once, the newest counts: {entry.path}")
+            if re.match(r"[^_]+_LATE_\d", entry.path.name):
+                notes.append("late, says Canvas")
+            newest[student, assignment] = (entry, notebook, notes)
     hand_outs = {name: HandOuts(course, name) for name in names}
-    level = level_of_names([(entry.path, name) for entry, _, name, _ in readable], names)
-    newest: dict[tuple[str, str], tuple[_Entry, Any, list[str]]] = {}
-    for entry, notebook, assignment, notes in readable:
-        try:
-            if roster:
-                key = (roster.find(entry.path, names).student, assignment)
-            else:
-                key = (student_of(entry.path, names, level), assignment)
-        except LabError as error:
-            refuse(entry, error)
-            continue
-        if key in newest:
-            notes.append(f"handed in more than once, the newest counts: {entry.path}")
-        if re.match(r"[^_]+_LATE_\d", entry.path.name):
-            notes.append("late, says Canvas")
-        newest[key] = (entry, notebook, notes)
     for (student, assignment), (entry, notebook, notes) in sorted(newest.items()):
         if notebook["metadata"].get("sparse_rcnn_lab", {}).get("course") != course.mark:
             notes.append("made from another course's notebook, graded with this one's numbers")
@@ -112,23 +115,20 @@ def collect(course: Course, place: str | Path, say: Callable[[str], None] = prin
             notes.append(f"is the notebook that was handed out to {owner}")
         figures = figures_of(notebook["cells"])  # of all the images; graded, there are fewer
         notes += repair(notebook, hand_outs[assignment].of(owner))
-        notebook["metadata"] = releases[assignment]["metadata"]
+        came = {CAME: {"notes": notes, "figures": figures}}
+        notebook["metadata"] = releases[assignment]["metadata"] | came
         target = course.notebook("submitted", assignment, student)
         when = f"{entry.time.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"
-        about = {"file": str(entry.path), "time": when, "notes": notes}
-        write_text(target.parent / "timestamp.txt", when + "\n")
-        write_text(target.parent / "collected.json", json.dumps(about, indent=2) + "\n")
-        write_text(target.parent / "figures.json", json.dumps(figures) + "\n")
+        known_time = entry.time.year >= 2000  # a zip may have none
+        write_text(target.with_name("timestamp.txt"), when if known_time else "")
         write_notebook(target, notebook)  # one that came before, the same, is not graded again
         result.taken.append((student, assignment, notes))
         say(f"{student}: {assignment}" + "".join(f"\n    {note}" for note in notes))
-    if roster:
-        known = {person.student for person in roster.people}
-        for student in [name for name in course.students() if name not in known]:
-            say(
-                f"{student}: collected before, and nobody on the roster. If it is somebody of the "
-                f'class under another name, delete "{course.root / "submitted" / student}".'
-            )
+    for student in sorted(set(course.students()) - set(course.names())) if roster else ():
+        say(
+            f"{student}: collected before, and nobody on the roster. If it is somebody of the "
+            f'class under another name, delete "{course.root / "submitted" / student}".'
+        )
     return result
 
 
@@ -180,36 +180,25 @@ def _hidden(path: PurePosixPath) -> bool:
     return any(part.startswith((".", "__MACOSX")) for part in path.parts)
 
 
-def _content(entry: _Entry) -> bytes:
+def _notebook(entry: _Entry) -> Any:
+    """What is in the file, each source one text."""
     if entry.size > LARGEST:
         raise LabError(
             f"the notebook has {entry.size / 1e6:.0f} MB. Ask for one without outputs (in "
             "JupyterLab: Kernel, Restart kernel and clear outputs)."
         )
     try:
-        return entry.read()
+        content = entry.read()
     except LabError:
         raise
     except _DAMAGED as error:
         raise LabError(f"cannot be read ({error}).") from error
-
-
-def _notebook(content: bytes) -> Any:
     try:
-        notebook = json.loads(content.decode("utf-8-sig"))
-        for cell in notebook["cells"]:
-            cell["cell_type"]
-            _need_text(cell["source"])
-            name = cell["metadata"].get("nbgrader", {}).get("grade_id", "")
-            _need_text([name])
+        notebook = notebook_of(content.decode("utf-8-sig"))
+        for cell in notebook["cells"]:  # each with a type, and with text for a name
+            cell["cell_type"], cell["metadata"], role_of(cell).get("grade_id", "") + ""
         notebook["metadata"].get("sparse_rcnn_lab", {}).get("course")
         json.dumps(notebook, ensure_ascii=False).encode()  # half a character cannot be written
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise LabError("is not a readable notebook.") from error
     return notebook
-
-
-def _need_text(value: Any) -> None:
-    """Raises TypeError unless it is text, or a list of texts."""
-    if not isinstance(value, str | list) or not all(isinstance(line, str) for line in value):
-        raise TypeError("no text")

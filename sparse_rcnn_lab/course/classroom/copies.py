@@ -1,8 +1,8 @@
 """``copies``: pairs of submissions whose code is alike beyond names, comments, layout and order.
 
-A hint for a talk, never a mark. Code is read as Python reads it: each statement becomes a row of
-tokens in which whatever the student named is "v"; every run of so many tokens is a fingerprint.
-What the hand-out brought counts for nothing, what much of the class has for little.
+A hint for a talk, never a mark. Code is read as Python reads it, as a tree in which whatever the
+student named is "v"; every expression and plain statement of some size is a fingerprint. What the
+hand-out brought counts for nothing, what much of the class has for little.
 
 copies.csv          a row a pair: how much is alike, and how much of it others have too
 copies.html         the same pairs with both sides beside each other; one file, for a browser
@@ -21,16 +21,16 @@ from pathlib import Path
 from typing import Any
 
 from sparse_rcnn_lab.core.errors import LabError
-from sparse_rcnn_lab.course.classroom.cells import is_locked, read_cells, text_of
+from sparse_rcnn_lab.course.classroom.cells import is_locked, read_notebook
 from sparse_rcnn_lab.course.classroom.course_folder import Course
 from sparse_rcnn_lab.course.classroom.pages import write_page
 from sparse_rcnn_lab.course.classroom.roster import write_table
 
-RUN = 6  # tokens of a fingerprint
+SIZE = 4  # nodes of the tree that a fingerprint has at least
 ALIKE = 0.8  # of what the smaller of two has on its own; pairs from here on are named
 _LEAST = 12.0  # weight in common: a few short lines that are alike say nothing
 # What a reader would not call code: comments are gone already, types are written by some.
-_SILENT = ("annotation", "returns", "type_comment", "type_params", "ctx")
+_SILENT = ("annotation", "ctx")
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class Pair:
 
     alike: 0 to 1, the share of the smaller one's code that the other has, rare code counting more.
     others: 0 to 1, how much of the rest of the class has that code too.
-    lines: of each of the two, line -> how rare what it shares is, 0 to 1.
+    lines: of each of the two, number from 1 -> how rare what it shares is, 0 to 1.
     """
 
     assignment: str
@@ -60,7 +60,7 @@ def find_copies(course: Course, assignment: str) -> list[Pair]:
     return compare(assignment, texts, set(handed_out))
 
 
-def compare(assignment: str, texts: dict[str, str], known: set[Any]) -> list[Pair]:
+def compare(assignment: str, texts: dict[str, str], known: set[str]) -> list[Pair]:
     """:func:`find_copies` for code by student; known: fingerprints that count for nothing."""
     prints = {student: fingerprints(text) for student, text in texts.items()}
     own = {student: found.keys() - known for student, found in prints.items()}
@@ -91,25 +91,29 @@ def compare(assignment: str, texts: dict[str, str], known: set[Any]) -> list[Pai
 
 def code_of(notebook: Path) -> str:
     """What a student may have written in a notebook: all code but that of locked cells."""
-    cells = [c for c in read_cells(notebook) if c["cell_type"] == "code"]
-    return "\n\n".join(text_of(cell).strip("\n") for cell in cells if not is_locked(cell)) + "\n"
+    cells = [c for c in read_notebook(notebook)["cells"] if c["cell_type"] == "code"]
+    return "\n\n".join(cell["source"].strip("\n") for cell in cells if not is_locked(cell)) + "\n"
 
 
-def fingerprints(code: str) -> dict[Any, set[int]]:
-    """Runs of tokens -> the lines they stand in; what Python cannot read is left out."""
-    found: dict[Any, set[int]] = {}
+def fingerprints(code: str) -> dict[str, set[int]]:
+    """Parts of the tree -> the lines they stand in; what Python cannot read is left out."""
+    found: dict[str, set[int]] = {}
     trees = list(_trees(re.sub(r"^[ \t]*[%!].*$", "", code, flags=re.M)))
-    named = {name for tree in trees for name in _named(tree)}
-    for tree in trees:
-        for statement in ast.walk(tree):
-            is_text = isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Constant)
-            if is_text or not isinstance(statement, ast.stmt):
-                continue
-            tokens = list(_tokens(statement, named))
-            for start in range(max(len(tokens) - RUN, 0) + 1):
-                run = tokens[start : start + RUN]
-                lines = found.setdefault(tuple(token for token, _ in run), set())
-                lines.update(line for _, line in run)
+    nodes: list[Any] = [node for tree in trees for node in ast.walk(tree)]
+    named = set(_named(nodes))
+    for node in nodes:
+        for field in _SILENT:
+            if hasattr(node, field):
+                setattr(node, field, None)
+        if isinstance(node, ast.Name) and node.id in named:
+            node.id = "v"
+        elif isinstance(node, ast.arg):
+            node.arg = "v"
+    for node in nodes:
+        plain = isinstance(node, ast.stmt) and not hasattr(node, "body")
+        if (plain or isinstance(node, ast.expr)) and sum(1 for _ in ast.walk(node)) >= SIZE:
+            lines = range(node.lineno, (node.end_lineno or node.lineno) + 1)
+            found.setdefault(ast.dump(node), set()).update(lines)
     return found
 
 
@@ -129,9 +133,9 @@ def _trees(code: str) -> Iterator[ast.AST]:
         yield ast.increment_lineno(tree, code.count("\n", 0, start))
 
 
-def _named(tree: ast.AST) -> Iterator[str]:
+def _named(nodes: list[Any]) -> Iterator[str]:
     """Names that the code itself gives."""
-    for node in ast.walk(tree):
+    for node in nodes:
         if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
             yield node.id
         elif isinstance(node, ast.arg):
@@ -142,27 +146,7 @@ def _named(tree: ast.AST) -> Iterator[str]:
             yield node.asname or node.name
 
 
-def _tokens(node: ast.AST, named: set[str], line: int = 0) -> Iterator[tuple[str, int]]:
-    """(token, line) of a statement without the statements in it."""
-    line = getattr(node, "lineno", line)
-    if isinstance(node, ast.Name):
-        yield ("v" if node.id in named else node.id), line
-        return
-    if isinstance(node, ast.Constant):
-        yield repr(node.value), line
-        return
-    yield type(node).__name__, line
-    for name in ("attr", "arg") if isinstance(node, ast.Attribute | ast.keyword) else ():
-        if value := getattr(node, name, None):
-            yield value, line
-    for field, value in ast.iter_fields(node):
-        children = value if isinstance(value, list) else [value]
-        for child in children if field not in _SILENT else ():
-            if isinstance(child, ast.AST) and not isinstance(child, ast.stmt):
-                yield from _tokens(child, named, line)
-
-
-def _lines(prints: dict[Any, set[int]], rare: dict[Any, float]) -> dict[int, float]:
+def _lines(prints: dict[str, set[int]], rare: dict[str, float]) -> dict[int, float]:
     """Line -> the rarest that it shares."""
     lines: dict[int, float] = {}
     for found, value in rare.items():
@@ -180,23 +164,6 @@ def write_copies(course: Course, assignments: tuple[str, ...]) -> list[Pair]:
     rows = [(p.assignment, *p.students, round(100 * p.alike), round(100 * p.others)) for p in pairs]
     table = [dict(zip(columns, row, strict=True)) for row in rows]
     write_table(course.root / "copies.csv", table, columns)
-    names = course.names()
-    write_page(
-        course.root / "copies.html",
-        "copies.html.j2",
-        pairs=[(pair, _sides(pair, names)) for pair in pairs],
-        students=len(course.students()),
-    )
+    page, names = course.root / "copies.html", course.names()
+    write_page(page, "copies.html.j2", pairs=pairs, names=names, students=len(course.students()))
     return pairs
-
-
-def _sides(pair: Pair, names: dict[str, str]) -> list[dict[str, Any]]:
-    """Each student's code as (line, strength of its colour in per cent)."""
-    sides = []
-    for student, text, lines in zip(pair.students, pair.texts, pair.lines, strict=True):
-        rows = [
-            (line, round(45 * lines.get(number, 0.0)))
-            for number, line in enumerate(text.splitlines(), start=1)
-        ]
-        sides.append({"name": names.get(student, student), "rows": rows})
-    return sides

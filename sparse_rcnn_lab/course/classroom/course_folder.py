@@ -17,33 +17,37 @@ import json
 import os
 import sqlite3
 import sysconfig
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from sparse_rcnn_lab.core.errors import LabError
+from sparse_rcnn_lab.course.classroom.cells import read_notebook
 from sparse_rcnn_lab.course.classroom.roster import Roster
 from sparse_rcnn_lab.detect.files import write_text
 
 
 @dataclass(frozen=True)
 class Assignment:
-    """One assignment. name: its folder and notebook.  minutes: for a student, (from, to)."""
+    """One assignment. name: its folder and notebook.  source: its script."""
 
     name: str
     source: str
     title: str
-    minutes: tuple[int, int]
 
 
 ASSIGNMENTS = (
-    Assignment("boxes", "1_boxes.py", "Boxes", (60, 90)),
-    Assignment("matching", "2_matching.py", "Matching and the set loss", (75, 120)),
-    Assignment("stage", "3_stage.py", "A stage from its parts", (90, 120)),
-    Assignment("experiment", "4_experiment.py", "An experiment of your own", (75, 120)),
+    Assignment("boxes", "1_boxes.py", "Boxes"),
+    Assignment("matching", "2_matching.py", "Matching and the set loss"),
+    Assignment("stage", "3_stage.py", "A stage from its parts"),
+    Assignment("experiment", "4_experiment.py", "An experiment of your own"),
 )
-NOTES = "sparse_rcnn_lab_notes"  # in a notebook's metadata: what the marks' table tells
+TITLES = {assignment.name: assignment.title for assignment in ASSIGNMENTS}
+# In a notebook's metadata: how it came, from collect; and what the marks' table tells of how it
+# ran, written when it is graded to its end.
+CAME = "sparse_rcnn_lab_came"
+NOTES = "sparse_rcnn_lab_notes"
 CONFIG = """\
 # How nbgrader works in this course. Lines added below are kept: build writes this file once.
 from sparse_rcnn_lab.course.classroom.course_folder import configure
@@ -55,9 +59,7 @@ configure(c)
 
 def configure(c: Any) -> None:
     """Sets up nbgrader's configuration object for a course in its folder."""
-    # Two graders may write at once; sqlite shall wait for the other, not give up.
     c.CourseDirectory.course_id = "sparse-rcnn"
-    c.CourseDirectory.db_url = "sqlite:///gradebook.db?timeout=60"
     c.ClearSolutions.code_stub = {
         "python": '# Your code here.\nraise NotImplementedError("not written yet")'
     }
@@ -102,7 +104,7 @@ class Course:
             write_text(self.root / "nbgrader_config.py", CONFIG)
 
     def notebook(self, step: str, assignment: str, student: str = "") -> Path:
-        """Where a notebook lies in ``step``: source, release, submitted, autograded."""
+        """Where a notebook lies in ``step``: source, release, personal, submitted, autograded."""
         return self.root / step / student / assignment / f"{assignment}.ipynb"
 
     @property
@@ -110,20 +112,20 @@ class Course:
         """What tells this course's notebooks from another's; the secret cannot be read from it."""
         return hashlib.sha256(f"course {self.secret}".encode()).hexdigest()[:12]
 
-    def unfinished(self, assignment: str, student: str) -> Path:
-        """A file that is there while a submission is graded, and stays when that is cut short."""
-        return self.root / "unfinished" / student / assignment
+    def read(self, step: str, assignment: str, student: str) -> Any:
+        """A student's notebook; an empty one where there is none, or half of one."""
+        try:
+            return read_notebook(self.notebook(step, assignment, student))
+        except (OSError, ValueError, KeyError, TypeError):
+            return {"cells": [], "metadata": {}}
 
-    def personal(self, assignment: str, student: str) -> Path:
-        """The instructor's copy of a student's own notebook; there where build had a roster."""
-        return self.root / "personal" / student / f"{assignment}.ipynb"
+    def hand_out(self, assignment: str, student: str = "") -> Path:
+        """What everybody gets; or a student's own, where build had a roster."""
+        return self.root / "hand-out" / student / f"{assignment}.ipynb"
 
     def students(self, step: str = "submitted") -> list[str]:
         """Everybody with a folder in ``step``, in order."""
-        folder = self.root / step
-        if not folder.is_dir():
-            return []
-        return sorted(p.name for p in folder.iterdir() if p.is_dir() and p.name[0] != ".")
+        return sorted(path.name for path in self.root.glob(f"{step}/[!.]*") if path.is_dir())
 
     def submissions(self, assignments: tuple[str, ...]) -> list[tuple[str, str]]:
         """(student, assignment) of everything that was handed in."""
@@ -140,11 +142,10 @@ class Course:
         roster = self.roster()
         return {person.student: person.name for person in roster.people} if roster else {}
 
-    def keep_roster(self, path: Path) -> Roster:
+    def keep_roster(self, path: Path) -> None:
         """Makes a csv file the class's roster. Raises LabError where it has no names."""
-        roster = Roster.read(path)
+        Roster.read(path)
         write_text(self.root / "roster.csv", path.read_text(encoding="utf-8-sig"))
-        return roster
 
     def nbgrader(self) -> Any:
         """nbgrader's API, set up by the folder's ``nbgrader_config.py``."""
@@ -161,11 +162,10 @@ class Course:
         from traitlets.config.loader import PyFileConfigLoader
 
         config = PyFileConfigLoader("nbgrader_config.py", path=str(self.root)).load_config()
-        # A relative address would be looked for in the folder the command was called from.
-        address = config.CourseDirectory.get("db_url", "sqlite:///gradebook.db")
-        if address.startswith("sqlite:///") and not address.startswith("sqlite:////"):
-            config.CourseDirectory.db_url = f"sqlite:///{self.root}/{address[10:]}"
         config.CourseDirectory.root = str(self.root)
+        # Two graders may write at once; sqlite shall wait for the other, not give up.
+        address = f"sqlite:///{self.root / 'gradebook.db'}?timeout=60"
+        config.CourseDirectory.setdefault("db_url", address)
         return config
 
     @contextlib.contextmanager
@@ -173,32 +173,36 @@ class Course:
         """nbgrader's gradebook. Raises LabError where it is lost or damaged."""
         api = self.nbgrader()
         kind, _, place = api.coursedir.db_url.partition(":///")
-        path = Path(place.partition("?")[0])
+        path = Path(place.partition("?")[0]).absolute()
         if kind == "sqlite" and (problem := self._problem_of(path)):
             raise LabError(
-                f'The gradebook "{path}" {problem}. What was handed in is still there. Move that '
-                "file away if it exists, then run `classroom build` and `classroom grade`: the "
-                "numbers stay, all is graded again, and marks given by hand are taken from "
-                "by_hand.csv."
+                f'The gradebook "{path}" is missing or damaged ({problem}). What was handed in is '
+                "still there. Move that file away if it exists, then run `classroom build` and "
+                "`classroom grade`: the numbers stay, all is graded again, and marks given by hand "
+                "are taken from by_hand.csv."
             )
         with api.gradebook as gradebook:
             yield gradebook
 
+    def known_to(self, gradebook: Any) -> dict[tuple[str, str], Any]:
+        """(student, assignment) -> the submission, of all that the gradebook has."""
+        pairs = (
+            (name, s) for name in self.assignments for s in gradebook.assignment_submissions(name)
+        )
+        return {(submission.student_id, name): submission for name, submission in pairs}
+
     def _problem_of(self, path: Path) -> str:
         """What is wrong with the gradebook, or nothing."""
-        if not path.is_file():
-            return "is missing"
         try:
             # To write too: a step that was killed left work to be undone first.
-            with contextlib.closing(sqlite3.connect(path, timeout=60)) as file:
+            address = f"{path.as_uri()}?mode=rw"
+            with contextlib.closing(sqlite3.connect(address, uri=True, timeout=60)) as file:
                 (sound,) = file.execute("PRAGMA quick_check(1)").fetchone()
                 known = {name for (name,) in file.execute("SELECT name FROM assignment")}
         except sqlite3.DatabaseError as error:
-            return f"is damaged ({error})"
-        if sound != "ok":
-            return f"is damaged ({sound})"
-        missing = [name for name in self.assignments if name not in known]
-        return f"does not know {', '.join(missing)}" if missing else ""
+            return str(error)
+        missing = ", ".join(set(self.assignments) - known)
+        return sound if sound != "ok" else missing and f"it does not know {missing}"
 
 
 def _find_scripts() -> None:
@@ -221,13 +225,13 @@ def need_nbgrader() -> None:
         ) from error
 
 
-def chosen(names: list[str] | None) -> tuple[Assignment, ...]:
+def chosen(names: list[str] | None, known: Sequence[str] = ()) -> tuple[Assignment, ...]:
     """The assignments called so, in the order of the course; None or empty: all of them.
 
-    Raises LabError for a name that there is not.
+    known: what there is to choose from, default all. Raises LabError for a name that there is not.
     """
-    known = [assignment.name for assignment in ASSIGNMENTS]
+    known = known or [assignment.name for assignment in ASSIGNMENTS]
     for name in names or ():
         if name not in known:
-            raise LabError(f'There is no assignment "{name}". Choose from {", ".join(known)}.')
-    return tuple(a for a in ASSIGNMENTS if not names or a.name in names)
+            raise LabError(f'There is no assignment "{name}" here. Choose from {", ".join(known)}.')
+    return tuple(a for a in ASSIGNMENTS if a.name in (names or known))

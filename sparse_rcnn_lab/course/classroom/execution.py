@@ -73,8 +73,7 @@ class SturdyExecute(Execute):
             self._start = time.monotonic()
         spent = (time.monotonic() - self._start) / self._slowness
         if not self._given_up and spent > self.max_seconds:
-            self._given_up = f"the notebook took more than {self.max_seconds} seconds"
-            self._notes.append(self._given_up)
+            self._give_up(f"the notebook took more than {self.max_seconds} seconds")
         if self._given_up:
             _fail(cell, f"Not run: {self._given_up}.")
             return cell, resources
@@ -86,23 +85,16 @@ class SturdyExecute(Execute):
             problem = "this cell could not be stopped after its time"
         _fail(cell, f"Stopped: {problem}.")
         self.nb.cells[index] = cell
-        self._notes.append(f"cell {_name(cell, index)}: {problem}")
-        if not _locked(cell):
-            self._left_out.add(index)
+        self._blame(index, problem)
         self._revive(index)
         return cell, resources
 
     def on_cell_executed(self, **kwargs: Any) -> None:
         """Notes a cell that ran out of time, after nbgrader has recorded the error."""
         super().on_cell_executed(**kwargs)
-        content = kwargs["execute_reply"]["content"]
-        if content.get("ename") == "CellTimeoutError":
-            index = kwargs["cell_index"]
-            cell = kwargs["cell"]
-            if not _locked(cell):
-                self._left_out.add(index)
-            limit = self._seconds_for(cell)
-            self._notes.append(f"cell {_name(cell, index)}: stopped after {limit} s")
+        if kwargs["execute_reply"]["content"].get("ename") == "CellTimeoutError":
+            limit = self._seconds_for(kwargs["cell"])
+            self._blame(kwargs["cell_index"], f"stopped after {limit} s")
 
     def output(self, outs: Any, msg: Any, display_id: Any, cell_index: int) -> Any:
         """Keeps the first part of what a cell prints."""
@@ -116,6 +108,17 @@ class SturdyExecute(Execute):
                 msg["content"]["text"] = text[: self.max_characters - before] + "\n... cut off\n"
                 self._notes.append(f"cell {cell_index}: printed more than is kept")
         return super().output(outs, msg, display_id, cell_index)
+
+    def _blame(self, index: int, problem: str) -> None:
+        """Notes what a cell has done; a student's is left out when the cells run again."""
+        cell = self.nb.cells[index]
+        self._notes.append(f"cell {name_of(cell) or index}: {problem}")
+        if not _locked(cell):
+            self._left_out.add(index)
+
+    def _give_up(self, why: str) -> None:
+        self._given_up = why
+        self._notes.append(why)
 
     def _seconds_for(self, cell: Any) -> int:
         """The limit of a cell, on the clock."""
@@ -141,8 +144,7 @@ class SturdyExecute(Execute):
         self.start_new_kernel()
         self.start_new_kernel_client()
         if self._restarts > self.max_restarts:
-            self._given_up = f"its Python process had to be started {self._restarts} times"
-            self._notes.append(self._given_up)
+            self._give_up(f"its Python process had to be started {self._restarts} times")
             return
         self._warm_up(index)
         for before in range(index):
@@ -152,8 +154,7 @@ class SturdyExecute(Execute):
             try:
                 self.execute_cell(copy.deepcopy(cell), before)
             except (DeadKernelError, CellTimeoutError):
-                self._given_up = "it does not run twice alike"
-                self._notes.append(self._given_up)
+                self._give_up("it does not run twice alike")
             self.nb.cells[before] = cell
             if self._given_up:
                 return
@@ -162,11 +163,6 @@ class SturdyExecute(Execute):
 def _locked(cell: Any) -> bool:
     """Whether a cell is the instructor's and no test, so that no student's code runs in it."""
     return is_locked(cell) and not role_of(cell).get("grade")
-
-
-def _name(cell: Any, index: int) -> str:
-    name = name_of(cell)
-    return f'"{name}"' if name else str(index)
 
 
 def _fail(cell: Any, sentence: str) -> None:

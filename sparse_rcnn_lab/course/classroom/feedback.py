@@ -18,17 +18,19 @@ from sparse_rcnn_lab.core.errors import LabError
 from sparse_rcnn_lab.course.classroom.by_hand import (
     LINES,
     filled_in,
-    handed_in_figures,
     rubric_of,
 )
-from sparse_rcnn_lab.course.classroom.cells import name_of, read_cells, role_of, text_of
-from sparse_rcnn_lab.course.classroom.course_folder import ASSIGNMENTS, Course
+from sparse_rcnn_lab.course.classroom.cells import (
+    name_of,
+    read_notebook,
+    role_of,
+)
+from sparse_rcnn_lab.course.classroom.course_folder import TITLES, Course
 from sparse_rcnn_lab.course.classroom.marks import Mark, Result, write_marks
 from sparse_rcnn_lab.course.classroom.pages import markdown, outputs_of, write_page
 
 # Test -> the question to ask whoever lost it.
 QUESTIONS = tomllib.loads(Path(__file__).with_name("questions.toml").read_text(encoding="utf-8"))
-_TITLES = {assignment.name: assignment.title for assignment in ASSIGNMENTS}
 
 
 def feedback(
@@ -66,8 +68,8 @@ def solutions(course: Course, assignments: tuple[str, ...] | None = None) -> lis
     pages = []
     for name in course.assignments if assignments is None else assignments:
         cells: list[dict[str, Any]] = []
-        for cell in read_cells(course.notebook("source", name)):
-            text, role = text_of(cell), role_of(cell)
+        for cell in read_notebook(course.notebook("source", name))["cells"]:
+            text, role = cell["source"], role_of(cell)
             if cell["cell_type"] == "markdown":
                 cells.append({"html": markdown(_without_marks(text), ours=True)})
             elif role.get("grade"):
@@ -78,124 +80,86 @@ def solutions(course: Course, assignments: tuple[str, ...] | None = None) -> lis
                 cells.append({"code": _without_marks(text)})
         pages.append(course.root / "solutions" / f"{name}.html")
         own = (course.root / "personal").is_dir()
-        write_page(pages[-1], "solutions.html.j2", title=_TITLES[name], cells=cells, own=own)
+        write_page(pages[-1], "solutions.html.j2", title=TITLES[name], cells=cells, own=own)
     return pages
 
 
 def _about(course: Course, result: Result) -> dict[str, Any]:
     """What the page of a submission tells."""
-    cells = read_cells(course.notebook("autograded", result.assignment, result.student))
-    ours = {_wording(c) for c in read_cells(course.notebook("release", result.assignment))}
+    release = read_notebook(course.notebook("release", result.assignment))["cells"]
+    ours = {_wording(cell) for cell in release}
     marks = {mark.test: mark for mark in result.marks}
-    passed, words, shown = [], [], []
+    passed: list[Any] = []
+    words: list[Any] = []
+    shown: list[Any] = []
     lost: dict[tuple[str, str], dict[str, Any]] = {}
-    tasks = _tasks(course.notebook("release", result.assignment), cells)
-    above: Any = None  # the answer that the tests below it are about
-    for cell in cells:
-        name = name_of(cell)
+    answers: dict[str, Any] = {}
+    for cell in result.cells:
+        name, text = name_of(cell), cell["source"]
         mark = marks.get(name)
         if cell["cell_type"] == "markdown":
             if mark:
-                words.append(_in_words(course, result, mark, text_of(cell)))
-            html = markdown(text_of(cell), ours=_wording(cell) in ours)
-            shown.append({"html": html, "name": name})
+                words.append(_in_words(course, result, mark) | {"answer": markdown(text)})
+            shown.append({"html": markdown(text, ours=_wording(cell) in ours), "name": name})
             continue
         if role_of(cell).get("solution"):
-            above = cell
-        block = {"name": name, "code": text_of(cell), "outputs": outputs_of(cell), "mark": ""}
+            answers[name] = cell
+        block = {"name": name, "code": text, "outputs": outputs_of(cell), "mark": mark}
         if mark:
             one = _asked(cell) | {"score": mark.score or 0, "out_of": mark.out_of}
-            off = one["score"] < mark.out_of
-            block |= {"mark": f"{one['score']:g} of {mark.out_of:g}", "lost": off}
-            block["code"] = one["code"]
-            if off:
-                task = _task_of(one["code"], tasks) or above
-                came, whole = _came(cell, task)
-                where = name_of(task) if task else ""
+            block |= {"code": one["code"], "lost": one["score"] < mark.out_of}
+            if block["lost"]:
+                # The answer that it is called after, or else the one above it.
+                above = next(reversed(answers), "")
+                task = name.partition("-")[0] if name.partition("-")[0] in answers else above
+                came, whole = _came(cell, answers.get(task))
                 # Tests that have not seen the code have one thing to say, together.
-                key = (where, came) if whole else ("", name)
-                group = {"came": came, "whole": whole, "cell": where, "tests": []}
+                key = (task, came) if whole else ("", name)
+                group = {"came": came, "whole": whole, "cell": task, "tests": []}
                 lost.setdefault(key, group)["tests"].append(one)
             else:
                 passed.append(one)
-        if text_of(cell).strip():
+        if text.strip():
             shown.append(block)
     return {
-        "name": result.name,
-        "title": _TITLES[result.assignment],
-        "score": result.score,
-        "out_of": result.out_of,
-        "open": result.open,
-        "late_days": result.late_days,
+        "result": result,
+        "title": TITLES[result.assignment],
         "lost": list(lost.values()),
         "passed": passed,
         "words": words,
-        "figures": handed_in_figures(course, result.assignment, result.student),
         "cells": shown,
     }
 
 
-def _in_words(course: Course, result: Result, mark: Mark, answer: str) -> dict[str, Any]:
-    """An answer in words with its rubric: (what counts, its marks, what was given)."""
+def _in_words(course: Course, result: Result, mark: Mark) -> dict[str, Any]:
+    """An answer in words, with its rubric: (what counts, its marks, what was given)."""
     given = filled_in(course).get((result.student, result.assignment, mark.test), {})
     rubric = rubric_of(course, result.assignment, mark.test)
-    return {
-        "test": mark.test,
-        "answer": markdown(answer),
-        "rubric": [
-            (what, most, given.get(line, ""))
-            for line, (what, most) in zip(LINES, rubric, strict=False)
-        ],
-        "score": mark.score,
-        "out_of": mark.out_of,
-        "comment": mark.comment,
-    }
+    lines = zip(LINES, rubric, strict=False)
+    return {"mark": mark, "rubric": [(what, most, given.get(line)) for line, (what, most) in lines]}
 
 
 def _asked(cell: Any) -> dict[str, Any]:
     """What a test asks, its code, and the question to ask whoever lost it."""
-    name = name_of(cell)
-    text = text_of(cell)
+    name, text = name_of(cell), cell["source"]
     if found := re.search(r"def _test\(\):\n(.*)\n\n\n_test\(\)", text, re.S):
         text = textwrap.dedent(found[1])
-    lines = [
-        line
-        for line in text.splitlines()
-        if not re.match(r"(### (BEGIN|END) HIDDEN|from sparse_rcnn_lab.*checks import)", line)
-    ]
-    text = "\n".join(lines).strip()
-    head = re.match(r"((?:# .*\n?)+)", text)
-    says = " ".join(head[1].replace("# ", "").split()) if head else ""
-    says = re.sub(r"^\d+ marks?:? ?", "", says).replace("(hidden)", "").strip()
+    ours = r"^(### (BEGIN|END) HIDDEN|from sparse_rcnn_lab.*checks import).*\n?"
+    text = re.sub(ours, "", text, flags=re.M).strip()
+    head = re.match(r"(?:# .*\n?)*", text)[0]  # type: ignore[index]
+    says = re.sub(r"^\d+ marks?:? ?", "", " ".join(head.replace("# ", "").split()))
+    says = says.replace("(hidden)", "").strip() or name.replace("-", " ")
     if "_" not in says.partition(" ")[0]:  # the name of a function stays as it is
         says = says[:1].upper() + says[1:]
-    asks = says or name.replace("-", " ").capitalize()
-    body = text[head.end() :].strip() if head else text
-    return {"test": name, "asks": asks, "code": body, "question": QUESTIONS.get(name, "")}
-
-
-def _tasks(release: Path, cells: list[Any]) -> dict[str, Any]:
-    """Function that is asked for -> the cell of the student that should hold it."""
-    mine = {name_of(cell): cell for cell in cells}
-    return {
-        name: mine[name_of(cell)]
-        for cell in read_cells(release)
-        if role_of(cell).get("solution")
-        for name in re.findall(r"^def (\w+)", text_of(cell), re.M)
-    }
-
-
-def _task_of(test: str, tasks: dict[str, Any]) -> Any:
-    """The cell of the function that a test names first."""
-    named = re.findall(r"\bof=(\w+)", test) + re.findall(r"\bcheck\(\s*(\w+)", test)
-    return next((tasks[name] for name in named if name in tasks), None)
+    question = QUESTIONS.get(name, "")
+    return {"test": name, "asks": says, "code": text[len(head) :].strip(), "question": question}
 
 
 def _came(test: Any, task: Any) -> tuple[str, bool]:
     """What a test that was lost has said, and whether that is true of the whole cell."""
     errors = [out["error"] for out in outputs_of(test) if "error" in out]
     stopped = [out["error"] for out in outputs_of(task) if "error" in out] if task else []
-    unwritten = task is not None and "not written yet" in text_of(task)
+    unwritten = task is not None and "not written yet" in task["source"]
     if unwritten and (not errors or re.search("NameError|NotImpl|no code so far", errors[-1])):
         return "Nothing is written here yet.", True
     if stopped and "NotImplementedError" not in stopped[-1]:
@@ -207,56 +171,38 @@ def _came(test: Any, task: Any) -> tuple[str, bool]:
 
 def _overview(course: Course, results: list[Result], lost: dict[Any, Any]) -> None:
     """lost: (student, assignment) -> what the page of that submission says is lost."""
-    roster = course.roster()
     told = []
     for name in course.assignments:
         mine = [result for result in results if result.assignment == name]
         graded = [result for result in mine if not result.problem]
-        tests = {}
-        for cell in read_cells(course.notebook("source", name)):
-            if role_of(cell).get("grade") and cell["cell_type"] == "code":
-                tests[name_of(cell)] = _asked(cell) | {"lost": []}
+        tests = {
+            name_of(cell): _asked(cell) | {"lost": []}
+            for cell in read_notebook(course.notebook("source", name))["cells"]
+            if role_of(cell).get("grade") and cell["cell_type"] == "code"
+        }
         for result in graded:
             for group in lost[result.student, name]:
                 for one in group["tests"]:
                     test = tests.setdefault(one["test"], one | {"lost": []})
                     test["lost"].append((result.name, group["came"]))
-        scores = [result.score for result in graded] or [0.0]
         came = {result.student for result in mine}
-        ordered = sorted(tests.values(), key=lambda test: -len(test["lost"]))
         told.append(
             {
-                "title": _TITLES[name],
-                "graded": len(graded),
-                "mean": statistics.mean(scores),
-                "median": statistics.median(scores),
-                "low": min(scores),
-                "high": max(scores),
-                "out_of": graded[0].out_of if graded else 0,
-                "open": sum(result.open > 0 for result in graded),
-                "tests": [test for test in ordered if test["lost"]],
-                "everybody": [test["test"] for test in ordered if not test["lost"]],
-                "notes": [
-                    (r.name, "; ".join(filter(None, (r.problem, *r.notes, _late(r)))))
-                    for r in mine
-                    if r.problem or r.notes or r.late_days
-                ],
-                "absent": [p.name for p in roster.people if p.student not in came]
-                if roster
-                else [],
+                "title": TITLES[name],
+                "graded": graded,
+                "scores": (scores := [result.score for result in graded]),
+                "median": statistics.median(scores) if scores else None,
+                "tests": sorted(tests.values(), key=lambda test: -len(test["lost"])),
+                "notes": [result for result in mine if result.remarks],
+                "absent": [who for student, who in course.names().items() if student not in came],
             }
         )
     write_page(course.root / "overview.html", "overview.html.j2", assignments=told)
 
 
-def _late(result: Result) -> str:
-    days = result.late_days
-    return f"{days} day{'s' if days > 1 else ''} late" if days else ""
-
-
 def _wording(cell: Any) -> str:
     """The text without its numbers, which may be the student's own."""
-    return re.sub(r"[-\d.]", "", text_of(cell))
+    return re.sub(r"[-\d.]", "", cell["source"])
 
 
 def _without_marks(text: str) -> str:

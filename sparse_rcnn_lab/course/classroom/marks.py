@@ -4,22 +4,19 @@ marks.csv           one row a submission: marks, out of, by hand still open, lat
 marks_by_test.csv   one row a test: who lost what where
 by_hand.csv, by_hand.html   the answers that a person reads: ``by_hand``
 canvas.csv, moodle.csv      as these systems import them, where the roster is from there
-due.csv             yours: until when each assignment could be handed in
 """
 
 from __future__ import annotations
 
-import json
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, time
 from typing import Any
 
-from sparse_rcnn_lab.core.errors import LabError
 from sparse_rcnn_lab.course.classroom.by_hand import take_by_hand, write_by_hand
-from sparse_rcnn_lab.course.classroom.cells import read_notebook
-from sparse_rcnn_lab.course.classroom.course_folder import ASSIGNMENTS, NOTES, Course
-from sparse_rcnn_lab.course.classroom.roster import IDS, Roster, number, read_table, write_table
+from sparse_rcnn_lab.course.classroom.cells import name_of
+from sparse_rcnn_lab.course.classroom.course_folder import CAME, NOTES, TITLES, Course
+from sparse_rcnn_lab.course.classroom.roster import IDS, Roster, number, write_table
 
 _CANVAS = ("Student", "ID", "SIS User ID", "SIS Login ID", "Section")
 
@@ -39,8 +36,8 @@ class Mark:
 class Result:
     """What one submission has got. problem: why it has no marks, or empty.
 
-    name: as the roster writes it.  late_days: begun days after the deadline, or None where one of
-    the times is not known.
+    name: as the roster writes it.  cells: as they were run.  figures: of the notebook that came in,
+    as data URIs.  late_days: begun days after the due date, or None where a time is not known.
     """
 
     student: str
@@ -48,8 +45,16 @@ class Result:
     assignment: str
     problem: str
     marks: tuple[Mark, ...]
+    cells: Sequence[Any]
+    figures: tuple[str, ...]
     notes: tuple[str, ...]
     late_days: int | None
+
+    @property
+    def remarks(self) -> str:
+        """What a person should know of it."""
+        late = f"{self.late_days} day{'s' * (self.late_days > 1)} late" if self.late_days else ""
+        return "; ".join(filter(None, (self.problem, *self.notes, late)))
 
     @property
     def score(self) -> float:
@@ -70,28 +75,47 @@ class Result:
 def results(course: Course) -> list[Result]:
     """What everybody has got, from the gradebook."""
     names = course.names()
-    deadlines = _deadlines(course)
-    found = []
     with course.gradebook() as gradebook:
-        for student, assignment in course.submissions(course.assignments):
-            marks = _marks(gradebook, student, assignment)
-            problem = ""
-            if course.unfinished(assignment, student).exists():
-                problem = "not graded: it was cut short, run grade again"
-            elif not marks or not course.notebook("autograded", assignment, student).exists():
-                problem = "not graded"
-            found.append(
-                Result(
-                    student=student,
-                    name=names.get(student, student.replace("-", " ")),
-                    assignment=assignment,
-                    problem=problem,
-                    marks=() if problem else tuple(marks),
-                    notes=tuple(_notes(course, student, assignment)),
-                    late_days=_late_days(course, student, assignment, deadlines),
-                )
-            )
-    return found
+        submissions = course.known_to(gradebook)
+        return [
+            _result(course, names, student, assignment, submissions.get((student, assignment)))
+            for student, assignment in course.submissions(course.assignments)
+        ]
+
+
+def _result(
+    course: Course, names: dict[str, str], student: str, assignment: str, submission: Any
+) -> Result:
+    came = course.read("submitted", assignment, student)["metadata"].get(CAME, {})
+    run = course.read("autograded", assignment, student)
+    notes, problem = [*came.get("notes", ()), *run["metadata"].get(NOTES, ())], ""
+    if not submission or NOTES not in run["metadata"]:
+        was_cut = course.notebook("autograded", assignment, student).exists()
+        problem = "not graded: it was cut short, run grade again" if was_cut else "not graded"
+    marks, late_days = [], None
+    if not problem:
+        (graded,) = submission.notebooks
+        grades = {grade.name: grade for grade in graded.grades}
+        comments = {comment.name: comment.manual_comment or "" for comment in graded.comments}
+        for name in filter(grades.get, map(name_of, run["cells"])):
+            grade = grades[name]
+            by_hand = grade.needs_manual_grade or grade.manual_score is not None
+            open_ = grade.needs_manual_grade and grade.manual_score is None
+            score = None if open_ else grade.score
+            marks.append(Mark(name, score, grade.max_score, by_hand, comments.get(name, "")))
+        if submission.duedate and submission.timestamp:
+            late_days = math.ceil(submission.total_seconds_late / 86_400)
+    return Result(
+        student=student,
+        name=names.get(student, student.replace("-", " ")),
+        assignment=assignment,
+        problem=problem or ("" if marks else "not graded"),
+        marks=tuple(marks),
+        cells=run["cells"],
+        figures=tuple(came.get("figures", ())),
+        notes=tuple(map(str, notes)),
+        late_days=late_days,
+    )
 
 
 def write_marks(course: Course) -> list[Result]:
@@ -104,18 +128,14 @@ def write_marks(course: Course) -> list[Result]:
     rows, tests = [], []
     for result in found:
         who = {"student": result.student, "name": result.name, "assignment": result.assignment}
-        graded = not result.problem and result.out_of > 0
-        rows.append(
-            who
-            | {
-                "marks": number(result.score) if graded else "",
-                "out_of": number(result.out_of) if graded else "",
-                "by_hand_open": number(result.open) if graded else "",
-                "percent": f"{100 * result.score / result.out_of:.1f}" if graded else "",
-                "late_days": number(result.late_days),
-                "notes": "; ".join(filter(None, (result.problem, *result.notes))),
-            }
-        )
+        row: dict[str, Any] = dict.fromkeys(("marks", "out_of", "by_hand_open", "percent"), "")
+        if result.marks:
+            row["marks"], row["out_of"] = number(result.score), number(result.out_of)
+            row["by_hand_open"] = number(result.open)
+            row["percent"] = f"{100 * result.score / result.out_of:.1f}"
+        row["late_days"] = number(result.late_days)
+        row["notes"] = result.remarks
+        rows.append(who | row)
         tests += [
             who | {"test": m.test, "marks": number(m.score), "out_of": number(m.out_of)}
             for m in result.marks
@@ -130,108 +150,27 @@ def write_marks(course: Course) -> list[Result]:
 
 def _write_for_school(course: Course, roster: Roster, found: list[Result]) -> None:
     """Everybody of the roster, with the roster's own columns; empty where marks are not final."""
-    titles = {a.name: a.title for a in ASSIGNMENTS}
     final = {(r.student, r.assignment): r for r in found if not r.problem and not r.open}
+    titles, columns = {name: TITLES[name] for name in course.assignments}, roster.columns
 
-    def marks_of(student: str, heading: dict[str, str]) -> dict[str, str]:
-        given = {name: final.get((student, name)) for name in heading}
-        return {heading[name]: number(r.score) if r else "" for name, r in given.items()}
-
-    if {"Student", "ID"} <= set(roster.columns):
-        # A column that Canvas has already is named "Boxes (771)": under that name it is filled in.
-        heading = {
-            name: next(
-                (c for c in roster.columns if c.lower().startswith((name, titles[name].lower()))),
-                titles[name],
-            )
-            for name in course.assignments
-        }
-        columns = [c for c in _CANVAS if c in roster.columns]
-        best = {r.assignment: number(r.out_of) for r in final.values()}
-        rows = [{"Student": "    Points Possible"} | {heading[n]: v for n, v in best.items()}]
+    def write(file: str, headings: dict[str, str], columns: list[str], *first: Any) -> None:
+        rows = list(first)
         for person in roster.people:
-            kept = {c: person.row[c] for c in columns}
-            rows.append(kept | marks_of(person.student, heading))
-        write_table(course.root / "canvas.csv", rows, [*columns, *heading.values()])
-    elif {"Identifier", "Grade"} <= set(roster.columns):  # the worksheet of one assignment
-        for name in course.assignments:
-            rows = [p.row | marks_of(p.student, {name: "Grade"}) for p in roster.people]
-            write_table(course.root / f"moodle_{name}.csv", rows, roster.columns)
-    elif any(column.lower() in IDS for column in roster.columns):
-        heading = {name: titles[name] for name in course.assignments}
-        rows = [person.row | marks_of(person.student, heading) for person in roster.people]
-        columns = [c for c in roster.columns if c not in heading.values()]
-        write_table(course.root / "moodle.csv", rows, [*columns, *heading.values()])
+            got = {headings[name]: final.get((person.student, name)) for name in headings}
+            rows.append(person.row | {h: number(r.score) if r else "" for h, r in got.items()})
+        write_table(course.root / file, rows, list(dict.fromkeys([*columns, *headings.values()])))
 
-
-def _deadlines(course: Course) -> dict[str, datetime]:
-    """Assignment -> its deadline, from due.csv, which is made where there is none."""
-    path = course.root / "due.csv"
-    if not path.exists():
-        rows = [{"assignment": name, "due": ""} for name in course.assignments]
-        write_table(path, rows)
-        return {}
-    deadlines = {}
-    for line, row in read_table(path)[1]:
-        text = row.get("due", "").strip()
-        if not text:
-            continue
-        try:
-            due = datetime.fromisoformat(text)
-        except ValueError as error:
-            raise LabError(
-                f'"{path}", line {line}: "{text}" is no time. Write it as 2026-12-01 23:59.'
-            ) from error
-        if len(text) <= 10:  # a day lasts to its end
-            due = datetime.combine(due, time.max)
-        deadlines[row.get("assignment", "").strip()] = due.astimezone()
-    if unknown := [name for name in deadlines if name not in course.assignments]:
-        raise LabError(
-            f'"{path}": the course has no assignment "{unknown[0]}". It has '
-            f"{', '.join(course.assignments)}."
-        )
-    return deadlines
-
-
-def _late_days(
-    course: Course, student: str, assignment: str, deadlines: dict[str, datetime]
-) -> int | None:
-    path = course.notebook("submitted", assignment, student).with_name("timestamp.txt")
-    if assignment not in deadlines or not path.exists():
-        return None
-    when = datetime.strptime(path.read_text().strip(), "%Y-%m-%d %H:%M:%S UTC").replace(tzinfo=UTC)
-    if when.year < 2000:  # what a zip says that knows no time
-        return None
-    late = (when - deadlines[assignment]).total_seconds()
-    return max(0, math.ceil(late / 86_400))
-
-
-def _marks(gradebook: Any, student: str, assignment: str) -> list[Mark]:
-    """Of a submission in the order of its notebook."""
-    from nbgrader.api import MissingEntry
-
-    try:
-        submission = gradebook.find_submission(assignment, student)
-    except MissingEntry:
-        return []
-    found = []
-    for notebook in submission.notebooks:
-        order = [cell.name for cell in notebook.notebook.source_cells]
-        comments = {comment.name: comment.manual_comment or "" for comment in notebook.comments}
-        for grade in sorted(notebook.grades, key=lambda grade: order.index(grade.name)):
-            by_hand = grade.needs_manual_grade or grade.manual_score is not None
-            open_ = grade.needs_manual_grade and grade.manual_score is None
-            score = None if open_ else grade.score
-            comment = comments.get(grade.name, "")
-            found.append(Mark(grade.name, score, grade.max_score, by_hand, comment))
-    return found
-
-
-def _notes(course: Course, student: str, assignment: str) -> list[str]:
-    """What collecting and running the submission have found."""
-    came = course.notebook("submitted", assignment, student).with_name("collected.json")
-    notes = json.loads(came.read_text(encoding="utf-8"))["notes"] if came.exists() else []
-    graded = course.notebook("autograded", assignment, student)
-    if graded.exists():
-        notes += read_notebook(graded)["metadata"].get(NOTES, [])
-    return [str(note) for note in notes]
+    if {"Student", "ID"} <= set(columns):
+        # A column that Canvas has already is named "Boxes (771)": under that name it is filled in.
+        headings = {
+            name: next((c for c in columns if c.lower().startswith((name, title.lower()))), title)
+            for name, title in titles.items()
+        }
+        best = {headings[result.assignment]: number(result.out_of) for result in final.values()}
+        points = {"Student": "    Points Possible"} | best
+        write("canvas.csv", headings, [c for c in columns if c in _CANVAS], points)
+    elif {"Identifier", "Grade"} <= set(columns):  # the worksheet of one assignment
+        for name in titles:
+            write(f"moodle_{name}.csv", {name: "Grade"}, columns)
+    elif any(column.lower() in IDS for column in columns):
+        write("moodle.csv", titles, columns)

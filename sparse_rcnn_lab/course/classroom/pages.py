@@ -11,10 +11,16 @@ import re
 from pathlib import Path
 from typing import Any
 
+import jinja2
+from markupsafe import Markup
+from nbconvert.filters.markdown_mistune import IPythonRenderer, MarkdownWithMath
+from pygments import highlight
+from pygments.formatters import HtmlFormatter
+from pygments.lexers import PythonLexer
+
 from sparse_rcnn_lab.detect.files import write_text
 
 TEMPLATES = Path(__file__).with_name("templates")
-_SPLIT = re.compile(r"(```.*?```|`[^`\n]*`|\$\$.+?\$\$|\$[^$\n]+?\$)", re.S)
 _COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 
 
@@ -24,11 +30,9 @@ def write_page(path: Path, template: str, **values: Any) -> None:
 
 
 @functools.cache
-def _templates() -> Any:
-    from jinja2 import Environment, FileSystemLoader
-
-    environment = Environment(
-        loader=FileSystemLoader(TEMPLATES),
+def _templates() -> jinja2.Environment:
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(TEMPLATES),
         autoescape=True,
         trim_blocks=True,
         lstrip_blocks=True,
@@ -39,10 +43,7 @@ def _templates() -> Any:
     return environment
 
 
-def _styles() -> Any:
-    from markupsafe import Markup
-    from pygments.formatters import HtmlFormatter
-
+def _styles() -> Markup:
     css = (TEMPLATES / "classroom.css").read_text(encoding="utf-8")
     light = HtmlFormatter(style="default").get_style_defs(".code")
     dark = HtmlFormatter(style="github-dark").get_style_defs(".code")
@@ -52,45 +53,38 @@ def _styles() -> Any:
     return Markup(re.sub(r" */\*.*?\*/", "", css))
 
 
-def code(text: str) -> Any:
+def code(text: str) -> Markup:
     """Python as html, in colours."""
-    from markupsafe import Markup
-    from pygments import highlight
-    from pygments.formatters import HtmlFormatter
-    from pygments.lexers import PythonLexer
-
     return Markup(highlight(text, PythonLexer(), HtmlFormatter(cssclass="code")))
 
 
-def markdown(text: str, ours: bool = False, block: bool = True) -> Any:
+class _Renderer(IPythonRenderer):
+    """nbconvert's, without pictures from elsewhere, and with formulas as MathML."""
+
+    def image(self, text: str, url: str, title: str | None = None) -> str:
+        return ""
+
+    def block_math(self, body: str) -> str:
+        return _formula(body, "block")
+
+    def inline_math(self, body: str) -> str:
+        return _formula(body, "inline")
+
+
+def markdown(text: str, ours: bool = False, block: bool = True) -> Markup:
     """Markdown as html, its formulas as MathML. ours: its html tags are meant."""
-    import mistune
-    from markupsafe import Markup
-
-    formulas: list[str] = []
-
-    def keep(part: str) -> str:
-        if not part.startswith("$"):
-            return part
-        formulas.append(_formula(part))
-        return f"\x02{len(formulas) - 1}\x02"
-
-    text = "".join(map(keep, _SPLIT.split(text)))
-    shown = str(mistune.create_markdown(escape=not ours, plugins=["table", "strikethrough"])(text))
-    shown = re.sub(r"<img [^>]*>", "", shown)
-    shown = re.sub(r"\x02(\d+)\x02", lambda found: formulas[int(found[1])], shown).strip()
-    if not block:
-        shown = shown.removeprefix("<p>").removesuffix("</p>")
-    return Markup(shown)
+    renderer = _Renderer(not ours, allow_harmful_protocols=False, exclude_anchor_links=True)
+    shown = MarkdownWithMath(renderer).render(text).strip()
+    return Markup(shown if block else shown.removeprefix("<p>").removesuffix("</p>"))
 
 
-def _formula(text: str) -> str:
-    from sparse_rcnn_lab.course.lessons.lesson_pages import with_mathml
+def _formula(latex: str, display: str) -> str:
+    from latex2mathml.converter import convert
 
     try:
-        return with_mathml(text)
+        return convert(latex.strip(), display=display)
     except Exception:  # a student's LaTeX may be anything
-        return f"<code>{html.escape(text)}</code>"
+        return f"<code>{html.escape(latex)}</code>"
 
 
 def figures_of(cells: Any) -> list[str]:

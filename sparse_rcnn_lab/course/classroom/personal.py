@@ -13,9 +13,7 @@ from typing import Any
 from sparse_rcnn_lab.course.classroom.cells import (
     is_locked,
     name_of,
-    read_cells,
     read_notebook,
-    text_of,
 )
 from sparse_rcnn_lab.course.classroom.course_folder import Course
 
@@ -28,7 +26,7 @@ class HandOuts:
 
     def of(self, student: str) -> Any:
         """A student's notebook: their own, or the one that all have."""
-        path = self.course.root / "hand-out" / student / f"{self.assignment}.ipynb"
+        path = self.course.hand_out(self.assignment, student)
         if not path.is_file():
             path = self.course.notebook("release", self.assignment)
         return read_notebook(path)
@@ -39,7 +37,7 @@ class HandOuts:
         ``student`` where it is theirs, where nobody has numbers of their own, and where nothing is
         left to tell.
         """
-        texts = {text_of(cell) for cell in notebook["cells"]}
+        texts = {cell["source"] for cell in notebook["cells"]}
         found = Counter({name: len(texts & own) for name, own in self._own_texts.items()})
         best = max(found.values(), default=0)
         if best == found[student]:
@@ -50,7 +48,7 @@ class HandOuts:
     def _own_texts(self) -> dict[str, set[str]]:
         """Student -> the cells that not all have."""
         people = self.course.students("personal")
-        texts = {name: {text_of(cell) for cell in self.of(name)["cells"]} for name in people}
+        texts = {name: {cell["source"] for cell in self.of(name)["cells"]} for name in people}
         shared = set.intersection(*texts.values()) if texts else set()
         return {name: own - shared for name, own in texts.items()}
 
@@ -60,10 +58,10 @@ def give_own_tests(notebook: Any, course: Course, student: str, assignment: str)
 
     In place; a student without numbers of their own keeps the class's.
     """
-    path = course.personal(assignment, student)
+    path = course.notebook("personal", assignment, student)
     if not path.is_file():
         return
-    own = {name_of(cell): text_of(cell) for cell in read_cells(path)}
+    own = {name_of(cell): cell["source"] for cell in read_notebook(path)["cells"]}
     for cell in notebook["cells"]:
         if is_locked(cell):
             cell["source"] = own[name_of(cell)]

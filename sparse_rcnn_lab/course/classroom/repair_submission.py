@@ -9,12 +9,11 @@ from __future__ import annotations
 import copy
 import itertools
 import re
-from collections import Counter
 from collections.abc import Callable, Iterator
 from typing import Any
 
 from sparse_rcnn_lab.core.errors import LabError
-from sparse_rcnn_lab.course.classroom.cells import is_locked, name_of, text_of
+from sparse_rcnn_lab.course.classroom.cells import is_locked, name_of
 
 # In a student's own cells; a look by a person is in order.
 _ANSWER = "imports the package's own answer"
@@ -48,17 +47,15 @@ def recognise(notebook: Any, releases: dict[str, Any]) -> tuple[str, list[str]]:
             f"is none of this course's assignments ({', '.join(releases)}): none of its cells is "
             "one that was handed out."
         )
-    for mine, theirs in _alike(cells, named[best], _cell_id):
-        if not name_of(mine):
-            mine["metadata"] = copy.deepcopy(theirs["metadata"])
     guessed = []
     for mine, theirs in itertools.chain(
+        _alike(cells, named[best], _cell_id),
         _alike(cells, named[best], _wording),
         _answers_between(cells, releases[best]["cells"]),  # which looks at what is known by then
     ):
         if not name_of(mine) and name_of(theirs) not in map(name_of, cells):
+            guessed += [name_of(theirs)] if _cell_id(mine) != _cell_id(theirs) else []
             mine["metadata"] = copy.deepcopy(theirs["metadata"])
-            guessed.append(name_of(theirs))
     if "assignment" not in notebook["metadata"].get("sparse_rcnn_lab", {}):
         notebook["metadata"]["sparse_rcnn_lab"] = releases[best]["metadata"]["sparse_rcnn_lab"]
     note = f"cells that had lost their marks, known by their text: {', '.join(guessed)}"
@@ -74,82 +71,68 @@ def _alike(cells: Any, named: Any, key: Callable[[Any], str]) -> list[tuple[Any,
 
 def _answers_between(cells: Any, release: Any) -> Iterator[tuple[Any, Any]]:
     """(cell, handed-out cell) of answers, whose text nobody knows, between cells that are known."""
-    known = {text_of(cell) for cell in release}
-    names = [name_of(cell) for cell in release]
-    roles = set(names) - {""}
+    texts = {cell["source"] for cell in release}
     for number, cell in enumerate(release):
-        at = {
-            names.index(name_of(mine)): i for i, mine in enumerate(cells) if name_of(mine) in roles
-        }
-        if not names[number] or is_locked(cell) or number in at:
+        at = {name: i for i, mine in enumerate(cells) if (name := name_of(mine))}
+        if not name_of(cell) or is_locked(cell) or name_of(cell) in at:
             continue
-        first = max((i for n, i in at.items() if n < number), default=-1)
-        last = min((i for n, i in at.items() if n > number), default=len(cells))
+        above, below = (map(name_of, part) for part in (release[:number], release[number:]))
+        first = max((at[name] for name in above if name in at), default=-1)
+        last = min((at[name] for name in below if name in at), default=len(cells))
         free = [
             mine
             for mine in cells[first + 1 : last]
             if not name_of(mine)
             and mine["cell_type"] == cell["cell_type"]
-            and (text_of(mine) not in known or text_of(mine) == text_of(cell))
+            and mine["source"] not in texts - {cell["source"]}
         ]
-        functions = _functions(cell)
         if free:
-            yield next((mine for mine in free if functions & _functions(mine)), free[0]), cell
+            asked = _functions(cell)
+            yield next((mine for mine in free if asked & _functions(mine)), free[0]), cell
 
 
 def _functions(cell: Any) -> set[str]:
-    return set(re.findall(r"^def (\w+)", text_of(cell), re.M))
+    return set(re.findall(r"^def (\w+)", cell["source"], re.M))
 
 
 def repair(notebook: Any, release: Any) -> list[str]:
     """Repairs ``notebook`` in place after the handed-out ``release``; what was found, in words."""
-    notes = []
-    expected = [cell for cell in release["cells"] if name_of(cell)]
-    known = {name_of(cell): cell for cell in expected}
-    cells = notebook["cells"]
-
-    counts = Counter(name_of(cell) for cell in cells if name_of(cell) in known)
-    if doubled := [name for name, count in counts.items() if count > 1]:
-        notes.append(f"cells that came twice, the first counts: {', '.join(doubled)}")
-    seen: set[str] = set()
+    cells, known = notebook["cells"], {name_of(c): c for c in release["cells"] if name_of(c)}
+    mine: dict[str, Any] = {}
+    doubled, missing = [], []
     for cell in cells:
         name = name_of(cell)
-        if name and (name not in known or name in seen):
+        if name in known and name not in mine:
+            mine[name] = cell
+        elif name:
+            doubled += [name] if name in known and name not in doubled else []
             del cell["metadata"]["nbgrader"]
-        seen.add(name)
-
-    missing = [name for name in known if name not in counts]
-    if missing:
-        notes.append(f"cells that were missing, put back: {', '.join(missing)}")
     at = 0  # where the next missing cell goes: behind the one that stands before it in the release
-    for cell in expected:
-        places = [i for i, mine in enumerate(cells) if name_of(mine) == name_of(cell)]
-        if places:
-            at = places[0] + 1
+    for name, theirs in known.items():
+        if name in mine:
+            at = next(i for i, cell in enumerate(cells) if cell is mine[name]) + 1
         else:
-            cells.insert(at, copy.deepcopy(cell))
+            missing.append(name)
+            mine[name] = copy.deepcopy(theirs)
+            cells.insert(at, mine[name])
             at += 1
-
-    edited = []
-    for cell in cells:
-        name = name_of(cell)
-        if not name:
-            continue
-        role = known[name]["metadata"]["nbgrader"]
-        if role["locked"] and text_of(cell) != text_of(known[name]):
-            edited.append(name)
-        # A role that somebody changed would confuse the executor before nbgrader restores it.
+    # A role that somebody changed would confuse the executor before nbgrader restores it.
+    for name, cell in mine.items():
         cell["metadata"] = copy.deepcopy(known[name]["metadata"])
-    if edited:
-        notes.append(f"locked cells that were changed, restored: {', '.join(edited)}")
-
+    edited = [n for n, c in mine.items() if is_locked(c) and c["source"] != known[n]["source"]]
+    notes = [
+        f"{what}: {', '.join(names)}"
+        for what, names in (
+            ("cells that came twice, the first counts", doubled),
+            ("cells that were missing, put back", missing),
+            ("locked cells that were changed, restored", edited),
+        )
+        if names
+    ]
+    code = [c for c in cells if c["cell_type"] == "code" and not is_locked(c)]
+    own = {cell["source"] for cell in code} - {cell["source"] for cell in release["cells"]}
     for pattern, words in _SUSPICIOUS.items():
-        own = [c for c in cells if c["cell_type"] == "code" and not is_locked(c)]
-        if any(
-            text_of(c) != text_of(known.get(name_of(c), {"source": ""}))
-            and re.search(pattern, text_of(c))
-            for c in own
-        ):
+        if any(re.search(pattern, text) for text in own):
             notes.append(f"{words}: have a look")
     notebook["nbformat"], notebook["nbformat_minor"] = 4, 5
     for number, cell in enumerate(cells):
@@ -168,4 +151,4 @@ def _wording(cell: Any) -> str:
     """The text of a cell that students do not change, without its numbers."""
     if name_of(cell) and not is_locked(cell):
         return ""
-    return re.sub(r"\d[\d.e-]*", "0", text_of(cell).strip())
+    return re.sub(r"\d[\d.e-]*", "0", cell["source"].strip())

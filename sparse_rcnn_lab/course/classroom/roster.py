@@ -24,32 +24,21 @@ from sparse_rcnn_lab.detect.files import write_text
 _WHOLE = ("name", "full name", "student", "student name", "fullname", "vollständiger name")
 _FIRST = ("first name", "firstname", "first", "given name", "vorname", "prénom", "nombre")
 _LAST = (
-    "last name",
-    "lastname",
-    "surname",
-    "last",
-    "family name",
-    "nachname",
-    "nom",
-    "apellido(s)",
+    *("last name", "lastname", "surname", "last", "family name"),
+    *("nachname", "nom", "apellido(s)"),
 )
 IDS = (
     *("id", "id number", "student id", "user id", "identifier", "username", "login"),
     *("sis user id", "sis login id", "email", "email address", "e-mail", "e-mail-adresse"),
     *("matrikelnummer", "id-nummer", "anmeldename"),
 )
-# Folders between a student's and a notebook, or above all students', that say nothing of who.
-_ANYBODY = re.compile(
-    r"(my )?(work|homework|course|notebooks?|files?|final|src|downloads?|desktop|submissions?|"
-    r"submitted|handed[ -]in|assignments?|(assignment|week|task|lab)[ _-]*\d+|new folder.*)",
-    re.I,
-)
-# Words beside a name that are none, so that the rest may still be a part of one.
+# Words of folders and files that are no name.
 _NO_NAME = {
-    *("a", "and", "assignment", "attempt", "by", "class", "colab", "copy", "course", "draft"),
-    *("final", "fixed", "for", "from", "group", "handin", "homework", "lab", "late", "my", "new"),
-    *("notebook", "of", "part", "resubmission", "solution", "submission", "submitted", "task"),
-    *("team", "the", "try", "untitled", "v", "version", "week", "work"),
+    *("a", "and", "assignment", "assignments", "attempt", "by", "class", "colab", "copy", "course"),
+    *("desktop", "downloads", "draft", "files", "final", "fixed", "folder", "for", "from", "group"),
+    *("handed", "handin", "homework", "in", "lab", "late", "my", "new", "notebook", "notebooks"),
+    *("of", "part", "resubmission", "section", "solution", "src", "submission", "submissions"),
+    *("submitted", "task", "team", "the", "try", "untitled", "v", "version", "week", "work"),
 }
 _MOODLE = re.compile(r"(.+)_(\d+)_assignsubmission_")
 _CANVAS = re.compile(r"([^_]+)_(?:LATE_)?(\d+)_\d+_")
@@ -67,34 +56,32 @@ class Person:
     row: dict[str, str]
 
 
+@dataclass(frozen=True)
 class Roster:
     """The list of a class; ``people`` in its order."""
 
-    def __init__(self, columns: list[str], people: list[Person]) -> None:
-        self.columns, self.people = columns, people
-        self._names = [set(_words(person.name)) for person in people]
-        self._ids = [_ids(p.row) | {p.student.casefold()} for p in people]
+    columns: list[str]
+    people: list[Person]
 
     @classmethod
     def read(cls, path: Path) -> Roster:
         """Raises LabError, saying what was found, where no names can be read."""
         columns, rows = read_table(path)
-        people: list[Person] = []
-        for _, row in rows:
-            name = _full_name({key.strip().lower(): value.strip() for key, value in row.items()})
-            if name and not name.lower().startswith(("points possible", "student, test")):
-                people.append(Person(plain(name), name, row))
-        if not people:
+        named = [(_full_name(row), row) for _, row in rows]
+        no_names = ("points possible", "student, test")  # of Canvas
+        named = [(n, row) for n, row in named if n and not n.lower().startswith(no_names)]
+        if not named:
             raise LabError(
                 f'"{path}" has no column of names (found: {", ".join(columns)}). It needs "name", '
                 'or "first name" and "last name", in its first line.'
             )
-        count = Counter(person.student for person in people)
-        for number, person in enumerate(people):
-            if count[person.student] > 1:  # namesakes
-                own = sorted(_ids(person.row)) or [str(number + 1)]
-                student = f"{person.student}-{plain(own[0])}"
-                people[number] = Person(student, person.name, person.row)
+        count = Counter(plain(name) for name, _ in named)
+        people = []
+        for number, (name, row) in enumerate(named, 1):
+            student = plain(name)
+            if count[student] > 1:  # namesakes
+                student += "-" + plain(min(_ids(row), default=str(number)))
+            people.append(Person(student, name, row))
         return cls(columns, people)
 
     def find(self, path: PurePosixPath, assignments: tuple[str, ...] = ()) -> Person:
@@ -103,26 +90,20 @@ class Roster:
         A part of a name is enough where nothing else stands beside it: "Ada", not "Ada Hopper".
         Raises LabError where it is nobody's of the class, or might be of several.
         """
-        candidates: list[Person] = []
+        others = {word for name in assignments for word in _words(name)}
+        candidates = self.people
         for part in (*reversed(path.parts[:-1]), path.stem):
-            found = self._named(part, {word for name in assignments for word in _words(name)})
-            if candidates and any(person in candidates for person in found):
-                found = [person for person in candidates if person in found]
-            elif candidates:
-                continue
+            found = [person for person in self._named(part, others) if person in candidates]
             if len(found) == 1:
                 return found[0]
-            candidates = found
-        if candidates:
+            candidates = found or candidates
+        if candidates is not self.people:
             who = " or ".join(f'"{person.student}"' for person in candidates)
             raise LabError(f"may be by {who}. Put it into a folder of that name.")
         names = {person.name.lower(): person.name for person in self.people}
-        near = {
-            names[match]
-            for part in path.parts
-            for match in difflib.get_close_matches(_unnumbered(part).lower(), names, 1, 0.75)
-        }
-        hint = f' The nearest name is "{min(near)}".' if near else ""
+        parts = [_unnumbered(part).lower() for part in path.parts]
+        near = [n for part in parts for n in difflib.get_close_matches(part, names, 1, 0.75)]
+        hint = f' The nearest name is "{names[near[0]]}".' if near else ""
         raise LabError(
             f"is by nobody on the roster.{hint} Put it into a folder of the student's name, or add "
             "the student to roster.csv."
@@ -132,25 +113,24 @@ class Roster:
         """Everybody that a folder or file may be named after; the surest kind of match alone."""
         moodle, canvas = _MOODLE.match(part), _CANVAS.match(part)
         known = moodle or canvas
-        text = known[1] if known else part
         # Short numbers are those of copies and weeks, but where a platform writes an id.
         tokens = {t.casefold() for t in re.split(r"[\s_()]+", part) if len(t) > 3}
         if known:  # Moodle's number is that of its worksheet alone
             tokens = {f"participant {known[2]}" if moodle else known[2]}
-        words = _words(text)
-        rest = {word for word in words if word not in _NO_NAME | assignments}
-        joined = {*words, "".join(words)}
-        by_id = {i for i, ids in enumerate(self._ids) if ids & tokens}
-        whole = {
-            i
-            for i, person in enumerate(self.people)
-            if self._names[i] <= set(words) or _joined(person.name) & joined
-        }
-        some = {i for i, names in enumerate(self._names) if _is_part(rest, names)}
-        longest = max((len(self._names[i]) for i in whole), default=0)
-        whole = {i for i in whole if len(self._names[i]) == longest}
-        found = (by_id & (some | whole)) or (whole if known else by_id or whole) or some or by_id
-        return [self.people[i] for i in sorted(found)]
+        words = _words(known[1] if known else part)
+        rest = set(words) - _NO_NAME - assignments
+
+        def rank(person: Person) -> tuple[int, ...]:
+            names = _words(person.name)
+            joined = {"".join(names), "".join([*names[-1:], *names[:-1]])}
+            has_id = not tokens.isdisjoint({*_ids(person.row), person.student.casefold()})
+            whole = set(names) <= set(words) or not joined.isdisjoint({*words, "".join(words)})
+            some = _is_part(rest, set(names))
+            sure = (has_id and (whole or some), has_id and not known, whole * len(names))
+            return *sure, some, has_id
+
+        ranks = [rank(person) for person in self.people]
+        return [p for p, r in zip(self.people, ranks, strict=True) if any(r) and r == max(ranks)]
 
 
 def read_table(path: Path) -> tuple[list[str], list[tuple[int, dict[str, str]]]]:
@@ -179,7 +159,8 @@ def read_table(path: Path) -> tuple[list[str], list[tuple[int, dict[str, str]]]]
                     f'"{path}", line {reader.line_num}: there are more values than columns. Put a '
                     'comment or number with a comma into quotes ("...").'
                 )
-            rows.append((reader.line_num, {str(key): value for key, value in row.items()}))
+            row = {str(key): value.strip() for key, value in row.items()}
+            rows.append((reader.line_num, row))
     except csv.Error as error:
         raise LabError(f'"{path}", line {reader.line_num}: no table ({error}).') from error
     return list(reader.fieldnames or ()), rows
@@ -208,7 +189,7 @@ def student_of(path: PurePosixPath, assignments: tuple[str, ...], level: int = -
     if moodle := [found for part in path.parts[:-1] if (found := _MOODLE.match(part))]:
         return plain(f"{moodle[-1][1]}_{moodle[-1][2]}")
     if folders := folders_of(path, assignments):
-        return plain(folders[min(level, len(folders) - 1)])
+        return plain(folders[level])
     if canvas := _CANVAS.match(path.name):
         return plain(canvas[1])
     # What is left without the assignment's name and the number of a copy: "boxes_ada (1)".
@@ -221,22 +202,22 @@ def student_of(path: PurePosixPath, assignments: tuple[str, ...], level: int = -
 
 def folders_of(path: PurePosixPath, assignments: tuple[str, ...]) -> list[str]:
     """The folders around a notebook that may have a student's name, from the outermost on."""
-    folders = [part for part in path.parts[:-1] if part.lower() not in assignments]
-    return [part for part in folders if not _ANYBODY.fullmatch(part)]
+    found = []
+    for folder in path.parts[:-1]:
+        words = {word for word in _words(folder) if len(word) > 1}
+        if not words or not words <= _NO_NAME | set(assignments):
+            found.append(folder)
+    return found
 
 
 def level_of_names(found: list[tuple[PurePosixPath, str]], assignments: tuple[str, ...]) -> int:
     """Of folders in one another, which have the students' names: (path, assignment) of a class.
 
-    The outermost in which nobody has one assignment twice: ``ada/try/boxes.ipynb``, but ``group
-    A/ada/boxes.ipynb`` beside ``group A/bob/boxes.ipynb``.
+    The outer ones, as in ``ada/second/boxes.ipynb``, unless somebody then has an assignment twice.
     """
     folders = [(folders_of(path, assignments), assignment) for path, assignment in found]
-    deep = [(names, assignment) for names, assignment in folders if len(names) > 1]
-    for level in range(min((len(names) for names, _ in deep), default=0)):
-        if len({(*names[: level + 1], assignment) for names, assignment in deep}) == len(deep):
-            return level
-    return -1
+    outer = [(names[0], assignment) for names, assignment in folders if len(names) > 1]
+    return 0 if len(set(outer)) == len(outer) else -1
 
 
 def plain(name: str) -> str:
@@ -249,7 +230,8 @@ def plain(name: str) -> str:
 
 
 def _full_name(row: dict[str, str]) -> str:
-    """ "Ada Lovelace", whatever the columns are; row: with headings in lower case."""
+    """ "Ada Lovelace", whatever the columns are."""
+    row = {heading.strip().lower(): value for heading, value in row.items()}
     first = next((row[key] for key in _FIRST if row.get(key)), "")
     last = next((row[key] for key in _LAST if row.get(key)), "")
     if first or last:
@@ -261,7 +243,7 @@ def _full_name(row: dict[str, str]) -> str:
 
 def _ids(row: dict[str, str]) -> set[str]:
     """What names a person beside the name: ids, addresses and what stands before their @."""
-    values = {v.strip().casefold() for k, v in row.items() if k.strip().lower() in IDS}
+    values = {v.casefold() for k, v in row.items() if k.strip().lower() in IDS}
     return {part for value in values for part in (value, value.partition("@")[0]) if part}
 
 
@@ -276,12 +258,6 @@ def _is_part(words: set[str], names: set[str]) -> bool:
     """Whether all words are of the name, or its initials, and one of them is whole."""
     initials = {name[0] for name in names}
     return words <= names | initials and any(len(word) > 1 for word in words & names)
-
-
-def _joined(name: str) -> set[str]:
-    """ "adalovelace" and "lovelaceada"."""
-    words = _words(name)
-    return {"".join(words), "".join([words[-1], *words[:-1]])} if words else set()
 
 
 def _unnumbered(name: str) -> str:

@@ -86,11 +86,9 @@ def literal(value: Any) -> str:
         return repr(value)
     if isinstance(value, float):
         return repr(round(value, DECIMALS) + 0.0)
-    if isinstance(value, list):
-        return f"[{', '.join(map(literal, value))}]"
-    if isinstance(value, tuple):
+    if isinstance(value, list | tuple):
         inner = ", ".join(map(literal, value))
-        return f"({inner},)" if len(value) == 1 else f"({inner})"
+        return f"[{inner}]" if isinstance(value, list) else f"({inner}{',' * (len(value) == 1)})"
     if isinstance(value, dict):
         return "{" + ", ".join(f"{literal(k)}: {literal(v)}" for k, v in value.items()) + "}"
     raise LabError(f"A build cell keeps {type(value).__name__}, which has no literal.")

@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from sparse_rcnn_lab.core.errors import LabError
-from sparse_rcnn_lab.course.classroom.slides import make_slides
 from sparse_rcnn_lab.course.lessons import notebook_files
 from sparse_rcnn_lab.course.lessons.lesson_pages import make_gallery
 from sparse_rcnn_lab.course.lessons.site_pages import make_site
@@ -49,6 +48,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         elif options.command == "run":
             notebook_files.run(options.folder, options.numbers, fast=not options.full)
         elif options.command == "slides":
+            from sparse_rcnn_lab.course.classroom.slides import make_slides
+
             count = make_slides(options.folder / "slides.py", options.out, fast=options.fast)
             print(f"{count} slides: open {options.out}")
         elif options.command == "site":
