@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +38,17 @@ def tiny(**changes: Any) -> Recipe:
 def train(out: Path, recipe: Recipe | None = None, data: Any = DATA, **options: Any) -> Run:
     settings = {"val": VAL, "workers": 0, "progress": False, "evaluate_every": 0, "device": "cpu"}
     return fit(data, recipe or tiny(), out, **{**settings, **options})
+
+
+def signal_at(step: int, number: int = signal.SIGINT, rank: int | None = None) -> Any:
+    """For ``on_step``: sends this process the signal in that step; as process ``rank`` of several
+    alone."""
+
+    def watch(now: int, _: object) -> None:
+        if now == step and rank in (None, int(os.environ.get("RANK", "0"))):
+            os.kill(os.getpid(), number)
+
+    return watch
 
 
 def weights(run: Run) -> dict[str, Tensor]:

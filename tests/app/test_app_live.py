@@ -20,11 +20,6 @@ from sparse_rcnn_lab.app.live_tab import PATH, Webcams
 from sparse_rcnn_lab.app.viewer import Viewer
 
 
-@pytest.fixture
-def tiny(tmp_path):
-    return Viewer([checkpoint(tmp_path)], "cpu")
-
-
 def sent(webcams, body=None, **query):
     """Posts a frame to the endpoint of the webcams."""
     client = TestClient(Starlette(routes=[Route(PATH, webcams.answer, methods=["POST"])]))

@@ -46,11 +46,6 @@ def folder(tmp_path_factory):
     return tmp_path_factory.mktemp("models")
 
 
-@pytest.fixture
-def tiny(folder):
-    return Viewer([checkpoint(folder)], "cpu")
-
-
 @pytest.fixture(scope="module")
 def nano():
     """A trained model: it finds a heart, a square, a circle and two triangles in ``image``."""
@@ -168,7 +163,7 @@ def test_a_frame_lets_an_image_go_first(tiny, image, monkeypatch):
     frame.join(timeout=5)
     assert seen == ["image", "frame"]
     # Images without end: the stream goes on all the same.
-    tiny._waiting = 1
+    monkeypatch.setattr(tiny, "_waiting", 1)
     asked_for()
     assert seen[-1] == "frame"
 
@@ -324,7 +319,7 @@ def test_what_was_explored_is_kept(tiny, image, tmp_path, monkeypatch):
         download(tiny, image, state(tiny), "page", json.dumps(told))
 
 
-def test_panels_show_every_stage_and_budget(tiny, folder, image):
+def test_panels_show_every_stage_and_budget(tiny, image):
     """Catches a row that stops early, the same number twice, numbers of another image of it."""
     tabs = pytest.importorskip("sparse_rcnn_lab.app.image_tabs", exc_type=ImportError)
     at = state(tiny, threshold=0.012)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from PIL import Image
+from coco_folders import coco_folder
 
 from benchmarks import __main__ as cli
 from benchmarks import growth, training
@@ -122,14 +122,7 @@ def test_loader_is_compared_with_the_step(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Catches a verdict the wrong way round, and a training on other images than the folder's."""
-    document = {
-        "images": [{"id": 1, "file_name": "a.png", "width": 60, "height": 40}],
-        "annotations": [{"id": 1, "image_id": 1, "category_id": 1, "bbox": [1, 2, 20, 20]}],
-        "categories": [{"id": 1, "name": "thing"}],
-    }
-    (tmp_path / "train.json").write_text(json.dumps(document))
-    Image.new("RGB", (60, 40)).save(tmp_path / "a.png")
-    options = ["--data", str(tmp_path), "--batch", "1", "--steps", "2"]
+    options = ["--data", str(coco_folder(tmp_path)), "--batch", "1", "--steps", "2"]
     out = tmp_path / "training.json"
     assert cli.main(["--train", *options, "--json", str(out)]) == 0
     result = json.loads(out.read_text())

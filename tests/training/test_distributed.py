@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 from dataclasses import replace
 from itertools import chain
@@ -52,10 +51,11 @@ def tiny(**changes: Any) -> Recipe:
     return small_training.tiny(**{**settings, **changes})
 
 
+QUIET: dict[str, Any] = {"workers": 0, "progress": False, "evaluate_every": 0, "device": "cpu"}
+
+
 def train(out: Path, changes: dict[str, Any], **options: Any) -> State:
-    settings = {"workers": 0, "progress": False, "evaluate_every": 0, "device": "cpu"}
-    run = fit(DATA, tiny(**changes), out, **{**settings, **options})
-    return {k: v.clone() for k, v in run.detector.model.state_dict().items()}
+    return small_training.weights(fit(DATA, tiny(**changes), out, **QUIET, **options))
 
 
 def distance(a: State, b: State) -> float:
@@ -170,13 +170,8 @@ def test_sharded_evaluation_equals_unsharded(tmp_path: Path) -> None:
 
 def stop_at(out: Path, changes: dict[str, Any], step: int, by: int) -> int:
     """Trains until process ``by`` gets a Ctrl-C in ``step``; the steps done."""
-
-    def interrupt(now: int, _: object) -> None:
-        if now == step and os.environ.get("RANK", "0") == str(by):
-            os.kill(os.getpid(), signal.SIGINT)
-
-    settings = {"workers": 0, "progress": False, "evaluate_every": 0, "device": "cpu"}
-    return fit(DATA, tiny(**changes), out, on_step=interrupt, **settings).step  # type: ignore[arg-type]
+    interrupt = small_training.signal_at(step, signal.SIGINT, by)
+    return fit(DATA, tiny(**changes), out, on_step=interrupt, **QUIET).step
 
 
 def test_run_is_resumed_on_another_number_of_processes(tmp_path: Path) -> None:
@@ -200,10 +195,7 @@ def resumed(out: Path, changes: dict[str, Any]) -> State:
 
 
 def killed_at(out: Path, step: int, victim: int) -> State:
-    def kill(now: int, _: object) -> None:
-        if now == step and os.environ["RANK"] == str(victim):
-            os.kill(os.getpid(), signal.SIGKILL)
-
+    kill = small_training.signal_at(step, signal.SIGKILL, victim)
     return train(out, {"train__steps": 4}, on_step=kill)
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import signal
 from dataclasses import replace
 from pathlib import Path
@@ -12,7 +11,7 @@ from typing import Any
 
 import pytest
 import torch
-from small_training import DATA, VAL, tiny, train, weights
+from small_training import DATA, VAL, signal_at, tiny, train, weights
 
 from sparse_rcnn_lab.cli import main as cli
 from sparse_rcnn_lab.cli.train_settings import run_settings
@@ -31,12 +30,7 @@ def test_resumed_run_equals_unbroken_one_bit_for_bit(tmp_path: Path, optimizer: 
     """Catches state left out of a checkpoint: optimizer moments, statistics, place in the data."""
     recipe = tiny(train__optimizer=optimizer)
     whole = train(tmp_path / "whole", recipe)
-
-    def stop(step: int, _: object) -> None:
-        if step == 3:
-            os.kill(os.getpid(), signal.SIGINT)
-
-    broken = train(tmp_path / "broken", recipe, on_step=stop)
+    broken = train(tmp_path / "broken", recipe, on_step=signal_at(3))
     assert not broken.finished and broken.step == 3
     resumed = train(tmp_path / "broken", recipe, resume=True)
     assert resumed.finished and resumed.step == 6
@@ -48,23 +42,9 @@ def test_resumed_run_equals_unbroken_one_bit_for_bit(tmp_path: Path, optimizer: 
     assert [row["loss"] for row in rows] == same
 
 
-def test_batch_norm_learns_its_statistics(tmp_path: Path) -> None:
-    """Catches training in eval mode, where batch norm of a backbone from scratch does nothing."""
-    modes: list[bool] = []
-    run = train(tmp_path / "run", evaluate_every=2, on_evaluation=lambda *_: modes.append(True))
-    counters = [v for k, v in weights(run).items() if k.endswith("num_batches_tracked")]
-    assert len(modes) == 3 and counters
-    assert {int(counter) for counter in counters} == {6}  # an evaluation does not end it
-
-
 def test_interrupt_during_an_evaluation_loses_no_step(tmp_path: Path) -> None:
     """Catches a Ctrl-C that arrives between the save and the end of the evaluation."""
-
-    def stop(step: int, _: object) -> None:
-        if step == 2:
-            os.kill(os.getpid(), signal.SIGINT)
-
-    run = train(tmp_path / "run", evaluate_every=2, on_evaluation=stop)
+    run = train(tmp_path / "run", evaluate_every=2, on_evaluation=signal_at(2))
     rows = RunFolder(run.folder).rows("metrics")
     assert not run.finished and run.step == rows[-1]["step"] == 3
 
@@ -72,11 +52,7 @@ def test_interrupt_during_an_evaluation_loses_no_step(tmp_path: Path) -> None:
 def test_last_evaluation_is_made_up_for(tmp_path: Path) -> None:
     """Catches a run stopped after its last step that never gets its AP."""
     recipe = tiny(train__steps=1)
-
-    def stop(step: int, _: object) -> None:
-        os.kill(os.getpid(), signal.SIGINT)
-
-    stopped = train(tmp_path / "run", recipe, evaluate_every=None, on_step=stop)
+    stopped = train(tmp_path / "run", recipe, evaluate_every=None, on_step=signal_at(1))
     assert stopped.evaluation is None
     resumed = train(tmp_path / "run", recipe, evaluate_every=None, resume=True)
     assert resumed.evaluation is not None
@@ -116,7 +92,8 @@ def test_workers_do_not_change_the_run(tmp_path: Path) -> None:
 
 
 def test_run_folder_holds_what_repeats_the_run(tmp_path: Path) -> None:
-    """Catches a run that cannot be repeated: recipe, seed, versions, data, metrics, model."""
+    """Catches a run that cannot be repeated: recipe, seed, versions, data, metrics, model; and
+    training in eval mode, where batch norm of a backbone from scratch does nothing."""
     run = train(tmp_path / "run", evaluate_every=3)
     folder = RunFolder(run.folder)
     header = folder.header()
@@ -132,6 +109,8 @@ def test_run_folder_holds_what_repeats_the_run(tmp_path: Path) -> None:
     assert checkpoint.class_names == DATA.class_names
     for key, value in checkpoint.build().state_dict().items():
         assert torch.equal(value, weights(run)[key]), key
+    counters = {int(v) for k, v in weights(run).items() if k.endswith("num_batches_tracked")}
+    assert counters == {6}  # an evaluation does not end it
 
 
 def test_what_may_be_different_when_a_run_is_resumed(tmp_path: Path) -> None:
@@ -228,12 +207,7 @@ def test_sigterm_saves_and_ends(tmp_path: Path) -> None:
     """Catches a batch system's SIGTERM that loses what was trained since the last save, and a
     notebook whose interrupt button is dead after training."""
     before = signal.getsignal(signal.SIGINT)
-
-    def stop(step: int, _: object) -> None:
-        if step == 2:
-            os.kill(os.getpid(), signal.SIGTERM)
-
-    run = train(tmp_path / "run", on_step=stop)
+    run = train(tmp_path / "run", on_step=signal_at(2, signal.SIGTERM))
     assert not run.finished
     assert [step for step, _ in RunFolder(run.folder).states()] == [2]
     assert signal.getsignal(signal.SIGINT) is before

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from coco_folders import coco_folder
 
 from sparse_rcnn_lab.core.config import AugmentConfig, InputConfig
 from sparse_rcnn_lab.core.errors import LabError
@@ -26,7 +26,6 @@ from sparse_rcnn_lab.data.sample import Sample
 from sparse_rcnn_lab.data.shapes.dataset import Shapes
 from sparse_rcnn_lab.data.subset import Indexed, Subset, aspect_groups, usable_images
 from sparse_rcnn_lab.data.transforms import Augment
-from sparse_rcnn_lab.detect.images import resized_size
 from sparse_rcnn_lab.models import recipes
 from sparse_rcnn_lab.training.fit import fit
 from sparse_rcnn_lab.training.loader import StepSampler, check_main_guard, train_loader
@@ -107,7 +106,8 @@ def test_batches_are_of_one_group_but_for_the_ends_of_an_epoch() -> None:
 
 
 def test_what_a_step_gets_depends_on_seed_and_step_alone() -> None:
-    """Catches grouping that hangs on where a run started, or on how many processes share it."""
+    """Catches grouping that hangs on where a run started, or on how many processes share it, and
+    another order where all images are alike."""
     groups = (np.random.default_rng(1).random(103) < 0.75).astype(int)
     whole = list(StepSampler(103, 8, 3, 0, 60, groups=groups))
     for start in (1, 12, 13, 14, 59):  # an epoch ends within step 12
@@ -121,33 +121,8 @@ def test_what_a_step_gets_depends_on_seed_and_step_alone() -> None:
     assert other != whole
     seeds = [seed for batch in whole for _, seed in batch]
     assert len(set(seeds)) == len(seeds)  # an image is augmented anew in each epoch
-
-
-def test_one_group_changes_nothing() -> None:
-    """Catches another order for data whose images are all alike, and for runs of before."""
-    plain = list(StepSampler(103, 8, 3, 0, 60))
-    assert list(StepSampler(103, 8, 3, 0, 60, groups=np.zeros(103, int))) == plain
-
-
-def padding(sampler: StepSampler, sizes: np.ndarray) -> float:
-    """Mean share of a batch's pixels that is padding, at the published test size."""
-    shares = []
-    for batch in indices(sampler):
-        shapes = np.array([resized_size(*sizes[i].tolist(), 800, 1333) for i in batch])
-        high, wide = -(-shapes.max(axis=0) // 32) * 32
-        shares.append(1 - shapes.prod(axis=1).sum() / (len(batch) * high * wide))
-    return float(np.mean(shares))
-
-
-def test_grouping_saves_padding() -> None:
-    """Catches groups that mix wide and upright images: two fifths of each batch would be empty."""
-    sizes = like_coco(2000)
-    data = Made(sizes, np.ones(len(sizes)))
-    groups = aspect_groups(data, PUBLISHED.augment)
-    apart = padding(StepSampler(2000, 16, 0, 0, 125, groups=groups), sizes)
-    mixed = padding(StepSampler(2000, 16, 0, 0, 125), sizes)
-    print(f"padding: {mixed:.1%} mixed, {apart:.1%} in groups")
-    assert mixed > 0.2 and apart < 0.03
+    alike = list(StepSampler(103, 8, 3, 0, 60, groups=np.zeros(103, int)))
+    assert alike == list(StepSampler(103, 8, 3, 0, 60))
 
 
 def test_groups_are_by_aspect_and_only_where_asked_for() -> None:
@@ -271,34 +246,27 @@ def batches(workers: int, stop: int = 30) -> Any:
 
 
 @pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="needs /proc")
-def test_workers_leave_signals_to_the_trainer() -> None:
-    """Catches workers that end by a Ctrl-C or by torchrun's SIGTERM, and stay when all is over.
-
-    torchrun sends it to each process of a group; while the trainer saves, a worker that dies of it
-    ends the saving.
-    """
+def test_a_worker_and_signals() -> None:
+    """Catches a worker that ends by a Ctrl-C or by torchrun's SIGTERM, which each process of a
+    group gets; one that stays when all is over; and, where it was killed, torch's own error, which
+    tears whatever is being computed."""
     others = set(_children())
-    loading = batches(1)
-    next(loading)
-    (worker,) = set(_children()) - others
+
+    def started() -> tuple[Any, int]:
+        loading = batches(1)
+        next(loading)
+        (worker,) = set(_children()) - others
+        return loading, int(worker)
+
+    loading, worker = started()
     for number in (signal.SIGTERM, signal.SIGINT):
-        os.kill(int(worker), number)
+        os.kill(worker, number)
     assert len(list(loading)) == 29
-    loading = batches(1)
-    next(loading)
-    assert set(_children()) - others
+    loading, _ = started()
     loading.close()
     assert set(_children()) == others
-
-
-@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="needs /proc")
-def test_a_killed_worker_is_missed_where_a_batch_is_wanted() -> None:
-    """Catches torch's own error, which tears whatever is being computed, and its traceback."""
-    others = set(_children())
-    loading = batches(1)
-    next(loading)
-    (worker,) = set(_children()) - others
-    os.kill(int(worker), signal.SIGKILL)
+    loading, worker = started()
+    os.kill(worker, signal.SIGKILL)
     end = time.monotonic() + 0.5
     while time.monotonic() < end:  # torch would raise in here
         pass
@@ -309,29 +277,14 @@ def test_a_killed_worker_is_missed_where_a_batch_is_wanted() -> None:
 # A training of it all
 
 
-def coco_folder(root: Path, counts: list[int]) -> Path:
-    """A folder of wide and upright images, so many boxes on each."""
-    images, rows = [], []
-    (root / "images").mkdir(parents=True)
-    for number, count in enumerate(counts):
-        size = (96, 64) if number % 3 else (64, 96)
-        image = {"id": number, "file_name": f"{number}.png", "width": size[0], "height": size[1]}
-        images.append(image)
-        Image.new("RGB", size, (40 * number % 256, 90, 10)).save(root / "images" / f"{number}.png")
-        rows += [{"image_id": number, "category_id": 1, "bbox": [8, 8, 30, 40]}] * count
-    rows = [{"id": number, **row} for number, row in enumerate(rows, 1)]
-    kinds = [{"id": 1, "name": "thing"}]
-    document = {"images": images, "annotations": rows, "categories": kinds}
-    for split in ("train", "val"):
-        (root / f"{split}.json").write_text(json.dumps(document))
-    return root
-
-
 def test_a_run_trains_on_usable_images_with_crops_and_resumes(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Catches a selection or a recipe's new field that training, schedule or resume do not see."""
-    data = coco_folder(tmp_path / "data", [1, 0, 2, 1, 1, 0, 1, 3])
+    box = (0, [8.0, 8, 30, 40])
+    objects = [[box] * count for count in (1, 0, 2, 1, 1, 0, 1, 3)]
+    sizes = [(96, 64) if number % 3 else (64, 96) for number in range(8)]
+    data = coco_folder(tmp_path / "data", sizes, objects)
     recipe = recipes.recipe(
         "nano",
         **{"train__steps": None, "train__epochs": 2, "train__batch_size": 3, "train__denoising": 0},

@@ -1,0 +1,21 @@
+"""What the tests of the app share."""
+
+from __future__ import annotations
+
+import pytest
+from app_models import checkpoint
+
+from sparse_rcnn_lab.app.viewer import Viewer
+
+
+@pytest.fixture(scope="session")
+def loaded(tmp_path_factory):
+    """A viewer with a tiny model: making it ready takes longer than most tests of it."""
+    return Viewer([checkpoint(tmp_path_factory.mktemp("tiny"))], "cpu")
+
+
+@pytest.fixture
+def tiny(loaded):
+    """The same with nothing kept yet."""
+    loaded._traces.clear()
+    return loaded
