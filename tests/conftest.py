@@ -54,6 +54,12 @@ def _seeds() -> None:
 
 
 @pytest.fixture
+def small_figures(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Figures in a third of their pixels: to write them is what takes long."""
+    monkeypatch.setattr("sparse_rcnn_lab.views.figures.canvas.DPI", 50)
+
+
+@pytest.fixture
 def ants() -> GreyImages:
     return ant_images()
 

@@ -185,6 +185,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
+@pytest.mark.usefixtures("small_figures")
 def test_command_line_writes_tables_and_figures(
     home: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

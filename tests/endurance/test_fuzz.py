@@ -1,7 +1,7 @@
 """Damaged files, wrong fields and odd numbers: each is read, or refused with a LabError.
 
-CI tries 150 of each; ``SPARSE_RCNN_LAB_FUZZ=20000 pytest tests/endurance/test_fuzz.py`` searches
-for long.
+``make test`` tries 50 of each; ``SPARSE_RCNN_LAB_FUZZ=20000 pytest tests/endurance/test_fuzz.py``
+searches for long.
 """
 
 from __future__ import annotations

@@ -237,6 +237,7 @@ def test_names_in_a_page_that_is_kept(tmp_path):
         assert mark not in text
 
 
+@pytest.mark.slow  # a server and a browser; the page above and test_viewer.py look at the text
 @pytest.mark.browser
 def test_names_in_the_app(chromium, tmp_path):
     """Catches a class name of somebody's model that runs in a visitor's browser."""

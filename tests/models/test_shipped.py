@@ -35,7 +35,7 @@ def test_nano_shapes_is_as_good_as_its_file_says() -> None:
     """Catches a checkpoint that does not belong to the numbers beside it."""
     about = json.loads((CHECKPOINTS / "nano-shapes.json").read_text(encoding="utf-8"))
     said = about["evaluation"]["stages"][-1]["AP"]
-    found = evaluate(load("nano-shapes"), open_data("shapes", "val"), limit=60, progress=False)
+    found = evaluate(load("nano-shapes"), open_data("shapes", "val"), limit=30, progress=False)
     assert pytest.approx(said, abs=0.06) == found.per_stage[-1].AP
 
 

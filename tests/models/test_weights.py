@@ -17,6 +17,7 @@ import pytest
 import torch
 from file_server import FileServer, file_server
 from parity import rule
+from small_model import no_initialisation
 from test_checkpoint import Trap, largest_file
 
 from sparse_rcnn_lab.cli import main as cli
@@ -79,6 +80,12 @@ def hollow(name: str = NAME, **changes: Any) -> bytes:
         for i, (key, shape) in enumerate(shapes(name).items())
     }
     return packed({"meta": META, "state_dict": {**state, **changes}})
+
+
+@pytest.fixture(autouse=True)
+def _quick() -> Iterator[None]:
+    with no_initialisation():
+        yield
 
 
 @pytest.fixture

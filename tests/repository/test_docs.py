@@ -100,6 +100,7 @@ def prepared(page: Path) -> Iterator[tuple[dict[str, Any], dict[str, str]]]:
 WITH_CODE = [p for p in PAGES if blocks(p, "python") and p.name != "export.md"]
 
 
+@pytest.mark.usefixtures("small_figures")
 @pytest.mark.parametrize("page", WITH_CODE, ids=lambda p: p.relative_to(ROOT).as_posix())
 def test_code_runs(page, tmp_path, monkeypatch):
     """Catches a name or argument that has changed since the page was written."""

@@ -40,6 +40,7 @@ SHOWN_BY = {
 }
 
 
+@pytest.mark.usefixtures("small_figures")
 @pytest.mark.parametrize("name", ["sparse_rcnn_lab", *MODULES])
 def test_examples_run(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Catches an example that shows what the code no longer does."""

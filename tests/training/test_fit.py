@@ -234,11 +234,11 @@ def test_published_rate_follows_the_batch(tmp_path: Path, options: str, rate: fl
 
 def test_training_reduces_the_loss(tmp_path: Path) -> None:
     """Catches an update that never reaches the weights or goes uphill."""
-    recipe = tiny(train__steps=60, train__denoising=0, train__warmup_steps=5, train__lr=3e-3)
+    recipe = tiny(train__steps=24, train__denoising=0, train__warmup_steps=3, train__lr=3e-3)
     one = Shapes(length=2, seed=5, size=64)
     run = train(tmp_path / "run", recipe, one, val=None)
     losses = [row["loss"] for row in RunFolder(run.folder).rows("metrics")]
-    assert sum(losses[-5:]) < 0.6 * sum(losses[:5])
+    assert sum(losses[-3:]) < 0.7 * sum(losses[:3])
 
 
 def test_fine_tuning_takes_over_all_but_the_class_layers(tmp_path: Path) -> None:

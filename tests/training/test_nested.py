@@ -73,7 +73,7 @@ def test_a_prefix_is_a_run_with_fewer_proposals() -> None:
         alone = model.run_stages(pyramid, *model.proposals(sizes, n))
         for a, b in zip(alone, together, strict=True):
             torch.testing.assert_close(b.logits[:, place], a.logits, rtol=1e-4, atol=1e-4)
-            torch.testing.assert_close(b.boxes[:, place], a.boxes, rtol=1e-4, atol=1e-3)
+            torch.testing.assert_close(b.boxes[:, place], a.boxes, rtol=1e-4, atol=1e-2)
 
 
 def test_prefixes_leave_the_mask_of_other_rows_as_it_is() -> None:

@@ -26,8 +26,8 @@ def timid() -> srl.Detector:
 def test_a_score_is_the_share_that_is_right(timid: srl.Detector) -> None:
     """Catches a wrong sign or inverse, stages that exchange their numbers, an order that moves."""
     before = {name: value.clone() for name, value in timid.model.state_dict().items()}
-    sure = srl.calibrate_scores(timid, srl.Shapes(48, seed=1), progress=False)
-    unseen = srl.Shapes(48, seed=7)
+    sure = srl.calibrate_scores(timid, srl.Shapes(24, seed=1), progress=False)
+    unseen = srl.Shapes(24, seed=7)
     old, new = (srl.evaluate(d, unseen, progress=False) for d in (timid, sure))
     for stage in range(6):
         assert abs(new.per_stage[stage].AP - old.per_stage[stage].AP) < 1e-4
@@ -44,7 +44,7 @@ def test_a_score_is_the_share_that_is_right(timid: srl.Detector) -> None:
     }
     assert all(torch.equal(v, before[n]) for n, v in timid.model.state_dict().items())
     # Fitted twice, and undone for a training that starts from it.
-    twice = srl.calibrate_scores(sure, srl.Shapes(24, seed=3), progress=False)
+    twice = srl.calibrate_scores(sure, srl.Shapes(16, seed=3), progress=False)
     for name, value in twice.model.state_dict().items():
         torch.testing.assert_close(uncalibrated(name, value, twice.info), before[name])
 
