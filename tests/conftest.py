@@ -42,8 +42,22 @@ BROWSERS = (
 )
 
 
+# The longest files, first: a worker is given a file at a time, and one of these at the end keeps
+# the others waiting.
+LONGEST = (
+    *("test_app_page", "test_classroom", "test_notebooks", "test_parity", "test_engines"),
+    *("test_teach_page", "test_examples", "test_export", "test_server", "test_explorer_browser"),
+    *("test_playground", "test_docs", "test_figures", "test_analysis_figures", "test_fuzz"),
+)
+
+
 def pytest_configure() -> None:
     torch.set_num_threads(1)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    place = {name: number for number, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: place.get(item.path.stem, len(place)))
 
 
 @pytest.fixture(autouse=True)
