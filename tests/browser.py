@@ -1,7 +1,5 @@
 """A page in headless Chromium for the tests: it collects what must not happen."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager

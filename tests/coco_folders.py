@@ -1,7 +1,5 @@
 """A folder of COCO json and its images, for the tests."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Sequence
 from pathlib import Path

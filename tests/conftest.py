@@ -7,7 +7,6 @@ import random
 import shutil
 import socket
 from collections.abc import Iterator
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 # Before torch is imported. One thread a worker: pytest-xdist shares the cores out, and float32
@@ -23,7 +22,7 @@ import torch
 from hypothesis import settings
 from scripted import GreyImages, ant_detector, ant_images
 
-from sparse_rcnn_lab.detect.detector import Detector
+from sparse_rcnn_lab import Detector
 
 if TYPE_CHECKING:
     from sparse_rcnn_lab.course.classroom.course_folder import Course
@@ -68,7 +67,7 @@ def _seeds() -> None:
 
 
 @pytest.fixture
-def small_figures(monkeypatch: pytest.MonkeyPatch) -> None:
+def small_figures(monkeypatch) -> None:
     """Figures in a third of their pixels: to write them is what takes long."""
     monkeypatch.setattr("sparse_rcnn_lab.views.figures.canvas.DPI", 50)
 
@@ -125,7 +124,7 @@ def chromium() -> str:
 
 
 @pytest.fixture(scope="session")
-def built(tmp_path_factory: pytest.TempPathFactory) -> Course:
+def built(tmp_path_factory) -> Course:
     """A course with one assignment; not to be changed: that takes :func:`copy_of`."""
     pytest.importorskip("jupytext", reason="needs the classroom extra: jupytext")
     pytest.importorskip("nbgrader", reason="needs the classroom extra: nbgrader")
@@ -139,7 +138,7 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Course:
 
 
 @pytest.fixture
-def small_course(built: Course, tmp_path: Path) -> Course:
+def small_course(built, tmp_path) -> Course:
     import classroom_class as made
 
     return made.copy_of(built, tmp_path / "small-course")

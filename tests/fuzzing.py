@@ -1,7 +1,5 @@
 """Damage for files: bytes that change, fields that turn into something else."""
 
-from __future__ import annotations
-
 import copy
 import json
 import os

@@ -1,7 +1,5 @@
 """A Sparse R-CNN of a few thousand parameters and a batch to run it on, for the tests."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -61,7 +59,6 @@ def lively(backbone: Backbone) -> Backbone:
     """Statistics and affine terms that a fold has to take into account."""
     for module in backbone.modules():
         if isinstance(module, nn.BatchNorm2d):
-            assert module.running_mean is not None and module.running_var is not None
             nn.init.normal_(module.running_mean, std=0.2)
             nn.init.uniform_(module.running_var, 0.5, 1.5)
             nn.init.uniform_(module.weight, 0.3, 0.9)

@@ -1,7 +1,5 @@
 """A training of a second on drawn images, for the tests."""
 
-from __future__ import annotations
-
 import os
 import signal
 from pathlib import Path
@@ -9,10 +7,8 @@ from typing import Any
 
 from torch import Tensor
 
-from sparse_rcnn_lab.core.config import Recipe
-from sparse_rcnn_lab.data.shapes.dataset import Shapes
+from sparse_rcnn_lab import Recipe, Run, Shapes, fit
 from sparse_rcnn_lab.models import recipes
-from sparse_rcnn_lab.training.fit import Run, fit
 
 DATA = Shapes(length=12, seed=5, size=64)
 VAL = Shapes(length=4, seed=6, size=64)

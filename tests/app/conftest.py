@@ -1,7 +1,5 @@
 """What the tests of the app share."""
 
-from __future__ import annotations
-
 import pytest
 from app_models import checkpoint
 

@@ -1,7 +1,5 @@
 """The server behind the tab Explore, without a browser; test_app_page.py has the page itself."""
 
-from __future__ import annotations
-
 import pytest
 from app_models import state
 from starlette.applications import Starlette
@@ -10,10 +8,10 @@ from starlette.testclient import TestClient
 
 pytest.importorskip("gradio")
 
+from sparse_rcnn_lab import Intervention
 from sparse_rcnn_lab.app import explore_tab
 from sparse_rcnn_lab.app.explore_tab import PATH, Explorations
 from sparse_rcnn_lab.app.user_inputs import EXAMPLES, read_input
-from sparse_rcnn_lab.intervene.intervention import Intervention
 
 
 @pytest.fixture

@@ -1,7 +1,5 @@
 """The endpoint of the webcams, without a browser; test_app_page.py has the camera itself."""
 
-from __future__ import annotations
-
 import json
 import re
 from dataclasses import astuple

@@ -3,8 +3,6 @@
 One server and one page for all of it: each test begins where the last one left, in another tab.
 """
 
-from __future__ import annotations
-
 import json
 
 import pytest
@@ -12,7 +10,7 @@ from app_models import checkpoint, served
 from browser import LAUNCH, PATIENCE, Watched, keep_shot
 from PIL import Image
 
-from sparse_rcnn_lab.detect.trace_file import load_trace
+from sparse_rcnn_lab import load_trace
 
 pytest.importorskip("gradio")
 playwright = pytest.importorskip("playwright.sync_api")

@@ -1,7 +1,5 @@
 """Videos of the app: files in, files out, what is refused, and stopping."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 from fractions import Fraction
 
@@ -11,9 +9,9 @@ import torch
 from app_models import state
 from PIL import Image
 
+from sparse_rcnn_lab import LabError
 from sparse_rcnn_lab.app.user_inputs import EXAMPLES, Limits, read_input
 from sparse_rcnn_lab.app.video import Writer, annotate, film_of, open_clip, sample_video
-from sparse_rcnn_lab.core.errors import LabError
 
 pytest.importorskip("av")
 

@@ -1,7 +1,5 @@
 """The script and the server: options, addresses, errors in words, a page under a sub-path."""
 
-from __future__ import annotations
-
 import http.client
 import runpy
 import socket
@@ -16,9 +14,9 @@ import pytest
 from app_models import checkpoint, free_port, served
 from browser import LAUNCH, PATIENCE, Watched
 
+from sparse_rcnn_lab import LabError
 from sparse_rcnn_lab.app.server import Address
 from sparse_rcnn_lab.app.user_inputs import EXAMPLES, read_input
-from sparse_rcnn_lab.core.errors import LabError
 
 gr = pytest.importorskip("gradio")
 ROOT = Path(__file__).parents[2]

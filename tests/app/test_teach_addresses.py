@@ -1,7 +1,5 @@
 """The addresses behind the tab Teach and its queue, without a browser and without a training."""
 
-from __future__ import annotations
-
 import io
 import json
 import subprocess

@@ -1,7 +1,5 @@
 """The tab Teach in Chromium: frames of a camera, boxes, the link that brings all of it back."""
 
-from __future__ import annotations
-
 import json
 import shutil
 from pathlib import Path

@@ -1,7 +1,5 @@
 """The app's work without a page: from an image and a ViewState to detections, readouts, files."""
 
-from __future__ import annotations
-
 import json
 import threading
 import time
@@ -13,6 +11,7 @@ import torch
 from app_models import checkpoint, state
 from PIL import Image
 
+from sparse_rcnn_lab import Intervention, LabError, load_trace, shipped_models
 from sparse_rcnn_lab.app import readouts
 from sparse_rcnn_lab.app import viewer as viewer_module
 from sparse_rcnn_lab.app.downloads import KINDS, as_jpeg, coco_results, download
@@ -28,12 +27,9 @@ from sparse_rcnn_lab.app.user_inputs import (
     read_input,
 )
 from sparse_rcnn_lab.app.viewer import Viewer, models_to_offer, select_marks
-from sparse_rcnn_lab.core.errors import LabError
 from sparse_rcnn_lab.data.shapes.dataset import CLASS_NAMES
 from sparse_rcnn_lab.detect.device import pick_device
-from sparse_rcnn_lab.detect.trace_file import load_trace
-from sparse_rcnn_lab.intervene.intervention import Intervention
-from sparse_rcnn_lab.models.load import CHECKPOINTS, shipped_models
+from sparse_rcnn_lab.models.load import CHECKPOINTS
 from sparse_rcnn_lab.models.releases import RELEASES
 
 

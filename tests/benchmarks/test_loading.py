@@ -1,10 +1,7 @@
 """How fast batches are loaded."""
 
-from __future__ import annotations
-
 import json
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 from coco_folders import coco_folder
@@ -14,9 +11,7 @@ from benchmarks import __main__ as cli
 from benchmarks.loading import loading_speed
 
 
-def test_loading_speed_is_that_of_the_recipes_batches(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_loading_speed_is_that_of_the_recipes_batches(tmp_path, capsys):
     """Catches a rate of batches taken for one of images, and parts that do not add up."""
     data = Made([(40, 60), (60, 40)] * 8, [1] * 16)
     small = replace(PUBLISHED.augment, short_sides=(32,), crop=0.0)

@@ -1,7 +1,5 @@
 """The one-gather pooling against torchvision's RoIAlign, level by level."""
 
-from __future__ import annotations
-
 import math
 
 import pytest
@@ -11,7 +9,6 @@ from torchvision.ops import roi_align
 
 from sparse_rcnn_lab.core.pooling import (
     STRIDES,
-    Gather,
     assign_levels,
     build_pyramid,
     gather,
@@ -71,7 +68,7 @@ def random_boxes(batch: int, n: int) -> Tensor:
 
 
 @pytest.mark.parametrize("side", [7, 3])
-def test_equals_torchvision(side: int) -> None:
+def test_equals_torchvision(side):
     """Catches crossed images or levels, x and y exchanged, a border or half-pixel slip."""
     maps = make_levels(3)
     boxes = torch.cat([random_boxes(3, 12), BOXES.expand(3, -1, -1)], dim=1)
@@ -84,7 +81,7 @@ def test_equals_torchvision(side: int) -> None:
 
 
 @pytest.mark.parametrize("how", [gather, weighted_gather])
-def test_gradient_equals_torchvision(how: Gather) -> None:
+def test_gradient_equals_torchvision(how):
     """Catches a gradient lost on a level, at a border or for a box seen twice."""
     maps = make_levels(2)
     boxes = torch.cat([random_boxes(2, 8), BOXES.expand(2, -1, -1)], dim=1)
@@ -98,7 +95,7 @@ def test_gradient_equals_torchvision(how: Gather) -> None:
         assert b.any()
 
 
-def test_boxes_get_no_gradient() -> None:
+def test_boxes_get_no_gradient():
     """Catches coordinates that train through the pooling, unlike everywhere published."""
     boxes = random_boxes(1, 4).requires_grad_()
     pooled = pool(build_pyramid(make_levels(1)), boxes, assign_levels(boxes), 7)
@@ -108,7 +105,7 @@ def test_boxes_get_no_gradient() -> None:
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf, 3e38])
 @pytest.mark.parametrize("place", [0, 3])
-def test_impossible_boxes(bad: float, place: int) -> None:
+def test_impossible_boxes(bad, place):
     """Catches an index outside the table (a crash, or another image's pixels)."""
     boxes = BOXES[:3].clone()[None]
     boxes[0, 1, place] = bad
@@ -122,7 +119,7 @@ def test_impossible_boxes(bad: float, place: int) -> None:
     torch.testing.assert_close(pooled[:, good], wanted, rtol=1e-4, atol=1e-4)
 
 
-def test_level_thresholds() -> None:
+def test_level_thresholds():
     """Catches another finest scale, a threshold of the longer side, or no clamping."""
     sides = torch.tensor([0.0, 1, 56, 111.9, 112, 223.9, 224, 447.9, 448, 1e5])
     square = torch.stack([sides * 0, sides * 0, sides, sides], dim=-1)
@@ -131,7 +128,7 @@ def test_level_thresholds() -> None:
     assert assign_levels(long).tolist() == [1, 0]
 
 
-def test_level_gives_the_map_back() -> None:
+def test_level_gives_the_map_back():
     """Catches a table whose rows are in another order than its maps."""
     maps = make_levels(2)
     pyramid = build_pyramid(maps)

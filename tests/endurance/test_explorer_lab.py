@@ -1,7 +1,5 @@
 """The explorer in a real JupyterLab: what a person does there reaches the kernel and comes back."""
 
-from __future__ import annotations
-
 import json
 import os
 import subprocess

@@ -5,8 +5,6 @@ Elsewhere: pickles that run code (test_checkpoint.py), images that expand to gig
 addresses give away (test_app_api.py), code of students (test_classroom.py).
 """
 
-from __future__ import annotations
-
 import contextlib
 import copy
 import io
@@ -27,10 +25,10 @@ from PIL import Image
 from safetensors.torch import save_file
 
 import sparse_rcnn_lab as srl
+from sparse_rcnn_lab import LabError, load_trace
 from sparse_rcnn_lab.analysis import Table
-from sparse_rcnn_lab.core.errors import LabError
 from sparse_rcnn_lab.course.classroom.collect import collect
-from sparse_rcnn_lab.detect.trace_file import VERSION, load_trace
+from sparse_rcnn_lab.detect.trace_file import VERSION
 from sparse_rcnn_lab.models.checkpoint import FORMAT, read_checkpoint
 
 DEEP = "[" * 10_000 + "]" * 10_000

@@ -1,7 +1,5 @@
 """The documents hold: links lead somewhere, the code in them runs, the commands exist."""
 
-from __future__ import annotations
-
 import contextlib
 import inspect
 import re

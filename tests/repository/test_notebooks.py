@@ -1,7 +1,5 @@
 """The lessons: paired, without outputs, and running from top to bottom from any folder."""
 
-from __future__ import annotations
-
 import json
 import re
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Pooling's faster backward pass, whose gradients test_pooling.py compares with torchvision's."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 from torch import Tensor
@@ -22,9 +20,7 @@ def random_boxes(batch: int, n: int) -> Tensor:
 
 
 @pytest.mark.parametrize("share", [0.0, 0.4, 9.0], ids=["each alone", "some", "all at once"])
-def test_gathers_from_one_table_share_their_backward_pass(
-    share: float, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_gathers_from_one_table_share_their_backward_pass(share, monkeypatch):
     """Catches a stage's gradient lost or counted twice, also when the pyramid is used again, and
     that of what else reads the pyramid lost."""
     monkeypatch.setattr(gather, "_SHARE", share)

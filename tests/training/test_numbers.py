@@ -1,7 +1,5 @@
 """Odd data and odd settings: they work, or are refused in words; nothing is not a number."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 import torch

@@ -1,7 +1,5 @@
 """What the browser tests of views share."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from typing import Any
 
@@ -10,7 +8,7 @@ from browser import open_browser
 
 
 @pytest.fixture(scope="module")
-def browser(chromium: str) -> Iterator[Any]:
+def browser(chromium) -> Iterator[Any]:
     """A headless browser for the tests of one file."""
     with open_browser(chromium) as one:
         yield one

@@ -1,7 +1,5 @@
 """The explorer's page in headless Chromium, as somebody who was sent the file has it."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 import pytest
@@ -10,10 +8,9 @@ from browser import Watched, keep_shot
 from small_model import small_model
 from test_explorer_payload import made_trace
 
-from sparse_rcnn_lab.core.ablation import Ablation
-from sparse_rcnn_lab.detect.detector import Detector
-from sparse_rcnn_lab.intervene.intervention import Change, Intervention
-from sparse_rcnn_lab.views.explorer.explore import Explorer, explore
+from sparse_rcnn_lab import Ablation, Detector, Intervention, explore
+from sparse_rcnn_lab.intervene.intervention import Change
+from sparse_rcnn_lab.views.explorer.explore import Explorer
 from sparse_rcnn_lab.views.explorer.html_page import iframe
 
 pytest.importorskip("playwright", reason="needs the dev extra: playwright")

@@ -1,7 +1,5 @@
 """The figures for paper: what is on them, and that nothing covers or leaves anything."""
 
-from __future__ import annotations
-
 import inspect
 import itertools
 from dataclasses import replace
@@ -13,8 +11,7 @@ from hypothesis import strategies as st
 from matplotlib.colors import to_hex
 from matplotlib.patches import Rectangle
 
-from sparse_rcnn_lab.core.errors import LabError
-from sparse_rcnn_lab.core.trace import Trace
+from sparse_rcnn_lab import LabError, Trace
 from sparse_rcnn_lab.views import figures, measures, style
 from sparse_rcnn_lab.views.feature_similarity import FeaturePlane, proposal_similarity
 from sparse_rcnn_lab.views.figures import stage_grid

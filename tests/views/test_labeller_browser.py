@@ -1,7 +1,5 @@
 """The labeller in Chromium: what hands do, and what is kept of it."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 
