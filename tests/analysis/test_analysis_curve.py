@@ -126,13 +126,6 @@ def test_random_orders_and_default_numbers():
     assert curves.check_numbers(many, None) == (1, 2, 4, 7, 14, 27, 52, 100)
 
 
-def test_a_limit_takes_the_truth_along(detector, ants):
-    """Catches objects of images that were not looked at counted as missed."""
-    curve = analysis.ap_curve(detector, ants, n=[4], stages=[2], limit=2, **QUIET)
-    assert column(curve, "AP") == pytest.approx([1.0])
-    assert curve.about["images"] == 2
-
-
 def test_ap50_is_not_ap():
     """Catches AP under both names: a box of IoU .525 is right at one of COCO's ten thresholds."""
     data = GreyImages([[(A, 1)]])

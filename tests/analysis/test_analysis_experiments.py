@@ -214,16 +214,6 @@ def test_readout_with_the_other_stages_heads(first):
     assert torch.equal(box.boxes, found[f"both {one} {three}"].boxes)
 
 
-def test_readout_has_the_stages_own_ap_on_its_diagonal(detector, ants):
-    """Catches the S x S values put into the wrong cells."""
-    table = analysis.cross_stage_readout(detector, ants, **QUIET)
-    assert len(table) == 3 * 2 * 2
-    for reading in readouts.READINGS:
-        for stage, ap in ((1, 0.0), (2, 1.0)):
-            cell = only(table, features=stage, heads=stage, reading=reading)
-            assert column(cell, "AP") == pytest.approx([ap])
-
-
 def test_each_cell_of_the_readout_has_its_own_reading(monkeypatch):
     """Catches a transposed table and one reading in all three: only `box 1 2` is right here."""
     said = scripted({(0, 0): [(A, 0, 0.9)] * 2}, proposals=1, stages=2)

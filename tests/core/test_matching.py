@@ -62,19 +62,6 @@ def make_targets(counts: tuple[int, ...], classes: int = 4) -> Targets:
     )
 
 
-def test_cost_by_hand():
-    """Catches a wrong class column, pixels for fractions, or GIoU with the wrong sign."""
-    logits = torch.tensor([[[[0.0, 2.0]]]])
-    boxes = torch.tensor([[[[0.0, 0.0, 10.0, 10.0]]]])
-    sizes = torch.tensor([[50.0, 100.0]])
-    targets = Targets.pad([torch.tensor([[10.0, 0.0, 20.0, 10.0]])], [torch.tensor([1])], sizes)
-    p = 1 / (1 + np.exp(-2.0))
-    focal = -0.25 * (1 - p) ** 2 * np.log(p) + 0.75 * p**2 * np.log(1 - p)
-    l1, giou = 0.1 + 0.1, 0.0  # the hull is full, the boxes only touch
-    cost = matching_cost(logits, boxes, targets, LossConfig())
-    assert cost.item() == pytest.approx(2 * focal + 5 * l1 - 2 * giou, rel=1e-5)
-
-
 def test_every_stage_and_image_on_its_own():
     """Catches stages or images crossed, and padding objects that are matched."""
     logits, boxes = outputs(stages=3, batch=3)
