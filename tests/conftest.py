@@ -19,6 +19,7 @@ os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
 import numpy as np
 import pytest
 import torch
+from browser import open_browser
 from hypothesis import settings
 from scripted import GreyImages, ant_detector, ant_images
 
@@ -121,6 +122,14 @@ def chromium() -> str:
     if os.environ.get("CI"):
         pytest.fail(message)
     pytest.skip(message)
+
+
+@pytest.fixture(scope="module")
+def browser(chromium) -> Iterator[Any]:
+    """A headless browser for the tests of one file."""
+    pytest.importorskip("playwright", reason="needs the dev extra: playwright")
+    with open_browser(chromium) as one:
+        yield one
 
 
 @pytest.fixture(scope="session")

@@ -2,6 +2,7 @@
 
 import pytest
 from app_models import checkpoint
+from browser import CAMERA, open_browser
 
 from sparse_rcnn_lab.app.viewer import Viewer
 
@@ -17,3 +18,11 @@ def tiny(loaded):
     """The same with nothing kept yet."""
     loaded._traces.clear()
     return loaded
+
+
+@pytest.fixture(scope="module")
+def browser(chromium):
+    """A headless browser with a camera for the tests of one file."""
+    pytest.importorskip("playwright", reason="needs the dev extra: playwright")
+    with open_browser(chromium, *CAMERA) as one:
+        yield one

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 from app_models import checkpoint, free_port, served
-from browser import LAUNCH, PATIENCE, Watched
+from browser import PATIENCE, Watched
 
 from sparse_rcnn_lab import LabError
 from sparse_rcnn_lab.app.server import Address
@@ -159,29 +159,25 @@ def test_endpoints_under_a_sub_path(under_a_path, tmp_path):
 
 @pytest.mark.browser
 @pytest.mark.parametrize("place", ["under_a_path", "untold"])
-def test_the_page_under_a_sub_path(place, request, chromium):
+def test_the_page_under_a_sub_path(place, request, browser):
     """Catches a page that loads, and whose every action, or the camera's frames, are not found."""
-    playwright = pytest.importorskip("playwright.sync_api")
     url, refused = request.getfixturevalue(place)
-    camera = ["--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream"]
-    with playwright.sync_playwright() as play:
-        browser = play.chromium.launch(executable_path=chromium, args=LAUNCH + camera)
-        watched = Watched(browser, 1280, 800, permissions=["camera"])
-        page = watched.page
-        for address in (url, f"{url}?__theme=dark")[place == "under_a_path" :]:
-            page.goto(address, timeout=PATIENCE)
-            page.wait_for_selector(".srl-canvas:visible")
-            page.click("#lab-try-five")
-            page.wait_for_selector(".srl-changes :text('only the first 5')")
-            page.click("#lab-tab-photo-button")
-            page.wait_for_selector("#lab-result img")
-            page.focus("#lab-threshold input[type=range]")
-            page.keyboard.press("Home")
-            page.wait_for_function("() => document.querySelector('#lab-count').innerText === '5'")
-        page.click("#lab-tab-live-button")
-        page.click("#lab-camera-on")
-        page.wait_for_function("() => Number(document.querySelector('#lab-fps').innerText) > 0")
-        # A script of Gradio's own, for pages in frames, is looked for where the app was told.
-        lost = [one for one in refused if "iframeResizer" not in one]
-        assert lost == [] and watched.strangers == []
-        browser.close()
+    watched = Watched(browser, 1280, 800, permissions=["camera"])
+    page = watched.page
+    for address in (url, f"{url}?__theme=dark")[place == "under_a_path" :]:
+        page.goto(address, timeout=PATIENCE)
+        page.wait_for_selector(".srl-canvas:visible")
+        page.click("#lab-try-five")
+        page.wait_for_selector(".srl-changes :text('only the first 5')")
+        page.click("#lab-tab-photo-button")
+        page.wait_for_selector("#lab-result img")
+        page.focus("#lab-threshold input[type=range]")
+        page.keyboard.press("Home")
+        page.wait_for_function("() => document.querySelector('#lab-count').innerText === '5'")
+    page.click("#lab-tab-live-button")
+    page.click("#lab-camera-on")
+    page.wait_for_function("() => Number(document.querySelector('#lab-fps').innerText) > 0")
+    # A script of Gradio's own, for pages in frames, is looked for where the app was told.
+    lost = [one for one in refused if "iframeResizer" not in one]
+    assert lost == [] and watched.strangers == []
+    watched.context.close()

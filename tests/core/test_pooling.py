@@ -1,4 +1,5 @@
-"""The one-gather pooling against torchvision's RoIAlign, level by level."""
+"""The one-gather pooling against torchvision's RoIAlign, level by level; the faster backward pass
+of a training."""
 
 import math
 
@@ -7,13 +8,7 @@ import torch
 from torch import Tensor
 from torchvision.ops import roi_align
 
-from sparse_rcnn_lab.core.pooling import (
-    STRIDES,
-    assign_levels,
-    build_pyramid,
-    gather,
-    pool,
-)
+from sparse_rcnn_lab.core.pooling import STRIDES, assign_levels, build_pyramid, gather, pool
 from sparse_rcnn_lab.runtime.gather import weighted_gather
 
 HEIGHT, WIDTH, DIM = 128, 192, 5
@@ -134,3 +129,30 @@ def test_level_gives_the_map_back():
     pyramid = build_pyramid(maps)
     for index, level in enumerate(maps):
         assert torch.equal(pyramid.level(index), level)
+
+
+@pytest.mark.parametrize("share", [0.0, 0.4, 9.0], ids=["each alone", "some", "all at once"])
+def test_gathers_from_one_table_share_their_backward_pass(share, monkeypatch):
+    """Catches a stage's gradient lost or counted twice, also when the pyramid is used again, and
+    that of what else reads the pyramid lost."""
+    monkeypatch.setattr("sparse_rcnn_lab.runtime.gather._SHARE", share)
+    maps = make_levels(2)
+    boxes = [random_boxes(2, 6) for _ in range(3)]
+
+    def gradients(how, *tables: int) -> list[Tensor]:
+        pyramids = [build_pyramid(maps) for _ in range(max(tables) + 1)]
+        pooled = [
+            pool(pyramids[t], b, assign_levels(b), 7, how).square().sum()
+            for t, b in zip(tables, boxes, strict=True)
+        ]
+        loss = torch.stack(pooled).sum() + pyramids[0].level(1).sum()
+        first = torch.autograd.grad(loss, maps, retain_graph=True)
+        again = torch.autograd.grad(loss, maps)
+        for a, b in zip(first, again, strict=True):
+            torch.testing.assert_close(a, b)
+        return list(first)
+
+    wanted = gradients(gather, 0, 0, 0)
+    for tables in ((0, 0, 0), (0, 1, 2)):
+        for one, other in zip(gradients(weighted_gather, *tables), wanted, strict=True):
+            torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-4)

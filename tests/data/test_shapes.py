@@ -42,11 +42,7 @@ def checksum(data: Shapes, count: int) -> int:
 
 @pytest.mark.parametrize(
     ("difficulty", "size", "expected"),
-    [
-        ("easy", 128, 1939147225),
-        ("normal", 128, 1352009124),
-        ("hard", (96, 160), 3812222995),
-    ],
+    [("easy", 128, 1939147225), ("normal", 128, 1352009124), ("hard", (96, 160), 3812222995)],
 )
 def test_pixels_are_pinned(difficulty, size, expected):
     """Catches any change of a pixel or box that does not raise VERSION (and other machines)."""

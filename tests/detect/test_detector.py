@@ -14,10 +14,7 @@ from torch import nn
 
 from sparse_rcnn_lab import Detections, Detector, LabError, Trace
 from sparse_rcnn_lab.core import boxes as box_ops
-from sparse_rcnn_lab.core.backbone import (
-    Backbone,
-    torchvision_models,
-)
+from sparse_rcnn_lab.core.backbone import Backbone, torchvision_models
 from sparse_rcnn_lab.core.config import ModelConfig
 from sparse_rcnn_lab.core.model import SparseRCNN
 from sparse_rcnn_lab.core.proposals import Proposals, initial_boxes

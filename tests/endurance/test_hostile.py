@@ -19,7 +19,7 @@ import classroom_class as made
 import pytest
 import torch
 from app_models import checkpoint, served
-from browser import LAUNCH, PATIENCE, Watched
+from browser import PATIENCE, Watched
 from coco_folders import coco_folder
 from PIL import Image
 from safetensors.torch import save_file
@@ -237,13 +237,11 @@ def test_names_in_a_page_that_is_kept(tmp_path):
 
 @pytest.mark.slow  # a server and a browser; the page above and test_viewer.py look at the text
 @pytest.mark.browser
-def test_names_in_the_app(chromium, tmp_path):
+def test_names_in_the_app(browser, tmp_path):
     """Catches a class name of somebody's model that runs in a visitor's browser."""
     pytest.importorskip("gradio")
-    playwright = pytest.importorskip("playwright.sync_api")
     models = [checkpoint(tmp_path, "named", NAMES)]
-    with served(models) as url, playwright.sync_playwright() as play:
-        browser = play.chromium.launch(executable_path=chromium, args=LAUNCH)
+    with served(models) as url:
         watched = Watched(browser)
         page = watched.page
         asked = []
@@ -263,7 +261,6 @@ def test_names_in_the_app(chromium, tmp_path):
         page.wait_for_timeout(500)
         assert asked == []
         watched.clean()
-        browser.close()
 
 
 def test_an_image_that_is_a_page(tmp_path):

@@ -62,11 +62,7 @@ def test_links_are_looked_at():
 
 # What a page's code needs besides photo.jpg, and what is made smaller so that it takes seconds: the
 # published models are not there without a network.
-SMALLER = {
-    "r50_3x_300": "nano-shapes",
-    "limit=24": "limit=2",
-    "limit=100": "limit=2",
-}
+SMALLER = {"r50_3x_300": "nano-shapes", "limit=24": "limit=2", "limit=100": "limit=2"}
 
 
 @contextlib.contextmanager

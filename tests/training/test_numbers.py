@@ -7,12 +7,7 @@ from coco_folders import coco_folder
 
 import sparse_rcnn_lab as srl
 
-TINY = {
-    "train__warmup_steps": 1,
-    "model__dim": 16,
-    "model__ffn_dim": 32,
-    "model__dynamic_dim": 4,
-}
+TINY = {"train__warmup_steps": 1, "model__dim": 16, "model__ffn_dim": 32, "model__dynamic_dim": 4}
 
 
 @pytest.mark.parametrize(

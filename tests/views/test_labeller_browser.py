@@ -11,8 +11,6 @@ from sparse_rcnn_lab.views.draw import as_image, data_uri, encoded
 from sparse_rcnn_lab.views.labeller import label
 from sparse_rcnn_lab.views.style import CLASS_COLORS
 
-pytest.importorskip("playwright", reason="needs the dev extra: playwright")
-
 PROPOSALS = [
     {"name": "mug", "box": [20, 20, 60, 60], "score": 0.9},
     {"name": "", "box": [120, 30, 180, 90], "score": 0.6},

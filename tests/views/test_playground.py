@@ -18,7 +18,6 @@ from sparse_rcnn_lab.views.draw import as_image, encoded
 from sparse_rcnn_lab.views.explorer.payload import payload
 from sparse_rcnn_lab.views.playground.playground_page import HERE, page
 
-pytest.importorskip("playwright", reason="needs the dev extra: playwright")
 pytest.importorskip("onnx", reason="needs the extra export")
 
 READY = "body[data-ready]"
