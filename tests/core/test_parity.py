@@ -3,9 +3,12 @@
 ``parity/README.md`` says where the reference numbers come from and what the limits mean.
 """
 
+import copy
+import functools
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -71,17 +74,24 @@ def through_a_file(content: dict[str, Any], folder: Path) -> SparseRCNN:
         return checkpoint.build()
 
 
-# The two models come through the two layouts; test_layouts shows that each fits the other's.
+@functools.cache
+def recreated(count: int, layout: published.Layout) -> SparseRCNN:
+    with TemporaryDirectory() as folder:
+        return through_a_file(wrapped(f"r50_{count}", layout), Path(folder))
+
+
+# The two models come through the two layouts; test_layouts shows that each fits the other's. With
+# 300 proposals the layers are the same, and making their weights takes long.
 @pytest.fixture(
     scope="module",
     params=[
         pytest.param((100, "mmdetection"), id="100-mmdetection"),
-        pytest.param((300, "authors"), id="300-authors"),
+        pytest.param((300, "authors"), id="300-authors", marks=pytest.mark.slow),
     ],
 )
-def run(request, tmp_path_factory) -> Iterator[Run]:
+def run(request) -> Iterator[Run]:
     count, layout = request.param
-    model = through_a_file(wrapped(f"r50_{count}", layout), tmp_path_factory.mktemp("weights"))
+    model = recreated(count, layout)
     detector = Detector(model, published.COCO_CLASSES)
     batch = detector.prepare([rule.image(picture) for picture in rule.PICTURES], resize=False)
     # The pictures stand for larger originals, so that scaling back is tested too.
@@ -210,9 +220,8 @@ class Training:
 
 
 @pytest.fixture(scope="module")
-def training(tmp_path_factory) -> Training:
-    folder = tmp_path_factory.mktemp("training")
-    model = through_a_file(wrapped("r50_100", "mmdetection"), folder)
+def training() -> Training:
+    model = copy.deepcopy(recreated(100, "mmdetection"))
     detector = Detector(model, published.COCO_CLASSES)
     batch = detector.prepare([rule.image(picture) for picture in rule.PICTURES], resize=False)
     outputs = model.train()(batch.images, batch.sizes)
@@ -263,7 +272,7 @@ def test_losses(training, case, source):
     assert loss.total().item() == pytest.approx(reference["total"], rel=LOSSES)
 
 
-# An R-50's backward pass takes ten seconds. D has the most objects; C, below, has none.
+# An R-50's backward pass takes ten seconds. D has the most objects.
 @pytest.mark.parametrize("case", [*(pytest.param(c, marks=pytest.mark.slow) for c in "AB"), "D"])
 def test_gradients(training, case):
     """Catches boxes not detached between stages, features detached, a part left untrained."""
@@ -288,6 +297,7 @@ def test_gradients(training, case):
     assert (torch.stack(first) > GRADIENT).sum() <= 0.01 * len(first)
 
 
+@pytest.mark.slow  # test_losses.py has it on the loss alone
 def test_gradient_without_objects(training):
     """Catches an empty batch that trains towards infinity, as mmdetection's does."""
     reference = rule.read_json("train_r50_100_official_losses")["C"]

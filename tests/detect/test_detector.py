@@ -1,6 +1,7 @@
 """The whole model in parts and in batches, its frozen parts; then images in, detections out."""
 
 import argparse
+import functools
 import warnings
 from fractions import Fraction
 from pathlib import Path
@@ -124,8 +125,13 @@ def test_backbone_strides():
         assert shapes == [(1, DIM, 64 // s, 96 // s) for s in (4, 8, 16, 32)]
 
 
+@functools.cache
+def random_weights(name: str) -> dict[str, torch.Tensor]:
+    return torchvision_models().get_model(name, weights=None).state_dict()
+
+
 def saved(path: Path, name: str) -> Path:
-    torch.save(torchvision_models().get_model(name, weights=None).state_dict(), path)
+    torch.save(random_weights(name), path)
     return path
 
 

@@ -176,7 +176,7 @@ def test_the_api_pages_build(tmp_path):
     pdoc = pytest.importorskip("pdoc")
     makefile = (ROOT / "Makefile").read_text("utf-8")
     (modules,) = re.findall(r"^API := (.*)$", makefile, re.M)
-    pdoc.render.configure(docformat="restructuredtext")
+    pdoc.render.configure(docformat="restructuredtext", show_source=False)  # which takes long
     pdoc.pdoc(*modules.split(), output_directory=tmp_path)
     page = (tmp_path / "sparse_rcnn_lab.html").read_text("utf-8")
     assert all(f'id="{name}"' in page for name in srl.__all__ if name != "__version__")

@@ -109,25 +109,22 @@ def test_shipped_models(name, engine):
     assert ours.labels.tolist() == theirs.labels.tolist()
 
 
-@pytest.mark.parametrize("side", [(32, 32), (33, 1333), (800, 64)])
-def test_sizes_from_the_least_to_the_largest(side, engine):
+def test_sizes_from_the_least_to_the_largest(engine):
     """Catches a level of one pixel, and rows beyond those of a small image."""
     detector = srl.load("nano-shapes")
-    height, width = side
     tiles = srl.Shapes(length=1)[0].image.repeat(1, 7, 11)
-    image = tiles[:, :height, :width]
-    batch = detector.prepare([image], resize=False)
-    eager = detector.with_runtime("eager").runtime
-    given = batch.images, batch.sizes
-    fast = detector.with_runtime(engine).runtime
+    eager, fast = (detector.with_runtime(name).runtime for name in ("eager", engine))
     # Each stage from what entered the eager one: on images so unlike those of its training the
     # model magnifies rounding, its own in float32 against float64 to 1 pixel and more.
-    with torch.no_grad():
-        pyramid, (boxes, features) = fast.pyramid(batch.images), fast.model.proposals(batch.sizes)
-        for stage, wanted in enumerate(run(eager, *given, record=["attention"])):
-            how = {"start": stage, "stop": stage + 1, "record": ["attention"]}
-            assert_same(fast.run_stages(pyramid, boxes, features, **how), [wanted], PIXELS)
-            boxes, features = wanted.boxes, wanted.features
+    for height, width in ((32, 32), (33, 1333), (800, 64)):
+        batch = detector.prepare([tiles[:, :height, :width]], resize=False)
+        given = batch.images, batch.sizes
+        with torch.no_grad():
+            pyramid, (boxes, features) = fast.pyramid(given[0]), fast.model.proposals(given[1])
+            for stage, wanted in enumerate(run(eager, *given, record=["attention"])):
+                how = {"start": stage, "stop": stage + 1, "record": ["attention"]}
+                assert_same(fast.run_stages(pyramid, boxes, features, **how), [wanted], PIXELS)
+                boxes, features = wanted.boxes, wanted.features
 
 
 @pytest.fixture(scope="module")
