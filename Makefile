@@ -63,7 +63,7 @@ site: .venv/.installed-test ## lessons, playgrounds, docs and every public name,
 	$(BIN)/python -m pdoc -o $(SITE)/api -d restructuredtext $(API)
 
 test: .venv/.installed-test ## the tests, in minutes (ARGS="-k matching" for some of them)
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile $(ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder $(ARGS)
 
 test-slow: .venv/.installed-test ## the tests that train for many minutes
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) -m slow --timeout 3600 $(ARGS)

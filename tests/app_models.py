@@ -1,7 +1,5 @@
 """Two tiny models and a served page for the tests of the app."""
 
-from __future__ import annotations
-
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,13 +7,13 @@ from pathlib import Path
 
 import torch
 
+from sparse_rcnn_lab import recipe
 from sparse_rcnn_lab.app.state import DETECTIONS, ViewState
 from sparse_rcnn_lab.app.user_inputs import Limits
 from sparse_rcnn_lab.app.viewer import Viewer
 from sparse_rcnn_lab.core.model import SparseRCNN
 from sparse_rcnn_lab.data.shapes.dataset import CLASS_NAMES
 from sparse_rcnn_lab.models.checkpoint import save_checkpoint
-from sparse_rcnn_lab.models.recipes import recipe
 
 
 def checkpoint(folder: Path, name: str = "tiny", classes=CLASS_NAMES, proposals: int = 8) -> str:

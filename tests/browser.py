@@ -1,7 +1,5 @@
 """A page in headless Chromium for the tests: it collects what must not happen."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,17 +16,18 @@ LAUNCH = [
     "--disable-component-update",
     "--disable-sync",
 ]
+CAMERA = ["--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream"]
 SHOTS = Path(__file__).parents[1] / "build" / "screenshots"  # git leaves it alone
 PATIENCE = 90_000  # milliseconds; a shared machine may be busy
 
 
 @contextmanager
-def open_browser(path: str) -> Iterator[Any]:
-    """A browser; the caller has made sure that playwright is installed."""
+def open_browser(path: str, *more: str) -> Iterator[Any]:
+    """A browser with ``more`` options; the caller has made sure that playwright is installed."""
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as play:
-        browser = play.chromium.launch(executable_path=path, args=LAUNCH)
+        browser = play.chromium.launch(executable_path=path, args=[*LAUNCH, *more])
         yield browser
         browser.close()
 

@@ -4,8 +4,6 @@
 one. Empty files stand for the images.
 """
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import numpy as np

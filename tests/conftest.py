@@ -7,7 +7,6 @@ import random
 import shutil
 import socket
 from collections.abc import Iterator
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 # Before torch is imported. One thread a worker: pytest-xdist shares the cores out, and float32
@@ -20,10 +19,11 @@ os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
 import numpy as np
 import pytest
 import torch
+from browser import open_browser
 from hypothesis import settings
 from scripted import GreyImages, ant_detector, ant_images
 
-from sparse_rcnn_lab.detect.detector import Detector
+from sparse_rcnn_lab import Detector
 
 if TYPE_CHECKING:
     from sparse_rcnn_lab.course.classroom.course_folder import Course
@@ -42,8 +42,22 @@ BROWSERS = (
 )
 
 
+# The longest files, first: a worker is given a file at a time, and one of these at the end keeps
+# the others waiting.
+LONGEST = (
+    *("test_app_page", "test_classroom", "test_notebooks", "test_parity", "test_engines"),
+    *("test_teach_page", "test_examples", "test_export", "test_server", "test_explorer_browser"),
+    *("test_playground", "test_docs", "test_figures", "test_analysis_figures", "test_fuzz"),
+)
+
+
 def pytest_configure() -> None:
     torch.set_num_threads(1)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    place = {name: number for number, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: place.get(item.path.stem, len(place)))
 
 
 @pytest.fixture(autouse=True)
@@ -51,6 +65,12 @@ def _seeds() -> None:
     random.seed(0)
     np.random.seed(0)
     torch.manual_seed(0)
+
+
+@pytest.fixture
+def small_figures(monkeypatch) -> None:
+    """Figures in a third of their pixels: to write them is what takes long."""
+    monkeypatch.setattr("sparse_rcnn_lab.views.figures.canvas.DPI", 50)
 
 
 @pytest.fixture
@@ -104,8 +124,16 @@ def chromium() -> str:
     pytest.skip(message)
 
 
+@pytest.fixture(scope="module")
+def browser(chromium) -> Iterator[Any]:
+    """A headless browser for the tests of one file."""
+    pytest.importorskip("playwright", reason="needs the dev extra: playwright")
+    with open_browser(chromium) as one:
+        yield one
+
+
 @pytest.fixture(scope="session")
-def built(tmp_path_factory: pytest.TempPathFactory) -> Course:
+def built(tmp_path_factory) -> Course:
     """A course with one assignment; not to be changed: that takes :func:`copy_of`."""
     pytest.importorskip("jupytext", reason="needs the classroom extra: jupytext")
     pytest.importorskip("nbgrader", reason="needs the classroom extra: nbgrader")
@@ -119,7 +147,7 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Course:
 
 
 @pytest.fixture
-def small_course(built: Course, tmp_path: Path) -> Course:
+def small_course(built, tmp_path) -> Course:
     import classroom_class as made
 
     return made.copy_of(built, tmp_path / "small-course")

@@ -1,7 +1,5 @@
 """A web server on this machine that gives files, and gives them badly when asked to."""
 
-from __future__ import annotations
-
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager

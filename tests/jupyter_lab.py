@@ -1,7 +1,5 @@
 """A JupyterLab of its own for a test: it serves one folder and keeps its settings elsewhere."""
 
-from __future__ import annotations
-
 import json
 import os
 import subprocess

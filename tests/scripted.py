@@ -1,7 +1,5 @@
 """A detector whose answers are written down beforehand, and the images it answers for."""
 
-from __future__ import annotations
-
 from collections.abc import Collection, Sequence
 from dataclasses import replace
 from typing import Any
@@ -10,13 +8,12 @@ import torch
 from small_model import small_config, small_model
 from torch import Tensor
 
-from sparse_rcnn_lab.core.ablation import NORMAL, Ablation
+from sparse_rcnn_lab import Ablation, Detector, Shapes
+from sparse_rcnn_lab.core.ablation import NORMAL
 from sparse_rcnn_lab.core.model import SparseRCNN
 from sparse_rcnn_lab.core.pooling import Pyramid
 from sparse_rcnn_lab.core.stage import StageOutput
 from sparse_rcnn_lab.data.sample import Sample, part_of
-from sparse_rcnn_lab.data.shapes.dataset import Shapes
-from sparse_rcnn_lab.detect.detector import Detector
 
 NAMES = ("ant", "bee", "cow")
 SIDE = 64  # of every image, in pixels; the model sees them as they are

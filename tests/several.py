@@ -1,7 +1,5 @@
 """Runs a function in several processes that find each other as torchrun's do, for the tests."""
 
-from __future__ import annotations
-
 import multiprocessing
 import os
 import pickle

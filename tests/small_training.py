@@ -1,16 +1,14 @@
 """A training of a second on drawn images, for the tests."""
 
-from __future__ import annotations
-
+import os
+import signal
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 
-from sparse_rcnn_lab.core.config import Recipe
-from sparse_rcnn_lab.data.shapes.dataset import Shapes
+from sparse_rcnn_lab import Recipe, Run, Shapes, fit
 from sparse_rcnn_lab.models import recipes
-from sparse_rcnn_lab.training.fit import Run, fit
 
 DATA = Shapes(length=12, seed=5, size=64)
 VAL = Shapes(length=4, seed=6, size=64)
@@ -36,6 +34,17 @@ def tiny(**changes: Any) -> Recipe:
 def train(out: Path, recipe: Recipe | None = None, data: Any = DATA, **options: Any) -> Run:
     settings = {"val": VAL, "workers": 0, "progress": False, "evaluate_every": 0, "device": "cpu"}
     return fit(data, recipe or tiny(), out, **{**settings, **options})
+
+
+def signal_at(step: int, number: int = signal.SIGINT, rank: int | None = None) -> Any:
+    """For ``on_step``: sends this process the signal in that step; as process ``rank`` of several
+    alone."""
+
+    def watch(now: int, _: object) -> None:
+        if now == step and rank in (None, int(os.environ.get("RANK", "0"))):
+            os.kill(os.getpid(), number)
+
+    return watch
 
 
 def weights(run: Run) -> dict[str, Tensor]:

@@ -1,11 +1,8 @@
 """What analyses keep: named by all that decides it, part by part, and never done twice."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,12 +10,11 @@ import torch
 from scripted import NAMES, QUIET, B, GreyImages, column
 from small_model import small_config, small_model
 
-from sparse_rcnn_lab import analysis
+from sparse_rcnn_lab import Ablation, Detector, analysis
 from sparse_rcnn_lab.analysis.experiments import cache, running_cost, variants
 from sparse_rcnn_lab.analysis.experiments.cache import CachedRun, weights_hash
-from sparse_rcnn_lab.core.ablation import NORMAL, Ablation
+from sparse_rcnn_lab.core.ablation import NORMAL
 from sparse_rcnn_lab.data.sample import Sample
-from sparse_rcnn_lab.detect.detector import Detector
 
 BOXES = Ablation(freeze_boxes=True)
 Call = tuple[Any, dict[str, Any], dict[str, Any]]
@@ -76,9 +72,7 @@ def stopped_at_the_last(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 @pytest.fixture
-def outcomes(
-    detector: Detector, ants: GreyImages, tmp_path: Path
-) -> Callable[..., tuple[list[int], analysis.ObjectOutcomes]]:
+def outcomes(detector, ants, tmp_path) -> Callable[..., tuple[list[int], analysis.ObjectOutcomes]]:
     """Runs an analysis in batches of one; gives which images it looked at, and what it found."""
 
     def run(**options: Any) -> tuple[list[int], analysis.ObjectOutcomes]:
@@ -90,7 +84,7 @@ def outcomes(
     return run
 
 
-def test_done_once_is_done(outcomes: Any, detector: Detector, tmp_path: Path) -> None:
+def test_done_once_is_done(outcomes, detector, tmp_path):
     """Catches work done twice, old answers for a changed model, and a crash over a cache that
     somebody has touched.
     """
@@ -106,9 +100,7 @@ def test_done_once_is_done(outcomes: Any, detector: Detector, tmp_path: Path) ->
 
 
 @pytest.mark.parametrize("size", [1, 2])
-def test_goes_on_after_an_interrupt(
-    size: int, outcomes: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_goes_on_after_an_interrupt(size, outcomes, tmp_path, monkeypatch):
     """Catches an interrupt that loses the parts already done, a part cut short that is believed,
     and one that comes twice or not at all, here with other batches.
     """
@@ -123,9 +115,7 @@ def test_goes_on_after_an_interrupt(
     assert found.stages.records() == unbroken.stages.records()
 
 
-def test_parts_outlive_a_stop_while_the_table_is_made(
-    outcomes: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_parts_outlive_a_stop_while_the_table_is_made(outcomes, monkeypatch):
     """Catches parts dropped before the table is written, or counted twice when read again."""
 
     def stopped(*_: Any, **__: Any) -> Any:
@@ -140,9 +130,7 @@ def test_parts_outlive_a_stop_while_the_table_is_made(
     assert again.objects.records() == outcomes(cache=False)[1].objects.records()
 
 
-def test_what_is_kept_depends_on_all_that_decides(
-    detector: Detector, ants: GreyImages, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_is_kept_depends_on_all_that_decides(detector, ants, monkeypatch):
     """Catches a name that forgets the data, the limit, a setting, the runtime or the version."""
     run = CachedRun("a", detector, ants, {"t": 0.3}, cache="cache")
     others = [
@@ -163,7 +151,7 @@ def test_what_is_kept_depends_on_all_that_decides(
     assert replace(run).folder != run.folder
 
 
-def test_a_name_forgets_neither_classes_nor_input(detector: Detector) -> None:
+def test_a_name_forgets_neither_classes_nor_input(detector):
     """Catches tables of the same weights with classes renamed, or with larger images."""
     renamed = Detector(detector.model, (NAMES[1], NAMES[0], NAMES[2]), detector.name)
     larger = small_model(input=replace(small_config().input, short_side=32))
@@ -171,9 +159,7 @@ def test_a_name_forgets_neither_classes_nor_input(detector: Detector) -> None:
     assert weights_hash(Detector(larger, NAMES)) != weights_hash(Detector(small_model(), NAMES))
 
 
-def test_kept_times_are_those_of_this_machine(
-    detector: Detector, ants: GreyImages, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_kept_times_are_those_of_this_machine(detector, ants, tmp_path, monkeypatch):
     """Catches times measured with other threads, or elsewhere, given again as if they were ours."""
     files = []
     options: dict[str, Any] = {"cache": tmp_path, "progress": False}
@@ -187,9 +173,7 @@ def test_kept_times_are_those_of_this_machine(
 
 
 @pytest.mark.parametrize("call", CALLS, ids=lambda c: f"{c[0].__name__}-{'-'.join(c[2])}")
-def test_every_option_has_its_own_answer(
-    call: Call, detector: Detector, ants: GreyImages, tmp_path: Path
-) -> None:
+def test_every_option_has_its_own_answer(call, detector, ants, tmp_path):
     """Catches the answer of other options given again from the cache, and a table whose making is
     told in tuples at first, and in lists when it is read.
     """
@@ -203,9 +187,7 @@ def test_every_option_has_its_own_answer(
         assert first.to_plain() == again.to_plain()
 
 
-def test_costs_measured_before_an_interrupt_are_kept(
-    detector: Detector, ants: GreyImages, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_costs_measured_before_an_interrupt_are_kept(detector, ants, tmp_path, monkeypatch):
     """Catches minutes of timing lost, and a time read back for another row."""
     measured: list[float] = []
     stop_after: int | None = 2  # the pyramid and the first of two rows
@@ -227,9 +209,7 @@ def test_costs_measured_before_an_interrupt_are_kept(
 
 
 @pytest.mark.parametrize("shown", [True, False])
-def test_progress_is_shown_where_it_is_wanted(
-    shown: bool, detector: Detector, ants: GreyImages, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_progress_is_shown_where_it_is_wanted(shown, detector, ants, capsys):
     """Catches a bar that is never there, or always."""
     analysis.object_outcomes(detector, ants, **{**QUIET, "progress": shown})
     said = capsys.readouterr().err

@@ -1,7 +1,5 @@
 """Experiments over a data set, on detectors whose answers are written down beforehand."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 from typing import Any
 
@@ -10,16 +8,12 @@ import torch
 from scripted import AWAY, NAMES, QUIET, A, B, GreyImages, column, only, scripted, tiny
 from small_model import small_model
 
-from sparse_rcnn_lab import analysis
+from sparse_rcnn_lab import Ablation, Detector, LabError, Shapes, analysis, evaluate
 from sparse_rcnn_lab.analysis.experiments import cross_stage_readout as readouts
 from sparse_rcnn_lab.analysis.experiments import proposal_pruning as prunings
 from sparse_rcnn_lab.analysis.experiments.variants import StageInputs
-from sparse_rcnn_lab.core.ablation import NORMAL, Ablation
-from sparse_rcnn_lab.core.errors import LabError
+from sparse_rcnn_lab.core.ablation import NORMAL
 from sparse_rcnn_lab.data.sample import Sample
-from sparse_rcnn_lab.data.shapes.dataset import Shapes
-from sparse_rcnn_lab.detect.detector import Detector
-from sparse_rcnn_lab.training.evaluate import evaluate
 
 HEADS = ("cls_tower", "reg_tower", "classify", "regress")
 
@@ -37,7 +31,7 @@ class Ring(GreyImages):
         return 11, 12, 10
 
 
-def test_classes_in_another_order(detector: Detector, ants: GreyImages) -> None:
+def test_classes_in_another_order(detector, ants):
     """Catches labels taken as they are, and the map from the data to the detector turned round."""
     renamed = Ring(ants.objects)
     found = analysis.object_outcomes(detector, renamed, **QUIET)
@@ -46,7 +40,7 @@ def test_classes_in_another_order(detector: Detector, ants: GreyImages) -> None:
     assert column(analysis.rank_proposals(detector, renamed, **QUIET), "wins") == [2, 1, 2, 0]
 
 
-def test_outcomes_and_statistics_of_a_detector(detector: Detector, ants: GreyImages) -> None:
+def test_outcomes_and_statistics_of_a_detector(detector, ants):
     """Catches images or stages shifted on the way from batches to tables."""
     found = analysis.object_outcomes(detector, ants, batch_size=2, **QUIET)
     assert column(found.stages, "AP") == pytest.approx([0.0, 1.0])
@@ -62,7 +56,7 @@ def test_outcomes_and_statistics_of_a_detector(detector: Detector, ants: GreyIma
     assert [t.truth()[0].tolist() for t in shown] == [[B], [A]]
 
 
-def test_thresholds_reach_the_counting(detector: Detector, ants: GreyImages) -> None:
+def test_thresholds_reach_the_counting(detector, ants):
     """Catches a threshold that is only written into the table's making; 3 scores .8, 1 and 2 .9."""
     high: dict[str, Any] = {"threshold": 0.85, **QUIET}
     outcomes = analysis.object_outcomes(detector, ants, **high)
@@ -74,7 +68,7 @@ def test_thresholds_reach_the_counting(detector: Detector, ants: GreyImages) -> 
         assert column(table, "duplicates")[0] == pytest.approx(duplicates)
 
 
-def test_pruning_lets_the_best_go_on(ants: GreyImages) -> None:
+def test_pruning_lets_the_best_go_on(ants):
     """Catches a schedule that keeps the first proposals, or decides by the wrong stage; and a
     ValueError of zip, after all the work is done, over the same schedule twice.
     """
@@ -95,7 +89,7 @@ def test_pruning_lets_the_best_go_on(ants: GreyImages) -> None:
             analysis.proposal_pruning(detector, ants, schedules=[wrong], **QUIET)
 
 
-def test_pruning_keeps_the_best_of_any_class() -> None:
+def test_pruning_keeps_the_best_of_any_class():
     """Catches a choice by one class alone."""
     said = {(0, 0): [(AWAY, 0, 0.2)] * 2, (0, 1): [(A, 1, 0.7)] * 2}
     only_one = scripted(said, proposals=2, stages=2)
@@ -103,7 +97,7 @@ def test_pruning_keeps_the_best_of_any_class() -> None:
     assert column(table, "AP") == pytest.approx([1.0])
 
 
-def test_pruning_nobody_is_the_model() -> None:
+def test_pruning_nobody_is_the_model():
     """Catches stages that are handed the learned boxes or features in place of the last ones'."""
     images = StageInputs.of(tiny(), Shapes(1, size=64), [0])
     with torch.inference_mode():
@@ -114,7 +108,7 @@ def test_pruning_nobody_is_the_model() -> None:
     torch.testing.assert_close(found.logits[0, same], own.logits[0, order], rtol=1e-4, atol=1e-4)
 
 
-def test_usual_schedules() -> None:
+def test_usual_schedules():
     """Catches shares of other stages than the words say; 300 and 6 are the paper's."""
     paper = Detector(small_model(num_proposals=300, num_stages=6), NAMES, "paper")
     rest = (150,) * 5
@@ -131,7 +125,7 @@ def test_usual_schedules() -> None:
     ]
 
 
-def test_early_exit_takes_each_image_at_its_own_stage() -> None:
+def test_early_exit_takes_each_image_at_its_own_stage():
     """Catches one stage for all, and detections of a stage that did not run."""
     data = GreyImages([[(A, 0)], [(A, 0)]])
     calm = [(A, 0, 0.9)] * 3
@@ -146,7 +140,7 @@ def test_early_exit_takes_each_image_at_its_own_stage() -> None:
     assert column(settled, "AP") == pytest.approx([1.0, column(fixed, "AP")[1]])
 
 
-def test_who_does_not_matter_does_not_keep_an_image() -> None:
+def test_who_does_not_matter_does_not_keep_an_image():
     """Catches `min_score` left out: a box of score .3 jumps at the second stage."""
     said = {(0, 0): [(A, 0, 0.9)] * 3, (0, 1): [(A, 1, 0.3), (B, 1, 0.3), (B, 1, 0.3)]}
     jumpy, data = scripted(said, proposals=2, stages=3), GreyImages([[(A, 0)]])
@@ -155,7 +149,7 @@ def test_who_does_not_matter_does_not_keep_an_image() -> None:
         assert column(only(table, rule="settled"), "stages") == [stages]
 
 
-def test_ablations_are_compared_with_the_untouched_model() -> None:
+def test_ablations_are_compared_with_the_untouched_model():
     """Catches another AP than the model's own, and an ablation that is not possible."""
     detector, data = tiny(), Shapes(4, size=64)
     tried = {"untouched": NORMAL, "boxes": Ablation(freeze_boxes=True)}
@@ -170,9 +164,7 @@ def test_ablations_are_compared_with_the_untouched_model() -> None:
         analysis.ablation_costs(detector, data, ablations={"x": Ablation(heads=(9,))}, **QUIET)
 
 
-def test_costs_and_duplicates_of_an_ablation(
-    detector: Detector, ants: GreyImages, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_costs_and_duplicates_of_an_ablation(detector, ants, monkeypatch):
     """Catches costs with the wrong sign or base, and counts of another ablation or stage.
 
     With boxes frozen where stage 1 left them, nothing is found.
@@ -196,7 +188,7 @@ def test_costs_and_duplicates_of_an_ablation(
 
 
 @pytest.mark.parametrize("first", [1, 2])
-def test_readout_with_the_other_stages_heads(first: int) -> None:
+def test_readout_with_the_other_stages_heads(first):
     """Catches rows and columns exchanged, and boxes decoded from the learned ones or from the
     stage's own: where the next stage's heads are made those of ``first``, they read what it says.
     """
@@ -222,19 +214,7 @@ def test_readout_with_the_other_stages_heads(first: int) -> None:
     assert torch.equal(box.boxes, found[f"both {one} {three}"].boxes)
 
 
-def test_readout_has_the_stages_own_ap_on_its_diagonal(
-    detector: Detector, ants: GreyImages
-) -> None:
-    """Catches the S x S values put into the wrong cells."""
-    table = analysis.cross_stage_readout(detector, ants, **QUIET)
-    assert len(table) == 3 * 2 * 2
-    for reading in readouts.READINGS:
-        for stage, ap in ((1, 0.0), (2, 1.0)):
-            cell = only(table, features=stage, heads=stage, reading=reading)
-            assert column(cell, "AP") == pytest.approx([ap])
-
-
-def test_each_cell_of_the_readout_has_its_own_reading(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_each_cell_of_the_readout_has_its_own_reading(monkeypatch):
     """Catches a transposed table and one reading in all three: only `box 1 2` is right here."""
     said = scripted({(0, 0): [(A, 0, 0.9)] * 2}, proposals=1, stages=2)
 

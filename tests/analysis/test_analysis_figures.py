@@ -1,7 +1,5 @@
 """Figures of the analyses' tables: what is on them is what is in the tables."""
 
-from __future__ import annotations
-
 import itertools
 import json
 from pathlib import Path
@@ -14,12 +12,9 @@ from matplotlib.text import Text
 from scripted import column, only
 from test_analysis_traces import three  # noqa: F401 - a fixture
 
-from sparse_rcnn_lab import analysis
+from sparse_rcnn_lab import LabError, analysis, load
 from sparse_rcnn_lab.analysis import Table
 from sparse_rcnn_lab.cli.main import main
-from sparse_rcnn_lab.core.errors import LabError
-from sparse_rcnn_lab.core.trace import Trace
-from sparse_rcnn_lab.models.load import load
 from sparse_rcnn_lab.views import figures
 from sparse_rcnn_lab.views.figures.canvas import Page
 from sparse_rcnn_lab.views.figures.stage_errors import KIND_COLORS
@@ -64,7 +59,7 @@ def curve() -> Table:
     return plain_table(rows)
 
 
-def test_ap_curves(curve: Table) -> None:
+def test_ap_curves(curve):
     """Catches the left panel at another stage than the last, random orders in the foreground."""
     page = figures.ap_curves(curve)
     left, right = page.axes
@@ -78,7 +73,7 @@ def test_ap_curves(curve: Table) -> None:
         figures.ap_curves(only(curve, order="nobody"))
 
 
-def test_proposals_on_a_page(three: Trace) -> None:  # noqa: F811
+def test_proposals_on_a_page(three):  # noqa: F811
     """Catches detections drawn at another proposal, and the overview not sorted by wins."""
     found = analysis.proposal_statistics_of([three, three])
     page = figures.proposal_overview(found)
@@ -99,7 +94,7 @@ def test_proposals_on_a_page(three: Trace) -> None:  # noqa: F811
         figures.proposal_page(found, 5)
 
 
-def test_stages_and_gallery(three: Trace) -> None:  # noqa: F811
+def test_stages_and_gallery(three):  # noqa: F811
     """Catches bars of another kind than their colour says, and errors drawn as right."""
     found = analysis.object_outcomes_of([three])
     page = figures.outcome_stages(found)
@@ -126,7 +121,7 @@ def test_stages_and_gallery(three: Trace) -> None:  # noqa: F811
     assert len(figures.gallery(endless).axes) == 12 * three.num_stages
 
 
-def test_bars_of_the_ablations() -> None:
+def test_bars_of_the_ablations():
     """Catches bars of all stages on one another, and a value beside the wrong bar."""
     rows = [
         {"ablation": name, "stage": stage, "AP": ap, "duplicates": extra}
@@ -144,7 +139,7 @@ def test_bars_of_the_ablations() -> None:
         figures.ablation_bars(table, stage=3)
 
 
-def test_trade_offs() -> None:
+def test_trade_offs():
     """Catches points without names, and the two rules joined into one line."""
     rows = [{"schedule": f"4 {n}", "AP": 0.3 + n / 20, "stages_ms": n / 2} for n in (4, 2)]
     page = figures.trade_off(plain_table(rows))
@@ -163,7 +158,7 @@ def test_trade_offs() -> None:
         figures.trade_off(stop, across="watts")
 
 
-def test_readout_has_features_down_and_heads_across() -> None:
+def test_readout_has_features_down_and_heads_across():
     """Catches a transposed matrix."""
     rows = [
         {"features": s, "heads": t, "reading": reading, "AP": 0.1 * s + 0.01 * t}
@@ -180,14 +175,13 @@ def test_readout_has_features_down_and_heads_across() -> None:
 
 
 @pytest.fixture
-def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def home(tmp_path, monkeypatch) -> Path:
     monkeypatch.setenv("SPARSE_RCNN_LAB_CACHE", str(tmp_path / "cache"))
     return tmp_path
 
 
-def test_command_line_writes_tables_and_figures(
-    home: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+@pytest.mark.usefixtures("small_figures")
+def test_command_line_writes_tables_and_figures(home, capsys) -> None:
     """Catches an analysis that the command cannot run, and figures that cannot be written."""
     common = ["--data", "shapes", "--limit", "2"]
     for what, files in (
@@ -208,9 +202,7 @@ def test_command_line_writes_tables_and_figures(
     assert table.about["images"] == 2
 
 
-def test_rank_then_curve_on_the_command_line(
-    home: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_rank_then_curve_on_the_command_line(home, capsys):
     """Catches a ranked model in another order than its table, a curve that ignores the order."""
     common = ["--data", "shapes", "--limit", "3"]
     assert main(["analyse", "rank", *common, "--out", str(home)]) == 0

@@ -1,17 +1,14 @@
 """Tables: what goes in comes out, and what is wrong is said."""
 
-from __future__ import annotations
-
 import json
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from scripted import column
 
+from sparse_rcnn_lab import LabError
 from sparse_rcnn_lab.analysis import Table
-from sparse_rcnn_lab.core.errors import LabError
 
 
 @pytest.fixture
@@ -25,7 +22,7 @@ def table() -> Table:
     return Table.of("Three", rows, meaning, {"seed": 7})
 
 
-def test_json_and_back(table: Table, tmp_path: Path) -> None:
+def test_json_and_back(table, tmp_path):
     """Catches NaN in json, which is no json, and meanings, settings or whole numbers lost."""
     path = table.save(tmp_path / "new" / "table.json")
     again = Table.read(path)
@@ -36,7 +33,7 @@ def test_json_and_back(table: Table, tmp_path: Path) -> None:
     assert (again.about["seed"], again.meaning["n"]) == (7, "how many")
 
 
-def test_a_selection_knows_what_it_is(table: Table) -> None:
+def test_a_selection_knows_what_it_is(table):
     """Catches title and meanings lost on the way through pandas."""
     shown = table[table.right].sort_values("AP", ascending=False)[["AP", "name"]]
     assert isinstance(shown, Table) and shown.title == "Three"
@@ -44,7 +41,7 @@ def test_a_selection_knows_what_it_is(table: Table) -> None:
     assert list(shown.meaning) == ["name", "AP"] and shown.about == {"seed": 7}
 
 
-def test_printing_shows_all_columns(table: Table) -> None:
+def test_printing_shows_all_columns(table):
     """Catches None printed as nan, and long tables that flood the screen."""
     lines = str(table).splitlines()
     assert lines[0] == "Three"
@@ -56,7 +53,7 @@ def test_printing_shows_all_columns(table: Table) -> None:
     assert "name, n" in str(table[table.n > 9])
 
 
-def test_a_notebook_shows_what_the_columns_say(table: Table) -> None:
+def test_a_notebook_shows_what_the_columns_say(table):
     """Catches heads without their meaning, and a class name that breaks the notebook's page."""
     page = table._repr_html_()
     assert '<th title="&quot;0&quot; to 1">AP</th>' in page and "<td>0.250</td>" in page
@@ -64,7 +61,7 @@ def test_a_notebook_shows_what_the_columns_say(table: Table) -> None:
     assert "<b>" not in bold and "<caption>&lt;b&gt;</caption>" in bold
 
 
-def test_what_is_wrong_is_said(tmp_path: Path) -> None:
+def test_what_is_wrong_is_said(tmp_path):
     """Catches a quiet cut to the shortest column, or one filled up, and a bare KeyError."""
     with pytest.raises(ValueError, match="same length"):
         Table.of("t", {"a": [1], "b": [1, 2]}, {"a": "", "b": ""})

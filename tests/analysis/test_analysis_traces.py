@@ -2,8 +2,6 @@
 experiments count, likewise.
 """
 
-from __future__ import annotations
-
 import math
 from dataclasses import replace
 
@@ -12,13 +10,11 @@ import pytest
 import torch
 from scripted import column
 
-from sparse_rcnn_lab import analysis
+from sparse_rcnn_lab import LabError, Trace, analysis
 from sparse_rcnn_lab.analysis.experiments.ablations import count_duplicates
 from sparse_rcnn_lab.analysis.experiments.early_exit import exit_stages, largest_change
 from sparse_rcnn_lab.analysis.experiments.matching_instability import instability_table
 from sparse_rcnn_lab.analysis.experiments.ranking import counted_order, greedy_order, reach
-from sparse_rcnn_lab.core.errors import LabError
-from sparse_rcnn_lab.core.trace import Trace
 
 NAMES = ("ant", "bee")
 FAR = [0.0, 90.0, 5.0, 95.0]
@@ -80,7 +76,7 @@ def judged(
     return analysis.judge_detections(trace([[box for box, _, _ in said]], scores, objects))
 
 
-def test_kinds_of_errors(three: Trace) -> None:
+def test_kinds_of_errors(three):
     """Catches kinds mixed up, a duplicate counted as right, a confused object called missed."""
     first = analysis.judge_detections(three, 1)
     assert first.kinds == ("right", "class", "background")
@@ -105,7 +101,7 @@ def test_kinds_of_errors(three: Trace) -> None:
         (30.1, 1, "class", False),
     ],
 )
-def test_thresholds_of_the_kinds(bottom: float, label: int, kind: str, missed: bool) -> None:
+def test_thresholds_of_the_kinds(bottom, label, kind, missed):
     """Catches 0.5 and 0.1 exchanged or applied to the wrong classes; an object called missed
     though its class is seen beside it, and the other way.
     """
@@ -113,7 +109,7 @@ def test_thresholds_of_the_kinds(bottom: float, label: int, kind: str, missed: b
     assert (result.kinds, result.missed.tolist()) == ((kind,), [missed])
 
 
-def test_who_gets_an_object() -> None:
+def test_who_gets_an_object():
     """Catches the object given to the better placed detection: COCO goes by score; the first
     object in place of the nearest, one given away taken again; the order of the kinds changed.
     """
@@ -128,7 +124,7 @@ def test_who_gets_an_object() -> None:
     assert judged([(A, 0, 0.9), (A, 0, 0.8)], [(A, 0), (A, 1)]).kinds == ("right", "duplicate")
 
 
-def test_outcome_of_each_object(three: Trace) -> None:
+def test_outcome_of_each_object(three):
     """Catches stages counted from 0, lost taken for missed, an improvement from the wrong stage."""
     found = analysis.object_outcomes_of([three])
     objects = found.objects
@@ -145,7 +141,7 @@ def test_outcome_of_each_object(three: Trace) -> None:
     assert column(summary, "share") == pytest.approx([0, 1 / 3, 0, 0, 1 / 3, 1 / 3])
 
 
-def test_outcome_of_duplicates_and_of_none() -> None:
+def test_outcome_of_duplicates_and_of_none():
     """Catches earlier duplicates held against the last stage, and a change of .04 called one."""
     twice = trace([[[10.0, 10, 50, 48.4], FAR], [A, A]], [logits((0, 0.9), (0, 0.1))] * 2, [(A, 0)])
     louder = replace(twice, logits=torch.stack([logits((0, 0.9), (0, 0.8))] * 2))
@@ -154,7 +150,7 @@ def test_outcome_of_duplicates_and_of_none() -> None:
         assert (row["outcome"], row["duplicates"]) == (outcome, duplicates)
 
 
-def test_what_each_stage_does(three: Trace) -> None:
+def test_what_each_stage_does(three):
     """Catches events counted at the wrong stage, and an arrival counted as an improvement."""
     stages = analysis.object_outcomes_of([three, three]).stages
     expected = {
@@ -166,7 +162,7 @@ def test_what_each_stage_does(three: Trace) -> None:
     assert stages.to_plain()["columns"] == expected
 
 
-def test_images_by_disagreement(three: Trace) -> None:
+def test_images_by_disagreement(three):
     """Catches images in the order they came in, and stages counted in place of pairs."""
     calm = trace([[A]] * 3, [logits((0, 0.9))] * 3, [(A, 0)])
     images = analysis.object_outcomes_of([calm, three]).images
@@ -176,7 +172,7 @@ def test_images_by_disagreement(three: Trace) -> None:
     assert (column(images, "found_first"), column(images, "found_last")) == ([1, 1], [1, 1])
 
 
-def test_an_object_found_later_and_with_a_gap_is_worsened() -> None:
+def test_an_object_found_later_and_with_a_gap_is_worsened():
     """Catches a gap taken for a loss, a change since stage 1, and a rise called either way."""
     scores = [logits((0, s)) for s in (0.9, 0.8, 0.9, 0.6, 0.7)]
     one = trace([[FAR], [A], [FAR], [LOW], [HALF]], scores, [(A, 0)])
@@ -192,7 +188,7 @@ def test_an_object_found_later_and_with_a_gap_is_worsened() -> None:
     assert column(found.images, "disagreement") == [3 * 2 + 2 * 3]
 
 
-def test_traces_without_objects_without_truth_and_none(three: Trace) -> None:
+def test_traces_without_objects_without_truth_and_none(three):
     """Catches a crash on an image that shows nothing: its detections are all wrong; an empty
     table, or an AttributeError, in place of a sentence.
     """
@@ -209,7 +205,7 @@ def test_traces_without_objects_without_truth_and_none(three: Trace) -> None:
             ask([replace(three, gt_boxes=None, gt_labels=None)])
 
 
-def test_proposal_statistics(three: Trace) -> None:
+def test_proposal_statistics(three):
     """Catches rows taken for ids, centres in pixels, wins of an earlier stage."""
     found = analysis.proposal_statistics_of([three, three])
     table = found.proposals
@@ -229,7 +225,7 @@ def test_proposal_statistics(three: Trace) -> None:
         found.of(1)
 
 
-def test_a_proposal_over_different_images() -> None:
+def test_a_proposal_over_different_images():
     """Catches means for medians, wins for detections, images for detections, height for width."""
     low, high = [30.0, 20, 70, 40], [100.0, 0, 200, 80]
     right = [130.0, 20, 170, 40]
@@ -257,7 +253,7 @@ def test_a_proposal_over_different_images() -> None:
     assert row["moved"] == pytest.approx((3 * np.hypot(0.25, 0.2) + np.hypot(0.25, 0.1)) / 4)
 
 
-def test_orders_of_proposals() -> None:
+def test_orders_of_proposals():
     """Catches an order by sums alone, which puts two rows that do the same work first; and every
     large box reaching every object a little.
     """
@@ -269,7 +265,7 @@ def test_orders_of_proposals() -> None:
     assert reach(torch.tensor([0.0, 0.3, 0.65, 1.0])).tolist() == pytest.approx([0, 0, 0.5, 1])
 
 
-def test_only_those_that_matter_keep_an_image(three: Trace) -> None:
+def test_only_those_that_matter_keep_an_image(three):
     """Catches a quiet image kept running by proposals that are nobody's detection, and one whose
     score collapses called settled; a model that has diverged never settles.
     """
@@ -287,14 +283,14 @@ def test_only_those_that_matter_keep_an_image(three: Trace) -> None:
         largest_change(three, 1)
 
 
-def test_where_each_image_stops() -> None:
+def test_where_each_image_stops():
     """Catches stopping one stage early or late, and on boxes or scores alone."""
     change = np.array([[[0.2, 0.0], [0.0, 0.0]], [[0.0, 0.2], [0.3, 0.0]], [[0.1, 0.1], [0, 0]]])
     assert exit_stages(change, 0.1).tolist() == [3, 3, 2]
     assert exit_stages(change, 0.2).tolist() == [2, 2, 2]
 
 
-def test_instability() -> None:
+def test_instability():
     """Catches a change counted at the first snapshot, or since the first one; a stage beside the
     wrong neighbour; and objects that lose their proposal left out.
     """
@@ -306,14 +302,14 @@ def test_instability() -> None:
     assert column(table, "since_stage") == [None, 1 / 3, None, 1 / 3, None, 1 / 3]
 
 
-def test_matched_proposals_by_id(three: Trace) -> None:
+def test_matched_proposals_by_id(three):
     """Catches rows in place of ids, and an unmatched object given to proposal 0."""
     matches = torch.tensor([[0, 1, -1], [1, 0, -1], [-1, -1, 2]])
     found = analysis.matched_proposals(replace(three, matches=matches))
     assert found.tolist() == [[0, 10, -1], [10, 0, -1], [-1, -1, 20]]
 
 
-def test_duplicates_are_counted_for_each_object() -> None:
+def test_duplicates_are_counted_for_each_object():
     """Catches crowds taken for objects, other classes or objects taken for duplicates, low scores
     counted, objects in place of images, > for >=.
     """

@@ -1,7 +1,5 @@
 """What a training does: the gradients that reach the learned boxes, and the matches."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 
@@ -11,20 +9,17 @@ import torch
 from scripted import NAMES, QUIET, A, B, GreyImages, HalfSize, column
 from small_model import small_model
 
-from sparse_rcnn_lab import analysis
+from sparse_rcnn_lab import Detector, LabError, Shapes, analysis
 from sparse_rcnn_lab.analysis.experiments import learned_box_gradients as gradients
 from sparse_rcnn_lab.analysis.experiments.matching_instability import instability_table
-from sparse_rcnn_lab.core.errors import LabError
 from sparse_rcnn_lab.data.sample import Sample
-from sparse_rcnn_lab.data.shapes.dataset import Shapes
-from sparse_rcnn_lab.detect.detector import Detector
 from sparse_rcnn_lab.models.checkpoint import save_checkpoint
 from sparse_rcnn_lab.views import figures
 
 VAL = Shapes(3, seed=2, size=64)
 
 
-def test_gradients_at_the_learned_boxes() -> None:
+def test_gradients_at_the_learned_boxes():
     """Catches gradients counted at proposals that no object is matched with, and at frozen boxes
     none. An image has as many reached boxes as objects; one seen alone agrees with itself.
     """
@@ -40,7 +35,7 @@ def test_gradients_at_the_learned_boxes() -> None:
     assert column(alone, "by_chance").count(1.0) == len(VAL[0].boxes)
 
 
-def test_gradients_of_boxes_around_their_objects() -> None:
+def test_gradients_of_boxes_around_their_objects():
     """Catches the centre and the sides exchanged: whole-image boxes are told to shrink, no more;
     and objects in the image's pixels, or the data set's numbers of the classes.
     """
@@ -56,7 +51,7 @@ def test_gradients_of_boxes_around_their_objects() -> None:
     assert min(value for value in column(large, "size") if value is not None) > 0.1
 
 
-def test_agreement_of_gradients() -> None:
+def test_agreement_of_gradients():
     """Catches sums for means, lengths for vectors, and images without a gradient counted in."""
     found = np.array([[3.0, 4, 2, 0], [3, 4, -2, 0], [3, 4, 2, 0], [3, 4, 0, 2], [0, 0, 0, 0]])
     row = gradients._row(7, found)
@@ -67,7 +62,7 @@ def test_agreement_of_gradients() -> None:
 
 
 @pytest.fixture
-def run(tmp_path: Path) -> Path:
+def run(tmp_path) -> Path:
     """A run folder with two snapshots, written in the wrong order."""
     for step in (4, 2):
         path = tmp_path / "snapshots" / f"step_{step:07d}.safetensors"
@@ -76,7 +71,7 @@ def run(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_matches_are_those_of_each_snapshots_own_model(run: Path, tmp_path: Path) -> None:
+def test_matches_are_those_of_each_snapshots_own_model(run, tmp_path):
     """Catches snapshots out of order, one model for all steps, and another image than the one
     asked for, on the figure, too; an empty answer in place of saying how to keep snapshots.
     """
@@ -98,7 +93,7 @@ def test_matches_are_those_of_each_snapshots_own_model(run: Path, tmp_path: Path
             analysis.matches_over_training(run, VAL, [wrong])
 
 
-def test_instability_is_kept_by_snapshot(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_instability_is_kept_by_snapshot(run, monkeypatch):
     """Catches an interrupt that loses the snapshots already counted, and kept matches mixed up."""
     options: dict[str, Any] = {"limit": 2, "progress": False}
     fresh = analysis.matching_instability(run, VAL, cache=False, **options)

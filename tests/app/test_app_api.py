@@ -1,7 +1,5 @@
 """The app's endpoints, and what somebody cannot get out of its server."""
 
-from __future__ import annotations
-
 import json
 import urllib.error
 import urllib.request

@@ -1,25 +1,22 @@
 """The server behind the tab Explore, without a browser; test_app_page.py has the page itself."""
 
-from __future__ import annotations
-
 import pytest
-from app_models import checkpoint, state
+from app_models import state
 from starlette.applications import Starlette
 from starlette.routing import Route
 from starlette.testclient import TestClient
 
 pytest.importorskip("gradio")
 
+from sparse_rcnn_lab import Intervention
 from sparse_rcnn_lab.app import explore_tab
 from sparse_rcnn_lab.app.explore_tab import PATH, Explorations
 from sparse_rcnn_lab.app.user_inputs import EXAMPLES, read_input
-from sparse_rcnn_lab.app.viewer import Viewer
-from sparse_rcnn_lab.intervene.intervention import Intervention
 
 
 @pytest.fixture
-def explorations(tmp_path):
-    return Explorations(Viewer([checkpoint(tmp_path)], "cpu"))
+def explorations(tiny):
+    return Explorations(tiny)
 
 
 @pytest.fixture

@@ -1,7 +1,5 @@
 """The endpoint of the webcams, without a browser; test_app_page.py has the camera itself."""
 
-from __future__ import annotations
-
 import json
 import re
 from dataclasses import astuple
@@ -18,11 +16,6 @@ from starlette.testclient import TestClient
 from sparse_rcnn_lab.app.downloads import as_jpeg
 from sparse_rcnn_lab.app.live_tab import PATH, Webcams
 from sparse_rcnn_lab.app.viewer import Viewer
-
-
-@pytest.fixture
-def tiny(tmp_path):
-    return Viewer([checkpoint(tmp_path)], "cpu")
 
 
 def sent(webcams, body=None, **query):

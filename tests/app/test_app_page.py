@@ -3,22 +3,18 @@
 One server and one page for all of it: each test begins where the last one left, in another tab.
 """
 
-from __future__ import annotations
-
 import json
 
 import pytest
 from app_models import checkpoint, served
-from browser import LAUNCH, PATIENCE, Watched, keep_shot
+from browser import PATIENCE, Watched, keep_shot
 from PIL import Image
 
-from sparse_rcnn_lab.detect.trace_file import load_trace
+from sparse_rcnn_lab import load_trace
 
 pytest.importorskip("gradio")
-playwright = pytest.importorskip("playwright.sync_api")
 pytestmark = pytest.mark.browser
 
-WEBCAM = ["--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream"]
 EXPLORER = "document.getElementById('lab-explorer')?.explorer"
 
 
@@ -32,14 +28,6 @@ def url(tmp_path_factory):
     with served([*models, "r50_3x_100"]) as address:
         yield address
     patch.undo()
-
-
-@pytest.fixture(scope="module")
-def browser(chromium):
-    with playwright.sync_playwright() as play:
-        browser = play.chromium.launch(executable_path=chromium, args=LAUNCH + WEBCAM)
-        yield browser
-        browser.close()
 
 
 @pytest.fixture(scope="module")

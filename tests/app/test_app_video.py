@@ -1,27 +1,25 @@
 """Videos of the app: files in, files out, what is refused, and stopping."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 from fractions import Fraction
 
 import numpy as np
 import pytest
 import torch
-from app_models import checkpoint, state
+from app_models import state
 from PIL import Image
 
+from sparse_rcnn_lab import LabError
 from sparse_rcnn_lab.app.user_inputs import EXAMPLES, Limits, read_input
 from sparse_rcnn_lab.app.video import Writer, annotate, film_of, open_clip, sample_video
-from sparse_rcnn_lab.app.viewer import Viewer
-from sparse_rcnn_lab.core.errors import LabError
 
 pytest.importorskip("av")
 
 
 @pytest.fixture
-def tiny(tmp_path):
-    return Viewer([checkpoint(tmp_path)], "cpu", Limits(video_seconds=5))
+def tiny(tiny, monkeypatch):
+    monkeypatch.setattr(tiny, "limits", Limits(video_seconds=5))
+    return tiny
 
 
 def clip_of(path, frames=20, rate=10, size=(97, 64)):

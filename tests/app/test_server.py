@@ -1,8 +1,7 @@
 """The script and the server: options, addresses, errors in words, a page under a sub-path."""
 
-from __future__ import annotations
-
 import http.client
+import runpy
 import socket
 import subprocess
 import sys
@@ -13,30 +12,23 @@ from pathlib import Path
 
 import pytest
 from app_models import checkpoint, free_port, served
-from browser import LAUNCH, PATIENCE, Watched
+from browser import PATIENCE, Watched
 
+from sparse_rcnn_lab import LabError
 from sparse_rcnn_lab.app.server import Address
 from sparse_rcnn_lab.app.user_inputs import EXAMPLES, read_input
-from sparse_rcnn_lab.core.errors import LabError
 
 gr = pytest.importorskip("gradio")
 ROOT = Path(__file__).parents[2]
 UNDER = "/user/ada/proxy/7860"
 
 
-def demo(*options):
-    return subprocess.run(
-        [sys.executable, str(ROOT / "apps" / "demo.py"), *options],
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
+DEMO = str(ROOT / "apps" / "demo.py")
 
 
 def test_help_names_every_option():
     """Catches a script that does not start, or an option that the guide forgets."""
-    done = demo("--help")
+    done = subprocess.run([sys.executable, DEMO, "--help"], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     options = ("model", "checkpoint", "host", "port", "share", "device", "max-size", "concurrency")
     guide = (ROOT / "docs" / "app.md").read_text(encoding="utf-8")
@@ -44,16 +36,16 @@ def test_help_names_every_option():
         assert f"--{option}" in done.stdout and f"`--{option}" in guide
 
 
-def test_a_busy_port_names_a_free_one():
+def test_a_busy_port_names_a_free_one(capsys, monkeypatch):
     """Catches Gradio moving to another port in silence, or a traceback."""
+    monkeypatch.setattr("signal.signal", lambda *_: None)
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         port = taken.getsockname()[1]
-        done = demo("--port", str(port), "--no-browser")
-    assert done.returncode == 1
-    assert f"Port {port} is in use" in done.stderr and "--port" in done.stderr
-    assert "Traceback" not in done.stderr
+        assert runpy.run_path(DEMO)["main"](["--port", str(port), "--no-browser"]) == 1
+    said = capsys.readouterr().err
+    assert f"Port {port} is in use" in said and "--port" in said and "Traceback" not in said
 
 
 def test_addresses(tmp_path):
@@ -167,29 +159,25 @@ def test_endpoints_under_a_sub_path(under_a_path, tmp_path):
 
 @pytest.mark.browser
 @pytest.mark.parametrize("place", ["under_a_path", "untold"])
-def test_the_page_under_a_sub_path(place, request, chromium):
+def test_the_page_under_a_sub_path(place, request, browser):
     """Catches a page that loads, and whose every action, or the camera's frames, are not found."""
-    playwright = pytest.importorskip("playwright.sync_api")
     url, refused = request.getfixturevalue(place)
-    camera = ["--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream"]
-    with playwright.sync_playwright() as play:
-        browser = play.chromium.launch(executable_path=chromium, args=LAUNCH + camera)
-        watched = Watched(browser, 1280, 800, permissions=["camera"])
-        page = watched.page
-        for address in (url, f"{url}?__theme=dark"):
-            page.goto(address, timeout=PATIENCE)
-            page.wait_for_selector(".srl-canvas:visible")
-            page.click("#lab-try-five")
-            page.wait_for_selector(".srl-changes :text('only the first 5')")
-            page.click("#lab-tab-photo-button")
-            page.wait_for_selector("#lab-result img")
-            page.focus("#lab-threshold input[type=range]")
-            page.keyboard.press("Home")
-            page.wait_for_function("() => document.querySelector('#lab-count').innerText === '5'")
-        page.click("#lab-tab-live-button")
-        page.click("#lab-camera-on")
-        page.wait_for_function("() => Number(document.querySelector('#lab-fps').innerText) > 0")
-        # A script of Gradio's own, for pages in frames, is looked for where the app was told.
-        lost = [one for one in refused if "iframeResizer" not in one]
-        assert lost == [] and watched.strangers == []
-        browser.close()
+    watched = Watched(browser, 1280, 800, permissions=["camera"])
+    page = watched.page
+    for address in (url, f"{url}?__theme=dark")[place == "under_a_path" :]:
+        page.goto(address, timeout=PATIENCE)
+        page.wait_for_selector(".srl-canvas:visible")
+        page.click("#lab-try-five")
+        page.wait_for_selector(".srl-changes :text('only the first 5')")
+        page.click("#lab-tab-photo-button")
+        page.wait_for_selector("#lab-result img")
+        page.focus("#lab-threshold input[type=range]")
+        page.keyboard.press("Home")
+        page.wait_for_function("() => document.querySelector('#lab-count').innerText === '5'")
+    page.click("#lab-tab-live-button")
+    page.click("#lab-camera-on")
+    page.wait_for_function("() => Number(document.querySelector('#lab-fps').innerText) > 0")
+    # A script of Gradio's own, for pages in frames, is looked for where the app was told.
+    lost = [one for one in refused if "iframeResizer" not in one]
+    assert lost == [] and watched.strangers == []
+    watched.context.close()

@@ -1,7 +1,5 @@
 """The addresses behind the tab Teach and its queue, without a browser and without a training."""
 
-from __future__ import annotations
-
 import io
 import json
 import subprocess
@@ -11,7 +9,6 @@ import zipfile
 from pathlib import Path
 
 import pytest
-from app_models import checkpoint
 from PIL import Image
 
 pytest.importorskip("gradio")
@@ -21,7 +18,6 @@ from starlette.testclient import TestClient
 from sparse_rcnn_lab.app import teach_run, teach_tab, teach_visitors
 from sparse_rcnn_lab.app.downloads import as_jpeg
 from sparse_rcnn_lab.app.user_inputs import Limits
-from sparse_rcnn_lab.app.viewer import Viewer
 from sparse_rcnn_lab.training.teach.teaching import ALIVE, STATE, STOP
 
 FRAME = as_jpeg(Image.new("RGB", (64, 48), "teal"))
@@ -46,8 +42,9 @@ class Browser:
 
 
 @pytest.fixture
-def viewer(tmp_path):
-    return Viewer([checkpoint(tmp_path)], "cpu", Limits(upload_mb=2))
+def viewer(tiny, monkeypatch):
+    monkeypatch.setattr(tiny, "limits", Limits(upload_mb=2))
+    return tiny
 
 
 @pytest.fixture
@@ -92,7 +89,7 @@ def test_a_visitor_comes_back_to_everything(teaching, viewer, tmp_path):
     assert Image.open(io.BytesIO(image.content)).size == (64, 48)
     later.post("classes", {"names": ["cup"], "renamed": {"mug": "cup"}})
     later.post("remove", {"id": second})
-    state = page.get("state").json() if False else later.get("state").json()
+    state = later.get("state").json()
     assert state["classes"] == ["cup"] and len(state["frames"]) == 1
 
 

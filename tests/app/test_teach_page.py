@@ -1,20 +1,14 @@
 """The tab Teach in Chromium: frames of a camera, boxes, the link that brings all of it back."""
 
-from __future__ import annotations
-
 import json
 import shutil
 from pathlib import Path
 
 import pytest
 from app_models import checkpoint, served
-from browser import LAUNCH, Watched, keep_shot
+from browser import Watched, keep_shot
 
-pytest.importorskip("playwright", reason="needs the dev extra: playwright")
 pytest.importorskip("gradio", reason="needs the demo extra")
-from playwright.sync_api import sync_playwright
-
-CAMERA = ["--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream"]
 
 
 def open_teach(page, address: str) -> None:
@@ -25,11 +19,10 @@ def open_teach(page, address: str) -> None:
 
 
 @pytest.mark.timeout(300)
-def test_show_and_box(chromium, tmp_path, monkeypatch):
+def test_show_and_box(browser, tmp_path, monkeypatch):
     """Catches frames or boxes that are not kept, and a link that does not bring them back."""
     monkeypatch.setenv("SPARSE_RCNN_LAB_CACHE", str(tmp_path / "cache"))
-    with sync_playwright() as play, served([checkpoint(tmp_path)]) as address:
-        browser = play.chromium.launch(executable_path=chromium, args=[*LAUNCH, *CAMERA])
+    with served([checkpoint(tmp_path)]) as address:
         seen = Watched(browser, 1366, 768)
         page = seen.page
         open_teach(page, address)
@@ -104,7 +97,6 @@ def test_show_and_box(chromium, tmp_path, monkeypatch):
         assert wide <= 390
         keep_shot(again.page, "teach-phone-dark")
         again.clean()
-        browser.close()
 
 
 SIDES = ("width", "height")

@@ -1,14 +1,11 @@
 """The benchmark measures what it says, and the slow pooling is a true reference."""
 
-from __future__ import annotations
-
 import json
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 import torch
-from PIL import Image
+from coco_folders import coco_folder
 
 from benchmarks import __main__ as cli
 from benchmarks import growth, training
@@ -16,7 +13,7 @@ from benchmarks.clock import Clock
 from benchmarks.peers import compare
 from benchmarks.poolings import Settings
 from benchmarks.roi_align import FeatureMaps, roi_align_pool
-from sparse_rcnn_lab.core.errors import LabError
+from sparse_rcnn_lab import LabError
 from sparse_rcnn_lab.core.pooling import assign_levels, build_pyramid, pool
 from sparse_rcnn_lab.core.proposals import Proposals
 
@@ -31,7 +28,7 @@ def _boxes() -> torch.Tensor:
     return torch.cat([corner, corner + torch.rand(2, 40, 2) ** 2 * 900], dim=2)
 
 
-def test_reference_and_gather_agree_forward_and_backward(levels: list[torch.Tensor]) -> None:
+def test_reference_and_gather_agree_forward_and_backward(levels):
     """Catches rows of the reference put at the wrong box, level or bin, on either side."""
     boxes = _boxes()
     chosen = assign_levels(boxes)
@@ -49,7 +46,7 @@ def test_reference_and_gather_agree_forward_and_backward(levels: list[torch.Tens
         torch.testing.assert_close(a, b, atol=1e-3, rtol=1e-4)
 
 
-def test_reference_reads_an_ordinary_pyramid(levels: list[torch.Tensor]) -> None:
+def test_reference_reads_an_ordinary_pyramid(levels):
     """Catches a reference that only works on its own kind of pyramid."""
     boxes = _boxes()
     chosen = assign_levels(boxes)
@@ -57,7 +54,7 @@ def test_reference_reads_an_ordinary_pyramid(levels: list[torch.Tensor]) -> None
     torch.testing.assert_close(ordinary, roi_align_pool(FeatureMaps.of(levels), boxes, chosen, 7))
 
 
-def test_nested_parts_count_once(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_nested_parts_count_once(monkeypatch):
     """Catches inner time counted twice, so that parts add up to more than the total."""
     clock = Clock("cpu", process_time=False)
     ticks = iter([0.0, 1.0, 4.0, 6.0, 7.0, 10.0])
@@ -70,9 +67,7 @@ def test_nested_parts_count_once(monkeypatch: pytest.MonkeyPatch) -> None:
     assert clock.parts == {"outer": 6.0, "inner": 4.0}
 
 
-def test_benchmark_from_the_command_line(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_benchmark_from_the_command_line(tmp_path, capsys):
     """Catches parts that do not make up the total, and poolings that are not exchanged."""
     out = tmp_path / "times.json"
     threads = torch.get_num_threads()
@@ -93,9 +88,7 @@ def test_benchmark_from_the_command_line(
     assert result["versions"]["torch"] == torch.__version__
 
 
-def test_training_is_measured_in_two_precisions(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_training_is_measured_in_two_precisions(tmp_path, capsys, monkeypatch):
     """Catches a precision that is never used, weights that do not learn or are handed on from one
     run to the next, and batches counted as images.
     """
@@ -118,18 +111,9 @@ def test_training_is_measured_in_two_precisions(
     assert result["loading"] is None and result["machine"]["cpu"]
 
 
-def test_loader_is_compared_with_the_step(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_loader_is_compared_with_the_step(tmp_path, capsys):
     """Catches a verdict the wrong way round, and a training on other images than the folder's."""
-    document = {
-        "images": [{"id": 1, "file_name": "a.png", "width": 60, "height": 40}],
-        "annotations": [{"id": 1, "image_id": 1, "category_id": 1, "bbox": [1, 2, 20, 20]}],
-        "categories": [{"id": 1, "name": "thing"}],
-    }
-    (tmp_path / "train.json").write_text(json.dumps(document))
-    Image.new("RGB", (60, 40)).save(tmp_path / "a.png")
-    options = ["--data", str(tmp_path), "--batch", "1", "--steps", "2"]
+    options = ["--data", str(coco_folder(tmp_path)), "--batch", "1", "--steps", "2"]
     out = tmp_path / "training.json"
     assert cli.main(["--train", *options, "--json", str(out)]) == 0
     result = json.loads(out.read_text())
@@ -143,7 +127,7 @@ def test_loader_is_compared_with_the_step(
     assert cli.main(["--train", "--steps", "1"]) == 2
 
 
-def test_wrong_settings_are_refused_by_all() -> None:
+def test_wrong_settings_are_refused_by_all():
     """Catches a size that only one of the measurements checks, and no repetition at all."""
     for size in ((100, 100), (0, 32)):
         with pytest.raises(LabError, match="multiples of 32, found"):
@@ -152,7 +136,7 @@ def test_wrong_settings_are_refused_by_all() -> None:
         Settings(repeat=0)
 
 
-def test_peers_of_a_trained_model_have_as_many_proposals() -> None:
+def test_peers_of_a_trained_model_have_as_many_proposals():
     """Catches a number of proposals that is asked for, told, and not run."""
     settings = Settings("nano-shapes", size=(64, 64), proposals=5, repeat=1)
     seen = []
@@ -170,14 +154,14 @@ def test_peers_of_a_trained_model_have_as_many_proposals() -> None:
     assert set(seen) <= {5, 8}  # 8: when an engine's graphs are compared with the model
 
 
-def test_growth_finds_a_known_curve() -> None:
+def test_growth_finds_a_known_curve():
     """Catches coefficients of the wrong power, and negative ones."""
     found = growth.fit([5, 10, 20, 40], [2 + 3 * x + 0.5 * x**2 for x in (5, 10, 20, 40)], True)
     assert found == pytest.approx({"fixed": 2, "linear": 3, "quadratic": 0.5}, rel=1e-3)
     assert growth.fit([1, 2, 4], [5.0, 5.0, 5.0]) == pytest.approx({"fixed": 5, "linear": 0})
 
 
-def test_peers_from_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_peers_from_the_command_line(tmp_path, capsys):
     """Catches a peer that is not there and stops the others, or is passed over in silence."""
     out = tmp_path / "peers.json"
     options = ["--size", "64x96", "--repeat", "1", "--json", str(out)]

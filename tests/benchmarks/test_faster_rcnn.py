@@ -1,7 +1,5 @@
 """The yardstick is trained and scored as fairly as the detector it is compared with."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterator
 from dataclasses import replace
@@ -14,9 +12,9 @@ from PIL import Image
 from torch import Tensor, nn
 
 from benchmarks import faster_rcnn
-from sparse_rcnn_lab.core.config import AugmentConfig, InputConfig, Recipe
+from sparse_rcnn_lab import CocoFolder, Recipe
+from sparse_rcnn_lab.core.config import AugmentConfig, InputConfig
 from sparse_rcnn_lab.core.train import lr_factor
-from sparse_rcnn_lab.data.coco.folder import CocoFolder
 from sparse_rcnn_lab.models import config_edit as configs
 from sparse_rcnn_lab.models import recipes
 
@@ -24,7 +22,7 @@ SIZES = ((100, 140), (120, 80))  # height, width
 
 
 @pytest.fixture
-def folder(tmp_path: Path) -> Path:
+def folder(tmp_path) -> Path:
     """Two images with a coloured rectangle each, of two classes whose ids have a gap."""
     (tmp_path / "images").mkdir()
     images, annotations = [], []
@@ -64,7 +62,7 @@ class Clock:
         return float(next(self.ticks))
 
 
-def test_run_writes_a_result(folder: Path, recipe: Recipe, tmp_path: Path) -> None:
+def test_run_writes_a_result(folder, recipe, tmp_path):
     """Catches a budget that is not kept, and a result that cannot be repeated from its file."""
     data, val = CocoFolder(folder), CocoFolder(folder, "val")
     out = tmp_path / "out"
@@ -78,14 +76,12 @@ def test_run_writes_a_result(folder: Path, recipe: Recipe, tmp_path: Path) -> No
     assert result["versions"]["torchvision"] and result["data"]["train"] == data.fingerprint()
 
 
-def test_schedule_spans_the_budget(
-    folder: Path, recipe: Recipe, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_schedule_spans_the_budget(folder, recipe, monkeypatch):
     """Catches a learning rate that is cut off high because the steps did not fit the minutes."""
     factors = []
 
     def noted(*arguments: object) -> float:
-        factors.append(lr_factor(*arguments))  # type: ignore[arg-type]
+        factors.append(lr_factor(*arguments))
         return factors[-1]
 
     monkeypatch.setattr(faster_rcnn, "lr_factor", noted)
@@ -99,7 +95,7 @@ def test_schedule_spans_the_budget(
     assert factors[0] < 0.1 and factors[-1] < 0.05
 
 
-def test_frozen_as_our_detector(recipe: Recipe) -> None:
+def test_frozen_as_our_detector(recipe):
     """Catches an unfair comparison: statistics or parts that train here and not in ours."""
     config = replace(recipe.model, frozen_stages=2, train_batch_norm=False)
     model = faster_rcnn.build_faster_rcnn(config, rois=16).train()
@@ -132,15 +128,15 @@ class Oracle(nn.Module):
         ]
 
 
-def test_score_of_a_perfect_detector(folder: Path, recipe: Recipe) -> None:
+def test_score_of_a_perfect_detector(folder, recipe):
     """Catches boxes left in input pixels, and labels off by the background class."""
     val = CocoFolder(folder, "val")
-    assert faster_rcnn.score(Oracle(), val, recipe.model).AP > 0.999  # type: ignore[arg-type]
-    wrong = faster_rcnn.score(Oracle(shift=2), val, recipe.model)  # type: ignore[arg-type]
+    assert faster_rcnn.score(Oracle(), val, recipe.model).AP > 0.999
+    wrong = faster_rcnn.score(Oracle(shift=2), val, recipe.model)
     assert wrong.AP == 0.0
 
 
-def test_targets_leave_class_0_to_the_background(folder: Path, recipe: Recipe) -> None:
+def test_targets_leave_class_0_to_the_background(folder, recipe):
     """Catches the first class being trained as background."""
     data = CocoFolder(folder)
     batch = faster_rcnn.collate([data[0], data[1]], recipe.model.input)
@@ -149,9 +145,7 @@ def test_targets_leave_class_0_to_the_background(folder: Path, recipe: Recipe) -
     assert [tuple(image.shape[1:]) for image in faster_rcnn._images(batch)] == list(SIZES)
 
 
-def test_command_line_says_what_is_wrong(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_command_line_says_what_is_wrong(tmp_path, capsys):
     """Catches a traceback for a mistyped folder."""
     arguments = ["--data", str(tmp_path / "nowhere"), "--minutes", "1", "--out", str(tmp_path)]
     assert faster_rcnn.main(arguments) == 1

@@ -1,9 +1,6 @@
 """The unattended run on a GPU, rehearsed on the CPU with small sizes."""
 
-from __future__ import annotations
-
 import json
-from pathlib import Path
 
 import pytest
 
@@ -13,7 +10,7 @@ from benchmarks.gpu_parts import PARTS, Report, Setting
 TINY = Setting(device="cpu", tiny=True)
 
 
-def test_a_part_writes_each_number_at_once(tmp_path: Path) -> None:
+def test_a_part_writes_each_number_at_once(tmp_path):
     """Catches an error that costs the numbers before it, or ends the part, and a goal turned
     round."""
     report = Report(tmp_path / "rows.jsonl")
@@ -28,7 +25,7 @@ def test_a_part_writes_each_number_at_once(tmp_path: Path) -> None:
     assert rows[1]["value"] == "RuntimeError: no triton here"
 
 
-def test_both_poolings_are_measured(tmp_path: Path) -> None:
+def test_both_poolings_are_measured(tmp_path):
     """Catches a part that no longer fits the package: it would be found out on the card only."""
     PARTS["pooling"].run(TINY, Report(tmp_path / "rows.jsonl"))
     rows = [json.loads(line) for line in (tmp_path / "rows.jsonl").read_text().splitlines()]
@@ -36,7 +33,7 @@ def test_both_poolings_are_measured(tmp_path: Path) -> None:
     assert all(row["value"] > 0 for row in rows)
 
 
-def test_a_part_cut_off_costs_itself_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_part_cut_off_costs_itself_alone(tmp_path, monkeypatch):
     """Catches a limit that ends the whole run, or results written only at the end."""
     monkeypatch.setattr(gpu, "RESERVE", 0.0)
     results = gpu.measure(tmp_path, ["pooling", "peers"], TINY, 1.5)
@@ -54,9 +51,7 @@ def test_a_part_cut_off_costs_itself_alone(tmp_path: Path, monkeypatch: pytest.M
         (["--device", "gpu"], "no device 'gpu'"),
     ],
 )
-def test_wrong_arguments(
-    arguments: list[str], words: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_wrong_arguments(arguments, words, tmp_path, capsys):
     """Catches a session on a rented card that ends in a traceback minutes later."""
     device = [] if "--device" in arguments else ["--device", "cpu"]
     assert gpu.main(["--out", str(tmp_path), *device, *arguments]) == 2

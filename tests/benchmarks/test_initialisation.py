@@ -1,9 +1,5 @@
 """Starting boxes: where they are put, whether they may learn, and what is said of them."""
 
-from __future__ import annotations
-
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
@@ -11,9 +7,8 @@ from scripted import A, B, GreyImages
 from small_model import small_config, small_model
 
 from benchmarks.initialisation import first_model, kmeans_boxes, train
-from sparse_rcnn_lab.core.config import AugmentConfig, LossConfig, Recipe, TrainConfig
-from sparse_rcnn_lab.core.errors import LabError
-from sparse_rcnn_lab.data.shapes.dataset import Shapes
+from sparse_rcnn_lab import LabError, Recipe, Shapes
+from sparse_rcnn_lab.core.config import AugmentConfig, LossConfig, TrainConfig
 from sparse_rcnn_lab.models.checkpoint import read_checkpoint, save_checkpoint
 
 DATA = Shapes(4, seed=1, size=64)
@@ -28,13 +23,13 @@ RECIPE = Recipe(
 
 
 @pytest.fixture
-def source(tmp_path: Path) -> str:
+def source(tmp_path) -> str:
     path = tmp_path / "source.safetensors"
     save_checkpoint(path, small_model(9, num_stages=2), ("ant", "bee", "cat"), "source")
     return str(path)
 
 
-def test_runs_differ_in_their_boxes_alone(source: str, tmp_path: Path) -> None:
+def test_runs_differ_in_their_boxes_alone(source, tmp_path):
     """Catches a freeze that weight decay does not respect, starts with other weights, and a run
     that is trained again where it is there already.
     """
@@ -54,7 +49,7 @@ def test_runs_differ_in_their_boxes_alone(source: str, tmp_path: Path) -> None:
     assert again.equals(frozen)
 
 
-def test_kmeans_finds_the_clusters() -> None:
+def test_kmeans_finds_the_clusters():
     """Catches corners clustered in place of centres and sides, and pixels in place of shares."""
     boxes = [[(A, 0), (B, 1)] for _ in range(5)]
     found = kmeans_boxes(GreyImages(boxes), 2)

@@ -1,22 +1,17 @@
 """How fast batches are loaded."""
 
-from __future__ import annotations
-
 import json
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
-from PIL import Image
+from coco_folders import coco_folder
 from test_loader import PUBLISHED, Made
 
 from benchmarks import __main__ as cli
 from benchmarks.loading import loading_speed
 
 
-def test_loading_speed_is_that_of_the_recipes_batches(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_loading_speed_is_that_of_the_recipes_batches(tmp_path, capsys):
     """Catches a rate of batches taken for one of images, and parts that do not add up."""
     data = Made([(40, 60), (60, 40)] * 8, [1] * 16)
     small = replace(PUBLISHED.augment, short_sides=(32,), crop=0.0)
@@ -29,15 +24,9 @@ def test_loading_speed_is_that_of_the_recipes_batches(
     assert rate == pytest.approx(1000 / sum(parts.values()), rel=0.01)
     assert result["batch"] == 4 and result["workers"]["number"] == 1
 
-    document = {
-        "images": [{"id": 1, "file_name": "a.png", "width": 60, "height": 40}],
-        "annotations": [{"id": 1, "image_id": 1, "category_id": 1, "bbox": [1, 2, 20, 20]}],
-        "categories": [{"id": 1, "name": "thing"}],
-    }
-    (tmp_path / "train.json").write_text(json.dumps(document))
-    Image.new("RGB", (60, 40)).save(tmp_path / "a.png")
     written = tmp_path / "speed.json"
-    arguments = ["--model", "nano", "--data", str(tmp_path), "--json", str(written)]
+    folder = str(coco_folder(tmp_path / "data"))
+    arguments = ["--model", "nano", "--data", folder, "--json", str(written)]
     assert cli.main(arguments) == 0
     assert "loading for nano, batches of 4: " in capsys.readouterr().out
     assert json.loads(written.read_text())["recipe"] == "nano"

@@ -1,14 +1,12 @@
 """Precision on photographs: what counts as right, wrong, or not at all."""
 
-from __future__ import annotations
-
 import torch
 
 from benchmarks.precision import judge
-from sparse_rcnn_lab.core.detections import Detections
+from sparse_rcnn_lab import Detections
 
 
-def test_each_object_is_found_once_and_crowds_do_not_count() -> None:
+def test_each_object_is_found_once_and_crowds_do_not_count():
     """Catches a second box on one object that counts as right, a class that is ignored, a box on a
     crowd that counts as wrong."""
     found = Detections(

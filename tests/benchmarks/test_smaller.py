@@ -1,20 +1,17 @@
 """A smaller copy of a data set, in parts."""
 
-from __future__ import annotations
-
 import json
 import shutil
-from pathlib import Path
 
 import numpy as np
 import torch
 from PIL import Image
 
 from benchmarks import smaller
-from sparse_rcnn_lab.data.coco.folder import CocoFolder
+from sparse_rcnn_lab import CocoFolder
 
 
-def test_the_parts_are_the_data_set_again(tmp_path: Path) -> None:
+def test_the_parts_are_the_data_set_again(tmp_path):
     """Catches boxes left in the pixels of the large images, an image in two parts or in none."""
     rng = np.random.default_rng(0)
     (tmp_path / "large" / "images").mkdir(parents=True)

@@ -1,20 +1,14 @@
 """``sparse-rcnn-lab benchmark``."""
 
-from __future__ import annotations
-
 import json
-from pathlib import Path
 
-import pytest
 import torch
 
 from sparse_rcnn_lab.cli import main as cli
 from sparse_rcnn_lab.runtime.engines import installed_engines
 
 
-def test_every_runtime_and_a_training_step(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_every_runtime_and_a_training_step(tmp_path, capsys):
     """Catches options that do not reach the measurement, and threads that are not given back."""
     out, threads = tmp_path / "times.json", torch.get_num_threads()
     options = ["--size", "64x96", "--proposals", "5", "--batch", "2", "--repeat", "1"]

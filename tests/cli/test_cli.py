@@ -1,7 +1,5 @@
 """The command line, run in this process with tiny models: files, exit codes, words."""
 
-from __future__ import annotations
-
 import contextlib
 import importlib
 import io
@@ -20,17 +18,13 @@ import torch
 from PIL import Image
 
 import sparse_rcnn_lab
+from sparse_rcnn_lab import LabError, Shapes, fit, load, load_trace
 from sparse_rcnn_lab.cli import main as cli
 from sparse_rcnn_lab.cli import train_settings
 from sparse_rcnn_lab.cli.cmd_predict import output_names
 from sparse_rcnn_lab.cli.train_settings import apply_overrides
-from sparse_rcnn_lab.core.errors import LabError
-from sparse_rcnn_lab.data.shapes.dataset import Shapes
-from sparse_rcnn_lab.detect.trace_file import load_trace
 from sparse_rcnn_lab.models import recipes
-from sparse_rcnn_lab.models.load import load
 from sparse_rcnn_lab.training import fit as fit_module
-from sparse_rcnn_lab.training.fit import fit
 
 TINY = [
     *("--set", "model.dim=16", "--set", "model.num_heads=2", "--set", "model.ffn_dim=16"),
@@ -41,7 +35,7 @@ TINY = [
 
 
 @pytest.fixture(scope="module")
-def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def data(tmp_path_factory) -> Path:
     """A COCO folder of six drawn images."""
     root = tmp_path_factory.mktemp("data") / "drawn"
     (root / "images").mkdir(parents=True)
@@ -56,14 +50,14 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory: pytest.TempPathFactory, data: Path) -> Path:
+def trained(tmp_path_factory, data) -> Path:
     """The folder of one finished run."""
     out = tmp_path_factory.mktemp("run") / "tiny"
     assert cli.main(["train", "--data", str(data), "--out", str(out), *TINY]) == 0
     return out
 
 
-def test_help_without_torch() -> None:
+def test_help_without_torch():
     """Catches a torch import at module level, which makes --help take seconds."""
     code = "import sys\nfrom sparse_rcnn_lab.cli import main as cli\n"
     code += "cli.build_parser().format_help()\nsys.exit('torch' in sys.modules)"
@@ -71,7 +65,7 @@ def test_help_without_torch() -> None:
     assert subprocess.run([sys.executable, "-c", code], cwd=root).returncode == 0
 
 
-def test_each_help_has_an_example(capsys: pytest.CaptureFixture[str]) -> None:
+def test_each_help_has_an_example(capsys):
     """Catches a % in a help text, which makes argparse fail, a help without an example, and a usage
     line that leaves a newcomer without the commands."""
     assert cli.main([]) == 2
@@ -85,9 +79,7 @@ def test_each_help_has_an_example(capsys: pytest.CaptureFixture[str]) -> None:
         assert f"sparse-rcnn-lab {command}" in capsys.readouterr().out.split("example", 1)[1]
 
 
-def test_train_writes_the_run_and_says_what_it_does(
-    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_train_writes_the_run_and_says_what_it_does(data, tmp_path, capsys, monkeypatch):
     """Catches options that do not reach the recipe, a missing table or next command."""
     monkeypatch.chdir(tmp_path)
     options = ["--lr", "2e-3", "--seed", "7", "--denoising", "1"]
@@ -105,13 +97,7 @@ def test_train_writes_the_run_and_says_what_it_does(
     assert "AP50" in text and f"predict IMAGE --model {out}" in text
 
 
-def test_interrupted_run_resumes_to_the_same_weights(
-    data: Path,
-    trained: Path,
-    tmp_path: Path,
-    capsys: pytest.CaptureFixture[str],
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_interrupted_run_resumes_to_the_same_weights(data, trained, tmp_path, capsys, monkeypatch):
     """Catches a --resume that needs the options again, or that goes on with other numbers."""
     out = tmp_path / "run"
     honest = fit_module.train_step
@@ -131,9 +117,7 @@ def test_interrupted_run_resumes_to_the_same_weights(
     assert all(torch.equal(whole[key], resumed[key]) for key in whole)
 
 
-def test_second_run_does_not_touch_the_first(
-    data: Path, trained: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_second_run_does_not_touch_the_first(data, trained, capsys):
     """Catches a run that overwrites another one in the same folder."""
     before = {p: p.read_bytes() for p in trained.rglob("*") if p.is_file()}
     assert cli.main(["train", "--data", str(data), "--out", str(trained), *TINY]) == 2
@@ -141,9 +125,7 @@ def test_second_run_does_not_touch_the_first(
     assert {p: p.read_bytes() for p in trained.rglob("*") if p.is_file()} == before
 
 
-def test_failed_start_leaves_the_folder_free(
-    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_failed_start_leaves_the_folder_free(data, tmp_path, capsys):
     """Catches a typo in --backbone-weights that blocks the folder for the corrected command."""
     command = ["train", "--data", str(data), "--out", str(tmp_path / "run"), *TINY]
     command += ["--set", "model.backbone=mobilenet_v2"]
@@ -153,9 +135,7 @@ def test_failed_start_leaves_the_folder_free(
     assert cli.main([*command, "--backbone-weights", "none", "--evaluate-every", "0"]) == 0
 
 
-def test_one_json_is_not_its_own_validation(
-    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_one_json_is_not_its_own_validation(data, tmp_path, capsys):
     """Catches a model that is measured on the very images it was trained on, in silence."""
     one, out = data / "train.json", tmp_path / "run"
     assert cli.main(["train", "--data", str(one), "--out", str(out), *TINY]) == 2
@@ -165,9 +145,7 @@ def test_one_json_is_not_its_own_validation(
     assert not out.exists()
 
 
-def test_pretrained_backbone_is_never_left_out_silently(
-    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_pretrained_backbone_is_never_left_out_silently(data, tmp_path, capsys, monkeypatch):
     """Catches a preset that trains from scratch because the download failed."""
     monkeypatch.setenv("TORCH_HOME", str(tmp_path / "empty"))
     out = tmp_path / "run"
@@ -177,8 +155,8 @@ def test_pretrained_backbone_is_never_left_out_silently(
 
 
 def test_fine_tuning_takes_the_recipe_of_the_model_and_resumes_by_its_name(
-    data: Path, trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+    data, trained, tmp_path, capsys
+):
     """Catches --start-from that falls back to a preset whose shapes do not fit, and a --resume that
     takes the same model, by name, for another one than the file it stands for."""
     out = tmp_path / "tuned"
@@ -194,7 +172,7 @@ def test_fine_tuning_takes_the_recipe_of_the_model_and_resumes_by_its_name(
     assert "started with another start from" in capsys.readouterr().err
 
 
-def test_fine_tuning_does_not_take_over_how_steps_were_computed() -> None:
+def test_fine_tuning_does_not_take_over_how_steps_were_computed():
     """Catches bf16 of the machine that trained a shipped model on one that has no units for it."""
     arguments = Namespace(start_from="small-everyday", preset=None)
     assert load("small-everyday").info["recipe"]["train"]["precision"] == "bf16"
@@ -202,9 +180,7 @@ def test_fine_tuning_does_not_take_over_how_steps_were_computed() -> None:
     assert recipe.train.precision == "float32" and recipe.model.num_proposals == 50
 
 
-def test_evaluate_writes_numbers_and_detections(
-    data: Path, trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_evaluate_writes_numbers_and_detections(data, trained, tmp_path, capsys):
     """Catches a wrong choice of stages, proposals or images, and unreadable results."""
     command = ["evaluate", "--model", str(trained), "--data", str(data), "--out", str(tmp_path)]
     assert cli.main([*command, "--stages", "1,2", "--proposals", "4", "--limit", "3"]) == 0
@@ -217,9 +193,7 @@ def test_evaluate_writes_numbers_and_detections(
     assert 0 < len(found) <= 12 and all(1 <= row["category_id"] <= 6 for row in found)
 
 
-def test_pack_stores_half_precision_and_evaluates_what_it_stored(
-    data: Path, trained: Path, tmp_path: Path
-) -> None:
+def test_pack_stores_half_precision_and_evaluates_what_it_stored(data, trained, tmp_path):
     """Catches a packed file that cannot be loaded, and numbers that are those of another file."""
     command = ["pack", "--model", str(trained), "--data", str(data), "--out", str(tmp_path)]
     assert cli.main([*command, "--name", "drawn", "--source", "drawn here"]) == 0
@@ -236,9 +210,7 @@ def test_pack_stores_half_precision_and_evaluates_what_it_stored(
     assert cli.main([*command, "--name", "drawn", "--calibrate"]) == 2  # nothing is right yet
 
 
-def test_pack_evaluates_as_it_was_asked_to(
-    data: Path, trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_pack_evaluates_as_it_was_asked_to(data, trained, tmp_path, monkeypatch):
     """Catches --device and --precision that do not reach the evaluation."""
     asked = []
     module = importlib.import_module("sparse_rcnn_lab.training.evaluate")
@@ -250,9 +222,7 @@ def test_pack_evaluates_as_it_was_asked_to(
     assert detector.runtime.about()["precision"] == "bf16"
 
 
-def test_predict_does_the_others_when_one_is_bad(
-    data: Path, trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_predict_does_the_others_when_one_is_bad(data, trained, tmp_path, capsys):
     """Catches one bad file that costs the good ones, and two images of one name in one file."""
     bad = tmp_path / "notes.jpg"
     bad.write_text("no image")
@@ -273,7 +243,7 @@ def test_predict_does_the_others_when_one_is_bad(
     assert rows[-1]["file_name"].endswith("more/000000.jpg") and rows[-1]["category_name"]
 
 
-def test_predict_never_overwrites_its_input(data: Path, trained: Path, tmp_path: Path) -> None:
+def test_predict_never_overwrites_its_input(data, trained, tmp_path):
     """Catches --out in the images' own folder: overwritten photos, images of images."""
     photo = tmp_path / "photo.jpg"
     Image.new("RGB", (40, 40), "red").save(photo)
@@ -286,14 +256,14 @@ def test_predict_never_overwrites_its_input(data: Path, trained: Path, tmp_path:
     assert len(list(tmp_path.glob("*.jpg"))) == 2
 
 
-def test_output_names_differ_without_case() -> None:
+def test_output_names_differ_without_case():
     """Catches names that are one file on Windows or macOS, or that meet a numbered one."""
     paths = [Path(name) for name in ("a/x.jpg", "b/X.png", "c/x-2.jpg", "d/x.jpg")]
     names = output_names(paths)
     assert len({name.lower() for name in names}) == 4
 
 
-def test_trace_records_what_was_asked_for(data: Path, trained: Path, tmp_path: Path) -> None:
+def test_trace_records_what_was_asked_for(data, trained, tmp_path):
     """Catches --record that is not passed on."""
     image, out = data / "images" / "000000.png", tmp_path / "a.trace"
     command = ["trace", str(image), "--model", str(trained), "--out", str(out)]
@@ -318,22 +288,20 @@ def test_trace_records_what_was_asked_for(data: Path, trained: Path, tmp_path: P
         (["benchmark", "--size", "100x100"], "32"),
     ],
 )
-def test_wrong_input_is_one_line(
-    command: list[str], words: str, trained: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_wrong_input_is_one_line(command, words, trained, capsys):
     """Catches a traceback, or a message that does not name what was wrong."""
     assert cli.main([part.replace("{run}", str(trained)) for part in command]) == 2
     error = capsys.readouterr().err.strip()
     assert error.startswith("error: ") and words in error and "\n" not in error
 
 
-def test_debug_shows_the_traceback() -> None:
+def test_debug_shows_the_traceback():
     """Catches --debug that is swallowed."""
     with pytest.raises(LabError):
         cli.main(["trace", "photo.jpg", "--record", "everything", "--debug"])
 
 
-def test_overrides_follow_the_type_of_the_field() -> None:
+def test_overrides_follow_the_type_of_the_field():
     """Catches "1" read as a float, "none" as text, or a nested field that is not reached."""
     given = ["train.steps=none", "augment.size=64,96", "augment.short_sides=480,512,544"]
     given += ["model.input.antialias=False", "train.lr=1", "model.backbone=resnet18"]
@@ -357,7 +325,7 @@ def test_overrides_follow_the_type_of_the_field() -> None:
         "train.batch_size=0",
     ],
 )
-def test_wrong_overrides_are_refused(wrong: str) -> None:
+def test_wrong_overrides_are_refused(wrong):
     """Catches an override that is dropped or leaves a recipe that cannot train."""
     with pytest.raises(LabError):
         apply_overrides(recipes.recipe("nano"), [wrong])
@@ -381,13 +349,8 @@ class Closed(io.StringIO):
 @pytest.mark.parametrize("closed", [False, True])
 @pytest.mark.parametrize("command", WRITES)
 def test_nothing_is_lost_because_it_cannot_be_printed(
-    command: str,
-    closed: bool,
-    data: Path,
-    trained: Path,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+    command, closed, data, trained, tmp_path, monkeypatch
+):
     """Catches results that are lost where the console's code page lacks a character of them, or
     where nobody reads on."""
     image, out = tmp_path / "猫 ł.png", tmp_path / "出力"
@@ -403,7 +366,7 @@ def test_nothing_is_lost_because_it_cannot_be_printed(
 
 
 @pytest.mark.parametrize("page", ["cp1252", "cp932", "ascii"])
-def test_help_on_any_console(page: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_help_on_any_console(page, monkeypatch):
     """Catches a help text with a character that the console cannot show."""
     for command in ("models", "train --help", "evaluate --help"):
         console = io.TextIOWrapper(io.BytesIO(), encoding=page)

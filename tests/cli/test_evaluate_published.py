@@ -1,7 +1,5 @@
 """The row of the published table that ``evaluate`` prints, and when it must not be believed."""
 
-from __future__ import annotations
-
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -12,13 +10,12 @@ import pytest
 from PIL import Image
 from small_model import small_config, small_model
 
+from sparse_rcnn_lab import RECIPES, Detector
 from sparse_rcnn_lab.cli import cmd_evaluate as command
 from sparse_rcnn_lab.cli import main as cli
-from sparse_rcnn_lab.detect.detector import Detector
 from sparse_rcnn_lab.models.checkpoint import save_checkpoint
 from sparse_rcnn_lab.models.config_edit import to_dict
 from sparse_rcnn_lab.models.layouts import COCO_CLASSES
-from sparse_rcnn_lab.models.recipes import RECIPES
 
 NAME = "r50_3x_300"
 # COCO's category ids have gaps.
@@ -27,14 +24,14 @@ IDS = [i for i in range(1, 91) if i not in MISSING]
 
 
 @pytest.fixture
-def small_recipe(monkeypatch: pytest.MonkeyPatch) -> None:
+def small_recipe(monkeypatch) -> None:
     """The recipe of that name has a model small enough to run."""
     model = small_config(num_classes=80)
     monkeypatch.setitem(RECIPES, NAME, replace(RECIPES[NAME], model=model))
 
 
 @pytest.fixture
-def coco(tmp_path: Path) -> Path:
+def coco(tmp_path) -> Path:
     """COCO's own folders with three images."""
     root = tmp_path / "coco"
     (root / "annotations").mkdir(parents=True)
@@ -44,7 +41,7 @@ def coco(tmp_path: Path) -> Path:
     for number in (139, 285, 632):
         image = {"id": number, "file_name": f"{number:012}.jpg", "width": 80, "height": 60}
         Image.new("RGB", (80, 60), (number % 256, 90, 30)).save(
-            root / "val2017" / image["file_name"]  # type: ignore[operator]
+            root / "val2017" / image["file_name"]
         )
         box = {"bbox": [10.0, 10.0, 40.0, 30.0], "area": 1200.0, "iscrowd": 0}
         annotations.append({"id": number, "image_id": number, "category_id": 18, **box})
@@ -68,9 +65,7 @@ def run(coco: Path, tmp_path: Path, recipe: str = NAME, *more: str) -> tuple[int
     return code, json.loads((out / "evaluation.json").read_text())
 
 
-def test_row_on_what_is_not_val2017(
-    coco: Path, tmp_path: Path, small_recipe: None, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_row_on_what_is_not_val2017(coco, tmp_path, small_recipe, capsys):
     """Catches a verdict on three images, and COCO's own folders not being understood."""
     code, report = run(coco, tmp_path)
     assert code == 0
@@ -83,9 +78,7 @@ def test_row_on_what_is_not_val2017(
     assert report["published"]["within"] is None
 
 
-def test_parts_of_a_model_do_not_compare(
-    coco: Path, tmp_path: Path, small_recipe: None, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_parts_of_a_model_do_not_compare(coco, tmp_path, small_recipe, monkeypatch):
     """Catches a verdict on the third stage, or on a few of the proposals."""
     monkeypatch.setattr(command, "VAL2017", 3)
     _, report = run(coco, tmp_path, NAME, "--stages", "1,3", "--proposals", "2")
@@ -93,9 +86,7 @@ def test_parts_of_a_model_do_not_compare(
     assert run(coco, tmp_path)[1]["published"]["within"] is False  # an untrained model
 
 
-def test_no_row_for_other_models(
-    coco: Path, tmp_path: Path, small_recipe: None, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_no_row_for_other_models(coco, tmp_path, small_recipe, capsys):
     """Catches a model of one's own measured against somebody else's number."""
     assert "published" not in run(coco, tmp_path, "nano")[1]
     assert "published" not in run(coco, tmp_path, "r50_3x_100")[1]  # the name, another model
@@ -121,10 +112,9 @@ def compared(ap: float, **changes: Any) -> dict[str, Any] | None:
         (0.4531, "outside", "+0.31"),
     ],
 )
-def test_verdict(ap: float, verdict: str, difference: str, small_recipe: None) -> None:
+def test_verdict(ap, verdict, difference, small_recipe):
     """Catches AP 0..1 against AP of 100, a wrong sign, a tolerance on one side only."""
     row = compared(ap)
-    assert row is not None
     text = command.comparison_text(row)
     assert text.splitlines()[1].split() == [
         NAME,
@@ -137,6 +127,6 @@ def test_verdict(ap: float, verdict: str, difference: str, small_recipe: None) -
     assert len(text.splitlines()) == 2
 
 
-def test_nothing_to_compare(small_recipe: None) -> None:
+def test_nothing_to_compare(small_recipe):
     """Catches AP -1, which means that there are no objects, read as a bad result."""
     assert compared(-1.0) is None

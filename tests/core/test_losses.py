@@ -1,7 +1,5 @@
 """The set loss against numbers worked out by hand."""
 
-from __future__ import annotations
-
 import math
 
 import pytest
@@ -9,7 +7,7 @@ import torch
 from torch import Tensor
 
 from sparse_rcnn_lab.core.config import LossConfig
-from sparse_rcnn_lab.core.losses import focal_loss, set_loss
+from sparse_rcnn_lab.core.losses import set_loss
 from sparse_rcnn_lab.core.matching import Matches, Targets
 
 
@@ -39,16 +37,7 @@ def make_targets() -> Targets:
     return Targets.pad(boxes, [torch.tensor([1, 0]), torch.tensor([0])], SIZES)
 
 
-def test_focal_by_hand() -> None:
-    """Catches alpha on the wrong side or an exponent on the wrong probability."""
-    x = torch.tensor([-3.0, 0.5, 4.0])
-    ones = focal_loss(x, torch.ones(3), 0.25, 2.0)
-    zeros = focal_loss(x, torch.zeros(3), 0.25, 2.0)
-    torch.testing.assert_close(ones, torch.tensor([positive(v) for v in x.tolist()]))
-    torch.testing.assert_close(zeros, torch.tensor([negative(v) for v in x.tolist()]))
-
-
-def test_loss_by_hand() -> None:
+def test_loss_by_hand():
     """Catches a wrong weight, normaliser, label, image size, or pairs summed into one stage."""
     logits = torch.zeros(2, 2, 2, 2)  # stages, images, proposals, classes
     logits[0, 0, 1, 1] = 2.0
@@ -81,7 +70,7 @@ def outputs() -> tuple[Tensor, Tensor]:
     return logits, torch.cat([corner, corner + 10], dim=-1).requires_grad_()
 
 
-def test_without_objects() -> None:
+def test_without_objects():
     """Catches division by zero, or boxes that are pulled when there is nothing to find."""
     logits, boxes = outputs()
     empty = Targets.pad([torch.zeros(0, 4)] * 2, [torch.zeros(0, dtype=torch.long)] * 2, SIZES)
@@ -94,7 +83,7 @@ def test_without_objects() -> None:
     assert boxes.grad is None or not boxes.grad.any()
 
 
-def test_normaliser() -> None:
+def test_normaliser():
     """Catches an average over processes that is ignored, or let below 1."""
     logits, boxes = outputs()
     matches = pairs((0, 0, 0, 0), (0, 0, 1, 1), (1, 1, 2, 0))
@@ -106,16 +95,15 @@ def test_normaliser() -> None:
     torch.testing.assert_close(given.l1, own.l1 * torch.tensor([0.5, 1.0]))
 
 
-def test_only_matched_boxes_get_gradient() -> None:
+def test_only_matched_boxes_get_gradient():
     """Catches an index that is shifted by a stage, an image or a proposal."""
     logits, boxes = outputs()
     matches = pairs((0, 0, 2, 1), (1, 1, 0, 0))
     set_loss(logits, boxes, make_targets(), matches, LossConfig(cls=0)).total().backward()
-    assert boxes.grad is not None
     assert boxes.grad.any(-1).nonzero().tolist() == [[0, 0, 2], [1, 1, 0]]
 
 
-def test_half_precision_outputs() -> None:
+def test_half_precision_outputs():
     """Catches a loss summed in float16, which overflows beyond 65,504."""
     logits = torch.full((1, 1, 300, 80), 20.0, dtype=torch.float16)
     boxes = torch.tensor([0.0, 0, 9, 9], dtype=torch.float16).repeat(1, 1, 300, 1)

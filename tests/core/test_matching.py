@@ -1,7 +1,5 @@
 """Set matching against brute force over all assignments."""
 
-from __future__ import annotations
-
 import itertools
 from dataclasses import replace
 
@@ -11,12 +9,9 @@ import torch
 from small_model import small_model
 from torch import Tensor
 
+from sparse_rcnn_lab import Detector, LabError, Shapes, with_ground_truth
 from sparse_rcnn_lab.core.config import LossConfig
-from sparse_rcnn_lab.core.errors import LabError
 from sparse_rcnn_lab.core.matching import Matches, Targets, assign, match, matching_cost
-from sparse_rcnn_lab.data.shapes.dataset import Shapes
-from sparse_rcnn_lab.detect.detector import Detector
-from sparse_rcnn_lab.detect.ground_truth import with_ground_truth
 
 
 def cheapest(cost: np.ndarray) -> float:
@@ -28,7 +23,7 @@ def cheapest(cost: np.ndarray) -> float:
 
 
 @pytest.mark.parametrize("shape", [(5, 3), (6, 1), (4, 4), (3, 5), (1, 4)])
-def test_assignment_is_the_cheapest(shape: tuple[int, int]) -> None:
+def test_assignment_is_the_cheapest(shape):
     """Catches a greedy matcher, a maximum for a minimum, and too many objects going wrong."""
     rng = np.random.default_rng(3)
     for _ in range(20):
@@ -39,7 +34,7 @@ def test_assignment_is_the_cheapest(shape: tuple[int, int]) -> None:
         assert cost[rows, columns].sum() == pytest.approx(cheapest(cost))
 
 
-def test_repeats() -> None:
+def test_repeats():
     """Catches an object served twice by one proposal, or more repeats than proposals."""
     rng = np.random.default_rng(4)
     cost = rng.normal(size=(7, 3))
@@ -67,20 +62,7 @@ def make_targets(counts: tuple[int, ...], classes: int = 4) -> Targets:
     )
 
 
-def test_cost_by_hand() -> None:
-    """Catches a wrong class column, pixels for fractions, or GIoU with the wrong sign."""
-    logits = torch.tensor([[[[0.0, 2.0]]]])
-    boxes = torch.tensor([[[[0.0, 0.0, 10.0, 10.0]]]])
-    sizes = torch.tensor([[50.0, 100.0]])
-    targets = Targets.pad([torch.tensor([[10.0, 0.0, 20.0, 10.0]])], [torch.tensor([1])], sizes)
-    p = 1 / (1 + np.exp(-2.0))
-    focal = -0.25 * (1 - p) ** 2 * np.log(p) + 0.75 * p**2 * np.log(1 - p)
-    l1, giou = 0.1 + 0.1, 0.0  # the hull is full, the boxes only touch
-    cost = matching_cost(logits, boxes, targets, LossConfig())
-    assert cost.item() == pytest.approx(2 * focal + 5 * l1 - 2 * giou, rel=1e-5)
-
-
-def test_every_stage_and_image_on_its_own() -> None:
+def test_every_stage_and_image_on_its_own():
     """Catches stages or images crossed, and padding objects that are matched."""
     logits, boxes = outputs(stages=3, batch=3)
     targets = make_targets((3, 0, 2))
@@ -107,7 +89,7 @@ def test_every_stage_and_image_on_its_own() -> None:
             assert ours == pytest.approx(cheapest(cost), rel=1e-5)
 
 
-def test_matches_per_object() -> None:
+def test_matches_per_object():
     """Catches repeats taken from the wrong stage, none for stages beyond the list, and a proposal
     matched twice where objects are too many."""
     logits, boxes = outputs(stages=4, batch=1, n=6)
@@ -118,7 +100,7 @@ def test_matches_per_object() -> None:
     assert sorted(crowded.proposal.tolist()) == sorted([*range(6)] * 4)
 
 
-def test_no_objects() -> None:
+def test_no_objects():
     """Catches an empty batch that raises, or that loses the stage axis."""
     logits, boxes = outputs()
     matches = match(logits, boxes, make_targets((0, 0)), LossConfig())
@@ -128,7 +110,7 @@ def test_no_objects() -> None:
 
 
 @pytest.mark.parametrize("what", ["logits", "boxes"])
-def test_diverged(what: str) -> None:
+def test_diverged(what):
     """Catches NaN reaching scipy, whose message names neither stage nor image."""
     logits, boxes = outputs()
     {"logits": logits, "boxes": boxes}[what][1, 0, 2] = float("nan")
@@ -137,7 +119,7 @@ def test_diverged(what: str) -> None:
 
 
 @pytest.mark.parametrize("what", ["logits", "boxes"])
-def test_trace_of_a_diverged_model_has_its_other_matches(what: str) -> None:
+def test_trace_of_a_diverged_model_has_its_other_matches(what):
     """Catches the trace that is worth looking at refused, or NaN that answers for an object."""
     detector = Detector(small_model(), ("a", "b", "c"))
     sound = detector.trace(torch.zeros(3, 64, 64, dtype=torch.uint8), record=())
@@ -151,7 +133,7 @@ def test_trace_of_a_diverged_model_has_its_other_matches(what: str) -> None:
     assert torch.equal(found[2:], wanted[2:]) and torch.equal(found[0], wanted[0])
 
 
-def test_diverged_model_is_traced_on_a_sample() -> None:
+def test_diverged_model_is_traced_on_a_sample():
     """Catches an error about "image 0 in the batch" where a person asked for an image."""
     data = Shapes(1, size=64)
     detector = Detector(small_model(num_classes=6), data.class_names)
@@ -161,7 +143,7 @@ def test_diverged_model_is_traced_on_a_sample() -> None:
     assert matches is not None and (matches[0] >= 0).any() and (matches[1] == -1).all()
 
 
-def test_padding_keeps_what_it_is_given() -> None:
+def test_padding_keeps_what_it_is_given():
     """Catches boxes rounded to the integers of an integer size."""
     boxes = [torch.tensor([[0.5, 1.5, 2.5, 3.5]]), torch.zeros(0, 4)]
     labels = [torch.tensor([7]), torch.zeros(0, dtype=torch.long)]
@@ -172,7 +154,7 @@ def test_padding_keeps_what_it_is_given() -> None:
     assert targets.labels.tolist() == [[7], [0]]
 
 
-def test_no_gradient_and_no_device_change() -> None:
+def test_no_gradient_and_no_device_change():
     """Catches matching that becomes part of the graph."""
     logits, boxes = outputs()
     logits.requires_grad_()

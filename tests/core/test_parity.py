@@ -3,19 +3,22 @@
 ``parity/README.md`` says where the reference numbers come from and what the limits mean.
 """
 
-from __future__ import annotations
-
+import copy
+import functools
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from parity import rule
+from small_model import no_initialisation
 from torch import Tensor
 
+from sparse_rcnn_lab import Detector
 from sparse_rcnn_lab.core import boxes as box_ops
 from sparse_rcnn_lab.core.config import LossConfig
 from sparse_rcnn_lab.core.detections import top_pairs
@@ -24,7 +27,7 @@ from sparse_rcnn_lab.core.matching import Targets, match
 from sparse_rcnn_lab.core.model import SparseRCNN
 from sparse_rcnn_lab.core.pooling import Pyramid
 from sparse_rcnn_lab.core.stage import StageOutput
-from sparse_rcnn_lab.detect.detector import Batch, Detector
+from sparse_rcnn_lab.detect.detector import Batch
 from sparse_rcnn_lab.models import layouts as published
 from sparse_rcnn_lab.models.checkpoint import read_checkpoint
 
@@ -67,20 +70,28 @@ def through_a_file(content: dict[str, Any], folder: Path) -> SparseRCNN:
     checkpoint = read_checkpoint(path)
     path.unlink()  # hundreds of megabytes
     assert checkpoint.class_names == published.COCO_CLASSES
-    return checkpoint.build()
+    with no_initialisation():
+        return checkpoint.build()
 
 
-# The two models come through the two layouts; test_layouts shows that each fits the other's.
+@functools.cache
+def recreated(count: int, layout: published.Layout) -> SparseRCNN:
+    with TemporaryDirectory() as folder:
+        return through_a_file(wrapped(f"r50_{count}", layout), Path(folder))
+
+
+# The two models come through the two layouts; test_layouts shows that each fits the other's. With
+# 300 proposals the layers are the same, and making their weights takes long.
 @pytest.fixture(
     scope="module",
     params=[
         pytest.param((100, "mmdetection"), id="100-mmdetection"),
-        pytest.param((300, "authors"), id="300-authors"),
+        pytest.param((300, "authors"), id="300-authors", marks=pytest.mark.slow),
     ],
 )
-def run(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
+def run(request) -> Iterator[Run]:
     count, layout = request.param
-    model = through_a_file(wrapped(f"r50_{count}", layout), tmp_path_factory.mktemp("weights"))
+    model = recreated(count, layout)
     detector = Detector(model, published.COCO_CLASSES)
     batch = detector.prepare([rule.image(picture) for picture in rule.PICTURES], resize=False)
     # The pictures stand for larger originals, so that scaling back is tested too.
@@ -93,7 +104,7 @@ def run(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
     yield Run(detector, batch, boxes, features, pyramid, outputs, reference)
 
 
-def test_input(run: Run) -> None:
+def test_input(run):
     """Catches BGR, another mean, padding before normalising, padding at another side."""
     x, reference = run.batch.images, run.reference
     assert x.shape == (2, 3, 448, 608)
@@ -103,7 +114,7 @@ def test_input(run: Run) -> None:
     assert run.batch.sizes.tolist() == reference["img_hw"].tolist()
 
 
-def test_pyramid(run: Run) -> None:
+def test_pyramid(run):
     """Catches a stride in the wrong convolution, bilinear upsampling, levels in wrong order."""
     for index in range(4):
         level, key = run.pyramid.level(index), f"fpn{index}"
@@ -115,13 +126,13 @@ def test_pyramid(run: Run) -> None:
         assert worst(ours, run.reference[f"{key}_mean_std"]) < 1e-5
 
 
-def test_initial_boxes(run: Run) -> None:
+def test_initial_boxes(run):
     """Catches proposals scaled by the padded size, or read as xyxy."""
     assert worst(run.boxes, run.reference["init_boxes"]) < 1e-3
 
 
 @pytest.mark.parametrize("stage", range(6))
-def test_stage(run: Run, stage: int) -> None:
+def test_stage(run, stage):
     """Catches any slip in attention, pooling, dynamic interaction, heads or decoding."""
     reference, output = run.reference, run.outputs[stage]
     step = int(reference["feat_step"])
@@ -153,7 +164,7 @@ def same_detections(
 
 
 @pytest.mark.parametrize("index", [0, 1])
-def test_detections_of_mmdetection(run: Run, index: int) -> None:
+def test_detections_of_mmdetection(run, index):
     """Catches a softmax, one class a proposal, a wrong k, or scaling back by the wrong side."""
     output = run.outputs[-1]
     scores, proposals, labels = top_pairs(output.logits[index])
@@ -167,7 +178,7 @@ def test_detections_of_mmdetection(run: Run, index: int) -> None:
 
 @pytest.mark.parametrize("run", [pytest.param((100, "mmdetection"), id="100")], indirect=True)
 @pytest.mark.parametrize("index", [0, 1])
-def test_detections_of_the_authors(run: Run, index: int) -> None:
+def test_detections_of_the_authors(run, index):
     """Catches boxes not clipped to the original picture, or empty ones kept."""
     found = run.detector.decode(run.outputs[-1], run.batch, index)
     reference = rule.read_arrays("det_official_r50_100")
@@ -178,7 +189,7 @@ def test_detections_of_the_authors(run: Run, index: int) -> None:
     assert found.boxes[:, 3].max() <= height
 
 
-def test_layouts(run: Run, tmp_path: Path) -> None:
+def test_layouts(run, tmp_path):
     """Catches a tensor renamed to the wrong place, in one layout only or with one wrapper."""
     count = run.detector.num_proposals
     other: published.Layout = "authors" if count == 100 else "mmdetection"
@@ -209,9 +220,8 @@ class Training:
 
 
 @pytest.fixture(scope="module")
-def training(tmp_path_factory: pytest.TempPathFactory) -> Training:
-    folder = tmp_path_factory.mktemp("training")
-    model = through_a_file(wrapped("r50_100", "mmdetection"), folder)
+def training() -> Training:
+    model = copy.deepcopy(recreated(100, "mmdetection"))
     detector = Detector(model, published.COCO_CLASSES)
     batch = detector.prepare([rule.image(picture) for picture in rule.PICTURES], resize=False)
     outputs = model.train()(batch.images, batch.sizes)
@@ -230,7 +240,7 @@ def training(tmp_path_factory: pytest.TempPathFactory) -> Training:
 
 
 @pytest.mark.parametrize("case", rule.CASES)
-def test_matches(training: Training, case: str) -> None:
+def test_matches(training, case):
     """Catches a wrong cost, crossed images, or more objects than proposals going wrong."""
     reference = rule.read_arrays("train_r50_100")
     for index, picture in enumerate(rule.PICTURES):
@@ -248,7 +258,7 @@ def test_matches(training: Training, case: str) -> None:
     ("case", "source"),
     [(c, "train_r50_100") for c in "ABD"] + [(c, "train_r50_100_official_losses") for c in "ABC"],
 )
-def test_losses(training: Training, case: str, source: str) -> None:
+def test_losses(training, case, source):
     """Catches a wrong weight or normaliser, a stage left out, pixels in the L1 loss."""
     reference = rule.read_json(source)[case]
     loss = training.loss(case)
@@ -262,8 +272,9 @@ def test_losses(training: Training, case: str, source: str) -> None:
     assert loss.total().item() == pytest.approx(reference["total"], rel=LOSSES)
 
 
-@pytest.mark.parametrize("case", ["A", "B", "D"])
-def test_gradients(training: Training, case: str) -> None:
+# An R-50's backward pass takes ten seconds. D has the most objects.
+@pytest.mark.parametrize("case", [*(pytest.param(c, marks=pytest.mark.slow) for c in "AB"), "D"])
+def test_gradients(training, case):
     """Catches boxes not detached between stages, features detached, a part left untrained."""
     reference = rule.read_json("train_r50_100")[case]
     ours = training.gradients(case)
@@ -286,7 +297,8 @@ def test_gradients(training: Training, case: str) -> None:
     assert (torch.stack(first) > GRADIENT).sum() <= 0.01 * len(first)
 
 
-def test_gradient_without_objects(training: Training) -> None:
+@pytest.mark.slow  # test_losses.py has it on the loss alone
+def test_gradient_without_objects(training):
     """Catches an empty batch that trains towards infinity, as mmdetection's does."""
     reference = rule.read_json("train_r50_100_official_losses")["C"]
     norms = torch.stack([gradient.norm() for gradient in training.gradients("C").values()])
@@ -297,14 +309,14 @@ def our_name(key: str) -> str:
     return next(iter(published.rename({key: torch.empty(0)}, "mmdetection")))
 
 
-def test_trainable(training: Training) -> None:
+def test_trainable(training):
     """Catches a stem or first stage that trains, or a batch norm's scale that does not."""
     ours = {name: p.requires_grad for name, p in training.model.named_parameters()}
     keys = rule.read_json("keys_mmdet_r50_100")
     assert ours == {our_name(k["key"]): k["trainable"] for k in keys if k["kind"] == "param"}
 
 
-def test_key_map() -> None:
+def test_key_map():
     """Catches two tensors of one shape exchanged in one of the layouts, R-101's included."""
     one = torch.empty(0)
     pairs = rule.read_json("keymap_official_to_mmdet")
@@ -320,7 +332,7 @@ def test_key_map() -> None:
         ("authors", "keys_official_r101_100", "model"),
     ],
 )
-def test_resnet101(layout: str, file: str, wrapper: str, tmp_path: Path) -> None:
+def test_resnet101(layout, file, wrapper, tmp_path):
     """Catches a key of R-101's layout that is missing or left over."""
     state = {  # views of one number, so the file stays small
         entry["key"]: torch.zeros((), dtype=getattr(torch, entry["dtype"])).expand(entry["shape"])
@@ -330,6 +342,7 @@ def test_resnet101(layout: str, file: str, wrapper: str, tmp_path: Path) -> None
     checkpoint = read_checkpoint(tmp_path / "r101.pth")
     assert (checkpoint.config.backbone, checkpoint.config.num_proposals) == ("resnet101", 100)
     assert len(checkpoint.state) == len(state)
-    model = checkpoint.build()
+    with no_initialisation():
+        model = checkpoint.build()
     # build() refuses missing and left-over keys; and every tensor did come from the file.
     assert all(not p.any() for p in model.parameters())

@@ -3,8 +3,6 @@
 ``parity/README.md`` says where the reference numbers come from.
 """
 
-from __future__ import annotations
-
 import math
 from typing import Any
 
@@ -29,7 +27,7 @@ def units() -> dict[str, Tensor]:
     return {name: torch.from_numpy(np.asarray(arrays[name])) for name in arrays}
 
 
-def test_decoding(units: dict[str, Tensor]) -> None:
+def test_decoding(units):
     """Catches a missing scale of the deltas or another limit on growing and shrinking."""
     ours = box_ops.decode_deltas(units["dec_rois"], units["dec_deltas"])
     torch.testing.assert_close(ours, units["dec_mmdet"], rtol=1e-5, atol=1e-3)
@@ -38,7 +36,7 @@ def test_decoding(units: dict[str, Tensor]) -> None:
     torch.testing.assert_close(ours[same], units["dec_official"][same], rtol=1e-5, atol=1e-3)
 
 
-def test_levels(units: dict[str, Tensor]) -> None:
+def test_levels(units):
     """Catches a threshold off by a pixel or a level that starts at p3."""
     side = units["lvl_side"]
     boxes = torch.stack([torch.zeros_like(side), torch.zeros_like(side), side, side], dim=1)
@@ -52,7 +50,7 @@ def targets_of(units: dict[str, Tensor]) -> Targets:
 
 
 @pytest.mark.parametrize("part", ["cls", "l1", "giou"])
-def test_matching_cost(units: dict[str, Tensor], part: str) -> None:
+def test_matching_cost(units, part):
     """Catches a cost with a wrong weight, sign, alpha or normaliser."""
     weights = {"cls": 0.0, "l1": 0.0, "giou": 0.0, part: getattr(LossConfig(), part)}
     logits, boxes = units["cost_logits"][None, None], units["cost_boxes"][None, None]
@@ -60,7 +58,7 @@ def test_matching_cost(units: dict[str, Tensor], part: str) -> None:
     torch.testing.assert_close(ours, units[f"cost_{part}"], rtol=1e-5, atol=1e-5)
 
 
-def test_assignment(units: dict[str, Tensor]) -> None:
+def test_assignment(units):
     """Catches rows and columns exchanged."""
     cost = units["cost_cls"] + units["cost_l1"] + units["cost_giou"]
     proposals, objects = assign(cost.numpy())
@@ -83,7 +81,7 @@ def loss_of(units: dict[str, Tensor], logits: Tensor, boxes: Tensor, divisor: fl
 
 
 @pytest.mark.parametrize("divisor", [1.0, 6.0, 3.5])
-def test_class_loss(units: dict[str, Tensor], divisor: float) -> None:
+def test_class_loss(units, divisor):
     """Catches a wrong alpha, gamma or weight, or a mean in place of a sum."""
     logits = units["cost_logits"].clone().requires_grad_()
     loss = loss_of(units, logits, units["cost_boxes"], divisor).cls.sum()
@@ -93,7 +91,7 @@ def test_class_loss(units: dict[str, Tensor], divisor: float) -> None:
         torch.testing.assert_close(logits.grad, units["loss_cls_grad"], rtol=1e-4, atol=1e-7)
 
 
-def test_box_losses(units: dict[str, Tensor]) -> None:
+def test_box_losses(units):
     """Catches a division by 4, a detached union or hull, pull on unmatched ones."""
     boxes = units["cost_boxes"].clone().requires_grad_()
     loss = loss_of(units, units["cost_logits"], boxes, 6.0)
@@ -106,7 +104,7 @@ def test_box_losses(units: dict[str, Tensor]) -> None:
     assert not boxes.grad[~matched].any()
 
 
-def test_giou(units: dict[str, Tensor]) -> None:
+def test_giou(units):
     """Catches NaN or another floor for boxes of no area and for inverted ones."""
     ours = box_ops.giou(units["giou_a"], units["giou_a"])
     torch.testing.assert_close(ours, units["giou_mmdet"], rtol=1e-5, atol=1e-6)
@@ -130,7 +128,7 @@ def same_distribution(ours: Tensor, theirs: dict[str, Any]) -> bool:
 
 
 @pytest.mark.parametrize("source", ["mmdet", "official"])
-def test_initial_distribution(fresh: dict[str, Tensor], source: str) -> None:
+def test_initial_distribution(fresh, source):
     """Catches Kaiming for Xavier, a random bias for 0, a class bias that is not -4.595."""
     wrong = set()
     for key, theirs in rule.read_json(f"init_stats_{source}").items():

@@ -1,6 +1,5 @@
-"""The one-gather pooling against torchvision's RoIAlign, level by level."""
-
-from __future__ import annotations
+"""The one-gather pooling against torchvision's RoIAlign, level by level; the faster backward pass
+of a training."""
 
 import math
 
@@ -9,14 +8,7 @@ import torch
 from torch import Tensor
 from torchvision.ops import roi_align
 
-from sparse_rcnn_lab.core.pooling import (
-    STRIDES,
-    Gather,
-    assign_levels,
-    build_pyramid,
-    gather,
-    pool,
-)
+from sparse_rcnn_lab.core.pooling import STRIDES, assign_levels, build_pyramid, gather, pool
 from sparse_rcnn_lab.runtime.gather import weighted_gather
 
 HEIGHT, WIDTH, DIM = 128, 192, 5
@@ -71,7 +63,7 @@ def random_boxes(batch: int, n: int) -> Tensor:
 
 
 @pytest.mark.parametrize("side", [7, 3])
-def test_equals_torchvision(side: int) -> None:
+def test_equals_torchvision(side):
     """Catches crossed images or levels, x and y exchanged, a border or half-pixel slip."""
     maps = make_levels(3)
     boxes = torch.cat([random_boxes(3, 12), BOXES.expand(3, -1, -1)], dim=1)
@@ -84,7 +76,7 @@ def test_equals_torchvision(side: int) -> None:
 
 
 @pytest.mark.parametrize("how", [gather, weighted_gather])
-def test_gradient_equals_torchvision(how: Gather) -> None:
+def test_gradient_equals_torchvision(how):
     """Catches a gradient lost on a level, at a border or for a box seen twice."""
     maps = make_levels(2)
     boxes = torch.cat([random_boxes(2, 8), BOXES.expand(2, -1, -1)], dim=1)
@@ -98,7 +90,7 @@ def test_gradient_equals_torchvision(how: Gather) -> None:
         assert b.any()
 
 
-def test_boxes_get_no_gradient() -> None:
+def test_boxes_get_no_gradient():
     """Catches coordinates that train through the pooling, unlike everywhere published."""
     boxes = random_boxes(1, 4).requires_grad_()
     pooled = pool(build_pyramid(make_levels(1)), boxes, assign_levels(boxes), 7)
@@ -108,7 +100,7 @@ def test_boxes_get_no_gradient() -> None:
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf, 3e38])
 @pytest.mark.parametrize("place", [0, 3])
-def test_impossible_boxes(bad: float, place: int) -> None:
+def test_impossible_boxes(bad, place):
     """Catches an index outside the table (a crash, or another image's pixels)."""
     boxes = BOXES[:3].clone()[None]
     boxes[0, 1, place] = bad
@@ -122,7 +114,7 @@ def test_impossible_boxes(bad: float, place: int) -> None:
     torch.testing.assert_close(pooled[:, good], wanted, rtol=1e-4, atol=1e-4)
 
 
-def test_level_thresholds() -> None:
+def test_level_thresholds():
     """Catches another finest scale, a threshold of the longer side, or no clamping."""
     sides = torch.tensor([0.0, 1, 56, 111.9, 112, 223.9, 224, 447.9, 448, 1e5])
     square = torch.stack([sides * 0, sides * 0, sides, sides], dim=-1)
@@ -131,9 +123,36 @@ def test_level_thresholds() -> None:
     assert assign_levels(long).tolist() == [1, 0]
 
 
-def test_level_gives_the_map_back() -> None:
+def test_level_gives_the_map_back():
     """Catches a table whose rows are in another order than its maps."""
     maps = make_levels(2)
     pyramid = build_pyramid(maps)
     for index, level in enumerate(maps):
         assert torch.equal(pyramid.level(index), level)
+
+
+@pytest.mark.parametrize("share", [0.0, 0.4, 9.0], ids=["each alone", "some", "all at once"])
+def test_gathers_from_one_table_share_their_backward_pass(share, monkeypatch):
+    """Catches a stage's gradient lost or counted twice, also when the pyramid is used again, and
+    that of what else reads the pyramid lost."""
+    monkeypatch.setattr("sparse_rcnn_lab.runtime.gather._SHARE", share)
+    maps = make_levels(2)
+    boxes = [random_boxes(2, 6) for _ in range(3)]
+
+    def gradients(how, *tables: int) -> list[Tensor]:
+        pyramids = [build_pyramid(maps) for _ in range(max(tables) + 1)]
+        pooled = [
+            pool(pyramids[t], b, assign_levels(b), 7, how).square().sum()
+            for t, b in zip(tables, boxes, strict=True)
+        ]
+        loss = torch.stack(pooled).sum() + pyramids[0].level(1).sum()
+        first = torch.autograd.grad(loss, maps, retain_graph=True)
+        again = torch.autograd.grad(loss, maps)
+        for a, b in zip(first, again, strict=True):
+            torch.testing.assert_close(a, b)
+        return list(first)
+
+    wanted = gradients(gather, 0, 0, 0)
+    for tables in ((0, 0, 0), (0, 1, 2)):
+        for one, other in zip(gradients(weighted_gather, *tables), wanted, strict=True):
+            torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-4)

@@ -1,7 +1,5 @@
 """A stage that is asked for: everybody takes the same ones, and refuses the others alike."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np
@@ -9,14 +7,9 @@ import pytest
 import torch
 from small_model import small_model
 
-from sparse_rcnn_lab import analysis
-from sparse_rcnn_lab.core.errors import LabError
+from sparse_rcnn_lab import Detector, LabError, Shapes, analysis, evaluate, export
 from sparse_rcnn_lab.core.validation import check_stage, check_stages
 from sparse_rcnn_lab.course import lessons
-from sparse_rcnn_lab.data.shapes.dataset import Shapes
-from sparse_rcnn_lab.detect.detector import Detector
-from sparse_rcnn_lab.runtime.export import export
-from sparse_rcnn_lab.training.evaluate import evaluate
 from sparse_rcnn_lab.views.feature_similarity import proposal_similarity
 from sparse_rcnn_lab.views.measures import describe, roi_grid
 from sparse_rcnn_lab.views.style import stage_color
@@ -38,7 +31,7 @@ FIRST = {
 
 @pytest.mark.parametrize("ask", FIRST)
 @pytest.mark.parametrize("beyond", [-1, 5, 1.5])
-def test_a_stage_that_is_not_there(detector: Detector, ask: str, beyond: float) -> None:
+def test_a_stage_that_is_not_there(detector, ask, beyond):
     """Catches an entrance that takes another stage's answer, fails with a traceback, or goes on."""
     trace, first = detector.trace(IMAGE), FIRST[ask]
     stage: Any = first - 1 if beyond < 0 else beyond
@@ -57,7 +50,7 @@ def test_a_stage_that_is_not_there(detector: Detector, ask: str, beyond: float) 
 
 
 @pytest.mark.parametrize("stages", [[0, 4], [5], [], [2.5]])
-def test_stages_that_are_not_there(detector: Detector, stages: list[Any]) -> None:
+def test_stages_that_are_not_there(detector, stages):
     """Catches an empty list or half a stage that an evaluation or an experiment makes up."""
     data = Shapes(1)
     for ask in (evaluate, analysis.ap_curve, analysis.ablation_costs):
@@ -65,7 +58,7 @@ def test_stages_that_are_not_there(detector: Detector, stages: list[Any]) -> Non
             ask(detector, data, stages=stages, progress=False)
 
 
-def test_stages_of_all_kinds() -> None:
+def test_stages_of_all_kinds():
     """Catches an order, a double or a number of numpy's or torch's that counts for something."""
     assert check_stages(None, 3) == (1, 2, 3)
     assert check_stages(np.array([3, 1, 3]), 3) == (1, 3)

@@ -1,7 +1,5 @@
 """Detections and Trace: what they refuse, how they are decoded, and that a file loses nothing."""
 
-from __future__ import annotations
-
 import math
 import re
 from dataclasses import fields, replace
@@ -17,11 +15,8 @@ from safetensors.torch import save_file
 from small_model import small_model
 from torch import Tensor
 
-from sparse_rcnn_lab.core.detections import Detections, select_detections, top_pairs
-from sparse_rcnn_lab.core.errors import LabError
-from sparse_rcnn_lab.core.trace import Trace
-from sparse_rcnn_lab.detect.detector import Detector
-from sparse_rcnn_lab.detect.trace_file import load_trace, save_trace
+from sparse_rcnn_lab import Detections, Detector, LabError, Trace, load_trace, save_trace
+from sparse_rcnn_lab.core.detections import select_detections, top_pairs
 
 S, N, C, D, SIZE = 3, 4, 2, 8, (20, 30)
 NAMES = ("Maß", "box")
@@ -80,7 +75,7 @@ def make_detections(**changes: Any) -> Detections:
         ("image", torch.zeros(4, 20, 30), "[4, 20, 30]"),
     ],
 )
-def test_trace_refuses(field: str, value: Tensor, shape: str) -> None:
+def test_trace_refuses(field, value, shape):
     """Catches a trace that breaks a view much later, where nobody knows why."""
     with pytest.raises(LabError, match=re.escape(f"Trace.{field} has shape {shape}, expected")):
         make_trace(**{field: value})
@@ -103,7 +98,7 @@ def test_trace_refuses(field: str, value: Tensor, shape: str) -> None:
         ("matches", torch.full((S, N), 2), "only 2 objects"),
     ],
 )
-def test_trace_refuses_what_no_view_can_use(field: str, value: Any, said: str) -> None:
+def test_trace_refuses_what_no_view_can_use(field, value, said):
     """Catches a wrong type that shows up as a traceback from matplotlib."""
     with pytest.raises(LabError, match=rf"(?s)(?=.*(Trace\.{field}|names)).*{said}"):
         make_trace(**{field: value})
@@ -118,7 +113,7 @@ def test_trace_refuses_what_no_view_can_use(field: str, value: Any, said: str) -
         ("labels", torch.tensor([0, 1, 2])),
     ],
 )
-def test_detections_refuse(field: str, value: Tensor) -> None:
+def test_detections_refuse(field, value):
     """Catches detections whose parts do not belong together, or a label without a name."""
     with pytest.raises(LabError, match=f"Detections.{field}"):
         make_detections(**{field: value})
@@ -131,7 +126,7 @@ def equal(a: Any, b: Any) -> bool:
 
 
 @pytest.mark.parametrize("full", [True, False])
-def test_a_file_loses_nothing(full: bool, tmp_path: Path) -> None:
+def test_a_file_loses_nothing(full, tmp_path):
     """Catches a field left out, rounded, or turned from a tuple into a list."""
     trace = make_trace()
     if not full:
@@ -150,7 +145,7 @@ def trace_basics() -> set[str]:
     return set(names.split())
 
 
-def test_saving_views_of_one_tensor(tmp_path: Path) -> None:
+def test_saving_views_of_one_tensor(tmp_path):
     """Catches safetensors' refusal of tensors that share memory."""
     features = torch.randn(S + 1, N, D)
     trace = make_trace(features=features, boxes=features[..., :4], logits=features[1:, :, :C])
@@ -159,7 +154,7 @@ def test_saving_views_of_one_tensor(tmp_path: Path) -> None:
     assert torch.equal(loaded.logits, trace.logits)
 
 
-def test_files_that_are_no_trace(tmp_path: Path) -> None:
+def test_files_that_are_no_trace(tmp_path):
     """Catches a raw safetensors or key error in place of a sentence with the file's name."""
     whole = save_trace(make_trace(), tmp_path / "whole.trace")
     cut = tmp_path / "cut.trace"
@@ -187,9 +182,7 @@ def test_files_that_are_no_trace(tmp_path: Path) -> None:
     values=st.sampled_from([0.0, float("nan"), float("inf"), -0.0, 1e-40]),
 )
 @settings(max_examples=40)
-def test_any_trace_comes_back(
-    sizes: tuple[int, int, int, int], present: set[str], values: float
-) -> None:
+def test_any_trace_comes_back(sizes, present, values):
     """Catches a file that cannot hold NaN, no objects, no proposals or a single class."""
     s, n, m, d = sizes
     given_parts = {
@@ -220,7 +213,7 @@ def test_any_trace_comes_back(
             assert equal(a, b)
 
 
-def test_an_image_that_may_not_be_passed_on(tmp_path: Path) -> None:
+def test_an_image_that_may_not_be_passed_on(tmp_path):
     """Catches the image in the file although it was left out, or gone from the trace."""
     trace = make_trace()
     loaded = load_trace(save_trace(trace, tmp_path / "private.trace", image=False))
@@ -240,7 +233,7 @@ def test_an_image_that_may_not_be_passed_on(tmp_path: Path) -> None:
         ((20, 30), (20, 33), False),
     ],
 )
-def test_a_reduced_image(size: tuple[int, int], shown: tuple[int, int], fits: bool) -> None:
+def test_a_reduced_image(size, shown, fits):
     """Catches an image of another shape, on which every box lies in the wrong place."""
     image = torch.zeros(1, dtype=torch.uint8).expand(3, *shown)
     if fits:
@@ -250,7 +243,7 @@ def test_a_reduced_image(size: tuple[int, int], shown: tuple[int, int], fits: bo
             make_trace(size=size, image=image)
 
 
-def test_rows_and_ids() -> None:
+def test_rows_and_ids():
     """Catches an id taken for a row: here proposal 3 stands in row 0."""
     trace = make_trace()
     assert [trace.row(proposal) for proposal in (3, 1, 0, 2)] == [0, 1, 2, 3]
@@ -262,7 +255,7 @@ def test_rows_and_ids() -> None:
     assert found.proposals.tolist() == trace.proposal_ids[rows].tolist()
 
 
-def test_nan_comes_last() -> None:
+def test_nan_comes_last():
     """Catches proposals that are not numbers, which topk takes for the best of all."""
     logits = torch.tensor([[float("nan")] * 2, [2.0, -3.0], [float("nan"), 1.0]])
     scores, proposals, labels = top_pairs(logits)
@@ -275,7 +268,7 @@ def test_nan_comes_last() -> None:
     assert select_detections(logits, boxes, SIZE, NAMES).proposals.tolist() == [2]
 
 
-def test_best_pairs() -> None:
+def test_best_pairs():
     """Catches one class a proposal, a softmax, k beyond N * C, or a wrong division by C."""
     logits = torch.tensor([[3.0, 2.0], [-5.0, 1.0], [-6.0, -7.0]])
     scores, proposals, labels = top_pairs(logits)
@@ -290,7 +283,7 @@ def test_best_pairs() -> None:
     assert batched[1][0].tolist() == [0, 0, 1]
 
 
-def test_selection() -> None:
+def test_selection():
     """Catches boxes not clipped, empty ones kept, a threshold that excludes its own value."""
     logits = torch.tensor([[2.0], [1.0], [0.0], [-1.0]])
     boxes = torch.tensor(
@@ -303,7 +296,7 @@ def test_selection() -> None:
     assert len(select_detections(logits, boxes, SIZE, ("thing",), 0.999)) == 0
 
 
-def test_detections_of_a_stage() -> None:
+def test_detections_of_a_stage():
     """Catches boxes of the stage before: boxes have one row more than logits."""
     trace = make_trace()
     for stage in (1, 2, 3):
@@ -314,7 +307,7 @@ def test_detections_of_a_stage() -> None:
     assert torch.equal(trace.detections().scores, trace.detections(3).scores)
 
 
-def test_detections_in_use() -> None:
+def test_detections_in_use():
     """Catches parts that are filtered apart, or COCO boxes given as corners."""
     found = make_detections()
     assert len(found.above(0.5)) == 2
@@ -330,13 +323,13 @@ def test_detections_in_use() -> None:
     assert len(str(found).splitlines()) == 4
 
 
-def test_a_trace_and_detections_name_themselves_in_one_line() -> None:
+def test_a_trace_and_detections_name_themselves_in_one_line():
     """Catches hundreds of lines of tensors as the last value of a cell."""
     assert repr(make_trace()) == "<Trace: nano, 4 proposals, 3 stages, 2 classes, 30x20 px>"
     assert repr([make_detections()]).startswith("[<Detections: 3 in ")
 
 
-def test_one_recordable_needs_no_tuple() -> None:
+def test_one_recordable_needs_no_tuple():
     """Catches a name taken apart into its letters."""
     detector = Detector(small_model(), ["a", "b", "c"])
     found = detector.trace(torch.zeros(3, 64, 64), record="roi_features")

@@ -1,10 +1,7 @@
 """The plain training loop makes the steps of ``fit``."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,11 +9,10 @@ import torch
 from torch import Tensor
 
 import sparse_rcnn_lab as srl
-from sparse_rcnn_lab.core.config import Recipe
+from sparse_rcnn_lab import Recipe, Shapes
 from sparse_rcnn_lab.core.inputs import Targets
 from sparse_rcnn_lab.core.model import SparseRCNN
 from sparse_rcnn_lab.core.train import main, train
-from sparse_rcnn_lab.data.shapes.dataset import Shapes
 from sparse_rcnn_lab.data.transforms import Augment
 from sparse_rcnn_lab.runtime import for_training
 from sparse_rcnn_lab.training.loader import train_loader
@@ -53,9 +49,7 @@ def batches(recipe: Recipe) -> Iterator[tuple[Tensor, Targets]]:
     ],
     ids=["nano", "fixed norms"],
 )
-def test_fit_makes_the_same_steps(
-    changes: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_fit_makes_the_same_steps(changes, tmp_path, monkeypatch):
     """Catches a fit whose rate, loss or update are not those of the plain
     loop, and a faster backward pass with other gradients."""
     # Folded fixed norms are rounded otherwise; their gradients have a test of their own.
@@ -74,9 +68,7 @@ def test_fit_makes_the_same_steps(
     assert losses[0] == pytest.approx(wanted[0], rel=1e-6)
 
 
-def test_the_command_trains_and_says_how_good_it_is(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_command_trains_and_says_how_good_it_is(capsys, monkeypatch):
     """Catches a lesson's file that does not run, and an AP of other stages than the model's."""
     monkeypatch.setattr("sys.argv", ["train", "--steps", "2"])
     monkeypatch.setattr(srl, "Shapes", lambda length, seed: Shapes(min(length, 8), seed))
@@ -86,7 +78,7 @@ def test_the_command_trains_and_says_how_good_it_is(
     assert lines[2].split()[:2] == ["stage", "AP"] and len(lines) == 3 + 6
 
 
-def test_training_leaves_a_model_that_detects() -> None:
+def test_training_leaves_a_model_that_detects():
     """Catches batch norms left following each image that is looked at."""
     own = recipe()
     torch.manual_seed(0)

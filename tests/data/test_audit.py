@@ -1,7 +1,5 @@
 """What label tools and converters get wrong: mended where it is meant one way only, else asked."""
 
-from __future__ import annotations
-
 import json
 import re
 from collections.abc import Callable, Sequence
@@ -11,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from sparse_rcnn_lab.core.errors import LabError
+from sparse_rcnn_lab import LabError
 from sparse_rcnn_lab.data.coco.annotations import CocoTables, read_coco_json
 
 WIDTH, HEIGHT = 200, 100
@@ -78,7 +76,7 @@ FORMS: dict[str, tuple[Callable[[Sequence[float]], Sequence[float]], str]] = {
 
 
 @pytest.mark.parametrize("form", FORMS)
-def test_boxes_of_another_form_are_told_from_all_of_them(tmp_path: Path, form: str) -> None:
+def test_boxes_of_another_form_are_told_from_all_of_them(tmp_path, form):
     """Catches training on specks, or on boxes that reach from the object to the image's edge."""
     write, said = FORMS[form]
     tables = read(tmp_path, [write(corners) for corners in CORNERS])
@@ -90,14 +88,14 @@ def test_boxes_of_another_form_are_told_from_all_of_them(tmp_path: Path, form: s
             raise AssertionError(notes(tables)[0])
 
 
-def test_areas_follow_the_boxes_or_stay_where_they_fit(tmp_path: Path) -> None:
+def test_areas_follow_the_boxes_or_stay_where_they_fit(tmp_path):
     """Catches AP of small objects counted by areas in shares, or a mask's area thrown away."""
     rows = [{"area": 700}, {"area": 0.01}, *[{"area": 10**6}] * 4]
     areas = read(tmp_path, [shares(xywh(c)) for c in CORNERS], rows=rows).areas
     assert areas[:3] == pytest.approx([700, 50 * 40, 60 * 50])
 
 
-def test_a_few_boxes_that_reach_out_are_clipped_as_ever(tmp_path: Path) -> None:
+def test_a_few_boxes_that_reach_out_are_clipped_as_ever(tmp_path):
     """Catches a whole set converted because a few of its boxes were drawn beyond the edge."""
     boxes = [[150, 60, 80, 30]] * 2 + [[10, 10, 40, 30]] * 18
     tables = read(tmp_path, boxes)
@@ -115,7 +113,7 @@ AMBIGUOUS: dict[str, tuple[list[tuple[float, ...]], str]] = {
 
 
 @pytest.mark.parametrize("case", AMBIGUOUS)
-def test_what_can_be_meant_in_two_ways_is_asked(tmp_path: Path, case: str) -> None:
+def test_what_can_be_meant_in_two_ways_is_asked(tmp_path, case):
     """Catches a guess, and a question that cannot be answered."""
     boxes, question = AMBIGUOUS[case]
     with pytest.raises(LabError, match=rf"some\.json.*box_format.*{question}"):
@@ -124,7 +122,7 @@ def test_what_can_be_meant_in_two_ways_is_asked(tmp_path: Path, case: str) -> No
     assert answered.boxes_xywh[0, :2].tolist() == list(boxes[0][:2])
 
 
-def test_an_answer_is_taken_at_its_word(tmp_path: Path) -> None:
+def test_an_answer_is_taken_at_its_word(tmp_path):
     """Catches an answer that is overruled, and one that is no form."""
     tables = read(tmp_path, [(0.4, 0.5, 0.1, 0.2)], info={"box_format": "cxcywh-shares"})
     assert tables.boxes_xywh[0].tolist() == pytest.approx([70, 40, 20, 20])
@@ -141,9 +139,7 @@ def in_per_cent(count: int) -> list[list[float]]:
     return [[step * k, 90 - step * k, 9.5, 9.5] for k in range(count)]
 
 
-def test_boxes_in_per_cent_are_told_where_they_are_many_and_else_asked_about(
-    tmp_path: Path,
-) -> None:
+def test_boxes_in_per_cent_are_told_where_they_are_many_and_else_asked_about(tmp_path):
     """Catches the specks in a corner that Label Studio's own numbers are as pixels."""
     sizes = {"width": 640, "height": 480}
     many = in_per_cent(40)
@@ -158,7 +154,7 @@ def test_boxes_in_per_cent_are_told_where_they_are_many_and_else_asked_about(
     assert told.boxes_xywh.tolist() == in_per_cent(10)
 
 
-def test_exports_of_two_forms_put_together_are_refused(tmp_path: Path) -> None:
+def test_exports_of_two_forms_put_together_are_refused(tmp_path):
     """Catches half of a set trained on specks, or on boxes cut off at the edge."""
     whole = [xywh(corners) for corners in CORNERS]
     with pytest.raises(LabError, match=r"4 of 10 boxes lie within 0 and 1 .*id 7\).*Convert"):
@@ -168,7 +164,7 @@ def test_exports_of_two_forms_put_together_are_refused(tmp_path: Path) -> None:
         read(tmp_path, whole + half)
 
 
-def test_a_box_that_cvat_turned_is_the_upright_one_around_it(tmp_path: Path) -> None:
+def test_a_box_that_cvat_turned_is_the_upright_one_around_it(tmp_path):
     """Catches a box across its object: CVAT writes sides and angle of the box before its turn."""
     rows = [{"attributes": {"rotation": angle}} for angle in (90, 0.0, 360, 30, None)]
     tables = read(tmp_path, [(50, 40, 60, 20)] * 5, rows=rows)
@@ -179,7 +175,7 @@ def test_a_box_that_cvat_turned_is_the_upright_one_around_it(tmp_path: Path) -> 
     assert notes(tables)[0].startswith("some.json: 2 boxes with attributes.rotation")
 
 
-def test_areas_that_no_mask_of_the_box_can_have(tmp_path: Path) -> None:
+def test_areas_that_no_mask_of_the_box_can_have(tmp_path):
     """Catches large objects counted as small because a tool wrote 0, or a polygon's area in other
     units; and a mask a pixel larger than its box, as COCO has them, called wrong."""
     rows = [{"area": area} for area in (0, -5, 101, 10**6, 105)]
@@ -188,7 +184,7 @@ def test_areas_that_no_mask_of_the_box_can_have(tmp_path: Path) -> None:
     assert notes(tables)[0].startswith("some.json: 3 boxes with an area that cannot be theirs")
 
 
-def test_numbers_written_as_text_are_read(tmp_path: Path) -> None:
+def test_numbers_written_as_text_are_read(tmp_path):
     """Catches a refusal of VIA's image ids, and "1,5" taken for 15."""
     rows: list[dict[str, Any]] = [
         {"image_id": "1", "area": " 70 "},
@@ -208,7 +204,7 @@ def test_numbers_written_as_text_are_read(tmp_path: Path) -> None:
             read(tmp_path, SMALL, rows=[{}, {}, {"area": wrong}, {}])
 
 
-def test_the_same_box_twice_counts_once(tmp_path: Path) -> None:
+def test_the_same_box_twice_counts_once(tmp_path):
     """Catches a detector taught to find everything twice by an export that was merged twice."""
     rows: list[dict[str, Any]] = [{"image_id": 1}] * 4
     rows[3] = {"image_id": 1, "iscrowd": 1}
@@ -217,7 +213,7 @@ def test_the_same_box_twice_counts_once(tmp_path: Path) -> None:
     assert "1 box listed before, of the same class and place" in notes(tables)[0]
 
 
-def test_an_image_listed_twice_is_one_with_all_boxes(tmp_path: Path) -> None:
+def test_an_image_listed_twice_is_one_with_all_boxes(tmp_path):
     """Catches each half of an image's objects counted as background in the other entry."""
     sizes = {"width": WIDTH, "height": HEIGHT}
     names = ["a.png", "b.png", "a.png", "./a.png"]
@@ -230,7 +226,7 @@ def test_an_image_listed_twice_is_one_with_all_boxes(tmp_path: Path) -> None:
     assert tables.to_dict()["annotations"][1]["image_id"] == 1
 
 
-def test_findings_name_the_images(tmp_path: Path) -> None:
+def test_findings_name_the_images(tmp_path):
     """Catches an odd image that the contact sheet does not show."""
     tables = read(tmp_path, [(-5, 3, 20, 20), (10, 10, 0, 5), (10, 10, 20, 20)])
     assert [f.images.tolist() for f in tables.findings] == [[1], [2]]
@@ -247,7 +243,7 @@ def test_findings_name_the_images(tmp_path: Path) -> None:
         ({"samples": []}, "FiftyOne's own"),
     ],
 )
-def test_the_own_files_of_label_tools_are_named(tmp_path: Path, document: Any, tool: str) -> None:
+def test_the_own_files_of_label_tools_are_named(tmp_path, document, tool):
     """Catches a list of keys for somebody who only chose the wrong line of a menu."""
     (tmp_path / "own.json").write_text(json.dumps(document))
     with pytest.raises(LabError, match=rf"own\.json is not COCO json.*{tool}"):
@@ -255,7 +251,7 @@ def test_the_own_files_of_label_tools_are_named(tmp_path: Path, document: Any, t
 
 
 @pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
-def test_a_json_that_windows_wrote(tmp_path: Path, encoding: str) -> None:
+def test_a_json_that_windows_wrote(tmp_path, encoding):
     """Catches a byte order mark taken for broken json."""
     read(tmp_path, SMALL)
     text = (tmp_path / "some.json").read_text().replace("cell", "Übergröße")
@@ -271,7 +267,7 @@ def classes(folder: Path, entries: list[dict[str, Any]], used: list[int]) -> Coc
     return read(folder, boxes, rows=rows, categories=entries)
 
 
-def test_entries_of_one_name_are_one_class(tmp_path: Path) -> None:
+def test_entries_of_one_name_are_one_class(tmp_path):
     """Catches half of a class's objects counted as missed, and a class that can never score."""
     merged = [(7, "dog "), (1, "dog"), (3, " cat"), (9, "Cat")]
     tables = classes(tmp_path, [{"id": i, "name": n} for i, n in merged], [1, 7, 3, 7, 9])
@@ -288,16 +284,14 @@ def test_entries_of_one_name_are_one_class(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("empty", [0, 9])
-def test_an_empty_entry_of_a_classs_name_gives_its_id_to_nothing(
-    tmp_path: Path, empty: int
-) -> None:
+def test_an_empty_entry_of_a_classs_name_gives_its_id_to_nothing(tmp_path, empty):
     """Catches detections counted for an id that no object has: AP 0 for a perfect detector."""
     entries = [{"id": empty, "name": "dog"}, {"id": 1, "name": "dog"}, {"id": 2, "name": "cat"}]
     tables = classes(tmp_path, entries, [1, 2])
     assert tables.class_names == ("dog", "cat") and tables.category_ids == (1, 2)
 
 
-def test_a_projects_entry_above_the_classes_is_none(tmp_path: Path) -> None:
+def test_a_projects_entry_above_the_classes_is_none(tmp_path):
     """Catches a class "my-project" in every legend, and a class left out that has boxes or that
     is its own supercategory alone."""
     entries = [
@@ -317,7 +311,7 @@ def test_a_projects_entry_above_the_classes_is_none(tmp_path: Path) -> None:
     ]
 
 
-def test_crowds_are_counted_apart(tmp_path: Path) -> None:
+def test_crowds_are_counted_apart(tmp_path):
     """Catches an AP of nothing, and a training on nothing, without a word."""
     tables = read(tmp_path, [xywh(c) for c in CORNERS], rows=[{"iscrowd": 1}] * 6)
     assert notes(tables)[0].startswith(
@@ -332,9 +326,7 @@ CLOCK = 1763836861123456768  # float64 knows this one and the 256th after it
 
 
 @pytest.mark.parametrize("ids", [[CLOCK + k for k in (3, 0, 2)], [2**63 + 11, 5, 2**64]])
-def test_ids_too_large_for_floats_are_numbered_in_their_order(
-    tmp_path: Path, ids: list[int]
-) -> None:
+def test_ids_too_large_for_floats_are_numbered_in_their_order(tmp_path, ids):
     """Catches boxes on another image, or of another class, that has the same id as a float."""
     boxes = [xywh(corners) for corners in CORNERS[:3]]
     tables = read(
@@ -354,9 +346,7 @@ def test_ids_too_large_for_floats_are_numbered_in_their_order(
 
 
 @pytest.mark.parametrize("wrong", [CLOCK + 1, 7, float(CLOCK), "x"])
-def test_an_annotation_of_an_image_beside_a_large_id_is_refused(
-    tmp_path: Path, wrong: object
-) -> None:
+def test_an_annotation_of_an_image_beside_a_large_id_is_refused(tmp_path, wrong):
     """Catches the neighbour in float64 taken for the image that is meant."""
     images = [{"id": CLOCK + 2, "file_name": "a.png", "width": 200, "height": 100}]
     with pytest.raises(LabError, match=re.escape(f'id 1 is {wrong}, which "images" does')):

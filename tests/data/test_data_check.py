@@ -1,7 +1,5 @@
 """The check of a data set: each finding with its count, first example and what was done."""
 
-from __future__ import annotations
-
 import csv
 import json
 import shutil
@@ -14,11 +12,10 @@ import pytest
 from PIL import Image
 
 import sparse_rcnn_lab as srl
+from sparse_rcnn_lab import CocoFolder, DataCheck, LabError
 from sparse_rcnn_lab.cli.main import main
-from sparse_rcnn_lab.core.errors import LabError
-from sparse_rcnn_lab.data.coco.folder import CocoFolder
 from sparse_rcnn_lab.data.coco.mended import write_mended
-from sparse_rcnn_lab.data.data_check import DataCheck, first_lines
+from sparse_rcnn_lab.data.data_check import first_lines
 
 Document = dict[str, Any]
 SIDE = 64
@@ -66,11 +63,11 @@ def said(found: DataCheck) -> list[str]:
 
 
 @pytest.fixture
-def root(tmp_path: Path) -> Path:
+def root(tmp_path) -> Path:
     return write(tmp_path, train=document("t"), val=document("v"))
 
 
-def test_clean_data_is_counted_and_nothing_is_odd(root: Path) -> None:
+def test_clean_data_is_counted_and_nothing_is_odd(root):
     """Catches a finding about nothing, and a count of crowds as boxes."""
     crowd = document("t")
     crowd["annotations"] += [{**crowd["annotations"][0], "id": 99, "iscrowd": 1}]
@@ -129,7 +126,7 @@ BOXES: dict[str, tuple[Callable[[Document], Any], str]] = {
 
 
 @pytest.mark.parametrize("case", BOXES)
-def test_odd_boxes_are_told_with_the_first_of_them(root: Path, case: str) -> None:
+def test_odd_boxes_are_told_with_the_first_of_them(root, case):
     """Catches a finding that is missed, or named after another image."""
     edit, sentence = BOXES[case]
     change(root, "train", edit)
@@ -140,7 +137,7 @@ def test_odd_boxes_are_told_with_the_first_of_them(root: Path, case: str) -> Non
     assert shown.sample is not None and len(shown.sample.boxes) == 3
 
 
-def test_what_train_and_val_share_is_told(root: Path) -> None:
+def test_what_train_and_val_share_is_told(root):
     """Catches an AP of images that were trained on: by entry, by content, by Roboflow's name."""
     change(root, "val", lambda d: d["images"][0].update(file_name="t2.png"))
     shutil.copy(root / "images" / "t1.png", root / "images" / "v2.png")
@@ -162,7 +159,7 @@ def test_what_train_and_val_share_is_told(root: Path) -> None:
     assert sum("take them out" in line for line in first) == 2, "no image is opened for these"
 
 
-def test_image_files_are_looked_at(root: Path) -> None:
+def test_image_files_are_looked_at(root):
     """Catches phone photos whose boxes lie beside their objects, files that end a training in its
     tenth hour, and the same photograph labelled twice."""
     images = root / "images"
@@ -185,7 +182,7 @@ def test_image_files_are_looked_at(root: Path) -> None:
     assert any(odd.sample is None for odd in found.oddest(6))
 
 
-def test_what_can_be_checked(root: Path, tmp_path: Path) -> None:
+def test_what_can_be_checked(root, tmp_path):
     """Catches a folder with one split refused, two jsons of one name mixed up, and drawn shapes
     that end in a traceback."""
     (root / "val.json").unlink()
@@ -211,7 +208,7 @@ def test_what_can_be_checked(root: Path, tmp_path: Path) -> None:
     }
 
 
-def test_first_lines_are_few(root: Path) -> None:
+def test_first_lines_are_few(root):
     """Catches a training whose first screen is full of notes."""
     for k in range(24):
         change(
@@ -245,9 +242,7 @@ def spoil(d: Document) -> None:
     d["categories"] += [{"id": 7, "name": "b "}, {"id": 8, "name": "c"}]
 
 
-def test_a_mended_copy_reads_as_the_data_did_with_nothing_left_to_say(
-    root: Path, tmp_path_factory: pytest.TempPathFactory
-) -> None:
+def test_a_mended_copy_reads_as_the_data_did_with_nothing_left_to_say(root, tmp_path_factory):
     """Catches a change to the original, a field lost, and a copy that is mended twice."""
     change(root, "train", spoil)
     before = {p: p.read_bytes() for p in root.rglob("*") if p.is_file()}
@@ -295,7 +290,7 @@ def test_a_mended_copy_reads_as_the_data_did_with_nothing_left_to_say(
 
 
 @pytest.mark.parametrize("form", ["xyxy-shares", "cxcywh"])
-def test_a_mended_copy_of_another_form_is_in_pixels(root: Path, form: str) -> None:
+def test_a_mended_copy_of_another_form_is_in_pixels(root, form):
     """Catches boxes that are converted a second time when the copy is read."""
     change(root, "train", lambda d: d.update(info={"box_format": form, "year": 2026}))
     scale = (0.01, 0.01) if form.endswith("shares") else (1, 1)
@@ -309,7 +304,7 @@ def test_a_mended_copy_of_another_form_is_in_pixels(root: Path, form: str) -> No
     assert copy.notes == () and json.loads(copy.json_path.read_text())["info"]["year"] == 2026
 
 
-def test_ids_beyond_floats_stay_in_the_copy(root: Path) -> None:
+def test_ids_beyond_floats_stay_in_the_copy(root):
     """Catches a mended copy whose ids are those that the lab uses inside."""
     large = 1763836861123456789
 
@@ -330,9 +325,7 @@ def test_ids_beyond_floats_stay_in_the_copy(root: Path) -> None:
 # The command
 
 
-def test_the_command_writes_what_it_is_asked_for(
-    root: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_command_writes_what_it_is_asked_for(root, capsys, monkeypatch):
     """Catches a sheet without its images, and a copy over somebody's files."""
     monkeypatch.setenv("COLUMNS", "150")  # so that no heading is wrapped
     change(root, "train", like(0, bbox=[50, 5, 40, 30]))

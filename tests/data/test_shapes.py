@@ -1,7 +1,5 @@
 """Drawn shapes: the same pixels everywhere, boxes that fit, settings that do what they say."""
 
-from __future__ import annotations
-
 import math
 import pickle
 import zlib
@@ -12,16 +10,10 @@ import numpy as np
 import pytest
 import torch
 
+from sparse_rcnn_lab import LabError, Shapes
 from sparse_rcnn_lab.core import boxes as box_ops
-from sparse_rcnn_lab.core.errors import LabError
 from sparse_rcnn_lab.data.shapes import drawing
-from sparse_rcnn_lab.data.shapes.dataset import (
-    CLASS_NAMES,
-    PRESETS,
-    Difficulty,
-    Shapes,
-    shapes_image,
-)
+from sparse_rcnn_lab.data.shapes.dataset import CLASS_NAMES, PRESETS, Difficulty, shapes_image
 from sparse_rcnn_lab.data.shapes.drawing import coverage
 
 # Nothing but shapes on a plain ground: what a test needs to find them in the pixels.
@@ -50,18 +42,14 @@ def checksum(data: Shapes, count: int) -> int:
 
 @pytest.mark.parametrize(
     ("difficulty", "size", "expected"),
-    [
-        ("easy", 128, 1939147225),
-        ("normal", 128, 1352009124),
-        ("hard", (96, 160), 3812222995),
-    ],
+    [("easy", 128, 1939147225), ("normal", 128, 1352009124), ("hard", (96, 160), 3812222995)],
 )
-def test_pixels_are_pinned(difficulty: str, size: Any, expected: int) -> None:
+def test_pixels_are_pinned(difficulty, size, expected):
     """Catches any change of a pixel or box that does not raise VERSION (and other machines)."""
     assert checksum(Shapes(30, 3, size, difficulty), 30) == expected
 
 
-def test_last_bit_of_the_maths_library_does_not_show(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_last_bit_of_the_maths_library_does_not_show(monkeypatch):
     """Catches geometry that reaches the pixels without being snapped to the grid."""
     data = Shapes(20, 11, 96)
     for index in range(20):
@@ -80,7 +68,7 @@ def test_last_bit_of_the_maths_library_does_not_show(monkeypatch: pytest.MonkeyP
     assert checksum(data, 20) == before
 
 
-def test_an_index_is_always_the_same_image() -> None:
+def test_an_index_is_always_the_same_image():
     """Catches a generator whose state moves on from image to image, and an index that wraps."""
     data = Shapes(10, 5)
     first = data[7]
@@ -98,7 +86,7 @@ def test_an_index_is_always_the_same_image() -> None:
             data[index]
 
 
-def test_samples_have_the_promised_form() -> None:
+def test_samples_have_the_promised_form():
     """Catches swapped height and width, wrong dtypes, boxes that leave the image, a [0] where
     [0, 4] is promised."""
     for sample in Shapes(40, 1, (64, 160), "hard"):
@@ -112,7 +100,7 @@ def test_samples_have_the_promised_form() -> None:
     assert empty.ground_truth()["annotations"] == []
 
 
-def test_boxes_fit_the_pixels() -> None:
+def test_boxes_fit_the_pixels():
     """Catches boxes shifted by half a pixel, without the stroke's width, or of another object."""
     every = []
     for sample in Shapes(120, 2, 128, PLAIN):
@@ -132,7 +120,7 @@ def test_boxes_fit_the_pixels() -> None:
     assert np.abs(np.median(every, axis=0)).max() < 0.35
 
 
-def test_coverage_agrees_with_counting_points() -> None:
+def test_coverage_agrees_with_counting_points():
     """Catches mistakes of the rasteriser: wrong winding, pixels shifted, clipping at the window."""
     star = np.array([[20.0, 1], [31, 36], [2, 14], [38, 14.5], [9, 36]])
     star += np.array([0.3, -6.1])
@@ -154,7 +142,7 @@ def test_coverage_agrees_with_counting_points() -> None:
     assert np.abs(got - expected).mean() < 0.01
 
 
-def test_ground_truth_agrees_with_the_samples() -> None:
+def test_ground_truth_agrees_with_the_samples():
     """Catches boxes as xyxy instead of xywh, labels off by one, an annotation id of 0, a caller's
     change to the dictionary (pycocotools adds fields) that stays behind, a class hardly drawn."""
     data = Shapes(25, 4, (96, 128), "hard")
@@ -177,7 +165,7 @@ def test_ground_truth_agrees_with_the_samples() -> None:
             assert annotation["area"] == pytest.approx(math.prod(annotation["bbox"][2:]))
 
 
-def test_ground_truth_of_some_lays_out_no_others(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ground_truth_of_some_lays_out_no_others(monkeypatch):
     """Catches an evaluation of ten images that lays out all hundred thousand first."""
     whole, some = Shapes(6).ground_truth(), Shapes(100_000).ground_truth(range(4))
     assert some["images"] == whole["images"][:4]
@@ -186,7 +174,7 @@ def test_ground_truth_of_some_lays_out_no_others(monkeypatch: pytest.MonkeyPatch
     assert Shapes(100_000).ground_truth([])["annotations"] == []
 
 
-def test_count_size_and_overlap_are_kept() -> None:
+def test_count_size_and_overlap_are_kept():
     """Catches settings that are ignored, or measured against the longer side of the image."""
     settings = replace(PRESETS["normal"], min_objects=2, max_objects=3, min_size=0.2, max_size=0.3)
     settings = replace(settings, overlap=0.0, outside=0.0)
@@ -200,7 +188,7 @@ def test_count_size_and_overlap_are_kept() -> None:
     assert counts == {2, 3}
 
 
-def test_no_shape_is_hidden_more_than_allowed() -> None:
+def test_no_shape_is_hidden_more_than_allowed():
     """Catches labels for shapes that lie under others, and boxes that ignore what hides them."""
     settings = replace(PRESETS["hard"], min_objects=12, max_objects=12, overlap=1.0, visible=0.5)
     data = Shapes(15, 1, 96, settings)
@@ -218,7 +206,7 @@ def test_no_shape_is_hidden_more_than_allowed() -> None:
     assert hidden > 20 and shrunk > 3
 
 
-def test_the_whole_range_of_every_dial_draws() -> None:
+def test_the_whole_range_of_every_dial_draws():
     """Catches a division by zero or an empty range at the ends of a setting."""
     ends = {"tilt": (0.0, 180.0), "outside": (0.0, 0.5), "noise": (0.0, 128.0)}
     for name in asdict(Difficulty()):
@@ -232,7 +220,7 @@ def test_the_whole_range_of_every_dial_draws() -> None:
     assert all(len(sample.labels) >= 1 for sample in Shapes(4, 0, 32, tight))
 
 
-def test_fingerprint_tells_every_setting_apart() -> None:
+def test_fingerprint_tells_every_setting_apart():
     """Catches a setting left out: a resumed run would mix two data sets without a word."""
     base: dict[str, Any] = {"length": 10, "seed": 0, "size": 64, "difficulty": Difficulty()}
     others: list[dict[str, Any]] = [
@@ -263,7 +251,7 @@ def test_fingerprint_tells_every_setting_apart() -> None:
         ({"difficulty": 3}, "easy, normal, hard"),
     ],
 )
-def test_bad_arguments_are_explained(arguments: dict[str, Any], words: str) -> None:
+def test_bad_arguments_are_explained(arguments, words):
     """Catches bad arguments that pass, or fail later with a traceback from numpy."""
     with pytest.raises(LabError, match=words):
         Shapes(**arguments)
@@ -283,7 +271,7 @@ def test_bad_arguments_are_explained(arguments: dict[str, Any], words: str) -> N
         {"max_size": 1.2},
     ],
 )
-def test_bad_dials_are_named(settings: dict[str, Any]) -> None:
+def test_bad_dials_are_named(settings):
     """Catches a difficulty that cannot be drawn, or an error that does not name the setting."""
     with pytest.raises(LabError, match=next(iter(settings))):
         Difficulty(**settings)

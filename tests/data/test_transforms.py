@@ -1,19 +1,16 @@
 """Training augmentation: boxes follow their pixels, and the seed alone decides."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 import pytest
 import torch
 from torch import Tensor
 
+from sparse_rcnn_lab import RECIPES, LabError
 from sparse_rcnn_lab.core.config import AugmentConfig
-from sparse_rcnn_lab.core.errors import LabError
 from sparse_rcnn_lab.data.sample import Sample
 from sparse_rcnn_lab.data.transforms import FILL, Augment, change_colours, fitted_size
 from sparse_rcnn_lab.detect.images import resize_to
-from sparse_rcnn_lab.models.recipes import RECIPES
 
 SMALL = RECIPES["small"].augment
 STILL = AugmentConfig(hflip=0.0, size=(60, 90))  # the size of make_sample's image: no change
@@ -39,7 +36,7 @@ def painted_box(image: Tensor) -> list[int]:
     return [int(xs.min()), int(ys.min()), int(xs.max()) + 1, int(ys.max()) + 1]
 
 
-def test_nothing_to_change_gives_the_same_pixels_and_boxes() -> None:
+def test_nothing_to_change_gives_the_same_pixels_and_boxes():
     """Catches a resample, a shift or a colour change where the settings ask for none."""
     sample = make_sample((10, 20, 40, 50))
     result = Augment(STILL)(sample, seed=3)
@@ -49,7 +46,7 @@ def test_nothing_to_change_gives_the_same_pixels_and_boxes() -> None:
     assert type(result.image) is Tensor and type(result.boxes) is Tensor
 
 
-def test_a_flip_moves_boxes_with_their_pixels_exactly() -> None:
+def test_a_flip_moves_boxes_with_their_pixels_exactly():
     """Catches w - 1 - x for w - x, x1 and x2 left in the wrong order, and a vertical flip."""
     sample = make_sample((10, 20, 40, 50))
     result = Augment(replace(STILL, hflip=1.0))(sample, seed=0)
@@ -57,7 +54,7 @@ def test_a_flip_moves_boxes_with_their_pixels_exactly() -> None:
     assert painted_box(result.image) == [50, 20, 80, 50]
 
 
-def test_flips_come_as_often_as_asked() -> None:
+def test_flips_come_as_often_as_asked():
     """Catches a probability that is ignored or inverted."""
     sample = make_sample((0, 0, 10, 10))
     augment = Augment(replace(STILL, hflip=0.25))
@@ -67,9 +64,7 @@ def test_flips_come_as_often_as_asked() -> None:
 
 @pytest.mark.parametrize("scale", [(0.4, 0.9), (1.0, 1.0), (1.1, 1.6), (0.5, 2.0)])
 @pytest.mark.parametrize("size", [(60, 90), (128, 128), (50, 200)])
-def test_boxes_stay_on_their_pixels_through_zoom_and_flip(
-    scale: tuple[float, float], size: tuple[int, int]
-) -> None:
+def test_boxes_stay_on_their_pixels_through_zoom_and_flip(scale, size):
     """Catches offsets in the wrong frame, swapped x and y scales, a flip before the padding."""
     sample = make_sample((36, 22, 58, 37))
     augment = Augment(replace(SMALL, scale=scale, size=size, contrast=0, brightness=0))
@@ -84,7 +79,7 @@ def test_boxes_stay_on_their_pixels_through_zoom_and_flip(
     assert seen > 40
 
 
-def test_zoom_covers_its_range_on_both_sides() -> None:
+def test_zoom_covers_its_range_on_both_sides():
     """Catches a zoom that only ever enlarges, or a range read as its inverse."""
     sample = make_sample((40, 25, 50, 35))
     augment = Augment(replace(STILL, scale=(0.5, 2.0)))
@@ -93,7 +88,7 @@ def test_zoom_covers_its_range_on_both_sides() -> None:
     assert 0.3 < sum(width < 10 for width in widths) / len(widths) < 0.7
 
 
-def test_zooming_out_pads_with_the_fill_and_leaves_it_alone() -> None:
+def test_zooming_out_pads_with_the_fill_and_leaves_it_alone():
     """Catches padding that is black, or that the colour jitter has changed."""
     sample = make_sample((0, 0, 90, 60))
     config = replace(STILL, scale=(0.5, 0.5), brightness=0.5, hue=0.1)
@@ -106,7 +101,7 @@ def test_zooming_out_pads_with_the_fill_and_leaves_it_alone() -> None:
         assert (result.image[:, outside] == torch.tensor(FILL).view(3, 1)).all()
 
 
-def test_boxes_mostly_cut_off_are_dropped_with_their_labels() -> None:
+def test_boxes_mostly_cut_off_are_dropped_with_their_labels():
     """Catches labels that slip against the boxes, a visibility measured after clipping, and boxes
     under one pixel, which have no place on any feature map."""
     tiny = make_sample((10, 10, 12, 40), (40, 10, 60, 40))
@@ -157,7 +152,7 @@ def grid_samples() -> list[Sample]:
     return samples
 
 
-def test_a_crop_keeps_clips_and_drops_the_right_boxes() -> None:
+def test_a_crop_keeps_clips_and_drops_the_right_boxes():
     """Catches boxes scaled once for two resizes, offsets in source pixels, a box kept that is
     outside or dropped that is inside, labels that slip, and a flip before the crop."""
     augment, samples = Augment(CROP), grid_samples()
@@ -182,7 +177,7 @@ def test_a_crop_keeps_clips_and_drops_the_right_boxes() -> None:
     assert min(cut, dropped, whole) > 50  # every case has come
 
 
-def test_a_cropped_image_is_resized_twice_as_published() -> None:
+def test_a_cropped_image_is_resized_twice_as_published():
     """Catches a shortcut from source to result, whose pixels are sharper than the published."""
     augment, sample = Augment(replace(CROP, hflip=0.0)), grid_samples()[0]
     for seed in range(4):
@@ -194,7 +189,7 @@ def test_a_cropped_image_is_resized_twice_as_published() -> None:
         assert torch.equal(augment(sample, seed).image, expected)
 
 
-def test_published_recipes_drop_no_box_that_is_left() -> None:
+def test_published_recipes_drop_no_box_that_is_left():
     """Catches the small presets' rule, which leaves out what is mostly cut off or tiny."""
     boxes = [(0, 0, 200, 150), (50, 50, 51, 140), (100, 20, 102, 21)]
     sample = make_sample(*boxes, size=(160, 200))
@@ -210,7 +205,7 @@ def test_published_recipes_drop_no_box_that_is_left() -> None:
     assert less.labels.tolist() == [0, 2]  # the second was under a pixel as it was labelled
 
 
-def test_seed_alone_decides_and_the_global_generator_is_left_alone() -> None:
+def test_seed_alone_decides_and_the_global_generator_is_left_alone():
     """Catches draws from torch's global state: results that hang on workers or on a resume; and
     work in place, which would poison a cached data set."""
     sample = make_sample((36, 22, 58, 37))
@@ -228,7 +223,7 @@ def test_seed_alone_decides_and_the_global_generator_is_left_alone() -> None:
     assert torch.equal(sample.image, image) and torch.equal(sample.boxes, boxes)
 
 
-def test_published_multi_scale_draws_every_short_side() -> None:
+def test_published_multi_scale_draws_every_short_side():
     """Catches a single size, a long side that is not capped, and boxes left at the old scale."""
     config = AugmentConfig(hflip=0.0, short_sides=(30, 45, 120), long_side=150)
     sample = make_sample((30, 20, 60, 40))
@@ -243,7 +238,7 @@ def test_published_multi_scale_draws_every_short_side() -> None:
     }
 
 
-def test_fixed_size_keeps_the_aspect() -> None:
+def test_fixed_size_keeps_the_aspect():
     """Catches a squashed image, and height taken for width."""
     assert fitted_size(60, 90, (320, 320)) == (213, 320)
     assert fitted_size(90, 60, (320, 320)) == (320, 213)
@@ -252,7 +247,7 @@ def test_fixed_size_keeps_the_aspect() -> None:
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 300), (300, 1)])
-def test_images_of_one_pixel_and_no_boxes_pass(size: tuple[int, int]) -> None:
+def test_images_of_one_pixel_and_no_boxes_pass(size):
     """Catches crops of zero pixels, and a [0] where [0, 4] is meant."""
     for seed in range(20):
         result = Augment(SMALL)(make_sample(size=size), seed)
@@ -260,7 +255,7 @@ def test_images_of_one_pixel_and_no_boxes_pass(size: tuple[int, int]) -> None:
         assert min(result.image.shape) >= 1 and max(result.image.shape[1:]) == 320
 
 
-def test_each_colour_change_does_what_its_name_says() -> None:
+def test_each_colour_change_does_what_its_name_says():
     """Catches swapped factors, a contrast about black, wrap-around instead of clipping, and BGR."""
     ends = torch.tensor([[255, 0], [0, 0], [0, 255]], dtype=torch.uint8).view(3, 1, 2)
     grey = change_colours(ends, saturation=0.0)[:, 0].T.tolist()
@@ -295,7 +290,7 @@ def test_each_colour_change_does_what_its_name_says() -> None:
         ({"min_visible": -0.1}, "min_visible"),
     ],
 )
-def test_settings_out_of_range_are_named(changes: dict[str, object], message: str) -> None:
+def test_settings_out_of_range_are_named(changes, message):
     """Catches a training run that fails, or goes quietly wrong, at its first image."""
     with pytest.raises(LabError, match=message):
         Augment(replace(STILL, **changes))

@@ -1,13 +1,10 @@
 """Files are whole or absent, whatever interrupts the writing."""
 
-from __future__ import annotations
-
 import os
-from pathlib import Path
 
 import pytest
 
-from sparse_rcnn_lab.core.errors import LabError
+from sparse_rcnn_lab import LabError
 from sparse_rcnn_lab.detect.device import pick_device
 from sparse_rcnn_lab.detect.files import write_text, write_whole
 
@@ -20,9 +17,7 @@ from sparse_rcnn_lab.detect.files import write_text, write_whole
         (OSError(28, "No space left on device"), LabError, r"model\.bin.*No space left"),
     ],
 )
-def test_interrupted_or_disk_full(
-    interruption: BaseException, raised: type[BaseException], words: str, tmp_path: Path
-) -> None:
+def test_interrupted_or_disk_full(interruption, raised, words, tmp_path):
     """Catches half a file in place of the old one, litter, and a bare OSError."""
     path = tmp_path / "model.bin"
     path.write_text("old")
@@ -34,7 +29,7 @@ def test_interrupted_or_disk_full(
     assert [p.name for p in tmp_path.iterdir()] == ["model.bin"]
 
 
-def test_written(tmp_path: Path) -> None:
+def test_written(tmp_path):
     """Catches a missing folder, another encoding, or a file that only its owner can read."""
     path = tmp_path / "a" / "b" / "notes.txt"
     write_text(path, "first")
@@ -47,7 +42,7 @@ def test_written(tmp_path: Path) -> None:
         assert path.stat().st_mode == usual.stat().st_mode
 
 
-def test_impossible_places(tmp_path: Path) -> None:
+def test_impossible_places(tmp_path):
     """Catches a traceback where a folder's name is given, or a file stands for a folder."""
     (tmp_path / "file").write_text("x")
     (tmp_path / "folder").mkdir()
@@ -58,9 +53,7 @@ def test_impossible_places(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(os.name != "posix", reason="rights are as on Unix")
-def test_rights_of_the_process_are_left_alone(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_rights_of_the_process_are_left_alone(tmp_path, monkeypatch):
     """Catches a umask set to 0 for a moment, in which others make public files."""
     before = os.umask(0o077)
     with monkeypatch.context() as patch:
@@ -70,7 +63,7 @@ def test_rights_of_the_process_are_left_alone(
     assert (tmp_path / "a.txt").stat().st_mode & 0o777 == 0o600
 
 
-def test_temporary_names_are_new(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_temporary_names_are_new(tmp_path, monkeypatch):
     """Catches a file of another writer that is opened, and lost, for having the same name."""
     names = iter(["taken", "taken", "free"])
     monkeypatch.setattr("sparse_rcnn_lab.detect.files.secrets.token_hex", lambda count: next(names))
@@ -79,7 +72,7 @@ def test_temporary_names_are_new(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 
 
 @pytest.mark.parametrize("name", ["xla", "hpu"])
-def test_a_device_that_is_not_here(name: str) -> None:
+def test_a_device_that_is_not_here(name):
     """Catches a page of torch's about backends in place of one sentence; mps is another such
     device, where it is not a Mac."""
     with pytest.raises(LabError, match=f"no device '{name}' here") as caught:

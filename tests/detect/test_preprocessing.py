@@ -3,8 +3,6 @@
 The expected pixels were made by OpenCV; tests/data/preprocessing/SOURCE.md says how.
 """
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 
@@ -14,10 +12,9 @@ import torch
 from small_model import CLASSES, small_model
 from torch import Tensor
 
+from sparse_rcnn_lab import CocoFolder, Detector
 from sparse_rcnn_lab.core.config import AugmentConfig, InputConfig, TrainConfig
-from sparse_rcnn_lab.data.coco.folder import CocoFolder
 from sparse_rcnn_lab.data.transforms import Augment
-from sparse_rcnn_lab.detect.detector import Detector
 from sparse_rcnn_lab.detect.images import (
     normalise,
     normalise_and_pad,
@@ -51,7 +48,7 @@ def by_hand(pixels: np.ndarray) -> np.ndarray:
 
 
 @pytest.mark.parametrize("name", RESIZED)
-def test_resized_photographs_are_opencvs_byte_for_byte(name: str) -> None:
+def test_resized_photographs_are_opencvs_byte_for_byte(name):
     """Catches antialiasing, corner-aligned sampling, another rounding of values or of sizes."""
     photograph, _, sides = name.rpartition("_")
     short, long = map(int, sides.split("x"))
@@ -60,7 +57,7 @@ def test_resized_photographs_are_opencvs_byte_for_byte(name: str) -> None:
 
 
 @pytest.mark.parametrize("sizes", [(1, 1, 5, 7), (1, 9, 4, 4), (5, 1, 3, 3), (2, 2, 9, 1)])
-def test_a_single_row_or_column_is_resized(sizes: tuple[int, int, int, int]) -> None:
+def test_a_single_row_or_column_is_resized(sizes):
     """Catches an index past the border, where there is no neighbour to mix with."""
     h, w, high, wide = sizes
     image = torch.arange(3 * h * w, dtype=torch.uint8).view(3, h, w) * 7
@@ -71,7 +68,7 @@ def test_a_single_row_or_column_is_resized(sizes: tuple[int, int, int, int]) -> 
     assert (resize_as_opencv(constant, (high, wide)) == 201).all()
 
 
-def test_part_of_a_resized_image_is_that_part() -> None:
+def test_part_of_a_resized_image_is_that_part():
     """Catches a crop that is resized by itself, with its own borders and another grid."""
     image = channels_first(OPENCV["cards_1_source"])
     whole = resize_to(image, (100, 171))
@@ -80,7 +77,7 @@ def test_part_of_a_resized_image_is_that_part() -> None:
         assert torch.equal(part, whole[:, top : top + height, left : left + width])
 
 
-def test_the_detectors_input_from_file_to_tensor() -> None:
+def test_the_detectors_input_from_file_to_tensor():
     """Catches BGR, statistics of 0..1, padding before normalising, and any other resize."""
     model = small_model(input=InputConfig(short_side=80, long_side=1333))
     batch = Detector(model, [str(i) for i in range(CLASSES)]).prepare([PHOTO])
@@ -94,7 +91,7 @@ def test_the_detectors_input_from_file_to_tensor() -> None:
 
 @pytest.mark.filterwarnings("ignore:'pin_memory'")  # said where there is no GPU
 @pytest.mark.parametrize("pin_memory", [False, True])
-def test_the_training_input_from_file_to_tensor(tmp_path: Path, pin_memory: bool) -> None:
+def test_the_training_input_from_file_to_tensor(tmp_path, pin_memory):
     """Catches a training that sees other pixels than the detector, on the CPU or for a GPU."""
     document = {
         "images": [{"id": 1, "file_name": PHOTO.name, "width": 640, "height": 480}],
@@ -118,7 +115,7 @@ def test_the_training_input_from_file_to_tensor(tmp_path: Path, pin_memory: bool
     torch.testing.assert_close(batch.targets.boxes[0, 0], box)
 
 
-def test_normalising_on_the_other_side_gives_the_same_bits() -> None:
+def test_normalising_on_the_other_side_gives_the_same_bits():
     """Catches a GPU's batch that is padded, or rounded, in another way than a CPU's."""
     images = [read_image(OPENCV["cards_1_source"]), read_image(OPENCV["cards_2_source"])]
     together, sizes = normalise_and_pad(images, MEAN, STD)

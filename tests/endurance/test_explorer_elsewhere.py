@@ -1,8 +1,6 @@
 """The explorer as a widget outside a running JupyterLab: in marimo, and in what nbconvert makes of
 a notebook that was saved without its widgets' state."""
 
-from __future__ import annotations
-
 import os
 import socket
 import subprocess

@@ -1,7 +1,5 @@
 """The explorer in a real JupyterLab: what a person does there reaches the kernel and comes back."""
 
-from __future__ import annotations
-
 import json
 import os
 import subprocess
@@ -14,6 +12,7 @@ from jupyter_lab import QUERY, jupyter_lab
 pytest.importorskip("jupyterlab", reason="needs the notebooks extra: JupyterLab")
 pytest.importorskip("anywidget", reason="needs the notebooks extra: anywidget")
 pytest.importorskip("playwright", reason="needs the dev extra: playwright")
+pytestmark = [pytest.mark.browser, pytest.mark.slow]
 
 CELLS = (
     "import sparse_rcnn_lab as srl\n"
@@ -82,8 +81,6 @@ def pixels(page):
     return page.evaluate(f"() => ({STATE})().picture.canvas.toDataURL()")
 
 
-@pytest.mark.slow
-@pytest.mark.browser
 def test_the_explorer_in_jupyterlab(chromium, lab, tmp_path):
     """Catches keys that Lab takes away, edits that never reach the kernel or come back undrawn,
     a page that asks the network, and one that freezes when its kernel dies."""
@@ -173,8 +170,6 @@ def test_the_explorer_in_jupyterlab(chromium, lab, tmp_path):
         watched.context.close()
 
 
-@pytest.mark.slow
-@pytest.mark.browser
 def test_a_notebook_opened_again(chromium, lab, tmp_path):
     """Catches "Loading widget..." where a notebook was saved with its widgets' state: the recording
     must be there, and move, without running anything."""

@@ -1,10 +1,8 @@
 """Damaged files, wrong fields and odd numbers: each is read, or refused with a LabError.
 
-CI tries 150 of each; ``SPARSE_RCNN_LAB_FUZZ=20000 pytest tests/endurance/test_fuzz.py`` searches
-for long.
+``make test`` tries 50 of each; ``SPARSE_RCNN_LAB_FUZZ=20000 pytest tests/endurance/test_fuzz.py``
+searches for long.
 """
-
-from __future__ import annotations
 
 import contextlib
 import io
@@ -22,15 +20,13 @@ from hypothesis import strategies as st
 from PIL import Image
 from small_model import small_batch, small_model
 
+from sparse_rcnn_lab import Detector, LabError, load_trace, save_trace
 from sparse_rcnn_lab.app.user_inputs import Limits, read_frame
 from sparse_rcnn_lab.cli.main import main
 from sparse_rcnn_lab.core.config import AugmentConfig
-from sparse_rcnn_lab.core.errors import LabError
 from sparse_rcnn_lab.data.coco.annotations import read_coco_json
 from sparse_rcnn_lab.data.sample import Sample
 from sparse_rcnn_lab.data.transforms import Augment
-from sparse_rcnn_lab.detect.detector import Detector
-from sparse_rcnn_lab.detect.trace_file import load_trace, save_trace
 from sparse_rcnn_lab.models.checkpoint import read_checkpoint
 
 COCO = {

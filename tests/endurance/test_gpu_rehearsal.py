@@ -1,9 +1,5 @@
 """Every part of ``benchmarks.gpu`` from the first line to the last, on the CPU."""
 
-from __future__ import annotations
-
-from pathlib import Path
-
 import pytest
 
 from benchmarks import gpu
@@ -12,7 +8,7 @@ from benchmarks.gpu_parts import PARTS, Setting
 pytestmark = pytest.mark.slow
 
 
-def test_rehearsal(tmp_path: Path) -> None:
+def test_rehearsal(tmp_path):
     """Catches a part that stops with an error on the day when a card is at hand."""
     names = [name for name in PARTS if name != "everyday"]
     results = gpu.measure(tmp_path, names, Setting(device="cpu", tiny=True), 1800)

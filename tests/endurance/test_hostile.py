@@ -5,8 +5,6 @@ Elsewhere: pickles that run code (test_checkpoint.py), images that expand to gig
 addresses give away (test_app_api.py), code of students (test_classroom.py).
 """
 
-from __future__ import annotations
-
 import contextlib
 import copy
 import io
@@ -16,43 +14,29 @@ import struct
 import subprocess
 import sys
 import zipfile
-from pathlib import Path
 
 import classroom_class as made
 import pytest
 import torch
 from app_models import checkpoint, served
-from browser import LAUNCH, PATIENCE, Watched
+from browser import PATIENCE, Watched
+from coco_folders import coco_folder
 from PIL import Image
 from safetensors.torch import save_file
 
 import sparse_rcnn_lab as srl
+from sparse_rcnn_lab import LabError, load_trace
 from sparse_rcnn_lab.analysis import Table
-from sparse_rcnn_lab.core.errors import LabError
 from sparse_rcnn_lab.course.classroom.collect import collect
-from sparse_rcnn_lab.detect.trace_file import VERSION, load_trace
+from sparse_rcnn_lab.detect.trace_file import VERSION
 from sparse_rcnn_lab.models.checkpoint import FORMAT, read_checkpoint
 
 DEEP = "[" * 10_000 + "]" * 10_000
 
 
-def coco(folder: Path, **changes) -> Path:
-    """A data set of one image."""
-    (folder / "images").mkdir(parents=True, exist_ok=True)
-    Image.new("RGB", (20, 10)).save(folder / "images" / "a.png")
-    content = {
-        "images": [{"id": 1, "file_name": "a.png", "width": 20, "height": 10}],
-        "annotations": [{"id": 1, "image_id": 1, "category_id": 1, "bbox": [1, 1, 5, 5]}],
-        "categories": [{"id": 1, "name": "thing"}],
-        **changes,
-    }
-    (folder / "train.json").write_text(json.dumps(content), encoding="utf-8")
-    return folder
-
-
 def test_json_nested_ten_thousand_deep(tmp_path):
     """Catches a parser that runs out of stack, wherever a json may come from somebody else."""
-    path = coco(tmp_path) / "train.json"
+    path = coco_folder(tmp_path) / "train.json"
     path.write_text(DEEP)
     with pytest.raises(LabError, match=r"train\.json is nested too deeply"):
         srl.open_data(tmp_path, "train")
@@ -76,7 +60,7 @@ def test_json_nested_ten_thousand_deep(tmp_path):
 def test_a_json_of_a_gigabyte(tmp_path, kind):
     """Catches a file that fills the memory before anybody says that it is not COCO json."""
     pytest.importorskip("resource")
-    coco(tmp_path)
+    coco_folder(tmp_path)
     with open(tmp_path / "train.json", "wb") as file:
         if kind == "zeros":
             file.truncate(10**9)
@@ -106,7 +90,7 @@ def test_file_names_that_leave_the_folder(tmp_path, name):
     """Catches a data set that reads, or says something of, files that are not its own."""
     folder = tmp_path / "data"
     entry = {"id": 1, "file_name": name, "width": 20, "height": 10}
-    coco(folder, images=[entry])
+    coco_folder(folder, [(20, 10)], images=[entry])
     Image.new("RGB", (20, 10)).save(tmp_path / "secret.png")
     with pytest.raises(LabError, match=r"train\.json"):
         srl.open_data(folder, "train")[0]
@@ -251,14 +235,13 @@ def test_names_in_a_page_that_is_kept(tmp_path):
         assert mark not in text
 
 
+@pytest.mark.slow  # a server and a browser; the page above and test_viewer.py look at the text
 @pytest.mark.browser
-def test_names_in_the_app(chromium, tmp_path):
+def test_names_in_the_app(browser, tmp_path):
     """Catches a class name of somebody's model that runs in a visitor's browser."""
     pytest.importorskip("gradio")
-    playwright = pytest.importorskip("playwright.sync_api")
     models = [checkpoint(tmp_path, "named", NAMES)]
-    with served(models) as url, playwright.sync_playwright() as play:
-        browser = play.chromium.launch(executable_path=chromium, args=LAUNCH)
+    with served(models) as url:
         watched = Watched(browser)
         page = watched.page
         asked = []
@@ -278,7 +261,6 @@ def test_names_in_the_app(chromium, tmp_path):
         page.wait_for_timeout(500)
         assert asked == []
         watched.clean()
-        browser.close()
 
 
 def test_an_image_that_is_a_page(tmp_path):

@@ -4,8 +4,6 @@ Slow (``pytest -m slow tests/endurance/test_kill.py``, half an hour): 50 kills e
 of writing, of a download, of an evaluation, and of building the gallery.
 """
 
-from __future__ import annotations
-
 import json
 import os
 import random
@@ -22,7 +20,7 @@ import torch
 from file_server import file_server
 from test_weights import NAME, hollow
 
-from sparse_rcnn_lab.detect.trace_file import load_trace
+from sparse_rcnn_lab import load_trace
 from sparse_rcnn_lab.models import releases as weights
 from sparse_rcnn_lab.models.checkpoint import read_checkpoint
 

@@ -1,22 +1,18 @@
 """A json of COCO's size, 0.5 GB, is written and read: about half a minute."""
 
-from __future__ import annotations
-
 import pickle
 import time
-from pathlib import Path
 
 import pytest
 from coco_size import write_coco
 
 import sparse_rcnn_lab as srl
-from sparse_rcnn_lab.data.coco.folder import CocoFolder
+from sparse_rcnn_lab import RECIPES, CocoFolder
 from sparse_rcnn_lab.data.subset import usable_images
-from sparse_rcnn_lab.models.recipes import RECIPES
 
 
 @pytest.mark.slow
-def test_a_json_of_cocos_size_is_read_in_seconds(tmp_path: Path) -> None:
+def test_a_json_of_cocos_size_is_read_in_seconds(tmp_path):
     """Catches images left out that have objects, and a heap of them that workers would copy."""
     write_coco(tmp_path)
     start = time.process_time()

@@ -4,8 +4,6 @@ Slow (``pytest -m slow tests/endurance/test_load.py -s`` prints the figures): a 
 seconds as ``SPARSE_RCNN_LAB_LOAD`` says; docs/reliability.md has those of ten minutes.
 """
 
-from __future__ import annotations
-
 import json
 import os
 import random
@@ -125,7 +123,6 @@ def test_a_class_of_thirty_two(tmp_path):
         text=True,
         env={**os.environ, "PYTHONPATH": str(ROOT), "TMPDIR": str(tmp_path)},
     )
-    assert process.stdout is not None
     for line in process.stdout:
         if line.startswith("Open http"):
             break

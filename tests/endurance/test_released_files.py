@@ -2,19 +2,13 @@
 converted and compared (``pytest -m slow tests/endurance/test_released_files.py``).
 """
 
-from __future__ import annotations
-
-from typing import Any
-
 import pytest
 import torch
 from parity import rule
 from test_weights import META, PUBLISHED, packed, publish, server, shapes  # noqa: F401
 
-from sparse_rcnn_lab.detect.detector import Detector
+from sparse_rcnn_lab import RECIPES, Detector, load
 from sparse_rcnn_lab.models import layouts
-from sparse_rcnn_lab.models.load import load
-from sparse_rcnn_lab.models.recipes import RECIPES
 
 pytestmark = pytest.mark.slow
 
@@ -25,7 +19,7 @@ def whole_weights(name: str) -> dict[str, torch.Tensor]:
 
 
 @pytest.mark.parametrize("name", PUBLISHED)
-def test_whole_files(name: str, publish: Any) -> None:  # noqa: F811
+def test_whole_files(name, publish):  # noqa: F811
     """Catches any number that changes on the way, and, with it, any output of the model."""
     state = whole_weights(name)
     publish(packed({"meta": META, "state_dict": state}), name)

@@ -1,7 +1,5 @@
 """A training that is taught something, killed for good, and started again with the same command."""
 
-from __future__ import annotations
-
 import os
 import signal
 import subprocess
@@ -11,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from sparse_rcnn_lab.data.shapes.dataset import Shapes
+from sparse_rcnn_lab import Shapes
 from sparse_rcnn_lab.training.run_folder import RunFolder
 from sparse_rcnn_lab.training.teach.teaching import ALIVE, read_progress
 from sparse_rcnn_lab.views.draw import as_image

@@ -1,23 +1,14 @@
 """Session: what an edit, a drop or a switch changes, and above all what it leaves alone."""
 
-from __future__ import annotations
-
-from collections.abc import Callable
-from typing import Any
-
 import numpy as np
 import pytest
 import torch
 
+from sparse_rcnn_lab import Ablation, Detector, LabError, Session, Trace, trace_diff
 from sparse_rcnn_lab.core import boxes as box_ops
-from sparse_rcnn_lab.core.ablation import Ablation
-from sparse_rcnn_lab.core.errors import LabError
 from sparse_rcnn_lab.core.inputs import Sample
-from sparse_rcnn_lab.core.trace import RECORDABLE, Trace
-from sparse_rcnn_lab.detect.detector import Detector
+from sparse_rcnn_lab.core.trace import RECORDABLE
 from sparse_rcnn_lab.intervene.intervention import MAX_STAGES
-from sparse_rcnn_lab.intervene.session import Session
-from sparse_rcnn_lab.intervene.trace_diff import trace_diff
 from tests.small_model import CLASSES, DIM, PROPOSALS, STAGES, small_model
 
 NAMES = ("cat", "dog", "bird")
@@ -35,7 +26,7 @@ def detector() -> Detector:
 
 
 @pytest.fixture
-def session(detector: Detector) -> Session:
+def session(detector) -> Session:
     return Session(detector, noise(), record=RECORDABLE)
 
 
@@ -61,7 +52,7 @@ def close(a: Trace, b: Trace) -> None:
         torch.testing.assert_close(x, y, rtol=1e-4, atol=1e-4)
 
 
-def test_a_session_says_what_the_detector_says(detector: Detector, session: Session) -> None:
+def test_a_session_says_what_the_detector_says(detector, session):
     """Catches another scale, order or recording; the second run goes through every stage."""
     direct = detector.trace(noise(), record=RECORDABLE)
     assert same(session.base, direct)
@@ -72,7 +63,7 @@ def test_a_session_says_what_the_detector_says(detector: Detector, session: Sess
     assert session.run() is session.trace
 
 
-def test_fewer_proposals_and_own_pixels(detector: Detector) -> None:
+def test_fewer_proposals_and_own_pixels(detector):
     """Catches ``num_proposals`` or ``resize`` that set_image forgets."""
     session = Session(detector, noise(), num_proposals=3, resize=False)
     assert same(session.base, detector.trace(noise(), num_proposals=3, resize=False))
@@ -80,7 +71,7 @@ def test_fewer_proposals_and_own_pixels(detector: Detector) -> None:
 
 
 @pytest.mark.parametrize("stage", range(STAGES + 1))
-def test_an_edit_belongs_to_its_state(session: Session, stage: int) -> None:
+def test_an_edit_belongs_to_its_state(session, stage):
     """Catches an edit that is a stage late, in input pixels, or undone by the next stage."""
     session.edit(4, box=BOX, feature="zero", stage=stage)
     trace = session.run()
@@ -95,7 +86,7 @@ def test_an_edit_belongs_to_its_state(session: Session, stage: int) -> None:
         assert (trace.logits[after, 4] != session.base.logits[after, 4]).any()
 
 
-def test_an_edit_runs_the_stages_on_exactly_that(detector: Detector, session: Session) -> None:
+def test_an_edit_runs_the_stages_on_exactly_that(detector, session):
     """Catches stages that start from the wrong features, or from boxes of the base."""
     session.edit(1, box=BOX, stage=2)
     trace = session.run()
@@ -108,7 +99,7 @@ def test_an_edit_runs_the_stages_on_exactly_that(detector: Detector, session: Se
         torch.testing.assert_close(trace.logits[2 + index], output.logits[0], rtol=1e-4, atol=1e-4)
 
 
-def test_edits_add_up(session: Session) -> None:
+def test_edits_add_up(session):
     """Catches a second edit that replaces the first, or is applied in the order of typing."""
     session.edit(0, box=BOX, stage=3)
     session.edit(5, feature="zero", stage=1)
@@ -120,7 +111,7 @@ def test_edits_add_up(session: Session) -> None:
     torch.testing.assert_close(session.run().boxes[3, 0], torch.tensor([0.0, 0.0, W, H]))
 
 
-def test_drop_is_running_without_them(detector: Detector, session: Session) -> None:
+def test_drop_is_running_without_them(detector, session):
     """Catches rows that no longer fit their ids: without the others, the numbers are those of
     a model that never had them.
     """
@@ -131,7 +122,7 @@ def test_drop_is_running_without_them(detector: Detector, session: Session) -> N
     assert session.proposals == (0, 1, 2)
 
 
-def test_ids_stay_right_after_a_drop(session: Session) -> None:
+def test_ids_stay_right_after_a_drop(session):
     """Catches an edit, a swap or a second drop that takes an id for a row."""
     session.drop(0)
     session.edit(4, box=BOX, stage=1)
@@ -141,13 +132,12 @@ def test_ids_stay_right_after_a_drop(session: Session) -> None:
     swapped = session.run(ablation=Ablation(swap_filters=((3, 5),)), start=0)
     assert swapped.proposal_ids.tolist() == [3, 4, 5]
     plain = session.run()
-    assert plain.dynamic_filters is not None and swapped.dynamic_filters is not None
     assert torch.equal(swapped.dynamic_filters[0, 0], plain.dynamic_filters[0, 2])
     assert torch.equal(swapped.dynamic_filters[0, 1], plain.dynamic_filters[0, 1])
     assert set(trace.detections().proposals.tolist()) <= {1, 2, 3, 4, 5}
 
 
-def test_a_late_drop_keeps_what_came_before(session: Session) -> None:
+def test_a_late_drop_keeps_what_came_before(session):
     """Catches stages before the drop that run without the dropped, or rows left behind."""
     session.keep([1, 3], stage=2)
     trace = session.run()
@@ -156,17 +146,15 @@ def test_a_late_drop_keeps_what_came_before(session: Session) -> None:
     assert torch.equal(trace.boxes[:3], session.base.boxes[:3, rows])
     assert torch.equal(trace.logits[:2], session.base.logits[:2, rows])
     assert (trace.logits[2] != session.base.logits[2, rows]).any()
-    assert trace.attention is not None and session.base.attention is not None
     assert torch.equal(trace.attention[1], session.base.attention[1][:, rows][..., rows])
     torch.testing.assert_close(trace.attention[2].sum(-1), torch.ones(2, 2))
 
 
-def test_switches_act_after_their_state(session: Session) -> None:
+def test_switches_act_after_their_state(session):
     """Catches an ablation that reaches stages before ``start``, or only the first after it."""
     off = Ablation(self_attention=False)
     trace = session.run(start=2, ablation=off)
     assert same(trace, session.base, until=2)
-    assert trace.attention is not None
     assert not trace.attention[2:].any()
     for stage in (2, 3):
         assert (trace.logits[stage] != session.base.logits[stage]).any()
@@ -174,7 +162,7 @@ def test_switches_act_after_their_state(session: Session) -> None:
     assert everywhere.attention is not None and not everywhere.attention.any()
 
 
-def test_freezing(session: Session) -> None:
+def test_freezing(session):
     """Catches boxes or features that freeze before the start, or thaw at an edit."""
     boxes = session.run(start=1, ablation=Ablation(freeze_boxes=True)).boxes
     assert torch.equal(boxes[1], session.base.boxes[1])
@@ -189,7 +177,7 @@ def test_freezing(session: Session) -> None:
     assert not torch.equal(trace.logits[3, 0], session.run(start=1, ablation=frozen).logits[3, 0])
 
 
-def test_switches_equal_those_of_trace(detector: Detector, session: Session) -> None:
+def test_switches_equal_those_of_trace(detector, session):
     """Catches a session that goes from stage to stage differently than the model does."""
     for ablation in (
         Ablation(freeze_features=True),
@@ -201,7 +189,7 @@ def test_switches_equal_those_of_trace(detector: Detector, session: Session) -> 
         assert same(session.run(ablation=ablation), direct)
 
 
-def test_more_stages_than_there_are(detector: Detector, session: Session) -> None:
+def test_more_stages_than_there_are(detector, session):
     """Catches a stop beyond the last stage that is cut off, or starts again at the first."""
     trace = session.run(stop=STAGES + 3)
     assert trace.num_stages == STAGES + 3
@@ -219,7 +207,7 @@ def test_more_stages_than_there_are(detector: Detector, session: Session) -> Non
     assert same(session.run(stop=2), session.base, until=2)
 
 
-def test_undo_reset_and_history(session: Session) -> None:
+def test_undo_reset_and_history(session):
     """Catches a change that stays in force, or words that say the wrong thing."""
     base = session.base
     session.edit(1, box=BOX, feature="zero")
@@ -242,7 +230,7 @@ def test_undo_reset_and_history(session: Session) -> None:
     assert session.trace is base and session.history == ()
 
 
-def test_a_new_image_starts_afresh(session: Session, detector: Detector) -> None:
+def test_a_new_image_starts_afresh(session, detector):
     """Catches edits or a pyramid carried over to another image."""
     session.edit(1, box=BOX)
     session.run()
@@ -254,7 +242,7 @@ def test_a_new_image_starts_afresh(session: Session, detector: Detector) -> None
     assert session.base is base and same(session.run(), base)
 
 
-def test_only_the_stages_run_again(session: Session, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_the_stages_run_again(session, monkeypatch):
     """Catches a run that computes the pyramid, or stages whose result is known."""
     ran: list[int] = []
     monkeypatch.setattr(session.detector.model, "pyramid", lambda images: pytest.fail("pyramid"))
@@ -267,7 +255,7 @@ def test_only_the_stages_run_again(session: Session, monkeypatch: pytest.MonkeyP
     assert ran == [2, 3]
 
 
-def test_ground_truth(detector: Detector, session: Session) -> None:
+def test_ground_truth(detector, session):
     """Catches matches in the wrong frame, or lost by run: each object goes to the proposal that
     lies on it.
     """
@@ -294,7 +282,7 @@ def test_ground_truth(detector: Detector, session: Session) -> None:
     assert session.set_image(image).matches is None
 
 
-def test_no_objects(session: Session) -> None:
+def test_no_objects(session):
     """Catches an empty ground truth taken for none at all."""
     trace = session.set_ground_truth([], [])
     assert trace.gt_boxes is not None and trace.gt_boxes.shape == (0, 4)
@@ -312,7 +300,7 @@ def test_no_objects(session: Session) -> None:
         ("boxes", [0], "numbers"),
     ],
 )
-def test_ground_truth_that_cannot_be(session: Session, boxes: Any, labels: Any, said: str) -> None:
+def test_ground_truth_that_cannot_be(session, boxes, labels, said):
     """Catches a traceback from the matching, or matches with a class that does not exist."""
     with pytest.raises(LabError, match=said):
         session.set_ground_truth(boxes, labels)
@@ -351,9 +339,7 @@ def test_ground_truth_that_cannot_be(session: Session, boxes: Any, labels: Any, 
         (lambda s: Ablation(swap_filters=((1,),)), "pairs"),
     ],
 )  # fmt: skip
-def test_what_cannot_be_asked(
-    session: Session, wrong: Callable[[Session], object], said: str
-) -> None:
+def test_what_cannot_be_asked(session, wrong, said):
     """Catches an index error, a negative id taken from the end, or a box nobody can see."""
     with pytest.raises(LabError, match=said):
         wrong(session)
@@ -362,7 +348,7 @@ def test_what_cannot_be_asked(
     assert same(session.run(), session.base)
 
 
-def test_no_image_yet(detector: Detector) -> None:
+def test_no_image_yet(detector):
     """Catches an attribute error in place of what to do."""
     session = Session(detector)
     for wrong in (session.run, session.reset, lambda: session.edit(0, box=BOX)):
@@ -371,14 +357,14 @@ def test_no_image_yet(detector: Detector) -> None:
     assert "no image yet" in repr(session)
 
 
-def test_numpy_numbers_are_numbers(session: Session) -> None:
+def test_numpy_numbers_are_numbers(session):
     """Catches ids and stages from an array or a slider that are refused."""
     session.edit(np.int64(3), box=np.array(BOX), stage=np.int64(1))
     session.drop(torch.tensor([1, 2]))
     assert session.run(stop=np.int64(3)).num_proposals == 4
 
 
-def test_difference(session: Session) -> None:
+def test_difference(session):
     """Catches rows compared that belong to different proposals."""
     before = session.base
     nothing = trace_diff(before, session.run(), threshold=0)
@@ -414,7 +400,7 @@ def detected(labels: list[int], boxes: list[list[float]], ids: list[int]) -> Tra
     )
 
 
-def test_gained_lost_and_handed_over() -> None:
+def test_gained_lost_and_handed_over():
     """Catches an object called lost that another proposal finds, or kept as another class."""
     left, right, below = [0.0, 0, 40, 40], [50.0, 0, 90, 40], [0.0, 50, 40, 90]
     before = detected([0, 1, 0], [left, right, below], [0, 1, 2])
@@ -429,7 +415,7 @@ def test_gained_lost_and_handed_over() -> None:
     assert "1 gained, 1 lost" in str(other)
 
 
-def test_traces_that_cannot_be_compared(session: Session, detector: Detector) -> None:
+def test_traces_that_cannot_be_compared(session, detector):
     """Catches boxes of two images subtracted from each other."""
     with pytest.raises(LabError, match="120x90"):
         trace_diff(session.base, detector.trace(noise(1, 60, 80)))
@@ -441,7 +427,7 @@ def test_traces_that_cannot_be_compared(session: Session, detector: Detector) ->
         trace_diff(few.run(), rest.run())
 
 
-def test_a_huge_photo(detector: Detector, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_huge_photo(detector, monkeypatch):
     """Catches a trace of hundreds of megabytes, and boxes that shrink with the image."""
     small = detector.trace(noise())
     monkeypatch.setattr("sparse_rcnn_lab.detect.batches.MAX_KEPT_PIXELS", H * W / 4)

@@ -1,7 +1,5 @@
 """Model files: what is written is read; what is broken, foreign or dangerous is refused by name."""
 
-from __future__ import annotations
-
 import argparse
 import json
 import os
@@ -20,7 +18,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from small_model import small_batch, small_model
 
-from sparse_rcnn_lab.core.errors import LabError
+from sparse_rcnn_lab import LabError
 from sparse_rcnn_lab.models import layouts as published
 from sparse_rcnn_lab.models.checkpoint import FORMAT, read_checkpoint, save_checkpoint
 from sparse_rcnn_lab.models.config_edit import to_dict
@@ -28,7 +26,7 @@ from sparse_rcnn_lab.models.config_edit import to_dict
 NAMES = ("circle", "square", "Käfer")
 
 
-def test_round_trip(tmp_path: Path) -> None:
+def test_round_trip(tmp_path):
     """Catches a weight, a buffer, a name or a setting that does not come back, averaged weights
     that are not those kept, and a file written after hours of training that can never be read."""
     model = small_model(num_reg_layers=2, prior_probability=0.02)
@@ -51,7 +49,7 @@ def test_round_trip(tmp_path: Path) -> None:
     assert not (tmp_path / "m.safetensors").exists()
 
 
-def test_others_may_read_it(tmp_path: Path) -> None:
+def test_others_may_read_it(tmp_path):
     """Catches a model in a shared folder that only the one who trained it can open."""
     path, usual = tmp_path / "model.safetensors", tmp_path / "usual"
     usual.touch()
@@ -60,7 +58,7 @@ def test_others_may_read_it(tmp_path: Path) -> None:
         assert path.stat().st_mode == usual.stat().st_mode
 
 
-def test_half(tmp_path: Path) -> None:
+def test_half(tmp_path):
     """Catches a model that stays in half precision, a file that is no smaller, and a batch-norm
     variance above 65,504 that is shipped as infinity."""
     model = small_model()
@@ -89,11 +87,11 @@ def rewrite(path: Path, target: Path, drop: str = "", **header: Any) -> Path:
 
 
 @pytest.fixture
-def whole(tmp_path: Path) -> Path:
+def whole(tmp_path) -> Path:
     return save_checkpoint(tmp_path / "whole.safetensors", small_model(), NAMES, "whole")
 
 
-def test_cut_short(whole: Path, tmp_path: Path) -> None:
+def test_cut_short(whole, tmp_path):
     """Catches half a download that raises a message without the file's name."""
     data = whole.read_bytes()
     for size in (0, 5, 200, len(data) // 2, len(data) - 1):
@@ -105,7 +103,7 @@ def test_cut_short(whole: Path, tmp_path: Path) -> None:
         read_checkpoint(tmp_path / "absent.safetensors")
 
 
-def test_wrong_class_count(whole: Path, tmp_path: Path) -> None:
+def test_wrong_class_count(whole, tmp_path):
     """Catches weights for other classes that load by chance, or fail inside torch."""
     target = tmp_path / "classes.safetensors"
     with pytest.raises(LabError, match=r"classes\.safetensors.* names 4 classes.* has 3"):
@@ -118,7 +116,7 @@ def test_wrong_class_count(whole: Path, tmp_path: Path) -> None:
         checkpoint.build()
 
 
-def test_damaged_header(whole: Path, tmp_path: Path) -> None:
+def test_damaged_header(whole, tmp_path):
     """Catches a newer or edited file that raises without its name, any safetensors file taken
     for a model, and random weights where the file has none."""
     config = to_dict(small_model().config)
@@ -156,7 +154,7 @@ def largest_file(size: int) -> Iterator[None]:
 
 
 @pytest.mark.parametrize("zipped", [True, False])
-def test_code_in_a_pickle_is_not_run(zipped: bool, tmp_path: Path) -> None:
+def test_code_in_a_pickle_is_not_run(zipped, tmp_path):
     """Catches a downloaded file that takes over the reader's machine."""
     trap = tmp_path / "sprung"
     content = {"init_proposal_boxes.weight": torch.zeros(3, 4), "model": Trap(trap)}
@@ -167,7 +165,7 @@ def test_code_in_a_pickle_is_not_run(zipped: bool, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("zipped", [True, False])
-def test_published_file_cut_short(zipped: bool, tmp_path: Path) -> None:
+def test_published_file_cut_short(zipped, tmp_path):
     """Catches a damaged file that raises KeyError or EOFError from inside torch."""
     path = tmp_path / "cut.pth"
     torch.save({"weight": torch.zeros(1000)}, path, _use_new_zipfile_serialization=zipped)
@@ -191,7 +189,7 @@ def test_published_file_cut_short(zipped: bool, tmp_path: Path) -> None:
         torch.zeros(3),
     ],
 )
-def test_other_architectures(content: Any, tmp_path: Path) -> None:
+def test_other_architectures(content, tmp_path):
     """Catches another detector's file that is loaded in part, or an unnamed error."""
     torch.save(content, tmp_path / "other.pth")
     with pytest.raises(LabError, match=r"other\.pth"):
@@ -222,9 +220,7 @@ def resnet50_keys(classes: int = 2) -> dict[str, torch.Tensor]:
         ({}, ("class 0", "class 1")),
     ],
 )
-def test_configuration_and_names_of_a_published_file(
-    meta: dict[str, Any], names: tuple[str, ...], tmp_path: Path
-) -> None:
+def test_configuration_and_names_of_a_published_file(meta, names, tmp_path):
     """Catches a fine-tuned file read as COCO's 80 classes, its sizes assumed, or the name of a
     single class, which has lost its comma, left out."""
     torch.save({"meta": meta, "state_dict": resnet50_keys(len(names))}, tmp_path / "tuned.pth")
@@ -256,9 +252,7 @@ def mmengine_log(monkeypatch: pytest.MonkeyPatch) -> Any:
 
 
 @pytest.mark.parametrize("zipped", [True, False])
-def test_training_checkpoint_of_mmdetection(
-    zipped: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_training_checkpoint_of_mmdetection(zipped, tmp_path, monkeypatch):
     """Catches an own training refused for its log, the log's code being run, or its stand-in
     taken for a weight."""
     weight = torch.nn.Parameter(torch.ones(2))
@@ -303,7 +297,7 @@ def prefixed(prefix: str) -> dict[str, torch.Tensor]:
     ],
 )
 @pytest.mark.filterwarnings("error")
-def test_what_wraps_a_checkpoint(content: Any, tmp_path: Path) -> None:
+def test_what_wraps_a_checkpoint(content, tmp_path):
     """Catches a file refused for what DDP, torch.compile or a trainer put around its names, and
     weights that stay in half precision."""
     torch.save(content, tmp_path / "wrapped.pth")
@@ -315,7 +309,7 @@ def test_what_wraps_a_checkpoint(content: Any, tmp_path: Path) -> None:
     assert all(v.dtype == torch.float32 and v.equal(expected[k]) for k, v in state.items())
 
 
-def test_what_lies_beside_the_weights(tmp_path: Path) -> None:
+def test_what_lies_beside_the_weights(tmp_path):
     """Catches a file refused for its averaged copy, that copy taken for the weights, things
     left out without a word, another normalisation kept quiet, one name that two tensors claim."""
     path = tmp_path / "beside.pth"
@@ -347,7 +341,7 @@ def test_what_lies_beside_the_weights(tmp_path: Path) -> None:
         (pickle.dumps({"model": {"conv1_w": np.ones(3)}}, protocol=2), "Python pickle.*detectron2"),
     ],
 )
-def test_what_a_file_is_instead(content: bytes, words: str, ending: str, tmp_path: Path) -> None:
+def test_what_a_file_is_instead(content, words, ending, tmp_path):
     """Catches a message that leaves open what the file is, or that passes on torch's advice to
     switch its safety off."""
     path = tmp_path / f"model.{ending}"
@@ -357,7 +351,7 @@ def test_what_a_file_is_instead(content: bytes, words: str, ending: str, tmp_pat
     assert "weights_only" not in str(caught.value)
 
 
-def test_heads_of_another_depth(tmp_path: Path) -> None:
+def test_heads_of_another_depth(tmp_path):
     """Catches a file with deeper heads that is refused as another architecture."""
     state, head = resnet50_keys(), "roi_head.bbox_head.0"
     for i, shape in enumerate([(256, 256), (256,)] * 2):
@@ -369,7 +363,7 @@ def test_heads_of_another_depth(tmp_path: Path) -> None:
     assert (config.num_cls_layers, config.num_reg_layers) == (2, 1)
 
 
-def test_full_disk(whole: Path) -> None:
+def test_full_disk(whole):
     """Catches a training's last good model lost to a disk that is full."""
     before = whole.read_bytes()
     with (
@@ -380,7 +374,7 @@ def test_full_disk(whole: Path) -> None:
     assert whole.read_bytes() == before and list(whole.parent.iterdir()) == [whole]
 
 
-def test_coco_classes() -> None:
+def test_coco_classes():
     """Catches a category lost or doubled, which shifts every label after it."""
     assert len(set(published.COCO_CLASSES)) == 80
     places = {name: published.COCO_CLASSES.index(name) for name in ("person", "dog", "toothbrush")}

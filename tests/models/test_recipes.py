@@ -4,19 +4,17 @@ Published: the configs ``configs/sparse_rcnn/sparse-rcnn_*_coco.py`` of mmdetect
 follow the paper (section 4); the APs are those of its table.
 """
 
-from __future__ import annotations
-
 from collections import Counter
 
 import pytest
 import torch
 
-from sparse_rcnn_lab.core.config import AugmentConfig, Recipe
+from sparse_rcnn_lab import RECIPES, Recipe
+from sparse_rcnn_lab.core.config import AugmentConfig
 from sparse_rcnn_lab.core.train import lr_factor, total_steps
 from sparse_rcnn_lab.data.transforms import Augment, Window
 from sparse_rcnn_lab.detect.images import resized_size
 from sparse_rcnn_lab.models.config_edit import from_dict, to_dict
-from sparse_rcnn_lab.models.recipes import RECIPES
 
 MULTI_SCALE = (480, 512, 544, 576, 608, 640, 672, 704, 736, 768, 800)
 ALIKE = {
@@ -97,12 +95,12 @@ def values(recipe: Recipe) -> dict[str, object]:
 
 
 @pytest.mark.parametrize("name", PUBLISHED)
-def test_each_published_value(name: str) -> None:
+def test_each_published_value(name):
     """Catches a recipe that trains another model than the one whose AP stands beside it."""
     assert values(RECIPES[name]) == {**PUBLISHED[name], **ALIKE}
 
 
-def test_older_files_still_mean_what_they_meant() -> None:
+def test_older_files_still_mean_what_they_meant():
     """Catches a new field whose default changes how a checkpoint's recipe trains."""
     written = to_dict(RECIPES["small"])
     for new in ("crop", "crop_short_sides", "crop_size", "drop_empty", "min_image_side"):
@@ -123,7 +121,7 @@ def windows(name: str, height: int, width: int, count: int = 2200) -> list[Windo
     ]
 
 
-def test_multi_scale_draws_each_short_side_about_equally() -> None:
+def test_multi_scale_draws_each_short_side_about_equally():
     """Catches a range without its end, sizes of the wrong side, and one seed for all images."""
     drawn = windows("r50_3x_100", 480, 640)
     assert all(w.first is None and w.crop == (0, 0, 480, 640) for w in drawn)
@@ -137,7 +135,7 @@ def test_multi_scale_draws_each_short_side_about_equally() -> None:
 
 
 @pytest.mark.parametrize("name", ["r50_3x_300", "r101_3x_300"])
-def test_half_of_the_images_are_cropped_as_published(name: str) -> None:
+def test_half_of_the_images_are_cropped_as_published(name):
     """Catches a crop of the original pixels, bounds that are not reached, and a fixed corner."""
     drawn = windows(name, 480, 640)
     crops = [w for w in drawn if w.first is not None]
@@ -165,7 +163,7 @@ def test_half_of_the_images_are_cropped_as_published(name: str) -> None:
     assert all(w.size == w.frame for w in crops)
 
 
-def test_an_image_smaller_than_the_crop_is_taken_whole() -> None:
+def test_an_image_smaller_than_the_crop_is_taken_whole():
     """Catches a crop that reaches over the border of a narrow image."""
     crops = [w for w in windows("r50_3x_300", 100, 1000, 300) if w.first is not None]
     assert {w.first for w in crops} == {(133, 1333)}  # 400 would make 4000 wide
@@ -173,7 +171,7 @@ def test_an_image_smaller_than_the_crop_is_taken_whole() -> None:
     assert min(w.crop[3] for w in crops) < 400 < 590 < max(w.crop[3] for w in crops) <= 600
 
 
-def test_without_a_crop_nothing_more_is_drawn() -> None:
+def test_without_a_crop_nothing_more_is_drawn():
     """Catches a draw for the crop that shifts all later ones: old seeds would then give others."""
     random = torch.Generator().manual_seed(4)
     choice = int(torch.randint(11, (), generator=random))

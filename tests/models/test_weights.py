@@ -1,7 +1,5 @@
 """The published models by name: the right file, whole, converted exactly and kept, or an error."""
 
-from __future__ import annotations
-
 import hashlib
 import io
 import os
@@ -17,17 +15,15 @@ import pytest
 import torch
 from file_server import FileServer, file_server
 from parity import rule
+from small_model import no_initialisation
 from test_checkpoint import Trap, largest_file
 
+from sparse_rcnn_lab import RECIPES, LabError, Recipe, load
 from sparse_rcnn_lab.cli import main as cli
-from sparse_rcnn_lab.core.config import Recipe
-from sparse_rcnn_lab.core.errors import LabError
 from sparse_rcnn_lab.models import layouts as published
 from sparse_rcnn_lab.models import releases as weights
 from sparse_rcnn_lab.models.checkpoint import read_checkpoint
 from sparse_rcnn_lab.models.config_edit import from_dict
-from sparse_rcnn_lab.models.load import load
-from sparse_rcnn_lab.models.recipes import RECIPES
 
 NAME = "r50_1x_100"
 SERVER = "https://download.openmmlab.com/mmdetection/v2.0/sparse_rcnn"
@@ -81,8 +77,14 @@ def hollow(name: str = NAME, **changes: Any) -> bytes:
     return packed({"meta": META, "state_dict": {**state, **changes}})
 
 
+@pytest.fixture(autouse=True)
+def _quick() -> Iterator[None]:
+    with no_initialisation():
+        yield
+
+
 @pytest.fixture
-def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FileServer]:
+def server(tmp_path, monkeypatch) -> Iterator[FileServer]:
     """A mirror of the released files, and an empty cache."""
     monkeypatch.setenv("no_proxy", "*")
     monkeypatch.setenv(weights.CACHE_VARIABLE, str(tmp_path / "cache"))
@@ -93,7 +95,7 @@ def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FileServ
 
 
 @pytest.fixture
-def publish(server: FileServer, monkeypatch: pytest.MonkeyPatch) -> Any:
+def publish(server, monkeypatch) -> Any:
     """publish(content, name): the released file is this one now, its digest included."""
 
     def make(content: bytes, name: str = NAME) -> weights.Release:
@@ -112,7 +114,7 @@ def kept(cache: Path) -> list[str]:
     return sorted(path.relative_to(cache).as_posix() for path in files if path.name != "weights")
 
 
-def test_addresses_and_what_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_addresses_and_what_they_are(monkeypatch):
     """Catches a slip in a name, digest or size, and two models exchanged: wrong for all."""
     monkeypatch.delenv(weights.MIRROR_VARIABLE, raising=False)
     urls = {name: release.url() for name, release in weights.RELEASES.items()}
@@ -128,9 +130,7 @@ def test_addresses_and_what_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
         assert abs(size / 1e6 - weights.RELEASES[name].megabytes) < 1
 
 
-def test_by_name_once_and_then_from_the_cache(
-    server: FileServer, publish: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_by_name_once_and_then_from_the_cache(server, publish, tmp_path, capsys):
     """Catches a tensor in the wrong place, a lost recipe, a second download, leftovers."""
     release = publish(hollow())
     detector = load(NAME)
@@ -154,7 +154,7 @@ def test_by_name_once_and_then_from_the_cache(
     assert capsys.readouterr() == ("", "")
 
 
-def test_what_is_refused(server: FileServer, publish: Any, tmp_path: Path) -> None:
+def test_what_is_refused(server, publish, tmp_path):
     """Catches a file of another model, a damaged one, or code from the network in the cache."""
     trap = tmp_path / "sprung"
     cases = {
@@ -178,7 +178,7 @@ def test_what_is_refused(server: FileServer, publish: Any, tmp_path: Path) -> No
     assert kept(tmp_path / "cache") == []
 
 
-def test_no_network(server: FileServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_network(server, tmp_path, monkeypatch):
     """Catches a traceback of urllib or an error page taken for weights, without a way out; and a
     bare OSError where the cache cannot be."""
     with pytest.raises(LabError, match=rf"{server.url}/sparse_\S+ \(HTTP 404.*give its path"):
@@ -197,7 +197,7 @@ def test_no_network(server: FileServer, tmp_path: Path, monkeypatch: pytest.Monk
         weights.fetch(NAME, progress=False)
 
 
-def test_cut_again_and_again(server: FileServer, publish: Any, tmp_path: Path) -> None:
+def test_cut_again_and_again(server, publish, tmp_path):
     """Catches half a file that passes for a whole one, and trying for ever."""
     publish(hollow())
     server.cuts = [1000, 1000, 1000]
@@ -208,7 +208,7 @@ def test_cut_again_and_again(server: FileServer, publish: Any, tmp_path: Path) -
 
 
 @pytest.mark.parametrize("ranges", [True, False])
-def test_cut_once(ranges: bool, server: FileServer, tmp_path: Path) -> None:
+def test_cut_once(ranges, server, tmp_path):
     """Catches a download that starts over each time, or that sticks two copies together."""
     content = os.urandom(3_000_000)
     server.files["file.pth"], server.cuts, server.ranges = content, [2_000_000], ranges
@@ -219,7 +219,7 @@ def test_cut_once(ranges: bool, server: FileServer, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("room", [50_000, 5_000_000])
-def test_full_disk(room: int, publish: Any, tmp_path: Path) -> None:
+def test_full_disk(room, publish, tmp_path):
     """Catches half a file in the cache, during the download or during the conversion."""
     content = hollow()
     assert 50_000 < len(content) < 5_000_000
@@ -230,7 +230,7 @@ def test_full_disk(room: int, publish: Any, tmp_path: Path) -> None:
 
 
 @pytest.fixture
-def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+def quick(monkeypatch) -> None:
     """The conversion writes a small file: what is tested is who writes it, and when."""
     from safetensors.torch import save_file
 
@@ -241,7 +241,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.skipif(os.name == "nt", reason="without locks each downloads for itself")
-def test_three_at_once(server: FileServer, publish: Any, quick: None, tmp_path: Path) -> None:
+def test_three_at_once(server, publish, quick, tmp_path):
     """Catches eight ranks that download eight times, or remove each other's files."""
     release = publish(hollow())
     found: list[Path] = []
@@ -258,9 +258,7 @@ def test_three_at_once(server: FileServer, publish: Any, quick: None, tmp_path: 
     assert kept(tmp_path / "cache") == [f"weights/{release.cached.name}"]
 
 
-def test_stopped_and_killed(
-    publish: Any, quick: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_stopped_and_killed(publish, quick, tmp_path, monkeypatch):
     """Catches hundreds of megabytes that stay behind after Ctrl-C, or for ever after a kill."""
     release = publish(hollow())
 
@@ -283,9 +281,7 @@ def test_stopped_and_killed(
         assert kept(tmp_path / "cache") == wanted
 
 
-def test_damaged_cache_is_mended(
-    server: FileServer, publish: Any, quick: None, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_damaged_cache_is_mended(server, publish, quick, capsys):
     """Catches a name that never works again after a disk fault."""
     release = publish(hollow())
     whole = weights.fetch(NAME, progress=False).read_bytes()
@@ -294,9 +290,7 @@ def test_damaged_cache_is_mended(
     assert "damaged and will be fetched again" in capsys.readouterr().err
 
 
-def test_folder_as_mirror(
-    server: FileServer, publish: Any, quick: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_folder_as_mirror(server, publish, quick, tmp_path, monkeypatch):
     """Catches a class's shared folder that only works when it is written as an address."""
     release = publish(hollow())
     (tmp_path / "shared folder").mkdir()
@@ -306,7 +300,7 @@ def test_folder_as_mirror(
     assert not server.requests and release.cached.is_file()
 
 
-def test_where_the_cache_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_where_the_cache_is(tmp_path, monkeypatch):
     """Catches a variable that is not obeyed: home folders of clusters are small."""
     monkeypatch.setenv(weights.CACHE_VARIABLE, str(tmp_path / "own"))
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
@@ -318,7 +312,7 @@ def test_where_the_cache_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     assert weights.cache_folder() == tmp_path / "home" / ".cache" / "sparse_rcnn_lab"
 
 
-def test_a_file_that_somebody_has(tmp_path: Path) -> None:
+def test_a_file_that_somebody_has(tmp_path):
     """Catches a released file that, by its path, no longer knows its recipe."""
     path = tmp_path / weights.RELEASES["r50_3x_300"].file
     path.write_bytes(hollow("r50_3x_300"))
@@ -328,9 +322,7 @@ def test_a_file_that_somebody_has(tmp_path: Path) -> None:
     assert weights.about(tmp_path / "mine.pth") == {}
 
 
-def test_models_lists_them(
-    server: FileServer, publish: Any, quick: None, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_models_lists_them(server, publish, quick, capsys):
     """Catches a list that leaves one out, or that downloads to find out."""
     assert cli.main(["models"]) == 0
     listed = capsys.readouterr().out.split("published COCO models")[1].split("presets")[0]

@@ -1,7 +1,5 @@
 """The documents hold: links lead somewhere, the code in them runs, the commands exist."""
 
-from __future__ import annotations
-
 import contextlib
 import inspect
 import re
@@ -64,11 +62,7 @@ def test_links_are_looked_at():
 
 # What a page's code needs besides photo.jpg, and what is made smaller so that it takes seconds: the
 # published models are not there without a network.
-SMALLER = {
-    "r50_3x_300": "nano-shapes",
-    "limit=24": "limit=2",
-    "limit=100": "limit=2",
-}
+SMALLER = {"r50_3x_300": "nano-shapes", "limit=24": "limit=2", "limit=100": "limit=2"}
 
 
 @contextlib.contextmanager
@@ -100,6 +94,7 @@ def prepared(page: Path) -> Iterator[tuple[dict[str, Any], dict[str, str]]]:
 WITH_CODE = [p for p in PAGES if blocks(p, "python") and p.name != "export.md"]
 
 
+@pytest.mark.usefixtures("small_figures")
 @pytest.mark.parametrize("page", WITH_CODE, ids=lambda p: p.relative_to(ROOT).as_posix())
 def test_code_runs(page, tmp_path, monkeypatch):
     """Catches a name or argument that has changed since the page was written."""
@@ -181,7 +176,7 @@ def test_the_api_pages_build(tmp_path):
     pdoc = pytest.importorskip("pdoc")
     makefile = (ROOT / "Makefile").read_text("utf-8")
     (modules,) = re.findall(r"^API := (.*)$", makefile, re.M)
-    pdoc.render.configure(docformat="restructuredtext")
+    pdoc.render.configure(docformat="restructuredtext", show_source=False)  # which takes long
     pdoc.pdoc(*modules.split(), output_directory=tmp_path)
     page = (tmp_path / "sparse_rcnn_lab.html").read_text("utf-8")
     assert all(f'id="{name}"' in page for name in srl.__all__ if name != "__version__")

@@ -1,14 +1,11 @@
 """The examples in docstrings run, and no public name goes without one."""
 
-from __future__ import annotations
-
 import doctest
 import importlib
 import inspect
 import pkgutil
 import shutil
 from pathlib import Path
-from types import ModuleType
 
 import matplotlib
 import pytest
@@ -40,8 +37,9 @@ SHOWN_BY = {
 }
 
 
+@pytest.mark.usefixtures("small_figures")
 @pytest.mark.parametrize("name", ["sparse_rcnn_lab", *MODULES])
-def test_examples_run(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_examples_run(name, tmp_path, monkeypatch) -> None:
     """Catches an example that shows what the code no longer does."""
     module = importlib.import_module(name)
     tests = [test for test in doctest.DocTestFinder().find(module) if test.examples]
@@ -56,7 +54,7 @@ def test_examples_run(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 
 
 @pytest.mark.parametrize("module", [srl, analysis, figures, lessons], ids=lambda m: m.__name__)
-def test_public_names_have_an_example(module: ModuleType) -> None:
+def test_public_names_have_an_example(module):
     """Catches a public function or class that nobody has shown how to use."""
     missing = []
     for name in sorted(module.__all__):

@@ -1,7 +1,5 @@
 """The files that GitHub reads are valid, and call what exists."""
 
-from __future__ import annotations
-
 import re
 from pathlib import Path
 from typing import Any
@@ -25,7 +23,7 @@ def _steps(workflow: dict[Any, Any]) -> list[dict[str, Any]]:
 
 
 @pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.name)
-def test_workflows_call_make_targets_that_exist(path: Path) -> None:
+def test_workflows_call_make_targets_that_exist(path):
     """Catches a target that was renamed while the workflow still calls it."""
     workflow = _read(path)
     assert True in workflow  # YAML 1.1 reads the key `on` so
@@ -39,7 +37,7 @@ def test_workflows_call_make_targets_that_exist(path: Path) -> None:
     assert called and set(called) <= targets
 
 
-def test_tests_run_on_the_oldest_python_that_is_promised() -> None:
+def test_tests_run_on_the_oldest_python_that_is_promised():
     """Catches requires-python moving on without the workflow."""
     (matrix,) = (
         job["strategy"]["matrix"]
@@ -53,7 +51,7 @@ def test_tests_run_on_the_oldest_python_that_is_promised() -> None:
 
 
 @pytest.mark.parametrize("path", FORMS, ids=lambda path: path.name)
-def test_issue_forms_have_what_github_asks_for(path: Path) -> None:
+def test_issue_forms_have_what_github_asks_for(path):
     """Catches a form that GitHub would hide: a field without id or label, an id twice."""
     form = _read(path)
     assert form["name"] and form["description"]
@@ -64,14 +62,14 @@ def test_issue_forms_have_what_github_asks_for(path: Path) -> None:
     assert {part["type"] for part in fields} <= {"input", "textarea", "dropdown", "checkboxes"}
 
 
-def test_issue_forms_name_paths_that_exist() -> None:
+def test_issue_forms_name_paths_that_exist():
     """Catches an example folder that moved."""
     for path in FORMS:
         for name in re.findall(r"sparse_rcnn_lab/[\w/]+", path.read_text(encoding="utf-8")):
             assert (ROOT / name).exists(), f"{path.name}: {name}"
 
 
-def test_citation_is_of_this_version() -> None:
+def test_citation_is_of_this_version():
     """Catches a release that still cites the one before."""
     citation = _read(ROOT / "CITATION.cff")
     assert citation["cff-version"] == "1.2.0" and citation["version"] == srl.__version__

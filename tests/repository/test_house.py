@@ -1,7 +1,5 @@
 """The house: which room may import which, and what lets a newcomer find the way about in it."""
 
-from __future__ import annotations
-
 import ast
 import subprocess
 import sys
@@ -71,7 +69,7 @@ def _part(file: Path) -> str:
     return max((p for p in MAY_IMPORT if f"{name}/".startswith(f"{p}/")), key=len, default="")
 
 
-def test_every_room_is_in_the_table() -> None:
+def test_every_room_is_in_the_table():
     """Catches a new folder that nobody has given a place."""
     assert {path.parent.name for path in PACKAGE.glob("*/__init__.py")} == ROOMS
     assert {path.name for path in PACKAGE.glob("*.py")} == {"__init__.py", "__main__.py"}
@@ -83,7 +81,7 @@ def test_every_room_is_in_the_table() -> None:
 
 
 @pytest.mark.parametrize("part", sorted(MAY_IMPORT))
-def test_rooms_import_only_what_they_may(part: str) -> None:
+def test_rooms_import_only_what_they_may(part):
     """Catches a figure that needs the model's training, or a model that knows how it is run."""
     files = [file for file in PACKAGE.rglob("*.py") if _part(file) == part]
     wrong = [
@@ -95,7 +93,7 @@ def test_rooms_import_only_what_they_may(part: str) -> None:
     assert files and not wrong, "\n".join(sorted(wrong))
 
 
-def test_no_import_circle() -> None:
+def test_no_import_circle():
     """Catches two files that need each other before either is complete."""
     modules = {}
     for file in PACKAGE.rglob("*.py"):
@@ -126,7 +124,7 @@ def test_no_import_circle() -> None:
         visit(name, ())
 
 
-def test_core_is_read_in_one_sitting() -> None:
+def test_core_is_read_in_one_sitting():
     """Catches the paper growing back into a framework."""
     files = sorted((PACKAGE / "core").rglob("*.py"))
     lines = sum(len(file.read_text(encoding="utf-8").splitlines()) for file in files)
@@ -144,7 +142,7 @@ def test_core_is_read_in_one_sitting() -> None:
                 assert top in allowed or top in sys.stdlib_module_names, f"{file.name}: {name}"
 
 
-def test_no_file_name_twice() -> None:
+def test_no_file_name_twice():
     """Catches two files that a search by name confuses."""
     counts = Counter(file.name for file in PACKAGE.rglob("*.py"))
     assert {name for name, count in counts.items() if count > 1} <= {"__init__.py", "__main__.py"}

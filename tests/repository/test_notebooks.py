@@ -1,7 +1,5 @@
 """The lessons: paired, without outputs, and running from top to bottom from any folder."""
 
-from __future__ import annotations
-
 import json
 import re
 from pathlib import Path
@@ -99,7 +97,8 @@ def one_kernel(kernel, monkeypatch):
         def execute(self, env):
             told = {name: env[name] for name in (FAST_VARIABLE, STATIC_VARIABLE)}
             place = self.resources["metadata"]["path"]
-            code = f"import os\nos.environ.update({told!r})\nos.chdir({place!r})\n%reset -f"
+            code = f"import os\nos.environ.update({told!r})\nos.chdir({place!r})\n"
+            code += "from sparse_rcnn_lab.views.figures import canvas\ncanvas.DPI = 50\n%reset -f"
             self.nb.cells.insert(0, nbformat.v4.new_code_cell(code))
             try:
                 super().execute(env=env)

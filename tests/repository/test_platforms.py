@@ -1,7 +1,5 @@
 """What runs on Apple's GPUs and on Windows, as far as a machine that is neither can tell."""
 
-from __future__ import annotations
-
 import re
 from pathlib import Path
 
@@ -11,7 +9,7 @@ import torchgen
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import sparse_rcnn_lab as srl
-from sparse_rcnn_lab.data.shapes.dataset import Shapes
+from sparse_rcnn_lab import Shapes
 from sparse_rcnn_lab.runtime import gather
 
 PACKAGE = Path(srl.__file__).parent

@@ -1,7 +1,5 @@
 """Exported files: what is in them, and that they answer as the model does."""
 
-from __future__ import annotations
-
 import json
 import re
 import shutil
@@ -68,7 +66,7 @@ def assert_same(found: dict[str, Tensor], wanted: list[srl.Detections]) -> None:
 
 
 @pytest.mark.parametrize(("num", "stage"), [(PROPOSALS, STAGES), (2, STAGES), (PROPOSALS, 1)])
-def test_graph_answers_as_the_detector(num: int, stage: int) -> None:
+def test_graph_answers_as_the_detector(num, stage):
     """Catches a missing normalisation, padding that is seen, and options that are not used."""
     detector = tiny(STAGES).with_runtime("eager")
     shapes = pictures((45, 70), (64, 33))
@@ -81,7 +79,7 @@ def test_graph_answers_as_the_detector(num: int, stage: int) -> None:
         torch.testing.assert_close(found["stage_logits"][index], trace.logits[:stage])
 
 
-def test_box_without_area_has_no_score() -> None:
+def test_box_without_area_has_no_score():
     """Catches a detection that Detections drops but that passes a user's threshold."""
     detector = tiny()
     torch.nn.init.zeros_(detector.model.stages[-1].regress.weight)
@@ -96,7 +94,7 @@ def test_box_without_area_has_no_score() -> None:
 
 
 @pytest.fixture(scope="module")
-def onnx_file(tmp_path_factory: pytest.TempPathFactory) -> exporting.Export:
+def onnx_file(tmp_path_factory) -> exporting.Export:
     pytest.importorskip("onnx")
     pytest.importorskip("onnxruntime")
     path = tmp_path_factory.mktemp("onnx") / "new folder" / "tiny.onnx"
@@ -118,7 +116,7 @@ class Loaded:
 
 
 @pytest.fixture(scope="module")
-def torch_file(tmp_path_factory: pytest.TempPathFactory) -> Loaded:
+def torch_file(tmp_path_factory) -> Loaded:
     return Loaded(tmp_path_factory.mktemp("torch") / "tiny.pt2")
 
 
@@ -128,12 +126,9 @@ SHAPES = [[(41, 75)], [(130, 64), (101, 90), (33, 35)]]
 
 # Only ONNX takes sides of at most 32 pixels, where the coarsest level is one pixel.
 @pytest.mark.parametrize("shapes", [*SHAPES, [(20, 32)]])
-def test_onnx_answers_as_the_detector(
-    onnx_file: exporting.Export, shapes: list[tuple[int, int]]
-) -> None:
+def test_onnx_answers_as_the_detector(onnx_file, shapes):
     """Catches a size, a batch or padding that tracing froze, and outputs under wrong names."""
     run = formats.run_onnx(onnx_file.path, list(onnx_file.outputs))
-    assert run is not None
     images = pictures(*shapes)
     found = run(*stacked(images))
     assert_same(found, tiny()(images, resize=False))
@@ -145,15 +140,13 @@ def test_onnx_answers_as_the_detector(
 
 @pytest.mark.parametrize("shape", [shapes[0] for shapes in SHAPES])
 @pytest.mark.parametrize("batch", [1, 2])
-def test_torch_export_answers_as_the_detector(
-    torch_file: Loaded, shape: tuple[int, int], batch: int
-) -> None:
+def test_torch_export_answers_as_the_detector(torch_file, shape, batch):
     """Catches the same in the other format, whose graph takes no sizes."""
     images = pictures(*[shape] * batch)
     assert_same(torch_file.run(stacked(images)[0]), tiny(1)(images, resize=False))
 
 
-def test_onnx_file_explains_itself(onnx_file: exporting.Export) -> None:
+def test_onnx_file_explains_itself(onnx_file):
     """Catches a file whose classes, input size or origin must be looked up elsewhere."""
     import onnxruntime
 
@@ -170,14 +163,14 @@ def test_onnx_file_explains_itself(onnx_file: exporting.Export) -> None:
     assert shapes["stage_logits"] == ["batch", 2, PROPOSALS, len(NAMES)]
 
 
-def test_torch_export_file_explains_itself(torch_file: Loaded) -> None:
+def test_torch_export_file_explains_itself(torch_file):
     """Catches metadata that only the ONNX file has."""
     assert torch_file.metadata == torch_file.done.metadata
     assert torch_file.metadata["images"].startswith("[batch, 3, height, width]")
     assert json.loads(torch_file.metadata["class_names"]) == list(NAMES)
 
 
-def test_files_hold_no_path_of_the_machine(onnx_file: exporting.Export, torch_file: Loaded) -> None:
+def test_files_hold_no_path_of_the_machine(onnx_file, torch_file):
     """Catches the stack traces that exporters write into every node, and leftovers."""
     for path in (onnx_file.path, torch_file.done.path):
         content = path.read_bytes()
@@ -185,7 +178,7 @@ def test_files_hold_no_path_of_the_machine(onnx_file: exporting.Export, torch_fi
         assert list(path.parent.iterdir()) == [path]
 
 
-def test_real_check_was_made(onnx_file: exporting.Export) -> None:
+def test_real_check_was_made(onnx_file):
     """Catches a check on one size only, or on the size that was traced."""
     assert [check.batch for check in onnx_file.checks] == [1, 2]
     assert all(check.agrees() for check in onnx_file.checks)
@@ -193,12 +186,7 @@ def test_real_check_was_made(onnx_file: exporting.Export) -> None:
     assert len(sizes) == 2 and (96, 160) not in sizes
 
 
-def test_the_pages_code_runs(
-    onnx_file: exporting.Export,
-    torch_file: Loaded,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_the_pages_code_runs(onnx_file, torch_file, tmp_path, monkeypatch):
     """Catches a line of docs/export.md that does not run: a name, an input, a file's metadata."""
     monkeypatch.chdir(tmp_path)
     shutil.copy(onnx_file.path, "nano-shapes.onnx")
@@ -217,9 +205,7 @@ def test_the_pages_code_runs(
 
 
 @pytest.mark.slow  # traces and writes all six stages: half a minute of computing
-def test_the_page_says_how_to_use_the_file(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_the_page_says_how_to_use_the_file(tmp_path, monkeypatch, capsys):
     """Catches a docs/export.md whose lines do not run, or find something else than the model."""
     from PIL import Image
 
@@ -250,7 +236,7 @@ def test_the_page_says_how_to_use_the_file(
 
 
 @pytest.mark.slow  # R-50 in ONNX: minutes and 4 GB
-def test_published_model_in_onnx_gives_the_numbers_of_mmdetection(tmp_path: Path) -> None:
+def test_published_model_in_onnx_gives_the_numbers_of_mmdetection(tmp_path):
     """Catches what only the published architecture shows, against numbers that are not our own.
 
     Weights, pictures and limits are those of test_parity.py: 100 proposals, two pictures of
@@ -264,7 +250,6 @@ def test_published_model_in_onnx_gives_the_numbers_of_mmdetection(tmp_path: Path
     assert not any(any(check.rounding) for check in done.checks)
     images = [torch.from_numpy(rule.image(p)).permute(2, 0, 1) for p in rule.PICTURES]
     run = formats.run_onnx(done.path, list(done.outputs))
-    assert run is not None
     found, reference = run(*stacked(images)), rule.read_arrays("forward_r50_100")
     for stage in range(6):
         boxes = torch.from_numpy(reference[f"s{stage}_box"])

@@ -1,7 +1,5 @@
 """The check of an exported file, and what stops an export: with a stand-in for the slow writing."""
 
-from __future__ import annotations
-
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -13,8 +11,8 @@ from small_model import PROPOSALS, small_model
 from torch import Tensor
 
 import sparse_rcnn_lab as srl
+from sparse_rcnn_lab import LabError
 from sparse_rcnn_lab.cli import main as cli
-from sparse_rcnn_lab.core.errors import LabError
 from sparse_rcnn_lab.runtime import export as exporting
 from sparse_rcnn_lab.runtime.export import check as checking
 from sparse_rcnn_lab.runtime.export.graph import DetectionGraph
@@ -30,7 +28,7 @@ Spoil = Callable[[dict[str, Tensor]], Any]
 
 
 @pytest.fixture
-def quick(monkeypatch: pytest.MonkeyPatch) -> Callable[[Spoil], None]:
+def quick(monkeypatch) -> Callable[[Spoil], None]:
     """Writes a few bytes, and runs the untraced graph, its answers spoilt by a function."""
     graphs: list[DetectionGraph] = []
 
@@ -65,9 +63,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> Callable[[Spoil], None]:
     ],
     ids=lambda _: "",
 )
-def test_file_that_differs_is_not_kept(
-    quick: Callable[[Spoil], None], tmp_path: Path, spoil: Spoil
-) -> None:
+def test_file_that_differs_is_not_kept(quick, tmp_path, spoil):
     """Catches a check that looks at some outputs only, and a file left behind or overwritten."""
     quick(spoil)
     with pytest.raises(LabError, match="does not say what the model says"):
@@ -79,9 +75,7 @@ def test_file_that_differs_is_not_kept(
     assert [path.read_bytes() for path in tmp_path.iterdir()] == [b"old"]
 
 
-def test_rounding_is_measured_where_a_model_magnifies_it(
-    quick: Callable[[Spoil], None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_rounding_is_measured_where_a_model_magnifies_it(quick, tmp_path, monkeypatch):
     """Catches an untrained R-50 that cannot be exported, for being far from itself in float64."""
     for name, limit in (("BOX_TOLERANCE", 1e-9), ("SCORE_TOLERANCE", 1e-9), ("ROUNDINGS", 1.0)):
         monkeypatch.setattr(checking, name, limit)
@@ -94,7 +88,7 @@ def test_rounding_is_measured_where_a_model_magnifies_it(
     assert graph.mean.dtype == torch.float32  # the model itself was left alone
 
 
-def test_rounding_may_exchange_neighbours(quick: Callable[[Spoil], None], tmp_path: Path) -> None:
+def test_rounding_may_exchange_neighbours(quick, tmp_path):
     """Catches a check that fails when two detections of almost the same score change places."""
 
     def swap(found: dict[str, Tensor]) -> None:
@@ -108,12 +102,7 @@ def test_rounding_may_exchange_neighbours(quick: Callable[[Spoil], None], tmp_pa
     assert [check.boxes for check in done.checks] == [0, 0]
 
 
-def test_command_says_what_is_in_the_file(
-    quick: Callable[[Spoil], None],
-    tmp_path: Path,
-    capsys: pytest.CaptureFixture[str],
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_command_says_what_is_in_the_file(quick, tmp_path, capsys, monkeypatch):
     """Catches options that do not reach the graph, and a file name nobody can guess."""
     quick(lambda found: None)
     monkeypatch.chdir(tmp_path)
@@ -128,9 +117,7 @@ def test_command_says_what_is_in_the_file(
     assert Path("a.pt2").exists()
 
 
-def test_without_onnxruntime_the_file_is_kept_and_it_is_said(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_without_onnxruntime_the_file_is_kept_and_it_is_said(tmp_path, capsys, monkeypatch):
     """Catches a check that is silently skipped, and one that costs the file."""
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
     monkeypatch.setattr(exporting, "require_onnx", lambda: None)
@@ -140,9 +127,7 @@ def test_without_onnxruntime_the_file_is_kept_and_it_is_said(
     assert (tmp_path / "a.onnx").exists()
 
 
-def test_missing_extra_says_what_to_install(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_missing_extra_says_what_to_install(tmp_path, monkeypatch):
     """Catches an ImportError, minutes into the export, that does not say what to do."""
     monkeypatch.setitem(sys.modules, "onnx", None)
     with pytest.raises(LabError, match=r"onnx, .*sparse-rcnn-lab\[export\]"):
@@ -162,13 +147,7 @@ def test_missing_extra_says_what_to_install(
         ("a.pt2", {"stage": 0}, "stage must be 1..2, found 0"),
     ],
 )
-def test_what_cannot_be_done_is_said(
-    quick: Callable[[Spoil], None],
-    tmp_path: Path,
-    name: str,
-    options: dict[str, Any],
-    message: str,
-) -> None:
+def test_what_cannot_be_done_is_said(quick, tmp_path, name, options, message):
     """Catches a wrong argument that is found only after minutes, or not at all."""
     quick(lambda found: None)
     (tmp_path / "folder.pt2").mkdir()
@@ -177,7 +156,7 @@ def test_what_cannot_be_done_is_said(
         srl.export(tiny(), tmp_path / name, **options)
 
 
-def test_a_missing_last_detection_counts_by_its_score() -> None:
+def test_a_missing_last_detection_counts_by_its_score():
     """Catches a check that fails when rounding decides which detection is the last of the list."""
     wanted = {
         "boxes": torch.tensor([[[0.0, 0, 9, 9], [1, 1, 5, 5]]]),

@@ -1,7 +1,5 @@
 """The exported parts: that they answer as the model does, and that the page's example runs."""
 
-from __future__ import annotations
-
 import json
 import re
 from pathlib import Path
@@ -12,8 +10,8 @@ import torch
 from small_model import BACKBONES, lively, small_batch, small_model
 
 import sparse_rcnn_lab as srl
+from sparse_rcnn_lab import LabError
 from sparse_rcnn_lab.cli import main as cli
-from sparse_rcnn_lab.core.errors import LabError
 from sparse_rcnn_lab.runtime import onnx_graphs
 from sparse_rcnn_lab.runtime.engines import open_onnxruntime
 from sparse_rcnn_lab.runtime.export import parts as exporting
@@ -25,7 +23,7 @@ NAMES = ("cat", "dog", "größer")
 
 
 @pytest.mark.parametrize("name", BACKBONES)
-def test_pyramid_of_every_backbone(name: str) -> None:
+def test_pyramid_of_every_backbone(name):
     """Catches a layer written with other settings, a shortcut lost, rows or levels out of order."""
     model = small_model(backbone=name, num_stages=1)
     lively(model.backbone)
@@ -44,7 +42,7 @@ def test_pyramid_of_every_backbone(name: str) -> None:
             first += height * width
 
 
-def test_stage_with_boxes_that_no_image_has() -> None:
+def test_stage_with_boxes_that_no_image_has():
     """Catches rows outside the table, which an engine reads all the same or dies of."""
     model = small_model(num_stages=1)
     images, _ = small_batch(2)
@@ -69,7 +67,6 @@ def test_stage_with_boxes_that_no_image_has() -> None:
     shared = pyramid({"images": images.numpy()})
     read = bags({"levels": shared["levels"], "boxes": given["boxes"]})
     roi = np.einsum("bnko,bnkod->bnkd", read["weights"], shared["table"][read["rows"]])
-    assert wanted.roi_features is not None
     assert np.abs(roi - wanted.roi_features.numpy()).max() < 1e-4
     for found in (
         whole({**shared, **given}),
@@ -81,9 +78,7 @@ def test_stage_with_boxes_that_no_image_has() -> None:
         np.testing.assert_allclose(refined, ours, rtol=1e-5, atol=1e-3)
 
 
-def test_the_page_says_how_to_chain_them(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_the_page_says_how_to_chain_them(tmp_path, monkeypatch, capsys):
     """Catches an example that does not run, or finds something else than the model."""
     from PIL import Image
 
@@ -111,7 +106,7 @@ def test_the_page_says_how_to_chain_them(
     assert b"/root" not in Path("nano-shapes/stage_1.onnx").read_bytes()
 
 
-def test_what_differs_is_not_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_differs_is_not_written(tmp_path, monkeypatch):
     """Catches a check that lets wrong graphs pass, and one that leaves some of them behind."""
     detector = srl.Detector(small_model(num_stages=2), NAMES, "tiny")
     done = exporting.export_parts(detector, tmp_path / "right")
@@ -123,7 +118,7 @@ def test_what_differs_is_not_written(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert not (tmp_path / "wrong").exists()
 
 
-def test_what_cannot_be_exported_is_said(tmp_path: Path) -> None:
+def test_what_cannot_be_exported_is_said(tmp_path):
     """Catches a graph that leaves out what it does not know."""
     model = small_model(num_stages=1)
     model.backbone.body["stem"].append(torch.nn.GELU())

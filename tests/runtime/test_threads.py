@@ -1,7 +1,5 @@
 """How many threads a model takes."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 
 import pytest
@@ -12,7 +10,7 @@ from sparse_rcnn_lab.runtime.threads import threads_for
 
 
 @pytest.fixture(autouse=True)
-def three_threads(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def three_threads(monkeypatch) -> Iterator[None]:
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     before = torch.get_num_threads()
     torch.set_num_threads(3)
@@ -20,7 +18,7 @@ def three_threads(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     torch.set_num_threads(before)
 
 
-def test_light_models_take_one_thread_and_give_the_others_back() -> None:
+def test_light_models_take_one_thread_and_give_the_others_back():
     with threads_for("nano"):
         assert torch.get_num_threads() == 1
     assert torch.get_num_threads() == 3
@@ -29,7 +27,7 @@ def test_light_models_take_one_thread_and_give_the_others_back() -> None:
     assert torch.get_num_threads() == 3
 
 
-def test_heavy_models_and_a_users_own_number_stay(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_heavy_models_and_a_users_own_number_stay(monkeypatch):
     with threads_for("resnet50"):
         assert torch.get_num_threads() == 3
     monkeypatch.setenv("OMP_NUM_THREADS", "3")
@@ -37,7 +35,7 @@ def test_heavy_models_and_a_users_own_number_stay(monkeypatch: pytest.MonkeyPatc
         assert torch.get_num_threads() == 3
 
 
-def test_a_detector_computes_on_one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_detector_computes_on_one_thread(monkeypatch):
     """Catches the pyramid or the stages left out."""
     detector = srl.load("nano-shapes")
     seen: list[int] = []

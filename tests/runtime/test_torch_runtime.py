@@ -1,21 +1,17 @@
 """Every runtime of torch gives the eager one's numbers, each within its own limit."""
 
-from __future__ import annotations
-
 import copy
 import pickle
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
-from scripted import GreyImages
 from small_model import BACKBONES, lively, small_batch, small_config, small_model
 from torch import nn
 
 import sparse_rcnn_lab as srl
-from sparse_rcnn_lab.core.ablation import Ablation
+from sparse_rcnn_lab import Ablation, LabError
 from sparse_rcnn_lab.core.backbone import Backbone
-from sparse_rcnn_lab.core.errors import LabError
 from sparse_rcnn_lab.core.pooling import build_pyramid
 from sparse_rcnn_lab.core.stage import StageOutput
 from sparse_rcnn_lab.runtime import torch_runtime
@@ -34,7 +30,7 @@ def run(runtime: Runtime) -> list[StageOutput]:
 
 
 @pytest.mark.parametrize("name", BACKBONES)
-def test_folded_backbone_equals_the_eager_one(name: str) -> None:
+def test_folded_backbone_equals_the_eager_one(name):
     """Catches a batch norm lost or left, a map that is overwritten, a copy that is the original."""
     torch.manual_seed(0)
     changes = {"backbone": name, "train_batch_norm": name == "nano", "fpn_norm": name == "nano"}
@@ -57,7 +53,7 @@ def test_folded_backbone_equals_the_eager_one(name: str) -> None:
     assert before.keys() == after.keys() and all(torch.equal(before[k], after[k]) for k in before)
 
 
-def test_folded_where_nothing_forbids_it() -> None:
+def test_folded_where_nothing_forbids_it():
     """Catches a runtime that is not taken, or is where gradients or training need the model."""
     model = small_model()
     lively(model.backbone)
@@ -75,7 +71,7 @@ def test_folded_where_nothing_forbids_it() -> None:
         assert not runtime._applies()
 
 
-def test_bf16_stages_keep_boxes_and_logits_in_float32() -> None:
+def test_bf16_stages_keep_boxes_and_logits_in_float32():
     """Catches boxes rounded to 8 bits (whole pixels at best), logits that tie, and filters of
     others left out where an ablation wants them."""
     model = small_model()
@@ -92,12 +88,11 @@ def test_bf16_stages_keep_boxes_and_logits_in_float32() -> None:
     with torch.no_grad():
         a, b = (r.run_stages(r.pyramid(images), *model.proposals(sizes), **same)[0]
                 for r in (rough, exact))  # fmt: skip
-    assert a.dynamic_filters is not None and b.dynamic_filters is not None
     assert (a.dynamic_filters - b.dynamic_filters).abs().max() < 0.05
     assert (a.logits - b.logits).abs().max() < 0.05 * b.logits.abs().max()
 
 
-def test_first_images_in_many_threads() -> None:
+def test_first_images_in_many_threads():
     """Catches a thread that uses what another has not finished making."""
     runtime = TorchRuntime(small_model())
     with ThreadPoolExecutor(8) as pool:
@@ -105,7 +100,7 @@ def test_first_images_in_many_threads() -> None:
     assert all(torch.equal(a, found[0]) for a in found)
 
 
-def test_changed_weights_are_seen() -> None:
+def test_changed_weights_are_seen():
     """Catches answers of weights that are gone: after an update, loading, or a fused optimizer,
     which changes weights without raising their version."""
     model = small_model()
@@ -126,7 +121,7 @@ def test_changed_weights_are_seen() -> None:
         optimizer.step()
 
 
-def test_what_a_runtime_made_is_not_the_models() -> None:
+def test_what_a_runtime_made_is_not_the_models():
     """Catches checkpoints with extra weights, and a model that cannot be copied or sent."""
     model = small_model()
     keys, wanted = set(model.state_dict()), run(TorchRuntime(model, precision="bf16"))
@@ -136,7 +131,7 @@ def test_what_a_runtime_made_is_not_the_models() -> None:
         torch.testing.assert_close(again[0].logits, wanted[0].logits, rtol=0, atol=0.3)
 
 
-def test_detector_chooses_its_runtime(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_detector_chooses_its_runtime(monkeypatch):
     """Catches an option that does nothing, or that changes the detector it was asked of; "auto"
     where there are no units for bf16."""
     detector = srl.load("nano-shapes")
@@ -164,15 +159,13 @@ def test_detector_chooses_its_runtime(monkeypatch: pytest.MonkeyPatch) -> None:
             detector.with_runtime(*arguments)
 
 
-def test_a_model_with_stages_of_its_own_runs_as_it_is_written(
-    detector: srl.Detector, ants: GreyImages
-) -> None:
+def test_a_model_with_stages_of_its_own_runs_as_it_is_written(detector, ants):
     """Catches a subclass whose pyramid is passed over by a folded backbone."""
     found = detector.with_runtime(precision="bf16")(ants[0].image, threshold=0.5)
     assert len(found) == len(detector(ants[0].image, threshold=0.5)) > 0
 
 
-def test_training_with_folded_statistics_has_the_same_gradients() -> None:
+def test_training_with_folded_statistics_has_the_same_gradients():
     """Catches an affine term of a batch norm that no longer learns, or learns something else."""
     config = small_config(backbone="mobilenet_v2", frozen_stages=1)
     torch.manual_seed(0)
@@ -182,7 +175,7 @@ def test_training_with_folded_statistics_has_the_same_gradients() -> None:
     fold_fixed_norms(ours)
     images, _ = small_batch()
     for backbone in (ours.train(), theirs.train()):
-        sum(level.square().mean() for level in backbone(images)).backward()  # type: ignore[union-attr]
+        sum(level.square().mean() for level in backbone(images)).backward()
     assert ours.state_dict().keys() == theirs.state_dict().keys()
     for (name, a), b in zip(ours.named_parameters(), theirs.parameters(), strict=True):
         assert (a.grad is None) == (b.grad is None) == (not a.requires_grad), name
@@ -192,7 +185,7 @@ def test_training_with_folded_statistics_has_the_same_gradients() -> None:
 
 
 @pytest.mark.slow  # the compiler takes minutes
-def test_compiled_runtime_gives_the_eager_numbers() -> None:
+def test_compiled_runtime_gives_the_eager_numbers():
     """Catches a compiled graph that keeps the first image's numbers, or shifts its padding."""
     model = small_model(num_stages=2)
     twin = TorchRuntime(model, "compiled")

@@ -1,8 +1,5 @@
 """Several processes train, evaluate, stop and fail as one. On gloo and the CPU."""
 
-from __future__ import annotations
-
-import os
 import signal
 from dataclasses import replace
 from itertools import chain
@@ -16,17 +13,13 @@ import torch
 from several import in_processes
 from torch import Tensor
 
-from sparse_rcnn_lab.core.config import Recipe
-from sparse_rcnn_lab.core.errors import LabError
+from sparse_rcnn_lab import Detector, LabError, Recipe, Shapes, evaluate, fit
 from sparse_rcnn_lab.core.model import SparseRCNN
 from sparse_rcnn_lab.data.sample import Sample
-from sparse_rcnn_lab.data.shapes.dataset import Shapes
 from sparse_rcnn_lab.data.transforms import Augment
-from sparse_rcnn_lab.detect.detector import Detector
 from sparse_rcnn_lab.training import step as step_module
 from sparse_rcnn_lab.training.distributed import Group, join, synchronise_batch_norm
-from sparse_rcnn_lab.training.evaluate import evaluate
-from sparse_rcnn_lab.training.fit import begin, fit
+from sparse_rcnn_lab.training.fit import begin
 from sparse_rcnn_lab.training.loader import StepSampler, TrainBatch, train_loader
 from sparse_rcnn_lab.training.nested import expected_positives
 from sparse_rcnn_lab.training.run_folder import RunFolder
@@ -52,10 +45,11 @@ def tiny(**changes: Any) -> Recipe:
     return small_training.tiny(**{**settings, **changes})
 
 
+QUIET: dict[str, Any] = {"workers": 0, "progress": False, "evaluate_every": 0, "device": "cpu"}
+
+
 def train(out: Path, changes: dict[str, Any], **options: Any) -> State:
-    settings = {"workers": 0, "progress": False, "evaluate_every": 0, "device": "cpu"}
-    run = fit(DATA, tiny(**changes), out, **{**settings, **options})
-    return {k: v.clone() for k, v in run.detector.model.state_dict().items()}
+    return small_training.weights(fit(DATA, tiny(**changes), out, **QUIET, **options))
 
 
 def distance(a: State, b: State) -> float:
@@ -76,7 +70,7 @@ def assert_same_training(a: State, b: State, **changes: Any) -> None:
     assert distance(a, b) < 1e-2 * distance(a, start)
 
 
-def test_two_processes_give_the_weights_of_one(tmp_path: Path) -> None:
+def test_two_processes_give_the_weights_of_one(tmp_path):
     """Catches a normaliser or noise of each process's own, gradients averaged over unequal shares,
     and a log that shows one process's loss.
     """
@@ -110,7 +104,7 @@ def gradients(changes: dict[str, Any]) -> dict[str, Tensor]:
         return found | {n: b.float() for n, b in model.named_buffers()}
 
 
-def test_batch_norm_sees_the_images_of_all_processes(tmp_path: Path) -> None:
+def test_batch_norm_sees_the_images_of_all_processes(tmp_path):
     """Catches statistics of each process's own images, in forward, backward or what is kept.
 
     The bound: largest error of a tensor relative to its largest value. Measured 4e-5, with
@@ -126,7 +120,7 @@ def test_batch_norm_sees_the_images_of_all_processes(tmp_path: Path) -> None:
         assert (value - two[name]).abs().max() <= 1e-3 * value.abs().max().clamp(min=1e-6), name
 
 
-def test_on_gpus_torch_synchronises_the_norms_that_follow() -> None:
+def test_on_gpus_torch_synchronises_the_norms_that_follow():
     """Catches weights that are no longer the model's own, other names in a checkpoint, and norms
     of frozen parts that follow the data once training goes on after an evaluation."""
     recipe = tiny(model__train_batch_norm=True, model__fpn_norm=True, model__frozen_stages=1)
@@ -158,7 +152,7 @@ def two_evaluations(seed: int) -> list[tuple[np.ndarray, float]]:
     ]
 
 
-def test_sharded_evaluation_equals_unsharded(tmp_path: Path) -> None:
+def test_sharded_evaluation_equals_unsharded(tmp_path):
     """Catches images lost, seen twice or in another order where the sizes do not divide."""
     expected = two_evaluations(3)
     answers = in_processes(3, tmp_path, two_evaluations, 3)
@@ -170,16 +164,11 @@ def test_sharded_evaluation_equals_unsharded(tmp_path: Path) -> None:
 
 def stop_at(out: Path, changes: dict[str, Any], step: int, by: int) -> int:
     """Trains until process ``by`` gets a Ctrl-C in ``step``; the steps done."""
-
-    def interrupt(now: int, _: object) -> None:
-        if now == step and os.environ.get("RANK", "0") == str(by):
-            os.kill(os.getpid(), signal.SIGINT)
-
-    settings = {"workers": 0, "progress": False, "evaluate_every": 0, "device": "cpu"}
-    return fit(DATA, tiny(**changes), out, on_step=interrupt, **settings).step  # type: ignore[arg-type]
+    interrupt = small_training.signal_at(step, signal.SIGINT, by)
+    return fit(DATA, tiny(**changes), out, on_step=interrupt, **QUIET).step
 
 
-def test_run_is_resumed_on_another_number_of_processes(tmp_path: Path) -> None:
+def test_run_is_resumed_on_another_number_of_processes(tmp_path):
     """Catches data or noise that depend on the number of processes, and a Ctrl-C that reaches one
     process and leaves the other waiting.
     """
@@ -200,15 +189,12 @@ def resumed(out: Path, changes: dict[str, Any]) -> State:
 
 
 def killed_at(out: Path, step: int, victim: int) -> State:
-    def kill(now: int, _: object) -> None:
-        if now == step and os.environ["RANK"] == str(victim):
-            os.kill(os.getpid(), signal.SIGKILL)
-
+    kill = small_training.signal_at(step, signal.SIGKILL, victim)
     return train(out, {"train__steps": 4}, on_step=kill)
 
 
 @pytest.mark.parametrize("victim", [0, 1])
-def test_killed_process_ends_the_run_and_loses_no_step(tmp_path: Path, victim: int) -> None:
+def test_killed_process_ends_the_run_and_loses_no_step(tmp_path, victim):
     """Catches survivors that wait for ever, a message that says nothing, steps that are lost."""
     answers = in_processes(2, tmp_path, killed_at, tmp_path / "run", 2, victim)
     assert answers[victim] is None
@@ -249,9 +235,7 @@ def fails(data: Shapes, out: Path, changes: dict[str, Any], wild: int | None = N
     ("data", "wild", "words"),
     [(OneBroken(20, 5, size=64), None, "six.jpg"), (DATA, 6, "seed 5 image 6")],
 )
-def test_error_in_one_process_is_told_once(
-    tmp_path: Path, data: Shapes, wild: int | None, words: str
-) -> None:
+def test_error_in_one_process_is_told_once(tmp_path, data, wild, words):
     """Catches an error whose words appear in one process while the others wait for it."""
     batches = [[index for index, _ in batch] for batch in StepSampler(20, 5, 0, 0, 4)]
     step = next(s for s, batch in enumerate(batches) if 6 in batch)
@@ -262,14 +246,14 @@ def test_error_in_one_process_is_told_once(
     assert [done for done, _ in RunFolder(tmp_path / "run").states()] == [step]
 
 
-def test_batch_that_is_too_small_is_refused(tmp_path: Path) -> None:
+def test_batch_that_is_too_small_is_refused(tmp_path):
     """Catches a process with no image, which would divide by zero or hang."""
     answers = in_processes(2, tmp_path, fails, DATA, tmp_path / "a", {"train__accumulate": 3})
     assert answers[0][0] == "LabError" and "train.batch_size 6" in answers[0][1]
     assert not (tmp_path / "a").exists()
 
 
-def test_shares_cover_the_batch() -> None:
+def test_shares_cover_the_batch():
     """Catches images that no process or two processes get."""
     for size in (1, 2, 5, 16):
         for world in (1, 2, 3, 8):
@@ -280,7 +264,7 @@ def test_shares_cover_the_batch() -> None:
 
 
 @pytest.mark.parametrize("repeats", [(1,), (3, 1), (3, 2, 1)])
-def test_positives_are_known_beforehand(repeats: tuple[int, ...]) -> None:
+def test_positives_are_known_beforehand(repeats):
     """Catches a normaliser that is not the number of pairs that matching finds."""
     recipe = tiny(model__num_stages=3, loss__matches_per_object=repeats)
     torch.manual_seed(0)

@@ -1,7 +1,5 @@
 """COCO numbers: the published ones, and the way from a model's tensors to them."""
 
-from __future__ import annotations
-
 import copy
 import json
 from collections.abc import Sequence
@@ -15,17 +13,16 @@ import torch
 from small_model import small_config
 
 import sparse_rcnn_lab as srl
-from sparse_rcnn_lab import analysis
+from sparse_rcnn_lab import Ablation, Detector, LabError, analysis, evaluate
 from sparse_rcnn_lab.core import boxes as box_ops
-from sparse_rcnn_lab.core.ablation import NORMAL, Ablation
+from sparse_rcnn_lab.core.ablation import NORMAL
 from sparse_rcnn_lab.core.config import InputConfig
-from sparse_rcnn_lab.core.errors import LabError
 from sparse_rcnn_lab.core.model import SparseRCNN
 from sparse_rcnn_lab.core.stage import StageOutput
 from sparse_rcnn_lab.data.sample import Sample
-from sparse_rcnn_lab.detect.detector import Batch, Detector
+from sparse_rcnn_lab.detect.detector import Batch
 from sparse_rcnn_lab.training.coco_metrics import METRICS, coco_stats, to_results
-from sparse_rcnn_lab.training.evaluate import evaluate, label_category_ids
+from sparse_rcnn_lab.training.evaluate import label_category_ids
 
 COCO_EVAL = Path(__file__).parents[1] / "data" / "coco_eval"
 # As printed by their publishers (SOURCE.md), with the precision they print.
@@ -61,7 +58,7 @@ def read(name: str) -> Any:
 
 
 @pytest.mark.parametrize("name", PUBLISHED)
-def test_published_numbers(name: str) -> None:
+def test_published_numbers(name):
     """Catches any wrong evaluation setting: areas, crowds, IoU thresholds, detection limits."""
     result = coco_stats(read(name), read("instances_val2014_fakebbox100_results"))
     numbers = [getattr(result, metric) for metric in METRICS]
@@ -76,7 +73,7 @@ def test_published_numbers(name: str) -> None:
     assert len(at_50) == len(present) and np.mean(at_50) == pytest.approx(result.AP50)
 
 
-def test_silent_and_without_side_effects(capsys: pytest.CaptureFixture[str]) -> None:
+def test_silent_and_without_side_effects(capsys):
     """Catches pycocotools' chatter, its habit of writing into the dictionaries it is given, and
     annotation id 0 passed on: it would report the perfect match as a miss."""
     truth, results = copy.deepcopy(TRUTH), [found(0), found(1)]
@@ -86,7 +83,7 @@ def test_silent_and_without_side_effects(capsys: pytest.CaptureFixture[str]) -> 
     assert (truth, results) == (TRUTH, before)
 
 
-def test_nothing_found_and_nothing_to_find() -> None:
+def test_nothing_found_and_nothing_to_find():
     """Catches a crash on empty lists, and 0 where a number is undefined (or the reverse)."""
     nothing = coco_stats(TRUTH, [])
     assert (nothing.AP, nothing.AR100, nothing.APs) == (0.0, 0.0, -1.0)
@@ -96,7 +93,7 @@ def test_nothing_found_and_nothing_to_find() -> None:
     assert coco_stats({"images": [], "annotations": [], "categories": []}, []).AP == -1.0
 
 
-def test_rows_equal_dictionaries() -> None:
+def test_rows_equal_dictionaries():
     """Catches swapped columns between the array form and COCO's dictionaries."""
     results = [found(0, score=0.9), found(1, bbox=[22.0, 30.0, 50.0, 64.0])]
     rows = np.array([(r["image_id"], *r["bbox"], r["score"], r["category_id"]) for r in results])
@@ -106,7 +103,7 @@ def test_rows_equal_dictionaries() -> None:
 
 
 @pytest.mark.parametrize("start", [2**53 + 1, 1763836861123456768, 2**63 - 1])
-def test_ids_beyond_2_53_are_told_from_their_neighbours(start: int) -> None:
+def test_ids_beyond_2_53_are_told_from_their_neighbours(start):
     """Catches ids that pass through floats: boxes counted on another image, or of another class."""
     ids = [start + k for k in range(4)]
     boxes = [[10, 10, 20 + k, 30] for k in range(4)]
@@ -127,7 +124,7 @@ def test_ids_beyond_2_53_are_told_from_their_neighbours(start: int) -> None:
         coco_stats(truth, [{**rows[0], "image_id": start - 1, "score": 0.5}])
 
 
-def test_results_have_the_ids_of_the_json(oracle: Oracle) -> None:
+def test_results_have_the_ids_of_the_json(oracle):
     """Catches a detections.json that nobody can join with the json it came from, and ids of
     other data sets rounded without a word."""
 
@@ -145,7 +142,7 @@ def test_results_have_the_ids_of_the_json(oracle: Oracle) -> None:
         evaluate(oracle, Large(), progress=False)
 
 
-def test_all_sizes_together() -> None:
+def test_all_sizes_together():
     """Catches the quick numbers differing from the whole table's, or an IoU threshold shifted."""
     truth = read("instances_val2014_100")
     results = read("instances_val2014_fakebbox100_results")
@@ -170,7 +167,7 @@ def test_all_sizes_together() -> None:
         ({"score": None}, "'score'"),  # left out
     ],
 )
-def test_wrong_results_are_named(change: dict[str, Any], message: str) -> None:
+def test_wrong_results_are_named(change, message):
     """Catches results of another data set or a diverged model being counted as quiet misses, and a
     bare KeyError for a result file without scores."""
     wrong = {k: v for k, v in found(1, **change).items() if v is not None}
@@ -182,7 +179,7 @@ def test_wrong_results_are_named(change: dict[str, Any], message: str) -> None:
     "change",
     [{"image_id": "5"}, {"image_id": 9}, {"category_id": 4}, {"bbox": [1, 2, float("nan"), 4]}],
 )
-def test_a_ground_truth_that_cannot_be_is_named(change: dict[str, Any]) -> None:
+def test_a_ground_truth_that_cannot_be_is_named(change):
     """Catches objects that nothing can match, or that are left out, without a word."""
     truth = copy.deepcopy(TRUTH)
     truth["annotations"][1].update(change)
@@ -277,14 +274,14 @@ def oracle() -> Oracle:
 
 
 @pytest.mark.parametrize("batch_size", [1, 2, 8])
-def test_perfect_detector(oracle: Oracle, batch_size: int) -> None:
+def test_perfect_detector(oracle, batch_size):
     """Catches boxes left in input pixels, images mixed up in a batch, a lost last batch."""
     result = evaluate(oracle, Boxes(), batch_size=batch_size, progress=False)
     assert result.num_images == 5
     assert result.per_stage[-1].per_class == pytest.approx({"ant": 1.0, "bee": 1.0, "cow": 1.0})
 
 
-def test_stages_keep_their_order(oracle: Oracle) -> None:
+def test_stages_keep_their_order(oracle):
     """Catches AP reported for the wrong stage: this detector is better at each."""
     result = evaluate(oracle, Boxes(), progress=False)
     quality = [stage.AP for stage in result.per_stage]
@@ -295,7 +292,7 @@ def test_stages_keep_their_order(oracle: Oracle) -> None:
     assert chosen.table().splitlines()[2].split()[:2] == ["2", f"{quality[1]:.3f}"]
 
 
-def test_labels_and_categories(oracle: Oracle) -> None:
+def test_labels_and_categories(oracle):
     """Catches a class mix-up going unnoticed, label numbers taken for category ids, and labels
     matched by number where the detector lists the classes otherwise."""
     oracle.roll = 1
@@ -303,7 +300,7 @@ def test_labels_and_categories(oracle: Oracle) -> None:
     assert last_ap(Oracle(small_model(), ("cow", "ant", "bee"))) == pytest.approx(1.0)
 
 
-def test_limit_asks_for_no_other_ground_truth(oracle: Oracle) -> None:
+def test_limit_asks_for_no_other_ground_truth(oracle):
     """Catches minutes of laying out a hundred thousand drawn images to evaluate ten."""
 
     class Asked(Boxes):
@@ -315,14 +312,8 @@ def test_limit_asks_for_no_other_ground_truth(oracle: Oracle) -> None:
     analysis.ap_curve(oracle, Asked(), n=[1], limit=2, progress=False, cache=False)
 
 
-def test_limit_leaves_out_the_other_images(oracle: Oracle) -> None:
-    """Catches objects of images that were not looked at counting as missed."""
-    result = evaluate(oracle, Boxes(), limit=3, batch_size=2, progress=False)
-    assert result.num_images == 3 and pytest.approx(1.0) == result.per_stage[-1].AP
-
-
 @pytest.mark.parametrize("num_proposals", [None, 5])
-def test_same_detections_as_the_detector(num_proposals: int | None) -> None:
+def test_same_detections_as_the_detector(num_proposals):
     """Catches evaluating something else than what inference returns, at any stage."""
     detector, data = Detector(small_model(), Boxes.class_names), Boxes()
     result = evaluate(detector, data, batch_size=1, num_proposals=num_proposals, progress=False)
@@ -344,7 +335,7 @@ def test_same_detections_as_the_detector(num_proposals: int | None) -> None:
 
 
 @pytest.mark.parametrize("training", [True, False])
-def test_model_is_left_as_it_was(training: bool) -> None:
+def test_model_is_left_as_it_was(training):
     """Catches a training run going on in eval mode, also after an evaluation that failed, and
     validation images leaking into batch-norm statistics."""
     detector = Detector(small_model(), Boxes.class_names)
@@ -367,12 +358,7 @@ def test_model_is_left_as_it_was(training: bool) -> None:
         (("bee", "fly"), ["not have fly", "has ant, cow"], ["bee"]),
     ],
 )
-def test_classes_that_both_know_are_evaluated(
-    names: tuple[str, ...],
-    said: list[str],
-    evaluated: list[str],
-    capsys: pytest.CaptureFixture[str],
-) -> None:
+def test_classes_that_both_know_are_evaluated(names, said, evaluated, capsys):
     """Catches a training whose end is refused since val.json lists one class less, the others'
     objects counted as missed, and a class left out without a word."""
 
@@ -393,7 +379,7 @@ def test_classes_that_both_know_are_evaluated(
         label_category_ids(names, Boxes())
 
 
-def test_classes_of_which_none_is_shared_are_named() -> None:
+def test_classes_of_which_none_is_shared_are_named():
     """Catches an AP of nothing where the data set is not the detector's."""
     detector = Detector(small_model(), ("bat", "crow", "dog"))
     with pytest.raises(LabError, match=r"in the data: ant, bee, cow; only in the det.*: bat, crow"):
@@ -403,20 +389,20 @@ def test_classes_of_which_none_is_shared_are_named() -> None:
 @pytest.mark.parametrize(
     "options", [{"stages": [0]}, {"stages": [4]}, {"stages": []}, {"limit": 1.5}, {"batch_size": 0}]
 )
-def test_numbers_out_of_range(oracle: Oracle, options: dict[str, int | Sequence[int]]) -> None:
+def test_numbers_out_of_range(oracle, options):
     """Catches an evaluation of nothing, or a bare IndexError."""
     with pytest.raises(LabError):
-        evaluate(oracle, Boxes(), progress=False, **options)  # type: ignore[arg-type]
+        evaluate(oracle, Boxes(), progress=False, **options)
 
 
-def test_to_dict_is_json(oracle: Oracle) -> None:
+def test_to_dict_is_json(oracle):
     """Catches numpy numbers that json cannot write, and stages without their number."""
     content = json.loads(json.dumps(evaluate(oracle, Boxes(), progress=False).to_dict()))
     assert [entry["stage"] for entry in content["stages"]] == [1, 2, 3]
     assert content["stages"][-1]["AP50"] == pytest.approx(1.0)
 
 
-def test_an_ablation_is_evaluated() -> None:
+def test_an_ablation_is_evaluated():
     """Catches an ablation that is not handed on to the stages, and numbers other than the table's
     of ablations, which goes another way."""
     detector, data = srl.load("nano-shapes"), srl.Shapes(3, seed=5)

@@ -1,24 +1,18 @@
 """Training: the loop, its files, and what must survive an interrupt."""
 
-from __future__ import annotations
-
 import json
 import math
-import os
 import signal
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from small_training import DATA, VAL, tiny, train, weights
+from small_training import DATA, VAL, signal_at, tiny, train, weights
 
+from sparse_rcnn_lab import LabError, Recipe, Shapes
 from sparse_rcnn_lab.cli import main as cli
 from sparse_rcnn_lab.cli.train_settings import run_settings
-from sparse_rcnn_lab.core.config import Recipe
-from sparse_rcnn_lab.core.errors import LabError
-from sparse_rcnn_lab.data.shapes.dataset import Shapes
 from sparse_rcnn_lab.models import config_edit as configs
 from sparse_rcnn_lab.models.checkpoint import read_checkpoint
 from sparse_rcnn_lab.training import step as step_module
@@ -27,16 +21,11 @@ from sparse_rcnn_lab.training.step import StepLoss
 
 
 @pytest.mark.parametrize("optimizer", ["adamw", "muon"])
-def test_resumed_run_equals_unbroken_one_bit_for_bit(tmp_path: Path, optimizer: str) -> None:
+def test_resumed_run_equals_unbroken_one_bit_for_bit(tmp_path, optimizer):
     """Catches state left out of a checkpoint: optimizer moments, statistics, place in the data."""
     recipe = tiny(train__optimizer=optimizer)
     whole = train(tmp_path / "whole", recipe)
-
-    def stop(step: int, _: object) -> None:
-        if step == 3:
-            os.kill(os.getpid(), signal.SIGINT)
-
-    broken = train(tmp_path / "broken", recipe, on_step=stop)
+    broken = train(tmp_path / "broken", recipe, on_step=signal_at(3))
     assert not broken.finished and broken.step == 3
     resumed = train(tmp_path / "broken", recipe, resume=True)
     assert resumed.finished and resumed.step == 6
@@ -48,41 +37,23 @@ def test_resumed_run_equals_unbroken_one_bit_for_bit(tmp_path: Path, optimizer: 
     assert [row["loss"] for row in rows] == same
 
 
-def test_batch_norm_learns_its_statistics(tmp_path: Path) -> None:
-    """Catches training in eval mode, where batch norm of a backbone from scratch does nothing."""
-    modes: list[bool] = []
-    run = train(tmp_path / "run", evaluate_every=2, on_evaluation=lambda *_: modes.append(True))
-    counters = [v for k, v in weights(run).items() if k.endswith("num_batches_tracked")]
-    assert len(modes) == 3 and counters
-    assert {int(counter) for counter in counters} == {6}  # an evaluation does not end it
-
-
-def test_interrupt_during_an_evaluation_loses_no_step(tmp_path: Path) -> None:
+def test_interrupt_during_an_evaluation_loses_no_step(tmp_path):
     """Catches a Ctrl-C that arrives between the save and the end of the evaluation."""
-
-    def stop(step: int, _: object) -> None:
-        if step == 2:
-            os.kill(os.getpid(), signal.SIGINT)
-
-    run = train(tmp_path / "run", evaluate_every=2, on_evaluation=stop)
+    run = train(tmp_path / "run", evaluate_every=2, on_evaluation=signal_at(2))
     rows = RunFolder(run.folder).rows("metrics")
     assert not run.finished and run.step == rows[-1]["step"] == 3
 
 
-def test_last_evaluation_is_made_up_for(tmp_path: Path) -> None:
+def test_last_evaluation_is_made_up_for(tmp_path):
     """Catches a run stopped after its last step that never gets its AP."""
     recipe = tiny(train__steps=1)
-
-    def stop(step: int, _: object) -> None:
-        os.kill(os.getpid(), signal.SIGINT)
-
-    stopped = train(tmp_path / "run", recipe, evaluate_every=None, on_step=stop)
+    stopped = train(tmp_path / "run", recipe, evaluate_every=None, on_step=signal_at(1))
     assert stopped.evaluation is None
     resumed = train(tmp_path / "run", recipe, evaluate_every=None, resume=True)
     assert resumed.evaluation is not None
 
 
-def test_false_start_leaves_the_folder_free(tmp_path: Path) -> None:
+def test_false_start_leaves_the_folder_free(tmp_path):
     """Catches a mistyped weights file, or other classes in val, after which the folder is taken."""
     with pytest.raises(LabError, match="There is no model"):
         train(tmp_path / "run", start_from=tmp_path / "missing.safetensors")
@@ -98,7 +69,7 @@ def test_false_start_leaves_the_folder_free(tmp_path: Path) -> None:
     assert train(tmp_path / "run", tiny(train__steps=1)).finished
 
 
-def test_damaged_state_says_how_to_go_on(tmp_path: Path) -> None:
+def test_damaged_state_says_how_to_go_on(tmp_path):
     """Catches a traceback of the unpickler where the state before could be used."""
     run = train(tmp_path / "run", tiny(train__steps=1))
     state = RunFolder(run.folder).states()[-1][1]
@@ -107,7 +78,7 @@ def test_damaged_state_says_how_to_go_on(tmp_path: Path) -> None:
         train(tmp_path / "run", tiny(train__steps=1), resume=True)
 
 
-def test_workers_do_not_change_the_run(tmp_path: Path) -> None:
+def test_workers_do_not_change_the_run(tmp_path):
     """Catches augmentation that draws from a worker's own random state."""
     recipe = tiny(train__steps=2)
     one, two = train(tmp_path / "a", recipe), train(tmp_path / "b", recipe, workers=2)
@@ -115,8 +86,9 @@ def test_workers_do_not_change_the_run(tmp_path: Path) -> None:
         assert torch.equal(value, weights(two)[key]), key
 
 
-def test_run_folder_holds_what_repeats_the_run(tmp_path: Path) -> None:
-    """Catches a run that cannot be repeated: recipe, seed, versions, data, metrics, model."""
+def test_run_folder_holds_what_repeats_the_run(tmp_path):
+    """Catches a run that cannot be repeated: recipe, seed, versions, data, metrics, model; and
+    training in eval mode, where batch norm of a backbone from scratch does nothing."""
     run = train(tmp_path / "run", evaluate_every=3)
     folder = RunFolder(run.folder)
     header = folder.header()
@@ -132,9 +104,11 @@ def test_run_folder_holds_what_repeats_the_run(tmp_path: Path) -> None:
     assert checkpoint.class_names == DATA.class_names
     for key, value in checkpoint.build().state_dict().items():
         assert torch.equal(value, weights(run)[key]), key
+    counters = {int(v) for k, v in weights(run).items() if k.endswith("num_batches_tracked")}
+    assert counters == {6}  # an evaluation does not end it
 
 
-def test_what_may_be_different_when_a_run_is_resumed(tmp_path: Path) -> None:
+def test_what_may_be_different_when_a_run_is_resumed(tmp_path):
     """Catches a forgotten --out that destroys an hour of training; a run that cannot go on on a
     smaller machine, or goes on as another run; one that silently goes on with another torch; and a
     new field of the recipe that makes every run begun before it unusable.
@@ -157,7 +131,7 @@ def test_what_may_be_different_when_a_run_is_resumed(tmp_path: Path) -> None:
     assert len([w for w in told if "torch 1.0" in str(w.message)]) == 1
 
 
-def test_torn_checkpoint_is_not_used(tmp_path: Path) -> None:
+def test_torn_checkpoint_is_not_used(tmp_path):
     """Catches resuming from a folder that a kill left half written, and one that stays for ever."""
     run = train(tmp_path / "run", tiny(train__steps=2))
     folder = RunFolder(run.folder)
@@ -174,7 +148,7 @@ def test_torn_checkpoint_is_not_used(tmp_path: Path) -> None:
         assert not other.exists()
 
 
-def test_diverged_loss_names_step_rate_and_images(tmp_path: Path) -> None:
+def test_diverged_loss_names_step_rate_and_images(tmp_path):
     """Catches silent NaN: the message must name step, learning rate and images."""
     recipe = tiny(train__lr=1e30, train__warmup_steps=0, train__clip_norm=1e30)
     with pytest.raises(LabError) as error:
@@ -197,9 +171,7 @@ def test_diverged_loss_names_step_rate_and_images(tmp_path: Path) -> None:
         ),
     ],
 )
-def test_weights_before_a_failed_step_are_saved(
-    tmp_path: Path, error: Exception, words: str
-) -> None:
+def test_weights_before_a_failed_step_are_saved(tmp_path, error, words):
     """Catches minutes lost by a step that fails, statistics that the failed step has moved, and a
     traceback of CUDA without a way out."""
     honest = step_module.step_loss
@@ -224,16 +196,11 @@ def test_weights_before_a_failed_step_are_saved(
         assert all(torch.equal(value, resumed[key]) for key, value in whole.items())
 
 
-def test_sigterm_saves_and_ends(tmp_path: Path) -> None:
+def test_sigterm_saves_and_ends(tmp_path):
     """Catches a batch system's SIGTERM that loses what was trained since the last save, and a
     notebook whose interrupt button is dead after training."""
     before = signal.getsignal(signal.SIGINT)
-
-    def stop(step: int, _: object) -> None:
-        if step == 2:
-            os.kill(os.getpid(), signal.SIGTERM)
-
-    run = train(tmp_path / "run", on_step=stop)
+    run = train(tmp_path / "run", on_step=signal_at(2, signal.SIGTERM))
     assert not run.finished
     assert [step for step, _ in RunFolder(run.folder).states()] == [2]
     assert signal.getsignal(signal.SIGINT) is before
@@ -250,7 +217,7 @@ def test_sigterm_saves_and_ends(tmp_path: Path) -> None:
         ("--preset nano --batch-size 4", 5e-4),
     ],
 )
-def test_published_rate_follows_the_batch(tmp_path: Path, options: str, rate: float) -> None:
+def test_published_rate_follows_the_batch(tmp_path, options, rate):
     """Catches a recipe on 4 GPUs that trains at the rate of 8, and a rate that overrides --lr."""
     command = ["train", "--data", "shapes", "--out", str(tmp_path / "run"), *options.split()]
     arguments = cli.build_parser().parse_args(command)
@@ -258,16 +225,16 @@ def test_published_rate_follows_the_batch(tmp_path: Path, options: str, rate: fl
     assert recipe.train.lr == pytest.approx(rate)
 
 
-def test_training_reduces_the_loss(tmp_path: Path) -> None:
+def test_training_reduces_the_loss(tmp_path):
     """Catches an update that never reaches the weights or goes uphill."""
-    recipe = tiny(train__steps=60, train__denoising=0, train__warmup_steps=5, train__lr=3e-3)
+    recipe = tiny(train__steps=24, train__denoising=0, train__warmup_steps=3, train__lr=3e-3)
     one = Shapes(length=2, seed=5, size=64)
     run = train(tmp_path / "run", recipe, one, val=None)
     losses = [row["loss"] for row in RunFolder(run.folder).rows("metrics")]
-    assert sum(losses[-5:]) < 0.6 * sum(losses[:5])
+    assert sum(losses[-3:]) < 0.7 * sum(losses[:3])
 
 
-def test_fine_tuning_takes_over_all_but_the_class_layers(tmp_path: Path) -> None:
+def test_fine_tuning_takes_over_all_but_the_class_layers(tmp_path):
     """Catches start_from that silently loads nothing, or fails on another class count."""
     first = train(tmp_path / "first", tiny(train__steps=1))
     state = read_checkpoint(first.folder / "model.safetensors").state
@@ -284,9 +251,7 @@ def test_fine_tuning_takes_over_all_but_the_class_layers(tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize("n", [3, 9])
-def test_fine_tuning_with_another_number_of_proposals(
-    tmp_path: Path, n: int, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_fine_tuning_with_another_number_of_proposals(tmp_path, n, capsys):
     """Catches a start that throws away all proposals where only their number is another one, or
     that keeps quiet about what it could not take."""
     first = train(tmp_path / "first", tiny(train__steps=1))
@@ -303,11 +268,11 @@ def test_fine_tuning_with_another_number_of_proposals(
     )
 
 
-def test_batch_without_objects_trains(tmp_path: Path) -> None:
+def test_batch_without_objects_trains(tmp_path):
     """Catches a division by the number of objects, and copies of nothing."""
 
     class Empty(Shapes):
-        def __getitem__(self, index: int):  # type: ignore[no-untyped-def]
+        def __getitem__(self, index: int):
             sample = super().__getitem__(index)
             return replace(sample, boxes=sample.boxes[:0], labels=sample.labels[:0])
 
@@ -316,7 +281,7 @@ def test_batch_without_objects_trains(tmp_path: Path) -> None:
     assert all(math.isfinite(value) for value in losses)
 
 
-def test_damaged_files_are_named_or_read_as_far_as_they_go(tmp_path: Path) -> None:
+def test_damaged_files_are_named_or_read_as_far_as_they_go(tmp_path):
     """Catches a traceback of the json module, and a resume that fails because the last line of the
     metrics was half written."""
     folder = RunFolder(tmp_path)

@@ -1,7 +1,5 @@
 """Which images train, in which batches, and that step k decides it alone."""
 
-from __future__ import annotations
-
 import json
 import multiprocessing
 import os
@@ -18,17 +16,14 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from coco_folders import coco_folder
 
+from sparse_rcnn_lab import LabError, Shapes, fit
 from sparse_rcnn_lab.core.config import AugmentConfig, InputConfig
-from sparse_rcnn_lab.core.errors import LabError
 from sparse_rcnn_lab.data.sample import Sample
-from sparse_rcnn_lab.data.shapes.dataset import Shapes
 from sparse_rcnn_lab.data.subset import Indexed, Subset, aspect_groups, usable_images
 from sparse_rcnn_lab.data.transforms import Augment
-from sparse_rcnn_lab.detect.images import resized_size
 from sparse_rcnn_lab.models import recipes
-from sparse_rcnn_lab.training.fit import fit
 from sparse_rcnn_lab.training.loader import StepSampler, check_main_guard, train_loader
 
 PUBLISHED = recipes.recipe("r50_3x_300")
@@ -83,7 +78,7 @@ def indices(sampler: StepSampler) -> list[list[int]]:
 
 
 @pytest.mark.parametrize(("length", "batch"), [(1003, 16), (64, 16), (10, 16), (7, 1), (50, 7)])
-def test_grouped_epochs_hold_every_image_once(length: int, batch: int) -> None:
+def test_grouped_epochs_hold_every_image_once(length, batch):
     """Catches images that no full batch of their group takes, and an epoch that slips."""
     groups = (np.random.default_rng(1).random(length) < 0.75).astype(int)
     steps = -(-4 * length // batch)
@@ -94,7 +89,7 @@ def test_grouped_epochs_hold_every_image_once(length: int, batch: int) -> None:
     assert flat[:length] != flat[length : 2 * length]
 
 
-def test_batches_are_of_one_group_but_for_the_ends_of_an_epoch() -> None:
+def test_batches_are_of_one_group_but_for_the_ends_of_an_epoch():
     """Catches groups that are ignored, that come one after the other, or leave many mixed."""
     groups = (np.random.default_rng(1).random(1003) < 0.75).astype(int)
     batches = indices(StepSampler(1003, 16, 0, 0, 188, groups=groups))  # three epochs
@@ -106,8 +101,9 @@ def test_batches_are_of_one_group_but_for_the_ends_of_an_epoch() -> None:
     assert 0 < sum(first) < 25 and 0 < sum(second) < 25  # not all wide ones first
 
 
-def test_what_a_step_gets_depends_on_seed_and_step_alone() -> None:
-    """Catches grouping that hangs on where a run started, or on how many processes share it."""
+def test_what_a_step_gets_depends_on_seed_and_step_alone():
+    """Catches grouping that hangs on where a run started, or on how many processes share it, and
+    another order where all images are alike."""
     groups = (np.random.default_rng(1).random(103) < 0.75).astype(int)
     whole = list(StepSampler(103, 8, 3, 0, 60, groups=groups))
     for start in (1, 12, 13, 14, 59):  # an epoch ends within step 12
@@ -121,36 +117,11 @@ def test_what_a_step_gets_depends_on_seed_and_step_alone() -> None:
     assert other != whole
     seeds = [seed for batch in whole for _, seed in batch]
     assert len(set(seeds)) == len(seeds)  # an image is augmented anew in each epoch
+    alike = list(StepSampler(103, 8, 3, 0, 60, groups=np.zeros(103, int)))
+    assert alike == list(StepSampler(103, 8, 3, 0, 60))
 
 
-def test_one_group_changes_nothing() -> None:
-    """Catches another order for data whose images are all alike, and for runs of before."""
-    plain = list(StepSampler(103, 8, 3, 0, 60))
-    assert list(StepSampler(103, 8, 3, 0, 60, groups=np.zeros(103, int))) == plain
-
-
-def padding(sampler: StepSampler, sizes: np.ndarray) -> float:
-    """Mean share of a batch's pixels that is padding, at the published test size."""
-    shares = []
-    for batch in indices(sampler):
-        shapes = np.array([resized_size(*sizes[i].tolist(), 800, 1333) for i in batch])
-        high, wide = -(-shapes.max(axis=0) // 32) * 32
-        shares.append(1 - shapes.prod(axis=1).sum() / (len(batch) * high * wide))
-    return float(np.mean(shares))
-
-
-def test_grouping_saves_padding() -> None:
-    """Catches groups that mix wide and upright images: two fifths of each batch would be empty."""
-    sizes = like_coco(2000)
-    data = Made(sizes, np.ones(len(sizes)))
-    groups = aspect_groups(data, PUBLISHED.augment)
-    apart = padding(StepSampler(2000, 16, 0, 0, 125, groups=groups), sizes)
-    mixed = padding(StepSampler(2000, 16, 0, 0, 125), sizes)
-    print(f"padding: {mixed:.1%} mixed, {apart:.1%} in groups")
-    assert mixed > 0.2 and apart < 0.03
-
-
-def test_groups_are_by_aspect_and_only_where_asked_for() -> None:
+def test_groups_are_by_aspect_and_only_where_asked_for():
     """Catches height taken for width, square images between the groups, and forced grouping."""
     data = Made([(480, 640), (640, 480), (500, 500)], [1, 1, 1])
     groups = aspect_groups(data, PUBLISHED.augment)
@@ -159,7 +130,7 @@ def test_groups_are_by_aspect_and_only_where_asked_for() -> None:
     assert aspect_groups(Shapes(length=4), PUBLISHED.augment) is None  # unknown before drawing
 
 
-def test_the_loader_groups_the_published_recipe() -> None:
+def test_the_loader_groups_the_published_recipe():
     """Catches a setting that never reaches the batches."""
     data = Made(like_coco(60) // 16, np.ones(60))
     augment = Augment(replace(PUBLISHED.augment, short_sides=(32,), crop=0.0))
@@ -175,7 +146,7 @@ def test_the_loader_groups_the_published_recipe() -> None:
 # Selection
 
 
-def test_images_without_objects_or_too_small_do_not_train() -> None:
+def test_images_without_objects_or_too_small_do_not_train():
     """Catches rows that slip, a boundary that is one pixel off, and images opened to find out."""
     data = Made([(100, 90), (32, 200), (31, 200), (200, 31), (80, 80)], [1, 2, 1, 1, 0])
     used = usable_images(data, PUBLISHED.augment)
@@ -194,13 +165,13 @@ def test_images_without_objects_or_too_small_do_not_train() -> None:
     assert used.fingerprint().startswith("made-") and used.fingerprint() != "made"
 
 
-def test_empty_data_set_is_said(tmp_path: Path) -> None:
+def test_empty_data_set_is_said(tmp_path):
     """Catches a division by zero where every of no images is used."""
     with pytest.raises(LabError, match="no images; there is nothing to train on"):
         fit(Made(np.zeros((0, 2)), []), "nano", tmp_path / "x", device="cpu", progress=False)
 
 
-def test_nothing_to_leave_out_gives_the_data_itself() -> None:
+def test_nothing_to_leave_out_gives_the_data_itself():
     """Catches another fingerprint, so a run that cannot be resumed, for data that needs no rule."""
     full = Made([(100, 90)] * 3, [1, 1, 1])
     assert usable_images(full, PUBLISHED.augment) is full
@@ -210,7 +181,7 @@ def test_nothing_to_leave_out_gives_the_data_itself() -> None:
     assert usable_images(shapes, PUBLISHED.augment) is shapes and not isinstance(shapes, Indexed)
 
 
-def test_a_data_set_of_nothing_usable_is_refused() -> None:
+def test_a_data_set_of_nothing_usable_is_refused():
     """Catches an endless search for a batch, and a division by no images."""
     with pytest.raises(LabError, match=r"1 without objects, 1 under.*augment\.drop_empty"):
         usable_images(Made([(100, 90), (8, 90)], [0, 1]), PUBLISHED.augment)
@@ -223,7 +194,7 @@ def test_a_data_set_of_nothing_usable_is_refused() -> None:
 
 
 @pytest.mark.filterwarnings("ignore:'pin_memory'")  # said where there is no GPU
-def test_a_raw_batch_becomes_the_same_batch() -> None:
+def test_a_raw_batch_becomes_the_same_batch():
     """Catches targets or names lost on the way to the GPU, or images normalised twice."""
     data = Made(like_coco(8) // 8, np.arange(8) % 3)
     augment = Augment(replace(PUBLISHED.augment, short_sides=(64,), crop=0.0))
@@ -253,7 +224,7 @@ class Damaged(Made):
 
 
 @pytest.mark.parametrize("workers", [0, 1])
-def test_an_error_in_a_worker_is_told_in_its_own_words(workers: int) -> None:
+def test_an_error_in_a_worker_is_told_in_its_own_words(workers):
     """Catches a worker's traceback in place of the sentence, and a damaged image passed over."""
     data = Damaged([(40, 60)] * 4, [1] * 4)
     train = replace(PUBLISHED.train, batch_size=4)
@@ -271,34 +242,27 @@ def batches(workers: int, stop: int = 30) -> Any:
 
 
 @pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="needs /proc")
-def test_workers_leave_signals_to_the_trainer() -> None:
-    """Catches workers that end by a Ctrl-C or by torchrun's SIGTERM, and stay when all is over.
-
-    torchrun sends it to each process of a group; while the trainer saves, a worker that dies of it
-    ends the saving.
-    """
+def test_a_worker_and_signals():
+    """Catches a worker that ends by a Ctrl-C or by torchrun's SIGTERM, which each process of a
+    group gets; one that stays when all is over; and, where it was killed, torch's own error, which
+    tears whatever is being computed."""
     others = set(_children())
-    loading = batches(1)
-    next(loading)
-    (worker,) = set(_children()) - others
+
+    def started() -> tuple[Any, int]:
+        loading = batches(1)
+        next(loading)
+        (worker,) = set(_children()) - others
+        return loading, int(worker)
+
+    loading, worker = started()
     for number in (signal.SIGTERM, signal.SIGINT):
-        os.kill(int(worker), number)
+        os.kill(worker, number)
     assert len(list(loading)) == 29
-    loading = batches(1)
-    next(loading)
-    assert set(_children()) - others
+    loading, _ = started()
     loading.close()
     assert set(_children()) == others
-
-
-@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="needs /proc")
-def test_a_killed_worker_is_missed_where_a_batch_is_wanted() -> None:
-    """Catches torch's own error, which tears whatever is being computed, and its traceback."""
-    others = set(_children())
-    loading = batches(1)
-    next(loading)
-    (worker,) = set(_children()) - others
-    os.kill(int(worker), signal.SIGKILL)
+    loading, worker = started()
+    os.kill(worker, signal.SIGKILL)
     end = time.monotonic() + 0.5
     while time.monotonic() < end:  # torch would raise in here
         pass
@@ -309,29 +273,12 @@ def test_a_killed_worker_is_missed_where_a_batch_is_wanted() -> None:
 # A training of it all
 
 
-def coco_folder(root: Path, counts: list[int]) -> Path:
-    """A folder of wide and upright images, so many boxes on each."""
-    images, rows = [], []
-    (root / "images").mkdir(parents=True)
-    for number, count in enumerate(counts):
-        size = (96, 64) if number % 3 else (64, 96)
-        image = {"id": number, "file_name": f"{number}.png", "width": size[0], "height": size[1]}
-        images.append(image)
-        Image.new("RGB", size, (40 * number % 256, 90, 10)).save(root / "images" / f"{number}.png")
-        rows += [{"image_id": number, "category_id": 1, "bbox": [8, 8, 30, 40]}] * count
-    rows = [{"id": number, **row} for number, row in enumerate(rows, 1)]
-    kinds = [{"id": 1, "name": "thing"}]
-    document = {"images": images, "annotations": rows, "categories": kinds}
-    for split in ("train", "val"):
-        (root / f"{split}.json").write_text(json.dumps(document))
-    return root
-
-
-def test_a_run_trains_on_usable_images_with_crops_and_resumes(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_run_trains_on_usable_images_with_crops_and_resumes(tmp_path, capsys):
     """Catches a selection or a recipe's new field that training, schedule or resume do not see."""
-    data = coco_folder(tmp_path / "data", [1, 0, 2, 1, 1, 0, 1, 3])
+    box = (0, [8.0, 8, 30, 40])
+    objects = [[box] * count for count in (1, 0, 2, 1, 1, 0, 1, 3)]
+    sizes = [(96, 64) if number % 3 else (64, 96) for number in range(8)]
+    data = coco_folder(tmp_path / "data", sizes, objects)
     recipe = recipes.recipe(
         "nano",
         **{"train__steps": None, "train__epochs": 2, "train__batch_size": 3, "train__denoising": 0},
@@ -379,14 +326,7 @@ import sparse_rcnn_lab as srl
         ("fork", "if True:", 1, "no device"),
     ],
 )
-def test_a_script_without_a_main_guard(
-    method: str,
-    guard: str,
-    workers: int,
-    words: str,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_a_script_without_a_main_guard(method, guard, workers, words, tmp_path, monkeypatch):
     """Catches a training that starts itself in every worker, and a guarded one refused."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(multiprocessing, "get_start_method", lambda allow_none: method)
@@ -398,7 +338,7 @@ def test_a_script_without_a_main_guard(
     assert not (tmp_path / "run").exists()
 
 
-def test_a_notebook_that_was_reset(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_notebook_that_was_reset(monkeypatch):
     """Catches an AttributeError after ``%reset``, which clears __main__."""
     monkeypatch.delattr(sys.modules["__main__"], "__spec__")
     check_main_guard()
@@ -408,7 +348,7 @@ def test_a_notebook_that_was_reset(monkeypatch: pytest.MonkeyPatch) -> None:
     ("data", "recipe"),
     [("nano", "shapes"), (PUBLISHED, Shapes(length=4)), ("shapes", Shapes(length=4))],
 )
-def test_swapped_arguments(data: Any, recipe: Any, tmp_path: Path) -> None:
+def test_swapped_arguments(data, recipe, tmp_path):
     """Catches a recipe taken for data that ends in an AttributeError."""
     with pytest.raises(LabError, match=r"fit takes the data first, then the recipe.* as recipe"):
         fit(data, recipe, tmp_path / "run")
@@ -419,7 +359,7 @@ class Odd(Made):
 
     def __init__(self, box: Sequence[float], label: int = 0, names: Sequence[str] = "ab") -> None:
         super().__init__([(48, 64)], [1])
-        self.class_names = tuple(names)  # type: ignore[assignment]
+        self.class_names = tuple(names)
         self.box, self.label = box, label
 
     def __getitem__(self, index: int) -> Sample:
@@ -438,7 +378,7 @@ class Odd(Made):
         (Odd([1.0, 2, 9, 9], names="aa"), r"a name and a category id of its own.*\['a', 'a'\]"),
     ],
 )
-def test_own_data_that_cannot_be_trained_on(data: Odd, words: str, tmp_path: Path) -> None:
+def test_own_data_that_cannot_be_trained_on(data, words, tmp_path):
     """Would catch a training on NaN or on specks without a word, and torch's own error about an
     index somewhere in the loss."""
     recipe = recipes.recipe("nano", train__steps=1, train__batch_size=1, augment__min_image_side=0)

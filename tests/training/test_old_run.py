@@ -1,18 +1,13 @@
 """A run folder written before training was rewritten goes on, and gives the same losses."""
 
-from __future__ import annotations
-
 import tarfile
 from pathlib import Path
 
 import pytest
 import torch
 
-from sparse_rcnn_lab.core.config import Recipe
-from sparse_rcnn_lab.data.shapes.dataset import Shapes
+from sparse_rcnn_lab import Recipe, Shapes, fit, load
 from sparse_rcnn_lab.models import config_edit as configs
-from sparse_rcnn_lab.models.load import load
-from sparse_rcnn_lab.training.fit import fit
 from sparse_rcnn_lab.training.run_folder import RunFolder
 
 # Written in November 2026: nano, three of five steps, every extra on (Muon, denoising with
@@ -26,7 +21,7 @@ NORMS = [50.26943588256836, 47.13285446166992]
 
 
 @pytest.mark.filterwarnings("ignore:The run was started with")  # another torch or numpy
-def test_run_of_before_is_loaded_and_resumed(tmp_path: Path) -> None:
+def test_run_of_before_is_loaded_and_resumed(tmp_path):
     """Catches files, names of weights, or an order of the optimizer's parameters that changed."""
     with tarfile.open(ARCHIVE) as archive:
         archive.extractall(tmp_path, filter="data")

@@ -1,13 +1,11 @@
 """Learning rate, Muon and its weights, and the weights' average."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 from torch import nn
 
+from sparse_rcnn_lab import LabError
 from sparse_rcnn_lab.core.config import TrainConfig
-from sparse_rcnn_lab.core.errors import LabError
 from sparse_rcnn_lab.core.model import SparseRCNN
 from sparse_rcnn_lab.core.train import lr_factor, total_steps
 from sparse_rcnn_lab.models import recipes
@@ -35,7 +33,7 @@ def orthogonal(matrices: torch.Tensor) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("shape", SHAPES)
-def test_singular_values_become_alike_and_directions_stay(shape: tuple[int, int]) -> None:
+def test_singular_values_become_alike_and_directions_stay(shape):
     """Catches a polynomial whose order matters, a side mixed up, and a scale left in."""
     # Values from 1 to 0.05, so that all of them have come up after five steps.
     u, _, v = torch.linalg.svd(random(3, *shape), full_matrices=False)
@@ -48,20 +46,20 @@ def test_singular_values_become_alike_and_directions_stay(shape: tuple[int, int]
     assert (inner - torch.diag_embed(diagonal)).abs().max() < 1e-3
 
 
-def test_each_matrix_of_a_batch_is_treated_alone() -> None:
+def test_each_matrix_of_a_batch_is_treated_alone():
     """Catches a norm that is taken over all of them."""
     several = torch.stack([random(6, 9), 1000 * random(6, 9).flip(0)])
     for one, whole in zip(orthogonal(several), several, strict=True):
         assert torch.allclose(one, orthogonal(whole[None])[0], atol=1e-5)
 
 
-def test_a_gradient_of_zeros_moves_nothing() -> None:
+def test_a_gradient_of_zeros_moves_nothing():
     """Catches a division by a norm of zero."""
     assert orthogonal(torch.zeros(2, 4, 7)).abs().max() == 0
 
 
 @pytest.mark.parametrize("shape", SHAPES[:3])
-def test_steps_are_those_of_torch(shape: tuple[int, int]) -> None:
+def test_steps_are_those_of_torch(shape):
     """torch's own computes in bfloat16, hence the limit: 3 % of what was moved."""
     if not hasattr(torch.optim, "Muon"):
         pytest.skip("this torch has no Muon")
@@ -77,7 +75,7 @@ def test_steps_are_those_of_torch(shape: tuple[int, int]) -> None:
     assert (ours - theirs).norm() < 0.03 * (theirs - start).norm()
 
 
-def test_what_is_no_matrix_is_refused() -> None:
+def test_what_is_no_matrix_is_refused():
     with pytest.raises(LabError, match="Muon is for matrices"):
         Muon([nn.Parameter(torch.zeros(4, 3, 2))], lr=0.1)
 
@@ -89,7 +87,7 @@ def small(optimizer: str) -> tuple[torch.optim.Optimizer, dict[int, str]]:
     return made, {id(p): name for name, p in model.named_parameters()}
 
 
-def test_muon_gets_the_matrices_of_the_stages_and_adamw_the_rest() -> None:
+def test_muon_gets_the_matrices_of_the_stages_and_adamw_the_rest():
     """Catches a parameter that nobody trains, or two do; class rows made orthogonal; and a default
     that leaves the paper."""
     optimizer, names = small("muon")
@@ -108,12 +106,12 @@ def test_muon_gets_the_matrices_of_the_stages_and_adamw_the_rest() -> None:
     assert {recipe.train.optimizer for recipe in published} == {"adamw"}
 
 
-def test_an_unknown_optimizer_is_refused() -> None:
+def test_an_unknown_optimizer_is_refused():
     with pytest.raises(LabError, match=r"train\.optimizer 'sgd' is unknown.*adamw, muon"):
-        TrainConfig(optimizer="sgd")  # type: ignore[arg-type]
+        TrainConfig(optimizer="sgd")
 
 
-def test_step_schedule_drops_after_the_published_epochs() -> None:
+def test_step_schedule_drops_after_the_published_epochs():
     """Catches a drop an epoch early or late: 12 epochs, drops after 8 and 11, 500 warm-up steps."""
     config = recipes.recipe("r50_1x_100").train
     images = 1600  # 100 steps an epoch
@@ -125,7 +123,7 @@ def test_step_schedule_drops_after_the_published_epochs() -> None:
     assert lr_factor(config, 1100, images) == pytest.approx(0.01)
 
 
-def test_one_cycle_rises_and_ends_near_zero() -> None:
+def test_one_cycle_rises_and_ends_near_zero():
     """Catches a schedule that ends before it is annealed."""
     config = TrainConfig(schedule="one-cycle", steps=100, warmup_steps=10, warmup_start=0.1)
     factors = [lr_factor(config, step, 50) for step in range(100)]
@@ -134,7 +132,7 @@ def test_one_cycle_rises_and_ends_near_zero() -> None:
     assert factors[10:] == sorted(factors[10:], reverse=True)
 
 
-def test_optimizer_covers_every_trainable_parameter_once() -> None:
+def test_optimizer_covers_every_trainable_parameter_once():
     """Catches parameters that are in no group, in two, or frozen ones that decay."""
     model = SparseRCNN(recipes.recipe("small").model)
     optimizer = make_optimizer(recipes.recipe("small").train, model, model.backbone.body)
@@ -146,7 +144,7 @@ def test_optimizer_covers_every_trainable_parameter_once() -> None:
     }
 
 
-def test_average_by_hand() -> None:
+def test_average_by_hand():
     """Catches a decay applied to the wrong side, warm-up forgotten, counters that are averaged."""
     module = nn.BatchNorm1d(1)
     average = WeightAverage(module, decay=0.5)

@@ -1,7 +1,5 @@
 """One step: parts of a batch, 16 bits, averaged weights, compiled code, denoising queries."""
 
-from __future__ import annotations
-
 import json
 import math
 from pathlib import Path
@@ -12,9 +10,8 @@ import torch
 from small_training import DATA, VAL, tiny, train
 from torch import Tensor, nn
 
+from sparse_rcnn_lab import LabError, Recipe
 from sparse_rcnn_lab.core import boxes as box_ops
-from sparse_rcnn_lab.core.config import Recipe
-from sparse_rcnn_lab.core.errors import LabError
 from sparse_rcnn_lab.core.matching import Targets
 from sparse_rcnn_lab.core.model import SparseRCNN
 from sparse_rcnn_lab.data.transforms import Augment
@@ -53,7 +50,7 @@ def one_step(recipe: Recipe, start_from: Path | None = None) -> tuple[dict[str, 
 
 
 @pytest.mark.parametrize("parts", [2, 5])
-def test_accumulated_parts_equal_the_whole_batch(parts: int) -> None:
+def test_accumulated_parts_equal_the_whole_batch(parts):
     """Catches parts that are normalised, or given noise, each for itself.
 
     Batch norm keeps its statistics here: those of a part are not the whole batch's. The bound is
@@ -73,9 +70,7 @@ def test_accumulated_parts_equal_the_whole_batch(parts: int) -> None:
 
 
 @pytest.mark.parametrize(("precision", "nearness"), [("bf16", 0.96), ("fp16", 0.999)])
-def test_16_bits_stay_near_float32(
-    precision: str, nearness: float, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_16_bits_stay_near_float32(precision, nearness, monkeypatch):
     """Catches autocast that reaches matching or losses, or does not reach the model.
 
     On a trained model; a fresh one's features are all alike, and normalising them loses bits.
@@ -103,7 +98,7 @@ def test_16_bits_stay_near_float32(
     assert nn.functional.cosine_similarity(*flat, dim=0) > nearness
 
 
-def test_overflow_of_fp16_skips_the_step() -> None:
+def test_overflow_of_fp16_skips_the_step():
     """Catches an overflow taken for divergence, weights changed by it, and a skipping without end.
 
     After it the scale is half; 25 in a row are an error, and one is in bf16.
@@ -129,7 +124,7 @@ def test_overflow_of_fp16_skips_the_step() -> None:
         step(math.inf)
 
 
-def test_fp16_run_resumes_with_its_scale(tmp_path: Path) -> None:
+def test_fp16_run_resumes_with_its_scale(tmp_path):
     """Catches a scale that starts over, and a log that json cannot hold after an overflow."""
     recipe = small(train__precision="fp16", train__steps=2)
     run = train(tmp_path / "run", recipe)
@@ -148,7 +143,7 @@ def test_fp16_run_resumes_with_its_scale(tmp_path: Path) -> None:
     assert json.loads((state / "scaler.json").read_text())["scale"] == 2.0**39
 
 
-def test_averaged_weights_are_kept_evaluated_and_resumed(tmp_path: Path) -> None:
+def test_averaged_weights_are_kept_evaluated_and_resumed(tmp_path):
     """Catches an average that the model file, the evaluation or a resumed run does not know."""
     recipe = small(train__ema=0.9)
     whole = train(tmp_path / "whole", recipe, val=VAL, evaluate_every=2)
@@ -172,7 +167,7 @@ def test_averaged_weights_are_kept_evaluated_and_resumed(tmp_path: Path) -> None
         assert torch.equal(kept[key], value), key
 
 
-def test_missing_compiler_is_a_warning(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_compiler_is_a_warning(tmp_path, monkeypatch):
     """Catches a training that fails where there is no compiler."""
 
     def no_compiler(*_: Any, **__: Any) -> Any:
@@ -183,7 +178,7 @@ def test_missing_compiler_is_a_warning(tmp_path: Path, monkeypatch: pytest.Monke
         assert train(tmp_path / "run", small(train__steps=1), compiled=True).finished
 
 
-def test_every_proposal_on_an_object_learns_its_class() -> None:
+def test_every_proposal_on_an_object_learns_its_class():
     """Catches proposals elsewhere that learn, padding that counts as an object, an object with many
     proposals that counts more, and a loss that takes sides on whether something is there."""
     boxes = torch.tensor([[0.0, 0, 10, 10], [20, 20, 40, 40], [0, 0, 0, 0]])
@@ -201,14 +196,13 @@ def test_every_proposal_on_an_object_learns_its_class() -> None:
     assert class_loss(logits, rows.expand(2, 1, 4, 4), nothing, 0).tolist() == [0, 0]
 
 
-def test_denoising_queries_stay_near_their_object_and_apart_from_the_proposals() -> None:
+def test_denoising_queries_stay_near_their_object_and_apart_from_the_proposals():
     """Catches a mask that lets the answer leak into the proposals, and misattributed queries."""
     boxes = [torch.tensor([[10.0, 10, 50, 30], [60, 60, 90, 100]]), torch.zeros(0, 4)]
     labels = [torch.tensor([1, 0]), torch.zeros(0, dtype=torch.long)]
     targets = Targets.pad(boxes, labels, torch.tensor([[128.0, 128], [128, 128]]))
     features = torch.arange(18.0).view(6, 3)
     queries = denoising_queries(targets, features, 5, torch.Generator().manual_seed(0))
-    assert queries is not None
     n, q = 6, 6  # no more queries than proposals: three groups of two, not five
     assert queries.target[0].tolist() == [0, 1, 0, 1, 0, 1] and (queries.target[1] == -1).all()
     near = box_ops.paired_iou(queries.boxes[0], boxes[0].repeat(3, 1))
@@ -222,14 +216,13 @@ def test_denoising_queries_stay_near_their_object_and_apart_from_the_proposals()
     assert len(pairs.stage) == 12 and (pairs.image == 0).all()
 
 
-def test_negative_queries_stand_farther_off_and_are_to_find_nothing() -> None:
+def test_negative_queries_stand_farther_off_and_are_to_find_nothing():
     """Catches negatives that are as near as the positives, that count as padding (no class loss
     then), that another group can see, or that change the positives' noise bound."""
     boxes = torch.tensor([[10.0, 10, 50, 30], [60, 60, 90, 100]])
     targets = Targets.pad([boxes], [torch.tensor([1, 0])], torch.tensor([[128.0, 128]]))
     random = torch.Generator().manual_seed(0)
     queries = denoising_queries(targets, torch.randn(8, 3), 2, random, contrastive=True)
-    assert queries is not None
     assert queries.target[0].tolist() == [0, 1, -1, -1] * 2
     assert queries.real.all()
     overlap = box_ops.paired_iou(queries.boxes[0], boxes.repeat(4, 1)).view(2, 2, 2)
@@ -242,7 +235,7 @@ def test_negative_queries_stand_farther_off_and_are_to_find_nothing() -> None:
     assert group[:4, :4].all() and not group[:4, 4:].any()
 
 
-def test_denoising_leaves_the_proposals_loss_as_it_is() -> None:
+def test_denoising_leaves_the_proposals_loss_as_it_is():
     """Catches queries that influence the proposals: the set loss must be the same without them."""
     recipe = tiny()
     torch.manual_seed(0)

@@ -1,7 +1,5 @@
 """Teaching: the recipe's rule, the words, and the whole way from a folder to a model."""
 
-from __future__ import annotations
-
 import json
 import os
 import threading
@@ -13,15 +11,11 @@ import pytest
 import torch
 from small_training import tiny
 
+from sparse_rcnn_lab import CocoFolder, LabError, Shapes, load, with_ground_truth
 from sparse_rcnn_lab.cli.main import main
-from sparse_rcnn_lab.core.errors import LabError
 from sparse_rcnn_lab.core.model import SparseRCNN
-from sparse_rcnn_lab.data.coco.folder import CocoFolder
 from sparse_rcnn_lab.data.coco.project import Project
-from sparse_rcnn_lab.data.shapes.dataset import Shapes
-from sparse_rcnn_lab.detect.ground_truth import with_ground_truth
 from sparse_rcnn_lab.models.checkpoint import save_checkpoint
-from sparse_rcnn_lab.models.load import load
 from sparse_rcnn_lab.training.fit import begin
 from sparse_rcnn_lab.training.run_folder import RunFolder
 from sparse_rcnn_lab.training.teach import plan, teaching

@@ -1,7 +1,5 @@
 """What is drawn where: boxes, labels, colours."""
 
-from __future__ import annotations
-
 import itertools
 import warnings
 
@@ -13,8 +11,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from test_explorer_payload import made_trace
 
-from sparse_rcnn_lab.core.detections import Detections
-from sparse_rcnn_lab.core.errors import LabError
+from sparse_rcnn_lab import Detections, LabError
 from sparse_rcnn_lab.views import fonts, style
 from sparse_rcnn_lab.views.draw import (
     Mark,

@@ -1,7 +1,5 @@
 """The explorer's page in headless Chromium, as somebody who was sent the file has it."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 import pytest
@@ -10,13 +8,12 @@ from browser import Watched, keep_shot
 from small_model import small_model
 from test_explorer_payload import made_trace
 
-from sparse_rcnn_lab.core.ablation import Ablation
-from sparse_rcnn_lab.detect.detector import Detector
-from sparse_rcnn_lab.intervene.intervention import Change, Intervention
-from sparse_rcnn_lab.views.explorer.explore import Explorer, explore
+from sparse_rcnn_lab import Ablation, Detector, Intervention, explore
+from sparse_rcnn_lab.intervene.intervention import Change
+from sparse_rcnn_lab.views.explorer.explore import Explorer
 from sparse_rcnn_lab.views.explorer.html_page import iframe
 
-pytest.importorskip("playwright", reason="needs the dev extra: playwright")
+pytestmark = pytest.mark.browser
 
 CALM = {"reduced_motion": "reduce"}
 HERE = "document.querySelector('.srl').parentElement.explorer"
@@ -46,8 +43,10 @@ def trace():
     )
 
 
-def opened(browser, tmp_path, view, width=1280, height=860, **context):
-    path = view.to_html(tmp_path / "page.html")
+def opened(browser, tmp_path, view, width=1280, height=860, change=("", ""), **context):
+    """The view's page, where ``change`` replaces something in its text."""
+    path = tmp_path / "page.html"
+    path.write_text(str(view.to_html()).replace(*change), encoding="utf-8")
     watched = Watched(browser, width, height, **{**CALM, **context})
     watched.page.goto(path.as_uri())
     ready(watched.page)
@@ -95,7 +94,6 @@ def overlaps(labels):
     ]
 
 
-@pytest.mark.browser
 def test_the_page(browser, trace, tmp_path):
     """Catches a page that errs, asks the network, or whose keys, mouse and tabs change nothing."""
     watched = opened(browser, tmp_path, Explorer(trace, roi=True))
@@ -178,7 +176,6 @@ def test_the_page(browser, trace, tmp_path):
     watched.clean()
 
 
-@pytest.mark.browser
 def test_a_click_means_the_best_of_rivals(browser, trace, tmp_path):
     """Catches a faint or second-best box that is chosen because it is a little smaller, a small box
     that cannot be reached in a large one, and a drag that was no click and chooses."""
@@ -210,7 +207,6 @@ def test_a_click_means_the_best_of_rivals(browser, trace, tmp_path):
     watched.clean()
 
 
-@pytest.mark.browser
 def test_first_sight_is_a_flight(browser, trace, tmp_path):
     """Catches a page that starts at its end, never moves, or does not stop with its labels."""
     short = replace(  # three stages: a second and a half each
@@ -233,7 +229,6 @@ def test_first_sight_is_a_flight(browser, trace, tmp_path):
     watched.clean()
 
 
-@pytest.mark.browser
 def test_similarity_on_half_a_screen(browser, trace, tmp_path):
     """Catches its three parts one below the other, most of them out of sight, or over another."""
     watched = opened(browser, tmp_path, Explorer(trace, chosen=2, tab="similarity"), 700, 860)
@@ -251,7 +246,6 @@ def test_similarity_on_half_a_screen(browser, trace, tmp_path):
     watched.clean()
 
 
-@pytest.mark.browser
 @pytest.mark.parametrize("width", [900, 1000, 1100])
 def test_words_are_whole_beside_an_image(browser, trace, tmp_path, width):
     """Catches "bottorr" and "qu…" at the widths of a notebook's output, and buttons that belong
@@ -261,13 +255,9 @@ def test_words_are_whole_beside_an_image(browser, trace, tmp_path, width):
     trace.logits[torch.arange(6), 3, torch.tensor([0, 1, 2, 0, 1, 2])] = -4
     view = Explorer(trace, stage=2, chosen=3)
     view._options["live"] = True  # the controls that a kernel answers
-    path = tmp_path / "live.html"
-    text = str(view.to_html()).replace("get: (name) =>", "send: () => {}, get: (name) =>")
-    path.write_text(text, encoding="utf-8")
-    watched = Watched(browser, width, 900, **CALM)
+    sends = ("get: (name) =>", "send: () => {}, get: (name) =>")
+    watched = opened(browser, tmp_path, view, width, 900, sends)
     page = watched.page
-    page.goto(path.as_uri())
-    ready(page)
     page.wait_for_selector(".srl-edit:visible")
     cut = page.evaluate(
         "() => [...document.querySelectorAll('.srl-class')]"
@@ -302,7 +292,6 @@ KERNEL = """model: { send: (message) => (window.sent ??= []).push(message),
  get: (name) =>"""
 
 
-@pytest.mark.browser
 def test_each_control_means_what_python_reads(browser, tmp_path):
     """Catches a message whose fields Python names differently, a change that replaces another, and
     an answer that the page shows as something else."""
@@ -310,13 +299,8 @@ def test_each_control_means_what_python_reads(browser, tmp_path):
     image = (torch.rand(3, 60, 90) * 255).to(torch.uint8)
     view = explore(image, detector, stage=1, chosen=2, fly=False)
     view._options["live"] = True
-    path = tmp_path / "kernel.html"
-    text = str(view.to_html()).replace("model: { get: (name) =>", KERNEL)
-    path.write_text(text, encoding="utf-8")
-    watched = Watched(browser, 1280, 900, **CALM)
+    watched = opened(browser, tmp_path, view, 1280, 900, ("model: { get: (name) =>", KERNEL))
     page = watched.page
-    page.goto(path.as_uri())
-    ready(page)
 
     def answered(changes):
         message = page.evaluate("() => window.sent.shift()")
@@ -363,7 +347,6 @@ def test_each_control_means_what_python_reads(browser, tmp_path):
     watched.clean()
 
 
-@pytest.mark.browser
 @pytest.mark.parametrize(("width", "scheme"), [(360, "light"), (360, "dark"), (2400, "dark")])
 def test_any_width_and_both_themes(browser, trace, tmp_path, width, scheme):
     """Catches a page wider than its screen, a theme that is ignored, clipped controls."""
@@ -385,7 +368,6 @@ def test_any_width_and_both_themes(browser, trace, tmp_path, width, scheme):
     watched.clean()
 
 
-@pytest.mark.browser
 def test_inside_an_iframe(browser, trace, tmp_path):
     """Catches what a sandboxed frame forbids: storage, the parent's document, a module's origin."""
     path = tmp_path / "outer.html"
@@ -403,7 +385,6 @@ def test_inside_an_iframe(browser, trace, tmp_path):
     watched.clean()
 
 
-@pytest.mark.browser
 @pytest.mark.parametrize("kind", ["bare", "one", "many", "thin", "broken", "nothing", "names"])
 def test_strange_traces(browser, trace, tmp_path, kind):
     """Catches a page that stays blank, or says nothing, for what a model or a person may give."""

@@ -1,7 +1,5 @@
 """What the explorer's page is given: small, true to the trace, and harmless whatever it holds."""
 
-from __future__ import annotations
-
 import base64
 import io
 import json
@@ -14,18 +12,22 @@ import torch
 from PIL import Image
 from small_model import small_model
 
+from sparse_rcnn_lab import (
+    Ablation,
+    Detector,
+    Intervention,
+    LabError,
+    Session,
+    Trace,
+    explore,
+    load,
+    recipe,
+    save_trace,
+    shipped_models,
+)
 from sparse_rcnn_lab.core import boxes as box_ops
-from sparse_rcnn_lab.core.ablation import Ablation
-from sparse_rcnn_lab.core.errors import LabError
-from sparse_rcnn_lab.core.trace import Trace
-from sparse_rcnn_lab.detect.detector import Detector
-from sparse_rcnn_lab.detect.trace_file import save_trace
-from sparse_rcnn_lab.intervene.intervention import Intervention
-from sparse_rcnn_lab.intervene.session import Session
-from sparse_rcnn_lab.models.load import load, shipped_models
-from sparse_rcnn_lab.models.recipes import recipe
 from sparse_rcnn_lab.views.explorer import explore as exploring
-from sparse_rcnn_lab.views.explorer.explore import Explorer, explore
+from sparse_rcnn_lab.views.explorer.explore import Explorer
 from sparse_rcnn_lab.views.explorer.html_page import HERE, MODULES, iframe, script
 from sparse_rcnn_lab.views.explorer.payload import CLASSES_KEPT, payload
 from sparse_rcnn_lab.views.static import STATIC_VARIABLE, is_static

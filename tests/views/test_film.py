@@ -1,18 +1,14 @@
 """The film of one image shows the boxes on their way, and ends with the detections."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 from itertools import pairwise
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
-from sparse_rcnn_lab.core.errors import LabError
-from sparse_rcnn_lab.core.trace import Trace
+from sparse_rcnn_lab import LabError, Trace
 from sparse_rcnn_lab.views import style
 from sparse_rcnn_lab.views.film import film_frames, save_film
 
@@ -40,7 +36,7 @@ def centre_of_change(frame: Image.Image) -> float:
     return float(np.nonzero(changed)[1].mean() / frame.width)
 
 
-def test_boxes_move_from_stage_to_stage_without_a_jump() -> None:
+def test_boxes_move_from_stage_to_stage_without_a_jump():
     """Catches a film that skips a state, moves backwards, or draws boxes in another frame."""
     frames, seconds = zip(*film_frames(one_box(), stage_seconds=0.8, width=320), strict=True)
     centres = [centre_of_change(frame) for frame in frames[:-1]]
@@ -51,7 +47,7 @@ def test_boxes_move_from_stage_to_stage_without_a_jump() -> None:
     assert {frame.size for frame in frames} == {(320, 180)}
 
 
-def test_the_last_frame_names_the_detection_in_its_colour() -> None:
+def test_the_last_frame_names_the_detection_in_its_colour():
     """Catches an end without the detections: the class colour, which no stage has, must be seen."""
     frames = [np.asarray(frame) for frame, _ in film_frames(one_box(), width=320)]
     wanted = np.array(style.rgb(style.class_color(0)))
@@ -63,7 +59,7 @@ def test_the_last_frame_names_the_detection_in_its_colour() -> None:
 
 
 @pytest.mark.parametrize("suffix", [".webp", ".gif", ".png"])
-def test_film_is_written_with_all_its_frames(tmp_path: Path, suffix: str) -> None:
+def test_film_is_written_with_all_its_frames(tmp_path, suffix):
     """Catches a single image where a film was asked for, and one that plays only once."""
     path = save_film(one_box(), tmp_path / f"film{suffix}", stage_seconds=0.4, width=160)
     with Image.open(path) as film:
@@ -71,7 +67,7 @@ def test_film_is_written_with_all_its_frames(tmp_path: Path, suffix: str) -> Non
         assert film.info.get("loop", 0) == 0 and film.size == (160, 98)
 
 
-def test_what_cannot_be_filmed_is_said(tmp_path: Path) -> None:
+def test_what_cannot_be_filmed_is_said(tmp_path):
     """Catches a traceback of Pillow for an unknown suffix, and of torch for a missing image."""
     with pytest.raises(LabError, match=r"film\.mp4"):
         save_film(one_box(), tmp_path / "film.mp4")

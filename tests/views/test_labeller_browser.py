@@ -1,7 +1,5 @@
 """The labeller in Chromium: what hands do, and what is kept of it."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 
@@ -12,8 +10,6 @@ from sparse_rcnn_lab.views.bundle import joined
 from sparse_rcnn_lab.views.draw import as_image, data_uri, encoded
 from sparse_rcnn_lab.views.labeller import label
 from sparse_rcnn_lab.views.style import CLASS_COLORS
-
-pytest.importorskip("playwright", reason="needs the dev extra: playwright")
 
 PROPOSALS = [
     {"name": "mug", "box": [20, 20, 60, 60], "score": 0.9},

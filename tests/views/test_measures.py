@@ -1,14 +1,11 @@
 """The numbers behind the figures, on traces whose answers are known by hand."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 import pytest
 import torch
 
-from sparse_rcnn_lab.core.errors import LabError
-from sparse_rcnn_lab.core.trace import Trace
+from sparse_rcnn_lab import LabError, Trace
 from sparse_rcnn_lab.views import feature_similarity, measures
 from sparse_rcnn_lab.views.feature_similarity import FeaturePlane
 from sparse_rcnn_lab.views.measures import describe, select
@@ -55,7 +52,7 @@ def trace() -> Trace:
     )
 
 
-def test_scores(trace: Trace) -> None:
+def test_scores(trace):
     """Catches a softmax, or the label of another stage."""
     scores, labels = measures.score_by_stage(trace)
     torch.testing.assert_close(scores, torch.tensor([[0.0, -2, -4], [1, 2, -3]]).sigmoid())
@@ -63,13 +60,13 @@ def test_scores(trace: Trace) -> None:
     assert measures.ranked(trace) == [2, 7, 5] and measures.ranked(trace, 1) == [2]
 
 
-def test_centres(trace: Trace) -> None:
+def test_centres(trace):
     """Catches x and y exchanged, or corners taken for centres."""
     assert measures.centres(trace)[:, 0].tolist() == [[5, 5], [10, 5], [15, 5]]
     assert measures.centres(trace)[2, 1].tolist() == [20, 10]
 
 
-def test_pca_finds_the_axes() -> None:
+def test_pca_finds_the_axes():
     """Catches axes in the wrong order, vectors that are not centred, a sign by chance."""
     points = torch.tensor([[0.0, 3], [0, -3], [1, 0], [-1, 0]]) + torch.tensor([100.0, 50])
     found = FeaturePlane.fit(points)
@@ -85,7 +82,7 @@ def test_pca_finds_the_axes() -> None:
     assert found.reach == pytest.approx(3)
 
 
-def test_pca_of_what_has_no_axes() -> None:
+def test_pca_of_what_has_no_axes():
     """Catches a division by zero, and one NaN that spoils all points."""
     alike = torch.ones(3, 4, 5)
     assert not FeaturePlane.fit(alike).place(alike).any()
@@ -98,7 +95,7 @@ def test_pca_of_what_has_no_axes() -> None:
     assert FeaturePlane.fit(some * NAN).place(some * NAN).isnan().all()
 
 
-def test_similarity(trace: Trace) -> None:
+def test_similarity(trace):
     """Catches a dot product without norms, or the features of a row taken by id."""
     assert feature_similarity.stage_similarity(trace, 7).tolist() == [
         [1, 0, -1],
@@ -118,7 +115,7 @@ def test_similarity(trace: Trace) -> None:
         feature_similarity.comparable(replace(trace, features=features * NAN), 2)
 
 
-def test_attention_links(trace: Trace) -> None:
+def test_attention_links(trace):
     """Catches columns read for rows, the proposal itself listed, a rest that is no rest."""
     links = measures.attention_links(trace, 7, 1, top=1)
     assert links.proposals.tolist() == [5]  # 0.2 and 0.8 in the two heads
@@ -131,7 +128,7 @@ def test_attention_links(trace: Trace) -> None:
         measures.attention_links(trace, 7, 1, head=2)
 
 
-def test_roi_grid(trace: Trace) -> None:
+def test_roi_grid(trace):
     """Catches the box after the stage, the level of another, or cells in input pixels."""
     grid = measures.roi_grid(trace, 2, 2)
     assert grid.box.tolist() == [0, 0, 20, 20]
@@ -145,7 +142,7 @@ def test_roi_grid(trace: Trace) -> None:
     assert len(measures.roi_grid(recorded, 2, 1).edges_y) == 4
 
 
-def test_filter_effect_and_contrast(trace: Trace) -> None:
+def test_filter_effect_and_contrast(trace):
     """Catches the cells of another proposal, or a contrast that a bright mean cell wins."""
     cells = torch.ones(2, 3, 3, 3, 2)
     cells[1, 2, 0, 1] = torch.tensor([4.0, 5.0])
@@ -157,7 +154,7 @@ def test_filter_effect_and_contrast(trace: Trace) -> None:
     assert not measures.contrast(torch.ones(3, 3, 2)).any()
 
 
-def test_broken(trace: Trace) -> None:
+def test_broken(trace):
     """Catches a NaN that only one of the three tensors holds."""
     assert measures.broken(trace).tolist() == [False] * 3
     for name, row in (("boxes", 0), ("logits", 1), ("features", 2)):
@@ -166,7 +163,7 @@ def test_broken(trace: Trace) -> None:
         assert measures.broken(replace(trace, **{name: value})).nonzero().tolist() == [[row]]
 
 
-def test_selection(trace: Trace, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_selection(trace, monkeypatch):
     """Catches rows for ids, proposals below the threshold, and a limit nobody is told of."""
     assert select(trace, None, 0.5).proposals == (2, 7)
     assert select(trace, [5, 5, 7], 0.5).proposals == (5, 7)

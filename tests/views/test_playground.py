@@ -1,7 +1,5 @@
 """The playground's page in headless Chromium: from disk, offline, to the numbers of torch."""
 
-from __future__ import annotations
-
 import base64
 import json
 
@@ -11,21 +9,15 @@ import torch
 from browser import Watched, keep_shot
 from test_explorer_payload import made_trace, unpack
 
-from sparse_rcnn_lab.core.ablation import Ablation
-from sparse_rcnn_lab.core.errors import LabError
-from sparse_rcnn_lab.data.shapes.dataset import Shapes
+from sparse_rcnn_lab import Ablation, Intervention, LabError, Session, Shapes, load, playground
 from sparse_rcnn_lab.detect.images import resize_to
-from sparse_rcnn_lab.intervene.intervention import Intervention
-from sparse_rcnn_lab.intervene.session import Session
-from sparse_rcnn_lab.models.load import load
 from sparse_rcnn_lab.runtime.export.compact import compact
 from sparse_rcnn_lab.runtime.onnx_graphs import write_stage
 from sparse_rcnn_lab.views.bundle import joined
 from sparse_rcnn_lab.views.draw import as_image, encoded
 from sparse_rcnn_lab.views.explorer.payload import payload
-from sparse_rcnn_lab.views.playground.playground_page import HERE, page, playground
+from sparse_rcnn_lab.views.playground.playground_page import HERE, page
 
-pytest.importorskip("playwright", reason="needs the dev extra: playwright")
 pytest.importorskip("onnx", reason="needs the extra export")
 
 READY = "body[data-ready]"

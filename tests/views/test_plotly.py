@@ -1,7 +1,5 @@
 """The figures for the browser: right values, no network, an answer where plotly is absent."""
 
-from __future__ import annotations
-
 import json
 import re
 import sys
@@ -10,8 +8,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from sparse_rcnn_lab.core.errors import LabError
-from sparse_rcnn_lab.core.trace import Trace
+from sparse_rcnn_lab import LabError, Trace
 from sparse_rcnn_lab.views import plotly_figures, style
 from sparse_rcnn_lab.views.plotly_figures import gaps, numbers, plain
 
@@ -42,7 +39,7 @@ def trace() -> Trace:
     )
 
 
-def test_the_figure_is_json_and_loads_nothing(trace: Trace) -> None:
+def test_the_figure_is_json_and_loads_nothing(trace):
     """Catches tensors, NaN, markup in a name, or a script from elsewhere, in the page."""
     logits = trace.logits.clone()
     logits[1, 2] = NAN
@@ -58,7 +55,7 @@ def test_the_figure_is_json_and_loads_nothing(trace: Trace) -> None:
         plotly_figures.score_curves(trace, theme="blue")
 
 
-def test_score_curves(trace: Trace) -> None:
+def test_score_curves(trace):
     """Catches rows taken for ids, and a line joined to the next proposal's."""
     grey, cat = plotly_figures.score_curves(trace).data
     assert cat.name == "11 · &lt;b&gt;cat&lt;/b&gt; .88"
@@ -70,7 +67,7 @@ def test_score_curves(trace: Trace) -> None:
     assert [line.line.color for line in chosen[1:]] == [style.ACCENT, style.class_color(0)]
 
 
-def test_small_parts() -> None:
+def test_small_parts():
     """Catches lines joined to each other, and values that JSON does not have."""
     assert gaps([]) == []
     assert gaps([[1, 2], [3]]) == [1, 2, None, 3]
@@ -78,7 +75,7 @@ def test_small_parts() -> None:
     assert plain("a<b> & $x$") == "a&lt;b&gt; &amp; &#36;x&#36;"
 
 
-def test_without_plotly(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_plotly(monkeypatch):
     """Catches an ImportError in place of what to install."""
     monkeypatch.setitem(sys.modules, "plotly.graph_objects", None)
     with pytest.raises(LabError, match=r'pip install "sparse-rcnn-lab\[notebooks\]"'):

@@ -1,0 +1,28 @@
+"""What the tests of the app share."""
+
+import pytest
+from app_models import checkpoint
+from browser import CAMERA, open_browser
+
+from sparse_rcnn_lab.app.viewer import Viewer
+
+
+@pytest.fixture(scope="session")
+def loaded(tmp_path_factory):
+    """A viewer with a tiny model: making it ready takes longer than most tests of it."""
+    return Viewer([checkpoint(tmp_path_factory.mktemp("tiny"))], "cpu")
+
+
+@pytest.fixture
+def tiny(loaded):
+    """The same with nothing kept yet."""
+    loaded._traces.clear()
+    return loaded
+
+
+@pytest.fixture(scope="module")
+def browser(chromium):
+    """A headless browser with a camera for the tests of one file."""
+    pytest.importorskip("playwright", reason="needs the dev extra: playwright")
+    with open_browser(chromium, *CAMERA) as one:
+        yield one
