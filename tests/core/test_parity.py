@@ -80,13 +80,12 @@ def recreated(count: int, layout: published.Layout) -> SparseRCNN:
         return through_a_file(wrapped(f"r50_{count}", layout), Path(folder))
 
 
-# The two models come through the two layouts; test_layouts shows that each fits the other's. With
-# 300 proposals the layers are the same, and making their weights takes long.
+# The two models come through the two layouts; test_layouts shows that each fits the other's.
 @pytest.fixture(
     scope="module",
     params=[
         pytest.param((100, "mmdetection"), id="100-mmdetection"),
-        pytest.param((300, "authors"), id="300-authors", marks=pytest.mark.slow),
+        pytest.param((300, "authors"), id="300-authors"),
     ],
 )
 def run(request) -> Iterator[Run]:
@@ -297,7 +296,6 @@ def test_gradients(training, case):
     assert (torch.stack(first) > GRADIENT).sum() <= 0.01 * len(first)
 
 
-@pytest.mark.slow  # test_losses.py has it on the loss alone
 def test_gradient_without_objects(training):
     """Catches an empty batch that trains towards infinity, as mmdetection's does."""
     reference = rule.read_json("train_r50_100_official_losses")["C"]
