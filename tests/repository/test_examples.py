@@ -37,7 +37,6 @@ SHOWN_BY = {
 }
 
 
-@pytest.mark.usefixtures("small_figures")
 @pytest.mark.parametrize("name", ["sparse_rcnn_lab", *MODULES])
 def test_examples_run(name, tmp_path, monkeypatch) -> None:
     """Catches an example that shows what the code no longer does."""
