@@ -26,7 +26,7 @@ from sparse_rcnn_lab.runtime.torch_runtime import Runtime, TorchRuntime
 pytest.importorskip("onnx")
 # What boxes may differ by, at every stage: trained models, and one of random weights, which
 # magnifies rounding.
-PIXELS, UNTRAINED = 0.02, 0.1
+PIXELS, UNTRAINED = 0.01, 0.1
 INSTALLED = engines.installed_engines()
 
 
@@ -98,10 +98,11 @@ def test_shipped_models(name, engine):
     images = [str(path) for path in sorted(folder.glob(f"{name.split('-')[1]}_[12].*"))]
     batch = detector.prepare(images)
     count = detector.num_proposals
+    pixels = 2 * PIXELS if name == "small-cells" else PIXELS  # AVX2, ONNX Runtime: 0.0106
     for chosen in (count, 1, count // 2):
         given = batch.images, batch.sizes, chosen
-        assert_same(run(fast.runtime, *given), run(eager.runtime, *given), PIXELS)
-        assert_same(run_whole(fast.runtime, *given), run_whole(eager.runtime, *given), PIXELS)
+        assert_same(run(fast.runtime, *given), run(eager.runtime, *given), pixels)
+        assert_same(run_whole(fast.runtime, *given), run_whole(eager.runtime, *given), pixels)
         batch = detector.prepare(images[-1:])
     assert fast.runtime.about() == {"runtime": engine, "precision": "float32"}
     assert repr(fast).endswith(f"{engine} float32)")
