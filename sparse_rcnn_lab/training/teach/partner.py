@@ -1,4 +1,4 @@
-"""A second process that shares each batch, where there is a second core: a quarter more steps a minute.
+"""A second process shares each batch where there is a second core: a quarter more steps a minute.
 
 ``fit`` does the sharing, as under torchrun. Here the second process is started, ends with the first
 one whatever becomes of that, and where it cannot be had the first goes on alone.
