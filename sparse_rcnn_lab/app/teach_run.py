@@ -19,7 +19,7 @@ from typing import Any
 
 import sparse_rcnn_lab
 from sparse_rcnn_lab.core.errors import LabError
-from sparse_rcnn_lab.training.teach.teaching import ALIVE, STATE, STOP, is_alive, read_progress
+from sparse_rcnn_lab.training.teach.progress import ALIVE, STATE, STOP, is_alive, read_progress
 
 MINUTES = 4.0
 _LOOK = 0.5  # seconds between two looks at what runs

@@ -30,8 +30,9 @@ from sparse_rcnn_lab.data.coco.labelled_folder import read_labelled_folder, unpa
 from sparse_rcnn_lab.models.checkpoint import MODEL_FILE
 from sparse_rcnn_lab.models.releases import cache_folder
 from sparse_rcnn_lab.training.run_folder import RunFolder
+from sparse_rcnn_lab.training.teach.progress import read_progress
 from sparse_rcnn_lab.training.teach.suggest import Suggestions
-from sparse_rcnn_lab.training.teach.teaching import START, read_progress
+from sparse_rcnn_lab.training.teach.teaching import START
 from sparse_rcnn_lab.views.bundle import joined
 from sparse_rcnn_lab.views.explorer.explore import explore
 from sparse_rcnn_lab.views.labeller import label as labeller

@@ -15,8 +15,8 @@ from sparse_rcnn_lab.app.teach_run import Trainings, unfinished
 from sparse_rcnn_lab.core.errors import LabError
 from sparse_rcnn_lab.data.coco.project import LABELS, Project
 from sparse_rcnn_lab.models.checkpoint import MODEL_FILE
+from sparse_rcnn_lab.training.teach.progress import read_progress
 from sparse_rcnn_lab.training.teach.suggest import Suggestions
-from sparse_rcnn_lab.training.teach.teaching import read_progress
 
 DAYS = 7  # that a visitor's folder is kept after the last change
 _TOKEN = re.compile(r"[A-Za-z0-9_-]{22,43}")

@@ -18,7 +18,7 @@ from starlette.testclient import TestClient
 from sparse_rcnn_lab.app import teach_run, teach_tab, teach_visitors
 from sparse_rcnn_lab.app.downloads import as_jpeg
 from sparse_rcnn_lab.app.user_inputs import Limits
-from sparse_rcnn_lab.training.teach.teaching import ALIVE, STATE, STOP
+from sparse_rcnn_lab.training.teach.progress import ALIVE, STATE, STOP
 
 FRAME = as_jpeg(Image.new("RGB", (64, 48), "teal"))
 

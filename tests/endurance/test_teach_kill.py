@@ -11,7 +11,7 @@ import pytest
 
 from sparse_rcnn_lab import Shapes
 from sparse_rcnn_lab.training.run_folder import RunFolder
-from sparse_rcnn_lab.training.teach.teaching import ALIVE, read_progress
+from sparse_rcnn_lab.training.teach.progress import ALIVE, read_progress
 from sparse_rcnn_lab.views.draw import as_image
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]

@@ -22,8 +22,9 @@ from sparse_rcnn_lab.training.teach import plan, teaching
 from sparse_rcnn_lab.training.teach.judgement import judge_traces
 from sparse_rcnn_lab.training.teach.partner import partner
 from sparse_rcnn_lab.training.teach.plan import choose_changes, make_plan, steps_within
+from sparse_rcnn_lab.training.teach.progress import STOP, read_progress
 from sparse_rcnn_lab.training.teach.suggest import Suggestions
-from sparse_rcnn_lab.training.teach.teaching import read_progress, teach
+from sparse_rcnn_lab.training.teach.teaching import teach
 
 DRAWN = Shapes(14, seed=3, size=64)
 
@@ -180,7 +181,7 @@ def test_stopping_keeps_what_is_learned(project, model, tmp_path, monkeypatch):
             if read_progress(run)["step"]:
                 break
             time.sleep(0.05)
-        (run / teaching.STOP).touch()
+        (run / STOP).touch()
 
     monkeypatch.setattr(plan, "STEPS", (400, 400))
     threading.Thread(target=stop).start()

@@ -53,9 +53,9 @@ from sparse_rcnn_lab.training.step import StepLoss, train_step
 from sparse_rcnn_lab.training.teach.judgement import Judgement, judge
 from sparse_rcnn_lab.training.teach.partner import can_have_one, partner
 from sparse_rcnn_lab.training.teach.plan import make_plan, steps_within
+from sparse_rcnn_lab.training.teach.progress import ALIVE, STATE, STOP, WATCH, is_alive
 
 START = "small-everyday"
-STATE, WATCH, ALIVE, STOP = "teach.json", "watch.jsonl", "alive", "stop"
 EVALUATIONS = 12  # during a training, at most
 WATCHED_IMAGES = 30  # of the held-out ones are looked at while it trains
 JUDGED_IMAGES = 200
@@ -64,7 +64,6 @@ _PROBE = 3  # steps that are timed beforehand
 _SHARING = 1.45  # times a step of half the images alone, when the other half is done beside it
 _KEPT_MEGABYTES = 400  # of decoded images
 _BEAT = 2.0  # seconds
-DEAD = 20.0  # seconds without a beat after which nobody works there
 
 Say = Callable[[str], None]
 
@@ -416,46 +415,3 @@ def _link(source: Path, target: Path) -> None:
     except OSError:
         with write_whole(target) as file:
             shutil.copyfile(source, file)
-
-
-# What others ask about a run
-
-
-def is_alive(folder: Path) -> bool:
-    """Whether a process is at work in a run folder."""
-    try:
-        return time.time() - (folder / ALIVE).stat().st_mtime < DEAD
-    except OSError:
-        return False
-
-
-def read_progress(folder: Path) -> dict[str, Any]:
-    """Where a run stands, for a page that asks now and then: plain values that json can hold.
-
-    ``phase`` ("waiting" before there is a file), ``step`` of ``steps``, ``seconds_left``, ``loss``
-    (a row ``[step, of each stage]``, at most 150) and ``ap50`` (the same of each evaluation), and
-    all of ``teach.json`` but the recipe.
-    """
-    try:
-        state = read_json(folder / STATE)
-    except LabError:
-        return {"phase": "waiting", "step": 0, "loss": [], "ap50_curve": []}
-    state.pop("recipe", None)
-    run = RunFolder(folder)
-    metrics, looks = run.rows("metrics"), run.rows("evaluations")
-    step = metrics[-1]["step"] if metrics else 0
-    recent = [row["seconds"] for row in metrics[-30:]]
-    left = (state.get("steps", 0) - step) * float(np.mean(recent)) if recent else None
-    stride = max(1, len(metrics) // 150)
-    return {
-        **state,
-        "step": step,
-        "seconds_left": left if state["phase"] == "training" else None,
-        "loss": [
-            [row["step"], *(round(v, 3) for v in row["loss_per_stage"])]
-            for row in metrics[::stride]
-        ],
-        "ap50_curve": [
-            [row["step"], *(round(max(0.0, s["AP50"]), 3) for s in row["stages"])] for row in looks
-        ],
-    }
