@@ -104,6 +104,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = group.add_argument
     add("--evaluate-every", type=count, metavar="N", help="steps (default: at the end; 0: never)")
     add("--workers", type=count, metavar="N", help="processes that load images")
+    add("--threads", type=whole_number, metavar="N", help="that share each batch (small, on a CPU)")
     add("--compile", action="store_true", default=None, help="run the model through torch.compile")
     add_device(group)  # type: ignore[arg-type]
 
@@ -139,6 +140,7 @@ def _train(arguments: argparse.Namespace, device: torch.device, group: Group) ->
             start_from=arguments.start_from,
             device=device,
             workers=arguments.workers,
+            threads=arguments.threads or 1,
             compiled=bool(arguments.compile),
             evaluate_every=arguments.evaluate_every,
         )

@@ -175,6 +175,7 @@ def remember(arguments: argparse.Namespace) -> dict[str, Any]:
         "data": str(data.resolve()) if data.exists() else arguments.data,
         "evaluate_every": arguments.evaluate_every,
         "workers": arguments.workers,
+        "threads": arguments.threads,
         "compile": arguments.compile,
     }
 

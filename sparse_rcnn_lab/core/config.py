@@ -123,10 +123,9 @@ class AugmentConfig:
     crop: share of images that are first resized to one of ``crop_short_sides`` and cut down to a
     part whose sides are each drawn from ``crop_size`` (low, high), in pixels: the published crop.
     min_visible, min_side: a box is dropped when less of its area (share) or of a side (pixels,
-    after resizing) is left; boxes without area always are.  min_source_side: so are those that
-    were smaller in the original.
+    after resizing) is left, or nothing.  min_source_side: or its side in the original was smaller.
     drop_empty, min_image_side: images without objects, or smaller, are not trained on.
-    mosaic, paste, blur: shares of images that are mixed or blurred; off in published recipes.
+    mosaic, paste, blur, turn: shares that are mixed, blurred or turned by quarters; 0 as published.
     """
 
     hflip: float = 0.5
@@ -150,6 +149,7 @@ class AugmentConfig:
     mosaic: float = 0.0
     paste: float = 0.0
     blur: float = 0.0
+    turn: float = 0.0
 
 
 @dataclass(frozen=True)

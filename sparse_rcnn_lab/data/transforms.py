@@ -23,7 +23,7 @@ from sparse_rcnn_lab.detect.images import resize_as_opencv, resize_to, resized_s
 FILL = (124, 116, 104)
 
 _RANGES = {
-    **dict.fromkeys(("hflip", "crop", "min_visible", "mosaic", "paste", "blur"), 1.0),
+    **dict.fromkeys(("hflip", "crop", "min_visible", "mosaic", "paste", "blur", "turn"), 1.0),
     **dict.fromkeys(("brightness", "contrast", "saturation"), 1.0),
     "hue": 0.5,
 }
@@ -105,7 +105,8 @@ class Augment:
     For few images (:meth:`of`): ``mosaic`` is the share that are four images side by side in a
     frame of ``size``, each at half of it (YOLOv4, arXiv 2004.10934); ``paste`` the share that get
     objects of another image (Cut, Paste and Learn, arXiv 1708.01642); ``blur`` the share that are
-    blurred a little, as by a hand that moves.
+    blurred a little, as by a hand that moves; ``turn`` the share that are turned by one, two or
+    three quarters, for what lies on a table or is held in a hand.
 
     antialias: as in the model's ``InputConfig``. Boxes are clipped; ``min_visible``, ``min_side``
     and ``min_source_side`` say which of them are dropped.
@@ -173,6 +174,8 @@ class Augment:
         Neither reads nor changes the state of torch's global random generator.
         """
         random = torch.Generator().manual_seed(seed)
+        if self.config.turn and _uniform(random, 0, 1) < self.config.turn:
+            sample = turned(sample, _whole(random, 1, 3))
         height, width = sample.image.shape[-2:]
         window = self.draw_window(height, width, random)
         flip = _uniform(random, 0, 1) < self.config.hflip
@@ -238,6 +241,23 @@ class Augment:
             _uniform(random, 1 - config.saturation, 1 + config.saturation),
             _uniform(random, -config.hue, config.hue),
         )
+
+
+def turned(sample: Sample, quarters: int) -> Sample:
+    """The sample turned anticlockwise by so many right angles, no pixel changed.
+
+    >>> from sparse_rcnn_lab.data.shapes.dataset import shapes_image
+    >>> sample = shapes_image()
+    >>> torch.allclose(turned(turned(sample, 1), 3).boxes, sample.boxes)
+    True
+    """
+    boxes = sample.boxes
+    width = sample.image.shape[-1]
+    for size in (width, sample.image.shape[-2], width)[:quarters]:
+        x1, y1, x2, y2 = boxes.unbind(dim=1)
+        boxes = torch.stack([y1, size - x2, y2, size - x1], dim=1)
+    image = torch.rot90(sample.image, quarters, (-2, -1)).contiguous()
+    return replace(sample, image=image, boxes=boxes)
 
 
 def fitted_size(height: int, width: int, size: tuple[int, int]) -> tuple[int, int]:

@@ -23,6 +23,7 @@ from types import FrameType
 from typing import Any
 
 import torch
+from torch.nn.modules.batchnorm import _BatchNorm
 from tqdm.auto import tqdm
 
 from sparse_rcnn_lab.core.config import Recipe
@@ -86,6 +87,7 @@ def fit(
     start_from: str | Path | None = None,
     device: str | torch.device | None = None,
     workers: int | None = None,
+    threads: int = 1,
     compiled: bool = False,
     evaluate_every: int | None = None,
     evaluate_limit: int | None = None,
@@ -108,6 +110,8 @@ def fit(
         folder or a checkpoint.
     device: "cpu", "cuda", ...; None or "auto": the GPU where there is one.
     workers: processes that load images, for each training process.
+    threads: that share the images of a batch, of a model with fixed batch norms on a CPU: for one
+        whose operations are too short to be shared themselves. The same weights, to rounding.
     compiled: run backbone and stages through torch.compile.
     evaluate_every: steps between evaluations; default: only at the end. 0: never.
     evaluate_limit: evaluate on only the first so many images.
@@ -163,7 +167,9 @@ def fit(
         states = group.gather(folder.states() if resume else [])[0]
         done, state = states[-1] if states else (0, None)
         training = group.agree(
-            lambda: begin(recipe, device, group, state, backbone_weights, start_from, say, names)
+            lambda: begin(
+                recipe, device, group, state, backbone_weights, start_from, say, names, threads
+            )
         )
         training.connect()
         if compiled:
@@ -302,12 +308,13 @@ def begin(
     start_from: str | Path | None = None,
     say: Callable[[str], None] = lambda text: None,
     names: Sequence[str] = (),
+    threads: int = 1,
 ) -> Training:
     """The model and all that trains it: from ``state``, or as the settings say.
 
     Weights from outside are read by process 0 alone; ``Training.connect`` passes them on. say: is
     told, in one line, what a model to start from could not give.  names: of the classes, which
-    ``start_from`` needs.
+    ``start_from`` needs.  threads: as in :func:`fit`; one where they would change what is learned.
     """
     torch.manual_seed(recipe.train.seed)
     model = SparseRCNN(recipe.model)
@@ -326,7 +333,10 @@ def begin(
         synchronise_batch_norm(model, device)
     optimizer = make_optimizer(recipe.train, model, model.backbone.body)
     mixed = MixedPrecision(recipe.train.precision, device)
-    training = Training(model, recipe, optimizer, mixed, group=group)
+    moving = any(isinstance(module, _BatchNorm) and module.training for module in model.modules())
+    if group.world > 1 or moving or device.type != "cpu":
+        threads = 1
+    training = Training(model, recipe, optimizer, mixed, group=group, threads=threads)
     if state is not None:
         load_state(state, training, device)
     return training

@@ -1,14 +1,16 @@
 """One step of a training: forward, match, set loss, gradient, clipping, update.
 
 The batch of a step may be shared by several processes, and each shard be worked through in parts
-(gradient accumulation). Every part's loss is divided by the whole batch's number of positives, so
-that the sum of all gradients is that of one process with the whole batch.
+(gradient accumulation), or by several threads at once. Every part's loss is divided by the whole
+batch's number of positives, so that the sum of all gradients is that of one process with the whole
+batch.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
@@ -227,7 +229,10 @@ class _Forward(nn.Module):
 
 @dataclass
 class Training:
-    """Everything a step changes, and what it needs for that."""
+    """Everything a step changes, and what it needs for that.
+
+    threads: that share the images of a batch, in a process that is alone.
+    """
 
     model: SparseRCNN
     recipe: Recipe
@@ -235,9 +240,13 @@ class Training:
     mixed: MixedPrecision
     average: WeightAverage | None = None
     group: Group = Group()  # noqa: RUF009 - frozen
+    threads: int = 1
 
     def __post_init__(self) -> None:
         self.forward: nn.Module = _Forward(self.model, self.recipe, self.mixed)
+        # Each of them computes on itself alone.
+        one = partial(torch.set_num_threads, 1)
+        self.pool = ThreadPoolExecutor(self.threads, "step", initializer=one)
 
     def connect(self) -> None:
         """Gives all processes the weights of process 0, and lets them share gradients."""
@@ -267,6 +276,10 @@ def train_step(
         training.optimizer.zero_grad(set_to_none=True)
         for start, stop in pairwise(size * i // parts for i in range(parts + 1)):
             images, part = _images(batch, start, stop), Part(first + start, whole)
+            if training.threads > 1:
+                loss, told = _share(training, images, part, step, rate)
+                values += told
+                continue
             share_gradients: AbstractContextManager[None] = nullcontext()
             if stop < size and isinstance(forward, DistributedDataParallel):
                 share_gradients = forward.no_sync()  # until the last part
@@ -278,6 +291,31 @@ def train_step(
             values += told
         norm = _update(training, batch, step, rate)
     return loss, LossValues.total(values), norm
+
+
+def _share(
+    training: Training, batch: TrainBatch, part: Part, step: int, rate: float
+) -> tuple[StepLoss, list[LossValues]]:
+    """Adds the gradients of these images, worked through by all threads at once."""
+    trained = [p for g in training.optimizer.param_groups for p in g["params"]]
+    size = len(batch.names)
+    shares = min(size, training.threads)
+
+    def work(start: int, stop: int) -> tuple[StepLoss, LossValues, tuple[Tensor | None, ...]]:
+        own = Part(part.first + start, part.counts)
+        loss, values = _finite_loss(training, _images(batch, start, stop), own, step, rate)
+        total = training.mixed.scaler.scale(loss.total())
+        return loss, values, torch.autograd.grad(total, trained, allow_unused=True)
+
+    bounds = pairwise(size * i // shares for i in range(shares + 1))
+    futures = [training.pool.submit(work, *bound) for bound in bounds]
+    wait(futures)
+    losses, values, gradients = zip(*(future.result() for future in futures), strict=True)
+    for p, *parts in zip(trained, *gradients, strict=True):
+        for gradient in parts:  # in their order: the sum is the same each time
+            if gradient is not None:
+                p.grad = gradient if p.grad is None else p.grad.add_(gradient)
+    return losses[-1], list(values)
 
 
 def _finite_loss(

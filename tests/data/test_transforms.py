@@ -62,6 +62,16 @@ def test_flips_come_as_often_as_asked():
     assert 70 < flips < 130  # 100 expected, standard deviation 8.7
 
 
+def test_turns_take_the_boxes_along():
+    """Catches sides exchanged, a turn the other way round, and one of the three that never comes."""
+    sample = make_sample((10, 20, 40, 50))  # of 60 x 90 pixels
+    augment = Augment(replace(STILL, turn=1.0, size=(90, 90)))
+    results = [augment(sample, seed) for seed in range(30)]
+    found = {tuple(result.boxes[0].tolist()) for result in results}
+    assert found == {(20, 50, 50, 80), (50, 10, 80, 40), (10, 10, 40, 40)}
+    assert all(painted_box(result.image) == result.boxes[0].tolist() for result in results)
+
+
 @pytest.mark.parametrize("scale", [(0.4, 0.9), (1.0, 1.0), (1.1, 1.6), (0.5, 2.0)])
 @pytest.mark.parametrize("size", [(60, 90), (128, 128), (50, 200)])
 def test_boxes_stay_on_their_pixels_through_zoom_and_flip(scale, size):

@@ -34,9 +34,11 @@ def small(**changes: Any) -> Recipe:
     return tiny(**{"train__batch_size": 5, "train__steps": 4, **changes})
 
 
-def one_step(recipe: Recipe, start_from: Path | None = None) -> tuple[dict[str, Tensor], float]:
+def one_step(
+    recipe: Recipe, start_from: Path | None = None, threads: int = 1
+) -> tuple[dict[str, Tensor], float]:
     """Gradients, and the loss, of the first step."""
-    training = begin(recipe, CPU, start_from=start_from)
+    training = begin(recipe, CPU, start_from=start_from, threads=threads)
     if recipe.train.precision == "fp16":  # the scale at which it arrives by itself
         training.mixed.scaler = torch.amp.GradScaler("cpu", init_scale=256.0)
     augment = Augment(recipe.augment, True)
@@ -49,9 +51,10 @@ def one_step(recipe: Recipe, start_from: Path | None = None) -> tuple[dict[str, 
     return found, values.minimised
 
 
-@pytest.mark.parametrize("parts", [2, 5])
-def test_accumulated_parts_equal_the_whole_batch(parts):
-    """Catches parts that are normalised, or given noise, each for itself.
+@pytest.mark.parametrize(("parts", "threads"), [(2, 1), (5, 1), (1, 2), (1, 8), (2, 2)])
+def test_parts_equal_the_whole_batch(parts, threads):
+    """Catches parts that are normalised, or given noise, each for itself, one after the other or in
+    threads.
 
     Batch norm keeps its statistics here: those of a part are not the whole batch's. The bound is
     relative to a tensor's largest gradient; measured 3e-6, with a normaliser for each part 0.5.
@@ -63,10 +66,32 @@ def test_accumulated_parts_equal_the_whole_batch(parts):
         "loss__among_classes": 2.0,
     }
     whole, loss = one_step(small(**changes))
-    added, same = one_step(small(**changes, train__accumulate=parts))
+    added, same = one_step(small(**changes, train__accumulate=parts), threads=threads)
     assert same == pytest.approx(loss, rel=1e-5)
     for name, value in whole.items():
         assert (value - added[name]).abs().max() <= 1e-4 * value.abs().max().clamp(min=1e-6), name
+
+
+def test_batch_norm_sees_the_whole_batch():
+    """Catches statistics of a thread's images alone."""
+    assert begin(small(), CPU, threads=2).threads == 1
+    assert (
+        begin(small(model__train_batch_norm=False, model__fpn_norm=False), CPU, threads=2).threads
+        == 2
+    )
+
+
+def test_an_error_in_a_thread_is_heard():
+    """Catches a step that goes on with half of its images."""
+    recipe = small(model__train_batch_norm=False, model__fpn_norm=False)
+    training = begin(recipe, CPU, threads=2)
+    augment = Augment(recipe.augment, True)
+    batch = next(iter(train_loader(DATA, augment, recipe.train, recipe.model.input, 0, 1, 0)))
+    batch.images[-1] = math.nan
+    before = [p.clone() for p in training.model.parameters()]
+    with pytest.raises(LabError, match=batch.names[-1]):
+        train_step(training, batch, batch.targets.counts, 0, 0.0)
+    assert all(torch.equal(a, b) for a, b in zip(before, training.model.parameters(), strict=True))
 
 
 @pytest.mark.parametrize(("precision", "nearness"), [("bf16", 0.96), ("fp16", 0.999)])

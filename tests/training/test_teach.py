@@ -1,10 +1,8 @@
 """Teaching: the recipe's rule, the words, and the whole way from a folder to a model."""
 
 import json
-import os
 import threading
 import time
-from contextlib import contextmanager
 from dataclasses import replace
 
 import pytest
@@ -20,7 +18,6 @@ from sparse_rcnn_lab.training.fit import begin
 from sparse_rcnn_lab.training.run_folder import RunFolder
 from sparse_rcnn_lab.training.teach import plan, teaching
 from sparse_rcnn_lab.training.teach.judgement import judge_traces
-from sparse_rcnn_lab.training.teach.partner import partner
 from sparse_rcnn_lab.training.teach.plan import choose_changes, make_plan, steps_within
 from sparse_rcnn_lab.training.teach.progress import STOP, read_progress
 from sparse_rcnn_lab.training.teach.suggest import Suggestions
@@ -33,7 +30,6 @@ DRAWN = Shapes(14, seed=3, size=64)
 def few_steps(monkeypatch):
     monkeypatch.setattr(plan, "STEPS", (12, 12))
     monkeypatch.setattr(teaching, "EVALUATIONS", 2)
-    monkeypatch.setattr(teaching, "can_have_one", lambda device: False)
 
 
 @pytest.fixture
@@ -136,40 +132,6 @@ def test_an_interrupted_run_goes_on(project, model, tmp_path, monkeypatch):
     assert steps == list(range(1, 13))
     after = read_progress(tmp_path / "run")
     assert after["phase"] == "done" and after["num_train"] == before["num_train"]
-
-
-def test_two_processes_train_as_one(project, model, tmp_path, monkeypatch):
-    """Catches halves that are not one batch, a stop that one of two does not hear, and a second
-    process that is left behind or takes the first one along."""
-    alone, shared, left = (tmp_path / name for name in ("alone", "shared", "left"))
-    quiet(project, alone, model)
-    monkeypatch.setattr(teaching, "can_have_one", lambda device: True)
-    begun = []
-
-    @contextmanager
-    def seen(folder, resume):
-        with partner(folder, resume) as process:
-            begun.append(process)
-            yield process
-
-    monkeypatch.setattr(teaching, "partner", seen)
-    quiet(project, shared, model)
-    rows = [RunFolder(folder).rows("metrics") for folder in (alone, shared)]
-    for one, two in zip(*rows, strict=True):  # rounding grows from step to step
-        near = 1e-3 if one["step"] <= 3 else 0.2
-        assert two["loss"] == pytest.approx(one["loss"], rel=near), one["step"]
-    assert begun[0].returncode == 0 and "WORLD_SIZE" not in os.environ
-
-    def killed(self, number, detector, sample, before=teaching._Work._watch):
-        before(self, number, detector, sample)
-        if 0 < number < 12:
-            begun[1].kill()
-
-    monkeypatch.setattr(teaching._Work, "_watch", killed)
-    said: list[str] = []
-    taught = quiet(project, left, model, say=said.append)
-    assert not taught.stopped and any("goes on alone" in line for line in said)
-    assert [row["step"] for row in RunFolder(left).rows("metrics")] == list(range(1, 13))
 
 
 def test_stopping_keeps_what_is_learned(project, model, tmp_path, monkeypatch):

@@ -3,7 +3,6 @@
 - ``suggest``: which boxes to offer while somebody labels
 - ``plan``: which recipe, by a written rule
 - ``teaching``: check, split, train within minutes, evaluate
-- ``partner``: a second process that shares each batch
 - ``progress``: where a run stands, for whoever asks
 - ``judgement``: what it is good and bad at, in words
 

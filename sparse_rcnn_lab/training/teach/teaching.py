@@ -44,14 +44,12 @@ from sparse_rcnn_lab.models import config_edit as configs
 from sparse_rcnn_lab.models.checkpoint import read_checkpoint
 from sparse_rcnn_lab.models.load import load, locate
 from sparse_rcnn_lab.runtime.threads import threads_for
-from sparse_rcnn_lab.training.distributed import LostProcess, Unreachable
 from sparse_rcnn_lab.training.evaluate import Evaluation, evaluate
 from sparse_rcnn_lab.training.fit import Run, begin, fit
 from sparse_rcnn_lab.training.loader import train_loader
 from sparse_rcnn_lab.training.run_folder import RunFolder, read_json
 from sparse_rcnn_lab.training.step import StepLoss, train_step
 from sparse_rcnn_lab.training.teach.judgement import Judgement, judge
-from sparse_rcnn_lab.training.teach.partner import can_have_one, partner
 from sparse_rcnn_lab.training.teach.plan import make_plan, steps_within
 from sparse_rcnn_lab.training.teach.progress import ALIVE, STATE, STOP, WATCH, is_alive
 
@@ -60,8 +58,7 @@ EVALUATIONS = 12  # during a training, at most
 WATCHED_IMAGES = 30  # of the held-out ones are looked at while it trains
 JUDGED_IMAGES = 200
 PATIENCE = 1.5  # times the minutes it was given, after which it stops by itself
-_PROBE = 3  # steps that are timed beforehand
-_SHARING = 1.45  # times a step of half the images alone, when the other half is done beside it
+_PROBE = 5  # steps that are timed beforehand
 _KEPT_MEGABYTES = 400  # of decoded images
 _BEAT = 2.0  # seconds
 
@@ -229,8 +226,7 @@ class _Work:
         self.tell(phase="measuring")
         recipe, (train, val) = self.recipe(), self.open()
         place = pick_device(device)
-        shared = can_have_one(place)
-        seconds, look = self._timed(recipe, train, val, place, shared)
+        seconds, look = self._timed(recipe, train, val, place)
         budget = 60 * self.state["minutes"]
         evaluations = min(EVALUATIONS, max(2, int(0.15 * budget / look)))
         steps = steps_within(
@@ -243,20 +239,19 @@ class _Work:
         )
         every = max(1, math.ceil(steps / evaluations))
         self.tell(recipe=configs.to_dict(recipe), steps=steps, evaluate_every=every)
-        both = ", shared by two processes" if shared else ""
-        self.say(f"{steps} steps of about {seconds:.2f} s{both}.")
+        self.say(f"{steps} steps of about {seconds:.2f} s.")
 
     def _timed(
-        self, recipe: Recipe, train: CocoFolder, val: CocoFolder, device: str, shared: bool
+        self, recipe: Recipe, train: CocoFolder, val: CocoFolder, device: str
     ) -> tuple[float, float]:
         """Seconds of a step, and of looking at the held-out images once."""
         place = torch.device(device)
         short = configs.with_changes(recipe, train__steps=_PROBE + 1)
-        if shared:  # the larger half of each batch
-            short = configs.with_changes(short, train__batch_size=-(-short.train.batch_size // 2))
         with threads_for(recipe.model.backbone):
             start = self.state["start_from"]
-            training = begin(short, place, start_from=start, names=train.class_names)
+            training = begin(
+                short, place, start_from=start, names=train.class_names, threads=_threads()
+            )
             detector = Detector(training.model, train.class_names)
             self._watch(0, detector, self.watched(val))
             began = time.monotonic()
@@ -268,14 +263,13 @@ class _Work:
             loader = train_loader(
                 _Kept(train), augment, short.train, recipe.model.input, 0, _PROBE + 1, 0
             )
-            times = []
+            marks = [time.monotonic()]
             with closing(iter(loader)) as batches:
                 for step, batch in enumerate(batches):
-                    began = time.monotonic()
                     train_step(training, batch.to(place), batch.targets.counts, step, 1e-6)
-                    times.append(time.monotonic() - began)
-        median, looking = float(np.median(times[1:])), once * min(len(val), WATCHED_IMAGES)
-        return (median * _SHARING, looking / 2 + 0.5) if shared else (median, looking + 0.5)
+                    marks.append(time.monotonic())
+        seconds = float(np.median(np.diff(marks)[1:]))
+        return seconds, once * min(len(val), WATCHED_IMAGES) + 0.5
 
     # The training
 
@@ -304,8 +298,24 @@ class _Work:
         def evaluated(number: int, result: Evaluation) -> None:
             self._watch(number, load(self.folder), sample)
 
-        told = {"progress": progress, "on_step": step, "on_evaluation": evaluated}
-        run = self._trained(workers, told)
+        if workers is None:
+            workers = 0 if _threads() > 1 else min(1, (os.cpu_count() or 1) - 1)
+        run = fit(
+            _Kept(train),
+            self.recipe(),
+            self.folder,
+            val=val,
+            start_from=self.state["start_from"],
+            device=device,
+            workers=workers,
+            threads=_threads(),
+            evaluate_every=self.state["evaluate_every"],
+            evaluate_limit=WATCHED_IMAGES,
+            resume=RunFolder(self.folder).exists(),
+            progress=progress,
+            on_step=step,
+            on_evaluation=evaluated,
+        )
         self.tell(
             phase="judging",
             seconds=round(time.monotonic() - began, 1),
@@ -324,36 +334,6 @@ class _Work:
             ap=[round(stage.AP, 4) for stage in whole.per_stage],
         )
         return Taught(self.folder, run.detector, judgement, whole, not run.finished)
-
-    def _trained(self, workers: int | None, told: dict[str, Any]) -> Run:
-        """The training itself, shared with a second process or not."""
-        if can_have_one(self.state["device"]):
-            again = RunFolder(self.folder).exists()
-            try:
-                with partner(self.folder, again):
-                    return self.fit(again, 0, **told)
-            except (LostProcess, Unreachable):
-                self.say("note: the second process is gone, this one goes on alone.")
-        if workers is None:
-            workers = min(1, (os.cpu_count() or 1) - 1)
-        return self.fit(RunFolder(self.folder).exists(), workers, **told)
-
-    def fit(self, resume: bool, workers: int, **told: Any) -> Run:
-        """``fit`` on this run."""
-        train, val = self.open()
-        return fit(
-            _Kept(train),
-            self.recipe(),
-            self.folder,
-            val=val,
-            start_from=self.state["start_from"],
-            device=self.state["device"],
-            workers=workers,
-            evaluate_every=self.state["evaluate_every"],
-            evaluate_limit=WATCHED_IMAGES,
-            resume=resume,
-            **told,
-        )
 
     def watched(self, val: CocoFolder) -> Sample:
         """The held-out image whose proposals are shown: the one with most objects."""
@@ -374,11 +354,9 @@ class _Work:
         RunFolder(self.folder).log(WATCH.removesuffix(".jsonl"), line)
 
 
-def share(folder: Path, resume: bool, ready: Callable[[], None]) -> None:
-    """What the second process does: its half of each batch. ready: is called before."""
-    work = _Work(folder, read_json(folder / STATE), lambda text: None)
-    ready()
-    work.fit(resume, 0, progress=False)
+def _threads() -> int:
+    """That share a batch: torchrun, where somebody uses it, shares it already."""
+    return 1 if "RANK" in os.environ else min(2, os.cpu_count() or 1)
 
 
 class _Kept:
