@@ -22,8 +22,9 @@ ON_IT = 0.5  # least IoU of a proposal's box with the object it lies on
 def class_loss(logits: Tensor, boxes: Tensor, targets: Targets, objects: int) -> Tensor:
     """Cross-entropy among the classes at every stage, ``[S]``.
 
-    Each object counts the same, as the mean over the proposals on it; a proposal is on the object
-    that it overlaps most. logits ``[S, B, N, C]``, boxes ``[S, B, N, 4]`` xyxy input pixels.
+    An object's loss is the mean over the proposals on it; a proposal is on the object that it
+    overlaps most. In each image all classes count the same, however many objects they have: where
+    cells of one kind crowd, the others are learned too. logits ``[S, B, N, C]``, boxes ``[S, B, N, 4]`` xyxy input pixels.
     objects: in the whole batch, so that the losses of its parts add up to its own.
 
     >>> from sparse_rcnn_lab.core.inputs import Targets
@@ -45,5 +46,8 @@ def class_loss(logits: Tensor, boxes: Tensor, targets: Targets, objects: int) ->
     labels = targets.labels.expand(stages, -1, -1).gather(2, nearest)
     losses = F.cross_entropy(logits.float().movedim(-1, 1), labels, reduction="none")
     sharing = losses.new_zeros(stages, images, places).scatter_add(2, nearest, on_it)
-    shares = on_it / sharing.gather(2, nearest).clamp(min=1)
+    same = (targets.labels[:, :, None] == targets.labels[:, None]) & real[:, None]  # [B, M, M]
+    weight = real / same.sum(-1).clamp(min=1)
+    weight = weight * counts[:, None] / weight.sum(-1, keepdim=True).clamp(min=1)  # [B, M]
+    shares = on_it * (weight / sharing.clamp(min=1)).gather(2, nearest)
     return (losses * shares).sum((1, 2)) / max(1, objects)

@@ -2,6 +2,7 @@
 
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -205,7 +206,8 @@ def test_missing_compiler_is_a_warning(tmp_path, monkeypatch):
 
 def test_every_proposal_on_an_object_learns_its_class():
     """Catches proposals elsewhere that learn, padding that counts as an object, an object with many
-    proposals that counts more, and a loss that takes sides on whether something is there."""
+    proposals or a common class that counts more, and a loss that takes sides on whether something
+    is there."""
     boxes = torch.tensor([[0.0, 0, 10, 10], [20, 20, 40, 40], [0, 0, 0, 0]])
     sizes, labels = torch.tensor([[64.0, 64.0]]), torch.tensor([[2, 0, 1]])
     targets = Targets(boxes=boxes[None], labels=labels, counts=(2,), sizes=sizes)
@@ -217,6 +219,11 @@ def test_every_proposal_on_an_object_learns_its_class():
     assert torch.allclose(found, expected)
     (gradient,) = torch.autograd.grad(found.sum(), logits)
     assert gradient[:, 0, 3].abs().max() == 0 and gradient.sum(-1).abs().max() < 1e-6
+    twice = replace(targets, labels=torch.tensor([[2, 0, 0]]), counts=(3,))
+    rows[3] = boxes[2] = torch.tensor([50.0, 50, 60, 60])
+    rare = class_loss(logits, rows.expand(2, 1, 4, 4), replace(twice, boxes=boxes[None]), 3)
+    common = (logs[:, 2, 0] + logs[:, 3, 0]) / 2
+    assert torch.allclose(rare, ((logs[:, 0, 2] + logs[:, 1, 2]) / 2 + common) / 2)
     nothing = Targets(boxes[None, :0], labels[:, :0], (0,), sizes)
     assert class_loss(logits, rows.expand(2, 1, 4, 4), nothing, 0).tolist() == [0, 0]
 

@@ -23,7 +23,13 @@ SMALL_OBJECT = 14.0  # pixels; a tenth of the objects smaller than that are too 
 MOST_EPOCHS = 120  # passes over the images, after which more only learns them by heart
 STEPS = (30, 3000)  # least and most
 ENOUGH_BOXES = 5  # of a class, to learn from
-SIDED = ("left", "right")  # a mirrored "left hand" is none
+SIDED = (
+    "left",
+    "right",
+    "up",
+    "down",
+)  # a mirrored "left hand" is none, a turned "arrow up" either
+MOST_QUERIES = 30  # denoising queries of an image: more cost time where objects crowd
 
 
 @dataclass(frozen=True)
@@ -55,7 +61,7 @@ def make_plan(
     small = "small objects" if side > usual else "no small objects"
     reasons.append(f"{side} px ({small}: typically {np.median(sides) * side / usual:.0f} px)")
     if changes["augment__hflip"] == 0:
-        reasons.append("not mirrored: a class is called left or right")
+        reasons.append("neither mirrored nor turned: a class is called left, right, up or down")
     preset = recipes.recipe("nano" if model.backbone == "nano" else "small", model=model)
     classes = len(train.class_names)
     recipe = with_changes(preset, train__seed=seed, model__num_classes=classes, **changes)
@@ -92,8 +98,10 @@ def choose_changes(
         "loss__focal_gamma": 0.0,
         "loss__among_classes": 3.0,
         "augment__hflip": 0.0 if sided else 0.5,
+        "augment__turn": 0.0 if sided else 0.5,  # what lies on a table lies in any direction
     }
     most = max(counts, default=0)
+    changes["train__denoising"] = max(1, min(5, MOST_QUERIES // max(1, most)))
     if most > 50:  # one proposal finds one object
         changes["model__num_proposals"] = min(300, int(-(-most * 1.2 // 50) * 50))
     return changes

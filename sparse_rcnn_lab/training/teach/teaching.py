@@ -54,7 +54,7 @@ from sparse_rcnn_lab.training.teach.plan import make_plan, steps_within
 from sparse_rcnn_lab.training.teach.progress import ALIVE, STATE, STOP, WATCH, is_alive
 
 START = "small-everyday"
-EVALUATIONS = 12  # during a training, at most
+EVALUATIONS = 8  # during a training, at most
 WATCHED_IMAGES = 30  # of the held-out ones are looked at while it trains
 JUDGED_IMAGES = 200
 PATIENCE = 1.5  # times the minutes it was given, after which it stops by itself
