@@ -28,7 +28,7 @@ SIDED = (
     "right",
     "up",
     "down",
-)  # a mirrored "left hand" is none, a turned "arrow up" either
+)  # a mirrored "left hand" is a right one
 MOST_QUERIES = 30  # denoising queries of an image: more cost time where objects crowd
 
 
