@@ -25,7 +25,9 @@ def class_loss(logits: Tensor, boxes: Tensor, targets: Targets, objects: int) ->
     An object's loss is the mean over the proposals on it; a proposal is on the object that it
     overlaps most. In each image all classes count the same, however many objects they have: where
     cells of one kind crowd, the others are learned too.
-    logits ``[S, B, N, C]``, boxes ``[S, B, N, 4]`` xyxy input pixels.  objects: in the whole batch, so that the losses of its parts add up to its own.
+
+    logits ``[S, B, N, C]``, boxes ``[S, B, N, 4]`` xyxy input pixels. objects: in the whole batch,
+    so that the losses of its parts add up to its own.
 
     >>> from sparse_rcnn_lab.core.inputs import Targets
     >>> box, size = torch.tensor([[[0.0, 0.0, 8.0, 8.0]]]), torch.tensor([[16.0, 16.0]])
