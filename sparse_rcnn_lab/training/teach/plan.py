@@ -29,7 +29,6 @@ SIDED = (
     "up",
     "down",
 )  # a mirrored "left hand" is a right one
-MOST_QUERIES = 30  # denoising queries of an image: more cost time where objects crowd
 
 
 @dataclass(frozen=True)
@@ -101,7 +100,6 @@ def choose_changes(
         "augment__turn": 0.0 if sided else 0.5,  # what lies on a table lies in any direction
     }
     most = max(counts, default=0)
-    changes["train__denoising"] = max(1, min(5, MOST_QUERIES // max(1, most)))
     if most > 50:  # one proposal finds one object
         changes["model__num_proposals"] = min(300, int(-(-most * 1.2 // 50) * 50))
     return changes
