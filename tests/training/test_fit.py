@@ -20,14 +20,19 @@ from sparse_rcnn_lab.training.run_folder import RunFolder
 from sparse_rcnn_lab.training.step import StepLoss
 
 
-@pytest.mark.parametrize("optimizer", ["adamw", "muon"])
-def test_resumed_run_equals_unbroken_one_bit_for_bit(tmp_path, optimizer):
-    """Catches state left out of a checkpoint: optimizer moments, statistics, place in the data."""
-    recipe = tiny(train__optimizer=optimizer)
-    whole = train(tmp_path / "whole", recipe)
-    broken = train(tmp_path / "broken", recipe, on_step=signal_at(3))
+@pytest.mark.parametrize(("optimizer", "threads"), [("adamw", 1), ("muon", 1), ("adamw", 2)])
+def test_resumed_run_equals_unbroken_one_bit_for_bit(tmp_path, optimizer, threads):
+    """Catches state left out of a checkpoint: optimizer moments, statistics, place in the data; and
+    threads whose gradients are added as they come."""
+    recipe = tiny(
+        train__optimizer=optimizer,
+        model__train_batch_norm=threads == 1,
+        model__fpn_norm=threads == 1,
+    )
+    whole = train(tmp_path / "whole", recipe, threads=threads)
+    broken = train(tmp_path / "broken", recipe, threads=threads, on_step=signal_at(3))
     assert not broken.finished and broken.step == 3
-    resumed = train(tmp_path / "broken", recipe, resume=True)
+    resumed = train(tmp_path / "broken", recipe, threads=threads, resume=True)
     assert resumed.finished and resumed.step == 6
     for key, value in weights(whole).items():
         assert torch.equal(value, weights(resumed)[key]), key
