@@ -19,8 +19,10 @@ import threading
 import traceback
 import warnings
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from types import FrameType
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 import torch
@@ -66,7 +68,7 @@ class Check:
         own = self._names_of(tested)
         name = next(iter(own), getattr(tested, "__name__", "it"))
         problems = []
-        for others in (self._others(own), contextlib.nullcontext()):
+        for others in (self._others(own), nullcontext()):
             try:
                 with others:
                     got = self._call(name, tested, target, args, within)
@@ -112,21 +114,13 @@ class Check:
         notebook = sys.modules["__main__"].__dict__
         return [name for name in SOLUTIONS[self.assignment] if notebook.get(name) is tested]
 
-    @contextlib.contextmanager
-    def _others(self, own: list[str]) -> Iterator[None]:
+    def _others(self, own: list[str]) -> contextlib.AbstractContextManager[Any]:
         """In the block all functions of the assignment but those named ``own`` are the package's,
         also those that the notebook lacks as their cell has stopped."""
-        notebook = sys.modules["__main__"].__dict__
         solutions = SOLUTIONS[self.assignment]
-        others = [name for name in solutions if name not in own]
-        kept = {name: notebook[name] for name in others if name in notebook}
-        notebook.update({name: standing_in(solutions[name]) for name in others})
-        try:
-            yield
-        finally:
-            for name in others:
-                notebook.pop(name, None)
-            notebook.update(kept)
+        others: dict[str, Any] = {n: standing_in(solutions[n]) for n in solutions if n not in own}
+        notebook = sys.modules["__main__"]
+        return patch.multiple(notebook, create=True, **others) if others else nullcontext()
 
 
 def _copied(value: Any) -> Any:

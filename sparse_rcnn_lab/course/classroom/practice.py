@@ -19,12 +19,10 @@ from sparse_rcnn_lab.core.config import ModelConfig
 from sparse_rcnn_lab.core.model import SparseRCNN
 from sparse_rcnn_lab.core.pooling import Pyramid, assign_levels
 from sparse_rcnn_lab.core.stage import Stage, StageOutput
+from sparse_rcnn_lab.core.train import batches_of, step_loss
 from sparse_rcnn_lab.course.classroom.reference_solutions import refusing
 from sparse_rcnn_lab.data.shapes.dataset import Shapes
-from sparse_rcnn_lab.data.transforms import Augment
 from sparse_rcnn_lab.models import recipes
-from sparse_rcnn_lab.training.loader import train_loader
-from sparse_rcnn_lab.training.step import step_loss
 
 
 def grading() -> bool:
@@ -163,20 +161,15 @@ def train(model: SparseRCNN, minutes: float = 2.0, seed: int = 0) -> list[float]
     learns by heart.
     """
     recipe = recipes.recipe("nano", train__seed=seed, train__batch_size=4 if grading() else 8)
-    data = Shapes(4 if grading() else 4096, seed=seed, size=128)
-    loader = train_loader(
-        data, Augment(recipe.augment, recipe.model.input.antialias), recipe.train,
-        recipe.model.input, start=0, stop=10_000, workers=0,
-    )  # fmt: skip
+    batches = batches_of(Shapes(4 if grading() else 4096, seed=seed, size=128), recipe)
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, weight_decay=1e-4)
     model.train()
     losses: list[float] = []
     start, limit = time.monotonic(), 60 * minutes
-    batches = iter(loader)
-    batch = next(batches)
+    images, targets = next(batches)
     with tqdm(total=round(limit), unit="s", disable=grading()) as bar:
         while len(losses) < 8 if grading() else time.monotonic() - start < limit:
-            loss = step_loss(model, batch, recipe.loss).total()
+            loss = step_loss(model, images, targets, recipe.loss)
             optimizer.zero_grad()
             loss.backward()
             nn.utils.clip_grad_norm_(model.parameters(), 1.0)
@@ -185,7 +178,7 @@ def train(model: SparseRCNN, minutes: float = 2.0, seed: int = 0) -> list[float]
             bar.n = min(round(time.monotonic() - start), round(limit))
             bar.set_postfix_str(f"step {len(losses)}, loss {losses[-1]:.2f}")
             if not grading():
-                batch = next(batches)
+                images, targets = next(batches)
     return losses
 
 

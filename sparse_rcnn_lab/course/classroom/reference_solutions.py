@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import sys
 from collections.abc import Callable, Iterator
-from types import CodeType, FrameType
+from types import FrameType
 from typing import Any
 
 import torch
@@ -171,29 +171,21 @@ def refusing(assignment: str) -> Iterator[None]:
     However they were imported; the package goes on using them. This holds up honest people who copy
     too quickly; it is no lock.
     """
-    answers = [(home, names.split()) for home, names in _ANSWERS[assignment].items()]
-    # What each function is an answer by, or "": asked at every call, and code is slow to hash.
-    known: dict[int, tuple[CodeType, str]] = {}
-
-    def answer(frame: FrameType) -> str:
-        module = frame.f_globals.get("__name__", "")
-        name = frame.f_code.co_qualname.removesuffix(".__init__")
-        found = any(module.startswith(home) and name in names for home, names in answers)
-        return f"{module}.{name}" if found else ""
+    answers = {home: set(names.split()) for home, names in _ANSWERS[assignment].items()}
+    names = set().union(*answers.values())  # asked first: this runs at every call
 
     def look(frame: FrameType, event: str, _: Any) -> None:
-        if event != "call":
-            return
-        code, caller = frame.f_code, frame.f_back
-        if id(code) not in known:
-            known[id(code)] = code, answer(frame)
-        _, found = known[id(code)]
-        if not found:
+        name, caller = frame.f_code.co_qualname.removesuffix(".__init__"), frame.f_back
+        if event != "call" or name not in names:
             return
         while caller and caller.f_globals.get("__name__") == "torch.utils._contextlib":
             caller = caller.f_back  # torch.no_grad stands between
-        if caller and caller.f_globals.get("__name__") in _STUDENTS:
-            raise NotYourOwn(f"{found} is what this assignment asks for. Write it yourself.")
+        module = frame.f_globals.get("__name__", "")
+        found = any(module.startswith(home) and name in answers[home] for home in answers)
+        if found and caller and caller.f_globals.get("__name__") in _STUDENTS:
+            raise NotYourOwn(
+                f"{module}.{name} is what this assignment asks for. Write it yourself."
+            )
 
     before = sys.getprofile()
     sys.setprofile(look)
