@@ -89,7 +89,7 @@ def _build(arguments: argparse.Namespace) -> int:
 def _opened(arguments: argparse.Namespace) -> tuple[Course, tuple[str, ...]]:
     """The course, and which of its assignments to work on: those of --assignment, or all."""
     course = Course.open(arguments.course)
-    return course, tuple(a.name for a in chosen(arguments.assignment, course.assignments))
+    return course, chosen(arguments.assignment, course.assignments)
 
 
 def _collect(arguments: argparse.Namespace) -> int:

@@ -8,3 +8,16 @@
 Public names: those of ``lessons.__all__``. May import any room but ``app`` and ``cli``; of the
 rooms only ``cli`` imports it.
 """
+
+from importlib.util import find_spec
+
+from sparse_rcnn_lab.core.errors import LabError
+
+
+def need(extra: str, *modules: str) -> None:
+    """Raises LabError where a module is not installed that an extra of this package brings."""
+    for module in modules:
+        if find_spec(module) is None:
+            raise LabError(
+                f'This needs {module}. Install it with pip install "sparse-rcnn-lab[{extra}]".'
+            )

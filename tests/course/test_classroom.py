@@ -36,7 +36,7 @@ pytest.importorskip("jupytext", reason="needs the classroom extra: jupytext")
 pytest.importorskip("nbgrader", reason="needs the classroom extra: nbgrader")
 
 SHORT = ("boxes", "matching")
-NAMES = [assignment.name for assignment in ASSIGNMENTS]
+NAMES = list(ASSIGNMENTS)
 
 
 @pytest.fixture
@@ -165,7 +165,7 @@ def test_nothing_asked_for_is_handed_out(
 
     mistyped = made.with_answers(release, {"question": "### BEGIN HIDDEN TEST"})
     with pytest.raises(LabError, match="BEGIN HIDDEN"):
-        check_release(mistyped, course.root)
+        check_release(mistyped, "experiment")
 
 
 def test_round_trip(built: Course, tmp_path: Path) -> None:

@@ -25,7 +25,7 @@ from sparse_rcnn_lab.course.classroom.cells import (
     read_notebook,
     role_of,
 )
-from sparse_rcnn_lab.course.classroom.course_folder import TITLES, Course
+from sparse_rcnn_lab.course.classroom.course_folder import ASSIGNMENTS, Course
 from sparse_rcnn_lab.course.classroom.marks import Mark, Result, write_marks
 from sparse_rcnn_lab.course.classroom.pages import markdown, outputs_of, write_page
 
@@ -80,7 +80,7 @@ def solutions(course: Course, assignments: tuple[str, ...] | None = None) -> lis
                 cells.append({"code": _without_marks(text)})
         pages.append(course.root / "solutions" / f"{name}.html")
         own = (course.root / "personal").is_dir()
-        write_page(pages[-1], "solutions.html.j2", title=TITLES[name], cells=cells, own=own)
+        write_page(pages[-1], "solutions.html.j2", title=ASSIGNMENTS[name], cells=cells, own=own)
     return pages
 
 
@@ -123,7 +123,7 @@ def _about(course: Course, result: Result) -> dict[str, Any]:
             shown.append(block)
     return {
         "result": result,
-        "title": TITLES[result.assignment],
+        "title": ASSIGNMENTS[result.assignment],
         "lost": list(lost.values()),
         "passed": passed,
         "words": words,
@@ -188,7 +188,7 @@ def _overview(course: Course, results: list[Result], lost: dict[Any, Any]) -> No
         came = {result.student for result in mine}
         told.append(
             {
-                "title": TITLES[name],
+                "title": ASSIGNMENTS[name],
                 "graded": graded,
                 "scores": (scores := [result.score for result in graded]),
                 "median": statistics.median(scores) if scores else None,

@@ -15,7 +15,7 @@ from typing import Any
 
 from sparse_rcnn_lab.course.classroom.by_hand import take_by_hand, write_by_hand
 from sparse_rcnn_lab.course.classroom.cells import name_of
-from sparse_rcnn_lab.course.classroom.course_folder import CAME, NOTES, TITLES, Course
+from sparse_rcnn_lab.course.classroom.course_folder import ASSIGNMENTS, CAME, NOTES, Course
 from sparse_rcnn_lab.course.classroom.roster import IDS, Roster, number, write_table
 
 _CANVAS = ("Student", "ID", "SIS User ID", "SIS Login ID", "Section")
@@ -151,7 +151,7 @@ def write_marks(course: Course) -> list[Result]:
 def _write_for_school(course: Course, roster: Roster, found: list[Result]) -> None:
     """Everybody of the roster, with the roster's own columns; empty where marks are not final."""
     final = {(r.student, r.assignment): r for r in found if not r.problem and not r.open}
-    titles, columns = {name: TITLES[name] for name in course.assignments}, roster.columns
+    titles, columns = {name: ASSIGNMENTS[name] for name in course.assignments}, roster.columns
 
     def write(file: str, headings: dict[str, str], columns: list[str], *first: Any) -> None:
         rows = list(first)
