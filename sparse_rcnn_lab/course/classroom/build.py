@@ -17,7 +17,6 @@ import copy
 import re
 import secrets
 import textwrap
-from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -54,12 +53,11 @@ FORBIDDEN = re.compile(r"(BEGIN|END) (SOLUTION|HIDDEN)|\bV\.")
 
 
 def build(
-    root: str | Path,
-    sources: str | Path,
+    root: Path,
+    sources: Path,
     assignments: tuple[str, ...],
     secret: str | None = None,
     students: Path | None = None,
-    say: Callable[[str], None] = print,
 ) -> Course:
     """Makes or refreshes a course folder.
 
@@ -74,7 +72,7 @@ def build(
     need("classroom", "jupytext", "nbgrader")
     if students:
         Roster.read(students)  # before anything is written
-    root, sources, names = Path(root).resolve(), Path(sources), assignments
+    root, names = root.resolve(), assignments
     if (root / "course.json").exists():
         before = Course.open(root)
         if secret not in (None, before.secret) and before.students():
@@ -97,7 +95,7 @@ def build(
         course.keep_roster(students)
     roster = course.roster() if students or (root / "personal").is_dir() else None
     for name in assignments:
-        say(f"{name}: building ...")
+        print(f"{name}: building ...")
         notebook = read_source(sources, name, course)
         write_notebook(course.notebook("source", name), notebook)
         done = course.nbgrader().generate_assignment(name, force=True, create=True)
@@ -114,7 +112,7 @@ def build(
         else:
             write_notebook(out, release)
         marks = sum(role_of(cell).get("points", 0) for cell in notebook.cells)
-        say(f"{name}: {marks:g} marks, {times}{out}")
+        print(f"{name}: {marks:g} marks, {times}{out}")
     for guide in (sources / "GUIDE.md", sources.parent.parent / "docs" / "classroom.md"):
         if guide.is_file():
             write_text(root / "source" / "GUIDE.md", guide.read_text(encoding="utf-8"))

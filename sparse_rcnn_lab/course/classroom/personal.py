@@ -10,26 +10,21 @@ from collections import Counter
 from functools import cached_property
 from typing import Any
 
-from sparse_rcnn_lab.course.classroom.cells import (
-    is_locked,
-    name_of,
-    read_notebook,
-)
+from sparse_rcnn_lab.course.classroom.cells import is_locked, name_of, read_notebook
 from sparse_rcnn_lab.course.classroom.course_folder import Course
 
 
 class HandOuts:
-    """What everybody was given of one assignment."""
+    """What everybody was given of one assignment. release: where all have the same, that."""
 
     def __init__(self, course: Course, assignment: str) -> None:
         self.course, self.assignment = course, assignment
+        self.release = read_notebook(course.notebook("release", assignment))
 
     def of(self, student: str) -> Any:
         """A student's notebook: their own, or the one that all have."""
         path = self.course.hand_out(self.assignment, student)
-        if not path.is_file():
-            path = self.course.notebook("release", self.assignment)
-        return read_notebook(path)
+        return read_notebook(path) if path.is_file() else self.release
 
     def owner(self, notebook: Any, student: str) -> str:
         """Whose numbers stand in a notebook, by the text of its cells: metadata may be gone.
