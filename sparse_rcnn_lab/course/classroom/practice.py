@@ -5,11 +5,10 @@ While a notebook is graded everything is short: ``grading()`` says so.
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, fields
-from typing import Any
+from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -18,34 +17,12 @@ from tqdm.auto import tqdm
 from sparse_rcnn_lab.core.config import ModelConfig
 from sparse_rcnn_lab.core.model import SparseRCNN
 from sparse_rcnn_lab.core.pooling import Pyramid, assign_levels
-from sparse_rcnn_lab.core.stage import Stage, StageOutput
+from sparse_rcnn_lab.core.stage import DynamicInteraction, Stage, StageOutput
 from sparse_rcnn_lab.core.train import batches_of, step_loss
 from sparse_rcnn_lab.course.classroom.reference_solutions import refusing
+from sparse_rcnn_lab.course.classroom.validate import grading
 from sparse_rcnn_lab.data.shapes.dataset import Shapes
 from sparse_rcnn_lab.models import recipes
-
-
-def grading() -> bool:
-    """True while a notebook is graded or validated: then everything is short."""
-    names = ("NBGRADER_EXECUTION", "SPARSE_RCNN_LAB_VALIDATING")
-    return any(os.environ.get(name) for name in names)
-
-
-@dataclass(frozen=True)
-class InteractionParts:
-    """The learned layers of a dynamic interaction, D wide outside and d inside, RoIs P x P.
-
-    generate: ``[N, D]`` -> ``[N, 2 * D * d]``.  norm_in: over d.  norm_out: over D.
-    project: ``[N, P * P * D]`` -> ``[N, D]``.  norm: over D.
-    """
-
-    dim: int
-    inner: int
-    generate: nn.Module
-    norm_in: nn.Module
-    norm_out: nn.Module
-    project: nn.Module
-    norm: nn.Module
 
 
 @dataclass(frozen=True)
@@ -54,13 +31,15 @@ class StageParts:
 
     qkv: ``[N, D]`` -> ``[N, 3 * D]``.  ffn_in: -> ``[N, F]``, ffn_out: back.
     classify: -> ``[N, C]`` logits.  regress: -> ``[N, 4]`` box deltas.
+    interaction: ``dim`` D and ``inner`` d are its widths; ``generate``: -> ``[N, 2 * D * d]``,
+    ``norm_in``: over d, ``norm_out``: over D, ``project``: ``[N, P * P * D]`` -> ``[N, D]``.
     """
 
     heads: int
     qkv: nn.Module
     out: nn.Module
     norm_attention: nn.Module
-    interaction: InteractionParts
+    interaction: DynamicInteraction
     norm_interaction: nn.Module
     ffn_in: nn.Module
     ffn_out: nn.Module
@@ -75,22 +54,19 @@ RunStage = Callable[[StageParts, Tensor, Tensor, Tensor], tuple[Tensor, Tensor, 
 
 def parts_of(stage: Stage) -> StageParts:
     """The layers of a stage of the real model, shared with it."""
-
-    def take(module: nn.Module, kind: type, **others: Any) -> Any:
-        names = {field.name for field in fields(kind)} - others.keys()
-        return kind(**{name: getattr(module, name) for name in names}, **others)
-
-    parts: StageParts = take(
-        stage,
-        StageParts,
+    return StageParts(
         heads=stage.attention.num_heads,
         qkv=stage.attention.qkv,
         out=stage.attention.out,
-        interaction=take(stage.interaction, InteractionParts),
+        norm_attention=stage.norm_attention,
+        interaction=stage.interaction,
+        norm_interaction=stage.norm_interaction,
+        ffn_in=stage.ffn_in,
+        ffn_out=stage.ffn_out,
+        norm_ffn=stage.norm_ffn,
         classify=nn.Sequential(stage.cls_tower, stage.classify),
         regress=nn.Sequential(stage.reg_tower, stage.regress),
     )
-    return parts
 
 
 def small_stage(seed: int) -> Stage:
@@ -121,27 +97,17 @@ def waves(*shape: int, seed: int) -> Tensor:
     return torch.sin(at * 1.7 + at**2 * 0.013 + seed % 997).float().view(shape)
 
 
-class _OwnStage(nn.Module):
-    """A stage of the model that a student's function runs.
-
-    It takes whatever ``run_stages`` hands to a :class:`Stage`, of which a training here needs the
-    first three alone.
-    """
-
-    def __init__(self, stage: Stage, run: RunStage) -> None:
-        super().__init__()
-        self.stage, self.run = stage, run
-
-    def forward(
-        self, pyramid: Pyramid, boxes: Tensor, features: Tensor, *_: object, **__: object
-    ) -> StageOutput:
-        levels = assign_levels(boxes.detach())
-        roi = self.stage.pool(pyramid, boxes, levels, self.stage.roi_size)
-        parts = parts_of(self.stage)
-        with refusing("stage"):
-            found = [self.run(parts, *image) for image in zip(boxes, features, roi, strict=True)]
-        new_boxes, logits, new_features = (torch.stack(part) for part in zip(*found, strict=True))
-        return StageOutput(boxes=new_boxes, logits=logits, features=new_features, levels=levels)
+def _forward(
+    stage: Stage, run: RunStage, pyramid: Pyramid, boxes: Tensor, features: Tensor, *_: object
+) -> StageOutput:
+    """``Stage.forward`` by a student's function; of what a stage is handed it needs these alone."""
+    levels = assign_levels(boxes.detach())
+    roi = stage.pool(pyramid, boxes, levels, stage.roi_size)
+    parts = parts_of(stage)
+    with refusing("stage"):
+        found = [run(parts, *image) for image in zip(boxes, features, roi, strict=True)]
+    new_boxes, logits, new_features = (torch.stack(part) for part in zip(*found, strict=True))
+    return StageOutput(boxes=new_boxes, logits=logits, features=new_features, levels=levels)
 
 
 def own_model(run_stage: RunStage, seed: int = 0) -> SparseRCNN:
@@ -150,7 +116,8 @@ def own_model(run_stage: RunStage, seed: int = 0) -> SparseRCNN:
     classes = len(Shapes(1).class_names)
     config = recipes.recipe("nano", model__num_classes=classes, model__num_stages=3).model
     model = SparseRCNN(config)
-    model.stages = nn.ModuleList(_OwnStage(stage, run_stage) for stage in model.stages)  # type: ignore[arg-type]
+    for stage in model.stages:
+        stage.forward = partial(_forward, stage, run_stage)  # type: ignore[arg-type]
     return model
 
 
