@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from nbclient.exceptions import CellTimeoutError, DeadKernelError
+from nbformat.v4 import new_code_cell, new_output
 from nbgrader.preprocessors import Execute
 from traitlets import Integer
 
@@ -127,10 +128,7 @@ class SturdyExecute(Execute):
         return round(self.timeout * self._slowness * (_WORKED if _locked(cell) else 1))
 
     def _warm_up(self, index: int) -> None:
-        from nbformat.v4 import new_code_cell
-
-        cell, start = self.nb.cells[index], time.monotonic()
-        self._slowness = 0.0
+        cell, start, self._slowness = self.nb.cells[index], time.monotonic(), 0.0
         self.execute_cell(new_code_cell(_WARM_UP), index)
         self.nb.cells[index] = cell
         self._slowness = max(1.0, (time.monotonic() - start) / _USUAL)
@@ -144,8 +142,7 @@ class SturdyExecute(Execute):
         self.start_new_kernel()
         self.start_new_kernel_client()
         if self._restarts > self.max_restarts:
-            self._give_up(f"its Python process had to be started {self._restarts} times")
-            return
+            return self._give_up(f"its Python process had to be started {self._restarts} times")
         self._warm_up(index)
         for before in range(index):
             cell = self.nb.cells[before]
@@ -154,10 +151,9 @@ class SturdyExecute(Execute):
             try:
                 self.execute_cell(copy.deepcopy(cell), before)
             except (DeadKernelError, CellTimeoutError):
-                self._give_up("it does not run twice alike")
-            self.nb.cells[before] = cell
-            if self._given_up:
-                return
+                return self._give_up("it does not run twice alike")
+            finally:
+                self.nb.cells[before] = cell
 
 
 def _locked(cell: Any) -> bool:
@@ -167,8 +163,6 @@ def _locked(cell: Any) -> bool:
 
 def _fail(cell: Any, sentence: str) -> None:
     """An error as the cell's last output: nbgrader takes a cell without one for passed."""
-    from nbformat.v4 import new_output
-
     streams = [output for output in cell.outputs if output.output_type == "stream"]
     error = new_output("error", ename="NotRun", evalue=sentence, traceback=[sentence])
     cell.outputs = [*streams[:3], error]

@@ -56,7 +56,11 @@ def grade(
         raise LabError(
             f'There is nothing to grade in "{course.root / "submitted"}": collect first.'
         )
-    known = _register(course, pairs)
+    with course.gradebook() as gradebook:
+        # Everybody at once: two graders that do it may collide.
+        for student in sorted({student for student, _ in pairs}):
+            gradebook.update_or_create_student(student)
+        known = set(course.known_to(gradebook))
     waiting = [pair for pair in pairs if again or pair not in known or is_new(course, *pair)]
     results: list[Graded] = []
     workers = max(1, min(workers or os.cpu_count() or 1, len(waiting)))
@@ -110,17 +114,6 @@ def is_new(course: Course, student: str, assignment: str) -> bool:
     came, graded = (course.notebook(s, assignment, student) for s in ("submitted", "autograded"))
     to_its_end = NOTES in course.read("autograded", assignment, student)["metadata"]
     return not to_its_end or graded.stat().st_mtime < came.stat().st_mtime
-
-
-def _register(course: Course, pairs: list[tuple[str, str]]) -> set[tuple[str, str]]:
-    """Everybody into the gradebook at once: two graders that do it may collide.
-
-    Returns whose submission to what it has already.
-    """
-    with course.gradebook() as gradebook:
-        for student in sorted({student for student, _ in pairs}):
-            gradebook.update_or_create_student(student)
-        return set(course.known_to(gradebook))
 
 
 def _end_with_parent() -> None:
