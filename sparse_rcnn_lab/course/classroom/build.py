@@ -1,7 +1,5 @@
 """``build``: from percent scripts to a course folder and the notebooks that students get.
 
-All get the same one; or, with a roster, each their own numbers (``personal``).
-
 A cell's role stands in its header; nbgrader's own metadata, eight fields a cell, are made here:
 
     # %% tags=["build"]               draws this year's numbers; not part of the notebook
@@ -13,11 +11,9 @@ A cell's role stands in its header; nbgrader's own metadata, eight fields a cell
 
 from __future__ import annotations
 
-import copy
 import re
 import secrets
 import textwrap
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -146,21 +142,16 @@ def check_release(notebook: Any, assignment: str) -> None:
             raise LabError(f'Cell {number} of "{assignment}" still has "{found[0]}".')
 
 
-@cache  # for a class with numbers of their own
-def _parsed(text: str) -> Any:
-    import jupytext
-
-    return jupytext.reads(text, fmt="py:percent")
-
-
 def read_source(sources: Path, assignment: str, course: Course, student: str = "") -> Any:
     """The instructor's notebook of an assignment, with the course's numbers or a student's own.
 
     Raises LabError, naming the file, for a source that cannot be read or built.
     """
+    import jupytext
+
     path = sources / f"{list(ASSIGNMENTS).index(assignment) + 1}_{assignment}.py"
     try:
-        raw = copy.deepcopy(_parsed(path.read_text(encoding="utf-8")))
+        raw = jupytext.read(path, fmt="py:percent")
     except OSError as error:
         raise LabError(f'The source "{path}" cannot be read ({error.strerror}).') from error
     V.restart(f"{course.secret} {student}".strip())

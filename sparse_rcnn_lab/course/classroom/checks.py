@@ -220,19 +220,16 @@ def time_limit(seconds: float) -> Iterator[None]:
     def ring(number: int, frame: FrameType | None) -> None:
         raise OutOfTime
 
-    timers = (
-        (signal.SIGPROF, signal.ITIMER_PROF, seconds),
-        (signal.SIGALRM, signal.ITIMER_REAL, 4 * seconds),
-    )
-    before = [signal.signal(number, ring) for number, _, _ in timers]
-    for _, timer, after in timers:
-        signal.setitimer(timer, after, 1.0)
+    timers = {signal.SIGPROF: signal.ITIMER_PROF, signal.SIGALRM: signal.ITIMER_REAL}
+    before = {number: signal.signal(number, ring) for number in timers}
+    signal.setitimer(signal.ITIMER_PROF, seconds, 1.0)
+    signal.setitimer(signal.ITIMER_REAL, 4 * seconds, 1.0)
     try:
         yield
     finally:
-        for (number, timer, _), handler in zip(timers, before, strict=True):
+        for number, timer in timers.items():
             signal.setitimer(timer, 0)
-            signal.signal(number, handler)
+            signal.signal(number, before[number])
 
 
 class _Sink(io.StringIO):

@@ -55,7 +55,6 @@ def configure(c: Any) -> None:
         "python": '# Your code here.\nraise NotImplementedError("not written yet")'
     }
     c.ClearSolutions.text_stub = "*Your answer here.*"
-    c.Execute.timeout = 30
     c.LimitOutput.max_lines = 200
     c.Autograde.autograde_preprocessors = [
         "sparse_rcnn_lab.course.classroom.execution.SturdyExecute",

@@ -2,7 +2,6 @@
 
 marks.csv           one row a submission: marks, out of, by hand still open, late days, notes
 marks_by_test.csv   one row a test: who lost what where
-by_hand.csv, by_hand.html   the answers that a person reads: ``by_hand``
 canvas.csv, moodle.csv      as these systems import them, where the roster is from there
 """
 
@@ -36,8 +35,10 @@ class Mark:
 class Result:
     """What one submission has got. problem: why it has no marks, or empty.
 
-    name: as the roster writes it.  cells: as they were run.  figures: of the notebook that came in,
-    as data URIs.  late_days: begun days after the due date, or None where a time is not known.
+    name: as the roster writes it.  score: the marks so far.  out_of: all that there are.
+    open: those of what a person still has to read.  cells: as they were run.
+    figures: of the notebook that came in, as data URIs.
+    late_days: begun days after the due date, or None where a time is not known.
     """
 
     student: str
@@ -45,6 +46,9 @@ class Result:
     assignment: str
     problem: str
     marks: tuple[Mark, ...]
+    score: float
+    out_of: float
+    open: float
     cells: Sequence[Any]
     figures: tuple[str, ...]
     notes: tuple[str, ...]
@@ -55,21 +59,6 @@ class Result:
         """What a person should know of it."""
         late = f"{self.late_days} day{'s' * (self.late_days > 1)} late" if self.late_days else ""
         return "; ".join(filter(None, (self.problem, *self.notes, late)))
-
-    @property
-    def score(self) -> float:
-        """The marks so far."""
-        return sum(mark.score or 0 for mark in self.marks)
-
-    @property
-    def out_of(self) -> float:
-        """All the marks there are."""
-        return sum(mark.out_of for mark in self.marks)
-
-    @property
-    def open(self) -> float:
-        """The marks of what a person still has to read."""
-        return sum(mark.out_of for mark in self.marks if mark.score is None)
 
 
 def results(course: Course) -> list[Result]:
@@ -88,12 +77,10 @@ def _result(
 ) -> Result:
     came = course.read("submitted", assignment, student)["metadata"].get(CAME, {})
     run = course.read("autograded", assignment, student)
-    notes, problem = [*came.get("notes", ()), *run["metadata"].get(NOTES, ())], ""
-    if not submission or NOTES not in run["metadata"]:
-        was_cut = course.notebook("autograded", assignment, student).exists()
-        problem = "not graded: it was cut short, run grade again" if was_cut else "not graded"
-    marks, late_days = [], None
-    if not problem:
+    notes = [*came.get("notes", ()), *run["metadata"].get(NOTES, ())]
+    problem, late_days = "not graded", None
+    marks: list[Mark] = []
+    if submission and NOTES in run["metadata"]:
         (graded,) = submission.notebooks
         grades = {grade.name: grade for grade in graded.grades}
         comments = {comment.name: comment.manual_comment or "" for comment in graded.comments}
@@ -105,12 +92,18 @@ def _result(
             marks.append(Mark(name, score, grade.max_score, by_hand, comments.get(name, "")))
         if submission.duedate and submission.timestamp:
             late_days = math.ceil(submission.total_seconds_late / 86_400)
+        problem = "" if marks else problem
+    elif course.notebook("autograded", assignment, student).exists():
+        problem += ": it was cut short, run grade again"
     return Result(
         student=student,
         name=names.get(student, student.replace("-", " ")),
         assignment=assignment,
-        problem=problem or ("" if marks else "not graded"),
+        problem=problem,
         marks=tuple(marks),
+        score=sum(mark.score or 0 for mark in marks),
+        out_of=sum(mark.out_of for mark in marks),
+        open=sum(mark.out_of for mark in marks if mark.score is None),
         cells=run["cells"],
         figures=tuple(came.get("figures", ())),
         notes=tuple(map(str, notes)),

@@ -11,7 +11,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-import jinja2
+from jinja2 import Environment, FileSystemLoader
 from markupsafe import Markup
 from nbconvert.filters.markdown_mistune import IPythonRenderer, MarkdownWithMath
 from pygments import highlight
@@ -30,15 +30,13 @@ def write_page(path: Path, template: str, **values: Any) -> None:
 
 
 @functools.cache
-def _templates() -> jinja2.Environment:
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(TEMPLATES),
-        autoescape=True,
-        trim_blocks=True,
-        lstrip_blocks=True,
+def _templates() -> Environment:
+    environment = Environment(
+        loader=FileSystemLoader(TEMPLATES), autoescape=True, trim_blocks=True, lstrip_blocks=True
     )
-    environment.filters.update(code=code, inline=lambda text: markdown(text, block=False))
-    environment.filters["number"] = lambda value: f"{value:g}"
+    environment.filters.update(
+        code=code, number="{:g}".format, inline=lambda text: markdown(text, block=False)
+    )
     environment.globals["styles"] = _styles
     return environment
 

@@ -122,10 +122,11 @@ class Roster:
 
         def rank(person: Person) -> tuple[int, ...]:
             names = _words(person.name)
+            initials = {name[0] for name in names}
             joined = {"".join(names), "".join([*names[-1:], *names[:-1]])}
             has_id = not tokens.isdisjoint({*_ids(person.row), person.student.casefold()})
             whole = set(names) <= set(words) or not joined.isdisjoint({*words, "".join(words)})
-            some = _is_part(rest, set(names))
+            some = rest <= {*names, *initials} and any(len(w) > 1 for w in rest.intersection(names))
             sure = (has_id and (whole or some), has_id and not known, whole * len(names))
             return *sure, some, has_id
 
@@ -232,11 +233,11 @@ def plain(name: str) -> str:
 def _full_name(row: dict[str, str]) -> str:
     """ "Ada Lovelace", whatever the columns are."""
     row = {heading.strip().lower(): value for heading, value in row.items()}
-    first = next((row[key] for key in _FIRST if row.get(key)), "")
-    last = next((row[key] for key in _LAST if row.get(key)), "")
+    first, last, name = (
+        next((row[key] for key in keys if row.get(key)), "") for keys in (_FIRST, _LAST, _WHOLE)
+    )
     if first or last:
         return f"{first} {last}".strip()
-    name = next((row[key] for key in _WHOLE if row.get(key)), "")
     before, comma, after = name.partition(",")
     return f"{after.strip()} {before.strip()}" if comma else name  # Canvas: "Lovelace, Ada"
 
@@ -252,12 +253,6 @@ def _words(text: str) -> list[str]:
     letters = unicodedata.normalize("NFKD", text.replace("ß", "ss")).casefold()
     letters = "".join(c for c in letters if not unicodedata.combining(c))
     return re.findall(r"[^\W\d_]+", letters.replace("'", "").replace("’", ""))
-
-
-def _is_part(words: set[str], names: set[str]) -> bool:
-    """Whether all words are of the name, or its initials, and one of them is whole."""
-    initials = {name[0] for name in names}
-    return words <= names | initials and any(len(word) > 1 for word in words & names)
 
 
 def _unnumbered(name: str) -> str:

@@ -29,15 +29,13 @@ class Variation:
     that is set becomes a placeholder.
     """
 
-    _dice: random.Random
-
     def __init__(self, secret: str) -> None:
         self.restart(secret)
 
     def restart(self, secret: str) -> None:
         """Forgets all values; the dice begin again with ``secret``."""
-        self.__dict__.clear()
-        self.__dict__["_dice"] = random.Random(secret)
+        vars(self).clear()
+        self._dice = random.Random(secret)
 
     def whole(self, low: int, high: int) -> int:
         """A whole number, both ends included."""
