@@ -10,14 +10,13 @@ from __future__ import annotations
 
 import contextlib
 import json
-import lzma
 import re
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
+from lzma import LZMAError
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
@@ -34,18 +33,14 @@ _HIDDEN = re.compile(r"/(\.|__MACOSX)")
 LARGEST = 50_000_000  # bytes of a notebook; with its outputs
 # What reading a file, a zip's list or a part of it may end in. ValueError: a place before the
 # file's start, or a name that is no text.
-_DAMAGED = (
-    *(OSError, zipfile.BadZipFile, RuntimeError, EOFError, ValueError),
-    *(zlib.error, lzma.LZMAError),
-)
+_DAMAGED = (OSError, zipfile.BadZipFile, RuntimeError, EOFError, ValueError, zlib.error, LZMAError)
 
 
-@dataclass
-class Collected:
+class Collected(NamedTuple):
     """What came in. taken: (student, assignment, notes).  refused: (file, why)."""
 
-    taken: list[tuple[str, str, list[str]]] = field(default_factory=list)
-    refused: list[tuple[str, str]] = field(default_factory=list)
+    taken: list[tuple[str, str, list[str]]]
+    refused: list[tuple[str, str]]
 
 
 class _Entry(NamedTuple):
@@ -78,7 +73,7 @@ def collect(course: Course, place: Path) -> Collected:
     folders = {entry.path.parts[0] for entry in entries if len(entry.path.parts) > 1}
     for folder in sorted(folders - {entry.path.parts[0] for entry in found}):
         print(f"nothing to take: {folder}: no notebook (.ipynb) in this folder")
-    result = Collected()
+    result = Collected([], [])
     known: list[tuple[_Entry, Any, str, list[str]]] = []
     newest: dict[tuple[str, str], tuple[_Entry, Any, list[str]]] = {}
 
@@ -144,25 +139,19 @@ def _entries(place: Path) -> Iterator[_Entry]:
     if not zipfile.is_zipfile(place):
         raise LabError(f'"{place}" is neither a folder nor a zip file.')
     try:
-        with zipfile.ZipFile(place) as archive:
-            listed = archive.infolist()
+        archive = zipfile.ZipFile(place)  # open as long as one of its entries may be read
     except _DAMAGED as error:
         raise LabError(
             f'"{place}" is damaged: its list of files cannot be read ({error}). Download it again, '
             "or give the folder that another program unpacks from it."
         ) from error
-    for info in listed:
+    for info in archive.infolist():
         try:
             time = datetime(*info.date_time).astimezone()  # a zip has the local time
         except ValueError:  # some platforms leave it out: month 0
             time = datetime.fromtimestamp(0, UTC)
-        read = partial(_read, place, info)
+        read = partial(archive.read, info)
         yield _Entry(PurePosixPath(info.filename), time, info.file_size, read)
-
-
-def _read(archive: Path, info: zipfile.ZipInfo) -> bytes:
-    with zipfile.ZipFile(archive) as file:
-        return file.read(info)
 
 
 def _notebook(entry: _Entry) -> Any:

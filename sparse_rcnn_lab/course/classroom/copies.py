@@ -13,9 +13,8 @@ import math
 import re
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from sparse_rcnn_lab.core.errors import LabError
 from sparse_rcnn_lab.course.classroom.cells import is_locked, read_notebook
@@ -30,8 +29,7 @@ _LEAST = 12.0  # weight in common: a few short lines that are alike say nothing
 _SILENT = ("annotation", "ctx")
 
 
-@dataclass(frozen=True)
-class Pair:
+class Pair(NamedTuple):
     """Two submissions of one assignment that are alike.
 
     alike: 0 to 1, the share of the smaller one's code that the other has, rare code counting more.
@@ -44,7 +42,7 @@ class Pair:
     alike: float
     others: float
     texts: tuple[str, str]
-    lines: tuple[dict[int, float], dict[int, float]]
+    lines: list[dict[int, float]]
 
 
 def compare(assignment: str, texts: dict[str, str], known: set[str]) -> list[Pair]:
@@ -67,7 +65,8 @@ def compare(assignment: str, texts: dict[str, str], known: set[str]) -> list[Pai
         rest = max(len(own) - 2, 1)
         rare = {f: 1 - (having[f] - 2) / rest for f in shared}
         others = 1 - sum(rare.values()) / len(rare)
-        lines = (_lines(prints[a], rare), _lines(prints[b], rare))
+        by_rarity = sorted(rare, key=lambda f: rare[f])  # of a line the rarest is last, and stays
+        lines = [{n: rare[f] for f in by_rarity for n in prints[who][f]} for who in (a, b)]
         sides = (texts[a], texts[b])
         pairs.append(Pair(assignment, (a, b), in_common / smaller, others, sides, lines))
     return sorted(pairs, key=lambda pair: -pair.alike)
@@ -128,15 +127,6 @@ def _named(nodes: list[Any]) -> Iterator[str]:
             yield node.name
         elif isinstance(node, ast.alias):
             yield node.asname or node.name
-
-
-def _lines(prints: dict[str, set[int]], rare: dict[str, float]) -> dict[int, float]:
-    """Line -> the rarest that it shares."""
-    lines: dict[int, float] = {}
-    for found, value in rare.items():
-        for line in prints[found]:
-            lines[line] = max(lines.get(line, 0.0), value)
-    return lines
 
 
 def write_copies(course: Course, assignments: tuple[str, ...]) -> list[Pair]:

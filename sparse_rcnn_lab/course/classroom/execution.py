@@ -54,7 +54,6 @@ class SturdyExecute(Execute):
         self._left_out: set[int] = set()
         self._given_up = ""
         self._restarts = 0
-        self._written: dict[int, int] = {}
         self._slowness = 0.0  # unknown until the kernel is warm
         self.timeout_func = self._seconds_for
         nb, resources = super().preprocess(nb, resources, km)
@@ -100,9 +99,8 @@ class SturdyExecute(Execute):
     def output(self, outs: Any, msg: Any, display_id: Any, cell_index: int) -> Any:
         """Keeps the first part of what a cell prints."""
         if msg["msg_type"] == "stream":
-            before = self._written.get(cell_index, 0)
+            before = sum(len(out["text"]) for out in outs if out["output_type"] == "stream")
             text = msg["content"]["text"]
-            self._written[cell_index] = before + len(text)
             if before > self.max_characters:
                 return None
             if before + len(text) > self.max_characters:

@@ -61,15 +61,16 @@ def solutions(course: Course, assignments: tuple[str, ...] | None = None) -> lis
     for name in course.assignments if assignments is None else assignments:
         cells: list[dict[str, Any]] = []
         for cell in read_notebook(course.notebook("source", name))["cells"]:
-            text, role = cell["source"], role_of(cell)
+            role = role_of(cell)
+            text = re.sub(r"[ \t]*### (BEGIN|END) SOLUTION[ \t]*\n?", "", cell["source"])
             if cell["cell_type"] == "markdown":
-                cells.append({"html": markdown(_without_marks(text), ours=True)})
+                cells.append({"html": markdown(text, ours=True)})
             elif role.get("grade"):
                 if not (cells and cells[-1].get("tests")):
                     cells.append({"tests": []})
                 cells[-1]["tests"].append(_asked(cell))
             elif role.get("grade_id") != "hand-in":
-                cells.append({"code": _without_marks(text)})
+                cells.append({"code": text.strip()})
         pages.append(course.root / "solutions" / f"{name}.html")
         own = (course.root / "personal").is_dir()
         write_page(pages[-1], "solutions.html.j2", title=ASSIGNMENTS[name], cells=cells, own=own)
@@ -177,7 +178,3 @@ def _overview(course: Course, results: list[Result], lost: dict[Any, Any]) -> No
             }
         )
     write_page(course.root / "overview.html", "overview.html.j2", assignments=told)
-
-
-def _without_marks(text: str) -> str:
-    return re.sub(r"^[ \t]*### (BEGIN|END) SOLUTION[ \t]*\n?", "", text, flags=re.M).strip()

@@ -9,8 +9,8 @@ import threading
 import warnings
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from tqdm.auto import tqdm
 
@@ -27,8 +27,7 @@ _KERNEL = {
 }
 
 
-@dataclass(frozen=True)
-class Graded:
+class Graded(NamedTuple):
     """One graded submission. problem: why it could not be graded, or empty."""
 
     student: str

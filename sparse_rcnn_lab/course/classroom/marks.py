@@ -67,14 +67,12 @@ def results(course: Course) -> list[Result]:
     with course.gradebook() as gradebook:
         submissions = course.known_to(gradebook)
         return [
-            _result(course, names, student, assignment, submissions.get((student, assignment)))
-            for student, assignment in course.submissions(course.assignments)
+            _result(course, names.get(s, s.replace("-", " ")), s, a, submissions.get((s, a)))
+            for s, a in course.submissions(course.assignments)
         ]
 
 
-def _result(
-    course: Course, names: dict[str, str], student: str, assignment: str, submission: Any
-) -> Result:
+def _result(course: Course, name: str, student: str, assignment: str, submission: Any) -> Result:
     came = course.read("submitted", assignment, student)["metadata"].get(CAME, {})
     run = course.read("autograded", assignment, student)
     notes = [*came.get("notes", ()), *run["metadata"].get(NOTES, ())]
@@ -84,12 +82,12 @@ def _result(
         (graded,) = submission.notebooks
         grades = {grade.name: grade for grade in graded.grades}
         comments = {comment.name: comment.manual_comment or "" for comment in graded.comments}
-        for name in filter(grades.get, map(name_of, run["cells"])):
-            grade = grades[name]
+        for test in filter(grades.get, map(name_of, run["cells"])):
+            grade = grades[test]
             by_hand = grade.needs_manual_grade or grade.manual_score is not None
             open_ = grade.needs_manual_grade and grade.manual_score is None
             score = None if open_ else grade.score
-            marks.append(Mark(name, score, grade.max_score, by_hand, comments.get(name, "")))
+            marks.append(Mark(test, score, grade.max_score, by_hand, comments.get(test, "")))
         if submission.duedate and submission.timestamp:
             late_days = math.ceil(submission.total_seconds_late / 86_400)
         problem = "" if marks else problem
@@ -97,7 +95,7 @@ def _result(
         problem += ": it was cut short, run grade again"
     return Result(
         student=student,
-        name=names.get(student, student.replace("-", " ")),
+        name=name,
         assignment=assignment,
         problem=problem,
         marks=tuple(marks),
@@ -121,14 +119,12 @@ def write_marks(course: Course) -> list[Result]:
     rows, tests = [], []
     for result in found:
         who = {"student": result.student, "name": result.name, "assignment": result.assignment}
-        row: dict[str, Any] = dict.fromkeys(("marks", "out_of", "by_hand_open", "percent"), "")
+        row = who | dict.fromkeys(("marks", "out_of", "by_hand_open", "percent"), "")
         if result.marks:
             row["marks"], row["out_of"] = number(result.score), number(result.out_of)
             row["by_hand_open"] = number(result.open)
             row["percent"] = f"{100 * result.score / result.out_of:.1f}"
-        row["late_days"] = number(result.late_days)
-        row["notes"] = result.remarks
-        rows.append(who | row)
+        rows.append(row | {"late_days": number(result.late_days), "notes": result.remarks})
         tests += [
             who | {"test": m.test, "marks": number(m.score), "out_of": number(m.out_of)}
             for m in result.marks

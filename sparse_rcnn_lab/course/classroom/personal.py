@@ -34,10 +34,7 @@ class HandOuts:
         """
         texts = {cell["source"] for cell in notebook["cells"]}
         found = Counter({name: len(texts & own) for name, own in self._own_texts.items()})
-        best = max(found.values(), default=0)
-        if best == found[student]:
-            return student
-        return min(name for name, count in found.items() if count == best)
+        return max(sorted({*found, student}), key=lambda name: (found[name], name == student))
 
     @cached_property
     def _own_texts(self) -> dict[str, set[str]]:

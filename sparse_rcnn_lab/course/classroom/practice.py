@@ -54,18 +54,14 @@ RunStage = Callable[[StageParts, Tensor, Tensor, Tensor], tuple[Tensor, Tensor, 
 
 def parts_of(stage: Stage) -> StageParts:
     """The layers of a stage of the real model, shared with it."""
+    alike = ("norm_attention", "interaction", "norm_interaction", "ffn_in", "ffn_out", "norm_ffn")
     return StageParts(
         heads=stage.attention.num_heads,
         qkv=stage.attention.qkv,
         out=stage.attention.out,
-        norm_attention=stage.norm_attention,
-        interaction=stage.interaction,
-        norm_interaction=stage.norm_interaction,
-        ffn_in=stage.ffn_in,
-        ffn_out=stage.ffn_out,
-        norm_ffn=stage.norm_ffn,
         classify=nn.Sequential(stage.cls_tower, stage.classify),
         regress=nn.Sequential(stage.reg_tower, stage.regress),
+        **{name: getattr(stage, name) for name in alike},
     )
 
 

@@ -203,12 +203,9 @@ def student_of(path: PurePosixPath, assignments: tuple[str, ...], level: int = -
 
 def folders_of(path: PurePosixPath, assignments: tuple[str, ...]) -> list[str]:
     """The folders around a notebook that may have a student's name, from the outermost on."""
-    found = []
-    for folder in path.parts[:-1]:
-        words = {word for word in _words(folder) if len(word) > 1}
-        if not words or not words <= _NO_NAME | set(assignments):
-            found.append(folder)
-    return found
+    known = _NO_NAME | set(assignments)
+    words = [(folder, {w for w in _words(folder) if len(w) > 1}) for folder in path.parts[:-1]]
+    return [folder for folder, found in words if not found or not found <= known]
 
 
 def level_of_names(found: list[tuple[PurePosixPath, str]], assignments: tuple[str, ...]) -> int:

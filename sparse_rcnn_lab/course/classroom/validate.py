@@ -8,19 +8,18 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from sparse_rcnn_lab.core.errors import LabError
+from sparse_rcnn_lab.course import need
 
 _RUNNING = "SPARSE_RCNN_LAB_VALIDATING"
 # Stands in a test cell where build took its hidden part out, and another part is left.
 MORE_HIDDEN = "# More of this is checked when it is graded (hidden)."
 
 
-@dataclass(frozen=True)
-class Outcome:
+class Outcome(NamedTuple):
     """A test cell. problem: what it says, or empty where it passed.
 
     hidden: there is nothing to run in it yet; the instructor's copy holds the test.
@@ -44,12 +43,11 @@ def validate(path: str | Path, seconds: int = 180) -> list[Outcome]:
     Raises LabError where it is no notebook or Jupyter is not installed.
     """
     path = Path(path)
-    try:
-        import nbformat
-        from nbclient import NotebookClient
-        from nbclient.exceptions import CellTimeoutError, DeadKernelError
-    except ImportError as error:
-        raise LabError("Running a notebook needs JupyterLab: pip install jupyterlab") from error
+    need("notebooks", "nbclient", "nbformat")
+    import nbformat
+    from nbclient import NotebookClient
+    from nbclient.exceptions import CellTimeoutError, DeadKernelError
+
     try:
         # Not json alone: JupyterLab saves a cell as a list of lines.
         notebook: Any = nbformat.reads(path.read_text(encoding="utf-8"), as_version=4)
@@ -81,8 +79,7 @@ def validate(path: str | Path, seconds: int = 180) -> list[Outcome]:
             if failed and failed.ename == "NameError":  # no mistake: an answer is not there yet
                 problem = f"Not yet: {problem}."
             hidden = not problem and _checks_nothing(cell.source)
-            more = MORE_HIDDEN in cell.source
-            outcomes.append(Outcome(role["grade_id"], problem, hidden, more))
+            outcomes.append(Outcome(role["grade_id"], problem, hidden, MORE_HIDDEN in cell.source))
     return outcomes
 
 
