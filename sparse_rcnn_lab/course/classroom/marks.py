@@ -9,8 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from sparse_rcnn_lab.course.classroom.by_hand import take_by_hand, write_by_hand
 from sparse_rcnn_lab.course.classroom.cells import name_of
@@ -20,8 +19,7 @@ from sparse_rcnn_lab.course.classroom.roster import IDS, Roster, number, write_t
 _CANVAS = ("Student", "ID", "SIS User ID", "SIS Login ID", "Section")
 
 
-@dataclass(frozen=True)
-class Mark:
+class Mark(NamedTuple):
     """What one test or answer in words has got. score: None while a person has to read it."""
 
     test: str
@@ -31,8 +29,7 @@ class Mark:
     comment: str
 
 
-@dataclass(frozen=True)
-class Result:
+class Result(NamedTuple):
     """What one submission has got. problem: why it has no marks, or empty.
 
     name: as the roster writes it.  score: the marks so far.  out_of: all that there are.

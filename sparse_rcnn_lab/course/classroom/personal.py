@@ -1,8 +1,4 @@
-"""Each student's own numbers: the tests that belong to them, and whose hand-out a notebook is.
-
-``build`` writes two copies for each student, with and without solutions; what is here finds them
-again: when a submission comes in, and when it is graded.
-"""
+"""Each student's own numbers: the tests that belong to them, and whose hand-out a notebook is."""
 
 from __future__ import annotations
 

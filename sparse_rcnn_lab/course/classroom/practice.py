@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -25,8 +25,7 @@ from sparse_rcnn_lab.data.shapes.dataset import Shapes
 from sparse_rcnn_lab.models import recipes
 
 
-@dataclass(frozen=True)
-class StageParts:
+class StageParts(NamedTuple):
     """The learned layers of one stage; each takes and gives ``[N, D]`` unless said otherwise.
 
     qkv: ``[N, D]`` -> ``[N, 3 * D]``.  ffn_in: -> ``[N, F]``, ffn_out: back.

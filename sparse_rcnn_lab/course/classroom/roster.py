@@ -13,9 +13,8 @@ import re
 import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, NamedTuple
 
 from sparse_rcnn_lab.core.errors import LabError
 from sparse_rcnn_lab.detect.files import write_text
@@ -44,8 +43,7 @@ _MOODLE = re.compile(r"(.+)_(\d+)_assignsubmission_")
 _CANVAS = re.compile(r"([^_]+)_(?:LATE_)?(\d+)_\d+_")
 
 
-@dataclass(frozen=True)
-class Person:
+class Person(NamedTuple):
     """One of the class. student: the name of the folders.  name: as the roster writes it.
 
     row: the roster's row, heading -> value.
@@ -56,8 +54,7 @@ class Person:
     row: dict[str, str]
 
 
-@dataclass(frozen=True)
-class Roster:
+class Roster(NamedTuple):
     """The list of a class; ``people`` in its order."""
 
     columns: list[str]
