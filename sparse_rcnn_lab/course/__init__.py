@@ -5,8 +5,8 @@
 - ``classroom``: assignments from their sources to the marks (``sparse-rcnn-lab classroom --help``,
   docs/classroom.md)
 
-Public names: those of ``lessons.__all__``. May import any room but ``app`` and ``cli``; of the
-rooms only ``cli`` imports it.
+Public names: those of ``lessons.__all__``; ``need`` says which extra is not installed. May import
+any room but ``app`` and ``cli``; of the rooms only ``cli`` imports it.
 """
 
 from importlib.util import find_spec
