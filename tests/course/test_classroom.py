@@ -217,7 +217,7 @@ def test_round_trip(built: Course, tmp_path: Path) -> None:
     course, rows = made.round_trip(tmp_path, class_of)
     assert rows["boxes", "perfect"]["marks"] == "20"
     assert "printed more" in rows["boxes", "all-at-once"]["notes"]
-    assert grade(course, progress=False) == []  # nothing new
+    assert grade(course, progress=False) == {}  # nothing new
 
     pages = feedback(course, progress=False)
     assert len(pages) == 3

@@ -96,7 +96,7 @@ def test_a_copied_notebook_is_graded(course: Course, tmp_path: Path) -> None:
     assert [(student, notes) for student, _, notes in result.taken] == [
         (ada, [f"is the notebook that was handed out to {bob}"])
     ]
-    assert grade_one(course.root, ada, "boxes").problem == ""
+    assert grade_one(course.root, ada, "boxes") == ""
     (found,) = write_marks(course)
     assert (found.score, found.out_of) == (18, 20) and bob in found.notes[0]
     lost = {mark.test for mark in found.marks if mark.score == 0}
