@@ -143,7 +143,7 @@ def built(tmp_path_factory) -> Course:
     from sparse_rcnn_lab.course.classroom.course_folder import chosen
 
     folder = tmp_path_factory.mktemp("built") / "course"
-    return build(folder, made.SOURCES, chosen(["boxes"]), "2026", say=lambda s: None)
+    return build(folder, made.SOURCES, chosen(["boxes"]), "2026")
 
 
 @pytest.fixture

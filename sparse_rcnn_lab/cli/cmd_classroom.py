@@ -89,7 +89,7 @@ def _build(arguments: argparse.Namespace) -> int:
 def _opened(arguments: argparse.Namespace) -> tuple[Course, tuple[str, ...]]:
     """The course, and which of its assignments to work on: those of --assignment, or all."""
     course = Course.open(arguments.course)
-    return course, tuple(a.name for a in chosen(arguments.assignment, course.assignments))
+    return course, chosen(arguments.assignment, course.assignments)
 
 
 def _collect(arguments: argparse.Namespace) -> int:
@@ -109,8 +109,8 @@ def _grade(arguments: argparse.Namespace) -> int:
     course, names = _opened(arguments)
     students = tuple(arguments.student or ())
     results = grade(course, names, students, arguments.workers, arguments.again)
-    failed = [result for result in results if result.problem]
-    print(f"{plural(len(results) - len(failed), 'notebook')} graded: {course.root / 'marks.csv'}")
+    failed = sum(map(bool, results.values()))
+    print(f"{plural(len(results) - failed, 'notebook')} graded: {course.root / 'marks.csv'}")
     return 1 if failed else 0
 
 

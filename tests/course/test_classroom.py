@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import io
 import json
+import operator
 import os
 import re
 import subprocess
@@ -21,6 +22,7 @@ import torch
 import sparse_rcnn_lab as srl
 from sparse_rcnn_lab.cli.main import main
 from sparse_rcnn_lab.core.errors import LabError
+from sparse_rcnn_lab.course.classroom import practice
 from sparse_rcnn_lab.course.classroom.build import FORBIDDEN, check_release
 from sparse_rcnn_lab.course.classroom.cells import name_of, role_of
 from sparse_rcnn_lab.course.classroom.checks import Check, NotYet, difference
@@ -36,7 +38,7 @@ pytest.importorskip("jupytext", reason="needs the classroom extra: jupytext")
 pytest.importorskip("nbgrader", reason="needs the classroom extra: nbgrader")
 
 SHORT = ("boxes", "matching")
-NAMES = [assignment.name for assignment in ASSIGNMENTS]
+NAMES = list(ASSIGNMENTS)
 
 
 @pytest.fixture
@@ -114,7 +116,25 @@ def test_the_answers_are_where_they_are_refused() -> None:
     for answers in _ANSWERS.values():
         for module, names in answers.items():
             home = importlib.import_module(module)
-            assert [name for name in names.split() if not hasattr(home, name)] == []
+            for name in names.split():
+                operator.attrgetter(name)(home)
+
+
+@pytest.mark.parametrize(
+    "part", ["(f[None], r[None])[0][0]", ".condense(r)", ".generate(f)[:, :8]"]
+)
+def test_a_layer_that_is_the_answer(part: str) -> None:
+    """Catches the real model's layer, called by the student, that passes for their own code, and
+    one that belongs to the task and is refused."""
+    code = f"lambda f, r: practice.small_stage(1).interaction{part}"
+    f, r = practice.waves(5, 8, seed=3), practice.waves(5, 4, 8, seed=4)
+    own = eval(code, {"practice": practice, "__name__": "__main__"})
+    given = own(f, r)
+    if "generate" in part:
+        Check("stage")(own, f, r, gives=given)
+    else:
+        with pytest.raises(NotYet, match="Write it yourself"):
+            Check("stage")(own, f, r, gives=given)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -165,7 +185,7 @@ def test_nothing_asked_for_is_handed_out(
 
     mistyped = made.with_answers(release, {"question": "### BEGIN HIDDEN TEST"})
     with pytest.raises(LabError, match="BEGIN HIDDEN"):
-        check_release(mistyped, course.root)
+        check_release(mistyped, "experiment")
 
 
 def test_round_trip(built: Course, tmp_path: Path) -> None:
@@ -197,7 +217,7 @@ def test_round_trip(built: Course, tmp_path: Path) -> None:
     course, rows = made.round_trip(tmp_path, class_of)
     assert rows["boxes", "perfect"]["marks"] == "20"
     assert "printed more" in rows["boxes", "all-at-once"]["notes"]
-    assert grade(course, progress=False) == []  # nothing new
+    assert grade(course, progress=False) == {}  # nothing new
 
     pages = feedback(course, progress=False)
     assert len(pages) == 3

@@ -72,7 +72,7 @@ def test_every_test_has_its_question() -> None:
     tests = {
         name_of(cell)
         for assignment in ASSIGNMENTS
-        for cell in made.source_of(assignment.name)["cells"]
+        for cell in made.source_of(assignment)["cells"]
         if role_of(cell).get("grade")
     }
     assert tests == set(QUESTIONS)

@@ -61,7 +61,7 @@ def test_killed_and_gone_on_with(tmp_path: Path) -> None:
     mark given by hand that is gone, a gradebook that is locked, and processes left behind."""
     dice = random.Random(7)
     whole = tmp_path / "whole"
-    course = build(whole / "course", made.SOURCES, chosen(["boxes"]), "2026", say=lambda s: None)
+    course = build(whole / "course", made.SOURCES, chosen(["boxes"]), "2026")
     source, release = (made.read(course.notebook(s, "boxes")) for s in ("source", "release"))
     perfect = made.solved(source, release)
     mistakes = [made.with_mistake(perfect, mistake) for mistake in made.MISTAKES["boxes"][:3]]

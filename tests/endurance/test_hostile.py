@@ -128,7 +128,7 @@ def course(built, tmp_path_factory):
 
 
 def refused(course, place):
-    result = collect(course, place, say=lambda line: None)
+    result = collect(course, place)
     assert not result.taken
     return dict(result.refused)
 
@@ -170,7 +170,7 @@ def test_one_bad_submission_does_not_stop_the_others(course, tmp_path):
     (folder / "bob").mkdir()
     with contextlib.suppress(OSError):  # some systems make no links
         os.symlink(folder / "nowhere", folder / "bob" / "boxes.ipynb")
-    result = collect(course, folder, say=lambda line: None)
+    result = collect(course, folder)
     assert [student for student, _, _ in result.taken] == ["zoe"]
     refused = dict(result.refused)
     assert all("not a readable notebook" in refused[f"{who}/boxes.ipynb"] for who in DAMAGE)
@@ -189,7 +189,7 @@ def test_a_damaged_zip_does_not_stop_the_others(course, tmp_path, method):
     data = bytearray(path.read_bytes())
     data[start + 10 : start + 200] = b"\xff" * 190
     path.write_bytes(data)
-    result = collect(course, path, say=lambda line: None)
+    result = collect(course, path)
     assert [student for student, _, _ in result.taken] == ["zoe"]
     assert "cannot be read" in dict(result.refused)["anna/boxes.ipynb"]
 
@@ -211,11 +211,11 @@ def test_a_zip_whose_list_is_damaged(course, tmp_path):
     for words, place, damage in damages:
         path.write_bytes(whole[:place] + damage + whole[place + len(damage) :])
         with pytest.raises(LabError, match=rf"all\.zip\" is damaged.*{words}.*Download it again"):
-            collect(course, path, say=lambda line: None)
+            collect(course, path)
     # Where änna's file starts: before the beginning of the zip, then in another one's.
     for offset in (b"\xf0\xff\xff\xff", b"\x40\x00\x00\x00"):
         path.write_bytes(whole[: start + 42] + offset + whole[start + 46 :])
-        result = collect(course, path, say=lambda line: None)
+        result = collect(course, path)
         assert [student for student, _, _ in result.taken] == ["zoe"]
         assert "cannot be read" in dict(result.refused)["änna/boxes.ipynb"]
 

@@ -1,7 +1,5 @@
 """``build``: from percent scripts to a course folder and the notebooks that students get.
 
-All get the same one; or, with a roster, each their own numbers (``personal``).
-
 A cell's role stands in its header; nbgrader's own metadata, eight fields a cell, are made here:
 
     # %% tags=["build"]               draws this year's numbers; not part of the notebook
@@ -13,20 +11,18 @@ A cell's role stands in its header; nbgrader's own metadata, eight fields a cell
 
 from __future__ import annotations
 
-import copy
 import re
 import secrets
 import textwrap
-from collections.abc import Callable
-from functools import cache
 from pathlib import Path
 from typing import Any
 
 from tqdm.auto import tqdm
 
 from sparse_rcnn_lab.core.errors import LabError
+from sparse_rcnn_lab.course import need
 from sparse_rcnn_lab.course.classroom.cells import read_notebook, role_of, write_notebook
-from sparse_rcnn_lab.course.classroom.course_folder import Assignment, Course, need_nbgrader
+from sparse_rcnn_lab.course.classroom.course_folder import ASSIGNMENTS, Course
 from sparse_rcnn_lab.course.classroom.roster import Roster
 from sparse_rcnn_lab.course.classroom.validate import MORE_HIDDEN
 from sparse_rcnn_lab.course.classroom.vary import V, fill_in
@@ -43,18 +39,21 @@ def _test():
 
 _test()"""
 _BEGIN = "### BEGIN HIDDEN TESTS"
-# "Run all cells" goes on below a cell that fails: a mistake hides no later test.
-_GO_ON = ["raises-exception"]
+_ROLES = {
+    "solution": {"grade": False, "locked": False, "solution": True},
+    "test": {"grade": True, "locked": True, "solution": False},
+    "written": {"grade": True, "locked": False, "solution": True},
+    "locked": {"grade": False, "locked": True, "solution": False},
+}
 FORBIDDEN = re.compile(r"(BEGIN|END) (SOLUTION|HIDDEN)|\bV\.")
 
 
 def build(
-    root: str | Path,
-    sources: str | Path,
-    assignments: tuple[Assignment, ...],
+    root: Path,
+    sources: Path,
+    assignments: tuple[str, ...],
     secret: str | None = None,
     students: Path | None = None,
-    say: Callable[[str], None] = print,
 ) -> Course:
     """Makes or refreshes a course folder.
 
@@ -66,11 +65,10 @@ def build(
     Raises LabError when a source cannot be built, when the student's version would give something
     away, and when the folder holds submissions to another secret.
     """
-    need_nbgrader()
+    need("classroom", "jupytext", "nbgrader")
     if students:
-        Roster.read(Path(students))  # before anything is written
-    root, sources = Path(root).resolve(), Path(sources)
-    names = tuple(a.name for a in assignments)
+        Roster.read(students)  # before anything is written
+    root, names = root.resolve(), assignments
     if (root / "course.json").exists():
         before = Course.open(root)
         if secret not in (None, before.secret) and before.students():
@@ -84,36 +82,33 @@ def build(
                 "--course to give everybody their own."
             )
         secret = secret or before.secret
-        names = tuple(dict.fromkeys((*before.assignments, *names)))
+        names = tuple(dict.fromkeys((*before.assignments, *assignments)))
     elif root.is_dir() and any(root.iterdir()):
         raise LabError(f'"{root}" has files but is no course folder. Name another with --course.')
     course = Course(root, secret or secrets.token_hex(16), names)
     course.save()
     if students:
-        course.keep_roster(Path(students))
-    own = bool(students) or (root / "personal").is_dir()
-    roster = course.roster() if own else None
-    for assignment in assignments:
-        say(f"{assignment.name}: building ...")
-        source = sources / assignment.source
-        notebook = read_source(source, assignment, course)
-        write_notebook(course.notebook("source", assignment.name), notebook)
-        done = course.nbgrader().generate_assignment(assignment.name, force=True, create=True)
+        course.keep_roster(students)
+    roster = course.roster() if students or (root / "personal").is_dir() else None
+    for name in assignments:
+        print(f"{name}: building ...")
+        notebook = read_source(sources, name, course)
+        write_notebook(course.notebook("source", name), notebook)
+        done = course.nbgrader().generate_assignment(name, force=True, create=True)
         if not done["success"]:
-            raise LabError(f'nbgrader could not build "{assignment.name}":\n{done["log"]}')
-        release = read_notebook(course.notebook("release", assignment.name))
-        check_release(release, source)
-        out = course.hand_out(assignment.name)
-        marks = sum(role_of(cell).get("points", 0) for cell in notebook.cells)
+            raise LabError(f'nbgrader could not build "{name}":\n{done["log"]}')
+        release = read_notebook(course.notebook("release", name))
+        check_release(release, name)
+        out, times = course.hand_out(name), ""
         if roster:
             out.unlink(missing_ok=True)  # everybody has another one
-            out = course.hand_out(assignment.name, "STUDENT")
-            for person in tqdm(roster.people, assignment.name, unit="student", leave=False):
-                make_personal(course, source, assignment, person.student)
+            out, times = course.hand_out(name, "STUDENT"), f"{len(roster.people)} times "
+            for person in tqdm(roster.people, name, unit="student", leave=False):
+                make_personal(course, sources, name, person.student)
         else:
             write_notebook(out, release)
-        times = f"{len(roster.people)} times " if roster else ""
-        say(f"{assignment.name}: {marks:g} marks, {times}{out}")
+        marks = sum(role_of(cell).get("points", 0) for cell in notebook.cells)
+        print(f"{name}: {marks:g} marks, {times}{out}")
     for guide in (sources / "GUIDE.md", sources.parent.parent / "docs" / "classroom.md"):
         if guide.is_file():
             write_text(root / "source" / "GUIDE.md", guide.read_text(encoding="utf-8"))
@@ -127,40 +122,36 @@ def own_sources() -> Path:
     return installed if installed.is_dir() else clone
 
 
-def make_personal(course: Course, source: Path, assignment: Assignment, student: str) -> None:
+def make_personal(course: Course, sources: Path, assignment: str, student: str) -> None:
     """A student's hand-out, and the instructor's copy of it, with numbers of their own."""
     from nbgrader.preprocessors import ClearHiddenTests, ClearSolutions, ComputeChecksums, LockCells
 
-    notebook = read_source(source, assignment, course, student)
-    write_notebook(course.notebook("personal", assignment.name, student), notebook)
+    notebook = read_source(sources, assignment, course, student)
+    write_notebook(course.notebook("personal", assignment, student), notebook)
     config = course.nbgrader_config()
     for step in (LockCells, ClearSolutions, ClearHiddenTests, ComputeChecksums):
         notebook, _ = step(config=config).preprocess(notebook, {})
-    check_release(notebook, source)
-    write_notebook(course.hand_out(assignment.name, student), notebook)
+    check_release(notebook, assignment)
+    write_notebook(course.hand_out(assignment, student), notebook)
 
 
-def check_release(notebook: Any, source: Path) -> None:
+def check_release(notebook: Any, assignment: str) -> None:
     """Raises LabError where a student's notebook still holds a mark of what nbgrader takes out."""
     for number, cell in enumerate(notebook["cells"]):
         if found := FORBIDDEN.search(cell["source"]):
-            raise LabError(f'Cell {number} made of "{source}" still has "{found[0]}".')
+            raise LabError(f'Cell {number} of "{assignment}" still has "{found[0]}".')
 
 
-@cache
-def _parsed(path: Path, _changed: float) -> Any:
-    import jupytext
-
-    return jupytext.reads(path.read_text(encoding="utf-8"), fmt="py:percent")
-
-
-def read_source(path: Path, assignment: Assignment, course: Course, student: str = "") -> Any:
+def read_source(sources: Path, assignment: str, course: Course, student: str = "") -> Any:
     """The instructor's notebook of an assignment, with the course's numbers or a student's own.
 
     Raises LabError, naming the file, for a source that cannot be read or built.
     """
+    import jupytext
+
+    path = sources / f"{list(ASSIGNMENTS).index(assignment) + 1}_{assignment}.py"
     try:
-        raw = copy.deepcopy(_parsed(path, path.stat().st_mtime))
+        raw = jupytext.read(path, fmt="py:percent")
     except OSError as error:
         raise LabError(f'The source "{path}" cannot be read ({error.strerror}).') from error
     V.restart(f"{course.secret} {student}".strip())
@@ -177,17 +168,17 @@ def read_source(path: Path, assignment: Assignment, course: Course, student: str
                 f'Cell {number} of "{path}" cannot be built: {type(error).__name__}: {error}'
             ) from error
         _give_role(cell, assignment, path)
-        cell["id"] = f"{assignment.name}-{len(cells)}"  # the same from one build to the next
+        cell["id"] = f"{assignment}-{len(cells)}"  # the same from one build to the next
         cells.append(cell)
-    about = {"assignment": assignment.name, "course": course.mark}
+    about = {"assignment": assignment, "course": course.mark}
     raw.cells, raw.metadata = cells, {"kernelspec": dict(KERNEL), "sparse_rcnn_lab": about}
     raw.nbformat, raw.nbformat_minor = 4, 5
     return raw
 
 
-def _give_role(cell: Any, assignment: Assignment, path: Path) -> None:
+def _give_role(cell: Any, assignment: str, path: Path) -> None:
     given = dict(cell.metadata)
-    roles = [role for role in ("solution", "test", "written", "locked") if role in given]
+    roles = [role for role in _ROLES if role in given]
     if len(roles) > 1:
         raise LabError(f'A cell of "{path}" is both {" and ".join(roles)}.')
     cell.metadata.clear()
@@ -196,24 +187,16 @@ def _give_role(cell: Any, assignment: Assignment, path: Path) -> None:
     role, name = roles[0], str(given[roles[0]])
     if not re.fullmatch(r"[\w-]+", name):
         raise LabError(f'The cell name "{name}" in "{path}" must be letters, digits, - and _.')
-    graded = role in ("test", "written")
-    nbgrader: dict[str, Any] = {
-        "grade": graded,
-        "grade_id": name,
-        "locked": role in ("test", "locked"),
-        "schema_version": 3,
-        "solution": role in ("solution", "written"),
-        "task": False,
-        "cell_type": cell.cell_type,
-    }
-    if graded:
-        nbgrader["points"] = int(given.get("points", 1))
-    cell.metadata["nbgrader"] = nbgrader
+    about = {"grade_id": name, "cell_type": cell.cell_type, "task": False, "schema_version": 3}
+    cell.metadata["nbgrader"] = about | _ROLES[role]
+    if _ROLES[role]["grade"]:
+        cell.metadata["nbgrader"]["points"] = int(given.get("points", 1))
     if role != "written":
-        cell.metadata["tags"] = list(_GO_ON)
+        # "Run all cells" goes on below a cell that fails: a mistake hides no later test.
+        cell.metadata["tags"] = ["raises-exception"]
     if role == "test":
         body = textwrap.indent(_with_note(cell.source.strip()), "    ")
-        cell.source = _TEST.format(assignment.name, body)
+        cell.source = _TEST.format(assignment, body)
 
 
 def _with_note(source: str) -> str:

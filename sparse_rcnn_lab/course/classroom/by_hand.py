@@ -76,8 +76,8 @@ def write_by_hand(course: Course, results: list[Result]) -> None:
                 row |= zip(LINES, given, strict=True)  # else the whole was changed elsewhere
             # A figure stands beside what is said about it.
             shown = figures if mark.test != "question" else []
-            card = {"row": row, "html": markdown(answer), "rubric": rubric, "figures": shown}
-            cards.append(card | {"drawn": f"Figures, {drawn}"})
+            card = {"row": row, "html": markdown(answer), "rubric": rubric}
+            cards.append(card | {"figures": shown, "drawn": f"Figures, {drawn}"})
     rows = [card["row"] for card in cards]
     write_table(course.root / "by_hand.csv", rows, COLUMNS)
     order = [mark.test for result in results for mark in result.marks]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,11 @@ def write_notebook(path: Path, notebook: Any) -> None:
     text = json.dumps(notebook, indent=1, ensure_ascii=False) + "\n"
     if not (path.is_file() and path.read_text(encoding="utf-8") == text):
         write_text(path, text)
+
+
+def wording(cell: Any) -> str:
+    """The text of a cell without its numbers, which may be a course's or a student's own."""
+    return re.sub(r"-?\d[\d.e-]*", "0", cell["source"].strip())
 
 
 def role_of(cell: Any) -> dict[str, Any]:

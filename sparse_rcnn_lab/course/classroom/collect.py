@@ -10,24 +10,18 @@ from __future__ import annotations
 
 import contextlib
 import json
-import lzma
 import re
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
+from lzma import LZMAError
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
 from sparse_rcnn_lab.core.errors import LabError
-from sparse_rcnn_lab.course.classroom.cells import (
-    notebook_of,
-    read_notebook,
-    role_of,
-    write_notebook,
-)
+from sparse_rcnn_lab.course.classroom.cells import notebook_of, role_of, write_notebook
 from sparse_rcnn_lab.course.classroom.course_folder import CAME, Course
 from sparse_rcnn_lab.course.classroom.pages import figures_of
 from sparse_rcnn_lab.course.classroom.personal import HandOuts
@@ -35,51 +29,51 @@ from sparse_rcnn_lab.course.classroom.repair_submission import recognise, repair
 from sparse_rcnn_lab.course.classroom.roster import level_of_names, student_of
 from sparse_rcnn_lab.detect.files import write_text
 
+_HIDDEN = re.compile(r"/(\.|__MACOSX)")
 LARGEST = 50_000_000  # bytes of a notebook; with its outputs
 # What reading a file, a zip's list or a part of it may end in. ValueError: a place before the
 # file's start, or a name that is no text.
-_DAMAGED = (
-    *(OSError, zipfile.BadZipFile, RuntimeError, EOFError, ValueError),
-    *(zlib.error, lzma.LZMAError),
-)
+_DAMAGED = (OSError, zipfile.BadZipFile, RuntimeError, EOFError, ValueError, zlib.error, LZMAError)
 
 
-@dataclass
-class Collected:
+class Collected(NamedTuple):
     """What came in. taken: (student, assignment, notes).  refused: (file, why)."""
 
-    taken: list[tuple[str, str, list[str]]] = field(default_factory=list)
-    refused: list[tuple[str, str]] = field(default_factory=list)
+    taken: list[tuple[str, str, list[str]]]
+    refused: list[tuple[str, str]]
 
 
 class _Entry(NamedTuple):
-    """Something in the folder or zip: its path in there, its time, how to read it."""
+    """Something in the folder or zip: its path in there, its time, how to read it.
+
+    read: None for a link, which may lead to somebody else's file, or to the solutions.
+    """
 
     path: PurePosixPath
     time: datetime
     size: int
-    read: Callable[[], bytes]
+    read: Callable[[], bytes] | None
 
 
-def collect(course: Course, place: str | Path, say: Callable[[str], None] = print) -> Collected:
+def collect(course: Course, place: Path) -> Collected:
     """Takes every notebook in ``place``, a folder or a zip, into the course.
 
     Of several by one student for one assignment the newest counts; one that was collected before is
     replaced. A file that cannot be taken is said and does not stop the others.
     Raises LabError where ``place`` cannot be read or has no notebook.
     """
-    place = Path(place)
-    releases = {
-        name: read_notebook(course.notebook("release", name)) for name in course.assignments
-    }
-    entries = sorted(_entries(place), key=lambda entry: (entry.time, str(entry.path)))
+    roster, names = course.roster(), course.assignments
+    hand_outs = {name: HandOuts(course, name) for name in names}
+    releases = {name: hand_out.release for name, hand_out in hand_outs.items()}
+    entries = [entry for entry in _entries(place) if not _HIDDEN.search(f"/{entry.path}")]
+    entries.sort(key=lambda entry: (entry.time, str(entry.path)))
     found = [entry for entry in entries if entry.path.suffix == ".ipynb"]
     if not found:
         raise LabError(f'"{place}" has no notebook (.ipynb).')
     folders = {entry.path.parts[0] for entry in entries if len(entry.path.parts) > 1}
     for folder in sorted(folders - {entry.path.parts[0] for entry in found}):
-        say(f"nothing to take: {folder}: no notebook (.ipynb) in this folder")
-    result = Collected()
+        print(f"nothing to take: {folder}: no notebook (.ipynb) in this folder")
+    result = Collected([], [])
     known: list[tuple[_Entry, Any, str, list[str]]] = []
     newest: dict[tuple[str, str], tuple[_Entry, Any, list[str]]] = {}
 
@@ -89,13 +83,12 @@ def collect(course: Course, place: str | Path, say: Callable[[str], None] = prin
             yield
         except LabError as error:
             result.refused.append((str(entry.path), str(error)))
-            say(f"not taken: {entry.path}: {error}")
+            print(f"not taken: {entry.path}: {error}")
 
     for entry in found:
         with or_refused(entry):
             notebook = _notebook(entry)
             known.append((entry, notebook, *recognise(notebook, releases)))
-    roster, names = course.roster(), course.assignments
     level = level_of_names([(entry.path, name) for entry, _, name, _ in known], names)
     for entry, notebook, assignment, notes in known:
         with or_refused(entry):
@@ -106,7 +99,6 @@ def collect(course: Course, place: str | Path, say: Callable[[str], None] = prin
             if re.match(r"[^_]+_LATE_\d", entry.path.name):
                 notes.append("late, says Canvas")
             newest[student, assignment] = (entry, notebook, notes)
-    hand_outs = {name: HandOuts(course, name) for name in names}
     for (student, assignment), (entry, notebook, notes) in sorted(newest.items()):
         if notebook["metadata"].get("sparse_rcnn_lab", {}).get("course") != course.mark:
             notes.append("made from another course's notebook, graded with this one's numbers")
@@ -123,9 +115,9 @@ def collect(course: Course, place: str | Path, say: Callable[[str], None] = prin
         write_text(target.with_name("timestamp.txt"), when if known_time else "")
         write_notebook(target, notebook)  # one that came before, the same, is not graded again
         result.taken.append((student, assignment, notes))
-        say(f"{student}: {assignment}" + "".join(f"\n    {note}" for note in notes))
+        print(f"{student}: {assignment}" + "".join(f"\n    {note}" for note in notes))
     for student in sorted(set(course.students()) - set(course.names())) if roster else ():
-        say(
+        print(
             f"{student}: collected before, and nobody on the roster. If it is somebody of the "
             f'class under another name, delete "{course.root / "submitted" / student}".'
         )
@@ -133,7 +125,7 @@ def collect(course: Course, place: str | Path, say: Callable[[str], None] = prin
 
 
 def _entries(place: Path) -> Iterator[_Entry]:
-    """All that is in ``place`` but hidden files."""
+    """All that is in ``place``."""
     if place.is_dir():
         for path in place.rglob("*"):
             about = path.lstat()  # of a link itself, which may lead nowhere
@@ -141,47 +133,31 @@ def _entries(place: Path) -> Iterator[_Entry]:
             inside = PurePosixPath(path.relative_to(place).as_posix())
             if path.is_dir() and not path.is_symlink():
                 inside /= "folder"  # so that it counts as one, however empty
-            if not _hidden(inside):
-                yield _Entry(inside, time, about.st_size, partial(_own, path))
+            read = None if path.is_symlink() else path.read_bytes
+            yield _Entry(inside, time, about.st_size, read)
         return
     if not zipfile.is_zipfile(place):
         raise LabError(f'"{place}" is neither a folder nor a zip file.')
     try:
-        with zipfile.ZipFile(place) as archive:
-            listed = archive.infolist()
+        archive = zipfile.ZipFile(place)  # open as long as one of its entries may be read
     except _DAMAGED as error:
         raise LabError(
             f'"{place}" is damaged: its list of files cannot be read ({error}). Download it again, '
             "or give the folder that another program unpacks from it."
         ) from error
-    for info in listed:
+    for info in archive.infolist():
         try:
             time = datetime(*info.date_time).astimezone()  # a zip has the local time
         except ValueError:  # some platforms leave it out: month 0
             time = datetime.fromtimestamp(0, UTC)
-        if not _hidden(PurePosixPath(info.filename)):
-            read = partial(_read, place, info)
-            yield _Entry(PurePosixPath(info.filename), time, info.file_size, read)
-
-
-def _own(path: Path) -> bytes:
-    """A student's file. A link may lead to somebody else's, or to the solutions."""
-    if path.is_symlink():
-        raise LabError("is a link to another file, which is not followed.")
-    return path.read_bytes()
-
-
-def _read(archive: Path, info: zipfile.ZipInfo) -> bytes:
-    with zipfile.ZipFile(archive) as file:
-        return file.read(info)
-
-
-def _hidden(path: PurePosixPath) -> bool:
-    return any(part.startswith((".", "__MACOSX")) for part in path.parts)
+        read = partial(archive.read, info)
+        yield _Entry(PurePosixPath(info.filename), time, info.file_size, read)
 
 
 def _notebook(entry: _Entry) -> Any:
     """What is in the file, each source one text."""
+    if not entry.read:
+        raise LabError("is a link to another file, which is not followed.")
     if entry.size > LARGEST:
         raise LabError(
             f"the notebook has {entry.size / 1e6:.0f} MB. Ask for one without outputs (in "
@@ -189,8 +165,6 @@ def _notebook(entry: _Entry) -> Any:
         )
     try:
         content = entry.read()
-    except LabError:
-        raise
     except _DAMAGED as error:
         raise LabError(f"cannot be read ({error}).") from error
     try:

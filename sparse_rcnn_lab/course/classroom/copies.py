@@ -3,9 +3,6 @@
 A hint for a talk, never a mark. Code is read as Python reads it, as a tree in which whatever the
 student named is "v"; every expression and plain statement of some size is a fingerprint. What the
 hand-out brought counts for nothing, what much of the class has for little.
-
-copies.csv          a row a pair: how much is alike, and how much of it others have too
-copies.html         the same pairs with both sides beside each other; one file, for a browser
 """
 
 from __future__ import annotations
@@ -16,9 +13,8 @@ import math
 import re
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from sparse_rcnn_lab.core.errors import LabError
 from sparse_rcnn_lab.course.classroom.cells import is_locked, read_notebook
@@ -33,8 +29,7 @@ _LEAST = 12.0  # weight in common: a few short lines that are alike say nothing
 _SILENT = ("annotation", "ctx")
 
 
-@dataclass(frozen=True)
-class Pair:
+class Pair(NamedTuple):
     """Two submissions of one assignment that are alike.
 
     alike: 0 to 1, the share of the smaller one's code that the other has, rare code counting more.
@@ -47,21 +42,14 @@ class Pair:
     alike: float
     others: float
     texts: tuple[str, str]
-    lines: tuple[dict[int, float], dict[int, float]]
-
-
-def find_copies(course: Course, assignment: str) -> list[Pair]:
-    """The pairs to look at, the most alike first; of all that was handed in."""
-    handed_out = fingerprints(code_of(course.notebook("release", assignment)))
-    texts = {
-        student: code_of(course.notebook("submitted", assignment, student))
-        for student, _ in course.submissions((assignment,))
-    }
-    return compare(assignment, texts, set(handed_out))
+    lines: list[dict[int, float]]
 
 
 def compare(assignment: str, texts: dict[str, str], known: set[str]) -> list[Pair]:
-    """:func:`find_copies` for code by student; known: fingerprints that count for nothing."""
+    """The pairs to look at, the most alike first.
+
+    texts: student -> code.  known: fingerprints that count for nothing, as of what was handed out.
+    """
     prints = {student: fingerprints(text) for student, text in texts.items()}
     own = {student: found.keys() - known for student, found in prints.items()}
     having = Counter(itertools.chain.from_iterable(own.values()))
@@ -76,16 +64,11 @@ def compare(assignment: str, texts: dict[str, str], known: set[str]) -> list[Pai
             continue
         rest = max(len(own) - 2, 1)
         rare = {f: 1 - (having[f] - 2) / rest for f in shared}
-        pairs.append(
-            Pair(
-                assignment,
-                (a, b),
-                in_common / smaller,
-                1 - sum(rare.values()) / len(rare),
-                (texts[a], texts[b]),
-                (_lines(prints[a], rare), _lines(prints[b], rare)),
-            )
-        )
+        others = 1 - sum(rare.values()) / len(rare)
+        by_rarity = sorted(rare, key=lambda f: rare[f])  # of a line the rarest is last, and stays
+        lines = [{n: rare[f] for f in by_rarity for n in prints[who][f]} for who in (a, b)]
+        sides = (texts[a], texts[b])
+        pairs.append(Pair(assignment, (a, b), in_common / smaller, others, sides, lines))
     return sorted(pairs, key=lambda pair: -pair.alike)
 
 
@@ -146,20 +129,19 @@ def _named(nodes: list[Any]) -> Iterator[str]:
             yield node.asname or node.name
 
 
-def _lines(prints: dict[str, set[int]], rare: dict[str, float]) -> dict[int, float]:
-    """Line -> the rarest that it shares."""
-    lines: dict[int, float] = {}
-    for found, value in rare.items():
-        for line in prints[found]:
-            lines[line] = max(lines.get(line, 0.0), value)
-    return lines
-
-
 def write_copies(course: Course, assignments: tuple[str, ...]) -> list[Pair]:
-    """Writes copies.csv and copies.html. Raises LabError where nothing was handed in."""
+    """Writes copies.csv, a row a pair, and copies.html, both sides beside each other.
+
+    Raises LabError where nothing was handed in.
+    """
     if not course.submissions(assignments):
         raise LabError(f'There is nothing to compare in "{course.root}": collect first.')
-    pairs = [pair for name in assignments for pair in find_copies(course, name)]
+    pairs = []
+    for name in assignments:
+        handed_out = fingerprints(code_of(course.notebook("release", name)))
+        came = [student for student, _ in course.submissions((name,))]
+        texts = {who: code_of(course.notebook("submitted", name, who)) for who in came}
+        pairs += compare(name, texts, set(handed_out))
     columns = ("assignment", "student", "other", "alike_percent", "others_have_percent")
     rows = [(p.assignment, *p.students, round(100 * p.alike), round(100 * p.others)) for p in pairs]
     table = [dict(zip(columns, row, strict=True)) for row in rows]

@@ -23,27 +23,18 @@ from pathlib import Path
 from typing import Any
 
 from sparse_rcnn_lab.core.errors import LabError
+from sparse_rcnn_lab.course import need
 from sparse_rcnn_lab.course.classroom.cells import read_notebook
 from sparse_rcnn_lab.course.classroom.roster import Roster
 from sparse_rcnn_lab.detect.files import write_text
 
-
-@dataclass(frozen=True)
-class Assignment:
-    """One assignment. name: its folder and notebook.  source: its script."""
-
-    name: str
-    source: str
-    title: str
-
-
-ASSIGNMENTS = (
-    Assignment("boxes", "1_boxes.py", "Boxes"),
-    Assignment("matching", "2_matching.py", "Matching and the set loss"),
-    Assignment("stage", "3_stage.py", "A stage from its parts"),
-    Assignment("experiment", "4_experiment.py", "An experiment of your own"),
-)
-TITLES = {assignment.name: assignment.title for assignment in ASSIGNMENTS}
+# Name, of folder and notebook -> title; in the order of the scripts, of which 1_boxes.py is first.
+ASSIGNMENTS = {
+    "boxes": "Boxes",
+    "matching": "Matching and the set loss",
+    "stage": "A stage from its parts",
+    "experiment": "An experiment of your own",
+}
 # In a notebook's metadata: how it came, from collect; and what the marks' table tells of how it
 # ran, written when it is graded to its end.
 CAME = "sparse_rcnn_lab_came"
@@ -64,7 +55,6 @@ def configure(c: Any) -> None:
         "python": '# Your code here.\nraise NotImplementedError("not written yet")'
     }
     c.ClearSolutions.text_stub = "*Your answer here.*"
-    c.Execute.timeout = 30
     c.LimitOutput.max_lines = 200
     c.Autograde.autograde_preprocessors = [
         "sparse_rcnn_lab.course.classroom.execution.SturdyExecute",
@@ -149,12 +139,14 @@ class Course:
 
     def nbgrader(self) -> Any:
         """nbgrader's API, set up by the folder's ``nbgrader_config.py``."""
-        need_nbgrader()
+        need("classroom", "nbgrader")
         from nbgrader.apps import NbGraderAPI
         from nbgrader.coursedir import CourseDirectory
 
         config = self.nbgrader_config()
-        _find_scripts()
+        # It starts ``alembic`` by name, which lies beside this Python, activated or not.
+        if (scripts := sysconfig.get_path("scripts")) not in (folders := os.get_exec_path()):
+            os.environ["PATH"] = os.pathsep.join([scripts, *folders])
         return NbGraderAPI(CourseDirectory(config=config), config=config)
 
     def nbgrader_config(self) -> Any:
@@ -186,10 +178,8 @@ class Course:
 
     def known_to(self, gradebook: Any) -> dict[tuple[str, str], Any]:
         """(student, assignment) -> the submission, of all that the gradebook has."""
-        pairs = (
-            (name, s) for name in self.assignments for s in gradebook.assignment_submissions(name)
-        )
-        return {(submission.student_id, name): submission for name, submission in pairs}
+        found = (s for name in self.assignments for s in gradebook.assignment_submissions(name))
+        return {(submission.student_id, submission.name): submission for submission in found}
 
     def _problem_of(self, path: Path) -> str:
         """What is wrong with the gradebook, or nothing."""
@@ -205,33 +195,12 @@ class Course:
         return sound if sound != "ok" else missing and f"it does not know {missing}"
 
 
-def _find_scripts() -> None:
-    """nbgrader starts ``alembic`` by name, which lies beside this Python, activated or not."""
-    folders = os.environ.get("PATH", "").split(os.pathsep)
-    scripts = sysconfig.get_path("scripts")
-    if scripts not in folders:
-        os.environ["PATH"] = os.pathsep.join([scripts, *folders])
+def chosen(names: list[str] | None, known: Sequence[str] = tuple(ASSIGNMENTS)) -> tuple[str, ...]:
+    """Those of the assignments ``known`` that are called so; None or empty: all of them.
 
-
-def need_nbgrader() -> None:
-    """Raises LabError where the classroom extra is not installed."""
-    try:
-        import jupytext  # noqa: F401
-        import nbgrader  # noqa: F401
-    except ImportError as error:
-        raise LabError(
-            f"The classroom needs {error.name}, which is not installed. "
-            "Run: pip install 'sparse-rcnn-lab[classroom]'"
-        ) from error
-
-
-def chosen(names: list[str] | None, known: Sequence[str] = ()) -> tuple[Assignment, ...]:
-    """The assignments called so, in the order of the course; None or empty: all of them.
-
-    known: what there is to choose from, default all. Raises LabError for a name that there is not.
+    In the order of the course. Raises LabError for a name that there is not.
     """
-    known = known or [assignment.name for assignment in ASSIGNMENTS]
     for name in names or ():
         if name not in known:
             raise LabError(f'There is no assignment "{name}" here. Choose from {", ".join(known)}.')
-    return tuple(a for a in ASSIGNMENTS if a.name in (names or known))
+    return tuple(name for name in ASSIGNMENTS if name in (names or known))

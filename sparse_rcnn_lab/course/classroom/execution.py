@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from nbclient.exceptions import CellTimeoutError, DeadKernelError
+from nbformat.v4 import new_code_cell, new_output
 from nbgrader.preprocessors import Execute
 from traitlets import Integer
 
@@ -53,7 +54,6 @@ class SturdyExecute(Execute):
         self._left_out: set[int] = set()
         self._given_up = ""
         self._restarts = 0
-        self._written: dict[int, int] = {}
         self._slowness = 0.0  # unknown until the kernel is warm
         self.timeout_func = self._seconds_for
         nb, resources = super().preprocess(nb, resources, km)
@@ -99,9 +99,8 @@ class SturdyExecute(Execute):
     def output(self, outs: Any, msg: Any, display_id: Any, cell_index: int) -> Any:
         """Keeps the first part of what a cell prints."""
         if msg["msg_type"] == "stream":
-            before = self._written.get(cell_index, 0)
+            before = sum(len(out["text"]) for out in outs if out["output_type"] == "stream")
             text = msg["content"]["text"]
-            self._written[cell_index] = before + len(text)
             if before > self.max_characters:
                 return None
             if before + len(text) > self.max_characters:
@@ -127,10 +126,7 @@ class SturdyExecute(Execute):
         return round(self.timeout * self._slowness * (_WORKED if _locked(cell) else 1))
 
     def _warm_up(self, index: int) -> None:
-        from nbformat.v4 import new_code_cell
-
-        cell, start = self.nb.cells[index], time.monotonic()
-        self._slowness = 0.0
+        cell, start, self._slowness = self.nb.cells[index], time.monotonic(), 0.0
         self.execute_cell(new_code_cell(_WARM_UP), index)
         self.nb.cells[index] = cell
         self._slowness = max(1.0, (time.monotonic() - start) / _USUAL)
@@ -144,8 +140,7 @@ class SturdyExecute(Execute):
         self.start_new_kernel()
         self.start_new_kernel_client()
         if self._restarts > self.max_restarts:
-            self._give_up(f"its Python process had to be started {self._restarts} times")
-            return
+            return self._give_up(f"its Python process had to be started {self._restarts} times")
         self._warm_up(index)
         for before in range(index):
             cell = self.nb.cells[before]
@@ -154,10 +149,9 @@ class SturdyExecute(Execute):
             try:
                 self.execute_cell(copy.deepcopy(cell), before)
             except (DeadKernelError, CellTimeoutError):
-                self._give_up("it does not run twice alike")
-            self.nb.cells[before] = cell
-            if self._given_up:
-                return
+                return self._give_up("it does not run twice alike")
+            finally:
+                self.nb.cells[before] = cell
 
 
 def _locked(cell: Any) -> bool:
@@ -167,8 +161,6 @@ def _locked(cell: Any) -> bool:
 
 def _fail(cell: Any, sentence: str) -> None:
     """An error as the cell's last output: nbgrader takes a cell without one for passed."""
-    from nbformat.v4 import new_output
-
     streams = [output for output in cell.outputs if output.output_type == "stream"]
     error = new_output("error", ename="NotRun", evalue=sentence, traceback=[sentence])
     cell.outputs = [*streams[:3], error]

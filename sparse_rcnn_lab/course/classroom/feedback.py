@@ -15,18 +15,10 @@ from typing import Any
 from tqdm.auto import tqdm
 
 from sparse_rcnn_lab.core.errors import LabError
-from sparse_rcnn_lab.course.classroom.by_hand import (
-    LINES,
-    filled_in,
-    rubric_of,
-)
-from sparse_rcnn_lab.course.classroom.cells import (
-    name_of,
-    read_notebook,
-    role_of,
-)
-from sparse_rcnn_lab.course.classroom.course_folder import TITLES, Course
-from sparse_rcnn_lab.course.classroom.marks import Mark, Result, write_marks
+from sparse_rcnn_lab.course.classroom.by_hand import LINES, filled_in, rubric_of
+from sparse_rcnn_lab.course.classroom.cells import name_of, read_notebook, role_of, wording
+from sparse_rcnn_lab.course.classroom.course_folder import ASSIGNMENTS, Course
+from sparse_rcnn_lab.course.classroom.marks import Result, write_marks
 from sparse_rcnn_lab.course.classroom.pages import markdown, outputs_of, write_page
 
 # Test -> the question to ask whoever lost it.
@@ -56,7 +48,7 @@ def feedback(
         if chosen:
             page = course.notebook("feedback", result.assignment, result.student)
             pages.append(page.with_suffix(".html"))
-            write_page(pages[-1], "feedback.html.j2", **about)
+            write_page(pages[-1], "feedback.html.j2", result=result, **about)
     _overview(course, results, lost)
     if not pages:
         raise LabError(f'Nothing is graded in "{course.root}": run grade first.')
@@ -69,29 +61,28 @@ def solutions(course: Course, assignments: tuple[str, ...] | None = None) -> lis
     for name in course.assignments if assignments is None else assignments:
         cells: list[dict[str, Any]] = []
         for cell in read_notebook(course.notebook("source", name))["cells"]:
-            text, role = cell["source"], role_of(cell)
+            role = role_of(cell)
+            text = re.sub(r"[ \t]*### (BEGIN|END) SOLUTION[ \t]*\n?", "", cell["source"])
             if cell["cell_type"] == "markdown":
-                cells.append({"html": markdown(_without_marks(text), ours=True)})
+                cells.append({"html": markdown(text, ours=True)})
             elif role.get("grade"):
                 if not (cells and cells[-1].get("tests")):
                     cells.append({"tests": []})
                 cells[-1]["tests"].append(_asked(cell))
             elif role.get("grade_id") != "hand-in":
-                cells.append({"code": _without_marks(text)})
+                cells.append({"code": text.strip()})
         pages.append(course.root / "solutions" / f"{name}.html")
         own = (course.root / "personal").is_dir()
-        write_page(pages[-1], "solutions.html.j2", title=TITLES[name], cells=cells, own=own)
+        write_page(pages[-1], "solutions.html.j2", title=ASSIGNMENTS[name], cells=cells, own=own)
     return pages
 
 
 def _about(course: Course, result: Result) -> dict[str, Any]:
     """What the page of a submission tells."""
     release = read_notebook(course.notebook("release", result.assignment))["cells"]
-    ours = {_wording(cell) for cell in release}
+    ours, by_hand = {wording(cell) for cell in release}, filled_in(course)
     marks = {mark.test: mark for mark in result.marks}
-    passed: list[Any] = []
-    words: list[Any] = []
-    shown: list[Any] = []
+    page: dict[str, Any] = {"passed": [], "words": [], "cells": []}
     lost: dict[tuple[str, str], dict[str, Any]] = {}
     answers: dict[str, Any] = {}
     for cell in result.cells:
@@ -99,8 +90,12 @@ def _about(course: Course, result: Result) -> dict[str, Any]:
         mark = marks.get(name)
         if cell["cell_type"] == "markdown":
             if mark:
-                words.append(_in_words(course, result, mark) | {"answer": markdown(text)})
-            shown.append({"html": markdown(text, ours=_wording(cell) in ours), "name": name})
+                given = by_hand.get((result.student, result.assignment, name), {})
+                lines = zip(rubric_of(course, result.assignment, name), LINES, strict=False)
+                rubric = [(what, most, given.get(line)) for (what, most), line in lines]
+                page["words"].append({"mark": mark, "rubric": rubric, "answer": markdown(text)})
+            html = markdown(text, ours=wording(cell) in ours)
+            page["cells"].append({"html": html, "name": name})
             continue
         if role_of(cell).get("solution"):
             answers[name] = cell
@@ -110,40 +105,25 @@ def _about(course: Course, result: Result) -> dict[str, Any]:
             block |= {"code": one["code"], "lost": one["score"] < mark.out_of}
             if block["lost"]:
                 # The answer that it is called after, or else the one above it.
-                above = next(reversed(answers), "")
-                task = name.partition("-")[0] if name.partition("-")[0] in answers else above
+                task = name.partition("-")[0]
+                task = task if task in answers else next(reversed(answers), "")
                 came, whole = _came(cell, answers.get(task))
                 # Tests that have not seen the code have one thing to say, together.
                 key = (task, came) if whole else ("", name)
                 group = {"came": came, "whole": whole, "cell": task, "tests": []}
                 lost.setdefault(key, group)["tests"].append(one)
             else:
-                passed.append(one)
+                page["passed"].append(one)
         if text.strip():
-            shown.append(block)
-    return {
-        "result": result,
-        "title": TITLES[result.assignment],
-        "lost": list(lost.values()),
-        "passed": passed,
-        "words": words,
-        "cells": shown,
-    }
-
-
-def _in_words(course: Course, result: Result, mark: Mark) -> dict[str, Any]:
-    """An answer in words, with its rubric: (what counts, its marks, what was given)."""
-    given = filled_in(course).get((result.student, result.assignment, mark.test), {})
-    rubric = rubric_of(course, result.assignment, mark.test)
-    lines = zip(LINES, rubric, strict=False)
-    return {"mark": mark, "rubric": [(what, most, given.get(line)) for line, (what, most) in lines]}
+            page["cells"].append(block)
+    return page | {"title": ASSIGNMENTS[result.assignment], "lost": list(lost.values())}
 
 
 def _asked(cell: Any) -> dict[str, Any]:
     """What a test asks, its code, and the question to ask whoever lost it."""
     name, text = name_of(cell), cell["source"]
-    if found := re.search(r"def _test\(\):\n(.*)\n\n\n_test\(\)", text, re.S):
-        text = textwrap.dedent(found[1])
+    wrapped = re.search(r"def _test\(\):\n(.*)\n\n\n_test\(\)", text, re.S)
+    text = textwrap.dedent(wrapped[1]) if wrapped else text
     ours = r"^(### (BEGIN|END) HIDDEN|from sparse_rcnn_lab.*checks import).*\n?"
     text = re.sub(ours, "", text, flags=re.M).strip()
     head = re.match(r"(?:# .*\n?)*", text)[0]  # type: ignore[index]
@@ -188,7 +168,7 @@ def _overview(course: Course, results: list[Result], lost: dict[Any, Any]) -> No
         came = {result.student for result in mine}
         told.append(
             {
-                "title": TITLES[name],
+                "title": ASSIGNMENTS[name],
                 "graded": graded,
                 "scores": (scores := [result.score for result in graded]),
                 "median": statistics.median(scores) if scores else None,
@@ -198,12 +178,3 @@ def _overview(course: Course, results: list[Result], lost: dict[Any, Any]) -> No
             }
         )
     write_page(course.root / "overview.html", "overview.html.j2", assignments=told)
-
-
-def _wording(cell: Any) -> str:
-    """The text without its numbers, which may be the student's own."""
-    return re.sub(r"[-\d.]", "", cell["source"])
-
-
-def _without_marks(text: str) -> str:
-    return re.sub(r"^[ \t]*### (BEGIN|END) SOLUTION[ \t]*\n?", "", text, flags=re.M).strip()

@@ -9,7 +9,6 @@ import threading
 import warnings
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import dataclass
 from pathlib import Path
 
 from tqdm.auto import tqdm
@@ -27,15 +26,6 @@ _KERNEL = {
 }
 
 
-@dataclass(frozen=True)
-class Graded:
-    """One graded submission. problem: why it could not be graded, or empty."""
-
-    student: str
-    assignment: str
-    problem: str
-
-
 def grade(
     course: Course,
     assignments: tuple[str, ...] | None = None,
@@ -43,9 +33,10 @@ def grade(
     workers: int | None = None,
     again: bool = False,
     progress: bool = True,
-) -> list[Graded]:
+) -> dict[tuple[str, str], str]:
     """Grades what was collected and is new; ``again`` grades everything.
 
+    Returns (student, assignment) -> why it could not be graded, or "".
     assignments, students: only these. workers: submissions at a time (default: as many as there are
     cores). Marks given by hand stay. A submission that cannot be graded is said; the others go on.
     Raises LabError where nothing was collected.
@@ -56,9 +47,13 @@ def grade(
         raise LabError(
             f'There is nothing to grade in "{course.root / "submitted"}": collect first.'
         )
-    known = _register(course, pairs)
+    with course.gradebook() as gradebook:
+        # Everybody at once: two graders that do it may collide.
+        for student in sorted({student for student, _ in pairs}):
+            gradebook.update_or_create_student(student)
+        known = set(course.known_to(gradebook))
     waiting = [pair for pair in pairs if again or pair not in known or is_new(course, *pair)]
-    results: list[Graded] = []
+    results: dict[tuple[str, str], str] = {}
     workers = max(1, min(workers or os.cpu_count() or 1, len(waiting)))
     with tqdm(total=len(waiting), unit="notebook", disable=not progress) as bar:
         while waiting:
@@ -67,13 +62,13 @@ def grade(
             jobs = {pool.submit(grade_one, course.root, *pair): pair for pair in waiting}
             try:
                 for job in as_completed(jobs):
-                    result = job.result()
-                    waiting.remove(jobs[job])
-                    results.append(result)
+                    pair, problem = jobs[job], job.result()
+                    waiting.remove(pair)
+                    results[pair] = problem
                     bar.update()
-                    bar.set_postfix_str(f"{result.student} {result.assignment}", refresh=False)
-                    if result.problem:
-                        tqdm.write(f"{result.student}, {result.assignment}: {result.problem}")
+                    bar.set_postfix_str(" ".join(pair), refresh=False)
+                    if problem:
+                        tqdm.write(f"{', '.join(pair)}: {problem}")
             except BrokenProcessPool as error:
                 if workers == 1:
                     raise LabError(
@@ -93,16 +88,16 @@ def grade(
     return results
 
 
-def grade_one(root: Path, student: str, assignment: str) -> Graded:
-    """Grades one submission in this process, which it leaves as it was but for its environment."""
+def grade_one(root: Path, student: str, assignment: str) -> str:
+    """Grades one submission in this process, whose environment it changes; why it cannot, or ""."""
     os.environ.update(_KERNEL)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of sqlalchemy, about nbgrader
         done = Course.open(root).nbgrader().autograde(assignment, student, force=True, create=True)
     if done["success"]:
-        return Graded(student, assignment, "")
+        return ""
     lines = (done["error"] or done["log"] or "no reason given").strip().splitlines()
-    return Graded(student, assignment, f"could not be graded: {lines[-1]}")
+    return f"could not be graded: {lines[-1]}"
 
 
 def is_new(course: Course, student: str, assignment: str) -> bool:
@@ -110,17 +105,6 @@ def is_new(course: Course, student: str, assignment: str) -> bool:
     came, graded = (course.notebook(s, assignment, student) for s in ("submitted", "autograded"))
     to_its_end = NOTES in course.read("autograded", assignment, student)["metadata"]
     return not to_its_end or graded.stat().st_mtime < came.stat().st_mtime
-
-
-def _register(course: Course, pairs: list[tuple[str, str]]) -> set[tuple[str, str]]:
-    """Everybody into the gradebook at once: two graders that do it may collide.
-
-    Returns whose submission to what it has already.
-    """
-    with course.gradebook() as gradebook:
-        for student in sorted({student for student, _ in pairs}):
-            gradebook.update_or_create_student(student)
-        return set(course.known_to(gradebook))
 
 
 def _end_with_parent() -> None:

@@ -2,7 +2,6 @@
 
 marks.csv           one row a submission: marks, out of, by hand still open, late days, notes
 marks_by_test.csv   one row a test: who lost what where
-by_hand.csv, by_hand.html   the answers that a person reads: ``by_hand``
 canvas.csv, moodle.csv      as these systems import them, where the roster is from there
 """
 
@@ -10,19 +9,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from sparse_rcnn_lab.course.classroom.by_hand import take_by_hand, write_by_hand
 from sparse_rcnn_lab.course.classroom.cells import name_of
-from sparse_rcnn_lab.course.classroom.course_folder import CAME, NOTES, TITLES, Course
+from sparse_rcnn_lab.course.classroom.course_folder import ASSIGNMENTS, CAME, NOTES, Course
 from sparse_rcnn_lab.course.classroom.roster import IDS, Roster, number, write_table
 
 _CANVAS = ("Student", "ID", "SIS User ID", "SIS Login ID", "Section")
 
 
-@dataclass(frozen=True)
-class Mark:
+class Mark(NamedTuple):
     """What one test or answer in words has got. score: None while a person has to read it."""
 
     test: str
@@ -32,12 +29,13 @@ class Mark:
     comment: str
 
 
-@dataclass(frozen=True)
-class Result:
+class Result(NamedTuple):
     """What one submission has got. problem: why it has no marks, or empty.
 
-    name: as the roster writes it.  cells: as they were run.  figures: of the notebook that came in,
-    as data URIs.  late_days: begun days after the due date, or None where a time is not known.
+    name: as the roster writes it.  score: the marks so far.  out_of: all that there are.
+    open: those of what a person still has to read.  cells: as they were run.
+    figures: of the notebook that came in, as data URIs.
+    late_days: begun days after the due date, or None where a time is not known.
     """
 
     student: str
@@ -45,6 +43,9 @@ class Result:
     assignment: str
     problem: str
     marks: tuple[Mark, ...]
+    score: float
+    out_of: float
+    open: float
     cells: Sequence[Any]
     figures: tuple[str, ...]
     notes: tuple[str, ...]
@@ -56,21 +57,6 @@ class Result:
         late = f"{self.late_days} day{'s' * (self.late_days > 1)} late" if self.late_days else ""
         return "; ".join(filter(None, (self.problem, *self.notes, late)))
 
-    @property
-    def score(self) -> float:
-        """The marks so far."""
-        return sum(mark.score or 0 for mark in self.marks)
-
-    @property
-    def out_of(self) -> float:
-        """All the marks there are."""
-        return sum(mark.out_of for mark in self.marks)
-
-    @property
-    def open(self) -> float:
-        """The marks of what a person still has to read."""
-        return sum(mark.out_of for mark in self.marks if mark.score is None)
-
 
 def results(course: Course) -> list[Result]:
     """What everybody has got, from the gradebook."""
@@ -78,39 +64,41 @@ def results(course: Course) -> list[Result]:
     with course.gradebook() as gradebook:
         submissions = course.known_to(gradebook)
         return [
-            _result(course, names, student, assignment, submissions.get((student, assignment)))
-            for student, assignment in course.submissions(course.assignments)
+            _result(course, names.get(s, s.replace("-", " ")), s, a, submissions.get((s, a)))
+            for s, a in course.submissions(course.assignments)
         ]
 
 
-def _result(
-    course: Course, names: dict[str, str], student: str, assignment: str, submission: Any
-) -> Result:
+def _result(course: Course, name: str, student: str, assignment: str, submission: Any) -> Result:
     came = course.read("submitted", assignment, student)["metadata"].get(CAME, {})
     run = course.read("autograded", assignment, student)
-    notes, problem = [*came.get("notes", ()), *run["metadata"].get(NOTES, ())], ""
-    if not submission or NOTES not in run["metadata"]:
-        was_cut = course.notebook("autograded", assignment, student).exists()
-        problem = "not graded: it was cut short, run grade again" if was_cut else "not graded"
-    marks, late_days = [], None
-    if not problem:
+    notes = [*came.get("notes", ()), *run["metadata"].get(NOTES, ())]
+    problem, late_days = "not graded", None
+    marks: list[Mark] = []
+    if submission and NOTES in run["metadata"]:
         (graded,) = submission.notebooks
         grades = {grade.name: grade for grade in graded.grades}
         comments = {comment.name: comment.manual_comment or "" for comment in graded.comments}
-        for name in filter(grades.get, map(name_of, run["cells"])):
-            grade = grades[name]
+        for test in filter(grades.get, map(name_of, run["cells"])):
+            grade = grades[test]
             by_hand = grade.needs_manual_grade or grade.manual_score is not None
             open_ = grade.needs_manual_grade and grade.manual_score is None
             score = None if open_ else grade.score
-            marks.append(Mark(name, score, grade.max_score, by_hand, comments.get(name, "")))
+            marks.append(Mark(test, score, grade.max_score, by_hand, comments.get(test, "")))
         if submission.duedate and submission.timestamp:
             late_days = math.ceil(submission.total_seconds_late / 86_400)
+        problem = "" if marks else problem
+    elif course.notebook("autograded", assignment, student).exists():
+        problem += ": it was cut short, run grade again"
     return Result(
         student=student,
-        name=names.get(student, student.replace("-", " ")),
+        name=name,
         assignment=assignment,
-        problem=problem or ("" if marks else "not graded"),
+        problem=problem,
         marks=tuple(marks),
+        score=sum(mark.score or 0 for mark in marks),
+        out_of=sum(mark.out_of for mark in marks),
+        open=sum(mark.out_of for mark in marks if mark.score is None),
         cells=run["cells"],
         figures=tuple(came.get("figures", ())),
         notes=tuple(map(str, notes)),
@@ -128,14 +116,12 @@ def write_marks(course: Course) -> list[Result]:
     rows, tests = [], []
     for result in found:
         who = {"student": result.student, "name": result.name, "assignment": result.assignment}
-        row: dict[str, Any] = dict.fromkeys(("marks", "out_of", "by_hand_open", "percent"), "")
+        row = who | dict.fromkeys(("marks", "out_of", "by_hand_open", "percent"), "")
         if result.marks:
             row["marks"], row["out_of"] = number(result.score), number(result.out_of)
             row["by_hand_open"] = number(result.open)
             row["percent"] = f"{100 * result.score / result.out_of:.1f}"
-        row["late_days"] = number(result.late_days)
-        row["notes"] = result.remarks
-        rows.append(who | row)
+        rows.append(row | {"late_days": number(result.late_days), "notes": result.remarks})
         tests += [
             who | {"test": m.test, "marks": number(m.score), "out_of": number(m.out_of)}
             for m in result.marks
@@ -151,7 +137,7 @@ def write_marks(course: Course) -> list[Result]:
 def _write_for_school(course: Course, roster: Roster, found: list[Result]) -> None:
     """Everybody of the roster, with the roster's own columns; empty where marks are not final."""
     final = {(r.student, r.assignment): r for r in found if not r.problem and not r.open}
-    titles, columns = {name: TITLES[name] for name in course.assignments}, roster.columns
+    titles, columns = {name: ASSIGNMENTS[name] for name in course.assignments}, roster.columns
 
     def write(file: str, headings: dict[str, str], columns: list[str], *first: Any) -> None:
         rows = list(first)

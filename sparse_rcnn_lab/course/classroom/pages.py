@@ -11,8 +11,9 @@ import re
 from pathlib import Path
 from typing import Any
 
-import jinja2
+from jinja2 import Environment, FileSystemLoader
 from markupsafe import Markup
+from nbconvert.filters import strip_ansi
 from nbconvert.filters.markdown_mistune import IPythonRenderer, MarkdownWithMath
 from pygments import highlight
 from pygments.formatters import HtmlFormatter
@@ -21,7 +22,6 @@ from pygments.lexers import PythonLexer
 from sparse_rcnn_lab.detect.files import write_text
 
 TEMPLATES = Path(__file__).with_name("templates")
-_COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 
 
 def write_page(path: Path, template: str, **values: Any) -> None:
@@ -30,15 +30,13 @@ def write_page(path: Path, template: str, **values: Any) -> None:
 
 
 @functools.cache
-def _templates() -> jinja2.Environment:
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(TEMPLATES),
-        autoescape=True,
-        trim_blocks=True,
-        lstrip_blocks=True,
+def _templates() -> Environment:
+    environment = Environment(
+        loader=FileSystemLoader(TEMPLATES), autoescape=True, trim_blocks=True, lstrip_blocks=True
     )
-    environment.filters.update(code=code, inline=lambda text: markdown(text, block=False))
-    environment.filters["number"] = lambda value: f"{value:g}"
+    environment.filters.update(
+        code=code, number="{:g}".format, inline=lambda text: markdown(text, block=False)
+    )
     environment.globals["styles"] = _styles
     return environment
 
@@ -102,7 +100,7 @@ def outputs_of(cell: Any) -> list[dict[str, str]]:
         elif png := "".join(data.get("image/png", "")):
             found.append({"image": "data:image/png;base64," + re.sub(r"[^\w+/=]", "", png)})
         else:
-            text = _COLOURS.sub("", "".join(output.get("text", "") or data.get("text/plain", "")))
+            text = strip_ansi("".join(output.get("text", "") or data.get("text/plain", "")))
             # What one cell prints may come in several parts, as it happened to be sent.
             if found and "text" in found[-1]:
                 found[-1]["text"] += text
@@ -113,12 +111,12 @@ def outputs_of(cell: Any) -> list[dict[str, str]]:
 
 def said(error: Any) -> str:
     """What an error says, and the line of the notebook it comes from; no traceback."""
-    name, value = error["ename"], _COLOURS.sub("", str(error["evalue"])).strip()
+    name, value = error["ename"], strip_ansi(str(error["evalue"])).strip()
     value = re.sub(r" \(\S+, line \d+\)$", "", value)  # a SyntaxError names a file of its own
     if name in ("NotYet", "NotRun"):
         return value
     text = f"{name}: {value}" if value else str(name)
-    trace = _COLOURS.sub("", "\n".join(error.get("traceback", ())))
+    trace = strip_ansi("\n".join(error.get("traceback", ())))
     frames = re.split(r"^(?=Cell In|File )", trace, flags=re.M)
     lines = [frame for frame in frames if frame.startswith("Cell In")]
     if lines and (arrow := re.findall(r"^-+> *(\d+) (.*)$", lines[-1], re.M)):

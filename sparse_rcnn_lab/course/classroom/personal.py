@@ -1,8 +1,4 @@
-"""Each student's own numbers: the tests that belong to them, and whose hand-out a notebook is.
-
-``build`` writes two copies for each student, with and without solutions; what is here finds them
-again: when a submission comes in, and when it is graded.
-"""
+"""Each student's own numbers: the tests that belong to them, and whose hand-out a notebook is."""
 
 from __future__ import annotations
 
@@ -10,26 +6,21 @@ from collections import Counter
 from functools import cached_property
 from typing import Any
 
-from sparse_rcnn_lab.course.classroom.cells import (
-    is_locked,
-    name_of,
-    read_notebook,
-)
+from sparse_rcnn_lab.course.classroom.cells import is_locked, name_of, read_notebook
 from sparse_rcnn_lab.course.classroom.course_folder import Course
 
 
 class HandOuts:
-    """What everybody was given of one assignment."""
+    """What everybody was given of one assignment. release: where all have the same, that."""
 
     def __init__(self, course: Course, assignment: str) -> None:
         self.course, self.assignment = course, assignment
+        self.release = read_notebook(course.notebook("release", assignment))
 
     def of(self, student: str) -> Any:
         """A student's notebook: their own, or the one that all have."""
         path = self.course.hand_out(self.assignment, student)
-        if not path.is_file():
-            path = self.course.notebook("release", self.assignment)
-        return read_notebook(path)
+        return read_notebook(path) if path.is_file() else self.release
 
     def owner(self, notebook: Any, student: str) -> str:
         """Whose numbers stand in a notebook, by the text of its cells: metadata may be gone.
@@ -39,10 +30,7 @@ class HandOuts:
         """
         texts = {cell["source"] for cell in notebook["cells"]}
         found = Counter({name: len(texts & own) for name, own in self._own_texts.items()})
-        best = max(found.values(), default=0)
-        if best == found[student]:
-            return student
-        return min(name for name, count in found.items() if count == best)
+        return max(sorted({*found, student}), key=lambda name: (found[name], name == student))
 
     @cached_property
     def _own_texts(self) -> dict[str, set[str]]:

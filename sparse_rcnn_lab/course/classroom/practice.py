@@ -5,11 +5,10 @@ While a notebook is graded everything is short: ``grading()`` says so.
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, fields
-from typing import Any
+from functools import partial
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -18,51 +17,28 @@ from tqdm.auto import tqdm
 from sparse_rcnn_lab.core.config import ModelConfig
 from sparse_rcnn_lab.core.model import SparseRCNN
 from sparse_rcnn_lab.core.pooling import Pyramid, assign_levels
-from sparse_rcnn_lab.core.stage import Stage, StageOutput
+from sparse_rcnn_lab.core.stage import DynamicInteraction, Stage, StageOutput
+from sparse_rcnn_lab.core.train import batches_of, step_loss
 from sparse_rcnn_lab.course.classroom.reference_solutions import refusing
+from sparse_rcnn_lab.course.classroom.validate import grading
 from sparse_rcnn_lab.data.shapes.dataset import Shapes
-from sparse_rcnn_lab.data.transforms import Augment
 from sparse_rcnn_lab.models import recipes
-from sparse_rcnn_lab.training.loader import train_loader
-from sparse_rcnn_lab.training.step import step_loss
 
 
-def grading() -> bool:
-    """True while a notebook is graded or validated: then everything is short."""
-    names = ("NBGRADER_EXECUTION", "SPARSE_RCNN_LAB_VALIDATING")
-    return any(os.environ.get(name) for name in names)
-
-
-@dataclass(frozen=True)
-class InteractionParts:
-    """The learned layers of a dynamic interaction, D wide outside and d inside, RoIs P x P.
-
-    generate: ``[N, D]`` -> ``[N, 2 * D * d]``.  norm_in: over d.  norm_out: over D.
-    project: ``[N, P * P * D]`` -> ``[N, D]``.  norm: over D.
-    """
-
-    dim: int
-    inner: int
-    generate: nn.Module
-    norm_in: nn.Module
-    norm_out: nn.Module
-    project: nn.Module
-    norm: nn.Module
-
-
-@dataclass(frozen=True)
-class StageParts:
+class StageParts(NamedTuple):
     """The learned layers of one stage; each takes and gives ``[N, D]`` unless said otherwise.
 
     qkv: ``[N, D]`` -> ``[N, 3 * D]``.  ffn_in: -> ``[N, F]``, ffn_out: back.
     classify: -> ``[N, C]`` logits.  regress: -> ``[N, 4]`` box deltas.
+    interaction: ``dim`` D and ``inner`` d are its widths; ``generate``: -> ``[N, 2 * D * d]``,
+    ``norm_in``: over d, ``norm_out``: over D, ``project``: ``[N, P * P * D]`` -> ``[N, D]``.
     """
 
     heads: int
     qkv: nn.Module
     out: nn.Module
     norm_attention: nn.Module
-    interaction: InteractionParts
+    interaction: DynamicInteraction
     norm_interaction: nn.Module
     ffn_in: nn.Module
     ffn_out: nn.Module
@@ -77,22 +53,15 @@ RunStage = Callable[[StageParts, Tensor, Tensor, Tensor], tuple[Tensor, Tensor, 
 
 def parts_of(stage: Stage) -> StageParts:
     """The layers of a stage of the real model, shared with it."""
-
-    def take(module: nn.Module, kind: type, **others: Any) -> Any:
-        names = {field.name for field in fields(kind)} - others.keys()
-        return kind(**{name: getattr(module, name) for name in names}, **others)
-
-    parts: StageParts = take(
-        stage,
-        StageParts,
+    alike = ("norm_attention", "interaction", "norm_interaction", "ffn_in", "ffn_out", "norm_ffn")
+    return StageParts(
         heads=stage.attention.num_heads,
         qkv=stage.attention.qkv,
         out=stage.attention.out,
-        interaction=take(stage.interaction, InteractionParts),
         classify=nn.Sequential(stage.cls_tower, stage.classify),
         regress=nn.Sequential(stage.reg_tower, stage.regress),
+        **{name: getattr(stage, name) for name in alike},
     )
-    return parts
 
 
 def small_stage(seed: int) -> Stage:
@@ -123,27 +92,17 @@ def waves(*shape: int, seed: int) -> Tensor:
     return torch.sin(at * 1.7 + at**2 * 0.013 + seed % 997).float().view(shape)
 
 
-class _OwnStage(nn.Module):
-    """A stage of the model that a student's function runs.
-
-    It takes whatever ``run_stages`` hands to a :class:`Stage`, of which a training here needs the
-    first three alone.
-    """
-
-    def __init__(self, stage: Stage, run: RunStage) -> None:
-        super().__init__()
-        self.stage, self.run = stage, run
-
-    def forward(
-        self, pyramid: Pyramid, boxes: Tensor, features: Tensor, *_: object, **__: object
-    ) -> StageOutput:
-        levels = assign_levels(boxes.detach())
-        roi = self.stage.pool(pyramid, boxes, levels, self.stage.roi_size)
-        parts = parts_of(self.stage)
-        with refusing("stage"):
-            found = [self.run(parts, *image) for image in zip(boxes, features, roi, strict=True)]
-        new_boxes, logits, new_features = (torch.stack(part) for part in zip(*found, strict=True))
-        return StageOutput(boxes=new_boxes, logits=logits, features=new_features, levels=levels)
+def _forward(
+    stage: Stage, run: RunStage, pyramid: Pyramid, boxes: Tensor, features: Tensor, *_: object
+) -> StageOutput:
+    """``Stage.forward`` by a student's function; of what a stage is handed it needs these alone."""
+    levels = assign_levels(boxes.detach())
+    roi = stage.pool(pyramid, boxes, levels, stage.roi_size)
+    parts = parts_of(stage)
+    with refusing("stage"):
+        found = [run(parts, *image) for image in zip(boxes, features, roi, strict=True)]
+    new_boxes, logits, new_features = (torch.stack(part) for part in zip(*found, strict=True))
+    return StageOutput(boxes=new_boxes, logits=logits, features=new_features, levels=levels)
 
 
 def own_model(run_stage: RunStage, seed: int = 0) -> SparseRCNN:
@@ -152,7 +111,8 @@ def own_model(run_stage: RunStage, seed: int = 0) -> SparseRCNN:
     classes = len(Shapes(1).class_names)
     config = recipes.recipe("nano", model__num_classes=classes, model__num_stages=3).model
     model = SparseRCNN(config)
-    model.stages = nn.ModuleList(_OwnStage(stage, run_stage) for stage in model.stages)  # type: ignore[arg-type]
+    for stage in model.stages:
+        stage.forward = partial(_forward, stage, run_stage)  # type: ignore[arg-type]
     return model
 
 
@@ -163,20 +123,15 @@ def train(model: SparseRCNN, minutes: float = 2.0, seed: int = 0) -> list[float]
     learns by heart.
     """
     recipe = recipes.recipe("nano", train__seed=seed, train__batch_size=4 if grading() else 8)
-    data = Shapes(4 if grading() else 4096, seed=seed, size=128)
-    loader = train_loader(
-        data, Augment(recipe.augment, recipe.model.input.antialias), recipe.train,
-        recipe.model.input, start=0, stop=10_000, workers=0,
-    )  # fmt: skip
+    batches = batches_of(Shapes(4 if grading() else 4096, seed=seed, size=128), recipe)
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, weight_decay=1e-4)
     model.train()
     losses: list[float] = []
     start, limit = time.monotonic(), 60 * minutes
-    batches = iter(loader)
-    batch = next(batches)
+    images, targets = next(batches)
     with tqdm(total=round(limit), unit="s", disable=grading()) as bar:
         while len(losses) < 8 if grading() else time.monotonic() - start < limit:
-            loss = step_loss(model, batch, recipe.loss).total()
+            loss = step_loss(model, images, targets, recipe.loss)
             optimizer.zero_grad()
             loss.backward()
             nn.utils.clip_grad_norm_(model.parameters(), 1.0)
@@ -185,7 +140,7 @@ def train(model: SparseRCNN, minutes: float = 2.0, seed: int = 0) -> list[float]
             bar.n = min(round(time.monotonic() - start), round(limit))
             bar.set_postfix_str(f"step {len(losses)}, loss {losses[-1]:.2f}")
             if not grading():
-                batch = next(batches)
+                images, targets = next(batches)
     return losses
 
 

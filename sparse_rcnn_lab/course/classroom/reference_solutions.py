@@ -1,15 +1,11 @@
-"""The package's functions in the form that the assignments ask for, and who may call them.
-
-While a student's function is checked, these stand in for the student's other ones, and what the
-assignment asks for refuses calls from the notebook.
-"""
+"""The package's functions in the form that the assignments ask for, and who may call them."""
 
 from __future__ import annotations
 
 import contextlib
 import sys
 from collections.abc import Callable, Iterator
-from types import CodeType, FrameType
+from types import FrameType
 from typing import Any
 
 import torch
@@ -18,6 +14,7 @@ from torch import Tensor
 from sparse_rcnn_lab.core import boxes as box_ops
 from sparse_rcnn_lab.core import losses, matching, pooling
 from sparse_rcnn_lab.core.config import LossConfig
+from sparse_rcnn_lab.core.stage import DynamicInteraction
 
 _CONFIG = LossConfig()
 
@@ -86,13 +83,10 @@ def attention(q: Tensor, k: Tensor, v: Tensor, heads: int) -> tuple[Tensor, Tens
     return (weights @ v).transpose(0, 1).reshape(n, d), weights
 
 
-def interact(features: Tensor, roi: Tensor, parts: Any) -> Tensor:
-    """``[N, D]``, ``[N, P * P, D]`` -> ``[N, D]``; parts: ``practice.InteractionParts``."""
-    first, second = parts.generate(features).split(parts.dim * parts.inner, dim=-1)
-    x = parts.norm_in(roi @ first.view(-1, parts.dim, parts.inner)).relu()
-    x = parts.norm_out(x @ second.view(-1, parts.inner, parts.dim)).relu()
-    result: Tensor = parts.norm(parts.project(x.flatten(1))).relu()
-    return result
+def interact(features: Tensor, roi: Tensor, parts: DynamicInteraction) -> Tensor:
+    """``[N, D]``, ``[N, P * P, D]`` -> ``[N, D]``."""
+    seen, _, _ = parts(features[None], roi[None])
+    return seen[0]
 
 
 def spread(values: list[float]) -> tuple[float, float]:
@@ -140,15 +134,20 @@ _ANSWERS: dict[str, dict[str, str]] = {
         "torchvision.ops": "sigmoid_focal_loss generalized_box_iou_loss",
     },
     "stage": {
-        "sparse_rcnn_lab.core.stage": "SelfAttention DynamicInteraction",
+        "sparse_rcnn_lab.core.stage": (
+            "SelfAttention SelfAttention.forward DynamicInteraction DynamicInteraction.forward "
+            "DynamicInteraction.filter DynamicInteraction.condense Stage.forward"
+        ),
         "sparse_rcnn_lab.core.pooling": "assign_levels pool",
         __name__: "bilinear attention interact",
         "torchvision.ops": "roi_align",
     },
     "experiment": {__name__: "spread"},
 }
-# Who calls for a student: the notebook, or a check that was given the function itself.
+# Who calls for a student: the notebook, or a check that was given the function itself; and what of
+# torch may stand between, as for ``no_grad`` or a layer that is called.
 _STUDENTS = ("__main__", "sparse_rcnn_lab.course.classroom.checks")
+_BETWEEN = ("torch.utils._contextlib", "torch.nn.modules.module")
 
 
 class NotYourOwn(Exception):
@@ -171,29 +170,21 @@ def refusing(assignment: str) -> Iterator[None]:
     However they were imported; the package goes on using them. This holds up honest people who copy
     too quickly; it is no lock.
     """
-    answers = [(home, names.split()) for home, names in _ANSWERS[assignment].items()]
-    # What each function is an answer by, or "": asked at every call, and code is slow to hash.
-    known: dict[int, tuple[CodeType, str]] = {}
-
-    def answer(frame: FrameType) -> str:
-        module = frame.f_globals.get("__name__", "")
-        name = frame.f_code.co_qualname.removesuffix(".__init__")
-        found = any(module.startswith(home) and name in names for home, names in answers)
-        return f"{module}.{name}" if found else ""
+    answers = {home: set(names.split()) for home, names in _ANSWERS[assignment].items()}
+    names = set().union(*answers.values())  # asked first: this runs at every call
 
     def look(frame: FrameType, event: str, _: Any) -> None:
-        if event != "call":
+        name, caller = frame.f_code.co_qualname.removesuffix(".__init__"), frame.f_back
+        if event != "call" or name not in names:
             return
-        code, caller = frame.f_code, frame.f_back
-        if id(code) not in known:
-            known[id(code)] = code, answer(frame)
-        _, found = known[id(code)]
-        if not found:
-            return
-        while caller and caller.f_globals.get("__name__") == "torch.utils._contextlib":
-            caller = caller.f_back  # torch.no_grad stands between
-        if caller and caller.f_globals.get("__name__") in _STUDENTS:
-            raise NotYourOwn(f"{found} is what this assignment asks for. Write it yourself.")
+        while caller and caller.f_globals.get("__name__") in _BETWEEN:
+            caller = caller.f_back
+        module = frame.f_globals.get("__name__", "")
+        found = any(module.startswith(home) and name in answers[home] for home in answers)
+        if found and caller and caller.f_globals.get("__name__") in _STUDENTS:
+            raise NotYourOwn(
+                f"{module}.{name} is what this assignment asks for. Write it yourself."
+            )
 
     before = sys.getprofile()
     sys.setprofile(look)

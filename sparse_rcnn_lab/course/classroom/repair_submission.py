@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from sparse_rcnn_lab.core.errors import LabError
-from sparse_rcnn_lab.course.classroom.cells import is_locked, name_of
+from sparse_rcnn_lab.course.classroom.cells import is_locked, name_of, wording
 
 # In a student's own cells; a look by a person is in order.
 _ANSWER = "imports the package's own answer"
@@ -99,7 +99,9 @@ def repair(notebook: Any, release: Any) -> list[str]:
     """Repairs ``notebook`` in place after the handed-out ``release``; what was found, in words."""
     cells, known = notebook["cells"], {name_of(c): c for c in release["cells"] if name_of(c)}
     mine: dict[str, Any] = {}
-    doubled, missing = [], []
+    doubled: list[str] = []
+    missing: list[str] = []
+    edited: list[str] = []
     for cell in cells:
         name = name_of(cell)
         if name in known and name not in mine:
@@ -116,19 +118,16 @@ def repair(notebook: Any, release: Any) -> list[str]:
             mine[name] = copy.deepcopy(theirs)
             cells.insert(at, mine[name])
             at += 1
-    # A role that somebody changed would confuse the executor before nbgrader restores it.
-    for name, cell in mine.items():
-        cell["metadata"] = copy.deepcopy(known[name]["metadata"])
-    edited = [n for n, c in mine.items() if is_locked(c) and c["source"] != known[n]["source"]]
-    notes = [
-        f"{what}: {', '.join(names)}"
-        for what, names in (
-            ("cells that came twice, the first counts", doubled),
-            ("cells that were missing, put back", missing),
-            ("locked cells that were changed, restored", edited),
-        )
-        if names
-    ]
+        # A role that somebody changed would confuse the executor before nbgrader restores it.
+        mine[name]["metadata"] = copy.deepcopy(theirs["metadata"])
+        if is_locked(theirs) and mine[name]["source"] != theirs["source"]:
+            edited.append(name)
+    found = {
+        "cells that came twice, the first counts": doubled,
+        "cells that were missing, put back": missing,
+        "locked cells that were changed, restored": edited,
+    }
+    notes = [f"{what}: {', '.join(names)}" for what, names in found.items() if names]
     code = [c for c in cells if c["cell_type"] == "code" and not is_locked(c)]
     own = {cell["source"] for cell in code} - {cell["source"] for cell in release["cells"]}
     for pattern, words in _SUSPICIOUS.items():
@@ -148,7 +147,5 @@ def _cell_id(cell: Any) -> str:
 
 
 def _wording(cell: Any) -> str:
-    """The text of a cell that students do not change, without its numbers."""
-    if name_of(cell) and not is_locked(cell):
-        return ""
-    return re.sub(r"\d[\d.e-]*", "0", cell["source"].strip())
+    """That of a cell that students do not change."""
+    return "" if name_of(cell) and not is_locked(cell) else wording(cell)

@@ -13,9 +13,8 @@ import re
 import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, NamedTuple
 
 from sparse_rcnn_lab.core.errors import LabError
 from sparse_rcnn_lab.detect.files import write_text
@@ -44,8 +43,7 @@ _MOODLE = re.compile(r"(.+)_(\d+)_assignsubmission_")
 _CANVAS = re.compile(r"([^_]+)_(?:LATE_)?(\d+)_\d+_")
 
 
-@dataclass(frozen=True)
-class Person:
+class Person(NamedTuple):
     """One of the class. student: the name of the folders.  name: as the roster writes it.
 
     row: the roster's row, heading -> value.
@@ -56,8 +54,7 @@ class Person:
     row: dict[str, str]
 
 
-@dataclass(frozen=True)
-class Roster:
+class Roster(NamedTuple):
     """The list of a class; ``people`` in its order."""
 
     columns: list[str]
@@ -122,10 +119,11 @@ class Roster:
 
         def rank(person: Person) -> tuple[int, ...]:
             names = _words(person.name)
+            initials = {name[0] for name in names}
             joined = {"".join(names), "".join([*names[-1:], *names[:-1]])}
             has_id = not tokens.isdisjoint({*_ids(person.row), person.student.casefold()})
             whole = set(names) <= set(words) or not joined.isdisjoint({*words, "".join(words)})
-            some = _is_part(rest, set(names))
+            some = rest <= {*names, *initials} and any(len(w) > 1 for w in rest.intersection(names))
             sure = (has_id and (whole or some), has_id and not known, whole * len(names))
             return *sure, some, has_id
 
@@ -202,12 +200,9 @@ def student_of(path: PurePosixPath, assignments: tuple[str, ...], level: int = -
 
 def folders_of(path: PurePosixPath, assignments: tuple[str, ...]) -> list[str]:
     """The folders around a notebook that may have a student's name, from the outermost on."""
-    found = []
-    for folder in path.parts[:-1]:
-        words = {word for word in _words(folder) if len(word) > 1}
-        if not words or not words <= _NO_NAME | set(assignments):
-            found.append(folder)
-    return found
+    known = _NO_NAME | set(assignments)
+    words = [(folder, {w for w in _words(folder) if len(w) > 1}) for folder in path.parts[:-1]]
+    return [folder for folder, found in words if not found or not found <= known]
 
 
 def level_of_names(found: list[tuple[PurePosixPath, str]], assignments: tuple[str, ...]) -> int:
@@ -232,11 +227,11 @@ def plain(name: str) -> str:
 def _full_name(row: dict[str, str]) -> str:
     """ "Ada Lovelace", whatever the columns are."""
     row = {heading.strip().lower(): value for heading, value in row.items()}
-    first = next((row[key] for key in _FIRST if row.get(key)), "")
-    last = next((row[key] for key in _LAST if row.get(key)), "")
+    first, last, name = (
+        next((row[key] for key in keys if row.get(key)), "") for keys in (_FIRST, _LAST, _WHOLE)
+    )
     if first or last:
         return f"{first} {last}".strip()
-    name = next((row[key] for key in _WHOLE if row.get(key)), "")
     before, comma, after = name.partition(",")
     return f"{after.strip()} {before.strip()}" if comma else name  # Canvas: "Lovelace, Ada"
 
@@ -252,12 +247,6 @@ def _words(text: str) -> list[str]:
     letters = unicodedata.normalize("NFKD", text.replace("ß", "ss")).casefold()
     letters = "".join(c for c in letters if not unicodedata.combining(c))
     return re.findall(r"[^\W\d_]+", letters.replace("'", "").replace("’", ""))
-
-
-def _is_part(words: set[str], names: set[str]) -> bool:
-    """Whether all words are of the name, or its initials, and one of them is whole."""
-    initials = {name[0] for name in names}
-    return words <= names | initials and any(len(word) > 1 for word in words & names)
 
 
 def _unnumbered(name: str) -> str:

@@ -8,20 +8,18 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from sparse_rcnn_lab.core.errors import LabError
+from sparse_rcnn_lab.course import need
 
-# Set while a notebook is validated: its last cell would start that again, without end.
 _RUNNING = "SPARSE_RCNN_LAB_VALIDATING"
 # Stands in a test cell where build took its hidden part out, and another part is left.
 MORE_HIDDEN = "# More of this is checked when it is graded (hidden)."
 
 
-@dataclass(frozen=True)
-class Outcome:
+class Outcome(NamedTuple):
     """A test cell. problem: what it says, or empty where it passed.
 
     hidden: there is nothing to run in it yet; the instructor's copy holds the test.
@@ -34,18 +32,22 @@ class Outcome:
     more: bool = False
 
 
+def grading() -> bool:
+    """True while a notebook is graded or validated: then what takes long is short."""
+    return any(os.environ.get(name) for name in ("NBGRADER_EXECUTION", _RUNNING))
+
+
 def validate(path: str | Path, seconds: int = 180) -> list[Outcome]:
     """Runs a notebook and tells what each of its visible tests says; the file stays as it is.
 
     Raises LabError where it is no notebook or Jupyter is not installed.
     """
     path = Path(path)
-    try:
-        import nbformat
-        from nbclient import NotebookClient
-        from nbclient.exceptions import CellTimeoutError, DeadKernelError
-    except ImportError as error:
-        raise LabError("Running a notebook needs JupyterLab: pip install jupyterlab") from error
+    need("notebooks", "nbclient", "nbformat")
+    import nbformat
+    from nbclient import NotebookClient
+    from nbclient.exceptions import CellTimeoutError, DeadKernelError
+
     try:
         # Not json alone: JupyterLab saves a cell as a list of lines.
         notebook: Any = nbformat.reads(path.read_text(encoding="utf-8"), as_version=4)
@@ -72,19 +74,13 @@ def validate(path: str | Path, seconds: int = 180) -> list[Outcome]:
     for cell in cells:
         role = cell.metadata.get("nbgrader", {})
         if role.get("grade") and cell.cell_type == "code":
-            errors = [output for output in cell.outputs if output.output_type == "error"]
-            problem = _said(errors[0]) if errors else ""
+            failed = next((out for out in cell.outputs if out.output_type == "error"), None)
+            problem = (failed.evalue or failed.ename) if failed else ""
+            if failed and failed.ename == "NameError":  # no mistake: an answer is not there yet
+                problem = f"Not yet: {problem}."
             hidden = not problem and _checks_nothing(cell.source)
-            more = MORE_HIDDEN in cell.source
-            outcomes.append(Outcome(role["grade_id"], problem, hidden, more))
+            outcomes.append(Outcome(role["grade_id"], problem, hidden, MORE_HIDDEN in cell.source))
     return outcomes
-
-
-def _said(error: Any) -> str:
-    """An answer that is not there yet is no mistake."""
-    if error.ename == "NameError":
-        return f"Not yet: {error.evalue}."
-    return error.evalue or error.ename
 
 
 def _checks_nothing(source: str) -> bool:
@@ -96,18 +92,14 @@ def _checks_nothing(source: str) -> bool:
 def before_handing_in(path: str | Path) -> None:
     """The last cell of each assignment: validates the saved file and prints the list.
 
-    Does nothing while the notebook is being validated or graded.
+    Does nothing while the notebook is being validated or graded: that would have no end.
     """
-    if os.environ.get(_RUNNING) or os.environ.get("NBGRADER_EXECUTION"):
+    if grading():
         return
     if not Path(path).exists():
         print(f'There is no "{path}" here. Has the file another name? Put it into the line above.')
         return
     print("Running the saved file from top to bottom ...", flush=True)
     command = [sys.executable, "-m", "sparse_rcnn_lab", "classroom", "validate", str(path)]
-    with subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, encoding="utf-8"
-    ) as running:
-        assert running.stdout is not None
-        for line in running.stdout:  # a notebook shows what Python prints, not what a child does
-            print(line, end="", flush=True)
+    done = subprocess.run(command, capture_output=True, text=True, encoding="utf-8")
+    print(done.stdout + done.stderr, end="")  # a notebook shows this, not what a child prints

@@ -7,11 +7,11 @@ the student's notebook has the numbers, so no answer can be read from how they a
 
 from __future__ import annotations
 
+import math
 import random
 import re
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -29,15 +29,13 @@ class Variation:
     that is set becomes a placeholder.
     """
 
-    _dice: random.Random
-
     def __init__(self, secret: str) -> None:
         self.restart(secret)
 
     def restart(self, secret: str) -> None:
         """Forgets all values; the dice begin again with ``secret``."""
-        self.__dict__.clear()
-        self.__dict__["_dice"] = random.Random(secret)
+        vars(self).clear()
+        self._dice = random.Random(secret)
 
     def whole(self, low: int, high: int) -> int:
         """A whole number, both ends included."""
@@ -65,8 +63,7 @@ class Variation:
 
     def normal(self, *shape: int, scale: float = 1.0) -> Tensor:
         """Normally distributed numbers, rounded so that the literal is the very number."""
-        count = int(np.prod(shape))
-        drawn = torch.tensor([self._dice.gauss(0.0, scale) for _ in range(count)])
+        drawn = torch.tensor([self._dice.gauss(0.0, scale) for _ in range(math.prod(shape))])
         return (drawn * 100).round().div(100).view(shape)
 
     def labels(self, count: int, classes: int) -> Tensor:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from sparse_rcnn_lab.core.errors import LabError
+from sparse_rcnn_lab.course import need
 from sparse_rcnn_lab.course.lessons.lesson_setup import FAST_VARIABLE
 from sparse_rcnn_lab.detect.files import write_text
 from sparse_rcnn_lab.views.static import STATIC_VARIABLE
@@ -36,7 +37,7 @@ def lesson_scripts(folder: Path) -> list[Path]:
 
 def build(script: Path) -> Any:
     """The notebook of a percent script, without outputs; the same bytes every time."""
-    _need("jupytext")
+    need("notebooks", "jupytext")
     import jupytext
     import nbformat
 
@@ -105,7 +106,7 @@ def execute(
     folder: where the kernel runs, default the script's.
     Raises LabError that names the lesson and the cell that failed.
     """
-    _need("nbclient")
+    need("notebooks", "nbclient")
     from nbclient import NotebookClient
     from nbclient.exceptions import CellExecutionError, DeadKernelError
 
@@ -148,12 +149,3 @@ def run(folder: Path, numbers: list[str], fast: bool) -> dict[str, float]:
         known.update({name: round(value, 1) for name, value in seconds.items()})
         write_text(path, json.dumps(dict(sorted(known.items())), indent=2) + "\n")
     return seconds
-
-
-def _need(module: str) -> None:
-    from importlib.util import find_spec
-
-    if find_spec(module) is None:
-        raise LabError(
-            f'This needs {module}. Install it with pip install "sparse-rcnn-lab[notebooks]".'
-        )
