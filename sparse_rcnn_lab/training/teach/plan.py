@@ -23,12 +23,8 @@ SMALL_OBJECT = 14.0  # pixels; a tenth of the objects smaller than that are too 
 MOST_EPOCHS = 120  # passes over the images, after which more only learns them by heart
 STEPS = (30, 3000)  # least and most
 ENOUGH_BOXES = 5  # of a class, to learn from
-SIDED = (
-    "left",
-    "right",
-    "up",
-    "down",
-)  # a mirrored "left hand" is a right one
+# A mirrored "left hand" is a right one, a turned "thumb up" points down.
+SIDED = ("left", "right", "up", "down")
 
 
 @dataclass(frozen=True)

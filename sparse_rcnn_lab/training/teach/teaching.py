@@ -249,8 +249,9 @@ class _Work:
         short = configs.with_changes(recipe, train__steps=_PROBE + 1)
         with threads_for(recipe.model.backbone):
             start = self.state["start_from"]
+            threads = _threads(recipe, device)
             training = begin(
-                short, place, start_from=start, names=train.class_names, threads=_threads()
+                short, place, start_from=start, names=train.class_names, threads=threads
             )
             detector = Detector(training.model, train.class_names)
             self._watch(0, detector, self.watched(val))
@@ -298,8 +299,9 @@ class _Work:
         def evaluated(number: int, result: Evaluation) -> None:
             self._watch(number, load(self.folder), sample)
 
+        threads = _threads(self.recipe(), device)
         if workers is None:
-            workers = 0 if _threads() > 1 else min(1, (os.cpu_count() or 1) - 1)
+            workers = 0 if threads > 1 else min(1, (os.cpu_count() or 1) - 1)
         run = fit(
             _Kept(train),
             self.recipe(),
@@ -308,7 +310,7 @@ class _Work:
             start_from=self.state["start_from"],
             device=device,
             workers=workers,
-            threads=_threads(),
+            threads=threads,
             evaluate_every=self.state["evaluate_every"],
             evaluate_limit=WATCHED_IMAGES,
             resume=RunFolder(self.folder).exists(),
@@ -354,9 +356,10 @@ class _Work:
         RunFolder(self.folder).log(WATCH.removesuffix(".jsonl"), line)
 
 
-def _threads() -> int:
-    """That share a batch: torchrun, where somebody uses it, shares it already."""
-    return 1 if "RANK" in os.environ else min(2, os.cpu_count() or 1)
+def _threads(recipe: Recipe, device: str) -> int:
+    """That share each batch. torchrun, where somebody uses it, shares it already."""
+    can = device == "cpu" and not recipe.model.train_batch_norm and "RANK" not in os.environ
+    return min(2, os.cpu_count() or 1) if can else 1
 
 
 class _Kept:
