@@ -78,7 +78,7 @@ def session(given: argparse.Namespace, folder: Path) -> dict[str, float]:
         print(f"    {labelled}")
 
         hand.press("#lab-step-train")
-        hand.press("button:text-matches('^Train')")
+        hand.press(".lab-panel-train .lab-go")
         run = trained(page, ("done", "failed"), 60 * given.minutes + 1200)
         done = _passed("Train", boxed)
         steps, seconds, told = (run[key] for key in ("done_steps", "seconds", "judgement"))
@@ -86,7 +86,7 @@ def session(given: argparse.Namespace, folder: Path) -> dict[str, float]:
         print("   ", "\n    ".join([told["words"], *(one["words"] for one in told["classes"])]))
 
         hand.press("#lab-step-use")
-        hand.press("button:text-matches('^Live')")
+        hand.press(".lab-panel-use .lab-go")
         page.wait_for_selector("#lab-live-stage.lab-shown")
         live = _passed("Use", done)
 
@@ -143,7 +143,7 @@ def live(given: argparse.Namespace, folder: Path) -> dict[str, float]:
         other.wait_for_selector("#lab-live-stage.lab-shown")
         other.wait_for_timeout(3000)
         before = other.evaluate(count, seconds)
-        one.click("button:text-matches('^Train')")
+        one.click(".lab-panel-train .lab-go")
         trained(one, ("training", "failed"), 1200)
         during = other.evaluate(count, seconds)
         one.click("button:text-matches('^Stop and keep')")
