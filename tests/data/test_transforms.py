@@ -63,7 +63,7 @@ def test_flips_come_as_often_as_asked():
 
 
 def test_turns_take_the_boxes_along():
-    """Catches sides exchanged, a turn the other way round, and one of the three that never comes."""
+    """Catches sides exchanged, a turn the other way round, one of the three that never comes."""
     sample = make_sample((10, 20, 40, 50))  # of 60 x 90 pixels
     augment = Augment(replace(STILL, turn=1.0, size=(90, 90)))
     results = [augment(sample, seed) for seed in range(30)]

@@ -45,7 +45,7 @@ from sparse_rcnn_lab.models.checkpoint import read_checkpoint
 from sparse_rcnn_lab.models.load import load, locate
 from sparse_rcnn_lab.runtime.threads import threads_for
 from sparse_rcnn_lab.training.evaluate import Evaluation, evaluate
-from sparse_rcnn_lab.training.fit import Run, begin, fit
+from sparse_rcnn_lab.training.fit import begin, fit
 from sparse_rcnn_lab.training.loader import train_loader
 from sparse_rcnn_lab.training.run_folder import RunFolder, read_json
 from sparse_rcnn_lab.training.step import StepLoss, train_step
