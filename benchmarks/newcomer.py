@@ -99,7 +99,8 @@ def session(given: argparse.Namespace, folder: Path) -> dict[str, float]:
     detector = load(images.parent / "runs" / "001")
     found = evaluate(detector, CocoFolder(folder / "held_out", "val"), progress=False).per_stage[-1]
     false = sum(len(detector(image, threshold=told["threshold"]).scores) for image in empty)
-    print(f"  held-out frames: AP {found.AP:.3f}, AP50 {found.AP50:.3f}, {found.per_class_50}")
+    each = ", ".join(f"{name} {value:.2f}" for name, value in found.per_class_50.items())
+    print(f"  held-out frames: AP {found.AP:.3f}, AP50 {found.AP50:.3f} ({each})")
     values = (live - began, done - boxed, found.AP50, float(false))
     return dict(zip(GOALS, values, strict=False))
 
