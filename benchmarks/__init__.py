@@ -2,8 +2,9 @@
 
 The parts of inference and of a training step with two poolings (``poolings``), other detectors on
 the same image (``peers``), how time grows (``growth``), loading (``loading``), training in two
-precisions (``training``), and torchvision's Faster R-CNN trained on the same budget
-(``python -m benchmarks.faster_rcnn``). May import anything; nobody imports it.
+precisions (``training``), torchvision's Faster R-CNN trained on the same budget
+(``python -m benchmarks.faster_rcnn``), and somebody's first session with the tab Teach
+(``python -m benchmarks.newcomer``). May import anything; nobody imports it.
 
 Both poolings run in the same model, with the same weights, in turn, so that a busy machine slows
 both alike. With one thread on a CPU the process's own time counts, which other programs hardly

@@ -3,6 +3,7 @@
 const values = window.labTeachValues;
 const WANTED = 20; // images that are asked for
 const POLL = 1000; // milliseconds between two looks at a training
+const LATE = 1.5; // times its minutes, after which a training stops by itself
 const TAKE_GAP = 350; // milliseconds between two frames, where the key is held
 const STEPS = [["show", "Show"], ["box", "Box"], ["train", "Train"], ["use", "Use"]];
 const CAMERA = {
@@ -91,7 +92,7 @@ function createTeach(el) {
   const count = make("p", { class: "lab-count" });
   const shots = make("div", { class: "srl-strip-of-images lab-shots" });
   panels.show.append(
-    make("div", { class: "lab-camera" }, video, flash, make("p", { class: "lab-camera-hint", text: "Show it from several sides, near and far, in different places; and a few frames without it." })),
+    make("div", { class: "lab-camera" }, video, flash, make("p", { class: "lab-camera-hint", text: "Show your things from several sides, near and far, in different places; and a few frames without them." })),
     make("div", { class: "srl-bar" }, start, shoot, turn,
       make("button", { type: "button", text: "Choose photographs or a zip", onclick: () => files.click() }),
       make("button", { type: "button", text: "Choose a folder", onclick: () => folder.click() }), files, folder),
@@ -310,7 +311,11 @@ function createTeach(el) {
       return `Step ${run.step} of ${run.steps}${left}.`;
     }
     if (run.phase === "failed") return run.problem;
-    if (run.phase === "done") return `${run.stopped ? "Stopped: " : ""}${plural(run.done_steps, "step")} in ${clock(run.seconds)}. ${run.judgement.words}`;
+    if (run.phase === "done") {
+      const late = run.stopped && run.seconds >= LATE * 60 * run.minutes;
+      const made = late ? `Its time was over after ${run.done_steps} of ${plural(run.steps, "step")}` : `${run.stopped ? "Stopped: " : ""}${plural(run.done_steps, "step")} in ${clock(run.seconds)}`;
+      return `${made}. ${run.judgement.words}`;
+    }
     return PHASES[run.phase] ?? "";
   }
 
@@ -466,8 +471,11 @@ function createTeach(el) {
     say("Loading what you taught …");
     const { model, threshold } = await ask(`${token}/use`, {});
     if (lab.loaded !== model) lab.set("lab-model", model);
-    const end = performance.now() + 20_000;
-    while (lab.loaded !== model && performance.now() < end) await new Promise((done) => setTimeout(done, 100));
+    const end = performance.now() + 60_000;
+    while (lab.loaded !== model) {
+      if (performance.now() > end) throw new Error("What you taught is not loaded after a minute. Is the machine busy? Try again.");
+      await new Promise((done) => setTimeout(done, 100));
+    }
     lab.part("lab-face-name").textContent = labeller.state.classes.join(", ");
     lab.set("lab-threshold", threshold);
     say("");
@@ -506,6 +514,7 @@ function createTeach(el) {
   // The whole.
   function go(name) {
     step = name;
+    if (!said.classList.contains("lab-bad")) say(""); // it was about the step before
     if (name !== "show" && stream) stopCamera();
     for (const [own] of STEPS) panels[own].hidden = own !== name;
     show();

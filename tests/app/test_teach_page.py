@@ -64,10 +64,13 @@ def test_show_and_box(browser, tmp_path, monkeypatch):
         shutil.copytree(labels.parent / "images", run / "images")
         judgement = {"threshold": 0.3, "words": "It finds 1 of 1.", "classes": []}
         done = {"phase": "done", "seconds": 9, "done_steps": 9, "judgement": judgement}
+        done |= {"minutes": 0.1, "steps": 20, "stopped": True}
         (run / "teach.json").write_text(json.dumps(done))
         used = Watched(browser, 1366, 768)
         used.page.goto(link)
         used.page.wait_for_selector("#lab-step-use:not([disabled])")
+        used.page.click("#lab-step-train")
+        assert "time was over after 9 of 20 steps" in used.page.locator(".lab-told").text_content()
         used.page.click("#lab-step-use")
         used.page.get_by_role("button", name="Live: point").click()
         used.page.wait_for_function("document.querySelector('#lab-live-stage.lab-shown')")

@@ -95,6 +95,11 @@ def test_mouse(browser, tmp_path):
     assert [name for name, _ in boxes(page)] == ["mug", "mug", "keys", "keys"]
     drag(page, (190, 100), (400, 190))  # out of the image: cut off there
     near(boxes(page)[4], "keys", [190, 100, 200, 190])
+    for place in (1, 2):
+        page.get_by_role("button", name="Next image").click()
+        assert page.evaluate("labeller.state.at") == place
+    assert page.get_by_role("button", name="Next image").is_disabled()
+    page.locator(".srl-strip-of-images button").first.click()
     keep_shot(page, "labeller-light")
     seen.clean()
 

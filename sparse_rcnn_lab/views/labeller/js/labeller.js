@@ -10,7 +10,7 @@ const HELP = [
   ["drag", "draw a box"], ["click", "choose a box, accept a proposal"], ["1 to 9", "class of the chosen box and the next ones"],
   ["N", "new class"], ["A", "accept all proposals"], ["Tab", "next box or proposal"], ["Enter", "accept it"],
   ["arrows", "move the chosen box (with Shift: ten pixels, with Alt: its corner), else another image"],
-  ["Delete", "remove it"], ["B", "a new box in the middle"], ["0", "nothing is here"], ["Ctrl Z, Ctrl Y", "undo, redo"],
+  ["Page Down, Page Up", "the next image, the one before"], ["Delete", "remove it"], ["B", "a new box in the middle"], ["0", "nothing is here"], ["Ctrl Z, Ctrl Y", "undo, redo"],
 ];
 
 // host: {frames, classes, colors: ["#rrggbb"], theme, tallest (share of the window), save(frame), propose(frame), rename(names, renamed), remove(frame)}.
@@ -53,6 +53,10 @@ export function createLabeller(el, host) {
   const gone = button("Delete box", "Delete", remove);
   const every = button("Accept all", "A", () => accept(0, true));
   const nothing = button("Nothing here", "0", () => frames.change([], -1, true));
+  const next = button("Next image", "Page Down", () => {
+    frames.go(state.at + 1);
+    sheet.element.focus({ preventScroll: true });
+  });
   const drop = host.remove ? button("Remove image", "Takes this image out, with its boxes", dropFrame) : null;
   const strip = make("div", { class: "srl-strip-of-images", role: "group", "aria-label": "Images" });
   const where = make("p", { class: "srl-labelled", role: "status" });
@@ -60,7 +64,7 @@ export function createLabeller(el, host) {
     make("dl", {}, ...HELP.flatMap(([key, what]) => [make("dt", { text: key }), make("dd", { text: what })])));
   const root = make("div", { class: "srl srl-labeller", tabindex: "-1" },
     make("div", { class: "srl-bar" }, chips, field), make("div", { class: "srl-sheet-place" }, sheet.element),
-    make("div", { class: "srl-bar" }, every, nothing, gone, undo, redo, drop), where, strip, keys);
+    make("div", { class: "srl-bar" }, every, nothing, next, gone, undo, redo, drop), where, strip, keys);
   el.append(root);
 
   function overlap(a, b) {
@@ -264,6 +268,7 @@ export function createLabeller(el, host) {
     every.disabled = !state.proposals.length;
     setText(every, state.proposals.length > 1 ? `Accept all ${state.proposals.length}` : "Accept");
     nothing.disabled = !frame || (frame.labelled && !frame.boxes.length);
+    next.disabled = state.at >= length - 1;
     if (drop) drop.disabled = !frame;
   }
 
