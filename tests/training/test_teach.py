@@ -192,13 +192,18 @@ def test_words(tmp_path):
 
 
 def test_suggestions_learn_from_one_image():
-    """Catches offers of a class nobody has drawn, and the loss of those that somebody has."""
+    """Catches offers of a class nobody has drawn, the loss of those that somebody has, and an
+    image without boxes from which nothing is learned."""
     suggestions = Suggestions(load("nano-shapes"))
     first, second = Shapes(2, seed=1)[0], Shapes(2, seed=1)[1]
     drawn = {1: [("thing", box) for box in first.boxes.tolist()]}
     suggestions.follow(drawn, lambda image: first.image)
     offers = suggestions.offers(second.image, ["thing"])
     assert {offer.name for offer in offers} <= {"thing", ""} and offers
+    shown = {1: first.image, 2: second.image}
+    suggestions.follow({**drawn, 2: []}, shown.__getitem__)  # nothing is there, somebody said
+    fewer = suggestions.offers(second.image, ["thing"])
+    assert sum(one.name == "thing" for one in fewer) < sum(one.name == "thing" for one in offers)
     suggestions.follow({}, lambda image: first.image)
     assert all(offer.name == "" for offer in suggestions.offers(second.image, ["thing"]))
 

@@ -2,9 +2,9 @@
 
 From the first image on the model offers what it takes for an object. From the second one on it is
 taught, without a step of training: the proposals that ended on boxes already drawn are examples of
-their class, and a proposal whose feature is close to one of them is offered by that name (a nearest
-neighbour in the features of the last stage, as in matching networks, arXiv 1606.04080). After a
-training the taught model's own detections come first.
+their class, all others examples of background, and ridge regression on what the last stage pooled
+and made of them (in closed form, as in arXiv 1805.08136) names the proposals of the next image.
+After a training the taught model's own detections come first.
 """
 
 from __future__ import annotations
@@ -22,10 +22,14 @@ from sparse_rcnn_lab.core import boxes as box_ops
 from sparse_rcnn_lab.detect.detector import Detector
 
 ON_IT = 0.5  # IoU of a proposal with a drawn box from which on it is an example of it
-LIKE = 0.55  # cosine similarity, 0..1, from which on a proposal is offered by a name
+BESIDE = 0.4  # IoU below which a proposal is an example of background
+LIKE = 0.3  # what regression says, about 0..1, from which on a proposal is offered by a name
 SCORE = 0.35  # of a model's own detections
 _APART = 0.45  # IoU of two offers at most
 _MOST = 12  # offers an image
+_CELLS = 3  # of the pooled features, across and down
+_RIDGE = 0.3  # how much the regression is held back
+_IMAGES = 40  # the last ones are learned from, so that an answer takes a moment alone
 
 Drawn = Sequence[tuple[str, Sequence[float]]]  # (class, xyxy in pixels of its image) of each box
 
@@ -58,39 +62,43 @@ class Suggestions:
     def __init__(self, detector: Detector, taught: bool = False) -> None:
         self.detector, self.taught = detector, taught
         self._drawn: dict[int, list[tuple[str, Sequence[float]]]] = {}
-        self._examples: dict[int, list[tuple[str, Tensor]]] = {}
+        self._examples: dict[int, tuple[list[str], Tensor]] = {}  # names ("" background), features
         self._most: dict[int, dict[str, int]] = {}
         self._lock = threading.Lock()
 
     def follow(self, drawn: Mapping[int, Drawn], pixels: Callable[[int], Tensor]) -> None:
         """Learns what has changed. drawn: of each labelled image, by id.  pixels: gives one."""
+        now = {image: list(boxes) for image, boxes in drawn.items()}
         with self._lock:
-            before = dict(self._drawn)
-            self._drawn = {image: list(boxes) for image, boxes in drawn.items()}
-        for image in {*before, *drawn}:
-            if before.get(image) != list(drawn.get(image, ())):
-                boxes = drawn.get(image, ())
-                self.learn(image, pixels(image) if boxes else torch.empty(0), boxes)
+            before, self._drawn = self._drawn, now
+        for image in before.keys() - now.keys():
+            self.forget(image)
+        for image, boxes in now.items():
+            if before.get(image) != boxes:
+                self.learn(image, pixels(image), boxes)
 
     def learn(self, image: int, pixels: Tensor, boxes: Drawn) -> None:
-        """Takes what somebody drew on an image, in place of what was drawn on it before."""
+        """Takes what somebody drew on an image, in place of what was drawn on it before.
+
+        No box: there is nothing on it but background.
+        """
+        found, features, _ = self._run(pixels)
+        names = [name for name, _ in boxes]
+        drawn = torch.tensor([list(box) for _, box in boxes]).reshape(-1, 4)
+        overlap = torch.cat([box_ops.iou(found, drawn), torch.zeros(len(found), 1)], dim=1)
+        best, place = overlap.max(dim=1)
+        sure = (best >= ON_IT) | (best < BESIDE)
+        said = [names[place[i]] if best[i] >= ON_IT else "" for i in sure.nonzero()[:, 0].tolist()]
+        with self._lock:
+            self._examples.pop(image, None)  # it is the last one now
+            self._examples[image] = said, features[sure]
+            self._most[image] = {name: names.count(name) for name in names}
+
+    def forget(self, image: int) -> None:
+        """An image that is gone, or not labelled any more."""
         with self._lock:
             self._examples.pop(image, None)
             self._most.pop(image, None)
-        if not boxes:
-            return
-        found, features, _ = self._run(pixels)
-        overlap = box_ops.iou(torch.tensor([list(box) for _, box in boxes]), found)  # [M, N]
-        best, place = overlap.max(dim=1)
-        examples = [
-            (name, features[place[row]])
-            for row, (name, _) in enumerate(boxes)
-            if best[row] >= ON_IT
-        ]
-        names = [name for name, _ in boxes]
-        with self._lock:
-            self._examples[image] = examples
-            self._most[image] = {name: names.count(name) for name in names}
 
     def offers(self, pixels: Tensor, class_names: Sequence[str]) -> list[Offer]:
         """What to offer on an image ``[3, H, W]`` uint8, the surest first."""
@@ -117,28 +125,36 @@ class Suggestions:
     def _alike(
         self, boxes: Tensor, features: Tensor, names: set[str]
     ) -> list[tuple[str, Tensor, float]]:
-        """Proposals that are like an example; of a class as many as one image has shown."""
+        """What regression takes for a class; of each as many as one image has shown."""
         with self._lock:
-            examples = [e for part in self._examples.values() for e in part if e[0] in names]
-            most = {n: max(c.get(n, 0) for c in self._most.values()) for n, _ in examples}
-        if not examples:
+            seen = list(self._examples.values())[-_IMAGES:]
+            counts = list(self._most.values())
+        own = sorted(names & {name for said, _ in seen for name in said})
+        if not own:
             return []
-        near = features @ torch.stack([feature for _, feature in examples]).T  # [N, examples]
+        said = [name for part, _ in seen for name in part]
+        x = F.pad(torch.cat([part for _, part in seen]), (0, 1), value=1.0)  # [K, D + 1]
+        y = torch.tensor([[float(one == name) for name in own] for one in said])
+        held = x.T @ x + _RIDGE * torch.eye(x.shape[1])
+        score, label = (F.pad(features, (0, 1), value=1.0) @ torch.linalg.solve(held, x.T @ y)).max(
+            1
+        )
+        kept = batched_nms(boxes, score, torch.zeros(len(boxes), dtype=torch.long), _APART)
+        left = {name: max(count.get(name, 0) for count in counts) for name in own}
         rows: list[tuple[str, Tensor, float]] = []
-        for name in dict.fromkeys(name for name, _ in examples):
-            own = [i for i, (other, _) in enumerate(examples) if other == name]
-            rest = [i for i, (other, _) in enumerate(examples) if other != name]
-            score = near[:, own].amax(dim=1)
-            if rest:
-                score = torch.where(score > near[:, rest].amax(dim=1), score, torch.zeros(()))
-            kept = batched_nms(boxes, score, torch.zeros(len(boxes), dtype=torch.long), _APART)
-            kept = kept[score[kept] >= LIKE][: most[name]]
-            rows += [(name, boxes[i], float(score[i])) for i in kept.tolist()]
+        for i in kept[score[kept] >= LIKE].tolist():
+            name = own[int(label[i])]
+            if left[name]:
+                left[name] -= 1
+                rows.append((name, boxes[i], float(score[i])))
         return rows
 
     def _run(self, pixels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Boxes ``[N, 4]``, features ``[N, D]`` (length 1), scores ``[N, C]`` of the last stage."""
-        trace = self.detector.trace(pixels)
-        features = trace.features[-1]
-        features = F.normalize(features - features.mean(dim=0), dim=1)
+        trace = self.detector.trace(pixels, record=("roi_features",))
+        assert trace.roi_features is not None
+        cells = F.adaptive_avg_pool2d(trace.roi_features[-1].permute(0, 3, 1, 2), _CELLS)
+        ended = trace.features[-1]
+        parts = (cells.flatten(1), ended - ended.mean(dim=0))
+        features = torch.cat([F.normalize(part, dim=1) / 2**0.5 for part in parts], dim=1)
         return trace.boxes[-1], features, trace.logits[-1].sigmoid()
