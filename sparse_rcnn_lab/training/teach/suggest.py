@@ -136,9 +136,8 @@ class Suggestions:
         x = F.pad(torch.cat([part for _, part in seen]), (0, 1), value=1.0)  # [K, D + 1]
         y = torch.tensor([[float(one == name) for name in own] for one in said])
         held = x.T @ x + _RIDGE * torch.eye(x.shape[1])
-        score, label = (F.pad(features, (0, 1), value=1.0) @ torch.linalg.solve(held, x.T @ y)).max(
-            1
-        )
+        weights = torch.linalg.solve(held, x.T @ y)
+        score, label = (F.pad(features, (0, 1), value=1.0) @ weights).max(dim=1)
         kept = batched_nms(boxes, score, torch.zeros(len(boxes), dtype=torch.long), _APART)
         left = {name: max(count.get(name, 0) for count in counts) for name in own}
         rows: list[tuple[str, Tensor, float]] = []
