@@ -30,8 +30,9 @@ __all__ = ["MISTAKES", "STYLES", "TROUBLE", "read"]
 SOURCES = Path(__file__).resolve().parent.parent / "notebooks" / "assignments"
 
 
-# The training of assignment 3 and its tests: eight steps while a notebook is graded, for seconds.
-TRAINING = {"train", "model-runs", "model-learns"}
+# The training of assignment 3 and its tests, eight steps while a notebook is graded, and the figure
+# of assignment 4: what takes longest, and what no mistake is in.
+TRAINING = {"train", "model-runs", "model-learns", "figure"}
 
 
 def source_of(name: str, secret: str = "2026") -> Any:
@@ -61,7 +62,7 @@ def unfair(name: str, secret: str, training: bool = False) -> dict[str, Any]:
 def rehearse(notebook: Any, training: bool = True) -> frozenset[str]:
     """The tests that a notebook fails, its cells run in this process: seconds less than a kernel.
 
-    training: False leaves the training and its tests out. What only a kernel shows (crashes, loops,
+    training: False leaves out what is in ``TRAINING``. What only a kernel shows (crashes, loops,
     floods of print) is in the round trip. Asserts that a test changes none of the student's names.
     """
     name, main = "__main__", types.ModuleType("__main__")

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
+from functools import cache
 from typing import Any, TypeVar
 
 import torch
@@ -223,7 +224,7 @@ def synchronise_batch_norm(model: nn.Module, device: torch.device) -> None:
             if device.type == "cuda":
                 model.set_submodule(name, nn.SyncBatchNorm.convert_sync_batchnorm(module))
             else:
-                module.__class__ = _SyncBatchNormOnCpu
+                module.__class__ = _sync_batch_norm_on_cpu()
 
 
 class _SumOverProcesses(torch.autograd.Function):
@@ -247,7 +248,6 @@ class _SumOverProcesses(torch.autograd.Function):
 class _SyncBatchNormOnCpu(nn.BatchNorm2d):
     """What nn.SyncBatchNorm, which takes GPU tensors alone, does."""
 
-    @torch.compiler.disable
     def forward(self, input: Tensor) -> Tensor:
         if not self.training:
             return super().forward(input)
@@ -264,3 +264,12 @@ class _SyncBatchNormOnCpu(nn.BatchNorm2d):
             self.running_var.lerp_(variance * count / (count - 1), self.momentum)
         scale = self.weight * (variance + self.eps).rsqrt()
         return (centred * scale[:, None, None] + self.bias[:, None, None]).to(input.dtype)
+
+
+@cache
+def _sync_batch_norm_on_cpu() -> type[nn.BatchNorm2d]:
+    """The class, outside compiled code. Not as a decorator: that imports torch's compiler, which
+    takes seconds, wherever something of training is used."""
+    forward = torch.compiler.disable(_SyncBatchNormOnCpu.forward)
+    _SyncBatchNormOnCpu.forward = forward  # type: ignore[method-assign]
+    return _SyncBatchNormOnCpu
