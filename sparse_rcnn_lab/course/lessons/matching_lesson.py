@@ -8,7 +8,6 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torchvision.ops import nms
 
 from sparse_rcnn_lab.core import boxes as box_ops
 from sparse_rcnn_lab.core.config import LossConfig
@@ -201,6 +200,8 @@ def suppressed(found: Detections, overlap: float = 0.5) -> Detections:
     >>> len(suppressed(found)) < len(found)
     True
     """
+    from torchvision.ops import nms  # its import takes seconds
+
     return found[nms(found.boxes, found.scores, overlap)]
 
 

@@ -16,7 +16,6 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torchvision.ops import batched_nms
 
 from sparse_rcnn_lab.core import boxes as box_ops
 from sparse_rcnn_lab.detect.detector import Detector
@@ -115,8 +114,7 @@ class Suggestions:
         if not rows:
             return []
         order = torch.tensor([score + (1.0 if name else 0.0) for name, _, score in rows])
-        every = torch.zeros(len(rows), dtype=torch.long)
-        kept = batched_nms(torch.stack([box for _, box, _ in rows]), order, every, _APART)
+        kept = _suppressed(torch.stack([box for _, box, _ in rows]), order)
         return [
             Offer(rows[i][0], tuple(rows[i][1].tolist()), min(1.0, rows[i][2]))
             for i in kept[:_MOST].tolist()
@@ -138,7 +136,7 @@ class Suggestions:
         held = x.T @ x + _RIDGE * torch.eye(x.shape[1])
         weights = torch.linalg.solve(held, x.T @ y)
         score, label = (F.pad(features, (0, 1), value=1.0) @ weights).max(dim=1)
-        kept = batched_nms(boxes, score, torch.zeros(len(boxes), dtype=torch.long), _APART)
+        kept = _suppressed(boxes, score)
         left = {name: max(count.get(name, 0) for count in counts) for name in own}
         rows: list[tuple[str, Tensor, float]] = []
         for i in kept[score[kept] >= LIKE].tolist():
@@ -157,3 +155,10 @@ class Suggestions:
         parts = (cells.flatten(1), ended - ended.mean(dim=0))
         features = torch.cat([F.normalize(part, dim=1) / 2**0.5 for part in parts], dim=1)
         return trace.boxes[-1], features, trace.logits[-1].sigmoid()
+
+
+def _suppressed(boxes: Tensor, scores: Tensor) -> Tensor:
+    """The rows that NMS keeps, the best first."""
+    from torchvision.ops import nms  # its import takes seconds
+
+    return nms(boxes, scores, _APART)
