@@ -46,8 +46,9 @@ BROWSERS = (
 # the others waiting.
 LONGEST = (
     *("test_app_page", "test_classroom", "test_notebooks", "test_parity", "test_engines"),
-    *("test_teach_page", "test_examples", "test_export", "test_server", "test_explorer_browser"),
-    *("test_playground", "test_docs", "test_figures", "test_analysis_figures", "test_fuzz"),
+    *("test_teach_page", "test_checks", "test_examples", "test_export", "test_server"),
+    *("test_explorer_browser", "test_playground", "test_docs", "test_figures"),
+    *("test_analysis_figures", "test_fuzz"),
 )
 
 

@@ -23,7 +23,7 @@ def test_show_and_box(browser, tmp_path, monkeypatch):
     """Catches frames or boxes that are not kept, and a link that does not bring them back."""
     monkeypatch.setenv("SPARSE_RCNN_LAB_CACHE", str(tmp_path / "cache"))
     with served([checkpoint(tmp_path)]) as address:
-        seen = Watched(browser, 1366, 768)
+        seen = Watched(browser, 1366, 768, reduced_motion="reduce")
         page = seen.page
         open_teach(page, address)
         page.get_by_text("Start the camera", exact=True).locator("visible=true").click()
@@ -55,7 +55,7 @@ def test_show_and_box(browser, tmp_path, monkeypatch):
         keep_shot(page, "teach-train")
         seen.clean()
 
-        # What it was taught, as a training leaves it: used live, then explored.
+        # What it was taught, as a training leaves it: opened on a phone, used live, then explored.
         run = labels.parent / "runs" / "001"
         run.mkdir(parents=True)
         model = Path(checkpoint(tmp_path, "taught", ("thing",), proposals=5))
@@ -66,9 +66,14 @@ def test_show_and_box(browser, tmp_path, monkeypatch):
         done = {"phase": "done", "seconds": 9, "done_steps": 9, "judgement": judgement}
         done |= {"minutes": 0.1, "steps": 20, "stopped": True}
         (run / "teach.json").write_text(json.dumps(done))
-        used = Watched(browser, 1366, 768)
-        used.page.goto(link)
+        used = Watched(browser, 390, 844, color_scheme="dark", reduced_motion="reduce")
+        used.page.goto(f"{link}&__theme=dark")  # opens the tab by itself
         used.page.wait_for_selector("#lab-step-use:not([disabled])")
+        used.page.wait_for_function("labTeach.state().frames.length === 2")
+        assert used.page.evaluate("labTeach.state().frames[0].boxes[0].name") == "thing"
+        assert used.page.evaluate("document.querySelector('.lab-teach').scrollWidth") <= 390
+        keep_shot(used.page, "teach-phone-dark")
+        used.page.set_viewport_size({"width": 1366, "height": 768})
         used.page.click("#lab-step-train")
         assert "time was over after 9 of 20 steps" in used.page.locator(".lab-told").text_content()
         used.page.click("#lab-step-use")
@@ -90,16 +95,6 @@ def test_show_and_box(browser, tmp_path, monkeypatch):
             "lab.part('lab-explorer')?.explorer?.base?.().count === 5", timeout=60_000
         )
         used.clean()
-
-        again = Watched(browser, 390, 844, color_scheme="dark")
-        again.page.goto(f"{link}&__theme=dark")  # opens the tab by itself
-        again.page.wait_for_selector("#lab-step-box")
-        again.page.wait_for_function("labTeach.state().frames.length === 2")
-        assert again.page.evaluate("labTeach.state().frames[0].boxes[0].name") == "thing"
-        wide = again.page.evaluate("document.querySelector('.lab-teach').scrollWidth")
-        assert wide <= 390
-        keep_shot(again.page, "teach-phone-dark")
-        again.clean()
 
 
 SIDES = ("width", "height")
