@@ -359,7 +359,8 @@ def test_live(page):
     count(page, "0")
     # As if nothing had been found for longer than it waits.
     page.evaluate(
-        "() => { const now = performance.now; performance.now = () => now.call(performance) + 4000 }"
+        "() => { const now = performance.now.bind(performance);"
+        " performance.now = () => now() + 4000 }"
     )
     page.wait_for_selector("#lab-live-nothing:visible")
     keep_shot(page, "app-live-nothing")
