@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib
 import operator
 import re
@@ -32,7 +33,7 @@ NAMES = list(ASSIGNMENTS)
 
 @pytest.fixture
 def fast_cells(monkeypatch):
-    """Data and trainings are as short as in grading, and nothing is evaluated twice."""
+    """Data and trainings are as short as in grading; nothing is loaded or evaluated twice."""
     monkeypatch.setenv("NBGRADER_EXECUTION", "autograde")
     evaluate, known = srl.evaluate, {}
 
@@ -43,6 +44,7 @@ def fast_cells(monkeypatch):
         return known[key]
 
     monkeypatch.setattr(srl, "evaluate", once)
+    monkeypatch.setattr(srl, "load", functools.cache(srl.load))
 
 
 @pytest.mark.parametrize("name", SHORT)
