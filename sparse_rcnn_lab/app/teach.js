@@ -3,7 +3,6 @@
 const values = window.labTeachValues;
 const WANTED = 20; // images that are asked for
 const POLL = 1000; // milliseconds between two looks at a training
-const LATE = 1.5; // times its minutes, after which a training stops by itself
 const TAKE_GAP = 350; // milliseconds between two frames, where the key is held
 const STEPS = [["show", "Show"], ["box", "Box"], ["train", "Train"], ["use", "Use"]];
 const CAMERA = {
@@ -312,8 +311,7 @@ function createTeach(el) {
     }
     if (run.phase === "failed") return run.problem;
     if (run.phase === "done") {
-      const late = run.stopped && run.seconds >= LATE * 60 * run.minutes;
-      const made = late ? `Its time was over after ${run.done_steps} of ${plural(run.steps, "step")}` : `${run.stopped ? "Stopped: " : ""}${plural(run.done_steps, "step")} in ${clock(run.seconds)}`;
+      const made = run.time_over ? `Its time was over after ${run.done_steps} of ${plural(run.steps, "step")}` : `${run.stopped ? "Stopped: " : ""}${plural(run.done_steps, "step")} in ${clock(run.seconds)}`;
       return `${made}. ${run.judgement.words}`;
     }
     return PHASES[run.phase] ?? "";

@@ -64,7 +64,7 @@ def test_show_and_box(browser, tmp_path, monkeypatch):
         shutil.copytree(labels.parent / "images", run / "images")
         judgement = {"threshold": 0.3, "words": "It finds 1 of 1.", "classes": []}
         done = {"phase": "done", "seconds": 9, "done_steps": 9, "judgement": judgement}
-        done |= {"minutes": 0.1, "steps": 20, "stopped": True}
+        done |= {"steps": 20, "stopped": True, "time_over": True}
         (run / "teach.json").write_text(json.dumps(done))
         used = Watched(browser, 1366, 768)
         used.page.goto(link)
