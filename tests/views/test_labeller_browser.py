@@ -128,6 +128,10 @@ def test_a_class_is_for_the_next_box(browser, tmp_path):
     page.keyboard.press("Control+z")
     page.keyboard.press("Control+z")
     assert [name for name, _ in boxes(page)] == ["mug", "keys"]
+    page.mouse.click(*at(page, 90, 170))
+    page.keyboard.press("b")  # made after one that was picked
+    page.keyboard.press("1")
+    assert [name for name, _ in boxes(page)] == ["mug", "keys", "keys"]
     seen.clean()
 
 
