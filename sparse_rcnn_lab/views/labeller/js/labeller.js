@@ -48,7 +48,7 @@ export function createLabeller(el, host) {
 
   const sheet = createSheet(frames, { color, accept, drawn, tallest: host.tallest });
   const chips = make("div", { class: "srl-classes", role: "group", "aria-label": "Classes" });
-  const field = make("input", { class: "srl-name", type: "text", maxlength: "60", placeholder: "name it, then Enter", "aria-label": "Name of the class", hidden: "" });
+  const field = make("input", { class: "srl-name", type: "text", maxlength: "60", placeholder: matchMedia("(hover: none)").matches ? "name it" : "name it, then Enter", enterkeyhint: "done", "aria-label": "Name of the class", hidden: "" });
   const button = (text, title, onclick) => make("button", { type: "button", text, title, onclick });
   const undo = button("Undo", "Ctrl Z", () => frames.undo());
   const redo = button("Redo", "Ctrl Y", () => frames.redo());
@@ -66,7 +66,7 @@ export function createLabeller(el, host) {
     make("dl", {}, ...HELP.flatMap(([key, what]) => [make("dt", { text: key }), make("dd", { text: what })])));
   const root = make("div", { class: "srl srl-labeller", tabindex: "-1" },
     make("div", { class: "srl-bar" }, chips, field), make("div", { class: "srl-sheet-place" }, sheet.element),
-    make("div", { class: "srl-bar" }, every, nothing, next, gone, undo, redo, drop), where, strip, keys);
+    make("div", { class: "srl-bar srl-acts" }, every, nothing, next, gone, undo, redo, drop), where, strip, keys);
   el.append(root);
 
   // Whether a box says what a proposal would. One in another may be another thing, as a wheel in a
