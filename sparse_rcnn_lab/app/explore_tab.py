@@ -56,7 +56,7 @@ class Explorations:
         with self.viewer.turn():
             kept = _Kept(secrets.token_urlsafe(16), explorer_of(self.viewer, image, state))
         with self._lock:
-            self._kept[of] = kept
+            kept = self._kept.setdefault(of, kept)  # somebody may have been quicker
             while len(self._kept) > _KEPT:
                 self._kept.popitem(last=False)
         return kept.token

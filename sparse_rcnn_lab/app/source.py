@@ -47,7 +47,7 @@ class Source:
     def __init__(self, viewer: Viewer) -> None:
         self.viewer = viewer
         names = viewer.models[viewer.models.first].class_names
-        files = [str(path) for path in examples(names)]
+        files = [str(path) for path in viewer.models.examples(viewer.models.first)]
         self.first = read_input(files[0]) if files else None
         self.image = gr.State(self.first, time_to_live=3600)
         self.given = gr.State([], time_to_live=3600)
@@ -91,7 +91,7 @@ class Source:
 
     def pick(self, chosen: str, given: list[Given], model: str) -> dict[Any, Any]:
         """One of the strip was clicked. chosen: its place and, behind a space, whatever."""
-        files = [*(one.path for one in given), *map(str, self._examples(model))]
+        files = [*(one.path for one in given), *map(str, self.viewer.models.examples(model))]
         place = chosen.split(" ")[0]
         if not place.isdigit() or int(place) >= len(files):
             raise LabError(f"The strip has {len(files)} images, found {chosen!r:.40}.")
@@ -110,20 +110,17 @@ class Source:
 
     def switch(self, model: str, image: InputImage | None, given: list[Given]) -> dict[Any, Any]:
         """Another model: its examples, and one of them in the place of an example of the last."""
-        names = self.viewer.models[model].class_names
-        files = [str(path) for path in examples(names)]
-        changed: dict[Any, Any] = {self.draw: gr.update(visible=knows_shapes(names))}
+        files = [str(path) for path in self.viewer.models.examples(model)]
+        shapes = knows_shapes(self.viewer.models[model].class_names)
+        changed: dict[Any, Any] = {self.draw: gr.update(visible=shapes)}
         if image is None or image.key in {read_input(path).key for path in examples(())}:
             return changed | self._shown(read_input(files[0]), given, model, files[0])
         return changed | {self.strip: _strip(given, files, "")}
 
-    def _examples(self, model: str) -> list[Path]:
-        return examples(self.viewer.models[model].class_names)
-
     def _shown(
         self, image: InputImage, given: list[Given], model: str, path: str
     ) -> dict[Any, Any]:
-        files = list(map(str, self._examples(model)))
+        files = list(map(str, self.viewer.models.examples(model)))
         return {self.image: image, self.given: given, self.strip: _strip(given, files, path)}
 
 

@@ -3,12 +3,11 @@
 const values = window.labTeachValues;
 const WANTED = 20; // images that are asked for
 const POLL = 1000; // milliseconds between two looks at a training
-const LATE = 1.5; // times its minutes, after which a training stops by itself
 const TAKE_GAP = 350; // milliseconds between two frames, where the key is held
 const STEPS = [["show", "Show"], ["box", "Box"], ["train", "Train"], ["use", "Use"]];
 const CAMERA = {
   NotAllowedError: "The browser may not use the camera. Allow it beside the address, then start again.",
-  NotFoundError: "No camera was found. Connect one, or drop photographs below.",
+  NotFoundError: "No camera was found. Connect one, or choose photographs.",
   NotReadableError: "The camera is in use by another program. Close that one, then start again.",
 };
 const plural = (number, word) => `${number} ${word}${number === 1 ? "" : word.endsWith("x") ? "es" : "s"}`;
@@ -83,21 +82,25 @@ function createTeach(el) {
   const video = make("video", { muted: "", playsinline: "", autoplay: "", class: "lab-teach-video" });
   video.muted = true;
   const flash = make("div", { class: "lab-flash" });
-  const start = make("button", { type: "button", class: "lab-go", text: "Start the camera", onclick: () => (stream ? stopCamera() : startCamera()) });
-  const shoot = make("button", { type: "button", class: "lab-go", text: "Take a frame (space)", disabled: "", onclick: tried(take) });
+  const start = make("button", { type: "button", class: "lab-go", text: "Start the camera", onclick: () => startCamera() });
+  const shoot = make("button", { type: "button", class: "lab-go", onclick: tried(take) }, "Take a frame", make("kbd", { class: "srl-named-key", text: "space" }));
+  const halt = make("button", { type: "button", text: "Stop the camera", onclick: () => stopCamera() });
   const turn = make("button", { type: "button", text: "Other camera", hidden: "", onclick: () => { facing = facing === "user" ? "environment" : "user"; stopCamera(); startCamera(); } });
   let facing = "environment"; // of a phone: what is shown to it; a laptop has but one
   const files = make("input", { type: "file", multiple: "", hidden: "", accept: "image/*,.zip,.json,.xml,.txt,.yaml", onchange: () => give([...files.files]) });
   const folder = make("input", { type: "file", multiple: "", hidden: "", webkitdirectory: "", onchange: () => give([...folder.files]) });
   const count = make("p", { class: "lab-count" });
+  const toBox = make("button", { type: "button", text: "Go to Box", onclick: () => go("box") });
   const shots = make("div", { class: "srl-strip-of-images lab-shots" });
-  panels.show.append(
-    make("div", { class: "lab-camera" }, video, flash, make("p", { class: "lab-camera-hint", text: "Show your things from several sides, near and far, in different places; and a few frames without them." })),
-    make("div", { class: "srl-bar" }, start, shoot, turn,
+  const camera = make("div", { class: "lab-camera" }, video, flash, start,
+    make("p", { text: "Show your things from several sides, near and far, in different places; and a few frames without them." }));
+  panels.show.append(camera,
+    make("div", { class: "srl-bar" }, shoot, halt, turn,
       make("button", { type: "button", text: "Choose photographs or a zip", onclick: () => files.click() }),
-      make("button", { type: "button", text: "Choose a folder", onclick: () => folder.click() }), files, folder),
-    make("p", { class: "srl-note", text: "Or drop them here: photographs, or data that is labelled already (a COCO, Pascal VOC or YOLO folder, or a zip of one). Everything stays on the machine that runs this app." }),
-    count, shots);
+      make("button", { type: "button", class: "lab-choose-folder", text: "Choose a folder", onclick: () => folder.click() }), files, folder),
+    make("p", { class: "srl-note" }, make("span", { class: "lab-drop-note", text: "Or drop them on the page. " }),
+      "Data that is labelled already will do too: a COCO, Pascal VOC or YOLO folder, or a zip of one. Everything stays on the machine that runs this app."),
+    make("div", { class: "srl-bar" }, count, toBox), shots);
 
   async function startCamera() {
     say("");
@@ -116,10 +119,11 @@ function createTeach(el) {
     } catch (error) {
       stopCamera();
       say(CAMERA[error.name] ?? (error.name === "Insecure"
-        ? "Browsers give a camera only to pages of this machine or with https. Drop photographs instead."
+        ? "Browsers give a camera only to pages of this machine or with https. Choose photographs instead."
         : `The camera cannot be used (${error.message}).`), true);
     }
     show();
+    if (stream) shoot.focus({ preventScroll: true });
   }
   function stopCamera() {
     stream?.getTracks().forEach((track) => { track.onended = null; track.stop(); });
@@ -231,8 +235,11 @@ function createTeach(el) {
   }, true);
 
   // 2 Box.
+  const BOX_HINT = "Choose a name, draw a box around each such thing. Click a box to choose or rename it, a dashed one (a proposal) to accept it.";
   const place = make("div");
-  panels.box.append(make("p", { class: "srl-note lab-box-hint", text: "Draw a box around each thing and give it a name. Dashed boxes are proposals: a click accepts one." }), place);
+  const boxHint = make("p", { class: "srl-note", role: "status" });
+  const toTrain = make("button", { type: "button", class: "lab-go", text: "Go to Train", onclick: () => go("train") });
+  panels.box.append(make("div", { class: "srl-bar lab-box-hint" }, boxHint, toTrain), place);
 
   function build(state) {
     labeller?.destroy();
@@ -259,6 +266,7 @@ function createTeach(el) {
   const ready = make("div", { class: "lab-ready" });
   const teach = make("button", { type: "button", class: "lab-go", text: "Train (about 4 minutes)", onclick: tried(train) });
   const stop = make("button", { type: "button", text: "Stop and keep what is learned", hidden: "", onclick: tried(async () => { stop.disabled = true; await ask(`${token}/stop`, {}); }) });
+  const toUse = make("button", { type: "button", class: "lab-go", text: "Use it", onclick: () => go("use") });
   const meter = make("progress", { max: "1", value: "0", "aria-label": "Progress of the training" });
   const told = make("p", { class: "lab-told", role: "status" });
   const charts = [make("canvas", { role: "img", "aria-label": "Loss of each stage" }), make("canvas", { role: "img", "aria-label": "AP50 of each stage on held-out images" })];
@@ -269,7 +277,7 @@ function createTeach(el) {
     make("figure", {}, make("figcaption", { text: "AP50 on held-out images" }), charts[1]),
     make("figure", {}, make("figcaption", { text: "Loss" }), charts[0]), legend);
   const words = make("div", { class: "lab-words" });
-  panels.train.append(ready, make("div", { class: "srl-bar" }, teach, stop), meter, told, words, figures);
+  panels.train.append(ready, make("div", { class: "srl-bar" }, toUse, teach, stop), meter, told, words, figures);
 
   async function train() {
     if (labeller.state.unsaved) throw new Error("Not all boxes are saved yet. Wait a moment.");
@@ -312,8 +320,7 @@ function createTeach(el) {
     }
     if (run.phase === "failed") return run.problem;
     if (run.phase === "done") {
-      const late = run.stopped && run.seconds >= LATE * 60 * run.minutes;
-      const made = late ? `Its time was over after ${run.done_steps} of ${plural(run.steps, "step")}` : `${run.stopped ? "Stopped: " : ""}${plural(run.done_steps, "step")} in ${clock(run.seconds)}`;
+      const made = run.time_over ? `Its time was over after ${run.done_steps} of ${plural(run.steps, "step")}` : `${run.stopped ? "Stopped: " : ""}${plural(run.done_steps, "step")} in ${clock(run.seconds)}`;
       return `${made}. ${run.judgement.words}`;
     }
     return PHASES[run.phase] ?? "";
@@ -336,6 +343,8 @@ function createTeach(el) {
       ready.replaceChildren(...lines.map((text) => make("p", { text })));
     }
     teach.hidden = at;
+    toUse.hidden = at || !taught;
+    teach.classList.toggle("lab-go", !taught);
     teach.disabled = labelled.length < 2 || !boxes || at;
     setText(teach, taught ? "Go on with what there is now (about 4 minutes)" : "Train (about 4 minutes)");
     teach.title = teach.disabled ? "At least two labelled images, one with a box" : "";
@@ -453,7 +462,7 @@ function createTeach(el) {
   requestAnimationFrame(walk);
 
   // 4 Use.
-  const use = (text, work, go = false) => make("button", { type: "button", class: go ? "lab-go" : "", text, onclick: tried(work) });
+  const use = (text, more, work, go = "") => make("button", { type: "button", class: go, onclick: tried(work) }, text, make("small", { text: more }));
   const away = (kind) => async () => {
     say("Making the file …");
     const file = await ask(`${token}/download/${kind}`);
@@ -462,8 +471,10 @@ function createTeach(el) {
   };
   const verdict = make("p");
   panels.use.append(verdict,
-    make("div", { class: "srl-bar" }, use("Live: point the camera at it", live, true), use("Explore a frame", exploreFrame)),
-    make("div", { class: "srl-bar" }, make("span", { class: "lab-caption", text: "Download" }), use("Data (COCO)", away("data")), use("Model", away("model")), use("One page that detects (html)", away("playground")), use("An explored frame (html)", away("page"))),
+    make("div", { class: "lab-uses" }, use("Live", "point the camera at it", live, "lab-go"), use("Explore a frame", "what each stage does", exploreFrame)),
+    make("h3", { text: "Download" }),
+    make("div", { class: "lab-uses" }, use("Data", "COCO, a zip", away("data")), use("Model", "safetensors", away("model")),
+      use("One page that detects", "html, needs nothing else", away("playground")), use("An explored frame", "html", away("page"))),
     make("p", { class: "srl-note", text: "More frames or classes at any time: go back to Show or Box, then train on." }));
 
   // The taught model becomes the page's, with the threshold at which it did best.
@@ -477,6 +488,7 @@ function createTeach(el) {
       await new Promise((done) => setTimeout(done, 100));
     }
     lab.part("lab-face-name").textContent = labeller.state.classes.join(", ");
+    lab.part("lab-face-image").src = labeller.frames.current()?.url ?? "";
     lab.set("lab-threshold", threshold);
     say("");
   }
@@ -543,11 +555,16 @@ function createTeach(el) {
       button.disabled = (name === "box" && !frames.length) || (name === "use" && !taught);
     }
     bar.querySelector("#lab-step-train").disabled = !frames.length;
-    setText(start, stream ? "Stop the camera" : "Start the camera");
-    start.classList.toggle("lab-go", !stream);
-    shoot.disabled = !stream;
-    shoot.classList.toggle("lab-go", Boolean(stream));
-    setText(count, frames.length || busy ? `${frames.length} of about ${WANTED}${busy ? ", one is being kept …" : ""}${frames.length >= 2 ? ". When you have enough, go to Box." : ""}` : "");
+    camera.classList.toggle("lab-on", Boolean(stream));
+    camera.lastChild.hidden = stream && frames.length > 2; // it was read
+    shoot.hidden = halt.hidden = !stream;
+    if (!stream) turn.hidden = true;
+    setText(count, frames.length || busy ? `${frames.length} of about ${WANTED} images${busy ? ", one is being kept …" : ""}` : "");
+    toBox.hidden = frames.length < 2;
+    toBox.classList.toggle("lab-go", frames.length >= WANTED);
+    const all = frames.length > 1 && labelled === frames.length && frames.some((frame) => frame.boxes.length);
+    setText(boxHint, all ? `All ${frames.length} images are labelled.` : BOX_HINT);
+    toTrain.hidden = !all;
     if (step === "show") showShots(frames);
     if (step === "train") showTrain();
     if (step === "use" && run?.judgement) setText(verdict, run.judgement.words);
@@ -573,7 +590,7 @@ function createTeach(el) {
 
   document.addEventListener("keydown", (event) => {
     if (event.key !== " " || step !== "show" || !stream || !el.checkVisibility()) return;
-    if (event.target.matches("input, textarea, select, [contenteditable]") || (event.target.matches("button") && event.target !== shoot && event.target !== start)) return;
+    if (event.target.matches("input, textarea, select, [contenteditable]") || (event.target.matches("button") && event.target !== shoot)) return;
     event.preventDefault();
     tried(take)();
   });

@@ -268,7 +268,7 @@ class Teaching:
         if run is None:
             raise LabError("Nothing is taught yet: train first.")
         name = f"{run / MODEL_FILE}"
-        self.viewer.models.add(name)
+        self.viewer.models.add(name, _shown(run))
         self.viewer.models[name]
         judgement = read_progress(run).get("judgement") or {}
         return {"model": name, "threshold": judgement.get("threshold", 0.5)}
@@ -313,14 +313,12 @@ class Teaching:
             return run / MODEL_FILE, "taught-model.safetensors"
         if kind not in ("page", "playground"):
             raise LabError(f"There is no download {kind!r}: data, model, page, playground.")
-        val = CocoFolder(run / "val.json", "val", images=run / "images")
-        name = f"{run / MODEL_FILE}"
-        self.viewer.models.add(name)
+        name, shown = f"{run / MODEL_FILE}", _shown(run)
+        self.viewer.models.add(name, shown)
         if kind == "playground":
-            files = [val.image_path(i) for i in (-val.object_counts).argsort()[:4]]
-            shown = [file for file in files if file.suffix.lower() in (".jpg", ".jpeg", ".png")]
             page = playground(self.viewer.models[name], run / "playground.html", images=shown)
             return page, "taught-playground.html"
+        val = CocoFolder(run / "val.json", "val", images=run / "images")
         with self.viewer.turn():
             view = explore(val[int(val.object_counts.argmax())], self.viewer.models[name])
         return Path(view.to_html(run / "explorer.html")), "taught-explorer.html"
@@ -343,6 +341,12 @@ def _row(visitor: Visitor, row: dict[str, Any]) -> dict[str, Any]:
 def _url(visitor: Visitor, row: dict[str, Any]) -> str:
     """Below ``PATH``; the page knows where that is, a proxy or not."""
     return f"{visitor.token}/image/{row['file_name']}"
+
+
+def _shown(run: Path) -> list[Path]:
+    """Of the images that a run did not learn from those with most objects."""
+    val = CocoFolder(run / "val.json", "val", images=run / "images")
+    return [val.image_path(i) for i in (-val.object_counts).argsort()[:4]]
 
 
 def _inner(folder: Path) -> Path:

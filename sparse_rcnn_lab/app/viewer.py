@@ -10,13 +10,14 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
+from pathlib import Path
 
 import torch
 from PIL import Image
 from torch import Tensor
 
 from sparse_rcnn_lab.app.state import DETECTIONS, ViewState
-from sparse_rcnn_lab.app.user_inputs import InputImage, Limits
+from sparse_rcnn_lab.app.user_inputs import InputImage, Limits, examples
 from sparse_rcnn_lab.core.detections import Detections
 from sparse_rcnn_lab.core.errors import LabError
 from sparse_rcnn_lab.core.trace import Trace
@@ -221,7 +222,8 @@ class ModelList:
         self.first = self.names[0]
         self.device = pick_device(device)
         self._loaded: dict[str, Detector] = {}
-        self.private: list[str] = []  # models that visitors taught: by their name alone, unlisted
+        # Models that visitors taught, by their name alone, unlisted; with images to show them on.
+        self.private: dict[str, list[Path]] = {}
         # One lock a model: a download of minutes must not hold up the others.
         self._locks = {name: threading.Lock() for name in names}
 
@@ -239,13 +241,14 @@ class ModelList:
                 self._loaded[name] = detector
             return self._loaded[name]
 
-    def add(self, name: str) -> None:
+    def add(self, name: str, images: Sequence[Path] = ()) -> None:
         """Offers a visitor's own model to who knows its name; the eldest of many are let go."""
         if name not in self._locks:
             self._locks[name] = threading.Lock()
-            self.private.append(name)
+            self.private[name] = list(images)
         while len(self.private) > _PRIVATE:
-            eldest = self.private.pop(0)
+            eldest = next(iter(self.private))
+            del self.private[eldest]
             self._locks.pop(eldest, None)
             self._loaded.pop(eldest, None)
 
@@ -254,6 +257,11 @@ class ModelList:
         if name not in self._locks:
             raise LabError(f"There is no model {name!r} here. Choose {', '.join(self.names)}.")
         return name in self._loaded
+
+    def examples(self, name: str) -> list[Path]:
+        """Images to begin with: of a visitor's own model that visitor's, else what ships."""
+        own = [path for path in self.private.get(name, ()) if path.is_file()]
+        return own or examples(self[name].class_names)
 
     def choices(self) -> list[tuple[str, str]]:
         """(label, name) of each: a path by its last part, a published one with what it costs."""

@@ -1,5 +1,7 @@
 """The server behind the tab Explore, without a browser; test_app_page.py has the page itself."""
 
+import threading
+
 import pytest
 from app_models import state
 from starlette.applications import Starlette
@@ -41,6 +43,22 @@ def test_an_image_is_opened_once_and_let_go(explorations, image, monkeypatch):
         explorations.open(read_input(EXAMPLES / name), at)
     gone = asked.post(f"{PATH}/{token}", json={})
     assert gone.status_code == 410 and "Open it again" in gone.json()["problem"]
+
+
+def test_an_image_opened_twice_at_once(explorations, image, monkeypatch):
+    """Catches a token that is gone when the page asks for it: the other one took its place."""
+    at, make, tokens = state(explorations.viewer), explore_tab.explorer_of, []
+    monkeypatch.setattr(explorations.viewer, "_turns", threading.Semaphore(2))
+
+    def overtaken(*told):
+        monkeypatch.setattr(explore_tab, "explorer_of", make)
+        tokens.append(explorations.open(image, at))
+        return make(*told)
+
+    monkeypatch.setattr(explore_tab, "explorer_of", overtaken)
+    tokens.append(explorations.open(image, at))
+    asked = client(explorations)
+    assert [asked.get(f"{PATH}/{token}").status_code for token in tokens] == [200, 200]
 
 
 def test_changes_of_many_visitors(explorations, image):

@@ -214,15 +214,20 @@ def test_what_nobody_touches_goes(teaching, viewer, tmp_path, monkeypatch):
 
 
 def test_a_taught_model_is_its_visitors(teaching, viewer):
-    """Catches a taught model among those that everybody is offered."""
+    """Catches a taught model among those that everybody is offered, or shown on what ships."""
     page = Browser(teaching)
+    page.post("label", {"id": page.frame(), "boxes": [{"name": "mug", "box": [4, 4, 30, 30]}]})
     run = teaching.root / page.token / "runs" / "001"
     run.mkdir(parents=True)
     (run / "model.safetensors").write_bytes(Path(viewer.models.first).read_bytes())
     (run / STATE).write_text('{"phase": "done", "judgement": {"threshold": 0.4}}')
+    (run / "val.json").write_bytes((run.parents[1] / "labels.json").read_bytes())
+    (run / "images").symlink_to(run.parents[1] / "images")
     answer = page.post("use").json()
     assert answer["threshold"] == 0.4 and viewer.models[answer["model"]].num_proposals == 8
     assert answer["model"] not in [name for _, name in viewer.models.choices()]
+    assert [path.parents[1] for path in viewer.models.examples(answer["model"])] == [run]
+    assert len(viewer.models.examples(viewer.models.first)) > 1
     frame = page.frame()
     assert isinstance(page.post("propose", {"id": frame}).json(), list)
     for _ in range(40):

@@ -51,7 +51,14 @@ def test_show_and_box(browser, tmp_path, monkeypatch):
         row = kept["images"][0]
         assert (x / row["width"], y / row["height"]) == pytest.approx((0.1, 0.1), abs=0.01)
         assert (width / row["width"], height / row["height"]) == pytest.approx((0.4, 0.5), abs=0.01)
-        page.click("#lab-step-train")
+        hint = page.locator(".lab-box-hint")
+        assert not hint.get_by_role("button", name="Go to Train").is_visible()
+        page.get_by_role("button", name="Next image").click()
+        page.get_by_role("button", name="Nothing here").click()
+        assert "All 2 images are labelled" in hint.text_content()
+        hint.get_by_role("button", name="Go to Train").click()
+        assert page.evaluate("labTeach.state().step") == "train"
+        page.wait_for_function("document.querySelector('.srl-labeller').dataset.saved === 'true'")
         keep_shot(page, "teach-train")
         seen.clean()
 
@@ -64,7 +71,7 @@ def test_show_and_box(browser, tmp_path, monkeypatch):
         shutil.copytree(labels.parent / "images", run / "images")
         judgement = {"threshold": 0.3, "words": "It finds 1 of 1.", "classes": []}
         done = {"phase": "done", "seconds": 9, "done_steps": 9, "judgement": judgement}
-        done |= {"minutes": 0.1, "steps": 20, "stopped": True}
+        done |= {"steps": 20, "stopped": True, "time_over": True}
         (run / "teach.json").write_text(json.dumps(done))
         used = Watched(browser, 390, 844, color_scheme="dark", reduced_motion="reduce")
         used.page.goto(f"{link}&__theme=dark")  # opens the tab by itself
@@ -77,12 +84,13 @@ def test_show_and_box(browser, tmp_path, monkeypatch):
         used.page.click("#lab-step-train")
         assert "time was over after 9 of 20 steps" in used.page.locator(".lab-told").text_content()
         used.page.click("#lab-step-use")
-        used.page.get_by_role("button", name="Live: point").click()
+        used.page.get_by_role("button", name="Live point").click()
         used.page.wait_for_function("document.querySelector('#lab-live-stage.lab-shown')")
         assert used.page.evaluate("lab.loaded").endswith("runs/001/model.safetensors")
         assert used.page.locator("#lab-proposals input[type=range]").get_attribute("max") == "5"
         assert used.page.locator("#lab-threshold input[type=range]").input_value() == "0.3"
         assert used.page.locator("#lab-face-name").text_content() == "thing"
+        assert used.page.locator("#lab-strip img").count() == 2  # its own frames, no example
         keep_shot(used.page, "teach-live")
         used.page.click("#lab-tab-teach-button")
         with used.page.expect_download() as coming:

@@ -149,8 +149,17 @@ def test_stopping_keeps_what_is_learned(project, model, tmp_path, monkeypatch):
     threading.Thread(target=stop).start()
     taught = quiet(project, run, model)
     assert taught.stopped and read_progress(run)["stopped"]
+    assert not read_progress(run)["time_over"]  # somebody stopped it
     assert read_progress(run)["done_steps"] < read_progress(run)["steps"]
     assert load(run).class_names == tuple(project.class_names)
+
+
+def test_its_time_is_over(project, model, tmp_path, monkeypatch):
+    """Catches a training that goes on for ever, and one that does not say why it stopped."""
+    monkeypatch.setattr(teaching, "PATIENCE", 0.0)
+    taught = quiet(project, tmp_path / "run", model)
+    progress = read_progress(tmp_path / "run")
+    assert taught.stopped and progress["time_over"] and progress["done_steps"] < progress["steps"]
 
 
 def test_the_command(tmp_path, capsys):

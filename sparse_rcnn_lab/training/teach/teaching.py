@@ -289,8 +289,10 @@ class _Work:
         sample = self.watched(val)
         limit = 60 * self.state["minutes"] * PATIENCE
         began, cpu = time.monotonic(), sum(os.times()[:4])
+        late = False
 
         def step(number: int, loss: StepLoss) -> None:
+            nonlocal late
             late = time.monotonic() - began > limit
             main = threading.current_thread() is threading.main_thread()
             if main and (late or (self.folder / STOP).exists()):
@@ -330,6 +332,7 @@ class _Work:
         self.tell(
             phase="done",
             stopped=not run.finished,
+            time_over=late and not run.finished,  # it stopped by itself
             done_steps=run.step,
             judgement=judgement.to_dict(),
             ap50=[round(stage.AP50, 4) for stage in whole.per_stage],

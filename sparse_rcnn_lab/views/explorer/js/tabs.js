@@ -156,7 +156,8 @@ export function createTabs(explorer) {
   // Nothing is chosen: what can be said of all of them.
   function overview(trace, tab, state) {
     const lacking = missingFirst(trace, tab);
-    const choose = note("Choose a proposal: click a box, a point or a detection, or press ↓.");
+    const keys = matchMedia("(hover: none)").matches ? "" : ", or press ↓";
+    const choose = note(`Choose a proposal: click a box, a point or a detection${keys}.`);
     const shown = tab === "similarity" ? [among(trace, state)] : filmStrips(explorer);
     const what = tab !== "similarity" && shown.length && note("What lay in each detection's box, from the learned proposal to the last stage.");
     return [lacking && note(lacking), choose, what, tab === "similarity" ? shown[0] : make("div", { class: "srl-films" }, ...shown)];

@@ -9,6 +9,7 @@ export function createFrames(frames, classes, save) {
   const past = [], future = [];
   const state = {
     frames, classes: [...classes], at: 0, chosen: -1, name: classes[0] ?? "", proposals: [], unsaved: 0, problem: "",
+    picked: false, // whether somebody chose that box, or it is only the last one made
   };
   const tell = (what = "boxes") => listeners.forEach((listener) => listener(what));
   const current = () => state.frames[state.at];
@@ -54,10 +55,11 @@ export function createFrames(frames, classes, save) {
     const one = from.pop();
     if (!one || !frameOf(one.id)) return false;
     to.push(one);
+    const before = current();
     state.at = state.frames.indexOf(frameOf(one.id));
     put(current(), ...side(one));
     state.chosen = -1;
-    tell("frame");
+    tell(current() === before && before.boxes.length ? "boxes" : "frame"); // what was proposed stays;
     return true;
   }
 
@@ -71,6 +73,7 @@ export function createFrames(frames, classes, save) {
       past.push({ id: frame.id, before: copy(frame.boxes), was: frame.labelled, after: copy(boxes), is: labelled });
       past.splice(0, past.length - MOST);
       future.length = 0;
+      if (boxes.length !== frame.boxes.length) state.picked = false;
       put(frame, boxes, labelled);
       state.chosen = chosen;
       tell();
@@ -89,13 +92,16 @@ export function createFrames(frames, classes, save) {
     },
     choose(row) {
       state.chosen = row;
+      state.picked = true;
       const box = current()?.boxes[row];
       if (box) state.name = box.name;
       tell();
     },
-    // Chooses a class; the chosen box becomes one of it.
+    // Chooses a class, for the next boxes; a box that somebody picked becomes one of it. The one made
+    // last keeps its own and is let go: who takes another class then means the next box.
     call(name) {
       state.name = name;
+      if (!state.picked) state.chosen = -1;
       const frame = current();
       if (frame && state.chosen >= 0 && frame.boxes[state.chosen].name !== name) {
         this.change(frame.boxes.map((box, row) => (row === state.chosen ? { ...box, name } : box)), state.chosen);

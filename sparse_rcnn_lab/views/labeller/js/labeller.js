@@ -7,11 +7,14 @@ import { createSheet } from "./sheet.js";
 import { watchTheme } from "./theme.js";
 
 const HELP = [
-  ["drag", "draw a box"], ["click", "choose a box, accept a proposal"], ["1 to 9", "class of the chosen box and the next ones"],
-  ["N", "new class"], ["A", "accept all proposals"], ["Tab", "next box or proposal"], ["Enter", "accept it"],
+  ["drag", "draw a box"], ["click", "choose a box, accept a proposal"], ["1 to 9", "class of the box that you chose, and of the next ones"],
+  ["N", "new class"], ["A", "accept all proposals"], ["Tab", "next box or proposal"], ["Enter", "accept it; then again: choose its box"],
   ["arrows", "move the chosen box (with Shift: ten pixels, with Alt: its corner), else another image"],
   ["Page Down, Page Up", "the next image, the one before"], ["Delete", "remove it"], ["B", "a new box in the middle"], ["0", "nothing is here"], ["Ctrl Z, Ctrl Y", "undo, redo"],
 ];
+
+const SAME = 0.4; // IoU with a box from which on a proposal is on what is labelled already
+const INSIDE = 0.7; // the share of it in a box of its own class, or of that box in it, that says so too
 
 // host: {frames, classes, colors: ["#rrggbb"], theme, tallest (share of the window), save(frame), propose(frame), rename(names, renamed), remove(frame)}.
 // propose gives [{name, box, score}]; rename and remove may be missing.
@@ -23,6 +26,7 @@ export function createLabeller(el, host) {
     return place < 0 ? "#ffffff" : host.colors[place % host.colors.length];
   };
   let asked = 0; // which answer about proposals is the last one asked for
+  let offers = []; // what was proposed for this image; state.proposals are those that no box has taken
   let offered = -1; // the proposal that Tab has come to
   let pending = null; // a box that waits for its name
 
@@ -32,7 +36,6 @@ export function createLabeller(el, host) {
     const usable = taken.filter((one) => one.name || state.name);
     if (!usable.length) return taken.length ? ask(taken[0].box) : undefined;
     const added = usable.map(({ name, box }) => ({ name: frames.addClass(name || state.name), box: box.map((value) => Math.round(value * 10) / 10) }));
-    state.proposals = state.proposals.filter((one) => !usable.includes(one));
     offered = -1;
     frames.change([...frame.boxes, ...added], frame.boxes.length + added.length - 1);
   }
@@ -40,19 +43,18 @@ export function createLabeller(el, host) {
   function drawn(box) {
     if (!state.name) return ask(box);
     const frame = frames.current();
-    state.proposals = state.proposals.filter((one) => overlap(one.box, box) < 0.5);
     frames.change([...frame.boxes, { name: state.name, box }], frame.boxes.length);
   }
 
   const sheet = createSheet(frames, { color, accept, drawn, tallest: host.tallest });
   const chips = make("div", { class: "srl-classes", role: "group", "aria-label": "Classes" });
-  const field = make("input", { class: "srl-name", type: "text", maxlength: "60", placeholder: "name it, then Enter", "aria-label": "Name of the class", hidden: "" });
+  const field = make("input", { class: "srl-name", type: "text", maxlength: "60", placeholder: matchMedia("(hover: none)").matches ? "name it" : "name it, then Enter", enterkeyhint: "done", "aria-label": "Name of the class", hidden: "" });
   const button = (text, title, onclick) => make("button", { type: "button", text, title, onclick });
   const undo = button("Undo", "Ctrl Z", () => frames.undo());
   const redo = button("Redo", "Ctrl Y", () => frames.redo());
   const gone = button("Delete box", "Delete", remove);
   const every = button("Accept all", "A", () => accept(0, true));
-  const nothing = button("Nothing here", "0", () => frames.change([], -1, true));
+  const nothing = button("Nothing here", "0", empty);
   const next = button("Next image", "Page Down", () => {
     frames.go(state.at + 1);
     sheet.element.focus({ preventScroll: true });
@@ -64,14 +66,22 @@ export function createLabeller(el, host) {
     make("dl", {}, ...HELP.flatMap(([key, what]) => [make("dt", { text: key }), make("dd", { text: what })])));
   const root = make("div", { class: "srl srl-labeller", tabindex: "-1" },
     make("div", { class: "srl-bar" }, chips, field), make("div", { class: "srl-sheet-place" }, sheet.element),
-    make("div", { class: "srl-bar" }, every, nothing, next, gone, undo, redo, drop), where, strip, keys);
+    make("div", { class: "srl-bar srl-acts" }, every, nothing, next, gone, undo, redo, drop), where, strip, keys);
   el.append(root);
 
-  function overlap(a, b) {
+  // Whether a box says what a proposal would. One in another may be another thing, as a wheel in a
+  // car, unless both are of one class.
+  function covers(own, one) {
+    const [a, b] = [own.box, one.box];
     const w = Math.min(a[2], b[2]) - Math.max(a[0], b[0]), h = Math.min(a[3], b[3]) - Math.max(a[1], b[1]);
-    if (w <= 0 || h <= 0) return 0;
-    const area = (box) => (box[2] - box[0]) * (box[3] - box[1]);
-    return (w * h) / (area(a) + area(b) - w * h);
+    if (w <= 0 || h <= 0) return false;
+    const [large, small] = [a, b].map((box) => (box[2] - box[0]) * (box[3] - box[1])).sort((x, y) => y - x);
+    return w * h >= SAME * (large + small - w * h) || (own.name === one.name && w * h >= INSIDE * small);
+  }
+  function free() {
+    const { boxes } = frames.current() ?? { boxes: [] };
+    state.proposals = offers.filter((one) => !boxes.some((own) => covers(own, one)));
+    if (offered >= state.proposals.length) offered = -1;
   }
 
   function ask(box = null, text = "") {
@@ -126,7 +136,13 @@ export function createLabeller(el, host) {
     const frame = frames.current();
     if (!frame || state.chosen < 0) return;
     const left = frame.boxes.filter((_, row) => row !== state.chosen);
+    offers = offers.filter((one) => !covers(frame.boxes[state.chosen], one)); // nor is that wanted
     frames.change(left, Math.min(state.chosen, left.length - 1), true);
+  }
+
+  function empty() {
+    offers = [];
+    frames.change([], -1, true);
   }
 
   async function dropFrame() {
@@ -147,13 +163,13 @@ export function createLabeller(el, host) {
   async function propose() {
     const frame = frames.current();
     const number = ++asked;
-    state.proposals = [];
+    offers = [];
     offered = -1;
     if (!frame || !host.propose || (frame.labelled && frame.boxes.length)) return;
     try {
       const found = await host.propose(frame);
       if (number !== asked || frames.current() !== frame) return;
-      state.proposals = found.filter((one) => frame.boxes.every((own) => overlap(own.box, one.box) < 0.5));
+      offers = found;
       frames.tell("proposals");
     } catch { /* a page without proposals is one all the same */ }
   }
@@ -204,13 +220,14 @@ export function createLabeller(el, host) {
     }
     if (event.target.matches("button, summary, input") && (key === "Enter" || key === " " || key === "Tab")) return false;
     if (key === "Tab") return walk(event.shiftKey ? -1 : 1);
-    if (key === "Enter") return offered >= 0 ? (accept(offered), true) : false;
+    if (key === "Enter" && offered >= 0) return accept(offered), true;
+    if (key === "Enter") return state.chosen >= 0 && (frames.choose(state.chosen), true);
     if (key === "Delete" || key === "Backspace") return remove(), true;
     if (key === "Escape") return sheet.cancel() || (offered = -1, frames.choose(-1)), true;
     if (key === "a") return accept(0, true), true;
     if (key === "n") return ask(), true;
     if (key === "b") return drawn([0.35 * frame.width, 0.35 * frame.height, 0.65 * frame.width, 0.65 * frame.height].map(Math.round)), true;
-    if (key === "0") return frames.change([], -1, true), true;
+    if (key === "0") return empty(), true;
     if (key >= "1" && key <= "9" && state.classes[key - 1]) return frames.call(state.classes[key - 1]), true;
     if (key === "PageUp" || key === "PageDown") return frames.go(state.at + (key === "PageUp" ? -1 : 1)), true;
     return false;
@@ -275,6 +292,7 @@ export function createLabeller(el, host) {
   frames.listen((what) => {
     if (what === "saved") return showState();
     if (what === "frame") propose();
+    free();
     if (what === "frame") sheet.show();
     else sheet.draw();
     showClasses();

@@ -61,14 +61,14 @@ export function createSheet(frames, { color, accept, drawn, tallest = 0.66 }) {
     const g = sharp(canvas, width, height);
     g.clearRect(0, 0, width, height);
     if (image.complete && image.naturalWidth && shown === frame.url) g.drawImage(image, 0, 0, width, height);
-    const { chosen, proposals } = frames.state;
+    const { chosen, picked, proposals } = frames.state;
     proposals.forEach((proposal, row) => {
       outline(g, proposal.box, proposal.name ? color(proposal.name) : "#ffffff", row === hover ? 3 : 2, [6, 4]);
     });
     const boxes = frame.boxes.map((box, row) => (drag?.row === row ? { ...box, box: drag.box } : box));
     if (drag?.kind === "new" && drag.moved) outline(g, drag.box, color(frames.state.name), 2);
     boxes.forEach(({ name, box }, row) => {
-      if (row === chosen) {
+      if (row === chosen && picked) {
         g.fillStyle = css(parse(color(name)), 0.16);
         const [x1, y1, x2, y2] = onScreen(box);
         g.fillRect(x1, y1, x2 - x1, y2 - y1);
