@@ -9,14 +9,9 @@ Public names: those of ``lessons.__all__``; ``need`` says which extra is not ins
 any room but ``app`` and ``cli``; of the rooms only ``cli`` imports it.
 """
 
-import sys
 from importlib.util import find_spec
 
 from sparse_rcnn_lab.core.errors import LabError
-
-# jsonschema, which nbformat imports, would read the grammar of international addresses: more than
-# two seconds in every process, though no notebook is checked for such. None: as if not installed.
-sys.modules.setdefault("rfc3987_syntax", None)  # type: ignore[arg-type]
 
 
 def need(extra: str, *modules: str) -> None:

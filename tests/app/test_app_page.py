@@ -336,6 +336,7 @@ def test_models(page):
     page.wait_for_selector("text=r50_3x_100 cannot be used now")
     page.wait_for_selector("#lab-face-name:has-text('other')")
     count(page, "12")
+    page.click(".toast-close")  # it lies over the model's face
     choose_model(page, "tiny")
     page.wait_for_selector("#lab-face-name:has-text('tiny')")
     page.wait_for_function("() => document.querySelector('#lab-proposals input').max === '8'")

@@ -15,3 +15,15 @@ What a teacher runs, which needs the ``classroom`` extra, in the order of a cour
 
 May import any room but ``app`` and ``cli``.
 """
+
+import sys
+from contextlib import suppress
+
+_GRAMMAR = "rfc3987_syntax"
+if _GRAMMAR not in sys.modules:
+    # Where this is installed, jsonschema, which nbformat needs, reads the grammar of international
+    # addresses with it: two seconds in every process, though no notebook is checked for such.
+    sys.modules[_GRAMMAR] = None  # type: ignore[assignment]  # as if it were not there
+    with suppress(ImportError):
+        import jsonschema  # noqa: F401
+    del sys.modules[_GRAMMAR]
