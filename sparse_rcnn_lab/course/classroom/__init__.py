@@ -18,6 +18,7 @@ May import any room but ``app`` and ``cli``.
 
 import sys
 from contextlib import suppress
+from importlib import import_module
 
 _GRAMMAR = "rfc3987_syntax"
 if _GRAMMAR not in sys.modules:
@@ -25,5 +26,5 @@ if _GRAMMAR not in sys.modules:
     # addresses with it: two seconds in every process, though no notebook is checked for such.
     sys.modules[_GRAMMAR] = None  # type: ignore[assignment]  # as if it were not there
     with suppress(ImportError):
-        import jsonschema  # noqa: F401
+        import_module("jsonschema")
     del sys.modules[_GRAMMAR]
