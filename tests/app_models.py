@@ -1,4 +1,4 @@
-"""Two tiny models and a served page for the tests of the app."""
+"""Two tiny models and a served page for the tests of the app, and what they do there."""
 
 import socket
 from collections.abc import Iterator
@@ -14,6 +14,9 @@ from sparse_rcnn_lab.app.viewer import Viewer
 from sparse_rcnn_lab.core.model import SparseRCNN
 from sparse_rcnn_lab.data.shapes.dataset import CLASS_NAMES
 from sparse_rcnn_lab.models.checkpoint import save_checkpoint
+
+EXPLORER = "document.getElementById('lab-explorer')?.explorer"
+LOOK = 100  # milliseconds between two looks: at every frame, the page would draw for them alone
 
 
 def checkpoint(folder: Path, name: str = "tiny", classes=CLASS_NAMES, proposals: int = 8) -> str:
@@ -51,3 +54,13 @@ def served(names: list[str], limits: Limits | None = None, **address) -> Iterato
         yield at.url
     finally:
         page.close()
+
+
+def explored(page, condition):
+    page.wait_for_function(
+        f"() => {{ const x = {EXPLORER}; return x?.frames > 0 && ({condition}) }}", polling=LOOK
+    )
+
+
+def tab(page, name):
+    page.click(f"#lab-tab-{name}-button")

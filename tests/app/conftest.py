@@ -1,7 +1,7 @@
 """What the tests of the app share."""
 
 import pytest
-from app_models import checkpoint
+from app_models import checkpoint, served
 from browser import CAMERA, open_browser
 
 from sparse_rcnn_lab.app.viewer import Viewer
@@ -26,3 +26,15 @@ def browser(chromium):
     pytest.importorskip("playwright", reason="needs the dev extra: playwright")
     with open_browser(chromium, *CAMERA) as one:
         yield one
+
+
+@pytest.fixture(scope="module")
+def url(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("models")
+    patch = pytest.MonkeyPatch()
+    patch.setenv("SPARSE_RCNN_LAB_CACHE", str(folder / "cache"))
+    patch.setenv("SPARSE_RCNN_LAB_WEIGHTS_URL", str(folder / "nothing"))
+    models = [checkpoint(folder), checkpoint(folder, "other", ("ace", "king"), proposals=12)]
+    with served([*models, "r50_3x_100"]) as address:
+        yield address
+    patch.undo()
