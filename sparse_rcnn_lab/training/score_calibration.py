@@ -8,8 +8,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from scipy.optimize import minimize
-from scipy.special import logit
 from torch import Tensor
 
 from sparse_rcnn_lab.core.errors import LabError
@@ -86,7 +84,10 @@ def uncalibrated(key: str, value: Tensor, info: Mapping[str, Any]) -> Tensor:
 def platt_scaling(scores: np.ndarray, right: np.ndarray) -> tuple[float, float]:
     """Scale > 0 and shift of the logits with the least cross-entropy. scores: ``[K]``, 0 < s < 1.
     right: ``[K]`` bool."""
-    logits = logit(np.clip(scores, 1e-6, 1 - 1e-6))
+    from scipy.optimize import minimize  # its import takes half a second
+
+    scores = np.clip(scores, 1e-6, 1 - 1e-6)
+    logits = np.log(scores) - np.log1p(-scores)
     sign = np.where(right, 1.0, -1.0)
 
     def loss(values: np.ndarray) -> float:

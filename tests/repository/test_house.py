@@ -124,6 +124,14 @@ def test_no_import_circle():
         visit(name, ())
 
 
+def test_what_takes_long_to_import_waits():
+    """Catches a second or more at the start of every training, of Teach and of the app."""
+    slow = {"scipy.optimize", "scipy.special", "torch._dynamo", "torchvision", "matplotlib.pyplot"}
+    code = "import sys, sparse_rcnn_lab.training.teach.teaching; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert slow & set(done.stdout.split()) == set()
+
+
 def test_core_is_read_in_one_sitting():
     """Catches the paper growing back into a framework."""
     files = sorted((PACKAGE / "core").rglob("*.py"))
