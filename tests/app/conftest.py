@@ -30,6 +30,7 @@ def browser(chromium):
 
 @pytest.fixture(scope="module")
 def url(tmp_path_factory):
+    """A page with two tiny models and one that cannot be fetched, for the tests of one file."""
     folder = tmp_path_factory.mktemp("models")
     patch = pytest.MonkeyPatch()
     patch.setenv("SPARSE_RCNN_LAB_CACHE", str(folder / "cache"))
