@@ -11,6 +11,7 @@ from small_training import tiny
 
 from sparse_rcnn_lab import CocoFolder, LabError, Shapes, load, with_ground_truth
 from sparse_rcnn_lab.cli.main import main
+from sparse_rcnn_lab.core import boxes as box_ops
 from sparse_rcnn_lab.core.model import SparseRCNN
 from sparse_rcnn_lab.data.coco.project import Project
 from sparse_rcnn_lab.models.checkpoint import save_checkpoint
@@ -20,7 +21,7 @@ from sparse_rcnn_lab.training.teach import plan, teaching
 from sparse_rcnn_lab.training.teach.judgement import judge_traces
 from sparse_rcnn_lab.training.teach.plan import choose_changes, make_plan, steps_within
 from sparse_rcnn_lab.training.teach.progress import STOP, read_progress
-from sparse_rcnn_lab.training.teach.suggest import Suggestions
+from sparse_rcnn_lab.training.teach.suggest import SCORE, Suggestions
 from sparse_rcnn_lab.training.teach.teaching import teach
 
 DRAWN = Shapes(14, seed=3, size=64)
@@ -215,6 +216,21 @@ def test_suggestions_learn_from_one_image():
     assert sum(one.name == "thing" for one in fewer) < sum(one.name == "thing" for one in offers)
     suggestions.follow({}, lambda image: first.image)
     assert all(offer.name == "" for offer in suggestions.offers(second.image, ["thing"]))
+
+
+def test_suggestions_of_things_the_model_does_not_know():
+    """Catches offers that only scores lead to: no class of it stands for a drawn shape."""
+    detector, shapes = load("small-everyday"), Shapes(6, seed=1)
+    suggestions, found = Suggestions(detector), []
+    for number in range(len(shapes)):
+        image, boxes = shapes[number].image, shapes[number].boxes
+        offers = suggestions.offers(image, ["thing"])
+        assert {offer.name for offer in offers} == ({"thing"} if number else {""})
+        offered = torch.tensor([offer.box for offer in offers])
+        found += (box_ops.iou(offered, boxes) >= 0.7).any(dim=0).tolist()
+        suggestions.learn(number, image, [("thing", box) for box in boxes.tolist()])
+    scores = detector(shapes[0].image, threshold=0).scores
+    assert sum(found) >= len(found) / 3 and scores.max() < SCORE
 
 
 def test_warnings_come_before_the_training(project, tmp_path):

@@ -1,10 +1,10 @@
 """Boxes to offer while somebody labels: accepted with a click, they need not be drawn.
 
-From the first image on the model offers what it takes for an object. From the second one on it is
-taught, without a step of training: the proposals that ended on boxes already drawn are examples of
-their class, all others examples of background, and ridge regression on what the last stage pooled
-and made of them (in closed form, as in arXiv 1805.08136) names the proposals of the next image.
-After a training the taught model's own detections come first.
+On the first image the model offers what it takes for an object: what has a score, and what many
+proposals end on and its stages agree about, which things of no class it knows are, too. From the
+second one on it is taught, without a step of training: ridge regression on what the last stage
+pooled and made of each proposal (in closed form, as in arXiv 1805.08136) says how well one lies on
+a thing like those drawn, and which. After a training the taught model's own detections come first.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -22,11 +23,13 @@ from sparse_rcnn_lab.detect.detector import Detector
 
 ON_IT = 0.5  # IoU of a proposal with a drawn box from which on it is an example of it
 BESIDE = 0.4  # IoU below which a proposal is an example of background
-LIKE = 0.3  # what regression says, about 0..1, from which on a proposal is offered by a name
+LIKE = 0.3  # what regression says, about 0..1, from which on a proposal is offered
 SCORE = 0.35  # of a model's own detections
-_APART = 0.45  # IoU of two offers at most
-_MOST = 12  # offers an image
+_TOGETHER = 0.6  # IoU from which on proposals have ended on the same thing
+_APART = 0.4  # IoU of two offers at most
+_FIRST, _MOST = 4, 12  # offers on an image before anything is drawn, and ever
 _CELLS = 3  # of the pooled features, across and down
+_TRUST = 0.7  # in what looked like an object before anything was drawn, where examples say nothing
 _RIDGE = 0.3  # how much the regression is held back
 _IMAGES = 40  # the last ones are learned from, so that an answer takes a moment alone
 
@@ -45,6 +48,31 @@ class Offer:
     score: float
 
 
+class _Ended(NamedTuple):
+    """Proposals after the last stage: boxes ``[N, 4]``, features ``[N, D]``, scores ``[N, C]``.
+
+    steady: mean IoU of a proposal's boxes after the other stages with its last one.  likely: 0..1,
+    how much one looks like some object.
+    """
+
+    boxes: Tensor
+    features: Tensor
+    scores: Tensor
+    steady: Tensor
+    likely: Tensor
+
+
+class _Examples(NamedTuple):
+    """Of one image, a row each: name ("" for background), features, how well it lies on the drawn
+    box (0..1), how much it looked like an object.
+    """
+
+    names: list[str]
+    features: Tensor
+    quality: Tensor
+    likely: Tensor
+
+
 class Suggestions:
     """Learns from what is drawn, offers for what is not. Safe to use from several threads.
 
@@ -61,8 +89,8 @@ class Suggestions:
     def __init__(self, detector: Detector, taught: bool = False) -> None:
         self.detector, self.taught = detector, taught
         self._drawn: dict[int, list[tuple[str, Sequence[float]]]] = {}
-        self._examples: dict[int, tuple[list[str], Tensor]] = {}  # names ("" background), features
-        self._most: dict[int, dict[str, int]] = {}
+        self._examples: dict[int, _Examples] = {}
+        self._counts: dict[int, int] = {}  # boxes of an image
         self._lock = threading.Lock()
 
     def follow(self, drawn: Mapping[int, Drawn], pixels: Callable[[int], Tensor]) -> None:
@@ -81,80 +109,104 @@ class Suggestions:
 
         No box: there is nothing on it but background.
         """
-        found, features, _ = self._run(pixels)
+        ended = self._run(pixels)
         names = [name for name, _ in boxes]
         drawn = torch.tensor([list(box) for _, box in boxes]).reshape(-1, 4)
-        overlap = torch.cat([box_ops.iou(found, drawn), torch.zeros(len(found), 1)], dim=1)
+        overlap = F.pad(box_ops.iou(ended.boxes, drawn), (0, 1))
         best, place = overlap.max(dim=1)
-        sure = (best >= ON_IT) | (best < BESIDE)
-        said = [names[place[i]] if best[i] >= ON_IT else "" for i in sure.nonzero()[:, 0].tolist()]
+        on_it = best >= ON_IT
+        sure = on_it | (best < BESIDE)
+        said = [names[place[i]] if on_it[i] else "" for i in sure.nonzero()[:, 0].tolist()]
+        # A box that is nearly right is an example of half a thing, so that better ones come first.
+        quality = ((best - 0.35) * 2).clamp(0, 1) * on_it
+        seen = _Examples(said, ended.features[sure], quality[sure], ended.likely[sure])
         with self._lock:
             self._examples.pop(image, None)  # it is the last one now
-            self._examples[image] = said, features[sure]
-            self._most[image] = {name: names.count(name) for name in names}
+            self._examples[image] = seen
+            self._counts[image] = len(names)
 
     def forget(self, image: int) -> None:
         """An image that is gone, or not labelled any more."""
         with self._lock:
             self._examples.pop(image, None)
-            self._most.pop(image, None)
+            self._counts.pop(image, None)
 
     def offers(self, pixels: Tensor, class_names: Sequence[str]) -> list[Offer]:
         """What to offer on an image ``[3, H, W]`` uint8, the surest first."""
-        boxes, features, scores = self._run(pixels)
-        known = {name.casefold(): name for name in class_names}
-        rows: list[tuple[str, Tensor, float]] = []
-        best, labels = scores.max(dim=1)
-        for row in (best >= SCORE).nonzero()[:, 0].tolist():
-            own = self.detector.class_names[int(labels[row])]
-            name = known.get(own.casefold(), "")
-            # A taught model is surer than likeness, and that than a stranger's idea of an object.
-            rows.append((name, boxes[row], float(best[row]) + (1.0 if self.taught else 0.0)))
-        rows += self._alike(boxes, features, set(class_names))
-        if not rows:
-            return []
-        order = torch.tensor([score + (1.0 if name else 0.0) for name, _, score in rows])
-        kept = _suppressed(torch.stack([box for _, box, _ in rows]), order)
-        return [
-            Offer(rows[i][0], tuple(rows[i][1].tolist()), min(1.0, rows[i][2]))
-            for i in kept[:_MOST].tolist()
-        ]
-
-    def _alike(
-        self, boxes: Tensor, features: Tensor, names: set[str]
-    ) -> list[tuple[str, Tensor, float]]:
-        """What regression takes for a class; of each as many as one image has shown."""
+        ended, names = self._run(pixels), sorted(set(class_names))
         with self._lock:
             seen = list(self._examples.values())[-_IMAGES:]
-            counts = list(self._most.values())
-        own = sorted(names & {name for said, _ in seen for name in said})
-        if not own:
+            most = max(self._counts.values(), default=0)
+        known = {name.casefold(): name for name in class_names}
+        own = [known.get(name.casefold(), "") for name in self.detector.class_names]
+        best, labels = ended.scores.max(dim=1)
+        found = [own[label] for label in labels.tolist()]
+        shown = self._likely(ended, names, seen)
+        # A taught model is surer than likeness, and that than a stranger's idea of an object.
+        rows = [
+            (name, box, score + (2.0 if self.taught else float(bool(name))))
+            for name, box, score in zip(found, ended.boxes, best.tolist(), strict=True)
+            if score >= SCORE and (name or not most)
+        ]
+        rows += [(name, box, score + float(bool(name))) for name, box, score in shown]
+        if not rows:
             return []
-        said = [name for part, _ in seen for name in part]
-        x = F.pad(torch.cat([part for _, part in seen]), (0, 1), value=1.0)  # [K, D + 1]
-        y = torch.tensor([[float(one == name) for name in own] for one in said])
-        held = x.T @ x + _RIDGE * torch.eye(x.shape[1])
-        weights = torch.linalg.solve(held, x.T @ y)
-        score, label = (F.pad(features, (0, 1), value=1.0) @ weights).max(dim=1)
-        kept = _suppressed(boxes, score)
-        left = {name: max(count.get(name, 0) for count in counts) for name in own}
-        rows: list[tuple[str, Tensor, float]] = []
-        for i in kept[score[kept] >= LIKE].tolist():
-            name = own[int(label[i])]
-            if left[name]:
-                left[name] -= 1
-                rows.append((name, boxes[i], float(score[i])))
-        return rows
+        kept = _suppressed(
+            torch.stack([box for _, box, _ in rows]), torch.tensor([score for *_, score in rows])
+        )
+        # An untaught model's offers are many; what images held so far says how many are of use.
+        count = _MOST if self.taught else min(most + 1, _MOST) if most else _FIRST
+        return [
+            Offer(rows[i][0], tuple(rows[i][1].tolist()), min(1.0, rows[i][2]))
+            for i in kept[:count].tolist()
+        ]
 
-    def _run(self, pixels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Boxes ``[N, 4]``, features ``[N, D]`` (length 1), scores ``[N, C]`` of the last stage."""
+    def _likely(
+        self, ended: _Ended, names: list[str], seen: Sequence[_Examples]
+    ) -> list[tuple[str, Tensor, float]]:
+        """Name, box and score of what is like the things drawn; before any, like an object."""
+        said = [name for part in seen for name in part.names]
+        own = [name for name in names if name in said]
+        likely, label = ended.likely, None
+        if own:
+            x = F.pad(torch.cat([part.features for part in seen]), (0, 1), value=1.0)  # [K, D + 1]
+            quality, before = (
+                torch.cat([getattr(part, of) for part in seen]) for of in ("quality", "likely")
+            )
+            of_class = torch.tensor([[name == other for other in own] for name in said])
+            y = torch.cat(
+                [(quality - _TRUST * before)[:, None], of_class * quality[:, None]], dim=1
+            )
+            weights = torch.linalg.solve(x.T @ x + _RIDGE * torch.eye(x.shape[1]), x.T @ y)
+            told = F.pad(ended.features, (0, 1), value=1.0) @ weights
+            likely, label = told[:, 0] + _TRUST * ended.likely, told[:, 1:].argmax(dim=1)
+        # The mean of those that ended together lies better than any of them.
+        together = (box_ops.iou(ended.boxes, ended.boxes) >= _TOGETHER).float()
+        weight = together * likely.clamp(min=0.01) * ended.steady**2
+        boxes = weight @ ended.boxes / weight.sum(dim=1, keepdim=True)
+        return [
+            ("" if label is None else own[int(label[i])], boxes[i], float(likely[i]))
+            for i in (likely >= LIKE).nonzero()[:, 0].tolist()
+        ]
+
+    def _run(self, pixels: Tensor) -> _Ended:
         trace = self.detector.trace(pixels, record=("roi_features",))
         assert trace.roi_features is not None
-        cells = F.adaptive_avg_pool2d(trace.roi_features[-1].permute(0, 3, 1, 2), _CELLS)
-        ended = trace.features[-1]
-        parts = (cells.flatten(1), ended - ended.mean(dim=0))
-        features = torch.cat([F.normalize(part, dim=1) / 2**0.5 for part in parts], dim=1)
-        return trace.boxes[-1], features, trace.logits[-1].sigmoid()
+        cells = F.adaptive_avg_pool2d(trace.roi_features[-1].permute(0, 3, 1, 2), _CELLS).flatten(1)
+        parts = [
+            F.normalize(part - part.mean(dim=0), dim=1) for part in (cells, trace.features[-1])
+        ]
+        boxes = trace.boxes[-1]
+        stages = [box_ops.iou(part, boxes).diagonal() for part in trace.boxes[1:-1]]
+        steady = torch.stack(stages).mean(dim=0) if stages else torch.ones(len(boxes))
+        crowd = (box_ops.iou(boxes, boxes) >= _TOGETHER).sum(dim=1)
+        return _Ended(
+            boxes,
+            torch.cat(parts, dim=1) / 2**0.5,
+            trace.logits[-1].sigmoid(),
+            steady,
+            (steady * (1 + crowd).log() / 2).clamp(0, 1),
+        )
 
 
 def _suppressed(boxes: Tensor, scores: Tensor) -> Tensor:
