@@ -156,12 +156,11 @@ class AugmentConfig:
 class LossConfig:
     """Weights of the set loss and of the matching cost (paper, section 3.3 and 4).
 
-    cls, l1, giou: of the focal loss of classes, of the L1 distance of boxes relative to the image,
-    and of 1 - GIoU. focal_alpha: share of the positives in the focal loss; focal_gamma: its
-    exponent, 0 for plain cross-entropy.
-    matches_per_object: how many proposals each object trains, one number a stage; the paper's is 1
-    everywhere. More at the early stages makes short schedules learn faster.
-    among_classes: of the cross-entropy of classes, of all proposals on an object; 0 as published.
+    cls, l1, giou: of the focal loss of classes, of the boxes' L1 distance relative to the image, of
+    1 - GIoU. focal_alpha: share of the positives in the focal loss; focal_gamma: its exponent.
+    matches_per_object: how many proposals each object trains, one number a stage; 1 as published.
+    among_classes, among_proposals: of cross-entropies of all proposals on an object, which class it
+    is, and which of them says so; 0 as published.
     """
 
     cls: float = 2.0
@@ -171,6 +170,7 @@ class LossConfig:
     focal_gamma: float = 2.0
     matches_per_object: tuple[int, ...] = (1, 1, 1, 1, 1, 1)
     among_classes: float = 0.0
+    among_proposals: float = 0.0
 
     def __post_init__(self) -> None:
         if not self.matches_per_object:

@@ -30,7 +30,7 @@ from sparse_rcnn_lab.core.errors import LabError
 from sparse_rcnn_lab.core.losses import SetLoss, set_loss
 from sparse_rcnn_lab.core.matching import Matches, Targets, match
 from sparse_rcnn_lab.core.model import SparseRCNN
-from sparse_rcnn_lab.training.class_loss import class_loss
+from sparse_rcnn_lab.training.class_loss import class_loss, proposal_loss
 from sparse_rcnn_lab.training.denoising import denoising_queries
 from sparse_rcnn_lab.training.distributed import AlreadyReported, Group
 from sparse_rcnn_lab.training.loader import TrainBatch
@@ -134,6 +134,11 @@ def step_loss(
     if config.among_classes:
         named = class_loss(logits[:, :, :n], refined[:, :, :n], targets, sum(part.counts))
         loss = replace(loss, cls=loss.cls + config.among_classes * named)
+    if config.among_proposals:
+        apart = proposal_loss(
+            logits[:, :, :n], refined[:, :, :n], targets, matches, sum(part.counts)
+        )
+        loss = replace(loss, cls=loss.cls + config.among_proposals * apart)
     denoised = None
     if queries is not None:
         pairs = queries.matches(len(outputs))
