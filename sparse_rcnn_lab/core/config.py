@@ -73,8 +73,7 @@ class ModelConfig:
     train_batch_norm: statistics follow the data; only for a backbone trained from scratch,
     pretrained ones keep theirs. fpn_norm: batch norm after each convolution of the pyramid.
     zero_init_box_head: a fresh model's stages leave the boxes where they are, instead of moving
-    them at random as published. freeze_proposal_boxes: the proposals' boxes are not learned, they
-    stay where they start; their features are learned all the same.
+    them at random as published. freeze_proposal_boxes: only the proposals' features are learned.
     """
 
     num_classes: int = 80
@@ -160,7 +159,7 @@ class LossConfig:
     1 - GIoU. focal_alpha: share of the positives in the focal loss; focal_gamma: its exponent.
     matches_per_object: how many proposals each object trains, one number a stage; 1 as published.
     among_classes, among_proposals: of cross-entropies of all proposals on an object, which class it
-    is, and which of them says so; 0 as published.
+    is, and which of them says so; 0 as published. balanced: all classes of an image count the same.
     """
 
     cls: float = 2.0
@@ -171,6 +170,7 @@ class LossConfig:
     matches_per_object: tuple[int, ...] = (1, 1, 1, 1, 1, 1)
     among_classes: float = 0.0
     among_proposals: float = 0.0
+    balanced: bool = False
 
     def __post_init__(self) -> None:
         if not self.matches_per_object:

@@ -9,6 +9,9 @@ so whether something is there, and whose it is to say, stays with the set loss.
 *Which of you says so?* (:func:`proposal_loss`) A cross-entropy among the proposals, whose answer is
 the matched one. It is the same whatever is added to all their scores: it only silences duplicates,
 which the set loss, one score at a time, is slow to do.
+
+And in both, and by :func:`balance` in the set loss, all classes of an image count the same, however
+many objects they have: where cells of one kind crowd, the others are learned too.
 """
 
 from __future__ import annotations
@@ -20,6 +23,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from sparse_rcnn_lab.core import boxes as box_ops
+from sparse_rcnn_lab.core.config import LossConfig
+from sparse_rcnn_lab.core.losses import focal_loss
 from sparse_rcnn_lab.core.matching import Matches, Targets
 
 ON_IT = 0.5  # least IoU of a proposal's box with the object it lies on
@@ -29,8 +34,7 @@ def class_loss(logits: Tensor, boxes: Tensor, targets: Targets, objects: int) ->
     """Cross-entropy among the classes at every stage, ``[S]``.
 
     An object's loss is the mean over the proposals on it; a proposal is on the object that it
-    overlaps most. In each image all classes count the same, however many objects they have: where
-    cells of one kind crowd, the others are learned too.
+    overlaps most. In each image all classes count the same.
 
     logits ``[S, B, N, C]``, boxes ``[S, B, N, 4]`` xyxy input pixels. objects: in the whole batch,
     so that the losses of its parts add up to its own.
@@ -91,6 +95,34 @@ def proposal_loss(
     return (losses * near.weight).sum((1, 2)) / max(1, objects)
 
 
+def balance(
+    logits: Tensor,
+    boxes: Tensor,
+    targets: Targets,
+    matches: Matches,
+    config: LossConfig,
+    normaliser: Tensor,
+) -> Tensor:
+    """What to add to the set loss so that in each image all classes count the same, ``[S]``.
+
+    The losses of each matched pair, its box and the score of its class, times how much more (or
+    less) than 1 its object is to count.  Arguments: see
+    :func:`sparse_rcnn_lab.core.losses.set_loss`.
+    """
+    at = (matches.stage, matches.image, matches.proposal)
+    pair = (matches.image, matches.target)
+    scores = logits[(*at, targets.labels[pair])].float()
+    said = focal_loss(scores, torch.ones_like(scores), config.focal_alpha, config.focal_gamma)
+    predicted, truth = boxes[at].float(), targets.boxes[pair]
+    whwh = box_ops.size_as_whwh(targets.sizes)[matches.image]
+    distance = ((predicted - truth) / whwh).abs().sum(-1)
+    overlap = 1 - box_ops.paired_giou(predicted, truth)
+    losses = config.cls * said + config.l1 * distance + config.giou * overlap
+    more = _weights(targets)[pair] - 1
+    added = losses.new_zeros(len(logits)).index_add(0, matches.stage, more * losses)
+    return added / normaliser.clamp(min=1)
+
+
 class _Nearest(NamedTuple):
     """place ``[S, B, N]``: the object that a proposal overlaps most.  on_it ``[S, B, N]``: whether
     by so much that it lies on it.  weight ``[B, M]``: of the objects, padding 0.
@@ -102,15 +134,19 @@ class _Nearest(NamedTuple):
 
 
 def _nearest(boxes: Tensor, targets: Targets) -> _Nearest:
-    places = targets.boxes.shape[1]
-    counts = torch.tensor(targets.counts, device=boxes.device)
-    real = torch.arange(places, device=boxes.device) < counts[:, None]  # [B, M]
+    weight = _weights(targets)
     overlaps = box_ops.iou(boxes.detach().float(), targets.boxes.expand(len(boxes), -1, -1, -1))
-    overlap, place = overlaps.masked_fill(~real[:, None], 0).max(dim=-1)
+    overlap, place = overlaps.masked_fill((weight == 0)[:, None], 0).max(dim=-1)
+    return _Nearest(place, overlap >= ON_IT, weight)
+
+
+def _weights(targets: Targets) -> Tensor:
+    """How much each object counts ``[B, M]``: 1 on average in an image, padding 0."""
+    counts = torch.tensor(targets.counts, device=targets.boxes.device)
+    real = torch.arange(targets.boxes.shape[1], device=counts.device) < counts[:, None]
     same = (targets.labels[:, :, None] == targets.labels[:, None]) & real[:, None]  # [B, M, M]
     weight = real / same.sum(-1).clamp(min=1)
-    weight = weight * counts[:, None] / weight.sum(-1, keepdim=True).clamp(min=1)
-    return _Nearest(place, overlap >= ON_IT, weight)
+    return weight * counts[:, None] / weight.sum(-1, keepdim=True).clamp(min=1)
 
 
 def _added(values: Tensor, near: _Nearest) -> Tensor:

@@ -30,7 +30,7 @@ from sparse_rcnn_lab.core.errors import LabError
 from sparse_rcnn_lab.core.losses import SetLoss, set_loss
 from sparse_rcnn_lab.core.matching import Matches, Targets, match
 from sparse_rcnn_lab.core.model import SparseRCNN
-from sparse_rcnn_lab.training.class_loss import class_loss, proposal_loss
+from sparse_rcnn_lab.training.class_loss import balance, class_loss, proposal_loss
 from sparse_rcnn_lab.training.denoising import denoising_queries
 from sparse_rcnn_lab.training.distributed import AlreadyReported, Group
 from sparse_rcnn_lab.training.loader import TrainBatch
@@ -130,15 +130,16 @@ def step_loss(
     positives = torch.tensor(
         expected_positives(part.counts, n, len(outputs), config), device=logits.device
     )
-    loss = set_loss(logits[:, :, :n], refined[:, :, :n], targets, matches, config, positives)
+    found = logits[:, :, :n], refined[:, :, :n], targets
+    loss, objects = set_loss(*found, matches, config, positives), sum(part.counts)
+    cls = loss.cls
     if config.among_classes:
-        named = class_loss(logits[:, :, :n], refined[:, :, :n], targets, sum(part.counts))
-        loss = replace(loss, cls=loss.cls + config.among_classes * named)
+        cls = cls + config.among_classes * class_loss(*found, objects)
     if config.among_proposals:
-        apart = proposal_loss(
-            logits[:, :, :n], refined[:, :, :n], targets, matches, sum(part.counts)
-        )
-        loss = replace(loss, cls=loss.cls + config.among_proposals * apart)
+        cls = cls + config.among_proposals * proposal_loss(*found, matches, objects)
+    if config.balanced:
+        cls = cls + balance(*found, matches, config, positives)
+    loss = replace(loss, cls=cls)
     denoised = None
     if queries is not None:
         pairs = queries.matches(len(outputs))

@@ -8,11 +8,14 @@ from typing import Any
 
 import pytest
 import torch
+import torch.nn.functional as F
 from small_training import DATA, VAL, tiny, train
 from torch import Tensor, nn
 
 from sparse_rcnn_lab import LabError, Recipe
 from sparse_rcnn_lab.core import boxes as box_ops
+from sparse_rcnn_lab.core.config import LossConfig
+from sparse_rcnn_lab.core.losses import set_loss
 from sparse_rcnn_lab.core.matching import Matches, Targets
 from sparse_rcnn_lab.core.model import SparseRCNN
 from sparse_rcnn_lab.data.transforms import Augment
@@ -21,7 +24,7 @@ from sparse_rcnn_lab.models import recipes
 from sparse_rcnn_lab.models.checkpoint import read_checkpoint
 from sparse_rcnn_lab.models.load import locate
 from sparse_rcnn_lab.training import step as step_module
-from sparse_rcnn_lab.training.class_loss import class_loss, proposal_loss
+from sparse_rcnn_lab.training.class_loss import balance, class_loss, proposal_loss
 from sparse_rcnn_lab.training.denoising import SHIFT, STRETCH, denoising_queries
 from sparse_rcnn_lab.training.fit import begin
 from sparse_rcnn_lab.training.loader import TrainBatch, train_loader
@@ -66,6 +69,7 @@ def test_parts_equal_the_whole_batch(parts, threads):
         "train__clip_norm": 1e9,
         "loss__among_classes": 2.0,
         "loss__among_proposals": 2.0,
+        "loss__balanced": True,
     }
     whole, loss = one_step(small(**changes))
     added, same = one_step(small(**changes, train__accumulate=parts), threads=threads)
@@ -254,6 +258,35 @@ def test_one_of_the_proposals_on_an_object_is_to_say_so():
     nothing = Targets(boxes[None, :0], labels[:, :0], (0,), sizes)
     none = Matches(*(torch.zeros(0).long() for _ in range(4)))
     assert proposal_loss(logits, rows.expand(2, 1, 5, 4), nothing, none, 0).tolist() == [0, 0]
+
+
+def test_a_rare_class_counts_as_much_as_a_common_one():
+    """Catches weights that reach the boxes alone, or the scores alone, or the wrong pair."""
+    generator = torch.Generator().manual_seed(0)
+    boxes = 8 * torch.arange(3.0)[:, None] + torch.tensor([0.0, 0, 6, 6])
+    targets = Targets(boxes[None], torch.tensor([[2, 0, 0]]), (3,), torch.tensor([[64.0, 64.0]]))
+    logits = torch.randn(1, 1, 4, 3, generator=generator)
+    found = boxes[[2, 0, 1, 1]] + torch.rand(4, 4, generator=generator)
+    one, config = torch.tensor([1]), LossConfig(focal_gamma=0.0)
+
+    def pairs(proposal: list[int], target: list[int]) -> Matches:
+        zero = torch.zeros(len(target)).long()
+        return Matches(zero, zero, torch.tensor(proposal).long(), torch.tensor(target).long())
+
+    def alone(proposal: int, target: int) -> Tensor:
+        losses = set_loss(
+            logits, found[None, None], targets, pairs([proposal], [target]), config, one
+        )
+        none = set_loss(logits, found[None, None], targets, pairs([], []), config, one)
+        # That score taken for a yes costs a quarter of -log p; for a no three of -log (1 - p).
+        no = 2 * 0.75 * F.softplus(logits[0, 0, proposal, targets.labels[0, target]])
+        return losses.l1 + losses.giou + losses.cls - none.cls + no
+
+    added = balance(
+        logits, found[None, None], targets, pairs([1, 2, 0], [0, 1, 2]), config, torch.tensor([3])
+    )
+    expected = (0.5 * alone(1, 0) - 0.25 * alone(2, 1) - 0.25 * alone(0, 2)) / 3
+    assert torch.allclose(added, expected)
 
 
 def test_denoising_queries_stay_near_their_object_and_apart_from_the_proposals():
