@@ -73,8 +73,7 @@ print(srl.check(train, val, images=False))
 #
 # One-to-one matching (lesson 4) tells all but one of the proposals on a board that they are
 # nothing. With little time that hides what tells the boards apart, so here each of them also learns
-# *which* board it is on (`among_classes`), and which of them is to say so (`among_proposals`).
-# Classes are learned without the focal exponent.
+# *which* board it is on (`among_classes`), and classes are learned without the focal exponent.
 # A board lies on the table in any direction, so half of the images are turned by quarters.
 
 # %%
@@ -89,7 +88,6 @@ recipe = srl.recipe(
     train__ema=0.97,  # what is kept is a moving average of the weights
     loss__focal_gamma=0.0,
     loss__among_classes=3.0,
-    loss__among_proposals=1.0,
     model__input__short_side=SIDE,
     model__input__long_side=SIDE,
     augment__size=(SIDE, SIDE),

@@ -92,8 +92,7 @@ def choose_changes(
         # New classes are all as likely at first: a focal loss hardly parts them.
         "loss__focal_gamma": 0.0,
         "loss__among_classes": 3.0,
-        "loss__among_proposals": 1.0,  # twenty images silence few duplicates without
-        "loss__balanced": True,
+        "loss__balanced": True,  # or a platelet among fifteen blood cells is never found
         "augment__hflip": 0.0 if sided else 0.5,
         "augment__turn": 0.0 if sided else 0.5,  # what lies on a table lies in any direction
     }
