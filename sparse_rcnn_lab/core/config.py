@@ -158,8 +158,8 @@ class LossConfig:
     cls, l1, giou: of the focal loss of classes, of the boxes' L1 distance relative to the image, of
     1 - GIoU. focal_alpha: share of the positives in the focal loss; focal_gamma: its exponent.
     matches_per_object: how many proposals each object trains, one number a stage; 1 as published.
-    among_classes, among_proposals: of cross-entropies of all proposals on an object, which class it
-    is, and which of them says so; 0 as published. balanced: all classes of an image count the same.
+    among_classes: of the cross-entropy of classes, of all proposals on an object; 0 as published.
+    balanced: all classes of an image count the same, however many objects they have.
     """
 
     cls: float = 2.0
@@ -169,7 +169,6 @@ class LossConfig:
     focal_gamma: float = 2.0
     matches_per_object: tuple[int, ...] = (1, 1, 1, 1, 1, 1)
     among_classes: float = 0.0
-    among_proposals: float = 0.0
     balanced: bool = False
 
     def __post_init__(self) -> None:

@@ -30,7 +30,7 @@ from sparse_rcnn_lab.core.errors import LabError
 from sparse_rcnn_lab.core.losses import SetLoss, set_loss
 from sparse_rcnn_lab.core.matching import Matches, Targets, match
 from sparse_rcnn_lab.core.model import SparseRCNN
-from sparse_rcnn_lab.training.class_loss import balance, class_loss, proposal_loss
+from sparse_rcnn_lab.training.class_loss import balance, class_loss
 from sparse_rcnn_lab.training.denoising import denoising_queries
 from sparse_rcnn_lab.training.distributed import AlreadyReported, Group
 from sparse_rcnn_lab.training.loader import TrainBatch
@@ -135,8 +135,6 @@ def step_loss(
     cls = loss.cls
     if config.among_classes:
         cls = cls + config.among_classes * class_loss(*found, objects)
-    if config.among_proposals:
-        cls = cls + config.among_proposals * proposal_loss(*found, matches, objects)
     if config.balanced:
         cls = cls + balance(*found, matches, config, positives)
     loss = replace(loss, cls=cls)

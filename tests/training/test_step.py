@@ -24,7 +24,7 @@ from sparse_rcnn_lab.models import recipes
 from sparse_rcnn_lab.models.checkpoint import read_checkpoint
 from sparse_rcnn_lab.models.load import locate
 from sparse_rcnn_lab.training import step as step_module
-from sparse_rcnn_lab.training.class_loss import balance, class_loss, proposal_loss
+from sparse_rcnn_lab.training.class_loss import balance, class_loss
 from sparse_rcnn_lab.training.denoising import SHIFT, STRETCH, denoising_queries
 from sparse_rcnn_lab.training.fit import begin
 from sparse_rcnn_lab.training.loader import TrainBatch, train_loader
@@ -68,7 +68,6 @@ def test_parts_equal_the_whole_batch(parts, threads):
         "model__fpn_norm": False,
         "train__clip_norm": 1e9,
         "loss__among_classes": 2.0,
-        "loss__among_proposals": 2.0,
         "loss__balanced": True,
     }
     whole, loss = one_step(small(**changes))
@@ -231,33 +230,6 @@ def test_every_proposal_on_an_object_learns_its_class():
     assert torch.allclose(rare, ((logs[:, 0, 2] + logs[:, 1, 2]) / 2 + common) / 2)
     nothing = Targets(boxes[None, :0], labels[:, :0], (0,), sizes)
     assert class_loss(logits, rows.expand(2, 1, 4, 4), nothing, 0).tolist() == [0, 0]
-
-
-def test_one_of_the_proposals_on_an_object_is_to_say_so():
-    """Catches a loss that asks the matched one alone, or those elsewhere, that takes sides on
-    whether something is there, and numbers beyond what an exponential holds."""
-    boxes = torch.tensor([[0.0, 0, 10, 10], [20, 20, 40, 40], [0, 0, 0, 0]])
-    sizes, labels = torch.tensor([[64.0, 64.0]]), torch.tensor([[2, 0, 1]])
-    targets = Targets(boxes=boxes[None], labels=labels, counts=(2,), sizes=sizes)
-    rows = torch.tensor(
-        [[0.0, 0, 10, 10], [1, 0, 10, 10], [20, 20, 40, 38], [40, 40, 64, 64], [42, 40, 64, 64]]
-    )
-    logits = torch.randn(2, 1, 5, 3, generator=torch.Generator().manual_seed(0))
-    logits[:, :, 3] = 200.0  # on nothing, and sure of everything
-    logits.requires_grad_()
-    # Stage one: two of the first object's are right, and the second's lies beside it. Stage two:
-    # each object's own, which is then alone on the second.
-    stage, proposal = torch.tensor([0, 0, 0, 1, 1]), torch.tensor([0, 1, 4, 1, 2])
-    matches = Matches(stage, torch.zeros(5).long(), proposal, torch.tensor([0, 0, 1, 0, 1]))
-    found = proposal_loss(logits, rows.expand(2, 1, 5, 4), targets, matches, 2)
-    last = -logits[0, 0, [2, 4], 0].log_softmax(0)[1]
-    first = -logits[1, 0, [0, 1], 2].log_softmax(0)[1]
-    assert torch.allclose(found, torch.stack([last, first]) / 2)
-    (gradient,) = torch.autograd.grad(found.sum(), logits)
-    assert gradient[:, 0, 3].abs().max() == 0 and gradient.sum(2).abs().max() < 1e-6
-    nothing = Targets(boxes[None, :0], labels[:, :0], (0,), sizes)
-    none = Matches(*(torch.zeros(0).long() for _ in range(4)))
-    assert proposal_loss(logits, rows.expand(2, 1, 5, 4), nothing, none, 0).tolist() == [0, 0]
 
 
 def test_a_rare_class_counts_as_much_as_a_common_one():

@@ -23,6 +23,7 @@ SMALL_OBJECT = 14.0  # pixels; a tenth of the objects smaller than that are too 
 MOST_EPOCHS = 120  # passes over the images, after which more only learns them by heart
 STEPS = (30, 3000)  # least and most
 ENOUGH_BOXES = 5  # of a class, to learn from
+RARE = 1 / 3  # of the boxes a class has on average: one with fewer is lost among the others
 # A mirrored "left hand" is a right one, a turned "thumb up" points down.
 SIDED = ("left", "right", "up", "down")
 
@@ -50,13 +51,16 @@ def make_plan(
     owner = np.repeat(np.arange(len(train)), np.diff(tables.starts))
     sides = np.sqrt(tables.boxes_xywh[:, 2] * tables.boxes_xywh[:, 3]) * scale[owner]
     counts = train.object_counts
-    changes = choose_changes(usual, sides.tolist(), counts.tolist(), train.class_names)
+    each = np.bincount(tables.labels, minlength=len(train.class_names))
+    changes = choose_changes(usual, sides.tolist(), counts.tolist(), train.class_names, each)
     side = changes["augment__size"][0]
     reasons = [f"{len(train)} images, {len(sides)} boxes, {len(train.class_names)} classes"]
     small = "small objects" if side > usual else "no small objects"
     reasons.append(f"{side} px ({small}: typically {np.median(sides) * side / usual:.0f} px)")
     if changes["augment__hflip"] == 0:
         reasons.append("neither mirrored nor turned: a class is called left, right, up or down")
+    if changes.get("loss__balanced"):
+        reasons.append("some classes are rare: in each image all count the same")
     preset = recipes.recipe("nano" if model.backbone == "nano" else "small", model=model)
     classes = len(train.class_names)
     recipe = with_changes(preset, train__seed=seed, model__num_classes=classes, **changes)
@@ -64,13 +68,17 @@ def make_plan(
 
 
 def choose_changes(
-    usual: int, sides: Sequence[float], counts: Sequence[int], names: Sequence[str]
+    usual: int,
+    sides: Sequence[float],
+    counts: Sequence[int],
+    names: Sequence[str],
+    each: Sequence[int] | np.ndarray = (),
 ) -> dict[str, Any]:
     """The rule itself: the fields of the preset that change.
 
     usual: side in pixels that the model was trained at.  sides: of each object, root of its area,
     pixels where the image's long side is ``usual``.  counts: objects of each image.  names: of the
-    classes.
+    classes.  each: boxes of each class.
 
     Mosaic and pasted objects are not among them: in so few steps they cost more than they bring
     (docs/teach.md).
@@ -92,11 +100,13 @@ def choose_changes(
         # New classes are all as likely at first: a focal loss hardly parts them.
         "loss__focal_gamma": 0.0,
         "loss__among_classes": 3.0,
-        "loss__balanced": True,  # or a platelet among fifteen blood cells is never found
         "augment__hflip": 0.0 if sided else 0.5,
         "augment__turn": 0.0 if sided else 0.5,  # what lies on a table lies in any direction
     }
     most = max(counts, default=0)
+    there = [count for count in each if count]
+    if there and min(there) < RARE * sum(there) / len(there):
+        changes["loss__balanced"] = True
     if most > 50:  # one proposal finds one object
         changes["model__num_proposals"] = min(300, int(-(-most * 1.2 // 50) * 50))
     return changes
