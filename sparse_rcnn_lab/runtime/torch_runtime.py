@@ -10,7 +10,6 @@ from threading import Lock
 from typing import Any, Literal, Protocol
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
@@ -24,8 +23,6 @@ from sparse_rcnn_lab.runtime.threads import threads_for
 
 TorchPrecision = Literal["float32", "bf16", "auto"]
 TorchName = Literal["eager", "folded", "compiled"]
-# Sides of compiled inputs are rounded up to multiples of this, so that few shapes are compiled.
-BUCKET = 128
 
 
 class Runtime(Protocol):
@@ -102,9 +99,6 @@ class TorchRuntime:
         with threads_for(self.model.config.backbone):
             if not self._applies():
                 return self.model.pyramid(images)
-            if self.name == "compiled":
-                height, width = images.shape[-2:]
-                images = F.pad(images, (0, -width % BUCKET, 0, -height % BUCKET))
             backbone = self._up_to_date("backbone", self.model.backbone, self._backbone)
             return build_pyramid(backbone(images))
 
@@ -156,7 +150,8 @@ class TorchRuntime:
         if self.name != "compiled":
             return part
         mode = "reduce-overhead" if self.model.device.type == "cuda" else "default"
-        compiled: nn.Module = torch.compile(part, dynamic=False, mode=mode)  # type: ignore[assignment]
+        # Compiled for the first size of image; from the second and third on for any.
+        compiled: nn.Module = torch.compile(part, mode=mode)  # type: ignore[assignment]
         return compiled
 
     def _up_to_date(self, name: str, module: nn.Module, make: Callable[[], Any]) -> Any:
