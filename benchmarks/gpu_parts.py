@@ -17,6 +17,8 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
 from torch import Tensor
 
 from benchmarks.parts import ARMS
@@ -32,7 +34,7 @@ from sparse_rcnn_lab.detect.batches import make_batch
 from sparse_rcnn_lab.models import recipes
 from sparse_rcnn_lab.models.load import load
 from sparse_rcnn_lab.runtime.torch_runtime import Runtime, TorchRuntime
-from sparse_rcnn_lab.training.fit import Run, begin, fit
+from sparse_rcnn_lab.training.fit import begin, fit
 from sparse_rcnn_lab.training.loader import TrainBatch, collate
 from sparse_rcnn_lab.training.step import step_loss, train_step
 
@@ -549,49 +551,69 @@ def _first_half(setting: Setting, out: Path, steps: int) -> None:
         print(error)
 
 
+# small-everyday trained on: what is tried at once, and how it differs from its recipe.
+EVERYDAY = {
+    "same": (),
+    "whole backbone": ("model.frozen_stages=0", "train.backbone_lr=1.0"),
+    "among classes": ("loss.among_classes=1.0",),
+}
+
+
 def everyday(setting: Setting, report: Report) -> None:
-    """The whole training of small-everyday, on the photographs of ``--data``: as many steps as the
-    part's time allows, by the pace of the first ones. The run folder stays beside the numbers."""
-    assert setting.data is not None
-    workers = 0 if setting.tiny else max(1, (os.cpu_count() or 2) - 2)
+    """small-everyday trained on with the photographs of ``--data``, in several ways at once, since
+    one leaves the GPU idle for most of a step: as many steps as the part's time allows, by the pace
+    of the first ones. Each run's weights lie in half precision beside the numbers."""
+    begun = time.monotonic()
+    batch, tried = (2, 3) if setting.tiny else (64, 40)
 
-    def train(name: str, steps: int) -> tuple[Run, float]:
-        recipe = recipes.recipe(
-            "small",
-            train__steps=steps,
-            train__batch_size=2 if setting.tiny else 32,
-            train__lr=1e-3,
-            train__optimizer="muon",
-            train__precision="bf16",
-            train__denoising=2,
-            train__ema=0.999,
-            train__nested_proposals=True,
-            train__nested_prefixes=2,
-            train__warmup_steps=min(300, steps // 2),
-            loss__matches_per_object=(1,),
-            augment__size=(64, 64) if setting.tiny else (320, 320),
-            augment__scale=(0.6, 1.6),
-        )
-        times: list[float] = []
-        run = fit(
-            str(setting.data), recipe, report.path.with_name(name), device=setting.device,
-            start_from=None if setting.tiny else "small-everyday", workers=workers,
-            progress=False, evaluate_every=0 if name == "pace" else None,
-            evaluate_limit=4 if setting.tiny else None,
-            on_step=lambda step, loss: times.append(time.perf_counter()),
-        )  # fmt: skip
-        half = len(times) // 2
-        return run, recipe.train.batch_size * (len(times) - half) / (times[-1] - times[half - 1])
+    def pace(folder: Path) -> float:
+        rows = [json.loads(row) for row in (folder / "metrics.jsonl").read_text().splitlines()]
+        return float(np.median([row["seconds"] for row in rows[len(rows) // 2 :]]))
 
-    _, rate = train("pace", 4 if setting.tiny else 60)
-    report.add("images a second", rate, "images/s", 1500.0, ">=")
-    fitting = int(0.7 * PARTS["everyday"].seconds * rate / 32)
-    run, rate = train("everyday-run", 4 if setting.tiny else min(12_000, fitting))
-    report.add(f"images a second, {run.step} steps", rate, "images/s", 1500.0, ">=")
-    assert run.evaluation is not None
-    for stage, numbers in zip(run.evaluation.stages, run.evaluation.per_stage, strict=True):
-        report.add(f"AP at stage {stage}", numbers.AP, "")
-        report.add(f"AP50 at stage {stage}", numbers.AP50, "")
+    first = _train_at_once(setting, report, "pace", batch, dict.fromkeys(EVERYDAY, tried))
+    steps = {}
+    for name, folder in first.items():
+        report.add(f"{name}: images a second, all at once", batch / pace(folder), "images/s")
+        left = 0.88 * (PARTS["everyday"].seconds - (time.monotonic() - begun)) - 25
+        steps[name] = 4 if setting.tiny else int(left / pace(folder))
+    for name, folder in _train_at_once(setting, report, "whole", batch, steps).items():
+        report.add(f"{name}: images a second, {steps[name]} steps", batch / pace(folder), "images/s")
+        with safe_open(folder / "model.safetensors", "pt") as file:
+            weights = {key: file.get_tensor(key).half() for key in file.keys()}  # noqa: SIM118
+            save_file(weights, folder.with_suffix(".safetensors"), file.metadata())
+        last = json.loads((folder / "evaluations.jsonl").read_text().splitlines()[-1])
+        for number in ("AP", "AP50"):
+            report.add(f"{name}: {number}", last["stages"][-1][number], "")
+
+
+def _train_at_once(
+    setting: Setting, report: Report, kind: str, batch: int, steps: dict[str, int]
+) -> dict[str, Path]:
+    """The run folder of each way, all trained at the same time."""
+    side, warmup = (64 if setting.tiny else 320), (2 if kind == "pace" or setting.tiny else 100)
+    each = max(1, (os.cpu_count() or 2) // len(EVERYDAY) - 1)
+    command = [sys.executable, "-m", "sparse_rcnn_lab", "train", "--data", str(setting.data)]
+    command += ["--preset", "small", "--start-from", "small-everyday", "--device", setting.device]
+    command += ["--precision", "bf16", "--denoising", "2", "--ema", "0.999", "--lr", "0.001"]
+    command += ["--batch-size", str(batch), "--workers", "0" if setting.tiny else str(each)]
+    command += ["--evaluate-every", "0"] if kind == "pace" else []
+    for setting_of_all in (
+        f"augment.size=({side},{side})", "augment.scale=(0.5,1.8)", "augment.mosaic=0.2",
+        "loss.matches_per_object=(1,)", "train.optimizer=muon", f"train.warmup_steps={warmup}",
+        "train.nested_proposals=true", "train.nested_prefixes=2",
+    ):  # fmt: skip
+        command += ["--set", setting_of_all]
+    runs = {}
+    for seed, (name, settings) in enumerate(EVERYDAY.items(), 11):
+        folder = report.path.with_name(f"{kind}-{name.replace(' ', '-')}")
+        own = [*command, "--steps", str(steps[name]), "--out", str(folder)]
+        for text in (f"train.seed={seed}", *settings):
+            own += ["--set", text]
+        environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+        runs[name] = folder, subprocess.Popen(own, cwd=ROOT, env=environment)
+    if failed := [name for name, (_, process) in runs.items() if process.wait()]:
+        raise LabError(f"No training: {', '.join(failed)}. log.txt says why.")
+    return {name: folder for name, (folder, _) in runs.items()}
 
 
 @dataclass(frozen=True)

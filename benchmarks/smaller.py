@@ -2,7 +2,9 @@
 
 ``python -m benchmarks.smaller --data FOLDER --out PARTS --side 320 --megabytes 25`` writes
 ``PARTS/1``, ``PARTS/2``, ...; there, copied into one folder, they are a data set in COCO's format
-again (``cp -r PARTS/*/. data``). Boxes and areas are those of the smaller images.
+again (``cp -r PARTS/*/. data``). Boxes and areas are those of the smaller images. ``--crowds`` makes
+objects of the crowds to train on (PASCAL VOC's "difficult" objects, for which a model is told
+otherwise that nothing is there), and ``--val 100`` leaves only so many images to evaluate on.
 """
 
 from __future__ import annotations
@@ -21,10 +23,19 @@ from sparse_rcnn_lab.core.errors import LabError
 from sparse_rcnn_lab.data.coco.folder import CocoFolder
 
 
-def shrink(data: Path, out: Path, side: int, megabytes: float, quality: int = 60) -> int:
+def shrink(
+    data: Path,
+    out: Path,
+    side: int,
+    megabytes: float,
+    quality: int = 60,
+    crowds: bool = False,
+    val: int | None = None,
+) -> int:
     """Writes the parts and returns their number.
 
-    side: of the smaller images at most, pixels.  megabytes: of each part at most.
+    side: of the smaller images at most, pixels.  megabytes: of each part at most.  crowds: those
+    to train on become objects.  val: so many images to evaluate on, None: all.
     Raises LabError where ``out`` is not empty, or the data cannot be read.
     """
     if out.exists() and any(out.iterdir()):
@@ -34,6 +45,8 @@ def shrink(data: Path, out: Path, side: int, megabytes: float, quality: int = 60
     for name, split in splits.items():
         content = json.loads(split.json_path.read_text(encoding="utf-8"))
         scales: dict[int, tuple[float, float]] = {}
+        if name == "val":
+            content["images"] = content["images"][:val]
         for entry in tqdm(content["images"], desc=name):
             source = split.image_folder / entry["file_name"]
             entry["file_name"] = f"{name}_{entry['id']}.webp"
@@ -44,7 +57,11 @@ def shrink(data: Path, out: Path, side: int, megabytes: float, quality: int = 60
             target = out / str(part) / "images" / entry["file_name"]
             target.parent.mkdir(parents=True, exist_ok=True)
             target.write_bytes(encoded)
-        for box in content["annotations"]:
+        boxes = [box for box in content["annotations"] if box["image_id"] in scales]
+        content["annotations"] = boxes
+        for box in boxes:
+            if crowds and name == "train":
+                box["iscrowd"] = 0
             across, down = scales[box["image_id"]]
             x, y, width, height = box["bbox"]
             corner_and_size = x * across, y * down, width * across, height * down
@@ -82,9 +99,14 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--side", type=int, default=320, help="pixels (default: %(default)s)")
     parser.add_argument("--megabytes", type=float, default=25.0, help="a part (%(default)s)")
     parser.add_argument("--quality", type=int, default=60, help="of WebP (%(default)s)")
+    parser.add_argument("--crowds", action="store_true", help="crowds to train on are objects")
+    parser.add_argument("--val", type=int, metavar="N", help="images to evaluate on (all)")
     chosen = parser.parse_args(arguments)
     try:
-        parts = shrink(chosen.data, chosen.out, chosen.side, chosen.megabytes, chosen.quality)
+        parts = shrink(
+            chosen.data, chosen.out, chosen.side, chosen.megabytes, chosen.quality,
+            chosen.crowds, chosen.val,
+        )  # fmt: skip
     except LabError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
