@@ -577,7 +577,8 @@ def everyday(setting: Setting, report: Report) -> None:
         left = 0.88 * (PARTS["everyday"].seconds - (time.monotonic() - begun)) - 25
         steps[name] = 4 if setting.tiny else int(left / pace(folder))
     for name, folder in _train_at_once(setting, report, "whole", batch, steps).items():
-        report.add(f"{name}: images a second, {steps[name]} steps", batch / pace(folder), "images/s")
+        what = f"{name}: images a second, {steps[name]} steps"
+        report.add(what, batch / pace(folder), "images/s")
         with safe_open(folder / "model.safetensors", "pt") as file:
             weights = {key: file.get_tensor(key).half() for key in file.keys()}  # noqa: SIM118
             save_file(weights, folder.with_suffix(".safetensors"), file.metadata())

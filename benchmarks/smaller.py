@@ -2,8 +2,8 @@
 
 ``python -m benchmarks.smaller --data FOLDER --out PARTS --side 320 --megabytes 25`` writes
 ``PARTS/1``, ``PARTS/2``, ...; there, copied into one folder, they are a data set in COCO's format
-again (``cp -r PARTS/*/. data``). Boxes and areas are those of the smaller images. ``--crowds`` makes
-objects of the crowds to train on (PASCAL VOC's "difficult" objects, for which a model is told
+again (``cp -r PARTS/*/. data``). Boxes and areas are those of the smaller images. ``--crowds``
+makes objects of the crowds to train on (PASCAL VOC's "difficult" objects, for which a model is told
 otherwise that nothing is there), and ``--val 100`` leaves only so many images to evaluate on.
 """
 
