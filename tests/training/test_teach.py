@@ -70,6 +70,7 @@ def test_the_rule(monkeypatch):
     cells = choose_changes(320, [60.0], [13], ["red", "white", "platelet"], [225, 20, 14])
     alike = choose_changes(320, [60.0], [2], ["mug", "keys", "none yet"], [9, 6, 0])
     assert cells["loss__balanced"] and "loss__balanced" not in alike
+    assert cells["loss__focal_gamma"] == 2 and alike["loss__focal_gamma"] == 0
     monkeypatch.undo()
     crowd = choose_changes(320, [30.0] * 2000, [2000], ["cell"])
     assert crowd["model__num_proposals"] == 300
