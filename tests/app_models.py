@@ -64,3 +64,40 @@ def explored(page, condition):
 
 def tab(page, name):
     page.click(f"#lab-tab-{name}-button")
+
+
+def count(page, text):
+    found = "(n) => document.querySelector('#lab-count').innerText === n"
+    page.wait_for_function(found, arg=text, polling=LOOK)
+
+
+def source_of(page, place="#lab-result"):
+    return page.get_attribute(f"{place} img", "src")
+
+
+def changed(page, before, place="#lab-result"):
+    page.wait_for_function(
+        "([place, old]) => { const i = document.querySelector(place + ' img');"
+        " return i && i.src !== old && i.complete && i.naturalWidth > 0 }",
+        arg=[place, before],
+        polling=LOOK,
+    )
+    return source_of(page, place)
+
+
+def press(page, slider, key):
+    page.focus(f"#lab-{slider} input[type=range]")
+    page.keyboard.press(key)
+
+
+def another_frame(page):
+    """Waits for a frame that is shown from now on."""
+    page.evaluate(
+        "() => new Promise((done) => document.addEventListener('lab-frame', () => done(),"
+        " { capture: true, once: true }))"
+    )
+
+
+def choose_model(page, name):
+    page.click("#lab-face")
+    page.click(f"#lab-models [data-model*='{name}']")

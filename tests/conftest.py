@@ -45,10 +45,10 @@ BROWSERS = (
 # The longest files, first: a worker is given a file at a time, and one of these at the end keeps
 # the others waiting.
 LONGEST = (
-    *("test_app_page", "test_classroom", "test_notebooks", "test_parity", "test_engines"),
-    *("test_teach_page", "test_checks", "test_examples", "test_export", "test_server"),
-    *("test_explorer_browser", "test_playground", "test_docs", "test_figures"),
-    *("test_analysis_figures", "test_fuzz"),
+    *("test_notebooks", "test_classroom", "test_distributed", "test_engines", "test_parity"),
+    *("test_explorer_browser", "test_app_page", "test_examples", "test_playground", "test_checks"),
+    *("test_export", "test_teach_page", "test_docs", "test_app_camera", "test_figures"),
+    *("test_teach", "test_server", "test_fit", "test_phone", "test_analysis_figures", "test_fuzz"),
 )
 
 

@@ -1,8 +1,8 @@
 """What the tests of the app share."""
 
 import pytest
-from app_models import checkpoint, served
-from browser import CAMERA, open_browser
+from app_models import checkpoint, explored, served
+from browser import CAMERA, PATIENCE, Watched, open_browser
 
 from sparse_rcnn_lab.app.viewer import Viewer
 
@@ -39,3 +39,23 @@ def url(tmp_path_factory):
     with served([*models, "r50_3x_100"]) as address:
         yield address
     patch.undo()
+
+
+@pytest.fixture(scope="module")
+def opened(browser, url):
+    """The page of the tests of one file."""
+    watched = Watched(
+        browser, 1366, 768, permissions=["camera"], accept_downloads=True, reduced_motion="reduce"
+    )
+    watched.page.goto(url, timeout=PATIENCE)
+    explored(watched.page, "true")
+    watched.page.wait_for_selector("#lab-opening", state="detached")
+    yield watched
+    watched.clean()
+
+
+@pytest.fixture
+def page(opened):
+    """The same page for each test, without an error or a stranger's address in it."""
+    yield opened.page
+    assert opened.errors == [] and opened.strangers == []

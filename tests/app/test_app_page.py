@@ -1,4 +1,4 @@
-"""The app in a browser, with Chromium's own webcam: every tab, by mouse and by keyboard.
+"""The app in a browser: Explore, Photo, Compare and Video, by mouse and by keyboard.
 
 One server and one page for all of it: each test begins where the last one left, in another tab.
 """
@@ -6,7 +6,7 @@ One server and one page for all of it: each test begins where the last one left,
 import json
 
 import pytest
-from app_models import EXPLORER, LOOK, explored, tab
+from app_models import EXPLORER, changed, count, explored, press, source_of, tab
 from browser import PATIENCE, Watched, keep_shot
 from PIL import Image
 
@@ -14,61 +14,6 @@ from sparse_rcnn_lab import load_trace
 
 pytest.importorskip("gradio")
 pytestmark = pytest.mark.browser
-
-
-@pytest.fixture(scope="module")
-def opened(browser, url):
-    watched = Watched(
-        browser, 1366, 768, permissions=["camera"], accept_downloads=True, reduced_motion="reduce"
-    )
-    watched.page.goto(url, timeout=PATIENCE)
-    explored(watched.page, "true")
-    watched.page.wait_for_selector("#lab-opening", state="detached")
-    yield watched
-    watched.clean()
-
-
-@pytest.fixture
-def page(opened):
-    yield opened.page
-    assert opened.errors == [] and opened.strangers == []
-
-
-def count(page, text):
-    found = "(n) => document.querySelector('#lab-count').innerText === n"
-    page.wait_for_function(found, arg=text, polling=LOOK)
-
-
-def source_of(page, place="#lab-result"):
-    return page.get_attribute(f"{place} img", "src")
-
-
-def changed(page, before, place="#lab-result"):
-    page.wait_for_function(
-        "([place, old]) => { const i = document.querySelector(place + ' img');"
-        " return i && i.src !== old && i.complete && i.naturalWidth > 0 }",
-        arg=[place, before],
-        polling=LOOK,
-    )
-    return source_of(page, place)
-
-
-def press(page, slider, key):
-    page.focus(f"#lab-{slider} input[type=range]")
-    page.keyboard.press(key)
-
-
-def another_frame(page):
-    """Waits for a frame that is shown from now on."""
-    page.evaluate(
-        "() => new Promise((done) => document.addEventListener('lab-frame', () => done(),"
-        " { capture: true, once: true }))"
-    )
-
-
-def choose_model(page, name):
-    page.click("#lab-face")
-    page.click(f"#lab-models [data-model*='{name}']")
 
 
 def test_it_opens_explored_and_fits(page):
@@ -271,127 +216,3 @@ def test_video(page):
     page.wait_for_function(
         "() => document.querySelector('#lab-video-out video')?.videoWidth === 640"
     )
-
-
-def test_draw(page):
-    """Catches a pad whose strokes are not seen by the model, or that cannot be used without a
-    pointer."""
-    tab(page, "draw")
-    page.wait_for_selector("#lab-pad-drawn:visible")
-    press(page, "threshold", "Home")
-    count(page, "8")  # an empty sheet: every proposal passes a threshold of 0
-    x, y, wide, high = page.locator("#lab-pad-drawn").bounding_box().values()
-    page.mouse.move(x + wide / 4, y + high / 4)
-    page.mouse.down()
-    for dx, dy in ((0.4, 0), (0.4, 0.4), (0, 0.4), (0.02, 0.02)):
-        page.mouse.move(x + wide / 4 + dx * high, y + high / 4 + dy * high, steps=4)
-    page.mouse.up()
-    page.focus("#lab-pad-drawn")
-    page.keyboard.press("h")
-    assert page.evaluate("labPad.strokes") == 2
-    page.wait_for_function(
-        "() => document.getElementById('lab-pad-boxes').getContext('2d')"
-        ".getImageData(0, 0, 512, 384).data.some((v) => v)"
-    )
-    keep_shot(page, "app-draw")
-    page.click("#lab-pad-snap")
-    explored(page, "x.trace().width === 512")
-
-
-def test_models(page):
-    """Catches controls of the model before, and a page that breaks where one cannot be fetched."""
-    tab(page, "explore")
-    choose_model(page, "other")
-    twelve = "() => document.querySelector('#lab-lead').innerText.includes('12')"
-    page.wait_for_function(twelve, polling=LOOK)
-    explored(page, "x.trace().classes.join() === 'ace,king'")
-    tab(page, "photo")
-    assert page.get_attribute("#lab-proposals input[type=range]", "max") == "12"
-    choose_model(page, "r50_3x_100")
-    page.wait_for_selector("text=r50_3x_100 cannot be used now")
-    page.wait_for_selector("#lab-face-name:has-text('other')")
-    count(page, "12")
-    page.click(".toast-close")  # it lies over the model's face
-    choose_model(page, "tiny")
-    page.wait_for_selector("#lab-face-name:has-text('tiny')")
-    page.wait_for_function("() => document.querySelector('#lab-proposals input').max === '8'")
-
-
-def test_live(page):
-    """Catches a stream that stops, that no control reaches, that says nothing where nothing is
-    found, or whose snapshot is lost or not shown as the image that the other tabs are about."""
-    tab(page, "live")
-    page.wait_for_selector("#lab-snap[disabled]")
-    page.wait_for_selector("#lab-keep-image[disabled]")
-    assert "circle" in page.inner_text("#lab-knows")
-    page.click("#lab-camera-on")
-    another_frame(page)
-    page.wait_for_function("() => Number(document.querySelector('#lab-fps').innerText) > 0")
-    width, height, values = page.evaluate("""() => {
-      const canvas = document.querySelector('#lab-live');
-      const { data } = canvas.getContext('2d').getImageData(0, 0, 640, 480);
-      return [canvas.width, canvas.height, new Set(data).size];
-    }""")
-    assert width >= 640 and abs(width / height - 4 / 3) < 0.01 and values > 30
-    press(page, "threshold", "Home")
-    count(page, "8")
-    press(page, "threshold", "End")
-    count(page, "0")
-    # As if nothing had been found for longer than it waits.
-    page.evaluate(
-        "() => { const now = performance.now.bind(performance);"
-        " performance.now = () => now() + 4000 }"
-    )
-    page.wait_for_selector("#lab-live-nothing:visible")
-    keep_shot(page, "app-live-nothing")
-    page.click("#lab-live-nothing button:has-text('Lower')")
-    page.wait_for_function("() => document.querySelector('#lab-threshold input').value === '0.3'")
-    press(page, "threshold", "Home")
-    page.fill("#lab-proposals input[type=number]", "3")
-    page.keyboard.press("Enter")
-    count(page, "3")
-    page.wait_for_selector("#lab-live-nothing", state="hidden")
-    page.click("#lab-snap")
-    explored(page, "x.trace().width === 640 && x.trace().height === 480")
-    # Nothing is sent, and the camera rests, while another tab is open; both go on afterwards.
-    running = "() => document.querySelector('#lab-video').srcObject !== null"
-    page.wait_for_function(f"() => !({running})()")
-    page.wait_for_timeout(300)  # what was sent before is told of late
-    sent = []
-    page.on("request", lambda request: sent.append(request.url))
-    page.wait_for_timeout(500)
-    assert not [address for address in sent if "/lab/frame" in address]
-    tab(page, "live")
-    another_frame(page)
-    # Stopped for good: another tab and back does not start it.
-    page.click("#lab-camera-off")
-    assert not page.evaluate(running)
-    tab(page, "photo")
-    tab(page, "live")
-    page.wait_for_selector("#lab-camera-on")
-    page.wait_for_timeout(400)
-    assert not page.evaluate(running)
-
-
-def test_live_without_a_camera(page):
-    """Catches a camera that is refused or pulled out, and a page that says nothing of it."""
-    for name, words in (("NotAllowedError", "may not use"), ("NotFoundError", "No camera")):
-        page.evaluate(
-            "(name) => { navigator.mediaDevices.getUserMedia ="
-            " () => Promise.reject(new DOMException('no', name)) }",
-            name,
-        )
-        page.click("#lab-camera-on")
-        page.wait_for_function(
-            "(words) => document.querySelector('#lab-live-note').innerText.includes(words)",
-            arg=words,
-        )
-        page.wait_for_selector("#lab-camera-on")
-    # Somebody who thinks about it is asked once.
-    page.evaluate(
-        "() => { window.asked = 0; navigator.mediaDevices.getUserMedia ="
-        " () => { window.asked += 1; return new Promise(() => {}) } }"
-    )
-    page.click("#lab-camera-on")
-    page.wait_for_timeout(600)
-    assert page.evaluate("window.asked") == 1
