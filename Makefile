@@ -2,7 +2,7 @@
 # of pyproject.toml, installed again when that file changes. GNU make 3.81 (macOS) is enough.
 
 PYTHON ?= python3
-WORKERS ?= 3
+WORKERS ?= 2
 ARGS ?=
 ifeq ($(OS),Windows_NT)
 BIN := .venv/Scripts
