@@ -554,7 +554,7 @@ def _first_half(setting: Setting, out: Path, steps: int) -> None:
 # small-everyday trained on: what is tried at once, and how it differs from its recipe.
 EVERYDAY = {
     "same": (),
-    "whole backbone": ("model.frozen_stages=0", "train.backbone_lr=1.0"),
+    "whole backbone": ("model.frozen_stages=0",),
     "among classes": ("loss.among_classes=1.0",),
 }
 
