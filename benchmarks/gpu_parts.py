@@ -551,7 +551,7 @@ def _first_half(setting: Setting, out: Path, steps: int) -> None:
         print(error)
 
 
-# small-everyday trained on: what is tried at once, and how it differs from its recipe.
+# Ways to go on training small-everyday, tried at once: what each changes.
 EVERYDAY = {
     "same": (),
     "whole backbone": ("model.frozen_stages=0",),
@@ -598,18 +598,18 @@ def _train_at_once(
     command += ["--precision", "bf16", "--denoising", "2", "--ema", "0.999", "--lr", "0.001"]
     command += ["--batch-size", str(batch), "--workers", "0" if setting.tiny else str(each)]
     command += ["--evaluate-every", "0"] if kind == "pace" else []
-    for setting_of_all in (
+    for change in (
         f"augment.size=({side},{side})", "augment.scale=(0.5,1.8)", "augment.mosaic=0.2",
         "loss.matches_per_object=(1,)", "train.optimizer=muon", f"train.warmup_steps={warmup}",
         "train.nested_proposals=true", "train.nested_prefixes=2",
     ):  # fmt: skip
-        command += ["--set", setting_of_all]
+        command += ["--set", change]
     runs = {}
-    for seed, (name, settings) in enumerate(EVERYDAY.items(), 11):
+    for seed, (name, changes) in enumerate(EVERYDAY.items(), 11):
         folder = report.path.with_name(f"{kind}-{name.replace(' ', '-')}")
         own = [*command, "--steps", str(steps[name]), "--out", str(folder)]
-        for text in (f"train.seed={seed}", *settings):
-            own += ["--set", text]
+        for change in (f"train.seed={seed}", *changes):
+            own += ["--set", change]
         environment = {**os.environ, "OMP_NUM_THREADS": "1"}
         runs[name] = folder, subprocess.Popen(own, cwd=ROOT, env=environment)
     if failed := [name for name, (_, process) in runs.items() if process.wait()]:

@@ -43,8 +43,7 @@ BROWSERS = (
 )
 
 
-# What is collected stays to the end: looking through it for garbage takes a third of that time,
-# and some again in every test.
+# What is collected stays to the end: looking through it for garbage takes a third of that time.
 gc.disable()
 
 

@@ -150,7 +150,7 @@ class TorchRuntime:
         if self.name != "compiled":
             return part
         mode = "reduce-overhead" if self.model.device.type == "cuda" else "default"
-        # Compiled for the first size of image; from the second and third on for any.
+        # torch compiles for the first size; once height and width have changed, for any.
         compiled: nn.Module = torch.compile(part, mode=mode)  # type: ignore[assignment]
         return compiled
 

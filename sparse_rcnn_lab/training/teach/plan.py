@@ -106,9 +106,10 @@ def choose_changes(
     most = max(counts, default=0)
     there = [count for count in each if count]
     if there and min(there) < RARE * sum(there) / len(there):
-        # Where one kind crowds, to tell its things apart matters more than to learn names soon.
-        crowded = {"balanced": True, "focal_gamma": 2.0, "matches_per_object": (1,)}
-        changes |= {f"loss__{name}": value for name, value in crowded.items()}
+        changes["loss__balanced"] = True
+        # Where one class crowds, neighbours are to be told apart; its name is learned anyway.
+        changes["loss__focal_gamma"] = 2.0
+        changes["loss__matches_per_object"] = (1,)
     if most > 50:  # one proposal finds one object
         changes["model__num_proposals"] = min(300, int(-(-most * 1.2 // 50) * 50))
     return changes
