@@ -30,7 +30,7 @@ from sparse_rcnn_lab.core.pooling import assign_levels
 from sparse_rcnn_lab.core.stage import StageOutput
 from sparse_rcnn_lab.data.shapes.dataset import Shapes
 from sparse_rcnn_lab.data.transforms import Augment
-from sparse_rcnn_lab.detect.batches import make_batch
+from sparse_rcnn_lab.detect.images import make_batch
 from sparse_rcnn_lab.models import recipes
 from sparse_rcnn_lab.models.load import load
 from sparse_rcnn_lab.runtime.torch_runtime import Runtime, TorchRuntime

@@ -24,9 +24,9 @@ from sparse_rcnn_lab.core.errors import LabError
 __version__ = "0.1.0"  # pyproject.toml reads it from here
 
 if TYPE_CHECKING:
-    from sparse_rcnn_lab.core.ablation import Ablation
     from sparse_rcnn_lab.core.config import Recipe
     from sparse_rcnn_lab.core.detections import Detections
+    from sparse_rcnn_lab.core.stage import Ablation
     from sparse_rcnn_lab.core.trace import Trace
     from sparse_rcnn_lab.data.coco.folder import CocoFolder, open_data
     from sparse_rcnn_lab.data.data_check import DataCheck, check
@@ -99,7 +99,7 @@ _HOMES = {
     "views.playground.playground_page": ("playground",),
     "runtime.export": ("export",),
     "runtime.export.parts": ("export_parts",),
-    "core.ablation": ("Ablation",),
+    "core.stage": ("Ablation",),
     "intervene.session": ("Session",),
     "core.detections": ("Detections",),
     "core.trace": ("Trace",),

@@ -9,10 +9,9 @@ from small_model import small_config, small_model
 from torch import Tensor
 
 from sparse_rcnn_lab import Ablation, Detector, Shapes
-from sparse_rcnn_lab.core.ablation import NORMAL
 from sparse_rcnn_lab.core.model import SparseRCNN
 from sparse_rcnn_lab.core.pooling import Pyramid
-from sparse_rcnn_lab.core.stage import StageOutput
+from sparse_rcnn_lab.core.stage import NORMAL, StageOutput
 from sparse_rcnn_lab.data.sample import Sample, part_of
 
 NAMES = ("ant", "bee", "cow")

@@ -10,22 +10,19 @@ import torch
 from torch import Tensor
 
 from sparse_rcnn_lab.core import boxes as box_ops
-from sparse_rcnn_lab.core.ablation import NORMAL, Ablation
 from sparse_rcnn_lab.core.config import ModelConfig
 from sparse_rcnn_lab.core.detections import Detections, select_detections
 from sparse_rcnn_lab.core.errors import LabError
 from sparse_rcnn_lab.core.inputs import Sample
 from sparse_rcnn_lab.core.model import SparseRCNN
 from sparse_rcnn_lab.core.pooling import STRIDES
-from sparse_rcnn_lab.core.stage import StageOutput
+from sparse_rcnn_lab.core.stage import NORMAL, Ablation, StageOutput
 from sparse_rcnn_lab.core.trace import Trace
 from sparse_rcnn_lab.core.validation import check_stage
-from sparse_rcnn_lab.detect.batches import Batch, make_batch, reduced
 from sparse_rcnn_lab.detect.ground_truth import with_ground_truth
-from sparse_rcnn_lab.detect.images import ImageSource
+from sparse_rcnn_lab.detect.images import Batch, ImageSource, make_batch, reduced
 from sparse_rcnn_lab.runtime.choose import InferencePrecision, RuntimeName, make_runtime
-from sparse_rcnn_lab.runtime.threads import threads_for
-from sparse_rcnn_lab.runtime.torch_runtime import Runtime, TorchRuntime
+from sparse_rcnn_lab.runtime.torch_runtime import Runtime, TorchRuntime, threads_for
 
 # For int8: what ships, of every model's kind.
 _EXAMPLES = Path(__file__).parents[1] / "data" / "examples"
@@ -215,7 +212,7 @@ class Detector:
         record: the large parts to keep, out of "attention", "roi_features", "dynamic_filters",
         "filtered_features". Recording changes no number. num_proposals, resize: as for a call.
         stage: stop after this stage (1..S); the trace has no later one.
-        ablation: what is off or exchanged, see :class:`sparse_rcnn_lab.core.ablation.Ablation`.
+        ablation: what is off or exchanged, see :class:`sparse_rcnn_lab.core.stage.Ablation`.
 
         Returns the Trace of an image; a list for a list. Raises LabError when an image cannot
         be read, or a name or number is not one of the model's.

@@ -12,6 +12,7 @@ import threading
 import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
@@ -23,6 +24,7 @@ import torch.nn.functional as F
 from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
+from sparse_rcnn_lab.core.config import InputConfig
 from sparse_rcnn_lab.core.errors import LabError
 from sparse_rcnn_lab.core.inputs import normalise, pad_images
 from sparse_rcnn_lab.detect.file_type import describe_file
@@ -30,6 +32,8 @@ from sparse_rcnn_lab.detect.file_type import describe_file
 ImageSource = str | os.PathLike[str] | Image.Image | np.ndarray | Tensor
 
 MAX_PIXELS = 300_000_000
+# More cannot be seen on a screen; a 12,000x9,000 photo would make every trace 324 MB.
+MAX_KEPT_PIXELS = 4_000_000
 
 # What Pillow's decoders raise on damaged files.
 _DECODE_ERRORS = (OSError, SyntaxError, ValueError, EOFError, IndexError, struct.error, zlib.error)
@@ -424,3 +428,56 @@ def normalise_and_pad(
     """
     batch, sizes = pad_images(images, multiple)
     return normalise(batch, sizes, mean, std), sizes.to(batch.device)
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Images made ready for the model.
+
+    images: ``[B, 3, H, W]`` normalised, padded.  sizes: ``[B, 2]`` (height, width) before padding.
+    originals: each image's own (height, width).  sources: ``[3, h, w]`` uint8, as read.
+    """
+
+    images: Tensor
+    sizes: Tensor
+    originals: tuple[tuple[int, int], ...]
+    sources: tuple[Tensor, ...]
+
+    def scale(self, index: int) -> Tensor:
+        """``[2]`` factors (x, y) from original to input pixels of one image."""
+        h, w = self.originals[index]
+        return self.sizes[index].flip(0) / self.sizes.new_tensor([w, h])
+
+
+def make_batch(
+    images: Sequence[ImageSource], want: InputConfig, device: torch.device, resize: bool = True
+) -> Batch:
+    """Reads, resizes, normalises and pads images into one batch on ``device``.
+
+    resize: False keeps the images' own pixels. Raises LabError for an empty list and for what is
+    not an image.
+    """
+    if not images:
+        raise LabError("The list of images is empty; give at least one.")
+    originals = tuple(read_image(image) for image in images)
+    resized = [
+        resize_image(image, want.short_side, want.long_side, want.antialias) if resize else image
+        for image in originals
+    ]
+    batch, sizes = normalise_and_pad(resized, want.mean, want.std, want.multiple)
+    return Batch(
+        batch.to(device),
+        sizes.to(device),
+        tuple((int(image.shape[1]), int(image.shape[2])) for image in originals),
+        originals,
+    )
+
+
+def reduced(image: Tensor) -> Tensor:
+    """An image ``[3, H, W]`` uint8 as a trace keeps it: at most 4 megapixels, aspect kept."""
+    height, width = image.shape[-2:]
+    shrink = (MAX_KEPT_PIXELS / (height * width)) ** 0.5
+    if shrink >= 1:
+        return image
+    size = max(1, int(height * shrink)), max(1, int(width * shrink))
+    return resize_to(image, size, antialias=True)

@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 
 from sparse_rcnn_lab.core import boxes as box_ops
-from sparse_rcnn_lab.core.ablation import NORMAL, Ablation
 from sparse_rcnn_lab.core.errors import LabError
+from sparse_rcnn_lab.core.stage import NORMAL, Ablation
 from sparse_rcnn_lab.core.trace import Trace
 from sparse_rcnn_lab.core.validation import check_stage
 from sparse_rcnn_lab.models.config_edit import fits

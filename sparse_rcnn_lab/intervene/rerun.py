@@ -13,9 +13,8 @@ import torch
 from torch import Tensor
 
 from sparse_rcnn_lab.core import boxes as box_ops
-from sparse_rcnn_lab.core.ablation import NORMAL, Ablation
 from sparse_rcnn_lab.core.pooling import Pyramid
-from sparse_rcnn_lab.core.stage import StageOutput
+from sparse_rcnn_lab.core.stage import NORMAL, Ablation, StageOutput
 from sparse_rcnn_lab.detect.detector import Detector
 from sparse_rcnn_lab.intervene.intervention import Change, Intervention
 

@@ -5,7 +5,8 @@ offers its two calls: ``pyramid(images)`` and ``run_stages(...)``.
 
 ======================  ===========================================================
 ``choose``              which runtime a name stands for, and the rule of "auto"
-``torch_runtime``       ``Runtime``, what all offer; ``TorchRuntime``: eager, folded, compiled
+``torch_runtime``       ``Runtime``, what all offer; ``TorchRuntime``: eager, folded, compiled;
+                        how many threads a model computes on
 ``engine_runtime``      pyramid and stages in an engine, all else in torch
 ``engines``             ONNX Runtime and OpenVINO behind one call
 ``onnx_graphs``         pyramid and stages as ONNX graphs, written by ``graph_writer``
@@ -14,7 +15,6 @@ offers its two calls: ``pyramid(images)`` and ``run_stages(...)``.
 ``folding``             batch norm folded into convolutions, for inference and training
 ``for_training``        what makes training faster without changing what is learned
 ``gather``              pooling's weighted sums with a faster backward pass
-``threads``             how many threads a model computes on
 ``export``              ONNX and torch.export
 ======================  ===========================================================
 

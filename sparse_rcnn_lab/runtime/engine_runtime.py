@@ -10,16 +10,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sparse_rcnn_lab.core.ablation import NORMAL
 from sparse_rcnn_lab.core.errors import LabError
 from sparse_rcnn_lab.core.model import SparseRCNN
 from sparse_rcnn_lab.core.pooling import SAMPLES, STRIDES, Pyramid, assign_levels, gather
-from sparse_rcnn_lab.core.stage import Stage, StageOutput
+from sparse_rcnn_lab.core.stage import NORMAL, Stage, StageOutput
 from sparse_rcnn_lab.runtime import onnx_graphs
 from sparse_rcnn_lab.runtime.engines import EngineName, Graph, open_graph
 from sparse_rcnn_lab.runtime.int8 import in_int8
-from sparse_rcnn_lab.runtime.threads import thread_count, threads_for
-from sparse_rcnn_lab.runtime.torch_runtime import TorchRuntime
+from sparse_rcnn_lab.runtime.torch_runtime import TorchRuntime, thread_count, threads_for
 
 _TITLES = {"onnxruntime": "ONNX Runtime", "openvino": "OpenVINO"}
 # Numbers that a stage pools from, up to which one graph of everything is faster in both engines:

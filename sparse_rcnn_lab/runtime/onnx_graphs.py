@@ -87,7 +87,7 @@ def write_stage(model: SparseRCNN, index: int, pooled: bool = False, switches: b
     pooled: takes the ``roi`` in place of ``table``, and returns the ``rows`` and ``weights`` that
     the next stage pools too: for who has something faster to add rows than an engine.
     switches: also takes ``attend``, ``heads_on`` and ``exchange``, what an
-    :class:`~sparse_rcnn_lab.core.ablation.Ablation` changes inside a stage, and ``asked``, the
+    :class:`~sparse_rcnn_lab.core.stage.Ablation` changes inside a stage, and ``asked``, the
     proposals that are wanted; returns ``roi`` and ``filtered`` too.
     """
     stage = model.stages[index]

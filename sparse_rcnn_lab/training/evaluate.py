@@ -13,15 +13,14 @@ import torch
 from tqdm.auto import tqdm
 
 from sparse_rcnn_lab.core import boxes as box_ops
-from sparse_rcnn_lab.core.ablation import NORMAL, Ablation
 from sparse_rcnn_lab.core.detections import top_pairs
 from sparse_rcnn_lab.core.errors import LabError
-from sparse_rcnn_lab.core.stage import StageOutput
+from sparse_rcnn_lab.core.stage import NORMAL, Ablation, StageOutput
 from sparse_rcnn_lab.core.validation import check_stages
 from sparse_rcnn_lab.data.data_check import first_lines
 from sparse_rcnn_lab.data.sample import DetectionData, check_classes, file_of
-from sparse_rcnn_lab.detect.batches import Batch
 from sparse_rcnn_lab.detect.detector import Detector
+from sparse_rcnn_lab.detect.images import Batch
 from sparse_rcnn_lab.training.coco_metrics import METRICS, CocoResult, coco_stats, to_results
 from sparse_rcnn_lab.training.distributed import current
 
@@ -92,7 +91,7 @@ def evaluate(
 
     The N best (proposal, class) pairs of an image count, as in inference, N being
     ``num_proposals`` (default all). ablation: what is switched off or exchanged in every stage, see
-    :class:`sparse_rcnn_lab.core.ablation.Ablation`. limit: only the first so many images.
+    :class:`sparse_rcnn_lab.core.stage.Ablation`. limit: only the first so many images.
     progress: show a bar, and with ``notes`` first what is in the data and odd about it. The model
     is left in the mode, training or not, that it was in.
 

@@ -43,7 +43,7 @@ from sparse_rcnn_lab.models.checkpoint import read_checkpoint
 from sparse_rcnn_lab.models.imagenet import load_backbone
 from sparse_rcnn_lab.models.load import locate
 from sparse_rcnn_lab.runtime.for_training import compile_model, speed_up_training
-from sparse_rcnn_lab.runtime.threads import threads_for
+from sparse_rcnn_lab.runtime.torch_runtime import threads_for
 from sparse_rcnn_lab.training.distributed import Group, join, synchronise_batch_norm
 from sparse_rcnn_lab.training.evaluate import Evaluation, evaluate, shared_category_ids
 from sparse_rcnn_lab.training.loader import TrainBatch, check_main_guard, train_loader

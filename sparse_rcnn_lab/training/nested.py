@@ -18,7 +18,7 @@ from torch import Tensor
 from sparse_rcnn_lab.core.config import LossConfig, NestedScheme
 from sparse_rcnn_lab.core.losses import set_loss
 from sparse_rcnn_lab.core.matching import Targets, match
-from sparse_rcnn_lab.core.proposals import Proposals, spread_order
+from sparse_rcnn_lab.core.model import Proposals, spread_order
 
 # The i-th box starts with sides of at least this over the square root of i, relative to the image:
 # so few proposals look everywhere.

@@ -13,7 +13,7 @@ from small_model import small_config, small_model
 from sparse_rcnn_lab import Ablation, Detector, analysis
 from sparse_rcnn_lab.analysis.experiments import cache, running_cost, variants
 from sparse_rcnn_lab.analysis.experiments.cache import CachedRun, weights_hash
-from sparse_rcnn_lab.core.ablation import NORMAL
+from sparse_rcnn_lab.core.stage import NORMAL
 from sparse_rcnn_lab.data.sample import Sample
 
 BOXES = Ablation(freeze_boxes=True)

@@ -12,7 +12,7 @@ from sparse_rcnn_lab.analysis.experiments import ap_curve as curves
 from sparse_rcnn_lab.analysis.experiments import running_cost as cost
 from sparse_rcnn_lab.analysis.experiments.cache import weights_hash
 from sparse_rcnn_lab.analysis.experiments.variants import StageInputs
-from sparse_rcnn_lab.core.ablation import NORMAL
+from sparse_rcnn_lab.core.stage import NORMAL
 from sparse_rcnn_lab.models.checkpoint import save_checkpoint
 
 TWO_THIRDS = 67 / 101  # COCO samples precision at recalls 0, .01, .. 1: 67 of them up to 2/3

@@ -12,7 +12,7 @@ from sparse_rcnn_lab import Ablation, Detector, LabError, Shapes, analysis, eval
 from sparse_rcnn_lab.analysis.experiments import cross_stage_readout as readouts
 from sparse_rcnn_lab.analysis.experiments import proposal_pruning as prunings
 from sparse_rcnn_lab.analysis.experiments.variants import StageInputs
-from sparse_rcnn_lab.core.ablation import NORMAL
+from sparse_rcnn_lab.core.stage import NORMAL
 from sparse_rcnn_lab.data.sample import Sample
 
 HEADS = ("cls_tower", "reg_tower", "classify", "regress")

@@ -14,8 +14,8 @@ from benchmarks.peers import compare
 from benchmarks.poolings import Settings
 from benchmarks.roi_align import FeatureMaps, roi_align_pool
 from sparse_rcnn_lab import LabError
+from sparse_rcnn_lab.core.model import Proposals
 from sparse_rcnn_lab.core.pooling import assign_levels, build_pyramid, pool
-from sparse_rcnn_lab.core.proposals import Proposals
 
 
 @pytest.fixture

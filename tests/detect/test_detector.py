@@ -17,8 +17,7 @@ from sparse_rcnn_lab import Detections, Detector, LabError, Trace
 from sparse_rcnn_lab.core import boxes as box_ops
 from sparse_rcnn_lab.core.backbone import Backbone, torchvision_models
 from sparse_rcnn_lab.core.config import ModelConfig
-from sparse_rcnn_lab.core.model import SparseRCNN
-from sparse_rcnn_lab.core.proposals import Proposals, initial_boxes
+from sparse_rcnn_lab.core.model import Proposals, SparseRCNN, initial_boxes
 from sparse_rcnn_lab.models.imagenet import load_backbone, torchvision_keys
 
 NAMES = ("circle", "square", "star")

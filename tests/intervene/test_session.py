@@ -430,7 +430,7 @@ def test_traces_that_cannot_be_compared(session, detector):
 def test_a_huge_photo(detector, monkeypatch):
     """Catches a trace of hundreds of megabytes, and boxes that shrink with the image."""
     small = detector.trace(noise())
-    monkeypatch.setattr("sparse_rcnn_lab.detect.batches.MAX_KEPT_PIXELS", H * W / 4)
+    monkeypatch.setattr("sparse_rcnn_lab.detect.images.MAX_KEPT_PIXELS", H * W / 4)
     session = Session(detector, noise())
     session.edit(0, box=BOX)
     for trace in (session.base, session.run()):

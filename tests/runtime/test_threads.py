@@ -6,7 +6,7 @@ import pytest
 import torch
 
 import sparse_rcnn_lab as srl
-from sparse_rcnn_lab.runtime.threads import threads_for
+from sparse_rcnn_lab.runtime.torch_runtime import threads_for
 
 
 @pytest.fixture(autouse=True)

@@ -15,10 +15,9 @@ from small_model import small_config
 import sparse_rcnn_lab as srl
 from sparse_rcnn_lab import Ablation, Detector, LabError, analysis, evaluate
 from sparse_rcnn_lab.core import boxes as box_ops
-from sparse_rcnn_lab.core.ablation import NORMAL
 from sparse_rcnn_lab.core.config import InputConfig
 from sparse_rcnn_lab.core.model import SparseRCNN
-from sparse_rcnn_lab.core.stage import StageOutput
+from sparse_rcnn_lab.core.stage import NORMAL, StageOutput
 from sparse_rcnn_lab.data.sample import Sample
 from sparse_rcnn_lab.detect.detector import Batch
 from sparse_rcnn_lab.training.coco_metrics import METRICS, coco_stats, to_results

@@ -12,8 +12,7 @@ from torch import Tensor, nn
 from sparse_rcnn_lab import Recipe, Shapes
 from sparse_rcnn_lab.core.config import LossConfig, NestedScheme
 from sparse_rcnn_lab.core.matching import Targets
-from sparse_rcnn_lab.core.model import SparseRCNN
-from sparse_rcnn_lab.core.proposals import Proposals, initial_boxes, spread_order
+from sparse_rcnn_lab.core.model import Proposals, SparseRCNN, initial_boxes, spread_order
 from sparse_rcnn_lab.training import step as step_module
 from sparse_rcnn_lab.training.loader import TrainBatch
 from sparse_rcnn_lab.training.nested import draw_lengths, nest, with_prefixes

@@ -16,8 +16,8 @@ from sparse_rcnn_lab.analysis.table import Table
 from sparse_rcnn_lab.core.pooling import Pyramid
 from sparse_rcnn_lab.core.stage import StageOutput
 from sparse_rcnn_lab.data.sample import DetectionData
-from sparse_rcnn_lab.detect.batches import Batch
 from sparse_rcnn_lab.detect.detector import Detector
+from sparse_rcnn_lab.detect.images import Batch
 from sparse_rcnn_lab.runtime.torch_runtime import Runtime
 from sparse_rcnn_lab.training.coco_metrics import CocoResult, coco_stats
 from sparse_rcnn_lab.training.evaluate import detection_rows, label_category_ids

@@ -15,7 +15,7 @@ from sparse_rcnn_lab.analysis.table import Table
 from sparse_rcnn_lab.core.config import ProposalInit
 from sparse_rcnn_lab.core.detections import Detections
 from sparse_rcnn_lab.core.errors import LabError
-from sparse_rcnn_lab.core.proposals import initial_boxes
+from sparse_rcnn_lab.core.model import initial_boxes
 from sparse_rcnn_lab.data.sample import DetectionData
 from sparse_rcnn_lab.detect.detector import Detector
 from sparse_rcnn_lab.models.load import load

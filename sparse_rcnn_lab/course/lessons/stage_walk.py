@@ -12,7 +12,7 @@ from sparse_rcnn_lab.core.stage import Stage
 from sparse_rcnn_lab.core.validation import check_stage
 from sparse_rcnn_lab.detect.detector import Detector
 from sparse_rcnn_lab.detect.images import ImageSource
-from sparse_rcnn_lab.runtime.threads import threads_for
+from sparse_rcnn_lab.runtime.torch_runtime import threads_for
 
 _MEANING = {
     "step": "what happens",

@@ -43,7 +43,7 @@ from sparse_rcnn_lab.detect.files import write_text, write_whole
 from sparse_rcnn_lab.models import config_edit as configs
 from sparse_rcnn_lab.models.checkpoint import read_checkpoint
 from sparse_rcnn_lab.models.load import load, locate
-from sparse_rcnn_lab.runtime.threads import threads_for
+from sparse_rcnn_lab.runtime.torch_runtime import threads_for
 from sparse_rcnn_lab.training.evaluate import Evaluation, evaluate
 from sparse_rcnn_lab.training.fit import begin, fit
 from sparse_rcnn_lab.training.loader import train_loader
