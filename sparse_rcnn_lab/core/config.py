@@ -74,6 +74,8 @@ class ModelConfig:
     pretrained ones keep theirs. fpn_norm: batch norm after each convolution of the pyramid.
     zero_init_box_head: a fresh model's stages leave the boxes where they are, instead of moving
     them at random as published. freeze_proposal_boxes: only the proposals' features are learned.
+    overlap_attention: how much more proposals look at surer ones that overlap them, which keeps
+    duplicates apart; 0 as published.
     """
 
     num_classes: int = 80
@@ -94,6 +96,7 @@ class ModelConfig:
     prior_probability: float = 0.01
     zero_init_box_head: bool = False
     freeze_proposal_boxes: bool = False
+    overlap_attention: float = 0.0
     input: InputConfig = field(default_factory=InputConfig)
 
     def __post_init__(self) -> None:
@@ -108,6 +111,8 @@ class ModelConfig:
         if self.dim % self.num_heads:
             which = f"dim ({self.dim}) must be a multiple of num_heads ({self.num_heads})"
             raise LabError(f"{which}; each attention head takes an equal share.")
+        if not 0 <= (overlap := self.overlap_attention) < math.inf:
+            raise LabError(f"overlap_attention must be a number from 0 up, found {overlap!r}.")
         for name, kind in (("backbone", BackboneName), ("proposal_init", ProposalInit)):
             _check_choice(name, getattr(self, name), kind)
 

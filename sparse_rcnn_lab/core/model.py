@@ -75,6 +75,7 @@ class SparseRCNN(nn.Module):
         record: Collection[str] = (),
         ablation: Ablation = NORMAL,
         mask: Tensor | None = None,
+        confidence: Tensor | None = None,
     ) -> list[StageOutput]:
         """Runs stages ``start`` (0-based) up to, not including, ``stop`` (default: all).
 
@@ -82,7 +83,8 @@ class SparseRCNN(nn.Module):
         the boxes handed from stage to stage are detached, the features are not. A ``stop`` beyond
         the last stage repeats the last one. record: names out of
         :data:`sparse_rcnn_lab.core.trace.RECORDABLE`; recording changes no number.
-        mask: ``[B, 1, N, N]`` bool, who may attend to whom.
+        mask: ``[B, 1, N, N]`` bool, who may attend to whom. confidence: ``[B, N]``, the
+        largest logit of each proposal after the stage before ``start``, for ``overlap_attention``.
         """
         stop = len(self.stages) if stop is None else stop
         if not 0 <= start < len(self.stages) or stop <= start:
@@ -99,9 +101,9 @@ class SparseRCNN(nn.Module):
         first_features = features
         for index in range(start, stop):
             stage = self.stages[min(index, len(self.stages) - 1)]
-            output = stage(pyramid, boxes, features, mask, record, ablation)
+            output = stage(pyramid, boxes, features, mask, record, ablation, confidence)
             outputs.append(output)
-            boxes = output.boxes.detach()
+            boxes, confidence = output.boxes.detach(), output.logits.detach().amax(-1)
             features = first_features if ablation.freeze_features else output.features
         return outputs
 

@@ -112,24 +112,37 @@ class SelfAttention(nn.Module):
 
     The attention matrix is computed openly, recorded or not, so a trace shows the very numbers
     that were used.
+
+    overlap: a proposal looks more at those that overlap it with a higher confidence, by up to so
+    much times their IoU, the first head least. So all but one of several on an object can step
+    back, which features alone hardly tell them.
     """
 
-    def __init__(self, dim: int, num_heads: int) -> None:
+    def __init__(self, dim: int, num_heads: int, overlap: float = 0.0) -> None:
         super().__init__()
-        self.num_heads = num_heads
+        self.num_heads, self.overlap = num_heads, overlap
         self.qkv = nn.Linear(dim, 3 * dim)
         self.out = nn.Linear(dim, dim)
 
     def forward(
-        self, x: Tensor, mask: Tensor | None = None, heads: tuple[int, ...] | None = None
+        self,
+        x: Tensor,
+        mask: Tensor | None = None,
+        heads: tuple[int, ...] | None = None,
+        boxes: Tensor | None = None,
+        confidence: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
         """``[B, N, D]`` -> mixed features ``[B, N, D]`` and attention ``[B, heads, N, N]``.
 
         mask: bool, broadcasts to ``[B, heads, N, N]``, True where row may look at column.
+        boxes ``[B, N, 4]`` xyxy, confidence ``[B, N]``: for ``overlap``; None: there is none yet.
         """
         b, n, d = x.shape
         q, k, v = self.qkv(x).view(b, n, 3, self.num_heads, -1).permute(2, 0, 3, 1, 4)
         scores = (q / math.sqrt(d // self.num_heads)) @ k.transpose(-1, -2)
+        if self.overlap and boxes is not None and confidence is not None:
+            overlap = box_ops.iou(boxes, boxes) * (confidence[:, None] > confidence[:, :, None])
+            scores = scores + self.slopes(x)[:, None, None] * overlap[:, None]
         if mask is not None:
             scores = scores.masked_fill(~mask, float("-inf"))
         attention = scores.softmax(dim=-1)
@@ -139,6 +152,10 @@ class SelfAttention(nn.Module):
             on[list(heads)] = 1
             mixed = mixed * on[:, None, None]
         return self.out(mixed.transpose(1, 2).reshape(b, n, d)), attention
+
+    def slopes(self, x: Tensor) -> Tensor:
+        """What each head adds to its scores for an IoU of 1: ``[heads]``."""
+        return self.overlap / self.num_heads * torch.arange(1, self.num_heads + 1).to(x)
 
     def zero_attention(self, x: Tensor) -> Tensor:
         """The attention ``[B, heads, N, N]`` of proposals that do not look at each other: 0."""
@@ -199,7 +216,7 @@ class Stage(nn.Module):
         dim = config.dim
         self.roi_size = config.roi_size
         self.pool: Pooling = pool  # see SparseRCNN.use_pooling
-        self.attention = SelfAttention(dim, config.num_heads)
+        self.attention = SelfAttention(dim, config.num_heads, config.overlap_attention)
         self.norm_attention = nn.LayerNorm(dim)
         self.interaction = DynamicInteraction(dim, config.dynamic_dim, config.roi_size)
         self.norm_interaction = nn.LayerNorm(dim)
@@ -234,18 +251,19 @@ class Stage(nn.Module):
         mask: Tensor | None = None,
         record: frozenset[str] = frozenset(),
         ablation: Ablation = NORMAL,
+        confidence: Tensor | None = None,
     ) -> StageOutput:
         """Refines ``boxes`` ``[B, N, 4]`` (xyxy, input pixels) and ``features`` ``[B, N, D]``.
 
         mask: who may attend to whom, bool ``[B, 1, N, N]``. record: names out of
-        :data:`sparse_rcnn_lab.core.trace.RECORDABLE`.
+        :data:`sparse_rcnn_lab.core.trace.RECORDABLE`. confidence: ``[B, N]``, their largest logits.
         """
         levels = assign_levels(boxes.detach())
         roi = self.pool(pyramid, boxes, levels, self.roi_size)
 
         x = features
         if ablation.self_attention:
-            mixed, attention = self.attention(x, mask, ablation.heads)
+            mixed, attention = self.attention(x, mask, ablation.heads, boxes.detach(), confidence)
             x = x + mixed
         else:
             attention = self.attention.zero_attention(x)

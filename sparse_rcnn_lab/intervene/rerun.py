@@ -87,9 +87,11 @@ def run_again(
             break
         index = min(state, detector.num_stages - 1)
         active = tried.ablation if state >= tried.start else NORMAL
+        last = run.states[-1]
         (output,) = detector.runtime.run_stages(
-            pyramid, run.states[-1].boxes, fed, start=index, stop=index + 1, record=record,
+            pyramid, last.boxes, fed, start=index, stop=index + 1, record=record,
             ablation=_by_row(active, run.ids),
+            confidence=last.logits.amax(-1) if state else None,
         )  # fmt: skip
         fed = fed if active.freeze_features else output.features
         run = replace(run, states=(*run.states, output))

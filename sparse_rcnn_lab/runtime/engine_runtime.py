@@ -106,7 +106,8 @@ class EngineRuntime(TorchRuntime):
                 bags, stages = self._up_to_date("graphs", self.model.stages, self._stage_graphs)
                 chosen = [stages[min(i, count - 1)] for i in range(start, stop or count)]
                 with threads_for(self.model.config.backbone):
-                    return _stages(bags, chosen, pyramid, boxes, features, "attention" in record)
+                    given = pyramid, boxes, features, kwargs.get("confidence")
+                    return _stages(bags, chosen, *given, "attention" in record)
             except Exception as error:
                 self._give_up(error)
         return super().run_stages(pyramid, boxes, features, start, stop, record, **kwargs)
@@ -168,12 +169,14 @@ class EngineRuntime(TorchRuntime):
         boxes, features = model.proposals(
             torch.tensor([[64.0, 96.0]]), min(8, len(model.proposals))
         )
+        confidence = None
         for output, graph in zip(model.run_stages(pyramid, boxes, features), graphs, strict=True):
-            (found,) = _stages(bags, [graph], pyramid, boxes, features, False)
+            (found,) = _stages(bags, [graph], pyramid, boxes, features, confidence, False)
             for name in ("boxes", "logits", "features"):
                 wanted = getattr(output, name)
                 _compare(name, getattr(found, name), wanted, _TOLERANCE["float32"])
             boxes, features = output.boxes, output.features
+            confidence = output.logits.amax(-1)
         return bags, graphs
 
     def _whole_graph(self) -> Graph:
@@ -234,12 +237,15 @@ def _stages(
     pyramid: Pyramid,
     boxes: Tensor,
     features: Tensor,
+    confidence: Tensor | None,
     attention: bool,
 ) -> list[StageOutput]:
     levels = _levels(pyramid)
     given = {"levels": levels, "boxes": boxes.contiguous().numpy()}
     read = bags(given)
     given["features"] = features.contiguous().numpy()
+    none = features.new_zeros(features.shape[:2])  # nobody's is higher
+    given["confidence"] = (none if confidence is None else confidence).contiguous().numpy()
     entered, outputs = [boxes], []
     for graph in graphs:
         rows, weights = (torch.from_numpy(read[name]) for name in ("rows", "weights"))
@@ -250,6 +256,7 @@ def _stages(
             "levels": levels,
             "boxes": read["refined_boxes"],
             "features": read["refined_features"],
+            "confidence": read["logits"].max(-1),
         }
         found = {name: torch.from_numpy(value) for name, value in read.items()}
         outputs.append(found)

@@ -19,7 +19,7 @@ from numpy import ndarray
 from sparse_rcnn_lab.runtime.cache_folder import cache_folder
 
 EngineName = Literal["onnxruntime", "openvino"]
-# Named inputs -> named outputs, in the graph's order.
+# Named inputs, of which it takes its own -> named outputs, in the graph's order.
 Graph = Callable[[Mapping[str, ndarray]], dict[str, ndarray]]
 
 _IN_A_ROW = 3  # calls with the same shapes after which OpenVINO compiles for them
@@ -52,9 +52,11 @@ def open_onnxruntime(content: bytes, threads: int) -> Graph:
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     session = ort.InferenceSession(content, options, providers=["CPUExecutionProvider"])
     names = [output.name for output in session.get_outputs()]
+    taken = [port.name for port in session.get_inputs()]
 
     def run(inputs: Mapping[str, ndarray]) -> dict[str, ndarray]:
-        return dict(zip(names, session.run(names, dict(inputs)), strict=True))
+        own = {name: inputs[name] for name in taken}
+        return dict(zip(names, session.run(names, own), strict=True))
 
     return run
 
@@ -96,12 +98,13 @@ class _OpenVino:
 
     def __call__(self, inputs: Mapping[str, ndarray]) -> dict[str, ndarray]:
         """Runs it."""
-        compiled, free = self._for(tuple(inputs[name].shape for name in self._inputs))
+        own = {name: inputs[name] for name in self._inputs}
+        compiled, free = self._for(tuple(value.shape for value in own.values()))
         try:
             request = free.pop()  # one a thread at a time
         except IndexError:
             request = compiled.create_infer_request()
-        found = request.infer(dict(inputs), share_inputs=True)
+        found = request.infer(own, share_inputs=True)
         free.append(request)
         return dict(zip(self._outputs, found.values(), strict=True))
 

@@ -32,6 +32,10 @@ TENSORS: Tensors = {
     ),
     "boxes": (("batch", "proposals", 4), "float32: x1, y1, x2, y2 in pixels of images"),
     "features": (("batch", "proposals", "dim"), "float32: the proposals' features"),
+    "confidence": (
+        ("batch", "proposals"),
+        "float32: the largest of each proposal's logits after the stage before",
+    ),
     "refined_boxes": (("batch", "proposals", 4), "float32: boxes of the next stage; not clipped"),
     "logits": (("batch", "proposals", "classes"), "float32: before the sigmoid"),
     "refined_features": (("batch", "proposals", "dim"), "float32: features of the next stage"),
@@ -51,7 +55,7 @@ TENSORS: Tensors = {
     "asked": (
         ("asked",),
         "int32: the proposals that the stage is run for; boxes and outputs are of those alone, but "
-        "attention of all",
+        "attention of all. All of them where attention sees overlap",
     ),
     "rows": (("batch", "proposals", "bins", _BAG), "int32: rows of table that a bin reads"),
     "weights": (("batch", "proposals", "bins", _BAG), "float32: and their weights"),

@@ -21,7 +21,7 @@ from sparse_rcnn_lab.core import boxes as box_ops
 from sparse_rcnn_lab.core.errors import LabError
 from sparse_rcnn_lab.core.model import SparseRCNN
 from sparse_rcnn_lab.core.pooling import FINEST_SCALE, SAMPLES, STRIDES
-from sparse_rcnn_lab.core.stage import Stage
+from sparse_rcnn_lab.core.stage import SelfAttention, Stage
 from sparse_rcnn_lab.runtime.folding import folded
 from sparse_rcnn_lab.runtime.graph_writer import TENSORS, GraphWriter
 
@@ -82,7 +82,7 @@ def write_stage(model: SparseRCNN, index: int, pooled: bool = False, switches: b
     """Stage ``index`` (0-based) as a ModelProto.
 
     ``table``, ``levels``, ``boxes``, ``features`` -> ``refined_boxes``, ``logits``,
-    ``refined_features``, ``attention``.
+    ``refined_features``, ``attention``. Where attention sees overlap also takes ``confidence``.
 
     pooled: takes the ``roi`` in place of ``table``, and returns the ``rows`` and ``weights`` that
     the next stage pools too: for who has something faster to add rows than an engine.
@@ -94,13 +94,16 @@ def write_stage(model: SparseRCNN, index: int, pooled: bool = False, switches: b
     assert isinstance(stage, Stage)
     g = GraphWriter()
     roi = "roi" if pooled else _pooled(g, stage, "table", "levels", "boxes")
-    found = _refined(g, stage, roi, "boxes", "features", switches)
+    sees_overlap = index > 0 and bool(stage.attention.overlap)
+    confidence = "confidence" if sees_overlap else None
+    found = _refined(g, stage, roi, "boxes", "features", confidence, switches)
     if pooled:
         bags = _bags(g, "levels", found["refined_boxes"], stage.roi_size)
         found |= dict(zip(("rows", "weights"), bags, strict=True))
     if switches and not pooled:
         found["roi"] = roi
     inputs = ["roi" if pooled else "table", "levels", "boxes", "features"]
+    inputs += ["confidence"] * sees_overlap
     if not switches:
         return g.model(model, f"stage_{index + 1}", inputs, found)
     inputs += ["attend", "heads_on", "exchange", "asked"]
@@ -122,7 +125,7 @@ def write_whole(model: SparseRCNN) -> Any:
     for stage in model.stages:
         assert isinstance(stage, Stage)
         entering = found["refined_boxes"]
-        found = stage_values(g, stage, table, levels, entering, found["refined_features"])
+        found = stage_values(g, stage, table, levels, found)
     outputs = {name: found[name] for name in ("refined_boxes", "logits", "refined_features")}
     tensors = {**TENSORS, "entering_boxes": TENSORS["boxes"]}
     outputs["entering_boxes"] = entering
@@ -130,10 +133,15 @@ def write_whole(model: SparseRCNN) -> Any:
 
 
 def stage_values(
-    g: GraphWriter, stage: Stage, table: str, levels: str, boxes: str, features: str
+    g: GraphWriter, stage: Stage, table: str, levels: str, before: dict[str, str]
 ) -> dict[str, str]:
-    """The nodes of a whole stage: its outputs by name."""
-    return _refined(g, stage, _pooled(g, stage, table, levels, boxes), boxes, features)
+    """The nodes of a whole stage: its outputs by name, from those of the stage ``before``."""
+    boxes, features = before["refined_boxes"], before["refined_features"]
+    confidence = None
+    if stage.attention.overlap and "logits" in before:
+        confidence = g.op("ReduceMax", before["logits"], axes=[2], keepdims=0)
+    roi = _pooled(g, stage, table, levels, boxes)
+    return _refined(g, stage, roi, boxes, features, confidence)
 
 
 def _pooled(g: GraphWriter, stage: Stage, table: str, levels: str, boxes: str) -> str:
@@ -238,10 +246,16 @@ def _layer(g: GraphWriter, layer: nn.Module, x: str) -> str:
 
 
 def _refined(
-    g: GraphWriter, stage: Stage, roi: str, boxes: str, features: str, switches: bool = False
+    g: GraphWriter,
+    stage: Stage,
+    roi: str,
+    boxes: str,
+    features: str,
+    confidence: str | None,
+    switches: bool = False,
 ) -> dict[str, str]:
     """As :meth:`Stage.forward` after its pooling."""
-    mixed, attention = _attention(g, stage, features, switches)
+    mixed, attention = _attention(g, stage, features, boxes, confidence, switches)
     x = _norm(g, stage.norm_attention, g.op("Add", features, mixed))
     if switches:
         x = g.op("Gather", x, "asked", axis=1)
@@ -281,7 +295,9 @@ def _tower(g: GraphWriter, tower: nn.Sequential, x: str) -> str:
     return x
 
 
-def _attention(g: GraphWriter, stage: Stage, x: str, switches: bool) -> tuple[str, str]:
+def _attention(
+    g: GraphWriter, stage: Stage, x: str, boxes: str, confidence: str | None, switches: bool
+) -> tuple[str, str]:
     attention, dim = stage.attention, stage.attention.out.in_features
     heads, width = attention.num_heads, dim // attention.num_heads
     # The scores' scale is in the queries' weights.
@@ -294,6 +310,8 @@ def _attention(g: GraphWriter, stage: Stage, x: str, switches: bool) -> tuple[st
     qkv = g.op("Transpose", qkv, perm=[2, 0, 3, 1, 4])
     q, k, v = g.op("Split", qkv, outputs=3, axis=0)  # each [1, B, heads, N, D / heads]
     scores = g.op("MatMul", q, g.op("Transpose", k, perm=[0, 1, 2, 4, 3]))
+    if confidence is not None:
+        scores = g.op("Add", scores, _overlap(g, attention, boxes, confidence))
     shares = g.op("Softmax", scores, axis=-1)
     mixed = g.op("MatMul", shares, v)
     if switches:
@@ -303,6 +321,31 @@ def _attention(g: GraphWriter, stage: Stage, x: str, switches: bool) -> tuple[st
     if switches:
         mixed = g.op("Mul", mixed, "attend")
     return mixed, g.op("Squeeze", shares, [0])
+
+
+def _overlap(g: GraphWriter, attention: SelfAttention, boxes: str, confidence: str) -> str:
+    """What overlap adds to the scores of attention: ``[B, heads, N, N]``."""
+    start, end = g.op("Split", boxes, outputs=2, axis=2)
+    (lower, upper), (left, right) = (
+        [g.op("Unsqueeze", corner, [axis]) for corner in (start, end)] for axis in (1, 2)
+    )
+    sides = g.op("Sub", g.op("Min", upper, right), g.op("Max", lower, left))
+    shared = g.op("Squeeze", _area(g, g.op("Max", sides, 0.0)), [3])  # [B, N, N]
+    area = _area(g, g.op("Sub", end, start))
+    both = g.op("Add", area, g.op("Transpose", area, perm=[0, 2, 1]))
+    iou = g.op("Div", shared, g.op("Max", g.op("Sub", both, shared), 1e-6))
+    higher = g.op("Greater", g.op("Unsqueeze", confidence, [1]), g.op("Unsqueeze", confidence, [2]))
+    iou = g.op("Mul", iou, g.op("Cast", higher, to=g.types.FLOAT))
+    added: str = g.op(
+        "Mul", g.op("Unsqueeze", iou, [1]), attention.slopes(torch.zeros(1))[:, None, None]
+    )
+    return added
+
+
+def _area(g: GraphWriter, sides: str) -> str:
+    """``[..., 2]`` -> ``[..., 1]``."""
+    found: str = g.op("ReduceProd", sides, axes=[-1], keepdims=1)
+    return found
 
 
 def _interaction(g: GraphWriter, stage: Stage, x: str, roi: str, switches: bool) -> tuple[str, str]:

@@ -378,6 +378,8 @@ def _start_from(
     n, there = len(model.proposals), len(checkpoint.state["proposals.boxes"])
     if n != there:
         missing.append(f"{abs(n - there)} of the {max(n, there)} proposals")
+    if model.config.overlap_attention != checkpoint.config.overlap_attention:
+        missing.append("how much its attention sees of overlap")
     taken = f"all but {' and '.join(missing)}" if missing else "all weights"
     say(f'Taken from "{path.stem}": {taken}.')
     trained = (checkpoint.info.get("recipe") or {}).get("train") or {}

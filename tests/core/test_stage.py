@@ -1,6 +1,7 @@
 """A stage: what gradients reach, what each switch does, and how it starts."""
 
 import math
+from itertools import product
 
 import pytest
 import torch
@@ -8,6 +9,7 @@ from small_model import CLASSES, DIM, PROPOSALS, STAGES, small_batch, small_conf
 from torch import Tensor, nn
 
 from sparse_rcnn_lab import Ablation, LabError
+from sparse_rcnn_lab.core.boxes import iou
 from sparse_rcnn_lab.core.model import SparseRCNN
 from sparse_rcnn_lab.core.pooling import Pyramid
 from sparse_rcnn_lab.core.stage import Stage, StageOutput
@@ -194,3 +196,42 @@ def test_class_bias_by_name(classes):
         if "norm" in name:
             assert torch.equal(parameter, torch.full_like(parameter, name.endswith("weight")))
     assert not stage.regress.bias.any()
+
+
+def test_overlap_in_attention(model, inputs):
+    """Catches rows taken for columns, heads mixed up, a look at a proposal that is less sure, and a
+    mask passed over."""
+    _, boxes, features = inputs
+    aware = SparseRCNN(small_config(overlap_attention=3.0))
+    aware.load_state_dict(model.state_dict())
+    confidence = torch.randn(boxes.shape[:2])
+    hidden = torch.ones(1, 1, PROPOSALS, PROPOSALS, dtype=torch.bool)
+    hidden[..., 2, 4] = False
+    with torch.no_grad():
+        _, before = model.stages[1].attention(features)
+        _, after = aware.stages[1].attention(features, hidden, None, boxes, confidence)
+    overlap = iou(boxes, boxes)
+    assert ((overlap > 0.1) & (overlap < 0.9)).any()
+    for b, h, i in product(range(len(boxes)), range(2), range(PROPOSALS)):
+        scores = before[b, h, i].log()
+        for j in range(PROPOSALS):
+            if confidence[b, j] > confidence[b, i]:
+                scores[j] += (1.5, 3)[h] * overlap[b, i, j]
+        scores[[j for j in range(PROPOSALS) if (i, j) == (2, 4)]] = -torch.inf
+        torch.testing.assert_close(after[b, h, i], scores.softmax(0), rtol=1e-4, atol=1e-6)
+
+
+def test_confidence_goes_from_stage_to_stage():
+    """Catches stages that are given no confidence, or that of another stage."""
+    model = small_model(overlap_attention=8.0)
+    images, sizes = small_batch()
+    pyramid, start = model.pyramid(images), model.proposals(sizes)
+    whole = model.run_stages(pyramid, *start)
+    entering, confidence = start, None
+    for index, wanted in enumerate(whole):
+        how = {"start": index, "stop": index + 1, "confidence": confidence}
+        (one,) = model.run_stages(pyramid, *entering, **how)
+        assert same([one], [wanted])
+        entering, confidence = (one.boxes, one.features), one.logits.amax(-1)
+    (without,) = model.run_stages(pyramid, whole[0].boxes, whole[0].features, start=1, stop=2)
+    assert not torch.equal(without.logits, whole[1].logits)

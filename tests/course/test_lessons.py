@@ -28,7 +28,7 @@ from sparse_rcnn_lab.views.static import STATIC_VARIABLE
 
 @pytest.fixture(scope="module")
 def detector():
-    return srl.Detector(small_model(), ["a", "b", "c"], "small")
+    return srl.Detector(small_model(overlap_attention=8.0), ["a", "b", "c"], "small")
 
 
 @pytest.fixture(scope="module")

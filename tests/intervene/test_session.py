@@ -22,7 +22,7 @@ def noise(seed: int = 0, height: int = H, width: int = W) -> np.ndarray:
 
 @pytest.fixture
 def detector() -> Detector:
-    return Detector(small_model(), NAMES, "small")
+    return Detector(small_model(overlap_attention=8.0), NAMES, "small")
 
 
 @pytest.fixture
@@ -94,7 +94,9 @@ def test_an_edit_runs_the_stages_on_exactly_that(detector, session):
     with torch.no_grad():
         pyramid = detector.model.pyramid(batch.images)
         boxes = box_ops.rescale(trace.boxes[2], torch.tensor(trace.scale))[None]
-        outputs = detector.model.run_stages(pyramid, boxes, trace.features[2][None], start=2)
+        outputs = detector.model.run_stages(
+            pyramid, boxes, trace.features[2][None], start=2, confidence=trace.logits[1:2].amax(-1)
+        )
     for index, output in enumerate(outputs):
         torch.testing.assert_close(trace.logits[2 + index], output.logits[0], rtol=1e-4, atol=1e-4)
 

@@ -150,6 +150,24 @@ def test_recreated_r50(recreated, engine):
     assert fast.about()["runtime"] == engine
 
 
+def test_attention_that_sees_overlap(engine, way):
+    """Catches an overlap that a graph works out otherwise, or of boxes of another stage."""
+    model = small_model(overlap_attention=8.0)
+    fast, eager = EngineRuntime(model, engine), TorchRuntime(model, "eager")
+    given = small_batch()
+    for count in (PROPOSALS, 1):
+        assert_same(way(fast, *given, count), way(eager, *given, count))
+    last = run(eager, *given)[1]
+    with torch.no_grad():
+        pyramid, rest = fast.pyramid(given[0]), (last.boxes, last.features)
+        for confidence in (last.logits.amax(-1), None):
+            how = {"start": 2, "confidence": confidence}
+            assert_same(
+                fast.run_stages(pyramid, *rest, **how), eager.run_stages(pyramid, *rest, **how)
+            )
+    assert fast.about()["runtime"] == engine
+
+
 def test_stages_from_to_and_again(engine):
     """Catches a start, a stop or a repeated last stage that an engine counts otherwise."""
     model = small_model()

@@ -108,8 +108,11 @@ def test_the_page_says_how_to_chain_them(tmp_path, monkeypatch, capsys):
 
 def test_what_differs_is_not_written(tmp_path, monkeypatch):
     """Catches a check that lets wrong graphs pass, and one that leaves some of them behind."""
-    detector = srl.Detector(small_model(num_stages=2), NAMES, "tiny")
+    detector = srl.Detector(small_model(num_stages=2, overlap_attention=8.0), NAMES, "tiny")
     done = exporting.export_parts(detector, tmp_path / "right")
+    taken = done.about["graphs"]
+    assert "confidence" in taken["stage_2.onnx"]["inputs"]
+    assert "confidence" not in taken["stage_1.onnx"]["inputs"]
     assert [check.batch for check in done.checks] == [1, 2] and "3 files" not in str(done)
     right = onnx_graphs.write_stage
     monkeypatch.setattr(exporting, "write_stage", lambda model, index: right(model, 0))

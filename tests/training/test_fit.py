@@ -273,6 +273,18 @@ def test_fine_tuning_with_another_number_of_proposals(tmp_path, n, capsys):
     )
 
 
+def test_fine_tuning_and_overlap(tmp_path, capsys):
+    """Catches a start that keeps quiet about attention which sees another thing than it learned."""
+    first = train(tmp_path / "first", tiny(train__steps=1))
+    aware = tiny(train__steps=1, model__overlap_attention=8.0)
+    second = train(tmp_path / "second", aware, start_from=first.folder, progress=True)
+    train(tmp_path / "third", aware, start_from=second.folder, progress=True)
+    said = capsys.readouterr()
+    said = said.out + said.err
+    assert "all but how much its attention sees of overlap." in said
+    assert 'Taken from "model": all weights.' in said
+
+
 def test_batch_without_objects_trains(tmp_path):
     """Catches a division by the number of objects, and copies of nothing."""
 

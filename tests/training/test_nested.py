@@ -54,10 +54,11 @@ def cut(model: SparseRCNN, n: int) -> SparseRCNN:
     return model
 
 
-def test_a_prefix_is_a_run_with_fewer_proposals():
+@pytest.mark.parametrize("overlap", [0.0, 8.0])
+def test_a_prefix_is_a_run_with_fewer_proposals(overlap):
     """Catches a mask through which a prefix sees the other proposals, or they see it: what is
     trained would not be what ``num_proposals=n`` runs."""
-    model = small_model()
+    model = small_model(overlap_attention=overlap)
     images, sizes = small_batch()
     pyramid = model.pyramid(images)
     boxes, features = model.proposals(sizes)

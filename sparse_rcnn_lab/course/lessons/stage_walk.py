@@ -56,9 +56,11 @@ class StageWalk:
         batch = detector.prepare([image])
         boxes, features = model.proposals(batch.sizes)
         pyramid = detector.runtime.pyramid(batch.images)
+        confidence = None
         if stage > 1:
             before = detector.runtime.run_stages(pyramid, boxes, features, stop=stage - 1)[-1]
             boxes, features = before.boxes, before.features
+            confidence = before.logits.amax(-1)
         part = model.stages[stage - 1]
         assert isinstance(part, Stage)
         self.stage, self._part = stage, part
@@ -70,7 +72,7 @@ class StageWalk:
         heads = part.attention.num_heads
         parts = part.attention.qkv(features).view(n, 3, heads, -1).permute(1, 2, 0, 3)
         self.queries, self.keys, self.values = (x.cpu() for x in parts)
-        mixed, attention = part.attention(features)
+        mixed, attention = part.attention(features, boxes=boxes, confidence=confidence)
         self.attention = attention[0].cpu()
         attended = part.norm_attention(features + mixed)
         self.attended = attended[0].cpu()

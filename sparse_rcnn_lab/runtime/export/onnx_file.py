@@ -31,14 +31,14 @@ def write_detection(graph: DetectionGraph, with_sizes: bool, metadata: Mapping[s
 
     table, levels = pyramid_values(g, model, x)
     boxes, features, whwh = proposal_values(g, model, sizes, graph.num_proposals)
+    found = {"refined_boxes": boxes, "refined_features": features}
     all_boxes, all_logits = [boxes], []
     for stage in list(model.stages)[: graph.stage]:
         assert isinstance(stage, Stage)
-        found = stage_values(g, stage, table, levels, boxes, features)
-        boxes, features = found["refined_boxes"], found["refined_features"]
-        all_boxes.append(boxes)
+        found = stage_values(g, stage, table, levels, found)
+        all_boxes.append(found["refined_boxes"])
         all_logits.append(found["logits"])
-    outputs = _selected(g, boxes, all_logits[-1], whwh, graph)
+    outputs = _selected(g, all_boxes[-1], all_logits[-1], whwh, graph)
     if graph.all_stages:
         for name, parts in (("stage_boxes", all_boxes), ("stage_logits", all_logits)):
             outputs[name] = g.op("Concat", *(g.op("Unsqueeze", p, [1]) for p in parts), axis=1)

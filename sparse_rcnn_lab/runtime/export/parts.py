@@ -38,7 +38,8 @@ CHAIN = (
     "Once an image: boxes, features = proposals(sizes), of which the first N of each may be taken; "
     "table, levels = pyramid(images). Then for each of the stages, up to whichever: refined_boxes, "
     "logits, refined_features, attention = stage(table, levels, boxes, features); what is refined "
-    "are the boxes and features of the next stage. A detection is one of the N best pairs of "
+    "are the boxes and features of the next stage; where it also takes confidence, that is the "
+    "largest logit of each proposal. A detection is one of the N best pairs of "
     "proposal and class by the sigmoid of the last logits; no NMS. Divide its box by the scale of "
     "the resizing, and clip it to the image."
 )
@@ -161,14 +162,16 @@ def _difference(
     boxes, features = model.proposals(sizes.to(device))
     apart = [(_far(start["boxes"], boxes), _far(start["features"], features))]
     outputs = model.run_stages(model.pyramid(images.to(device)), boxes, features)
+    confidence = features[..., 0]
     for name, output in zip(stages, outputs, strict=True):
-        given = {"boxes": boxes.cpu().numpy(), "features": features.cpu().contiguous().numpy()}
+        entering = {"boxes": boxes, "features": features, "confidence": confidence}
+        given = {key: value.cpu().contiguous().numpy() for key, value in entering.items()}
         found = graphs[name]({**shared, **given})
         scores = torch.from_numpy(found["logits"]).sigmoid().numpy()
         apart.append(
             (_far(found["refined_boxes"], output.boxes), _far(scores, output.logits.sigmoid()))
         )
-        boxes, features = output.boxes, output.features
+        boxes, features, confidence = output.boxes, output.features, output.logits.amax(-1)
     far_boxes, far_scores = torch.tensor(apart).unbind(1)
     return float(far_boxes.max()), float(far_scores.max())
 

@@ -190,6 +190,7 @@ def _about(detector: Detector, images: Sequence[str | Path] | None) -> dict[str,
         "dim": config.dim,
         "heads": config.num_heads,
         "roi_size": config.roi_size,
+        "overlap": config.overlap_attention,
         "input": {
             "short_side": want.short_side,
             "long_side": want.long_side,

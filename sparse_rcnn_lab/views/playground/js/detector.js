@@ -44,16 +44,17 @@ export async function openDetector(ort, about, graphs, unpacked, progress) {
       };
     },
 
-    // asked: rows of features that the stage is run for, whose boxes are given and whose output
-    // comes back.  switches: {attend, headsOn, exchange}, see onnx_graphs.py.  full: with all that
+    // entering: the state before, of which it takes boxes and confidence.  asked: rows of features
+    // that the stage is run for, whose boxes are given and whose output comes back.  switches: {attend, headsOn, exchange}, see onnx_graphs.py.  full: with all that
     // the explorer shows of a stage; attention is that of all proposals.
-    async stage(index, { table, levels }, boxes, features, asked, switches, full) {
+    async stage(index, { table, levels }, { boxes, logits }, features, asked, switches, full) {
       const [n, all] = [asked.length, features.length / dim];
       const given = {
         table, levels, boxes: tensor(boxes, [1, n, 4]), features: tensor(features, [1, all, dim]),
         attend: tensor(switches.attend, [1]), heads_on: tensor(switches.headsOn, [heads]),
         exchange: tensor(switches.exchange, [n, n]), asked: new ort.Tensor("int32", Int32Array.from(asked), [n]),
       };
+      if (about.overlap && index) given.confidence = tensor(largest(logits ?? new Float32Array(n), n), [1, n]);
       const found = await open[`stage_${index + 1}`].run(given, full ? FULL : SHORT);
       const output = {
         boxes: found.refined_boxes.data, logits: found.logits.data, features: found.refined_features.data,
@@ -67,6 +68,12 @@ export async function openDetector(ort, about, graphs, unpacked, progress) {
       return output;
     },
   };
+}
+
+// The largest of each of n rows.
+function largest(values, n) {
+  const width = values.length / n;
+  return Float32Array.from({ length: n }, (_, row) => Math.max(...values.subarray(row * width, (row + 1) * width)));
 }
 
 // As assign_levels of core/pooling.py: 0 for p2 to 3 for p5.

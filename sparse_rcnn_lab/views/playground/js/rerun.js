@@ -11,7 +11,7 @@ export async function firstRun(detector, pyramid, count) {
   let { features } = learned;
   for (let index = 0; index < detector.about.stages; index++) {
     const last = run.states.at(-1);
-    run.states.push(await detector.stage(index, pyramid, last.boxes, features, run.ids, switchesOf(null, run.ids, detector.about), true));
+    run.states.push(await detector.stage(index, pyramid, last, features, run.ids, switchesOf(null, run.ids, detector.about), true));
     features = run.states.at(-1).features;
   }
   return run;
@@ -34,12 +34,12 @@ export async function runAgain(detector, pyramid, base, tried, size) {
     }
     if (state === stop) break;
     const active = state >= tried.start ? tried.ablation : null;
-    const { boxes } = run.states.at(-1);
+    const entering = run.states.at(-1);
     const stage = (asked, own, ids) => detector.stage(Math.min(state, last - 1), pyramid, own, fed, asked, switchesOf(active, ids, detector.about), true);
-    const moved = state === first && state < last && isNormal(tried.ablation) ? movedRows(changes, state, run.ids) : null;
-    const output = moved ? withRows(base.states[state + 1], await stage(moved, pick(boxes, moved, 4), moved), moved, run.ids.length)
-      : await stage(rowsOf(run.ids.length), boxes, run.ids);
-    if (active?.freeze_boxes) output.boxes = boxes;
+    const moved = state === first && state < last && isNormal(tried.ablation) && !detector.about.overlap ? movedRows(changes, state, run.ids) : null;
+    const output = moved ? withRows(base.states[state + 1], await stage(moved, { boxes: pick(entering.boxes, moved, 4) }, moved), moved, run.ids.length)
+      : await stage(rowsOf(run.ids.length), entering, run.ids);
+    if (active?.freeze_boxes) output.boxes = entering.boxes;
     if (!active?.freeze_features) fed = output.features;
     run = { ids: run.ids, states: [...run.states, output] };
   }
@@ -49,7 +49,7 @@ export async function runAgain(detector, pyramid, base, tried, size) {
 export function rowsOf(count) { return Array.from({ length: count }, (_, row) => row); }
 
 // The proposals whose boxes were changed at a state, or null where more was: no other one notices
-// it before the stage after the next, since attention reads features.
+// it before the stage after the next, where attention reads features alone.
 function movedRows(changes, state, ids) {
   const own = changes.filter((change) => change.stage === state);
   if (!own.every(({ drop, feature }) => !drop && !feature)) return null;

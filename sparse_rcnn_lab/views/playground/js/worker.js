@@ -115,7 +115,7 @@ async function detect({ frame, count, stage }) {
   const all = rowsOf(count);
   const switches = switchesOf(null, all, detector.about);
   for (let index = 0; index < stage; index++) {
-    state = await detector.stage(index, pyramid, state.boxes, state.features, all, switches, false);
+    state = await detector.stage(index, pyramid, state, state.features, all, switches, false);
   }
   const boxes = original(state.boxes, pyramid.scale);
   const scores = state.logits?.map((value) => 1 / (1 + Math.exp(-value))) ?? [];
