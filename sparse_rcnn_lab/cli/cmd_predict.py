@@ -61,7 +61,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Detects in every image; 1 when some could not be read."""
     from PIL import Image
 
-    from sparse_rcnn_lab.core.validation import check_stage
+    from sparse_rcnn_lab.core.errors import check_stage
     from sparse_rcnn_lab.detect.files import write_text, write_whole
     from sparse_rcnn_lab.detect.images import read_image
     from sparse_rcnn_lab.views.draw import draw_detections

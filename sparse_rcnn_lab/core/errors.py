@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import operator
+from collections.abc import Iterable
+from typing import Any
+
 
 class LabError(ValueError):
     """Bad input, explained in the terms of the person who gave it.
@@ -9,3 +13,30 @@ class LabError(ValueError):
     The message is one or two sentences: what was wrong (naming file and field), what was found,
     what to do. Command line and app print it alone; Python shows it with the traceback.
     """
+
+
+def check_stage(stage: Any, last: int, first: int = 1, name: str = "stage") -> int:
+    """``stage`` as an int. Raises LabError, calling it ``name``, unless it is ``first..last``.
+
+    first: 0 where the learned proposals count too, 2 where a stage is compared with the one before.
+    """
+    (number,) = _checked([stage], last, first, name, repr(stage))
+    return number
+
+
+def check_stages(stages: Iterable[Any] | None, last: int) -> tuple[int, ...]:
+    """Stages, ascending, each once; None is all. Raises LabError for none, or not ``1..last``."""
+    given = list(range(1, last + 1) if stages is None else stages)
+    return tuple(sorted(set(_checked(given, last, 1, "stages", str(given)))))
+
+
+def _checked(stages: list[Any], last: int, first: int, name: str, found: str) -> list[int]:
+    try:
+        numbers = [operator.index(stage) for stage in stages]
+    except TypeError:  # 1.5 is no stage
+        numbers = []
+    if numbers and all(first <= number <= last for number in numbers):
+        return numbers
+    if first > last:
+        raise LabError(f"{name} must be {first} or more, but there is one stage.")
+    raise LabError(f"{name} must be {first}..{last}, found {found}.")

@@ -112,15 +112,11 @@ class SelfAttention(nn.Module):
 
     The attention matrix is computed openly, recorded or not, so a trace shows the very numbers
     that were used.
-
-    overlap: a proposal looks more at those that overlap it with a higher confidence, by up to so
-    much times their IoU, the first head least. So all but one of several on an object can step
-    back, which features alone hardly tell them.
     """
 
-    def __init__(self, dim: int, num_heads: int, overlap: float = 0.0) -> None:
+    def __init__(self, dim: int, num_heads: int) -> None:
         super().__init__()
-        self.num_heads, self.overlap = num_heads, overlap
+        self.num_heads = num_heads
         self.qkv = nn.Linear(dim, 3 * dim)
         self.out = nn.Linear(dim, dim)
 
@@ -129,20 +125,18 @@ class SelfAttention(nn.Module):
         x: Tensor,
         mask: Tensor | None = None,
         heads: tuple[int, ...] | None = None,
-        boxes: Tensor | None = None,
-        confidence: Tensor | None = None,
+        bias: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
         """``[B, N, D]`` -> mixed features ``[B, N, D]`` and attention ``[B, heads, N, N]``.
 
-        mask: bool, broadcasts to ``[B, heads, N, N]``, True where row may look at column.
-        boxes ``[B, N, 4]`` xyxy, confidence ``[B, N]``: for ``overlap``; None: there is none yet.
+        mask (bool, True where row may look at column) and bias, which is added to the scores,
+        broadcast to ``[B, heads, N, N]``.
         """
         b, n, d = x.shape
         q, k, v = self.qkv(x).view(b, n, 3, self.num_heads, -1).permute(2, 0, 3, 1, 4)
         scores = (q / math.sqrt(d // self.num_heads)) @ k.transpose(-1, -2)
-        if self.overlap and boxes is not None and confidence is not None:
-            overlap = box_ops.iou(boxes, boxes) * (confidence[:, None] > confidence[:, :, None])
-            scores = scores + self.slopes(x)[:, None, None] * overlap[:, None]
+        if bias is not None:
+            scores = scores + bias
         if mask is not None:
             scores = scores.masked_fill(~mask, float("-inf"))
         attention = scores.softmax(dim=-1)
@@ -152,15 +146,6 @@ class SelfAttention(nn.Module):
             on[list(heads)] = 1
             mixed = mixed * on[:, None, None]
         return self.out(mixed.transpose(1, 2).reshape(b, n, d)), attention
-
-    def slopes(self, x: Tensor) -> Tensor:
-        """What each head adds to its scores for an IoU of 1: ``[heads]``."""
-        return self.overlap / self.num_heads * torch.arange(1, self.num_heads + 1).to(x)
-
-    def zero_attention(self, x: Tensor) -> Tensor:
-        """The attention ``[B, heads, N, N]`` of proposals that do not look at each other: 0."""
-        b, n, _ = x.shape
-        return x.new_zeros(()).expand(b, self.num_heads, n, n)
 
 
 class DynamicInteraction(nn.Module):
@@ -216,7 +201,8 @@ class Stage(nn.Module):
         dim = config.dim
         self.roi_size = config.roi_size
         self.pool: Pooling = pool  # see SparseRCNN.use_pooling
-        self.attention = SelfAttention(dim, config.num_heads, config.overlap_attention)
+        self.overlap = config.overlap_attention
+        self.attention = SelfAttention(dim, config.num_heads)
         self.norm_attention = nn.LayerNorm(dim)
         self.interaction = DynamicInteraction(dim, config.dynamic_dim, config.roi_size)
         self.norm_interaction = nn.LayerNorm(dim)
@@ -263,10 +249,12 @@ class Stage(nn.Module):
 
         x = features
         if ablation.self_attention:
-            mixed, attention = self.attention(x, mask, ablation.heads, boxes.detach(), confidence)
+            bias = self.overlap_bias(boxes.detach(), confidence)
+            mixed, attention = self.attention(x, mask, ablation.heads, bias)
             x = x + mixed
         else:
-            attention = self.attention.zero_attention(x)
+            b, n, _ = x.shape
+            attention = x.new_zeros(()).expand(b, self.attention.num_heads, n, n)
         x = self.norm_attention(x)
         seen, filters, filtered = self.interaction(x, roi, ablation)
         x = self.norm_interaction(x + seen)
@@ -284,6 +272,19 @@ class Stage(nn.Module):
             dynamic_filters=filters if "dynamic_filters" in record else None,
             filtered_features=filtered if "filtered_features" in record else None,
         )
+
+    def overlap_bias(self, boxes: Tensor, confidence: Tensor | None) -> Tensor | None:
+        """What ``overlap_attention`` adds to attention's scores: ``[B, heads, N, N]``, or None.
+
+        A proposal looks more at those that overlap it with a higher confidence, by their IoU times
+        a number that rises from head to head: of several on an object all but one can step back.
+        """
+        if not self.overlap or confidence is None:
+            return None
+        higher = confidence[:, None] > confidence[:, :, None]  # [B, N, N]
+        heads = torch.arange(1, self.attention.num_heads + 1, device=boxes.device)
+        slopes = self.overlap * heads / len(heads)
+        return slopes[:, None, None] * (box_ops.iou(boxes, boxes) * higher)[:, None]
 
 
 def exchange(filters: Tensor, ablation: Ablation) -> Tensor:

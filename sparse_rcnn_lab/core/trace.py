@@ -13,8 +13,7 @@ import torch
 from torch import Tensor
 
 from sparse_rcnn_lab.core.detections import Detections, check_shape, select_detections
-from sparse_rcnn_lab.core.errors import LabError
-from sparse_rcnn_lab.core.validation import check_stage
+from sparse_rcnn_lab.core.errors import LabError, check_stage
 
 # Optional tensors of a Trace; what `record=` may ask for.
 RECORDABLE = ("attention", "roi_features", "dynamic_filters", "filtered_features")

@@ -12,13 +12,12 @@ from torch import Tensor
 from sparse_rcnn_lab.core import boxes as box_ops
 from sparse_rcnn_lab.core.config import ModelConfig
 from sparse_rcnn_lab.core.detections import Detections, select_detections
-from sparse_rcnn_lab.core.errors import LabError
+from sparse_rcnn_lab.core.errors import LabError, check_stage
 from sparse_rcnn_lab.core.inputs import Sample
 from sparse_rcnn_lab.core.model import SparseRCNN
 from sparse_rcnn_lab.core.pooling import STRIDES
 from sparse_rcnn_lab.core.stage import NORMAL, Ablation, StageOutput
 from sparse_rcnn_lab.core.trace import Trace
-from sparse_rcnn_lab.core.validation import check_stage
 from sparse_rcnn_lab.detect.ground_truth import with_ground_truth
 from sparse_rcnn_lab.detect.images import Batch, ImageSource, make_batch, reduced
 from sparse_rcnn_lab.runtime.choose import InferencePrecision, RuntimeName, make_runtime

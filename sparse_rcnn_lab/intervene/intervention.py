@@ -13,10 +13,9 @@ import torch
 from torch import Tensor
 
 from sparse_rcnn_lab.core import boxes as box_ops
-from sparse_rcnn_lab.core.errors import LabError
+from sparse_rcnn_lab.core.errors import LabError, check_stage
 from sparse_rcnn_lab.core.stage import NORMAL, Ablation
 from sparse_rcnn_lab.core.trace import Trace
-from sparse_rcnn_lab.core.validation import check_stage
 from sparse_rcnn_lab.models.config_edit import fits
 
 MAX_STAGES = 60  # of one run; attention of 300 proposals takes 3 MB a stage

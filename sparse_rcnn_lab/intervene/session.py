@@ -13,12 +13,11 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from sparse_rcnn_lab.core.errors import LabError
+from sparse_rcnn_lab.core.errors import LabError, check_stage
 from sparse_rcnn_lab.core.inputs import Sample
 from sparse_rcnn_lab.core.pooling import Pyramid
 from sparse_rcnn_lab.core.stage import NORMAL, Ablation
 from sparse_rcnn_lab.core.trace import Trace
-from sparse_rcnn_lab.core.validation import check_stage
 from sparse_rcnn_lab.detect.detector import Detector
 from sparse_rcnn_lab.detect.ground_truth import check_ground_truth, with_ground_truth
 from sparse_rcnn_lab.detect.images import Batch, ImageSource

@@ -21,7 +21,7 @@ from sparse_rcnn_lab.core import boxes as box_ops
 from sparse_rcnn_lab.core.errors import LabError
 from sparse_rcnn_lab.core.model import SparseRCNN
 from sparse_rcnn_lab.core.pooling import FINEST_SCALE, SAMPLES, STRIDES
-from sparse_rcnn_lab.core.stage import SelfAttention, Stage
+from sparse_rcnn_lab.core.stage import Stage
 from sparse_rcnn_lab.runtime.folding import folded
 from sparse_rcnn_lab.runtime.graph_writer import TENSORS, GraphWriter
 
@@ -94,7 +94,7 @@ def write_stage(model: SparseRCNN, index: int, pooled: bool = False, switches: b
     assert isinstance(stage, Stage)
     g = GraphWriter()
     roi = "roi" if pooled else _pooled(g, stage, "table", "levels", "boxes")
-    sees_overlap = index > 0 and bool(stage.attention.overlap)
+    sees_overlap = index > 0 and stage.overlap > 0
     confidence = "confidence" if sees_overlap else None
     found = _refined(g, stage, roi, "boxes", "features", confidence, switches)
     if pooled:
@@ -138,7 +138,7 @@ def stage_values(
     """The nodes of a whole stage: its outputs by name, from those of the stage ``before``."""
     boxes, features = before["refined_boxes"], before["refined_features"]
     confidence = None
-    if stage.attention.overlap and "logits" in before:
+    if stage.overlap and "logits" in before:
         confidence = g.op("ReduceMax", before["logits"], axes=[2], keepdims=0)
     roi = _pooled(g, stage, table, levels, boxes)
     return _refined(g, stage, roi, boxes, features, confidence)
@@ -311,7 +311,7 @@ def _attention(
     q, k, v = g.op("Split", qkv, outputs=3, axis=0)  # each [1, B, heads, N, D / heads]
     scores = g.op("MatMul", q, g.op("Transpose", k, perm=[0, 1, 2, 4, 3]))
     if confidence is not None:
-        scores = g.op("Add", scores, _overlap(g, attention, boxes, confidence))
+        scores = g.op("Add", scores, _overlap(g, stage, boxes, confidence))
     shares = g.op("Softmax", scores, axis=-1)
     mixed = g.op("MatMul", shares, v)
     if switches:
@@ -323,8 +323,8 @@ def _attention(
     return mixed, g.op("Squeeze", shares, [0])
 
 
-def _overlap(g: GraphWriter, attention: SelfAttention, boxes: str, confidence: str) -> str:
-    """What overlap adds to the scores of attention: ``[B, heads, N, N]``."""
+def _overlap(g: GraphWriter, stage: Stage, boxes: str, confidence: str) -> str:
+    """As :meth:`Stage.overlap_bias`."""
     start, end = g.op("Split", boxes, outputs=2, axis=2)
     (lower, upper), (left, right) = (
         [g.op("Unsqueeze", corner, [axis]) for corner in (start, end)] for axis in (1, 2)
@@ -336,9 +336,9 @@ def _overlap(g: GraphWriter, attention: SelfAttention, boxes: str, confidence: s
     iou = g.op("Div", shared, g.op("Max", g.op("Sub", both, shared), 1e-6))
     higher = g.op("Greater", g.op("Unsqueeze", confidence, [1]), g.op("Unsqueeze", confidence, [2]))
     iou = g.op("Mul", iou, g.op("Cast", higher, to=g.types.FLOAT))
-    added: str = g.op(
-        "Mul", g.op("Unsqueeze", iou, [1]), attention.slopes(torch.zeros(1))[:, None, None]
-    )
+    heads = stage.attention.num_heads
+    slopes = stage.overlap * np.arange(1, heads + 1).reshape(heads, 1, 1) / heads
+    added: str = g.op("Mul", g.op("Unsqueeze", iou, [1]), slopes)
     return added
 
 

@@ -14,9 +14,8 @@ from tqdm.auto import tqdm
 
 from sparse_rcnn_lab.core import boxes as box_ops
 from sparse_rcnn_lab.core.detections import top_pairs
-from sparse_rcnn_lab.core.errors import LabError
+from sparse_rcnn_lab.core.errors import LabError, check_stages
 from sparse_rcnn_lab.core.stage import NORMAL, Ablation, StageOutput
-from sparse_rcnn_lab.core.validation import check_stages
 from sparse_rcnn_lab.data.data_check import first_lines
 from sparse_rcnn_lab.data.sample import DetectionData, check_classes, file_of
 from sparse_rcnn_lab.detect.detector import Detector

@@ -8,8 +8,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from sparse_rcnn_lab.core.errors import LabError
-from sparse_rcnn_lab.core.validation import check_stage
+from sparse_rcnn_lab.core.errors import LabError, check_stage
 
 RGB = tuple[int, int, int]
 Theme = Literal["light", "dark"]

@@ -209,7 +209,9 @@ def test_overlap_in_attention(model, inputs):
     hidden[..., 2, 4] = False
     with torch.no_grad():
         _, before = model.stages[1].attention(features)
-        _, after = aware.stages[1].attention(features, hidden, None, boxes, confidence)
+        part = aware.stages[1]
+        bias = part.overlap_bias(boxes, confidence)
+        _, after = part.attention(features, hidden, bias=bias)
     overlap = iou(boxes, boxes)
     assert ((overlap > 0.1) & (overlap < 0.9)).any()
     for b, h, i in product(range(len(boxes)), range(2), range(PROPOSALS)):

@@ -8,7 +8,7 @@ import torch
 from small_model import small_model
 
 from sparse_rcnn_lab import Detector, LabError, Shapes, analysis, evaluate, export
-from sparse_rcnn_lab.core.validation import check_stage, check_stages
+from sparse_rcnn_lab.core.errors import check_stage, check_stages
 from sparse_rcnn_lab.course import lessons
 from sparse_rcnn_lab.views.feature_similarity import proposal_similarity
 from sparse_rcnn_lab.views.measures import describe, roi_grid

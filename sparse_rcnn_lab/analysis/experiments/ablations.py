@@ -14,8 +14,8 @@ from sparse_rcnn_lab.analysis.experiments.cache import CachedRun, RunOptions
 from sparse_rcnn_lab.analysis.experiments.variants import Found, StageInputs, Variant, tabulate
 from sparse_rcnn_lab.analysis.table import Table
 from sparse_rcnn_lab.core import boxes as box_ops
+from sparse_rcnn_lab.core.errors import check_stages
 from sparse_rcnn_lab.core.stage import NORMAL, Ablation, StageOutput
-from sparse_rcnn_lab.core.validation import check_stages
 from sparse_rcnn_lab.data.sample import DetectionData
 from sparse_rcnn_lab.detect.detector import Detector
 

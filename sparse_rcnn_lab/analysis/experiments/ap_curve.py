@@ -13,9 +13,8 @@ from sparse_rcnn_lab.analysis.experiments.cache import CachedRun, RunOptions
 from sparse_rcnn_lab.analysis.experiments.running_cost import costs_of
 from sparse_rcnn_lab.analysis.experiments.variants import Found, StageInputs, Variant, tabulate
 from sparse_rcnn_lab.analysis.table import Table
-from sparse_rcnn_lab.core.errors import LabError
+from sparse_rcnn_lab.core.errors import LabError, check_stages
 from sparse_rcnn_lab.core.stage import StageOutput
-from sparse_rcnn_lab.core.validation import check_stages
 from sparse_rcnn_lab.data.sample import DetectionData
 from sparse_rcnn_lab.detect.detector import Detector
 

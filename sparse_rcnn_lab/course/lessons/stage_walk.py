@@ -7,9 +7,9 @@ import torch.nn.functional as F
 
 from sparse_rcnn_lab.analysis.table import Table
 from sparse_rcnn_lab.core import boxes as box_ops
+from sparse_rcnn_lab.core.errors import check_stage
 from sparse_rcnn_lab.core.pooling import assign_levels
 from sparse_rcnn_lab.core.stage import Stage
-from sparse_rcnn_lab.core.validation import check_stage
 from sparse_rcnn_lab.detect.detector import Detector
 from sparse_rcnn_lab.detect.images import ImageSource
 from sparse_rcnn_lab.runtime.torch_runtime import threads_for
@@ -72,7 +72,7 @@ class StageWalk:
         heads = part.attention.num_heads
         parts = part.attention.qkv(features).view(n, 3, heads, -1).permute(1, 2, 0, 3)
         self.queries, self.keys, self.values = (x.cpu() for x in parts)
-        mixed, attention = part.attention(features, boxes=boxes, confidence=confidence)
+        mixed, attention = part.attention(features, bias=part.overlap_bias(boxes, confidence))
         self.attention = attention[0].cpu()
         attended = part.norm_attention(features + mixed)
         self.attended = attended[0].cpu()

@@ -13,9 +13,8 @@ from pathlib import Path
 import torch
 
 from sparse_rcnn_lab import __version__
-from sparse_rcnn_lab.core.errors import LabError
+from sparse_rcnn_lab.core.errors import LabError, check_stage
 from sparse_rcnn_lab.core.pooling import pool
-from sparse_rcnn_lab.core.validation import check_stage
 from sparse_rcnn_lab.detect.detector import Detector
 from sparse_rcnn_lab.detect.files import write_whole
 from sparse_rcnn_lab.runtime.export.check import Check
