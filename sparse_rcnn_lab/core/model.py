@@ -81,10 +81,9 @@ class SparseRCNN(nn.Module):
 
         boxes ``[B, N, 4]`` xyxy input pixels and features ``[B, N, D]`` enter the first of them;
         the boxes handed from stage to stage are detached, the features are not. A ``stop`` beyond
-        the last stage repeats the last one. record: names out of
-        :data:`sparse_rcnn_lab.core.trace.RECORDABLE`; recording changes no number.
-        mask: ``[B, 1, N, N]`` bool, who may attend to whom. confidence: ``[B, N]``, the
-        largest logit of each proposal after the stage before ``start``, for ``overlap_attention``.
+        the last stage repeats the last one. record: names out of :data:`RECORDABLE`; recording
+        changes no number. mask: ``[B, 1, N, N]`` bool, who may attend to whom. confidence: ``[B,
+        N]``, the largest logits after the stage before ``start``, for ``overlap_attention``.
         """
         stop = len(self.stages) if stop is None else stop
         if not 0 <= start < len(self.stages) or stop <= start:
