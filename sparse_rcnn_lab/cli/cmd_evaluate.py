@@ -71,7 +71,8 @@ def _evaluate(arguments: argparse.Namespace, device: torch.device, group: Group)
     from sparse_rcnn_lab.training.run_folder import versions
 
     # What must be fetched is fetched by one process of a machine; the others wait at its lock.
-    detector = group.agree(lambda: load(arguments.model, device, precision=arguments.precision))
+    how = {"precision": arguments.precision, "overlap_attention": arguments.overlap_attention}
+    detector = group.agree(lambda: load(arguments.model, device, **how))
     data = group.agree(lambda: open_data(arguments.data, arguments.split))
     result = evaluate(
         detector,
@@ -84,7 +85,8 @@ def _evaluate(arguments: argparse.Namespace, device: torch.device, group: Group)
     if not group.first:
         return 0
     proposals = arguments.proposals or detector.num_proposals
-    published = compare(detector, data, result, proposals)
+    as_published = arguments.overlap_attention is None
+    published = compare(detector, data, result, proposals) if as_published else None
     out = arguments.out or _default_folder(arguments.model, detector.name, arguments.split)
     report = {
         "model": detector.name,
@@ -93,6 +95,7 @@ def _evaluate(arguments: argparse.Namespace, device: torch.device, group: Group)
         "split": arguments.split,
         "fingerprint": data.fingerprint(),
         "num_proposals": proposals,
+        "overlap_attention": detector.config.overlap_attention,
         "limit": arguments.limit,
         **result.to_dict(),
         **({"published": published} if published else {}),

@@ -51,8 +51,15 @@ def stage_list(text: str) -> tuple[int, ...]:
 
 
 def add_model(parser: argparse.ArgumentParser) -> None:
-    """The options ``--model``, ``--precision`` and ``--device``."""
+    """The options ``--model``, ``--precision``, ``--overlap-attention`` and ``--device``."""
     add_model_name(parser)
+    parser.add_argument(
+        "--overlap-attention",
+        type=float,
+        metavar="X",
+        help="how much proposals look at surer ones that overlap them (default: the model's own; "
+        "published: 0; 8 silences duplicates)",
+    )
     parser.add_argument(
         "--precision",
         choices=("float32", "bf16", "auto"),
@@ -104,12 +111,13 @@ def add_stage(parser: argparse.ArgumentParser) -> None:
 
 
 def open_model(arguments: argparse.Namespace) -> Detector:
-    """The detector that ``--model`` and ``--device`` ask for."""
+    """The detector that the options of :func:`add_model` ask for."""
     from sparse_rcnn_lab.detect.device import pick_device
     from sparse_rcnn_lab.models.load import load
 
     device = pick_device(arguments.device)
-    return load(arguments.model, device, precision=arguments.precision)
+    overlap = arguments.overlap_attention
+    return load(arguments.model, device, precision=arguments.precision, overlap_attention=overlap)
 
 
 def plural(number: int, word: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -31,6 +32,7 @@ def load(
     *,
     runtime: RuntimeName = "folded",
     precision: InferencePrecision = "float32",
+    overlap_attention: float | None = None,
 ) -> Detector:
     """A detector by name or path.
 
@@ -44,6 +46,8 @@ def load(
         "folded" and "eager" are torch.
     precision: "bf16" is faster and keeps 8 significant bits, "auto" takes it where the processor
         has units for it, "int8" is an engine's; :meth:`Detector.with_runtime` says more of both.
+    overlap_attention: another one than the model's own
+        (:class:`~sparse_rcnn_lab.core.config.ModelConfig`); no weights depend on it.
     Raises LabError, saying what was found and what is possible, when there is no such model, or
     its weights cannot be downloaded, or no such device.
 
@@ -53,6 +57,9 @@ def load(
     device = pick_device(device)
     path = locate(name)
     checkpoint = read_checkpoint(path)
+    if overlap_attention is not None:
+        config = replace(checkpoint.config, overlap_attention=overlap_attention)
+        checkpoint = replace(checkpoint, config=config)
     info = {**weights.about(path), **checkpoint.info}
     detector = Detector(checkpoint.build(), checkpoint.class_names, checkpoint.name, info)
     detector.to(device)

@@ -3,10 +3,13 @@
 import json
 
 import pytest
+import torch
 
 from sparse_rcnn_lab import LabError, evaluate, fit, load, open_data, shipped_models
+from sparse_rcnn_lab.cli.main import main
 from sparse_rcnn_lab.core import boxes as box_ops
 from sparse_rcnn_lab.detect.images import read_image
+from sparse_rcnn_lab.models.checkpoint import save_checkpoint
 from sparse_rcnn_lab.models.load import CHECKPOINTS
 
 PROMISED = ("nano-shapes", "small-cards", "small-cells")
@@ -64,6 +67,25 @@ def test_small_everyday_finds_everyday_things():
     detector = load("small-everyday")
     for name, thing in (("1", "bus"), ("2", "cat"), ("3", "horse"), ("4", "motorbike")):
         assert detector(EXAMPLES / f"everyday_{name}.jpg", threshold=0.3).names()[0] == thing
+
+
+def test_overlap_may_be_another_one(tmp_path):
+    """Catches an option that does nothing, reaches the first stage, or is lost in a file."""
+    image = open_data("shapes", "val")[6].image
+    usual, other = load("nano-shapes"), load("nano-shapes", overlap_attention=9.0)
+    one, two = usual.trace(image).logits, other.trace(image).logits
+    assert torch.equal(one[0], two[0]) and not torch.equal(one[1], two[1])
+    file = save_checkpoint(tmp_path / "a.safetensors", other.model, other.class_names, "a")
+    assert torch.equal(load(file).trace(image).logits, two)
+    with pytest.raises(LabError, match="overlap_attention must be a number from 0 up"):
+        load("nano-shapes", overlap_attention=-1.0)
+    command = ["evaluate", "--model", "nano-shapes", "--data", "shapes", "--limit", "4"]
+    for number in ("0", "9"):
+        out = ["--out", str(tmp_path / number)]
+        assert main([*command, "--overlap-attention", number, *out]) == 0
+    said = [json.loads(next((tmp_path / n).glob("*.json")).read_text()) for n in ("0", "9")]
+    assert [report["overlap_attention"] for report in said] == [0, 9]
+    assert said[0]["stages"] != said[1]["stages"]
 
 
 def test_a_device_that_is_not_there_is_said(tmp_path):
