@@ -336,7 +336,7 @@ function createTeach(el) {
     const at = run && !["done", "failed"].includes(run.phase);
     const lines = [`${plural(labelled.length, "image")} labelled, ${plural(boxes, "box")}: ${[...counts].map(([name, number]) => `${name} ${number}`).join(", ") || "no class yet"}.`];
     if (labelled.length < frames.length) lines.push(`${plural(frames.length - labelled.length, "image")} not labelled and left out; where nothing is in one, say so ("Nothing here").`);
-    if (few.length && boxes) lines.push(`Few boxes of ${few.join(", ")}: ten or more of each, in different places, help most.`);
+    if (few.length && boxes && !run?.notes?.length) lines.push(`Few boxes of ${few.join(", ")}: ten or more of each, in different places, help most.`);
     const key = lines.join("\n");
     if (ready.dataset.key !== key) {
       ready.dataset.key = key;

@@ -65,6 +65,7 @@ def run(arguments: argparse.Namespace) -> int:
         "source": arguments.source,
         "command": arguments.command,
         "evaluation": {"data": Path(arguments.data).name, "split": "val", **result.to_dict()},
+        "overlap_attention": detector.config.overlap_attention,
         **training,
     }
     write_text(path.with_suffix(".json"), json.dumps(report, indent=2) + "\n")

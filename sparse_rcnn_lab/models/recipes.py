@@ -89,6 +89,7 @@ SMALL = Recipe(
         proposal_init="grid",
         frozen_stages=2,
         zero_init_box_head=True,
+        overlap_attention=8.0,
         input=InputConfig(short_side=320, long_side=320, antialias=True),
     ),
     train=TrainConfig(
