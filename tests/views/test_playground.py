@@ -96,6 +96,15 @@ def test_from_disk_offline_it_says_what_torch_says(browser, file, detector):
     watched.clean()
 
 
+def test_overlap_says_what_torch_says(browser, tmp_path):
+    """Catches confidence of another stage, or a moved box that is thought to concern nobody else."""
+    detector = load("nano-shapes", overlap_attention=8.0)
+    watched = opened(browser, playground(detector, tmp_path / "page.html"))
+    boxes, scores = far(watched.page, detector, IMAGES[0].image, (Intervention(), *TRIED[:3]))
+    assert boxes <= BOX and scores <= SCORE, (boxes, scores)
+    watched.clean()
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["nano-shapes", "small-everyday"])
 def test_twenty_images(browser, tmp_path, name):
