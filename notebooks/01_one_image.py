@@ -70,10 +70,10 @@ for stage in range(1, 7):
 plotly_figures.score_curves(trace, threshold=0.5)
 
 # %% [markdown]
-# The motorbike is there after one stage. The rider has a score of 0.14 then, of 0.52 after the
-# second stage, and of 0.97 at the end: every stage looks again, from where the one before has put
+# The motorbike is there after one stage. The rider has a score of 0.13 then, of 0.75 after the
+# third stage, and of 0.98 at the end: every stage looks again, from where the one before has put
 # the box. About a dozen boxes end on each of the two, yet all others keep silent (their scores are
-# below 0.02), and **nobody has to clean up afterwards**: there is no non-maximum suppression in
+# below 0.01), and **nobody has to clean up afterwards**: there is no non-maximum suppression in
 # this detector. How proposals agree on who speaks is the best part of the story; lessons 3 and 4
 # tell it.
 #
@@ -104,7 +104,7 @@ figures.stage_grid(cells, threshold=0.5, layout="strip")
 # print(proposal, float((middles[-1] - middles[0]).norm()))
 # figures.box_trails(trace, proposal)
 # ```
-# Proposal 3, and its middle travelled 58 of the image's 512 pixels. Each proposal mostly works
+# Proposal 1, and its middle travelled 90 of the image's 512 pixels. Each proposal mostly works
 # close to where it starts; lesson 2 shows that on many images.
 # </details>
 #

@@ -91,6 +91,11 @@ class SparseRCNN(nn.Module):
                 f"start must be 0..{len(self.stages) - 1} and stop larger than it, "
                 f"found start={start}, stop={stop}."
             )
+        if start and confidence is None and self.config.overlap_attention:
+            raise LabError(
+                "overlap_attention needs the confidence with which proposals enter a later stage: "
+                "their largest logits, output.logits.amax(-1)."
+            )
         record = {record} if isinstance(record, str) else frozenset(record)
         unknown = record - set(RECORDABLE)
         if unknown:

@@ -87,9 +87,7 @@ class Ablation:
                 raise LabError(f"swap_filters must be 0..{num_proposals - 1}, found {index}.")
 
     def __str__(self) -> str:
-        words = []
-        if not self.self_attention:
-            words.append("no self-attention")
+        words = ["no self-attention"] * (not self.self_attention)
         if self.heads is not None:
             heads = ", ".join(map(str, self.heads)) or "none"
             words.append(f"attention heads on: {heads}")
@@ -97,10 +95,7 @@ class Ablation:
             kind = {"mean": "average filters for all", "rolled": "the neighbour's filters"}
             words.append(kind[self.filters])
         words += [f"filters of {a} and {b} swapped" for a, b in self.swap_filters]
-        if self.freeze_boxes:
-            words.append("boxes frozen")
-        if self.freeze_features:
-            words.append("features frozen")
+        words += ["boxes frozen"] * self.freeze_boxes + ["features frozen"] * self.freeze_features
         return "; ".join(words) or "nothing switched"
 
 

@@ -58,6 +58,7 @@ class EngineRuntime(TorchRuntime):
             raise LabError(f"{_TITLES[name]} computes in {', '.join(able)}; found {precision!r}.")
         self.engine, self.wanted, self.calibration = name, precision, tuple(calibration)
         self._failed = False
+        self._sees_overlap = model.config.overlap_attention > 0
 
     def for_model(self, model: SparseRCNN) -> EngineRuntime:
         """The same runtime for another model."""
@@ -99,6 +100,7 @@ class EngineRuntime(TorchRuntime):
             and kwargs.get("mask") is None
             and 0 <= start < count
             and start < (count if stop is None else stop)
+            and (not start or kwargs.get("confidence") is not None or not self._sees_overlap)
             and boxes.numel() > 0
             and pyramid.table.dtype == boxes.dtype == features.dtype == torch.float32
         ):
@@ -244,8 +246,8 @@ def _stages(
     given = {"levels": levels, "boxes": boxes.contiguous().numpy()}
     read = bags(given)
     given["features"] = features.contiguous().numpy()
-    none = features.new_zeros(features.shape[:2])  # nobody's is higher
-    given["confidence"] = (none if confidence is None else confidence).contiguous().numpy()
+    if confidence is not None:
+        given["confidence"] = confidence.contiguous().numpy()
     entered, outputs = [boxes], []
     for graph in graphs:
         rows, weights = (torch.from_numpy(read[name]) for name in ("rows", "weights"))

@@ -160,11 +160,10 @@ def test_attention_that_sees_overlap(engine, way):
     last = run(eager, *given)[1]
     with torch.no_grad():
         pyramid, rest = fast.pyramid(given[0]), (last.boxes, last.features)
-        for confidence in (last.logits.amax(-1), None):
-            how = {"start": 2, "confidence": confidence}
-            assert_same(
-                fast.run_stages(pyramid, *rest, **how), eager.run_stages(pyramid, *rest, **how)
-            )
+        how = {"start": 2, "confidence": last.logits.amax(-1)}
+        assert_same(fast.run_stages(pyramid, *rest, **how), eager.run_stages(pyramid, *rest, **how))
+        with pytest.raises(LabError, match="needs the confidence with which"):
+            fast.run_stages(pyramid, *rest, start=2)
     assert fast.about()["runtime"] == engine
 
 

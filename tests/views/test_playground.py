@@ -97,7 +97,7 @@ def test_from_disk_offline_it_says_what_torch_says(browser, file, detector):
 
 
 def test_overlap_says_what_torch_says(browser, tmp_path):
-    """Catches confidence of another stage, or a moved box that is thought to concern nobody else."""
+    """Catches confidence of another stage, and a moved box that others are not told of."""
     detector = load("nano-shapes", overlap_attention=8.0)
     watched = opened(browser, playground(detector, tmp_path / "page.html"))
     boxes, scores = far(watched.page, detector, IMAGES[0].image, (Intervention(), *TRIED[:3]))
