@@ -1,6 +1,7 @@
 """The command line, run in this process with tiny models: files, exit codes, words."""
 
 import contextlib
+import copy
 import importlib
 import io
 import json
@@ -24,6 +25,7 @@ from sparse_rcnn_lab.cli import train_settings
 from sparse_rcnn_lab.cli.cmd_predict import output_names
 from sparse_rcnn_lab.cli.train_settings import apply_overrides
 from sparse_rcnn_lab.models import recipes
+from sparse_rcnn_lab.models.checkpoint import save_checkpoint
 from sparse_rcnn_lab.training import fit as fit_module
 
 TINY = [
@@ -172,12 +174,14 @@ def test_fine_tuning_takes_the_recipe_of_the_model_and_resumes_by_its_name(
     assert "started with another start from" in capsys.readouterr().err
 
 
-def test_fine_tuning_does_not_take_over_how_steps_were_computed():
-    """Catches bf16 of the machine that trained a shipped model on one that has no units for it."""
-    arguments = Namespace(start_from="small-everyday", preset=None)
-    assert load("small-everyday").info["recipe"]["train"]["precision"] == "bf16"
-    recipe = train_settings._base_recipe(arguments)
-    assert recipe.train.precision == "float32" and recipe.model.num_proposals == 50
+def test_fine_tuning_does_not_take_over_how_steps_were_computed(tmp_path):
+    """Catches bf16 of the machine that trained a model on one that has no units for it."""
+    other = load("nano-shapes")
+    info = copy.deepcopy(dict(other.info))
+    info["recipe"]["train"]["precision"] = "bf16"
+    file = save_checkpoint(tmp_path / "a.safetensors", other.model, other.class_names, "a", info)
+    recipe = train_settings._base_recipe(Namespace(start_from=str(file), preset=None))
+    assert recipe.train.precision == "float32" and recipe.model.num_proposals == 20
 
 
 def test_evaluate_writes_numbers_and_detections(data, trained, tmp_path, capsys):
