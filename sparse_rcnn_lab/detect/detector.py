@@ -94,7 +94,7 @@ class Detector:
 
         runtime: "folded", batch norm folded into the convolutions, which every detector does by
         itself; "eager", the model as it is written; "compiled", through ``torch.compile`` (on a GPU
-        with CUDA graphs): the first image of each size, in steps of 128 pixels, then takes minutes;
+        with CUDA graphs): the first images, of up to three sizes, then take a minute or more;
         "onnxruntime" or "openvino", an engine, which must be installed; "auto", on a CPU the first
         installed of these two that has the precision, else "folded".
         precision: "float32"; "bf16", which keeps 8 significant bits; "auto", bf16 where the

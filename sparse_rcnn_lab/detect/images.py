@@ -1,7 +1,8 @@
 """Images in, one tensor out: ``[3, H, W]`` uint8 RGB, whatever a person hands over.
 
 Everything that enters the detector passes through :func:`read_image`, is sized by
-:func:`resize_image` and becomes a batch in :func:`normalise_and_pad`.
+:func:`resize_image` and becomes a batch in :func:`normalise_and_pad`; :func:`make_batch` does all
+three.
 """
 
 from __future__ import annotations

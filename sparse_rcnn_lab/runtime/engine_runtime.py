@@ -58,7 +58,6 @@ class EngineRuntime(TorchRuntime):
             raise LabError(f"{_TITLES[name]} computes in {', '.join(able)}; found {precision!r}.")
         self.engine, self.wanted, self.calibration = name, precision, tuple(calibration)
         self._failed = False
-        self._sees_overlap = model.config.overlap_attention > 0
 
     def for_model(self, model: SparseRCNN) -> EngineRuntime:
         """The same runtime for another model."""
@@ -100,7 +99,11 @@ class EngineRuntime(TorchRuntime):
             and kwargs.get("mask") is None
             and 0 <= start < count
             and start < (count if stop is None else stop)
-            and (not start or kwargs.get("confidence") is not None or not self._sees_overlap)
+            and (
+                not start
+                or kwargs.get("confidence") is not None
+                or not self.model.config.overlap_attention
+            )
             and boxes.numel() > 0
             and pyramid.table.dtype == boxes.dtype == features.dtype == torch.float32
         ):
