@@ -4,7 +4,8 @@ The pauses: a key 0.28 s; a pointer's way by Fitts' law, 0.1 + 0.15 log2(way / t
 corner within 6 pixels, to a button or a proposal within its smaller side; 0.1 s before a button of
 the mouse goes down or up; 0.7 s to look at a new image, 0.35 s to find the next object, 0.3 s to
 judge a proposal. All of them vary by 15%. The hand accepts a proposal that overlaps the truth by
-IoU 0.7 or more, and draws each side 2% of the object beside it.
+IoU 0.7 or more, and draws each side 2% of the object beside it. It takes the class before it draws,
+as the labeller wants it; a proposal that it accepted under another name it chooses and renames.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ import torch
 
 from benchmarks.household import Truth
 from sparse_rcnn_lab.core.boxes import iou
+from sparse_rcnn_lab.core.errors import LabError
 
 KEY, PRESS, LOOK, FIND, JUDGE = 0.28, 0.1, 0.7, 0.35, 0.3  # seconds
 CORNER, NEAR, NOISE, VARIES = 6.0, 0.7, 0.02, 0.15  # pixels; IoU; shares of a side and of a pause
@@ -29,10 +31,9 @@ _SIGHT = """() => {
   const sheet = document.querySelector(".lab-panel-box .srl-sheet");
   sheet.scrollIntoViewIfNeeded();
   const { left, top, width } = sheet.getBoundingClientRect();
-  const chips = [...document.querySelectorAll(".srl-class-chip span")];
-  const asked = !document.querySelector(".srl-name").hidden;
-  const { boxes, width: wide } = frames[at], classes = chips.map((one) => one.textContent);
-  return { at, proposals, boxes, classes, asked, left, top, scale: width / wide };
+  const names = (which) => [...document.querySelectorAll(`.srl-class-chip${which} span`)].map((one) => one.textContent);
+  const { boxes, width: wide } = frames[at];
+  return { at, proposals, boxes, classes: names(""), taken: names("[aria-pressed=true]")[0], left, top, scale: width / wide };
 }"""
 
 
@@ -114,6 +115,11 @@ class Labelling:
             self.one(truth)
         self.per_minute = 60 * (self.accepted + self.drawn) / (time.monotonic() - began)
         self.hand.page.wait_for_selector(".srl-labeller[data-saved=true]")
+        frames = self.hand.page.evaluate("labTeach.state().frames")
+        for place, truth in enumerate(truths, first):
+            made = [one["name"] for one in frames[place]["boxes"]]
+            if sorted(made) != sorted(name for name, _ in truth):
+                raise LabError(f"Image {place + 1} was labelled {made}; in it are {truth}.")
         return self
 
     def one(self, truth: Truth) -> None:
@@ -133,11 +139,10 @@ class Labelling:
             self.accepted += len(right)
         else:
             right = set()
-        for k, (name, _) in enumerate(truth):
+        for k in range(len(truth)):
             if k not in right:
                 self.hand.pause(FIND)
                 self._box(k, truth)
-                self._name(name)
         return None
 
     def _sight(self) -> dict[str, Any]:
@@ -145,19 +150,27 @@ class Labelling:
         return sight
 
     def _box(self, k: int, truth: Truth) -> None:
-        sight, (x1, y1, x2, y2) = self._sight(), truth[k][1]
+        sight, (name, (x1, y1, x2, y2)) = self._sight(), truth[k]
         scale, width, height = sight["scale"], x2 - x1, y2 - y1
-        place = clickable(k, truth, sight["proposals"], sight["boxes"])
-        if place is not None:
+        found = clickable(k, truth, sight["proposals"], sight["boxes"])
+        if found is not None:
+            (x, y), offered = found
             self.hand.pause(JUDGE)
-            x, y = place
+            if not offered:
+                self._take(name)
             target = 0.7 * min(width, height) * scale
             self.hand.click(sight["left"] + scale * x, sight["top"] + scale * y, target)
+            if offered and offered != name:
+                self.hand.keys("Enter")  # chooses it
+                self._take(name)
+                self.hand.keys("Escape")  # lets it go, else the next class would be its
             self.accepted += 1
             return
+        self._take(name)
         beside = self.hand.rng.normal(0, NOISE, 4) * (width, height, width, height)
-        a, b, c, d = (truth[k][1] + beside).tolist()
         near = 12 / scale
+        a, b, c, d = (truth[k][1] + beside).tolist()
+        a, b = max(a, 3 / scale), max(b, 3 / scale)  # a drag begins on the image
         if any(
             u - near < a < w + near and v - near < b < h + near
             for u, v, w, h in (o["box"] for o in sight["boxes"])
@@ -169,14 +182,12 @@ class Labelling:
         self.hand.drag(*corners)
         self.drawn += 1
 
-    def _name(self, name: str) -> None:
-        """Gives the box drawn or accepted last its name, where it has another one."""
+    def _take(self, name: str) -> None:
+        """Takes a class, a new one by typing it: for the box that was chosen, else the next one."""
         sight = self._sight()
         if name not in sight["classes"]:
-            if not sight["asked"]:
-                self.hand.press(".lab-panel-box .srl-class-new")
-            self.hand.keys(*name, "Enter")
-        elif sight["boxes"] and sight["boxes"][-1]["name"] != name:
+            self.hand.keys("n", *name, "Enter")
+        elif sight["taken"] != name:
             self.hand.keys(str(sight["classes"].index(name) + 1))
 
 
@@ -189,8 +200,8 @@ def shown(box: Sequence[float], truth: Truth) -> int | None:
 
 def clickable(
     k: int, truth: Truth, proposals: Sequence[dict[str, Any]], boxes: Sequence[dict[str, Any]]
-) -> tuple[float, float] | None:
-    """Where a click accepts a proposal of object k: of all boxes there the smallest gets it."""
+) -> tuple[tuple[float, float], str] | None:
+    """Where a click accepts a proposal of object k, and its name: the smallest box there gets it."""
     every = [one["box"] for one in (*proposals, *boxes)]
     area = [(b[2] - b[0]) * (b[3] - b[1]) for b in every]
     for row, proposal in enumerate(proposals):
@@ -201,5 +212,5 @@ def clickable(
             x, y = x1 + u * (x2 - x1), y1 + v * (y2 - y1)
             under = [i for i, b in enumerate(every) if b[0] <= x <= b[2] and b[1] <= y <= b[3]]
             if min(under, key=area.__getitem__) == row:
-                return x, y
+                return (x, y), proposal["name"]
     return None

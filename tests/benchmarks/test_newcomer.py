@@ -52,8 +52,12 @@ def test_what_the_hand_accepts():
     """Catches a click that accepts another proposal, or one that is too far from the object."""
     truth = [("mug", (0.0, 0.0, 100.0, 100.0)), ("keys", (200.0, 0.0, 260.0, 60.0))]
     assert shown((0, 0, 100, 90), truth) == 0 and shown((0, 0, 100, 60), truth) is None
-    offers = [{"box": [0, 0, 100, 98]}, {"box": [30, 30, 70, 70]}, {"box": [200, 0, 240, 60]}]
-    x, y = clickable(0, truth, offers, [])
+    places = ([0, 0, 100, 98], [30, 30, 70, 70], [200, 0, 240, 60])
+    offers = [
+        {"box": box, "name": name} for box, name in zip(places, ("mug", "", "keys"), strict=True)
+    ]
+    (x, y), name = clickable(0, truth, offers, [])
+    assert name == "mug"
     assert not (30 <= x <= 70 and 30 <= y <= 70)  # the smaller one there would get the click
     assert clickable(1, truth, offers, []) is None
     assert clickable(0, truth, offers, [{"box": [0, 0, 90, 90]}]) is None  # a drawn box is chosen
