@@ -31,9 +31,11 @@ _SIGHT = """() => {
   const sheet = document.querySelector(".lab-panel-box .srl-sheet");
   sheet.scrollIntoViewIfNeeded();
   const { left, top, width } = sheet.getBoundingClientRect();
-  const names = (which) => [...document.querySelectorAll(`.srl-class-chip${which} span`)].map((one) => one.textContent);
+  const chips = [...document.querySelectorAll(".srl-class-chip")];
+  const classes = chips.map((chip) => chip.querySelector("span").textContent);
+  const taken = classes[chips.findIndex((chip) => chip.ariaPressed === "true")];
   const { boxes, width: wide } = frames[at];
-  return { at, proposals, boxes, classes: names(""), taken: names("[aria-pressed=true]")[0], left, top, scale: width / wide };
+  return { at, proposals, boxes, classes, taken, left, top, scale: width / wide };
 }"""
 
 
@@ -201,7 +203,9 @@ def shown(box: Sequence[float], truth: Truth) -> int | None:
 def clickable(
     k: int, truth: Truth, proposals: Sequence[dict[str, Any]], boxes: Sequence[dict[str, Any]]
 ) -> tuple[tuple[float, float], str] | None:
-    """Where a click accepts a proposal of object k, and its name: the smallest box there gets it."""
+    """Where a click accepts a proposal of object k, and its name: of all boxes there the smallest
+    gets it.
+    """
     every = [one["box"] for one in (*proposals, *boxes)]
     area = [(b[2] - b[0]) * (b[3] - b[1]) for b in every]
     for row, proposal in enumerate(proposals):

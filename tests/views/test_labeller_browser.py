@@ -111,8 +111,11 @@ def test_a_class_is_for_the_next_box(browser, tmp_path):
     keys, mug = (page.get_by_role("button", name=name) for name in ("keys", "mug"))
     drag(page, (20, 100), (60, 140))
     drag(page, (60, 140), (70, 150))  # adjusted, and still not picked
+    said = page.locator(".srl-labelled")
     keys.click()
+    assert said.inner_text() == "The next box is keys. To rename one, click it first."
     drag(page, (62, 142), (100, 180))  # it was let go: this draws
+    assert "2 boxes" in said.inner_text()
     page.keyboard.press("1")
     assert [name for name, _ in boxes(page)] == ["mug", "keys"]
     page.keyboard.press("b")

@@ -10,6 +10,7 @@ export function createFrames(frames, classes, save) {
   const state = {
     frames, classes: [...classes], at: 0, chosen: -1, name: classes[0] ?? "", proposals: [], unsaved: 0, problem: "",
     picked: false, // whether somebody chose that box, or it is only the last one made
+    hint: "", // what the class taken last is for, where that may surprise
   };
   const tell = (what = "boxes") => listeners.forEach((listener) => listener(what));
   const current = () => state.frames[state.at];
@@ -73,6 +74,7 @@ export function createFrames(frames, classes, save) {
       past.push({ id: frame.id, before: copy(frame.boxes), was: frame.labelled, after: copy(boxes), is: labelled });
       past.splice(0, past.length - MOST);
       future.length = 0;
+      state.hint = "";
       if (boxes.length !== frame.boxes.length) state.picked = false;
       put(frame, boxes, labelled);
       state.chosen = chosen;
@@ -87,10 +89,12 @@ export function createFrames(frames, classes, save) {
       if (next === state.at && state.frames.length) return;
       state.at = next;
       state.chosen = -1;
+      state.hint = "";
       state.proposals = [];
       tell("frame");
     },
     choose(row) {
+      state.hint = "";
       state.chosen = row;
       state.picked = true;
       const box = current()?.boxes[row];
@@ -101,8 +105,12 @@ export function createFrames(frames, classes, save) {
     // last keeps its own and is let go: who takes another class then means the next box.
     call(name) {
       state.name = name;
-      if (!state.picked) state.chosen = -1;
       const frame = current();
+      if (!state.picked) {
+        const last = frame?.boxes[state.chosen]?.name;
+        state.hint = last && last !== name ? `The next box is ${name}. To rename one, click it first.` : "";
+        state.chosen = -1;
+      }
       if (frame && state.chosen >= 0 && frame.boxes[state.chosen].name !== name) {
         this.change(frame.boxes.map((box, row) => (row === state.chosen ? { ...box, name } : box)), state.chosen);
       } else tell();

@@ -277,7 +277,7 @@ export function createLabeller(el, host) {
     const done = state.frames.filter((one) => one.labelled).length;
     const boxes = state.frames.reduce((sum, one) => sum + one.boxes.length, 0);
     const saved = state.problem ? `Not saved yet: ${state.problem} It is tried again.` : state.unsaved ? "Saving …" : "All saved.";
-    if (!pending) setText(where, length ? `${done} of ${length} images labelled, ${boxes} ${boxes === 1 ? "box" : "boxes"}. ${saved}` : "No image yet.");
+    if (!pending) setText(where, (!state.problem && state.hint) || (length ? `${done} of ${length} images labelled, ${boxes} ${boxes === 1 ? "box" : "boxes"}. ${saved}` : "No image yet."));
     root.dataset.saved = String(!state.unsaved && !state.problem);
     gone.disabled = state.chosen < 0;
     undo.disabled = !frames.canUndo();
