@@ -27,7 +27,8 @@ def make_runtime(
 
     "auto" measures nothing. It takes, on a CPU, the first installed of ONNX Runtime and OpenVINO
     that has the precision; torch, folded, on any other device, where neither is installed (with the
-    package onnx), and for the precision "auto", which is torch's.
+    package onnx), and for the precision "auto", which is torch's. With both engines few proposals
+    go through OpenVINO, in float32, once images of a size come again and again.
 
     Raises LabError for other words, and for a precision that the runtime does not have.
     """
@@ -39,12 +40,14 @@ def make_runtime(
             raise LabError(
                 f"{what} {value!r} is unknown. Choose one of {', '.join(get_args(kind))}."
             )
+    both = False
     if runtime == "auto":
         on_cpu = model.device.type == "cpu" and precision != "auto"
         engines = [e for e in installed_engines() if e == "openvino" or precision != "bf16"]
         runtime = engines[0] if on_cpu and engines else "folded"
+        both = runtime == "onnxruntime" and "openvino" in engines and precision == "float32"
     if runtime == "onnxruntime" or runtime == "openvino":
-        return EngineRuntime(model, runtime, precision, calibration)
+        return EngineRuntime(model, runtime, precision, calibration, both)
     if precision == "int8":
         raise LabError(
             f'The {runtime} runtime has no int8: engines have. Take runtime="onnxruntime" or '

@@ -15,7 +15,7 @@ from sparse_rcnn_lab.core.model import SparseRCNN
 from sparse_rcnn_lab.core.pooling import SAMPLES, STRIDES, Pyramid, assign_levels, gather
 from sparse_rcnn_lab.core.stage import NORMAL, Stage, StageOutput
 from sparse_rcnn_lab.runtime import onnx_graphs
-from sparse_rcnn_lab.runtime.engines import EngineName, Graph, open_graph
+from sparse_rcnn_lab.runtime.engines import EngineName, Graph, open_both, open_graph
 from sparse_rcnn_lab.runtime.int8 import in_int8
 from sparse_rcnn_lab.runtime.torch_runtime import TorchRuntime, thread_count, threads_for
 
@@ -37,7 +37,8 @@ class EngineRuntime(TorchRuntime):
 
     name: "onnxruntime" or "openvino".  precision: "float32"; "bf16" (openvino) or "int8", both for
     the pyramid, most of the work: boxes and logits stay float32.  calibration: normalised images
-    ``[1, 3, H, W]`` that int8 measures its ranges on.
+    ``[1, 3, H, W]`` that int8 measures its ranges on.  both: that one graph goes to OpenVINO
+    once images of a size come again and again, and until then to the engine of this name.
 
     The graphs are made at first use, compared with the model on a small image, and made again when
     weights have changed. Where that fails, or the engine does later, one warning says so and torch
@@ -51,23 +52,26 @@ class EngineRuntime(TorchRuntime):
         name: EngineName,
         precision: str = "float32",
         calibration: Sequence[Tensor] = (),
+        both: bool = False,
     ) -> None:
         super().__init__(model)
         able = ("float32", "int8") if name == "onnxruntime" else ("float32", "bf16", "int8")
         if precision not in able:
             raise LabError(f"{_TITLES[name]} computes in {', '.join(able)}; found {precision!r}.")
         self.engine, self.wanted, self.calibration = name, precision, tuple(calibration)
+        self.both = both
         self._failed = False
 
     def for_model(self, model: SparseRCNN) -> EngineRuntime:
         """The same runtime for another model."""
-        return EngineRuntime(model, self.engine, self.wanted, self.calibration)
+        return EngineRuntime(model, self.engine, self.wanted, self.calibration, self.both)
 
     def about(self) -> dict[str, str]:
         """See :class:`Runtime`."""
         if self._failed or self.model.device.type != "cpu":
             return super().about()
-        return {"runtime": self.engine, "precision": self.wanted}
+        name = f"{self.engine}+openvino" if self.both else self.engine
+        return {"runtime": name, "precision": self.wanted}
 
     def pyramid(self, images: Tensor) -> Pyramid:
         """As :meth:`SparseRCNN.pyramid`."""
@@ -186,7 +190,12 @@ class EngineRuntime(TorchRuntime):
 
     def _whole_graph(self) -> Graph:
         self._check_stages()
-        graph, model = self._open(onnx_graphs.write_whole(self.model)), self.model
+        model, written = self.model, onnx_graphs.write_whole(self.model)
+        if self.both:
+            threads = thread_count(model.config.backbone)
+            graph = open_both(written.SerializeToString(), threads)
+        else:
+            graph = self._open(written)
         images = torch.randn(1, 3, 64, 96, generator=torch.Generator().manual_seed(0))
         start = model.proposals(torch.tensor([[64.0, 96.0]]), min(8, len(model.proposals)))
         found = _last_stage(graph, images, *start)
@@ -221,7 +230,7 @@ def _last_stage(graph: Graph, images: Tensor, boxes: Tensor, features: Tensor) -
         boxes=found["refined_boxes"],
         logits=found["logits"],
         features=found["refined_features"],
-        levels=assign_levels(found["entering_boxes"]),
+        levels=found["read"],
     )
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from functools import cache
+from functools import cache, cached_property
 from importlib import import_module
 from importlib.util import find_spec
 from threading import Lock
@@ -24,6 +24,9 @@ Graph = Callable[[Mapping[str, ndarray]], dict[str, ndarray]]
 
 _IN_A_ROW = 3  # calls with the same shapes after which OpenVINO compiles for them
 _KEPT = 4  # so compiled graphs
+_OFF = 0.05  # of the largest value, by which two engines may differ after all stages
+_Shapes = tuple[tuple[int, ...], ...]
+_Compiled = tuple[Any, list[Any]]  # a compiled model, and the requests to it that are free
 
 
 def installed_engines() -> list[EngineName]:
@@ -40,6 +43,11 @@ def open_graph(engine: EngineName, content: bytes, threads: int, bf16: bool = Fa
     if engine == "onnxruntime":
         return open_onnxruntime(content, threads)
     return _OpenVino(content, threads, bf16)
+
+
+def open_both(content: bytes, threads: int) -> Graph:
+    """ONNX Runtime, for any shapes; for those that come again and again OpenVINO."""
+    return _OpenVino(content, threads, False, open_onnxruntime(content, threads))
 
 
 def open_onnxruntime(content: bytes, threads: int) -> Graph:
@@ -77,58 +85,81 @@ class _OpenVino:
 
     That is a quarter faster and takes up to seconds to make, so it is made beside the running ones.
     OpenVINO keeps what it compiled in the cache folder, by content.
+
+    meanwhile: what runs any shapes in its place. What is compiled then has to give the same.
     """
 
     _compiler = ThreadPoolExecutor(1, "openvino-compile")
 
-    def __init__(self, content: bytes, threads: int, bf16: bool) -> None:
+    def __init__(
+        self, content: bytes, threads: int, bf16: bool, meanwhile: Graph | None = None
+    ) -> None:
         self._settings = {
             "INFERENCE_PRECISION_HINT": "bf16" if bf16 else "f32",
             "INFERENCE_NUM_THREADS": threads,
             "PERFORMANCE_HINT": "LATENCY",
         }
-        self._model = _core().read_model(content)
-        self._inputs = [port.any_name for port in self._model.inputs]
-        self._outputs = [port.any_name for port in self._model.outputs]
-        self._any = self._compiled(self._model)
-        self._fixed: OrderedDict[tuple[Any, ...], Future[Any]] = OrderedDict()
-        self._latest: tuple[Any, ...] = ()
+        self._content, self._meanwhile = content, meanwhile
+        self._any = None if meanwhile else self._compiled(self._model)
+        self._fixed: OrderedDict[_Shapes, Future[_Compiled]] = OrderedDict()
+        self._latest: _Shapes = ()
         self._times = 0
         self._lock = Lock()
 
+    @cached_property
+    def _model(self) -> Any:
+        return _core().read_model(self._content)
+
+    @cached_property
+    def _names(self) -> tuple[list[str], list[str]]:
+        ports = self._model.inputs, self._model.outputs
+        inputs, outputs = ([port.any_name for port in part] for part in ports)
+        return inputs, outputs
+
     def __call__(self, inputs: Mapping[str, ndarray]) -> dict[str, ndarray]:
         """Runs it."""
-        own = {name: inputs[name] for name in self._inputs}
-        compiled, free = self._for(tuple(value.shape for value in own.values()))
+        compiled = self._for(inputs)
+        if compiled is None:
+            assert self._meanwhile is not None
+            return self._meanwhile(inputs)
+        return self._run(compiled, inputs)
+
+    def _run(self, compiled: _Compiled, inputs: Mapping[str, ndarray]) -> dict[str, ndarray]:
+        (program, free), (taken, given) = compiled, self._names
         try:
             request = free.pop()  # one a thread at a time
         except IndexError:
-            request = compiled.create_infer_request()
-        found = request.infer(own, share_inputs=True)
+            request = program.create_infer_request()
+        found = request.infer({name: inputs[name] for name in taken}, share_inputs=True)
         free.append(request)
-        return dict(zip(self._outputs, found.values(), strict=True))
+        return dict(zip(given, found.values(), strict=True))
 
-    def _for(self, shapes: tuple[Any, ...]) -> tuple[Any, list[Any]]:
+    def _for(self, inputs: Mapping[str, ndarray]) -> _Compiled | None:
+        shapes = tuple(value.shape for value in inputs.values())
         with self._lock:
             self._times = self._times + 1 if shapes == self._latest else 1
             self._latest = shapes
             if self._times == _IN_A_ROW and shapes not in self._fixed:
-                self._fixed[shapes] = self._compiler.submit(self._compile_for, shapes)
+                self._fixed[shapes] = self._compiler.submit(self._compile_for, dict(inputs))
                 while len(self._fixed) > _KEPT:
                     self._fixed.popitem(last=False)
             made = self._fixed.get(shapes)
         if made is not None and made.done() and made.exception() is None:
-            fixed: tuple[Any, list[Any]] = made.result()
-            return fixed
+            return made.result()
         return self._any
 
-    def _compile_for(self, shapes: tuple[Any, ...]) -> tuple[Any, list[Any]]:
+    def _compile_for(self, inputs: Mapping[str, ndarray]) -> _Compiled:
         model = self._model.clone()
-        model.reshape(dict(zip(self._inputs, map(list, shapes), strict=True)))
-        return self._compiled(model)
+        model.reshape({name: list(inputs[name].shape) for name in self._names[0]})
+        compiled = self._compiled(model)
+        if self._meanwhile is not None:
+            found, wanted = self._run(compiled, inputs), self._meanwhile(inputs)
+            for name, value in wanted.items():
+                if not abs(found[name] - value).max() <= _OFF * abs(value).max():
+                    raise ValueError(f"its {name} are others than ONNX Runtime's")
+        return compiled
 
-    def _compiled(self, model: Any) -> tuple[Any, list[Any]]:
-        """A compiled model, and the requests to it that are free."""
+    def _compiled(self, model: Any) -> _Compiled:
         kept = {"CACHE_DIR": str(cache_folder() / "openvino")}
         try:
             return _core().compile_model(model, "CPU", {**self._settings, **kept}), []

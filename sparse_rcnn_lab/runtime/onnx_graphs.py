@@ -93,13 +93,13 @@ def write_stage(model: SparseRCNN, index: int, pooled: bool = False, switches: b
     stage = model.stages[index]
     assert isinstance(stage, Stage)
     g = GraphWriter()
-    roi = "roi" if pooled else _pooled(g, stage, "table", "levels", "boxes")
+    roi = "roi" if pooled else _pooled(g, stage, "table", "levels", "boxes")[0]
     sees_overlap = index > 0 and stage.overlap > 0
     confidence = "confidence" if sees_overlap else None
     found = _refined(g, stage, roi, "boxes", "features", confidence, switches)
     if pooled:
-        bags = _bags(g, "levels", found["refined_boxes"], stage.roi_size)
-        found |= dict(zip(("rows", "weights"), bags, strict=True))
+        rows, weights, _ = _bags(g, "levels", found["refined_boxes"], stage.roi_size)
+        found |= {"rows": rows, "weights": weights}
     if switches and not pooled:
         found["roi"] = roi
     inputs = ["roi" if pooled else "table", "levels", "boxes", "features"]
@@ -117,18 +117,17 @@ def write_stage(model: SparseRCNN, index: int, pooled: bool = False, switches: b
 
 def write_whole(model: SparseRCNN) -> Any:
     """Pyramid and all stages: ``images``, ``boxes``, ``features`` -> ``refined_boxes``,
-    ``logits``, ``refined_features`` of the last stage, and the ``entering_boxes`` that it read at.
+    ``logits``, ``refined_features`` of the last stage, and which level it ``read`` each at.
     """
     g = GraphWriter()
     table, levels = pyramid_values(g, model, "images")
     found = {"refined_boxes": "boxes", "refined_features": "features"}
     for stage in model.stages:
         assert isinstance(stage, Stage)
-        entering = found["refined_boxes"]
         found = stage_values(g, stage, table, levels, found)
     outputs = {name: found[name] for name in ("refined_boxes", "logits", "refined_features")}
-    tensors = {**TENSORS, "entering_boxes": TENSORS["boxes"]}
-    outputs["entering_boxes"] = entering
+    outputs["read"] = g.op("Squeeze", found["read"], [2])
+    tensors = {**TENSORS, "read": (("batch", "proposals"), "int64: 0 for p2 to 3 for p5")}
     return g.model(model, "detector", ["images", "boxes", "features"], outputs, tensors)
 
 
@@ -140,21 +139,21 @@ def stage_values(
     confidence = None
     if stage.overlap and "logits" in before:
         confidence = g.op("ReduceMax", before["logits"], axes=[2], keepdims=0)
-    roi = _pooled(g, stage, table, levels, boxes)
-    return _refined(g, stage, roi, boxes, features, confidence)
+    roi, read = _pooled(g, stage, table, levels, boxes)
+    return {**_refined(g, stage, roi, boxes, features, confidence), "read": read}
 
 
-def _pooled(g: GraphWriter, stage: Stage, table: str, levels: str, boxes: str) -> str:
-    rows, weights = _bags(g, levels, boxes, stage.roi_size)
+def _pooled(g: GraphWriter, stage: Stage, table: str, levels: str, boxes: str) -> tuple[str, str]:
+    rows, weights, level = _bags(g, levels, boxes, stage.roi_size)
     pixels = g.op("Gather", table, rows, axis=0)  # [B, N, P * P, 16, D]
-    roi: str = g.op("Squeeze", g.op("MatMul", g.op("Unsqueeze", weights, [3]), pixels), [3])
-    return roi
+    roi = g.op("Squeeze", g.op("MatMul", g.op("Unsqueeze", weights, [3]), pixels), [3])
+    return roi, level
 
 
 def write_bags(model: SparseRCNN) -> Any:
     """``levels`` and ``boxes`` -> ``rows`` and ``weights``: what the first stage pools."""
     g = GraphWriter()
-    rows, weights = _bags(g, "levels", "boxes", model.config.roi_size)
+    rows, weights, _ = _bags(g, "levels", "boxes", model.config.roi_size)
     return g.model(model, "bags", ["levels", "boxes"], {"rows": rows, "weights": weights})
 
 
@@ -379,7 +378,8 @@ def _decoded(g: GraphWriter, boxes: str, deltas: str) -> str:
 
 
 def _bags(g: GraphWriter, levels: str, boxes: str, side: int) -> list[str]:
-    """Which rows each bin adds, and their weights, both ``[B, N, P * P, 16]``.
+    """Which rows each bin adds, and their weights, both ``[B, N, P * P, 16]``; the level they are
+    on ``[B, N, 1]``.
 
     As :func:`sparse_rcnn_lab.core.pooling.pool`, whose steps these are.
     """
@@ -422,7 +422,8 @@ def _bags(g: GraphWriter, levels: str, boxes: str, side: int) -> list[str]:
     x, y = g.op("Split", g.op("Transpose", weight, perm=[0, 1, 3, 2]), outputs=2, axis=2)
     y = g.op("Mul", y, 1 / SAMPLES**2)
     weights = g.op("Mul", g.op("MatMul", x, by_x), g.op("MatMul", y, by_y))
-    return [g.op("Reshape", part, [0, 0, side**2, (2 * SAMPLES) ** 2]) for part in (rows, weights)]
+    shape = [0, 0, side**2, (2 * SAMPLES) ** 2]
+    return [*(g.op("Reshape", part, shape) for part in (rows, weights)), level]
 
 
 def _spread(side: int) -> tuple[Any, Any]:

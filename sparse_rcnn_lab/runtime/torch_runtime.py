@@ -132,7 +132,7 @@ class TorchRuntime:
             and own == (SparseRCNN.pyramid, SparseRCNN.run_stages)
             and not model.training
             and not torch.is_grad_enabled()
-            and next(model.parameters()).dtype == torch.float32
+            and model.proposals.boxes.dtype == torch.float32
             and not torch.is_autocast_enabled(model.device.type)
         )
 

@@ -234,7 +234,7 @@ def test_shapes_that_come_again(way, monkeypatch):
         assert_same(way(fast, *given), way(eager, *given))
         engines._OpenVino._compiler.submit(lambda: None).result()  # all are ready
     assert len(made) == (1 if way is run_whole else 4)
-    assert all(shapes[0][0] == 2 for shapes in made)
+    assert all(next(iter(given.values())).shape[0] == 2 for given in made)
 
 
 def test_other_threads_do_not_notice_that_a_graph_is_written():
@@ -384,7 +384,9 @@ def test_auto_follows_its_rule(monkeypatch):
     model = small_model()
     names: list[engines.EngineName] = ["onnxruntime", "openvino"]
     for installed, precision, wanted in (
-        (names, "float32", "onnxruntime"),
+        (names, "float32", "onnxruntime+openvino"),
+        (names[:1], "float32", "onnxruntime"),
+        (names, "int8", "onnxruntime"),
         (names[1:], "float32", "openvino"),
         (names, "bf16", "openvino"),
         (names, "auto", "folded"),
@@ -403,11 +405,45 @@ def test_auto_follows_its_rule(monkeypatch):
             choose.make_runtime(model, *arguments)
 
 
+@pytest.mark.skipif(len(INSTALLED) < 2, reason="onnxruntime and openvino are not both installed")
+@pytest.mark.parametrize("agrees", [True, False])
+def test_auto_with_both(agrees, monkeypatch):
+    """Catches one graph that stays with ONNX Runtime, an OpenVINO that nobody has compared with
+    it, and what belongs to one size of image given to another."""
+    detector = srl.load("nano-shapes", runtime="auto")
+    eager = detector.with_runtime("eager").runtime
+    opened, ran, right = engines.open_onnxruntime, [], engines._OpenVino._run
+
+    def first(content: bytes, threads: int) -> engines.Graph:
+        graph = opened(content, threads)
+        return lambda inputs: ran.append("onnxruntime") or graph(inputs)
+
+    def then(self: Any, *args: Any) -> dict[str, np.ndarray]:
+        ran.append("openvino")
+        return {name: value + (not agrees) for name, value in right(self, *args).items()}
+
+    monkeypatch.setattr(engines, "open_onnxruntime", first)
+    monkeypatch.setattr(engines._OpenVino, "_run", then)
+    image = srl.Shapes(length=1)[0].image
+    both = detector.runtime
+    for side, turns in ((128, 4), (96, 1), (128, 2)):
+        batch = detector.prepare([image[:, :side]], resize=False)
+        for _ in range(turns):
+            found = run_whole(both, batch.images, batch.sizes)
+            engines.wait_for_compiler()
+            assert_same(found, run_whole(eager, batch.images, batch.sizes), PIXELS)
+    # The comparison at the start; three turns; the comparison with OpenVINO; what came then.
+    late = ["openvino"] if agrees else ["onnxruntime"]
+    compared = ["onnxruntime"] * 4 + ["openvino", "onnxruntime"]
+    assert ran == compared + late + ["onnxruntime"] + 2 * late
+    assert both.about()["runtime"] == "onnxruntime+openvino"
+
+
 def test_engines_are_imported_when_asked_for(monkeypatch):
     """Catches a start that pays for an engine nobody uses; imports at the top of a file are looked
     for in test_packaging."""
     engines = ("onnx", "onnxruntime", "openvino")
     for name in engines:
         monkeypatch.delitem(sys.modules, name, raising=False)
-    assert srl.load("nano-shapes", runtime="auto").runtime.about()["runtime"] in INSTALLED
+    assert srl.load("nano-shapes", runtime="auto").runtime.about()["runtime"] == "+".join(INSTALLED)
     assert not sys.modules.keys() & set(engines)
