@@ -59,6 +59,7 @@ NANO = Recipe(
         train_batch_norm=True,
         fpn_norm=True,
         zero_init_box_head=True,
+        overlap_attention=8.0,
         input=InputConfig(short_side=128, long_side=192, antialias=True),
     ),
     train=TrainConfig(

@@ -109,7 +109,8 @@ def own_model(run_stage: RunStage, seed: int = 0) -> SparseRCNN:
     """The small Sparse R-CNN for shapes, fresh, with all its stages run by ``run_stage``."""
     torch.manual_seed(seed)
     classes = len(Shapes(1).class_names)
-    config = recipes.recipe("nano", model__num_classes=classes, model__num_stages=3).model
+    changes = {"model__num_stages": 3, "model__overlap_attention": 0.0}  # the paper's stage
+    config = recipes.recipe("nano", model__num_classes=classes, **changes).model
     model = SparseRCNN(config)
     for stage in model.stages:
         stage.forward = partial(_forward, stage, run_stage)  # type: ignore[arg-type]
