@@ -17,7 +17,7 @@ from sparse_rcnn_lab.core import train as plain
 from sparse_rcnn_lab.core.model import SparseRCNN
 from sparse_rcnn_lab.course import lessons
 
-STEPS = lessons.pick(full=700, fast=4)
+STEPS = lessons.pick(full=650, fast=4)
 DEVICE = "cpu"  # the line to change: "cuda"
 
 # %% [markdown]
@@ -109,6 +109,7 @@ with lessons.LiveTraining(steps=STEPS, val=val, watch=8) as live:
         out,
         val=val,
         device=DEVICE,
+        threads=2,
         evaluate_every=lessons.pick(full=100, fast=2),
         evaluate_limit=lessons.pick(full=64, fast=8),
         on_step=live.step,

@@ -23,7 +23,6 @@ from types import FrameType
 from typing import Any
 
 import torch
-from torch.nn.modules.batchnorm import _BatchNorm
 from tqdm.auto import tqdm
 
 from sparse_rcnn_lab.core.config import Recipe
@@ -110,8 +109,9 @@ def fit(
         folder or a checkpoint.
     device: "cpu", "cuda", ...; None or "auto": the GPU where there is one.
     workers: processes that load images, for each training process.
-    threads: that share the images of a batch, of a model with fixed batch norms on a CPU: for one
-        whose operations are too short to be shared themselves. The same weights, to rounding.
+    threads: that share the images of a batch on a CPU, for a model whose operations are too short
+        to be shared themselves; its stages alone, where batch norms are trained, which see the
+        whole batch. The same weights, to rounding.
     compiled: run backbone and stages through torch.compile.
     evaluate_every: steps between evaluations; default: only at the end. 0: never.
     evaluate_limit: evaluate on only the first so many images.
@@ -314,7 +314,7 @@ def begin(
 
     Weights from outside are read by process 0 alone; ``Training.connect`` passes them on. say: is
     told, in one line, what a model to start from could not give.  names: of the classes, which
-    ``start_from`` needs.  threads: as in :func:`fit`; one where they would change what is learned.
+    ``start_from`` needs.  threads: as in :func:`fit`.
     """
     torch.manual_seed(recipe.train.seed)
     model = SparseRCNN(recipe.model)
@@ -333,8 +333,7 @@ def begin(
         synchronise_batch_norm(model, device)
     optimizer = make_optimizer(recipe.train, model, model.backbone.body)
     mixed = MixedPrecision(recipe.train.precision, device)
-    moving = any(isinstance(module, _BatchNorm) and module.training for module in model.modules())
-    if group.world > 1 or moving or device.type != "cpu":
+    if group.world > 1 or device.type != "cpu":
         threads = 1
     training = Training(model, recipe, optimizer, mixed, group=group, threads=threads)
     if state is not None:

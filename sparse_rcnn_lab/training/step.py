@@ -30,6 +30,7 @@ from sparse_rcnn_lab.core.errors import LabError
 from sparse_rcnn_lab.core.losses import SetLoss, set_loss
 from sparse_rcnn_lab.core.matching import Matches, Targets, match
 from sparse_rcnn_lab.core.model import SparseRCNN
+from sparse_rcnn_lab.core.pooling import build_pyramid
 from sparse_rcnn_lab.training.class_loss import balance, class_loss
 from sparse_rcnn_lab.training.denoising import denoising_queries
 from sparse_rcnn_lab.training.distributed import AlreadyReported, Group
@@ -86,6 +87,7 @@ def step_loss(
     scheme: NestedScheme = "log",
     part: Part | None = None,
     autocast: AbstractContextManager[object] = nullcontext(),  # noqa: B008 - it holds no state
+    levels: list[Tensor] | None = None,
 ) -> StepLoss:
     """Runs the model on a batch and compares every stage with the ground truth.
 
@@ -95,6 +97,7 @@ def step_loss(
     normaliser, noise and prefixes are then the larger batch's, so that the parts' losses add up to
     its loss.
     autocast: surrounds the forward pass; matching and losses always see float32.
+    levels: what the backbone made of the images, where that is known.
     """
     part = part or Part(0, batch.targets.counts)
     targets = _padded(batch.targets, max(part.counts))
@@ -121,7 +124,7 @@ def step_loss(
     lengths = draw_lengths(n, prefixes, generator, scheme)
     boxes, features, mask = with_prefixes(boxes, features, mask, lengths)
     with autocast:
-        pyramid = model.pyramid(batch.images)
+        pyramid = model.pyramid(batch.images) if levels is None else build_pyramid(levels)
         outputs = model.run_stages(pyramid, boxes, features, mask=mask)
     logits = torch.stack([output.logits for output in outputs])  # [S, B, N + Q + P, C]
     refined = torch.stack([output.boxes for output in outputs])
@@ -216,7 +219,9 @@ class _Forward(nn.Module):
         super().__init__()
         self.model, self.recipe, self.mixed = model, recipe, mixed
 
-    def forward(self, batch: TrainBatch, part: Part, step: int) -> StepLoss:
+    def forward(
+        self, batch: TrainBatch, part: Part, step: int, levels: list[Tensor] | None = None
+    ) -> StepLoss:
         train = self.recipe.train
         return step_loss(
             self.model,
@@ -229,6 +234,7 @@ class _Forward(nn.Module):
             train.nested_scheme,
             part,
             self.mixed.autocast(),
+            levels,
         )
 
 
@@ -301,21 +307,33 @@ def train_step(
 # Seconds after which a thread that wants Python's lock gets it. With Python's own 5 ms two threads
 # wait for each other in a fifth of their time.
 _TURN = 5e-5
+_Gradients = tuple[Tensor | None, ...]
 
 
 def _share(
     training: Training, batch: TrainBatch, part: Part, step: int, rate: float
 ) -> tuple[StepLoss, list[LossValues]]:
-    """Adds the gradients of these images, worked through by all threads at once."""
+    """Adds the gradients of these images, worked through by all threads at once.
+
+    Moving batch norms see all images: the backbone then is not shared, the stages alone are.
+    """
     trained = [p for g in training.optimizer.param_groups for p in g["params"]]
     size = len(batch.names)
     shares = min(size, training.threads)
+    levels: list[Tensor] | None = None
+    if _moving_norms(training.model):
+        with training.mixed.autocast():
+            levels = training.model.backbone(batch.images)
 
-    def work(start: int, stop: int) -> tuple[StepLoss, LossValues, tuple[Tensor | None, ...]]:
-        own = Part(part.first + start, part.counts)
-        loss, values = _finite_loss(training, _images(batch, start, stop), own, step, rate)
+    def work(start: int, stop: int) -> tuple[StepLoss, LossValues, _Gradients, _Gradients]:
+        own, seen = Part(part.first + start, part.counts), None
+        if levels is not None:
+            seen = [level[start:stop].detach().requires_grad_() for level in levels]
+        loss, values = _finite_loss(training, _images(batch, start, stop), own, step, rate, seen)
         total = training.mixed.scaler.scale(loss.total())
-        return loss, values, torch.autograd.grad(total, trained, allow_unused=True)
+        inputs = [*trained, *(seen or [])]
+        found = torch.autograd.grad(total, inputs, allow_unused=True)
+        return loss, values, found[: len(trained)], found[len(trained) :]
 
     bounds = pairwise(size * i // shares for i in range(shares + 1))
     before = sys.getswitchinterval()
@@ -325,7 +343,12 @@ def _share(
         wait(futures)
     finally:
         sys.setswitchinterval(before)
-    losses, values, gradients = zip(*(future.result() for future in futures), strict=True)
+    done = (future.result() for future in futures)
+    losses, values, gradients, of_levels = zip(*done, strict=True)
+    if levels is not None and levels[0].requires_grad:
+        torch.autograd.backward(
+            levels, [torch.cat(parts) for parts in zip(*of_levels, strict=True)]
+        )
     for p, *parts in zip(trained, *gradients, strict=True):
         for gradient in parts:  # in their order: the sum is the same each time
             if gradient is not None:
@@ -333,11 +356,21 @@ def _share(
     return losses[-1], list(values)
 
 
+def _moving_norms(model: nn.Module) -> bool:
+    """Whether it has batch norms that see a batch's own statistics."""
+    return any(isinstance(module, _BatchNorm) and module.training for module in model.modules())
+
+
 def _finite_loss(
-    training: Training, batch: TrainBatch, part: Part, step: int, rate: float
+    training: Training,
+    batch: TrainBatch,
+    part: Part,
+    step: int,
+    rate: float,
+    levels: list[Tensor] | None = None,
 ) -> tuple[StepLoss, LossValues]:
     try:
-        loss = training.forward(batch, part, step)
+        loss = training.forward(batch, part, step, levels)
     except LabError as error:
         hint = _hint(training, batch.names, step, rate)
         raise LabError(f"{error} This happened {hint}") from error

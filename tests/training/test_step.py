@@ -78,12 +78,19 @@ def test_parts_equal_the_whole_batch(parts, threads):
 
 
 def test_batch_norm_sees_the_whole_batch():
-    """Catches statistics of a thread's images alone."""
-    assert begin(small(), CPU, threads=2).threads == 1
-    assert (
-        begin(small(model__train_batch_norm=False, model__fpn_norm=False), CPU, threads=2).threads
-        == 2
-    )
+    """Catches statistics of a thread's images alone, and gradients that the backbone loses."""
+    recipe = small(train__clip_norm=1e9)
+    trainings = [begin(recipe, CPU, threads=threads) for threads in (1, 2)]
+    augment = Augment(recipe.augment, True)
+    batch = next(iter(train_loader(DATA, augment, recipe.train, recipe.model.input, 0, 1, 0)))
+    values = [train_step(one, batch, batch.targets.counts, 0, 0.0)[1] for one in trainings]
+    assert values[1].minimised == pytest.approx(values[0].minimised, rel=1e-5)
+    whole, shared = (one.model for one in trainings)
+    kept = zip(whole.named_buffers(), shared.buffers(), strict=True)
+    assert all(torch.equal(a, b) for (_, a), b in kept)
+    for (name, a), b in zip(whole.named_parameters(), shared.parameters(), strict=True):
+        assert a.grad is not None and b.grad is not None
+        assert (a.grad - b.grad).abs().max() <= 1e-4 * a.grad.abs().max().clamp(min=1e-6), name
 
 
 def test_an_error_in_a_thread_is_heard():

@@ -249,7 +249,7 @@ class _Work:
         short = configs.with_changes(recipe, train__steps=_PROBE + 1)
         with threads_for(recipe.model.backbone):
             start = self.state["start_from"]
-            threads = _threads(recipe, device)
+            threads = _threads(device)
             training = begin(
                 short, place, start_from=start, names=train.class_names, threads=threads
             )
@@ -301,7 +301,7 @@ class _Work:
         def evaluated(number: int, result: Evaluation) -> None:
             self._watch(number, load(self.folder), sample)
 
-        threads = _threads(self.recipe(), device)
+        threads = _threads(device)
         if workers is None:
             workers = 0 if threads > 1 else min(1, (os.cpu_count() or 1) - 1)
         run = fit(
@@ -359,9 +359,9 @@ class _Work:
         RunFolder(self.folder).log(WATCH.removesuffix(".jsonl"), line)
 
 
-def _threads(recipe: Recipe, device: str) -> int:
+def _threads(device: str) -> int:
     """That share each batch. torchrun, where somebody uses it, shares it already."""
-    can = device == "cpu" and not recipe.model.train_batch_norm and "RANK" not in os.environ
+    can = device == "cpu" and "RANK" not in os.environ
     return min(2, os.cpu_count() or 1) if can else 1
 
 
