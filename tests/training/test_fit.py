@@ -275,8 +275,8 @@ def test_fine_tuning_with_another_number_of_proposals(tmp_path, n, capsys):
 
 def test_fine_tuning_and_overlap(tmp_path, capsys):
     """Catches a start that keeps quiet about attention which sees another thing than it learned."""
-    first = train(tmp_path / "first", tiny(train__steps=1))
-    aware = tiny(train__steps=1, model__overlap_attention=8.0)
+    unaware = tiny(train__steps=1, model__overlap_attention=0.0)
+    first, aware = train(tmp_path / "first", unaware), tiny(train__steps=1)
     second = train(tmp_path / "second", aware, start_from=first.folder, progress=True)
     train(tmp_path / "third", aware, start_from=second.folder, progress=True)
     said = capsys.readouterr()
