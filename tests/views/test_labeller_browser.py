@@ -113,7 +113,7 @@ def test_a_class_is_for_the_next_box(browser, tmp_path):
     drag(page, (60, 140), (70, 150))  # adjusted, and still not picked
     said = page.locator(".srl-labelled")
     keys.click()
-    assert said.inner_text() == "The next box is keys. To rename one, click it first."
+    assert said.inner_text() == "Next box: keys. To rename a box, click it first."
     drag(page, (62, 142), (100, 180))  # it was let go: this draws
     assert "2 boxes" in said.inner_text()
     page.keyboard.press("1")

@@ -108,7 +108,7 @@ export function createFrames(frames, classes, save) {
       const frame = current();
       if (!state.picked) {
         const last = frame?.boxes[state.chosen]?.name;
-        state.hint = last && last !== name ? `The next box is ${name}. To rename one, click it first.` : "";
+        state.hint = last && last !== name ? `Next box: ${name}. To rename a box, click it first.` : "";
         state.chosen = -1;
       }
       if (frame && state.chosen >= 0 && frame.boxes[state.chosen].name !== name) {
