@@ -96,7 +96,7 @@ class Detector:
         itself; "eager", the model as it is written; "compiled", through ``torch.compile`` (on a GPU
         with CUDA graphs): the first images, of up to three sizes, then take a minute or more;
         "onnxruntime" or "openvino", an engine, which must be installed; "auto", on a CPU the first
-        installed of these two that has the precision, else "folded".
+        installed of these two that has the precision (both for few proposals), else "folded".
         precision: "float32"; "bf16", which keeps 8 significant bits; "auto", bf16 where the
         processor has units for it; "int8", the pyramid of an engine in 8 bits. calibration: for
         int8, images like those to come, whose ranges are measured; default: the shipped examples.
