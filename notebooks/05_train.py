@@ -188,9 +188,9 @@ srl.explore(val[8], run.detector)
 # AP of stages 2 and 6 on 500 images, one run each: 0.33 and 0.62 as it is, 0.15 and 0.41 without
 # denoising, which helps most where boxes are still far from the objects. More matches: 0.20 and
 # 0.60. Three proposals that are all told "yes" have to be told apart again later, and the denoising
-# queries had given the early stages enough to learn from. With AdamW 0.15 and 0.41: it takes twice
-# as many steps. Attention as in the paper: 0.30 and 0.52. The boxes of stage 2 are as good, but
-# proposals on one object take longer to agree on who speaks.
+# queries had given the early stages enough to learn from. With AdamW 0.15 and 0.41. Attention as in
+# the paper: 0.30 and 0.52. Stage 2 is nearly as good, but proposals on one object take longer to
+# agree on who speaks.
 #
 # Another seed changes such numbers by several points (0.57 and 0.52 after 600 steps with seeds 0
 # and 1), so believe the large differences.
@@ -203,7 +203,8 @@ srl.explore(val[8], run.detector)
 #
 # In part. Stage 6 comes to 0.48 in place of 0.62: one learns to throw boxes across the image. But
 # stages 1 and 2 pay for it (0.00 and 0.06 in place of 0.06 and 0.33), and `figures.learned_boxes`
-# shows that the boxes themselves have hardly moved. With more steps the gap closes.
+# shows that the boxes themselves have hardly moved. With more steps the gap is smaller: 0.57 and
+# 0.64 after 1,000, attention as in the paper.
 # </details>
 #
 # **4.** `srl.Shapes(1000, difficulty="hard")` draws crowded images. Train on them: give it to
