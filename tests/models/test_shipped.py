@@ -65,8 +65,8 @@ def test_small_cells_finds_the_white_cells():
 def test_small_everyday_finds_everyday_things():
     """Catches swapped class names or colours: what a person sees first in each photograph."""
     detector = load("small-everyday")
-    for name, thing in (("1", "bus"), ("2", "cat"), ("3", "horse"), ("4", "motorbike")):
-        assert thing in detector(EXAMPLES / f"everyday_{name}.jpg", threshold=0.4).names()[:2]
+    for name, thing in (("1", "bus"), ("2", "tv monitor"), ("3", "horse"), ("4", "motorbike")):
+        assert thing in detector(EXAMPLES / f"everyday_{name}.jpg", threshold=0.5).names()[:2]
 
 
 def test_overlap_may_be_another_one(tmp_path):
