@@ -157,7 +157,7 @@ def live(given: argparse.Namespace, folder: Path) -> dict[str, float]:
         other.wait_for_selector("#lab-live-stage.lab-shown")
         other.wait_for_timeout(3000)
         before = other.evaluate(count, seconds)
-        one.click(".lab-panel-train .lab-go")
+        one.locator(".lab-panel-train .lab-go").locator("visible=true").click()
         trained(one, ("training", "failed"), 1200)
         during = other.evaluate(count, seconds)
         one.click("button:text-matches('^Stop and keep')")
