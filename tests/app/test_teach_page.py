@@ -8,6 +8,10 @@ import pytest
 from app_models import checkpoint, served
 from browser import Watched, keep_shot
 
+from benchmarks.hand import Hand, Labelling
+from benchmarks.household import scenes, write_coco
+from benchmarks.newcomer import give
+
 pytest.importorskip("gradio", reason="needs the demo extra")
 
 
@@ -103,6 +107,38 @@ def test_show_and_box(browser, tmp_path, monkeypatch):
             "lab.part('lab-explorer')?.explorer?.base?.().count === 5", timeout=60_000
         )
         used.clean()
+
+
+def test_a_hand_labels(browser, tmp_path, monkeypatch):
+    """Catches a labeller that the benchmark's hand does not understand any more: it stops where a
+    box has another name than it meant, drawn or proposed (rightly, wrongly, without a name)."""
+    monkeypatch.setenv("SPARSE_RCNN_LAB_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(Hand, "pause", lambda self, seconds: None)
+    truths = write_coco(tmp_path / "data", scenes(1, 4))
+    names = sorted({name for truth in truths for name, _ in truth})
+    assert len(names) > 1
+
+    def propose(route) -> None:
+        frames = page.evaluate("labTeach.state().frames.map((frame) => frame.id)")
+        place = frames.index(route.request.post_data_json["id"])
+        offers = [{"name": name, "box": box, "score": 0.9} for name, box in truths[place]]
+        if place % 3 == 1:
+            offers = [{**o, "name": names[names.index(o["name"]) - 1]} for o in offers]
+        elif place % 3 == 2:
+            offers = [{**o, "name": ""} for o in offers]
+        route.fulfill(json=offers if place else [])
+
+    with served([checkpoint(tmp_path)]) as address:
+        seen = Watched(browser, 1366, 768, reduced_motion="reduce")
+        page = seen.page
+        open_teach(page, address)
+        page.route("**/propose", propose)
+        give(page, tmp_path / "data" / "images", len(truths))
+        page.click("#lab-step-box")
+        labelled = Labelling(Hand(page)).all(truths)
+        assert labelled.accepted + labelled.drawn == sum(map(len, truths))
+        assert labelled.drawn >= len(truths[0]) and labelled.accepted > 2
+        seen.clean()
 
 
 SIDES = ("width", "height")
