@@ -15,7 +15,7 @@ from sparse_rcnn_lab.core.model import SparseRCNN
 from sparse_rcnn_lab.core.pooling import SAMPLES, STRIDES, Pyramid, assign_levels, gather
 from sparse_rcnn_lab.core.stage import NORMAL, Stage, StageOutput
 from sparse_rcnn_lab.runtime import onnx_graphs
-from sparse_rcnn_lab.runtime.engines import EngineName, Graph, open_both, open_graph
+from sparse_rcnn_lab.runtime.engines import AFTER_ALL, EngineName, Graph, open_both, open_graph
 from sparse_rcnn_lab.runtime.int8 import in_int8
 from sparse_rcnn_lab.runtime.torch_runtime import TorchRuntime, thread_count, threads_for
 
@@ -25,7 +25,6 @@ _TITLES = {"onnxruntime": "ONNX Runtime", "openvino": "OpenVINO"}
 _FEW = 1 << 20
 # Largest difference from the model, relative to the largest value, before its graph is refused.
 _TOLERANCE = {"float32": 1e-3, "bf16": 0.1, "int8": 0.3}
-_OF_ALL = 0.05  # after all stages, each of which magnifies the rounding of those before
 
 
 class EngineRuntime(TorchRuntime):
@@ -151,9 +150,12 @@ class EngineRuntime(TorchRuntime):
             stacklevel=3,
         )
 
-    def _open(self, graph: Any, bf16: bool = False) -> Graph:
+    def _open(self, graph: Any, bf16: bool = False, both: bool = False) -> Graph:
         content = graph if isinstance(graph, bytes) else graph.SerializeToString()
-        return open_graph(self.engine, content, thread_count(self.model.config.backbone), bf16)
+        threads = thread_count(self.model.config.backbone)
+        return (
+            open_both(content, threads) if both else open_graph(self.engine, content, threads, bf16)
+        )
 
     def _pyramid_graph(self) -> Graph:
         written = onnx_graphs.write_pyramid(self.model)
@@ -190,18 +192,13 @@ class EngineRuntime(TorchRuntime):
 
     def _whole_graph(self) -> Graph:
         self._check_stages()
-        model, written = self.model, onnx_graphs.write_whole(self.model)
-        if self.both:
-            threads = thread_count(model.config.backbone)
-            graph = open_both(written.SerializeToString(), threads)
-        else:
-            graph = self._open(written)
+        graph, model = self._open(onnx_graphs.write_whole(self.model), both=self.both), self.model
         images = torch.randn(1, 3, 64, 96, generator=torch.Generator().manual_seed(0))
         start = model.proposals(torch.tensor([[64.0, 96.0]]), min(8, len(model.proposals)))
         found = _last_stage(graph, images, *start)
         wanted = model.run_stages(model.pyramid(images), *start)[-1]
         for name in ("boxes", "logits", "features"):
-            _compare(name, getattr(found, name), getattr(wanted, name), _OF_ALL)
+            _compare(name, getattr(found, name), getattr(wanted, name), AFTER_ALL)
         return graph
 
     def _check_stages(self) -> None:

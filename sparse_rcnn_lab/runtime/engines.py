@@ -24,7 +24,9 @@ Graph = Callable[[Mapping[str, ndarray]], dict[str, ndarray]]
 
 _IN_A_ROW = 3  # calls with the same shapes after which OpenVINO compiles for them
 _KEPT = 4  # so compiled graphs
-_OFF = 0.05  # of the largest value, by which two engines may differ after all stages
+# Of the largest value, by which results may differ after all stages, each of which magnifies the
+# rounding of those before.
+AFTER_ALL = 0.05
 _Shapes = tuple[tuple[int, ...], ...]
 _Compiled = tuple[Any, list[Any]]  # a compiled model, and the requests to it that are free
 
@@ -155,7 +157,7 @@ class _OpenVino:
         if self._meanwhile is not None:
             found, wanted = self._run(compiled, inputs), self._meanwhile(inputs)
             for name, value in wanted.items():
-                if not abs(found[name] - value).max() <= _OFF * abs(value).max():
+                if not abs(found[name] - value).max() <= AFTER_ALL * abs(value).max():
                     raise ValueError(f"its {name} are others than ONNX Runtime's")
         return compiled
 

@@ -356,9 +356,9 @@ def _share(
     return losses[-1], list(values)
 
 
-def _moving_norms(model: nn.Module) -> bool:
-    """Whether it has batch norms that see a batch's own statistics."""
-    return any(isinstance(module, _BatchNorm) and module.training for module in model.modules())
+def _moving_norms(model: nn.Module) -> list[_BatchNorm]:
+    """Its batch norms that see, and follow, a batch's own statistics."""
+    return [m for m in model.modules() if isinstance(m, _BatchNorm) and m.training]
 
 
 def _finite_loss(
@@ -416,7 +416,7 @@ def _images(batch: TrainBatch, start: int, stop: int) -> TrainBatch:
 @contextmanager
 def _statistics_kept_on_failure(model: nn.Module) -> Iterator[None]:
     """Puts batch-norm statistics back when the step inside fails: it has moved them already."""
-    following = [m for m in model.modules() if isinstance(m, _BatchNorm) and m.training]
+    following = _moving_norms(model)
     buffers = [b for module in following for b in module.buffers()]
     before = [b.clone() for b in buffers]
     try:
