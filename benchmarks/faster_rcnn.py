@@ -47,6 +47,7 @@ from sparse_rcnn_lab.training.coco_metrics import CocoResult, coco_stats
 from sparse_rcnn_lab.training.loader import TrainBatch, collate, train_loader
 from sparse_rcnn_lab.training.optimizer import make_optimizer
 from sparse_rcnn_lab.training.run_folder import versions
+from sparse_rcnn_lab.training.step import MixedPrecision
 
 LEVELS = ("p2", "p3", "p4", "p5")
 _ENDLESS = 10**9
@@ -116,6 +117,7 @@ def train(
     optimizer = make_optimizer(recipe.train, model, model.backbone.inner.body)
     augment = Augment(recipe.augment, recipe.model.input.antialias)
     loader = train_loader(data, augment, recipe.train, recipe.model.input, 0, _ENDLESS, workers=0)
+    mixed = MixedPrecision(recipe.train.precision, torch.device("cpu"))
     model.train()
     steps, start, used = 0, time.process_time(), 0.0
     with tqdm(total=round(budget), unit="s", disable=not progress) as bar:
@@ -123,7 +125,8 @@ def train(
             factor = lr_factor(schedule, int(length * used / budget), len(data))
             for group in optimizer.param_groups:
                 group["lr"] = group["base_lr"] * factor
-            losses = model(_images(batch), _targets(batch))
+            with mixed.autocast():
+                losses = model(_images(batch), _targets(batch))
             loss = torch.stack(list(losses.values())).sum()
             if not math.isfinite(float(loss.detach())):
                 raise LabError(
@@ -227,13 +230,16 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--recipe", default="small", help="whose settings to use (%(default)s)")
     parser.add_argument("--backbone-weights", help='a file, or "download" for torchvision\'s')
     parser.add_argument("--lr", type=float, help="learning rate, if not the recipe's")
+    parser.add_argument("--precision", default="float32", choices=("float32", "bf16", "auto"))
     parser.add_argument("--rois", type=int, default=512, help="train regions (%(default)s)")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=1, help="CPU threads (%(default)s)")
     given = parser.parse_args(arguments)
     torch.set_num_threads(given.threads)
     try:
-        recipe = recipes.recipe(given.recipe, train__seed=given.seed)
+        recipe = recipes.recipe(
+            given.recipe, train__seed=given.seed, train__precision=given.precision
+        )
         if given.lr:
             recipe = configs.with_changes(recipe, train__lr=given.lr)
         data, val = open_train_val(given.data)

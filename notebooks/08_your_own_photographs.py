@@ -86,6 +86,7 @@ recipe = srl.recipe(
     train__lr=1e-3,
     train__warmup_steps=20,
     train__ema=0.97,  # what is kept is a moving average of the weights
+    train__precision="auto",  # bf16 where the processor has units for it
     loss__focal_gamma=0.0,
     loss__among_classes=3.0,
     model__input__short_side=SIDE,

@@ -16,7 +16,7 @@ BackboneName = Literal["resnet50", "resnet101", "resnet18", "mobilenet_v2", "nan
 ProposalInit = Literal["image", "grid", "random"]
 Schedule = Literal["step", "one-cycle"]
 Optimizer = Literal["adamw", "muon"]
-Precision = Literal["float32", "bf16", "fp16"]
+Precision = Literal["float32", "bf16", "fp16", "auto"]
 NestedScheme = Literal["log", "uniform"]
 _MOST = 100_000  # of any size; far above what anybody builds, far below what fills a memory
 
@@ -204,8 +204,8 @@ class TrainConfig:
 
     batch_size: images in one update, over all processes and parts. accumulate: the parts that each
     process works through one after the other, to save memory; the sum is that of the whole batch.
-    precision: of the forward pass; weights, matching and losses stay float32. ema: decay, 0..1, of
-    the weights' moving average, which is then the model that is evaluated and kept; 0: none.
+    precision: of the forward pass; matching and losses stay float32. "auto": bf16 on units for it.
+    ema: decay, 0..1, of the weights' moving average, which is then evaluated and kept; 0: none.
     """
 
     batch_size: int = 16

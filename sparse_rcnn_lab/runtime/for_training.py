@@ -9,20 +9,49 @@ import warnings
 from functools import partial
 
 import torch
+from torch import Tensor, nn
 
+from sparse_rcnn_lab.core.config import Precision
 from sparse_rcnn_lab.core.model import SparseRCNN
 from sparse_rcnn_lab.core.pooling import pool
 from sparse_rcnn_lab.runtime.folding import fold_fixed_norms
 from sparse_rcnn_lab.runtime.gather import weighted_gather
+from sparse_rcnn_lab.runtime.torch_runtime import has_bf16_units
 
 
 def speed_up_training(model: SparseRCNN) -> None:
     """Folds batch norms that keep their statistics, and shares pooling's backward pass; in place.
 
-    Losses and gradients stay the same, to rounding.
+    Losses and gradients stay the same, to rounding. On a CPU the body of a MobileNetV2 is float32
+    in a training in bf16 too.
     """
     fold_fixed_norms(model.backbone)
+    if model.config.backbone == "mobilenet_v2":
+        for part in model.backbone.body.values():
+            part.__class__ = _ExactOnCpu
     model.use_pooling(partial(pool, gather=weighted_gather))
+
+
+class _ExactOnCpu(nn.Sequential):
+    """Part of a body whose channels are filtered one by one.
+
+    There bf16 saves a tenth of a step on a CPU; the whole gradient's cosine with that of float32 is
+    0.89 with it and 0.995 without.
+    """
+
+    def forward(self, input: Tensor) -> Tensor:
+        """``[B, C, H, W]`` -> ``[B, K, h, w]``."""
+        if not torch.is_autocast_enabled("cpu"):
+            return super().forward(input)
+        with torch.autocast("cpu", enabled=False):
+            return super().forward(input)
+
+
+def settled(precision: Precision, device: torch.device) -> Precision:
+    """What "auto" is on this device; any other precision as it is."""
+    if precision != "auto":
+        return precision
+    return "bf16" if has_bf16_units(device) else "float32"
 
 
 def compile_model(model: SparseRCNN, device: torch.device) -> bool:
