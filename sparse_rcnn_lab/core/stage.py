@@ -51,7 +51,7 @@ class Ablation:
     """Departures from the normal forward pass of the stages; the default changes nothing.
 
     self_attention: False skips the proposals' exchange with each other.
-    heads: which attention heads stay on (0-based), None for all.
+    overlap: False blinds it to ``overlap_attention``. heads: which stay on (0-based), None for all.
     filters: "own" is the published dynamic interaction; "mean" gives all proposals of an image
         their average filters; "rolled" gives each proposal its neighbour's.
     swap_filters: pairs of proposals that exchange their filters.
@@ -63,6 +63,7 @@ class Ablation:
     """
 
     self_attention: bool = True
+    overlap: bool = True
     heads: tuple[int, ...] | None = None
     filters: FilterSource = "own"
     swap_filters: tuple[tuple[int, int], ...] = ()
@@ -88,6 +89,7 @@ class Ablation:
 
     def __str__(self) -> str:
         words = ["no self-attention"] * (not self.self_attention)
+        words += ["overlap unseen"] * (not self.overlap)
         if self.heads is not None:
             heads = ", ".join(map(str, self.heads)) or "none"
             words.append(f"attention heads on: {heads}")
@@ -210,16 +212,14 @@ class Stage(nn.Module):
         self.regress = nn.Linear(dim, 4)
         self.reset_parameters(config.prior_probability, config.zero_init_box_head)
 
-    def reset_parameters(self, prior_probability: float, zero_init_box_head: bool = False) -> None:
+    def reset_parameters(self, prior: float, zero_init_box_head: bool = False) -> None:
         """Xavier-uniform matrices; the class bias starts at the prior, by name, never by shape."""
         for parameter in self.parameters():
             if parameter.dim() > 1:
                 nn.init.xavier_uniform_(parameter)
         nn.init.zeros_(self.attention.qkv.bias)
         nn.init.zeros_(self.attention.out.bias)
-        nn.init.constant_(
-            self.classify.bias, -math.log((1 - prior_probability) / prior_probability)
-        )
+        nn.init.constant_(self.classify.bias, -math.log((1 - prior) / prior))
         nn.init.zeros_(self.regress.bias)
         if zero_init_box_head:
             nn.init.zeros_(self.regress.weight)
@@ -244,7 +244,7 @@ class Stage(nn.Module):
 
         x = features
         if ablation.self_attention:
-            bias = self.overlap_bias(boxes.detach(), confidence)
+            bias = self.overlap_bias(boxes.detach(), confidence) if ablation.overlap else None
             mixed, attention = self.attention(x, mask, ablation.heads, bias)
             x = x + mixed
         else:

@@ -100,8 +100,12 @@ def test_overlap_says_what_torch_says(browser, tmp_path):
     """Catches confidence of another stage, and a moved box that others are not told of."""
     detector = load("nano-shapes", overlap_attention=8.0)
     watched = opened(browser, playground(detector, tmp_path / "page.html"))
-    boxes, scores = far(watched.page, detector, IMAGES[0].image, (Intervention(), *TRIED[:3]))
+    unseen = Intervention(ablation=Ablation(overlap=False), start=2)
+    tried = (Intervention(), unseen, *TRIED[:3])
+    boxes, scores = far(watched.page, detector, IMAGES[0].image, tried)
     assert boxes <= BOX and scores <= SCORE, (boxes, scores)
+    watched.page.get_by_label("sees overlap").uncheck()
+    watched.page.wait_for_selector("text=overlap unseen")
     watched.clean()
 
 
@@ -125,6 +129,7 @@ def test_in_the_page_a_change_is_made_and_taken_back(browser, file):
     """Catches a link that the explorer does not use: a switch that changes nothing on screen."""
     watched = opened(browser, file)
     one = watched.page
+    assert not one.get_by_label("sees overlap").count()  # this model has none
     one.get_by_label("self-attention").uncheck()
     one.wait_for_selector("text=self-attention off")
     one.wait_for_selector(".srl-result:not([hidden])")

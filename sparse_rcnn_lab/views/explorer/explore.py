@@ -80,16 +80,17 @@ def explore(
 
     Raises LabError for anything that does not fit.
     """
-    trace, run = _opened(what, detector, roi, num_proposals)
+    trace, run, overlap = _opened(what, detector, roi, num_proposals)
     return Explorer(
-        trace, run, roi=roi is not False, stage=stage, chosen=chosen, threshold=threshold,
-        show=show, color=color, tab=tab, theme=theme, fly=fly,
+        trace, run, roi=roi is not False, overlap=overlap, stage=stage, chosen=chosen,
+        threshold=threshold, show=show, color=color, tab=tab, theme=theme, fly=fly,
     )  # fmt: skip
 
 
 def _opened(
     what: Any, detector: Detector | str | Path | None, roi: bool | None, number: int | None
-) -> tuple[Trace, Run | None]:
+) -> tuple[Trace, Run | None, bool]:
+    """The trace, what runs it again, and whether its attention sees overlap."""
     if isinstance(what, str | Path) and str(what).endswith(".trace"):
         what = load_trace(what)
     if number is not None and isinstance(what, Trace | Session):
@@ -99,7 +100,7 @@ def _opened(
             raise LabError(
                 "A trace is a recording: it cannot be run by a detector. Give the image instead."
             )
-        return what, None
+        return what, None, False
     if isinstance(what, Session):
         session = what
     else:
@@ -116,7 +117,8 @@ def _opened(
             raise LabError("The session has another image now. Call explore(session) again.")
         return session.try_out(replace(intervention, changes=(*before, *intervention.changes)))
 
-    return session.trace if before else session.base, run
+    overlap = session.detector.config.overlap_attention > 0
+    return session.trace if before else session.base, run, overlap
 
 
 def _is_small(config: ModelConfig) -> bool:
@@ -141,11 +143,18 @@ class Explorer:
     """
 
     def __init__(
-        self, trace: Trace, run: Run | None = None, *, roi: bool = False, **options: Any
+        self,
+        trace: Trace,
+        run: Run | None = None,
+        *,
+        roi: bool = False,
+        overlap: bool = False,
+        **options: Any,
     ) -> None:
         """trace: what to show.  run: gives the trace of an intervention; without it nothing can be
-        changed.  roi: show what was pooled and filtered, where recorded.  options: stage, chosen,
-        threshold, show, color, tab, theme, fly; see :func:`sparse_rcnn_lab.explore`.
+        changed.  roi: show what was pooled and filtered, where recorded.  overlap: offer to hide it
+        from attention.  options: stage, chosen, threshold, show, color, tab, theme, fly; see
+        :func:`sparse_rcnn_lab.explore`.
         """
         self.base = trace
         self.edited: Trace | None = None
@@ -153,7 +162,7 @@ class Explorer:
         self._run = run
         self._roi = roi
         self._history: list[Intervention] = []
-        self._options = _checked(options, trace)
+        self._options = {**_checked(options, trace), "overlap": overlap}
         self._plane = FeaturePlane.fit(trace.features) if trace.features.numel() else None
         self._payload = payload(trace, roi=roi, plane=self._plane)
         self._widget: Any = None
