@@ -55,7 +55,7 @@ from sparse_rcnn_lab.training.teach.progress import ALIVE, STATE, STOP, WATCH, i
 
 START = "small-everyday"
 EVALUATIONS = 8  # during a training, at most
-WATCHED_IMAGES = 30  # of the held-out ones are looked at while it trains
+WATCHED_IMAGES = 15  # of the held-out ones are looked at while it trains
 JUDGED_IMAGES = 200
 PATIENCE = 1.5  # times the minutes it was given, after which it stops by itself
 _PROBE = 5  # steps that are timed beforehand
