@@ -77,7 +77,7 @@ print(srl.check(train, val, images=False))
 # A board lies on the table in any direction, so half of the images are turned by quarters.
 
 # %%
-STEPS = lessons.pick(full=850, fast=2)
+STEPS = lessons.pick(full=700, fast=2)
 SIDE = lessons.pick(full=320, fast=96)  # pixels; 224 takes half as long and is worse
 recipe = srl.recipe(
     "small",
