@@ -51,11 +51,11 @@ class Ablation:
     """Departures from the normal forward pass of the stages; the default changes nothing.
 
     self_attention: False skips the proposals' exchange with each other.
-    overlap: False blinds it to ``overlap_attention``. heads: which stay on (0-based), None for all.
+    heads: which attention heads stay on (0-based), None for all.
     filters: "own" is the published dynamic interaction; "mean" gives all proposals of an image
         their average filters; "rolled" gives each proposal its neighbour's.
     swap_filters: pairs of proposals that exchange their filters.
-    freeze_boxes: boxes stay where the first stage found them.
+    overlap: False hides it from attention. freeze_boxes: boxes stay where stage one found them.
     freeze_features: every stage sees the features that the first stage was given.
 
     >>> str(Ablation(heads=(0,), freeze_boxes=True))
@@ -63,12 +63,12 @@ class Ablation:
     """
 
     self_attention: bool = True
-    overlap: bool = True
     heads: tuple[int, ...] | None = None
     filters: FilterSource = "own"
     swap_filters: tuple[tuple[int, int], ...] = ()
     freeze_boxes: bool = False
     freeze_features: bool = False
+    overlap: bool = True
 
     def __post_init__(self) -> None:
         if self.filters not in get_args(FilterSource):
