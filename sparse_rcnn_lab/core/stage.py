@@ -55,7 +55,7 @@ class Ablation:
     filters: "own" is the published dynamic interaction; "mean" gives all proposals of an image
         their average filters; "rolled" gives each proposal its neighbour's.
     swap_filters: pairs of proposals that exchange their filters.
-    overlap: False hides it from attention. freeze_boxes: boxes stay where stage one found them.
+    overlap_bias: False leaves it out. freeze_boxes: boxes stay where the first stage found them.
     freeze_features: every stage sees the features that the first stage was given.
 
     >>> str(Ablation(heads=(0,), freeze_boxes=True))
@@ -68,7 +68,7 @@ class Ablation:
     swap_filters: tuple[tuple[int, int], ...] = ()
     freeze_boxes: bool = False
     freeze_features: bool = False
-    overlap: bool = True
+    overlap_bias: bool = True
 
     def __post_init__(self) -> None:
         if self.filters not in get_args(FilterSource):
@@ -89,7 +89,7 @@ class Ablation:
 
     def __str__(self) -> str:
         words = ["no self-attention"] * (not self.self_attention)
-        words += ["overlap unseen"] * (not self.overlap)
+        words += ["no overlap bias"] * (not self.overlap_bias)
         if self.heads is not None:
             heads = ", ".join(map(str, self.heads)) or "none"
             words.append(f"attention heads on: {heads}")
@@ -244,7 +244,7 @@ class Stage(nn.Module):
 
         x = features
         if ablation.self_attention:
-            bias = self.overlap_bias(boxes.detach(), confidence) if ablation.overlap else None
+            bias = self.overlap_bias(boxes.detach(), confidence) if ablation.overlap_bias else None
             mixed, attention = self.attention(x, mask, ablation.heads, bias)
             x = x + mixed
         else:

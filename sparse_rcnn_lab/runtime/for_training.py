@@ -45,7 +45,7 @@ class _Float32Part(nn.Sequential):
             return super().forward(input)
 
 
-def settled(precision: Precision, device: torch.device) -> Precision:
+def resolve_precision(precision: Precision, device: torch.device) -> Precision:
     """What "auto" is on this device; any other precision as it is."""
     if precision != "auto":
         return precision

@@ -41,7 +41,7 @@ from sparse_rcnn_lab.models import recipes
 from sparse_rcnn_lab.models.checkpoint import read_checkpoint
 from sparse_rcnn_lab.models.imagenet import load_backbone
 from sparse_rcnn_lab.models.load import locate
-from sparse_rcnn_lab.runtime.for_training import compile_model, settled, speed_up_training
+from sparse_rcnn_lab.runtime.for_training import compile_model, resolve_precision, speed_up_training
 from sparse_rcnn_lab.runtime.torch_runtime import threads_for
 from sparse_rcnn_lab.training.distributed import Group, join, synchronise_batch_norm
 from sparse_rcnn_lab.training.evaluate import Evaluation, evaluate, shared_category_ids
@@ -136,7 +136,7 @@ def fit(
         check_main_guard()
     recipe = recipes.recipe(recipe) if isinstance(recipe, str) else recipe
     device = torch.device(pick_device(device))
-    here = settled(recipe.train.precision, device)
+    here = resolve_precision(recipe.train.precision, device)
     recipe = configs.with_changes(recipe, train__precision=here)  # the run says what it was
     folder = RunFolder(Path(out))
     with threads_for(recipe.model.backbone), join(device) as group:

@@ -31,7 +31,7 @@ from sparse_rcnn_lab.core.losses import SetLoss, set_loss
 from sparse_rcnn_lab.core.matching import Matches, Targets, match
 from sparse_rcnn_lab.core.model import SparseRCNN
 from sparse_rcnn_lab.core.pooling import build_pyramid
-from sparse_rcnn_lab.runtime.for_training import settled
+from sparse_rcnn_lab.runtime.for_training import resolve_precision
 from sparse_rcnn_lab.training.class_loss import balance, class_loss
 from sparse_rcnn_lab.training.denoising import denoising_queries
 from sparse_rcnn_lab.training.distributed import AlreadyReported, Group
@@ -181,7 +181,7 @@ class MixedPrecision:
     """
 
     def __init__(self, precision: Precision, device: torch.device) -> None:
-        precision, cuda = settled(precision, device), device.type == "cuda"
+        precision, cuda = resolve_precision(precision, device), device.type == "cuda"
         if precision == "bf16" and cuda and not torch.cuda.is_bf16_supported(False):
             raise LabError(
                 f"{torch.cuda.get_device_name(device)} has no bf16. Train with precision fp16 or "

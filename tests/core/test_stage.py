@@ -223,13 +223,13 @@ def test_overlap_in_attention(model, inputs):
         torch.testing.assert_close(after[b, h, i], scores.softmax(0), rtol=1e-4, atol=1e-6)
 
 
-def test_overlap_unseen(model, inputs):
+def test_overlap_bias_off(model, inputs):
     """Catches a switch that leaves some of it on, or switches more off."""
     aware = SparseRCNN(small_config(overlap_attention=3.0))
     aware.load_state_dict(model.state_dict())
-    blind = aware.run_stages(*inputs, ablation=Ablation(overlap=False))
+    blind = aware.run_stages(*inputs, ablation=Ablation(overlap_bias=False))
     assert same(blind, model.run_stages(*inputs)) and not same(blind, aware.run_stages(*inputs))
-    assert str(Ablation(overlap=False)) == "overlap unseen"
+    assert str(Ablation(overlap_bias=False)) == "no overlap bias"
 
 
 def test_confidence_goes_from_stage_to_stage():

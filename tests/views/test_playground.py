@@ -100,12 +100,12 @@ def test_overlap_says_what_torch_says(browser, tmp_path):
     """Catches confidence of another stage, and a moved box that others are not told of."""
     detector = load("nano-shapes", overlap_attention=8.0)
     watched = opened(browser, playground(detector, tmp_path / "page.html"))
-    unseen = Intervention(ablation=Ablation(overlap=False), start=2)
-    tried = (Intervention(), unseen, *TRIED[:3])
+    unbiased = Intervention(ablation=Ablation(overlap_bias=False), start=2)
+    tried = (Intervention(), unbiased, *TRIED[:3])
     boxes, scores = far(watched.page, detector, IMAGES[0].image, tried)
     assert boxes <= BOX and scores <= SCORE, (boxes, scores)
-    watched.page.get_by_label("sees overlap").uncheck()
-    watched.page.wait_for_selector("text=overlap unseen")
+    watched.page.get_by_label("overlap bias").uncheck()
+    watched.page.wait_for_selector("text=overlap bias off")
     watched.clean()
 
 
@@ -129,7 +129,7 @@ def test_in_the_page_a_change_is_made_and_taken_back(browser, file):
     """Catches a link that the explorer does not use: a switch that changes nothing on screen."""
     watched = opened(browser, file)
     one = watched.page
-    assert not one.get_by_label("sees overlap").count()  # this model has none
+    assert not one.get_by_label("overlap bias").count()  # this model has none
     one.get_by_label("self-attention").uncheck()
     one.wait_for_selector("text=self-attention off")
     one.wait_for_selector(".srl-result:not([hidden])")

@@ -40,12 +40,12 @@ def usual_ablations(detector: Detector) -> dict[str, Ablation]:
     """
     heads = detector.config.num_heads
     fewer = {h: Ablation(heads=tuple(range(h))) for h in sorted({heads // 2, 1}, reverse=True)}
-    unseen = {"overlap unseen": Ablation(overlap=False)}
+    unbiased = {"no overlap bias": Ablation(overlap_bias=False)}
     return {
         "untouched": NORMAL,
         "no self-attention": Ablation(self_attention=False),
         **{f"{h} of {heads} heads": a for h, a in fewer.items() if 0 < h < heads},
-        **(unseen if detector.config.overlap_attention else {}),
+        **(unbiased if detector.config.overlap_attention else {}),
         "average filters": Ablation(filters="mean"),
         "shuffled filters": Ablation(filters="rolled"),
         "features frozen": Ablation(freeze_features=True),

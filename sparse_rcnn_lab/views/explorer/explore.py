@@ -80,9 +80,9 @@ def explore(
 
     Raises LabError for anything that does not fit.
     """
-    trace, run, overlap = _opened(what, detector, roi, num_proposals)
+    trace, run, biased = _opened(what, detector, roi, num_proposals)
     return Explorer(
-        trace, run, roi=roi is not False, overlap=overlap, stage=stage, chosen=chosen,
+        trace, run, roi=roi is not False, overlap_bias=biased, stage=stage, chosen=chosen,
         threshold=threshold, show=show, color=color, tab=tab, theme=theme, fly=fly,
     )  # fmt: skip
 
@@ -90,7 +90,7 @@ def explore(
 def _opened(
     what: Any, detector: Detector | str | Path | None, roi: bool | None, number: int | None
 ) -> tuple[Trace, Run | None, bool]:
-    """The trace, what runs it again, and whether its attention sees overlap."""
+    """The trace, what runs it again, and whether its attention has an overlap bias."""
     if isinstance(what, str | Path) and str(what).endswith(".trace"):
         what = load_trace(what)
     if number is not None and isinstance(what, Trace | Session):
@@ -117,8 +117,8 @@ def _opened(
             raise LabError("The session has another image now. Call explore(session) again.")
         return session.try_out(replace(intervention, changes=(*before, *intervention.changes)))
 
-    overlap = session.detector.config.overlap_attention > 0
-    return session.trace if before else session.base, run, overlap
+    biased = session.detector.config.overlap_attention > 0
+    return session.trace if before else session.base, run, biased
 
 
 def _is_small(config: ModelConfig) -> bool:
@@ -148,12 +148,12 @@ class Explorer:
         run: Run | None = None,
         *,
         roi: bool = False,
-        overlap: bool = False,
+        overlap_bias: bool = False,
         **options: Any,
     ) -> None:
         """trace: what to show.  run: gives the trace of an intervention; without it nothing can be
-        changed.  roi: show what was pooled and filtered, where recorded.  overlap: offer to hide it
-        from attention.  options: stage, chosen, threshold, show, color, tab, theme, fly; see
+        changed.  roi: show what was pooled and filtered, where recorded.  overlap_bias: offer to
+        switch it off.  options: stage, chosen, threshold, show, color, tab, theme, fly; see
         :func:`sparse_rcnn_lab.explore`.
         """
         self.base = trace
@@ -162,7 +162,7 @@ class Explorer:
         self._run = run
         self._roi = roi
         self._history: list[Intervention] = []
-        self._options = {**_checked(options, trace), "overlap": overlap}
+        self._options = {**_checked(options, trace), "overlap_bias": overlap_bias}
         self._plane = FeaturePlane.fit(trace.features) if trace.features.numel() else None
         self._payload = payload(trace, roi=roi, plane=self._plane)
         self._widget: Any = None

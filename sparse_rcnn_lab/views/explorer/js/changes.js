@@ -4,7 +4,7 @@
 export const NOTHING = {
   changes: [],
   ablation: {
-    self_attention: true, overlap: true, heads: null, filters: "own", swap_filters: [],
+    self_attention: true, overlap_bias: true, heads: null, filters: "own", swap_filters: [],
     freeze_boxes: false, freeze_features: false,
   },
   start: 0,

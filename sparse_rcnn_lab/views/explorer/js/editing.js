@@ -42,7 +42,7 @@ export function createEditing(explorer) {
   });
   const toggles = [
     ["self_attention", "self-attention", "Off: proposals no longer see each other"],
-    ...(explorer.options.overlap ? [["overlap", "sees overlap", "Off: attention no longer looks more at surer proposals that overlap"]] : []),
+    ...(explorer.options.overlap_bias ? [["overlap_bias", "overlap bias", "Off: attention no longer looks more at surer proposals that overlap"]] : []),
     ["freeze_boxes", "freeze boxes", "Boxes stay where they are"],
     ["freeze_features", "freeze features", "Every stage is given the same features"],
   ].map(([name, text, title]) => {
@@ -50,7 +50,7 @@ export function createEditing(explorer) {
     return { name, box, label: make("label", { class: "srl-check", title }, box, make("span", { text })) };
   });
   const start = make("select", {
-    "aria-label": "First stage that the ablations act on", title: "Where ablations begin: self-attention or overlap off, frozen parts, swapped filters",
+    "aria-label": "First stage that the ablations act on", title: "Where ablations begin: self-attention or overlap bias off, frozen parts, swapped filters",
     onchange: () => made.attempt({ start: Number(start.value) }),
   });
   const more = act("+1 stage", "Run the last stage once more", () => made.attempt({ repeat: Math.min(made.intervention.repeat + 1, MOST) }));
@@ -107,7 +107,7 @@ export function createEditing(explorer) {
       ]),
       ...ablation.swap_filters.map((pair) => [`filters of ${pair[0]} and ${pair[1]} swapped, ${when(from)}`, on({ swap_filters: without(ablation.swap_filters, pair) })]),
       ...(ablation.self_attention ? [] : [[`self-attention off, ${when(from)}`, on({ self_attention: true })]]),
-      ...(ablation.overlap ? [] : [[`overlap unseen, ${when(from)}`, on({ overlap: true })]]),
+      ...(ablation.overlap_bias ? [] : [[`overlap bias off, ${when(from)}`, on({ overlap_bias: true })]]),
       ...(ablation.heads ? [[`attention heads on: ${ablation.heads.join(", ") || "none"}, ${when(from)}`, on({ heads: null })]] : []),
       ...(filters ? [[`${filters}, ${when(from)}`, on({ filters: "own" })]] : []),
       ...(ablation.freeze_boxes ? [[`boxes frozen, ${when(from)}`, on({ freeze_boxes: false })]] : []),

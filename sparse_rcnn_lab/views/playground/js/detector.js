@@ -45,7 +45,7 @@ export async function openDetector(ort, about, graphs, unpacked, progress) {
     },
 
     // entering: the state before, of which it takes boxes and confidence.  asked: rows of features
-    // that the stage is run for, whose boxes are given and whose output comes back.  switches: {attend, headsOn, exchange, overlap}, see onnx_graphs.py.  full: with all that
+    // that the stage is run for, whose boxes are given and whose output comes back.  switches: {attend, headsOn, exchange, overlapBias}, see onnx_graphs.py.  full: with all that
     // the explorer shows of a stage; attention is that of all proposals.
     async stage(index, { table, levels }, { boxes, logits }, features, asked, switches, full) {
       const [n, all] = [asked.length, features.length / dim];
@@ -55,7 +55,7 @@ export async function openDetector(ort, about, graphs, unpacked, progress) {
         exchange: tensor(switches.exchange, [n, n]), asked: new ort.Tensor("int32", Int32Array.from(asked), [n]),
       };
       // Where all are as sure, none looks more at another.
-      const sure = logits && switches.overlap ? largest(logits, n) : new Float32Array(n);
+      const sure = logits && switches.overlapBias ? largest(logits, n) : new Float32Array(n);
       if (about.overlap && index) given.confidence = tensor(sure, [1, n]);
       const found = await open[`stage_${index + 1}`].run(given, full ? FULL : SHORT);
       const output = {

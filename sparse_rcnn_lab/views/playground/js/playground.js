@@ -48,7 +48,7 @@ async function explore(source) {
     const image = URL.createObjectURL(payload.image);
     const options = {
       threshold: kept.threshold, color: kept.color, tab: kept.tab, show: kept.show === "one" ? "all" : kept.show,
-      theme: "auto", needs: "", overlap: about.overlap > 0, above: document.getElementById("top").offsetHeight + 30,
+      theme: "auto", needs: "", overlap_bias: about.overlap > 0, above: document.getElementById("top").offsetHeight + 30,
     };
     const values = { payload: { ...payload, image }, options };
     const model = {

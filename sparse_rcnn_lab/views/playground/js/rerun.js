@@ -70,8 +70,8 @@ export function changesNothing({ changes, ablation, repeat }) {
   return !changes.length && isNormal(ablation) && !repeat;
 }
 
-function isNormal({ self_attention, overlap, heads, filters, swap_filters, freeze_boxes, freeze_features }) {
-  return self_attention && overlap && heads === null && filters === "own" && !swap_filters.length && !freeze_boxes && !freeze_features;
+function isNormal({ self_attention, overlap_bias, heads, filters, swap_filters, freeze_boxes, freeze_features }) {
+  return self_attention && overlap_bias && heads === null && filters === "own" && !swap_filters.length && !freeze_boxes && !freeze_features;
 }
 
 // What an ablation (null: none) changes inside a stage, as the graphs take it.
@@ -87,7 +87,7 @@ export function switchesOf(ablation, ids, { heads }) {
   const exchange = new Float32Array(n * n);
   if (ablation?.filters === "mean") exchange.fill(1 / n);
   else order.forEach((other, row) => { exchange[row * n + other] = 1; });
-  return { attend, headsOn, exchange, overlap: !ablation || ablation.overlap };
+  return { attend, headsOn, exchange, overlapBias: !ablation || ablation.overlap_bias };
 }
 
 function changed(run, fed, change, [scaleX, scaleY], dim) {
