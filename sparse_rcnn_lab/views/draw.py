@@ -21,6 +21,7 @@ from torch import Tensor
 from sparse_rcnn_lab.core.detections import Detections
 from sparse_rcnn_lab.core.errors import LabError
 from sparse_rcnn_lab.core.trace import Trace, check_aspect
+from sparse_rcnn_lab.detect.images import ImageSource, read_image
 from sparse_rcnn_lab.views import style
 from sparse_rcnn_lab.views.fonts import font_for
 from sparse_rcnn_lab.views.text_layout import Box, place_labels
@@ -46,7 +47,7 @@ class Mark:
 
 
 def draw_detections(
-    image: Tensor | Image.Image,
+    image: ImageSource,
     detections: Detections,
     *,
     scores: bool = True,
@@ -56,7 +57,7 @@ def draw_detections(
 ) -> Image.Image:
     """The image with its detections: colour is the class, opacity and width are the score.
 
-    image: ``[3, H, W]`` uint8 RGB or a PIL image, the one the detections belong to, at any size.
+    image: whatever the detector reads, the one the detections belong to, at any size; upright.
     scores: False writes the class alone.  text: size of the labels, relative to the usual one.
     gt_boxes: ``[M, 4]`` xyxy in the frame of the detections, drawn dashed and white.
     min_side: see :func:`display_size`; boxes stay sharp at any size.
@@ -68,7 +69,7 @@ def draw_detections(
     >>> draw_detections(image, found, min_side=512).size
     (512, 512)
     """
-    whole = as_image(image)
+    whole = as_image(read_image(image))
     check_aspect("The image", (whole.height, whole.width), detections.size)
     size = display_size(*whole.size, min_side)
     if size != whole.size:
@@ -191,10 +192,8 @@ def display_size(
     return width, height
 
 
-def as_image(image: Tensor | Image.Image) -> Image.Image:
-    """``[3, H, W]`` uint8 -> PIL image; a PIL image comes back as it is."""
-    if isinstance(image, Image.Image):
-        return image
+def as_image(image: Tensor) -> Image.Image:
+    """``[3, H, W]`` uint8 -> PIL image."""
     if image.dim() != 3 or image.shape[0] != 3 or image.element_size() != 1:
         raise LabError(
             f"An image to draw on is [3, H, W] uint8, found {list(image.shape)} {image.dtype}."

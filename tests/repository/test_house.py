@@ -29,7 +29,7 @@ MAY_IMPORT = {
     "intervene": {"core", "data.sample", "detect", "intervene", "models.config_edit", "runtime"},
     "analysis": {"core", *JUDGED, "detect.files"},
     "analysis/experiments": {"analysis", "core", "data", "detect", "models", "runtime", "training"},
-    "views": {"core", *JUDGED, "detect.files", "views"},
+    "views": {"core", *JUDGED, "detect.files", "detect.images", "views"},
     "views/explorer": {"core", "data.sample", "detect", "intervene", "models.load", "views"},
 }
 MAY_IMPORT["views/labeller"] = {

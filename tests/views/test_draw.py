@@ -149,6 +149,23 @@ def test_boxes_of_another_image_are_refused():
         draw_detections(grey(400, 200), detections([[0, 0, 9, 9]], [0.5]))
 
 
+def test_an_image_is_read_as_the_detector_reads_it(tmp_path):
+    """Catches a photograph drawn as its camera stored it, on its side, what is transparent drawn
+    black, and a path or an array that ends in a traceback."""
+    pixels = np.zeros((40, 60, 4), np.uint8)  # transparent
+    pixels[:10] = (200, 0, 0, 255)
+    photo = Image.fromarray(pixels)
+    exif = photo.getexif()
+    exif[0x0112] = 6  # to be turned clockwise
+    photo.save(tmp_path / "photo.png", exif=exif)
+    nothing = detections([], [], size=(60, 40))
+    upright = np.array(draw_detections(tmp_path / "photo.png", nothing))
+    assert upright.shape == (60, 40, 3)
+    assert (upright[:, 30:] == (200, 0, 0)).all() and (upright[:, :30] == 255).all()
+    for image in (Image.open(tmp_path / "photo.png"), upright, str(tmp_path / "photo.png")):
+        assert (np.array(draw_detections(image, nothing)) == upright).all()
+
+
 @pytest.mark.parametrize(
     "box", [(-50, -50, -10, -10), (10, 10, 10, 10), (-20, 5, 500, 7), (40, 60, 20, 30)]
 )
