@@ -69,6 +69,12 @@ def made_trace(n=30, classes=80, dim=32, stages=6, size=(80, 120), attention=Tru
     )
 
 
+def options_of(view):
+    """What a saved page is told to show."""
+    data = re.search(r'id="data">(.*?)</script>', str(view.to_html()), re.S)[1]
+    return json.loads(data)["options"]
+
+
 @pytest.fixture
 def detector():
     return Detector(small_model(), ("a", "b", "c"), "small")
@@ -243,8 +249,7 @@ def test_a_saved_page_shows_what_was_on_screen(detector, image):
     last = view.base.num_stages
 
     def saved():
-        data = re.search(r'id="data">(.*?)</script>', str(view.to_html()), re.S)[1]
-        options = json.loads(data)["options"]
+        options = options_of(view)
         return options["stage"], options["fly"], options["color"]
 
     view.widget.color = "stage"
@@ -277,6 +282,14 @@ def test_an_answer_keeps_nothing(detector, image):
     assert view.answer({"intervention": Intervention(start=2).to_message()}) == {"edited": None}
     with pytest.raises(LabError, match="does not exist; there are 3"):
         view.answer({"intervention": Intervention().drop(3).to_message()})
+
+
+@pytest.mark.parametrize(("whole", "real"), [(np.int64, np.float32), (torch.tensor, torch.tensor)])
+def test_numbers_of_numpy_and_torch_are_taken(whole, real):
+    """Catches a page that JSON refuses to write for what an array or a tensor holds."""
+    view = Explorer(made_trace(4, 2), stage=whole(2), chosen=whole(3), threshold=real(0.5))
+    options = options_of(view)
+    assert (options["stage"], options["chosen"], options["threshold"]) == (2, 3, 0.5)
 
 
 def test_an_option_that_there_is_not(detector, image):

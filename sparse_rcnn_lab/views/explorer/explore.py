@@ -334,18 +334,17 @@ def _checked(options: dict[str, Any], trace: Trace) -> dict[str, Any]:
     for name in options:
         if name not in known:
             raise LabError(f'The explorer has no option "{name}". It has {", ".join(known)}.')
+    given = {name: value for name, value in options.items() if value is not None}
     for name, allowed in CHOICES.items():
-        value = options.get(name)
-        if value is not None and value not in allowed:
-            raise LabError(f"{name} must be one of {', '.join(allowed)}, found {value!r}.")
-    stage = options.get("stage")
-    if stage is not None:
-        trace.check_stage(stage, 0)
-    if options.get("chosen") is not None:
-        trace.row(options["chosen"])
-    threshold = options.get("threshold")
-    if threshold is not None and not 0 <= threshold <= 1:
-        raise LabError(f"threshold must be 0..1, found {threshold}.")
-    # A chosen state is shown at once; only without one do the proposals fly.
-    fly = {"fly": False} if stage is not None else {}
-    return {**{k: v for k, v in options.items() if v is not None}, **fly}
+        if name in given and given[name] not in allowed:
+            raise LabError(f"{name} must be one of {', '.join(allowed)}, found {given[name]!r}.")
+    # Plain numbers: JSON and the widget take neither numpy's nor torch's.
+    if "stage" in given:  # is shown at once; only without one do the proposals fly
+        given |= {"stage": trace.check_stage(given["stage"], 0), "fly": False}
+    if "chosen" in given:
+        given["chosen"] = int(trace.proposal_ids[trace.row(given["chosen"])])
+    if "threshold" in given:
+        given["threshold"] = float(given["threshold"])
+        if not 0 <= given["threshold"] <= 1:
+            raise LabError(f"threshold must be 0..1, found {given['threshold']}.")
+    return given
