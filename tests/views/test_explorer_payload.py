@@ -311,7 +311,8 @@ def test_one_meaning_of_static(monkeypatch, value, still):
 
 
 def test_changes_made_before_stay(detector, image):
-    """Catches an explorer that throws away what was changed in the session it was given."""
+    """Catches an explorer that throws away what was changed in the session it was given, or does
+    without a word not run the detector it was given beside."""
     session = Session(detector, image)
     session.edit(1, feature="zero", stage=1)
     kept = session.run()
@@ -319,6 +320,8 @@ def test_changes_made_before_stay(detector, image):
     assert view.base is kept
     trace = view.try_out(Intervention().edit(3, feature="zero", stage=2))
     assert not trace.features[1, 1].any() and not trace.features[2, 3].any()
+    with pytest.raises(LabError, match="its own detector"):
+        explore(session, "nano-shapes")
     session.set_image(image)
     with pytest.raises(LabError, match="another image"):
         view.try_out(Intervention(ablation=OFF))

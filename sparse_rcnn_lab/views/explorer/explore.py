@@ -103,6 +103,8 @@ def _opened(
         return what, None, False
     if isinstance(what, Session):
         session = what
+        if detector not in (None, session.detector):
+            raise LabError("A session has its own detector. To run another, give it the image.")
     else:
         if not isinstance(detector, Detector):
             detector = load(str(detector) if detector is not None else shipped_models()[0])
