@@ -375,7 +375,7 @@ def test_dollars_in_ticks():
 
 
 def test_a_width_that_cannot_be(trace):
-    """Catches a page of kilometres."""
-    for width in (0.1, 1000.0, float("nan")):
+    """Catches a page of kilometres, and one whose names leave nothing for the curves."""
+    for width in (0.1, 2.1, 1000.0, float("nan")):
         with pytest.raises(LabError, match="inches"):
             figures.score_curves(trace, width=width)

@@ -10,7 +10,8 @@ Arguments that many of them share:
   at most 12.
 - ``chosen``: a proposal (id) to draw in the accent colour.
 - ``stage``: 1..S, default the last.
-- ``width``: of the figure, 2 to 100 inches, at 160 dpi.  ``theme``: a "light" or "dark" page.
+- ``width``: of the figure, 2 to 100 inches at 160 dpi; some need more than 2.  ``theme``: a "light"
+  or "dark" page.
 - ``title``: in place of the usual one.
 
 May import ``core``, ``analysis`` and the rest of ``views``, never a model: a figure can be drawn

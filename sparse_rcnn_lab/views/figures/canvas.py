@@ -62,8 +62,10 @@ class Page(Figure):
         return file.getvalue()
 
     def place(self, x: float, y: float, w: float, h: float) -> Axes:
-        """Axes at (left, bottom, width, height) in inches."""
+        """Axes at (left, bottom, width, height) in inches. Raises LabError without room."""
         width, height = self.get_size_inches()
+        if min(w, h) < 0.01:
+            raise LabError(f"At {width:g} inches this figure has no room for its parts; give more.")
         return self.add_axes(_Panel(self, (x / width, y / height, w / width, h / height)))
 
     def text(self, x: float, y: float, s: str, *args: Any, **kwargs: Any) -> Text:
