@@ -374,6 +374,16 @@ def test_dollars_in_ticks():
     draw(page)
 
 
+def test_numbers_of_things_that_differ(trace):
+    """Catches an IndexError in place of what to give."""
+    with pytest.raises(LabError, match="with 1 ids"):
+        figures.cost_matrix(torch.rand(3, 2), ["cat", "dog"], proposals=[5])
+    with pytest.raises(LabError, match="found 0x1"):
+        figures.cost_matrix(torch.rand(0, 1), ["cat"])
+    with pytest.raises(LabError, match="one stage a trace, found 1 for 2"):
+        figures.trace_panels([trace] * 2, ["first", "last"], stages=[2])
+
+
 def test_a_width_that_cannot_be(trace):
     """Catches a page of kilometres, and one whose names leave nothing for the curves."""
     for width in (0.1, 2.1, 1000.0, float("nan")):

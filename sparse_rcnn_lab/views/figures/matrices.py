@@ -122,7 +122,7 @@ def cost_matrix(
     total: ``[N, M]``.  objects: M names.  pairs: (row, column) of the assignment.  proposals: ids
     of the rows; default 0..N-1.  parts: more matrices ``[N, M]`` drawn beside it, smaller.
     With more than 30 proposals, 30 are drawn: those of the pairs, then the cheapest for any object.
-    Raises LabError when a shape does not fit, or there is no object.
+    Raises LabError when a shape does not fit, or there is no proposal or no object.
 
     >>> import torch
     >>> cost_matrix(torch.tensor([[0.2, 1.5], [1.1, 0.3]]), ["cat", "dog"], [(0, 0), (1, 1)])
@@ -130,12 +130,13 @@ def cost_matrix(
     """
     n, m = total.shape
     parts = dict(parts or {})
-    if not m or len(objects) != m or any(part.shape != total.shape for part in parts.values()):
-        raise LabError(
-            f"A cost matrix needs one name an object and parts of its own shape, found {n}x{m} "
-            f"with {len(objects)} names."
-        )
     ids = list(range(n)) if proposals is None else list(proposals)
+    alike = all(part.shape == total.shape for part in parts.values())
+    if not (n and m) or (len(ids), len(objects)) != (n, m) or not alike:
+        raise LabError(
+            "A cost matrix needs one id a proposal, one name an object and parts of its own shape, "
+            f"found {n}x{m} with {len(ids)} ids and {len(objects)} names."
+        )
     cheapest = total.min(1).values.argsort().tolist()
     kept = sorted(list(dict.fromkeys([*(row for row, _ in pairs), *cheapest]))[:_MOST])
     chosen = {(kept.index(row), column) for row, column in pairs if row in kept}

@@ -110,7 +110,7 @@ def trace_panels(
     """The detections of several traces side by side; see :func:`detection_panels`.
 
     threshold: least score of a detection, 0..1.  stages: of each trace, 1..S; default the last.
-    Raises LabError for a trace that was saved without its image.
+    Raises LabError for a trace that was saved without its image, and when the numbers differ.
 
     >>> import sparse_rcnn_lab as srl
     >>> trace = srl.load("nano-shapes").trace(srl.open_data("shapes", "val")[6])
@@ -119,6 +119,8 @@ def trace_panels(
     ['first · 0 found', 'last · 3 found']
     """
     at = stages or [trace.num_stages for trace in traces]
+    if len(at) != len(traces):
+        raise LabError(f"Give one stage a trace, found {len(at)} for {len(traces)} traces.")
     found = [trace.detections(s, threshold) for trace, s in zip(traces, at, strict=True)]
     return detection_panels(
         found, [need_image(trace) for trace in traces], names, columns=columns, width=width,
