@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from browser import Watched, keep_shot
 
+from sparse_rcnn_lab import Shapes
 from sparse_rcnn_lab.views.bundle import joined
 from sparse_rcnn_lab.views.draw import as_image, data_uri, encoded
 from sparse_rcnn_lab.views.labeller import label
@@ -32,17 +33,18 @@ window.labeller = createLabeller(document.getElementById("place"), {{
 </script>"""
 
 
-def opened(browser, tmp_path: Path, classes=("mug", "keys"), theme="light", **context) -> Watched:
-    from sparse_rcnn_lab.data.shapes.dataset import Shapes
-
-    drawn = Shapes(3, seed=2, size=200)
-    frames = [
-        {"id": i + 1, "url": data_uri(encoded(as_image(drawn[i].image), quality=90)), "width": 200,
+def frames(count: int) -> list:
+    """Drawings of 200 x 200 pixels as the page wants them."""
+    return [
+        {"id": number, "url": data_uri(encoded(as_image(sample.image), quality=90)), "width": 200,
          "height": 200, "labelled": False, "boxes": []}
-        for i in range(3)
+        for number, sample in enumerate(Shapes(count, seed=2, size=200), 1)
     ]  # fmt: skip
+
+
+def opened(browser, tmp_path: Path, classes=("mug", "keys"), theme="light", **context) -> Watched:
     text = _PAGE.format(
-        css=label.css(), script=joined(label.files()), frames=json.dumps(frames), theme=theme,
+        css=label.css(), script=joined(label.files()), frames=json.dumps(frames(3)), theme=theme,
         classes=json.dumps(classes), colors=json.dumps(CLASS_COLORS),
         proposals=json.dumps(PROPOSALS),
     )  # fmt: skip
@@ -224,6 +226,39 @@ def test_a_finger_and_no_class_yet(browser, tmp_path):
     heights = [b.bounding_box()["height"] for b in page.locator(".srl-bar button:visible").all()]
     assert min(heights) >= 44
     keep_shot(page, "labeller-dark-phone")
+    seen.clean()
+
+
+def test_a_kernel_that_does_not_answer(browser, tmp_path):
+    """Catches a notebook's page that says "Saving …" for ever, and never tries again."""
+    script = joined([*label.files(), label._HERE / "js" / "widget.js"])
+    values = {"frames": frames(1), "classes": ["mug"], "colors": CLASS_COLORS, "theme": "light"}
+    (tmp_path / "page.html").write_text(
+        f"""<!doctype html><meta charset=utf-8><style>{label.css()}</style><div id=place></div>
+        <script type=module>{script}
+        const values = {json.dumps(values)}, el = document.getElementById("place");
+        window.sent = [];
+        const send = (message) => window.sent.push(message);
+        const on = (_, hear) => {{ window.hear = hear; }};
+        render({{ model: {{ get: (name) => values[name], send, on }}, el }});
+        </script>""",
+        encoding="utf-8",
+    )
+    seen = Watched(browser, 900, 760)
+    page = seen.page
+    page.clock.install()
+    page.goto((tmp_path / "page.html").as_uri())
+    page.wait_for_selector(".srl-sheet")
+    drag(page, (100, 120), (150, 170))
+    said = page.locator(".srl-labelled")
+    assert "Saving" in said.inner_text() and page.evaluate("sent.length") == 1
+    page.clock.fast_forward(61_000)
+    page.wait_for_function("document.body.innerText.includes('kernel does not answer')")
+    page.clock.fast_forward(2_000)
+    page.wait_for_function("sent.length === 2")
+    page.evaluate("hear({ serial: sent[1].serial, answer: {} })")
+    page.wait_for_function("document.body.innerText.includes('All saved')")
+    assert [one["name"] for one in page.evaluate("sent[1].boxes")] == ["mug"]
     seen.clean()
 
 

@@ -6,9 +6,10 @@ export function render({ model, el }) {
   const waiting = new Map();
   let serial = 0;
   const ask = (content) => new Promise((done, failed) => {
-    waiting.set(++serial, [done, failed]);
-    model.send({ ...content, serial });
-    setTimeout(() => { if (waiting.delete(content.serial)) failed(new Error("The kernel does not answer.")); }, 60_000);
+    const own = ++serial;
+    waiting.set(own, [done, failed]);
+    model.send({ ...content, serial: own });
+    setTimeout(() => { if (waiting.delete(own)) failed(new Error("The kernel does not answer.")); }, 60_000);
   });
   const heard = (content) => {
     const [done, failed] = waiting.get(content.serial) ?? [];
