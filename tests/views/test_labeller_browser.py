@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from browser import Watched, keep_shot
 
-from sparse_rcnn_lab import Shapes
+from sparse_rcnn_lab import LabError, Shapes
 from sparse_rcnn_lab.views.bundle import joined
 from sparse_rcnn_lab.views.draw import as_image, data_uri, encoded
 from sparse_rcnn_lab.views.labeller import label
@@ -53,6 +53,19 @@ def opened(browser, tmp_path: Path, classes=("mug", "keys"), theme="light", **co
     watched.page.goto((tmp_path / "page.html").as_uri())
     watched.page.wait_for_function("window.labeller?.state.proposals.length === 2")
     return watched
+
+
+def test_what_a_list_of_images_is(tmp_path):
+    """Catches an array that becomes an image of each of its rows, a name that becomes a class of
+    each of its letters, and a wrong path that keeps a part of the list for the next call."""
+    image = Shapes(1, size=64)[0].image
+    pixels = image.permute(1, 2, 0).numpy()
+    for number, one in enumerate((image, pixels, as_image(image), [image], pixels[None])):
+        labels = label.label(one, "mug", out=tmp_path / str(number), model=None)
+        assert repr(labels) == "Labels(1 images, 0 labelled, 0 boxes; mug)"
+    with pytest.raises(LabError, match="No image at"):
+        label.label([image, tmp_path / "no.jpg"], out=tmp_path / "list", model=None)
+    assert "2 images" in repr(label.label([image] * 2, out=tmp_path / "list", model=None))
 
 
 def at(page, x: float, y: float) -> tuple[float, float]:

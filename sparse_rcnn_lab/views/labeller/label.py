@@ -8,6 +8,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from PIL import Image
+
 from sparse_rcnn_lab.core.errors import LabError
 from sparse_rcnn_lab.data.coco.folder import CocoFolder
 from sparse_rcnn_lab.data.coco.held_out import split_images
@@ -69,14 +71,22 @@ def label(
         if isinstance(images, str | Path):
             notes = project.take_over(read_labelled_folder(images))
         else:
-            for image in images:
-                project.add(read_image(image))
+            for image in _each(images):
+                # Written with the classes: a list with a wrong path in it leaves nothing behind.
+                project.add(read_image(image), write=False)
     if not len(project):
         raise LabError("There is no image to label. Give a folder of images, or a list of them.")
+    classes = [classes] if isinstance(classes, str) else classes
     missing = [c for c in classes if c.casefold() not in map(str.casefold, project.class_names)]
     project.set_classes([*project.class_names, *missing])
     detector = load(model) if isinstance(model, str | Path) else model
     return Labels(project, detector, theme, tuple(notes))
+
+
+def _each(images: Any) -> Any:
+    """The images of a list; of one image alone, that one and not its rows."""
+    alone = isinstance(images, Image.Image) or getattr(images, "ndim", 0) in (2, 3)
+    return [images] if alone else images
 
 
 class Labels:
