@@ -179,8 +179,11 @@ def _about(detector: Detector, images: Sequence[str | Path] | None) -> dict[str,
     """What detector.js and payload.js know of the model."""
     config, proposals = detector.config, detector.model.proposals
     want = config.input
-    shown = examples(detector.class_names) if images is None else list(map(Path, images))
-    if images is None and not example_topics(detector.class_names):
+    if images is not None:
+        shown = [Path(one) for one in ([images] if isinstance(images, str | Path) else images)]
+    elif example_topics(detector.class_names):
+        shown = examples(detector.class_names)
+    else:
         shown = sorted(EXAMPLES.glob("everyday_*"))
     return {
         "model": detector.name or "my detector",
