@@ -182,8 +182,14 @@ class Selection:
     note: str
 
 
-def select(trace: Trace, proposals: int | Sequence[int] | None, threshold: float) -> Selection:
+def select(
+    trace: Trace,
+    proposals: int | Sequence[int] | None,
+    threshold: float,
+    chosen: int | None = None,
+) -> Selection:
     """The proposals asked for; else those that end as detections; without any, the best three.
+    The chosen one is always there.
 
     threshold: least score of a detection, 0..1. Raises LabError for a proposal that is not in the
     trace.
@@ -202,6 +208,9 @@ def select(trace: Trace, proposals: int | Sequence[int] | None, threshold: float
             wanted = wanted[:MOST]
         else:
             notes.append(f"proposals with a final score of at least {threshold:g}")
+    if chosen is not None and chosen not in wanted:
+        wanted.append(chosen)
+        notes += [f"and proposal {chosen}"] if notes else []
     notes.append(broken_note(trace))
     rows = [trace.row(proposal) for proposal in wanted]
     texts = [describe(trace, proposal) for proposal in wanted]

@@ -45,7 +45,7 @@ def score_curves(
     >>> [line.name for line in score_curves(trace, threshold=0.5).data][1]
     '6 · star .88'
     """
-    shown = select(trace, proposals, threshold)
+    shown = select(trace, proposals, threshold, chosen)
     scores, _ = score_by_stage(trace)
     figure = page(title or "Score by stage", shown.note, theme)
     stages = list(range(1, trace.num_stages + 1))

@@ -164,13 +164,19 @@ def test_broken(trace):
 
 
 def test_selection(trace, monkeypatch):
-    """Catches rows for ids, proposals below the threshold, and a limit nobody is told of."""
+    """Catches rows for ids, proposals below the threshold, a limit nobody is told of, and a chosen
+    proposal that no line shows."""
     assert select(trace, None, 0.5).proposals == (2, 7)
     assert select(trace, [5, 5, 7], 0.5).proposals == (5, 7)
     none = select(trace, None, 0.99)
     assert none.proposals == (2, 7, 5) and "no proposal scores 0.99" in none.note
-    with pytest.raises(LabError, match="no proposal 0"):
-        select(trace, 0, 0.5)
+    also = select(trace, None, 0.5, chosen=5)
+    assert also.proposals == (2, 7, 5) and also.note.endswith("and proposal 5")
+    assert select(trace, [7], 0.5, chosen=5).proposals == (7, 5)
+    assert select(trace, None, 0.5, chosen=7) == select(trace, None, 0.5)
+    for wrong in ((0, 0.5), (None, 0.5, 0)):
+        with pytest.raises(LabError, match="no proposal 0"):
+            select(trace, *wrong)
     monkeypatch.setattr(measures, "MOST", 1)
     assert "best 1 of 2" in select(trace, None, 0.5).note
     assert describe(trace, 2) == "2 · dog .88"

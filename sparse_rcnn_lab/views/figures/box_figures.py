@@ -231,7 +231,7 @@ def box_trails(
     >>> page.texts[0].get_text()
     'From learned box to object: 3 of 20 proposals'
     """
-    shown = select(trace, proposals, threshold)
+    shown = select(trace, proposals, threshold, chosen)
     rows = shown.rows
     w, h = fitted(trace, width - 0.24)
     page = Page(width, h + HEAD + 0.5, theme)

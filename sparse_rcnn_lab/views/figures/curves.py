@@ -51,7 +51,7 @@ def score_curves(
     >>> sorted(text.get_text() for text in page.axes[0].texts)
     ['6 · star .88', '7 · heart .67', '9 · cross .71']
     """
-    shown = select(trace, proposals, threshold)
+    shown = select(trace, proposals, threshold, chosen)
     scores, _ = score_by_stage(trace)
     height = max(3.2, 0.5 * width)
     page = Page(width, height, theme)
@@ -107,7 +107,7 @@ def feature_pca(
     >>> feature_pca(trace).texts[1].get_text()
     '20 × 7 features (proposals × states)'
     """
-    shown = select(trace, proposals, threshold)
+    shown = select(trace, proposals, threshold, chosen)
     plane = FeaturePlane.fit(trace.features)
     places = plane.place(trace.features)
     height = 0.8 * width
