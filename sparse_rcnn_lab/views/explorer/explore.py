@@ -221,9 +221,9 @@ class Explorer:
         """
         text = html_page.page(
             self._payload,
-            {**self._options, **self._shown(), "needs": html_page.NEEDS_KERNEL},
-            edited=self._edited_payload(),
-            intervention=self.intervention.to_message(),
+            {**self._options, **self._shown()},
+            self._edited_payload(),
+            self.intervention.to_message(),
         )
         if path is None:
             return text
@@ -248,7 +248,7 @@ class Explorer:
                 )
             live = self._run is not None
             options = {**self._options, "live": live, "needs": "" if live else NEEDS_IMAGE}
-            names = [name for name in html_page.SHARED if options.get(name) is not None]
+            names = [name for name in html_page.SHARED if name in options]
             self._widget = html_page.widget_class()(
                 payload=self._payload, edited=None, options=options, answer=self._answer(),
                 **{name: options[name] for name in names},

@@ -44,11 +44,16 @@ def css() -> str:
     return (HERE / "explorer.css").read_text(encoding="utf-8")
 
 
+def embedded(values: Any) -> str:
+    """Values as JSON inside a page: a class named "</script>" must not end it."""
+    return json.dumps(values, separators=(",", ":"), allow_nan=False).replace("<", "\\u003c")
+
+
 def page(
     payload: dict[str, Any],
-    options: dict[str, Any] | None = None,
-    edited: dict[str, Any] | None = None,
-    intervention: dict[str, Any] | None = None,
+    options: dict[str, Any],
+    edited: dict[str, Any] | None,
+    intervention: dict[str, Any],
 ) -> str:
     """One HTML page with everything in it.
 
@@ -58,15 +63,13 @@ def page(
     """
     values = {
         "payload": payload,
-        "options": {"needs": NEEDS_KERNEL, **(options or {})},
+        "options": {"needs": NEEDS_KERNEL, **options},
         "edited": edited,
-        "answer": {"intervention": intervention or {}},
+        "answer": {"intervention": intervention},
     }
-    # "<" as an escape: a class named "</script>" must not end the data.
-    data = json.dumps(values, separators=(",", ":"), allow_nan=False).replace("<", "\\u003c")
     title = html.escape(f"{payload['model']}: proposals through the stages")
     shell = Template((HERE / "page.html").read_text(encoding="utf-8"))
-    return shell.substitute(title=title, css=css(), data=data, script=script())
+    return shell.substitute(title=title, css=css(), data=embedded(values), script=script())
 
 
 def iframe(text: str, height: int = 900) -> str:

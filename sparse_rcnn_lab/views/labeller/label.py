@@ -219,7 +219,6 @@ def files() -> list[Path]:
     return [*shared, *(_HERE / "js" / f"{name}.js" for name in _OWN)]
 
 
-@cache
 def css() -> str:
     """The explorer's style sheet and the labeller's."""
     return html_page.css() + (_HERE / "labeller.css").read_text(encoding="utf-8")

@@ -7,7 +7,6 @@ import gzip
 import html
 import json
 from collections.abc import Sequence
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +23,7 @@ from sparse_rcnn_lab.runtime.export.compact import compact
 from sparse_rcnn_lab.runtime.graph_writer import require_onnx
 from sparse_rcnn_lab.runtime.onnx_graphs import write_pyramid, write_stage
 from sparse_rcnn_lab.views.bundle import joined
+from sparse_rcnn_lab.views.draw import data_uri
 from sparse_rcnn_lab.views.explorer import html_page
 from sparse_rcnn_lab.views.explorer.payload import page_style
 
@@ -136,30 +136,21 @@ def page(
         "wasm": _encoded((VENDOR / _WASM).read_bytes()),
     }
     name = detector.name or "My detector"
-    # "<" as an escape: a class named "</script>" must not end the data.
-    data = json.dumps(_about(detector, images), separators=(",", ":"), allow_nan=False)
-    own = joined([HERE / "js" / f"{one}.js" for one in WORKER])
+    own, worker = (joined([HERE / "js" / f"{one}.js" for one in part]) for part in (PAGE, WORKER))
     return _SHELL.format(
         policy=_POLICY,
         title=html.escape(f"{name}: a detector in a page"),
         css=html_page.css() + (HERE / "playground.css").read_text(encoding="utf-8"),
         name=html.escape(name),
         about=_footer(detector, lossless),
-        data=data.replace("<", "\\u003c"),
-        worker=own,
+        data=html_page.embedded(_about(detector, images)),
+        worker=worker,
         parts="\n".join(
             f'<script type="text/plain" data-part="{name}">{text}</script>'
             for name, text in parts.items()
         ),
-        script=script(),
+        script=f"{html_page.script()}\n{own}",
     )
-
-
-@cache
-def script() -> str:
-    """The page's own module: the explorer's files, then the playground's."""
-    own = joined([HERE / "js" / f"{name}.js" for name in PAGE])
-    return f"{html_page.script()}\n{own}"
 
 
 def _graphs(detector: Detector, exact: bool) -> tuple[dict[str, str], bool]:
@@ -232,4 +223,4 @@ def _uri(path: Path) -> str:
     kinds = {".png": "png", ".jpg": "jpeg", ".jpeg": "jpeg"}
     if path.suffix.lower() not in kinds or not path.is_file():
         raise LabError(f'"{path}" is no JPEG or PNG file to show on the page.')
-    return f"data:image/{kinds[path.suffix.lower()]};base64,{_encoded(path.read_bytes())}"
+    return data_uri(path.read_bytes(), kinds[path.suffix.lower()])
