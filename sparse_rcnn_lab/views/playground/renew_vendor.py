@@ -1,7 +1,8 @@
 """Renews ``vendor/``: onnxruntime-web from npm, checked against the registry's own checksum.
 
 ``python -m sparse_rcnn_lab.views.playground.renew_vendor 1.30.0`` asks npm (the command), or give
-the package's ``.tgz`` as a second argument. For maintainers; users never need it.
+the package's ``.tgz`` as a second argument. ``vendor/LICENSE`` is written by hand. For maintainers;
+users never need it.
 """
 
 from __future__ import annotations
@@ -19,28 +20,6 @@ from pathlib import Path
 VENDOR = Path(__file__).parent / "vendor"
 PACKAGE = "onnxruntime-web"
 MODULE, WASM = "ort.wasm.bundle.min.mjs", "ort-wasm-simd-threaded.wasm"
-LICENSE = """MIT License
-
-Copyright (c) Microsoft Corporation
-
-Permission is hereby granted, free of charge, to any person obtaining a copy
-of this software and associated documentation files (the "Software"), to deal
-in the Software without restriction, including without limitation the rights
-to use, copy, modify, merge, publish, distribute, sublicense, and/or sell
-copies of the Software, and to permit persons to whom the Software is
-furnished to do so, subject to the following conditions:
-
-The above copyright notice and this permission notice shall be included in all
-copies or substantial portions of the Software.
-
-THE SOFTWARE IS PROVIDED "AS IS", WITHOUT WARRANTY OF ANY KIND, EXPRESS OR
-IMPLIED, INCLUDING BUT NOT LIMITED TO THE WARRANTIES OF MERCHANTABILITY,
-FITNESS FOR A PARTICULAR PURPOSE AND NONINFRINGEMENT. IN NO EVENT SHALL THE
-AUTHORS OR COPYRIGHT HOLDERS BE LIABLE FOR ANY CLAIM, DAMAGES OR OTHER
-LIABILITY, WHETHER IN AN ACTION OF CONTRACT, TORT OR OTHERWISE, ARISING FROM,
-OUT OF OR IN CONNECTION WITH THE SOFTWARE OR THE USE OR OTHER DEALINGS IN THE
-SOFTWARE.
-"""
 
 
 def renew(version: str, archive: Path | None = None) -> None:
@@ -63,7 +42,6 @@ def renew(version: str, archive: Path | None = None) -> None:
     module = contents[MODULE].decode().partition("//# sourceMappingURL")[0]
     (VENDOR / MODULE).write_text(module, encoding="utf-8")
     (VENDOR / f"{WASM}.gz").write_bytes(gzip.compress(contents[WASM], 9, mtime=0))
-    (VENDOR / "LICENSE").write_text(LICENSE, encoding="utf-8")
     about = {
         "package": PACKAGE,
         "version": version,
