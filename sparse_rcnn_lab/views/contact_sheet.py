@@ -8,8 +8,7 @@ from PIL import Image, ImageDraw
 
 from sparse_rcnn_lab.core.inputs import Sample
 from sparse_rcnn_lab.views import style
-from sparse_rcnn_lab.views.draw import Mark, as_image, draw_marks, label_font
-from sparse_rcnn_lab.views.fonts import font_for
+from sparse_rcnn_lab.views.draw import Mark, as_image, cut, draw_marks, label_font
 
 _TILE = (420, 315)
 _GAP, _BAND, _TEXT = 16, 50, 15
@@ -53,10 +52,7 @@ def contact_sheet(
             place_x = left + (width - shown.width) // 2
             sheet.paste(shown, (place_x, top + height - shown.height))
         for line, (text, color) in enumerate(zip(caption, (ink, faded), strict=True)):
-            other = font_for(text)
-            font = label_font(_TEXT, other and other[1])
-            while text and font.getlength(text) > width:
-                text = text.rstrip("…")[:-1] + "…"
+            text, font = cut(text, _TEXT, width)
             draw.text((left, top + height + 6 + line * (_TEXT + 5)), text, color, font)
     return sheet
 

@@ -275,10 +275,22 @@ def _dashes(first: float, count: int, on: float, off: float) -> np.ndarray:
     return (place < on).astype(np.float32)
 
 
+Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
+
+
 @lru_cache(maxsize=16)
-def label_font(size: int, file: str | None = None) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
+def label_font(size: int, file: str | None = None) -> Font:
     """The font of all labels, ``size`` pixels high; ``file``: of those that need another one."""
     return ImageFont.load_default(size=size) if file is None else ImageFont.truetype(file, size)
+
+
+def cut(text: str, size: int, room: float) -> tuple[str, Font]:
+    """The text, cut with an ellipsis to ``room`` pixels, and the font that has its letters."""
+    other = font_for(text)
+    font = label_font(size, other and other[1])
+    while len(text) > 1 and font.getlength(text) > room:
+        text = text.removesuffix("…")[:-1] + "…"
+    return text, font
 
 
 @lru_cache(maxsize=2048)
@@ -288,11 +300,8 @@ def label_tile(text: str, color: str, size: int, max_width: int) -> Image.Image:
     color: ``#rrggbb``.  size: of the letters, pixels.  max_width: pixels; a longer text is cut
     with an ellipsis.
     """
-    other = font_for(text)
-    font = label_font(size, other and other[1])
     pad = max(3, round(size * 0.3))
-    while text and font.getlength(text) + 2 * pad > max_width and len(text) > 1:
-        text = text[:-2] + "…" if text.endswith("…") else text[:-1] + "…"
+    text, font = cut(text, size, max_width - 2 * pad)
     width, height = round(font.getlength(text)) + 2 * pad, round(size * 1.2) + 2
     # The patch is drawn four times as large and shrunk: Pillow has no smooth corners.
     patch = Image.new("L", (width * 4, height * 4))

@@ -24,7 +24,7 @@ RIVAL = 0.3  # least IoU of a rival
 class FeaturePlane:
     """The axes of largest variance (PCA) of some features, kept, so that others can be placed too.
 
-    mean ``[D]``.  axes ``[D, K]``.  explained ``[K]``: each axis' share of the variance, 0..1.
+    mean ``[D]``.  axes ``[D, 2]``.  explained ``[2]``: each axis' share of the variance, 0..1.
     reach: the largest coordinate of what it was fitted to.
     """
 
@@ -34,7 +34,7 @@ class FeaturePlane:
     reach: float
 
     @classmethod
-    def fit(cls, features: Tensor, components: int = 2) -> FeaturePlane:
+    def fit(cls, features: Tensor) -> FeaturePlane:
         """PCA of all vectors ``[..., D]`` together; those with NaN take no part.
 
         The sign of an axis is free; here its largest weight is positive, so that the same features
@@ -46,17 +46,17 @@ class FeaturePlane:
         mean = flat.mean(0) if len(flat) else flat.new_zeros(d)
         # D x D instead of an SVD of all vectors: 7,000 of them in milliseconds.
         variances, axes = torch.linalg.eigh((flat - mean).T @ (flat - mean))
-        spare = max(0, components - d)
-        axes = F.pad(axes.flip(-1)[:, :components], (0, spare))
+        spare = max(0, 2 - d)
+        axes = F.pad(axes.flip(-1)[:, :2], (0, spare))
         largest = axes.gather(0, axes.abs().argmax(0, keepdim=True))
         axes = axes * torch.where(largest < 0, -1.0, 1.0)
         variances = variances.flip(0).clamp(min=0)
-        explained = F.pad(variances[:components], (0, spare)) / variances.sum().clamp(min=1e-12)
+        explained = F.pad(variances[:2], (0, spare)) / variances.sum().clamp(min=1e-12)
         reach = float(((flat - mean) @ axes).abs().max()) if len(flat) else 0.0
         return cls(mean, axes, explained.float(), reach or 1.0)
 
     def place(self, features: Tensor) -> Tensor:
-        """``[..., D]`` -> ``[..., K]``."""
+        """``[..., D]`` -> ``[..., 2]``."""
         return ((features.double() - self.mean) @ self.axes).float()
 
 

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import torch
 from PIL import Image, ImageDraw
-from torch import Tensor
 
 from sparse_rcnn_lab.core.errors import LabError
 from sparse_rcnn_lab.core.trace import Trace
@@ -127,18 +126,17 @@ def _image(trace: Trace, width: int) -> Image.Image:
 
 def _between(trace: Trace, state: int, share: float) -> list[Mark]:
     """The marks on their way from ``state`` to the next, ``share`` 0..1 of it done."""
-    before, after = trace.boxes[state], trace.boxes[state + 1]
-    boxes: Tensor = torch.lerp(before, after, share)
+    boxes = torch.lerp(trace.boxes[state], trace.boxes[state + 1], share)
     first_scores, then = (torch.tensor(best_scores(trace, s)) for s in (state, state + 1))
     scores = torch.lerp(first_scores, then, share)
     drawn, next_drawn = (torch.tensor(strengths(trace, s)) for s in (state, state + 1))
     strength, width = torch.lerp(drawn, next_drawn, share)
     first, second = (style.line_color(s, trace.num_stages) for s in (state, state + 1))
     color = style.mixed(first, second, share)
-    marks = []
-    for n in scores.argsort(descending=True).tolist():
-        marks.append(Mark(tuple(boxes[n].tolist()), color, float(strength[n]), float(width[n])))
-    return marks
+    return [
+        Mark(tuple(boxes[n].tolist()), color, float(strength[n]), float(width[n]))
+        for n in scores.argsort(descending=True).tolist()
+    ]
 
 
 def _captioned(image: Image.Image, stages: int, state: int, share: float) -> Image.Image:

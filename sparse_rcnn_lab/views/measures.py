@@ -131,21 +131,16 @@ def roi_grid(trace: Trace, proposal: int, stage: int) -> RoiGrid:
     x1, y1, x2, y2 = box.unbind()
     steps = torch.arange(side + 1) / side
     inner = (torch.arange(2 * side) + 0.5) / (2 * side)
-    xs, ys = (x1 + inner * (x2 - x1)).view(side, 2), (y1 + inner * (y2 - y1)).view(side, 2)
-    grid = torch.stack(
-        [
-            xs[None, :, None, :].expand(side, side, 2, 2),
-            ys[:, None, :, None].expand(side, side, 2, 2),
-        ],
-        dim=-1,
-    )
+    xs, ys = x1 + inner * (x2 - x1), y1 + inner * (y2 - y1)
+    points = torch.stack(torch.meshgrid(xs, ys, indexing="xy"), dim=-1)  # [2P, 2P, 2], rows down
+    samples = points.view(side, 2, side, 2, 2).transpose(1, 2).reshape(side, side, 4, 2)
     level = int(trace.fpn_level[stage - 1, row])
     stride = FINEST_STRIDE * 2 ** (level - 2)
     return RoiGrid(
         box,
         x1 + steps * (x2 - x1),
         y1 + steps * (y2 - y1),
-        grid.reshape(side, side, 4, 2),
+        samples,
         level,
         (stride / trace.scale[0], stride / trace.scale[1]),
     )

@@ -176,7 +176,6 @@ def _cost(page: Page, axes: Axes, values: Tensor, chosen: set[tuple[int, int]], 
                      labelbottom=False)  # fmt: skip
     for side in axes.spines.values():
         side.set_visible(False)
-    axes.yaxis.label.set(color=page.ink, size=9)
     inches = axes.get_position().height * page.get_size_inches()[1]
     axes.text(0, 1 + 0.27 / inches, name, size=9, color=page.ink, weight="bold", va="bottom",
               transform=axes.transAxes)  # fmt: skip
