@@ -243,7 +243,8 @@ def test_a_finger_and_no_class_yet(browser, tmp_path):
 
 
 def test_a_kernel_that_does_not_answer(browser, tmp_path):
-    """Catches a notebook's page that says "Saving …" for ever, and never tries again."""
+    """Catches a notebook's page that says "Saving …" for ever, and never tries again; and one that
+    is shown a second time without what was drawn."""
     script = joined([*label.files(), label._HERE / "js" / "widget.js"])
     values = {"frames": frames(1), "classes": ["mug"], "colors": CLASS_COLORS, "theme": "light"}
     (tmp_path / "page.html").write_text(
@@ -253,7 +254,9 @@ def test_a_kernel_that_does_not_answer(browser, tmp_path):
         window.sent = [];
         const send = (message) => window.sent.push(message);
         const on = (_, hear) => {{ window.hear = hear; }};
-        render({{ model: {{ get: (name) => values[name], send, on }}, el }});
+        const model = {{ get: (name) => values[name], send, on }};
+        window.again = () => render({{ model, el }});
+        again();
         </script>""",
         encoding="utf-8",
     )
@@ -272,7 +275,28 @@ def test_a_kernel_that_does_not_answer(browser, tmp_path):
     page.evaluate("hear({ serial: sent[1].serial, answer: {} })")
     page.wait_for_function("document.body.innerText.includes('All saved')")
     assert [one["name"] for one in page.evaluate("sent[1].boxes")] == ["mug"]
+    page.evaluate("again()")
+    page.wait_for_function("document.body.innerText.match(/labelled, 1 box/g)?.length === 2")
     seen.clean()
+
+
+def test_what_a_widget_shows_again(tmp_path):
+    """Catches a page that is shown or loaded again without the boxes and classes made since: with
+    its next change it would save over them."""
+    pytest.importorskip("anywidget")
+    images = [sample.image for sample in Shapes(2, size=64)]
+    labels = label.label(images, ["mug", "pen"], out=tmp_path, model=None)
+    widget = labels.widget
+    boxes = [{"name": name, "box": [4.0, 4.0, 30.0, 30.0]} for name in ("mug", "cup")]
+    labels._answer({"kind": "label", "id": 2, "boxes": boxes, "labelled": True})
+    assert widget.get_state()["frames"][1]["boxes"] == boxes
+    assert [frame["labelled"] for frame in widget.frames] == [False, True]
+    assert widget.classes == ["mug", "pen", "cup"]
+    labels._answer({"kind": "classes", "names": ["jug", "cup"], "renamed": {"mug": "jug"}})
+    assert [box["name"] for box in widget.frames[1]["boxes"]] == ["jug", "cup"]
+    assert widget.classes == ["jug", "cup"] and widget.frames[1]["labelled"]
+    labels.set(1, [("cup", (1, 1, 20, 20))])
+    assert len(labels.widget.frames[0]["boxes"]) == 1
 
 
 def test_what_cannot_be_saved_is_tried_again(browser, tmp_path):

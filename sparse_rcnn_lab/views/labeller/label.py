@@ -127,6 +127,7 @@ class Labels:
     def set(self, image: int, boxes: Sequence[tuple[str, Sequence[float]]]) -> None:
         """Labels image number 1, 2, ... from a program. boxes: (class, xyxy in pixels) each."""
         self.project.label(image, [{"name": name, "box": list(box)} for name, box in boxes])
+        self._widget = None  # what is shown next has them
 
     @property
     def widget(self) -> Any:
@@ -164,13 +165,27 @@ class Labels:
     def _do(self, content: dict[str, Any]) -> Any:
         kind = content.get("kind")
         if kind == "classes":
-            return self.project.set_classes(content["names"], content["renamed"])
+            self.project.set_classes(content["names"], content["renamed"])
+            return self._keep_up()
         image = content["id"]
         if kind == "label":
-            return self.project.label(image, content["boxes"], bool(content["labelled"]))
+            row = self.project.label(image, content["boxes"], bool(content["labelled"]))
+            return self._keep_up(row)
         if kind == "propose" and self._suggestions is not None:
             return offers_for(self.project, self._suggestions, image)
         raise LabError(f"The page asked for {kind!r}, which is not known.")
+
+    def _keep_up(self, row: dict[str, Any] | None = None) -> dict[str, Any] | None:
+        """Brings what the widget begins with up to date, of one image's row or of all. A page that
+        is shown or loaded again would else save over what was drawn before.
+        """
+        if self._widget is not None:
+            for frame in self._widget.frames:  # in place: the open page has them already
+                if row is None or row["id"] == frame["id"]:
+                    frame["boxes"] = self.project.boxes(frame["id"])
+                    frame["labelled"] = (row or frame)["labelled"]
+            self._widget.classes = list(self.project.class_names)
+        return row
 
     def _repr_mimebundle_(self, **options: Any) -> Any:
         if is_static():  # a page of outputs is being made: it has no kernel to keep a box

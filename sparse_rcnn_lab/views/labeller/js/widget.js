@@ -19,7 +19,7 @@ export function render({ model, el }) {
   };
   model.on("msg:custom", heard);
   const labeller = createLabeller(el, {
-    frames: model.get("frames").map((frame) => ({ ...frame, boxes: frame.boxes.map((box) => ({ ...box })) })),
+    frames: model.get("frames"), // itself: where it is shown again, it has what was drawn here
     classes: model.get("classes"), colors: model.get("colors"), theme: model.get("theme"),
     save: (frame) => ask({ kind: "label", id: frame.id, boxes: frame.boxes, labelled: frame.labelled }),
     propose: model.get("proposes") ? (frame) => ask({ kind: "propose", id: frame.id }) : null,
