@@ -10,8 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from matplotlib.colors import to_hex
 from matplotlib.patches import Rectangle
+from test_explorer_payload import made_trace
 
-from sparse_rcnn_lab import LabError, Trace
+from sparse_rcnn_lab import LabError
 from sparse_rcnn_lab.views import figures, measures, style
 from sparse_rcnn_lab.views.feature_similarity import FeaturePlane, proposal_similarity
 from sparse_rcnn_lab.views.figures import stage_grid
@@ -29,16 +30,12 @@ def trace():
     logits = torch.full((6, N, 2), -4.0)
     logits[2, :2, 1] = 0.0
     logits[5, 0, 1] = logits[5, 3, 0] = 2.2
-    return Trace(
+    return replace(
+        made_trace(N, 2, dim=4, attention=False),
         boxes=boxes,
         logits=logits,
-        features=torch.zeros(7, N, 4),
         fpn_level=torch.full((6, N), 2),
-        proposal_ids=torch.arange(N),
-        size=(80, 120),
-        scale=(1.0, 1.0),
         class_names=("cat", "dog"),
-        model_name="tiny",
         image=torch.full((3, 80, 120), 90, dtype=torch.uint8),
     )
 
@@ -136,7 +133,6 @@ def full(trace):
     generator = torch.Generator().manual_seed(0)
     return replace(
         trace,
-        features=torch.randn(7, N, 4, generator=generator),
         attention=torch.randn(6, 2, N, N, generator=generator).softmax(-1),
         roi_features=torch.randn(6, N, 7, 7, 4, generator=generator),
         filtered_features=torch.randn(6, N, 7, 7, 4, generator=generator).relu(),

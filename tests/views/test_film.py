@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from test_explorer_payload import made_trace
 
 from sparse_rcnn_lab import LabError, Trace
 from sparse_rcnn_lab.views import style
@@ -16,15 +17,10 @@ from sparse_rcnn_lab.views.film import film_frames, save_film
 def one_box() -> Trace:
     """A grey image of 80x160 px; its one proposal goes from the left to the right in two stages."""
     boxes = torch.tensor([[[4.0, 20, 44, 60]], [[60, 20, 100, 60]], [[112, 20, 152, 60]]])
-    return Trace(
+    return replace(
+        made_trace(1, 1, stages=2, size=(80, 160)),
         boxes=boxes,
         logits=torch.full((2, 1, 1), 6.0),
-        features=torch.zeros(3, 1, 2),
-        fpn_level=torch.full((2, 1), 2),
-        proposal_ids=torch.tensor([0]),
-        size=(80, 160),
-        scale=(1.0, 1.0),
-        class_names=("ball",),
         image=torch.full((3, 80, 160), 128, dtype=torch.uint8),
     )
 

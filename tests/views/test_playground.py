@@ -2,12 +2,13 @@
 
 import base64
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 from browser import Watched, keep_shot
-from test_explorer_payload import made_trace, unpack
+from test_explorer_payload import RECORD, made_trace, unpack
 
 from sparse_rcnn_lab import Ablation, Intervention, LabError, Session, Shapes, load, playground
 from sparse_rcnn_lab.detect.images import resize_to
@@ -186,9 +187,7 @@ def sheet(browser):
 
 
 @pytest.mark.parametrize("antialias", [True, False])
-@pytest.mark.parametrize(
-    "sizes", [((97, 64), (40, 51)), ((30, 41), (67, 90)), ((64, 40), (64, 23))]
-)
+@pytest.mark.parametrize("sizes", SIZES)
 def test_resized_to_the_same_bytes(sheet, sizes, antialias):
     """Catches another rounding than torch's or OpenCV's."""
     (h, w), size = sizes
@@ -228,22 +227,16 @@ def flat(tensor):
 def test_the_payload_is_pythons(sheet, detector, recorded):
     """Catches a plane, a neighbour, a share or a rounding that is not that of payload.py."""
     if recorded == "nano":
-        record = ("attention", "roi_features", "filtered_features")
-        trace = detector.trace(IMAGES[0].image, record=record)
+        trace = detector.trace(IMAGES[0].image, record=RECORD)
     else:
-        trace = made_trace(17, 5)
-        generator = torch.Generator().manual_seed(1)
-        maps = [torch.rand(6, 17, 7, 7, 32, generator=generator) for _ in range(2)]
-        object.__setattr__(trace, "roi_features", maps[0])
-        object.__setattr__(trace, "filtered_features", maps[1])
+        before, after = torch.rand(2, 6, 17, 7, 7, 32)
+        trace = replace(made_trace(17, 5), roi_features=before, filtered_features=after)
     wanted = payload(trace, roi=True, image=False)
     about = {
         "model": trace.model_name, "class_names": list(trace.class_names), "style": {},
         "dim": trace.features.shape[-1], "heads": trace.attention.shape[1], "roi_size": 7,
     }  # fmt: skip
-    parts = {"boxes": flat(trace.boxes), "features": flat(trace.features)}
-    logits = ["", *flat(trace.logits)]
-    rows = zip(parts["boxes"], parts["features"], logits, strict=True)
+    rows = zip(flat(trace.boxes), flat(trace.features), ["", *flat(trace.logits)], strict=True)
     found = sheet.evaluate(PAYLOAD, {
         "about": about, "size": list(trace.size), "levels": flat(trace.fpn_level - 2),
         "states": [dict(zip(("boxes", "features", "logits"), row, strict=True)) for row in rows],

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from test_explorer_payload import made_trace
 
 from sparse_rcnn_lab import LabError, Trace
 from sparse_rcnn_lab.views import plotly_figures, style
@@ -20,23 +21,11 @@ NAN = float("nan")
 @pytest.fixture
 def trace() -> Trace:
     """Proposals 10..14; 11 ends as a <b>cat</b>."""
-    generator = torch.Generator().manual_seed(0)
-    boxes = torch.tensor([[10.0, 10, 40, 30]]).repeat(S + 1, N, 1)
-    boxes = boxes + torch.arange(N)[None, :, None] * 8 + torch.arange(S + 1)[:, None, None] * 3
     logits = torch.full((S, N, 2), -4.0)
     logits[:, 1, 0] = torch.tensor([-2.0, 0.0, 2.0])
-    return Trace(
-        boxes=boxes,
-        logits=logits,
-        features=torch.randn(S + 1, N, 4, generator=generator),
-        fpn_level=torch.full((S, N), 2),
-        proposal_ids=torch.arange(10, 10 + N),
-        size=(80, 120),
-        scale=(1.0, 1.0),
-        class_names=("<b>cat</b>", "$dog$"),
-        attention=torch.randn(S, 2, N, N, generator=generator).softmax(-1),
-        image=torch.full((3, 80, 120), 90, dtype=torch.uint8),
-    )
+    ids, names = torch.arange(10, 10 + N), ("<b>cat</b>", "$dog$")
+    made = made_trace(N, 2, stages=S)
+    return replace(made, logits=logits, proposal_ids=ids, class_names=names)
 
 
 def test_the_figure_is_json_and_loads_nothing(trace):
