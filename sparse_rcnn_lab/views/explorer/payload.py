@@ -161,11 +161,11 @@ def _features(trace: Trace, plane: FeaturePlane | None) -> dict[str, Any]:
     return {
         "points": _packed((points * 32767).round(), np.int16),
         "explained": [round(part, 4) for part in plane.explained.tolist()],
-        "between": _signed_share(stages[:, first, second]),
+        "between": _share(stages[:, first, second], np.int8),
         "near": _packed(near, np.uint16),
-        "near_cosine": _signed_share(cosine),
+        "near_cosine": _share(cosine, np.int8),
         "group": _packed(rows, np.uint16),
-        "group_cosine": _signed_share(among),
+        "group_cosine": _share(among, np.int8),
     }
 
 
@@ -224,16 +224,11 @@ def _packed(values: Tensor, kind: type[np.integer[Any]]) -> dict[str, Any]:
     return {"type": np.dtype(kind).name, "shape": list(small.shape), "data": data}
 
 
-def _share(values: Tensor, kind: type[np.unsignedinteger[Any]] = np.uint8) -> dict[str, Any]:
-    """Numbers 0..1 as whole numbers 0..max of ``kind``; what is not a number becomes 0."""
-    known = values.double().nan_to_num(nan=0.0).clamp(0, 1)
-    return _packed((known * np.iinfo(kind).max).round(), kind)
-
-
-def _signed_share(values: Tensor) -> dict[str, Any]:
-    """Numbers -1..1 as int8 -127..127; what is not a number becomes 0."""
-    known = values.double().nan_to_num(nan=0.0).clamp(-1, 1)
-    return _packed((known * 127).round(), np.int8)
+def _share(values: Tensor, kind: type[np.integer[Any]] = np.uint8) -> dict[str, Any]:
+    """Numbers 0..1, with a signed ``kind`` -1..1, in steps of 1 / its largest; 0 for NaN."""
+    limits = np.iinfo(kind)
+    known = values.double().nan_to_num(nan=0.0).clamp(-1 if limits.min else 0, 1)
+    return _packed((known * limits.max).round(), kind)
 
 
 def _image(image: Tensor) -> str:

@@ -72,8 +72,9 @@ class Page(Figure):
         """Text as it is written, see ``plain``."""
         return super().text(x, y, s, *args, **{"parse_math": False, **kwargs})
 
-    def write_title(self, title: str, *details: str, left: float = 0.12) -> None:
+    def write_title(self, title: str, *details: str) -> None:
         """Title, and a line of details below it, at the top; cut to the page's width with "…"."""
+        left = 0.12  # inches
         width, height = self.get_size_inches()
         for text, size, color, weight, top in (
             (title, 12.0, self.ink, "bold", 0.10),

@@ -18,7 +18,7 @@ SERIES = ("#2f7ed8", "#c2621b", "#2a9d6f", "#9a5fc0", "#a3822a", "#cf4b6b")
 MARKERS = "osD^vP*XhpH<"  # lines of one colour are told apart by these
 
 
-def unit_axis(axes: Axes, most: float = 1.0) -> None:
+def unit_axis(axes: Axes, most: float) -> None:
     """A y axis from 0 to a little above ``most``, 1 at most (AP and shares)."""
     top = min(1.0, max(0.1, most * 1.08))
     axes.set_ylim(-0.02 * top, top * 1.02)
