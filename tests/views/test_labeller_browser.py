@@ -255,7 +255,7 @@ def test_a_kernel_that_does_not_answer(browser, tmp_path):
         const send = (message) => window.sent.push(message);
         const on = (_, hear) => {{ window.hear = hear; }};
         const model = {{ get: (name) => values[name], send, on }};
-        window.again = () => render({{ model, el }});
+        window.again = () => {{ render({{ model, el }}); }};
         again();
         </script>""",
         encoding="utf-8",
