@@ -20,7 +20,7 @@ from sparse_rcnn_lab.course.classroom.by_hand import rubric_of, take_by_hand
 from sparse_rcnn_lab.course.classroom.course_folder import NOTES, Course
 from sparse_rcnn_lab.course.classroom.grade import grade, is_new
 from sparse_rcnn_lab.course.classroom.marks import write_marks
-from sparse_rcnn_lab.course.classroom.roster import read_table
+from sparse_rcnn_lab.course.classroom.roster import read_table, write_table
 
 TABLE = "student,assignment,test,out_of,marks,comment\nZoë,boxes,think-grown,1,0.5,gut\n"
 PLAIN = TABLE.replace("gut", "")
@@ -166,7 +166,7 @@ def test_marks_as_the_school_takes_them(
     lines = (small_course.root / file).read_text(encoding="utf-8").splitlines()
     assert lines[0] == head and row in lines and not any(line.endswith(",0") for line in lines)
     with (small_course.root / "by_hand.csv").open(encoding="utf-8") as table:
-        filled = table.read().replace(",,1,,\n", ",,1,0.5,\n")
+        filled = table.read().replace(",,1,,,", ",,1,0.5,,")
     (small_course.root / "by_hand.csv").write_text(filled, encoding="utf-8")
     write_marks(small_course)
     lines = (small_course.root / file).read_text(encoding="utf-8").splitlines()
@@ -244,6 +244,28 @@ def test_marks_by_the_lines_of_a_rubric(small_course: Course) -> None:
 def test_every_written_answer_has_its_rubric(tmp_path: Path) -> None:
     """Catches a rubric whose text has changed, so that its lines are not found any more."""
     course = Course(tmp_path, "1", ("experiment",))
+def test_marks_that_are_given_twice(small_course: Course, tmp_path: Path) -> None:
+    """Catches a mark corrected on the page or in the Formgrader that the table of before takes
+    back, and lines of a rubric, clicked on the page, that nobody sees again."""
+    a_class(small_course)
+    path, saved = small_course.root / "by_hand.csv", tmp_path / "saved.csv"
+
+    def grown() -> dict[str, str]:
+        write_marks(small_course)
+        return next(row for _, row in read_table(path)[1] if row["test"] == "think-grown")
+
+    for marks in ("0.5", "1"):
+        row = grown() | {"rubric_1": marks, "marks": marks}
+        write_table(saved, [row])
+        assert take_by_hand(small_course, saved) == 1
+        assert (grown()["rubric_1"], grown()["marks"]) == (marks, marks)
+    with small_course.gradebook() as gradebook:
+        grade = gradebook.find_grade("think-grown", "boxes", "boxes", "Zoë-Müller")
+        grade.manual_score = 0.25
+        gradebook.db.commit()
+    assert (grown()["rubric_1"], grown()["marks"]) == ("", "0.25")
+
+
     made.hand_in(tmp_path / "source", "experiment", "experiment", made.source_of("experiment"))
     for test in ("question", "results", "discussion"):
         lines = rubric_of(course, "experiment", test)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import re
+import zlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,7 +25,7 @@ _RUBRIC = re.compile(r"\*\d+ marks?: (.+?)\.\*", re.S)
 LINES = ("rubric_1", "rubric_2", "rubric_3")  # columns for the marks of each line of a rubric
 COLUMNS = (
     *("student", "name", "assignment", "test", "answer", "rubric"),
-    *(*LINES, "out_of", "marks", "comment"),
+    *(*LINES, "out_of", "marks", "comment", "as_written"),
 )
 
 
@@ -74,6 +75,7 @@ def write_by_hand(course: Course, results: list[Result]) -> None:
             given = _lines(before.get(_key(row), {}))
             if any(given) and round(sum(map(_float, given)), 6) == mark.score:
                 row |= zip(LINES, given, strict=True)  # else the whole was changed elsewhere
+            row["as_written"] = _state(row)
             # A figure stands beside what is said about it.
             shown = figures if mark.test != "question" else []
             card = {"row": row, "html": markdown(answer), "rubric": rubric}
@@ -95,8 +97,9 @@ def filled_in(course: Course) -> dict[tuple[str, ...], dict[str, str]]:
 def take_by_hand(course: Course, place: Path | None = None) -> int:
     """Takes what is filled in in by_hand.csv into the gradebook; the number of marks.
 
-    place: another file, as the page saves it. The marks of an answer are those in ``marks``, or
-    the sum of its rubric's columns.
+    place: another file, as the page saves it; what it has goes into by_hand.csv too. The marks of
+    an answer are those in ``marks``, or the sum of its rubric's columns. A row that nobody has
+    changed since it was written gives way to what the gradebook has, as from the Formgrader.
 
     Raises LabError, naming the row, for marks that are no number or out of range, that contradict
     one another, and for a file in which the marks cannot be found.
@@ -128,19 +131,27 @@ def take_by_hand(course: Course, place: Path | None = None) -> int:
                     f"{where}: there is no such answer in the gradebook. `grade` what was handed "
                     "in first, or take the line out."
                 ) from error
+            try:
+                comment = gradebook.find_comment(test, assignment, assignment, student)
+            except MissingEntry:
+                comment = None
+            there = grade.manual_score is not None or (comment and comment.manual_comment)
+            if there and row.get("as_written") == _state(row):
+                continue
             marks = _marks_in(row, rubric_of(course, assignment, test), grade, where)
             if marks is not None:
                 grade.manual_score, grade.needs_manual_grade = marks, False
                 taken += 1
             if said := row.get("comment"):
-                try:
-                    comment = gradebook.find_comment(test, assignment, assignment, student)
-                except MissingEntry as error:
+                if comment is None:
                     raise LabError(
                         f"{where}: an answer that is no text takes no comment; leave it empty."
-                    ) from error
+                    )
                 comment.manual_comment = said
         gradebook.db.commit()
+    if place:
+        both = filled_in(course) | {_key(row): row for _, row in rows}
+        write_table(course.root / "by_hand.csv", both.values(), COLUMNS)
     return taken
 
 
@@ -173,6 +184,13 @@ def _marks_in(
 
 def _lines(row: dict[str, str]) -> list[str]:
     return [row.get(line, "") for line in LINES]
+
+
+def _state(row: dict[str, Any]) -> str:
+    """What a person may fill in, in short; however a spreadsheet program writes its numbers."""
+    given = [text and _float(text) for text in (*_lines(row), row["marks"])]
+    state = (given, row.get("comment", "").strip())
+    return f"w{zlib.crc32(repr(state).encode()):08x}"
 
 
 def _float(text: str) -> float:
