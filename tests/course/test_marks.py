@@ -137,10 +137,10 @@ def a_class(course: Course) -> None:
 
 
 MOODLE = "First name,Surname,Email address\nZoë,Müller,z@x.edu\nAda,Lovelace,a@x.edu\n"
-CANVAS = """Student,ID,SIS Login ID,Section,Boxes (771)
-"    Points Possible",,,,20
-"Müller, Zoë",14,zm,A,
-"Lovelace, Ada",12,al,A,
+CANVAS = """Student,ID,SIS Login ID,Section,Boxes quiz (3),Boxes (771)
+"    Points Possible",,,,5,20
+"Müller, Zoë",14,zm,A,4,
+"Lovelace, Ada",12,al,A,5,
 """
 
 
@@ -158,8 +158,8 @@ CANVAS = """Student,ID,SIS Login ID,Section,Boxes (771)
 def test_marks_as_the_school_takes_them(
     small_course: Course, roster: str, file: str, head: str, row: str
 ) -> None:
-    """Catches a heading that the system does not know, a 0 for somebody who is not graded, and a
-    part of the marks that is imported as all of them."""
+    """Catches a heading that the system does not know, or that is a quiz's, a 0 for somebody who is
+    not graded, and a part of the marks that is imported as all of them."""
     a_class(small_course)
     (small_course.root / "roster.csv").write_text(roster, encoding="utf-8")
     write_marks(small_course)
@@ -241,9 +241,6 @@ def test_marks_by_the_lines_of_a_rubric(small_course: Course) -> None:
     path.unlink()
 
 
-def test_every_written_answer_has_its_rubric(tmp_path: Path) -> None:
-    """Catches a rubric whose text has changed, so that its lines are not found any more."""
-    course = Course(tmp_path, "1", ("experiment",))
 def test_marks_that_are_given_twice(small_course: Course, tmp_path: Path) -> None:
     """Catches a mark corrected on the page or in the Formgrader that the table of before takes
     back, and lines of a rubric, clicked on the page, that nobody sees again."""
@@ -266,6 +263,9 @@ def test_marks_that_are_given_twice(small_course: Course, tmp_path: Path) -> Non
     assert (grown()["rubric_1"], grown()["marks"]) == ("", "0.25")
 
 
+def test_every_written_answer_has_its_rubric(tmp_path: Path) -> None:
+    """Catches a rubric whose text has changed, so that its lines are not found any more."""
+    course = Course(tmp_path, "1", ("experiment",))
     made.hand_in(tmp_path / "source", "experiment", "experiment", made.source_of("experiment"))
     for test in ("question", "results", "discussion"):
         lines = rubric_of(course, "experiment", test)

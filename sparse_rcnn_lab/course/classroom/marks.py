@@ -8,6 +8,7 @@ canvas.csv, moodle.csv      as these systems import them, where the roster is fr
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -147,11 +148,7 @@ def _write_for_school(course: Course, roster: Roster, found: list[Result]) -> No
         write_table(course.root / file, rows, list(dict.fromkeys([*columns, *headings.values()])))
 
     if {"Student", "ID"} <= set(columns):
-        # A column that Canvas has already is named "Boxes (771)": under that name it is filled in.
-        headings = {
-            name: next((c for c in columns if c.lower().startswith((name, title.lower()))), title)
-            for name, title in titles.items()
-        }
+        headings = {name: _canvas_heading(columns, name, title) for name, title in titles.items()}
         best = {headings[result.assignment]: number(result.out_of) for result in final.values()}
         points = {"Student": "    Points Possible"} | best
         write("canvas.csv", headings, [c for c in columns if c in _CANVAS], points)
@@ -160,3 +157,11 @@ def _write_for_school(course: Course, roster: Roster, found: list[Result]) -> No
             write(f"moodle_{name}.csv", {name: "Grade"}, columns)
     elif any(column.lower() in IDS for column in columns):
         write("moodle.csv", titles, columns)
+
+
+def _canvas_heading(columns: list[str], name: str, title: str) -> str:
+    """A column that Canvas has already is named "Boxes (771)": under that name it is filled in."""
+    names = (name, title.lower())
+    exact = [c for c in columns if re.sub(r" \(\d+\)$", "", c.lower()) in names]
+    begun = [c for c in columns if c.lower().startswith(names)]
+    return next((found[0] for found in (exact, begun) if len(found) == 1), title)
