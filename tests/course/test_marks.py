@@ -111,10 +111,13 @@ def test_an_assignment_that_the_course_has_not(
 
 
 def test_none_of_the_assignments_is_none(small_course: Course) -> None:
-    """Catches an empty choice that is taken for all."""
+    """Catches an empty choice that is taken for all, and a student whose name is mistyped, left
+    out in silence."""
     made.hand_in(small_course.root / "submitted" / "ada", "boxes", "boxes", {})
     with pytest.raises(LabError, match="nothing to grade"):
         grade(small_course, (), progress=False)
+    with pytest.raises(LabError, match=r'from "adda"\. Choose from ada'):
+        grade(small_course, students=("ada", "adda"), progress=False)
 
 
 LATE = "2026-12-02 00:30:00"

@@ -39,14 +39,18 @@ def grade(
     Returns (student, assignment) -> why it could not be graded, or "".
     assignments, students: only these. workers: submissions at a time (default: as many as there are
     cores). Marks given by hand stay. A submission that cannot be graded is said; the others go on.
-    Raises LabError where nothing was collected.
+    Raises LabError where nothing was collected, or nothing of one of ``students``.
     """
     pairs = course.submissions(course.assignments if assignments is None else assignments)
-    pairs = [pair for pair in pairs if not students or pair[0] in students]
     if not pairs:
         raise LabError(
             f'There is nothing to grade in "{course.root / "submitted"}": collect first.'
         )
+    came = list(dict.fromkeys(student for student, _ in pairs))
+    for student in students:
+        if student not in came:
+            raise LabError(f'Nothing came from "{student}". Choose from {", ".join(came)}.')
+    pairs = [pair for pair in pairs if not students or pair[0] in students]
     with course.gradebook() as gradebook:
         # Everybody at once: two graders that do it may collide.
         for student in sorted({student for student, _ in pairs}):
