@@ -37,8 +37,8 @@ def test_the_made_class_is_right(seed: int) -> None:
 
 
 def test_what_counts_as_the_same() -> None:
-    """Catches a fingerprint that hangs on a name, a comment or a bracket, or that another call or
-    number does not change."""
+    """Catches a fingerprint that hangs on a name, an import, a comment or a bracket, or that
+    another call or number does not change, and code too deep to be read that ends the step."""
 
     def same(one: str, other: str) -> bool:
         return fingerprints(one).keys() == fingerprints(other).keys()
@@ -48,9 +48,13 @@ def test_what_counts_as_the_same() -> None:
     assert same(code, renamed)
     assert same(code, code.replace("(a):", '(a: int) -> int:\n    """Text."""  # and more'))
     assert same(code, code.replace("b * 2", "(\n        b * 2\n    )"))
+    assert same(code, f"import torch\n{code}")
+    assert same(code, "import torch as t\n" + code.replace("torch", "t"))
+    assert same(code.replace("* 2", "% 2"), code.replace(" * 2", "\n        % 2"))
     assert not same(code, code.replace("clamp", "clip"))
     assert not same(code, code.replace("* 2", "* 3"))
-    broken = fingerprints(f"def g(:\n    pass\n\n{code}\n%matplotlib inline\n")
+    deep = "".join(f"x = {'-' * n}1\n" for n in (1000, 10**5))
+    broken = fingerprints(f"def g(:\n    pass\n\n{code}\n%matplotlib inline\n{deep}")
     assert fingerprints(code).keys() <= broken.keys()
     lines = [broken[run] for run, _ in fingerprints(code).items()]
     assert {line for found in lines for line in found} <= {4, 5, 6}

@@ -8,6 +8,7 @@ hand-out brought counts for nothing, what much of the class has for little.
 from __future__ import annotations
 
 import ast
+import contextlib
 import itertools
 import math
 import re
@@ -27,6 +28,8 @@ ALIKE = 0.8  # of what the smaller of two has on its own; pairs from here on are
 _LEAST = 12.0  # weight in common: a few short lines that are alike say nothing
 # What a reader would not call code: comments are gone already, types are written by some.
 _SILENT = ("annotation", "ctx")
+# The last two: of what is too deep.
+_UNREADABLE = (SyntaxError, ValueError, RecursionError, MemoryError)
 
 
 class Pair(NamedTuple):
@@ -81,39 +84,41 @@ def code_of(notebook: Path) -> str:
 def fingerprints(code: str) -> dict[str, set[int]]:
     """Parts of the tree -> the lines they stand in; what Python cannot read is left out."""
     found: dict[str, set[int]] = {}
-    trees = list(_trees(re.sub(r"^[ \t]*[%!].*$", "", code, flags=re.M)))
-    nodes: list[Any] = [node for tree in trees for node in ast.walk(tree)]
+    nodes: list[Any] = [node for tree in _trees(code) for node in ast.walk(tree)]
     named = set(_named(nodes))
+    imported = {n.asname: n.name for n in nodes if isinstance(n, ast.alias) and n.asname}
     for node in nodes:
         for field in _SILENT:
             if hasattr(node, field):
                 setattr(node, field, None)
-        if isinstance(node, ast.Name) and node.id in named:
-            node.id = "v"
+        if isinstance(node, ast.Name):
+            node.id = "v" if node.id in named else imported.get(node.id, node.id)
         elif isinstance(node, ast.arg):
             node.arg = "v"
     for node in nodes:
         plain = isinstance(node, ast.stmt) and not hasattr(node, "body")
-        if (plain or isinstance(node, ast.expr)) and sum(1 for _ in ast.walk(node)) >= SIZE:
+        size = len(list(itertools.islice(ast.walk(node), SIZE)))
+        if (plain or isinstance(node, ast.expr)) and size == SIZE:
             lines = range(node.lineno, (node.end_lineno or node.lineno) + 1)
-            found.setdefault(ast.dump(node), set()).update(lines)
+            with contextlib.suppress(RecursionError):
+                found.setdefault(ast.dump(node), set()).update(lines)
     return found
 
 
 def _trees(code: str) -> Iterator[ast.AST]:
     """The code as trees; a mistake costs the block it stands in alone. Lines stay those of code."""
-    try:
-        yield ast.parse(code)
-        return
-    except (SyntaxError, ValueError):
-        pass
-    starts = [m.start() for m in re.finditer(r"^(?=[^\s)\]}#])", code, re.M)]
-    for start, end in itertools.pairwise([*starts, len(code)]):
+    without_magics = re.sub(r"^[ \t]*[%!].*$", "", code, flags=re.M)
+    for text in (code, without_magics):  # a line of a formula may begin with % too
+        with contextlib.suppress(*_UNREADABLE):
+            yield ast.parse(text)
+            return
+    starts = [m.start() for m in re.finditer(r"^(?=[^\s)\]}#])", without_magics, re.M)]
+    for start, end in itertools.pairwise([*starts, len(without_magics)]):
         try:
-            tree = ast.parse(code[start:end])
-        except (SyntaxError, ValueError):
+            tree = ast.parse(without_magics[start:end])
+        except _UNREADABLE:
             continue
-        yield ast.increment_lineno(tree, code.count("\n", 0, start))
+        yield ast.increment_lineno(tree, without_magics.count("\n", 0, start))
 
 
 def _named(nodes: list[Any]) -> Iterator[str]:
@@ -125,8 +130,6 @@ def _named(nodes: list[Any]) -> Iterator[str]:
             yield node.arg
         elif isinstance(node, ast.FunctionDef | ast.ClassDef):
             yield node.name
-        elif isinstance(node, ast.alias):
-            yield node.asname or node.name
 
 
 def write_copies(course: Course, assignments: tuple[str, ...]) -> list[Pair]:
