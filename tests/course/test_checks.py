@@ -146,6 +146,8 @@ def test_a_secret_decides_the_numbers(name: str) -> None:
         ([1, 2], (1, 2, 3), "3 values"),
         ({"a": 1}, {"a": 1, "b": 2}, 'no "b"'),
         ("x", 2.0, "number"),
+        (10_001, 10_000, "should be 10000"),
+        (torch.tensor([10_001]), torch.tensor([10_000]), "should be 10000"),
     ],
 )
 def test_a_difference_is_told(got: object, want: object, words: str) -> None:
@@ -160,6 +162,7 @@ def test_a_difference_is_told(got: object, want: object, words: str) -> None:
         (torch.tensor([0.33333]), torch.tensor([0.3333])),
         (torch.ones(2, dtype=torch.float64).numpy(), torch.ones(2)),
         (torch.tensor(2.0), 2.0),
+        (1.999999, 2),
         ([torch.tensor(1), 2], (1, 2)),
         (torch.tensor(True), True),
         (torch.zeros(0, 4), torch.zeros(0, 4)),

@@ -151,7 +151,7 @@ def difference(got: Any, want: Any, name: str = "the result") -> str | None:
             got = float(got.reshape(-1)[0])
         if isinstance(got, bool) or not isinstance(got, int | float | np.number):
             return f"{name} should be a number, yours is {_short(got)}."
-        return _tensor(torch.tensor(float(got)), torch.tensor(float(want)), name)
+        return _tensor(torch.tensor(float(got), dtype=torch.float64), torch.tensor(want), name)
     if isinstance(want, dict):
         if not isinstance(got, dict):
             return f"{name} should be a dictionary, yours is {_short(got)}."
@@ -174,8 +174,9 @@ def _tensor(got: Any, want: Tensor, name: str) -> str | None:
         return f"{name} should be a tensor of shape {list(want.shape)}, yours is {_short(got)}."
     if got.shape != want.shape:
         return f"{name} should have the shape {list(want.shape)}, yours has {list(got.shape)}."
+    rtol = RTOL if want.is_floating_point() else 0.0
     got, want = got.detach().cpu().double(), want.double()
-    near = torch.isclose(got, want, atol=ATOL, rtol=RTOL)
+    near = torch.isclose(got, want, atol=ATOL, rtol=rtol)
     if near.all():
         return None
     at = tuple(int(i) for i in (~near).nonzero()[0])
