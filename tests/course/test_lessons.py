@@ -95,6 +95,8 @@ def test_greedy_takes_each_proposal_once_in_order():
     costs = matching_lesson.Costs(total, zero, zero, (4, 7, 9), ("a", "b"), 1)
     assert costs.greedy() == [(0, 0), (2, 1)]
     assert costs.hungarian() == [(1, 0), (0, 1)]
+    few = matching_lesson.Costs(total[:1], zero[:1], zero[:1], (4,), ("a", "b"), 1)
+    assert few.greedy() == [(0, 0)]  # none is left for b
 
 
 def test_push_is_minus_the_gradient(trace):

@@ -50,9 +50,9 @@ class Costs:
         return sorted(pairs, key=lambda pair: pair[1])
 
     def greedy(self) -> list[tuple[int, int]]:
-        """Each object in turn takes the cheapest proposal that is left: (row, column)."""
+        """Each object in turn takes the cheapest proposal left, if one is: (row, column)."""
         left, pairs = self.total.clone(), []
-        for column in range(left.shape[1]):
+        for column in range(min(left.shape)):
             row = int(left[:, column].argmin())
             pairs.append((row, column))
             left[row] = float("inf")
