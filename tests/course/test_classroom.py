@@ -143,7 +143,8 @@ def test_code_that_a_person_should_look_at(code: str, note: str) -> None:
 def test_validate_reads_what_jupyterlab_saves(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    """Catches a last cell that cannot read the saved file, or whose list a student never sees."""
+    """Catches a last cell that cannot read or run the saved file, or whose list a student never
+    sees."""
     path = tmp_path / "small.ipynb"
     role = {"grade": True, "grade_id": "small-one", "points": 2, "locked": True, "solution": False}
     texts = (
@@ -165,8 +166,11 @@ def test_validate_reads_what_jupyterlab_saves(
         }
         for number, text in enumerate(texts)
     ]
-    notebook = {"cells": cells, "metadata": {}, "nbformat": 4, "nbformat_minor": 5}
-    path.write_text(json.dumps(notebook), encoding="utf-8")
+    about = {
+        "kernelspec": {"name": "conda-env-lab-py", "display_name": "only in conda's JupyterLab"}
+    }
+    notebook = {"cells": cells, "metadata": about, "nbformat": 4, "nbformat_minor": 5}
+    path.write_text(json.dumps(notebook), encoding="utf-8-sig")
     found = [(o.name, o.problem, o.hidden, o.more) for o in validate(path)]
     assert found == [
         ("small-1", "", False, False),

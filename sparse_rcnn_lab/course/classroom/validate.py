@@ -50,13 +50,14 @@ def validate(path: str | Path, seconds: int = 180) -> list[Outcome]:
 
     try:
         # Not json alone: JupyterLab saves a cell as a list of lines.
-        notebook: Any = nbformat.reads(path.read_text(encoding="utf-8"), as_version=4)
+        notebook: Any = nbformat.reads(path.read_text(encoding="utf-8-sig"), as_version=4)
         cells = notebook.cells
     except (OSError, ValueError, AttributeError, nbformat.ValidationError) as error:
         raise LabError(f'"{path}" is not a notebook that can be read. Save it first?') from error
     client = NotebookClient(
         notebook,
         timeout=seconds,
+        kernel_name="python3",  # of this Python: the notebook may name one that is elsewhere
         allow_errors=True,
         resources={"metadata": {"path": str(path.resolve().parent)}},
     )
