@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import os
 import zipfile
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -15,7 +16,8 @@ from sparse_rcnn_lab.core.errors import LabError
 from sparse_rcnn_lab.course.classroom.build import build
 from sparse_rcnn_lab.course.classroom.cells import name_of
 from sparse_rcnn_lab.course.classroom.collect import collect
-from sparse_rcnn_lab.course.classroom.course_folder import Course, chosen
+from sparse_rcnn_lab.course.classroom.course_folder import NOTES, Course, chosen
+from sparse_rcnn_lab.course.classroom.grade import is_new
 from sparse_rcnn_lab.course.classroom.roster import Roster, level_of_names, student_of
 
 ASSIGNMENTS = ("boxes", "matching")
@@ -207,7 +209,8 @@ def test_nothing_left_but_text(small_course: Course, tmp_path: Path) -> None:
 
 
 def test_what_came_before_is_not_graded_again(small_course: Course, tmp_path: Path) -> None:
-    """Catches a class that is graded anew as one more student hands in."""
+    """Catches a class that is graded anew as one more student hands in, and late days of a folder
+    that was unpacked, which stay when its zip is collected."""
     course = small_course
     release: Any = made.read(course.notebook("release", "boxes"))
     made.hand_in(tmp_path / "in", "ada", "boxes", release)
@@ -220,3 +223,9 @@ def test_what_came_before_is_not_graded_again(small_course: Course, tmp_path: Pa
     made.hand_in(tmp_path / "in", "ada", "boxes", release)
     collect(course, tmp_path / "in")
     assert path.stat().st_mtime_ns > before
+    graded = release | {"metadata": {NOTES: []}}
+    made.hand_in(course.root / "autograded" / "ada", "boxes", "boxes", graded)
+    assert not is_new(course, "ada", "boxes")
+    os.utime(tmp_path / "in" / "ada" / "boxes.ipynb", (10**9, 10**9))
+    collect(course, tmp_path / "in")
+    assert path.stat().st_mtime_ns == before and is_new(course, "ada", "boxes")

@@ -24,8 +24,12 @@ def notebook_of(text: str) -> Any:
 
 
 def write_notebook(path: Path, notebook: Any) -> None:
-    """Writes a notebook whole or not at all; a file that is the same stays untouched."""
-    text = json.dumps(notebook, indent=1, ensure_ascii=False) + "\n"
+    """Writes a notebook, as :func:`write_changed` does."""
+    write_changed(path, json.dumps(notebook, indent=1, ensure_ascii=False) + "\n")
+
+
+def write_changed(path: Path, text: str) -> None:
+    """Writes a text file whole or not at all; a file that is the same stays untouched."""
     if not (path.is_file() and path.read_text(encoding="utf-8") == text):
         write_text(path, text)
 

@@ -21,13 +21,17 @@ from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
 from sparse_rcnn_lab.core.errors import LabError
-from sparse_rcnn_lab.course.classroom.cells import notebook_of, role_of, write_notebook
+from sparse_rcnn_lab.course.classroom.cells import (
+    notebook_of,
+    role_of,
+    write_changed,
+    write_notebook,
+)
 from sparse_rcnn_lab.course.classroom.course_folder import CAME, Course
 from sparse_rcnn_lab.course.classroom.pages import figures_of
 from sparse_rcnn_lab.course.classroom.personal import HandOuts
 from sparse_rcnn_lab.course.classroom.repair_submission import recognise, repair
 from sparse_rcnn_lab.course.classroom.roster import level_of_names, student_of
-from sparse_rcnn_lab.detect.files import write_text
 
 _HIDDEN = re.compile(r"/(\.|__MACOSX)")
 LARGEST = 50_000_000  # bytes of a notebook; with its outputs
@@ -112,8 +116,9 @@ def collect(course: Course, place: Path) -> Collected:
         target = course.notebook("submitted", assignment, student)
         when = f"{entry.time.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"
         known_time = entry.time.year >= 2000  # a zip may have none
-        write_text(target.with_name("timestamp.txt"), when if known_time else "")
-        write_notebook(target, notebook)  # one that came before, the same, is not graded again
+        # What came before, the same, stays untouched and is not graded again.
+        write_changed(target.with_name("timestamp.txt"), when if known_time else "")
+        write_notebook(target, notebook)
         result.taken.append((student, assignment, notes))
         print(f"{student}: {assignment}" + "".join(f"\n    {note}" for note in notes))
     for student in sorted(set(course.students()) - set(course.names())) if roster else ():

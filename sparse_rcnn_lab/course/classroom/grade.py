@@ -106,9 +106,11 @@ def grade_one(root: Path, student: str, assignment: str) -> str:
 
 def is_new(course: Course, student: str, assignment: str) -> bool:
     """Whether a submission came after it was graded, or has not been graded to its end."""
+    if NOTES not in course.read("autograded", assignment, student)["metadata"]:
+        return True
     came, graded = (course.notebook(s, assignment, student) for s in ("submitted", "autograded"))
-    to_its_end = NOTES in course.read("autograded", assignment, student)["metadata"]
-    return not to_its_end or graded.stat().st_mtime < came.stat().st_mtime
+    # The time at which it was handed in counts too: late days hang on it.
+    return graded.stat().st_mtime < max(path.stat().st_mtime for path in came.parent.iterdir())
 
 
 def _end_with_parent() -> None:
