@@ -14,7 +14,7 @@ import pytest
 
 from sparse_rcnn_lab.core.errors import LabError
 from sparse_rcnn_lab.course.classroom.build import build
-from sparse_rcnn_lab.course.classroom.cells import name_of
+from sparse_rcnn_lab.course.classroom.cells import name_of, role_of
 from sparse_rcnn_lab.course.classroom.collect import collect
 from sparse_rcnn_lab.course.classroom.course_folder import NOTES, Course, chosen
 from sparse_rcnn_lab.course.classroom.grade import is_new
@@ -168,14 +168,16 @@ def test_collect(small_course: Course, tmp_path: Path, capsys: pytest.CaptureFix
     notes = {student: " ".join(said) for student, _, said in result.taken}
     assert sorted(notes) == ["bob", "byronada", "carl", "carla"] and notes["carla"] == ""
     assert notes["byronada"] == "late, says Canvas"
+    short["cells"] += [
+        {"cell_type": "raw", "metadata": {"nbgrader": {"grade": True}}, "source": ""}
+    ]
     assert sorted(file for file, _ in result.refused) == ["dora/boxes.ipynb", "emil/boxes.ipynb"]
     assert "more than once" in notes["bob"] and "missing" in notes["carl"]
     kept = made.read(course.notebook("submitted", "boxes", "bob"))
     assert made.cell(kept, "think")["source"] == "iou_shifted = iou_grown = 0.5"
     mended = made.read(course.notebook("submitted", "boxes", "carl"))
-    ids = [name_of(c) for c in mended["cells"]]
-    wanted = [name_of(c) for c in release["cells"]]
-    assert [i for i in ids if i] == [w for w in wanted if w]
+    roles = [[name_of(c) for c in n["cells"] if role_of(c)] for n in (mended, release)]
+    assert roles[0] == roles[1]
     assert not (tmp_path / "evil").exists() and not (tmp_path.parent / "evil").exists()
     with pytest.raises(LabError, match="secret"):
         build(course.root, made.SOURCES, chosen(["boxes"]), "2027")

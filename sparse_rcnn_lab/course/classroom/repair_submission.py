@@ -106,9 +106,10 @@ def repair(notebook: Any, release: Any) -> list[str]:
         name = name_of(cell)
         if name in known and name not in mine:
             mine[name] = cell
-        elif name:
-            doubled += [name] if name in known and name not in doubled else []
-            del cell["metadata"]["nbgrader"]
+            continue
+        if name in known and name not in doubled:
+            doubled.append(name)
+        cell["metadata"].pop("nbgrader", None)
     at = 0  # where the next missing cell goes: behind the one that stands before it in the release
     for name, theirs in known.items():
         if name in mine:
