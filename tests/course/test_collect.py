@@ -32,6 +32,7 @@ ASSIGNMENTS = ("boxes", "matching")
         ("Boxes/ada/boxes.ipynb", "ada"),
         ("ada_boxes.ipynb", "ada"),
         ("Ada Lovelace_4711_assignsubmission_file_/my work.ipynb", "Ada-Lovelace-4711"),
+        ("Ada Lovelace_4711_assignsubmission_file_hw.ipynb", "Ada-Lovelace-4711"),
         ("lovelaceada_LATE_12_345_boxes-1.ipynb", "lovelaceada"),
         ("Ada Lovelace - boxes.ipynb", "Ada-Lovelace"),  # Google Classroom
         ("Copy of boxes - Ada Lovelace.ipynb", "Ada-Lovelace"),
@@ -45,6 +46,13 @@ ASSIGNMENTS = ("boxes", "matching")
 def test_who_handed_in(path: str, student: str) -> None:
     """Catches a platform's naming that makes two students one, or one two."""
     assert student_of(PurePosixPath(path), ASSIGNMENTS) == student
+
+
+def test_nobody_handed_in() -> None:
+    """Catches a student called "final"."""
+    for name in ("boxes", "boxes final (2)", "Untitled1", "my work"):
+        with pytest.raises(LabError, match="does not say who"):
+            student_of(PurePosixPath(f"{name}.ipynb"), ASSIGNMENTS)
 
 
 @pytest.mark.parametrize(
@@ -67,12 +75,14 @@ def test_folders_in_one_another(paths: tuple[str, ...], students: list[str]) -> 
 
 CANVAS = """Student,ID,SIS User ID,SIS Login ID,Section
 "    Points Possible",,,,
-"Lovelace, Ada",12,S1,ada.l@x.edu,A
+"Lovelace, Ada",12,ml_0423,ada.l@x.edu,A
 "Byron, Ada",13,S2,byron@x.edu,A
 "Müller, Zoë",14,S3,zm@x.edu,A
 "O'Neil, Sean Patrick",15,S4,son@x.edu,A
 "Wei, Li",16,S5,li1@x.edu,A
 "Wei, Li",17,S6,li2@x.edu,A
+"van der Berg, Anna",18,S7,ab@x.edu,A
+"Student, Test",19,,,A
 """
 
 
@@ -88,7 +98,10 @@ CANVAS = """Student,ID,SIS User ID,SIS Login ID,Section
         ("Sean O'Neil/boxes.ipynb", "Sean-Patrick-O-Neil"),
         ("oneilseanpatrick_15_9_boxes.ipynb", "Sean-Patrick-O-Neil"),
         ("weili_17_2_x.ipynb", "Li-Wei-17"),
+        ("vanderberganna_99_2_x.ipynb", "Anna-van-der-Berg"),
         ("li1@x.edu_boxes.ipynb", "Li-Wei-16"),
+        ("ml_0423_boxes (1).ipynb", "Ada-Lovelace"),
+        ("ML_0423/boxes.ipynb", "Ada-Lovelace"),
         ("Li-Wei-16/boxes.ipynb", "Li-Wei-16"),
         ("ada/boxes.ipynb", 'may be by "Ada-Lovelace" or "Ada-Byron"'),
         ("Li Wei_4711_assignsubmission_file_/a.ipynb", 'may be by "Li-Wei-16" or "Li-Wei-17"'),
@@ -103,7 +116,7 @@ def test_whom_the_roster_knows(tmp_path: Path, path: str, who: str) -> None:
     """Catches a namesake who gets another's marks, and a name that only looks different."""
     (tmp_path / "roster.csv").write_text(CANVAS, encoding="utf-8")
     roster = Roster.read(tmp_path / "roster.csv")
-    assert len(roster.people) == 6 and roster.people[0].name == "Ada Lovelace"
+    assert len(roster.people) == 7 and roster.people[0].name == "Ada Lovelace"
     try:
         found = roster.find(PurePosixPath(path), ASSIGNMENTS).student
     except LabError as error:
@@ -132,6 +145,20 @@ def test_rosters_of_several_systems(tmp_path: Path, head: str, row: str) -> None
         Roster.read(tmp_path / "roster.csv")
 
 
+def test_namesakes_are_two(tmp_path: Path) -> None:
+    """Catches namesakes with one folder, where what tells them apart begins alike."""
+    (tmp_path / "roster.csv").write_text("name,email\nLi Wei,li@a.edu\nLi Wei,li@b.edu\n", "utf-8")
+    first, second = Roster.read(tmp_path / "roster.csv").people
+    assert first.student != second.student
+
+
+class FromAMac(zipfile.ZipInfo):
+    """A name in UTF-8, without the mark that it is."""
+
+    def _encodeFilenameFlags(self) -> tuple[bytes, int]:
+        return self.filename.encode(), 0
+
+
 def test_collect(small_course: Course, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Catches a broken file that stops the others, deleted cells that stay away, cells without
     metadata that nobody knows, a zip that writes outside the course, and a first version that wins
@@ -141,6 +168,9 @@ def test_collect(small_course: Course, tmp_path: Path, capsys: pytest.CaptureFix
     short = copy.deepcopy(release)
     short["cells"] = [c for c in short["cells"] if name_of(c) != "iou"]
     short["metadata"] = {}
+    short["cells"] += [
+        {"cell_type": "raw", "metadata": {"nbgrader": {"grade": True}}, "source": ""}
+    ]
     bare = copy.deepcopy(release)  # as Colab gives it back
     bare["metadata"] = {}
     for cell in bare["cells"]:
@@ -160,17 +190,19 @@ def test_collect(small_course: Course, tmp_path: Path, capsys: pytest.CaptureFix
             ("../../evil/boxes.ipynb", (2026, 1, 1, 0, 0, 0), json.dumps(release)),
             ("__MACOSX/bob/._boxes.ipynb", (2026, 1, 1, 0, 0, 0), "junk"),
             ("zoe/readme.txt", (2026, 1, 1, 0, 0, 0), "my dog ate it"),
+            ("hopper_7_9_boxes.zip", (2026, 1, 1, 0, 0, 0), "a zip of its own"),
+            ("Fränzi/boxes.IPYNB", (2026, 1, 1, 0, 0, 0), json.dumps(release)),
+            ("gus\\work\\boxes.ipynb", (2026, 1, 1, 0, 0, 0), json.dumps(release)),  # PowerShell
         ):
-            archive.writestr(zipfile.ZipInfo(name, date), content)
+            archive.writestr(FromAMac(name, date), content)
     result = collect(course, path)
     lines = capsys.readouterr().out.splitlines()
     assert "nothing to take: zoe: no notebook (.ipynb) in this folder" in lines
+    assert "nothing to take: hopper_7_9_boxes.zip: no notebook (.ipynb)" in lines
     notes = {student: " ".join(said) for student, _, said in result.taken}
-    assert sorted(notes) == ["bob", "byronada", "carl", "carla"] and notes["carla"] == ""
+    assert sorted(notes) == ["Fränzi", "bob", "byronada", "carl", "carla", "gus"]
+    assert notes["carla"] == ""
     assert notes["byronada"] == "late, says Canvas"
-    short["cells"] += [
-        {"cell_type": "raw", "metadata": {"nbgrader": {"grade": True}}, "source": ""}
-    ]
     assert sorted(file for file, _ in result.refused) == ["dora/boxes.ipynb", "emil/boxes.ipynb"]
     assert "more than once" in notes["bob"] and "missing" in notes["carl"]
     kept = made.read(course.notebook("submitted", "boxes", "bob"))
@@ -221,13 +253,13 @@ def test_what_came_before_is_not_graded_again(small_course: Course, tmp_path: Pa
     before = path.stat().st_mtime_ns
     collect(course, tmp_path / "in")
     assert path.stat().st_mtime_ns == before
-    made.cell(release, "think")["source"] = "iou_grown = 1"
-    made.hand_in(tmp_path / "in", "ada", "boxes", release)
-    collect(course, tmp_path / "in")
-    assert path.stat().st_mtime_ns > before
     graded = release | {"metadata": {NOTES: []}}
     made.hand_in(course.root / "autograded" / "ada", "boxes", "boxes", graded)
     assert not is_new(course, "ada", "boxes")
     os.utime(tmp_path / "in" / "ada" / "boxes.ipynb", (10**9, 10**9))
     collect(course, tmp_path / "in")
     assert path.stat().st_mtime_ns == before and is_new(course, "ada", "boxes")
+    made.cell(release, "think")["source"] = "iou_grown = 1"
+    made.hand_in(tmp_path / "in", "ada", "boxes", release)
+    collect(course, tmp_path / "in")
+    assert path.stat().st_mtime_ns > before

@@ -154,6 +154,7 @@ DAMAGE = {
     "no text": lambda cell: cell.update(source=None),
     "a number for a line": lambda cell: cell.update(source=["1", 2]),
     "a list for a name": lambda cell: cell["metadata"]["nbgrader"].update(grade_id=["iou"]),
+    "a number for an output": lambda cell: cell.update(outputs=[1]),
     "half a character": lambda cell: cell.update(source="\ud800"),
 }
 

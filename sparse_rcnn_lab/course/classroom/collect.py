@@ -71,12 +71,12 @@ def collect(course: Course, place: Path) -> Collected:
     releases = {name: hand_out.release for name, hand_out in hand_outs.items()}
     entries = [entry for entry in _entries(place) if not _HIDDEN.search(f"/{entry.path}")]
     entries.sort(key=lambda entry: (entry.time, str(entry.path)))
-    found = [entry for entry in entries if entry.path.suffix == ".ipynb"]
+    found = [entry for entry in entries if entry.path.suffix.lower() == ".ipynb"]
     if not found:
         raise LabError(f'"{place}" has no notebook (.ipynb).')
-    folders = {entry.path.parts[0] for entry in entries if len(entry.path.parts) > 1}
-    for folder in sorted(folders - {entry.path.parts[0] for entry in found}):
-        print(f"nothing to take: {folder}: no notebook (.ipynb) in this folder")
+    where = {e.path.parts[0]: " in this folder" * (len(e.path.parts) > 1) for e in entries}
+    for part in sorted(where.keys() - {entry.path.parts[0] for entry in found}):
+        print(f"nothing to take: {part}: no notebook (.ipynb){where[part]}")
     result = Collected([], [])
     known: list[tuple[_Entry, Any, str, list[str]]] = []
     newest: dict[tuple[str, str], tuple[_Entry, Any, list[str]]] = {}
@@ -155,8 +155,12 @@ def _entries(place: Path) -> Iterator[_Entry]:
             time = datetime(*info.date_time).astimezone()  # a zip has the local time
         except ValueError:  # some platforms leave it out: month 0
             time = datetime.fromtimestamp(0, UTC)
-        read = partial(archive.read, info)
-        yield _Entry(PurePosixPath(info.filename), time, info.file_size, read)
+        name, read = info.filename, partial(archive.read, info)
+        if not info.flag_bits & 0x800:  # a Mac writes UTF-8 and does not say so
+            with contextlib.suppress(UnicodeError):
+                name = name.encode("cp437").decode()
+        inside = PurePosixPath(name.replace("\\", "/"))  # of PowerShell, say
+        yield _Entry(inside / "folder" if info.is_dir() else inside, time, info.file_size, read)
 
 
 def _notebook(entry: _Entry) -> Any:
@@ -177,6 +181,7 @@ def _notebook(entry: _Entry) -> Any:
         for cell in notebook["cells"]:  # each with a type, and with text for a name
             cell["cell_type"], cell["metadata"], role_of(cell).get("grade_id", "") + ""
         notebook["metadata"].get("sparse_rcnn_lab", {}).get("course")
+        figures_of(notebook["cells"])
         json.dumps(notebook, ensure_ascii=False).encode()  # half a character cannot be written
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise LabError("is not a readable notebook.") from error

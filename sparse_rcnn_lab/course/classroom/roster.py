@@ -65,19 +65,21 @@ class Roster(NamedTuple):
         """Raises LabError, saying what was found, where no names can be read."""
         columns, rows = read_table(path)
         named = [(_full_name(row), row) for _, row in rows]
-        no_names = ("points possible", "student, test")  # of Canvas
-        named = [(n, row) for n, row in named if n and not n.lower().startswith(no_names)]
+        no_names = ("", "points possible", "test student")  # of Canvas
+        named = [(name, row) for name, row in named if name.lower() not in no_names]
         if not named:
             raise LabError(
                 f'"{path}" has no column of names (found: {", ".join(columns)}). It needs "name", '
                 'or "first name" and "last name", in its first line.'
             )
         count = Counter(plain(name) for name, _ in named)
+        having = Counter(one for _, row in named for one in _ids(row))
         people = []
         for number, (name, row) in enumerate(named, 1):
             student = plain(name)
             if count[student] > 1:  # namesakes
-                student += "-" + plain(min(_ids(row), default=str(number)))
+                own = (one for one in _ids(row) if having[one] == 1)
+                student += "-" + plain(min(own, default=str(number)))
             people.append(Person(student, name, row))
         return cls(columns, people)
 
@@ -110,18 +112,21 @@ class Roster(NamedTuple):
         """Everybody that a folder or file may be named after; the surest kind of match alone."""
         moodle, canvas = _MOODLE.match(part), _CANVAS.match(part)
         known = moodle or canvas
-        # Short numbers are those of copies and weeks, but where a platform writes an id.
-        tokens = {t.casefold() for t in re.split(r"[\s_()]+", part) if len(t) > 3}
-        if known:  # Moodle's number is that of its worksheet alone
-            tokens = {f"participant {known[2]}" if moodle else known[2]}
+        # Moodle's number is that of its worksheet alone.
+        number = known and (f"participant {known[2]}" if moodle else known[2])
         words = _words(known[1] if known else part)
         rest = set(words) - _NO_NAME - assignments
+
+        def is_named(one: str) -> bool:
+            # Short numbers are those of copies and weeks, but where a platform writes an id.
+            return one == number if known else len(one) > 3 and _spaced(one) in _spaced(part)
 
         def rank(person: Person) -> tuple[int, ...]:
             names = _words(person.name)
             initials = {name[0] for name in names}
-            joined = {"".join(names), "".join([*names[-1:], *names[:-1]])}
-            has_id = not tokens.isdisjoint({*_ids(person.row), person.student.casefold()})
+            # Canvas has the last name first, which may be several words.
+            joined = {"".join(names[i:] + names[:i]) for i in range(len(names))}
+            has_id = any(map(is_named, {*_ids(person.row), person.student.casefold()}))
             whole = set(names) <= set(words) or not joined.isdisjoint({*words, "".join(words)})
             some = rest <= {*names, *initials} and any(len(w) > 1 for w in rest.intersection(names))
             sure = (has_id and (whole or some), has_id and not known, whole * len(names))
@@ -184,7 +189,7 @@ def student_of(path: PurePosixPath, assignments: tuple[str, ...], level: int = -
 
     level: which of the folders that may be a student's is one; :func:`level_of_names`.
     """
-    if moodle := [found for part in path.parts[:-1] if (found := _MOODLE.match(part))]:
+    if moodle := [found for part in path.parts if (found := _MOODLE.match(part))]:
         return plain(f"{moodle[-1][1]}_{moodle[-1][2]}")
     if folders := folders_of(path, assignments):
         return plain(folders[level])
@@ -192,17 +197,21 @@ def student_of(path: PurePosixPath, assignments: tuple[str, ...], level: int = -
         return plain(canvas[1])
     # What is left without the assignment's name and the number of a copy: "boxes_ada (1)".
     words = [word for word in re.split(r"[\s_-]+", _unnumbered(path.stem)) if word]
-    words = [word for word in words if word.lower() not in assignments]
-    if not words:
+    name = " ".join(word for word in words if word.lower() not in assignments)
+    if not name or not _may_be_name(name, _NO_NAME):
         raise LabError("does not say who made it. Put it into a folder of the student's name.")
-    return plain(" ".join(words))
+    return plain(name)
 
 
 def folders_of(path: PurePosixPath, assignments: tuple[str, ...]) -> list[str]:
     """The folders around a notebook that may have a student's name, from the outermost on."""
-    known = _NO_NAME | set(assignments)
-    words = [(folder, {w for w in _words(folder) if len(w) > 1}) for folder in path.parts[:-1]]
-    return [folder for folder, found in words if not found or not found <= known]
+    no_names = _NO_NAME | set(assignments)
+    return [folder for folder in path.parts[:-1] if _may_be_name(folder, no_names)]
+
+
+def _may_be_name(text: str, no_names: set[str]) -> bool:
+    found = {word for word in _words(text) if len(word) > 1}
+    return not found or not found <= no_names
 
 
 def level_of_names(found: list[tuple[PurePosixPath, str]], assignments: tuple[str, ...]) -> int:
@@ -240,6 +249,11 @@ def _ids(row: dict[str, str]) -> set[str]:
     """What names a person beside the name: ids, addresses and what stands before their @."""
     values = {v.casefold() for k, v in row.items() if k.strip().lower() in IDS}
     return {part for value in values for part in (value, value.partition("@")[0]) if part}
+
+
+def _spaced(text: str) -> str:
+    """Each part of a file's name between two spaces."""
+    return re.sub(r"[\s_()]+", " ", f" {text.casefold()} ")
 
 
 def _words(text: str) -> list[str]:
