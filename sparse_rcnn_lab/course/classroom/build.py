@@ -190,7 +190,10 @@ def _give_role(cell: Any, assignment: str, path: Path) -> None:
     about = {"grade_id": name, "cell_type": cell.cell_type, "task": False, "schema_version": 3}
     cell.metadata["nbgrader"] = about | _ROLES[role]
     if _ROLES[role]["grade"]:
-        cell.metadata["nbgrader"]["points"] = int(given.get("points", 1))
+        points = given.get("points", 1)
+        if not isinstance(points, int | float) or points < 0:
+            raise LabError(f'The points of "{name}" in "{path}" must be a number: {points!r}.')
+        cell.metadata["nbgrader"]["points"] = points
     if role != "written":
         # "Run all cells" goes on below a cell that fails: a mistake hides no later test.
         cell.metadata["tags"] = ["raises-exception"]

@@ -136,10 +136,15 @@ def run(folder: Path, numbers: list[str], fast: bool) -> dict[str, float]:
     """Runs lessons one after the other, says how long each took, and keeps the times.
 
     numbers: "01", "05", ...; all when empty. Times of full runs go to ``times.json`` in the folder.
+    Raises LabError for a number that no lesson has.
     """
     seconds: dict[str, float] = {}
-    for script in lesson_scripts(folder):
-        if numbers and script.name[:2] not in numbers:
+    scripts = {script.name[:2]: script for script in lesson_scripts(folder)}
+    for number in numbers:
+        if number not in scripts:
+            raise LabError(f'There is no lesson "{number}". Choose from {", ".join(scripts)}.')
+    for number, script in scripts.items():
+        if numbers and number not in numbers:
             continue
         _, seconds[script.stem] = execute(script, fast=fast)
         print(f"{script.stem:<40}{seconds[script.stem]:7.1f} s", flush=True)
