@@ -14,7 +14,7 @@ import pytest
 
 from sparse_rcnn_lab.cli.main import main
 from sparse_rcnn_lab.core.errors import LabError
-from sparse_rcnn_lab.course.classroom.build import FORBIDDEN, check_release
+from sparse_rcnn_lab.course.classroom.build import FORBIDDEN, check_release, read_source
 from sparse_rcnn_lab.course.classroom.cells import name_of, role_of
 from sparse_rcnn_lab.course.classroom.course_folder import ASSIGNMENTS, Course
 from sparse_rcnn_lab.course.classroom.feedback import feedback
@@ -71,6 +71,17 @@ def test_nothing_asked_for_is_handed_out(
     mistyped = made.with_answers(release, {"question": "### BEGIN HIDDEN TEST"})
     with pytest.raises(LabError, match="BEGIN HIDDEN"):
         check_release(mistyped, "experiment")
+
+
+def test_points_of_a_source(tmp_path: Path) -> None:
+    """Catches half a mark that is none, in silence, and points that end in a traceback."""
+    script, course = tmp_path / "1_boxes.py", Course(tmp_path, "1", ("boxes",))
+    script.write_text('# %% test="one" points=0.5\nx = 1\n', encoding="utf-8")
+    (cell,) = read_source(tmp_path, "boxes", course).cells
+    assert role_of(cell)["points"] == 0.5
+    script.write_text('# %% test="one" points="two"\nx = 1\n', encoding="utf-8")
+    with pytest.raises(LabError, match=r"points of .one. .* must be a number: 'two'"):
+        read_source(tmp_path, "boxes", course)
 
 
 def test_round_trip(built: Course, tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ from sparse_rcnn_lab.course.lessons import (
     lesson_pages,
     lesson_setup,
     matching_lesson,
+    notebook_files,
 )
 from sparse_rcnn_lab.views.draw import detection_marks
 from sparse_rcnn_lab.views.figures import cost_matrix, detection_panels, learned_boxes
@@ -282,6 +283,13 @@ def test_controls_run_the_kernel(monkeypatch, trace):
     assert len(game.children[0].children) == 3
     monkeypatch.setenv(STATIC_VARIABLE, "1")
     assert isinstance(lessons.sliders(show, n=(1, 9, 5)), lesson_charts._Still)
+
+
+def test_a_lesson_that_there_is_not(tmp_path):
+    """Catches "run 5", which runs nothing and says nothing."""
+    (tmp_path / "05_train.py").touch()
+    with pytest.raises(LabError, match=r'no lesson "5"\. Choose from 05'):
+        notebook_files.run(tmp_path, ["5"], fast=True)
 
 
 def test_links_of_the_pages_on_any_system(monkeypatch, tmp_path):
