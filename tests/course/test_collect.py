@@ -171,6 +171,8 @@ def test_collect(small_course: Course, tmp_path: Path, capsys: pytest.CaptureFix
     short["cells"] += [
         {"cell_type": "raw", "metadata": {"nbgrader": {"grade": True}}, "source": ""}
     ]
+    # A key pressed by mistake, and an image pasted: what nbgrader cannot make a test again.
+    made.cell(short, "giou-pairs").update(cell_type="markdown", attachments={"a.png": {}})
     bare = copy.deepcopy(release)  # as Colab gives it back
     bare["metadata"] = {}
     for cell in bare["cells"]:
@@ -208,7 +210,10 @@ def test_collect(small_course: Course, tmp_path: Path, capsys: pytest.CaptureFix
     kept = made.read(course.notebook("submitted", "boxes", "bob"))
     assert made.cell(kept, "think")["source"] == "iou_shifted = iou_grown = 0.5"
     mended = made.read(course.notebook("submitted", "boxes", "carl"))
-    roles = [[name_of(c) for c in n["cells"] if role_of(c)] for n in (mended, release)]
+    roles = [
+        [(name_of(c), c["cell_type"], "attachments" in c) for c in n["cells"] if role_of(c)]
+        for n in (mended, release)
+    ]
     assert roles[0] == roles[1]
     assert not (tmp_path / "evil").exists() and not (tmp_path.parent / "evil").exists()
     with pytest.raises(LabError, match="secret"):

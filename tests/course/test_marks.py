@@ -9,6 +9,7 @@ import subprocess
 import sys
 import warnings
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import classroom_class as made
@@ -18,7 +19,7 @@ from sparse_rcnn_lab.cli.main import main
 from sparse_rcnn_lab.core.errors import LabError
 from sparse_rcnn_lab.course.classroom.by_hand import rubric_of, take_by_hand
 from sparse_rcnn_lab.course.classroom.course_folder import NOTES, Course
-from sparse_rcnn_lab.course.classroom.grade import grade, is_new
+from sparse_rcnn_lab.course.classroom.grade import grade, grade_one, is_new
 from sparse_rcnn_lab.course.classroom.marks import write_marks
 from sparse_rcnn_lab.course.classroom.roster import read_table, write_table
 
@@ -118,6 +119,19 @@ def test_none_of_the_assignments_is_none(small_course: Course) -> None:
         grade(small_course, (), progress=False)
     with pytest.raises(LabError, match=r'from "adda"\. Choose from ada'):
         grade(small_course, students=("ada", "adda"), progress=False)
+
+
+def test_why_one_cannot_be_graded(small_course: Course, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Catches "see the above traceback" where there is none above."""
+    why = "nbformat.validator.NotebookValidationError: Additional properties are not allowed"
+    done = {
+        "success": False,
+        "log": f"    raise error\n    {why}\n    On instance:\n[ERROR] Please see",
+    }
+    done["error"] = "nbgrader.converters.base.NbGraderException: Please see the the above traceback"
+    nbgrader = SimpleNamespace(autograde=lambda *_, **options: done)
+    monkeypatch.setattr(Course, "nbgrader", lambda self: nbgrader)
+    assert grade_one(small_course.root, "ada", "boxes") == f"could not be graded: {why}"
 
 
 LATE = "2026-12-02 00:30:00"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import re
 import signal
 import threading
 import warnings
@@ -100,7 +101,9 @@ def grade_one(root: Path, student: str, assignment: str) -> str:
         done = Course.open(root).nbgrader().autograde(assignment, student, force=True, create=True)
     if done["success"]:
         return ""
-    lines = (done["error"] or done["log"] or "no reason given").strip().splitlines()
+    # The error is often nbgrader's "see the above traceback", which is in its log.
+    reasons = re.findall(r"^ *([\w.]*(?:Error|Exception)\w*: .+)", done["log"] or "", re.M)
+    lines = reasons or (done["error"] or done["log"] or "no reason given").strip().splitlines()
     return f"could not be graded: {lines[-1]}"
 
 

@@ -119,8 +119,10 @@ def repair(notebook: Any, release: Any) -> list[str]:
             mine[name] = copy.deepcopy(theirs)
             cells.insert(at, mine[name])
             at += 1
-        # A role that somebody changed would confuse the executor before nbgrader restores it.
+        # A role that somebody changed would confuse the executor before nbgrader restores it; of a
+        # type that was changed nbgrader leaves what the right one may not have.
         mine[name]["metadata"] = copy.deepcopy(theirs["metadata"])
+        mine[name]["cell_type"] = theirs["cell_type"]
         if is_locked(theirs) and mine[name]["source"] != theirs["source"]:
             edited.append(name)
     found = {
@@ -139,6 +141,10 @@ def repair(notebook: Any, release: Any) -> list[str]:
         cell["id"] = f"cell-{number}"  # older notebooks have none; copied cells have the same
         if cell["cell_type"] == "code":
             cell["outputs"], cell["execution_count"] = [], None
+            cell.pop("attachments", None)
+        else:
+            cell.pop("outputs", None)
+            cell.pop("execution_count", None)
     return list(dict.fromkeys(notes))
 
 
