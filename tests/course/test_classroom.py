@@ -98,7 +98,8 @@ def test_round_trip(built: Course, tmp_path: Path) -> None:
             **crash.cells,
             "iou": "def area(boxes):\n    while True:\n        pass\n\n" + iou_alone(perfect),
             "formats": made.cell(perfect, "formats")["source"]
-            + "\nfor _ in range(100):\n    print('x' * 100_000)\nexit()\n",
+            + "\nfor _ in range(100):\n    print('x' * 100_000)\n"
+            + "    display({'text/html': 'x' * 1_000_000}, raw=True)\nexit()\n",
         },
     )
     class_of = {
@@ -113,8 +114,9 @@ def test_round_trip(built: Course, tmp_path: Path) -> None:
     }  # fmt: skip
     course, rows = made.round_trip(tmp_path, class_of)
     assert rows["boxes", "perfect"]["marks"] == "20"
-    for note in ("printed more", "restored"):
+    for note in ("printed more", "showed more", "restored"):
         assert note in rows["boxes", "all-at-once"]["notes"]
+    assert course.notebook("autograded", "boxes", "all-at-once").stat().st_size < 20_000_000
     assert grade(course, progress=False) == {}  # nothing new
 
     pages = feedback(course, progress=False)

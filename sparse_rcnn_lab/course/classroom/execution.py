@@ -9,6 +9,7 @@ from __future__ import annotations
 import copy
 import subprocess
 import time
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +41,8 @@ class SturdyExecute(Execute):
     All limits are for a machine that is not busy; they grow as it gets slower.
     """
 
-    max_characters = Integer(50_000, help="of output that a cell may leave").tag(config=True)
+    max_characters = Integer(50_000, help="of what a cell prints").tag(config=True)
+    max_shown = Integer(10_000_000, help="characters of a cell's figures").tag(config=True)
     max_restarts = Integer(6, help="of the kernel, for one notebook").tag(config=True)
     max_seconds = Integer(300, help="for all cells of one notebook").tag(config=True)
 
@@ -52,6 +54,7 @@ class SturdyExecute(Execute):
         give_own_tests(nb, Course.open(root), who["student"], who["assignment"])
         self._notes: list[str] = []
         self._left_out: set[int] = set()
+        self._shown: Counter[int] = Counter()  # by cell, characters
         self._given_up = ""
         self._restarts = 0
         self._slowness = 0.0  # unknown until the kernel is warm
@@ -97,16 +100,29 @@ class SturdyExecute(Execute):
             self._blame(kwargs["cell_index"], f"stopped after {limit} s")
 
     def output(self, outs: Any, msg: Any, display_id: Any, cell_index: int) -> Any:
-        """Keeps the first part of what a cell prints."""
+        """Keeps the first part of what a cell prints and shows."""
+        content = msg["content"]
         if msg["msg_type"] == "stream":
             before = sum(len(out["text"]) for out in outs if out["output_type"] == "stream")
-            text = msg["content"]["text"]
+            text = content["text"]
             if before > self.max_characters:
                 return None
             if before + len(text) > self.max_characters:
-                msg["content"]["text"] = text[: self.max_characters - before] + "\n... cut off\n"
+                content["text"] = text[: self.max_characters - before] + "\n... cut off\n"
                 self._notes.append(f"cell {cell_index}: printed more than is kept")
+        elif "data" in content:
+            before = self._shown[cell_index]
+            self._shown[cell_index] += sum(len(str(part)) for part in content["data"].values())
+            if self._shown[cell_index] > self.max_shown:
+                if before <= self.max_shown:
+                    self._notes.append(f"cell {cell_index}: showed more than is kept")
+                return None
         return super().output(outs, msg, display_id, cell_index)
+
+    def clear_output(self, outs: Any, msg: Any, cell_index: int) -> None:
+        """Counts anew what a cell shows: an animation may be long."""
+        self._shown[cell_index] = 0
+        super().clear_output(outs, msg, cell_index)
 
     def _blame(self, index: int, problem: str) -> None:
         """Notes what a cell has done; a student's is left out when the cells run again."""
