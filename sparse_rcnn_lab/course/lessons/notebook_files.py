@@ -70,12 +70,13 @@ def copy_lessons(folder: Path, target: Path) -> list[Path]:
     """
     changed = []
     for script in lesson_scripts(folder):
-        notebook, path = build(script), target / f"{script.stem}.ipynb"
+        path = target / f"{script.stem}.ipynb"
         source = hashlib.sha256(script.read_bytes()).hexdigest()
-        if path.is_file():
-            known = json.loads(path.read_text(encoding="utf-8"))["metadata"].get("lesson")
-            changed += [path] if known != source else []
+        if path.is_file():  # it may be half a file
+            if source not in path.read_text(encoding="utf-8", errors="replace"):
+                changed.append(path)
             continue
+        notebook = build(script)
         del notebook.metadata["jupytext"]  # no script is written beside it
         notebook.metadata["lesson"] = source
         write_text(path, as_text(notebook))
