@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import warnings
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +17,8 @@ from sparse_rcnn_lab.course.classroom.course_folder import ASSIGNMENTS, NOTES, C
 from sparse_rcnn_lab.course.classroom.feedback import QUESTIONS, feedback
 from sparse_rcnn_lab.course.classroom.pages import markdown, said
 
+# Of sqlalchemy, about nbgrader.
+pytestmark = pytest.mark.filterwarnings("ignore:Object of type <Submitted")
 APART = "iou[0, 0] should be 0.0000, yours is -0.5000."
 DOT = (
     "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNkYPhfDwAChwGA60e6kgAA"
@@ -57,8 +58,7 @@ def marked(small_course: Course) -> Course:
     for step in ("submitted", "autograded"):
         made.hand_in(course.root / step / "zoe", "boxes", "boxes", notebook)
     (course.root / "roster.csv").write_text("name\nzoe\n", encoding="utf-8")
-    with warnings.catch_warnings(), course.gradebook() as gradebook:
-        warnings.simplefilter("ignore")  # of sqlalchemy, about nbgrader
+    with course.gradebook() as gradebook:
         gradebook.update_or_create_student("zoe")
         for grade in gradebook.update_or_create_submission("boxes", "zoe").notebooks[0].grades:
             grade.auto_score = 0 if grade.name in outputs else grade.max_score

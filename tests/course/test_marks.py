@@ -7,7 +7,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import warnings
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -23,10 +22,10 @@ from sparse_rcnn_lab.course.classroom.grade import grade, grade_one, is_new
 from sparse_rcnn_lab.course.classroom.marks import write_marks
 from sparse_rcnn_lab.course.classroom.roster import read_table, write_table
 
+# Of sqlalchemy, about nbgrader.
+pytestmark = pytest.mark.filterwarnings("ignore:Object of type <Submitted")
 TABLE = "student,assignment,test,out_of,marks,comment\nZoë,boxes,think-grown,1,0.5,gut\n"
 PLAIN = TABLE.replace("gut", "")
-
-
 EMPTY: Any = {"cells": [], "metadata": {}}
 
 
@@ -37,8 +36,7 @@ def graded(notebook: Any) -> Any:
 
 def hand_in_by(student: str, course: Course) -> None:
     """A submission without marks in the gradebook."""
-    with warnings.catch_warnings(), course.gradebook() as gradebook:
-        warnings.simplefilter("ignore")  # of sqlalchemy, about nbgrader
+    with course.gradebook() as gradebook:
         gradebook.update_or_create_student(student)
         gradebook.update_or_create_submission("boxes", student)
         gradebook.find_grade("think-grown", "boxes", "boxes", student).manual_score = None
@@ -141,8 +139,7 @@ def a_class(course: Course) -> None:
     """Zoë: 14 of 20, and 2 marks to be given by hand; Ada: nothing graded."""
     for student in ("Zoë-Müller", "Ada-Lovelace"):
         made.hand_in(course.root / "submitted" / student, "boxes", "boxes", EMPTY)
-    with warnings.catch_warnings(), course.gradebook() as gradebook:
-        warnings.simplefilter("ignore")
+    with course.gradebook() as gradebook:
         gradebook.update_or_create_student("Zoë-Müller")
         submission = gradebook.update_or_create_submission("boxes", "Zoë-Müller", timestamp=LATE)
         for number, grade in enumerate(submission.notebooks[0].grades):

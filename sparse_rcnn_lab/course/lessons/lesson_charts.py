@@ -160,8 +160,10 @@ def panel(show: Show, choices: Mapping[str, Choice]) -> Any:
 
 
 def _with_controls(show: Show, first: Mapping[str, Any], make: Callable[[], dict[str, Any]]) -> Any:
-    if is_static() or find_spec("ipywidgets") is None:
-        return _Still(show(**first)) if is_static() else show(**first)
+    if is_static():
+        return _Still(show(**first))
+    if find_spec("ipywidgets") is None:
+        return show(**first)
     import ipywidgets
 
     # An image rather than an Output: nothing jumps when it changes, and it runs without a browser.
