@@ -10,6 +10,7 @@ import html
 import re
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 from jinja2 import Environment, FileSystemLoader
 from markupsafe import Markup
@@ -77,10 +78,16 @@ def markdown(text: str, ours: bool = False, block: bool = True) -> Markup:
 
 
 def _formula(latex: str, display: str) -> str:
-    from latex2mathml.converter import convert
+    from latex2mathml.converter import convert_to_element
 
     try:
-        return convert(latex.strip(), display=display)
+        formula = convert_to_element(latex.strip(), display=display)
+        # Its own ``convert`` lets tags through, as in \text{<img/src=x>}.
+        for part in formula.iter():
+            part.text = html.unescape(part.text or "")
+            for name in ("href", "style", "class"):  # which may lead elsewhere
+                part.attrib.pop(name, None)
+        return ElementTree.tostring(formula, encoding="unicode")
     except Exception:  # a student's LaTeX may be anything
         return f"<code>{html.escape(latex)}</code>"
 
