@@ -40,13 +40,31 @@ def frames(project: Project, times: list[float], alike: bool = False) -> None:
 # Labelled folders
 
 
+def voc(path: Path, *corners: float, name: str = "<name>mug</name>", size: str = "") -> None:
+    """An xml of one object."""
+    sides = zip(("xmin", "ymin", "xmax", "ymax"), corners, strict=True)
+    box = "".join(f"<{side}>{value}</{side}>" for side, value in sides)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    entry = f"<object>{name}<bndbox>{box}</bndbox></object>"
+    path.write_text(f"<annotation>{size}{entry}</annotation>", encoding="utf-8")
+
+
+def coco(path: Path, file_name: str, *bbox: float) -> None:
+    """A json of one image, 80x60, and one box."""
+    document = {
+        "images": [{"id": 1, "file_name": file_name, "width": 80, "height": 60}],
+        "annotations": [{"id": 1, "image_id": 1, "category_id": 1, "bbox": bbox}],
+        "categories": [{"id": 1, "name": "mug"}],
+    }
+    path.write_text(json.dumps(document), encoding="utf-8")
+
+
 def test_pascal_voc_of_two_folders_and_a_broken_file(tmp_path):
     """Catches boxes of another image, a part named val that is trained on, a lost note."""
     for number, part in enumerate(("train", "train", "val")):
         image = picture(tmp_path / "photos" / part / f"{number}.jpg", number)
-        box = f"<xmin>{number}</xmin><ymin>2</ymin><xmax>30</xmax><ymax>40</ymax>"
-        xml = f"<annotation><object><name>mug</name><bndbox>{box}</bndbox></object></annotation>"
-        image.with_suffix(".xml").write_text(xml if number != 1 else "<annotation>")
+        voc(image.with_suffix(".xml"), number, 2, 30, 40)
+    (tmp_path / "photos" / "train" / "1.xml").write_text("<annotation>")
     picture(tmp_path / "photos" / "train" / "none.jpg", 9)
     found = read_labelled_folder(tmp_path)
     boxes = {image.path.name: image for image in found.images}
@@ -55,6 +73,68 @@ def test_pascal_voc_of_two_folders_and_a_broken_file(tmp_path):
     assert boxes["2.jpg"].held_out and not boxes["0.jpg"].held_out
     assert not boxes["1.jpg"].labelled and not boxes["none.jpg"].labelled
     assert "1.xml" in found.notes[0] and "1 images have no xml" in found.notes[1]
+
+
+@pytest.mark.parametrize("labels", ["Annotations/{}", "{}/Annotations"])
+def test_frames_of_two_videos_have_one_name(tmp_path, labels):
+    """Catches the boxes of one day's frame 0 on the other day's, and a guess between two."""
+    for number, day in enumerate(("monday", "tuesday")):
+        picture(tmp_path / "JPEGImages" / day / "0.jpg", number)
+        voc(tmp_path / labels.format(day) / "0.xml", number, 2, 30, 40)
+    found = read_labelled_folder(tmp_path)
+    assert [image.boxes[0][1] for image in found.images] == [0, 1]
+    picture(tmp_path / "0.jpg")
+    with pytest.raises(LabError, match=r'xml files may be that of "0\.jpg": .*monday'):
+        read_labelled_folder(tmp_path)
+
+
+@pytest.mark.parametrize("tool", ["COCO", "Pascal VOC"])
+@pytest.mark.parametrize("turn", [1, 5, 6, 7, 8])
+def test_boxes_on_the_stored_pixels_of_a_turned_photo_turn_with_it(tmp_path, tool, turn):
+    """Catches boxes beside their objects: a project keeps photos as they are shown."""
+    stored = torch.zeros(60, 80, 3, dtype=torch.uint8)
+    stored[8:16, 48:72] = 255
+    exif = Image.Exif()
+    exif[0x0112] = turn
+    Image.fromarray(stored.numpy()).save(tmp_path / "a.png", exif=exif)
+    if tool == "COCO":
+        coco(tmp_path / "train.json", "a.png", 48, 8, 24, 8)
+    else:
+        size = "<size><width>80</width><height>60</height></size>"
+        voc(tmp_path / "a.xml", 48, 8, 72, 16, size=size)
+    project = Project(tmp_path / "out")
+    assert project.take_over(read_labelled_folder(tmp_path)) == []
+    ys, xs = torch.where(project.pixels(1)[0] > 127)
+    white = [int(v) for v in (xs.min(), ys.min(), xs.max() + 1, ys.max() + 1)]
+    assert project.boxes(1) == [{"name": "mug", "box": white}]
+
+
+def test_images_that_were_resized_after_labelling_are_left_out(tmp_path):
+    """Catches boxes twice as far from the corner as their objects, without a word."""
+    for tool in ("voc", "coco"):
+        picture(tmp_path / tool / "a.png", size=(40, 30))
+    coco(tmp_path / "coco" / "train.json", "a.png", 5, 5, 20, 20)
+    found = read_labelled_folder(tmp_path / "coco")
+    assert found.images == [] and "40x30 pixels" in found.notes[0] and "80x60" in found.notes[0]
+    size = "<size><width>80</width><height>60</height><depth>3</depth></size>"
+    voc(tmp_path / "voc" / "a.xml", 5, 5, 25, 25, size=size)
+    with pytest.raises(LabError, match=r"No label .* can be read: a\.xml .*40x30.*80x60"):
+        read_labelled_folder(tmp_path / "voc")
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"name": "<label>mug</label>"}, {"name": "<name></name>"}, {"corners": (5, "nan", 25, 25)}],
+)
+def test_an_object_without_a_name_or_a_box_is_a_note(tmp_path, wrong):
+    """Catches a class called None, and one file that ends the import of all."""
+    for number in range(2):
+        picture(tmp_path / f"{number}.png", number)
+        voc(tmp_path / f"{number}.xml", 5, 5, 25, 25)
+    voc(tmp_path / "1.xml", *wrong.pop("corners", (5, 5, 25, 25)), **wrong)
+    found = read_labelled_folder(tmp_path)
+    assert [image.labelled for image in found.images] == [True, False]
+    assert "1.xml (an object has no name, or no bndbox of four numbers)" in found.notes[0]
 
 
 @pytest.mark.parametrize(
@@ -101,12 +181,7 @@ def test_what_is_no_labelled_folder(tmp_path):
 def test_a_damaged_part_is_not_left_out(tmp_path):
     """Catches a val.json that cannot be read and is then silently trained without."""
     picture(tmp_path / "images" / "a.png")
-    whole = {
-        "images": [{"id": 1, "file_name": "a.png", "width": 80, "height": 60}],
-        "annotations": [{"id": 1, "image_id": 1, "category_id": 1, "bbox": [5, 5, 20, 20]}],
-        "categories": [{"id": 1, "name": "mug"}],
-    }
-    (tmp_path / "train.json").write_text(json.dumps(whole), encoding="utf-8")
+    coco(tmp_path / "train.json", "a.png", 5, 5, 20, 20)
     assert [image.held_out for image in read_labelled_folder(tmp_path).images] == [False]
     (tmp_path / "val.json").write_text("{", encoding="utf-8")
     with pytest.raises(LabError, match=r"val\.json"):

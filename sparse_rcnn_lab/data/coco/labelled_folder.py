@@ -7,10 +7,11 @@ file is a sentence in ``notes``; a folder of which nothing can be read is a LabE
 from __future__ import annotations
 
 import ast
+import math
 import re
 import shutil
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from xml.etree import ElementTree
@@ -22,8 +23,10 @@ from sparse_rcnn_lab.core.errors import LabError
 from sparse_rcnn_lab.data.coco.folder import CocoFolder, find_splits
 from sparse_rcnn_lab.data.coco.image_files import upright_size
 from sparse_rcnn_lab.data.finding import first_few
+from sparse_rcnn_lab.detect.images import image_header
 
 IMAGES = frozenset((".jpg", ".jpeg", ".png", ".webp", ".bmp"))
+_XML = frozenset((".xml",))
 _HELD_OUT = re.compile(r"val|valid|validation|test", re.IGNORECASE)
 _NAME_FILES = ("data.yaml", "data.yml", "classes.txt", "obj.names", "predefined_classes.txt")
 _BROKEN = (ElementTree.ParseError, LabError, ValueError, TypeError, AttributeError, OSError)
@@ -147,16 +150,44 @@ def _read_coco(folder: Path) -> LabelledFolder:
         notes += data.notes
         tables = data.tables
         corners = box_ops.xywh_to_xyxy(torch.from_numpy(tables.boxes_xywh)).tolist()
-        for index in range(len(data)):
+        for index, (height, width) in enumerate(data.image_sizes.tolist()):
             rows = range(int(tables.starts[index]), int(tables.starts[index + 1]))
-            boxes = tuple(
+            boxes = [
                 (tables.class_names[int(tables.labels[row])], *corners[row])
                 for row in rows
                 if not tables.crowd[row]
-            )
+            ]
             path = data.image_path(index)
-            images.append(LabelledImage(path, boxes, held_out=split == "val"))
+            try:
+                shown = _as_shown(path, boxes, (height, width))
+            except LabError as error:
+                notes.append(f"Left out: {error}")
+                continue
+            images.append(LabelledImage(path, tuple(shown), held_out=split == "val"))
     return LabelledFolder("COCO", images, notes)
+
+
+def _as_shown(image: Path, boxes: list[NamedBox], size: tuple[int, int]) -> list[NamedBox]:
+    """Boxes on an image of ``size`` (height, width), in its pixels as it is shown: EXIF turns it.
+
+    Raises LabError for an image of another size, whose boxes would lie beside their objects.
+    """
+    height, width, turn = image_header(image)
+    if size == ((width, height) if turn >= 5 else (height, width)):
+        return boxes
+    if size != (height, width):
+        raise LabError(
+            f'"{image.name}" has {width}x{height} pixels, but its labels are those of an image of '
+            f"{size[1]}x{size[0]}. Use the images that were labelled, or correct the labels."
+        )
+    shown: list[NamedBox] = []
+    for name, y1, x1, y2, x2 in boxes:  # labelled as stored: x and y change places
+        if turn in (6, 7):
+            x1, x2 = height - x2, height - x1
+        if turn in (7, 8):
+            y1, y2 = width - y2, width - y1
+        shown.append((name, x1, y1, x2, y2))
+    return shown
 
 
 def _read_each(
@@ -165,11 +196,11 @@ def _read_each(
     images: list[Path],
     folder: Path,
     file_of: Callable[[Path], Path],
-    boxes_of: Callable[[Path, Path], Iterator[NamedBox]],
+    boxes_of: Callable[[Path, Path], Iterable[NamedBox]],
 ) -> LabelledFolder:
     """Of a tool that writes a file an image; one that cannot be read is a note.
 
-    boxes_of: is given the file and the image.
+    boxes_of: is given the file and the image. Raises LabError where no file can be read.
     """
     read, broken, notes, unlabelled = [], [], [], 0
     for path in images:
@@ -184,7 +215,10 @@ def _read_each(
         held_out = boxes is not None and _set_aside(path, folder)
         read.append(LabelledImage(path, boxes or (), boxes is not None, held_out))
     if broken:
-        notes.append(f"Labels that cannot be read are left out: {first_few(broken, joint='; ')}.")
+        shown = first_few(broken, joint="; ")
+        if len(broken) == len(images):
+            raise LabError(f'No label in "{folder.name}" can be read: {shown}.')
+        notes.append(f"Labels that cannot be read are left out: {shown}.")
     if unlabelled:
         notes.append(f"{unlabelled} images have no {ending} file: not labelled, left out.")
     return LabelledFolder(kind, read, notes)
@@ -192,20 +226,40 @@ def _read_each(
 
 def _read_voc(folder: Path, images: list[Path]) -> LabelledFolder:
     """One xml an image, beside it or in another folder; the name of the file says which."""
-    xmls = {path.stem: path for path in _files(folder, frozenset((".xml",)))}
+    xmls: dict[str, list[Path]] = {}
+    for path in _files(folder, _XML):
+        xmls.setdefault(path.stem, []).append(path)
 
     def file_of(image: Path) -> Path:
         beside = image.with_suffix(".xml")
-        return beside if beside.exists() else xmls.get(image.stem, beside)
+        if beside.exists() or image.stem not in xmls:
+            return beside
+        # Videos cut into frames number them all from 0: then the folders say which.
+        near = [len({*image.parent.parts} & {*xml.parent.parts}) for xml in xmls[image.stem]]
+        best = [xml for xml, n in zip(xmls[image.stem], near, strict=True) if n == max(near)]
+        if len(best) > 1:
+            shown = ", ".join(f'"{xml.relative_to(folder)}"' for xml in best[:2])
+            raise LabError(
+                f'Several xml files may be that of "{image.relative_to(folder)}": {shown}. Put '
+                "each beside its image."
+            )
+        return best[0]
 
-    return _read_each("Pascal VOC", "xml", images, folder, file_of, lambda xml, _: _voc_boxes(xml))
+    return _read_each("Pascal VOC", "xml", images, folder, file_of, _voc_boxes)
 
 
-def _voc_boxes(xml: Path) -> Iterator[NamedBox]:
-    for entry in ElementTree.parse(xml).getroot().iter("object"):
-        name, place = entry.findtext("name"), entry.find("bndbox")
-        corners = [float(place.findtext(key)) for key in ("xmin", "ymin", "xmax", "ymax")]  # type: ignore[union-attr, arg-type]
-        yield str(name).strip(), *corners  # type: ignore[misc]
+def _voc_boxes(xml: Path, image: Path) -> list[NamedBox]:
+    root = ElementTree.parse(xml).getroot()
+    boxes: list[NamedBox] = []
+    for entry in root.iter("object"):
+        name = (entry.findtext("name") or "").strip()
+        sides = (entry.findtext(f"bndbox/{key}") for key in ("xmin", "ymin", "xmax", "ymax"))
+        x1, y1, x2, y2 = (float(side or "nan") for side in sides)
+        if not name or not math.isfinite(x1 + y1 + x2 + y2):
+            raise ValueError("an object has no name, or no bndbox of four numbers")
+        boxes.append((name, x1, y1, x2, y2))
+    height, width = (int(float(root.findtext(f"size/{side}") or 0)) for side in ("height", "width"))
+    return _as_shown(image, boxes, (height, width)) if height and width else boxes
 
 
 def _yolo_file(image: Path) -> Path:
