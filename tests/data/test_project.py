@@ -83,6 +83,11 @@ def test_frames_of_two_videos_have_one_name(tmp_path, labels):
         voc(tmp_path / labels.format(day) / "0.xml", number, 2, 30, 40)
     found = read_labelled_folder(tmp_path)
     assert [image.boxes[0][1] for image in found.images] == [0, 1]
+    mine = tmp_path / labels.format("tuesday") / "0.xml"
+    content = mine.read_text()
+    mine.unlink()
+    assert [image.labelled for image in read_labelled_folder(tmp_path).images] == [True, False]
+    mine.write_text(content)
     picture(tmp_path / "0.jpg")
     with pytest.raises(LabError, match=r'xml files may be that of "0\.jpg": .*monday'):
         read_labelled_folder(tmp_path)
@@ -143,7 +148,10 @@ def test_an_object_without_a_name_or_a_box_is_a_note(tmp_path, wrong):
         ("names: [mug, 'my keys']", ["mug", "my keys"]),
         ("names:\n  0: mug\n  1: my keys\n", ["mug", "my keys"]),
         ("nc: 2\nnames:\n- mug\n- my keys\n", ["mug", "my keys"]),
-        ("names: {0: mug, 1: my keys}", ["mug", "my keys"]),
+        ("names: {1: my keys, 0: mug}", ["mug", "my keys"]),
+        ("names:\n  1: my keys\n  0: mug\n", ["mug", "my keys"]),
+        ("names: # two\n  '0': mug  # a cup\n\n  # and\n  1: \"it's #1\"", ["mug", "it's #1"]),
+        ("names: ['2: mug, or cup', driver's licence]", ["2: mug, or cup", "driver's licence"]),
     ],
 )
 def test_yolo_in_its_layout(tmp_path, text, names):
@@ -158,13 +166,53 @@ def test_yolo_in_its_layout(tmp_path, text, names):
     assert box == pytest.approx([30, 15, 50, 45]) and around == pytest.approx([8, 6, 40, 24])
 
 
-def test_yolo_with_what_is_no_share(tmp_path):
-    """Catches pixels that are taken for shares of the image: boxes a hundred times too large."""
-    picture(tmp_path / "a.png").with_suffix(".txt").write_text("0 40 30 20 20")
+@pytest.mark.parametrize("wrong", ["40 30 20 20", "0.4 0.4 0.2 0.2 0.3 0.3 2 0.5 0.5 2"])
+def test_yolo_with_what_is_no_share(tmp_path, wrong):
+    """Catches pixels, or how visible keypoints are, that are taken for shares of the image: boxes
+    a hundred times too large."""
+    picture(tmp_path / "a.png").with_suffix(".txt").write_text(f"0 {wrong}")
     picture(tmp_path / "b.png").with_suffix(".txt").write_text("")
     found = read_labelled_folder(tmp_path)
     assert [image.labelled for image in found.images] == [False, True]
     assert "a.txt (line 1 is not class, centre" in found.notes[0]
+
+
+def yolo(folder: Path, label: int = 0) -> None:
+    """An image with one box of a class, in Roboflow's layout."""
+    picture(folder / "train" / "images" / "a.png")
+    (folder / "train" / "labels").mkdir()
+    (folder / "train" / "labels" / "a.txt").write_text(f"{label} 0.5 0.5 0.25 0.5 0.4 0.4 0.6 0.6")
+
+
+def test_yolo_with_keypoints(tmp_path):
+    """Catches the box and its keypoints read as the corners of a polygon."""
+    yolo(tmp_path)
+    (tmp_path / "data.yaml").write_text("kpt_shape: [2, 2]\nnames: [mug]")
+    assert read_labelled_folder(tmp_path).images[0].boxes == (("mug", 30.0, 15.0, 50.0, 45.0),)
+
+
+def test_yolo_numbers_keep_their_names(tmp_path):
+    """Catches names that close a gap: every later class has the name of its neighbour."""
+    yolo(tmp_path, 2)
+    for file, text in (("classes.txt", "mug\n\nkeys\n"), ("data.yaml", "names: {1: mug, 2: keys}")):
+        (tmp_path / file).write_text(text)
+        assert read_labelled_folder(tmp_path).images[0].boxes[0][0] == "keys"
+
+
+def test_yolo_sets_put_together_keep_their_names(tmp_path):
+    """Catches the class numbers of one set read with the names of another."""
+    for file, names in (("a/data.yaml", "names: [mug, keys]"), ("b/classes.txt", "keys\nmug")):
+        path = tmp_path / file
+        yolo(path.parent)
+        path.write_text(names)
+    found = read_labelled_folder(tmp_path)
+    assert [image.boxes[0][0] for image in found.images] == ["mug", "keys"]
+    yolo(tmp_path / "c")
+    (tmp_path / "b" / "classes.txt").rename(tmp_path / "b" / "data.yaml")
+    (tmp_path / "b" / "data.yaml").write_text("names: [keys, mug]")
+    found = read_labelled_folder(tmp_path)
+    assert [image.labelled for image in found.images] == [True, True, False]
+    assert "name its classes in two ways" in found.notes[0]
 
 
 def test_what_is_no_labelled_folder(tmp_path):
@@ -188,6 +236,24 @@ def test_a_damaged_part_is_not_left_out(tmp_path):
         read_labelled_folder(tmp_path)
 
 
+def test_files_that_are_no_labels(tmp_path):
+    """Catches labels that are not read because of an editor's xml, CVAT's own that reads as
+    nothing, and a broken json of which only the empty list of names beside it is told."""
+    yolo(tmp_path / "yolo")
+    (tmp_path / "yolo" / ".idea").mkdir()
+    (tmp_path / "yolo" / ".idea" / "a.xml").write_text("<project/>")
+    assert read_labelled_folder(tmp_path / "yolo").kind == "YOLO"
+    picture(tmp_path / "cvat" / "a.png")
+    (tmp_path / "cvat" / "annotations.xml").write_text("<annotations/>")
+    with pytest.raises(LabError, match='"CVAT for images"'):
+        read_labelled_folder(tmp_path / "cvat")
+    picture(tmp_path / "coco" / "images" / "a.png")
+    (tmp_path / "coco" / "classes.txt").write_text("mug")
+    (tmp_path / "coco" / "train.json").write_text("{")
+    with pytest.raises(LabError, match=r"train\.json is not valid json"):
+        read_labelled_folder(tmp_path / "coco")
+
+
 def test_zips(tmp_path):
     """Catches a member that is written outside, a bomb that is unpacked, a traceback for no zip."""
     good, bad = tmp_path / "good.zip", tmp_path / "bad.zip"
@@ -201,9 +267,14 @@ def test_zips(tmp_path):
     assert not (tmp_path.parent / "escaped.txt").exists()
     with pytest.raises(LabError, match="unpacked"):
         unpack(good, tmp_path / "out", megabytes=0)
-    bad.write_bytes(b"PK not a zip")
-    with pytest.raises(LabError, match=r"bad\.zip"):
-        unpack(bad, tmp_path / "out")
+    with zipfile.ZipFile(bad, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("a.txt", bytes(range(256)) * 20)
+    damaged = bytearray(bad.read_bytes())
+    damaged[40:44] = b"\xff\xff\xff\xff"
+    for content in (b"PK not a zip", damaged):
+        bad.write_bytes(content)
+        with pytest.raises(LabError, match=r"bad\.zip"):
+            unpack(bad, tmp_path / "out")
 
 
 # Projects

@@ -195,7 +195,7 @@ class CocoFolder:
         return image
 
 
-class _MissingJson(LabError):
+class MissingJson(LabError):
     """A folder without a json of a split."""
 
 
@@ -208,7 +208,7 @@ def find_splits(root: Path) -> tuple[str, ...]:
     for split in SPLITS:
         try:
             jsons.setdefault(find_json(root, split), split)
-        except _MissingJson as error:
+        except MissingJson as error:
             missing = error
     if not jsons:
         raise missing
@@ -250,7 +250,7 @@ def find_json(root: Path, split: str) -> Path:
             several = first_few(found)
             raise LabError(f'"{root}" has several files for "{split}": {several}. Give one.')
     here = first_few(list(there)) or "none"
-    raise _MissingJson(
+    raise MissingJson(
         f'"{root}" has no {split}.json (nor annotations/instances_{split}2017.json); json files '
         f"found: {here}. Add it, or give a json file."
     )

@@ -6,13 +6,14 @@ file is a sentence in ``notes``; a folder of which nothing can be read is a LabE
 
 from __future__ import annotations
 
-import ast
 import math
 import re
 import shutil
 import zipfile
+import zlib
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
+from itertools import takewhile
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -20,7 +21,7 @@ import torch
 
 from sparse_rcnn_lab.core import boxes as box_ops
 from sparse_rcnn_lab.core.errors import LabError
-from sparse_rcnn_lab.data.coco.folder import CocoFolder, find_splits
+from sparse_rcnn_lab.data.coco.folder import CocoFolder, MissingJson, find_splits
 from sparse_rcnn_lab.data.coco.image_files import upright_size
 from sparse_rcnn_lab.data.finding import first_few
 from sparse_rcnn_lab.detect.images import image_header
@@ -28,7 +29,14 @@ from sparse_rcnn_lab.detect.images import image_header
 IMAGES = frozenset((".jpg", ".jpeg", ".png", ".webp", ".bmp"))
 _XML = frozenset((".xml",))
 _HELD_OUT = re.compile(r"val|valid|validation|test", re.IGNORECASE)
-_NAME_FILES = ("data.yaml", "data.yml", "classes.txt", "obj.names", "predefined_classes.txt")
+_NAME_FILES = (
+    "data.yaml",
+    "data.yml",
+    "classes.txt",
+    "obj.names",
+    "predefined_classes.txt",
+    "_darknet.labels",
+)
 _BROKEN = (ElementTree.ParseError, LabError, ValueError, TypeError, AttributeError, OSError)
 NamedBox = tuple[str, float, float, float, float]  # class, xyxy in pixels of the image
 
@@ -79,15 +87,19 @@ def read_labelled_folder(folder: str | Path) -> LabelledFolder:
         raise LabError(f'There is no folder "{folder}".')
     if folder.is_file():
         return _read_coco(folder)
-    images = _files(folder, IMAGES)
-    xml = any(folder.rglob("*.xml"))
+    images, xmls = _files(folder, IMAGES), _files(folder, _XML)
+    stems = {path.stem for path in images}
+    xml = any(path.stem in stems for path in xmls)
+    yolo = any(_yolo_file(path).exists() for path in images)
     named = any(any(folder.rglob(name)) for name in _NAME_FILES)
-    yolo = named or any(_yolo_file(path).exists() for path in images)
     if any(folder.rglob("*.json")):
         try:
             return _read_coco(folder)
+        except MissingJson:
+            if not (xml or yolo or named):  # else it is some other tool's json
+                raise
         except LabError:
-            if not (xml or yolo):  # else it is some other tool's json
+            if not (xml or yolo):
                 raise
     if not images:
         found = first_few(sorted(p.name for p in folder.iterdir())) or "nothing"
@@ -96,13 +108,20 @@ def read_labelled_folder(folder: str | Path) -> LabelledFolder:
         )
     if xml:
         return _read_voc(folder, images)
-    if yolo:
+    if yolo or named:
         return _read_yolo(folder, images)
+    if any(path.name == "annotations.xml" for path in xmls):
+        raise LabError(
+            f'"{folder.name}" has the annotations.xml of "CVAT for images". Export as COCO, Pascal '
+            "VOC or YOLO there."
+        )
+    if xmls:  # none has the name of an image: a note says so
+        return _read_voc(folder, images)
     return LabelledFolder("photographs", [LabelledImage(path, labelled=False) for path in images])
 
 
 def unpack(file: str | Path, into: Path, megabytes: int = 2000) -> Path:
-    """Unpacks a zip into an empty folder; what would leave it, or is no label or image, stays out.
+    """Unpacks a zip into an empty folder; what would leave it, or is hidden, stays out.
 
     Raises LabError where it is damaged, encrypted, or larger than ``megabytes`` unpacked.
     """
@@ -124,7 +143,7 @@ def unpack(file: str | Path, into: Path, megabytes: int = 2000) -> Path:
                 target.parent.mkdir(parents=True, exist_ok=True)
                 with archive.open(member) as source, target.open("wb") as copy:
                     shutil.copyfileobj(source, copy)
-    except (zipfile.BadZipFile, RuntimeError, NotImplementedError, EOFError) as error:
+    except (zipfile.BadZipFile, zlib.error, RuntimeError, NotImplementedError, EOFError) as error:
         raise LabError(f'"{file.name}" is not a zip that can be unpacked ({error}).') from None
     except OSError as error:
         raise LabError(f'"{file.name}" could not be unpacked ({error.strerror}).') from None
@@ -132,8 +151,13 @@ def unpack(file: str | Path, into: Path, megabytes: int = 2000) -> Path:
 
 
 def _files(folder: Path, suffixes: frozenset[str]) -> list[Path]:
+    """What is not hidden, as editors and systems keep files of their own beside one's."""
     found = (path for path in folder.rglob("*") if path.suffix.lower() in suffixes)
-    return sorted(path for path in found if path.is_file() and not path.name.startswith("."))
+    return sorted(
+        path
+        for path in found
+        if path.is_file() and not any(p.startswith(".") for p in path.relative_to(folder).parts)
+    )
 
 
 def _set_aside(path: Path, folder: Path) -> bool:
@@ -226,26 +250,37 @@ def _read_each(
 
 def _read_voc(folder: Path, images: list[Path]) -> LabelledFolder:
     """One xml an image, beside it or in another folder; the name of the file says which."""
-    xmls: dict[str, list[Path]] = {}
-    for path in _files(folder, _XML):
-        xmls.setdefault(path.stem, []).append(path)
+    xmls, alike = _by_stem(_files(folder, _XML)), _by_stem(images)
 
     def file_of(image: Path) -> Path:
         beside = image.with_suffix(".xml")
         if beside.exists() or image.stem not in xmls:
             return beside
         # Videos cut into frames number them all from 0: then the folders say which.
-        near = [len({*image.parent.parts} & {*xml.parent.parts}) for xml in xmls[image.stem]]
-        best = [xml for xml, n in zip(xmls[image.stem], near, strict=True) if n == max(near)]
+        near = max(_shared_folders(image, xml) for xml in xmls[image.stem])
+        best = [xml for xml in xmls[image.stem] if _shared_folders(image, xml) == near]
         if len(best) > 1:
             shown = ", ".join(f'"{xml.relative_to(folder)}"' for xml in best[:2])
             raise LabError(
                 f'Several xml files may be that of "{image.relative_to(folder)}": {shown}. Put '
                 "each beside its image."
             )
-        return best[0]
+        others = any(_shared_folders(other, best[0]) > near for other in alike[image.stem])
+        return beside if others else best[0]
 
     return _read_each("Pascal VOC", "xml", images, folder, file_of, _voc_boxes)
+
+
+def _by_stem(paths: list[Path]) -> dict[str, list[Path]]:
+    found: dict[str, list[Path]] = {}
+    for path in paths:
+        found.setdefault(path.stem, []).append(path)
+    return found
+
+
+def _shared_folders(one: Path, other: Path) -> int:
+    """In how many folders of the same name two files lie."""
+    return len({*one.parent.parts} & {*other.parent.parts})
 
 
 def _voc_boxes(xml: Path, image: Path) -> list[NamedBox]:
@@ -274,21 +309,30 @@ def _yolo_file(image: Path) -> Path:
 
 
 def _read_yolo(folder: Path, images: list[Path]) -> LabelledFolder:
-    names = _yolo_names(folder)
+    told = _yolo_names(folder)
 
     def boxes_of(file: Path, image: Path) -> Iterator[NamedBox]:
         height, width = upright_size(image)
+        names = _names_of(file, told)
         return _yolo_boxes(file.read_text(encoding="utf-8-sig"), names, width, height)
 
     found = _read_each("YOLO", "txt", images, folder, _yolo_file, boxes_of)
-    if not names:
+    if not told:
         found.notes.append(
             f'"{folder.name}" has no data.yaml and no classes.txt: classes are called by number.'
         )
     return found
 
 
-def _yolo_boxes(text: str, names: dict[int, str], width: int, height: int) -> Iterator[NamedBox]:
+@dataclass(frozen=True)
+class _Names:
+    """Class names by number; keypoints: whether they follow each box."""
+
+    names: dict[int, str] = field(default_factory=dict)
+    keypoints: bool = False
+
+
+def _yolo_boxes(text: str, names: _Names, width: int, height: int) -> Iterator[NamedBox]:
     for number, line in enumerate(text.splitlines(), 1):
         if not line.strip():
             continue
@@ -297,43 +341,76 @@ def _yolo_boxes(text: str, names: dict[int, str], width: int, height: int) -> It
             label, shares = int(kind), [float(value) for value in values]
         except ValueError:
             raise ValueError(f"line {number} is not numbers") from None
-        if len(shares) < 4 or not all(-0.1 <= share <= 1.1 for share in shares[:4]):
+        polygon = len(shares) > 5 and len(shares) % 2 == 0 and not names.keypoints
+        if len(shares) < 4 or not all(
+            -0.1 <= share <= 1.1 for share in (shares if polygon else shares[:4])
+        ):
             raise ValueError(f"line {number} is not class, centre x, y, width, height as shares")
-        if names and label not in names:
+        if names.names and label not in names.names:
             raise ValueError(f"line {number} is of class {label}, of which there is no name")
-        if len(shares) > 5 and len(shares) % 2 == 0:  # a polygon: the box around it
+        if polygon:  # the box around it
             points = torch.tensor(shares).view(-1, 2)
             corners = torch.cat([points.amin(0), points.amax(0)])
         else:
             corners = box_ops.cxcywh_to_xyxy(torch.tensor(shares[:4]))
         box = box_ops.rescale(corners[None], torch.tensor([width, height]))[0].tolist()
-        yield names.get(label, f"class {label}"), *box
+        yield names.names.get(label, f"class {label}"), *box
 
 
-def _yolo_names(folder: Path) -> dict[int, str]:
-    """Names out of data.yaml (a list, a list of lines, or a table) or a file of one name a line."""
+def _yolo_names(folder: Path) -> dict[Path, _Names]:
+    """What every data.yaml, or file of one name a line, says; data.yaml first."""
+    told = {}
     for name in _NAME_FILES:
-        file = next(iter(sorted(folder.rglob(name))), None)
-        if file is None:
-            continue
-        text = file.read_text(encoding="utf-8-sig", errors="replace")
-        if not name.endswith((".yaml", ".yml")):
-            return dict(enumerate(line.strip() for line in text.splitlines() if line.strip()))
-        found = re.search(r"^names:[ \t]*(\[.*?\]|\{.*?\})", text, re.MULTILINE | re.DOTALL)
-        if found:
-            return _inline_names(found[1])
-        lines = re.search(r"^names:[ \t]*\n((?:[ \t]*(?:-|\d+:).*\n?)+)", text, re.MULTILINE)
-        if lines:
-            rows = [re.sub(r"^\s*(-|\d+:)\s*", "", row) for row in lines[1].splitlines()]
-            return dict(enumerate(row.strip().strip("'\"") for row in rows))
-    return {}
+        for file in sorted(folder.rglob(name)):
+            text = file.read_text(encoding="utf-8-sig", errors="replace")
+            yaml = name.endswith((".yaml", ".yml"))
+            rows = enumerate(line.strip() for line in text.splitlines())
+            names = _yaml_names(text) if yaml else {number: row for number, row in rows if row}
+            if names:
+                keypoints = yaml and re.search(r"^kpt_shape:", text, re.MULTILINE) is not None
+                told[file] = _Names(names, keypoints)
+    return told
 
 
-def _inline_names(text: str) -> dict[int, str]:
-    try:
-        value = ast.literal_eval(text)
-    except (ValueError, SyntaxError):  # names without quotes
-        inner = text.strip("[]{}").split(",")
-        value = [re.sub(r"^\s*\d+\s*:", "", part).strip().strip("'\"") for part in inner]
-    pairs = value.items() if isinstance(value, dict) else enumerate(value)
-    return {int(number): str(name) for number, name in pairs}
+def _names_of(label_file: Path, told: dict[Path, _Names]) -> _Names:
+    """The names that hold for a label file: of data sets put together each has its own.
+
+    Those of a folder that it lies in, data.yaml first, then the nearest; else those of the first
+    kind that there is. Raises LabError where several of that kind differ.
+    """
+    if not told:
+        return _Names()
+    above = [file for file in told if file.parent in label_file.parents]
+    first = min(above or told, key=lambda f: (_NAME_FILES.index(f.name), -len(f.parts)))
+    others = [] if above else [f for f in told if f.name == first.name and told[f] != told[first]]
+    if others:
+        raise LabError(f'"{first}" and "{others[0]}" name its classes in two ways')
+    return told[first]
+
+
+# An entry of yaml's list or table: within brackets, and on a line of its own.
+_KEY = r"""(?P<quote>['"]?)(?P<key>\d+)(?P=quote)[ \t]*:[ \t]*"""
+_QUOTED = r"""'(?:[^']|'')*'|"[^"]*\""""
+_INLINE = re.compile(rf"(?:{_KEY})?(?P<name>{_QUOTED}|[^\s,'\"][^,]*)")
+_LINE = re.compile(rf"[ \t]*(?:-[ \t]+|{_KEY})(?P<name>{_QUOTED}|[^#\s](?:[^#]|(?<=\S)#)*)")
+
+
+def _yaml_names(text: str) -> dict[int, str]:
+    """``names`` of a data.yaml: a list or a table with numbers, in brackets or a line each."""
+    start = re.search(r"^['\"]?names['\"]?:[ \t]*(?:#.*)?", text, re.MULTILINE)
+    if start is None:
+        return {}
+    rest = text[start.end() :]
+    found = re.match(r"\s*(?:\[(.*?)\]|\{(.*?)\})", rest, re.DOTALL)
+    if found:
+        entries = list(_INLINE.finditer(found[1] or found[2] or ""))
+    else:
+        lines = (line for line in rest.splitlines() if line.strip() and line.strip()[0] != "#")
+        entries = list(takewhile(bool, map(_LINE.match, lines)))
+    names: dict[int, str] = {}
+    for place, entry in enumerate(entries):
+        name = entry["name"].strip()
+        if name[0] in "'\"":
+            name = name[1:-1].replace("''", "'")
+        names[place if entry["key"] is None else int(entry["key"])] = name
+    return names
