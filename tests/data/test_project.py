@@ -15,7 +15,7 @@ from PIL import Image
 from sparse_rcnn_lab import CocoFolder, LabError
 from sparse_rcnn_lab.data.coco.held_out import split_images
 from sparse_rcnn_lab.data.coco.labelled_folder import read_labelled_folder, unpack
-from sparse_rcnn_lab.data.coco.project import LARGEST, Project
+from sparse_rcnn_lab.data.coco.project import LARGEST, Project, _taken
 
 GREY = torch.full((3, 60, 80), 128, dtype=torch.uint8)
 
@@ -328,6 +328,18 @@ def test_classes(tmp_path):
     assert len(project.boxes(frame)) == 3
 
 
+def test_boxes_stay_with_their_renamed_class(tmp_path):
+    """Catches all boxes of a class lost to a blank, to a capital, or to two that become one."""
+    project = Project(tmp_path)
+    names = ("cat", "kitten", "dog")
+    frame = project.add(GREY, boxes=[{"name": n, "box": [1, 1, 20, 20]} for n in names])["id"]
+    project.set_classes(["Cat", "hound"], {"kitten": "cat", "dog": " hound "})
+    assert project.class_names == ("Cat", "hound")
+    assert [box["name"] for box in project.boxes(frame)] == ["Cat", "Cat", "hound"]
+    project.set_classes(["hound", "cat"], {"Cat": "hound", "hound": "cat"})
+    assert [box["name"] for box in project.boxes(frame)] == ["hound", "hound", "cat"]
+
+
 def test_import_says_what_it_merged(tmp_path):
     """Catches two spellings that are two classes, and a broken image that ends the import."""
     for number in range(2):
@@ -340,6 +352,36 @@ def test_import_says_what_it_merged(tmp_path):
     assert project.class_names == ("Mug",) and len(project) == 2
     assert any('"mug" is taken for "Mug"' in note for note in notes)
     assert any("broken.jpg" in note for note in notes)
+
+
+def test_import_says_which_boxes_are_too_small_to_keep(tmp_path):
+    """Catches labelled objects that silently become background, and an image of which half is
+    taken where its boxes are refused."""
+    image = picture(tmp_path / "in" / "a.png", size=(LARGEST * 2, 60))
+    image.with_suffix(".txt").write_text("0 0.5 0.5 0.001 0.5\n0 0.5 0.5 0.5 0.5\n")
+    project = Project(tmp_path / "out")
+    notes = project.take_over(read_labelled_folder(tmp_path / "in"))
+    assert len(project.boxes(1)) == 1 and "1 boxes are under 2 pixels" in notes[-1]
+    with pytest.raises(LabError, match="needs a name"):
+        project.add(GREY, boxes=[{"name": "", "box": [1, 1, 20, 20]}])
+    assert len(project) == 1
+
+
+def test_a_photo_beyond_pillows_limit_is_imported(tmp_path):
+    """Catches Pillow's own error, where only the time of the photo is read."""
+    Image.new("1", (14_000, 13_000)).save(tmp_path / "a.png")
+    assert _taken(tmp_path / "a.png") == (tmp_path / "a.png").stat().st_mtime
+
+
+def test_another_tools_labels_json_is_no_project(tmp_path):
+    """Catches FiftyOne's export called damaged."""
+    picture(tmp_path / "images" / "a.png")
+    coco(tmp_path / "labels.json", "a.png", 5, 5, 20, 20)
+    assert not Project.is_one(tmp_path)
+    Project(tmp_path / "own")
+    assert Project.is_one(tmp_path / "own")
+    Project(tmp_path / "own").add(GREY)
+    assert Project.is_one(tmp_path / "own")
 
 
 def test_damage_is_said(tmp_path):
@@ -420,8 +462,9 @@ def test_what_cannot_be_split(tmp_path):
 
 
 def test_the_archive_is_coco(tmp_path):
-    """Catches a download that this package itself cannot read, or that has unlabelled images."""
-    project = Project(tmp_path / "p")
+    """Catches a download that this package itself cannot read, that has unlabelled images, or
+    that takes the folder of its name away, the project here."""
+    project = Project(tmp_path / "data")
     project.add(GREY, boxes=[{"name": "mug", "box": [1, 1, 20, 20]}])
     project.add(GREY)
     unpack(project.archive(tmp_path / "data.zip"), tmp_path / "again")

@@ -10,9 +10,9 @@ Every change is written whole before it is answered: a process that is killed lo
 from __future__ import annotations
 
 import json
-import shutil
 import threading
 import time
+import zipfile
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -66,7 +66,10 @@ class Project:
     @staticmethod
     def is_one(folder: Path) -> bool:
         """Whether a folder is a project, and not just labelled images."""
-        return (folder / LABELS).is_file() and (folder / "images").is_dir()
+        if not ((folder / LABELS).is_file() and (folder / "images").is_dir()):
+            return False
+        text = (folder / LABELS).read_bytes()  # other tools call their json so too
+        return b'"labelled"' in text or b'"images": []' in text
 
     def __len__(self) -> int:
         return len(self._content["images"])
@@ -129,10 +132,10 @@ class Project:
             self.images.mkdir(parents=True, exist_ok=True)
             with write_whole(self.images / row["file_name"]) as file:
                 Image.fromarray(pixels).save(file, "JPEG", quality=92)
-            self._content["images"].append(row)
             if boxes is not None:
                 scale = torch.tensor([size[1] / width, size[0] / height])
                 self._set(row, boxes, scale)
+            self._content["images"].append(row)
             if write:
                 self._write()
             return dict(row)
@@ -176,7 +179,8 @@ class Project:
     def set_classes(self, names: Sequence[str], renamed: Mapping[str, str] | None = None) -> None:
         """The classes there are to be; those that go take their boxes along.
 
-        renamed: former name to new one. Raises LabError for a name that is empty or twice there.
+        renamed: former name to new one; that of another class makes one of both. Raises LabError
+        for a name that is empty or twice there.
         """
         clean = [_clean(name) for name in names]
         folded = [name.casefold() for name in clean]
@@ -186,30 +190,42 @@ class Project:
         if len(clean) > MOST_CLASSES:
             raise LabError(f"Up to {MOST_CLASSES} classes are taken, found {len(clean)}.")
         with self._lock:
-            content, renamed = self._content, dict(renamed or {})
-            ids = {renamed.get(c["name"], c["name"]): c["id"] for c in content["categories"]}
-            free = max(ids.values(), default=0)
-            for name in clean:
+            content, renamed = self._content, renamed or {}
+            ids: dict[str, int] = {}
+            now = {}  # id of a class -> that of the class it has become
+            for category in content["categories"]:
+                name = _clean(renamed.get(category["name"], category["name"])).casefold()
+                now[category["id"]] = ids.setdefault(name, category["id"])
+            free = max(now, default=0)
+            for name in folded:
                 if name not in ids:
                     free += 1
                     ids[name] = free
-            content["categories"] = [{"id": ids[name], "name": name} for name in clean]
-            kept = {ids[name] for name in clean}
-            content["annotations"] = [a for a in content["annotations"] if a["category_id"] in kept]
+            content["categories"] = [
+                {"id": ids[key], "name": name} for key, name in zip(folded, clean, strict=True)
+            ]
+            kept = {ids[name] for name in folded}
+            content["annotations"] = [
+                {**a, "category_id": now[a["category_id"]]}
+                for a in content["annotations"]
+                if now[a["category_id"]] in kept
+            ]
             self._write()
 
     def take_over(self, found: LabelledFolder) -> list[str]:
         """Copies a labelled folder's images in; gives what is to be said about it."""
         notes = list(found.notes)
         spelled = {name.casefold(): name for name in self.class_names}
+        known: dict[str, str] = {}
         other: set[str] = set()
+        for name in dict.fromkeys(name for image in found.images for name, *_ in image.boxes):
+            clean = _clean(name)
+            known[name] = spelled.setdefault(clean.casefold(), clean)
+            if known[name] != clean:
+                other.add(f'"{name}" is taken for "{known[name]}"')
+        given, before = 0, len(self._content["annotations"])
         for image in found.images:
-            boxes = []
-            for name, *corners in image.boxes:
-                known = spelled.setdefault(_clean(name).casefold(), _clean(name))
-                if known != _clean(name):
-                    other.add(f'"{name}" is taken for "{known}"')
-                boxes.append({"name": known, "box": corners})
+            boxes = [{"name": known[name], "box": corners} for name, *corners in image.boxes]
             try:
                 pixels = read_image(image.path)
             except LabError as error:
@@ -223,7 +239,14 @@ class Project:
                 held_out=image.held_out,
                 write=False,
             )
+            given += len(boxes)
         self._write()
+        lost = given - (len(self._content["annotations"]) - before)
+        if lost:
+            notes.append(
+                f"{lost} boxes are under {_LEAST:g} pixels wide or high in images of at most "
+                f"{LARGEST} pixels: left out."
+            )
         return [*notes, *(f"{text} (upper and lower case)." for text in sorted(other))]
 
     def _set(self, row: dict[str, Any], boxes: Sequence[Box], scale: Tensor) -> None:
@@ -274,16 +297,15 @@ class Project:
     def archive(self, target: Path) -> Path:
         """Writes images and ``train.json`` (COCO, what is labelled) as a zip; its path."""
         labelled = [row["id"] for row in self._content["images"] if row["labelled"]]
-        inside = target.with_suffix("")
-        shutil.rmtree(inside, ignore_errors=True)
-        (inside / "images").mkdir(parents=True)
         document = self.coco(labelled)
-        for row in document["images"]:
-            shutil.copy(self.images / row["file_name"], inside / "images")
-        write_text(inside / "train.json", json.dumps(document, indent=1) + "\n")
-        made = shutil.make_archive(str(inside), "zip", inside)
-        shutil.rmtree(inside, ignore_errors=True)
-        return Path(made)
+        with (
+            write_whole(target) as temporary,
+            zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED) as made,
+        ):
+            made.writestr("train.json", json.dumps(document, indent=1) + "\n")
+            for row in document["images"]:
+                made.write(self.images / row["file_name"], f"images/{row['file_name']}")
+        return target
 
 
 def _clean(name: Any) -> str:
@@ -312,7 +334,7 @@ def _taken(path: Path) -> float:
         with Image.open(path) as image:
             text = image.getexif().get_ifd(0x8769).get(0x9003) or image.getexif().get(0x0132)
         return time.mktime(time.strptime(str(text), "%Y:%m:%d %H:%M:%S"))
-    except (OSError, ValueError, OverflowError, SyntaxError):
+    except (OSError, ValueError, OverflowError, SyntaxError, Image.DecompressionBombError):
         return path.stat().st_mtime
 
 
