@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 from PIL import Image
+from scipy.sparse.csgraph import connected_components
 
 from sparse_rcnn_lab.core.errors import LabError
 
@@ -117,17 +118,14 @@ def _choose(
 def _moments(rows: list[dict[str, Any]], folder: Path) -> list[list[dict[str, Any]]]:
     """The images in the order in which they were taken, cut into moments."""
     rows = sorted(rows, key=lambda row: (row["taken"], row["id"]))
-    looks = [_look(folder / row["file_name"]) for row in rows]
+    looks = np.stack([_look(folder / row["file_name"]) for row in rows])
+    joined = looks @ looks.T > ALIKE
     # Files copied in one go have one time, which says nothing.
-    spread = rows[-1]["taken"] - rows[0]["taken"] > GAP * len(rows) / 4
-    group = list(range(len(rows)))
-    for i in range(len(rows)):
-        for j in range(i):
-            near = spread and j == i - 1 and rows[i]["taken"] - rows[j]["taken"] < GAP
-            if near or float(looks[i] @ looks[j]) > ALIKE:
-                old, new = group[i], group[j]
-                group = [new if g == old else g for g in group]
-    return [[row for row, g in zip(rows, group, strict=True) if g == k] for k in sorted(set(group))]
+    if rows[-1]["taken"] - rows[0]["taken"] > GAP * len(rows) / 4:
+        near = np.diff([row["taken"] for row in rows]) < GAP
+        joined |= np.diag(near, 1)
+    count, group = connected_components(joined, directed=False)
+    return [[rows[i] for i in np.flatnonzero(group == k)] for k in range(count)]
 
 
 def _look(path: Path) -> np.ndarray:
