@@ -162,8 +162,8 @@ def check(
         given = [data]
     sets = [_folder(part) for part in [*given, *([] if val is None else [val])]]
     findings = [f for part in sets for f in (*part.findings, *_within(part, proposals))]
-    if len(sets) > 1:
-        findings += _between(sets[0], sets[1])
+    for other in sets[1:]:
+        findings += _between(sets[0], other)
     if images:
         findings += _files(sets, progress)
     return DataCheck(tuple(sets), tuple(findings))
@@ -368,21 +368,24 @@ def _files(sets: Sequence[CocoFolder], progress: bool) -> Iterator[Finding]:
                 yield from _note(data, "image", kind == name, what, done)
     first: dict[str, tuple[int, int]] = {}
     again = [np.zeros(len(data), dtype=bool) for data in sets]
-    shared = np.zeros(len(sets[-1]), dtype=bool)
+    shared: dict[tuple[int, int], list[int]] = {}  # two sets -> images of the second
     for group in seen.values():
         for number, index in group if len(group) > 1 else ():
             content = sets[number].image_path(index).read_bytes()
             before = first.setdefault(hashlib.sha256(content).hexdigest(), (number, index))
             if before[0] != number:
                 path = sets[before[0]].image_path(before[1])
-                shared[index] = path != sets[number].image_path(index)  # else said already
+                if path != sets[number].image_path(index):  # else said already
+                    shared.setdefault((before[0], number), []).append(index)
             elif before != (number, index):
                 again[number][index] = True
     for data, wrong in zip(sets, again, strict=True):
         yield from _note(data, "image", wrong, "with the content of another", "kept")
-    what = f"with the content of one of {sets[0].file}"
     done = "val is to be of images that were not trained on: take them out of one"
-    yield from _note(sets[-1], "image", shared, what, done)
+    for (one, other), indices in shared.items():
+        wrong = np.isin(np.arange(len(sets[other])), indices)
+        what = f"with the content of one of {sets[one].file}"
+        yield from _note(sets[other], "image", wrong, what, done)
 
 
 def _header(data: CocoFolder, index: int) -> str:

@@ -164,6 +164,15 @@ def test_exports_of_two_forms_put_together_are_refused(tmp_path):
         read(tmp_path, whole + half)
 
 
+def test_one_slip_does_not_hide_how_the_others_are_written(tmp_path):
+    """Catches corners cut off at the edge, all of them, because a single box fits in no form."""
+    boxes = [list(corners) for corners in CORNERS] * 4 + [[150, 60, 260, 100]]
+    with pytest.raises(LabError, match=r'nearly all of which as left, top.*"xyxy" if all are'):
+        read(tmp_path, boxes)
+    told = read(tmp_path, boxes, info={"box_format": "xyxy"})
+    assert told.boxes_xywh[[0, 24]].tolist() == [[0, 0, 40, 30], [150, 60, 50, 40]]
+
+
 def test_a_box_that_cvat_turned_is_the_upright_one_around_it(tmp_path):
     """Catches a box across its object: CVAT writes sides and angle of the box before its turn."""
     rows = [{"attributes": {"rotation": angle}} for angle in (90, 0.0, 360, 30, None)]
@@ -281,6 +290,14 @@ def test_entries_of_one_name_are_one_class(tmp_path):
         'some.json: 2 categories nearly alike, "cat", "Cat" (id 3, 9): they stay 2 classes; give '
         "them one name if they are one.",
     ]
+
+
+def test_a_class_without_a_box_is_told_beside_entries_of_one_name(tmp_path):
+    """Catches it left out where another class has two ids."""
+    entries = [{"id": i, "name": name} for i, name in enumerate(("dog", "cat", "dog"), 1)]
+    assert any(
+        'without a box, "cat" (id 2)' in note for note in notes(classes(tmp_path, entries, [1]))
+    )
 
 
 @pytest.mark.parametrize("empty", [0, 9])

@@ -159,6 +159,19 @@ def test_what_train_and_val_share_is_told(root):
     assert sum("take them out" in line for line in first) == 2, "no image is opened for these"
 
 
+def test_a_third_set_is_compared_too(root, tmp_path_factory):
+    """Catches a folder of train and val beside other data that ends in an IndexError, or of which
+    nothing is compared with what is given last."""
+    other = write(tmp_path_factory.mktemp("other"), test=document("x", 1))
+    shutil.copy(root / "images" / "t3.png", other / "images" / "x1.png")
+    shutil.copy(root / "images" / "t2.png", root / "images" / "v3.png")
+    found = srl.check(root, CocoFolder(other / "test.json"), progress=False)
+    assert [(f.file, f.subject, f.first.split(",")[0]) for f in found.findings] == [
+        ("val.json", "1 image with the content of one of train.json", '"v3.png"'),
+        ("test.json", "1 image with the content of one of train.json", '"x1.png"'),
+    ]
+
+
 def test_image_files_are_looked_at(root):
     """Catches phone photos whose boxes lie beside their objects, files that end a training in its
     tenth hour, and the same photograph labelled twice."""

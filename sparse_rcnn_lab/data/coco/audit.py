@@ -256,9 +256,11 @@ def note_counts(
     counts = np.bincount(labels[keep & ~crowd], minlength=len(class_names))
     if counts.any():
         empty = np.flatnonzero(counts == 0)
-        first = np.isin(entries, empty) & (np.diff(np.sort(entries), prepend=-2) != 0)
+        first = _at(np.unique(entries, return_index=True)[1], len(entries))
         what = f"without a box, {_listed([class_names[label] for label in empty.tolist()])}"
-        found.note(categories, first, what, "nothing to learn or to measure")
+        found.note(
+            categories, first & np.isin(entries, empty), what, "nothing to learn or to measure"
+        )
 
 
 def note_numbers(all_records: Sequence[Records], found: Findings) -> None:
@@ -270,7 +272,7 @@ def note_numbers(all_records: Sequence[Records], found: Findings) -> None:
             found.note(records, records.ids > 0, "in a set with ids beyond 2^53", done)
 
 
-def _at(rows: Sequence[int], length: int) -> np.ndarray:
+def _at(rows: Sequence[int] | np.ndarray, length: int) -> np.ndarray:
     wrong = np.zeros(length, dtype=bool)
     wrong[rows] = True
     return wrong
@@ -332,11 +334,13 @@ def _form_of(
             f'centre and size they all lie within. Which is it? {answer} "xyxy" (left, top, right, '
             'bottom), "cxcywh" (centre, size), or "xywh".'
         )
-    if _fits(boxes[outside], limits[outside], "xyxy").all():
+    corners = _fits(boxes[outside], limits[outside], "xyxy")
+    if corners.mean() >= 1 - _MANY:  # a slip of the hand among them says nothing about the others
+        most = "" if corners.all() else "nearly all of "
         raise LabError(
-            f"{said}, which as left, top, right, bottom would lie within; the others would not. "
-            f'Were two exports put together? Convert them one by one. {answer} "xywh" to have '
-            "them clipped."
+            f"{said}, {most}which as left, top, right, bottom would lie within; the others would "
+            f"not. Were two exports put together? Convert them one by one. {answer} "
+            '"xywh" to have them clipped, or "xyxy" if all are meant so.'
         )
     return "xywh"
 
