@@ -93,6 +93,15 @@ def test_frames_of_two_videos_have_one_name(tmp_path, labels):
         read_labelled_folder(tmp_path)
 
 
+def test_the_masks_of_pascal_voc_are_no_photos_of_its_objects(tmp_path):
+    """Catches a third of VOC2012's images, painted in flat colours, with boxes to learn from."""
+    for folder, ending in (("JPEGImages", "jpg"), ("SegmentationClass", "png")):
+        picture(tmp_path / folder / f"0.{ending}")
+    voc(tmp_path / "Annotations" / "0.xml", 5, 5, 25, 25, size="<filename>0.jpg</filename>")
+    found = read_labelled_folder(tmp_path)
+    assert [image.path.name for image in found.images if image.labelled] == ["0.jpg"]
+
+
 @pytest.mark.parametrize("tool", ["COCO", "Pascal VOC"])
 @pytest.mark.parametrize("turn", [1, 5, 6, 7, 8])
 def test_boxes_on_the_stored_pixels_of_a_turned_photo_turn_with_it(tmp_path, tool, turn):
@@ -128,15 +137,14 @@ def test_images_that_were_resized_after_labelling_are_left_out(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "wrong",
-    [{"name": "<label>mug</label>"}, {"name": "<name></name>"}, {"corners": (5, "nan", 25, 25)}],
+    ("name", "left"), [("<label>mug</label>", 5), ("<name></name>", 5), ("<name>mug</name>", "nan")]
 )
-def test_an_object_without_a_name_or_a_box_is_a_note(tmp_path, wrong):
+def test_an_object_without_a_name_or_a_box_is_a_note(tmp_path, name, left):
     """Catches a class called None, and one file that ends the import of all."""
     for number in range(2):
         picture(tmp_path / f"{number}.png", number)
         voc(tmp_path / f"{number}.xml", 5, 5, 25, 25)
-    voc(tmp_path / "1.xml", *wrong.pop("corners", (5, 5, 25, 25)), **wrong)
+    voc(tmp_path / "1.xml", left, 5, 25, 25, name=name)
     found = read_labelled_folder(tmp_path)
     assert [image.labelled for image in found.images] == [True, False]
     assert "1.xml (an object has no name, or no bndbox of four numbers)" in found.notes[0]

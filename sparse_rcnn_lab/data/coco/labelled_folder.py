@@ -265,8 +265,10 @@ def _read_voc(folder: Path, images: list[Path]) -> LabelledFolder:
                 f'Several xml files may be that of "{image.relative_to(folder)}": {shown}. Put '
                 "each beside its image."
             )
-        others = any(_shared_folders(other, best[0]) > near for other in alike[image.stem])
-        return beside if others else best[0]
+        rivals = [other for other in alike[image.stem] if _shared_folders(other, best[0]) >= near]
+        nearer = any(_shared_folders(other, best[0]) > near for other in rivals)
+        named = {_named_image(best[0])} & {other.name for other in rivals}  # the photo, no mask
+        return beside if nearer or (named and image.name not in named) else best[0]
 
     return _read_each("Pascal VOC", "xml", images, folder, file_of, _voc_boxes)
 
@@ -281,6 +283,13 @@ def _by_stem(paths: list[Path]) -> dict[str, list[Path]]:
 def _shared_folders(one: Path, other: Path) -> int:
     """In how many folders of the same name two files lie."""
     return len({*one.parent.parts} & {*other.parent.parts})
+
+
+def _named_image(xml: Path) -> str | None:
+    try:
+        return ElementTree.parse(xml).getroot().findtext("filename")
+    except ElementTree.ParseError:  # said when its boxes are read
+        return None
 
 
 def _voc_boxes(xml: Path, image: Path) -> list[NamedBox]:
