@@ -18,7 +18,7 @@ from tqdm.auto import tqdm
 
 from sparse_rcnn_lab.core import boxes as box_ops
 from sparse_rcnn_lab.core.errors import LabError
-from sparse_rcnn_lab.data.coco.folder import CocoFolder, find_splits
+from sparse_rcnn_lab.data.coco.folder import CocoFolder, open_splits
 from sparse_rcnn_lab.data.finding import Finding
 from sparse_rcnn_lab.data.sample import DetectionData, Sample, notes_of
 from sparse_rcnn_lab.detect.images import image_header
@@ -155,12 +155,10 @@ def check(
     >>> print(found.findings[0])
     train.json: 1 box reaching out of the image ("cells_1.jpg", annotation id 5): clipped.
     """
-    given: list[DetectionData]
-    if isinstance(data, str | Path):
-        given = [CocoFolder(data, split) for split in find_splits(Path(data))]
-    else:
-        given = [data]
-    sets = [_folder(part) for part in [*given, *([] if val is None else [val])]]
+    given: Sequence[DetectionData] = (
+        open_splits(Path(data)) if isinstance(data, str | Path) else [data]
+    )
+    sets = [_folder(part) for part in (*given, *([] if val is None else [val]))]
     findings = [f for part in sets for f in (*part.findings, *_within(part, proposals))]
     for other in sets[1:]:
         findings += _between(sets[0], other)

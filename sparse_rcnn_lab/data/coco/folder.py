@@ -199,20 +199,21 @@ class MissingJson(LabError):
     """A folder without a json of a split."""
 
 
-def find_splits(root: Path) -> tuple[str, ...]:
-    """Which of "train" and "val" are under ``root``, each with a json of its own.
+def open_splits(root: Path) -> list[CocoFolder]:
+    """Those of "train" and "val" that are under ``root``, each with a json of its own.
 
     Raises LabError where none is, or several files fit one of them.
     """
     jsons: dict[Path, str] = {}
+    missing = None
     for split in SPLITS:
         try:
             jsons.setdefault(find_json(root, split), split)
         except MissingJson as error:
-            missing = error
-    if not jsons:
+            missing = missing or error
+    if missing is not None and not jsons:
         raise missing
-    return tuple(jsons.values())
+    return [CocoFolder(root, split) for split in jsons.values()]
 
 
 def find_json(root: Path, split: str) -> Path:

@@ -6,6 +6,7 @@ file is a sentence in ``notes``; a folder of which nothing can be read is a LabE
 
 from __future__ import annotations
 
+import codecs
 import math
 import re
 import shutil
@@ -21,7 +22,7 @@ import torch
 
 from sparse_rcnn_lab.core import boxes as box_ops
 from sparse_rcnn_lab.core.errors import LabError
-from sparse_rcnn_lab.data.coco.folder import CocoFolder, MissingJson, find_splits
+from sparse_rcnn_lab.data.coco.folder import MissingJson, open_splits
 from sparse_rcnn_lab.data.coco.image_files import upright_size
 from sparse_rcnn_lab.data.finding import first_few
 from sparse_rcnn_lab.detect.images import image_header
@@ -169,8 +170,7 @@ def _set_aside(path: Path, folder: Path) -> bool:
 def _read_coco(folder: Path) -> LabelledFolder:
     images: list[LabelledImage] = []
     notes: list[str] = []
-    for split in find_splits(folder):
-        data = CocoFolder(folder, split)
+    for data in open_splits(folder):
         notes += data.notes
         tables = data.tables
         corners = box_ops.xywh_to_xyxy(torch.from_numpy(tables.boxes_xywh)).tolist()
@@ -187,7 +187,7 @@ def _read_coco(folder: Path) -> LabelledFolder:
             except LabError as error:
                 notes.append(f"Left out: {error}")
                 continue
-            images.append(LabelledImage(path, tuple(shown), held_out=split == "val"))
+            images.append(LabelledImage(path, tuple(shown), held_out=data.split == "val"))
     return LabelledFolder("COCO", images, notes)
 
 
@@ -346,14 +346,13 @@ def _yolo_boxes(text: str, names: _Names, width: int, height: int) -> Iterator[N
         if not line.strip():
             continue
         try:
-            kind, *values = line.split()
-            label, shares = int(kind), [float(value) for value in values]
-        except ValueError:
+            kind, *shares = map(float, line.split())
+            label = int(kind)
+        except (ValueError, OverflowError):
             raise ValueError(f"line {number} is not numbers") from None
         polygon = len(shares) > 5 and len(shares) % 2 == 0 and not names.keypoints
-        if len(shares) < 4 or not all(
-            -0.1 <= share <= 1.1 for share in (shares if polygon else shares[:4])
-        ):
+        places = shares if polygon else shares[:4]
+        if label != kind or len(places) < 4 or not all(-0.1 <= share <= 1.1 for share in places):
             raise ValueError(f"line {number} is not class, centre x, y, width, height as shares")
         if names.names and label not in names.names:
             raise ValueError(f"line {number} is of class {label}, of which there is no name")
@@ -361,7 +360,7 @@ def _yolo_boxes(text: str, names: _Names, width: int, height: int) -> Iterator[N
             points = torch.tensor(shares).view(-1, 2)
             corners = torch.cat([points.amin(0), points.amax(0)])
         else:
-            corners = box_ops.cxcywh_to_xyxy(torch.tensor(shares[:4]))
+            corners = box_ops.cxcywh_to_xyxy(torch.tensor(places))
         box = box_ops.rescale(corners[None], torch.tensor([width, height]))[0].tolist()
         yield names.names.get(label, f"class {label}"), *box
 
@@ -371,7 +370,9 @@ def _yolo_names(folder: Path) -> dict[Path, _Names]:
     told = {}
     for name in _NAME_FILES:
         for file in sorted(folder.rglob(name)):
-            text = file.read_text(encoding="utf-8-sig", errors="replace")
+            content = file.read_bytes()
+            windows = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+            text = content.decode("utf-16" if windows else "utf-8-sig", errors="replace")
             yaml = name.endswith((".yaml", ".yml"))
             rows = enumerate(line.strip() for line in text.splitlines())
             names = _yaml_names(text) if yaml else {number: row for number, row in rows if row}
