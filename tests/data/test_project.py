@@ -16,24 +16,26 @@ from sparse_rcnn_lab import CocoFolder, LabError
 from sparse_rcnn_lab.data.coco.held_out import split_images
 from sparse_rcnn_lab.data.coco.labelled_folder import read_labelled_folder, unpack
 from sparse_rcnn_lab.data.coco.project import LARGEST, Project, _taken
+from sparse_rcnn_lab.detect.images import read_image
 
 GREY = torch.full((3, 60, 80), 128, dtype=torch.uint8)
 
 
+def noise(seed: int, size: tuple[int, int] = (80, 60)) -> Image.Image:
+    """Large patches of grey, each seed another look."""
+    patches = torch.rand(6, 8, generator=torch.Generator().manual_seed(seed)).mul(255).byte()
+    return Image.fromarray(patches.numpy()).convert("RGB").resize(size, Image.Resampling.NEAREST)
+
+
 def picture(path: Path, seed: int = 0, size: tuple[int, int] = (80, 60)) -> Path:
-    """A file of noise in large patches, each seed another look."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    noise = torch.rand(6, 8, generator=torch.Generator().manual_seed(seed)).mul(255).byte()
-    Image.fromarray(noise.numpy()).convert("RGB").resize(size, Image.Resampling.NEAREST).save(path)
+    noise(seed, size).save(path)
     return path
 
 
 def frames(project: Project, times: list[float], alike: bool = False) -> None:
     for number, taken in enumerate(times):
-        noise = torch.rand(6, 8, generator=torch.Generator().manual_seed(0 if alike else number))
-        image = (
-            noise.mul(255).byte().repeat_interleave(10, 0).repeat_interleave(10, 1).repeat(3, 1, 1)
-        )
+        image = read_image(noise(0 if alike else number))
         project.add(image, boxes=[{"name": "mug", "box": [5, 5, 30, 30]}], taken=taken)
 
 
