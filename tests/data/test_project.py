@@ -229,12 +229,15 @@ def test_yolo_sets_put_together_keep_their_names(tmp_path):
 
 
 def test_what_is_no_labelled_folder(tmp_path):
-    """Catches a traceback for an empty folder, and photographs that count as labelled."""
+    """Catches a traceback for an empty folder, photographs that count as labelled, and an
+    editor's own json read as COCO's."""
     with pytest.raises(LabError, match="No image"):
         read_labelled_folder(tmp_path)
     with pytest.raises(LabError, match="no folder"):
         read_labelled_folder(tmp_path / "gone")
     picture(tmp_path / "a.jpg")
+    (tmp_path / ".vscode").mkdir()
+    (tmp_path / ".vscode" / "settings.json").write_text("{}")
     found = read_labelled_folder(tmp_path)
     assert found.kind == "photographs" and not found.images[0].labelled
 

@@ -28,7 +28,6 @@ from sparse_rcnn_lab.data.finding import first_few
 from sparse_rcnn_lab.detect.images import image_header
 
 IMAGES = frozenset((".jpg", ".jpeg", ".png", ".webp", ".bmp"))
-_XML = frozenset((".xml",))
 _HELD_OUT = re.compile(r"val|valid|validation|test", re.IGNORECASE)
 _NAME_FILES = (
     "data.yaml",
@@ -38,7 +37,7 @@ _NAME_FILES = (
     "predefined_classes.txt",
     "_darknet.labels",
 )
-_BROKEN = (ElementTree.ParseError, LabError, ValueError, TypeError, AttributeError, OSError)
+_BROKEN = (ElementTree.ParseError, LabError, ValueError, LookupError, OverflowError, OSError)
 NamedBox = tuple[str, float, float, float, float]  # class, xyxy in pixels of the image
 
 
@@ -46,9 +45,9 @@ NamedBox = tuple[str, float, float, float, float]  # class, xyxy in pixels of th
 class LabelledImage:
     """An image and what is in it.
 
-    boxes: ``(name, x1, y1, x2, y2)`` of each object, pixels of the image.  labelled: whether
-    somebody has said what is in it; without boxes there is then nothing.  held_out: whether the
-    folder itself sets it aside to evaluate on.
+    boxes: ``(name, x1, y1, x2, y2)`` of each object, pixels of the image as it is shown, turned by
+    EXIF.  labelled: whether somebody has said what is in it; without boxes there is then nothing.
+    held_out: whether the folder itself sets it aside to evaluate on.
     """
 
     path: Path
@@ -88,16 +87,17 @@ def read_labelled_folder(folder: str | Path) -> LabelledFolder:
         raise LabError(f'There is no folder "{folder}".')
     if folder.is_file():
         return _read_coco(folder)
-    images, xmls = _files(folder, IMAGES), _files(folder, _XML)
-    stems = {path.stem for path in images}
-    xml = any(path.stem in stems for path in xmls)
+    files = _files(folder)
+    images = [path for path in files if path.suffix.lower() in IMAGES]
+    xmls = [path for path in files if path.suffix.lower() == ".xml"]
+    name_files = [path for path in files if path.name in _NAME_FILES]
+    xml = bool({path.stem for path in images} & {path.stem for path in xmls})
     yolo = any(_yolo_file(path).exists() for path in images)
-    named = any(any(folder.rglob(name)) for name in _NAME_FILES)
-    if any(folder.rglob("*.json")):
+    if any(path.suffix.lower() == ".json" for path in files):
         try:
             return _read_coco(folder)
         except MissingJson:
-            if not (xml or yolo or named):  # else it is some other tool's json
+            if not (xml or yolo or name_files):  # else it is some other tool's json
                 raise
         except LabError:
             if not (xml or yolo):
@@ -108,16 +108,16 @@ def read_labelled_folder(folder: str | Path) -> LabelledFolder:
             f'No image in "{folder.name}" (found: {found}). JPEG, PNG or WebP is needed.'
         )
     if xml:
-        return _read_voc(folder, images)
-    if yolo or named:
-        return _read_yolo(folder, images)
+        return _read_voc(folder, images, xmls)
+    if yolo or name_files:
+        return _read_yolo(folder, images, name_files)
     if any(path.name == "annotations.xml" for path in xmls):
         raise LabError(
             f'"{folder.name}" has the annotations.xml of "CVAT for images". Export as COCO, Pascal '
             "VOC or YOLO there."
         )
     if xmls:  # none has the name of an image: a note says so
-        return _read_voc(folder, images)
+        return _read_voc(folder, images, xmls)
     return LabelledFolder("photographs", [LabelledImage(path, labelled=False) for path in images])
 
 
@@ -151,14 +151,10 @@ def unpack(file: str | Path, into: Path, megabytes: int = 2000) -> Path:
     return into
 
 
-def _files(folder: Path, suffixes: frozenset[str]) -> list[Path]:
-    """What is not hidden, as editors and systems keep files of their own beside one's."""
-    found = (path for path in folder.rglob("*") if path.suffix.lower() in suffixes)
-    return sorted(
-        path
-        for path in found
-        if path.is_file() and not any(p.startswith(".") for p in path.relative_to(folder).parts)
-    )
+def _files(folder: Path) -> list[Path]:
+    """Those that are not hidden: editors and systems keep files of their own beside one's."""
+    names = (path.relative_to(folder) for path in folder.rglob("*") if path.is_file())
+    return sorted(folder / n for n in names if not any(p.startswith(".") for p in n.parts))
 
 
 def _set_aside(path: Path, folder: Path) -> bool:
@@ -248,17 +244,17 @@ def _read_each(
     return LabelledFolder(kind, read, notes)
 
 
-def _read_voc(folder: Path, images: list[Path]) -> LabelledFolder:
+def _read_voc(folder: Path, images: list[Path], xmls: list[Path]) -> LabelledFolder:
     """One xml an image, beside it or in another folder; the name of the file says which."""
-    xmls, alike = _by_stem(_files(folder, _XML)), _by_stem(images)
+    called, alike = _by_stem(xmls), _by_stem(images)
 
     def file_of(image: Path) -> Path:
         beside = image.with_suffix(".xml")
-        if beside.exists() or image.stem not in xmls:
+        if beside.exists() or image.stem not in called:
             return beside
         # Videos cut into frames number them all from 0: then the folders say which.
-        near = max(_shared_folders(image, xml) for xml in xmls[image.stem])
-        best = [xml for xml in xmls[image.stem] if _shared_folders(image, xml) == near]
+        near = max(_shared_folders(image, xml) for xml in called[image.stem])
+        best = [xml for xml in called[image.stem] if _shared_folders(image, xml) == near]
         if len(best) > 1:
             shown = ", ".join(f'"{xml.relative_to(folder)}"' for xml in best[:2])
             raise LabError(
@@ -317,8 +313,8 @@ def _yolo_file(image: Path) -> Path:
     return beside
 
 
-def _read_yolo(folder: Path, images: list[Path]) -> LabelledFolder:
-    told = _yolo_names(folder)
+def _read_yolo(folder: Path, images: list[Path], name_files: list[Path]) -> LabelledFolder:
+    told = {file: names for file in name_files if (names := _yolo_names(file)).names}
 
     def boxes_of(file: Path, image: Path) -> Iterator[NamedBox]:
         height, width = upright_size(image)
@@ -365,21 +361,15 @@ def _yolo_boxes(text: str, names: _Names, width: int, height: int) -> Iterator[N
         yield names.names.get(label, f"class {label}"), *box
 
 
-def _yolo_names(folder: Path) -> dict[Path, _Names]:
-    """What every data.yaml, or file of one name a line, says; data.yaml first."""
-    told = {}
-    for name in _NAME_FILES:
-        for file in sorted(folder.rglob(name)):
-            content = file.read_bytes()
-            windows = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
-            text = content.decode("utf-16" if windows else "utf-8-sig", errors="replace")
-            yaml = name.endswith((".yaml", ".yml"))
-            rows = enumerate(line.strip() for line in text.splitlines())
-            names = _yaml_names(text) if yaml else {number: row for number, row in rows if row}
-            if names:
-                keypoints = yaml and re.search(r"^kpt_shape:", text, re.MULTILINE) is not None
-                told[file] = _Names(names, keypoints)
-    return told
+def _yolo_names(file: Path) -> _Names:
+    """What a data.yaml says, or a file of one name a line."""
+    content = file.read_bytes()
+    windows = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+    text = content.decode("utf-16" if windows else "utf-8-sig", errors="replace")
+    if file.suffix in (".yaml", ".yml"):
+        return _Names(_yaml_names(text), bool(re.search(r"^kpt_shape:", text, re.MULTILINE)))
+    rows = enumerate(line.strip() for line in text.splitlines())
+    return _Names({number: name for number, name in rows if name})
 
 
 def _names_of(label_file: Path, told: dict[Path, _Names]) -> _Names:
