@@ -35,6 +35,7 @@ _KEPT = 8  # images whose pyramids stay in memory, for all visitors together
 class _Kept:
     token: str
     explorer: Explorer
+    stays: bool  # every page begins with it
     turn: threading.Lock = field(default_factory=threading.Lock)  # a session runs one at a time
 
 
@@ -46,19 +47,22 @@ class Explorations:
         self._kept: OrderedDict[tuple[str, str], _Kept] = OrderedDict()
         self._lock = threading.Lock()
 
-    def open(self, image: InputImage, state: ViewState) -> str:
-        """A token for this image with this model; the same again while it is kept."""
+    def open(self, image: InputImage, state: ViewState, stays: bool = False) -> str:
+        """A token for this image with this model; the same again while it is kept.
+
+        stays: it is kept as long as the app runs.
+        """
         of = image.key, state.model
         with self._lock:
             if of in self._kept:
                 self._kept.move_to_end(of)
                 return self._kept[of].token
         with self.viewer.turn():
-            kept = _Kept(secrets.token_urlsafe(16), explorer_of(self.viewer, image, state))
+            kept = _Kept(secrets.token_urlsafe(16), explorer_of(self.viewer, image, state), stays)
         with self._lock:
             kept = self._kept.setdefault(of, kept)  # somebody may have been quicker
             while len(self._kept) > _KEPT:
-                self._kept.popitem(last=False)
+                del self._kept[next(of for of, one in self._kept.items() if not one.stays)]
         return kept.token
 
     async def module(self, request: Request) -> Response:
@@ -106,7 +110,7 @@ class ExploreTab:
         self, explorations: Explorations, image: InputImage | None, start: ViewState
     ) -> None:
         self.explorations = explorations
-        self.first = "" if image is None else self._told(image, start)
+        self.first = "" if image is None else self._told(image, start, stays=True)
         gr.HTML('<div id="lab-explorer-place"></div>', apply_default_css=False, padding=False)
         self.shown = gr.Textbox(self.first, elem_id="lab-explored", elem_classes="lab-hidden")
         self.again = gr.Button("Open again", elem_id="lab-explore-again", elem_classes="lab-hidden")
@@ -124,10 +128,10 @@ class ExploreTab:
         """Which image, for the page's script; it stays as it is unless image or model changed."""
         return {self.shown: "" if image is None else self._told(image, state)}
 
-    def _told(self, image: InputImage, state: ViewState) -> str:
+    def _told(self, image: InputImage, state: ViewState, stays: bool = False) -> str:
         """What the script is told. nonce: so that asking again is heard."""
         told = {
-            "token": self.explorations.open(image, state),
+            "token": self.explorations.open(image, state, stays),
             "of": f"{image.key} {state.model}",
             "proposals": state.num_proposals,
             "threshold": state.threshold,

@@ -45,6 +45,18 @@ def test_an_image_is_opened_once_and_let_go(explorations, image, monkeypatch):
     assert gone.status_code == 410 and "Open it again" in gone.json()["problem"]
 
 
+def test_what_the_page_opens_with_stays(explorations, image, monkeypatch):
+    """Catches a front page that is empty once eight other images were explored."""
+    monkeypatch.setattr(explore_tab, "_KEPT", 2)
+    at = state(explorations.viewer)
+    token = explorations.open(image, at, stays=True)
+    for name in ("shapes_2.png", "shapes_3.png"):
+        last = explorations.open(read_input(EXAMPLES / name), at)
+    asked = client(explorations)
+    assert [asked.get(f"{PATH}/{one}").status_code for one in (token, last)] == [200, 200]
+    assert len(explorations._kept) == 2
+
+
 def test_an_image_opened_twice_at_once(explorations, image, monkeypatch):
     """Catches a token that is gone when the page asks for it: the other one took its place."""
     at, make, tokens = state(explorations.viewer), explore_tab.explorer_of, []
