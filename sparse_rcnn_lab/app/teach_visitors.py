@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import secrets
 import shutil
+import threading
 import time
 from collections import Counter
 from contextlib import suppress
@@ -60,6 +61,7 @@ class Visitors:
     def __init__(self, root: Path, trainings: Trainings) -> None:
         self.root, self.trainings = root, trainings
         self._known: dict[str, Visitor] = {}
+        self._lock = threading.Lock()
         self._sweep()
 
     def new(self) -> Visitor:
@@ -77,9 +79,10 @@ class Visitors:
                 f"There is nothing under this link any more: what is taught is kept for {DAYS} "
                 "days after the last change. Begin anew."
             )
-        if token not in self._known:
-            self._known[token] = Visitor(token, Project(self.root / token))
-        return self._known[token]
+        with self._lock:  # two projects in one folder would write over each other
+            if token not in self._known:
+                self._known[token] = Visitor(token, Project(self.root / token))
+            return self._known[token]
 
     def check_disk(self) -> None:
         """Raises LabError where little room is left."""

@@ -4,8 +4,11 @@ import io
 import json
 import subprocess
 import sys
+import threading
 import time
 import zipfile
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -18,6 +21,7 @@ from starlette.testclient import TestClient
 from sparse_rcnn_lab.app import teach_run, teach_tab, teach_visitors
 from sparse_rcnn_lab.app.downloads import as_jpeg
 from sparse_rcnn_lab.app.user_inputs import Limits
+from sparse_rcnn_lab.data.coco.project import Project
 from sparse_rcnn_lab.training.teach.progress import ALIVE, STATE, STOP
 
 FRAME = as_jpeg(Image.new("RGB", (64, 48), "teal"))
@@ -91,6 +95,23 @@ def test_a_visitor_comes_back_to_everything(teaching, viewer, tmp_path):
     later.post("remove", {"id": second})
     state = later.get("state").json()
     assert state["classes"] == ["cup"] and len(state["frames"]) == 1
+
+
+def test_frames_that_come_at_once_after_a_restart(teaching, viewer, tmp_path, monkeypatch):
+    """Catches a folder that is opened twice: the later one writes over what the first was told."""
+    token = Browser(teaching).token
+    again = teach_tab.Teaching(viewer, tmp_path / "root")
+    both = threading.Barrier(2)
+
+    def slow(folder):
+        with suppress(threading.BrokenBarrierError):
+            both.wait(0.5)  # for the other one, where nothing keeps it out
+        return Project(folder)
+
+    monkeypatch.setattr(teach_visitors, "Project", slow)
+    with ThreadPoolExecutor() as pool:
+        one, two = pool.map(again.visitors.get, [token, token])
+    assert one is two
 
 
 def test_visitors_do_not_see_each_other(teaching):
