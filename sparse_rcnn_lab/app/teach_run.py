@@ -56,15 +56,14 @@ class Trainings:
             if visitor in self._running or any(one.visitor == visitor for one in self._queue):
                 raise LabError("A training of yours runs or waits already.")
             self._queue.append(_Waiting(visitor, project, run, start_from, minutes))
-            if self._thread is None:
-                self._thread = threading.Thread(target=self._watch, daemon=True)
-                self._thread.start()
+            self._begin_to_watch()
         self._next()
 
     def adopt(self, visitor: str, run: Path) -> None:
         """Counts a training that an app which is gone has started."""
         with self._lock:
             self._running.setdefault(visitor, (run, None))
+            self._begin_to_watch()
 
     def place(self, visitor: str) -> int | None:
         """0: it runs; 1, 2, ..: its place in the queue; None: there is none."""
@@ -90,6 +89,11 @@ class Trainings:
                 if process is not None:
                     process.kill()
             self._running.clear()
+
+    def _begin_to_watch(self) -> None:
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._watch, daemon=True)
+            self._thread.start()
 
     def _watch(self) -> None:
         while True:
