@@ -7,6 +7,7 @@ is killed; one that ends as it should takes it along, and the run goes on when i
 from __future__ import annotations
 
 import atexit
+import logging
 import os
 import shutil
 import subprocess
@@ -20,6 +21,8 @@ from typing import Any
 import sparse_rcnn_lab
 from sparse_rcnn_lab.core.errors import LabError
 from sparse_rcnn_lab.training.teach.progress import ALIVE, STATE, STOP, is_alive, read_progress
+
+log = logging.getLogger("sparse_rcnn_lab.app")
 
 MINUTES = 4.0
 _LOOK = 0.5  # seconds between two looks at what runs
@@ -109,7 +112,10 @@ class Trainings:
                     del self._running[visitor]
             while self._queue and len(self._running) < self.at_once:
                 one = self._queue.pop(0)
-                self._running[one.visitor] = (one.run, _start(one))
+                try:
+                    self._running[one.visitor] = (one.run, _start(one))
+                except OSError as error:  # a full disk; the others' turn comes all the same
+                    log.error("A training could not be started.", exc_info=error)
 
 
 def _start(one: _Waiting) -> subprocess.Popen[bytes]:

@@ -201,6 +201,25 @@ def test_one_training_at_a_time(teaching):
     assert first.get("run").json()["place"] is None
 
 
+def test_a_training_that_cannot_be_started(teaching, monkeypatch):
+    """Catches a queue that stands still for ever once the disk was full."""
+    first, second, third = (Browser(teaching) for _ in range(3))
+    start, told = teach_run._start, []
+
+    def full(one):
+        if one.visitor != second.token:
+            return start(one)
+        told.append(one)
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(teach_run, "_start", full)
+    for page in (first, second, third):
+        page.post("train")
+    first.post("stop")
+    until(lambda: teaching.trainings.place(third.token) == 0)
+    assert told and second.get("run").json()["phase"] == "failed"
+
+
 def test_a_killed_training_goes_on(teaching, monkeypatch):
     """Catches a training that is over because its process, or the app, was killed."""
     page = Browser(teaching)
