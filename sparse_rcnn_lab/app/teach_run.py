@@ -76,13 +76,19 @@ class Trainings:
             names = [one.visitor for one in self._queue]
         return names.index(visitor) + 1 if visitor in names else None
 
-    def stop(self, visitor: str) -> None:
-        """Ends a visitor's training, what it has learned is kept; one that waits is forgotten."""
+    def stop(self, visitor: str) -> bool:
+        """Ends a visitor's training, what it has learned is kept; one that waits is forgotten.
+
+        Whether it waited.
+        """
         with self._lock:
-            self._queue = [one for one in self._queue if one.visitor != visitor]
+            others = [one for one in self._queue if one.visitor != visitor]
+            waited = len(others) < len(self._queue)
+            self._queue = others
             run = self._running.get(visitor)
         if run is not None:
             (run[0] / STOP).touch()
+        return waited
 
     def end(self) -> None:
         """The app ends: so do the processes it started; their last state is on disk."""

@@ -27,10 +27,11 @@ from sparse_rcnn_lab.app.viewer import Viewer
 from sparse_rcnn_lab.core.errors import LabError
 from sparse_rcnn_lab.data.coco.folder import CocoFolder
 from sparse_rcnn_lab.data.coco.labelled_folder import read_labelled_folder, unpack
+from sparse_rcnn_lab.detect.files import write_text
 from sparse_rcnn_lab.models.checkpoint import MODEL_FILE
 from sparse_rcnn_lab.models.releases import cache_folder
-from sparse_rcnn_lab.training.run_folder import RunFolder
-from sparse_rcnn_lab.training.teach.progress import read_progress
+from sparse_rcnn_lab.training.run_folder import RunFolder, read_json
+from sparse_rcnn_lab.training.teach.progress import STATE, read_progress
 from sparse_rcnn_lab.training.teach.suggest import Suggestions
 from sparse_rcnn_lab.training.teach.teaching import START
 from sparse_rcnn_lab.views.bundle import joined
@@ -256,10 +257,14 @@ class Teaching:
         return self._run(visitor, 0)
 
     def _stop(self, visitor: Visitor, message: dict[str, Any]) -> Any:
-        waits = self.trainings.place(visitor.token)
-        self.trainings.stop(visitor.token)
-        if waits and visitor.runs:  # it had not begun
-            shutil.rmtree(visitor.runs[-1], ignore_errors=True)
+        if self.trainings.stop(visitor.token):
+            run = visitor.runs[-1]
+            if (run / STATE).exists():  # it was to go on
+                text = "Stopped while it waited to go on. Train again: from what was learned last."
+                state = {**read_json(run / STATE), "phase": "failed", "problem": text}
+                write_text(run / STATE, json.dumps(state) + "\n")
+            else:  # it had not begun
+                shutil.rmtree(run, ignore_errors=True)
         return {}
 
     def _use(self, visitor: Visitor, message: dict[str, Any]) -> Any:

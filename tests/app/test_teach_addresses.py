@@ -239,6 +239,22 @@ def test_a_killed_training_goes_on(teaching, monkeypatch):
     assert answer["phase"] == "failed" and "ended by itself" in answer["problem"]
 
 
+def test_stopped_while_it_waits_to_go_on(teaching):
+    """Catches "Stop and keep what is learned" that removes what a killed training had learned."""
+    page, other = Browser(teaching), Browser(teaching)
+    page.post("train")
+    other.post("train")
+    model = teaching.root / page.token / "runs" / "001" / "model.safetensors"
+    model.write_bytes(b"learned")
+    teaching.trainings._running[page.token][1].kill()
+    until(lambda: teaching.trainings.place(other.token) == 0)
+    assert page.get("run").json()["place"] == 1
+    page.post("stop")
+    assert model.read_bytes() == b"learned"
+    answer = page.get("run").json()
+    assert (answer["phase"], answer["place"]) == ("failed", None) and "waited" in answer["problem"]
+
+
 def test_what_nobody_touches_goes(teaching, viewer, tmp_path, monkeypatch):
     """Catches visitors' images that are kept for ever, and a training that is swept away."""
     old, at_work = Browser(teaching), Browser(teaching)
