@@ -213,7 +213,7 @@ class Teaching:
         return {}
 
     def _propose(self, visitor: Visitor, message: dict[str, Any]) -> Any:
-        run = visitor.last_taught()
+        run = self._last_taught(visitor)
         model = str(run) if run else self.start
         stamp = f"{model} {(run / MODEL_FILE).stat().st_mtime if run else ''}"
         if visitor.suggestions is None or visitor.suggested_by != stamp:
@@ -245,7 +245,7 @@ class Teaching:
     def _train(self, visitor: Visitor, message: dict[str, Any]) -> Any:
         """Begins a training, from the model that was taught last where there is one."""
         self.visitors.check_disk()
-        before = visitor.last_taught()
+        before = self._last_taught(visitor)
         minutes = message.get("minutes")
         minutes = float(minutes) if isinstance(minutes, int | float) else 4.0
         runs = visitor.runs
@@ -269,7 +269,7 @@ class Teaching:
 
     def _use(self, visitor: Visitor, message: dict[str, Any]) -> Any:
         """Loads the taught model for the page; its name."""
-        run = visitor.last_taught()
+        run = self._last_taught(visitor)
         if run is None:
             raise LabError("Nothing is taught yet: train first.")
         name = f"{run / MODEL_FILE}"
@@ -285,8 +285,20 @@ class Teaching:
             "classes": visitor.project.class_names,
             "until": visitor.until,
             "run": self._run(visitor, 0),
-            "taught": visitor.last_taught() is not None,
+            "taught": self._last_taught(visitor) is not None,
         }
+
+    def _last_taught(self, visitor: Visitor) -> Path | None:
+        """The newest run that has a model, and is over: a model that is loaded stays as it was."""
+        over = visitor.runs
+        at_work = self.trainings.place(visitor.token) is not None
+        if over and (at_work or self._goes_on(visitor, over[-1])):
+            over = over[:-1]
+        return next((run for run in reversed(over) if (run / MODEL_FILE).exists()), None)
+
+    def _goes_on(self, visitor: Visitor, run: Path) -> bool:
+        """Whether the app or the training was killed; not where that happens again and again."""
+        return unfinished(run) and visitor.resumed[run.name] < _AGAIN
 
     def _run(self, visitor: Visitor, watched: int) -> dict[str, Any] | None:
         runs = visitor.runs
@@ -294,8 +306,7 @@ class Teaching:
             return None
         run = runs[-1]
         place = self.trainings.place(visitor.token)
-        # The app or the training was killed: it goes on, unless it is killed again and again.
-        if place is None and unfinished(run) and visitor.resumed[run.name] < _AGAIN:
+        if place is None and self._goes_on(visitor, run):
             visitor.resumed[run.name] += 1
             start = read_progress(run).get("start_from", self.start)
             minutes = read_progress(run).get("minutes", 4.0)
@@ -311,7 +322,7 @@ class Teaching:
     def _download(self, visitor: Visitor, kind: str) -> tuple[Path, str]:
         if kind == "data":
             return visitor.project.archive(visitor.folder / "data.zip"), "taught-data.zip"
-        run = visitor.last_taught()
+        run = self._last_taught(visitor)
         if run is None:
             raise LabError("Nothing is taught yet: train first.")
         if kind == "model":

@@ -15,7 +15,6 @@ from pathlib import Path
 from sparse_rcnn_lab.app.teach_run import Trainings, unfinished
 from sparse_rcnn_lab.core.errors import LabError
 from sparse_rcnn_lab.data.coco.project import LABELS, Project
-from sparse_rcnn_lab.models.checkpoint import MODEL_FILE
 from sparse_rcnn_lab.training.teach.progress import read_progress
 from sparse_rcnn_lab.training.teach.suggest import Suggestions
 
@@ -49,10 +48,6 @@ class Visitor:
     def until(self) -> float:
         """When the folder goes, if nothing changes in it: seconds since 1970."""
         return _last_change(self.folder) + DAYS * 86400
-
-    def last_taught(self) -> Path | None:
-        """The newest run that has a model."""
-        return next((run for run in reversed(self.runs) if (run / MODEL_FILE).exists()), None)
 
 
 class Visitors:

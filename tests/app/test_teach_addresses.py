@@ -289,6 +289,16 @@ def test_a_taught_model_is_its_visitors(teaching, viewer):
     assert len(viewer.models.examples(viewer.models.first)) > 1
     frame = page.frame()
     assert isinstance(page.post("propose", {"id": frame}).json(), list)
+    # While the next training runs, its model changes: it is not used before it is done.
+    page.post("train")
+    half = run.with_name("002")
+    (half / "model.safetensors").write_bytes((run / "model.safetensors").read_bytes())
+    assert page.post("use").json() == answer
+    page.post("stop")
+    until(lambda: teaching.trainings.place(page.token) is None)
+    for name in ("val.json", "images"):
+        (half / name).symlink_to(run / name)
+    assert Path(page.post("use").json()["model"]).parent == half
     for _ in range(40):
         viewer.models.add(f"other {_}")
     assert len(viewer.models.private) == 16
