@@ -185,6 +185,18 @@ def test_a_zip_of_labelled_images(teaching):
     assert json.loads(archive.read("train.json"))["categories"][0]["name"] == "mug"
 
 
+def test_data_fetched_twice_at_once(teaching):
+    """Catches a second press of the button that takes the files away from under the first."""
+    page = Browser(teaching)
+    for _ in range(9):
+        page.post("label", {"id": page.frame(), "boxes": []})
+    with ThreadPoolExecutor() as pool:
+        answers = [pool.submit(page.get, "download/data") for _ in range(4)]
+    for answer in answers:
+        archive = zipfile.ZipFile(io.BytesIO(answer.result().content))
+        assert archive.testzip() is None and len(archive.namelist()) == 10
+
+
 def test_one_training_at_a_time(teaching):
     """Catches two trainings that starve each other, a place in the queue that is wrong."""
     first, second, third = (Browser(teaching) for _ in range(3))

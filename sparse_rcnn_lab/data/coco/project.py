@@ -296,15 +296,15 @@ class Project:
 
     def archive(self, target: Path) -> Path:
         """Writes images and ``train.json`` (COCO, what is labelled) as a zip; its path."""
-        labelled = [row["id"] for row in self._content["images"] if row["labelled"]]
-        document = self.coco(labelled)
         with (
-            write_whole(target) as temporary,
-            zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED) as made,
+            self._lock,  # no image is removed meanwhile
+            write_whole(target) as file,  # somebody may be fetching the last one
+            zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive,
         ):
-            made.writestr("train.json", json.dumps(document, indent=1) + "\n")
+            document = self.coco(row["id"] for row in self._content["images"] if row["labelled"])
             for row in document["images"]:
-                made.write(self.images / row["file_name"], f"images/{row['file_name']}")
+                archive.write(self.images / row["file_name"], f"images/{row['file_name']}")
+            archive.writestr("train.json", json.dumps(document, indent=1) + "\n")
         return target
 
 
