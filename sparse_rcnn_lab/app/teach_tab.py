@@ -231,7 +231,8 @@ class Teaching:
         try:
             if not given.exists():
                 raise LabError("Nothing has been given.")
-            for number, file in enumerate(sorted(given.rglob("*.zip"))):
+            zips = [file for file in given.rglob("*") if file.suffix.lower() == ".zip"]
+            for number, file in enumerate(sorted(zips)):
                 unpack(file, given / f"unpacked{number}", 20 * self.viewer.limits.upload_mb)
                 file.unlink()
             found = read_labelled_folder(_inner(given))

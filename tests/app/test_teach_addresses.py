@@ -175,7 +175,7 @@ def test_a_zip_of_labelled_images(teaching):
             archive.writestr(f"boards/labels/{number}.txt", "0 0.5 0.5 0.5 0.5")
         archive.writestr("boards/data.yaml", "names: [mug]")
     page.client.post(
-        f"/lab/teach/{page.token}/upload", params={"name": "b.zip"}, content=packed.getvalue()
+        f"/lab/teach/{page.token}/upload", params={"name": "B.ZIP"}, content=packed.getvalue()
     )
     state = page.post("import").json()
     assert state["kind"] == "YOLO" and state["classes"] == ["mug"] and len(state["frames"]) == 3
