@@ -22,7 +22,7 @@ from starlette.routing import Route
 from sparse_rcnn_lab.app.events import in_words
 from sparse_rcnn_lab.app.teach_run import Trainings, unfinished
 from sparse_rcnn_lab.app.teach_visitors import DAYS, Visitor, Visitors
-from sparse_rcnn_lab.app.user_inputs import check_pixels, read_frame
+from sparse_rcnn_lab.app.user_inputs import check_image_file, read_frame
 from sparse_rcnn_lab.app.viewer import Viewer
 from sparse_rcnn_lab.core.errors import LabError
 from sparse_rcnn_lab.data.coco.folder import CocoFolder
@@ -237,7 +237,7 @@ class Teaching:
                 file.unlink()
             found = read_labelled_folder(_inner(given))
             for image in found.images:
-                self._check_size(image.path)
+                check_image_file(image.path, self.viewer.limits)
             notes = visitor.project.take_over(found)
         finally:
             shutil.rmtree(given, ignore_errors=True)
@@ -342,12 +342,6 @@ class Teaching:
 
     def _visitor(self, request: Request) -> Visitor:
         return self.visitors.get(request.path_params["token"])
-
-    def _check_size(self, path: Path) -> None:
-        from PIL import Image
-
-        with suppress(OSError), Image.open(path) as image:
-            check_pixels(path.name, *image.size, self.viewer.limits.megapixels)
 
 
 def _row(visitor: Visitor, row: dict[str, Any]) -> dict[str, Any]:

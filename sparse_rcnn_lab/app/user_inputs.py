@@ -113,12 +113,17 @@ def _check(source: str | Path | Image.Image, limits: Limits) -> None:
         return
     path = Path(source)
     limits.check_file(path)
+    check_image_file(path, limits)
+
+
+def check_image_file(path: Path, limits: Limits) -> None:
+    """Raises LabError for an image of too many pixels; what is no image, read_image refuses."""
     reads_heif()
     try:
         with Image.open(path) as image:
             check_pixels(path.name, *image.size, limits.megapixels)
     except (UnidentifiedImageError, OSError):
-        return  # read_image says what is wrong with it
+        return
     except Image.DecompressionBombError:
         raise LabError(
             f'"{path.name}" has far too many pixels; this page takes up to '

@@ -2,6 +2,7 @@
 
 import io
 import json
+import struct
 import subprocess
 import sys
 import threading
@@ -23,6 +24,7 @@ from sparse_rcnn_lab.app.downloads import as_jpeg
 from sparse_rcnn_lab.app.user_inputs import Limits
 from sparse_rcnn_lab.data.coco.project import Project
 from sparse_rcnn_lab.training.teach.progress import ALIVE, STATE, STOP
+from sparse_rcnn_lab.views.draw import encoded
 
 FRAME = as_jpeg(Image.new("RGB", (64, 48), "teal"))
 
@@ -159,6 +161,13 @@ def test_limits(teaching, monkeypatch):
         f"/lab/teach/{page.token}/upload", params={"name": "a.jpg"}, content=b"x" * 3_000_000
     )
     assert answer.status_code == 413 and "2 MB" in answer.json()["problem"]
+    image = bytearray(encoded(Image.new("1", (8, 8)), "BMP"))
+    image[18:26] = struct.pack("<ii", 30_000, 30_000)  # says its header; Pillow takes it for a bomb
+    page.client.post(
+        f"/lab/teach/{page.token}/upload", params={"name": "a.bmp"}, content=bytes(image)
+    )
+    answer = page.post("import")
+    assert answer.status_code == 400 and "far too many pixels" in answer.json()["problem"]
     page.frame()
     monkeypatch.setattr(teach_visitors, "_ROOM", 1e18)
     answer = page.post("frame", content=FRAME)
