@@ -226,37 +226,45 @@ class ModelList:
         self.private: dict[str, list[Path]] = {}
         # One lock a model: a download of minutes must not hold up the others.
         self._locks = {name: threading.Lock() for name in names}
+        self._lock = threading.Lock()  # of which models there are
 
     def __getitem__(self, name: str) -> Detector:
         """The model called so. Raises LabError for one that was not given, or cannot be loaded."""
-        self.is_loaded(name)
-        with self._locks[name]:
-            if name not in self._loaded:
+        with self._lock_of(name):
+            detector = self._loaded.get(name)
+            if detector is None:
                 detector = load(name, self.device, runtime="auto")
                 words = (_IN_WORDS.get(kind, kind) for kind in detector.class_names)
                 detector.class_names = tuple(words)
                 # The first run is slow for reasons that say nothing about the model.
                 side = detector.config.input.short_side
                 detector(torch.zeros(3, side, side, dtype=torch.uint8))
-                self._loaded[name] = detector
-            return self._loaded[name]
+                with self._lock:
+                    if name in self._locks:  # else it was let go of meanwhile
+                        self._loaded[name] = detector
+            return detector
 
     def add(self, name: str, images: Sequence[Path] = ()) -> None:
         """Offers a visitor's own model to who knows its name; the eldest of many are let go."""
-        if name not in self._locks:
-            self._locks[name] = threading.Lock()
-            self.private[name] = list(images)
-        while len(self.private) > _PRIVATE:
-            eldest = next(iter(self.private))
-            del self.private[eldest]
-            self._locks.pop(eldest, None)
-            self._loaded.pop(eldest, None)
+        with self._lock:
+            if name not in self._locks:
+                self._locks[name] = threading.Lock()
+                self.private[name] = list(images)
+            while len(self.private) > _PRIVATE:
+                eldest = next(iter(self.private))
+                del self.private[eldest], self._locks[eldest]
+                self._loaded.pop(eldest, None)
 
     def is_loaded(self, name: str) -> bool:
         """Whether this model is loaded already. Raises LabError for one that was not given."""
-        if name not in self._locks:
-            raise LabError(f"There is no model {name!r} here. Choose {', '.join(self.names)}.")
+        self._lock_of(name)
         return name in self._loaded
+
+    def _lock_of(self, name: str) -> threading.Lock:
+        lock = self._locks.get(name)
+        if lock is None:
+            raise LabError(f"There is no model {name!r} here. Choose {', '.join(self.names)}.")
+        return lock
 
     def examples(self, name: str) -> list[Path]:
         """Images to begin with: of a visitor's own model that visitor's, else what ships."""

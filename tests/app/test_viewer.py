@@ -328,6 +328,22 @@ def test_panels_show_every_stage_and_budget(tiny, image):
     assert page.count("<button") == 8 and page.count("data:image/jpeg;base64,") == 8
 
 
+def test_a_model_let_go_while_it_is_loaded(folder, monkeypatch):
+    """Catches a visitor's model that stays in memory for ever, or that visitor's error."""
+    viewer, load = Viewer([checkpoint(folder)], "cpu"), viewer_module.load
+    taught = checkpoint(folder, "taught")
+
+    def slow(name, *more, **options):
+        for number in range(viewer_module._PRIVATE):
+            viewer.models.add(f"of visitor {number}")
+        return load(name, *more, **options)
+
+    monkeypatch.setattr(viewer_module, "load", slow)
+    viewer.models.add(taught)
+    assert viewer.models[taught].num_proposals == 8
+    assert list(viewer.models._loaded) == [viewer.models.first]
+
+
 def test_models_to_offer(monkeypatch):
     """Catches a checkpoint that is not shown first, a misspelt name answered by a crash, and
     torch's own page of text for a device that is not there."""
