@@ -138,8 +138,10 @@ class Webcams:
     def admitted(self, who: str) -> _Webcam | None:
         """This webcam, which keeps its place while frames come; None when all are taken."""
         now = time.monotonic()
-        for name in [name for name, one in self._running.items() if now - one.last > _GONE]:
-            del self._running[name]
+        for name, one in list(self._running.items()):
+            # Not while its frame is worked on: large models take their time.
+            if now - one.last > _GONE and not one.turn.locked():
+                del self._running[name]
         who = who[:40]
         if who not in self._running and len(self._running) >= self.people:
             return None

@@ -1,5 +1,6 @@
 """The endpoint of the webcams, without a browser; test_app_page.py has the camera itself."""
 
+import asyncio
 import json
 import re
 from dataclasses import astuple
@@ -13,6 +14,7 @@ from starlette.applications import Starlette
 from starlette.routing import Route
 from starlette.testclient import TestClient
 
+from sparse_rcnn_lab.app import live_tab
 from sparse_rcnn_lab.app.downloads import as_jpeg
 from sparse_rcnn_lab.app.live_tab import PATH, Webcams
 from sparse_rcnn_lab.app.viewer import Viewer
@@ -71,6 +73,20 @@ def test_frames_that_are_refused(tiny):
     answer = sent(webcams, who="b", state=good)
     assert answer.status_code == 503 and "taken" in answer.json()["problem"]
     assert sent(webcams, who="a", state=good).status_code == 200
+
+
+def test_a_place_is_kept_while_its_frame_is_worked_on(tiny, monkeypatch):
+    """Catches a webcam that loses its place to the next one because a large model takes seconds."""
+    monkeypatch.setattr(live_tab, "_GONE", 0.0)
+    webcams = Webcams(tiny, 1)
+    webcam = webcams.admitted("a")
+
+    async def at_work():
+        async with webcam.turn:
+            return webcams.admitted("b"), webcams.admitted("a")
+
+    assert asyncio.run(at_work()) == (None, webcam)
+    assert webcams.admitted("b") is not None  # and free once it is gone
 
 
 def test_a_model_that_is_not_there_yet(tmp_path):
