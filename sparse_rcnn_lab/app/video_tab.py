@@ -13,7 +13,7 @@ from sparse_rcnn_lab.app import readouts
 from sparse_rcnn_lab.app.control_panel import ControlPanel, slider
 from sparse_rcnn_lab.app.downloads import new_file
 from sparse_rcnn_lab.app.events import ON_CLICK, explained, in_words
-from sparse_rcnn_lab.app.state import ViewState
+from sparse_rcnn_lab.app.state import ViewState, parse_number
 from sparse_rcnn_lab.app.user_inputs import InputImage
 from sparse_rcnn_lab.app.video import annotate, open_clip, sample_video
 from sparse_rcnn_lab.app.viewer import Viewer
@@ -96,7 +96,7 @@ class VideoTab:
         self.sample.click(explained(self._sample), image, self.source, **ON_CLICK)
 
     def _detect(
-        self, request: gr.Request, path: str | None, rate: float, *moved: Any
+        self, request: gr.Request, path: str | None, rate: Any, *moved: Any
     ) -> Iterator[tuple[Any, Any, Any, Any]]:
         """The frames as they are done, then the file. Stop keeps what is done."""
         idle = gr.update(visible=False, value=None)
@@ -112,7 +112,8 @@ class VideoTab:
             told, last = 0.0, None
             hidden = gr.update(visible=False, value=None)
             state = ViewState.parse(*moved)
-            for last in annotate(self.viewer, clip, state, rate, target, stop.is_set):
+            per_second = parse_number("frames a second", rate)
+            for last in annotate(self.viewer, clip, state, per_second, target, stop.is_set):
                 if time.monotonic() - told > _TELL:
                     told = time.monotonic()
                     shown = gr.update(visible=True, value=last.image)
