@@ -144,8 +144,9 @@ def test_large_things_are_refused(url):
     kind = {"Content-Type": "multipart/form-data; boundary=b"}
     status, answer = ask(f"{url}/gradio_api/upload", body + large + b"\r\n--b--\r\n", kind)
     assert status == 413, answer[:200]
-    status, answer = ask(f"{url}/gradio_api/queue/join", b"[" + b" " * 17_000_000 + b"]")
-    assert status == 413 and b"16 MB" in answer
+    for place in ("queue/join", "call/upload"):  # the second is no upload, only called so
+        status, answer = ask(f"{url}/gradio_api/{place}", b"[" + b" " * 17_000_000 + b"]")
+        assert status == 413 and b"16 MB" in answer
 
 
 def test_what_is_switched_off(url):
