@@ -144,6 +144,9 @@ def test_large_things_are_refused(url):
     kind = {"Content-Type": "multipart/form-data; boundary=b"}
     status, answer = ask(f"{url}/gradio_api/upload", body + large + b"\r\n--b--\r\n", kind)
     assert status == 413, answer[:200]
+    # Read to its end: who is cut off while sending never sees the answer.
+    status, answer = ask(f"{url}/lab/teach/{'x' * 32}/upload?name=a.zip", 4 * large)
+    assert status == 413 and b"2 MB" in answer
     for place in ("queue/join", "call/upload"):  # the second is no upload, only called so
         status, answer = ask(f"{url}/gradio_api/{place}", b"[" + b" " * 17_000_000 + b"]")
         assert status == 413 and b"16 MB" in answer
