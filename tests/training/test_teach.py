@@ -140,13 +140,15 @@ def test_an_interrupted_run_goes_on(project, model, tmp_path, monkeypatch):
     assert after["phase"] == "done" and after["num_train"] == before["num_train"]
 
 
-def test_stopping_keeps_what_is_learned(project, model, tmp_path, monkeypatch):
+@pytest.mark.parametrize("when", ["before it trains", "while it trains"])
+def test_stopping_keeps_what_is_learned(project, model, tmp_path, monkeypatch, when):
     """Catches a stop that throws the model away, or is not heard."""
     run = tmp_path / "run"
+    run.mkdir()
 
     def stop() -> None:
         for _ in range(600):
-            if read_progress(run)["step"]:
+            if read_progress(run)["step"] or when == "before it trains":
                 break
             time.sleep(0.05)
         (run / STOP).touch()
@@ -154,7 +156,7 @@ def test_stopping_keeps_what_is_learned(project, model, tmp_path, monkeypatch):
     monkeypatch.setattr(plan, "STEPS", (400, 400))
     threading.Thread(target=stop).start()
     taught = quiet(project, run, model)
-    assert taught.stopped and read_progress(run)["stopped"]
+    assert taught.stopped and read_progress(run)["stopped"] and not (run / STOP).exists()
     assert not read_progress(run)["time_over"]  # somebody stopped it
     assert read_progress(run)["done_steps"] < read_progress(run)["steps"]
     assert load(run).class_names == tuple(project.class_names)

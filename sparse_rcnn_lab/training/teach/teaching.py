@@ -282,7 +282,6 @@ class _Work:
         """Trains, or goes on; then judges."""
         if "steps" not in self.state:  # killed while it measured
             self.measure(device)
-        (self.folder / STOP).unlink(missing_ok=True)
         train, val = self.open()
         device = pick_device(device)
         self.tell(phase="training", training_since=time.time(), device=device, problem="")
@@ -338,6 +337,8 @@ class _Work:
             ap50=[round(stage.AP50, 4) for stage in whole.per_stage],
             ap=[round(stage.AP, 4) for stage in whole.per_stage],
         )
+        # Not before: it may have come while the images were checked, or this was killed since.
+        (self.folder / STOP).unlink(missing_ok=True)
         return Taught(self.folder, run.detector, judgement, whole, not run.finished)
 
     def watched(self, val: CocoFolder) -> Sample:
