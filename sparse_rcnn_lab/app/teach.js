@@ -39,9 +39,11 @@ function createTeach(el) {
     return content;
   }
 
+  let beginning = null; // several frames may be taken before the first answer
   async function begin() {
     if (token) return;
-    ({ token } = await ask("new", {}));
+    beginning ??= ask("new", {}).finally(() => { beginning = null; });
+    ({ token } = await beginning);
     remember();
   }
   function remember() {
