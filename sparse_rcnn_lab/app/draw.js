@@ -70,6 +70,7 @@
           show(told, answer.headers);
         }
       } catch {
+        troubled ||= lab.part("lab-pad-note").textContent;
         lab.part("lab-pad-note").textContent = "The app does not answer. Does it still run?";
       }
     }

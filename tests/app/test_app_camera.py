@@ -27,6 +27,14 @@ def test_draw(page):
     page.focus("#lab-pad-drawn")
     page.keyboard.press("h")
     assert page.evaluate("labPad.strokes") == 2
+    # What is said while the app is away goes when it is back.
+    page.evaluate("() => { window.there = fetch; window.fetch = () => Promise.reject(Error()) }")
+    page.keyboard.press("c")
+    note = "(words) => document.querySelector('#lab-pad-note').innerText.includes(words)"
+    page.wait_for_function(note, arg="does not answer")
+    page.evaluate("() => { window.fetch = there }")
+    page.keyboard.press("s")
+    page.wait_for_function(note, arg="looks at the drawing")
     page.wait_for_function(
         "() => document.getElementById('lab-pad-boxes').getContext('2d')"
         ".getImageData(0, 0, 512, 384).data.some((v) => v)"
