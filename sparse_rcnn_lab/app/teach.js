@@ -292,9 +292,12 @@ function createTeach(el) {
 
   function poll() {
     clearTimeout(polling);
+    const whose = token;
     polling = setTimeout(async () => {
+      if (whose !== token) return;
       try {
         const now = await ask(`${token}/run?watched=${watched.length}`);
+        if (whose !== token) return; // begun anew meanwhile
         const before = run?.phase;
         if (now) {
           if (now.watch.length) watched.push(...now.watch);
@@ -306,6 +309,7 @@ function createTeach(el) {
         }
         if (said.classList.contains("lab-bad")) say("");
       } catch (error) {
+        if (whose !== token) return;
         say(`${error.message} The training goes on without this page.`, true);
       }
       show();
