@@ -92,9 +92,9 @@ def read_input(source: str | Path | Image.Image, limits: Limits | None = None) -
 
 
 def read_frame(data: bytes, limits: Limits) -> Tensor:
-    """A webcam's frame -> ``[3, H, W]`` uint8 RGB. Raises LabError when it is none."""
+    """A webcam's frame, a JPEG -> ``[3, H, W]`` uint8 RGB. Raises LabError when it is none."""
     try:
-        image = Image.open(io.BytesIO(data))
+        image = Image.open(io.BytesIO(data), formats=["JPEG"])
     except (UnidentifiedImageError, OSError, Image.DecompressionBombError):
         raise LabError("The camera sent something that is not an image.") from None
     check_pixels("A frame of the camera", *image.size, limits.frame_megapixels)
