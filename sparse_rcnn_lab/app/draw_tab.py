@@ -8,7 +8,7 @@ from html import escape
 
 import gradio as gr
 
-from sparse_rcnn_lab.app.viewer import ModelList
+from sparse_rcnn_lab.app.viewer import ModelList, short_name
 
 _COLORS = {
     "red": "#d9483b",
@@ -26,7 +26,8 @@ class DrawTab:
     """
 
     def __init__(self, models: ModelList) -> None:
-        self.model = next((name for name in models.names if "shapes" in name), None)
+        # By the last part of a path: models of anything may lie in a folder called so.
+        self.model = next((name for name in models.names if "shapes" in short_name(name)), None)
         colors = "".join(
             f'<button type="button" data-color="{color}" aria-pressed="{str(i == 0).lower()}" '
             f'aria-label="{name}" title="{name}" style="background:{color}"></button>'
@@ -34,7 +35,7 @@ class DrawTab:
         )
         text = (
             "Draw a circle, a triangle, a square, a star: a closed line is filled. "
-            f"{self.model} looks at the drawing, whatever model the other tabs have."
+            f"{short_name(self.model)} looks at the drawing, whatever model the other tabs have."
             if self.model
             else "The model of the page looks at the drawing."
         )

@@ -10,6 +10,7 @@ from PIL import Image
 
 from sparse_rcnn_lab.app.user_inputs import EXAMPLES
 from sparse_rcnn_lab.app.viewer import ModelList, short_name
+from sparse_rcnn_lab.models.load import shipped_models
 from sparse_rcnn_lab.models.releases import RELEASES
 from sparse_rcnn_lab.views.draw import data_uri, encoded
 
@@ -29,9 +30,9 @@ def face(name: str) -> tuple[str, str, str]:
     """What a model is called, what it finds, and its thumbnail's name ("" without one)."""
     if name in RELEASES:
         return _COCO
-    own = short_name(name)
-    known = [look for part, look in _FACES.items() if part in name] if own == name else []
-    return known[0] if known else (own, "a model of yours", "")
+    known = [look for part, look in _FACES.items() if part in name]
+    ships = name in shipped_models()
+    return known[0] if known and ships else (short_name(name), "a model of yours", "")
 
 
 def head(models: ModelList) -> str:

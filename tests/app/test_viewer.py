@@ -5,6 +5,7 @@ import threading
 import time
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -327,6 +328,19 @@ def test_panels_show_every_stage_and_budget(tiny, image):
     assert budgets[-1].text.endswith("ms")  # no AP was measured with this model
     page = tabs.as_html(iter(panels), 100)
     assert page.count("<button") == 8 and page.count("data:image/jpeg;base64,") == 8
+
+
+@pytest.mark.parametrize("name", ["cells", "shapes/cats.safetensors", "small-everyday-mine"])
+def test_a_model_of_yours_is_called_so(name):
+    """Catches a run folder that is taken for a model that ships, for a part of its name."""
+    pytest.importorskip("gradio")
+    from sparse_rcnn_lab.app.draw_tab import DrawTab
+    from sparse_rcnn_lab.app.model_tiles import face
+
+    assert face(name) == (name.rpartition("/")[2], "a model of yours", "")
+    assert face("small-cells")[0] == "Blood cells"
+    models = SimpleNamespace(names=(name, "nano-shapes"))
+    assert DrawTab(models).model == "nano-shapes"
 
 
 def test_a_model_let_go_while_it_is_loaded(folder, monkeypatch):
