@@ -15,11 +15,10 @@ from sparse_rcnn_lab.core.errors import LabError
 from sparse_rcnn_lab.data.example_images import EXAMPLES as EXAMPLES
 from sparse_rcnn_lab.data.example_images import examples as examples
 from sparse_rcnn_lab.data.example_images import knows_shapes as knows_shapes
-from sparse_rcnn_lab.data.shapes.dataset import PRESETS, shapes_image
+from sparse_rcnn_lab.data.shapes.dataset import shapes_image
 from sparse_rcnn_lab.detect.images import read_image, reads_heif
 from sparse_rcnn_lab.views.draw import as_image, display_size
 
-DIFFICULTIES = tuple(PRESETS)
 _MIN_SIDE, _MAX_SIDE = 640, 1280  # an image on the page, pixels
 
 

@@ -43,7 +43,7 @@ class Clip:
     width: int
     height: int
 
-    def frames(self, per_second: float, start: float = 0.0) -> Iterator[tuple[float, Tensor]]:
+    def frames(self, per_second: float) -> Iterator[tuple[float, Tensor]]:
         """(time in seconds, ``[3, H, W]`` uint8 RGB) of ``per_second`` frames a second.
 
         A file that is damaged half-way ends there.
@@ -53,9 +53,7 @@ class Clip:
             stream.thread_type = "AUTO"
             # Where the file's own clock stands at its first frame; not at 0 in every container.
             origin = float((stream.start_time or 0) * stream.time_base)
-            if start > 1:
-                container.seek(int((origin + start - 1) / stream.time_base), stream=stream)
-            due = start
+            due = 0.0
             for frame in _decoded(container, stream):
                 if frame.time is None:
                     continue
@@ -64,17 +62,6 @@ class Clip:
                     continue
                 due = max(due + 1 / per_second, now + 0.5 / per_second)
                 yield now, self._upright(frame)
-
-    def frame(self, second: float) -> Tensor:
-        """The frame at a time, the last one when the video is shorter: ``[3, H, W]`` uint8."""
-        found: Tensor | None = None
-        for now, pixels in self.frames(1000.0, max(0.0, min(second, self.seconds - 0.2))):
-            found = pixels
-            if now + 1e-6 >= second:
-                break
-        if found is None:
-            raise LabError(f'"{self.path.name}" has no frame at {second:.1f} s.')
-        return found
 
     def _upright(self, frame: Any) -> Tensor:
         turns = round(frame.rotation / 90) % 4
