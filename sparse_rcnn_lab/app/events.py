@@ -8,6 +8,7 @@ from functools import wraps
 from typing import Any
 
 import gradio as gr
+from starlette.responses import JSONResponse
 
 from sparse_rcnn_lab.core.errors import LabError
 
@@ -32,6 +33,16 @@ def in_words(error: Exception) -> str:
         f"The app itself went wrong ({type(error).__name__}). Nothing of yours is lost; the "
         "terminal that it runs in says more."
     )
+
+
+def problem(text: str, status: int) -> JSONResponse:
+    """The answer to a script of the page that asked for what cannot be had."""
+    return JSONResponse({"problem": text}, status)
+
+
+def failed(error: Exception) -> JSONResponse:
+    """The same in an error's own words: 400 where the question was wrong, 500 where the app is."""
+    return problem(in_words(error), 400 if isinstance(error, LabError) else 500)
 
 
 def explained(function: Callable[..., Any], loud: bool = False) -> Callable[..., Any]:

@@ -19,7 +19,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 
 from sparse_rcnn_lab.app.downloads import explorer_of
-from sparse_rcnn_lab.app.events import in_words
+from sparse_rcnn_lab.app.events import failed, problem
 from sparse_rcnn_lab.app.state import ViewState
 from sparse_rcnn_lab.app.user_inputs import InputImage
 from sparse_rcnn_lab.app.viewer import Viewer
@@ -76,7 +76,7 @@ class Explorations:
         token = request.path_params["token"]
         kept = next((one for one in list(self._kept.values()) if one.token == token), None)
         if kept is None:
-            return _problem("The app has let go of this image. Open it again.", 410)
+            return problem("The app has let go of this image. Open it again.", 410)
         if request.method == "GET":
             return JSONResponse(kept.explorer.start)
         try:
@@ -85,19 +85,15 @@ class Explorations:
         except ClientDisconnect:
             return Response(status_code=400)
         except (json.JSONDecodeError, UnicodeDecodeError, AttributeError):
-            return _problem("A change is sent as JSON: an object with an intervention.", 400)
+            return problem("A change is sent as JSON: an object with an intervention.", 400)
         except LabError as error:  # an answer like another one: it cannot be done, and why
-            return _problem(str(error), 200)
+            return problem(str(error), 200)
         except Exception as error:
-            return _problem(in_words(error), 500)
+            return failed(error)
 
     def _run(self, kept: _Kept, message: dict[str, Any]) -> dict[str, Any]:
         with kept.turn, self.viewer.turn():
             return kept.explorer.answer(message)
-
-
-def _problem(text: str, status: int) -> Response:
-    return JSONResponse({"problem": text}, status_code=status)
 
 
 class ExploreTab:

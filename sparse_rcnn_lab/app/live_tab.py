@@ -20,7 +20,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 
 from sparse_rcnn_lab.app import readouts
-from sparse_rcnn_lab.app.events import in_words
+from sparse_rcnn_lab.app.events import failed, problem
 from sparse_rcnn_lab.app.state import ViewState
 from sparse_rcnn_lab.app.user_inputs import InputImage, Limits, read_frame, read_input
 from sparse_rcnn_lab.app.viewer import View, Viewer
@@ -104,15 +104,15 @@ class Webcams:
         turn). Or a ``problem`` in words, with a status of 4xx or 5xx.
         """
         if request.headers.get("content-type") != "image/jpeg":
-            return _problem("A frame is sent as image/jpeg.", 415)
+            return problem("A frame is sent as image/jpeg.", 415)
         try:
             state = _read_state(request.query_params.get("state", ""))
             webcam = self.admitted(request.query_params.get("who", ""))
             if webcam is None:
                 places = f"All {self.people} places for webcams" if self.people > 1 else "The place"
-                return _problem(f"{places} are taken. Frames go on when one is free.", 503)
+                return problem(f"{places} are taken. Frames go on when one is free.", 503)
             if not self.viewer.models.is_loaded(state.model):
-                return _problem(f"{state.model} is being loaded.", 503)
+                return problem(f"{state.model} is being loaded.", 503)
             data = await request.body()
             # Two at once would only take the interpreter from each other.
             async with webcam.turn:
@@ -120,7 +120,7 @@ class Webcams:
         except ClientDisconnect:
             return Response(status_code=400)
         except Exception as error:
-            return _problem(in_words(error), 400 if isinstance(error, LabError) else 500)
+            return failed(error)
         view, busy = seen
         headers = {
             "lab-found": "-" if view.detections is None else str(len(view.detections)),
@@ -153,10 +153,6 @@ class Webcams:
         start = time.perf_counter()
         view = self.viewer.view_frame(read_frame(data, self.viewer.limits), state)
         return view, 1000 * (time.perf_counter() - start)
-
-
-def _problem(text: str, status: int) -> Response:
-    return JSONResponse({"problem": text}, status_code=status)
 
 
 def _read_state(text: str) -> ViewState:

@@ -19,7 +19,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import FileResponse, JSONResponse, Response
 from starlette.routing import Route
 
-from sparse_rcnn_lab.app.events import in_words
+from sparse_rcnn_lab.app.events import failed, problem
 from sparse_rcnn_lab.app.teach_run import Trainings, unfinished
 from sparse_rcnn_lab.app.teach_visitors import DAYS, Visitor, Visitors
 from sparse_rcnn_lab.app.user_inputs import check_image_file, read_frame
@@ -169,7 +169,7 @@ class Teaching:
                 self._download, visitor, request.path_params["kind"]
             )
         except Exception as error:
-            return _problem(error)
+            return failed(error)
         return FileResponse(path, filename=name)
 
     def _action(self, work: Callable[[Visitor, dict[str, Any]], Any]) -> Any:
@@ -178,7 +178,7 @@ class Teaching:
             if isinstance(data, Response):
                 return data
             if request.headers.get("content-type", "").split(";")[0] != "application/json":
-                return JSONResponse({"problem": "A message is sent as application/json."}, 415)
+                return problem("A message is sent as application/json.", 415)
 
             def act() -> Any:
                 try:
@@ -392,7 +392,7 @@ async def _body(request: Request, most: int) -> bytes | Response:
         return Response(status_code=400)
     if size > most:
         text = f"Up to {most / 1e6:.0f} MB are taken at once. Make it smaller."
-        return JSONResponse({"problem": text}, 413)
+        return problem(text, 413)
     return b"".join(parts)
 
 
@@ -400,9 +400,4 @@ async def _answered(work: Callable[[], Any]) -> Response:
     try:
         return JSONResponse(await to_thread.run_sync(work), headers={"cache-control": "no-store"})
     except Exception as error:
-        return _problem(error)
-
-
-def _problem(error: Exception) -> Response:
-    status = 400 if isinstance(error, LabError) else 500
-    return JSONResponse({"problem": in_words(error)}, status_code=status)
+        return failed(error)
