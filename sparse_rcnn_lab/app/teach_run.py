@@ -38,22 +38,18 @@ class _Waiting:
 
 
 class Trainings:
-    """Starts trainings in their turn. Safe to use from several threads.
-
-    at_once: how many run beside each other; on two cores more than one only slow each other down.
+    """Starts trainings in their turn, one at a time: on two cores more would only slow each other
+    down. Safe to use from several threads.
     """
 
-    def __init__(self, at_once: int = 1) -> None:
-        self.at_once = at_once
+    def __init__(self) -> None:
         self._queue: list[_Waiting] = []
         self._running: dict[str, tuple[Path, subprocess.Popen[bytes] | None]] = {}
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
         atexit.register(self.end)
 
-    def ask(
-        self, visitor: str, project: Path, run: Path, start_from: str, minutes: float = MINUTES
-    ) -> None:
+    def ask(self, visitor: str, project: Path, run: Path, start_from: str, minutes: float) -> None:
         """Puts a training into the queue. Raises LabError where this visitor has one already."""
         with self._lock:
             if visitor in self._running or any(one.visitor == visitor for one in self._queue):
@@ -116,7 +112,7 @@ class Trainings:
                 if over:
                     (run / ALIVE).unlink(missing_ok=True)  # of one that was killed
                     del self._running[visitor]
-            while self._queue and len(self._running) < self.at_once:
+            while self._queue and not self._running:
                 one = self._queue.pop(0)
                 try:
                     self._running[one.visitor] = (one.run, _start(one))

@@ -20,7 +20,7 @@ from starlette.responses import FileResponse, JSONResponse, Response
 from starlette.routing import Route
 
 from sparse_rcnn_lab.app.events import failed, problem
-from sparse_rcnn_lab.app.teach_run import Trainings, unfinished
+from sparse_rcnn_lab.app.teach_run import MINUTES, Trainings, unfinished
 from sparse_rcnn_lab.app.teach_visitors import DAYS, Visitor, Visitors
 from sparse_rcnn_lab.app.user_inputs import check_image_file, read_frame
 from sparse_rcnn_lab.app.viewer import Viewer
@@ -69,11 +69,11 @@ def head() -> str:
 class Teaching:
     """Answers the tab. root: where visitors' folders lie; default: the cache folder."""
 
-    def __init__(self, viewer: Viewer, root: Path | None = None, at_once: int = 1) -> None:
+    def __init__(self, viewer: Viewer, root: Path | None = None) -> None:
         self.viewer = viewer
         self.start = START if START in viewer.models.names else viewer.models.first
         self.root = root or cache_folder() / "teach"
-        self.trainings = Trainings(at_once)
+        self.trainings = Trainings()
         self.visitors = Visitors(self.root, self.trainings)
 
     def routes(self) -> list[Route]:
@@ -215,13 +215,12 @@ class Teaching:
     def _propose(self, visitor: Visitor, message: dict[str, Any]) -> Any:
         run = self._last_taught(visitor)
         model = str(run) if run else self.start
-        stamp = f"{model} {(run / MODEL_FILE).stat().st_mtime if run else ''}"
-        if visitor.suggestions is None or visitor.suggested_by != stamp:
+        if visitor.suggestions is None or visitor.suggested_by != model:
             from sparse_rcnn_lab.models.load import load
 
             detector = load(model) if run else self.viewer.models[model]
             visitor.suggestions = Suggestions(detector, taught=run is not None)
-            visitor.suggested_by = stamp
+            visitor.suggested_by = model
         with self.viewer.turn():
             return labeller.offers_for(visitor.project, visitor.suggestions, message.get("id", 0))
 
@@ -248,7 +247,7 @@ class Teaching:
         self.visitors.check_disk()
         before = self._last_taught(visitor)
         minutes = message.get("minutes")
-        minutes = float(minutes) if isinstance(minutes, int | float) else 4.0
+        minutes = float(minutes) if isinstance(minutes, int | float) else MINUTES
         runs = visitor.runs
         number = int(runs[-1].name) + 1 if runs else 1
         run = visitor.folder / "runs" / f"{number:03d}"
@@ -310,7 +309,7 @@ class Teaching:
         if place is None and self._goes_on(visitor, run):
             visitor.resumed[run.name] += 1
             start = read_progress(run).get("start_from", self.start)
-            minutes = read_progress(run).get("minutes", 4.0)
+            minutes = read_progress(run).get("minutes", MINUTES)
             self.trainings.ask(visitor.token, visitor.folder, run, start, minutes)
             place = self.trainings.place(visitor.token)
         progress = read_progress(run)

@@ -12,16 +12,15 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from sparse_rcnn_lab.app.teach_run import Trainings, unfinished
+from sparse_rcnn_lab.app.teach_run import Trainings, at_end
 from sparse_rcnn_lab.core.errors import LabError
 from sparse_rcnn_lab.data.coco.project import LABELS, Project
-from sparse_rcnn_lab.training.teach.progress import read_progress
+from sparse_rcnn_lab.training.teach.progress import is_alive
 from sparse_rcnn_lab.training.teach.suggest import Suggestions
 
 DAYS = 7  # that a visitor's folder is kept after the last change
 _TOKEN = re.compile(r"[A-Za-z0-9_-]{22,43}")
 _ROOM = 300e6  # bytes of the disk that stay free
-_AT_WORK = ("checking", "measuring", "training", "judging")
 
 
 @dataclass
@@ -93,7 +92,7 @@ class Visitors:
         """Removes what nobody has touched for days; counts trainings that outlived their app."""
         for folder in self.root.glob("*") if self.root.is_dir() else ():
             runs = sorted((folder / "runs").glob("[0-9]*"))
-            if any(not unfinished(run) and read_progress(run)["phase"] in _AT_WORK for run in runs):
+            if any(is_alive(run) and not at_end(run) for run in runs):
                 self.trainings.adopt(folder.name, runs[-1])
             elif _last_change(folder) + DAYS * 86400 < time.time():
                 shutil.rmtree(folder, ignore_errors=True)
