@@ -180,7 +180,8 @@ function createTeach(el) {
     for (const [place, file] of all.entries()) {
       say(`Sending ${place + 1} of ${all.length}: ${file.name}`);
       const name = file.relative ?? (file.webkitRelativePath || file.name);
-      await ask(`${token}/upload?${new URLSearchParams({ name })}`, new Blob([file], { type: "application/octet-stream" }));
+      const query = new URLSearchParams(place ? { name } : { name, first: 1 });
+      await ask(`${token}/upload?${query}`, new Blob([file], { type: "application/octet-stream" }));
     }
     say("Reading …");
     const before = labeller.state.frames.length;

@@ -133,7 +133,10 @@ class Teaching:
         return data if isinstance(data, Response) else await _answered(lambda: keep(data))
 
     async def upload(self, request: Request) -> Response:
-        """Puts one file, ``?name=folder/a.jpg``, beside others until ``import``."""
+        """Puts one file, ``?name=folder/a.jpg``, beside others until ``import``.
+
+        ``&first=1``: it is the first of them; what was left of some that were cancelled goes.
+        """
         data = await _body(request, self.viewer.limits.upload_mb * 1_000_000)
         if isinstance(data, Response):
             return data
@@ -144,7 +147,10 @@ class Teaching:
             path = Path(request.query_params.get("name", "").replace("\\", "/"))
             if not path.name or path.is_absolute() or ".." in path.parts or ":" in str(path):
                 raise LabError(f'"{path}" is not a name that a file can have here.')
-            target = visitor.folder / "given" / path
+            given = visitor.folder / "given"
+            if "first" in request.query_params:
+                shutil.rmtree(given, ignore_errors=True)
+            target = given / path
             target.parent.mkdir(parents=True, exist_ok=True)
             target.write_bytes(data)
             return {}

@@ -194,6 +194,16 @@ def test_a_zip_of_labelled_images(teaching):
     assert json.loads(archive.read("train.json"))["categories"][0]["name"] == "mug"
 
 
+def test_an_upload_that_was_cancelled(teaching):
+    """Catches files of a page that was closed half-way among those that are given later."""
+    page = Browser(teaching)
+    for name in ("old.jpg", "new.jpg"):
+        query = {"name": name, "first": 1}
+        page.client.post(f"/lab/teach/{page.token}/upload", params=query, content=FRAME)
+    page.client.post(f"/lab/teach/{page.token}/upload", params={"name": "2.jpg"}, content=FRAME)
+    assert len(page.post("import").json()["frames"]) == 2
+
+
 def test_data_fetched_twice_at_once(teaching):
     """Catches a second press of the button that takes the files away from under the first."""
     page = Browser(teaching)
