@@ -81,6 +81,11 @@ def open_clip(path: str | Path, limits: Limits) -> Clip:
         if not container.streams.video:
             raise LabError(f'"{path.name}" has no images, only sound.')
         stream = container.streams.video[0]
+        if stream.codec_context is None:
+            raise LabError(
+                f'"{path.name}" is of a kind (codec) that cannot be read here. Convert it to MP4 '
+                "(H.264) or WebM."
+            )
         check_pixels(path.name, stream.width, stream.height, limits.frame_megapixels)
         seconds = _seconds(container, stream)
         frame = next(_decoded(container, stream), None)

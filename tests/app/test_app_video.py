@@ -105,6 +105,10 @@ def test_what_is_refused(tiny, tmp_path):
     text.write_text("notes")
     with pytest.raises(LabError, match=r'"notes.mp4" is not a video'):
         open_clip(text, tiny.limits)
+    new = tmp_path / "new.mp4"  # of a codec that nobody knows yet
+    new.write_bytes(clip_of(tmp_path / "old.mp4").read_bytes().replace(b"avc1", b"zzz9"))
+    with pytest.raises(LabError, match=r'"new.mp4" is of a kind \(codec\)'):
+        open_clip(new, tiny.limits)
     long = clip_of(tmp_path / "long.mp4", frames=12, rate=2)
     with pytest.raises(LabError, match="6 s long; this page takes up to 5 s"):
         open_clip(long, tiny.limits)
