@@ -51,13 +51,8 @@ class Clip:
         with self.path.open("rb") as file, _opened(file, self.path.name) as container:
             stream = container.streams.video[0]
             stream.thread_type = "AUTO"
-            # Where the file's own clock stands at its first frame; not at 0 in every container.
-            origin = float((stream.start_time or 0) * stream.time_base)
             due = 0.0
-            for frame in _decoded(container, stream):
-                if frame.time is None:
-                    continue
-                now = frame.time - origin
+            for now, frame in _timed(container, stream):
                 if now + 1e-6 < due:
                     continue
                 due = max(due + 1 / per_second, now + 0.5 / per_second)
@@ -187,6 +182,26 @@ def _decoded(container: Any, stream: Any) -> Iterator[Any]:
         yield from container.decode(stream)
     except (av.error.FFmpegError, EOFError):
         return
+
+
+def _timed(container: Any, stream: Any) -> Iterator[tuple[float, Any]]:
+    """The frames, each with its time in seconds."""
+    if container.format.name != "avi":
+        # Where the file's own clock stands at its first frame; not at 0 in every container.
+        origin = float((stream.start_time or 0) * stream.time_base)
+        for frame in _decoded(container, stream):
+            if frame.time is not None:
+                yield frame.time - origin, frame
+        return
+    # AVI has no times of frames, only of packets: in the order in which they are decoded.
+    first: int | None = None
+    now = 0.0
+    for frame in _decoded(container, stream):
+        if frame.dts is not None:
+            first = frame.dts if first is None else first
+            now = float((frame.dts - first) * stream.time_base)
+        yield now, frame
+        now += 1 / float(stream.average_rate or 25)
 
 
 def _seconds(container: Any, stream: Any) -> float:

@@ -67,6 +67,22 @@ def test_a_clock_that_does_not_begin_at_0(tmp_path, ending):
         assert abs(frames[k][1].float().mean() - k * 5) < 4
 
 
+def test_an_avi_whose_frames_are_not_in_the_order_of_its_packets(tmp_path):
+    """Catches frames that are left out because their times seem to go back."""
+    import av
+
+    with av.open(str(tmp_path / "a.avi"), "w") as container:
+        stream = container.add_stream("libx264", rate=10, options={"bf": "3"})
+        stream.width, stream.height, stream.pix_fmt = 96, 64, "yuv420p"
+        for k in range(20):
+            array = np.full((64, 96, 3), k * 10, np.uint8)
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(array, format="rgb24")))
+        container.mux(stream.encode())
+    frames = list(open_clip(tmp_path / "a.avi", Limits()).frames(10))
+    assert [round(t, 2) for t, _ in frames] == [round(k / 10, 2) for k in range(20)]
+    assert all(abs(pixels.float().mean() - k * 10) < 4 for k, (_, pixels) in enumerate(frames))
+
+
 def test_boxes_come_out_and_progress_is_told(tiny, tmp_path):
     """Catches an output without boxes, of another length, or progress that never ends."""
     source, target = clip_of(tmp_path / "a.mp4", size=(128, 96)), tmp_path / "b.mp4"
