@@ -47,24 +47,13 @@ def test_a_written_clip_reads_back(tmp_path):
 @pytest.mark.parametrize("ending", ["ts", "mkv", "mp4"])
 def test_a_clock_that_does_not_begin_at_0(tmp_path, ending):
     """Catches the frame of another time, and a wrong length, where the first frame is at 30 s."""
-    import av
-
-    path = tmp_path / f"a.{ending}"
-    with av.open(str(path), "w") as container:
-        stream = container.add_stream("libx264", rate=10, options={"g": "5"})
-        stream.width, stream.height, stream.pix_fmt = 96, 64, "yuv420p"
-        for k in range(40):
-            array = np.full((64, 96, 3), k * 5, np.uint8)
-            frame = av.VideoFrame.from_ndarray(array, format="rgb24")
-            frame.pts, frame.time_base = 300 + k, Fraction(1, 10)
-            container.mux(stream.encode(frame))
-        container.mux(stream.encode())
+    path = timed(tmp_path / f"a.{ending}", [30 + k / 10 for k in range(40)])
     clip = open_clip(path, Limits())
-    assert clip.seconds == pytest.approx(4.0, abs=0.05)
+    assert clip.seconds == pytest.approx(4.0, abs=0.1)
     frames = list(clip.frames(10))
     assert [round(t, 2) for t, _ in frames] == [round(k / 10, 2) for k in range(40)]
     for k in (0, 7, 25, 39):
-        assert abs(frames[k][1].float().mean() - k * 5) < 4
+        assert abs(frames[k][1].float().mean() - k * 4) < 4
 
 
 def test_an_avi_whose_frames_are_not_in_the_order_of_its_packets(tmp_path):

@@ -46,6 +46,9 @@ class Browser:
     def frame(self):
         return self.post("frame", content=FRAME).json()["id"]
 
+    def upload(self, content, **query):
+        return self.client.post(f"/lab/teach/{self.token}/upload", params=query, content=content)
+
 
 @pytest.fixture
 def viewer(tiny, monkeypatch):
@@ -125,9 +128,7 @@ def test_visitors_do_not_see_each_other(teaching):
     for name in ("../labels.json", "..%2Flabels.json", "labels.json", "%2Fetc%2Fpasswd"):
         assert page.get(f"image/{name}").status_code == 404
     for name in ("../a.jpg", "/etc/a.jpg", "C:/a.jpg", ""):
-        answer = page.client.post(
-            f"/lab/teach/{page.token}/upload", params={"name": name}, content=b"x"
-        )
+        answer = page.upload(b"x", name=name)
         assert answer.status_code == 400 and "not a name" in answer.json()["problem"]
     folders = [path for path in teaching.root.iterdir()]
     assert all(path.stat().st_mode & 0o077 == 0 for path in folders)
@@ -157,15 +158,11 @@ def test_broken_messages(teaching, what, body, said):
 def test_limits(teaching, monkeypatch):
     """Catches an upload that fills the memory, and a full disk without a word."""
     page = Browser(teaching)
-    answer = page.client.post(
-        f"/lab/teach/{page.token}/upload", params={"name": "a.jpg"}, content=b"x" * 3_000_000
-    )
+    answer = page.upload(b"x" * 3_000_000, name="a.jpg")
     assert answer.status_code == 413 and "2 MB" in answer.json()["problem"]
     image = bytearray(encoded(Image.new("1", (8, 8)), "BMP"))
     image[18:26] = struct.pack("<ii", 30_000, 30_000)  # says its header; Pillow takes it for a bomb
-    page.client.post(
-        f"/lab/teach/{page.token}/upload", params={"name": "a.bmp"}, content=bytes(image)
-    )
+    page.upload(bytes(image), name="a.bmp")
     answer = page.post("import")
     assert answer.status_code == 400 and "far too many pixels" in answer.json()["problem"]
     page.frame()
@@ -183,9 +180,7 @@ def test_a_zip_of_labelled_images(teaching):
             archive.writestr(f"boards/images/{number}.jpg", FRAME)
             archive.writestr(f"boards/labels/{number}.txt", "0 0.5 0.5 0.5 0.5")
         archive.writestr("boards/data.yaml", "names: [mug]")
-    page.client.post(
-        f"/lab/teach/{page.token}/upload", params={"name": "B.ZIP"}, content=packed.getvalue()
-    )
+    page.upload(packed.getvalue(), name="B.ZIP")
     state = page.post("import").json()
     assert state["kind"] == "YOLO" and state["classes"] == ["mug"] and len(state["frames"]) == 3
     assert state["frames"][0]["boxes"][0]["box"] == [16.0, 12.0, 48.0, 36.0]
@@ -197,10 +192,9 @@ def test_a_zip_of_labelled_images(teaching):
 def test_an_upload_that_was_cancelled(teaching):
     """Catches files of a page that was closed half-way among those that are given later."""
     page = Browser(teaching)
-    for name in ("old.jpg", "new.jpg"):
-        query = {"name": name, "first": 1}
-        page.client.post(f"/lab/teach/{page.token}/upload", params=query, content=FRAME)
-    page.client.post(f"/lab/teach/{page.token}/upload", params={"name": "2.jpg"}, content=FRAME)
+    page.upload(FRAME, name="old.jpg", first=1)
+    page.upload(FRAME, name="new.jpg", first=1)
+    page.upload(FRAME, name="2.jpg")
     assert len(page.post("import").json()["frames"]) == 2
 
 
