@@ -49,8 +49,8 @@ class Source:
         names = viewer.models[viewer.models.first].class_names
         files = [str(path) for path in viewer.models.examples(viewer.models.first)]
         self.first = read_input(files[0]) if files else None
-        self.image = gr.State(self.first, time_to_live=3600)
-        self.given = gr.State([], time_to_live=3600)
+        self.image = gr.State(self.first, time_to_live=_HOUR)
+        self.given = gr.State([], time_to_live=_HOUR)
         self.strip = gr.HTML(
             _strip([], files, files[0] if files else ""),
             apply_default_css=False,

@@ -80,8 +80,11 @@ def read_input(source: str | Path | Image.Image, limits: Limits | None = None) -
     >>> tuple(image.pixels.shape), image.shown.size
     ((3, 128, 128), (640, 640))
     """
-    if limits is not None:
-        _check(source, limits)
+    if limits is not None and isinstance(source, Image.Image):
+        check_pixels("The image", *source.size, limits.megapixels)
+    elif limits is not None:
+        limits.check_file(Path(source))
+        check_image_file(Path(source), limits)
     pixels = read_image(source)
     key = hashlib.sha256(pixels.numpy().tobytes()).hexdigest() + "x".join(map(str, pixels.shape))
     image = as_image(pixels)
@@ -104,15 +107,6 @@ def draw_sample(difficulty: str, seed: int | None = None) -> tuple[Image.Image, 
     """A freshly drawn image of shapes and its seed, a new one unless given."""
     seed = random.randrange(2**16) if seed is None else seed
     return as_image(shapes_image(seed, difficulty=difficulty).image), seed
-
-
-def _check(source: str | Path | Image.Image, limits: Limits) -> None:
-    if isinstance(source, Image.Image):
-        check_pixels("The image", *source.size, limits.megapixels)
-        return
-    path = Path(source)
-    limits.check_file(path)
-    check_image_file(path, limits)
 
 
 def check_image_file(path: Path, limits: Limits) -> None:

@@ -110,14 +110,13 @@ class VideoTab:
         try:
             clip = open_clip(path, self.viewer.limits)
             told, last = 0.0, None
-            hidden = gr.update(visible=False, value=None)
             state = ViewState.parse(*moved)
             per_second = parse_number("frames a second", rate)
             for last in annotate(self.viewer, clip, state, per_second, target, stop.is_set):
                 if time.monotonic() - told > _TELL:
                     told = time.monotonic()
                     shown = gr.update(visible=True, value=last.image)
-                    yield shown, hidden, readouts.working(readouts.pace(last), last), can
+                    yield shown, idle, readouts.working(readouts.pace(last), last), can
             if last is None:
                 raise LabError("Stopped before the first frame.")
             how = "Stopped" if stop.is_set() else "Done"
