@@ -279,7 +279,7 @@ def _orientation(image: Image.Image) -> Any:
 
 
 def _to_rgb(image: Image.Image, name: str) -> Image.Image:
-    if image.mode == "RGB" and "transparency" not in image.info:
+    if image.mode == "RGB" and not image.has_transparency_data:
         return image
     if image.mode.startswith("I") or image.mode == "F":
         grey = np.asarray(image)
@@ -287,9 +287,9 @@ def _to_rgb(image: Image.Image, name: str) -> Image.Image:
             grey = grey.astype(np.uint16)
         advice = "Scale its values to 8 bits (0..255) first."
         return Image.fromarray(_to_8_bits(grey, name, advice)).convert("RGB")
-    if image.mode in ("La", "RGBa"):
-        image = image.convert({"La": "LA", "RGBa": "RGBA"}[image.mode])
-    if image.mode in ("LA", "RGBA", "PA") or "transparency" in image.info:
+    if image.mode == "La":  # the one that Pillow does not convert in one step
+        image = image.convert("LA")
+    if image.has_transparency_data:
         return _over_white(image.convert("RGBA"))
     return image.convert("RGB")
 

@@ -152,6 +152,9 @@ def test_transparent_pixels_are_white(tmp_path):
     palette.save(tmp_path / "p.png", transparency=0)
     assert read_image(tmp_path / "p.png")[:, 0].T.tolist() == [[255, 255, 255], [10, 20, 30]]
 
+    few = Image.fromarray(rgba[:, :2]).quantize(2)
+    assert read_image(few)[:, 0].T.tolist() == [[255, 255, 255], [10, 20, 30]]
+
     keyed = Image.fromarray(np.array([[[1, 2, 3], [10, 20, 30]]], np.uint8))
     keyed.save(tmp_path / "key.png", transparency=(1, 2, 3))
     assert read_image(tmp_path / "key.png")[:, 0].T.tolist() == [[255, 255, 255], [10, 20, 30]]
