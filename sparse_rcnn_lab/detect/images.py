@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, TiffImagePlugin, UnidentifiedImageError
 from torch import Tensor
 
 from sparse_rcnn_lab.core.config import InputConfig
@@ -49,7 +49,8 @@ _UPRIGHT = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-_ORIENTATION_TAG = 0x0112
+_BACK = {6: 8, 8: 6}  # what undoes each turn; the others undo themselves
+_ORIENTATION_TAG, _WIDTH_TAG, _HEIGHT_TAG = 0x0112, 256, 257
 
 _ONE = 1 << 11  # a weight of 1
 _CACHE = 1 << 16  # values worked on at once: four arrays of them stay in a processor's cache
@@ -188,7 +189,10 @@ def image_header(path: Path) -> tuple[int, int, int]:
     with _opened(path) as image:
         known = image.format != "PNG" or "exif" in image.info  # else Pillow would read all pixels
         turn = _orientation(image) if known else None
-        return image.height, image.width, turn if turn in _UPRIGHT else 1
+        height, width = image.height, image.width
+        if isinstance(image, TiffImagePlugin.TiffImageFile):  # whose size is the upright one
+            height, width = (image.tag_v2[tag] for tag in (_HEIGHT_TAG, _WIDTH_TAG))
+        return height, width, turn if turn in _UPRIGHT else 1
 
 
 @contextmanager
@@ -248,6 +252,8 @@ def _check_pixels(image: Image.Image, name: str) -> None:
 
 def _from_pil(image: Image.Image, name: str, apply_exif: bool) -> Tensor:
     _check_pixels(image, name)
+    # Pillow itself turns a TIFF, as it loads it.
+    turned = _orientation(image) if isinstance(image, TiffImagePlugin.TiffImageFile) else 1
     try:
         image.load()
         rgb = _to_rgb(image, name)
@@ -261,9 +267,9 @@ def _from_pil(image: Image.Image, name: str, apply_exif: bool) -> Tensor:
             f'"{name}" is cut short or damaged ({found}; Pillow: {error}). '
             "Copy or download it again."
         ) from None
-    turn = _UPRIGHT.get(_orientation(image)) if apply_exif else None
-    if turn is not None:
-        rgb = rgb.transpose(turn)
+    turn = _orientation(image) if apply_exif else _BACK.get(turned, turned)
+    if turn in _UPRIGHT:
+        rgb = rgb.transpose(_UPRIGHT[turn])
     # Channel by channel takes half the time, and less memory, than one array and a permute.
     planes = np.empty((3, rgb.height, rgb.width), np.uint8)
     for plane, channel in zip(planes, "RGB", strict=True):

@@ -13,6 +13,7 @@ from PIL import Image
 from sparse_rcnn_lab import LabError
 from sparse_rcnn_lab.detect import images
 from sparse_rcnn_lab.detect.images import (
+    image_header,
     image_name,
     normalise_and_pad,
     read_image,
@@ -73,17 +74,20 @@ STORED = {
 }
 
 
+@pytest.mark.parametrize("suffix", ["png", "tif"])  # Pillow turns a TIFF by itself
 @pytest.mark.parametrize("orientation", STORED)
-def test_exif_orientation_is_undone(tmp_path, orientation):
-    """Catches photos of phones lying on their side, and the two rotations swapped."""
+def test_exif_orientation_is_undone(tmp_path, orientation, suffix):
+    """Catches photos of phones lying on their side, the two rotations swapped, and a size as stored
+    that is not."""
     stored = np.ascontiguousarray(STORED[orientation](PIXELS))
     exif = Image.Exif()
     exif[0x0112] = orientation
-    path = save(tmp_path / "a.png", stored, exif=exif)
+    path = save(tmp_path / f"a.{suffix}", stored, exif=exif)
     np.testing.assert_array_equal(as_rows(read_image(path)), PIXELS)
     with Image.open(path) as opened:
         np.testing.assert_array_equal(as_rows(read_image(opened)), PIXELS)
     np.testing.assert_array_equal(as_rows(read_image(path, apply_exif=False)), stored)
+    assert image_header(path) == (*stored.shape[:2], orientation)
 
 
 @pytest.mark.filterwarnings("ignore:Corrupt EXIF")
