@@ -169,7 +169,7 @@ def _to_8_bits(values: np.ndarray, name: str, advice: str) -> np.ndarray:
         return values
     if values.dtype == np.bool_:
         return values.astype(np.uint8) * np.uint8(255)
-    if values.dtype == np.uint16:
+    if values.dtype.newbyteorder("=") == np.uint16:
         return (values >> 8).astype(np.uint8)
     low, high = values.min(), values.max()
     if values.dtype.kind == "f" and low >= 0 and high <= 1:
@@ -252,6 +252,11 @@ def _check_pixels(image: Image.Image, name: str) -> None:
 
 def _from_pil(image: Image.Image, name: str, apply_exif: bool) -> Tensor:
     _check_pixels(image, name)
+    if getattr(image, "tile", None) and getattr(image, "fp", image) is None:
+        raise LabError(
+            f'"{name}" was closed before its pixels were read. Use it within its "with", or call '
+            "its load() there."
+        )
     # Pillow itself turns a TIFF, as it loads it.
     turned = _orientation(image) if isinstance(image, TiffImagePlugin.TiffImageFile) else 1
     try:
@@ -289,7 +294,9 @@ def _to_rgb(image: Image.Image, name: str) -> Image.Image:
         return image
     if image.mode.startswith("I") or image.mode == "F":
         grey = np.asarray(image)
-        if grey.dtype.kind in "iu" and grey.min() >= 0 and grey.max() <= 65535:
+        # 32 bits of up to 255 may be the 16-bit photograph of a night, or one of 8 bits.
+        least = 256 if grey.dtype.kind == "i" and grey.any() else 0
+        if grey.dtype.kind in "iu" and grey.min() >= 0 and least <= grey.max() <= 65535:
             grey = grey.astype(np.uint16)
         advice = "Scale its values to 8 bits (0..255) first."
         return Image.fromarray(_to_8_bits(grey, name, advice)).convert("RGB")

@@ -104,7 +104,15 @@ def test_16_bit_grey_is_scaled_not_cut_off(tmp_path):
     for name in ("a.png", "a.tif"):
         image = read_image(save(tmp_path / name, grey))
         np.testing.assert_array_equal(image.numpy(), np.stack([expected] * 3))
-    np.testing.assert_array_equal(read_image(grey).numpy(), np.stack([expected] * 3))
+    for array in (grey, grey.astype(">u2"), grey.astype("<u2")):
+        np.testing.assert_array_equal(read_image(array).numpy(), np.stack([expected] * 3))
+
+
+def test_8_bits_in_32_are_refused():
+    """Catches a photograph that is detected on all black."""
+    with pytest.raises(LabError, match=r"int32 from 0 to 210. Scale its values to 8 bits"):
+        read_image(Image.fromarray(PIXELS[:, :, 0]).convert("I"))
+    assert not read_image(Image.new("I", (2, 2))).any()
 
 
 def test_float_tiff_is_read_in_0_to_1_and_else_refused(tmp_path):
@@ -211,6 +219,19 @@ def test_a_file_cut_short_is_an_error_that_names_it(tmp_path, suffix):
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
     with pytest.raises(LabError, match=rf'"a\.{suffix}" is'):
         read_image(path)
+
+
+@pytest.mark.parametrize("suffix", ["jpg", "png", "gif"])
+def test_a_file_closed_too_early(tmp_path, suffix):
+    """Catches an assertion of Pillow's, and a whole file called damaged."""
+    path = save(tmp_path / f"a.{suffix}", PIXELS)
+    with Image.open(path) as closed:
+        pass
+    with pytest.raises(LabError, match=rf'"a.{suffix}" was closed before its pixels were read'):
+        read_image(closed)
+    with Image.open(path) as loaded:
+        loaded.load()
+    assert read_image(loaded).shape == (3, 2, 3)
 
 
 def test_missing_file_and_folder(tmp_path):
