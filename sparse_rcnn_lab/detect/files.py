@@ -7,8 +7,14 @@ import os
 import secrets
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+from safetensors import SafetensorError
 
 from sparse_rcnn_lab.core.errors import LabError
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 @contextlib.contextmanager
@@ -50,10 +56,21 @@ def _new_beside(path: Path) -> Path:
     """An empty file of a name that nobody else has, with the usual rights."""
     flags = os.O_CREAT | os.O_EXCL | os.O_RDWR | getattr(os, "O_BINARY", 0)
     while True:
-        new = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+        new = path.parent / f".{path.name}.{secrets.token_hex(4)}"
         with contextlib.suppress(FileExistsError):
             os.close(os.open(new, flags, 0o666))
             return new
+
+
+def write_tensors(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str]) -> None:
+    """Writes a safetensors file whole or not at all."""
+    from safetensors.torch import save_file  # here, for who writes text need not wait for torch
+
+    with write_whole(path) as temporary:
+        try:
+            save_file(tensors, temporary, metadata)
+        except SafetensorError as error:  # a full disk, among others
+            raise OSError(str(error)) from error
 
 
 def write_text(path: Path, text: str) -> None:

@@ -7,12 +7,11 @@ from dataclasses import fields
 from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
 from sparse_rcnn_lab.core.errors import LabError
 from sparse_rcnn_lab.core.trace import Trace
-from sparse_rcnn_lab.detect.files import write_whole
+from sparse_rcnn_lab.detect.files import write_tensors
 
 FORMAT, VERSION = "sparse_rcnn_lab.trace", "1"
 
@@ -40,8 +39,7 @@ def save_trace(trace: Trace, path: str | Path, *, image: bool = True) -> Path:
             plain[f.name] = value
     metadata = {"format": FORMAT, "version": VERSION, "trace": json.dumps(plain)}
     path = Path(path)
-    with write_whole(path) as temporary:
-        save_file(tensors, temporary, metadata)
+    write_tensors(path, tensors, metadata)
     return path
 
 

@@ -13,13 +13,12 @@ from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
 from sparse_rcnn_lab.core.config import ModelConfig
 from sparse_rcnn_lab.core.errors import LabError
 from sparse_rcnn_lab.core.model import SparseRCNN
-from sparse_rcnn_lab.detect.files import write_whole
+from sparse_rcnn_lab.detect.files import write_tensors
 from sparse_rcnn_lab.models import layouts as published
 from sparse_rcnn_lab.models.config_edit import from_dict, to_dict
 from sparse_rcnn_lab.models.foreign import not_whole, read_weights
@@ -138,11 +137,7 @@ def save_checkpoint(
         "info": dict(info or {}),
     }
     path = Path(path)
-    with write_whole(path) as temporary:
-        try:
-            save_file(tensors, temporary, {"format": FORMAT, "model": json.dumps(header)})
-        except SafetensorError as error:  # a full disk, among others
-            raise OSError(str(error)) from error
+    write_tensors(path, tensors, {"format": FORMAT, "model": json.dumps(header)})
     return path
 
 

@@ -1,9 +1,14 @@
 """Files are whole or absent, whatever interrupts the writing."""
 
 import os
+import re
+from pathlib import Path
 
 import pytest
+import torch
+from test_checkpoint import largest_file
 
+import sparse_rcnn_lab as srl
 from sparse_rcnn_lab import LabError
 from sparse_rcnn_lab.detect.device import pick_device
 from sparse_rcnn_lab.detect.files import write_text, write_whole
@@ -42,14 +47,23 @@ def test_written(tmp_path):
         assert path.stat().st_mode == usual.stat().st_mode
 
 
-def test_impossible_places(tmp_path):
-    """Catches a traceback where a folder's name is given, or a file stands for a folder."""
+def test_impossible_places(tmp_path, monkeypatch):
+    """Catches a traceback for a folder's name, for none, and where a file stands for a folder."""
     (tmp_path / "file").write_text("x")
     (tmp_path / "folder").mkdir()
-    for path in (tmp_path / "file" / "inside.txt", tmp_path / "folder"):
-        with pytest.raises(LabError, match=path.name):
+    monkeypatch.chdir(tmp_path)
+    for path in (tmp_path / "file" / "inside.txt", tmp_path / "folder", Path()):
+        with pytest.raises(LabError, match=re.escape(f'"{path}"')):
             write_text(path, "text")
     assert sorted(p.name for p in tmp_path.iterdir()) == ["file", "folder"]
+
+
+def test_a_trace_and_a_full_disk(tmp_path):
+    """Catches an error of safetensors' own, which knows neither file nor advice."""
+    trace = srl.load("nano-shapes").trace(torch.zeros(3, 64, 64))
+    with largest_file(10_000), pytest.raises(LabError, match=r"a\.trace.*File too large"):
+        srl.save_trace(trace, tmp_path / "a.trace")
+    assert not any(tmp_path.iterdir())
 
 
 @pytest.mark.skipif(os.name != "posix", reason="rights are as on Unix")
