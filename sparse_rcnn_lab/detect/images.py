@@ -8,9 +8,7 @@ three.
 from __future__ import annotations
 
 import os
-import struct
 import threading
-import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -22,7 +20,7 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
-from PIL import Image, TiffImagePlugin, UnidentifiedImageError
+from PIL import Image, TiffImagePlugin
 from torch import Tensor
 
 from sparse_rcnn_lab.core.config import InputConfig
@@ -35,9 +33,6 @@ ImageSource = str | os.PathLike[str] | Image.Image | np.ndarray | Tensor
 MAX_PIXELS = 300_000_000
 # More cannot be seen on a screen; a 12,000x9,000 photo would make every trace 324 MB.
 MAX_KEPT_PIXELS = 4_000_000
-
-# What Pillow's decoders raise on damaged files.
-_DECODE_ERRORS = (OSError, SyntaxError, ValueError, EOFError, IndexError, struct.error, zlib.error)
 
 # EXIF orientation -> the transposition that shows the photograph upright.
 _UPRIGHT = {
@@ -211,7 +206,7 @@ def _opened(path: Path) -> Iterator[Image.Image]:
         try:
             with _without_pixel_limit():
                 image = Image.open(file)
-        except (UnidentifiedImageError, *_DECODE_ERRORS):
+        except Exception:  # a damaged head can raise anything
             found = describe_file(path)
             heif = found == "HEIF" and not reads_heif()
             also = (
@@ -229,7 +224,7 @@ def _opened(path: Path) -> Iterator[Image.Image]:
 def _without_pixel_limit() -> Iterator[None]:
     """Lifts Pillow's limit, which warns from 89 megapixels on: ours is :data:`MAX_PIXELS`.
 
-    The limit is a global of Pillow, so one thread at a time, and only while a header is read.
+    The limit is a global of Pillow, so one thread at a time, and only while it looks at a size.
     """
     with _pillow_limit:
         limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
@@ -257,16 +252,19 @@ def _from_pil(image: Image.Image, name: str, apply_exif: bool) -> Tensor:
             f'"{name}" was closed before its pixels were read. Use it within its "with", or call '
             "its load() there."
         )
-    # Pillow itself turns a TIFF, as it loads it.
-    turned = _orientation(image) if isinstance(image, TiffImagePlugin.TiffImageFile) else 1
+    turned = 1
     try:
+        if isinstance(image, TiffImagePlugin.TiffImageFile) and image.tile:
+            turned = _orientation(image)  # Pillow turns a TIFF as it loads it, and only now makes
+            with _without_pixel_limit():  # memory for its pixels
+                image.load_prepare()
         image.load()
         rgb = _to_rgb(image, name)
     except MemoryError:
         raise LabError(f'"{name}" ({image.width}x{image.height}) does not fit in memory.') from None
     except LabError:
         raise
-    except _DECODE_ERRORS as error:
+    except Exception as error:  # a damaged file can raise anything
         found = f"{image.format or image.mode} {image.width}x{image.height}"
         raise LabError(
             f'"{name}" is cut short or damaged ({found}; Pillow: {error}). '

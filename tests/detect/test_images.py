@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import Image, features
 
 from sparse_rcnn_lab import LabError
 from sparse_rcnn_lab.detect import images
@@ -221,6 +221,16 @@ def test_a_file_cut_short_is_an_error_that_names_it(tmp_path, suffix):
         read_image(path)
 
 
+@pytest.mark.skipif(not features.check("avif"), reason="this Pillow reads no AVIF")
+def test_a_decoder_with_an_error_of_its_own(tmp_path):
+    """Catches a RuntimeError, which other decoders do not raise, for a photograph of the web."""
+    path = save(tmp_path / "a.avif", PIXELS)
+    head, _, pixels = path.read_bytes().partition(b"mdat")
+    path.write_bytes(head + b"mdat" + bytes(len(pixels)))
+    with pytest.raises(LabError, match=r'"a\.avif" is cut short or damaged'):
+        read_image(path)
+
+
 @pytest.mark.parametrize("suffix", ["jpg", "png", "gif"])
 def test_a_file_closed_too_early(tmp_path, suffix):
     """Catches an assertion of Pillow's, and a whole file called damaged."""
@@ -246,9 +256,10 @@ def test_missing_file_and_folder(tmp_path):
         read_image(3)
 
 
-def test_a_large_photo_is_read_without_a_word(tmp_path, monkeypatch):
+@pytest.mark.parametrize("suffix", ["jpg", "tif"])
+def test_a_large_photo_is_read_without_a_word(tmp_path, monkeypatch, suffix):
     """Catches Pillow's decompression-bomb warning, and its limit left switched off."""
-    path = tmp_path / "large.jpg"
+    path = tmp_path / f"large.{suffix}"
     photograph = Image.new("L", (1200, 900), 200)
     photograph.paste(50, (0, 0, 600, 900))
     photograph.save(path, quality=50)
