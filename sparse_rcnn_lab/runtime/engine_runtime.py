@@ -61,9 +61,8 @@ class EngineRuntime(TorchRuntime):
         self.both = both
         self._failed = False
 
-    def for_model(self, model: SparseRCNN) -> EngineRuntime:
-        """The same runtime for another model."""
-        return EngineRuntime(model, self.engine, self.wanted, self.calibration, self.both)
+    def _settings(self) -> tuple[Any, ...]:
+        return self.engine, self.wanted, self.calibration, self.both
 
     def about(self) -> dict[str, str]:
         """See :class:`Runtime`."""

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from itertools import chain
 from operator import attrgetter
 from threading import Lock
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, Self
 
 import torch
 from torch import Tensor, nn
@@ -86,9 +86,16 @@ class TorchRuntime:
         self._contents: dict[str, tuple[nn.Module, _Content]] = {}
         self._lock = Lock()  # an app detects in several threads
 
-    def for_model(self, model: SparseRCNN) -> TorchRuntime:
+    def for_model(self, model: SparseRCNN) -> Self:
         """The same runtime for another model."""
-        return TorchRuntime(model, self.name, self.precision)
+        return type(self)(model, *self._settings())
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Copied and sent without what was made, and without the lock."""
+        return type(self), (self.model, *self._settings())
+
+    def _settings(self) -> tuple[Any, ...]:
+        return self.name, self.precision
 
     def about(self) -> dict[str, str]:
         """See :class:`Runtime`."""
@@ -187,14 +194,14 @@ def _state(content: _Content) -> Any:
 
 
 class _Steps:
-    """Steps of all optimizers of this process: fused ones change weights without raising their
+    """Steps of all fused optimizers of this process: they change weights without raising their
     version."""
 
     taken = 0
 
     @classmethod
-    def count(cls, *_: Any) -> None:
-        cls.taken += 1
+    def count(cls, optimizer: torch.optim.Optimizer, *_: Any) -> None:
+        cls.taken += any(group.get("fused") for group in optimizer.param_groups)
 
 
 register_optimizer_step_post_hook(_Steps.count)

@@ -121,14 +121,33 @@ def test_changed_weights_are_seen():
         optimizer.step()
 
 
+def test_steps_of_other_optimizers(monkeypatch):
+    """Catches everything made again for each image while anything else is trained."""
+    runtime = TorchRuntime(small_model())
+    run(runtime)
+    monkeypatch.setattr(runtime, "_backbone", lambda: pytest.fail("was made again"))
+    probe = nn.Linear(2, 2)
+    for kind in (torch.optim.Adam, torch.optim.SGD):
+        probe(torch.ones(2)).sum().backward()
+        kind(probe.parameters(), lr=0.1).step()
+        run(runtime)
+
+
 def test_what_a_runtime_made_is_not_the_models():
-    """Catches checkpoints with extra weights, and a model that cannot be copied or sent."""
+    """Catches checkpoints with extra weights, and a model or detector that cannot be copied or
+    sent to another process."""
     model = small_model()
     keys, wanted = set(model.state_dict()), run(TorchRuntime(model, precision="bf16"))
     assert set(model.state_dict()) == keys
     for twin in (copy.deepcopy(model), pickle.loads(pickle.dumps(model))):
         again = run(TorchRuntime(model).for_model(twin))
         torch.testing.assert_close(again[0].logits, wanted[0].logits, rtol=0, atol=0.3)
+    runtime = TorchRuntime(model, precision="bf16")
+    for twin in (copy.deepcopy(runtime), pickle.loads(pickle.dumps(runtime))):
+        assert torch.equal(run(twin)[-1].logits, run(runtime)[-1].logits)
+        assert twin.model is not model
+    sent = pickle.loads(pickle.dumps(srl.load("nano-shapes", runtime="onnxruntime")))
+    assert repr(sent).endswith("onnxruntime float32)") and sent.runtime.model is sent.model
 
 
 def test_detector_chooses_its_runtime(monkeypatch):
