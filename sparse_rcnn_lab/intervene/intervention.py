@@ -208,7 +208,8 @@ def _check_overlap(box: Box, size: tuple[int, int]) -> None:
 def _feature(
     feature: Tensor | Sequence[float] | str | None,
 ) -> tuple[float, ...] | Literal["zero"] | None:
-    if feature is None or feature == "zero":
+    # Asked first whether it is text: an array compares item by item.
+    if feature is None or (isinstance(feature, str) and feature == "zero"):
         return feature  # type: ignore[return-value]
     try:
         return tuple(torch.as_tensor(feature, dtype=torch.float32).detach().flatten().tolist())

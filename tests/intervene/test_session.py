@@ -360,8 +360,8 @@ def test_no_image_yet(detector):
 
 
 def test_numpy_numbers_are_numbers(session):
-    """Catches ids and stages from an array or a slider that are refused."""
-    session.edit(np.int64(3), box=np.array(BOX), stage=np.int64(1))
+    """Catches ids, stages, boxes and features from an array or a slider that are refused."""
+    session.edit(np.int64(3), box=np.array(BOX), feature=np.zeros(DIM), stage=np.int64(1))
     session.drop(torch.tensor([1, 2]))
     assert session.run(stop=np.int64(3)).num_proposals == 4
 
