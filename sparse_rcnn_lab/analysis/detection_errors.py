@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from sparse_rcnn_lab.core import boxes as box_ops
 from sparse_rcnn_lab.core.detections import Detections
+from sparse_rcnn_lab.core.errors import LabError
 from sparse_rcnn_lab.core.trace import Trace
+
+Rows = dict[str, np.ndarray]
 
 RIGHT = "right"
 # Of a detection; a missed object has none.
@@ -103,3 +108,22 @@ def _kind(overlap: Tensor, same: Tensor, free: Tensor) -> tuple[str, Tensor]:
         if bool(among.any()):
             return kind, among
     return "background", near
+
+
+def rows_of_all(
+    traces: Iterable[Trace], rows: Callable[[Trace, int, float], Rows], threshold: float
+) -> tuple[list[Rows], tuple[str, ...]]:
+    """``rows(trace, number, threshold)`` of each trace, and the names of the classes of all.
+
+    Raises LabError without traces, or when their classes differ.
+    """
+    parts: list[Rows] = []
+    names: tuple[str, ...] | None = None
+    for number, trace in enumerate(traces):
+        if names not in (None, trace.class_names):
+            raise LabError("The traces have different classes; give those of one model.")
+        names = trace.class_names
+        parts.append(rows(trace, number, threshold))
+    if names is None:
+        raise LabError("There are no traces to judge.")
+    return parts, names

@@ -10,7 +10,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sparse_rcnn_lab.analysis.detection_errors import ERRORS, KINDS, THRESHOLD, judge_detections
+from sparse_rcnn_lab.analysis.detection_errors import (
+    ERRORS,
+    KINDS,
+    THRESHOLD,
+    Rows,
+    judge_detections,
+    rows_of_all,
+)
 from sparse_rcnn_lab.analysis.table import Table
 from sparse_rcnn_lab.core.errors import LabError
 from sparse_rcnn_lab.core.trace import Trace
@@ -102,8 +109,8 @@ class ObjectOutcomes:
 def object_outcomes_of(traces: Iterable[Trace], threshold: float = THRESHOLD) -> ObjectOutcomes:
     """What became of every object of these images; the traces need ground truth.
 
-    threshold: score from which something is a detection, 0..1. Raises LabError without traces, or
-    when one has no ground truth.
+    threshold: score from which something is a detection, 0..1. Raises LabError without traces,
+    when one has no ground truth, or when they are of different models.
 
     >>> import sparse_rcnn_lab as srl
     >>> found = object_outcomes_of([srl.load("nano-shapes").trace(srl.Shapes(4)[3])])
@@ -113,12 +120,9 @@ def object_outcomes_of(traces: Iterable[Trace], threshold: float = THRESHOLD) ->
     heart    kept     2    5
      star    kept     3    6
     """
-    parts, names = [], None
-    for number, trace in enumerate(traces):
-        parts.append(outcome_rows(trace, number, threshold))
-        names = trace.class_names
-    if names is None:
-        raise LabError("There are no traces to judge.")
+    parts, names = rows_of_all(traces, outcome_rows, threshold)
+    if len({part["iou"].shape[1] for part in parts}) > 1:
+        raise LabError("The traces have different numbers of stages; give those of one model.")
     return outcomes_from(parts, names)
 
 
@@ -138,7 +142,7 @@ def matched_proposals(trace: Trace) -> Tensor:
     return found
 
 
-def outcome_rows(trace: Trace, image: int, threshold: float = THRESHOLD) -> dict[str, np.ndarray]:
+def outcome_rows(trace: Trace, image: int, threshold: float = THRESHOLD) -> Rows:
     """What :func:`outcomes_from` needs of one trace; S stages, M objects.
 
     ``objects``: ``[M, 3]`` image, number, label.  ``iou``, ``score``, ``extra``: ``[M, S]`` of the
@@ -166,7 +170,7 @@ def outcome_rows(trace: Trace, image: int, threshold: float = THRESHOLD) -> dict
 
 
 def outcomes_from(
-    parts: Iterable[dict[str, np.ndarray]],
+    parts: Iterable[Rows],
     class_names: tuple[str, ...],
     about: dict[str, Any] | None = None,
     ap: Sequence[float] | None = None,
@@ -220,7 +224,7 @@ def _outcome(iou: np.ndarray, score_last: float, extra_last: float) -> dict[str,
     }
 
 
-def _stages(joined: dict[str, np.ndarray]) -> dict[str, Any]:
+def _stages(joined: Rows) -> dict[str, Any]:
     iou, kinds = joined["iou"], joined["kinds"].sum(0).astype(int)  # [M, S], [S, 6]
     there = np.isfinite(iou)
     before = np.pad(there, ((0, 0), (1, 0)))[:, :-1]
@@ -238,7 +242,7 @@ def _stages(joined: dict[str, np.ndarray]) -> dict[str, Any]:
     }
 
 
-def _images(joined: dict[str, np.ndarray]) -> list[dict[str, Any]]:
+def _images(joined: Rows) -> list[dict[str, Any]]:
     rows = []
     for number, image in enumerate(joined["images"]):
         there = np.isfinite(joined["iou"][joined["objects"][:, 0] == image])  # [M, S]

@@ -9,13 +9,17 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from sparse_rcnn_lab.analysis.detection_errors import RIGHT, THRESHOLD, judge_detections
+from sparse_rcnn_lab.analysis.detection_errors import (
+    RIGHT,
+    THRESHOLD,
+    Rows,
+    judge_detections,
+    rows_of_all,
+)
 from sparse_rcnn_lab.analysis.table import Table
 from sparse_rcnn_lab.core import boxes as box_ops
 from sparse_rcnn_lab.core.errors import LabError
 from sparse_rcnn_lab.core.trace import Trace
-
-Arrays = dict[str, np.ndarray]
 
 PROPOSALS = {
     "proposal": "id",
@@ -91,16 +95,10 @@ def proposal_statistics_of(
     >>> int(found.proposals.wins.sum()), len(found.detections)
     (2, 2)
     """
-    parts, names = [], None
-    for image, trace in enumerate(traces):
-        parts.append(statistics_rows(trace, image, threshold))
-        names = trace.class_names
-    if names is None:
-        raise LabError("There are no traces to make statistics of.")
-    return statistics_from(parts, names)
+    return statistics_from(*rows_of_all(traces, statistics_rows, threshold))
 
 
-def statistics_rows(trace: Trace, image: int, threshold: float = THRESHOLD) -> Arrays:
+def statistics_rows(trace: Trace, image: int, threshold: float = THRESHOLD) -> Rows:
     """What :func:`statistics_from` needs of one trace.
 
     ``detections``: ``[K, 10]`` image, id, centre x, y, w, h (0..1), score, label, right, moved.
@@ -129,7 +127,7 @@ def statistics_rows(trace: Trace, image: int, threshold: float = THRESHOLD) -> A
 
 
 def statistics_from(
-    parts: Iterable[Arrays], class_names: tuple[str, ...], about: dict[str, Any] | None = None
+    parts: Iterable[Rows], class_names: tuple[str, ...], about: dict[str, Any] | None = None
 ) -> ProposalStatistics:
     """Proposal statistics from the rows of many traces."""
     parts = list(parts)

@@ -205,6 +205,19 @@ def test_traces_without_objects_without_truth_and_none(three):
             ask([replace(three, gt_boxes=None, gt_labels=None)])
 
 
+def test_traces_of_different_models(three):
+    """Catches one model's classes told under the names of another's, and numpy's ValueError."""
+    other = replace(three, class_names=("cow", "dog"))
+    for ask in (analysis.object_outcomes_of, analysis.proposal_statistics_of):
+        with pytest.raises(LabError, match="different classes"):
+            ask([three, other])
+    calm = trace([[A]] * 2, [logits((0, 0.9))] * 2, [(A, 0)])
+    with pytest.raises(LabError, match="different numbers of stages"):
+        analysis.object_outcomes_of([three, calm])
+    with pytest.raises(LabError, match="different proposals"):
+        analysis.proposal_statistics_of([three, calm])
+
+
 def test_proposal_statistics(three):
     """Catches rows taken for ids, centres in pixels, wins of an earlier stage."""
     found = analysis.proposal_statistics_of([three, three])
