@@ -61,7 +61,8 @@ def run(arguments: argparse.Namespace) -> int:
             [(odd.name, odd.why) for odd in shown],
         )
         with write_whole(arguments.sheet) as temporary:
-            page.save(temporary, "JPEG" if arguments.sheet.suffix in (".jpg", ".jpeg") else "PNG")
+            jpeg = arguments.sheet.suffix.lower() in (".jpg", ".jpeg")
+            page.save(temporary, "JPEG" if jpeg else "PNG")
         written.append(str(arguments.sheet))
     if arguments.fix is not None:
         written += [f"{arguments.fix}: a mended copy", str(write_mended(found.data, arguments.fix))]

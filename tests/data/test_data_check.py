@@ -339,15 +339,18 @@ def test_ids_beyond_floats_stay_in_the_copy(root):
 
 
 def test_the_command_writes_what_it_is_asked_for(root, capsys, monkeypatch):
-    """Catches a sheet without its images, and a copy over somebody's files."""
+    """Catches a sheet without its images or of another kind than its name says, and a copy over
+    somebody's files.
+    """
     monkeypatch.setenv("COLUMNS", "150")  # so that no heading is wrapped
     change(root, "train", like(0, bbox=[50, 5, 40, 30]))
-    sheet, out = root / "odd.png", root / "out"
+    sheet, out = root / "odd.JPG", root / "out"
     assert main(["check", str(root), "--sheet", str(sheet), "--fix", str(out)]) == 0
     printed = capsys.readouterr().out
     assert "what is odd in train.json" in printed and "clipped" in printed
     assert f"written: {sheet}, {out}: a mended copy" in printed
     with Image.open(sheet) as page:
+        assert page.format == "JPEG"
         colors = {color for _, color in page.convert("RGB").getcolors(10**6) or []}
     assert page.width == 4 * 436 + 16 and len(colors) > 50
     (out / "mine.txt").touch()
