@@ -107,6 +107,8 @@ def test_an_assignment_that_the_course_has_not(
     command = ["classroom", step, "--course", str(small_course.root), "--assignment", "stage"]
     assert main(command) == 2
     assert 'no assignment "stage" here. Choose from boxes' in capsys.readouterr().err
+    with pytest.raises(LabError):
+        main(["classroom", "--debug", *command[1:]])
 
 
 def test_none_of_the_assignments_is_none(small_course: Course) -> None:
