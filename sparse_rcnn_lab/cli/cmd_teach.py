@@ -49,7 +49,9 @@ def run(arguments: argparse.Namespace) -> int:
     from sparse_rcnn_lab.training.teach.teaching import teach
 
     given = Path(arguments.folder)
-    out = arguments.out or Path("runs") / f"teach-{given.resolve().stem}"
+    whole = given.resolve()
+    name = whole.name if whole.is_dir() else whole.stem  # a folder's name may have dots
+    out = arguments.out or Path("runs") / f"teach-{name}"
     with tempfile.TemporaryDirectory() as place:
         folder = unpack(given, Path(place)) if given.suffix.lower() == ".zip" else given
         taught = teach(

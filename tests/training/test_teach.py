@@ -170,8 +170,10 @@ def test_its_time_is_over(project, model, tmp_path, monkeypatch):
     assert taught.stopped and progress["time_over"] and progress["done_steps"] < progress["steps"]
 
 
-def test_the_command(tmp_path, capsys):
-    """Catches photographs without labels that are trained on as empty ones."""
+def test_the_command(tmp_path, capsys, monkeypatch):
+    """Catches photographs without labels that are trained on as empty ones, and one run for two
+    folders whose names differ after a dot: it would go on with the first one's images.
+    """
     sample = DRAWN[0]
     project = Project(tmp_path / "p")
     project.add(sample.image)
@@ -180,6 +182,11 @@ def test_the_command(tmp_path, capsys):
     assert main(["teach", str(folder), "--out", str(tmp_path / "run")]) == 2
     assert "no labels" in capsys.readouterr().err
     assert read_progress(tmp_path / "run")["phase"] == "failed"
+    monkeypatch.chdir(tmp_path)
+    for name in ("boards.1", "boards.2"):
+        folder = folder.rename(tmp_path / name)
+        assert main(["teach", str(folder)]) == 2
+        assert (tmp_path / "runs" / f"teach-{name}").is_dir()
 
 
 def test_words(tmp_path):
