@@ -18,20 +18,21 @@ if TYPE_CHECKING:
 DEFAULT_MODEL = "nano-shapes"
 
 
-def whole_number(text: str) -> int:
-    """An argument that must be a whole number of at least 1."""
+def whole_number(text: str, least: int = 1) -> int:
+    """An argument that must be a whole number of at least ``least``."""
     try:
         value = int(text)
     except ValueError:
-        value = 0
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"a whole number of at least 1 is needed, found {text!r}")
+        value = least - 1
+    if value < least:
+        needed = f"a whole number of at least {least} is needed"
+        raise argparse.ArgumentTypeError(f"{needed}, found {text!r}")
     return value
 
 
 def count(text: str) -> int:
     """An argument that must be a whole number of at least 0."""
-    return 0 if text.strip() == "0" else whole_number(text)
+    return whole_number(text, least=0)
 
 
 def fraction(text: str) -> float:

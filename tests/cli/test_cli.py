@@ -305,6 +305,13 @@ def test_debug_shows_the_traceback():
         cli.main(["trace", "photo.jpg", "--record", "everything", "--debug"])
 
 
+def test_a_number_that_may_be_zero_says_so(capsys):
+    """Catches "at least 1" said of a number for which 0 is right."""
+    with pytest.raises(SystemExit):
+        cli.main(["train", "--seed", "-1"])
+    assert "at least 0 is needed, found '-1'" in capsys.readouterr().err
+
+
 def test_overrides_follow_the_type_of_the_field():
     """Catches "1" read as a float, "none" as text, or a nested field that is not reached."""
     given = ["train.steps=none", "augment.size=64,96", "augment.short_sides=480,512,544"]
