@@ -140,18 +140,24 @@ def _simple(
 def _curve(
     arguments: argparse.Namespace, detector: Detector, data: DetectionData, options: dict[str, Any]
 ) -> Result:
-    from sparse_rcnn_lab.analysis import Table, ap_curve, random_orders
+    from sparse_rcnn_lab.analysis import ap_curve, random_orders
     from sparse_rcnn_lab.views.figures import ap_curves
 
     names = _names_of_orders(arguments.order)
-    orders: dict[str, Any] = {
-        name: Table.read(path)["proposal"]
-        for name, path in zip(names, arguments.order, strict=True)
-    }
+    orders: dict[str, Any] = dict(zip(names, map(_read_order, arguments.order), strict=True))
     orders |= {"own": None, **random_orders(detector, arguments.random)}
     options |= {"n": arguments.n, "stages": arguments.stages, "order": orders}
     table = ap_curve(detector, data, **options)
     return table, {"curve": table}, {"curve": ap_curves(table, theme=arguments.theme)}
+
+
+def _read_order(path: Path) -> list[int]:
+    from sparse_rcnn_lab.analysis import Table
+
+    table = Table.read(path)
+    if "proposal" not in table:
+        raise LabError(f'"{path}" says no order of proposals. Give a rank.json of analyse rank.')
+    return list(table["proposal"])
 
 
 def _names_of_orders(paths: list[Path]) -> list[str]:
