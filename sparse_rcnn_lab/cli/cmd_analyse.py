@@ -107,12 +107,12 @@ def run(arguments: argparse.Namespace) -> int:
     arguments.out = arguments.out or Path("analyses") / f"{detector.name or 'model'}-{what}"
     work = {"curve": _curve, "rank": _rank, "proposals": _proposals, "objects": _objects}
     said, tables, figures = work.get(what, _simple)(arguments, detector, data, options)
-    print(said)
     for name, table in tables.items():
         table.save(arguments.out / f"{name}.json")
     for name, figure in figures.items():
         with write_whole(arguments.out / f"{name}.png") as temporary:
             figure.savefig(temporary, format="png")
+    print(said)
     pages = [f"{name}.png" for name in figures]
     if len(pages) > 4:
         pages = [*pages[:2], plural(len(pages) - 2, "page")]

@@ -65,9 +65,10 @@ def run(arguments: argparse.Namespace) -> int:
         result = measure(arguments)
     finally:
         torch.set_num_threads(before)
-    print(as_text(result))
     if arguments.json is not None:
         write_text(arguments.json, json.dumps(result, indent=2) + "\n")
+    print(as_text(result))
+    if arguments.json is not None:
         print(f"\nwritten: {arguments.json}")
     return 0
 

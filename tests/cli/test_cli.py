@@ -347,6 +347,8 @@ WRITES = {
     "pack": ("a.json", ["--name", "a", "--data", "{data}", "--out", "{out}"]),
     "predict": ("猫 ł.detections.jpg", ["{image}", "--out", "{out}"]),
     "trace": ("猫.trace", ["{image}", "--out", "{out}/猫.trace"]),
+    "analyse": ("readout.json", ["readout", "--data", "{data}", "--out", "{out}", "--no-cache"]),
+    "benchmark": ("a.json", ["--size", "64x64", "--repeat", "1", "--json", "{out}/a.json"]),
 }
 
 
