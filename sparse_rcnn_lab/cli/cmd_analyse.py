@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from sparse_rcnn_lab.cli.common import (
     add_data,
     add_model,
+    check_place,
     count,
     fraction,
     open_model,
@@ -105,6 +106,7 @@ def run(arguments: argparse.Namespace) -> int:
         options["cache"] = False
     what = arguments.what
     arguments.out = arguments.out or Path("analyses") / f"{detector.name or 'model'}-{what}"
+    check_place(arguments.out)
     work = {"curve": _curve, "rank": _rank, "proposals": _proposals, "objects": _objects}
     said, tables, figures = work.get(what, _simple)(arguments, detector, data, options)
     for name, table in tables.items():

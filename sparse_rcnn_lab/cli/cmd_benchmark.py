@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sparse_rcnn_lab.cli.common import add_device, whole_number
+from sparse_rcnn_lab.cli.common import add_device, check_place, whole_number
 from sparse_rcnn_lab.core.errors import LabError
 
 if TYPE_CHECKING:
@@ -59,6 +59,8 @@ def run(arguments: argparse.Namespace) -> int:
 
     from sparse_rcnn_lab.detect.files import write_text
 
+    if arguments.json is not None:
+        check_place(arguments.json.parent)
     before = torch.get_num_threads()
     torch.set_num_threads(arguments.threads)
     try:

@@ -11,6 +11,7 @@ from sparse_rcnn_lab.cli.common import (
     add_data,
     add_model,
     add_proposals,
+    check_place,
     run_together,
     stage_list,
     whole_number,
@@ -73,6 +74,8 @@ def _evaluate(arguments: argparse.Namespace, device: torch.device, group: Group)
     # What must be fetched is fetched by one process of a machine; the others wait at its lock.
     how = {"precision": arguments.precision, "overlap_attention": arguments.overlap_attention}
     detector = group.agree(lambda: load(arguments.model, device, **how))
+    out = arguments.out or _default_folder(arguments.model, detector.name, arguments.split)
+    group.agree(lambda: check_place(out))
     data = group.agree(lambda: open_data(arguments.data, arguments.split))
     result = evaluate(
         detector,
@@ -87,7 +90,6 @@ def _evaluate(arguments: argparse.Namespace, device: torch.device, group: Group)
     proposals = arguments.proposals or detector.num_proposals
     as_published = arguments.overlap_attention is None
     published = compare(detector, data, result, proposals) if as_published else None
-    out = arguments.out or _default_folder(arguments.model, detector.name, arguments.split)
     report = {
         "model": detector.name,
         "model_source": arguments.model,

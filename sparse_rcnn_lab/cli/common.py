@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import argparse
 import io
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from sparse_rcnn_lab.core.errors import LabError
 
 if TYPE_CHECKING:
     import torch
@@ -119,6 +122,16 @@ def open_model(arguments: argparse.Namespace) -> Detector:
     device = pick_device(arguments.device)
     overlap = arguments.overlap_attention
     return load(arguments.model, device, precision=arguments.precision, overlap_attention=overlap)
+
+
+def check_place(folder: Path) -> None:
+    """Raises LabError where nothing can be written in a folder, before long work is done for it."""
+    there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    if not there.is_dir() or not os.access(there, os.W_OK):
+        raise LabError(
+            f'Nothing can be written in "{folder}": "{there}" is '
+            f"{'write-protected' if there.is_dir() else 'no folder'}. Choose another place."
+        )
 
 
 def plural(number: int, word: str) -> str:

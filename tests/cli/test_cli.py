@@ -299,6 +299,25 @@ def test_wrong_input_is_one_line(command, words, trained, capsys):
     assert error.startswith("error: ") and words in error and "\n" not in error
 
 
+def test_a_place_that_cannot_be_is_told_before_the_work(data, trained, capsys, monkeypatch):
+    """Catches an hour of measuring that ends in "Could not write"."""
+    for work in (
+        "sparse_rcnn_lab.training.evaluate.evaluate",
+        "sparse_rcnn_lab.analysis.early_exit",
+        "sparse_rcnn_lab.cli.cmd_benchmark.measure",
+    ):
+        monkeypatch.setattr(work, lambda *_, **__: pytest.fail("worked"))
+    place = str(trained / "run.json" / "results")
+    common = ["--model", str(trained), "--data", str(data), "--out", place]
+    for command in (
+        ["evaluate", *common],
+        ["analyse", "early-exit", *common],
+        ["benchmark", "--json", str(Path(place, "a.json"))],
+    ):
+        assert cli.main(command) == 2
+        assert 'run.json" is no folder' in capsys.readouterr().err
+
+
 def test_debug_shows_the_traceback():
     """Catches --debug that is swallowed."""
     with pytest.raises(LabError):
