@@ -85,6 +85,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # the reader, `head` say, has seen enough
         sys.stdout = None  # else Python complains while it exits
         return 0
+    except OSError as error:
+        if arguments.debug or error.filename is None:
+            raise
+        print(f'error: "{error.filename}" cannot be used: {error.strerror}.', file=sys.stderr)
+        return 2
 
 
 def _show_warning(message: Warning | str, *_: object, **__: object) -> None:

@@ -287,6 +287,7 @@ def test_trace_records_what_was_asked_for(data, trained, tmp_path):
         (["train", "--data", "shapes", "--set", "train.rate=1"], "rate"),
         (["train", "--data", "shapes", "--lr", "-1"], "train.lr"),
         (["predict", "photo.jpg", "--model", "nothing"], "nothing"),
+        (["predict", 300 * "photo"], "photo"),  # longer than a name may be
         (["predict", "photo.jpg", "--model", "{run}", "--stage", "3"], "1..2"),
         (["trace", "photo.jpg", "--record", "everything"], "everything"),
         (["benchmark", "--size", "100x100"], "32"),
