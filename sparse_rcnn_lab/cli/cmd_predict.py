@@ -97,7 +97,10 @@ def run(arguments: argparse.Namespace) -> int:
                 drawn.convert("RGB").save(temporary, "JPEG", quality=92)
             for row, category in zip(found.to_coco(number), found.names(), strict=True):
                 rows.append({**row, "category_name": category, "file_name": str(path)})
-            print(f"{path}: {_summary(found.names())} -> {arguments.out / name}")
+            try:
+                print(f"{path}: {_summary(found.names())} -> {arguments.out / name}")
+            except BrokenPipeError:  # nobody reads on; the other images are still done
+                sys.stdout = None
     finally:  # an interrupt keeps what was done
         if rows or failed < len(paths):
             write_text(arguments.out / "detections.json", json.dumps(rows, indent=1) + "\n")

@@ -8,7 +8,8 @@ from __future__ import annotations
 import argparse
 import sys
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from importlib import import_module
 
 from sparse_rcnn_lab import __version__
@@ -61,16 +62,20 @@ def build_parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs one command and returns its exit code. ``argv`` defaults to the process's arguments."""
     replace_unprintable()
-    parser = build_parser()
-    arguments = parser.parse_args(argv)
-    if "run" not in arguments:  # no command: say what there is
-        parser.print_help()
-        return 2
+    with _reader_may_leave():
+        parser = build_parser()
+        arguments = parser.parse_args(argv)
+        if "run" not in arguments:  # no command: say what there is
+            parser.print_help()
+            return 2
+        return _run(arguments)
+
+
+def _run(arguments: argparse.Namespace) -> int:
     try:
         with warnings.catch_warnings():
             warnings.showwarning = _show_warning
             code: int = arguments.run(arguments)
-            sys.stdout.flush()
             return code
     except LabError as error:
         if arguments.debug:
@@ -82,14 +87,26 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise
         print("Interrupted.", file=sys.stderr)
         return 130
-    except BrokenPipeError:  # the reader, `head` say, has seen enough
-        sys.stdout = None  # else Python complains while it exits
+    except BrokenPipeError:
         return 0
     except OSError as error:
         if arguments.debug or error.filename is None:
             raise
         print(f'error: "{error.filename}" cannot be used: {error.strerror}.', file=sys.stderr)
         return 2
+
+
+@contextmanager
+def _reader_may_leave() -> Iterator[None]:
+    """Whoever reads what is printed inside, `head` say, may have seen enough."""
+    try:
+        yield
+    finally:
+        try:
+            if sys.stdout is not None:
+                sys.stdout.flush()
+        except BrokenPipeError:
+            sys.stdout = None  # else Python complains while it exits
 
 
 def _show_warning(message: Warning | str, *_: object, **__: object) -> None:

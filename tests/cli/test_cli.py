@@ -5,6 +5,7 @@ import copy
 import importlib
 import io
 import json
+import os
 import re
 import shutil
 import signal
@@ -396,6 +397,25 @@ def test_nothing_is_lost_because_it_cannot_be_printed(
     assert cli.main([command, *given, "--model", str(trained)]) == 0
     assert (out / written).exists()
     assert closed or b"??" in page.buffer.getvalue()
+
+
+def test_predict_does_all_images_though_nobody_reads_on(data, trained, tmp_path, monkeypatch):
+    """Catches `predict holiday/ | head` that leaves out the later images, in silence."""
+    monkeypatch.setattr(sys, "stdout", Closed())
+    command = ["predict", str(data / "images"), "--model", str(trained), "--out", str(tmp_path)]
+    assert cli.main(command) == 0
+    assert len(list(tmp_path.glob("*.detections.jpg"))) == 6
+
+
+def test_help_that_nobody_reads(monkeypatch):
+    """Catches Python's complaint, at its end, about a pipe that is closed."""
+    monkeypatch.delenv("PYTHONUNBUFFERED", raising=False)
+    command = [sys.executable, "-m", "sparse_rcnn_lab", "train", "--help"]
+    read, write = os.pipe()
+    os.close(read)
+    done = subprocess.run(command, stdout=write, stderr=subprocess.PIPE)
+    os.close(write)
+    assert (done.returncode, done.stderr) == (0, b"")
 
 
 @pytest.mark.parametrize("page", ["cp1252", "cp932", "ascii"])
