@@ -8,7 +8,7 @@ import sys
 from typing import Any, get_args
 
 from sparse_rcnn_lab.cli import cmd_benchmark
-from sparse_rcnn_lab.cli.common import count, whole_number
+from sparse_rcnn_lab.cli.common import count, plural, whole_number
 from sparse_rcnn_lab.core.config import Precision
 from sparse_rcnn_lab.core.errors import LabError
 
@@ -154,12 +154,11 @@ def as_text(result: dict[str, Any]) -> str:
     settings, versions = result["settings"], result["versions"]
     height, width = settings["size"]
     weights = "trained" if result["trained"] else "untrained weights, random proposal boxes"
-    threads = f"{settings['threads']} thread{'s' * (settings['threads'] > 1)}"
     lines = [
         f"{settings['model']}: {height}x{width} pixels (height x width), "
         f"{result['proposals']} proposals, {weights}",
-        f"{', '.join(result['machine'].values())}; {threads}, {result['clock']} time, "
-        f"median of {settings['repeat']}",
+        f"{', '.join(result['machine'].values())}; {plural(settings['threads'], 'thread')}, "
+        f"{result['clock']} time, median of {settings['repeat']}",
         f"python {versions['python']}, torch {versions['torch']}, "
         f"torchvision {versions['torchvision']}, sparse_rcnn_lab {versions['sparse_rcnn_lab']}",
     ]

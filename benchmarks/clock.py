@@ -1,35 +1,30 @@
-"""A clock for named parts, some inside others; and how many threads they have."""
+"""A clock for named parts, some inside others."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Literal
 
 import torch
 from torch import Tensor
 
+from sparse_rcnn_lab.analysis.experiments.running_cost import clock_kind
 from sparse_rcnn_lab.core.pooling import Pooling, Pyramid
 
 
-@contextmanager
-def threads(number: int) -> Iterator[None]:
-    """In here torch computes on the CPU with so many threads."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(number)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
-
-
 class Clock:
-    """Adds up the milliseconds of named parts; of nested ones only the inner part counts."""
+    """Adds up the milliseconds of named parts; of nested ones only the inner part counts.
 
-    def __init__(self, device: str, process_time: bool) -> None:
+    kind: whose time, default that of :func:`clock_kind`.
+    """
+
+    def __init__(self, device: str, kind: Literal["process", "wall"] | None = None) -> None:
         self.parts: dict[str, float] = {}
+        self.kind = kind or clock_kind(torch.device(device))
         self._cuda = torch.device(device).type == "cuda"
-        self._now = time.process_time if process_time else time.perf_counter
+        self._now = time.process_time if self.kind == "process" else time.perf_counter
         self._inner: list[float] = []
 
     @contextmanager

@@ -327,15 +327,21 @@ def _launches(report: Report, model: SparseRCNN, size: tuple[int, int]) -> None:
     images = torch.randn(1, 3, *size, device=model.device)
     run = way("folded float32", model, images, True)
     run()
-    kinds = [torch.profiler.ProfilerActivity.CPU, torch.profiler.ProfilerActivity.CUDA]
-    with torch.profiler.profile(activities=kinds) as profile:
-        run()
-        wait(True)
-    events = profile.key_averages()
-    print(events.table(sort_by="self_cuda_time_total", row_limit=25))
+    events = _profiled(run, 25)
     for name in ("cudaLaunchKernel", "cudaStreamSynchronize", "cudaMemcpyAsync"):
         count = sum(event.count for event in events if event.key == name)
         report.add(f"R-50, batch 1, folded: calls of {name}", count, "")
+
+
+def _profiled(work: Callable[[], object], rows: int) -> Any:
+    """What the processor and the GPU did in a call; prints what took longest."""
+    kinds = [torch.profiler.ProfilerActivity.CPU, torch.profiler.ProfilerActivity.CUDA]
+    with torch.profiler.profile(activities=kinds) as profile:
+        work()
+        wait(True)
+    events = profile.key_averages()
+    print(events.table(sort_by="self_cuda_time_total", row_limit=rows))
+    return events
 
 
 def peers(setting: Setting, report: Report) -> None:
@@ -466,12 +472,7 @@ def _profile(setting: Setting, report: Report) -> None:
     work.connect()
     for step in range(3):
         train_step(work, batch, batch.targets.counts, step, 1e-5)
-    kinds = [torch.profiler.ProfilerActivity.CPU, torch.profiler.ProfilerActivity.CUDA]
-    with torch.profiler.profile(activities=kinds) as profile:
-        train_step(work, batch, batch.targets.counts, 3, 1e-5)
-        wait(True)
-    events = profile.key_averages()
-    print(events.table(sort_by="self_cuda_time_total", row_limit=40))
+    events = _profiled(lambda: train_step(work, batch, batch.targets.counts, 3, 1e-5), 40)
     for event in sorted(events, key=lambda e: -e.self_device_time_total)[:8]:
         report.add(f"GPU time in {event.key[:60]}", event.self_device_time_total / 1000, "ms")
 

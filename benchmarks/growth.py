@@ -11,9 +11,9 @@ import numpy as np
 import torch
 from tqdm.auto import tqdm
 
-from benchmarks.clock import Clock, threads
+from benchmarks.clock import Clock
 from benchmarks.poolings import Settings, model_of
-from sparse_rcnn_lab.cli.cmd_benchmark import default_size
+from sparse_rcnn_lab.cli.cmd_benchmark import default_size, threads
 from sparse_rcnn_lab.core.errors import LabError
 from sparse_rcnn_lab.core.model import SparseRCNN
 from sparse_rcnn_lab.detect.device import machine
@@ -55,11 +55,10 @@ def _curve(settings: Settings, name: str, bar: tqdm[Any]) -> dict[str, Any]:
         x, run = _run(settings, name, step)
         runs[x] = run
     seen: dict[int, list[float]] = {x: [] for x in runs}
-    process_time = settings.threads == 1 and torch.device(settings.device).type == "cpu"
     bar.set_description(name)
     for turn in range(settings.repeat + 1):
         for x, run in runs.items():
-            clock = Clock(settings.device, process_time)
+            clock = Clock(settings.device)
             with torch.no_grad(), clock.part("all"):
                 run()
             if turn:

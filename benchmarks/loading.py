@@ -7,6 +7,7 @@ import warnings
 from typing import Any
 
 from benchmarks.clock import Clock
+from sparse_rcnn_lab.cli.common import plural
 from sparse_rcnn_lab.core.config import Recipe
 from sparse_rcnn_lab.core.errors import LabError
 from sparse_rcnn_lab.data.sample import DetectionData
@@ -29,7 +30,7 @@ def loading_speed(data: DetectionData, recipe: Recipe, workers: int = 0) -> dict
         raise LabError("The data set has no images; there is nothing to load.")
     augment = Augment(recipe.augment, recipe.model.input.antialias)
     loader = train_loader(data, augment, train, recipe.model.input, 0, STEPS + 1, 0)
-    clock = Clock("cpu", process_time=True)
+    clock = Clock("cpu", "process")
     for step, batch in enumerate(loader.batch_sampler or ()):
         with clock.part("reading"):
             samples = [data[index] for index, _ in batch]
@@ -80,5 +81,5 @@ def as_text(result: dict[str, Any]) -> str:
     )
     if many:
         number = many["number"]
-        text += f"\n{number} worker{'s' * (number != 1)}: {many['images_per_second']:.0f} images/s"
+        text += f"\n{plural(number, 'worker')}: {many['images_per_second']:.0f} images/s"
     return text

@@ -19,10 +19,11 @@ from typing import Any, get_args
 import torch
 from torch import Tensor, nn
 
-from benchmarks.clock import Clock, threads
+from benchmarks.clock import Clock
 from benchmarks.poolings import Settings, model_of
 from benchmarks.roi_align import FeatureMaps, roi_align_pool
-from sparse_rcnn_lab.cli.cmd_benchmark import default_size
+from sparse_rcnn_lab.cli.cmd_benchmark import default_size, threads
+from sparse_rcnn_lab.cli.common import plural
 from sparse_rcnn_lab.core.detections import top_pairs
 from sparse_rcnn_lab.core.errors import LabError
 from sparse_rcnn_lab.core.model import SparseRCNN
@@ -97,7 +98,6 @@ def _compare(settings: Settings, against: Sequence[str]) -> dict[str, Any]:
     model = model.eval().to(settings.device)
     count = settings.proposals or len(model.proposals)
     images = torch.randn(settings.batch or 1, 3, height, width, device=settings.device)
-    process_time = settings.threads == 1 and images.device.type == "cpu"
     arms: dict[str, Callable[[Clock], Any]] = {}
     missing: dict[str, str] = {}
     for name in dict.fromkeys([OURS, *against]):
@@ -108,17 +108,17 @@ def _compare(settings: Settings, against: Sequence[str]) -> dict[str, Any]:
     seen: dict[str, list[dict[str, float]]] = {name: [] for name in arms}
     off: dict[str, float] = {}
     with torch.no_grad():
-        exact = _arm(TorchRuntime(model, "eager"), images, count)(Clock(settings.device, False))
+        exact = _arm(TorchRuntime(model, "eager"), images, count)(Clock(settings.device))
         for name, arm in arms.items():
             # OpenVINO compiles for the image's size once that has come a few times.
             for _ in range(4 if "openvino" in name else 1):
-                found = arm(Clock(settings.device, False))
+                found = arm(Clock(settings.device))
             if name in RUNTIMES:
                 off[name] = float((found - exact).abs().max())
         wait_for_compiler()
     for turn in range(settings.repeat + 1):
         for name in list(arms)[:: 1 if turn % 2 else -1]:
-            clock = Clock(settings.device, process_time)
+            clock = Clock(settings.device)
             with torch.inference_mode(False), torch.no_grad():
                 arms[name](clock)
             if turn:  # the first one warms up
@@ -131,7 +131,7 @@ def _compare(settings: Settings, against: Sequence[str]) -> dict[str, Any]:
     return {
         "settings": {**asdict(settings), "size": [height, width]},
         "proposals": count,
-        "clock": "process" if process_time else "wall",
+        "clock": Clock(settings.device).kind,
         "machine": machine(settings.device),
         "versions": {**versions(), **{name: metadata.version(name) for name in installed}},
         "milliseconds": {name: round(total, 2) for name, total in totals.items()},
@@ -155,7 +155,8 @@ def as_text(result: dict[str, Any]) -> str:
     height, width = settings["size"]
     lines = [
         f"{settings['model']}, {result['proposals']} proposals, {height}x{width} pixels, batch "
-        f"{settings['batch'] or 1}, {settings['threads']} threads; {result['machine']['cpu']}; "
+        f"{settings['batch'] or 1}, {plural(settings['threads'], 'thread')}; "
+        f"{result['machine']['cpu']}; "
         f"{result['clock']} time, median of {settings['repeat']}",
         "",
         f"{'inference':<18}{'ms':>10}{'auto / it':>11}{'score off':>11}  parts",

@@ -9,9 +9,9 @@ from typing import Any
 
 import torch
 
-from benchmarks.clock import Clock, threads
+from benchmarks.clock import Clock
 from benchmarks.parts import ARMS, Arm, Trainer, infer, largest_difference
-from sparse_rcnn_lab.cli.cmd_benchmark import default_size
+from sparse_rcnn_lab.cli.cmd_benchmark import default_size, threads
 from sparse_rcnn_lab.core.config import Recipe
 from sparse_rcnn_lab.core.errors import LabError
 from sparse_rcnn_lab.core.model import SparseRCNN
@@ -69,13 +69,12 @@ def _run(settings: Settings) -> dict[str, Any]:
         INFERENCE: settings.batch or 1,
         TRAINING: settings.batch or min(recipe.train.batch_size, 2 if published else 8),
     }
-    process_time = settings.threads == 1 and torch.device(settings.device).type == "cpu"
 
     def measure(name: str, step: Callable[[Arm, Clock, int], None]) -> dict[str, Any]:
         seen: dict[str, list[dict[str, float]]] = {arm.name: [] for arm in ARMS}
         for turn in range(settings.repeat + 1):
             for arm in ARMS if turn % 2 else ARMS[::-1]:
-                clock = Clock(settings.device, process_time)
+                clock = Clock(settings.device)
                 model.use_pooling(clock.pooling(arm.pool))
                 with clock.part("everything else"):
                     step(arm, clock, turn)
@@ -88,7 +87,7 @@ def _run(settings: Settings) -> dict[str, Any]:
         "settings": {**asdict(settings), "size": [height, width]},
         "trained": trained,
         "proposals": settings.proposals or len(model.proposals),
-        "clock": "process" if process_time else "wall",
+        "clock": Clock(settings.device).kind,
         "machine": machine(settings.device),
         "versions": versions(),
     }

@@ -19,6 +19,7 @@ from typing import Any
 from PIL import Image
 from tqdm.auto import tqdm
 
+from sparse_rcnn_lab.cli.common import plural
 from sparse_rcnn_lab.core.errors import LabError
 from sparse_rcnn_lab.data.coco.folder import CocoFolder
 
@@ -110,7 +111,7 @@ def main(arguments: list[str] | None = None) -> int:
     except LabError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    print(f"written: {parts} part{'s' * (parts != 1)} in {chosen.out}")
+    print(f"written: {plural(parts, 'part')} in {chosen.out}")
     return 0
 
 

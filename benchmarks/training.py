@@ -15,8 +15,9 @@ from typing import Any
 import torch
 
 from benchmarks import loading
-from benchmarks.clock import Clock, threads
-from sparse_rcnn_lab.cli.cmd_benchmark import default_size
+from benchmarks.clock import Clock
+from sparse_rcnn_lab.cli.cmd_benchmark import default_size, threads
+from sparse_rcnn_lab.cli.common import plural
 from sparse_rcnn_lab.core.config import Precision, Recipe
 from sparse_rcnn_lab.core.errors import LabError
 from sparse_rcnn_lab.core.train import lr_factor
@@ -80,7 +81,6 @@ def training_speed(settings: TrainSettings) -> dict[str, Any]:
 def _measure(settings: TrainSettings) -> dict[str, Any]:
     recipe, data, size = _recipe_and_data(settings)
     device = torch.device(settings.device)
-    process_time = settings.threads == 1 and device.type == "cpu"
     loaded = None
     if settings.data is not None:
         loaded = loading.loading_speed(data, recipe, settings.workers)
@@ -99,7 +99,7 @@ def _measure(settings: TrainSettings) -> dict[str, Any]:
     for precision in dict.fromkeys(("float32", settings.precision)):
         changed = configs.with_changes(recipe, train__precision=precision)
         try:
-            runs[precision] = _train(changed, batches, device, settings, process_time)
+            runs[precision] = _train(changed, batches, device, settings)
         except torch.OutOfMemoryError as error:
             raise LabError(
                 f"The GPU has too little memory for {precision} and batches of "
@@ -111,7 +111,7 @@ def _measure(settings: TrainSettings) -> dict[str, Any]:
         "proposals": recipe.model.num_proposals,
         "runs": runs,
         "loading": loaded,
-        "clock": "process" if process_time else "wall",
+        "clock": Clock(settings.device).kind,
         "machine": machine(settings.device),
         "versions": versions(),
     }
@@ -145,11 +145,7 @@ def _recipe_and_data(
 
 
 def _train(
-    recipe: Recipe,
-    batches: Sequence[TrainBatch],
-    device: torch.device,
-    settings: TrainSettings,
-    process_time: bool,
+    recipe: Recipe, batches: Sequence[TrainBatch], device: torch.device, settings: TrainSettings
 ) -> dict[str, Any]:
     """One run; what it needed on the GPU is free again afterwards."""
     cuda, steps, size = device.type == "cuda", settings.steps, recipe.train.batch_size
@@ -165,7 +161,7 @@ def _train(
         factor = lr_factor(recipe.train, step, steps * size)  # one epoch: the rate does not drop
         for parameters in training.optimizer.param_groups:
             parameters["lr"] = parameters["base_lr"] * factor
-        clock = Clock(settings.device, process_time)
+        clock = Clock(settings.device)
         with clock.part("step"):
             batch = batches[step % len(batches)]
             counts, rate = batch.targets.counts, recipe.train.lr * factor
@@ -193,13 +189,12 @@ def as_text(result: dict[str, Any]) -> str:
     where = f'images of "{settings["data"]}"'
     if settings["data"] is None:
         where = "drawn images of {}x{} pixels".format(*settings["size"])
-    threads = f", {settings['threads']} thread" + "s" * (settings["threads"] > 1)
     lines = [
         f"training {settings['recipe']}: {where}, batches of {result['batch']}, "
         f"{result['proposals']} proposals, {settings['steps']} steps"
         + (", compiled" if settings["compiled"] else ""),
-        f"{', '.join(result['machine'].values())}{threads}, {result['clock']} time, "
-        f"torch {result['versions']['torch']}",
+        f"{', '.join(result['machine'].values())}, {plural(settings['threads'], 'thread')}, "
+        f"{result['clock']} time, torch {result['versions']['torch']}",
         "",
         f"{'precision':<12}{'images/s':>10}{'ms a step':>12}{'GPU memory':>24}",
     ]

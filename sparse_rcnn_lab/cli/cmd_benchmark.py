@@ -6,12 +6,13 @@ import argparse
 import json
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sparse_rcnn_lab.cli.common import add_device, check_place, whole_number
+from sparse_rcnn_lab.cli.common import add_device, check_place, plural, whole_number
 from sparse_rcnn_lab.core.errors import LabError
 
 if TYPE_CHECKING:
@@ -55,18 +56,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Measures, prints and writes."""
-    import torch
-
     from sparse_rcnn_lab.detect.files import write_text
 
     if arguments.json is not None:
         check_place(arguments.json.parent)
-    before = torch.get_num_threads()
-    torch.set_num_threads(arguments.threads)
-    try:
+    with threads(arguments.threads):
         result = measure(arguments)
-    finally:
-        torch.set_num_threads(before)
     if arguments.json is not None:
         write_text(arguments.json, json.dumps(result, indent=2) + "\n")
     print(as_text(result))
@@ -75,10 +70,24 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
+@contextmanager
+def threads(number: int) -> Iterator[None]:
+    """In here torch computes on the CPU with so many threads."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(number)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
 def measure(arguments: argparse.Namespace) -> dict[str, Any]:
     """Plain values that json can hold; times are median milliseconds."""
     import torch
 
+    from sparse_rcnn_lab.analysis.experiments.running_cost import clock_kind
     from sparse_rcnn_lab.detect.device import machine, pick_device
     from sparse_rcnn_lab.models.load import load
     from sparse_rcnn_lab.models.recipes import RECIPES
@@ -103,19 +112,17 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
             pyramid = runtime.pyramid(images)
             parts[f"{name}: pyramid"] = partial(runtime.pyramid, images)
             parts[f"{name}: stages"] = partial(runtime.run_stages, pyramid, *start)
-        process_time = arguments.threads == 1 and device.type == "cpu"
-        how = arguments.repeat, device, process_time
-        milliseconds = _timed(parts, *how)
+        milliseconds = _timed(parts, arguments.repeat, device)
     if preset is not None:
         step = {f"training step, batch {preset.train.batch_size}": _training_step(preset, device)}
-        milliseconds |= _timed(step, *how)
+        milliseconds |= _timed(step, arguments.repeat, device)
     return {
         "model": arguments.model,
         "size": [height, width],
         "batch": len(images),
         "proposals": start[0].shape[1],
         "threads": arguments.threads,
-        "clock": "process" if process_time else "wall",
+        "clock": clock_kind(device),
         "repeat": arguments.repeat,
         "machine": machine(str(device)),
         "versions": versions(),
@@ -160,12 +167,12 @@ def _training_step(recipe: Any, device: Any) -> Callable[[], object]:
     return lambda: train_step(training, batch.to(device), batch.targets.counts, 0, recipe.train.lr)
 
 
-def _timed(
-    parts: dict[str, Callable[[], object]], repeat: int, device: Any, process_time: bool
-) -> dict[str, float]:
+def _timed(parts: dict[str, Callable[[], object]], repeat: int, device: Any) -> dict[str, float]:
     import torch
 
-    clock = time.process_time if process_time else time.perf_counter
+    from sparse_rcnn_lab.analysis.experiments.running_cost import clock_kind
+
+    clock = time.process_time if clock_kind(device) == "process" else time.perf_counter
     seen: dict[str, list[float]] = {name: [] for name in parts}
     for turn in range(repeat + 1):
         for name, part in parts.items():
@@ -184,9 +191,9 @@ def as_text(result: dict[str, Any]) -> str:
     lines = [
         f"{result['model']}: {height}x{width} pixels (height x width), batch {result['batch']}, "
         f"{result['proposals']} proposals",
-        f"{', '.join(result['machine'].values())}; {result['threads']} "
-        f"thread{'s' * (result['threads'] > 1)}, {result['clock']} time, median of "
-        f"{result['repeat']}; torch {result['versions']['torch']}",
+        f"{', '.join(result['machine'].values())}; {plural(result['threads'], 'thread')}, "
+        f"{result['clock']} time, median of {result['repeat']}; torch "
+        f"{result['versions']['torch']}",
         "",
     ]
     lines += [f"{name:<32}{ms:>10.1f} ms" for name, ms in result["milliseconds"].items()]

@@ -6,6 +6,7 @@ import argparse
 import glob
 import json
 import sys
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -125,17 +126,15 @@ def find_images(given: list[str]) -> list[Path]:
     for text in given:
         path = Path(text)
         if path.is_dir():
-            inside = sorted(p for p in path.iterdir() if p.suffix.lower() in endings)
-            inside = [p for p in inside if _is_input(p)]
+            inside = [p for p in path.iterdir() if p.suffix.lower() in endings and _is_input(p)]
             if not inside:
                 raise LabError(f'The folder "{path}" has no images in it (jpg, png, ...).')
-            found += inside
+            found += sorted(inside)
         elif not path.exists() and glob.has_magic(text):
-            matches = sorted(Path(match) for match in glob.glob(text, recursive=True))
-            files = [match for match in matches if _is_input(match)]
+            files = [p for p in map(Path, glob.glob(text, recursive=True)) if _is_input(p)]
             if not files:
                 raise LabError(f'No file fits the pattern "{text}".')
-            found += files
+            found += sorted(files)
         else:
             found.append(path)
     return list(dict.fromkeys(found))
@@ -161,5 +160,5 @@ def output_names(paths: list[Path]) -> list[str]:
 
 
 def _summary(names: list[str]) -> str:
-    counts = {name: names.count(name) for name in dict.fromkeys(names)}
-    return ", ".join(f"{number} {name}" for name, number in counts.items()) or "nothing found"
+    counts = Counter(names).items()
+    return ", ".join(f"{number} {name}" for name, number in counts) or "nothing found"

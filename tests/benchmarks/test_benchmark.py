@@ -56,7 +56,7 @@ def test_reference_reads_an_ordinary_pyramid(levels):
 
 def test_nested_parts_count_once(monkeypatch):
     """Catches inner time counted twice, so that parts add up to more than the total."""
-    clock = Clock("cpu", process_time=False)
+    clock = Clock("cpu")
     ticks = iter([0.0, 1.0, 4.0, 6.0, 7.0, 10.0])
     monkeypatch.setattr(clock, "_read", lambda: next(ticks))
     with clock.part("outer"):

@@ -6,7 +6,7 @@ import time
 import weakref
 from collections.abc import Callable, Hashable, Mapping
 from functools import cache, partial
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 import torch
@@ -64,13 +64,14 @@ def peak_bytes(work: Callable[[], Any]) -> int:
     return counter.peak
 
 
-def milliseconds(work: Callable[[], Any], device: torch.device, repeat: int = 15) -> float:
-    """The least time of ``work`` in ``repeat`` tries: what it takes when nothing disturbs it.
+def clock_kind(device: torch.device) -> Literal["process", "wall"]:
+    """On one CPU thread the process's own time counts, which other programs hardly change."""
+    return "process" if device.type == "cpu" and torch.get_num_threads() == 1 else "wall"
 
-    On one CPU thread it is process time, which other programs hardly change.
-    """
-    alone = device.type == "cpu" and torch.get_num_threads() == 1
-    clock = time.process_time if alone else time.perf_counter
+
+def milliseconds(work: Callable[[], Any], device: torch.device, repeat: int = 15) -> float:
+    """The least time of ``work`` in ``repeat`` tries: what it takes when nothing disturbs it."""
+    clock = time.process_time if clock_kind(device) == "process" else time.perf_counter
     work()
     times = []
     for _ in range(repeat):
