@@ -322,7 +322,10 @@ class RunWriter:
         about = training.model, self.names, self.folder.path.name
         save_checkpoint(state / MODEL_FILE, *about)
         with write_whole(state / OPTIMIZER_FILE) as file:
-            torch.save(training.optimizer.state_dict(), file)
+            try:
+                torch.save(training.optimizer.state_dict(), file)
+            except RuntimeError as error:  # torch's words for a full disk
+                raise OSError(str(error).splitlines()[0]) from error
         if average is not None:
             info = {"updates": average.updates}
             save_checkpoint(state / AVERAGE_FILE, *about, info, state=average.state)

@@ -83,6 +83,25 @@ def test_damaged_state_says_how_to_go_on(tmp_path):
         train(tmp_path / "run", tiny(train__steps=1), resume=True)
 
 
+def test_full_disk_is_said(tmp_path):
+    """Catches torch's words about a position in a file that it could not write, from a save within
+    the loop and again from the one that rescues."""
+    resource = pytest.importorskip("resource")
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+
+    whole = train(tmp_path / "whole", tiny(train__steps=1))
+    weights_alone = (whole.folder / "model.safetensors").stat().st_size + 5000
+
+    def fill(step: int, _: object) -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (weights_alone, before[1]))
+
+    try:
+        with pytest.raises(LabError, match=r'write ".*optimizer\.pt".*disk is not full'):
+            train(tmp_path / "run", tiny(train__steps=1), on_step=fill)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
 def test_workers_do_not_change_the_run(tmp_path):
     """Catches augmentation that draws from a worker's own random state."""
     recipe = tiny(train__steps=2)
