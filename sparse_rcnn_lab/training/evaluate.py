@@ -111,9 +111,8 @@ def evaluate(
     """
     start = time.perf_counter()
     stages = check_stages(stages, detector.num_stages)
-    for name, value in (("batch_size", batch_size), ("limit", 1 if limit is None else limit)):
-        if not isinstance(value, int) or value < 1:
-            raise LabError(f"{name} must be a whole number of at least 1, found {value!r}.")
+    check_whole("batch_size", batch_size)
+    check_whole("limit", limit)
     count = min(len(data), limit or len(data))
     if not count:
         raise LabError("The data set has no images; there is nothing to evaluate.")
@@ -168,6 +167,12 @@ def evaluate(
         per_stage.append(group.exchange(numbers)[1][0])
     sources = getattr(data, "source_ids", ((), ()))
     return Evaluation(stages, per_stage, count, time.perf_counter() - start, detections, sources)
+
+
+def check_whole(name: str, value: int | None, least: int = 1) -> None:
+    """Raises LabError for a number that is neither None nor a whole one of at least ``least``."""
+    if value is not None and (not isinstance(value, int | np.integer) or value < least):
+        raise LabError(f"{name} must be a whole number of at least {least}, found {value!r}.")
 
 
 def detection_rows(

@@ -44,7 +44,7 @@ from sparse_rcnn_lab.models.load import locate
 from sparse_rcnn_lab.runtime.for_training import compile_model, resolve_precision, speed_up_training
 from sparse_rcnn_lab.runtime.torch_runtime import threads_for
 from sparse_rcnn_lab.training.distributed import Group, join, synchronise_batch_norm
-from sparse_rcnn_lab.training.evaluate import Evaluation, evaluate, shared_category_ids
+from sparse_rcnn_lab.training.evaluate import Evaluation, check_whole, evaluate, shared_category_ids
 from sparse_rcnn_lab.training.loader import TrainBatch, check_main_guard, train_loader
 from sparse_rcnn_lab.training.nested import nest
 from sparse_rcnn_lab.training.optimizer import make_optimizer
@@ -132,6 +132,10 @@ def fit(
     True 2 True
     """
     _check_order(data, recipe)
+    check_whole("threads", threads)
+    check_whole("workers", workers, 0)
+    check_whole("evaluate_every", evaluate_every, 0)
+    check_whole("evaluate_limit", evaluate_limit)
     if workers != 0:
         check_main_guard()
     recipe = recipes.recipe(recipe) if isinstance(recipe, str) else recipe
@@ -151,7 +155,9 @@ def fit(
 
         def check() -> list[str]:
             _check_batch(recipe, group.world)
-            # Other classes in val: said now, not after the training.
+            # No images in val, or other classes: said now, not after the training.
+            if val is not None and evaluate_every != 0 and not len(val):
+                raise LabError("The validation data has no images; evaluate_every=0 needs none.")
             notes = [] if val is None else shared_category_ids(names, val)[1]
             check_folder(folder, header, resume)
             return notes

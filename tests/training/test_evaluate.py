@@ -389,9 +389,10 @@ def test_classes_of_which_none_is_shared_are_named():
     "options", [{"stages": [0]}, {"stages": [4]}, {"stages": []}, {"limit": 1.5}, {"batch_size": 0}]
 )
 def test_numbers_out_of_range(oracle, options):
-    """Catches an evaluation of nothing, or a bare IndexError."""
+    """Catches an evaluation of nothing, a bare IndexError, and numpy's whole numbers refused."""
     with pytest.raises(LabError):
         evaluate(oracle, Boxes(), progress=False, **options)
+    assert evaluate(oracle, Boxes(), limit=np.int64(2), progress=False).num_images == 2
 
 
 def test_to_dict_is_json(oracle):

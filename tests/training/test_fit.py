@@ -59,7 +59,8 @@ def test_last_evaluation_is_made_up_for(tmp_path):
 
 
 def test_false_start_leaves_the_folder_free(tmp_path):
-    """Catches a mistyped weights file, or other classes in val, after which the folder is taken."""
+    """Catches a mistyped weights file, other classes in val or none of its images, or a number out
+    of range, after which the folder is taken or the whole training was for nothing."""
     with pytest.raises(LabError, match="There is no model"):
         train(tmp_path / "run", start_from=tmp_path / "missing.safetensors")
 
@@ -69,8 +70,18 @@ def test_false_start_leaves_the_folder_free(tmp_path):
         def category_ids(self) -> tuple[int, ...]:
             return (1,)
 
+    class Empty(Shapes):
+        def __len__(self) -> int:
+            return 0
+
     with pytest.raises(LabError, match="different classes"):
         train(tmp_path / "run", val=Other(length=2, size=64))
+    with pytest.raises(LabError, match="validation data has no images"):
+        train(tmp_path / "run", val=Empty(length=2, size=64), evaluate_every=None)
+    numbers = {"threads": 0, "workers": -1, "evaluate_every": -1, "evaluate_limit": 0}
+    for name, value in numbers.items():
+        with pytest.raises(LabError, match=rf"{name} must be a whole .*, found {value}"):
+            train(tmp_path / "run", **{name: value})
     assert train(tmp_path / "run", tiny(train__steps=1)).finished
 
 
