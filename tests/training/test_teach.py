@@ -4,6 +4,7 @@ import json
 import threading
 import time
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -20,7 +21,7 @@ from sparse_rcnn_lab.training.run_folder import RunFolder
 from sparse_rcnn_lab.training.teach import plan, teaching
 from sparse_rcnn_lab.training.teach.judgement import judge_traces
 from sparse_rcnn_lab.training.teach.plan import choose_changes, make_plan, steps_within
-from sparse_rcnn_lab.training.teach.progress import STOP, read_progress
+from sparse_rcnn_lab.training.teach.progress import STOP, is_alive, read_progress
 from sparse_rcnn_lab.training.teach.suggest import SCORE, Suggestions
 from sparse_rcnn_lab.training.teach.teaching import teach
 
@@ -91,27 +92,57 @@ def test_classes_by_name(model):
     torch.testing.assert_close(after.weight[-1], before.weight.mean(0))
 
 
-def test_from_a_project_to_a_model(project, model, tmp_path):
-    """Catches a run without its parts, a second start over a finished one, a page told nothing."""
-    taught = quiet(project, tmp_path / "run", model)
-    assert load(tmp_path / "run").class_names == tuple(project.class_names)
-    progress = read_progress(tmp_path / "run")
+def test_from_a_project_to_a_model(project, model, tmp_path, monkeypatch):
+    """Catches a run without its parts, a second start over a finished one, a page told nothing, and
+    a shipped model watched in place of the one that is taught into a folder of its name."""
+    monkeypatch.chdir(tmp_path)
+    taught = quiet(project, "nano-shapes", model)
+    run = tmp_path / "nano-shapes"
+    assert load(run).class_names == tuple(project.class_names)
+    progress = read_progress(run)
     assert progress["phase"] == "done" and progress["step"] == progress["steps"] == 12
     assert len(progress["ap50_curve"]) >= 2 and len(progress["loss"][0]) == 3  # two stages
-    watched = [json.loads(line) for line in (tmp_path / "run" / "watch.jsonl").open()]
-    assert watched[0]["step"] == 0 and watched[-1]["step"] == 12 and len(watched[0]["boxes"]) == 8
+    watched = [json.loads(line) for line in (run / "watch.jsonl").open()]
+    assert watched[0]["step"] == 0 and watched[-1]["step"] == 12
+    assert {len(line["boxes"]) for line in watched} == {8}
     assert taught.judgement.images == progress["num_val"] and not taught.stopped
-    held_out = {
-        row["id"] for row in json.loads((tmp_path / "run" / "val.json").read_text())["images"]
-    }
-    trained = json.loads((tmp_path / "run" / "train.json").read_text())["images"]
-    assert not held_out & {row["id"] for row in trained}
+    trained, held_out = (
+        {row["id"] for row in json.loads((run / f"{part}.json").read_text())["images"]}
+        for part in ("train", "val")
+    )
+    assert not held_out & trained
     with pytest.raises(LabError, match="finished run"):
-        quiet(project, tmp_path / "run", model)
+        quiet(project, run, model)
     # More classes: what it knows by name stays, and goes on.
     project.label(1, [{"name": "mug", "box": [5, 5, 30, 30]}])
-    again = quiet(project, tmp_path / "more", tmp_path / "run")
+    again = quiet(project, tmp_path / "more", run)
     assert again.detector.class_names[-1] == "mug"
+
+
+def test_a_long_run_is_told_in_short(tmp_path):
+    """Catches a page that is sent twice the rows that it can show."""
+    row = {"seconds": 1.0, "loss_per_stage": [1.0]}
+    lines = [json.dumps({"step": step, **row}) for step in range(1, 300)]
+    (tmp_path / "metrics.jsonl").write_text("\n".join(lines), encoding="utf-8")
+    (tmp_path / "teach.json").write_text('{"phase": "training", "steps": 400}', encoding="utf-8")
+    progress = read_progress(tmp_path)
+    assert 75 < len(progress["loss"]) <= 150 and progress["seconds_left"] == 101
+
+
+def test_who_is_done_is_not_at_work(tmp_path, monkeypatch):
+    """Catches a sign of life that comes once more after the end, and keeps others out."""
+    honest, begun = Path.touch, threading.Event()
+
+    def slow(self: Path, *given: object) -> None:
+        begun.set()
+        time.sleep(0.2)
+        honest(self, *given)
+
+    monkeypatch.setattr(Path, "touch", slow)
+    with teaching._Work(tmp_path, {}, print).beating():
+        begun.wait(10)
+    time.sleep(0.3)
+    assert not is_alive(tmp_path)
 
 
 def test_an_interrupted_run_goes_on(project, model, tmp_path, monkeypatch):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from pathlib import Path
 from typing import Any
@@ -27,8 +28,8 @@ def read_progress(folder: Path) -> dict[str, Any]:
     """Where a run stands, for a page that asks now and then: plain values that json can hold.
 
     ``phase`` ("waiting" before there is a file), ``step`` of ``steps``, ``seconds_left``, ``loss``
-    (a row ``[step, of each stage]``, at most 150) and ``ap50`` (the same of each evaluation), and
-    all of ``teach.json`` but the recipe.
+    (a row ``[step, of each stage]``, at most 150), ``ap50_curve`` (the same of each evaluation),
+    and all of ``teach.json`` but the recipe.
     """
     try:
         state = read_json(folder / STATE)
@@ -40,7 +41,7 @@ def read_progress(folder: Path) -> dict[str, Any]:
     step = metrics[-1]["step"] if metrics else 0
     recent = [row["seconds"] for row in metrics[-30:]]
     left = (state.get("steps", 0) - step) * float(np.mean(recent)) if recent else None
-    stride = max(1, len(metrics) // 150)
+    stride = max(1, math.ceil(len(metrics) / 150))
     return {
         **state,
         "step": step,

@@ -109,7 +109,7 @@ def teach(
     state = read_json(folder / STATE) if (folder / STATE).exists() else {}
     if state.get("phase") == "done":
         raise LabError(f'"{folder}" holds a finished run. Give another folder.')
-    if (folder / ALIVE).exists() and is_alive(folder):
+    if is_alive(folder):
         raise LabError(f'Another process is at work in "{folder}".')
     folder.mkdir(parents=True, exist_ok=True)
     work = _Work(folder, {"minutes": minutes, "start_from": str(start_from), **state}, say)
@@ -151,11 +151,13 @@ class _Work:
                 if over.wait(_BEAT):
                     return
 
-        threading.Thread(target=beat, daemon=True).start()
+        beating = threading.Thread(target=beat, daemon=True)
+        beating.start()
         try:
             yield
         finally:
             over.set()
+            beating.join()  # or it might make the file once more
             (self.folder / ALIVE).unlink(missing_ok=True)
 
     # Before the training
@@ -298,7 +300,8 @@ class _Work:
                 signal.raise_signal(signal.SIGINT)  # fit then ends after this step, all saved
 
         def evaluated(number: int, result: Evaluation) -> None:
-            self._watch(number, load(self.folder), sample)
+            # The file: a folder may have the name of a shipped model.
+            self._watch(number, load(RunFolder(self.folder).model), sample)
 
         threads = _threads(device)
         if workers is None:
