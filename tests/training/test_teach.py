@@ -247,11 +247,13 @@ def test_words(tmp_path):
 
 
 def test_suggestions_learn_from_one_image():
-    """Catches offers of a class nobody has drawn, the loss of those that somebody has, and an
-    image without boxes from which nothing is learned."""
+    """Catches offers of a class nobody has drawn, the loss of those that somebody has, an image
+    without boxes from which nothing is learned, and one that could not be read once, neither."""
     suggestions = Suggestions(load("nano-shapes"))
-    first, second = Shapes(2, seed=1)[0], Shapes(2, seed=1)[1]
+    first, second = Shapes(2, seed=1)
     drawn = {1: [("thing", box) for box in first.boxes.tolist()]}
+    with pytest.raises(KeyError):
+        suggestions.follow(drawn, {}.__getitem__)
     suggestions.follow(drawn, lambda image: first.image)
     offers = suggestions.offers(second.image, ["thing"])
     assert {offer.name for offer in offers} <= {"thing", ""} and offers

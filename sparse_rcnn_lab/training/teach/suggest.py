@@ -100,9 +100,14 @@ class Suggestions:
             before, self._drawn = self._drawn, now
         for image in before.keys() - now.keys():
             self.forget(image)
-        for image, boxes in now.items():
-            if before.get(image) != boxes:
-                self.learn(image, pixels(image), boxes)
+        try:
+            for image, boxes in now.items():
+                if before.get(image) != boxes:
+                    self.learn(image, pixels(image), boxes)
+        except Exception:  # one that cannot be read: it and those after it are not learned yet
+            with self._lock:
+                self._drawn = before
+            raise
 
     def learn(self, image: int, pixels: Tensor, boxes: Drawn) -> None:
         """Takes what somebody drew on an image, in place of what was drawn on it before.
