@@ -41,7 +41,8 @@ from sparse_rcnn_lab.data.sample import DetectionData
 from sparse_rcnn_lab.detect.files import write_text, write_whole
 from sparse_rcnn_lab.models import config_edit as configs
 from sparse_rcnn_lab.models.checkpoint import MODEL_FILE, read_checkpoint, save_checkpoint
-from sparse_rcnn_lab.models.load import locate, run_states
+from sparse_rcnn_lab.models.load import CHECKPOINTS, locate, run_states, shipped_models
+from sparse_rcnn_lab.models.releases import RELEASES
 from sparse_rcnn_lab.training.distributed import LostProcess
 from sparse_rcnn_lab.training.optimizer import WeightAverage
 from sparse_rcnn_lab.training.step import Training
@@ -234,13 +235,22 @@ def _comparable(header: dict[str, Any]) -> dict[str, Any]:
 
 
 def _located(model: str | Path | None) -> str | None:
-    """One spelling for a model that may be given by name, run folder or file."""
+    """One spelling for a model that may be given by name, run folder or file.
+
+    A shipped or published one is its name, for its file lies elsewhere on another machine.
+    """
     if model is None:
         return None
-    try:
-        return str(locate(model).resolve())
-    except LabError:  # it may be gone by now, and a resumed run does not need it
+    files = {name: CHECKPOINTS / f"{name}.safetensors" for name in shipped_models()}
+    files |= {name: release.cached for name, release in RELEASES.items()}
+    if str(model) in files:
         return str(model)
+    try:
+        path = locate(model).resolve()
+    except LabError:  # it may be gone by now, and a resumed run does not need it
+        path = Path(model)
+    names = {file.parts[-4:]: name for name, file in files.items()}
+    return names.get(path.parts[-4:], str(path))
 
 
 def _difference(before: Any, now: Any, where: str = "") -> str:

@@ -4,6 +4,7 @@ import json
 import math
 import signal
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,8 +16,10 @@ from sparse_rcnn_lab.cli import main as cli
 from sparse_rcnn_lab.cli.train_settings import run_settings
 from sparse_rcnn_lab.models import config_edit as configs
 from sparse_rcnn_lab.models.checkpoint import read_checkpoint
+from sparse_rcnn_lab.models.load import locate
+from sparse_rcnn_lab.models.releases import RELEASES
 from sparse_rcnn_lab.training import step as step_module
-from sparse_rcnn_lab.training.run_folder import RunFolder
+from sparse_rcnn_lab.training.run_folder import RunFolder, check_folder, run_header
 from sparse_rcnn_lab.training.step import StepLoss
 
 
@@ -164,6 +167,21 @@ def test_what_may_be_different_when_a_run_is_resumed(tmp_path):
     with pytest.warns(UserWarning, match=r"with torch 1\.0 \(now [\w.+]+\); it goes") as told:
         assert train(folder.path, fewer, resume=True).finished
     assert len([w for w in told if "torch 1.0" in str(w.message)]) == 1
+
+
+def test_a_run_that_is_moved_to_another_machine_goes_on(tmp_path):
+    """Catches a shipped or published model taken for another one since its file lies elsewhere, one
+    that is downloaded to find out, and a file of the user's own taken for a shipped one."""
+    folder = RunFolder(tmp_path)
+    files = {"nano-shapes": locate("nano-shapes"), "r50_1x_100": RELEASES["r50_1x_100"].cached}
+    for name, file in files.items():
+        header = run_header(tiny(), DATA, None, None, name)
+        for there in (file, Path("/elsewhere", *file.parts[-4:])):
+            folder.write_header({**header, "start_from": str(there)})
+            check_folder(folder, header, resume=True)
+        folder.write_header({**header, "start_from": f"/my/checkpoints/{file.name}"})
+        with pytest.raises(LabError, match=f"another start from.*was '/my/.*now '{name}'"):
+            check_folder(folder, header, resume=True)
 
 
 def test_torn_checkpoint_is_not_used(tmp_path):
