@@ -364,7 +364,8 @@ def _start_from(
     known = {name.casefold(): row for row, name in enumerate(checkpoint.class_names)}
     names = names or checkpoint.class_names
     rows = [known.get(name.casefold()) for name in names]
-    missing = [f"the scores of {rows.count(None)} new classes"] if None in rows else []
+    new = rows.count(None)
+    missing = [f"the scores of {new} new class{'es' * (new != 1)}"] if new else []
     for key, value in own.items():
         given = checkpoint.state.get(key)
         if given is not None:
