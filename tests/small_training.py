@@ -8,7 +8,9 @@ from typing import Any
 from torch import Tensor
 
 from sparse_rcnn_lab import Recipe, Run, Shapes, fit
+from sparse_rcnn_lab.data.transforms import Augment
 from sparse_rcnn_lab.models import recipes
+from sparse_rcnn_lab.training.loader import TrainBatch, train_loader
 
 DATA = Shapes(length=12, seed=5, size=64)
 VAL = Shapes(length=4, seed=6, size=64)
@@ -34,6 +36,13 @@ def tiny(**changes: Any) -> Recipe:
 def train(out: Path, recipe: Recipe | None = None, data: Any = DATA, **options: Any) -> Run:
     settings = {"val": VAL, "workers": 0, "progress": False, "evaluate_every": 0, "device": "cpu"}
     return fit(data, recipe or tiny(), out, **{**settings, **options})
+
+
+def first_batch(recipe: Recipe, data: Any = DATA, shard: slice = slice(None)) -> TrainBatch:
+    """The images of a recipe's first step, augmented; those of one process."""
+    augment = Augment(recipe.augment, True)
+    settings = recipe.train, recipe.model.input
+    return next(iter(train_loader(data, augment, *settings, 0, 1, workers=0, shard=shard)))
 
 
 def signal_at(step: int, number: int = signal.SIGINT, rank: int | None = None) -> Any:

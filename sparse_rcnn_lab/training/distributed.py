@@ -37,10 +37,6 @@ class AlreadyReported(LabError):
     """An error that every process raises and process 0 already explains."""
 
 
-class Unreachable(LabError):
-    """The processes of a group could not find each other."""
-
-
 class LostProcess(LabError):
     """Another process of the group is gone, or silent.
 
@@ -180,7 +176,7 @@ def join(device: torch.device) -> Iterator[Group]:
         store, rank, world = next(dist.rendezvous("env://", timeout=TIMEOUT))
         dist.init_process_group(backend, store=store, rank=rank, world_size=world, timeout=TIMEOUT)
     except (RuntimeError, ValueError) as error:
-        raise Unreachable(
+        raise LabError(
             f"The {world} processes could not find each other ({str(error).splitlines()[0]}). "
             "Start them with torchrun; on several machines give it --nnodes and --rdzv-endpoint."
         ) from error

@@ -52,7 +52,7 @@ def calibrate_scores(
     count = result.num_images
     truth = data.ground_truth(range(count))
     model = copy.deepcopy(detector.model)
-    before = (detector.info or {}).get(INFO_KEY) or [[1.0, 0.0]] * len(model.stages)
+    before = detector.info.get(INFO_KEY) or [[1.0, 0.0]] * len(model.stages)
     done = []
     for number, (stage, rows) in enumerate(zip(model.stages, result.detections, strict=True), 1):
         if not isinstance(stage, Stage):
@@ -68,7 +68,7 @@ def calibrate_scores(
             stage.classify.weight.mul_(scale)
             stage.classify.bias.mul_(scale).add_(shift)
         done.append([scale * before[number - 1][0], scale * before[number - 1][1] + shift])
-    info = {**(detector.info or {}), INFO_KEY: done}
+    info = {**detector.info, INFO_KEY: done}
     return Detector(model, detector.class_names, detector.name, info)
 
 

@@ -243,7 +243,8 @@ class _Forward(nn.Module):
 class Training:
     """Everything a step changes, and what it needs for that.
 
-    threads: that share the images of a batch, in a process that is alone.
+    trained: the optimizer's parameters.  threads: that share the images of a batch, in a process
+    that is alone.
     """
 
     model: SparseRCNN
@@ -255,6 +256,7 @@ class Training:
     threads: int = 1
 
     def __post_init__(self) -> None:
+        self.trained = [p for group in self.optimizer.param_groups for p in group["params"]]
         self.forward: nn.Module = _Forward(self.model, self.recipe, self.mixed)
         # Each of them computes on itself alone.
         one = partial(torch.set_num_threads, 1)
@@ -318,8 +320,7 @@ def _share(
 
     Moving batch norms see all images: the backbone then is not shared, the stages alone are.
     """
-    trained = [p for g in training.optimizer.param_groups for p in g["params"]]
-    size = len(batch.names)
+    trained, size = training.trained, len(batch.names)
     shares = min(size, training.threads)
     levels: list[Tensor] | None = None
     if _moving_norms(training.model):
@@ -386,8 +387,7 @@ def _update(training: Training, batch: TrainBatch, step: int, rate: float) -> fl
     """Clips and applies the gradients, which are the same in all processes; their norm."""
     optimizer, mixed, group = training.optimizer, training.mixed, training.group
     mixed.scaler.unscale_(optimizer)
-    trained = [p for g in optimizer.param_groups for p in g["params"]]
-    norm = float(nn.utils.clip_grad_norm_(trained, training.recipe.train.clip_norm))
+    norm = float(nn.utils.clip_grad_norm_(training.trained, training.recipe.train.clip_norm))
     try:
         updated = mixed.update(optimizer, norm)
     except LabError as error:
@@ -445,7 +445,7 @@ class LossValues:
 
     @classmethod
     def of(cls, step: StepLoss) -> LossValues:
-        """The numbers of a loss, fetched from its device at once."""
+        """The numbers of a loss, fetched from its device."""
         loss = step.loss
         weighted = torch.stack([loss.cls, loss.l1, loss.giou]).detach().cpu().double().numpy()
         denoising = None if step.denoising is None else float(step.denoising.total().detach())

@@ -13,14 +13,13 @@ import torch
 from several import in_processes
 from torch import Tensor
 
-from sparse_rcnn_lab import Detector, LabError, Recipe, Shapes, evaluate, fit
+from sparse_rcnn_lab import Detector, LabError, Recipe, Shapes, evaluate
 from sparse_rcnn_lab.core.model import SparseRCNN
 from sparse_rcnn_lab.data.sample import Sample
-from sparse_rcnn_lab.data.transforms import Augment
 from sparse_rcnn_lab.training import step as step_module
 from sparse_rcnn_lab.training.distributed import Group, join, synchronise_batch_norm
 from sparse_rcnn_lab.training.fit import begin
-from sparse_rcnn_lab.training.loader import StepSampler, TrainBatch, train_loader
+from sparse_rcnn_lab.training.loader import StepSampler, TrainBatch
 from sparse_rcnn_lab.training.nested import expected_positives
 from sparse_rcnn_lab.training.run_folder import RunFolder
 from sparse_rcnn_lab.training.step import StepLoss, step_loss, train_step
@@ -45,11 +44,8 @@ def tiny(**changes: Any) -> Recipe:
     return small_training.tiny(**{**settings, **changes})
 
 
-QUIET: dict[str, Any] = {"workers": 0, "progress": False, "evaluate_every": 0, "device": "cpu"}
-
-
 def train(out: Path, changes: dict[str, Any], **options: Any) -> State:
-    return small_training.weights(fit(DATA, tiny(**changes), out, **QUIET, **options))
+    return small_training.weights(small_training.train(out, tiny(**changes), DATA, **options))
 
 
 def distance(a: State, b: State) -> float:
@@ -92,9 +88,7 @@ def gradients(changes: dict[str, Any]) -> dict[str, Tensor]:
         training = begin(recipe, CPU, group)
         training.connect()
         shard = group.shard(recipe.train.batch_size)
-        augment = Augment(recipe.augment, True)
-        loader = train_loader(DATA, augment, recipe.train, recipe.model.input, 0, 1, 0, shard=shard)
-        batch = next(iter(loader))
+        batch = small_training.first_batch(recipe, DATA, shard)
         whole = tuple(chain.from_iterable(group.gather(batch.targets.counts)))
         for parameters in training.optimizer.param_groups:
             parameters["lr"] = 0.0
@@ -165,7 +159,7 @@ def test_sharded_evaluation_equals_unsharded(tmp_path):
 def stop_at(out: Path, changes: dict[str, Any], step: int, by: int) -> int:
     """Trains until process ``by`` gets a Ctrl-C in ``step``; the steps done."""
     interrupt = small_training.signal_at(step, signal.SIGINT, by)
-    return fit(DATA, tiny(**changes), out, on_step=interrupt, **QUIET).step
+    return small_training.train(out, tiny(**changes), DATA, on_step=interrupt).step
 
 
 def test_run_is_resumed_on_another_number_of_processes(tmp_path):
@@ -228,7 +222,7 @@ def fails(data: Shapes, out: Path, changes: dict[str, Any], wild: int | None = N
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(step_module, "step_loss", step_loss_of)
-        fit(data, tiny(**changes), out, workers=0, progress=False, device="cpu")
+        small_training.train(out, tiny(**changes), data)
 
 
 @pytest.mark.parametrize(
@@ -269,9 +263,7 @@ def test_positives_are_known_beforehand(repeats):
     recipe = tiny(model__num_stages=3, loss__matches_per_object=repeats)
     torch.manual_seed(0)
     model = SparseRCNN(recipe.model).eval()
-    crowded = Shapes(length=8, seed=2, size=64)
-    inputs = (recipe.train, recipe.model.input, 0, 1, 0)
-    batch = next(iter(train_loader(crowded, Augment(recipe.augment), *inputs)))
+    batch = small_training.first_batch(recipe)
     counts = (0, 1, 3, 8, 12)  # none, some, as many as proposals, more
     most = max(counts)
     boxes = torch.tensor([10.0, 10, 40, 50]).repeat(5, most, 1)

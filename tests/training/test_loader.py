@@ -69,6 +69,11 @@ def like_coco(count: int, seed: int = 0) -> np.ndarray:
     return np.where(wide[:, None], (480, 640), (640, 480))
 
 
+def loader(data: Made, augment: AugmentConfig, steps: int, workers: int = 0, **options: Any) -> Any:
+    train = replace(PUBLISHED.train, batch_size=4)
+    return train_loader(data, Augment(augment), train, InputConfig(), 0, steps, workers, **options)
+
+
 def indices(sampler: StepSampler) -> list[list[int]]:
     return [[index for index, _ in batch] for batch in sampler]
 
@@ -132,11 +137,8 @@ def test_groups_are_by_aspect_and_only_where_asked_for():
 def test_the_loader_groups_the_published_recipe():
     """Catches a setting that never reaches the batches."""
     data = Made(like_coco(60) // 16, np.ones(60))
-    augment = Augment(replace(PUBLISHED.augment, short_sides=(32,), crop=0.0))
-    train = replace(PUBLISHED.train, batch_size=4)
-    sizes = [
-        batch.targets.sizes for batch in train_loader(data, augment, train, InputConfig(), 0, 15, 0)
-    ]
+    augment = replace(PUBLISHED.augment, short_sides=(32,), crop=0.0)
+    sizes = [batch.targets.sizes for batch in loader(data, augment, 15)]
     upright = [(size[:, 0] > size[:, 1]).float().mean().item() for size in sizes]
     assert sum(share in (0.0, 1.0) for share in upright) >= 13
     assert 0.0 in upright and 1.0 in upright
@@ -196,10 +198,8 @@ def test_a_data_set_of_nothing_usable_is_refused():
 def test_a_raw_batch_becomes_the_same_batch():
     """Catches targets or names lost on the way to the GPU, or images normalised twice."""
     data = Made(like_coco(8) // 8, np.arange(8) % 3)
-    augment = Augment(replace(PUBLISHED.augment, short_sides=(64,), crop=0.0))
-    train = replace(PUBLISHED.train, batch_size=4)
-    plain = list(train_loader(data, augment, train, InputConfig(), 0, 2, 0))
-    raw = list(train_loader(data, augment, train, InputConfig(), 0, 2, 0, pin_memory=True))
+    augment = replace(PUBLISHED.augment, short_sides=(64,), crop=0.0)
+    plain, raw = (list(loader(data, augment, 2, pin_memory=pinned)) for pinned in (False, True))
     for one, other in zip(plain, raw, strict=True):
         assert one.raw is None and other.images.dtype == torch.uint8
         there = other.to(torch.device("cpu"))
@@ -226,18 +226,9 @@ class Damaged(Made):
 def test_an_error_in_a_worker_is_told_in_its_own_words(workers):
     """Catches a worker's traceback in place of the sentence, and a damaged image passed over."""
     data = Damaged([(40, 60)] * 4, [1] * 4)
-    train = replace(PUBLISHED.train, batch_size=4)
-    augment = Augment(AugmentConfig(short_sides=(40,)))
     with pytest.raises(LabError) as caught:
-        list(train_loader(data, augment, train, InputConfig(), 0, 3, workers))
+        list(loader(data, AugmentConfig(short_sides=(40,)), 3, workers))
     assert str(caught.value) == '"2.png" is cut short.'
-
-
-def batches(workers: int, stop: int = 30) -> Any:
-    train = replace(PUBLISHED.train, batch_size=2)
-    augment = Augment(AugmentConfig(short_sides=(40,)))
-    data = Made([(40, 60)] * 4, [1] * 4)
-    return iter(train_loader(data, augment, train, InputConfig(), 0, stop, workers))
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="needs POSIX signals")
@@ -245,10 +236,10 @@ def test_a_worker_and_signals():
     """Catches a worker that ends by a Ctrl-C or by torchrun's SIGTERM, which each process of a
     group gets; one that stays when all is over; and, where it was killed, torch's own error, which
     tears whatever is being computed."""
-    others = set(_children())
+    others, data = set(_children()), Made([(40, 60)] * 4, [1] * 4)
 
     def started() -> tuple[Any, int]:
-        loading = batches(1)
+        loading = iter(loader(data, AugmentConfig(short_sides=(40,)), 30, workers=1))
         next(loading)
         (worker,) = set(_children()) - others
         assert worker is not None

@@ -134,13 +134,8 @@ def test_parts_of_a_batch_train_the_same_prefixes():
     whole = loss_of(model, batch, prefixes=2).nested
     added = torch.zeros(())
     for i in range(2):
-        t = batch.targets
-        own = Targets(
-            t.boxes[i : i + 1], t.labels[i : i + 1], t.counts[i : i + 1], t.sizes[i : i + 1]
-        )
-        one = TrainBatch(batch.images[i : i + 1], own, batch.names[i : i + 1])
+        one, part = step_module._images(batch, i, i + 1), Part(i, batch.targets.counts)
         random = torch.Generator().manual_seed(SEED)
-        part = Part(i, t.counts)
         found = step_loss(model, one, CONFIG, 0, random, prefixes=2, part=part).nested
         added = added + found
     torch.testing.assert_close(added, whole, rtol=1e-4, atol=0)

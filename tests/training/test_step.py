@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
-from small_training import DATA, VAL, tiny, train
+from small_training import VAL, first_batch, tiny, train
 from torch import Tensor, nn
 
 from sparse_rcnn_lab import LabError, Recipe
@@ -18,7 +18,6 @@ from sparse_rcnn_lab.core.config import LossConfig
 from sparse_rcnn_lab.core.losses import set_loss
 from sparse_rcnn_lab.core.matching import Matches, Targets
 from sparse_rcnn_lab.core.model import SparseRCNN
-from sparse_rcnn_lab.data.transforms import Augment
 from sparse_rcnn_lab.models import config_edit as configs
 from sparse_rcnn_lab.models import recipes
 from sparse_rcnn_lab.models.checkpoint import read_checkpoint
@@ -28,7 +27,6 @@ from sparse_rcnn_lab.training import step as step_module
 from sparse_rcnn_lab.training.class_loss import balance, class_loss
 from sparse_rcnn_lab.training.denoising import SHIFT, STRETCH, denoising_queries
 from sparse_rcnn_lab.training.fit import begin
-from sparse_rcnn_lab.training.loader import TrainBatch, train_loader
 from sparse_rcnn_lab.training.run_folder import RunFolder
 from sparse_rcnn_lab.training.step import MAX_SKIPPED, MixedPrecision, step_loss, train_step
 
@@ -46,8 +44,7 @@ def one_step(
     training = begin(recipe, CPU, start_from=start_from, threads=threads)
     if recipe.train.precision == "fp16":  # the scale at which it arrives by itself
         training.mixed.scaler = torch.amp.GradScaler("cpu", init_scale=256.0)
-    augment = Augment(recipe.augment, True)
-    batch = next(iter(train_loader(DATA, augment, recipe.train, recipe.model.input, 0, 1, 0)))
+    batch = first_batch(recipe)
     for parameters in training.optimizer.param_groups:
         parameters["lr"] = 0.0
     _, values, _ = train_step(training, batch, batch.targets.counts, 0, 0.0)
@@ -82,8 +79,7 @@ def test_batch_norm_sees_the_whole_batch():
     """Catches statistics of a thread's images alone, and gradients that the backbone loses."""
     recipe = small(train__clip_norm=1e9)
     trainings = [begin(recipe, CPU, threads=threads) for threads in (1, 2)]
-    augment = Augment(recipe.augment, True)
-    batch = next(iter(train_loader(DATA, augment, recipe.train, recipe.model.input, 0, 1, 0)))
+    batch = first_batch(recipe)
     values = [train_step(one, batch, batch.targets.counts, 0, 0.0)[1] for one in trainings]
     assert values[1].minimised == pytest.approx(values[0].minimised, rel=1e-5)
     whole, shared = (one.model for one in trainings)
@@ -98,8 +94,7 @@ def test_an_error_in_a_thread_is_heard():
     """Catches a step that goes on with half of its images."""
     recipe = small(model__train_batch_norm=False, model__fpn_norm=False)
     training = begin(recipe, CPU, threads=2)
-    augment = Augment(recipe.augment, True)
-    batch = next(iter(train_loader(DATA, augment, recipe.train, recipe.model.input, 0, 1, 0)))
+    batch = first_batch(recipe)
     batch.images[-1] = math.nan
     before = [p.clone() for p in training.model.parameters()]
     with pytest.raises(LabError, match=batch.names[-1]):
@@ -333,8 +328,7 @@ def test_denoising_leaves_the_proposals_loss_as_it_is():
     recipe = tiny()
     torch.manual_seed(0)
     model = SparseRCNN(recipe.model).eval()
-    loader = train_loader(DATA, Augment(recipe.augment), recipe.train, recipe.model.input, 0, 1, 0)
-    batch: TrainBatch = next(iter(loader))
+    batch = first_batch(recipe)
     plain = step_loss(model, batch, recipe.loss)
     with_queries = step_loss(model, batch, recipe.loss, 3, torch.Generator().manual_seed(1))
     for name in ("cls", "l1", "giou"):
