@@ -42,8 +42,8 @@ figures.detection_panels(
 # suppression, **NMS**.
 #
 # Sparse R-CNN says: one object, one proposal, whichever is **cheapest** altogether. The cost of
-# proposal $i$ for object $j$ (section 3.3 of the [paper](https://arxiv.org/abs/2011.12450), and
-# its loss, equation 1):
+# proposal $i$ for object $j$ (equation 1 in section 3.2 of the
+# [paper](https://arxiv.org/abs/2011.12450)):
 #
 # $$C_{ij} = \lambda_{cls}\, C^{cls}_{ij} + \lambda_{L1} \lVert b_i - b_j \rVert_1
 # - \lambda_{giou}\, \mathrm{GIoU}(b_i, b_j), \qquad \lambda = (2, 5, 2)$$

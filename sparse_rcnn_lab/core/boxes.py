@@ -12,7 +12,7 @@ import math
 import torch
 from torch import Tensor
 
-# Sparse R-CNN scales its box deltas by these (dx, dy, dw, dh); paper, section 3.2.
+# Sparse R-CNN scales its box deltas by these (dx, dy, dw, dh); from the authors' code.
 DELTA_SCALE = (0.5, 0.5, 1.0, 1.0)
 # A stage may not grow or shrink a side by more than this factor (as mmdetection 3.3.0).
 MAX_LOG_SCALE = math.log(1000 / 16)

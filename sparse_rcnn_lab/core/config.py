@@ -158,7 +158,7 @@ class AugmentConfig:
 
 @dataclass(frozen=True)
 class LossConfig:
-    """Weights of the set loss and of the matching cost (paper, section 3.3 and 4).
+    """Weights of the set loss and of the matching cost (paper, sections 3.2 and 4).
 
     cls, l1, giou: of the focal loss of classes, of the boxes' L1 distance relative to the image, of
     1 - GIoU. focal_alpha: share of the positives in the focal loss; focal_gamma: its exponent.

@@ -1,4 +1,4 @@
-"""The set loss: focal, L1 and GIoU at every stage (paper, section 3.3)."""
+"""The set loss: focal, L1 and GIoU at every stage (paper, section 3.2)."""
 
 from __future__ import annotations
 

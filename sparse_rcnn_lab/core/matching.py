@@ -1,4 +1,4 @@
-"""Set matching: which proposal is matched to which object, at every stage (paper, section 3.3).
+"""Set matching: which proposal is matched to which object, at every stage (paper, section 3.2).
 
 Costs of all stages and images are computed on the device and cross to the CPU once a step.
 """

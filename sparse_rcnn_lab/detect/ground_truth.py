@@ -27,7 +27,7 @@ def with_ground_truth(
     """The same trace with ``gt_boxes``, ``gt_labels`` and the Hungarian ``matches`` of each stage.
 
     boxes: ``[M, 4]`` xyxy, pixels of the original image.  labels: ``[M]``, indices into
-    ``trace.class_names``; M may be 0.  config: weights of the matching cost (paper, section 3.3).
+    ``trace.class_names``; M may be 0.  config: weights of the matching cost (paper, section 3.2).
     At a stage whose boxes or logits are not all finite every match is -1.
     Raises LabError when boxes and labels do not fit each other or the trace.
 
