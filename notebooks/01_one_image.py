@@ -30,8 +30,8 @@ srl.explore(image, detector, threshold=0.5)
 
 # %% [markdown]
 # Click a box to choose it, press the arrow keys to go from stage to stage, space to play. On
-# the right: the score of the chosen proposal at each stage. Now press Home, for at the end, where
-# playing stops, no stage is left to run: drag one of the box's corners, and the stages after it
+# the right: the score of the chosen proposal at each stage. Now press Home (at the end, where
+# playing stops, no stage is left to run) and drag one of the box's corners: the stages after it
 # run again with your box.
 #
 # ## The recording behind it
@@ -72,7 +72,7 @@ plotly_figures.score_curves(trace, threshold=0.5)
 # %% [markdown]
 # The motorbike is there after one stage. The rider has a score of 0.13 then, of 0.75 after the
 # third stage, and of 0.98 at the end: every stage looks again, from where the one before has put
-# the box. About a dozen boxes end on each of the two, yet all others keep silent (their scores are
+# the box. About a dozen boxes end on each of the two, yet all but one keep silent (with scores
 # below 0.01), and **nobody has to clean up afterwards**: there is no non-maximum suppression in
 # this detector. How proposals agree on who speaks is the best part of the story; lessons 3 and 4
 # tell it.
@@ -123,8 +123,8 @@ figures.stage_grid(cells, threshold=0.5, layout="strip")
 #
 # <details><summary>Answer</summary>
 #
-# `small-everyday` was trained so that its first three can do the work alone, as its first ten, or
-# any number; of the cards' model the first three are three arbitrary ones of fifty, and most of the
+# `small-everyday` was trained so that its first three can do the work alone, or its first ten, or
+# any number. The first three of the cards' model are an arbitrary three of fifty, and most of the
 # image is then nobody's. Lesson 6 is about that.
 # </details>
 #

@@ -51,7 +51,7 @@ figures.detection_panels(
 # Wrong class: expensive. $C^{cls}$ is low, even negative, when the proposal gives a high score to
 # the class of the object. Box far away: expensive. L1 adds up how far the four edges are off, in
 # parts of the image's width and height. Boxes overlap: cheap. **GIoU** is 1 for equal boxes and
-# falls towards -1 the farther they are apart, where the plain overlap (IoU) stays at 0. As a
+# falls towards -1 the farther they are apart, where the plain overlap (IoU) stays at 0. As an
 # image, at stage 4:
 
 # %%

@@ -3,8 +3,8 @@
 #
 # **Aim.** Learn what a proposal and a stage cost and bring, and where the work can be saved.
 #
-# **You will see** what proposals do that have practised with few, what happens when most of them
-# are sent home after a look, and whether an image can say by itself that it is finished.
+# **You will see** what a few proposals can do that have practised alone, what happens when most of
+# them are sent home after a look, and whether an image can say by itself that it is finished.
 #
 # **Needs** neither a GPU nor a network. About three minutes.
 

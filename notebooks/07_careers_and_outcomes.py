@@ -30,10 +30,10 @@ statistics = analysis.proposal_statistics(detector, val, **quiet)
 figures.proposal_overview(statistics)
 
 # %% [markdown]
-# Each square is the image; dots are detections, coloured by class, larger for larger boxes, and
-# a × is a wrong one. Territories again, as in
-# lesson 2, now with a count. Two hardly ever win, 1 and 0: their boxes are the largest, and they
-# are there for the case that only a few proposals look (lesson 6). In numbers:
+# Each square is the image; dots are detections, coloured by class, larger for larger boxes, and a ×
+# is a wrong one. Territories again, as in lesson 2, now with a count. Two hardly ever win, 1 and 0:
+# their boxes are the largest, and they are there for the case that only a few proposals look
+# (lesson 6). In numbers:
 
 # %%
 busiest = statistics.proposals.sort_values("wins", ascending=False).head(6)
