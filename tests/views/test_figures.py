@@ -13,6 +13,7 @@ from matplotlib.patches import Rectangle
 from test_explorer_payload import made_trace
 
 from sparse_rcnn_lab import LabError
+from sparse_rcnn_lab.analysis import proposal_statistics_of
 from sparse_rcnn_lab.views import figures, measures, style
 from sparse_rcnn_lab.views.feature_similarity import FeaturePlane, proposal_similarity
 from sparse_rcnn_lab.views.figures import stage_grid
@@ -361,6 +362,18 @@ def test_names_of_lines_keep_apart(values, gap):
     assert all(-1e-9 <= place <= 1 + 1e-9 for place in places)
     if all(values[b] - values[a] >= gap for a, b in itertools.pairwise(order)):
         assert places == pytest.approx(values)
+
+
+def test_long_names_stay_on_the_page(full):
+    """Catches a class's name, or the key, that the edge of the page cuts off."""
+    long = replace(full, class_names=("baseball glove of the catcher", "parking meter of the town"))
+    statistics = proposal_statistics_of([long])
+    pages = [figures.proposal_overview(statistics, columns=3)]
+    pages += [figures.score_curves(long), figures.proposal_page(statistics, 3)]
+    for page in pages:
+        page.draw_without_rendering()
+        shown = [*page.legends, *(text for axes in page.axes for text in axes.texts)]
+        assert max(one.get_window_extent().x1 for one in shown) <= page.bbox.x1
 
 
 def test_dollars_in_ticks():

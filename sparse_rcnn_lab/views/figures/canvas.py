@@ -310,20 +310,22 @@ def label_ends(
     starts: Sequence[float] | None = None,
     size: float | None = None,
 ) -> None:
-    """Names lines at their right ends, or points, in a column that keeps the names apart.
+    """Names lines at their right ends, or points, in a column that keeps the names apart; cut to
+    what the page has room for.
 
     ends: where each line ends, in data units.  starts: x of the points, default the right edge.
     size: of the letters, default by their number. The axes' limits are set.
     """
     (left, edge), (low, high) = axes.get_xlim(), axes.get_ylim()
     size = size or (8.5 if len(ends) <= 14 else 6.5)
-    inches = axes.get_position().height * page.get_size_inches()[1]
-    gap = size * 1.35 / 72 * (high - low) / inches
+    place, (width, height) = axes.get_position(), page.get_size_inches() * 72
+    gap = size * 1.35 * (high - low) / (place.height * height)
+    room = (1 - place.x1 - 0.05 * place.width) * width - 4  # points
     kept = [i for i, end in enumerate(ends) if math.isfinite(end)]
     for i, y in zip(kept, spread([ends[i] for i in kept], gap, low, high), strict=True):
         x, shrink = (edge, 1) if starts is None else (starts[i], 3)
         axes.annotate(
-            texts[i], (x, ends[i]), (edge + 0.05 * (edge - left), y),
+            shorten(texts[i], size, room), (x, ends[i]), (edge + 0.05 * (edge - left), y),
             size=size, color=page.ink, va="center", annotation_clip=False,
             arrowprops={"arrowstyle": "-", "color": page.faded, "linewidth": 0.6, "shrinkA": 0,
                         "shrinkB": shrink, "relpos": (0, 0.5)},

@@ -12,7 +12,7 @@ from sparse_rcnn_lab.analysis.statistics import ProposalStatistics
 from sparse_rcnn_lab.analysis.table import Table
 from sparse_rcnn_lab.core.errors import LabError
 from sparse_rcnn_lab.views import style
-from sparse_rcnn_lab.views.figures.canvas import HEAD, Page
+from sparse_rcnn_lab.views.figures.canvas import HEAD, Page, shorten, text_width
 from sparse_rcnn_lab.views.figures.named_lines import key, need_rows
 from sparse_rcnn_lab.views.style import Theme
 
@@ -63,9 +63,16 @@ def proposal_overview(
         _dots(axes, _own(statistics, row["proposal"]), labels, small=True)
         name = f"{row['proposal']} · {_wins(row['wins'])}"
         axes.text(0, -0.04, name, size=7.5, color=page.ink, va="bottom")
-    entries = [(name, "o", style.class_color(label)) for name, label in list(labels.items())[:8]]
-    more = "… · " if len(labels) > 8 else ""
-    key(page, [*entries, (f"{more}×: wrong · dashed: the learned box", "", page.faded)])
+    rest = "×: wrong · dashed: the learned box"
+    entries: list[tuple[str, str, Any]] = []
+    room = width * 72 - text_width(f"… · {rest}", 8) - 60  # points
+    for name, label in list(labels.items())[:8]:
+        room -= text_width(name, 8) + 25
+        if room < 0:
+            break
+        entries.append((name, "o", style.class_color(label)))
+    more = "… · " if len(labels) > len(entries) else ""
+    key(page, [*entries, (more + rest, "", page.faded)])
     return page
 
 
@@ -170,7 +177,8 @@ def _bars(page: Page, axes: Axes, own: Table, labels: dict[str, int]) -> None:
     for place, name in enumerate(names):
         count = won.get(name, 0)
         axes.barh(place, count, height=0.34, color=style.class_color(labels[name]))
-        axes.text(0, place - 0.22, f"{name} {count}", size=8, color=page.ink, va="bottom")
+        text = f"{shorten(name, 8, 60)} {count}"
+        axes.text(0, place - 0.22, text, size=8, color=page.ink, va="bottom")
     axes.set(xlim=(0, max([1, *won])), ylim=(max(len(names), 4) - 0.5, -0.9))
     axes.text(0, -0.85, "wins by class", size=8, color=page.faded, va="top")
 
