@@ -8,7 +8,6 @@ from itertools import cycle
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.colors import to_hex
 from matplotlib.ticker import FixedLocator, NullLocator
 
 from sparse_rcnn_lab.analysis.table import Table
@@ -255,7 +254,8 @@ def readout_matrices(
         grid = rows.pivot(index="features", columns="heads", values=metric)
         image = axes.imshow(grid, cmap=HEAT, vmin=0, vmax=max(0.01, table[metric].max()))
         for (i, j), value in np.ndenumerate(grid.to_numpy()):
-            shade = to_hex(image.cmap(image.norm(value)))
+            color = image.cmap(image.norm(value))
+            shade = "#" + "".join(f"{round(255 * part):02x}" for part in color[:3])
             text = "–" if np.isnan(value) else style.score_text(float(value))
             axes.text(j, i, text, size=8, color=style.text_color(shade), ha="center", va="center")
         axes.set_xticks(range(len(grid.columns)), grid.columns)
