@@ -181,22 +181,23 @@ def test_collect(small_course: Course, tmp_path: Path, capsys: pytest.CaptureFix
     made.cell(second, "think")["source"] = "iou_shifted = iou_grown = 0.5"
     path = tmp_path / "all.zip"
     with zipfile.ZipFile(path, "w") as archive:
-        for name, date, content in (
-            ("bob_boxes.ipynb", (2026, 1, 2, 0, 0, 0), json.dumps(second)),
-            ("bob/boxes.ipynb", (2026, 1, 1, 0, 0, 0), json.dumps(release)),
-            ("byronada_LATE_7_8_x.ipynb", (2026, 1, 1, 0, 0, 0), json.dumps(release)),
-            ("carl/boxes.ipynb", (2026, 1, 1, 0, 0, 0), json.dumps(short)),
-            ("carla/untitled.ipynb", (2026, 1, 1, 0, 0, 0), json.dumps(bare)),
-            ("dora/boxes.ipynb", (2026, 1, 1, 0, 0, 0), "{"),
-            ("emil/boxes.ipynb", (2026, 1, 1, 0, 0, 0), '{"cells": [], "metadata": {}}'),
-            ("../../evil/boxes.ipynb", (2026, 1, 1, 0, 0, 0), json.dumps(release)),
-            ("__MACOSX/bob/._boxes.ipynb", (2026, 1, 1, 0, 0, 0), "junk"),
-            ("zoe/readme.txt", (2026, 1, 1, 0, 0, 0), "my dog ate it"),
-            ("hopper_7_9_boxes.zip", (2026, 1, 1, 0, 0, 0), "a zip of its own"),
-            ("Fränzi/boxes.IPYNB", (2026, 1, 1, 0, 0, 0), json.dumps(release)),
-            ("gus\\work\\boxes.ipynb", (2026, 1, 1, 0, 0, 0), json.dumps(release)),  # PowerShell
+        for name, content in (
+            ("bob_boxes.ipynb", json.dumps(second)),
+            ("bob/boxes.ipynb", json.dumps(release)),
+            ("byronada_LATE_7_8_x.ipynb", json.dumps(release)),
+            ("carl/boxes.ipynb", json.dumps(short)),
+            ("carla/untitled.ipynb", json.dumps(bare)),
+            ("dora/boxes.ipynb", "{"),
+            ("emil/boxes.ipynb", '{"cells": [], "metadata": {}}'),
+            ("../../evil/boxes.ipynb", json.dumps(release)),
+            ("__MACOSX/bob/._boxes.ipynb", "junk"),
+            ("zoe/readme.txt", "my dog ate it"),
+            ("hopper_7_9_boxes.zip", "a zip of its own"),
+            ("Fränzi/boxes.IPYNB", json.dumps(release)),
+            ("gus\\work\\boxes.ipynb", json.dumps(release)),  # PowerShell
         ):
-            archive.writestr(FromAMac(name, date), content)
+            day = 2 if name == "bob_boxes.ipynb" else 1
+            archive.writestr(FromAMac(name, (2026, 1, day, 0, 0, 0)), content)
     result = collect(course, path)
     lines = capsys.readouterr().out.splitlines()
     assert "nothing to take: zoe: no notebook (.ipynb) in this folder" in lines
