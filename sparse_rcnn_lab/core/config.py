@@ -126,8 +126,8 @@ class AugmentConfig:
     ``long_side``).  scale: range of a zoom relative to that.
     crop: share of images that are first resized to one of ``crop_short_sides`` and cut down to a
     part whose sides are each drawn from ``crop_size`` (low, high), in pixels: the published crop.
-    min_visible, min_side: a box is dropped when less of its area (share) or of a side (pixels,
-    after resizing) is left, or nothing.  min_source_side: or its side in the original was smaller.
+    min_visible, min_side: a box is dropped when nothing is left of it, or less than this of its
+    area (share) or a side (pixels, after resizing).  min_source_side: or a side in the original.
     drop_empty, min_image_side: images without objects, or smaller, are not trained on.
     mosaic, paste, blur, turn: shares that are mixed, blurred or turned by quarters; 0 as published.
     """
@@ -195,7 +195,7 @@ class TrainConfig:
     rate, and AdamW for all else.
     denoising: how many denoising queries of each object train beside the proposals; 0 as published.
     denoising_negatives: a contrastive one, which is to find nothing, beside each of them.
-    nested_proposals: train so that the first n proposals do at every n, not only all of them;
+    nested_proposals: train so that the first n proposals suffice, for every n, not only all N;
     worth a third more steps (docs/decisions/0009).
     nested_prefixes: how many n a step tries beside all. nested_scheme: "log", small n as often as
     large ones, each prefix counting as much as all proposals; "uniform", every n as often as any
@@ -204,7 +204,7 @@ class TrainConfig:
 
     batch_size: images in one update, over all processes and parts. accumulate: the parts that each
     process works through one after the other, to save memory; the sum is that of the whole batch.
-    precision: of the forward pass; matching and losses stay float32. "auto": bf16 on units for it.
+    precision: of the forward pass; matching, losses: float32. "auto": bf16 if the device has units.
     ema: decay, 0..1, of the weights' moving average, which is then evaluated and kept; 0: none.
     """
 

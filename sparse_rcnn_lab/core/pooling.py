@@ -111,7 +111,7 @@ def pool(
 
     ``levels`` ``[B, N]`` says which level to read (:func:`assign_levels`). Gradients flow into the
     pyramid only: boxes are taken as given, as everywhere in Sparse R-CNN. gather: what sums the
-    weighted rows, for who wants the same sums in another way.
+    weighted rows, for callers that compute the same sums in another way.
     """
     batch, n = boxes.shape[:2]
     device = boxes.device
