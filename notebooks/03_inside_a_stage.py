@@ -60,9 +60,9 @@ print("as in the model:", torch.allclose(by_hand, walk.attention[0], atol=1e-6))
 figures.attention_map(trace, chosen, stage=2)
 
 # %% [markdown]
-# It looks most at proposal 42, which sits **on the same card**, and then at those on the other
-# cards. The many that see nothing but table get little each. Nothing in this formula knows where a
-# proposal is or what it sees: the *features* carry it by now.
+# Besides itself, it looks most at proposal 42, which sits **on the same card**, and then at those
+# on the other cards. The many that see nothing but table get little each. Nothing in this formula
+# knows where a proposal is or what it sees: the *features* carry it by now.
 #
 # ## Step 2. Look: RoI pooling
 #

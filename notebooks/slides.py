@@ -114,7 +114,7 @@ figures.proposal_overview(analysis.proposal_statistics_of(traces, threshold=0.5)
 #
 # $$A = \mathrm{softmax}\left(\frac{Q K^\top}{\sqrt{D/8}}\right), \qquad \text{told} = A V$$
 #
-# It looks most at the one on the same card.
+# Besides itself, it looks most at the one on the same card.
 
 # %%
 figures.attention_map(trace, nine, stage=2, width=8)
