@@ -265,6 +265,7 @@ def fit(
             tqdm.write(f"Stopped; everything is saved. {how} goes on in {folder.path}")
         if training.average is not None:
             training.average.apply()
+        training.optimizer.zero_grad()  # as large as the model, and of no use from here on
         training.model.eval()
         return Run(folder.path, detector, done == length, done, evaluation)
 

@@ -125,9 +125,11 @@ def test_workers_do_not_change_the_run(tmp_path):
 
 
 def test_run_folder_holds_what_repeats_the_run(tmp_path):
-    """Catches a run that cannot be repeated: recipe, seed, versions, data, metrics, model; and
-    training in eval mode, where batch norm of a backbone from scratch does nothing."""
+    """Catches a run that cannot be repeated: recipe, seed, versions, data, metrics, model; training
+    in eval mode, where batch norm of a backbone from scratch does nothing; and a detector that
+    keeps its last gradients, as large as itself."""
     run = train(tmp_path / "run", evaluate_every=3)
+    assert all(p.grad is None for p in run.detector.model.parameters())
     folder = RunFolder(run.folder)
     header = folder.header()
     rebuilt = configs.from_dict(Recipe, header["recipe"])
