@@ -132,8 +132,7 @@ def _prepared(
             zip(image_places, category_places, rows[:, 1:6].tolist(), strict=True), 1
         )
     ]
-    with contextlib.redirect_stdout(io.StringIO()):
-        return COCOeval(truth_index, _index(images, names, found), "bbox"), names
+    return COCOeval(truth_index, _index(images, names, found), "bbox"), names
 
 
 def _only_all_sizes(evaluator: COCOeval) -> None:

@@ -5,7 +5,6 @@ From the model to start from and the data alone. docs/teach.md gives the rule an
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -64,7 +63,7 @@ def make_plan(
     preset = recipes.recipe("nano" if model.backbone == "nano" else "small", model=model)
     classes = len(train.class_names)
     recipe = with_changes(preset, train__seed=seed, model__num_classes=classes, **changes)
-    return Plan(recipe, tuple(reasons), tuple(_warnings(train, val)))
+    return Plan(recipe, tuple(reasons), tuple(_warnings(train.class_names, each, val)))
 
 
 def choose_changes(
@@ -127,16 +126,17 @@ def steps_within(seconds: float, step_seconds: float, num_images: int, batch_siz
     return int(min(max(least, min(seconds / step_seconds, most)), longest))
 
 
-def _warnings(train: CocoFolder, val: CocoFolder | None) -> list[str]:
-    """Classes that cannot be learned well, said before a minute is spent on them."""
-    counts = Counter(train.class_names[label] for label in train.tables.labels.tolist())
-    few = [name for name in train.class_names if counts[name] < ENOUGH_BOXES]
+def _warnings(names: Sequence[str], each: np.ndarray, val: CocoFolder | None) -> list[str]:
+    """Classes that cannot be learned well, said before a minute is spent on them.
+
+    each: boxes of each class to learn from.
+    """
+    few = [f"{n} ({count})" for n, count in zip(names, each, strict=True) if count < ENOUGH_BOXES]
     said = []
     if few:
-        listed = first_few([f"{name} ({counts[name]})" for name in few], 6)
         said.append(
-            f"Too few boxes to learn from: {listed}. Ten or more of each, in different places, "
-            "help most."
+            f"Too few boxes to learn from: {first_few(few, 6)}. Ten or more of each, in different "
+            "places, help most."
         )
     if val is not None:
         there = set(val.tables.labels.tolist())
