@@ -10,7 +10,7 @@ import pytest
 import torch
 from small_training import tiny
 
-from sparse_rcnn_lab import CocoFolder, LabError, Shapes, load, with_ground_truth
+from sparse_rcnn_lab import CocoFolder, LabError, Shapes, load
 from sparse_rcnn_lab.cli.main import main
 from sparse_rcnn_lab.core import boxes as box_ops
 from sparse_rcnn_lab.core.model import SparseRCNN
@@ -45,8 +45,7 @@ def model(tmp_path):
 @pytest.fixture
 def project(tmp_path):
     project = Project(tmp_path / "project")
-    for number in range(len(DRAWN)):
-        sample = DRAWN[number]
+    for number, sample in enumerate(DRAWN):
         boxes = [
             {"name": DRAWN.class_names[label], "box": box}
             for label, box in zip(sample.labels.tolist(), sample.boxes.tolist(), strict=True)
@@ -220,27 +219,20 @@ def test_the_command(tmp_path, capsys, monkeypatch):
         assert (tmp_path / "runs" / f"teach-{name}").is_dir()
 
 
-def test_words(tmp_path):
+def test_words():
     """Catches praise for what is missed, and advice that the numbers do not give."""
     detector = load("nano-shapes")
     drawn = Shapes(12, seed=11)
-    traces = []
-    for number in range(len(drawn)):
-        sample = drawn[number]
-        trace = detector.trace(sample.image)
-        traces.append(with_ground_truth(trace, sample.boxes, sample.labels))
-    good = judge_traces(traces, drawn.class_names)
+    good = judge_traces([detector.trace(sample) for sample in drawn], drawn.class_names)
     total = sum(one.objects for one in good.classes)
     assert sum(one.found for one in good.classes) > 0.7 * total and "finds" in good.words
     # The same detections, judged by someone who calls every circle a square.
     label = drawn.class_names.index("circle")
     other = drawn.class_names.index("square")
     wrong = []
-    for number, trace in enumerate(traces):
-        labels = drawn[number].labels.clone()
-        labels[labels == label] = other
-        bare = replace(trace, gt_boxes=None, gt_labels=None, matches=None)
-        wrong.append(with_ground_truth(bare, drawn[number].boxes, labels))
+    for sample in drawn:
+        labels = torch.where(sample.labels == label, other, sample.labels)
+        wrong.append(detector.trace(replace(sample, labels=labels)))
     judged = judge_traces(wrong, drawn.class_names)
     assert judged.classes[other].taken_for.get("circle", 0) > 0
     assert "nobody knows" in judged.classes[label].words
@@ -269,13 +261,12 @@ def test_suggestions_of_things_the_model_does_not_know():
     """Catches offers that only scores lead to: no class of it stands for a drawn shape."""
     detector, shapes = load("small-everyday"), Shapes(6, seed=1)
     suggestions, found = Suggestions(detector), []
-    for number in range(len(shapes)):
-        image, boxes = shapes[number].image, shapes[number].boxes
-        offers = suggestions.offers(image, ["thing"])
+    for number, sample in enumerate(shapes):
+        offers = suggestions.offers(sample.image, ["thing"])
         assert {offer.name for offer in offers} == ({"thing"} if number else {""})
         offered = torch.tensor([offer.box for offer in offers])
-        found += (box_ops.iou(offered, boxes) >= 0.7).any(dim=0).tolist()
-        suggestions.learn(number, image, [("thing", box) for box in boxes.tolist()])
+        found += (box_ops.iou(offered, sample.boxes) >= 0.7).any(dim=0).tolist()
+        suggestions.learn(number, sample.image, [("thing", box) for box in sample.boxes.tolist()])
     scores = detector(shapes[0].image, threshold=0).scores
     assert sum(found) >= len(found) / 3 and scores.max() < SCORE
 
