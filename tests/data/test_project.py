@@ -63,7 +63,7 @@ def coco(path: Path, file_name: str, *bbox: float) -> None:
 
 def test_pascal_voc_of_two_folders_and_a_broken_file(tmp_path):
     """Catches boxes of another image, a part named val that is trained on, a lost note."""
-    for number, part in enumerate(("train", "train", "val")):
+    for number, part in enumerate(("train", "train", "val2017")):
         image = picture(tmp_path / "photos" / part / f"{number}.jpg", number)
         voc(image.with_suffix(".xml"), number, 2, 30, 40)
     (tmp_path / "photos" / "train" / "1.xml").write_text("<annotation>")

@@ -28,7 +28,7 @@ from sparse_rcnn_lab.data.finding import first_few
 from sparse_rcnn_lab.detect.images import image_header
 
 IMAGES = frozenset((".jpg", ".jpeg", ".png", ".webp", ".bmp"))
-_HELD_OUT = re.compile(r"val|valid|validation|test", re.IGNORECASE)
+_HELD_OUT = re.compile(r"(?:val|valid|validation|test)(?:20\d\d)?", re.IGNORECASE)
 _NAME_FILES = (
     "data.yaml",
     "data.yml",
