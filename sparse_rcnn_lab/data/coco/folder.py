@@ -205,7 +205,7 @@ def open_splits(root: Path) -> list[CocoFolder]:
     Raises LabError where none is, or several files fit one of them.
     """
     jsons: dict[Path, str] = {}
-    missing = None
+    missing: MissingJson | None = None
     for split in SPLITS:
         try:
             jsons.setdefault(find_json(root, split), split)

@@ -14,7 +14,6 @@ import zipfile
 import zlib
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
-from itertools import takewhile
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -172,7 +171,7 @@ def _read_coco(folder: Path) -> LabelledFolder:
         corners = box_ops.xywh_to_xyxy(torch.from_numpy(tables.boxes_xywh)).tolist()
         for index, (height, width) in enumerate(data.image_sizes.tolist()):
             rows = range(int(tables.starts[index]), int(tables.starts[index + 1]))
-            boxes = [
+            boxes: list[NamedBox] = [
                 (tables.class_names[int(tables.labels[row])], *corners[row])
                 for row in rows
                 if not tables.crowd[row]
@@ -381,7 +380,7 @@ def _names_of(label_file: Path, told: dict[Path, _Names]) -> _Names:
     if not told:
         return _Names()
     above = [file for file in told if file.parent in label_file.parents]
-    first = min(above or told, key=lambda f: (_NAME_FILES.index(f.name), -len(f.parts)))
+    first = min(above or list(told), key=lambda f: (_NAME_FILES.index(f.name), -len(f.parts)))
     others = [] if above else [f for f in told if f.name == first.name and told[f] != told[first]]
     if others:
         raise LabError(f'"{first}" and "{others[0]}" name its classes in two ways')
@@ -405,8 +404,13 @@ def _yaml_names(text: str) -> dict[int, str]:
     if found:
         entries = list(_INLINE.finditer(found[1] or found[2] or ""))
     else:
-        lines = (line for line in rest.splitlines() if line.strip() and line.strip()[0] != "#")
-        entries = list(takewhile(bool, map(_LINE.match, lines)))
+        entries = []
+        for line in rest.splitlines():
+            entry = _LINE.match(line)
+            if entry is not None:
+                entries.append(entry)
+            elif line.strip() and not line.lstrip().startswith("#"):
+                break
     names: dict[int, str] = {}
     for place, entry in enumerate(entries):
         name = entry["name"].strip()
