@@ -254,7 +254,7 @@ def _read_voc(folder: Path, images: list[Path], xmls: list[Path]) -> LabelledFol
         # Videos cut into frames number them all from 0: then the folders say which.
         near = max(_shared_folders(image, xml) for xml in called[image.stem])
         best = [xml for xml in called[image.stem] if _shared_folders(image, xml) == near]
-        if len(best) > 1:
+        if len({xml.read_bytes() for xml in best}) > 1:
             shown = ", ".join(f'"{xml.relative_to(folder)}"' for xml in best[:2])
             raise LabError(
                 f'Several xml files may be that of "{image.relative_to(folder)}": {shown}. Put '
