@@ -15,7 +15,6 @@ from typing import Any
 
 import numpy as np
 from PIL import Image
-from scipy.sparse.csgraph import connected_components
 
 from sparse_rcnn_lab.core.errors import LabError
 
@@ -117,6 +116,8 @@ def _choose(
 
 def _moments(rows: list[dict[str, Any]], folder: Path) -> list[list[dict[str, Any]]]:
     """The images in the order in which they were taken, cut into moments."""
+    from scipy.sparse.csgraph import connected_components  # its import takes half a second
+
     rows = sorted(rows, key=lambda row: (row["taken"], row["id"]))
     looks = np.stack([_look(folder / row["file_name"]) for row in rows])
     joined = looks @ looks.T > ALIKE
