@@ -162,6 +162,7 @@ def test_an_object_without_a_name_or_a_box_is_a_note(tmp_path, name, left):
         ("names:\n  1: my keys\n  0: mug\n", ["mug", "my keys"]),
         ("names: # two\n  '0': mug  # a cup\n\n  # and\n  1: \"it's #1\"", ["mug", "it's #1"]),
         ("names: ['2: mug, or cup', driver's licence]", ["2: mug, or cup", "driver's licence"]),
+        ("names: [no, 007]", ["no", "007"]),
     ],
 )
 def test_yolo_in_its_layout(tmp_path, text, names):

@@ -18,6 +18,7 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 import torch
+import yaml
 
 from sparse_rcnn_lab.core import boxes as box_ops
 from sparse_rcnn_lab.core.errors import LabError
@@ -361,12 +362,23 @@ def _yolo_boxes(text: str, names: _Names, width: int, height: int) -> Iterator[N
 
 
 def _yolo_names(file: Path) -> _Names:
-    """What a data.yaml says, or a file of one name a line."""
+    """What a data.yaml says, a list or a table with numbers; or a file of one name a line.
+
+    Raises LabError for yaml that cannot be read.
+    """
     content = file.read_bytes()
+    if file.suffix in (".yaml", ".yml"):
+        try:
+            told = yaml.load(content, yaml.BaseLoader)  # a class called "no" is no False
+            told = told if isinstance(told, dict) else {}
+            names = told.get("names") or {}
+            pairs = names.items() if isinstance(names, dict) else enumerate(names)
+            names = {int(number): str(name) for number, name in pairs}
+            return _Names(names, "kpt_shape" in told)
+        except (yaml.YAMLError, ValueError, TypeError) as error:
+            raise LabError(f'The names in "{file}" cannot be read: {error}') from None
     windows = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
     text = content.decode("utf-16" if windows else "utf-8-sig", errors="replace")
-    if file.suffix in (".yaml", ".yml"):
-        return _Names(_yaml_names(text), bool(re.search(r"^kpt_shape:", text, re.MULTILINE)))
     rows = enumerate(line.strip() for line in text.splitlines())
     return _Names({number: name for number, name in rows if name})
 
@@ -385,36 +397,3 @@ def _names_of(label_file: Path, told: dict[Path, _Names]) -> _Names:
     if others:
         raise LabError(f'"{first}" and "{others[0]}" name its classes in two ways')
     return told[first]
-
-
-# An entry of yaml's list or table: within brackets, and on a line of its own.
-_KEY = r"""(?P<quote>['"]?)(?P<key>\d+)(?P=quote)[ \t]*:[ \t]*"""
-_QUOTED = r"""'(?:[^']|'')*'|"[^"]*\""""
-_INLINE = re.compile(rf"(?:{_KEY})?(?P<name>{_QUOTED}|[^\s,'\"][^,]*)")
-_LINE = re.compile(rf"[ \t]*(?:-[ \t]+|{_KEY})(?P<name>{_QUOTED}|[^#\s](?:[^#]|(?<=\S)#)*)")
-
-
-def _yaml_names(text: str) -> dict[int, str]:
-    """``names`` of a data.yaml: a list or a table with numbers, in brackets or a line each."""
-    start = re.search(r"^['\"]?names['\"]?:[ \t]*(?:#.*)?", text, re.MULTILINE)
-    if start is None:
-        return {}
-    rest = text[start.end() :]
-    found = re.match(r"\s*(?:\[(.*?)\]|\{(.*?)\})", rest, re.DOTALL)
-    if found:
-        entries = list(_INLINE.finditer(found[1] or found[2] or ""))
-    else:
-        entries = []
-        for line in rest.splitlines():
-            entry = _LINE.match(line)
-            if entry is not None:
-                entries.append(entry)
-            elif line.strip() and not line.lstrip().startswith("#"):
-                break
-    names: dict[int, str] = {}
-    for place, entry in enumerate(entries):
-        name = entry["name"].strip()
-        if name[0] in "'\"":
-            name = name[1:-1].replace("''", "'")
-        names[place if entry["key"] is None else int(entry["key"])] = name
-    return names
