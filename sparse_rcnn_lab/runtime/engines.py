@@ -16,6 +16,7 @@ from typing import Any, Literal, get_args
 
 from numpy import ndarray
 
+from sparse_rcnn_lab.core.errors import LabError
 from sparse_rcnn_lab.runtime.cache_folder import cache_folder
 
 EngineName = Literal["onnxruntime", "openvino"]
@@ -162,8 +163,8 @@ class _OpenVino:
         return compiled
 
     def _compiled(self, model: Any) -> _Compiled:
-        kept = {"CACHE_DIR": str(cache_folder() / "openvino")}
         try:
+            kept = {"CACHE_DIR": str(cache_folder() / "openvino")}
             return _core().compile_model(model, "CPU", {**self._settings, **kept}), []
-        except RuntimeError:  # a cache that is damaged, or cannot be written
+        except (RuntimeError, LabError):  # no cache, one that is damaged, or cannot be written
             return _core().compile_model(model, "CPU", self._settings), []

@@ -39,9 +39,9 @@ def in_int8(graph: Any, images: Sequence[Tensor]) -> bytes:
     for image in images:
         digest.update(image.contiguous().numpy().tobytes())
     digest.update(_VERSION.encode())
-    kept = cache_folder() / "int8" / f"{digest.hexdigest()[:32]}.onnx"
-    with contextlib.suppress(OSError):
-        return _without_checksum(kept.read_bytes())
+    name = f"{digest.hexdigest()[:32]}.onnx"
+    with contextlib.suppress(OSError, LabError):
+        return _without_checksum((_folder() / name).read_bytes())
     with tempfile.TemporaryDirectory() as folder, _quiet():
         source, made = Path(folder, "float32.onnx"), Path(folder, "int8.onnx")
         source.write_bytes(content)
@@ -57,12 +57,17 @@ def in_int8(graph: Any, images: Sequence[Tensor]) -> bytes:
             weight_type=tools.QuantType.QInt8,
         )
         small = made.read_bytes()
-    with contextlib.suppress(OSError):  # a folder that cannot be written: made anew next time
+    with contextlib.suppress(OSError, LabError):  # a folder that cannot be: made anew next time
+        kept = _folder() / name
         kept.parent.mkdir(parents=True, exist_ok=True)
         temporary = kept.with_suffix(f".{os.getpid()}")
         temporary.write_bytes(hashlib.sha256(small).digest() + small)
         temporary.replace(kept)
     return small
+
+
+def _folder() -> Path:
+    return cache_folder() / "int8"
 
 
 def _without_checksum(file: bytes) -> bytes:

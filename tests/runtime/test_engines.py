@@ -336,7 +336,7 @@ def _on_fire(*_: Any, **__: Any) -> None:
 
 
 def test_damaged_caches(tmp_path, monkeypatch):
-    """Catches a cache that is trusted: half a file, rubbish, or a folder that is a file."""
+    """Catches a cache that is trusted: half a file, rubbish, a folder that is a file, no home."""
     monkeypatch.setenv("SPARSE_RCNN_LAB_CACHE", str(tmp_path))
     pytest.importorskip("openvino")
     pytest.importorskip("onnxruntime")
@@ -356,6 +356,14 @@ def test_damaged_caches(tmp_path, monkeypatch):
     for path in files:
         path.write_bytes(b"rubbish")
     assert_same(run(EngineRuntime(model, "openvino"), images, sizes), wanted)
+    monkeypatch.setenv("SPARSE_RCNN_LAB_CACHE", str(files[0]))
+    for _ in range(2):
+        assert_same(run(EngineRuntime(model, "openvino"), images, sizes), wanted)
+        again = run(EngineRuntime(model, "onnxruntime", "int8", [images]), images, sizes)
+        assert torch.equal(again[0].logits, first[0].logits)
+        for name in ("SPARSE_RCNN_LAB_CACHE", "XDG_CACHE_HOME"):
+            monkeypatch.delenv(name, raising=False)
+        monkeypatch.setattr(Path, "home", _on_fire)
 
 
 @pytest.mark.skipif("onnxruntime" not in INSTALLED, reason="onnxruntime is not installed")
