@@ -109,19 +109,14 @@ def reads_heif() -> bool:
     return True
 
 
-def image_name(source: ImageSource) -> str:
+def image_name(source: Image.Image | np.ndarray | Tensor) -> str:
     """What to call an image in a message: its file name, or its kind and size."""
     if isinstance(source, Image.Image):
         file = getattr(source, "filename", "")
-        if not isinstance(file, (str, os.PathLike)) or not os.fspath(file):
-            return f"PIL image {source.width}x{source.height}"
-        source = file
-    if isinstance(source, (str, os.PathLike)):
-        return Path(source).name or str(source)
-    if isinstance(source, (np.ndarray, Tensor)):
-        kind = "tensor" if isinstance(source, Tensor) else "array"
-        return f"{kind} {'x'.join(map(str, source.shape))}"
-    return type(source).__name__
+        named = isinstance(file, (str, os.PathLike)) and os.fspath(file)
+        return Path(file).name if named else f"PIL image {source.width}x{source.height}"
+    kind = "tensor" if isinstance(source, Tensor) else "array"
+    return f"{kind} {'x'.join(map(str, source.shape))}"
 
 
 def _from_numbers(source: np.ndarray | Tensor, name: str) -> Tensor:
