@@ -10,6 +10,7 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from importlib import import_module
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 from torch import Tensor
@@ -18,6 +19,7 @@ from sparse_rcnn_lab.core.errors import LabError
 from sparse_rcnn_lab.runtime.cache_folder import cache_folder
 
 _VERSION = "2"  # another one where the way of rounding changes
+_ONE_AT_A_TIME = Lock()  # what _quiet switches off and on again is the whole process's
 
 
 def in_int8(graph: Any, images: Sequence[Tensor]) -> bytes:
@@ -42,7 +44,7 @@ def in_int8(graph: Any, images: Sequence[Tensor]) -> bytes:
     name = f"{digest.hexdigest()[:32]}.onnx"
     with contextlib.suppress(OSError, LabError):
         return _without_checksum((_folder() / name).read_bytes())
-    with tempfile.TemporaryDirectory() as folder, _quiet():
+    with _ONE_AT_A_TIME, tempfile.TemporaryDirectory() as folder, _quiet():
         source, made = Path(folder, "float32.onnx"), Path(folder, "int8.onnx")
         source.write_bytes(content)
         tools.quantize_static(
