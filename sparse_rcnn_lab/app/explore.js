@@ -30,8 +30,18 @@
     close = null;
     if (!told) return;
     module ??= import(lab.url("explore/module.js"));
-    const start = fetch(address()).then((answer) => answer.json());
-    const [{ default: explorer }, { payload, options }] = await Promise.all([module, start]);
+    const start = fetch(address()).then((answer) => (answer.ok ? answer.json() : Promise.reject(answer)));
+    let explorer, payload, options;
+    try {
+      [{ default: explorer }, { payload, options }] = await Promise.all([module, start]);
+    } catch (error) {
+      module = null;
+      if (shown !== told) return; // another image was chosen meanwhile
+      shown = null; // so that it is fetched when it is chosen again
+      if (error.status === 410) lab.part("lab-explore-again")?.click();
+      else if (lab.part("lab-say")) lab.say("The app does not answer. Does it still run?");
+      return;
+    }
     while (!host.isConnected) await new Promise(requestAnimationFrame);
     if (shown?.of !== told.of) return; // another image was chosen meanwhile
     close?.();

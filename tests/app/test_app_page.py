@@ -124,6 +124,19 @@ def test_images_are_given(page, tmp_path):
     explored(page, "x.trace().width === 128")
 
 
+def test_an_image_that_does_not_come(page):
+    """Catches a tab that stays empty because the app was away for a moment."""
+    page.evaluate(
+        "() => { window.there = fetch; window.fetch = (...asked) => String(asked[0])"
+        ".includes('lab/explore/') ? Promise.reject(Error()) : there(...asked) }"
+    )
+    page.click("#lab-strip [title='example 2']")
+    page.wait_for_selector("#lab-say:has-text('does not answer')")
+    page.evaluate("() => { window.fetch = there }")
+    page.click("#lab-strip [title='example 2']")
+    page.wait_for_selector("#lab-explorer .srl-canvas:visible")
+
+
 def test_photo(page):
     """Catches controls that do nothing by keyboard, or forget what was set in Explore, grids that
     cannot be clicked, a layout that moves, a number beyond a slider's end that is not acted on."""
