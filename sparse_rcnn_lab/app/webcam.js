@@ -59,10 +59,11 @@
     wanted = starting = true;
     say("");
     mark();
+    let begun = null;
     try {
       if (!navigator.mediaDevices) throw { name: "Insecure" };
       const one = camera ? { deviceId: { exact: camera } } : { facingMode: facing };
-      const begun = await navigator.mediaDevices.getUserMedia({ video: { ...SIZE, ...one } });
+      begun = await navigator.mediaDevices.getUserMedia({ video: { ...SIZE, ...one } });
       if (stream || !wanted) return begun.getTracks().forEach((track) => track.stop());
       stream = begun;
       const track = stream.getVideoTracks()[0];
@@ -75,6 +76,7 @@
       await offer(track.getSettings().deviceId);
       take();
     } catch (error) {
+      if (begun && stream !== begun) return; // it was stopped before its first frame
       stop();
       say(REFUSED[error.name] ?? `The camera cannot be used (${error.message}).`);
     } finally {

@@ -117,6 +117,15 @@ def test_live(page):
     page.wait_for_selector("#lab-camera-on")
     page.wait_for_timeout(400)
     assert not page.evaluate(running)
+    # Stopped before its first frame: nothing is wrong with the camera.
+    page.evaluate(
+        "() => { const video = lab.part('lab-video'); video.play = () => { delete video.play;"
+        " const begun = video.play(); lab.part('lab-camera-off').click(); return begun } }"
+    )
+    page.click("#lab-camera-on")
+    page.wait_for_function("() => !Object.hasOwn(lab.part('lab-video'), 'play')")
+    page.wait_for_timeout(600)
+    assert "cannot be used" not in page.inner_text("#lab-live-note")
 
 
 def test_live_without_a_camera(page):
