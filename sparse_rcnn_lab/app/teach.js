@@ -104,12 +104,18 @@ function createTeach(el) {
       "Data that is labelled already will do too: a COCO, Pascal VOC or YOLO folder, or a zip of one. Everything stays on the machine that runs this app."),
     make("div", { class: "srl-bar" }, count, toBox), shots);
 
+  let starting = false; // the browser is asked for it, and may be asking the visitor
   async function startCamera() {
+    if (starting) return;
+    starting = true;
     say("");
+    let begun = null;
     try {
       if (!navigator.mediaDevices) throw { name: "Insecure" };
       const wanted = { width: { ideal: 640 }, height: { ideal: 480 }, facingMode: facing };
-      stream = await navigator.mediaDevices.getUserMedia({ video: wanted });
+      begun = await navigator.mediaDevices.getUserMedia({ video: wanted });
+      if (step !== "show") return begun.getTracks().forEach((track) => track.stop()); // left meanwhile
+      stream = begun;
       stream.getVideoTracks()[0].onended = () => {
         stopCamera();
         say("The camera was disconnected. What was taken is kept.", true);
@@ -119,10 +125,13 @@ function createTeach(el) {
       const all = await navigator.mediaDevices.enumerateDevices();
       turn.hidden = all.filter((device) => device.kind === "videoinput").length < 2;
     } catch (error) {
+      if (begun && stream !== begun) return; // it was stopped before its first frame
       stopCamera();
       say(CAMERA[error.name] ?? (error.name === "Insecure"
         ? "Browsers give a camera only to pages of this machine or with https. Choose photographs instead."
         : `The camera cannot be used (${error.message}).`), true);
+    } finally {
+      starting = false;
     }
     show();
     if (stream) shoot.focus({ preventScroll: true });

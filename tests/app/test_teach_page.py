@@ -31,8 +31,15 @@ def test_show_and_box(browser, tmp_path, monkeypatch):
         seen = Watched(browser, 1366, 768, reduced_motion="reduce")
         page = seen.page
         open_teach(page, address)
-        page.get_by_text("Start the camera", exact=True).locator("visible=true").click()
+        page.evaluate(
+            "() => { const media = navigator.mediaDevices, ask = media.getUserMedia.bind(media);"
+            " window.asked = 0; media.getUserMedia = async (what) => { window.asked += 1;"
+            " await new Promise((done) => setTimeout(done, 500)); return ask(what) } }"
+        )
+        # Pressed twice while the browser asks: a second stream would run on for ever.
+        page.get_by_text("Start the camera", exact=True).locator("visible=true").dblclick()
         page.wait_for_function("document.querySelector('.lab-teach-video').videoWidth > 0")
+        assert page.evaluate("asked") == 1
         begun = []
         page.route("**/new", lambda route: (begun.append(1), time.sleep(1), route.continue_()))
         for _ in range(2):
