@@ -83,10 +83,14 @@
     },
   };
   // What was given goes in by the button's own way, so that Gradio's limits hold.
-  function give(files) {
+  async function give(files) {
     const chosen = [...files].filter((file) => file.size > 0);
     const video = chosen.find((file) => file.type.startsWith("video/"));
-    if (video) lab.open("video");
+    if (video) {
+      lab.open("video");
+      // Gradio builds a tab when it is opened for the first time.
+      while (!document.querySelector("#lab-video-in :is(input[type=file], video)")) await new Promise(requestAnimationFrame);
+    }
     const input = document.querySelector(video ? "#lab-video-in input[type=file]" : "#lab-input input[type=file]");
     if (!chosen.length) return lab.say("There was no file in what was given. Give an image: JPEG, PNG, WebP, HEIC.");
     if (!input) return lab.say("There is a video already: remove it first (× at its corner).");
