@@ -80,11 +80,12 @@ def read_input(source: str | Path | Image.Image, limits: Limits | None = None) -
     >>> tuple(image.pixels.shape), image.shown.size
     ((3, 128, 128), (640, 640))
     """
-    if limits is not None and isinstance(source, Image.Image):
-        check_pixels("The image", *source.size, limits.megapixels)
-    elif limits is not None:
-        limits.check_file(Path(source))
-        check_image_file(Path(source), limits)
+    if limits is not None:
+        if isinstance(source, Image.Image):
+            check_pixels("The image", *source.size, limits.megapixels)
+        else:
+            limits.check_file(Path(source))
+            check_image_file(Path(source), limits)
     pixels = read_image(source)
     key = hashlib.sha256(pixels.numpy().tobytes()).hexdigest() + "x".join(map(str, pixels.shape))
     image = as_image(pixels)

@@ -150,3 +150,14 @@ def test_live_without_a_camera(page):
     page.click("#lab-camera-on")
     page.wait_for_timeout(600)
     assert page.evaluate("window.asked") == 1
+
+
+def test_a_video_is_dropped(page):
+    """Catches one that is refused because its tab was never open: as if there were one already."""
+    page.evaluate(
+        "() => { const dataTransfer = new DataTransfer();"
+        " dataTransfer.items.add(new File(['none'], 'none.mp4', { type: 'video/mp4' }));"
+        " const options = { dataTransfer, bubbles: true, cancelable: true };"
+        " document.body.dispatchEvent(new DragEvent('drop', options)) }"
+    )
+    page.wait_for_selector("#lab-video-state:has-text('Ready')")

@@ -218,15 +218,7 @@ def test_compare(page):
 def test_video(page):
     """Catches a video that never ends, or cannot be played, a button that cannot work yet, and the
     words of a state that is over."""
-    # Dropped while the tab was never open: that is no video at all, but it has come.
-    page.evaluate(
-        "() => { const dataTransfer = new DataTransfer();"
-        " dataTransfer.items.add(new File(['none'], 'none.mp4', { type: 'video/mp4' }));"
-        " const options = { dataTransfer, bubbles: true, cancelable: true };"
-        " document.body.dispatchEvent(new DragEvent('drop', options)) }"
-    )
-    page.wait_for_selector("#lab-video-state:has-text('Ready')")
-    page.click("#lab-video-in [aria-label='Clear']")
+    tab(page, "video")
     page.wait_for_selector("#lab-video-start[disabled]")
     page.click("#lab-video-sample")
     page.wait_for_selector("#lab-video-in video")
