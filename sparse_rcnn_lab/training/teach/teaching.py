@@ -158,7 +158,8 @@ class _Work:
         finally:
             over.set()
             beating.join()  # or it might make the file once more
-            (self.folder / ALIVE).unlink(missing_ok=True)
+            for file in (ALIVE, STOP):  # a stop may have come while the images were checked
+                (self.folder / file).unlink(missing_ok=True)
 
     # Before the training
 
@@ -340,8 +341,6 @@ class _Work:
             ap50=[round(stage.AP50, 4) for stage in whole.per_stage],
             ap=[round(stage.AP, 4) for stage in whole.per_stage],
         )
-        # Not before: it may have come while the images were checked, or this was killed since.
-        (self.folder / STOP).unlink(missing_ok=True)
         return Taught(self.folder, run.detector, judgement, whole, not run.finished)
 
     def watched(self, val: CocoFolder) -> Sample:
