@@ -21,8 +21,7 @@ from typing import Any
 
 import torch
 
-from benchmarks import gpu_parts
-from benchmarks.gpu_parts import PARTS, Setting
+from benchmarks.gpu_parts import PARTS, Report, Setting
 from sparse_rcnn_lab.core.errors import LabError
 from sparse_rcnn_lab.detect.device import machine, pick_device
 from sparse_rcnn_lab.training.run_folder import versions
@@ -129,7 +128,7 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 2
     if chosen.part:
-        gpu_parts.run_part(chosen.part, setting, chosen.out)
+        PARTS[chosen.part].run(setting, Report(chosen.out / f"{chosen.part}.jsonl"))
         return 0
     results = measure(chosen.out, names, setting, chosen.seconds)
     print(f"written: {chosen.out / 'summary.md'}")

@@ -636,10 +636,3 @@ PARTS = {
     "processes": Part(processes, 60),
     "everyday": Part(everyday, 560),
 }
-
-
-def run_part(name: str, setting: Setting, out: Path) -> None:
-    """One part, in this process."""
-    if setting.cuda and not torch.cuda.is_available():
-        raise LabError("There is no GPU here. Take --device cpu --tiny to rehearse.")
-    PARTS[name].run(setting, Report(out / f"{name}.jsonl"))

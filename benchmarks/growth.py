@@ -29,7 +29,7 @@ _STEPS = {
 }
 
 
-def growth(settings: Settings, progress: bool = True) -> dict[str, Any]:
+def growth(settings: Settings) -> dict[str, Any]:
     """Varies one quantity at a time; plain values that json can hold, times in milliseconds.
 
     The curve is ``fixed + linear * x + quadratic * x ** 2`` (quadratic for proposals alone, whose
@@ -39,8 +39,7 @@ def growth(settings: Settings, progress: bool = True) -> dict[str, Any]:
     if settings.model not in RECIPES:
         raise LabError("Growth is measured on presets, whose sizes can be changed; give one.")
     total = sum(map(len, _STEPS.values())) * (settings.repeat + 1)
-    bar = tqdm(total=total, unit="run", leave=False, disable=not progress)
-    with threads(settings.threads), bar:
+    with threads(settings.threads), tqdm(total=total, unit="run", leave=False) as bar:
         return {
             "settings": asdict(settings),
             "machine": machine(settings.device),
