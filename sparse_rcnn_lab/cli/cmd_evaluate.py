@@ -12,6 +12,7 @@ from sparse_rcnn_lab.cli.common import (
     add_model,
     add_proposals,
     check_place,
+    run_folder,
     run_together,
     stage_list,
     whole_number,
@@ -176,6 +177,6 @@ def comparison_text(row: dict[str, Any]) -> str:
 
 
 def _default_folder(model: str, name: str, split: str) -> Path:
-    if Path(model).is_dir():
-        return Path(model) / f"evaluation-{split}"
+    if run := run_folder(model):
+        return run / f"evaluation-{split}"
     return Path("evaluations") / f"{name or Path(model).stem}-{split}"

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from sparse_rcnn_lab.cli.common import add_model, megabytes, open_model
+from sparse_rcnn_lab.cli.common import add_model, megabytes, open_model, run_folder
 from sparse_rcnn_lab.core.errors import LabError
 
 HELP = """make a trained model small enough to hand on
@@ -51,7 +51,7 @@ def run(arguments: argparse.Namespace) -> int:
         raise LabError(f"--name must be a plain name, found {arguments.name!r}.")
     detector, data = open_model(arguments), open_data(arguments.data, "val")
     path = arguments.out / f"{arguments.name}.safetensors"
-    training = _training(Path(arguments.model), detector.info or {})
+    training = _training(run_folder(arguments.model), detector.info or {})
     if arguments.calibrate:
         detector = calibrate_scores(detector, data)
         training[INFO_KEY] = (detector.info or {})[INFO_KEY]
@@ -74,14 +74,13 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _training(run: Path, info: Mapping[str, Any]) -> dict[str, Any]:
+def _training(run: Path | None, info: Mapping[str, Any]) -> dict[str, Any]:
     """What a run folder, or else the checkpoint itself, tells about the training."""
     from sparse_rcnn_lab.training.run_folder import RunFolder
     from sparse_rcnn_lab.training.score_calibration import INFO_KEY
 
     keys = ("recipe", "steps", "data", "versions")
-    folder = RunFolder(run)
-    if not folder.exists():
+    if run is None or not (folder := RunFolder(run)).exists():
         return {key: info[key] for key in (*keys, "proposal_order", INFO_KEY) if key in info}
     header, rows = folder.header(), folder.rows("metrics")
     return {

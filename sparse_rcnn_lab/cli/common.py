@@ -124,6 +124,14 @@ def open_model(arguments: argparse.Namespace) -> Detector:
     return load(arguments.model, device, precision=arguments.precision, overlap_attention=overlap)
 
 
+def run_folder(model: str) -> Path | None:
+    """The run folder that ``--model`` means; None for a file, or a name, which goes before one."""
+    from sparse_rcnn_lab.models.load import locate
+
+    path = Path(model)
+    return path if path.is_dir() and path in locate(model).parents else None
+
+
 def check_place(folder: Path) -> None:
     """Raises LabError where nothing can be written in a folder, before long work is done for it."""
     there = next(path for path in (folder, *folder.absolute().parents) if path.exists())

@@ -198,6 +198,22 @@ def test_evaluate_writes_numbers_and_detections(data, trained, tmp_path, capsys)
     assert 0 < len(found) <= 12 and all(1 <= row["category_id"] <= 6 for row in found)
 
 
+def test_a_name_goes_before_a_folder_of_that_name(data, tmp_path, monkeypatch):
+    """Catches numbers of a shipped model among somebody's files, and its weights packed with the
+    story of another training.
+    """
+    monkeypatch.chdir(tmp_path)
+    folder = tmp_path / "nano-shapes"
+    folder.mkdir()
+    (folder / "run.json").write_text("{}")
+    command = ["--model", "nano-shapes", "--data", str(data)]
+    assert cli.main(["evaluate", *command, "--limit", "1"]) == 0
+    assert (tmp_path / "evaluations" / "nano-shapes-val" / "evaluation.json").exists()
+    assert cli.main(["pack", *command, "--name", "mine"]) == 0
+    report = json.loads((tmp_path / "models" / "mine.json").read_text())
+    assert report["recipe"]["name"] == "nano"
+
+
 def test_pack_stores_half_precision_and_evaluates_what_it_stored(data, trained, tmp_path):
     """Catches a packed file that cannot be loaded, and numbers that are those of another file."""
     command = ["pack", "--model", str(trained), "--data", str(data), "--out", str(tmp_path)]
