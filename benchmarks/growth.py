@@ -13,9 +13,8 @@ from tqdm.auto import tqdm
 
 from benchmarks.clock import Clock
 from benchmarks.poolings import Settings, model_of
-from sparse_rcnn_lab.cli.cmd_benchmark import default_size, threads
+from sparse_rcnn_lab.cli.cmd_benchmark import default_size, threads, untrained
 from sparse_rcnn_lab.core.errors import LabError
-from sparse_rcnn_lab.core.model import SparseRCNN
 from sparse_rcnn_lab.detect.device import machine
 from sparse_rcnn_lab.models.recipes import RECIPES
 from sparse_rcnn_lab.training.run_folder import versions
@@ -105,9 +104,7 @@ def _run(settings: Settings, name: str, step: float) -> tuple[int, Callable[[], 
         # Both sides grow alike, in multiples of 32.
         height, width = (max(32, round(side * step**0.5 / 32) * 32) for side in (height, width))
         x = height * width
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        model = SparseRCNN(config).eval().to(settings.device)
+    model = untrained(config, settings.device)
     images = torch.randn(batch, 3, height, width, device=settings.device)
     sizes = images.new_tensor([height, width]).expand(batch, 2)
     return x, lambda: model(images, sizes)

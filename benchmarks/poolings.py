@@ -11,7 +11,7 @@ import torch
 
 from benchmarks.clock import Clock
 from benchmarks.parts import ARMS, Arm, Trainer, infer, largest_difference
-from sparse_rcnn_lab.cli.cmd_benchmark import default_size, threads
+from sparse_rcnn_lab.cli.cmd_benchmark import default_size, threads, untrained
 from sparse_rcnn_lab.core.config import Recipe
 from sparse_rcnn_lab.core.errors import LabError
 from sparse_rcnn_lab.core.model import SparseRCNN
@@ -131,13 +131,10 @@ def model_of(settings: Settings) -> tuple[Recipe, SparseRCNN, bool]:
         recipe = configs.from_dict(Recipe, info) if info else Recipe(detector.name, "")
         return replace(recipe, model=detector.config), detector.model, True
     recipe = RECIPES[settings.model]
-    # Untrained boxes are all the whole image, or all alike; a trained model's vary, as these do.
     config = replace(
         recipe.model,
-        proposal_init="random",
         num_classes=max(recipe.model.num_classes, len(CLASS_NAMES)),
         num_proposals=settings.proposals or recipe.model.num_proposals,
     )
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        return replace(recipe, model=config), SparseRCNN(config), False
+    model = untrained(config, settings.device)
+    return replace(recipe, model=model.config), model, False

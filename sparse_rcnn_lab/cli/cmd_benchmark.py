@@ -16,7 +16,8 @@ from sparse_rcnn_lab.cli.common import add_device, check_place, plural, whole_nu
 from sparse_rcnn_lab.core.errors import LabError
 
 if TYPE_CHECKING:
-    from sparse_rcnn_lab.core.config import InputConfig
+    from sparse_rcnn_lab.core.config import InputConfig, ModelConfig
+    from sparse_rcnn_lab.core.model import SparseRCNN
 
 HELP = """measure how fast it is on this machine
 
@@ -97,7 +98,10 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
 
     device = torch.device(pick_device(arguments.device))
     preset = RECIPES.get(arguments.model)
-    model = load(arguments.model, device).model if preset is None else _untrained(preset, device)
+    if preset is None:
+        model = load(arguments.model, device).model
+    else:
+        model = untrained(preset.model, device)
     height, width = arguments.size or default_size(model.config.input)
     if height % 32 or width % 32:
         raise LabError(f"--size must be multiples of 32, found {height}x{width}.")
@@ -136,8 +140,8 @@ def default_size(want: InputConfig) -> tuple[int, int]:
     return -(-want.short_side // 32) * 32, -(-long // 32) * 32
 
 
-def _untrained(recipe: Any, device: Any) -> Any:
-    """A preset's model; its boxes are at random, as a trained one's vary."""
+def untrained(config: ModelConfig, device: Any) -> SparseRCNN:
+    """A model with the same random weights in every call; its boxes vary, as a trained one's do."""
     from dataclasses import replace
 
     import torch
@@ -146,7 +150,7 @@ def _untrained(recipe: Any, device: Any) -> Any:
 
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        return SparseRCNN(replace(recipe.model, proposal_init="random")).eval().to(device)
+        return SparseRCNN(replace(config, proposal_init="random")).eval().to(device)
 
 
 def _training_step(recipe: Any, device: Any) -> Callable[[], object]:
