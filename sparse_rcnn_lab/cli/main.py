@@ -92,7 +92,8 @@ def _run(arguments: argparse.Namespace) -> int:
     except OSError as error:
         if arguments.debug or error.filename is None:
             raise
-        print(f'error: "{error.filename}" cannot be used: {error.strerror}.', file=sys.stderr)
+        reason = error.strerror or error  # an HTTPError has none
+        print(f'error: "{error.filename}" cannot be used: {reason}.', file=sys.stderr)
         return 2
 
 
