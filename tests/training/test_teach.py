@@ -145,7 +145,8 @@ def test_who_is_done_is_not_at_work(tmp_path, monkeypatch):
 
 
 def test_an_interrupted_run_goes_on(project, model, tmp_path, monkeypatch):
-    """Catches a run that begins anew, or with other images, after it was killed."""
+    """Catches a run that begins anew, or with other images, after it was killed; and one that goes
+    on in silence when it is given others."""
 
     class Killed(BaseException):
         pass
@@ -160,6 +161,8 @@ def test_an_interrupted_run_goes_on(project, model, tmp_path, monkeypatch):
         quiet(project, tmp_path / "run", model)
     before = read_progress(tmp_path / "run")
     assert before["phase"] == "training" and 0 < before["step"] < 12
+    with pytest.raises(LabError, match="not with those of"):
+        quiet(Project(tmp_path / "other"), tmp_path / "run", model)
     project.remove(2)  # what it learns from was fixed when it began
     said: list[str] = []
     taught = quiet(project, tmp_path / "run", model, say=said.append)

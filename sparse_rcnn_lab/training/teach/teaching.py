@@ -101,7 +101,7 @@ def teach(
 
     Ctrl-C, SIGTERM, or a file ``stop`` in ``out`` end the training early; what was learned is kept
     and judged. Raises LabError for data that cannot be learned from, and where ``out`` holds a
-    finished run.
+    finished run, or one of other images.
     """
     if not 0.05 <= minutes <= 24 * 60:
         raise LabError(f"minutes must be 0.05 to 1440, found {minutes:g}.")
@@ -111,8 +111,17 @@ def teach(
         raise LabError(f'"{folder}" holds a finished run. Give another folder.')
     if is_alive(folder):
         raise LabError(f'Another process is at work in "{folder}".')
+    source = str((data.folder if isinstance(data, Project) else Path(data)).resolve())
+    before = state.get("data", source) if "recipe" in state else source
+    if before != source and Path(before).exists():  # else it was moved
+        raise LabError(
+            f'"{folder}" goes on with the images of "{before}", not with those of "{source}". Give '
+            "another run folder."
+        )
     folder.mkdir(parents=True, exist_ok=True)
-    work = _Work(folder, {"minutes": minutes, "start_from": str(start_from), **state}, say)
+    work = _Work(
+        folder, {"minutes": minutes, "start_from": str(start_from), **state, "data": source}, say
+    )
     with work.beating():
         try:
             if "recipe" not in state:
