@@ -106,8 +106,8 @@ def _parts(detector: Detector, arguments: argparse.Namespace, folder: Path) -> i
     from sparse_rcnn_lab.core.errors import LabError
     from sparse_rcnn_lab.runtime.export.parts import export_parts
 
-    for option in ("to", "proposals", "stage"):
-        if getattr(arguments, option) is not None:
+    for option in ("to", "proposals", "stage", "stages", "sizes"):
+        if getattr(arguments, option) not in (None, False, "last"):
             raise LabError(f"--{option} means nothing with --parts: that is chosen at run time.")
     done = export_parts(detector, folder, check=arguments.check)
     print(done.about["chain"])

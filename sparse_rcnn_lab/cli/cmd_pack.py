@@ -43,7 +43,7 @@ def run(arguments: argparse.Namespace) -> int:
     from sparse_rcnn_lab.detect.device import pick_device
     from sparse_rcnn_lab.detect.files import write_text
     from sparse_rcnn_lab.models.checkpoint import save_checkpoint
-    from sparse_rcnn_lab.models.load import load
+    from sparse_rcnn_lab.models.load import load, locate
     from sparse_rcnn_lab.training.evaluate import evaluate
     from sparse_rcnn_lab.training.score_calibration import INFO_KEY, calibrate_scores
 
@@ -51,6 +51,8 @@ def run(arguments: argparse.Namespace) -> int:
         raise LabError(f"--name must be a plain name, found {arguments.name!r}.")
     detector, data = open_model(arguments), open_data(arguments.data, "val")
     path = arguments.out / f"{arguments.name}.safetensors"
+    if path.resolve() == locate(arguments.model).resolve():
+        raise LabError(f'"{path}" is the model to pack. Give another --name or --out.')
     training = _training(run_folder(arguments.model), detector.info or {})
     if arguments.calibrate:
         detector = calibrate_scores(detector, data)

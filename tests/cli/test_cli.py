@@ -215,7 +215,9 @@ def test_a_name_goes_before_a_folder_of_that_name(data, tmp_path, monkeypatch):
 
 
 def test_pack_stores_half_precision_and_evaluates_what_it_stored(data, trained, tmp_path):
-    """Catches a packed file that cannot be loaded, and numbers that are those of another file."""
+    """Catches a packed file that cannot be loaded, numbers that are those of another file, and
+    the run's own weights rounded.
+    """
     command = ["pack", "--model", str(trained), "--data", str(data), "--out", str(tmp_path)]
     assert cli.main([*command, "--name", "drawn", "--source", "drawn here"]) == 0
     packed, whole = tmp_path / "drawn.safetensors", trained / "model.safetensors"
@@ -228,6 +230,7 @@ def test_pack_stores_half_precision_and_evaluates_what_it_stored(data, trained, 
     assert report["evaluation"]["stages"] == evaluation["stages"]
     assert report["recipe"]["train"]["steps"] == 3 and report["source"] == "drawn here"
     assert cli.main([*command, "--name", "../drawn"]) == 2
+    assert cli.main([*command[:-1], str(trained), "--name", "model"]) == 2
     assert cli.main([*command, "--name", "drawn", "--calibrate"]) == 2  # nothing is right yet
 
 

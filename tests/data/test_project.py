@@ -184,7 +184,7 @@ def test_yolo_with_what_is_no_share(tmp_path, wrong):
     """Catches pixels, or how visible keypoints are, that are taken for shares of the image: boxes
     a hundred times too large; and a share taken for a class."""
     picture(tmp_path / "a.png").with_suffix(".txt").write_text(wrong)
-    picture(tmp_path / "b.png").with_suffix(".txt").write_text("")
+    picture(tmp_path / "b.tif").with_suffix(".txt").write_text("")  # a microscope's, say
     found = read_labelled_folder(tmp_path)
     assert [image.labelled for image in found.images] == [False, True]
     assert "a.txt (line 1 is not class, centre" in found.notes[0]

@@ -1,5 +1,6 @@
 """The exported parts: that they answer as the model does, and that the page's example runs."""
 
+import argparse
 import json
 import re
 from pathlib import Path
@@ -11,6 +12,7 @@ from small_model import BACKBONES, lively, small_batch, small_model
 
 import sparse_rcnn_lab as srl
 from sparse_rcnn_lab import LabError
+from sparse_rcnn_lab.cli import cmd_export
 from sparse_rcnn_lab.cli import main as cli
 from sparse_rcnn_lab.runtime import onnx_graphs
 from sparse_rcnn_lab.runtime.engines import open_onnxruntime
@@ -127,11 +129,10 @@ def test_what_cannot_be_exported_is_said(tmp_path):
     model.backbone.body["stem"].append(torch.nn.GELU())
     with pytest.raises(LabError, match="layer that is not exported: GELU"):
         exporting.export_parts(srl.Detector(model, NAMES), tmp_path / "new")
-    with pytest.raises(LabError, match="--stage means nothing with --parts"):
-        cli_arguments = ["export", "--parts", "--stage", "2", "--out", str(tmp_path / "new")]
-        from sparse_rcnn_lab.cli import cmd_export
-
-        parser = __import__("argparse").ArgumentParser()
+    for option in (["--stage", "2"], ["--stages", "all"], ["--sizes"]):
+        parser = argparse.ArgumentParser()
         cmd_export.add_arguments(parser)
-        cmd_export.run(parser.parse_args(cli_arguments[1:]))
+        given = parser.parse_args(["--parts", *option, "--out", str(tmp_path / "new")])
+        with pytest.raises(LabError, match=f"{option[0]} means nothing with --parts"):
+            cmd_export.run(given)
     assert not (tmp_path / "new").exists()

@@ -27,7 +27,9 @@ from sparse_rcnn_lab.data.coco.image_files import upright_size
 from sparse_rcnn_lab.data.finding import first_few
 from sparse_rcnn_lab.detect.images import image_header
 
-IMAGES = frozenset((".jpg", ".jpeg", ".png", ".webp", ".bmp"))
+IMAGES = frozenset(
+    (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".heic", ".heif", ".avif")
+)
 _HELD_OUT = re.compile(r"(?:val|valid|validation|test)(?:20\d\d)?", re.IGNORECASE)
 _NAME_FILES = (
     "data.yaml",
