@@ -26,7 +26,7 @@ class DrawTab:
     """
 
     def __init__(self, models: ModelList) -> None:
-        # By the last part of a path: models of anything may lie in a folder called so.
+        # The last part of a path counts: a folder called so may hold a model of anything.
         self.model = next((name for name in models.names if "shapes" in short_name(name)), None)
         colors = "".join(
             f'<button type="button" data-color="{color}" aria-pressed="{str(i == 0).lower()}" '

@@ -36,12 +36,12 @@ def in_words(error: Exception) -> str:
 
 
 def problem(text: str, status: int) -> JSONResponse:
-    """The answer to a script of the page that asked for what cannot be had."""
+    """Tells a script of the page why it does not get what it asked for."""
     return JSONResponse({"problem": text}, status)
 
 
 def failed(error: Exception) -> JSONResponse:
-    """The same in an error's own words: 400 where the question was wrong, 500 where the app is."""
+    """The same in an error's own words: 400 for a mistake in the request, 500 for the app's."""
     return problem(in_words(error), 400 if isinstance(error, LabError) else 500)
 
 

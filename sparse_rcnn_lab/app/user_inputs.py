@@ -111,7 +111,7 @@ def draw_sample(difficulty: str, seed: int | None = None) -> tuple[Image.Image, 
 
 
 def check_image_file(path: Path, limits: Limits) -> None:
-    """Raises LabError for an image of too many pixels; what is no image, read_image refuses."""
+    """Raises LabError for an image of too many pixels; read_image refuses what is no image."""
     reads_heif()
     try:
         with Image.open(path) as image:

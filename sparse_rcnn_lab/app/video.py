@@ -193,7 +193,7 @@ def _timed(container: Any, stream: Any) -> Iterator[tuple[float, Any]]:
             if frame.time is not None:
                 yield frame.time - origin, frame
         return
-    # AVI has no times of frames, only of packets: in the order in which they are decoded.
+    # AVI times its packets alone, and they come in the order of decoding.
     first: int | None = None
     now = 0.0
     for frame in _decoded(container, stream):

@@ -226,7 +226,7 @@ class ModelList:
         self.private: dict[str, list[Path]] = {}
         # One lock a model: a download of minutes must not hold up the others.
         self._locks = {name: threading.Lock() for name in names}
-        self._lock = threading.Lock()  # of which models there are
+        self._lock = threading.Lock()  # for adding models and letting them go
 
     def __getitem__(self, name: str) -> Detector:
         """The model called so. Raises LabError for one that was not given, or cannot be loaded."""
@@ -240,7 +240,7 @@ class ModelList:
                 side = detector.config.input.short_side
                 detector(torch.zeros(3, side, side, dtype=torch.uint8))
                 with self._lock:
-                    if name in self._locks:  # else it was let go of meanwhile
+                    if name in self._locks:  # else it was let go meanwhile
                         self._loaded[name] = detector
             return detector
 

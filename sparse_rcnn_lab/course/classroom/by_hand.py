@@ -98,8 +98,8 @@ def take_by_hand(course: Course, place: Path | None = None) -> int:
     """Takes what is filled in in by_hand.csv into the gradebook; the number of marks.
 
     place: another file, as the page saves it; what it has goes into by_hand.csv too. The marks of
-    an answer are those in ``marks``, or the sum of its rubric's columns. A row that nobody has
-    changed since it was written gives way to what the gradebook has, as from the Formgrader.
+    an answer are those in ``marks``, or the sum of its rubric's columns. Where nobody has changed
+    a row since it was written, what the gradebook has, from the Formgrader say, stays.
 
     Raises LabError, naming the row, for marks that are no number or out of range, that contradict
     one another, and for a file in which the marks cannot be found.
@@ -187,10 +187,10 @@ def _lines(row: dict[str, str]) -> list[str]:
 
 
 def _state(row: dict[str, Any]) -> str:
-    """What a person may fill in, in short; however a spreadsheet program writes its numbers."""
+    """A checksum of what a person may fill in, however a spreadsheet writes the numbers."""
     given = [text and _float(text) for text in (*_lines(row), row["marks"])]
     state = (given, row.get("comment", "").strip())
-    return f"w{zlib.crc32(repr(state).encode()):08x}"
+    return f"w{zlib.crc32(repr(state).encode()):08x}"  # without a letter it may be a number
 
 
 def _float(text: str) -> float:

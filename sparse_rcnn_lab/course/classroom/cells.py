@@ -24,7 +24,7 @@ def notebook_of(text: str) -> Any:
 
 
 def write_notebook(path: Path, notebook: Any) -> None:
-    """Writes a notebook, as :func:`write_changed` does."""
+    """Writes a notebook as :func:`write_changed` does."""
     write_changed(path, json.dumps(notebook, indent=1, ensure_ascii=False) + "\n")
 
 

@@ -28,7 +28,7 @@ ALIKE = 0.8  # of what the smaller of two has on its own; pairs from here on are
 _LEAST = 12.0  # weight in common: a few short lines that are alike say nothing
 # What a reader would not call code: comments are gone already, types are written by some.
 _SILENT = ("annotation", "ctx")
-# The last two: of what is too deep.
+# Code that is nested too deeply raises one of the last two.
 _UNREADABLE = (SyntaxError, ValueError, RecursionError, MemoryError)
 
 

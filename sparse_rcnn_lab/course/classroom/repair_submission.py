@@ -119,8 +119,8 @@ def repair(notebook: Any, release: Any) -> list[str]:
             mine[name] = copy.deepcopy(theirs)
             cells.insert(at, mine[name])
             at += 1
-        # A role that somebody changed would confuse the executor before nbgrader restores it; of a
-        # type that was changed nbgrader leaves what the right one may not have.
+        # nbgrader restores both, but after the executor has read the role, and of another type it
+        # leaves fields that the right one may not have.
         mine[name]["metadata"] = copy.deepcopy(theirs["metadata"])
         mine[name]["cell_type"] = theirs["cell_type"]
         if is_locked(theirs) and mine[name]["source"] != theirs["source"]:

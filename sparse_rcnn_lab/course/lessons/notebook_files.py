@@ -72,7 +72,7 @@ def copy_lessons(folder: Path, target: Path) -> list[Path]:
     for script in lesson_scripts(folder):
         path = target / f"{script.stem}.ipynb"
         source = hashlib.sha256(script.read_bytes()).hexdigest()
-        if path.is_file():  # it may be half a file
+        if path.is_file():  # it may be cut short, and no JSON
             if source not in path.read_text(encoding="utf-8", errors="replace"):
                 changed.append(path)
             continue
