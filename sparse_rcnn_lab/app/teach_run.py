@@ -72,19 +72,20 @@ class Trainings:
             names = [one.visitor for one in self._queue]
         return names.index(visitor) + 1 if visitor in names else None
 
-    def stop(self, visitor: str) -> bool:
-        """Ends a visitor's training, what it has learned is kept; one that waits is forgotten.
+    def stop(self, visitor: str) -> Path | None:
+        """Ends a visitor's training; what it has learned is kept.
 
-        Whether it waited.
+        One that waits is taken out of the queue: its run folder is returned.
         """
         with self._lock:
-            others = [one for one in self._queue if one.visitor != visitor]
-            waited = len(others) < len(self._queue)
-            self._queue = others
+            for one in self._queue:
+                if one.visitor == visitor:
+                    self._queue.remove(one)
+                    return one.run
             run = self._running.get(visitor)
         if run is not None:
             (run[0] / STOP).touch()
-        return waited
+        return None
 
     def end(self) -> None:
         """The app ends: so do the processes it started; their last state is on disk."""
@@ -116,7 +117,7 @@ class Trainings:
                 one = self._queue.pop(0)
                 try:
                     self._running[one.visitor] = (one.run, _start(one))
-                except OSError as error:  # a full disk; the others' turn comes all the same
+                except OSError as error:  # a full disk, say; the others still get their turn
                     log.error("A training could not be started.", exc_info=error)
 
 

@@ -20,7 +20,7 @@ from starlette.responses import FileResponse, JSONResponse, Response
 from starlette.routing import Route
 
 from sparse_rcnn_lab.app.events import failed, problem
-from sparse_rcnn_lab.app.teach_run import MINUTES, Trainings, unfinished
+from sparse_rcnn_lab.app.teach_run import MINUTES, Trainings, at_end, unfinished
 from sparse_rcnn_lab.app.teach_visitors import DAYS, Visitor, Visitors
 from sparse_rcnn_lab.app.user_inputs import check_image_file, read_frame
 from sparse_rcnn_lab.app.viewer import Viewer
@@ -135,7 +135,7 @@ class Teaching:
     async def upload(self, request: Request) -> Response:
         """Puts one file, ``?name=folder/a.jpg``, beside others until ``import``.
 
-        ``&first=1``: it is the first of them; what was left of some that were cancelled goes.
+        ``&first=1`` with the first of them: what an upload that was cancelled left there goes.
         """
         data = await _body(request, self.viewer.limits.upload_mb * 1_000_000)
         if isinstance(data, Response):
@@ -263,14 +263,13 @@ class Teaching:
         return self._run(visitor, 0)
 
     def _stop(self, visitor: Visitor, message: dict[str, Any]) -> Any:
-        if self.trainings.stop(visitor.token):
-            run = visitor.runs[-1]
-            if (run / STATE).exists():  # it was to go on
-                text = "Stopped while it waited to go on. Train again: from what was learned last."
-                state = {**read_json(run / STATE), "phase": "failed", "problem": text}
-                write_text(run / STATE, json.dumps(state) + "\n")
-            else:  # it had not begun
-                shutil.rmtree(run, ignore_errors=True)
+        waited = self.trainings.stop(visitor.token)
+        if waited and (waited / STATE).exists():  # it was to go on
+            text = "Stopped while it waited to go on. Train again: it starts from the last model."
+            state = {**read_json(waited / STATE), "phase": "failed", "problem": text}
+            write_text(waited / STATE, json.dumps(state) + "\n")
+        elif waited:
+            shutil.rmtree(waited, ignore_errors=True)
         return {}
 
     def _use(self, visitor: Visitor, message: dict[str, Any]) -> Any:
@@ -295,15 +294,16 @@ class Teaching:
         }
 
     def _last_taught(self, visitor: Visitor) -> Path | None:
-        """The newest run that has a model, and is over: a model that is loaded stays as it was."""
-        over = visitor.runs
-        at_work = self.trainings.place(visitor.token) is not None
-        if over and (at_work or self._goes_on(visitor, over[-1])):
-            over = over[:-1]
-        return next((run for run in reversed(over) if (run / MODEL_FILE).exists()), None)
+        """The newest run that is over and has a model: what is loaded of another would change."""
+        runs = visitor.runs
+        if runs and not at_end(runs[-1]):  # at its end it is over, though its process still runs
+            waits_or_runs = self.trainings.place(visitor.token) is not None
+            if waits_or_runs or self._goes_on(visitor, runs[-1]):
+                runs.pop()
+        return next((run for run in reversed(runs) if (run / MODEL_FILE).exists()), None)
 
     def _goes_on(self, visitor: Visitor, run: Path) -> bool:
-        """Whether the app or the training was killed; not where that happens again and again."""
+        """Whether a run that was killed, or whose app was, is to go on: not again and again."""
         return unfinished(run) and visitor.resumed[run.name] < _AGAIN
 
     def _run(self, visitor: Visitor, watched: int) -> dict[str, Any] | None:
@@ -391,7 +391,7 @@ async def _body(request: Request, most: int) -> bytes | Response:
             size += len(part)
             if size > 8 * most:
                 break
-            if size <= most:  # the rest is read and forgotten, see server.BodyLimit
+            if size <= most:  # the rest is read, too: who is cut off sees no answer
                 parts.append(part)
     except ClientDisconnect:
         return Response(status_code=400)
