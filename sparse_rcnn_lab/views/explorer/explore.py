@@ -104,7 +104,7 @@ def _opened(
     if isinstance(what, Session):
         session = what
         if detector not in (None, session.detector):
-            raise LabError("A session has its own detector. To run another, give it the image.")
+            raise LabError("A session runs its own detector. For another, give explore the image.")
     else:
         if not isinstance(detector, Detector):
             detector = load(str(detector) if detector is not None else shipped_models()[0])

@@ -71,7 +71,8 @@ def label(
         if isinstance(images, str | Path):
             notes = project.take_over(read_labelled_folder(images))
         else:
-            for image in _each(images):
+            alone = isinstance(images, Image.Image) or getattr(images, "ndim", 0) in (2, 3)
+            for image in [images] if alone else images:
                 # Written with the classes: a list with a wrong path in it leaves nothing behind.
                 project.add(read_image(image), write=False)
     if not len(project):
@@ -81,12 +82,6 @@ def label(
     project.set_classes([*project.class_names, *missing])
     detector = load(model) if isinstance(model, str | Path) else model
     return Labels(project, detector, theme, tuple(notes))
-
-
-def _each(images: Any) -> Any:
-    """The images of a list; of one image alone, that one and not its rows."""
-    alone = isinstance(images, Image.Image) or getattr(images, "ndim", 0) in (2, 3)
-    return [images] if alone else images
 
 
 class Labels:
@@ -166,26 +161,28 @@ class Labels:
         kind = content.get("kind")
         if kind == "classes":
             self.project.set_classes(content["names"], content["renamed"])
-            return self._keep_up()
+            self._update_widget()
+            return None
         image = content["id"]
         if kind == "label":
             row = self.project.label(image, content["boxes"], bool(content["labelled"]))
-            return self._keep_up(row)
+            self._update_widget(row)
+            return row
         if kind == "propose" and self._suggestions is not None:
             return offers_for(self.project, self._suggestions, image)
         raise LabError(f"The page asked for {kind!r}, which is not known.")
 
-    def _keep_up(self, row: dict[str, Any] | None = None) -> dict[str, Any] | None:
-        """Brings what the widget begins with up to date, of one image's row or of all. A page that
-        is shown or loaded again would else save over what was drawn before.
+    def _update_widget(self, row: dict[str, Any] | None = None) -> None:
+        """Gives the widget the boxes of one image, or of all: a page that is shown or loaded again
+        begins with them, and would save over what was drawn since.
         """
-        if self._widget is not None:
-            for frame in self._widget.frames:  # in place: the open page has them already
-                if row is None or row["id"] == frame["id"]:
-                    frame["boxes"] = self.project.boxes(frame["id"])
-                    frame["labelled"] = (row or frame)["labelled"]
-            self._widget.classes = list(self.project.class_names)
-        return row
+        if self._widget is None:
+            return
+        for frame in self._widget.frames:  # in place: the open page has them already
+            if row is None or row["id"] == frame["id"]:
+                frame["boxes"] = self.project.boxes(frame["id"])
+                frame["labelled"] = (row or frame)["labelled"]
+        self._widget.classes = list(self.project.class_names)
 
     def _repr_mimebundle_(self, **options: Any) -> Any:
         if is_static():  # a page of outputs is being made: it has no kernel to keep a box
