@@ -74,9 +74,10 @@ def collect(course: Course, place: Path) -> Collected:
     found = [entry for entry in entries if entry.path.suffix.lower() == ".ipynb"]
     if not found:
         raise LabError(f'"{place}" has no notebook (.ipynb).')
-    where = {e.path.parts[0]: " in this folder" * (len(e.path.parts) > 1) for e in entries}
-    for part in sorted(where.keys() - {entry.path.parts[0] for entry in found}):
-        print(f"nothing to take: {part}: no notebook (.ipynb){where[part]}")
+    is_folder = {entry.path.parts[0]: len(entry.path.parts) > 1 for entry in entries}
+    for name in sorted(is_folder.keys() - {entry.path.parts[0] for entry in found}):
+        where = " in this folder" if is_folder[name] else ""
+        print(f"nothing to take: {name}: no notebook (.ipynb){where}")
     result = Collected([], [])
     known: list[tuple[_Entry, Any, str, list[str]]] = []
     newest: dict[tuple[str, str], tuple[_Entry, Any, list[str]]] = {}
@@ -159,7 +160,7 @@ def _entries(place: Path) -> Iterator[_Entry]:
         if not info.flag_bits & 0x800:  # a Mac writes UTF-8 and does not say so
             with contextlib.suppress(UnicodeError):
                 name = name.encode("cp437").decode()
-        inside = PurePosixPath(name.replace("\\", "/"))  # of PowerShell, say
+        inside = PurePosixPath(name.replace("\\", "/"))  # PowerShell writes \\
         yield _Entry(inside / "folder" if info.is_dir() else inside, time, info.file_size, read)
 
 
@@ -181,7 +182,7 @@ def _notebook(entry: _Entry) -> Any:
         for cell in notebook["cells"]:  # each with a type, and with text for a name
             cell["cell_type"], cell["metadata"], role_of(cell).get("grade_id", "") + ""
         notebook["metadata"].get("sparse_rcnn_lab", {}).get("course")
-        figures_of(notebook["cells"])
+        figures_of(notebook["cells"])  # fails where outputs are broken
         json.dumps(notebook, ensure_ascii=False).encode()  # half a character cannot be written
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise LabError("is not a readable notebook.") from error

@@ -115,11 +115,11 @@ class Roster(NamedTuple):
         # Moodle's number is that of its worksheet alone.
         number = known and (f"participant {known[2]}" if moodle else known[2])
         words = _words(known[1] if known else part)
-        rest = set(words) - _NO_NAME - assignments
+        rest, text = set(words) - _NO_NAME - assignments, _spaced(part)
 
         def is_named(one: str) -> bool:
             # Short numbers are those of copies and weeks, but where a platform writes an id.
-            return one == number if known else len(one) > 3 and _spaced(one) in _spaced(part)
+            return one == number if known else len(one) > 3 and _spaced(one) in text
 
         def rank(person: Person) -> tuple[int, ...]:
             names = _words(person.name)
@@ -252,7 +252,7 @@ def _ids(row: dict[str, str]) -> set[str]:
 
 
 def _spaced(text: str) -> str:
-    """Each part of a file's name between two spaces."""
+    """Each part of a file's name between spaces: no part of a longer word is found in it."""
     return re.sub(r"[\s_()]+", " ", f" {text.casefold()} ")
 
 
