@@ -38,8 +38,9 @@ class _Waiting:
 
 
 class Trainings:
-    """Starts trainings in their turn, one at a time: on two cores more would only slow each other
-    down. Safe to use from several threads.
+    """Starts trainings one at a time: on two cores several would only slow each other down.
+
+    Safe to use from several threads.
     """
 
     def __init__(self) -> None:

@@ -184,10 +184,9 @@ def select(
     chosen: int | None = None,
 ) -> Selection:
     """The proposals asked for; else those that end as detections; without any, the best three.
-    The chosen one is always there.
 
-    threshold: least score of a detection, 0..1. Raises LabError for a proposal that is not in the
-    trace.
+    threshold: least score of a detection, 0..1.  chosen: is shown with them. Raises LabError for a
+    proposal that is not in the trace.
     """
     notes = []
     if proposals is not None:

@@ -160,7 +160,7 @@ def _write_for_school(course: Course, roster: Roster, found: list[Result]) -> No
 
 
 def _canvas_heading(columns: list[str], name: str, title: str) -> str:
-    """A column that Canvas has already is named "Boxes (771)": under that name it is filled in."""
+    """An assignment's column: Canvas's own, "Boxes (771)", where it has one, or a new one."""
     names = (name, title.lower())
     exact = [c for c in columns if re.sub(r" \(\d+\)$", "", c.lower()) in names]
     begun = [c for c in columns if c.lower().startswith(names)]

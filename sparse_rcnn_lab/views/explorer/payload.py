@@ -225,7 +225,7 @@ def _packed(values: Tensor, kind: type[np.integer[Any]]) -> dict[str, Any]:
 
 
 def _share(values: Tensor, kind: type[np.integer[Any]] = np.uint8) -> dict[str, Any]:
-    """Numbers 0..1, with a signed ``kind`` -1..1, in steps of 1 / its largest; 0 for NaN."""
+    """Numbers 0..1 (-1..1 for a signed ``kind``) times its largest, rounded; NaN becomes 0."""
     limits = np.iinfo(kind)
     known = values.double().nan_to_num(nan=0.0).clamp(-1 if limits.min else 0, 1)
     return _packed((known * limits.max).round(), kind)

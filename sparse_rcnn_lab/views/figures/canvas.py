@@ -310,9 +310,9 @@ def label_ends(
     starts: Sequence[float] | None = None,
     size: float | None = None,
 ) -> None:
-    """Names lines at their right ends, or points, in a column that keeps the names apart; cut to
-    what the page has room for.
+    """Names lines at their right ends, or points, in a column that keeps the names apart.
 
+    Names that are too long for the page are cut.
     ends: where each line ends, in data units.  starts: x of the points, default the right edge.
     size: of the letters, default by their number. The axes' limits are set.
     """

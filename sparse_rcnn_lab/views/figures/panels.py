@@ -110,7 +110,8 @@ def trace_panels(
     """The detections of several traces side by side; see :func:`detection_panels`.
 
     threshold: least score of a detection, 0..1.  stages: of each trace, 1..S; default the last.
-    Raises LabError for a trace that was saved without its image, and when the numbers differ.
+    Raises LabError for a trace that was saved without its image, and for another number of
+    stages than of traces.
 
     >>> import sparse_rcnn_lab as srl
     >>> trace = srl.load("nano-shapes").trace(srl.open_data("shapes", "val")[6])
