@@ -29,13 +29,14 @@ def read_progress(folder: Path) -> dict[str, Any]:
 
     ``phase`` ("waiting" before there is a file), ``step`` of ``steps``, ``seconds_left``, ``loss``
     (a row ``[step, of each stage]``, at most 150), ``ap50_curve`` (the same of each evaluation),
-    and all of ``teach.json`` but the recipe.
+    and all of ``teach.json`` but the recipe and the place of the images.
     """
     try:
         state = read_json(folder / STATE)
     except LabError:
         return {"phase": "waiting", "step": 0, "loss": [], "ap50_curve": []}
-    state.pop("recipe", None)
+    for key in ("recipe", "data"):
+        state.pop(key, None)
     run = RunFolder(folder)
     metrics, looks = run.rows("metrics"), run.rows("evaluations")
     step = metrics[-1]["step"] if metrics else 0
