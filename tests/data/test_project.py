@@ -125,17 +125,39 @@ def test_boxes_on_the_stored_pixels_of_a_turned_photo_turn_with_it(tmp_path, too
     assert project.boxes(1) == [{"name": "mug", "box": white}]
 
 
-def test_images_that_were_resized_after_labelling_are_left_out(tmp_path):
-    """Catches boxes twice as far from the corner as their objects, without a word."""
-    for tool in ("voc", "coco"):
-        picture(tmp_path / tool / "a.png", size=(40, 30))
-    coco(tmp_path / "coco" / "train.json", "a.png", 5, 5, 20, 20)
-    found = read_labelled_folder(tmp_path / "coco")
-    assert found.images == [] and "40x30 pixels" in found.notes[0] and "80x60" in found.notes[0]
-    size = "<size><width>80</width><height>60</height><depth>3</depth></size>"
-    voc(tmp_path / "voc" / "a.xml", 5, 5, 25, 25, size=size)
-    with pytest.raises(LabError, match=r"No label .* can be read: a\.xml .*40x30.*80x60"):
-        read_labelled_folder(tmp_path / "voc")
+@pytest.mark.parametrize("tool", ["COCO", "Pascal VOC"])
+def test_images_that_were_resized_after_labelling_are_left_out(tmp_path, tool):
+    """Catches boxes twice as far from the corner as their objects, without a word; and a note for
+    each of a thousand images, or none of them to be labelled again.
+    """
+    whole, part = picture(tmp_path / "a.png"), picture(tmp_path / "b.png", size=(40, 30))
+    if tool == "COCO":
+        coco(tmp_path / "train.json", "a.png", 5, 5, 20, 20)
+        coco(tmp_path / "val.json", "b.png", 5, 5, 20, 20)
+    else:
+        size = "<size><width>80</width><height>60</height><depth>3</depth></size>"
+        for image in (whole, part):
+            voc(image.with_suffix(".xml"), 5, 5, 25, 25, size=size)
+    found = read_labelled_folder(tmp_path)
+    assert [image.path for image in found.images if image.labelled] == [whole]
+    assert len(found.notes) == 1 and "40x30 pixels, its labels are for 80x60" in found.notes[0]
+    picture(whole, size=(40, 30))
+    found = read_labelled_folder(tmp_path)
+    assert [image.labelled for image in found.images] == [False, False] and len(found.notes) == 1
+
+
+def test_an_xml_in_an_encoding_that_python_does_not_read_is_a_note(tmp_path):
+    """Catches a traceback where the xml lies in another folder and a mask has its name, too."""
+    picture(tmp_path / "JPEGImages" / "0.jpg")
+    picture(tmp_path / "SegmentationClass" / "0.png")
+    picture(tmp_path / "JPEGImages" / "1.jpg")
+    for number in range(2):
+        voc(tmp_path / "Annotations" / f"{number}.xml", 5, 5, 25, 25)
+    text = '<?xml version="1.0" encoding="GBK"?><annotation/>'
+    (tmp_path / "Annotations" / "0.xml").write_text(text)
+    found = read_labelled_folder(tmp_path)
+    assert [image.path.name for image in found.images if image.labelled] == ["1.jpg"]
+    assert "0.xml (multi-byte encodings" in found.notes[0]
 
 
 @pytest.mark.parametrize(
@@ -198,9 +220,10 @@ def yolo(folder: Path, label: str = "0") -> None:
 
 
 def test_yolo_with_keypoints(tmp_path):
-    """Catches the box and its keypoints read as the corners of a polygon."""
+    """Catches the box and its keypoints read as the corners of a polygon; and the letters of a
+    single name as classes, or a comment of Windows' own encoding that ends the import."""
     yolo(tmp_path)
-    (tmp_path / "data.yaml").write_text("kpt_shape: [2, 2]\nnames: [mug]")
+    (tmp_path / "data.yaml").write_bytes(b"# M\xfcnchen\nkpt_shape: [2, 2]\nnames: mug")
     assert read_labelled_folder(tmp_path).images[0].boxes == (("mug", 30.0, 15.0, 50.0, 45.0),)
 
 

@@ -1,6 +1,7 @@
 """Teaching: the recipe's rule, the words, and the whole way from a folder to a model."""
 
 import json
+import re
 import threading
 import time
 from dataclasses import replace
@@ -100,6 +101,7 @@ def test_from_a_project_to_a_model(project, model, tmp_path, monkeypatch):
     assert load(run).class_names == tuple(project.class_names)
     progress = read_progress(run)
     assert progress["phase"] == "done" and progress["step"] == progress["steps"] == 12
+    assert "data" not in progress, "no page is told where the images lie"
     assert len(progress["ap50_curve"]) >= 2 and len(progress["loss"][0]) == 3  # two stages
     watched = [json.loads(line) for line in (run / "watch.jsonl").open()]
     assert watched[0]["step"] == 0 and watched[-1]["step"] == 12
@@ -204,16 +206,18 @@ def test_its_time_is_over(project, model, tmp_path, monkeypatch):
 
 
 def test_the_command(tmp_path, capsys, monkeypatch):
-    """Catches photographs without labels that are trained on as empty ones, and one run for two
-    folders whose names differ after a dot: it would go on with the first one's images.
+    """Catches photographs without labels that are trained on as empty ones, captions beside them of
+    which nothing is said, and one run for two folders whose names differ after a dot: it would go
+    on with the first one's images.
     """
     sample = DRAWN[0]
     project = Project(tmp_path / "p")
     project.add(sample.image)
     folder = tmp_path / "photographs"
     (project.folder / "images").rename(folder)
+    next(folder.glob("*.jpg")).with_suffix(".txt").write_text("A red circle.")
     assert main(["teach", str(folder), "--out", str(tmp_path / "run")]) == 2
-    assert "no labels" in capsys.readouterr().err
+    assert re.search(r"no labels\. .*line 1 is not numbers.* Draw boxes", capsys.readouterr().err)
     assert read_progress(tmp_path / "run")["phase"] == "failed"
     monkeypatch.chdir(tmp_path)
     for name in ("boards.1", "boards.2"):

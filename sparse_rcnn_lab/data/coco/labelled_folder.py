@@ -13,6 +13,7 @@ import shutil
 import zipfile
 import zlib
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from xml.etree import ElementTree
@@ -98,11 +99,9 @@ def read_labelled_folder(folder: str | Path) -> LabelledFolder:
     if any(path.suffix.lower() == ".json" for path in files):
         try:
             return _read_coco(folder)
-        except MissingJson:
-            if not (xml or yolo or name_files):  # else it is some other tool's json
-                raise
-        except LabError:
-            if not (xml or yolo):
+        except LabError as error:
+            # With other labels beside it, it is some other tool's json.
+            if not (xml or yolo or (name_files and isinstance(error, MissingJson))):
                 raise
     if not images:
         found = first_few(sorted(p.name for p in folder.iterdir())) or "nothing"
@@ -154,7 +153,7 @@ def unpack(file: str | Path, into: Path, megabytes: int = 2000) -> Path:
 
 
 def _files(folder: Path) -> list[Path]:
-    """Those that are not hidden: editors and systems keep files of their own beside one's."""
+    """All but the hidden ones, which editors and operating systems keep for themselves."""
     names = (path.relative_to(folder) for path in folder.rglob("*") if path.is_file())
     return sorted(folder / n for n in names if not any(p.startswith(".") for p in n.parts))
 
@@ -168,6 +167,7 @@ def _set_aside(path: Path, folder: Path) -> bool:
 def _read_coco(folder: Path) -> LabelledFolder:
     images: list[LabelledImage] = []
     notes: list[str] = []
+    broken: list[str] = []
     for data in open_splits(folder):
         notes += data.notes
         tables = data.tables
@@ -181,26 +181,26 @@ def _read_coco(folder: Path) -> LabelledFolder:
             ]
             path = data.image_path(index)
             try:
-                shown = _as_shown(path, boxes, (height, width))
+                shown = tuple(_as_shown(path, boxes, (height, width)))
+                images.append(LabelledImage(path, shown, held_out=data.split == "val"))
             except LabError as error:
-                notes.append(f"Left out: {error}")
-                continue
-            images.append(LabelledImage(path, tuple(shown), held_out=data.split == "val"))
-    return LabelledFolder("COCO", images, notes)
+                broken.append(f"{path.name} ({error})")
+                images.append(LabelledImage(path, labelled=False))
+    return LabelledFolder("COCO", images, [*notes, *_unread(broken)])
 
 
 def _as_shown(image: Path, boxes: list[NamedBox], size: tuple[int, int]) -> list[NamedBox]:
-    """Boxes on an image of ``size`` (height, width), in its pixels as it is shown: EXIF turns it.
+    """Boxes labelled on an image of ``size`` (height, width), turned as its EXIF turns the image.
 
-    Raises LabError for an image of another size, whose boxes would lie beside their objects.
+    Raises LabError where the image has another size: its boxes would lie beside their objects.
     """
     height, width, turn = image_header(image)
     if size == ((width, height) if turn >= 5 else (height, width)):
         return boxes
     if size != (height, width):
         raise LabError(
-            f'"{image.name}" has {width}x{height} pixels, but its labels are those of an image of '
-            f"{size[1]}x{size[0]}. Use the images that were labelled, or correct the labels."
+            f"the image has {width}x{height} pixels, its labels are for {size[1]}x{size[0]}: use "
+            "the images that were labelled, or correct the labels"
         )
     shown: list[NamedBox] = []
     for name, y1, x1, y2, x2 in boxes:  # labelled as stored: x and y change places
@@ -220,11 +220,11 @@ def _read_each(
     file_of: Callable[[Path], Path],
     boxes_of: Callable[[Path, Path], Iterable[NamedBox]],
 ) -> LabelledFolder:
-    """Of a tool that writes a file an image; one that cannot be read is a note.
+    """Of a tool that writes a file for each image; one that cannot be read is a note.
 
-    boxes_of: is given the file and the image. Raises LabError where no file can be read.
+    boxes_of: is given the file and the image.
     """
-    read, broken, notes, unlabelled = [], [], [], 0
+    read, broken, unlabelled = [], [], 0
     for path in images:
         file, boxes = file_of(path), None
         try:
@@ -236,18 +236,19 @@ def _read_each(
             broken.append(f"{file.name} ({error})")
         held_out = boxes is not None and _set_aside(path, folder)
         read.append(LabelledImage(path, boxes or (), boxes is not None, held_out))
-    if broken:
-        shown = first_few(broken, joint="; ")
-        if len(broken) == len(images):
-            raise LabError(f'No label in "{folder.name}" can be read: {shown}.')
-        notes.append(f"Labels that cannot be read are left out: {shown}.")
+    notes = _unread(broken)
     if unlabelled:
         notes.append(f"{unlabelled} images have no {ending} file: not labelled, left out.")
     return LabelledFolder(kind, read, notes)
 
 
+def _unread(broken: list[str]) -> list[str]:
+    shown = first_few(broken, joint="; ")
+    return [f"Labels that cannot be read are left out: {shown}."] if broken else []
+
+
 def _read_voc(folder: Path, images: list[Path], xmls: list[Path]) -> LabelledFolder:
-    """One xml an image, beside it or in another folder; the name of the file says which."""
+    """One xml for each image, beside it or in another folder; the name of the file says which."""
     called, alike = _by_stem(xmls), _by_stem(images)
 
     def file_of(image: Path) -> Path:
@@ -255,18 +256,19 @@ def _read_voc(folder: Path, images: list[Path], xmls: list[Path]) -> LabelledFol
         if beside.exists() or image.stem not in called:
             return beside
         # Videos cut into frames number them all from 0: then the folders say which.
-        near = max(_shared_folders(image, xml) for xml in called[image.stem])
-        best = [xml for xml in called[image.stem] if _shared_folders(image, xml) == near]
-        if len({xml.read_bytes() for xml in best}) > 1:
-            shown = ", ".join(f'"{xml.relative_to(folder)}"' for xml in best[:2])
+        best, *others = _nearest(image, called[image.stem])
+        if any(xml.read_bytes() != best.read_bytes() for xml in others):
+            shown = ", ".join(f'"{xml.relative_to(folder)}"' for xml in (best, others[0]))
             raise LabError(
                 f'Several xml files may be that of "{image.relative_to(folder)}": {shown}. Put '
                 "each beside its image."
             )
-        rivals = [other for other in alike[image.stem] if _shared_folders(other, best[0]) >= near]
-        nearer = any(_shared_folders(other, best[0]) > near for other in rivals)
-        named = {_named_image(best[0])} & {other.name for other in rivals}  # the photo, no mask
-        return beside if nearer or (named and image.name not in named) else best[0]
+        rivals = _nearest(best, alike[image.stem])
+        if image not in rivals:
+            return beside
+        # Of a photo and its mask, the xml says which of them it is about.
+        names = {other.name for other in rivals} - {image.name}
+        return beside if names and _named_image(best) in names else best
 
     return _read_each("Pascal VOC", "xml", images, folder, file_of, _voc_boxes)
 
@@ -278,16 +280,17 @@ def _by_stem(paths: list[Path]) -> dict[str, list[Path]]:
     return found
 
 
-def _shared_folders(one: Path, other: Path) -> int:
-    """In how many folders of the same name two files lie."""
-    return len({*one.parent.parts} & {*other.parent.parts})
+def _nearest(file: Path, others: list[Path]) -> list[Path]:
+    """Those that lie in the most folders of the same name as ``file`` does."""
+    shared = {other: len({*file.parent.parts} & {*other.parent.parts}) for other in others}
+    most = max(shared.values())
+    return [other for other in others if shared[other] == most]
 
 
 def _named_image(xml: Path) -> str | None:
-    try:
+    with suppress(*_BROKEN):  # said when its boxes are read
         return ElementTree.parse(xml).getroot().findtext("filename")
-    except ElementTree.ParseError:  # said when its boxes are read
-        return None
+    return None
 
 
 def _voc_boxes(xml: Path, image: Path) -> list[NamedBox]:
@@ -369,24 +372,25 @@ def _yolo_names(file: Path) -> _Names:
     Raises LabError for yaml that cannot be read.
     """
     content = file.read_bytes()
+    utf_16 = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+    text = content.decode("utf-16" if utf_16 else "utf-8-sig", errors="replace")
     if file.suffix in (".yaml", ".yml"):
         try:
-            told = yaml.load(content, yaml.BaseLoader)  # a class called "no" is no False
+            told = yaml.load(text, yaml.BaseLoader)  # a class called "no" is no False
             told = told if isinstance(told, dict) else {}
             names = told.get("names") or {}
+            names = [names] if isinstance(names, str) else names
             pairs = names.items() if isinstance(names, dict) else enumerate(names)
             names = {int(number): str(name) for number, name in pairs}
             return _Names(names, "kpt_shape" in told)
         except (yaml.YAMLError, ValueError, TypeError) as error:
             raise LabError(f'The names in "{file}" cannot be read: {error}') from None
-    windows = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
-    text = content.decode("utf-16" if windows else "utf-8-sig", errors="replace")
     rows = enumerate(line.strip() for line in text.splitlines())
     return _Names({number: name for number, name in rows if name})
 
 
 def _names_of(label_file: Path, told: dict[Path, _Names]) -> _Names:
-    """The names that hold for a label file: of data sets put together each has its own.
+    """The class names of a label file; data sets that were put together have their own each.
 
     Those of a folder that it lies in, data.yaml first, then the nearest; else those of the first
     kind that there is. Raises LabError where several of that kind differ.

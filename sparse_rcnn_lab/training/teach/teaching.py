@@ -182,11 +182,10 @@ class _Work:
             project = Project(data)
         else:
             found = read_labelled_folder(data)
-            if found.kind == "photographs":
-                raise LabError(
-                    f'"{Path(data).name}" has {len(found.images)} images and no labels. Draw boxes '
-                    "first: in the app's tab Teach, or in a notebook with srl.label."
-                )
+            if not any(image.labelled for image in found.images):
+                said = f'"{Path(data).name}" has {len(found.images)} images and no labels.'
+                advice = "Draw boxes: in the app's tab Teach, or in a notebook with srl.label."
+                raise LabError(" ".join([said, *found.notes, advice]))
             self.say(f"{found.kind}: {len(found.images)} images.")
             shutil.rmtree(self.folder / "data", ignore_errors=True)  # of one that was killed here
             project = Project(self.folder / "data")
