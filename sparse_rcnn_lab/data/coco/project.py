@@ -68,7 +68,7 @@ class Project:
         """Whether a folder is a project, and not just labelled images."""
         if not ((folder / LABELS).is_file() and (folder / "images").is_dir()):
             return False
-        text = (folder / LABELS).read_bytes()  # other tools call their json so too
+        text = (folder / LABELS).read_bytes()  # other tools use that name, too
         return b'"labelled"' in text or b'"images": []' in text
 
     def __len__(self) -> int:
@@ -223,7 +223,8 @@ class Project:
             known[name] = spelled.setdefault(clean.casefold(), clean)
             if known[name] != clean:
                 other.add(f'"{name}" is taken for "{known[name]}"')
-        given, before = 0, len(self._content["annotations"])
+        given = 0
+        added: set[int] = set()
         for image in found.images:
             boxes = [{"name": known[name], "box": corners} for name, *corners in image.boxes]
             try:
@@ -231,7 +232,7 @@ class Project:
             except LabError as error:
                 notes.append(f"Left out: {error}")
                 continue
-            self.add(
+            row = self.add(
                 pixels,
                 boxes=boxes if image.labelled else None,
                 taken=_taken(image.path),
@@ -239,9 +240,10 @@ class Project:
                 held_out=image.held_out,
                 write=False,
             )
+            added.add(row["id"])
             given += len(boxes)
         self._write()
-        lost = given - (len(self._content["annotations"]) - before)
+        lost = given - sum(a["image_id"] in added for a in self._content["annotations"])
         if lost:
             notes.append(
                 f"{lost} boxes are under {_LEAST:g} pixels wide or high in images of at most "
@@ -299,7 +301,7 @@ class Project:
         with (
             self._lock,  # no image is removed meanwhile
             write_whole(target) as file,  # somebody may be fetching the last one
-            zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive,
+            zipfile.ZipFile(file, "w") as archive,  # JPEGs would not get smaller, only wait
         ):
             document = self.coco(row["id"] for row in self._content["images"] if row["labelled"])
             for row in document["images"]:
