@@ -241,16 +241,16 @@ def _located(model: str | Path | None) -> str | None:
     """
     if model is None:
         return None
-    files = {name: CHECKPOINTS / f"{name}.safetensors" for name in shipped_models()}
-    files |= {name: release.cached for name, release in RELEASES.items()}
-    if str(model) in files:
+    shipped = {name: (CHECKPOINTS / f"{name}.safetensors").parts[-4:] for name in shipped_models()}
+    # The name of a cached file holds its digest, and the cache may be anywhere.
+    names = shipped | {name: release.cached.parts[-2:] for name, release in RELEASES.items()}
+    if str(model) in names:
         return str(model)
     try:
         path = locate(model).resolve()
     except LabError:  # it may be gone by now, and a resumed run does not need it
         path = Path(model)
-    names = {file.parts[-4:]: name for name, file in files.items()}
-    return names.get(path.parts[-4:], str(path))
+    return next((n for n, end in names.items() if path.parts[-len(end) :] == end), str(path))
 
 
 def _difference(before: Any, now: Any, where: str = "") -> str:

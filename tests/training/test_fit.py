@@ -178,7 +178,8 @@ def test_a_run_that_is_moved_to_another_machine_goes_on(tmp_path):
     files = {"nano-shapes": locate("nano-shapes"), "r50_1x_100": RELEASES["r50_1x_100"].cached}
     for name, file in files.items():
         header = run_header(tiny(), DATA, None, None, name)
-        for there in (file, Path("/elsewhere", *file.parts[-4:])):
+        same = 4 if name == "nano-shapes" else 2  # the cache may have another name
+        for there in (file, Path("/elsewhere", *file.parts[-same:])):
             folder.write_header({**header, "start_from": str(there)})
             check_folder(folder, header, resume=True)
         folder.write_header({**header, "start_from": f"/my/checkpoints/{file.name}"})
