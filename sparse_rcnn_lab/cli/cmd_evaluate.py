@@ -76,7 +76,7 @@ def _evaluate(arguments: argparse.Namespace, device: torch.device, group: Group)
     how = {"precision": arguments.precision, "overlap_attention": arguments.overlap_attention}
     detector = group.agree(lambda: load(arguments.model, device, **how))
     out = arguments.out or _default_folder(arguments.model, detector.name, arguments.split)
-    group.agree(lambda: check_place(out))
+    group.agree(lambda: check_place(out) if group.first else None)
     data = group.agree(lambda: open_data(arguments.data, arguments.split))
     result = evaluate(
         detector,
