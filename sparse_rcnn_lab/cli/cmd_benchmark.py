@@ -73,7 +73,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 @contextmanager
 def threads(number: int) -> Iterator[None]:
-    """In here torch computes on the CPU with so many threads."""
+    """Within it torch computes on the CPU with this many threads."""
     import torch
 
     before = torch.get_num_threads()

@@ -41,7 +41,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         step = steps.add_parser(name, help=summary, description=summary[0].upper() + summary[1:])
         step.set_defaults(step=function)
         add = step.add_argument
-        debug = "show the traceback of an error"  # or was said before STEP: that stays
+        debug = "show the traceback of an error"
+        # Without a default of its own: a --debug before STEP stays.
         add("--debug", action="store_true", default=argparse.SUPPRESS, help=debug)
         if name == "validate":
             add("notebook", type=Path)

@@ -8,8 +8,7 @@ from __future__ import annotations
 import argparse
 import sys
 import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from importlib import import_module
 
 from sparse_rcnn_lab import __version__
@@ -62,13 +61,19 @@ def build_parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs one command and returns its exit code. ``argv`` defaults to the process's arguments."""
     replace_unprintable()
-    with _reader_may_leave():
+    try:
         parser = build_parser()
         arguments = parser.parse_args(argv)
         if "run" not in arguments:  # no command: say what there is
             parser.print_help()
             return 2
         return _run(arguments)
+    finally:
+        try:
+            if sys.stdout is not None:
+                sys.stdout.flush()
+        except BrokenPipeError:  # the reader, `head` say, has seen enough
+            sys.stdout = None  # else Python complains while it exits
 
 
 def _run(arguments: argparse.Namespace) -> int:
@@ -95,19 +100,6 @@ def _run(arguments: argparse.Namespace) -> int:
         reason = error.strerror or error  # an HTTPError has none
         print(f'error: "{error.filename}" cannot be used: {reason}.', file=sys.stderr)
         return 2
-
-
-@contextmanager
-def _reader_may_leave() -> Iterator[None]:
-    """Whoever reads what is printed inside, `head` say, may have seen enough."""
-    try:
-        yield
-    finally:
-        try:
-            if sys.stdout is not None:
-                sys.stdout.flush()
-        except BrokenPipeError:
-            sys.stdout = None  # else Python complains while it exits
 
 
 def _show_warning(message: Warning | str, *_: object, **__: object) -> None:

@@ -338,8 +338,8 @@ def _form_of(
     if corners.mean() >= 1 - _MANY:  # a slip of the hand among them says nothing about the others
         most = "" if corners.all() else "nearly all of "
         raise LabError(
-            f"{said}, {most}which as left, top, right, bottom would lie within; the others would "
-            f"not. Were two exports put together? Convert them one by one. {answer} "
+            f"{said}, {most}which as left, top, right, bottom would lie within; not all the other "
+            f"boxes would. Were two exports put together? Convert them one by one. {answer} "
             '"xywh" to have them clipped, or "xyxy" if all are meant so.'
         )
     return "xywh"
