@@ -55,7 +55,7 @@ def opened(browser, tmp_path: Path, classes=("mug", "keys"), theme="light", **co
     return watched
 
 
-def test_what_a_list_of_images_is(tmp_path):
+def test_what_a_list_of_images_is(tmp_path, capsys):
     """Catches an array that becomes an image of each of its rows, a name that becomes a class of
     each of its letters, and a wrong path that keeps a part of the list for the next call."""
     image = Shapes(1, size=64)[0].image
@@ -66,6 +66,8 @@ def test_what_a_list_of_images_is(tmp_path):
     with pytest.raises(LabError, match="No image at"):
         label.label([image, tmp_path / "no.jpg"], out=tmp_path / "list", model=None)
     assert "2 images" in repr(label.label([image] * 2, out=tmp_path / "list", model=None))
+    label.label([image], out=tmp_path / "list", model=None)
+    assert "Opened again: the 2 images" in capsys.readouterr().out
 
 
 def at(page, x: float, y: float) -> tuple[float, float]:

@@ -64,10 +64,15 @@ def label(
     """
     if theme not in ("auto", "light", "dark"):
         raise LabError(f'theme must be "auto", "light" or "dark", found {theme!r}.')
-    name = Path(images).resolve().stem if isinstance(images, str | Path) else "images"
+    name = "images"
+    if isinstance(images, str | Path):
+        whole = Path(images).resolve()
+        name = whole.name if whole.is_dir() else whole.stem  # a folder's name may have dots
     folder = Path(out) if out is not None else Path("labels") / name
     project, notes = Project(folder), []
-    if not len(project):
+    if len(project):
+        notes = [f'Opened again: the {len(project)} images in "{folder}". None was added.']
+    else:
         if isinstance(images, str | Path):
             notes = project.take_over(read_labelled_folder(images))
         else:
@@ -81,13 +86,15 @@ def label(
     missing = [c for c in classes if c.casefold() not in map(str.casefold, project.class_names)]
     project.set_classes([*project.class_names, *missing])
     detector = load(model) if isinstance(model, str | Path) else model
+    for note in notes:
+        print(note)
     return Labels(project, detector, theme, tuple(notes))
 
 
 class Labels:
     """Images and boxes that somebody draws. In a notebook the last line of a cell shows the page.
 
-    folder: where they are kept.  notes: what was odd about the images that were given.
+    folder: where they are kept.  notes: what was printed about the images that were given.
     """
 
     def __init__(
