@@ -19,7 +19,7 @@ from sparse_rcnn_lab.core.errors import LabError
 from sparse_rcnn_lab.runtime.cache_folder import cache_folder
 
 _VERSION = "2"  # another one where the way of rounding changes
-_ONE_AT_A_TIME = Lock()  # what _quiet switches off and on again is the whole process's
+_logging = Lock()  # whose switch is the whole process's
 
 
 def in_int8(graph: Any, images: Sequence[Tensor]) -> bytes:
@@ -41,10 +41,10 @@ def in_int8(graph: Any, images: Sequence[Tensor]) -> bytes:
     for image in images:
         digest.update(image.contiguous().numpy().tobytes())
     digest.update(_VERSION.encode())
-    name = f"{digest.hexdigest()[:32]}.onnx"
+    name = f"int8/{digest.hexdigest()[:32]}.onnx"
     with contextlib.suppress(OSError, LabError):
-        return _without_checksum((_folder() / name).read_bytes())
-    with _ONE_AT_A_TIME, tempfile.TemporaryDirectory() as folder, _quiet():
+        return _without_checksum((cache_folder() / name).read_bytes())
+    with tempfile.TemporaryDirectory() as folder, _quiet():
         source, made = Path(folder, "float32.onnx"), Path(folder, "int8.onnx")
         source.write_bytes(content)
         tools.quantize_static(
@@ -59,17 +59,13 @@ def in_int8(graph: Any, images: Sequence[Tensor]) -> bytes:
             weight_type=tools.QuantType.QInt8,
         )
         small = made.read_bytes()
-    with contextlib.suppress(OSError, LabError):  # a folder that cannot be: made anew next time
-        kept = _folder() / name
+    with contextlib.suppress(OSError, LabError):  # no cache: made anew next time
+        kept = cache_folder() / name
         kept.parent.mkdir(parents=True, exist_ok=True)
         temporary = kept.with_suffix(f".{os.getpid()}")
         temporary.write_bytes(hashlib.sha256(small).digest() + small)
         temporary.replace(kept)
     return small
-
-
-def _folder() -> Path:
-    return cache_folder() / "int8"
 
 
 def _without_checksum(file: bytes) -> bytes:
@@ -103,10 +99,11 @@ class _Images:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Without onnxruntime's advice to its developers."""
-    before = logging.root.manager.disable
-    logging.disable(logging.WARNING)
-    try:
-        yield
-    finally:
-        logging.disable(before)
+    """Without onnxruntime's advice to its developers; one thread at a time."""
+    with _logging:
+        before = logging.root.manager.disable
+        logging.disable(logging.WARNING)
+        try:
+            yield
+        finally:
+            logging.disable(before)
