@@ -64,7 +64,7 @@ def _new_beside(path: Path) -> Path:
 
 def write_tensors(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str]) -> None:
     """Writes a safetensors file whole or not at all."""
-    from safetensors.torch import save_file  # here, for who writes text need not wait for torch
+    from safetensors.torch import save_file  # here: text needs no torch
 
     with write_whole(path) as temporary:
         try:

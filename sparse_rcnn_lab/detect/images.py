@@ -201,7 +201,7 @@ def _opened(path: Path) -> Iterator[Image.Image]:
         try:
             with _without_pixel_limit():
                 image = Image.open(file)
-        except Exception:  # a damaged head can raise anything
+        except Exception:  # a damaged header can raise anything
             found = describe_file(path)
             heif = found == "HEIF" and not reads_heif()
             also = (
@@ -242,7 +242,7 @@ def _check_pixels(image: Image.Image, name: str) -> None:
 
 def _from_pil(image: Image.Image, name: str, apply_exif: bool) -> Tensor:
     _check_pixels(image, name)
-    if getattr(image, "tile", None) and getattr(image, "fp", image) is None:
+    if getattr(image, "tile", None) and getattr(image, "fp", None) is None:
         raise LabError(
             f'"{name}" was closed before its pixels were read. Use it within its "with", or call '
             "its load() there."
@@ -250,8 +250,8 @@ def _from_pil(image: Image.Image, name: str, apply_exif: bool) -> Tensor:
     turned = 1
     try:
         if isinstance(image, TiffImagePlugin.TiffImageFile) and image.tile:
-            turned = _orientation(image)  # Pillow turns a TIFF as it loads it, and only now makes
-            with _without_pixel_limit():  # memory for its pixels
+            turned = _orientation(image)  # Pillow turns a TIFF while loading it,
+            with _without_pixel_limit():  # and checks its size again
                 image.load_prepare()
         image.load()
         rgb = _to_rgb(image, name)
@@ -287,7 +287,7 @@ def _to_rgb(image: Image.Image, name: str) -> Image.Image:
         return image
     if image.mode.startswith("I") or image.mode == "F":
         grey = np.asarray(image)
-        # 32 bits of up to 255 may be the 16-bit photograph of a night, or one of 8 bits.
+        # In 32 bits, values of at most 255 may be a dark 16-bit image or one of 8 bits.
         least = 256 if grey.dtype.kind == "i" and grey.any() else 0
         if grey.dtype.kind in "iu" and grey.min() >= 0 and least <= grey.max() <= 65535:
             grey = grey.astype(np.uint16)
