@@ -91,7 +91,7 @@ class TorchRuntime:
         return type(self)(model, *self._settings())
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Copied and sent without what was made, and without the lock."""
+        """For copy and pickle: the model and settings, without the lock and what was made."""
         return type(self), (self.model, *self._settings())
 
     def _settings(self) -> tuple[Any, ...]:
@@ -194,14 +194,14 @@ def _state(content: _Content) -> Any:
 
 
 class _Steps:
-    """Steps of all fused optimizers of this process: they change weights without raising their
-    version."""
+    """Steps of all optimizers of this process: fused ones, and some that write to ``.data``,
+    change weights without raising their version."""
 
     taken = 0
 
     @classmethod
-    def count(cls, optimizer: torch.optim.Optimizer, *_: Any) -> None:
-        cls.taken += any(group.get("fused") for group in optimizer.param_groups)
+    def count(cls, *_: Any) -> None:
+        cls.taken += 1
 
 
 register_optimizer_step_post_hook(_Steps.count)
