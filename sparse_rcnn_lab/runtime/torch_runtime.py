@@ -13,6 +13,7 @@ from typing import Any, Literal, Protocol, Self
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.graph import increment_version
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from sparse_rcnn_lab.core.config import BackboneName
@@ -190,21 +191,16 @@ def _state(content: _Content) -> Any:
     tensors = [value for part in content[0] for value in part.values() if value is not None]
     modules = chain.from_iterable(part.values() for part in content[1])
     pointers, versions = map(Tensor.data_ptr, tensors), map(attrgetter("_version"), tensors)
-    return _Steps.taken, list(pointers), list(versions), list(map(id, modules))
+    return list(pointers), list(versions), list(map(id, modules))
 
 
-class _Steps:
-    """Steps of all optimizers of this process: fused ones, and some that write to ``.data``,
-    change weights without raising their version."""
-
-    taken = 0
-
-    @classmethod
-    def count(cls, *_: Any) -> None:
-        cls.taken += 1
+def _note_step(optimizer: torch.optim.Optimizer, *_: Any) -> None:
+    """Fused optimizers, and those that write to ``.data``, raise no version of the weights."""
+    weights = (weight for group in optimizer.param_groups for weight in group["params"])
+    increment_version([weight for weight in weights if weight.grad is not None])
 
 
-register_optimizer_step_post_hook(_Steps.count)
+register_optimizer_step_post_hook(_note_step)
 
 
 class _InPrecision(DynamicInteraction):

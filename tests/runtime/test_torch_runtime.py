@@ -127,6 +127,17 @@ def test_changed_weights_are_seen():
         optimizer.step()
 
 
+def test_steps_of_other_optimizers(monkeypatch):
+    """Catches everything made again for each image while anything else is trained."""
+    runtime = TorchRuntime(small_model())
+    run(runtime)
+    monkeypatch.setattr(runtime, "_backbone", lambda: pytest.fail("was made again"))
+    other = torch.nn.Linear(2, 2)
+    other(torch.ones(2)).sum().backward()
+    torch.optim.AdamW(other.parameters(), fused=True).step()
+    run(runtime)
+
+
 def test_what_a_runtime_made_is_not_the_models():
     """Catches checkpoints with extra weights, and a model or detector that cannot be copied or
     sent to another process."""
