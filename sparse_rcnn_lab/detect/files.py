@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import os
 import secrets
+import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,6 +17,8 @@ from sparse_rcnn_lab.core.errors import LabError
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+_TRIES, _PAUSE = 60, 0.05  # seconds
 
 
 @contextlib.contextmanager
@@ -41,7 +45,7 @@ def write_whole(path: Path) -> Iterator[Path]:
             temporary.chmod(rights)  # safetensors makes the file anew, for its owner alone
         with temporary.open("rb+") as file:
             os.fsync(file.fileno())
-        os.replace(temporary, path)
+        move(temporary, path)
     except OSError as error:
         raise LabError(
             f'Could not write "{path}" ({error.strerror or error}). Check that the folder can be '
@@ -50,6 +54,20 @@ def write_whole(path: Path) -> Iterator[Path]:
     finally:
         if temporary is not None:
             temporary.unlink(missing_ok=True)
+
+
+def move(source: Path, target: Path) -> None:
+    """Puts a file, or a folder where there is none yet, in the place of ``target``.
+
+    Windows refuses that while anybody reads either, a page that asks or a virus scanner: then it
+    is tried again for some seconds.
+    """
+    for _ in range(_TRIES if sys.platform == "win32" else 0):
+        try:
+            return os.replace(source, target)
+        except PermissionError:
+            time.sleep(_PAUSE)
+    os.replace(source, target)
 
 
 def _new_beside(path: Path) -> Path:

@@ -26,6 +26,7 @@ from tqdm.auto import tqdm
 
 from sparse_rcnn_lab.core.config import Recipe
 from sparse_rcnn_lab.core.errors import LabError
+from sparse_rcnn_lab.detect.files import move
 from sparse_rcnn_lab.models import recipes
 from sparse_rcnn_lab.models.checkpoint import Checkpoint, read_checkpoint, save_checkpoint
 from sparse_rcnn_lab.models.config_edit import to_dict
@@ -167,7 +168,7 @@ def _fetch(release: Release, cached: Path, progress: bool) -> None:
         # Within the folder, for safetensors too leaves a file of its own behind when it is killed.
         converted = Path(folder) / cached.name
         _convert(read_checkpoint(source), release, digest, converted)
-        os.replace(converted, cached)
+        move(converted, cached)
 
 
 def _convert(checkpoint: Checkpoint, release: Release, digest: str, target: Path) -> None:

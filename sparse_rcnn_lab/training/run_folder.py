@@ -38,7 +38,7 @@ from sparse_rcnn_lab.core.config import Recipe
 from sparse_rcnn_lab.core.errors import LabError
 from sparse_rcnn_lab.core.train import total_steps
 from sparse_rcnn_lab.data.sample import DetectionData
-from sparse_rcnn_lab.detect.files import write_text, write_whole
+from sparse_rcnn_lab.detect.files import move, write_text, write_whole
 from sparse_rcnn_lab.models import config_edit as configs
 from sparse_rcnn_lab.models.checkpoint import MODEL_FILE, read_checkpoint, save_checkpoint
 from sparse_rcnn_lab.models.load import CHECKPOINTS, locate, run_states, shipped_models
@@ -110,7 +110,7 @@ class RunFolder:
         yield temporary
         if final.exists():
             shutil.rmtree(final)
-        os.replace(temporary, final)
+        move(temporary, final)
         for _, old in self.states()[:-KEEP]:
             shutil.rmtree(old, ignore_errors=True)
 

@@ -10,6 +10,7 @@ from test_checkpoint import largest_file
 
 import sparse_rcnn_lab as srl
 from sparse_rcnn_lab import LabError
+from sparse_rcnn_lab.detect import files
 from sparse_rcnn_lab.detect.device import pick_device
 from sparse_rcnn_lab.detect.files import write_text, write_whole
 
@@ -45,6 +46,23 @@ def test_written(tmp_path):
         usual = tmp_path / "usual"
         usual.touch()
         assert path.stat().st_mode == usual.stat().st_mode
+
+
+def test_a_file_that_somebody_reads_on_windows(tmp_path, monkeypatch):
+    """Catches a training that ends because a page, or a virus scanner, had its file open."""
+    path, replace, refused = tmp_path / "state.json", os.replace, []
+
+    def while_it_is_read(source, target):
+        if len(refused) < 3:
+            refused.append(target)
+            raise PermissionError(13, "Access is denied")
+        replace(source, target)
+
+    monkeypatch.setattr(files.sys, "platform", "win32")
+    monkeypatch.setattr(files, "_PAUSE", 0)
+    monkeypatch.setattr(files.os, "replace", while_it_is_read)
+    write_text(path, "whole")
+    assert path.read_text() == "whole" and len(refused) == 3
 
 
 def test_impossible_places(tmp_path, monkeypatch):
