@@ -41,6 +41,7 @@ ASSIGNMENTS = ("boxes", "matching")
         ("boxes_carl.ipynb", "carl"),
         ("copper_boxes.ipynb", "copper"),
         ("Dora Wu_boxes (1).ipynb", "Dora-Wu"),
+        ("Con/x.ipynb", "Con-"),  # Windows has a device of that name
     ],
 )
 def test_who_handed_in(path: str, student: str) -> None:

@@ -257,6 +257,21 @@ def test_marks_by_the_lines_of_a_rubric(small_course: Course) -> None:
     path.unlink()
 
 
+def test_tables_in_a_spreadsheet(tmp_path: Path) -> None:
+    """Catches an answer that Excel runs, or shows as an error and saves as that, a Zoë that it
+    saves as ZoÃ«, and a number or a text that comes back as another."""
+    path = tmp_path / "table.csv"
+    row = {"a": "=1+HYPERLINK(0)", "b": "- one\n- two", "c": "-3", "d": "@zoë", "e": "-", "f": "'x"}
+    write_table(path, [row], mark=True)
+    text = path.read_bytes().decode("utf-8")
+    assert text[0] == "\ufeff"
+    assert text.splitlines()[1] == "'=1+HYPERLINK(0),\"'- one"
+    assert text.endswith("- two\",-3,'@zoë,-,'x\n")
+    assert read_table(path)[1] == [(3, row)]
+    write_table(path, [row], as_given=True)
+    assert "\n=1+HYPERLINK(0)," in path.read_text(encoding="utf-8")
+
+
 def test_marks_that_are_given_twice(small_course: Course, tmp_path: Path) -> None:
     """Catches a mark corrected on the page or in the Formgrader that the table of before takes
     back, and lines of a rubric, clicked on the page, that nobody sees again."""

@@ -198,7 +198,7 @@ def test_a_whole_class(tmp_path: Path) -> None:
 
     # Words are marked in a table, read back at the next step, and shown on the page.
     path = course.root / "by_hand.csv"
-    with path.open(encoding="utf-8") as file:
+    with path.open(encoding="utf-8-sig") as file:
         table = list(csv.DictReader(file))
     for row in table:
         if row["student"] == "perfect":

@@ -139,7 +139,12 @@ def test_submissions_that_mean_harm(course, tmp_path):
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("anna/boxes.ipynb", bytes(300 * 10**6))
         archive.writestr("ben/boxes.ipynb", f'{{"cells": {DEEP}}}')
+        archive.writestr(
+            f"{'ä' * 200}/boxes.ipynb", course.notebook("release", "boxes").read_bytes()
+        )
+        archive.writestr(f"a{' ' * 5000}b/boxes.ipynb", "{}")
     said = refused(course, path)
+    assert sum("too long" in why or "longer name" in why for why in said.values()) == 2
     assert "300 MB" in said["anna/boxes.ipynb"] and "readable" in said["ben/boxes.ipynb"]
     folder = tmp_path / "handed in" / "carl"
     folder.mkdir(parents=True)
@@ -148,6 +153,16 @@ def test_submissions_that_mean_harm(course, tmp_path):
     except OSError:
         pytest.skip("this system makes no links")
     assert "link" in refused(course, folder.parent)["carl/boxes.ipynb"]
+
+
+def test_a_line_that_a_search_does_not_come_to_the_end_of(course, tmp_path):
+    """Catches a class that is not collected for hours because of one student's cell."""
+    notebook = made.read(course.notebook("release", "boxes"))
+    cell = next(c for c in notebook["cells"] if (c["metadata"].get("nbgrader") or {})["solution"])
+    cell["source"] = "#" + " import" * 20_000 + " gradebook"
+    made.hand_in(tmp_path, "anna", "boxes", notebook)
+    ((_, _, notes),) = collect(course, tmp_path).taken
+    assert "looks around: have a look" in notes
 
 
 DAMAGE = {

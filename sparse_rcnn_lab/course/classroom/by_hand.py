@@ -81,7 +81,7 @@ def write_by_hand(course: Course, results: list[Result]) -> None:
             card = {"row": row, "html": markdown(answer), "rubric": rubric}
             cards.append(card | {"figures": shown, "drawn": f"Figures, {drawn}"})
     rows = [card["row"] for card in cards]
-    write_table(course.root / "by_hand.csv", rows, COLUMNS)
+    write_table(course.root / "by_hand.csv", rows, COLUMNS, mark=True)
     order = [mark.test for result in results for mark in result.marks]
     cards.sort(key=lambda card: (card["row"]["assignment"], order.index(card["row"]["test"])))
     page = course.root / "by_hand.html"
@@ -151,7 +151,7 @@ def take_by_hand(course: Course, place: Path | None = None) -> int:
         gradebook.db.commit()
     if place:
         both = filled_in(course) | {_key(row): row for _, row in rows}
-        write_table(course.root / "by_hand.csv", both.values(), COLUMNS)
+        write_table(course.root / "by_hand.csv", both.values(), COLUMNS, mark=True)
     return taken
 
 

@@ -166,6 +166,8 @@ def _entries(place: Path) -> Iterator[_Entry]:
 
 def _notebook(entry: _Entry) -> Any:
     """What is in the file, each source one text."""
+    if any(len(part) > 255 for part in entry.path.parts):
+        raise LabError("has a longer name than a file or folder can have.")
     if not entry.read:
         raise LabError("is a link to another file, which is not followed.")
     if entry.size > LARGEST:

@@ -145,7 +145,8 @@ def _write_for_school(course: Course, roster: Roster, found: list[Result]) -> No
         for person in roster.people:
             got = {headings[name]: final.get((person.student, name)) for name in headings}
             rows.append(person.row | {h: number(r.score) if r else "" for h, r in got.items()})
-        write_table(course.root / file, rows, list(dict.fromkeys([*columns, *headings.values()])))
+        whole_head = list(dict.fromkeys([*columns, *headings.values()]))
+        write_table(course.root / file, rows, whole_head, as_given=True)
 
     if {"Student", "ID"} <= set(columns):
         headings = {name: _canvas_heading(columns, name, title) for name, title in titles.items()}

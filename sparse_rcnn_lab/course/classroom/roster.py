@@ -40,7 +40,10 @@ _NO_NAME = {
     *("submitted", "task", "team", "the", "try", "untitled", "v", "version", "week", "work"),
 }
 _MOODLE = re.compile(r"(.+)_(\d+)_assignsubmission_")
+_DEVICE = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.I)
 _CANVAS = re.compile(r"([^_]+)_(?:LATE_)?(\d+)_\d+_")
+
+_FORMULA = re.compile(r"[=+@\t\r-](?![\d.,]*$)")  # "-" alone, and numbers, are none
 
 
 class Person(NamedTuple):
@@ -162,21 +165,46 @@ def read_table(path: Path) -> tuple[list[str], list[tuple[int, dict[str, str]]]]
                     f'"{path}", line {reader.line_num}: there are more values than columns. Put a '
                     'comment or number with a comma into quotes ("...").'
                 )
-            row = {str(key): value.strip() for key, value in row.items()}
+            row = {str(key): _as_meant(value.strip()) for key, value in row.items()}
             rows.append((reader.line_num, row))
     except csv.Error as error:
         raise LabError(f'"{path}", line {reader.line_num}: no table ({error}).') from error
     return list(reader.fieldnames or ()), rows
 
 
-def write_table(path: Path, rows: Iterable[dict[str, Any]], columns: Sequence[str] = ()) -> None:
-    """A csv file, whole or not at all; values without a column are left out."""
+def _as_meant(value: str) -> str:
+    """Without the ' that :func:`write_table` put before it."""
+    return value[1:] if value.startswith("'") and _FORMULA.match(value, 1) else value
+
+
+def write_table(
+    path: Path,
+    rows: Iterable[dict[str, Any]],
+    columns: Sequence[str] = (),
+    *,
+    as_given: bool = False,
+    mark: bool = False,
+) -> None:
+    """A csv file, whole or not at all; values without a column are left out.
+
+    What a spreadsheet program would take for a formula gets a ' before it: an answer that begins
+    with "- ", or one that means harm.
+
+    as_given: but for a school's system, which gets its own values back.  mark: that it is UTF-8,
+    without which Excel reads Zoë as ZoÃ«, and would save her as that.
+    """
     rows, text = list(rows), io.StringIO()
     columns = columns or (list(rows[0]) if rows else ["student"])
     writer = csv.DictWriter(text, columns, extrasaction="ignore", lineterminator="\n")
     writer.writeheader()
+    if not as_given:
+        rows = [{key: _no_formula(value) for key, value in row.items()} for row in rows]
     writer.writerows(rows)
-    write_text(path, text.getvalue())
+    write_text(path, "\ufeff" * mark + text.getvalue())
+
+
+def _no_formula(value: Any) -> Any:
+    return f"'{value}" if isinstance(value, str) and _FORMULA.match(value) else value
 
 
 def number(value: float | None) -> str:
@@ -230,7 +258,10 @@ def plain(name: str) -> str:
     text = re.sub(r"[^\w.-]+", "-", text).strip("-.").replace("_", "-")
     if not text:
         raise LabError(f'says it is by "{name}", which is no name.')
-    return text
+    if len(text.encode()) > 250:
+        raise LabError(f'says it is by "{name[:40]} …", which is too long for a folder.')
+    # "Con", short for Connor, is a device to Windows, which makes no folder of that name.
+    return f"{text}-" if _DEVICE.fullmatch(text) else text
 
 
 def _full_name(row: dict[str, str]) -> str:
