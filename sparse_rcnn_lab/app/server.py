@@ -256,7 +256,8 @@ class OwnPage:
     what Gradio takes for ``launch(head=...)`` runs only after it has built all of it.
 
     And tells Gradio where a proxy serves the page, when nobody has told the app: the browser says
-    it with everything that the page asks for (``Referer``).
+    it with everything that the page asks for (``Referer``). With the page itself it says who links
+    there, which may be anybody.
     """
 
     def __init__(self, app: App, opening: Any, told: bool) -> None:
@@ -273,15 +274,8 @@ class OwnPage:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        headers = dict(scope["headers"])
-        page = urlsplit(headers.get(b"referer", b"").decode("latin-1"))
-        place = page.path.rpartition("/")[0]
-        if place and not self.told:
-            headers[b"x-forwarded-host"] = f"{page.netloc}{place}".encode("latin-1")
-            headers[b"x-forwarded-proto"] = page.scheme.encode("latin-1")
-            scope = {**scope, "headers": list(headers.items())}
         if scope["path"] != "/" or scope["method"] != "GET":
-            await self.app(scope, receive, send)
+            await self.app(scope if self.told else _placed(scope), receive, send)
             return
         start: Message = {}
         body = b""
@@ -303,6 +297,18 @@ class OwnPage:
             await send({"type": "http.response.body", "body": whole})
 
         await self.app(scope, receive, changed)
+
+
+def _placed(scope: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    """A request of the page, with where the page is as a proxy would say it."""
+    headers = dict(scope["headers"])
+    page = urlsplit(headers.get(b"referer", b"").decode("latin-1"))
+    place = page.path.rpartition("/")[0]
+    if not place or headers.get(b"sec-fetch-site", b"same-origin") != b"same-origin":
+        return scope
+    headers[b"x-forwarded-host"] = f"{page.netloc}{place}".encode("latin-1")
+    headers[b"x-forwarded-proto"] = page.scheme.encode("latin-1")
+    return {**scope, "headers": list(headers.items())}
 
 
 async def _discard(receive: Receive, max_bytes: int) -> None:

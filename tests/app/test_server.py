@@ -1,5 +1,6 @@
 """The script and the server: options, addresses, errors in words, a page under a sub-path."""
 
+import asyncio
 import http.client
 import runpy
 import socket
@@ -9,13 +10,14 @@ import threading
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from app_models import checkpoint, free_port, served
 from browser import PATIENCE, Watched
 
 from sparse_rcnn_lab import LabError
-from sparse_rcnn_lab.app.server import Address
+from sparse_rcnn_lab.app.server import Address, OwnPage
 from sparse_rcnn_lab.app.user_inputs import EXAMPLES, read_input
 
 gr = pytest.importorskip("gradio")
@@ -155,6 +157,28 @@ def test_endpoints_under_a_sub_path(under_a_path, tmp_path):
     path, found = client.predict(photo, threshold=0.0, api_name="/photo")
     assert Path(path).is_file() and len(found["annotations"]) == 8
     assert refused == []
+
+
+def test_a_link_from_elsewhere_does_not_say_where_the_page_is():
+    """Catches a page that fetches its images from whoever links to it, with a full Referer."""
+    seen = []
+
+    async def app(scope, receive, send):
+        seen.append(dict(scope["headers"]).get(b"x-forwarded-host"))
+
+    own = OwnPage(app, SimpleNamespace(links="", head="", body=""), told=False)
+    link = (b"referer", b"https://hub.org/user/ada/page?x=1")
+    for path, *more in (
+        ("/", b"cross-site"),
+        ("/",),
+        ("/config", b"cross-site"),
+        ("/config",),
+        ("/config", b"same-origin"),
+    ):
+        headers = [link, *((b"sec-fetch-site", site) for site in more)]
+        scope = {"type": "http", "path": path, "method": "GET", "headers": headers}
+        asyncio.run(own(scope, None, None))
+    assert seen == [None, None, None, b"hub.org/user/ada", b"hub.org/user/ada"]
 
 
 @pytest.mark.browser
