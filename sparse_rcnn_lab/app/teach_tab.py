@@ -27,6 +27,7 @@ from sparse_rcnn_lab.app.viewer import Viewer
 from sparse_rcnn_lab.core.errors import LabError
 from sparse_rcnn_lab.data.coco.folder import CocoFolder
 from sparse_rcnn_lab.data.coco.labelled_folder import read_labelled_folder, unpack
+from sparse_rcnn_lab.data.coco.records import leads_out
 from sparse_rcnn_lab.detect.files import write_text
 from sparse_rcnn_lab.models.checkpoint import MODEL_FILE
 from sparse_rcnn_lab.models.releases import cache_folder
@@ -145,7 +146,8 @@ class Teaching:
             visitor = self._visitor(request)
             self.visitors.check_disk()
             path = Path(request.query_params.get("name", "").replace("\\", "/"))
-            if not path.name or path.is_absolute() or ".." in path.parts or ":" in str(path):
+            name = path.as_posix()
+            if not path.name or leads_out(name) or ":" in name or "\0" in name:
                 raise LabError(f'"{path}" is not a name that a file can have here.')
             given = visitor.folder / "given"
             if "first" in request.query_params:
@@ -238,6 +240,7 @@ class Teaching:
                 raise LabError("Nothing has been given.")
             zips = [file for file in given.rglob("*") if file.suffix.lower() == ".zip"]
             for number, file in enumerate(sorted(zips)):
+                self.visitors.check_disk()  # each may hold gigabytes
                 unpack(file, given / f"unpacked{number}", 20 * self.viewer.limits.upload_mb)
                 file.unlink()
             found = read_labelled_folder(_inner(given))

@@ -8,7 +8,7 @@ import random
 from dataclasses import dataclass
 from pathlib import Path
 
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 from torch import Tensor
 
 from sparse_rcnn_lab.core.errors import LabError
@@ -20,6 +20,7 @@ from sparse_rcnn_lab.detect.images import read_image, reads_heif
 from sparse_rcnn_lab.views.draw import as_image, display_size
 
 _MIN_SIDE, _MAX_SIDE = 640, 1280  # an image on the page, pixels
+_PROGRAMS = ("EPS", "WMF")  # Pillow hands them to Ghostscript, or to Windows, to be run
 
 
 @dataclass(frozen=True)
@@ -98,7 +99,7 @@ def read_frame(data: bytes, limits: Limits) -> Tensor:
     """A webcam's frame, a JPEG -> ``[3, H, W]`` uint8 RGB. Raises LabError when it is none."""
     try:
         image = Image.open(io.BytesIO(data), formats=["JPEG"])
-    except (UnidentifiedImageError, OSError, Image.DecompressionBombError):
+    except Exception:  # a damaged head can raise anything
         raise LabError("The camera sent something that is not an image.") from None
     check_pixels("A frame of the camera", *image.size, limits.frame_megapixels)
     return read_image(image)
@@ -111,15 +112,23 @@ def draw_sample(difficulty: str, seed: int | None = None) -> tuple[Image.Image, 
 
 
 def check_image_file(path: Path, limits: Limits) -> None:
-    """Raises LabError for an image of too many pixels; read_image refuses what is no image."""
+    """Raises LabError for an image of too many pixels, and for what a program beside Pillow would
+    draw; what is no image, read_image refuses.
+    """
     reads_heif()
     try:
         with Image.open(path) as image:
-            check_pixels(path.name, *image.size, limits.megapixels)
-    except (UnidentifiedImageError, OSError):
-        return
+            size, kind = image.size, image.format
     except Image.DecompressionBombError:
         raise LabError(
             f'"{path.name}" has far too many pixels; this page takes up to '
             f"{limits.megapixels:.0f} megapixels. Make it smaller first."
         ) from None
+    except Exception:  # a damaged head can raise anything
+        return
+    if kind in _PROGRAMS:
+        raise LabError(
+            f'"{path.name}" is {kind}, a program that draws, which this page does not run. Convert '
+            "it to JPEG or PNG."
+        )
+    check_pixels(path.name, *size, limits.megapixels)

@@ -11,6 +11,7 @@ import pytest
 import torch
 from app_models import checkpoint, state
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 from sparse_rcnn_lab import Intervention, LabError, load_trace, shipped_models
 from sparse_rcnn_lab.app import readouts
@@ -219,6 +220,13 @@ def test_limits_say_what_to_do(tmp_path):
     for data in (b"", b"not an image", b"P6\nno 30\n255\n" + bytes(90)):
         with pytest.raises(LabError, match="camera"):
             read_frame(data, Limits())
+    text = PngInfo()
+    text.add_text("a", "0" * 2_000_000, zip=True)
+    Image.new("RGB", (8, 8)).save(tmp_path / "text.png", pnginfo=text)
+    Image.new("RGB", (8, 8)).save(tmp_path / "program.jpg", "EPS")  # Ghostscript would run it
+    for name, words in (("text.png", "not an image"), ("program.jpg", "is EPS, a program")):
+        with pytest.raises(LabError, match=f"{name}.*{words}"):
+            read_input(tmp_path / name, Limits())
     with pytest.raises(LabError, match="megapixels"):
         read_frame(as_jpeg(Image.new("RGB", (4000, 4000))), Limits())
 

@@ -286,12 +286,39 @@ def test_files_that_are_no_labels(tmp_path):
         read_labelled_folder(tmp_path / "coco")
 
 
+def test_names_that_have_no_end(tmp_path):
+    """Catches 200 bytes of yaml, lists that name each other, that fill the memory as text."""
+    picture(tmp_path / "a.png")
+    (tmp_path / "a.txt").write_text("0 0.5 0.5 0.25 0.5")
+    for text in ("a: &a [[x, x], [x, x]]\nnames: [*a]", "names: " + "[" * 5000):
+        (tmp_path / "data.yaml").write_text(text)
+        with pytest.raises(LabError, match=r"names in .*data\.yaml"):
+            read_labelled_folder(tmp_path)
+
+
+def test_one_xml_of_another_encoding(tmp_path):
+    """Catches one file of a tool that writes Chinese, which costs all the others."""
+    text = (
+        "{}<annotation><object><name>mug</name><bndbox><xmin>1</xmin><ymin>1</ymin>"
+        "<xmax>9</xmax><ymax>9</ymax></bndbox></object></annotation>"
+    )
+    (tmp_path / "Annotations").mkdir()
+    for name, head in (("a", ""), ("b", '<?xml version="1.0" encoding="gbk"?>')):
+        picture(tmp_path / "JPEGImages" / f"{name}.png")
+        (tmp_path / "Annotations" / f"{name}.xml").write_text(text.format(head))
+    found = read_labelled_folder(tmp_path)
+    assert [image.labelled for image in found.images] == [True, False]
+    assert "b.xml (multi-byte encodings" in found.notes[0]
+
+
 def test_zips(tmp_path):
     """Catches a member that is written outside, a bomb that is unpacked, a traceback for no zip."""
     good, bad = tmp_path / "good.zip", tmp_path / "bad.zip"
     with zipfile.ZipFile(good, "w") as archive:
         archive.writestr("../../escaped.txt", "x")
         archive.writestr("/absolute.txt", "x")
+        archive.writestr("C:/absolute.txt", "x")
+        archive.writestr(".", "x")
         archive.writestr("__MACOSX/a.jpg", "x")
         archive.writestr("in/a.txt", "x" * 2000)
     unpack(good, tmp_path / "out")
@@ -303,7 +330,11 @@ def test_zips(tmp_path):
         archive.writestr("a.txt", bytes(range(256)) * 20)
     damaged = bytearray(bad.read_bytes())
     damaged[40:44] = b"\xff\xff\xff\xff"
-    for content in (b"PK not a zip", damaged):
+    whole = good.read_bytes()
+    start = whole.index(b"PK\x01\x02")
+    lost = whole[: start + 46] + b"\xff" + whole[start + 47 :]  # a name that is no text
+    lost = lost[: start + 9] + b"\x08" + lost[start + 10 :]
+    for content in (b"PK not a zip", damaged, lost):
         bad.write_bytes(content)
         with pytest.raises(LabError, match=r"bad\.zip"):
             unpack(bad, tmp_path / "out")

@@ -15,6 +15,7 @@ import zlib
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
+from lzma import LZMAError
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -25,6 +26,7 @@ from sparse_rcnn_lab.core import boxes as box_ops
 from sparse_rcnn_lab.core.errors import LabError
 from sparse_rcnn_lab.data.coco.folder import MissingJson, open_splits
 from sparse_rcnn_lab.data.coco.image_files import upright_size
+from sparse_rcnn_lab.data.coco.records import leads_out
 from sparse_rcnn_lab.data.finding import first_few
 from sparse_rcnn_lab.detect.images import image_header
 
@@ -41,6 +43,8 @@ _NAME_FILES = (
     "_darknet.labels",
 )
 _BROKEN = (ElementTree.ParseError, LabError, ValueError, LookupError, OverflowError, OSError)
+# NotImplementedError, of a method that Python lacks, is a RuntimeError; ValueError: a false place.
+_NO_ZIP = (zipfile.BadZipFile, zlib.error, LZMAError, RuntimeError, EOFError, ValueError)
 NamedBox = tuple[str, float, float, float, float]  # class, xyxy in pixels of the image
 
 
@@ -139,16 +143,17 @@ def unpack(file: str | Path, into: Path, megabytes: int = 2000) -> Path:
             for member in members:
                 path = Path(member.filename.replace("\\", "/"))
                 hidden = any(part.startswith((".", "__MACOSX")) for part in path.parts)
-                if hidden or path.is_absolute() or ".." in path.parts or ":" in path.parts[0]:
+                if hidden or leads_out(path.as_posix()) or not path.name:
                     continue
                 target = into / path
                 target.parent.mkdir(parents=True, exist_ok=True)
                 with archive.open(member) as source, target.open("wb") as copy:
                     shutil.copyfileobj(source, copy)
-    except (zipfile.BadZipFile, zlib.error, RuntimeError, NotImplementedError, EOFError) as error:
-        raise LabError(f'"{file.name}" is not a zip that can be unpacked ({error}).') from None
     except OSError as error:
-        raise LabError(f'"{file.name}" could not be unpacked ({error.strerror}).') from None
+        reason = error.strerror or error
+        raise LabError(f'"{file.name}" could not be unpacked ({reason}).') from None
+    except _NO_ZIP as error:
+        raise LabError(f'"{file.name}" is not a zip that can be unpacked ({error}).') from None
     return into
 
 
@@ -381,12 +386,18 @@ def _yolo_names(file: Path) -> _Names:
             names = told.get("names") or {}
             names = [names] if isinstance(names, str) else names
             pairs = names.items() if isinstance(names, dict) else enumerate(names)
-            names = {int(number): str(name) for number, name in pairs}
+            names = {int(number): _text(name) for number, name in pairs}
             return _Names(names, "kpt_shape" in told)
-        except (yaml.YAMLError, ValueError, TypeError) as error:
+        except (yaml.YAMLError, ValueError, TypeError, RecursionError) as error:
             raise LabError(f'The names in "{file}" cannot be read: {error}') from None
     rows = enumerate(line.strip() for line in text.splitlines())
     return _Names({number: name for number, name in rows if name})
+
+
+def _text(name: object) -> str:
+    if not isinstance(name, str):  # of lists in lists that name each other, the text has no end
+        raise ValueError("a name is not text")
+    return name
 
 
 def _names_of(label_file: Path, told: dict[Path, _Names]) -> _Names:

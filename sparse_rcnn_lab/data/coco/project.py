@@ -336,7 +336,7 @@ def _taken(path: Path) -> float:
         with Image.open(path) as image:
             text = image.getexif().get_ifd(0x8769).get(0x9003) or image.getexif().get(0x0132)
         return time.mktime(time.strptime(str(text), "%Y:%m:%d %H:%M:%S"))
-    except (OSError, ValueError, OverflowError, SyntaxError, Image.DecompressionBombError):
+    except Exception:  # a damaged EXIF block must not cost the image, whatever it raises
         return path.stat().st_mtime
 
 

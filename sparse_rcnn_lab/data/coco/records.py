@@ -241,7 +241,7 @@ class Records:
         where the image lay on their machine.
         """
         given = [name.replace("\\", "/") for name in self.strings("file_name")]
-        cut = np.array([_leads_out(name) for name in given], dtype=bool)
+        cut = np.array([leads_out(name) for name in given], dtype=bool)
         names = [name.removeprefix("./") for name in given]
         for row in np.flatnonzero(cut):
             names[row] = re.split(r"[?#]", given[row].split("?d=")[-1])[0].rsplit("/", 1)[-1]
@@ -295,7 +295,7 @@ class Records:
         return values
 
 
-def _leads_out(name: str) -> bool:
+def leads_out(name: str) -> bool:
     """Whether a file name is a web address, absolute, or climbs out of its folder."""
     absolute = name.startswith("/") or re.match(r"[A-Za-z]:|\w+://", name)
     return bool(absolute) or (".." in name and ".." in name.split("/"))
