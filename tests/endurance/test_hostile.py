@@ -158,7 +158,7 @@ def test_submissions_that_mean_harm(course, tmp_path):
 def test_a_line_that_a_search_does_not_come_to_the_end_of(course, tmp_path):
     """Catches a class that is not collected for hours because of one student's cell."""
     notebook = made.read(course.notebook("release", "boxes"))
-    cell = next(c for c in notebook["cells"] if (c["metadata"].get("nbgrader") or {})["solution"])
+    cell = next(c for c in notebook["cells"] if c["metadata"].get("nbgrader", {}).get("solution"))
     cell["source"] = "#" + " import" * 20_000 + " gradebook"
     made.hand_in(tmp_path, "anna", "boxes", notebook)
     ((_, _, notes),) = collect(course, tmp_path).taken
