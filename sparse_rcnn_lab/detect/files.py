@@ -64,7 +64,8 @@ def move(source: Path, target: Path) -> None:
     """
     for _ in range(_TRIES if sys.platform == "win32" else 0):
         try:
-            return os.replace(source, target)
+            os.replace(source, target)
+            return
         except PermissionError:
             time.sleep(_PAUSE)
     os.replace(source, target)
