@@ -23,12 +23,18 @@ const frames = {frames};
 window.saved = {{}};
 window.refuse = 0;
 const save = async (frame) => {{
-  if (window.refuse > 0) {{ window.refuse -= 1; throw new Error("The app does not answer."); }}
+  if (window.refuse > 0) {{
+    window.refuse -= 1;
+    throw Object.assign(new Error("The app does not answer."), {{ refused: window.forGood }});
+  }}
   window.saved[frame.id] = JSON.parse(JSON.stringify(frame.boxes));
 }};
 window.labeller = createLabeller(document.getElementById("place"), {{
   frames, classes: {classes}, colors: {colors}, theme: "{theme}", save,
-  propose: async (frame) => (frame.id === 1 ? {proposals} : []),
+  propose: async (frame) => {{
+    window.asked = (window.asked ?? 0) + 1;
+    return frame.id === 1 ? {proposals} : [];
+  }},
 }});
 </script>"""
 
@@ -312,4 +318,136 @@ def test_what_cannot_be_saved_is_tried_again(browser, tmp_path):
     drag(page, (10, 120), (50, 170))
     assert len(boxes(page)) == 2  # after it answers again
     assert "All saved" in page.locator(".srl-labelled").text_content()
+    seen.clean()
+
+
+def test_a_view_that_is_gone_sends_nothing_again(browser, tmp_path):
+    """Catches a cell that was run again while a box was saved: its first view would send that box
+    once more, a minute later, over what was drawn in the second."""
+    script = joined([*label.files(), label._HERE / "js" / "widget.js"])
+    values = {"frames": frames(1), "classes": ["mug"], "colors": CLASS_COLORS, "theme": "light"}
+    (tmp_path / "page.html").write_text(
+        f"""<!doctype html><meta charset=utf-8><style>{label.css()}</style><div id=place></div>
+        <script type=module>{script}
+        const values = {json.dumps(values)}, el = document.getElementById("place");
+        window.sent = [];
+        const get = (name) => values[name], send = (one) => sent.push(one);
+        const model = {{ get, send, on: () => {{}}, off: () => {{}} }};
+        window.leave = render({{ model, el }});
+        </script>""",
+        encoding="utf-8",
+    )
+    seen = Watched(browser, 900, 760)
+    page = seen.page
+    page.clock.install()
+    page.goto((tmp_path / "page.html").as_uri())
+    page.wait_for_selector(".srl-sheet")
+    drag(page, (100, 120), (150, 170))
+    assert page.evaluate("sent.length") == 1
+    drag(page, (10, 20), (50, 70))  # waits for the first one's answer
+    page.evaluate("leave()")
+    page.wait_for_function("sent.length === 2")
+    assert len(page.evaluate("sent[1].boxes")) == 2
+    page.clock.fast_forward(61_000)
+    page.clock.fast_forward(61_000)
+    page.wait_for_timeout(50)
+    assert page.evaluate("sent.length") == 2
+    seen.clean()
+
+
+def test_renaming_reaches_what_is_taken_back(browser, tmp_path):
+    """Catches a box that comes back with the name that its class had before, and a name that is
+    ended by the Enter with which a word of Japanese or Chinese is chosen."""
+    seen = opened(browser, tmp_path)
+    page = seen.page
+    drag(page, (20, 120), (60, 160))
+    drag(page, (100, 120), (150, 170))
+    page.keyboard.press("Control+z")
+    page.get_by_role("button", name="mug").dblclick()
+    page.wait_for_selector(".srl-name:visible")
+    page.keyboard.type("tea  cup")
+    page.evaluate(
+        "document.querySelector('.srl-name').dispatchEvent("
+        "new KeyboardEvent('keydown', { key: 'Enter', isComposing: true, bubbles: true }))"
+    )
+    assert page.locator(".srl-name").is_visible()
+    page.keyboard.press("Enter")
+    page.keyboard.press("Control+y")
+    assert [name for name, _ in boxes(page)] == ["tea cup", "tea cup"]
+    page.mouse.click(*at(page, 40, 40))  # proposed as a mug
+    assert [name for name, _ in boxes(page)] == ["tea cup"] * 3
+    assert page.evaluate("labeller.state.classes") == ["tea cup", "keys"]
+    seen.clean()
+
+
+def test_what_keys_do_is_seen_and_read_out(browser, tmp_path):
+    """Catches a proposal that Tab came to and nothing shows, words for a screen reader from before
+    the last change, and a box that gets smaller at the edge of its image."""
+    seen = opened(browser, tmp_path)
+    page = seen.page
+    sheet = page.locator(".srl-sheet")
+    sheet.focus()
+    before = sheet.evaluate("(sheet) => sheet.toDataURL()")
+    page.keyboard.press("Tab")
+    assert sheet.evaluate("(sheet) => sheet.toDataURL()") != before
+    assert "Proposal: mug" in sheet.get_attribute("aria-label")
+    page.keyboard.press("b")
+    assert sheet.get_attribute("aria-label") == "Image 1 of 3: mug. Chosen: mug"
+    for _ in range(9):
+        page.keyboard.press("Shift+ArrowLeft")
+        page.keyboard.press("Shift+ArrowDown")
+    near(boxes(page)[0], "mug", [0, 140, 60, 200])
+    for _ in range(9):
+        page.keyboard.press("Shift+Alt+ArrowLeft")
+    near(boxes(page)[0], "mug", [0, 140, 3, 200])
+    seen.clean()
+
+
+def test_what_a_drag_began_on_may_go(browser, tmp_path):
+    """Catches a box on another image than the one it was drawn on, and one that takes the place of
+    another because the one in hand was deleted."""
+    seen = opened(browser, tmp_path)
+    page = seen.page
+
+    def during(key, start, end):
+        page.mouse.move(*at(page, *start))
+        page.mouse.down()
+        page.mouse.move(*at(page, *end), steps=3)
+        page.keyboard.press(key)
+        page.mouse.up()
+
+    drag(page, (20, 120), (60, 160))
+    page.mouse.click(*at(page, 190, 190))
+    drag(page, (100, 120), (150, 170))
+    page.mouse.click(*at(page, 40, 140))
+    during("Delete", (40, 140), (80, 120))
+    assert boxes(page) == [("mug", [100, 120, 150, 170])]
+    page.mouse.click(*at(page, 190, 190))
+    during("PageDown", (10, 110), (50, 150))
+    assert page.evaluate("labeller.state.frames.map((one) => one.boxes.length)") == [1, 0, 0]
+    seen.clean()
+
+
+def test_frames_that_come_and_go(browser, tmp_path):
+    """Catches proposals that are asked for twice, an undo that does nothing because its image is
+    gone, another image in sight once one was taken out, and "tried again" of what is not."""
+    seen = opened(browser, tmp_path)
+    page = seen.page
+    drag(page, (20, 120), (60, 160))
+    page.keyboard.press("PageDown")
+    drag(page, (20, 120), (60, 160))
+    page.keyboard.press("PageDown")
+    asked = page.evaluate("asked")
+    page.evaluate("labeller.add({ ...labeller.frames.current(), id: 4, boxes: [] })")
+    assert page.evaluate("asked") == asked + 1
+    page.evaluate("labeller.frames.drop(labeller.state.frames[1])")
+    assert page.evaluate("labeller.frames.current().id") == 4
+    page.keyboard.press("Control+z")
+    assert page.evaluate("[labeller.frames.current().id, labeller.frames.canUndo()]") == [1, False]
+    assert boxes(page) == []
+    page.evaluate("window.refuse = 1; window.forGood = true")
+    page.keyboard.press("b")
+    page.wait_for_function("document.querySelector('.srl-labelled').textContent.includes('Not')")
+    page.wait_for_function("labeller.state.unsaved === 0")
+    assert "again" not in page.locator(".srl-labelled").inner_text()
     seen.clean()

@@ -9,9 +9,12 @@ export function createFrames(frames, classes, save) {
   const past = [], future = [];
   const state = {
     frames, classes: [...classes], at: 0, chosen: -1, name: classes[0] ?? "", proposals: [], unsaved: 0, problem: "",
+    offered: -1, // the proposal that the keyboard has come to
     picked: false, // whether somebody chose that box, or it is only the last one made
     hint: "", // what the class taken last is for, where that may surprise
   };
+  const tidy = (text) => text.trim().replace(/\s+/g, " ").slice(0, 60);
+  const known = (name) => state.classes.find((one) => one.toLowerCase() === name.toLowerCase());
   const tell = (what = "boxes") => listeners.forEach((listener) => listener(what));
   const current = () => state.frames[state.at];
   const copy = (boxes) => boxes.map(({ name, box }) => ({ name, box: [...box] }));
@@ -34,6 +37,7 @@ export function createFrames(frames, classes, save) {
       } catch (error) {
         state.problem = error.message || "It cannot be saved.";
         if (!waiting.has(id) && !error.refused) waiting.set(id, next);
+        state.unsaved = waiting.size;
         tell("saved");
         await new Promise((done) => setTimeout(done, 1000));
       }
@@ -116,11 +120,33 @@ export function createFrames(frames, classes, save) {
       } else tell();
     },
     addClass(text) {
-      const name = text.trim().replace(/\s+/g, " ").slice(0, 60);
+      const name = tidy(text);
       if (!name) return null;
-      const known = state.classes.find((one) => one.toLowerCase() === name.toLowerCase());
-      if (!known) state.classes.push(name);
-      return known ?? name;
+      if (!known(name)) state.classes.push(name);
+      return known(name);
+    },
+    // Everywhere, so that what is taken back has the new name, too: that name, or null where another
+    // class has it.
+    renameClass(before, text) {
+      const after = tidy(text);
+      if (![before, undefined].includes(known(after))) return null;
+      state.classes = state.classes.map((one) => (one === before ? after : one));
+      const lists = [...state.frames.map((frame) => frame.boxes), ...[...past, ...future].flatMap((one) => [one.before, one.after])];
+      for (const box of lists.flat()) if (box.name === before) box.name = after;
+      if (state.name === before) state.name = after;
+      return after;
+    },
+    // Takes an image out, with what could be taken back of it; who was at another one stays there.
+    drop(frame) {
+      const now = current();
+      for (const list of [past, future]) list.splice(0, list.length, ...list.filter((one) => one.id !== frame.id));
+      const place = state.frames.indexOf(frame);
+      state.frames.splice(place, 1);
+      const at = now === frame ? place : state.frames.indexOf(now);
+      state.at = Math.max(0, Math.min(at, state.frames.length - 1));
+      if (now !== frame) return tell();
+      state.chosen = -1;
+      tell("frame");
     },
   };
 }

@@ -27,7 +27,6 @@ export function createLabeller(el, host) {
   };
   let asked = 0; // which answer about proposals is the last one asked for
   let offers = []; // what was proposed for this image; state.proposals are those that no box has taken
-  let offered = -1; // the proposal that Tab has come to
   let pending = null; // a box that waits for its name
 
   function accept(row, all = false) {
@@ -36,7 +35,7 @@ export function createLabeller(el, host) {
     const usable = taken.filter((one) => one.name || state.name);
     if (!usable.length) return taken.length ? ask(taken[0].box) : undefined;
     const added = usable.map(({ name, box }) => ({ name: frames.addClass(name || state.name), box: box.map((value) => Math.round(value * 10) / 10) }));
-    offered = -1;
+    state.offered = -1;
     frames.change([...frame.boxes, ...added], frame.boxes.length + added.length - 1);
   }
 
@@ -81,7 +80,7 @@ export function createLabeller(el, host) {
   function free() {
     const { boxes } = frames.current() ?? { boxes: [] };
     state.proposals = offers.filter((one) => !boxes.some((own) => covers(own, one)));
-    if (offered >= state.proposals.length) offered = -1;
+    if (state.chosen >= 0 || state.offered >= state.proposals.length) state.offered = -1;
   }
 
   function ask(box = null, text = "") {
@@ -100,33 +99,37 @@ export function createLabeller(el, host) {
     field.hidden = true;
     const name = keep ? field.value : "";
     if (name.trim()) {
-      if (before) renameClass(before, name.trim());
+      if (before) renameClass(before, name);
       else {
         state.name = frames.addClass(name);
         if (box) drawn(box);
         else if (state.chosen >= 0) frames.call(state.name);
         else frames.tell();
-        host.rename?.(state.classes, {});
+        tellClasses({});
       }
     } else frames.tell();
     sheet.element.focus({ preventScroll: true });
   }
 
+  function tellClasses(renamed) {
+    host.rename?.(state.classes, renamed)?.catch((error) => { where.textContent = error.message; });
+  }
+
   function renameClass(before, after) {
-    if (before === after) return;
-    if (state.classes.some((one) => one !== before && one.toLowerCase() === after.toLowerCase())) {
-      where.textContent = `There is a class "${after}" already.`;
+    const name = frames.renameClass(before, after);
+    if (name === null) {
+      where.textContent = `There is a class "${after.trim()}" already.`;
       return;
     }
-    state.classes = state.classes.map((one) => (one === before ? after : one));
-    for (const frame of state.frames) for (const box of frame.boxes) if (box.name === before) box.name = after;
-    if (state.name === before) state.name = after;
-    host.rename?.(state.classes, { [before]: after });
+    if (name === before) return;
+    for (const one of offers) if (one.name === before) one.name = name;
+    tellClasses({ [before]: name });
     frames.tell();
   }
 
   field.addEventListener("keydown", (event) => {
     event.stopPropagation();
+    if (event.isComposing || event.keyCode === 229) return; // Enter ends a word of Japanese, say
     if (event.key === "Enter") answered(true);
     else if (event.key === "Escape") answered(false);
   });
@@ -154,17 +157,14 @@ export function createLabeller(el, host) {
       where.textContent = error.message;
       return;
     }
-    state.frames.splice(state.frames.indexOf(frame), 1);
-    state.at = Math.max(0, Math.min(state.at, state.frames.length - 1));
-    state.chosen = -1;
-    frames.tell("frame");
+    frames.drop(frame);
   }
 
   async function propose() {
     const frame = frames.current();
     const number = ++asked;
     offers = [];
-    offered = -1;
+    state.offered = -1;
     if (!frame || !host.propose || (frame.labelled && frame.boxes.length)) return;
     try {
       const found = await host.propose(frame);
@@ -179,25 +179,27 @@ export function createLabeller(el, host) {
     const { boxes } = frames.current();
     const total = boxes.length + state.proposals.length;
     if (!total) return false;
-    const now = offered >= 0 ? boxes.length + offered : state.chosen;
+    const now = state.offered >= 0 ? boxes.length + state.offered : state.chosen;
     const next = now < 0 ? (step > 0 ? 0 : total - 1) : now + step;
     if (next < 0 || next >= total) {
-      offered = -1;
+      state.offered = -1;
       frames.choose(-1);
       return false; // the focus goes on
     }
-    offered = next >= boxes.length ? next - boxes.length : -1;
-    frames.choose(offered >= 0 ? -1 : next);
-    sheet.element.title = offered >= 0 ? `proposal: ${state.proposals[offered].name || "object"}, Enter accepts` : "";
+    state.offered = next >= boxes.length ? next - boxes.length : -1;
+    frames.choose(state.offered >= 0 ? -1 : next);
+    sheet.element.title = state.offered >= 0 ? `proposal: ${state.proposals[state.offered].name || "object"}, Enter accepts` : "";
     return true;
   }
 
   function nudge(dx, dy, corner) {
     const frame = frames.current();
     const { name, box } = frame.boxes[state.chosen];
-    const moved = corner ? [box[0], box[1], box[2] + dx, box[3] + dy] : [box[0] + dx, box[1] + dy, box[2] + dx, box[3] + dy];
-    const kept = moved.map((value, i) => Math.max(0, Math.min(value, i % 2 ? frame.height : frame.width)));
-    if (kept[2] - kept[0] < 3 || kept[3] - kept[1] < 3) return;
+    // At the edge of the image a box stops and keeps its size.
+    const far = (step, i, most) => Math.max(corner ? box[i] + 3 - box[i + 2] : -box[i], Math.min(step, most - box[i + 2]));
+    const by = [far(dx, 0, frame.width), far(dy, 1, frame.height)];
+    if (!by[0] && !by[1]) return;
+    const kept = box.map((value, i) => (corner && i < 2 ? value : value + by[i % 2]));
     frames.change(frame.boxes.map((one, row) => (row === state.chosen ? { name, box: kept } : one)), state.chosen);
   }
 
@@ -220,10 +222,10 @@ export function createLabeller(el, host) {
     }
     if (event.target.matches("button, summary, input") && (key === "Enter" || key === " " || key === "Tab")) return false;
     if (key === "Tab") return walk(event.shiftKey ? -1 : 1);
-    if (key === "Enter" && offered >= 0) return accept(offered), true;
+    if (key === "Enter" && state.offered >= 0) return accept(state.offered), true;
     if (key === "Enter") return state.chosen >= 0 && (frames.choose(state.chosen), true);
     if (key === "Delete" || key === "Backspace") return remove(), true;
-    if (key === "Escape") return sheet.cancel() || (offered = -1, frames.choose(-1)), true;
+    if (key === "Escape") return sheet.cancel() || (state.offered = -1, frames.choose(-1)), true;
     if (key === "a") return accept(0, true), true;
     if (key === "n") return ask(), true;
     if (key === "b") return drawn([0.35 * frame.width, 0.35 * frame.height, 0.65 * frame.width, 0.65 * frame.height].map(Math.round)), true;
@@ -276,7 +278,7 @@ export function createLabeller(el, host) {
     const { length } = state.frames;
     const done = state.frames.filter((one) => one.labelled).length;
     const boxes = state.frames.reduce((sum, one) => sum + one.boxes.length, 0);
-    const saved = state.problem ? `Not saved yet: ${state.problem} It is tried again.` : state.unsaved ? "Saving …" : "All saved.";
+    const saved = state.problem ? (state.unsaved ? `Not saved yet: ${state.problem} It is tried again.` : `Not saved: ${state.problem}`) : state.unsaved ? "Saving …" : "All saved.";
     if (!pending) setText(where, (!state.problem && state.hint) || (length ? `${done} of ${length} images labelled, ${boxes} ${boxes === 1 ? "box" : "boxes"}. ${saved}` : "No image yet."));
     root.dataset.saved = String(!state.unsaved && !state.problem);
     gone.disabled = state.chosen < 0;
@@ -311,8 +313,8 @@ export function createLabeller(el, host) {
     // A frame that was taken just now.
     add(frame, show = true) {
       state.frames.push(frame);
-      if (show) frames.go(state.frames.length - 1);
-      frames.tell(show || state.frames.length === 1 ? "frame" : "boxes");
+      if (show && state.frames.length > 1) frames.go(state.frames.length - 1);
+      else frames.tell(state.frames.length === 1 ? "frame" : "boxes");
     },
     focus: () => sheet.element.focus({ preventScroll: true }),
     destroy() {

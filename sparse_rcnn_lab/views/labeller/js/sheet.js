@@ -13,7 +13,7 @@ export function createSheet(frames, { color, accept, drawn, tallest = 0.66 }) {
   const canvas = make("canvas", { class: "srl-sheet", tabindex: "0", role: "img" });
   const image = new Image();
   let scale = 1, width = 0, height = 0;
-  let drag = null; // {kind: "new" | "move" | [x, y], start, box, moved}
+  let drag = null; // {kind: "new" | "move" | [x, y], frame, start, box, moved}
   let hover = -1; // proposal under the pointer
   let shown = null;
 
@@ -35,9 +35,17 @@ export function createSheet(frames, { color, accept, drawn, tallest = 0.66 }) {
       shown = frame.url;
       image.src = frame.url;
     }
-    canvas.setAttribute("aria-label", frame ? `Image ${frames.state.at + 1} of ${frames.state.frames.length}: `
-      + (frame.boxes.map((box) => box.name || "unnamed").join(", ") || "no box yet") : "No image yet");
     resize();
+    if (!frame) describe();
+  }
+
+  function describe() {
+    const { at: place, frames: all, chosen, offered, proposals } = frames.state;
+    const frame = frames.current();
+    const name = (one) => one.name || "unnamed";
+    const said = !frame ? "No image yet" : `Image ${place + 1} of ${all.length}: ${frame.boxes.map(name).join(", ") || "no box yet"}`;
+    const one = proposals[offered] ? `. Proposal: ${name(proposals[offered])}, Enter accepts` : frame?.boxes[chosen] ? `. Chosen: ${name(frame.boxes[chosen])}` : "";
+    canvas.setAttribute("aria-label", said + one);
   }
 
   const onScreen = (box) => box.map((value) => value * scale);
@@ -58,12 +66,13 @@ export function createSheet(frames, { color, accept, drawn, tallest = 0.66 }) {
   function draw() {
     const frame = frames.current();
     if (!frame) return;
+    if (!drag) describe();
     const g = sharp(canvas, width, height);
     g.clearRect(0, 0, width, height);
     if (image.complete && image.naturalWidth && shown === frame.url) g.drawImage(image, 0, 0, width, height);
     const { chosen, picked, proposals } = frames.state;
     proposals.forEach((proposal, row) => {
-      outline(g, proposal.box, proposal.name ? color(proposal.name) : "#ffffff", row === hover ? 3 : 2, [6, 4]);
+      outline(g, proposal.box, proposal.name ? color(proposal.name) : "#ffffff", row === hover || row === frames.state.offered ? 4 : 2, [6, 4]);
     });
     const boxes = frame.boxes.map((box, row) => (drag?.row === row ? { ...box, box: drag.box } : box));
     if (drag?.kind === "new" && drag.moved) outline(g, drag.box, color(frames.state.name), 2);
@@ -166,7 +175,7 @@ export function createSheet(frames, { color, accept, drawn, tallest = 0.66 }) {
     const own = frame.boxes[chosen]?.box;
     const kind = own ? part(place, own, GRIP[event.pointerType] ?? GRIP.mouse) : null;
     const start = [clamp(place[0], frame.width), clamp(place[1], frame.height)];
-    drag = { kind: kind ?? "new", start, from: own, box: own ?? [...start, ...start], row: kind ? chosen : -1, moved: false, id: event.pointerId };
+    drag = { kind: kind ?? "new", frame, start, from: own, box: own ?? [...start, ...start], row: kind ? chosen : -1, moved: false, id: event.pointerId };
   });
 
   canvas.addEventListener("pointermove", (event) => {
@@ -200,6 +209,8 @@ export function createSheet(frames, { color, accept, drawn, tallest = 0.66 }) {
     const done = drag;
     drag = null;
     const frame = frames.current();
+    // What it began on has gone since, by a key or another hand.
+    if (frame !== done.frame || (done.row >= 0 && frame.boxes[done.row]?.box !== done.from)) return draw();
     const place = at(event);
     if (!done.moved) {
       const offered = under(place, frames.state.proposals);

@@ -5,10 +5,16 @@ import { createLabeller } from "./labeller.js";
 export function render({ model, el }) {
   const waiting = new Map();
   let serial = 0;
+  let closed = false;
   const ask = (content) => new Promise((done, failed) => {
     const own = ++serial;
     waiting.set(own, [done, failed]);
-    model.send({ ...content, serial: own });
+    try {
+      model.send({ ...content, serial: own });
+    } catch (error) {
+      if (!closed) throw error;
+    }
+    if (closed) done();
     setTimeout(() => { if (waiting.delete(own)) failed(new Error("The kernel does not answer.")); }, 60_000);
   });
   const heard = (content) => {
@@ -26,6 +32,11 @@ export function render({ model, el }) {
     rename: (names, renamed) => ask({ kind: "classes", names, renamed }),
   });
   return () => {
+    // What was sent is with the kernel. Nobody hears its answer, and to send it again would save
+    // over what the next view has drawn since.
+    closed = true;
+    waiting.forEach(([done]) => done());
+    waiting.clear();
     model.off("msg:custom", heard);
     labeller.destroy();
   };
