@@ -258,6 +258,18 @@ def test_a_saved_page_shows_what_was_on_screen(detector, image):
     assert saved() == (1, False, "stage")
 
 
+def test_a_widget_made_after_a_change(detector, image):
+    """Catches a notebook that lists what was changed before it was shown, beside the trace without
+    it; and a tab set to what there is none of, at which the page stands still."""
+    traitlets = pytest.importorskip("traitlets")
+    pytest.importorskip("anywidget")
+    view = explore(image, detector)
+    view.try_out(Intervention(repeat=1))
+    assert view.widget.edited["stages"] == view.widget.stage == view.base.num_stages + 1
+    with pytest.raises(traitlets.TraitError, match="similarity"):
+        view.widget.tab = "likeness"
+
+
 def test_the_page_and_the_notebook_share_a_history(detector, image):
     """Catches a change that the page only tried on the way and that undo goes back to, and one
     that it made and that undo leaves."""

@@ -28,12 +28,7 @@ Run = Callable[[Intervention], Trace]
 
 ROI = ("roi_features", "filtered_features")
 SMALL = 4e6  # numbers of a recording (16 MB) up to which RoI features are recorded unasked
-CHOICES = {
-    "show": ("all", "detections", "one"),
-    "color": ("class", "score", "match", "proposal", "stage"),
-    "tab": ("attention", "roi", "filters", "similarity"),
-    "theme": ("auto", "light", "dark"),
-}
+CHOICES = {**html_page.CHOICES, "theme": ("auto", "light", "dark")}
 NEEDS_IMAGE = (
     "This is a recorded trace. To drag boxes, switch attention off and see what follows, give an "
     'image and a model: srl.explore("photo.jpg", "nano-shapes").'
@@ -250,12 +245,12 @@ class Explorer:
             options = {**self._options, "live": live, "needs": "" if live else NEEDS_IMAGE}
             names = [name for name in html_page.SHARED if name in options]
             self._widget = html_page.widget_class()(
-                payload=self._payload, edited=None, options=options, answer=self._answer(),
-                **{name: options[name] for name in names},
+                payload=self._payload, edited=self._edited_payload(), options=options,
+                answer=self._answer(), **{name: options[name] for name in names},
             )  # fmt: skip
             self._widget.on_msg(lambda _, content, __: self._receive(content))
             if "stage" not in options:
-                self._widget.stage = self.base.num_stages  # where the first flight ends
+                self._widget.stage = self.trace.num_stages  # where the first flight ends
         return self._widget
 
     def _repr_mimebundle_(self, **options: Any) -> Any:

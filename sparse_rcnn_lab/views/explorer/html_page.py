@@ -14,7 +14,12 @@ from typing import Any
 from sparse_rcnn_lab.views.bundle import joined
 
 # What a kernel and the page both know of, and each may set.
-SHARED = ("stage", "chosen", "threshold", "show", "color", "tab")
+CHOICES = {
+    "show": ("all", "detections", "one"),
+    "color": ("class", "score", "match", "proposal", "stage"),
+    "tab": ("attention", "roi", "filters", "similarity"),
+}
+SHARED = ("stage", "chosen", "threshold", *CHOICES)
 
 HERE = Path(__file__).parent
 
@@ -100,9 +105,10 @@ def widget_class() -> type[Any]:
         stage = traitlets.Int(0).tag(sync=True)
         chosen = traitlets.Int(None, allow_none=True).tag(sync=True)
         threshold = traitlets.Float(0.3).tag(sync=True)
-        show = traitlets.Unicode("all").tag(sync=True)
-        color = traitlets.Unicode("class").tag(sync=True)
-        tab = traitlets.Unicode("attention").tag(sync=True)
+        # Of another value the page would know nothing to show.
+        show = traitlets.Enum(CHOICES["show"], "all").tag(sync=True)
+        color = traitlets.Enum(CHOICES["color"], "class").tag(sync=True)
+        tab = traitlets.Enum(CHOICES["tab"], "attention").tag(sync=True)
 
         def __repr__(self) -> str:
             """What is read where no widget is shown, as on a site that shows notebooks."""
