@@ -420,3 +420,149 @@ def test_strange_traces(browser, trace, tmp_path, kind):
     assert wanted.get(kind, "stage 6") in said
     keep_shot(page, f"strange-{kind}")
     watched.clean()
+
+
+def live(browser, tmp_path, width=1280, height=900, **context):
+    """A view with its page, and what answers the page's next message as a kernel does."""
+    detector = Detector(small_model(), ("a", "b", "c"), "small")
+    image = (torch.rand(3, 60, 90) * 255).to(torch.uint8)
+    view = explore(image, detector, stage=1, chosen=2, fly=False)
+    view._options["live"] = True
+    change = ("model: { get: (name) =>", KERNEL)
+    watched = opened(browser, tmp_path, view, width, height, change, **context)
+
+    def answer():
+        watched.page.wait_for_function("() => window.sent?.length")
+        message = watched.page.evaluate("() => window.sent.shift()")
+        view._receive(message)
+        told = [view._answer(message["serial"]), view._edited_payload()]
+        watched.page.evaluate("([answer, edited]) => window.hear(answer, edited)", told)
+
+    return view, watched, answer
+
+
+def test_the_keyboard_stays_in_the_explorer(browser, tmp_path):
+    """Catches a button that goes when it is pressed and takes the focus along: in a notebook the
+    next key would go elsewhere; and a list that is made anew while nothing in it changed."""
+    view, watched, answer = live(browser, tmp_path)
+    page = watched.page
+    page.evaluate(f"() => {HERE}.store.set({{ threshold: 0.01 }})")
+    inside = "() => !!document.activeElement.closest('.srl')"
+    page.get_by_role("button", name="deselect").press("Enter")
+    page.wait_for_function("() => document.querySelector('.srl-proposal .srl-item')")
+    assert page.evaluate(inside)
+    page.locator(".srl-proposal .srl-item").first.press("Enter")
+    page.wait_for_function("() => !document.querySelector('.srl-proposal .srl-item')")
+    assert page.evaluate(inside) and state(page)["chosen"] is not None
+    page.get_by_role("button", name="zero its feature").press("Enter")
+    answer()
+    back = page.get_by_label("Take back: proposal")
+    back.focus()
+    page.evaluate(f"() => {HERE}.motion.jump(0)")
+    until(page, "!x.changes.waiting && x.state.stage === 0")
+    page.wait_for_timeout(60)
+    assert page.evaluate("() => document.activeElement.ariaLabel").startswith("Take back")
+    back.press("Enter")
+    answer()
+    page.wait_for_function("() => !document.querySelector('.srl-changes li')")
+    assert page.evaluate(inside) and view.edited is None
+    watched.clean()
+
+
+def test_a_finger_pulls_a_box_down(browser, tmp_path):
+    """Catches a page that scrolls in place of moving the box, and a second finger that takes it."""
+    phone = {"has_touch": True, "is_mobile": True}
+    _, watched, answer = live(browser, tmp_path, 390, 780, **phone)
+    page = watched.page
+    session = watched.context.new_cdp_session(page)
+    left, top, right, bottom = on_page(page, 2)
+    x, y = (left + right) / 2, (top + bottom) / 2
+
+    def touch(kind, *points):
+        sent = [{"x": x, "y": y, "id": i} for i, (x, y) in enumerate(points)]
+        session.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": sent})
+
+    touch("touchStart", (x, y))
+    for far in (5, 15, 25, 30):
+        touch("touchMove", (x, y + far))
+    until(page, "x.draft(x.trace(), 2)")
+    now = page.evaluate(f"() => {HERE}.draft({HERE}.trace(), 2)[1]")
+    touch("touchStart", (x, y + 30), (x + 60, y + 30))
+    touch("touchMove", (x, y + 30), (x + 90, y + 60))
+    assert page.evaluate(f"() => {HERE}.draft({HERE}.trace(), 2)[1]") == now
+    touch("touchEnd")
+    answer()
+    answer()
+    until(page, "x.changes.undoable === 1 && !x.changes.waiting")
+    assert page.evaluate("scrollY") == 0
+    watched.clean()
+
+
+def test_a_window_made_lower(browser, trace, tmp_path):
+    """Catches an image that does not fit the window any more, until something else is touched."""
+    watched = opened(browser, tmp_path, Explorer(trace), 1280, 1000)
+    page = watched.page
+    height = "() => document.querySelectorAll('.srl-canvas')[1].clientHeight"
+    before = page.evaluate(height)
+    page.set_viewport_size({"width": 1280, "height": 700})
+    page.wait_for_function(f"h => ({height})() < h", arg=before)
+    watched.clean()
+
+
+def test_a_tour_that_is_left_takes_back_what_is_on_its_way(browser, tmp_path):
+    """Catches a change that stays because its answer came after the tour had ended."""
+    view, watched, answer = live(browser, tmp_path)
+    page = watched.page
+    page.evaluate(f"() => {HERE}.tour.start()")
+    for _ in range(4):
+        page.get_by_role("button", name="Next", exact=True).click()
+    page.wait_for_function("() => window.sent?.length")
+    page.get_by_role("button", name="Leave").click()
+    answer()
+    answer()
+    until(page, "!x.changes.waiting && !x.edited()")
+    assert view.edited is None
+    watched.clean()
+
+
+def test_many_stages_can_be_read(browser, tmp_path):
+    """Catches numbers of 20 stages that are cut, lie on one another or make the page wider."""
+    view = Explorer(made_trace(5, 3, stages=20), chosen=1, tab="similarity")
+    watched = opened(browser, tmp_path, view, 390, 780)
+    keep_shot(watched.page, "stages-20")
+    cut = watched.page.evaluate(
+        "() => [...document.querySelectorAll('.srl-strip b:not(.srl-class), .srl-matrix td')]"
+        ".filter(e => e.scrollWidth > e.clientWidth).map(e => e.textContent)"
+    )
+    assert cut == []
+    assert watched.page.evaluate("() => document.documentElement.scrollWidth") <= 390
+    watched.clean()
+
+
+def test_notes_come_back(browser, trace, tmp_path):
+    """Catches the words on what is not a number gone for good after another line stood there."""
+    broken = trace.boxes.clone().index_fill_(1, torch.tensor([0]), float("nan"))
+    watched = opened(browser, tmp_path, Explorer(replace(trace, boxes=broken)))
+    page = watched.page
+    said = page.locator(".srl-notice")
+    page.evaluate(f"() => {HERE}.notice('Something else.')")
+    assert said.inner_text() == "Something else."
+    page.evaluate(f"() => {HERE}.notice('')")
+    assert "not numbers" in said.inner_text()
+    watched.clean()
+
+
+def test_a_second_view_begins_as_the_kernel_has_it(browser, trace, tmp_path):
+    """Catches a view shown again that forgets what was set since, and flies past its stage."""
+    values = "const values = Object.assign(JSON.parse("
+    set_since = "), { stage: 3, chosen: 2, threshold: 0.6, tab: 'similarity', color: 'score' })"
+    path = tmp_path / "page.html"
+    text = str(Explorer(trace).to_html()).replace("const values = JSON.parse(", values)
+    path.write_text(text.replace(".textContent)", f".textContent{set_since}"), encoding="utf-8")
+    watched = Watched(browser)
+    watched.page.goto(path.as_uri())
+    ready(watched.page)
+    shown = state(watched.page)
+    wanted = {"stage": 3, "position": 3, "chosen": 2, "threshold": 0.6, "tab": "similarity"}
+    assert {**wanted, "color": "score", "playing": False}.items() <= shown.items()
+    watched.clean()

@@ -90,6 +90,7 @@ export function createControls(explorer) {
   const first = make("input", {
     type: "range", min: "1", max: String(explorer.base().count), step: "1", "aria-label": "Proposals",
     title: "Use only the first so many of the learned proposals", oninput: () => use(Number(first.value), false), onchange: () => use(Number(first.value), true),
+    onpointerdown: () => { before = null; }, // back where it began, a slider tells of no change
   });
   const fewer = make("label", { class: "srl-field srl-threshold" }, make("span", { text: "proposals" }), first, used);
   const check = (name, text, title) => {

@@ -10,7 +10,7 @@ const LEAST = 2; // pixels of the image that a box keeps
 
 export function createDrag(explorer, made) {
   const { store } = explorer;
-  let grip = null; // {corner: [x index, y index] or null, from, box, moved, before}
+  let grip = null; // {id, state, corner: [x index, y index] or null, from, box, moved, before}
   let draft = null; // {id, state, box}
 
   const state = () => Math.round(store.state.position);
@@ -67,7 +67,7 @@ export function createDrag(explorer, made) {
       }
       const box = chosenBox(picture);
       grip = {
-        corner: found === "body" ? null : found, start: at, from: picture.toImage(...at), box, moved: false,
+        id: store.state.chosen, state: state(), corner: found === "body" ? null : found, start: at, from: picture.toImage(...at), box, moved: false,
         centre: [(box[0] + box[2]) / 2, (box[1] + box[3]) / 2], before: made.intervention,
       };
       return true;
@@ -77,11 +77,12 @@ export function createDrag(explorer, made) {
       if (!grip.moved && Math.hypot(at[0] - grip.start[0], at[1] - grip.start[1]) < SLACK) return true;
       grip.moved = true;
       store.set({ hovered: null, peeked: null });
-      draft = { id: store.state.chosen, state: state(), box: dragged(picture, at) };
+      draft = { id: grip.id, state: grip.state, box: dragged(picture, at) };
       propose(false);
       explorer.refresh();
       return true;
     },
+    held: () => grip !== null,
     release() {
       const moved = grip?.moved;
       if (moved) propose(true);

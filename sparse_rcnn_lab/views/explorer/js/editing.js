@@ -62,6 +62,8 @@ export function createEditing(explorer) {
     (value) => store.set({ compare: value }));
   const told = make("div", { class: "srl-list", "aria-label": "What it did to the detections" });
   const result = make("div", { class: "srl-result" }, compare.element, told);
+  let listed = null; // the intervention whose changes are listed
+  let compared = null; // what was told of: {edited, threshold}
   const busy = make("small", { class: "srl-busy" });
   const box = make("div", { class: "srl-row srl-numbers" }, ...numbers);
   const controls = make("div", { class: "srl-edit" }, hint, box,
@@ -78,7 +80,7 @@ export function createEditing(explorer) {
   function typed() {
     const box = numbers.map((input) => Number(input.value));
     const known = made.intervention.changes.find(({ proposals, stage, drop: gone }) => !gone && proposals[0] === store.state.chosen && stage === at());
-    if (known?.box && known.box.every((value, i) => Math.round(value) === box[i])) return; // said twice
+    if (known?.box && known.box.every((value, i) => value === box[i] || Math.round(value) === box[i])) return; // said twice
     if (numbers.some((input) => input.value === "") || box[2] <= box[0] || box[3] <= box[1]) {
       explorer.notice("Right must be larger than left, and bottom larger than top.");
       return;
@@ -124,7 +126,7 @@ export function createEditing(explorer) {
     const now = can ? explorer.draft(trace, found) ?? trace.box(at(), found) : null;
     numbers.forEach((input, i) => {
       input.disabled = !now;
-      if (document.activeElement !== input) input.value = now ? String(Math.round(now[i])) : "";
+      if (!input.matches(":focus")) input.value = now ? String(Math.round(now[i])) : "";
     });
     for (const button of [drop, zero, swap]) button.disabled = !can;
     const where = at() ? `after stage ${at()}` : "before stage 1";
@@ -156,13 +158,23 @@ export function createEditing(explorer) {
       reset.disabled = !edited;
       showBox(trace);
     }
+    showChanges();
+    if (!edited) return;
+    compare.mark(store.state.compare);
+    const { threshold } = store.state;
+    if (compared?.edited === edited && compared.threshold === threshold) return;
+    compared = { edited, threshold };
+    told.replaceChildren(...outcomeList(explorer));
+  }
+
+  // Made anew only where they changed: a button keeps its focus and is there when it is let go.
+  function showChanges() {
+    if (listed === made.intervention) return;
+    listed = made.intervention;
     const list = changes();
     done.hidden = !list.length;
     done.replaceChildren(...list.map(([text, rest]) => make("li", {}, make("span", { text }),
       made.live ? make("button", { type: "button", class: "srl-quiet", text: "×", "aria-label": `Take back: ${text}`, onclick: () => made.attempt(rest) }) : null)));
-    if (!edited) return;
-    compare.mark(store.state.compare);
-    if (!store.state.hovered || !told.contains(document.activeElement)) told.replaceChildren(...outcomeList(explorer));
   }
 
   return { element, update, close: () => made.close() };

@@ -41,7 +41,7 @@ function render({ model, el, keys }) {
   const base = new TraceData(model.get("payload"));
   let edited = null;
   const style = base.style;
-  const store = createStore(startState(options, base));
+  const store = createStore(startState(model, options, base));
   const calm = () => matchMedia("(prefers-reduced-motion: reduce)").matches;
   const colors = createColors(style);
   const endings = new WeakMap();
@@ -51,7 +51,7 @@ function render({ model, el, keys }) {
   let tones = {};
   let frame = 0;
   let stale = { dom: true, layout: true };
-  let given = []; // the width and the window's height that were laid out for
+  let given = []; // the `space` that was laid out for
 
   const explorer = {
     store, colors, style, model, root, options,
@@ -123,6 +123,8 @@ function render({ model, el, keys }) {
   explorer.tour = tour;
   root.append(main, about, change, tour.element, status.live);
 
+  const space = () => [root.clientWidth, globalThis.innerHeight, globalThis.devicePixelRatio];
+
   function layout() {
     const width = root.clientWidth || el.clientWidth || 640;
     const [narrow, wide] = [width < NARROW, width >= WIDE];
@@ -140,7 +142,7 @@ function render({ model, el, keys }) {
     const shown = pictures.clientWidth || width;
     const room = both && !narrow ? (shown - 10) / 2 : shown;
     for (const one of [now, before]) one.layout(room, Math.max(SHORTEST, tallest));
-    given = [root.clientWidth, globalThis.innerHeight];
+    given = space();
   }
 
   // The plane of features takes what is left of its column, once the rest has its height.
@@ -153,7 +155,7 @@ function render({ model, el, keys }) {
 
   // Only the heights of what stands here changed: nothing but the plane follows.
   function resize() {
-    if (stale.layout || root.clientWidth !== given[0] || globalThis.innerHeight !== given[1]) return schedule(true, true);
+    if (stale.layout || space().some((value, i) => value !== given[i])) return schedule(true, true);
     fill();
     scatter.draw();
   }
@@ -192,7 +194,10 @@ function render({ model, el, keys }) {
     frame ||= requestAnimationFrame(() => flush());
   }
 
+  // A focused control that goes would take the focus along: the next key would go elsewhere.
   function update() {
+    const focused = root.getRootNode().activeElement;
+    const own = root.contains(focused);
     status.update();
     proposal.update();
     tabs.update();
@@ -201,6 +206,7 @@ function render({ model, el, keys }) {
     const state = Math.round(store.state.position);
     now.canvas.setAttribute("aria-label", `Image with the boxes of ${state ? `stage ${state}` : "the learned proposals"}. `
       + "Left and right: stage. Up and down: proposal. Space: play. Escape: deselect.");
+    if (own && (!focused.isConnected || focused.disabled || focused.closest("[hidden]"))) now.canvas.focus({ preventScroll: true });
   }
 
   // Words follow when a state is nearest and when it is reached, not at every frame between.
@@ -256,13 +262,19 @@ function render({ model, el, keys }) {
   });
   const resized = new ResizeObserver(resize);
   resized.observe(el);
+  // On a phone the height changes with the browser's own bars, while one scrolls.
+  const seen = () => { if (!root.classList.contains("srl-narrow")) resize(); };
+  addEventListener("resize", seen);
   loadImage();
   if (model.get("edited")) explorer.useEdited(model.get("edited"));
-  const stopFlight = options.fly === false || calm() ? null : flyWhenSeen(root, motion);
-  if (!stopFlight) motion.jump(options.stage ?? base.stages);
+  const first = model.get("stage") ?? options.stage ?? explorer.trace().stages;
+  const still = options.fly === false || calm() || first !== explorer.trace().stages;
+  const stopFlight = still ? null : flyWhenSeen(root, motion);
+  if (still) motion.jump(first);
   schedule(true, true);
 
   return () => {
+    tour.stop();
     motion.halt();
     stopFlight?.();
     cancelAnimationFrame(frame);
@@ -270,16 +282,18 @@ function render({ model, el, keys }) {
     unwatch();
     unlisten();
     resized.disconnect();
+    removeEventListener("resize", seen);
     heard.forEach((forget) => forget());
-    tour.stop();
     editing.close();
     root.remove();
   };
 }
 
-function startState(options, base) {
-  const known = Object.fromEntries(Object.keys(START).filter((key) => options[key] !== undefined).map((key) => [key, options[key]]));
-  return { ...known, position: 0, stage: 0, chosen: base.row(options.chosen) >= 0 ? options.chosen : null };
+// A kernel may have set something, or another view of it, before this one is shown.
+function startState(model, options, base) {
+  const known = Object.keys(START).map((key) => [key, (SYNCED.includes(key) ? model.get(key) : undefined) ?? options[key]]);
+  const given = Object.fromEntries(known.filter(([, value]) => value !== undefined));
+  return { ...given, position: 0, stage: 0, chosen: base.row(given.chosen) >= 0 ? given.chosen : null };
 }
 
 // First sight: the learned proposals fly to the objects once.

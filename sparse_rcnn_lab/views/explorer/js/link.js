@@ -19,7 +19,7 @@ export function linkOf(model) {
 }
 
 function kernelLink(model) {
-  let serial = 0;
+  let serial = Date.now(); // another view of the model counts from elsewhere
   let open = null; // {serial, resolve, reject} of the message without an answer
   let hear = () => {};
   const told = () => {

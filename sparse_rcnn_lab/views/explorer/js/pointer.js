@@ -14,6 +14,7 @@ export function listenToPointer(explorer, picture) {
   };
 
   canvas.addEventListener("pointermove", (event) => {
+    if (!event.isPrimary) return; // a second finger
     const at = place(event);
     if (explorer.editing?.move(picture, at)) return;
     if (event.pointerType === "touch") return;
@@ -26,7 +27,7 @@ export function listenToPointer(explorer, picture) {
   canvas.addEventListener("pointerleave", () => store.set({ hovered: null, peeked: null }));
 
   canvas.addEventListener("pointerdown", (event) => {
-    if (event.button !== 0) return;
+    if (event.button !== 0 || !event.isPrimary) return;
     pressed = place(event);
     if (explorer.editing?.take(picture, pressed)) {
       canvas.setPointerCapture(event.pointerId);
@@ -35,10 +36,13 @@ export function listenToPointer(explorer, picture) {
     }
   });
 
-  canvas.addEventListener("pointercancel", () => explorer.editing?.release(picture));
+  // A finger scrolls and zooms the page, but not with a box in hand.
+  canvas.addEventListener("touchstart", (event) => { if (explorer.editing?.held()) event.preventDefault(); }, { passive: false });
+
+  canvas.addEventListener("pointercancel", (event) => { if (event.isPrimary) explorer.editing?.release(picture); });
 
   canvas.addEventListener("pointerup", (event) => {
-    if (event.button !== 0) return; // the right button opens the browser's menu
+    if (event.button !== 0 || !event.isPrimary) return; // the right button opens the browser's menu
     if (explorer.editing?.release(picture)) return;
     // A drag that could not be, after the last stage or without a kernel, chooses nothing else.
     const [x, y] = place(event);

@@ -15,11 +15,12 @@ export function createStatus(explorer) {
   const live = make("div", { class: "srl-live", "aria-live": "polite", role: "status" });
   let telling = 0;
 
+  const standing = opening(explorer.base());
   explorer.notice = (text) => {
-    setText(notice, text);
-    notice.hidden = !text;
+    setText(notice, text || standing);
+    notice.hidden = !notice.textContent;
   };
-  explorer.notice(opening(explorer.base()));
+  explorer.notice("");
 
   function tell(trace, state, count) {
     clearTimeout(telling);
@@ -28,7 +29,7 @@ export function createStatus(explorer) {
       if (playing) return;
       const row = chosen === null ? -1 : trace.row(chosen);
       const one = row < 0 ? "" : `Proposal ${chosen}: ${trace.words(state, row)}.`;
-      const where = state ? `Stage ${state} of ${trace.stages}, ${count} detections.` : "Learned proposals.";
+      const where = state ? `Stage ${state} of ${trace.stages}, ${many(count)}.` : "Learned proposals.";
       setText(live, `${where} ${one}`);
     }, QUIET);
   }
@@ -44,13 +45,15 @@ export function createStatus(explorer) {
       const least = scoreText(store.state.threshold);
       chip.style.background = style.stages[Math.min(state, style.stages.length - 1)];
       setText(heading, state ? `stage ${state}` : "learned proposals");
-      setText(found, state ? `${count} detection${count === 1 ? "" : "s"}, score ≥ ${least}` : "no score yet");
+      setText(found, state ? `${many(count)}, score ≥ ${least}` : "no score yet");
       setText(about, `${trace.payload.model} · ${trace.count} proposals · ${trace.width}×${trace.height} px`);
       tell(trace, state, count);
     },
     close() { clearTimeout(telling); },
   };
 }
+
+const many = (count) => `${count} detection${count === 1 ? "" : "s"}`;
 
 function opening(trace) {
   const notes = [...trace.notes];

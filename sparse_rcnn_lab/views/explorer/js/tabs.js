@@ -10,6 +10,7 @@ import { drawGrid } from "./marks.js";
 
 const TABS = [["attention", "attention"], ["roi", "RoI"], ["filters", "filters"], ["similarity", "similarity"]];
 const SIDE = 96; // pixels of a crop
+const CELL_LEAST = 22; // pixels of a cosine in the table
 
 export function createTabs(explorer) {
   const { store, colors } = explorer;
@@ -136,11 +137,11 @@ export function createTabs(explorer) {
           style: { background: css(color), color: textOn(color) }, "aria-current": String(a === state || b === state),
         });
       })));
-    const table = make("table", { class: "srl-matrix" }, make("tbody", {}, head, ...lines));
+    const table = make("table", { class: "srl-matrix", style: { minWidth: `${(states.length + 1) * CELL_LEAST}px` } }, make("tbody", {}, head, ...lines));
     const near = trace.near(state, row);
     const others = near.length ? `Most similar proposals at ${state ? `stage ${state}` : "the start"}, by cosine` : "There is no other proposal.";
     return [make("div", { class: "srl-beside" },
-      make("div", {}, note("Its own feature at each two stages, cosine"), table),
+      make("div", {}, note("Its own feature at each two stages, cosine"), make("div", { class: "srl-scroll" }, table)),
       make("div", {}, note(others), make("div", { class: "srl-list" }, ...near.map(({ row: other, cosine }) => partner(
         trace, other, cosine, `${cosineText(cosine)} ${trace.words(state, other)}`,
       )))),

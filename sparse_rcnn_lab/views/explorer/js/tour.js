@@ -7,7 +7,7 @@ import { make, setText } from "./dom.js";
 import { iou } from "./outcome.js";
 
 const PULL = 900; // milliseconds that a box is dragged
-const EARLY = 2; // the stage after which it is
+const EARLY = 2; // the stage after which it is, where there are so many
 
 export function createTour(explorer) {
   const { store, motion, root } = explorer;
@@ -27,6 +27,7 @@ export function createTour(explorer) {
   const wait = (ms) => new Promise((done) => setTimeout(done, ms));
   const calm = () => matchMedia("(prefers-reduced-motion: reduce)").matches;
   const find = (selector) => root.querySelector(selector);
+  const changed = () => explorer.edited() || explorer.changes.waiting; // or about to be
   const settled = async () => { while (explorer.changes.waiting) await wait(30); };
 
   // The proposal that the steps are about: the best detection, else the best score.
@@ -45,15 +46,16 @@ export function createTour(explorer) {
   const many = (number, thing) => `${number} ${thing}${number === 1 ? "" : "s"}`;
 
   // From its own place to the other side of the image, as a hand would.
-  async function drag(id, alive) {
-    const box = base().box(EARLY, base().row(id));
+  async function drag(id, early, alive) {
+    const box = base().box(early, base().row(id));
+    if (!box) return;
     const centre = (box[0] + box[2]) / 2;
     const away = (centre < base().width / 2 ? 1 : -1) * base().width * 0.3;
     const began = performance.now();
     for (let share = 0; share < 1 && alive();) {
       share = calm() ? 1 : Math.min(1, (performance.now() - began) / PULL);
       const moved = box.map((value, i) => value + (i % 2 ? 0 : away * share));
-      const changes = withEdit(NOTHING.changes, id, EARLY, { box: moved });
+      const changes = withEdit(NOTHING.changes, id, early, { box: moved });
       explorer.changes.attempt({ ...NOTHING, changes }, false);
       await new Promise(requestAnimationFrame);
     }
@@ -62,23 +64,25 @@ export function createTour(explorer) {
 
   function all() {
     const id = hero();
+    const early = Math.min(EARLY, base().stages - 1); // something must run after it
+    const when = early ? `after stage ${early}` : "before stage 1";
     const changing = [
       {
         target: ".srl-pictures",
-        text: () => `Somebody pulls proposal ${id} off its ${name(id)} after stage ${EARLY}. The later stages run again from there.`,
+        text: () => `Somebody pulls proposal ${id} off its ${name(id)} ${when}. The later stages run again from there.`,
         async act(alive) {
           explorer.choose(id);
-          motion.go(EARLY);
+          motion.go(early);
           await wait(calm() ? 0 : 600);
-          if (alive()) await drag(id, alive);
+          if (alive()) await drag(id, early, alive);
           await wait(calm() ? 0 : 700);
           if (!alive()) return;
           motion.go(base().stages);
           const [was, now] = [ending(base(), id), ending(explorer.trace(), id)];
           const overlap = was && now ? iou(was, now) : 0;
           setText(words, overlap > 0.5
-            ? `Pulled off after stage ${EARLY}, it came back: it ends where it would have ended (IoU ${overlap.toFixed(2)}; dashed: the boxes as they were). Each stage looks again and corrects.`
-            : `Pulled off after stage ${EARLY}, it did not come back to its ${name(id)}: too few stages were left, or another proposal took it (dashed: the boxes as they were).`);
+            ? `Pulled off ${when}, it came back: it ends where it would have ended (IoU ${overlap.toFixed(2)}; dashed: the boxes as they were). Each stage looks again and corrects.`
+            : `Pulled off ${when}, it did not come back to its ${name(id)}: too few stages were left, or another proposal took it (dashed: the boxes as they were).`);
         },
       },
       {
@@ -147,7 +151,7 @@ export function createTour(explorer) {
     back.disabled = at === 0;
     setText(next, at === steps.length - 1 ? "Done" : "Next");
     point(find(target));
-    if (explorer.edited()) {
+    if (changed()) {
       explorer.changes.attempt({ ...before.intervention }, false);
       await settled();
     }
@@ -162,8 +166,11 @@ export function createTour(explorer) {
 
   function start() {
     if (at >= 0) return;
-    const { chosen, show, tab, compare, stage } = store.state;
-    before = { intervention: explorer.changes.intervention, shown: { chosen, show, tab, compare }, stage };
+    const { chosen, show, tab, compare } = store.state;
+    before = {
+      intervention: explorer.changes.intervention, shown: { chosen, show, tab, compare },
+      focused: root.getRootNode().activeElement,
+    };
     steps = all();
     element.hidden = false;
     go(0);
@@ -175,8 +182,9 @@ export function createTour(explorer) {
     at = -1;
     run += 1;
     point(null);
+    if (element.contains(root.getRootNode().activeElement)) before.focused?.focus({ preventScroll: true });
     element.hidden = true;
-    if (explorer.edited()) explorer.changes.attempt(before.intervention, false);
+    if (changed()) explorer.changes.attempt(before.intervention, false);
     store.set(before.shown);
     motion.go(base().stages);
   }
