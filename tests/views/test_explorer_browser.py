@@ -482,13 +482,18 @@ def test_a_finger_pulls_a_box_down(browser, tmp_path):
         sent = [{"x": x, "y": y, "id": i} for i, (x, y) in enumerate(points)]
         session.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": sent})
 
+    picture = page.locator(".srl-canvas").last.bounding_box()
+    down = 1 if y < picture["y"] + picture["height"] / 2 else -1
     touch("touchStart", (x, y))
-    for far in (5, 15, 25, 30):
-        touch("touchMove", (x, y + far))
-    until(page, "x.draft(x.trace(), 2)")
+    for far in range(4, 41, 4):
+        touch("touchMove", (x, y + down * far))
+        page.wait_for_timeout(20)
+    at = f"{HERE}.picture.toScreen({HERE}.draft({HERE}.trace(), 2) ?? [])[1]"
+    page.wait_for_function(f"top => Math.abs({at} - top) > 30", arg=top - picture["y"])
     now = page.evaluate(f"() => {HERE}.draft({HERE}.trace(), 2)[1]")
-    touch("touchStart", (x, y + 30), (x + 60, y + 30))
-    touch("touchMove", (x, y + 30), (x + 90, y + 60))
+    end = (x, y + down * 40)
+    touch("touchStart", end, (x + 60, y))
+    touch("touchMove", end, (x + 90, y + 60))
     assert page.evaluate(f"() => {HERE}.draft({HERE}.trace(), 2)[1]") == now
     touch("touchEnd")
     answer()
