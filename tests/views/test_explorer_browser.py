@@ -571,3 +571,18 @@ def test_a_second_view_begins_as_the_kernel_has_it(browser, trace, tmp_path):
     wanted = {"stage": 3, "position": 3, "chosen": 2, "threshold": 0.6, "tab": "similarity"}
     assert {**wanted, "color": "score", "playing": False}.items() <= shown.items()
     watched.clean()
+
+
+def test_a_name_from_right_to_left(browser, trace, tmp_path):
+    """Catches a score of .92 after a name in Arabic that is read as 92."""
+    view = Explorer(replace(trace, class_names=("\u0643\u0644\u0628", "cat", "bird")), chosen=0)
+    watched = opened(browser, tmp_path, view)
+    point, last = watched.page.evaluate(
+        "() => { const text = document.querySelector('.srl-title').firstChild;"
+        " const left = (i) => { const range = document.createRange();"
+        "   range.setStart(text, i); range.setEnd(text, i + 1);"
+        "   return range.getBoundingClientRect().left };"
+        " return [left(text.data.lastIndexOf('.')), left(text.data.length - 1)] }"
+    )
+    assert point < last
+    watched.clean()

@@ -11,6 +11,9 @@ const ARRAYS = {
 };
 const NOT_A_BOX = -32768;
 
+// A name from right to left, in isolates: the score after it would else join it, .92 as 92.
+const apart = (name) => (/[\u0590-\u08ff\ufb1d-\ufdff\ufe70-\ufeff]/.test(name) ? `\u2068${name}\u2069` : name);
+
 export function unpack(packed) {
   if (!packed) return null;
   if (ArrayBuffer.isView(packed.data)) return packed.data; // of a model in this page
@@ -25,7 +28,7 @@ export class TraceData {
     this.payload = payload;
     this.stages = payload.stages;
     [this.height, this.width] = payload.size;
-    this.classes = payload.classes;
+    this.classes = payload.classes.map(apart);
     this.style = payload.style;
     this.notes = payload.notes;
     this.missing = payload.missing;
