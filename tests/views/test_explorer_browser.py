@@ -586,3 +586,35 @@ def test_a_name_from_right_to_left(browser, trace, tmp_path):
     )
     assert point < last
     watched.clean()
+
+
+def test_a_slider_that_went_back(browser, tmp_path):
+    """Catches an undo that also takes back a change made between two uses of the slider, the first
+    of which ended where it began."""
+    _, watched, answer = live(browser, tmp_path)
+    page = watched.page
+    bounds = page.get_by_label("Proposals", exact=True).bounding_box()
+    y = bounds["y"] + bounds["height"] / 2
+
+    def answered():
+        while page.evaluate(f"() => {HERE}.changes.waiting"):
+            answer()
+
+    def slide(*shares):
+        page.mouse.move(bounds["x"] + bounds["width"] - 8, y)
+        page.mouse.down()
+        for share in shares:
+            page.mouse.move(bounds["x"] + share * bounds["width"], y, steps=3)
+        page.mouse.up()
+        answered()
+
+    slide(0.5, 1.2)
+    page.get_by_role("button", name="zero its feature").click()
+    answered()
+    slide(0.5)
+    assert page.evaluate(f"() => {HERE}.changes.intervention.changes.length") == 2
+    page.locator(".srl-editcard button", has_text="undo").click()
+    answered()
+    left = page.evaluate(f"() => {HERE}.changes.intervention.changes")
+    assert [one["feature"] for one in left] == ["zero"]
+    watched.clean()
