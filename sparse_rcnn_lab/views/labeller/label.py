@@ -72,14 +72,14 @@ def label(
     project, notes = Project(folder), []
     if len(project):
         notes = [f'Opened again: the {len(project)} images in "{folder}". None was added.']
+    elif isinstance(images, str | Path):
+        notes = project.take_over(read_labelled_folder(images))
     else:
-        if isinstance(images, str | Path):
-            notes = project.take_over(read_labelled_folder(images))
-        else:
-            alone = isinstance(images, Image.Image) or getattr(images, "ndim", 0) in (2, 3)
-            for image in [images] if alone else images:
-                # Written with the classes: a list with a wrong path in it leaves nothing behind.
-                project.add(read_image(image), write=False)
+        alone = isinstance(images, Image.Image) or getattr(images, "ndim", 0) in (2, 3)
+        several: Any = [images] if alone else images
+        for image in several:
+            # Written with the classes: a list with a wrong path in it leaves nothing behind.
+            project.add(read_image(image), write=False)
     if not len(project):
         raise LabError("There is no image to label. Give a folder of images, or a list of them.")
     classes = [classes] if isinstance(classes, str) else classes
