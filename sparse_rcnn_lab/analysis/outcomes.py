@@ -69,7 +69,7 @@ IMAGES = {
 }
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class ObjectOutcomes:
     """objects: one row an object.  stages: one a stage.  images: one an image, those on which the
     stages disagree most first.

@@ -55,7 +55,7 @@ DETECTIONS = {
 _KEPT = ("image", "proposal", "x", "y", "w", "h", "score", "label", "right", "moved")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class ProposalStatistics:
     """proposals: one row a proposal.  detections: one row a detection of the last stage.
 

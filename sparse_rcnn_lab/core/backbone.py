@@ -92,9 +92,8 @@ class FeaturePyramid(nn.Module):
         self.inner_blocks, self.layer_blocks = nn.ModuleList(), nn.ModuleList()
         for width in channels:
             self.inner_blocks.append(_normed(nn.Conv2d(width, dim, 1, bias=not norm), norm))
-            self.layer_blocks.append(
-                _normed(nn.Conv2d(dim, dim, 3, padding=1, bias=not norm), norm)
-            )
+            conv = nn.Conv2d(dim, dim, 3, padding=1, bias=not norm)
+            self.layer_blocks.append(_normed(conv, norm))
         convolutions = [module for module in self.modules() if isinstance(module, nn.Conv2d)]
         for conv in convolutions:
             # Drawn and thrown away, as torchvision's class does: seeds keep what they stand for.

@@ -49,10 +49,7 @@ def area(boxes: Tensor) -> Tensor:
 
 def clip(boxes: Tensor, height: float, width: float) -> Tensor:
     """Clips ``[..., 4]`` xyxy boxes to the rectangle 0..width, 0..height."""
-    x1, y1, x2, y2 = boxes.unbind(-1)
-    return torch.stack(
-        [x1.clamp(0, width), y1.clamp(0, height), x2.clamp(0, width), y2.clamp(0, height)], dim=-1
-    )
+    return torch.minimum(boxes.clamp(min=0), size_as_whwh(boxes.new_tensor([height, width])))
 
 
 def clip_to_sizes(boxes: Tensor, sizes: Tensor) -> Tensor:

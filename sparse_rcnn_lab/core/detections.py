@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from sparse_rcnn_lab.core import boxes as box_ops
-from sparse_rcnn_lab.core.errors import LabError
+from sparse_rcnn_lab.core.errors import LabError, check_threshold
 
 
 def check_shape(owner: str, name: str, value: Tensor, shape: tuple[int | None, ...]) -> None:
@@ -47,11 +48,10 @@ class Detections:
         check_shape("Detections", "boxes", self.boxes, (k, 4))
         for name in ("scores", "labels", "proposals"):
             check_shape("Detections", name, getattr(self, name), (k,))
-        if k and int(self.labels.max()) >= len(self.class_names):
-            raise LabError(
-                f"Detections.labels holds {int(self.labels.max())}, but there are only "
-                f"{len(self.class_names)} class names."
-            )
+        low, high = (int(self.labels.min()), int(self.labels.max())) if k else (0, -1)
+        if low < 0 or high >= len(self.class_names):
+            which = f"Detections.labels holds {low if low < 0 else high}, but there are only"
+            raise LabError(f"{which} {len(self.class_names)} class names.")
 
     def __repr__(self) -> str:
         """In one line; ``print`` gives the table."""
@@ -60,18 +60,15 @@ class Detections:
     def __len__(self) -> int:
         return self.boxes.shape[0]
 
-    def __getitem__(self, keep: Tensor | slice) -> Detections:
-        """The detections that ``keep`` (a mask, indices or a slice) selects."""
-        return replace(
-            self,
-            boxes=self.boxes[keep],
-            scores=self.scores[keep],
-            labels=self.labels[keep],
-            proposals=self.proposals[keep],
-        )
+    def __getitem__(self, keep: Tensor | slice | int) -> Detections:
+        """The detections that ``keep`` (a mask, indices, a slice, or one index) selects."""
+        rows = torch.arange(len(self), device=self.boxes.device)[keep].reshape(-1)
+        kept = (self.boxes[rows], self.scores[rows], self.labels[rows], self.proposals[rows])
+        return Detections(*kept, self.size, self.class_names)
 
     def above(self, threshold: float) -> Detections:
-        """Those with a score of at least ``threshold``."""
+        """Those with a score of at least ``threshold``, 0..1."""
+        check_threshold(threshold)
         return self[self.scores >= threshold]
 
     def names(self) -> list[str]:
@@ -86,24 +83,22 @@ class Detections:
         ``category_ids`` gives the id of each label; without it a label is its own id.
         """
         boxes = box_ops.xyxy_to_xywh(self.boxes).tolist()
+        rows = zip(boxes, self.scores.tolist(), self.labels.tolist(), strict=True)
         return [
             {
                 "image_id": image_id,
-                "category_id": category_ids[label] if category_ids is not None else label,
+                "category_id": label if category_ids is None else int(category_ids[label]),
                 "bbox": box,
                 "score": score,
             }
-            for box, score, label in zip(
-                boxes, self.scores.tolist(), self.labels.tolist(), strict=True
-            )
+            for box, score, label in rows
         ]
 
     def __str__(self) -> str:
+        rows = zip(self.names(), self.scores.tolist(), self.boxes.tolist(), strict=True)
         lines = [
             f"{name:<16} {score:.2f}  " + "  ".join(f"{v:7.1f}" for v in box)
-            for name, score, box in zip(
-                self.names(), self.scores.tolist(), self.boxes.tolist(), strict=True
-            )
+            for name, score, box in rows
         ]
         head = f"{len(self)} detection{'s' * (len(self) != 1)} in {self.size[1]}x{self.size[0]} px"
         return "\n".join([head, *lines])
@@ -134,6 +129,7 @@ def select_detections(
 
     Boxes are clipped to the image and those left without area dropped, as in the authors' code.
     """
+    check_threshold(threshold)
     scores, proposals, labels = top_pairs(logits)
     kept = box_ops.clip(boxes, *size)[proposals]
     sides = kept[:, 2:] - kept[:, :2]

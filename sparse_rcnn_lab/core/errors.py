@@ -20,14 +20,20 @@ def check_stage(stage: Any, last: int, first: int = 1, name: str = "stage") -> i
 
     first: 0 where the learned proposals count too, 2 where a stage is compared with the one before.
     """
-    (number,) = _checked([stage], last, first, name, repr(stage))
-    return number
+    return _checked([stage], last, first, name, repr(stage))[0]
 
 
-def check_stages(stages: Iterable[Any] | None, last: int) -> tuple[int, ...]:
+def check_stages(stages: Iterable[Any] | int | None, last: int) -> tuple[int, ...]:
     """Stages, ascending, each once; None is all. Raises LabError for none, or not ``1..last``."""
-    given = list(range(1, last + 1) if stages is None else stages)
+    given: Any = range(1, last + 1) if stages is None else stages
+    given = list(given) if isinstance(given, Iterable) else [given]
     return tuple(sorted(set(_checked(given, last, 1, "stages", str(given)))))
+
+
+def check_threshold(threshold: Any) -> None:
+    """Raises LabError unless it is a number from 0 to 1."""
+    if not (hasattr(threshold, "__float__") and 0 <= threshold <= 1):
+        raise LabError(f"threshold must be from 0 to 1, found {threshold!r}.")
 
 
 def _checked(stages: list[Any], last: int, first: int, name: str, found: str) -> list[int]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -13,7 +13,7 @@ from sparse_rcnn_lab.core.config import InputConfig
 from sparse_rcnn_lab.core.errors import LabError
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Sample:
     """One image with its ground truth.
 
@@ -24,14 +24,14 @@ class Sample:
     name: what to call the image in a message: file name, or seed and index.
     """
 
-    image: Tensor
-    boxes: Tensor
-    labels: Tensor
+    image: Tensor = field(repr=False)  # a cell's last value is one line
+    boxes: Tensor = field(repr=False)
+    labels: Tensor = field(repr=False)
     image_id: int
     name: str
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Targets:
     """Ground truth of a batch, padded to the image with most objects.
 

@@ -13,7 +13,7 @@ from sparse_rcnn_lab.core.config import LossConfig
 from sparse_rcnn_lab.core.matching import Matches, Targets
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class SetLoss:
     """Weighted losses, ``[S]`` each: class, box distance and box overlap at every stage.
 
@@ -55,10 +55,8 @@ def set_loss(
     """
     stages = logits.shape[0]
     logits, boxes = logits.float(), boxes.float()
-    positives = normaliser
-    if positives is None:
-        positives = torch.bincount(matches.stage, minlength=stages)
-    divisor = positives.clamp(min=1).to(logits.dtype)
+    count = torch.bincount(matches.stage, minlength=stages) if normaliser is None else normaliser
+    divisor = count.clamp(min=1).to(logits.dtype)
 
     at = (matches.stage, matches.image, matches.proposal)
     wanted = torch.zeros_like(logits)
@@ -71,9 +69,5 @@ def set_loss(
     overlap = 1 - box_ops.paired_giou(predicted, truth)
     l1 = logits.new_zeros(stages).index_add(0, matches.stage, distance)
     giou = logits.new_zeros(stages).index_add(0, matches.stage, overlap)
-    return SetLoss(
-        cls=config.cls * cls / divisor,
-        l1=config.l1 * l1 / divisor,
-        giou=config.giou * giou / divisor,
-        positives=positives,
-    )
+    weighted = (config.cls * cls / divisor, config.l1 * l1 / divisor, config.giou * giou / divisor)
+    return SetLoss(*weighted, count)

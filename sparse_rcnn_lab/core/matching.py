@@ -46,7 +46,7 @@ def matching_cost(logits: Tensor, boxes: Tensor, targets: Targets, config: LossC
     return config.cls * cls + config.l1 * l1 - config.giou * giou
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Matches:
     """Pairs of proposal and object over all stages and images, flat, sorted by stage.
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from sparse_rcnn_lab.core import boxes as box_ops
 from sparse_rcnn_lab.core.backbone import Backbone
 from sparse_rcnn_lab.core.config import ModelConfig, ProposalInit
-from sparse_rcnn_lab.core.errors import LabError
+from sparse_rcnn_lab.core.errors import LabError, check_stage
 from sparse_rcnn_lab.core.pooling import Pooling, Pyramid, build_pyramid
 from sparse_rcnn_lab.core.stage import NORMAL, Ablation, Stage, StageOutput
 from sparse_rcnn_lab.core.trace import RECORDABLE
@@ -37,9 +37,8 @@ class Proposals(nn.Module):
 
         Returns boxes ``[B, N, 4]`` xyxy in input pixels and features ``[B, N, D]``.
         """
-        num = len(self) if num is None else num
-        if num not in range(1, len(self) + 1):
-            raise LabError(f"The number of proposals must be 1..{len(self)}, found {num}.")
+        last = len(self)
+        num = check_stage(last if num is None else num, last, 1, "The number of proposals")
         whwh = box_ops.size_as_whwh(sizes)[:, None]
         boxes = box_ops.cxcywh_to_xyxy(self.boxes[:num]) * whwh
         features = self.features[:num].expand(sizes.shape[0], -1, -1)
@@ -96,10 +95,12 @@ class SparseRCNN(nn.Module):
                 "overlap_attention needs the confidence with which proposals enter a later stage: "
                 "their largest logits, output.logits.amax(-1)."
             )
-        record = {record} if isinstance(record, str) else frozenset(record)
+        record = {record} if isinstance(record, str) else frozenset(record or ())
         unknown = record - set(RECORDABLE)
         if unknown:
             raise LabError(f"Cannot record {sorted(unknown)}. Choose from {', '.join(RECORDABLE)}.")
+        if not isinstance(ablation, Ablation):
+            raise LabError(f"ablation must be an Ablation, found {ablation!r:.80}.")
         ablation.check(self.config.num_heads, boxes.shape[1])
         outputs: list[StageOutput] = []
         first_features = features

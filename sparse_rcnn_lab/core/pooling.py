@@ -39,10 +39,8 @@ class Pyramid(NamedTuple):
 
     def level(self, index: int) -> Tensor:
         """Level ``index`` (0 is p2) as an ordinary feature map ``[B, D, H, W]``."""
-        rows = [self.batch * h * w for h, w in self.shapes]
-        start = sum(rows[:index])
+        table = self.table.split([self.batch * h * w for h, w in self.shapes])[index]
         h, w = self.shapes[index]
-        table = self.table[start : start + rows[index]]
         return table.view(self.batch, h, w, -1).permute(0, 3, 1, 2)
 
 
@@ -101,11 +99,7 @@ def _corners(start: Tensor, length: Tensor, limit: Tensor, bins: int) -> tuple[T
 
 
 def pool(
-    pyramid: Pyramid,
-    boxes: Tensor,
-    levels: Tensor,
-    roi_size: int,
-    gather: Gather = gather,
+    pyramid: Pyramid, boxes: Tensor, levels: Tensor, roi_size: int, gather: Gather = gather
 ) -> Tensor:
     """RoI features of every box: ``[B, N, 4]`` xyxy input pixels -> ``[B, N, P * P, D]``.
 

@@ -8,8 +8,11 @@ P RoI side, D width, d inner width, C classes.
 from __future__ import annotations
 
 import math
+import operator
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Literal, get_args
+from itertools import chain
+from typing import Any, Literal, get_args
 
 import torch
 import torch.nn.functional as F
@@ -17,11 +20,11 @@ from torch import Tensor, nn
 
 from sparse_rcnn_lab.core import boxes as box_ops
 from sparse_rcnn_lab.core.config import ModelConfig
-from sparse_rcnn_lab.core.errors import LabError
+from sparse_rcnn_lab.core.errors import LabError, check_stage
 from sparse_rcnn_lab.core.pooling import Pooling, Pyramid, assign_levels, pool
 
 
-@dataclass
+@dataclass(eq=False)
 class StageOutput:
     """What one stage makes of the proposals.
 
@@ -73,19 +76,25 @@ class Ablation:
     def __post_init__(self) -> None:
         if self.filters not in get_args(FilterSource):
             raise LabError(f'filters must be "own", "mean" or "rolled", found {self.filters!r}.')
-        if any(len(pair) != 2 for pair in self.swap_filters):
-            raise LabError(
-                f"swap_filters must be pairs of proposals, as ((3, 7),), found {self.swap_filters}."
-            )
+        for name in ("self_attention", "freeze_boxes", "freeze_features", "overlap_bias"):
+            if not isinstance(value := getattr(self, name), bool):
+                raise LabError(f"{name} must be True or False, found {value!r}.")
+        try:  # as tuples, whatever they came in: an iterator is read once, a list has no hash
+            heads = None if self.heads is None else _numbers(self.heads)
+            pairs = tuple(_numbers((a, b)) for a, b in self.swap_filters)
+        except (TypeError, ValueError):
+            found = f"heads={self.heads!r}, swap_filters={self.swap_filters!r}"
+            needed = "heads must be numbers, as (0, 2), swap_filters pairs, as ((3, 7),)"
+            raise LabError(f"{needed}; found {found}.") from None
+        object.__setattr__(self, "heads", heads)
+        object.__setattr__(self, "swap_filters", pairs)
 
     def check(self, num_heads: int, num_proposals: int) -> None:
         """Raises LabError for a head or a proposal that the model does not have."""
         for head in self.heads or ():
-            if not 0 <= head < num_heads:
-                raise LabError(f"heads must be 0..{num_heads - 1}, found {head}.")
-        for index in (index for pair in self.swap_filters for index in pair):
-            if not 0 <= index < num_proposals:
-                raise LabError(f"swap_filters must be 0..{num_proposals - 1}, found {index}.")
+            check_stage(head, num_heads - 1, 0, "heads")
+        for index in chain(*self.swap_filters):
+            check_stage(index, num_proposals - 1, 0, "swap_filters")
 
     def __str__(self) -> str:
         words = ["no self-attention"] * (not self.self_attention)
@@ -99,6 +108,11 @@ class Ablation:
         words += [f"filters of {a} and {b} swapped" for a, b in self.swap_filters]
         words += ["boxes frozen"] * self.freeze_boxes + ["features frozen"] * self.freeze_features
         return "; ".join(words) or "nothing switched"
+
+
+def _numbers(given: Iterable[Any]) -> tuple[int, ...]:
+    """As a tuple. Raises TypeError for what are no whole numbers, such as a mask."""
+    return tuple(operator.index(None if isinstance(one, bool) else one) for one in given)
 
 
 NORMAL = Ablation()

@@ -136,13 +136,12 @@ class Trace:
 
         Raises LabError when it is not in the trace (never was, or was dropped).
         """
-        found = (self.proposal_ids == proposal).nonzero()
+        found = torch.as_tensor(self.proposal_ids == proposal).nonzero()  # False for what is text
         if not len(found):
             ids = self.proposal_ids
             some = f"{int(ids.min())}..{int(ids.max())}" if len(ids) else "none"
-            raise LabError(
-                f"There is no proposal {proposal} in this trace; it holds {len(ids)} ({some})."
-            )
+            which = f"There is no proposal {proposal!r} in this trace"
+            raise LabError(f"{which}; it holds {len(ids)} ({some}).")
         return int(found[0])
 
     def scores(self) -> Tensor:

@@ -12,12 +12,13 @@ from torch import Tensor
 from sparse_rcnn_lab.core import boxes as box_ops
 from sparse_rcnn_lab.core.config import ModelConfig
 from sparse_rcnn_lab.core.detections import Detections, select_detections
-from sparse_rcnn_lab.core.errors import LabError, check_stage
+from sparse_rcnn_lab.core.errors import LabError, check_stage, check_threshold
 from sparse_rcnn_lab.core.inputs import Sample
 from sparse_rcnn_lab.core.model import SparseRCNN
 from sparse_rcnn_lab.core.pooling import STRIDES
 from sparse_rcnn_lab.core.stage import NORMAL, Ablation, StageOutput
 from sparse_rcnn_lab.core.trace import Trace
+from sparse_rcnn_lab.detect.device import pick_device
 from sparse_rcnn_lab.detect.ground_truth import with_ground_truth
 from sparse_rcnn_lab.detect.images import Batch, ImageSource, make_batch, reduced
 from sparse_rcnn_lab.runtime.choose import InferencePrecision, RuntimeName, make_runtime
@@ -53,6 +54,8 @@ class Detector:
         info: dict[str, Any] | None = None,
         runtime: Runtime | None = None,
     ) -> None:
+        if isinstance(class_names, str) or not all(isinstance(one, str) for one in class_names):
+            raise LabError(f"class_names are a list of names, found {class_names!r:.80}.")
         if len(class_names) != model.config.num_classes:
             raise LabError(
                 f"The model has {model.config.num_classes} classes, but {len(class_names)} names "
@@ -80,8 +83,8 @@ class Detector:
         return len(self.model.stages)
 
     def to(self, device: str | torch.device) -> Detector:
-        """Moves the model; images follow by themselves."""
-        self.model.to(device)
+        """Moves the model; images follow by themselves. Raises LabError for no such device."""
+        self.model.to(pick_device(device))
         return self
 
     def with_runtime(
@@ -163,8 +166,9 @@ class Detector:
         LabError when an image cannot be read or a number is out of range.
         """
         batch = self.prepare(_as_list(images), resize)
-        if not 0 <= threshold <= 1:
-            raise LabError(f"threshold must be from 0 to 1, found {threshold!r}.")
+        check_threshold(threshold)
+        if stage is not None:
+            stage = check_stage(stage, self.num_stages)
         if stage in (None, self.num_stages):
             start = self.model.proposals(batch.sizes, num_proposals)
             output = self.runtime.last_stage(batch.images, *start)

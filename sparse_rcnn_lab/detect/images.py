@@ -437,7 +437,7 @@ def normalise_and_pad(
     return normalise(batch, sizes, mean, std), sizes.to(batch.device)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Batch:
     """Images made ready for the model.
 

@@ -28,6 +28,8 @@ def save_trace(trace: Trace, path: str | Path, *, image: bool = True) -> Path:
     ...     srl.load_trace(srl.save_trace(trace, f"{folder}/one.trace"))
     <Trace: nano-shapes, 20 proposals, 6 stages, 6 classes, 128x96 px>
     """
+    if not isinstance(trace, Trace):
+        raise LabError(f"save_trace writes one Trace, found {trace!r:.80}.")
     tensors, plain = {}, {}
     for f in fields(trace):
         value = getattr(trace, f.name)

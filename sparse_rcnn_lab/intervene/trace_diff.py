@@ -42,6 +42,12 @@ class TraceDiff:
         """``[K]`` bool: the best class is another one."""
         return self.labels_before != self.labels_after
 
+    def __repr__(self) -> str:
+        """In one line; ``print`` says it in words."""
+        kept, gained, lost = len(self.kept), len(self.gained), len(self.lost)
+        what = f"{len(self.proposal_ids)} proposals, {kept} kept, {gained} gained, {lost} lost"
+        return f"<TraceDiff: {what}>"
+
     def __str__(self) -> str:
         count = len(self.proposal_ids)
         moved = int((self.shift >= 1).sum())

@@ -12,6 +12,7 @@ from sparse_rcnn_lab.detect.detector import Detector
 from sparse_rcnn_lab.detect.device import pick_device
 from sparse_rcnn_lab.models import releases as weights
 from sparse_rcnn_lab.models.checkpoint import MODEL_FILE, read_checkpoint
+from sparse_rcnn_lab.models.config_edit import with_changes
 from sparse_rcnn_lab.runtime.choose import InferencePrecision, RuntimeName
 
 CHECKPOINTS = Path(__file__).parent / "checkpoints"
@@ -58,7 +59,7 @@ def load(
     path = locate(name)
     checkpoint = read_checkpoint(path)
     if overlap_attention is not None:
-        config = replace(checkpoint.config, overlap_attention=overlap_attention)
+        config = with_changes(checkpoint.config, overlap_attention=overlap_attention)
         checkpoint = replace(checkpoint, config=config)
     info = {**weights.about(path), **checkpoint.info}
     detector = Detector(checkpoint.build(), checkpoint.class_names, checkpoint.name, info)

@@ -173,6 +173,26 @@ def test_impossible_switches(model, inputs, ablation):
         model.run_stages(*inputs, ablation=ablation)
 
 
+def test_an_ablation_in_other_words(model, inputs):
+    """Catches heads that are gone at the second stage, a mask taken for numbers, a word for a
+    switch that is then on, and two ablations alike that are not equal."""
+    given = Ablation(heads=[0], swap_filters=[[1, 4]])
+    assert given == Ablation(heads=(0,), swap_filters=((1, 4),)) and hash(given)
+    one, once = Ablation(heads=(0,)), Ablation(heads=iter([0]))
+    assert same(model.run_stages(*inputs, ablation=once), model.run_stages(*inputs, ablation=one))
+    for wrong in (
+        {"heads": 0},
+        {"heads": (True, False)},
+        {"heads": (0.5,)},
+        {"swap_filters": (3, 7)},
+        {"self_attention": "mean"},
+    ):
+        with pytest.raises(LabError, match="must be"):
+            Ablation(**wrong)
+    with pytest.raises(LabError, match="must be an Ablation, found 'mean'"):
+        model.run_stages(*inputs, ablation="mean")
+
+
 def test_mask(model, inputs):
     """Catches a mask that leaks: the first three must not notice the others."""
     pyramid, boxes, features = inputs

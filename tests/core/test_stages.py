@@ -61,7 +61,7 @@ def test_stages_that_are_not_there(detector, stages):
 def test_stages_of_all_kinds():
     """Catches an order, a double or a number of numpy's or torch's that counts for something."""
     assert check_stages(None, 3) == (1, 2, 3)
-    assert check_stages(np.array([3, 1, 3]), 3) == (1, 3)
+    assert check_stages(np.array([3, 1, 3]), 3) == (1, 3) and check_stages(2, 3) == (2,)
     assert check_stage(torch.tensor(2), 3) == 2 and check_stage(0, 3, 0) == 0
     with pytest.raises(LabError, match="but there is one stage"):
         check_stage(2, 1, 2)

@@ -1,5 +1,6 @@
 """Detections and Trace: what they refuse, how they are decoded, and that a file loses nothing."""
 
+import json
 import math
 import re
 from dataclasses import fields, replace
@@ -7,6 +8,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -15,7 +17,15 @@ from safetensors.torch import save_file
 from small_model import small_model
 from torch import Tensor
 
-from sparse_rcnn_lab import Detections, Detector, LabError, Trace, load_trace, save_trace
+from sparse_rcnn_lab import (
+    Detections,
+    Detector,
+    LabError,
+    Trace,
+    load_trace,
+    save_trace,
+    trace_diff,
+)
 from sparse_rcnn_lab.core.detections import select_detections, top_pairs
 
 S, N, C, D, SIZE = 3, 4, 2, 8, (20, 30)
@@ -323,8 +333,42 @@ def test_detections_in_use():
     assert len(str(found).splitlines()) == 4
 
 
+def test_only_a_trace_is_saved_as_one(tmp_path):
+    """Catches detections written to a file that nothing reads back."""
+    with pytest.raises(LabError, match="one Trace, found <Detections"):
+        save_trace(make_detections(), tmp_path / "found.trace")
+    assert not list(tmp_path.iterdir())
+
+
+def test_one_detection_and_each_in_turn():
+    """Catches a complaint about shapes for the first detection, or for a loop over all."""
+    found = make_detections()
+    assert found[0].names() == ["box"] and found[-1].scores.tolist() == [found.scores[2]]
+    assert [one.proposals.tolist() for one in found] == [[2], [2], [0]]
+    assert found[[True, False, True]].proposals.tolist() == [2, 0]
+    with pytest.raises(LabError, match="labels holds -1"):
+        make_detections(labels=torch.tensor([1, -1, 0]))
+    rows = found.to_coco(category_ids=np.array([11, 13]))
+    assert json.loads(json.dumps(rows))[0]["category_id"] == 13
+
+
+@pytest.mark.parametrize("threshold", [50, -0.1, "0.5", None, math.nan])
+def test_a_threshold_is_from_0_to_1(threshold):
+    """Catches 50 for 0.5, which finds nothing and says nothing."""
+    for ask in (lambda t: make_trace().detections(threshold=t), make_detections().above):
+        with pytest.raises(LabError, match="threshold must be from 0 to 1, found"):
+            ask(threshold)
+
+
+def test_a_class_is_no_proposal():
+    """Catches an AttributeError for a name in the place of a number."""
+    with pytest.raises(LabError, match="no proposal 'box' in this trace"):
+        make_trace().row("box")
+
+
 def test_a_trace_and_detections_name_themselves_in_one_line():
     """Catches hundreds of lines of tensors as the last value of a cell."""
+    assert repr(trace_diff(make_trace(), make_trace())).startswith("<TraceDiff: 4 proposals, ")
     assert repr(make_trace()) == "<Trace: nano, 4 proposals, 3 stages, 2 classes, 30x20 px>"
     assert repr([make_detections()]).startswith("[<Detections: 3 in ")
 

@@ -13,7 +13,7 @@ from PIL import Image
 from small_model import CLASSES, DIM, PROPOSALS, STAGES, small_batch, small_config, small_model
 from torch import nn
 
-from sparse_rcnn_lab import Detections, Detector, LabError, Trace
+from sparse_rcnn_lab import Detections, Detector, LabError, Shapes, Trace
 from sparse_rcnn_lab.core import boxes as box_ops
 from sparse_rcnn_lab.core.backbone import Backbone, torchvision_models
 from sparse_rcnn_lab.core.config import ModelConfig
@@ -311,6 +311,32 @@ def test_dials(detector):
     assert 0 < len(some) < len(everything)
     few = detector(pixels, num_proposals=2)
     assert len(few) <= 2 and few.proposals.max() < 2
+
+
+@pytest.mark.parametrize(
+    ("dial", "wrong"), [("threshold", "0.5"), ("num_proposals", 2.0), ("stage", float(STAGES))]
+)
+def test_a_dial_of_another_kind(detector, dial, wrong):
+    """Catches a TypeError from somewhere inside, and 6.0 that is a stage where 5.0 is none."""
+    with pytest.raises(LabError, match="must be"):
+        detector(noise(), **{dial: wrong})
+
+
+def test_samples_can_be_compared():
+    """Catches a truth value of many numbers, in a list's ``in`` and ``index`` too."""
+    data = Shapes(2)
+    samples = [data[0], data[1]]
+    assert samples.index(samples[1]) == 1 and data[0] not in samples
+    assert repr(samples[0]) == "Sample(image_id=0, name='shapes seed 0 image 0')"
+    for wrong in (slice(2), 1.0):
+        with pytest.raises(LabError, match="one by one"):
+            data[wrong]
+
+
+def test_a_device_that_is_not_there(detector):
+    """Catches a page of torch's in place of a sentence."""
+    with pytest.raises(LabError, match="no device 'gpu' here"):
+        detector.to("gpu")
 
 
 def test_trace_holds_what_ran(detector):
