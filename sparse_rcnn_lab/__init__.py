@@ -119,6 +119,8 @@ if not TYPE_CHECKING:  # a type checker reads the imports above instead
                 value = getattr(import_module(f"{__name__}.{home}"), name)
                 globals()[name] = value
                 return value
+        if name in ("analysis", "data", "intervene", "models", "runtime", "training", "views"):
+            return import_module(f"{__name__}.{name}")
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Sequence
 from typing import Any, Protocol
 
-import torch
-
 from sparse_rcnn_lab.core.errors import LabError
 from sparse_rcnn_lab.core.inputs import Sample
-from sparse_rcnn_lab.detect.ground_truth import check_ground_truth
+from sparse_rcnn_lab.detect.ground_truth import check_ground_truth, check_place
 
 
 class DetectionData(Protocol):
@@ -49,6 +48,17 @@ class DetectionData(Protocol):
         ...
 
 
+def sample_number(index: Any) -> int:
+    """An index as an int. Raises LabError for a slice or a name."""
+    try:
+        return operator.index(index)
+    except TypeError:
+        raise LabError(
+            f"Samples are taken one by one, by their number, found {index!r}. For several: "
+            "[data[i] for i in range(3)]."
+        ) from None
+
+
 def part_of(truth: dict[str, Any], indices: Sequence[int] | None) -> dict[str, Any]:
     """A COCO dictionary of these of its ``images``, by place; None: of all."""
     if indices is None:
@@ -61,6 +71,8 @@ def part_of(truth: dict[str, Any], indices: Sequence[int] | None) -> dict[str, A
 
 def check_classes(data: DetectionData) -> None:
     """Raises LabError unless each class has a name and a category id of its own."""
+    if not hasattr(data, "category_ids"):
+        raise LabError(f"This is no data set: {data!r:.80}. open_data gives one by name or folder.")
     names, ids = data.class_names, data.category_ids()
     if len(set(names)) < len(names) or len(set(ids)) < len(ids) or len(names) != len(ids):
         raise LabError(
@@ -74,17 +86,9 @@ def checked_sample(data: DetectionData, index: int) -> Sample:
     sample = data[index]
     try:
         boxes, _ = check_ground_truth(sample.boxes, sample.labels, len(data.class_names))
+        check_place(boxes, tuple(sample.image.shape[-2:]))
     except LabError as error:
         raise LabError(f'"{sample.name}": {error}') from None
-    height, width = sample.image.shape[-2:]
-    outside = (boxes[:, :2] >= torch.tensor([width, height])) | (boxes[:, 2:] <= 0)
-    shares = len(boxes) > 0 and float(boxes.max()) <= 1 < min(height, width) - 1
-    if shares or outside.any():
-        row = 0 if shares else int(outside.any(dim=1).nonzero()[0])
-        raise LabError(
-            f'"{sample.name}": box {row} is {boxes[row].tolist()} in an image of {width}x{height}; '
-            "expected left, top, right, bottom in its pixels."
-        )
     return sample
 
 

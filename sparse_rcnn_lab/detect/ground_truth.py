@@ -40,6 +40,7 @@ def with_ground_truth(
     True
     """
     truth, classes = check_ground_truth(boxes, labels, len(trace.class_names))
+    check_place(truth, trace.size)
     scale = torch.tensor(trace.scale)
     sizes = torch.tensor([trace.size]) * scale.flip(0)
     targets = Targets.pad([box_ops.rescale(truth, scale)], [classes], sizes)
@@ -53,6 +54,19 @@ def with_ground_truth(
         pairs = match(trace.logits[s, None, None], found[s, None, None], targets, own)
         index[s] = pairs.as_index((1, 1, trace.num_proposals))[0, 0]
     return replace(trace, matches=index, gt_boxes=truth, gt_labels=classes)
+
+
+def check_place(boxes: Tensor, size: tuple[int, ...]) -> None:
+    """Raises LabError for a box outside an image of (height, width), or boxes that are shares."""
+    height, width = size
+    outside = (boxes[:, :2] >= torch.tensor([width, height])) | (boxes[:, 2:] <= 0)
+    shares = len(boxes) > 0 and float(boxes.max()) <= 1 < min(height, width) - 1
+    if shares or outside.any():
+        row = 0 if shares else int(outside.any(dim=1).nonzero()[0])
+        raise LabError(
+            f"box {row} is {boxes[row].tolist()} in an image of {width}x{height}; expected left, "
+            "top, right, bottom in its pixels."
+        )
 
 
 def check_ground_truth(

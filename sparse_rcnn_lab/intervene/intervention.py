@@ -77,6 +77,12 @@ class Intervention:
     start: int = 0
     repeat: int = 0
 
+    def __post_init__(self) -> None:
+        if not isinstance(self.ablation, Ablation):
+            raise LabError(f"ablation must be an Ablation, found {self.ablation!r:.80}.")
+        if self.repeat < 0:
+            raise LabError(f"repeat must be 0 or more, found {self.repeat}.")
+
     def edit(
         self,
         proposal: int,
@@ -158,12 +164,14 @@ class Intervention:
 
 
 def as_ids(proposals: Ids) -> tuple[int, ...]:
-    """Ids as a tuple, each once. Raises LabError where they are no whole numbers."""
+    """Ids as a tuple, each once. Raises LabError where they are no whole numbers, as in a mask."""
     try:
-        listed = torch.as_tensor(proposals).flatten().tolist()
-        return tuple(dict.fromkeys(map(operator.index, listed)))
+        given = torch.as_tensor(proposals).flatten()
+        if given.dtype != torch.bool:
+            return tuple(dict.fromkeys(map(operator.index, given.tolist())))
     except (TypeError, ValueError, RuntimeError):
-        raise LabError(f"Proposals are named by whole numbers, found {proposals!r}.") from None
+        pass
+    raise LabError(f"Proposals are named by whole numbers, found {proposals!r}.")
 
 
 def check_ids(proposals: Sequence[int], left: Sequence[int], there: Sequence[int]) -> None:

@@ -70,7 +70,7 @@ class Session:
         self.detector = detector
         self.num_proposals = num_proposals
         self.resize = resize
-        self.record = tuple(record)
+        self.record = (record,) if isinstance(record, str) else tuple(record or ())
         self._tried = Intervention()
         self._kept: tuple[Batch, Pyramid, States] | None = None
         self._base: Trace | None = None
@@ -191,6 +191,11 @@ class Session:
 
         Raises LabError when it cannot be run; the changes then stay as they were.
         """
+        if not isinstance(intervention, Intervention):
+            raise LabError(
+                f"try_out takes an Intervention, found {intervention!r:.80}. An ablation goes into "
+                "one: srl.Intervention(ablation=...)."
+            )
         stop = min(self.detector.num_stages + intervention.repeat, MAX_STAGES)
         trace = self._run(intervention, stop)
         self._tried = Intervention(intervention.changes)

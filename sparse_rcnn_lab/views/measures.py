@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from sparse_rcnn_lab.core import boxes as box_ops
-from sparse_rcnn_lab.core.errors import LabError
+from sparse_rcnn_lab.core.errors import LabError, check_stage
 from sparse_rcnn_lab.core.trace import Trace
 from sparse_rcnn_lab.views import style
 
@@ -91,8 +91,7 @@ def attention_links(
     need(trace, "attention")
     assert trace.attention is not None
     heads = trace.attention[trace.check_stage(stage) - 1, :, row]  # [heads, N]
-    if head is not None and not 0 <= head < len(heads):
-        raise LabError(f"head must be 0..{len(heads) - 1}, found {head}.")
+    head = None if head is None else check_stage(head, len(heads) - 1, 0, "head")
     weights = (heads.mean(0) if head is None else heads[head]).nan_to_num()
     itself = float(weights[row])
     others = weights.clone()
@@ -190,7 +189,13 @@ def select(
     """
     notes = []
     if proposals is not None:
-        wanted = list(dict.fromkeys(torch.as_tensor(proposals).flatten().tolist()))
+        try:
+            given = torch.as_tensor(proposals).flatten()
+        except (TypeError, ValueError, RuntimeError):
+            given = torch.zeros(0, dtype=torch.bool)
+        if given.dtype == torch.bool:  # a mask would name 0 and 1
+            raise LabError(f"Proposals are named by their ids, found {proposals!r}.")
+        wanted = list(dict.fromkeys(given.tolist()))
     else:
         found = trace.detections(threshold=threshold).proposals.tolist()
         wanted = list(dict.fromkeys(found))

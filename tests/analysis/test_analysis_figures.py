@@ -71,6 +71,8 @@ def test_ap_curves(curve):
     inside(page)
     with pytest.raises(LabError, match="no rows"):
         figures.ap_curves(only(curve, order="nobody"))
+    with pytest.raises(LabError, match="has no column duplicates"):
+        figures.ablation_bars(curve.assign(ablation="none"))
 
 
 def test_proposals_on_a_page(three):  # noqa: F811

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from sparse_rcnn_lab import Ablation, Detector, LabError, Session, Trace, trace_diff
+from sparse_rcnn_lab import Ablation, Detector, Intervention, LabError, Session, Trace, trace_diff
 from sparse_rcnn_lab.core import boxes as box_ops
 from sparse_rcnn_lab.core.inputs import Sample
 from sparse_rcnn_lab.core.trace import RECORDABLE
@@ -328,7 +328,12 @@ def test_ground_truth_that_cannot_be(session, boxes, labels, said):
         (lambda s: s.edit(1, feature="nought"), "nought"),
         (lambda s: s.edit(1, box=BOX, stage=-1), "stage must be"),
         (lambda s: s.edit(1, box=BOX, stage=1.5), "stage must be"),
+        (lambda s: s.run(ablation="mean"), "must be an Ablation"),
+        (lambda s: s.try_out(Ablation()), "takes an Intervention"),
+        (lambda s: s.try_out(Intervention(repeat=-1)), "repeat must be 0 or more"),
         (lambda s: s.drop([]), "Nothing to drop"),
+        (lambda s: s.drop(torch.tensor([True, False])), "named by whole numbers"),
+        (lambda s: s.set_ground_truth([[0.1, 0.1, 0.5, 0.5]], [0]), "expected left, top, right"),
         (lambda s: s.drop(range(PROPOSALS)), "At least one"),
         (lambda s: s.keep([]), "Nothing to keep"),
         (lambda s: s.keep([9]), "Proposal 9"),

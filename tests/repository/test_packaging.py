@@ -111,6 +111,12 @@ for module in pkgutil.walk_packages(sparse_rcnn_lab.__path__, "sparse_rcnn_lab."
     assert done.returncode == 0, done.stderr
 
 
+def test_the_rooms_are_there_without_an_import():
+    """Catches ``srl.analysis`` that is there once something else has imported it."""
+    code = "import sparse_rcnn_lab as srl; srl.analysis.Table; srl.views"
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
 def test_package_names_are_there():
     """Catches a public name whose lazy home was misspelt or left out, and a helper that tab
     completion offers as if it were public."""

@@ -177,6 +177,9 @@ def test_selection(trace, monkeypatch):
     for wrong in ((0, 0.5), (None, 0.5, 0)):
         with pytest.raises(LabError, match="no proposal 0"):
             select(trace, *wrong)
+    for wrong in ("dog", torch.tensor([True, False])):  # a mask would name 0 and 1
+        with pytest.raises(LabError, match="named by their ids"):
+            select(trace, wrong, 0.5)
     monkeypatch.setattr(measures, "MOST", 1)
     assert "best 1 of 2" in select(trace, None, 0.5).note
     assert describe(trace, 2) == "2 · dog .88"

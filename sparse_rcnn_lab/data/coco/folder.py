@@ -22,7 +22,7 @@ from sparse_rcnn_lab.data.coco.annotations import CocoTables, read_coco_json
 from sparse_rcnn_lab.data.coco.image_files import SPLITS, ImageFiles
 from sparse_rcnn_lab.data.coco.records import WHOLE, file_label
 from sparse_rcnn_lab.data.finding import Finding, first_few
-from sparse_rcnn_lab.data.sample import DetectionData, Sample, part_of
+from sparse_rcnn_lab.data.sample import DetectionData, Sample, part_of, sample_number
 from sparse_rcnn_lab.detect.images import read_image
 
 # Fixed seeds, so that two people who name the same data get the same images.
@@ -145,6 +145,7 @@ class CocoFolder:
         return self.image_folder / self.tables.file_name(index)
 
     def __getitem__(self, index: int) -> Sample:
+        index = sample_number(index)
         if not -len(self) <= index < len(self):
             raise IndexError(f"sample {index} of {len(self)}")
         index %= len(self)

@@ -22,7 +22,7 @@ import torch
 
 from sparse_rcnn_lab.core import boxes as box_ops
 from sparse_rcnn_lab.core.errors import LabError
-from sparse_rcnn_lab.data.sample import Sample
+from sparse_rcnn_lab.data.sample import Sample, sample_number
 from sparse_rcnn_lab.data.shapes.difficulty import PRESETS, Difficulty
 from sparse_rcnn_lab.data.shapes.drawing import CLASS_NAMES, Dice
 from sparse_rcnn_lab.data.shapes.layout import Layout, lay_out
@@ -82,6 +82,10 @@ class Shapes:
     def __len__(self) -> int:
         return self._length
 
+    def __repr__(self) -> str:
+        height, width = self.size
+        return f"Shapes({self._length} images of {width}x{height} px, seed {self.seed})"
+
     def __iter__(self) -> Iterator[Sample]:
         return (self[index] for index in range(self._length))
 
@@ -90,9 +94,10 @@ class Shapes:
         return lay_out(Dice(self.seed, index, 0), self.difficulty, *self.size)
 
     def __getitem__(self, index: int) -> Sample:
+        index = sample_number(index)
         if not -self._length <= index < self._length:
             raise IndexError(f"Shapes has {self._length} images, there is no number {index}.")
-        index = int(index) % self._length
+        index %= self._length
         layout = self._layout(index)
         pixels = paint(Dice(self.seed, index, 1), self.difficulty, layout, *self.size)
         return Sample(

@@ -7,6 +7,7 @@ from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
+from pandas import DataFrame
 
 from sparse_rcnn_lab.analysis.table import Table
 from sparse_rcnn_lab.core.errors import LabError
@@ -44,7 +45,12 @@ def key(
         text.set(text=name, parse_math=False)  # as it is written, whatever it begins with
 
 
-def need_rows(table: Table, what: str) -> None:
-    """Raises LabError when a table is empty."""
+def need_rows(table: Table, what: str, *columns: str) -> None:
+    """Raises LabError when a table is empty, or is of another analysis, without these columns."""
+    if not isinstance(table, DataFrame):
+        raise LabError(f"A {what} is drawn from an analysis' table, found {table!r:.80}.")
+    if lacking := [name for name in columns if name not in table]:
+        given = f'"{table.attrs.get("title", "")}" has no column {", ".join(lacking)}'
+        raise LabError(f"{given}, so there is no {what} to draw. It has {', '.join(table)}.")
     if not len(table):
         raise LabError(f"The table has no rows, so there is no {what} to draw.")

@@ -152,12 +152,12 @@ def match_frames(
     >>> (trace,) = analysis.traces_of(srl.load("nano-shapes"), srl.Shapes(2), [1])
     >>> page = match_frames({0: trace, 100: trace})
     """
-    if not traces:
-        raise LabError("There are no traces to draw.")
+    if not isinstance(traces, Mapping) or not traces:
+        raise LabError("There are no traces to draw: give them by their steps, as {0: trace}.")
     steps = sorted(traces)
     first = traces[steps[0]]
     stage = first.check_stage(stage)
-    columns = min(columns, len(steps))
+    columns = max(1, min(columns, len(steps)))
     rows = -(-len(steps) // columns)
     tall = side * aspect(first)
     page = Page(max(3.4, 0.24 + columns * (side + 0.08)), HEAD + rows * (tall + 0.3) + 0.1, theme)

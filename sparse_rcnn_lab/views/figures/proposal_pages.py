@@ -41,9 +41,9 @@ def proposal_overview(
     >>> page = proposal_overview(analysis.proposal_statistics_of(traces))
     """
     order = statistics.proposals.sort_values("wins", ascending=False, kind="stable")
-    need_rows(order, "proposal")
+    need_rows(order, "proposal", "wins")
     shown = order.head(MAX_PROPOSALS)
-    columns = min(columns, len(shown))
+    columns = max(1, min(columns, len(shown)))
     rows = math.ceil(len(shown) / columns)
     width = max(5.0, columns * (_CELL + _GAP) + 0.2)
     page = Page(width, HEAD + rows * (_CELL + _NAME + _GAP) + 0.38, theme)

@@ -50,7 +50,7 @@ def ap_curves(
     >>> rows = [{"order": "own", "n": n, "stage": 6, "AP": n / 20, "ms": n} for n in (1, 10, 20)]
     >>> page = ap_curves(Table.of("AP", rows, dict.fromkeys(rows[0], "")))
     """
-    need_rows(curve, "curve")
+    need_rows(curve, "curve", "order", "stage", "n", "AP")
     orders = list(curve.order.unique())
     stages = sorted(curve.stage.unique())
     page = Page(width, 0.42 * width + 0.3, theme)
@@ -124,7 +124,7 @@ def ablation_bars(
     >>> rows = [{"ablation": "no self-attention", "stage": 6, "AP": 0.1, "duplicates": 0.2}]
     >>> page = ablation_bars(Table.of("Ablations", rows, dict.fromkeys(rows[0], "")))
     """
-    need_rows(table, "ablation")
+    need_rows(table, "ablation", "ablation", "stage", "AP", "duplicates")
     stage = table.stage.max() if stage is None else stage
     rows = table[table.stage == stage]
     if not len(rows):
@@ -174,7 +174,7 @@ def trade_off(
     >>> rows = [{"schedule": "20 10", "AP": 0.8, "stages_ms": 3.0}]
     >>> page = trade_off(Table.of("Pruning", rows, dict.fromkeys(rows[0], "")))
     """
-    need_rows(table, "trade-off")
+    need_rows(table, "trade-off", "AP")
     across = across or ("stages" if "stages" in table else "stages_ms")
     if across not in table:
         raise LabError(f'"{table.title}" has no column {across!r}. It has {", ".join(table)}.')
@@ -239,7 +239,7 @@ def readout_matrices(
     >>> rows = [{"features": 1, "heads": 1, "reading": "both", "AP": 0.5}]
     >>> page = readout_matrices(Table.of("Readout", rows, dict.fromkeys(rows[0], "")))
     """
-    need_rows(table, "readout")
+    need_rows(table, "readout", "reading", "features", "heads", metric)
     readings = list(table.reading.unique())
     side = (width - 0.55 - 0.25 - 0.3 * (len(readings) - 1)) / len(readings)
     page = Page(width, side + HEAD + 0.85, theme)
