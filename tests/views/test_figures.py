@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from matplotlib.colors import to_hex
 from matplotlib.patches import Rectangle
+from PIL import Image
 from test_explorer_payload import made_trace
 
 from sparse_rcnn_lab import LabError
@@ -391,6 +392,16 @@ def test_numbers_of_things_that_differ(trace):
         figures.cost_matrix(torch.rand(0, 1), ["cat"])
     with pytest.raises(LabError, match="one stage a trace, found 1 for 2"):
         figures.trace_panels([trace] * 2, ["first", "last"], stages=[2])
+
+
+def test_panels_take_what_a_detector_takes(trace, tmp_path):
+    """Catches the letters of a path counted as images, and one stage for all refused."""
+    pixels = trace.image.permute(1, 2, 0).numpy()
+    Image.fromarray(pixels).save(tmp_path / "a.png")
+    for image in (pixels, tmp_path / "a.png", str(tmp_path / "a.png")):
+        page = figures.detection_panels([trace.detections()], image, ["a"])
+        assert len(page.axes) == 1
+    assert len(figures.trace_panels([trace] * 2, ["a", "b"], stages=2).axes) == 2
 
 
 def test_a_width_that_cannot_be(trace):

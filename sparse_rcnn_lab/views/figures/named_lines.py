@@ -48,7 +48,7 @@ def key(
 def need_rows(table: Table, what: str, *columns: str) -> None:
     """Raises LabError when a table is empty, or is of another analysis, without these columns."""
     if not isinstance(table, DataFrame):
-        raise LabError(f"A {what} is drawn from an analysis' table, found {table!r:.80}.")
+        raise LabError(f"Only the table of an analysis has a {what} to draw, found {table!r:.80}.")
     if lacking := [name for name in columns if name not in table]:
         given = f'"{table.attrs.get("title", "")}" has no column {", ".join(lacking)}'
         raise LabError(f"{given}, so there is no {what} to draw. It has {', '.join(table)}.")

@@ -5,6 +5,7 @@ images.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from matplotlib.axes import Axes
 from torch import Tensor
@@ -13,6 +14,7 @@ from sparse_rcnn_lab.analysis.outcomes import matched_proposals
 from sparse_rcnn_lab.core.detections import Detections
 from sparse_rcnn_lab.core.errors import LabError
 from sparse_rcnn_lab.core.trace import Trace
+from sparse_rcnn_lab.detect.images import ImageSource, read_image
 from sparse_rcnn_lab.views import style
 from sparse_rcnn_lab.views.draw import draw_detections
 from sparse_rcnn_lab.views.figures.canvas import (
@@ -37,7 +39,7 @@ _SIDE = 720  # pixels of a drawn image's long side, at least
 
 def detection_panels(
     found: Sequence[Detections],
-    images: Sequence[Tensor] | Tensor,
+    images: list[Any] | tuple[Any, ...] | ImageSource,
     names: Sequence[str],
     *,
     columns: int = 4,
@@ -51,7 +53,7 @@ def detection_panels(
 ) -> Page:
     """Each of ``found`` drawn on its image, with its name and its number of detections above.
 
-    images: ``[3, H, W]`` uint8, one for each, or one for all.  names: one for each.
+    images: as a detector takes them, a list of one for each, or one for all.  names: one for each.
     gt_boxes: ``[M, 4]`` xyxy, pixels of the image, dashed on every one.  width: inches.
     word: what the boxes are, said with their number.  scores: write them behind the classes.
     Raises LabError when the numbers of things differ or there is nothing to show.
@@ -62,7 +64,10 @@ def detection_panels(
     >>> detection_panels(found, image, ["shapes", "cards"]).axes[0].texts[0].get_text()
     'shapes · 3 found'
     """
-    shown = [images] * len(found) if isinstance(images, Tensor) else list(images)
+    if isinstance(images, list | tuple):
+        shown = [read_image(image) for image in images]
+    else:
+        shown = [read_image(images)] * len(found)
     if not found or len(shown) != len(found) or len(names) != len(found):
         raise LabError(
             f"Panels need one image and one name for each result, found {len(found)} results, "
@@ -101,7 +106,7 @@ def trace_panels(
     names: Sequence[str],
     *,
     threshold: float = 0.5,
-    stages: Sequence[int] | None = None,
+    stages: Sequence[int] | int | None = None,
     columns: int = 4,
     width: float = 11.0,
     theme: Theme = "light",
@@ -109,9 +114,9 @@ def trace_panels(
 ) -> Page:
     """The detections of several traces side by side; see :func:`detection_panels`.
 
-    threshold: least score of a detection, 0..1.  stages: of each trace, 1..S; default the last.
-    Raises LabError for a trace that was saved without its image, and for another number of
-    stages than of traces.
+    threshold: least score of a detection, 0..1.  stages: one for each trace, or one for all, 1..S;
+    default the last.  Raises LabError for a trace that was saved without its image, and for another
+    number of stages than of traces.
 
     >>> import sparse_rcnn_lab as srl
     >>> trace = srl.load("nano-shapes").trace(srl.open_data("shapes", "val")[6])
@@ -119,7 +124,8 @@ def trace_panels(
     >>> [axes.texts[0].get_text() for axes in page.axes]
     ['first · 0 found', 'last · 3 found']
     """
-    at = stages or [trace.num_stages for trace in traces]
+    for_all = stages is None or isinstance(stages, int)
+    at: Any = [stages] * len(traces) if for_all else stages
     if len(at) != len(traces):
         raise LabError(f"Give one stage a trace, found {len(at)} for {len(traces)} traces.")
     found = [trace.detections(s, threshold) for trace, s in zip(traces, at, strict=True)]
@@ -171,7 +177,7 @@ def match_frames(
         line, column = divmod(place, columns)
         x, y = 0.12 + column * (side + 0.08), total - HEAD - (line + 1) * (tall + 0.3) + 0.06
         axes = page.place(x, y, side, tall)
-        now = matched_proposals(traces[step])[stage - 1].tolist()
+        now = matched_proposals(traces[step])[traces[step].check_stage(stage) - 1].tolist()
         _matches(axes, traces[step], stage, now, before)
         text = shorten(f"step {step}", 8.5, side * 72)
         axes.set_title(text, size=8.5, color=page.ink, loc="left", pad=3)
