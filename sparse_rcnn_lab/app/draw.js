@@ -4,6 +4,8 @@
   const PAPER = "#f4f1ea";
   const LINE = 5; // pixels
   const CLOSED = 0.35; // ends nearer than this share of the stroke's size close it
+  const AGAIN = 1000; // milliseconds to wait after an answer that was an error
+  const PATIENCE = 30_000; // milliseconds for an answer
   const CORNERS = { t: 3, s: 4 };
 
   let strokes = []; // [{color, points, done}]
@@ -11,6 +13,7 @@
   let started = false; // its model is there
   let sending = false;
   let stale = false;
+  let again = 0; // the timer after an answer that was none
   let troubled = ""; // what the note said before something went wrong
   const who = `draw-${Math.random().toString(36).slice(2)}`;
 
@@ -52,29 +55,34 @@
     sending = true;
     while (stale && open()) {
       stale = false;
+      clearTimeout(again);
       const blob = await new Promise((done) => canvas().toBlob(done, "image/jpeg", 0.92));
       const name = lab.part("lab-pad-model").textContent;
       const state = name ? window.labLive.state.with(0, name).with(5, []) : window.labLive.state;
       const query = new URLSearchParams({ who, state: JSON.stringify(state) });
       try {
         const headers = { "content-type": "image/jpeg" };
-        const answer = await fetch(`${lab.url("frame")}?${query}`, { method: "POST", body: blob, headers });
+        const answer = await fetch(`${lab.url("frame")}?${query}`, { method: "POST", body: blob, headers, signal: AbortSignal.timeout(PATIENCE) });
         const told = await answer.json();
         if (told.problem) {
-          troubled ||= lab.part("lab-pad-note").textContent;
-          lab.part("lab-pad-note").textContent = told.problem;
-          setTimeout(send, 1000); // a model that is being loaded
+          trouble(told.problem); // a model that is being loaded
         } else {
           if (troubled) lab.part("lab-pad-note").textContent = troubled;
           troubled = "";
           show(told, answer.headers);
         }
       } catch {
-        troubled ||= lab.part("lab-pad-note").textContent;
-        lab.part("lab-pad-note").textContent = "The app does not answer. Does it still run?";
+        trouble("The app does not answer. Does it still run?");
       }
     }
     sending = false;
+  }
+
+  // It is said, and the drawing sent again.
+  function trouble(text) {
+    troubled ||= lab.part("lab-pad-note").textContent;
+    lab.part("lab-pad-note").textContent = text;
+    again = setTimeout(send, AGAIN);
   }
 
   function show({ boxes }, headers) {
@@ -95,21 +103,21 @@
   const chosen = () => color ?? document.querySelector("#lab-pad-row [data-color]").dataset.color;
 
   document.addEventListener("pointerdown", (event) => {
-    if (event.target.id !== "lab-pad-drawn" || event.button !== 0) return;
+    if (event.target.id !== "lab-pad-drawn" || event.button !== 0 || !event.isPrimary) return;
     event.target.setPointerCapture(event.pointerId);
     strokes.push({ color: chosen(), points: [place(event)], done: false });
     draw();
   });
   document.addEventListener("pointermove", (event) => {
     const stroke = strokes.at(-1);
-    if (event.target.id !== "lab-pad-drawn" || !stroke || stroke.done) return;
+    if (event.target.id !== "lab-pad-drawn" || !event.isPrimary || !stroke || stroke.done) return;
     stroke.points.push(place(event));
     draw();
   });
   for (const kind of ["pointerup", "pointercancel"]) {
-    document.addEventListener(kind, () => {
+    document.addEventListener(kind, (event) => {
       const stroke = strokes.at(-1);
-      if (!stroke || stroke.done) return;
+      if (!event.isPrimary || !stroke || stroke.done) return;
       stroke.done = true;
       draw();
     });

@@ -7,6 +7,7 @@
   const SLOW = 250, QUICK = 120; // milliseconds of latency: from here on one frame, and two again
   const GAP = 33; // milliseconds between two frames at least: a camera gives no more
   const AGAIN = 1000; // milliseconds to wait after an answer that was an error
+  const PATIENCE = 30_000; // milliseconds for an answer: a line that was cut does not always say so
   const NOTHING = 3000; // milliseconds without a detection until something is said
   const LOW = 0.3; // a threshold worth trying then
   const KEEP = 40; // frames that the numbers are taken from
@@ -17,6 +18,7 @@
     NotAllowedError: "The browser may not use the camera. Allow it beside the address, then start again.",
     NotFoundError: "No camera was found. Connect one, then start again.",
     NotReadableError: "The camera is in use by another program. Close that one, then start again.",
+    OverconstrainedError: "That camera is not there any more. Start again to use another one.",
     Insecure: "Browsers give a camera only to pages of this machine or with https: start the app "
       + "with --ssl-certfile and --ssl-keyfile.",
   };
@@ -26,10 +28,13 @@
   let stream = null;
   let wanted = false; // somebody started the camera, and did not stop it
   let starting = false; // the browser is asked for it, and may be asking the visitor
+  let asked = ""; // the camera that was chosen; "" for the one that looks to `facing`
+  let stopped = 0; // how often
   let room = ON_THEIR_WAY;
   let onTheirWay = 0;
   let latest = 0; // when the last frame was taken
   let gap = GAP; // to the next one: what the app needs for a frame
+  let next = 0; // the timer of the next one
   let newest = 0; // when the one that is shown was
   let notBefore = 0;
   let still = null; // the frame that is shown, as it was sent
@@ -54,17 +59,19 @@
     part("lab-camera-off").disabled = !wanted;
   }
 
-  async function start(camera) {
-    if (starting) return;
-    wanted = starting = true;
+  async function start(camera = "") {
+    wanted = true;
+    asked = camera;
+    if (starting || stream) return; // `watch` starts what was asked for meanwhile
+    starting = true;
     say("");
     mark();
-    let begun = null;
+    const before = stopped;
     try {
       if (!navigator.mediaDevices) throw { name: "Insecure" };
       const one = camera ? { deviceId: { exact: camera } } : { facingMode: facing };
-      begun = await navigator.mediaDevices.getUserMedia({ video: { ...SIZE, ...one } });
-      if (stream || !wanted) return begun.getTracks().forEach((track) => track.stop());
+      const begun = await navigator.mediaDevices.getUserMedia({ video: { ...SIZE, ...one } });
+      if (stopped !== before) return begun.getTracks().forEach((track) => track.stop());
       stream = begun;
       const track = stream.getVideoTracks()[0];
       track.onended = () => {
@@ -76,7 +83,8 @@
       await offer(track.getSettings().deviceId);
       take();
     } catch (error) {
-      if (begun && stream !== begun) return; // it was stopped before its first frame
+      if (stopped !== before) return; // before its first frame
+      asked = "";
       stop();
       say(REFUSED[error.name] ?? `The camera cannot be used (${error.message}).`);
     } finally {
@@ -95,9 +103,20 @@
     part("lab-cameras").hidden = part("lab-camera-turn").hidden = cameras.length < 2;
   }
 
+  // A phone's other side; of cameras that do not say where they look, the next.
+  function other() {
+    const looks = stream ? stream.getVideoTracks()[0].getSettings().facingMode : facing;
+    const list = part("lab-cameras");
+    if (!looks && list.length > 1) return list.options[(list.selectedIndex + 1) % list.length].value;
+    facing = (looks || facing) === "user" ? "environment" : "user";
+    return "";
+  }
+
   // away: only until the tab is opened again.
   function stop(away = false) {
     wanted = away && wanted;
+    stopped += 1;
+    newest = performance.now(); // what was taken before is not shown any more
     stream?.getTracks().forEach((track) => {
       track.onended = null;
       track.stop();
@@ -124,19 +143,24 @@
     const now = performance.now();
     if (!stream || !state || !video?.videoWidth || onTheirWay >= room || now < notBefore) return;
     if (document.hidden || closed()) return;
-    if (now < latest + gap) return void setTimeout(take, latest + gap - now);
+    if (now < latest + gap) {
+      clearTimeout(next); // one: who asks meanwhile would each begin a row of them that never ends
+      next = setTimeout(take, latest + gap - now);
+      return;
+    }
     latest = now;
     onTheirWay += 1;
+    let picture = null;
     try {
       const encoding = encoded(video);
-      const picture = await createImageBitmap(sheet);
+      picture = await createImageBitmap(sheet);
       const frame = await encoding;
       if (stream && !closed()) await send(frame, picture, now); // it may have been stopped meanwhile
-      picture.close();
-    } catch (error) {
+    } catch {
       notBefore = performance.now() + AGAIN;
       if (stream) say("The app does not answer. Does it still run?");
     }
+    picture?.close();
     onTheirWay -= 1;
     take();
   }
@@ -144,7 +168,8 @@
   async function send(frame, picture, taken) {
     const query = new URLSearchParams({ who, state: JSON.stringify(state) });
     const headers = { "content-type": "image/jpeg" };
-    const answer = await fetch(`${lab.url("frame")}?${query}`, { method: "POST", body: frame, headers });
+    const signal = AbortSignal.timeout(PATIENCE);
+    const answer = await fetch(`${lab.url("frame")}?${query}`, { method: "POST", body: frame, headers, signal });
     const told = await answer.json();
     if (answer.ok) return show(frame, picture, taken, told.boxes, answer.headers);
     notBefore = performance.now() + AGAIN;
@@ -217,7 +242,7 @@
     const empty = { live: !still, draw: !window.labPad.strokes }[lab.tab()] ?? false;
     for (const button of document.querySelectorAll("#lab-keep button")) button.disabled = empty;
     if (stream && closed()) stop(true);
-    else if (!stream && wanted && !closed() && !document.hidden) start(part("lab-cameras").value);
+    else if (!stream && wanted && !closed() && !document.hidden) start(asked);
     const now = performance.now();
     while (shown.length && now - shown[0].now > 3000) shown.shift();
     const some = shown.length > 3;
@@ -233,9 +258,9 @@
   document.addEventListener("click", (event) => {
     const button = event.target.closest?.("#lab-camera-on, #lab-camera-off, #lab-camera-turn");
     if (!button) return;
+    const camera = button.id === "lab-camera-turn" ? other() : asked;
     if (button.id !== "lab-camera-on") stop();
-    if (button.id === "lab-camera-turn") facing = facing === "user" ? "environment" : "user";
-    if (button.id !== "lab-camera-off") start();
+    if (button.id !== "lab-camera-off") start(camera);
   });
   document.addEventListener("change", (event) => {
     if (event.target.id !== "lab-cameras") return;

@@ -26,6 +26,11 @@ def test_draw(page):
     page.mouse.up()
     page.focus("#lab-pad-drawn")
     page.keyboard.press("h")
+    page.evaluate(  # a second finger, which would pull the first one's line over to itself
+        "() => { for (const kind of ['pointerdown', 'pointerup'])"
+        " document.querySelector('#lab-pad-drawn').dispatchEvent("
+        "new PointerEvent(kind, { pointerId: 7, isPrimary: false, bubbles: true })) }"
+    )
     assert page.evaluate("labPad.strokes") == 2
     # What is said while the app is away goes when it is back.
     page.evaluate("() => { window.there = fetch; window.fetch = () => Promise.reject(Error()) }")
@@ -33,7 +38,6 @@ def test_draw(page):
     note = "(words) => document.querySelector('#lab-pad-note').innerText.includes(words)"
     page.wait_for_function(note, arg="does not answer")
     page.evaluate("() => { window.fetch = there }")
-    page.keyboard.press("s")
     page.wait_for_function(note, arg="looks at the drawing")
     page.wait_for_function(
         "() => document.getElementById('lab-pad-boxes').getContext('2d')"
@@ -128,9 +132,75 @@ def test_live(page):
     assert "cannot be used" not in page.inner_text("#lab-live-note")
 
 
+# Two cameras that do not say where they look, as those of a laptop, and slow to begin.
+TWO = """() => {
+  const media = navigator.mediaDevices, real = media.getUserMedia.bind(media);
+  media.enumerateDevices = async () => ['a', 'b'].map((deviceId) => (
+    { kind: 'videoinput', label: deviceId, deviceId }));
+  media.getUserMedia = async ({ video }) => {
+    await new Promise((done) => setTimeout(done, 300));
+    const stream = await real({ video: true });
+    const deviceId = video.deviceId?.exact ?? 'a';
+    stream.getVideoTracks()[0].getSettings = () => ({ deviceId });
+    return stream;
+  };
+}"""
+# Answers that come at once; and how many frames are about to be taken.
+QUICK = """() => {
+  const { fetch: real, setTimeout: set, clearTimeout: clear } = window, open = new Set();
+  const headers = { 'lab-found': '0', 'lab-milliseconds': '1', 'lab-busy': '1' };
+  window.real = { fetch: real, setTimeout: set, clearTimeout: clear };
+  window.most = 0;
+  window.fetch = async (url, ...more) => (url.includes?.('/frame')
+    ? new Response('{"boxes": []}', { headers }) : real(url, ...more));
+  window.setTimeout = (work, ...more) => {
+    const id = set(() => { open.delete(id); work() }, ...more);
+    if (work.name === 'take') open.add(id);
+    most = Math.max(most, open.size);
+    return id;
+  };
+  window.clearTimeout = (id) => { open.delete(id); clear(id) };
+}"""
+HANGS = """() => {
+  const { timeout } = AbortSignal, { fetch: there } = window;
+  AbortSignal.timeout = () => timeout.call(AbortSignal, 300);
+  window.fetch = (url, ...more) => (url.includes?.('/frame')
+    ? new Promise((_, no) => { more[0].signal.onabort = () => no(Error()) }) : there(url, ...more));
+  window.real.mend = () => { AbortSignal.timeout = timeout };
+}"""
+
+
+def test_live_cameras_and_lines(page):
+    """Catches another camera that is never reached, one that stays off for somebody who pressed
+    twice, timers that grow in number with every second, and a line that was cut in silence."""
+    tab(page, "live")
+    page.evaluate(TWO)
+    page.click("#lab-camera-on")
+    another_frame(page)
+    page.click("#lab-camera-turn")
+    page.wait_for_function("() => lab.part('lab-cameras').value === 'b'")
+    another_frame(page)
+    for _ in range(2):
+        page.click("#lab-camera-turn")
+    another_frame(page)
+    page.evaluate(QUICK)
+    page.wait_for_timeout(3000)
+    assert page.evaluate("most") == 1
+    page.evaluate("() => Object.assign(window, real)")
+    page.evaluate(HANGS)
+    page.wait_for_selector("#lab-live-note:has-text('does not answer')")
+    page.evaluate("() => { Object.assign(window, real); real.mend() }")
+    another_frame(page)
+    page.click("#lab-camera-off")
+
+
 def test_live_without_a_camera(page):
     """Catches a camera that is refused or pulled out, and a page that says nothing of it."""
-    for name, words in (("NotAllowedError", "may not use"), ("NotFoundError", "No camera")):
+    for name, words in (
+        ("NotAllowedError", "may not use"),
+        ("NotFoundError", "No camera"),
+        ("OverconstrainedError", "not there any more"),
+    ):
         page.evaluate(
             "(name) => { navigator.mediaDevices.getUserMedia ="
             " () => Promise.reject(new DOMException('no', name)) }",

@@ -83,7 +83,7 @@ export function createLive({ engine, about, kept, source, still = source, below,
       try {
         const frame = await createImageBitmap(now);
         const answer = await engine.ask({ frame, count: kept.count, stage: kept.stage }, [frame]);
-        if (!alive) return;
+        if (!alive) return answer.frame.close();
         const count = kept.stage ? draw(answer) : draw({ ...answer, found: [] });
         answer.frame.close();
         frames += 1;

@@ -47,18 +47,19 @@ export function createPad() {
     return [(event.clientX - bounds.left) * (SHEET / bounds.width), (event.clientY - bounds.top) * (SHEET / bounds.height)];
   };
   canvas.addEventListener("pointerdown", (event) => {
-    if (event.button !== 0) return;
+    if (event.button !== 0 || !event.isPrimary) return; // a second finger draws nothing
     canvas.setPointerCapture(event.pointerId);
     strokes.push({ ink, points: [place(event)], done: false });
     draw();
   });
   canvas.addEventListener("pointermove", (event) => {
-    if (!strokes.at(-1) || strokes.at(-1).done) return;
+    if (!event.isPrimary || !strokes.at(-1) || strokes.at(-1).done) return;
     strokes.at(-1).points.push(place(event));
     draw();
   });
   for (const kind of ["pointerup", "pointercancel"]) {
-    canvas.addEventListener(kind, () => {
+    canvas.addEventListener(kind, (event) => {
+      if (!event.isPrimary) return;
       if (strokes.length) strokes.at(-1).done = true;
       draw();
     });

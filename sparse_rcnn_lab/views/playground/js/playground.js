@@ -127,6 +127,10 @@ async function camera() {
     one.stop();
     stream.getTracks().forEach((track) => track.stop());
   };
+  stream.getVideoTracks()[0].onended = () => {
+    one.stop();
+    tell("The camera was disconnected. Connect it, and try again.", "problem");
+  };
   one.start();
   shown("camera");
   globalThis.playground.live = one;
