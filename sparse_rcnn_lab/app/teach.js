@@ -8,15 +8,22 @@ const STEPS = [["show", "Show"], ["box", "Box"], ["train", "Train"], ["use", "Us
 const CAMERA = {
   NotAllowedError: "The browser may not use the camera. Allow it beside the address, then start again.",
   NotFoundError: "No camera was found. Connect one, or choose photographs.",
+  OverconstrainedError: "That camera is not there any more. Start again to use another one.",
   NotReadableError: "The camera is in use by another program. Close that one, then start again.",
 };
 const plural = (number, word) => `${number} ${word}${number === 1 ? "" : word.endsWith("x") ? "es" : "s"}`;
-const clock = (seconds) => `${Math.floor(seconds / 60)}:${String(Math.round(seconds) % 60).padStart(2, "0")}`;
+const clock = (seconds) => `${Math.floor(Math.round(seconds) / 60)}:${String(Math.round(seconds) % 60).padStart(2, "0")}`;
+// A browser that keeps nothing of a page refuses even to be asked: then only the link brings it back.
+const stored = {
+  get() { try { return localStorage.getItem("lab-teach"); } catch { return null; } },
+  set(token) { try { localStorage.setItem("lab-teach", token); } catch { /* as above */ } },
+  remove() { try { localStorage.removeItem("lab-teach"); } catch { /* as above */ } },
+};
 
 function createTeach(el) {
   // A proxy may have put the page below another path.
   const root = () => `${new URL(window.gradio_config.root, location.href).pathname.replace(/\/$/, "")}/lab/teach`;
-  let token = new URLSearchParams(location.search).get("teach") ?? localStorage.getItem("lab-teach");
+  let token = new URLSearchParams(location.search).get("teach") ?? stored.get();
   let labeller = null, run = null, until = 0, taught = false, step = "show";
   let stream = null, taken = 0, watched = [], polling = null, busy = 0;
 
@@ -35,7 +42,7 @@ function createTeach(el) {
     const name = /filename="(.+)"/.exec(answer.headers.get("content-disposition") ?? "")?.[1];
     if (answer.ok && name) return new File([await answer.blob()], name);
     const content = await answer.json().catch(() => ({}));
-    if (!answer.ok) throw Object.assign(new Error(content.problem ?? `The app refused it (${answer.status}).`), { refused: answer.status < 500 });
+    if (!answer.ok) throw Object.assign(new Error(content.problem ?? `The app refused it (${answer.status}).`), { refused: answer.status < 500 && "problem" in content }); // else it is a proxy that says so
     return content;
   }
 
@@ -47,7 +54,7 @@ function createTeach(el) {
     remember();
   }
   function remember() {
-    localStorage.setItem("lab-teach", token);
+    stored.set(token);
     link.value = `${location.origin}${location.pathname}?teach=${token}`;
   }
 
@@ -87,10 +94,11 @@ function createTeach(el) {
   const start = make("button", { type: "button", class: "lab-go", text: "Start the camera", onclick: () => startCamera() });
   const shoot = make("button", { type: "button", class: "lab-go", onclick: tried(take) }, "Take a frame", make("kbd", { class: "srl-named-key", text: "space" }));
   const halt = make("button", { type: "button", text: "Stop the camera", onclick: () => stopCamera() });
-  const turn = make("button", { type: "button", text: "Other camera", hidden: "", onclick: () => { facing = facing === "user" ? "environment" : "user"; stopCamera(); startCamera(); } });
-  let facing = "environment"; // of a phone: what is shown to it; a laptop has but one
-  const files = make("input", { type: "file", multiple: "", hidden: "", accept: "image/*,.zip,.json,.xml,.txt,.yaml", onchange: () => give([...files.files]) });
-  const folder = make("input", { type: "file", multiple: "", hidden: "", webkitdirectory: "", onchange: () => give([...folder.files]) });
+  const turn = make("button", { type: "button", text: "Other camera", hidden: "", onclick: () => { other(); stopCamera(); startCamera(); } });
+  let facing = "environment"; // of a phone: what is shown to it
+  let cameras = [], chosen = ""; // of those that do not say where they look
+  const files = make("input", { type: "file", multiple: "", hidden: "", accept: "image/*,.zip,.json,.xml,.txt,.yaml", onchange: () => chose(files) });
+  const folder = make("input", { type: "file", multiple: "", hidden: "", webkitdirectory: "", onchange: () => chose(folder) });
   const count = make("p", { class: "lab-count" });
   const toBox = make("button", { type: "button", text: "Go to Box", onclick: () => go("box") });
   const shots = make("div", { class: "srl-strip-of-images lab-shots" });
@@ -104,6 +112,12 @@ function createTeach(el) {
       "Data that is labelled already will do too: a COCO, Pascal VOC or YOLO folder, or a zip of one. Everything stays on the machine that runs this app."),
     make("div", { class: "srl-bar" }, count, toBox), shots);
 
+  function other() {
+    const { deviceId, facingMode } = stream.getVideoTracks()[0].getSettings();
+    if (facingMode) facing = facingMode === "user" ? "environment" : "user";
+    else chosen = cameras[(cameras.indexOf(deviceId) + 1) % cameras.length];
+  }
+
   let starting = false; // the browser is asked for it, and may be asking the visitor
   async function startCamera() {
     if (starting) return;
@@ -112,7 +126,7 @@ function createTeach(el) {
     let begun = null;
     try {
       if (!navigator.mediaDevices) throw { name: "Insecure" };
-      const wanted = { width: { ideal: 640 }, height: { ideal: 480 }, facingMode: facing };
+      const wanted = { width: { ideal: 640 }, height: { ideal: 480 }, ...(chosen ? { deviceId: { exact: chosen } } : { facingMode: facing }) };
       begun = await navigator.mediaDevices.getUserMedia({ video: wanted });
       if (step !== "show") return begun.getTracks().forEach((track) => track.stop()); // left meanwhile
       stream = begun;
@@ -123,9 +137,11 @@ function createTeach(el) {
       video.srcObject = stream;
       await video.play();
       const all = await navigator.mediaDevices.enumerateDevices();
-      turn.hidden = all.filter((device) => device.kind === "videoinput").length < 2;
+      cameras = all.filter((device) => device.kind === "videoinput").map((device) => device.deviceId);
+      turn.hidden = cameras.length < 2;
     } catch (error) {
       if (begun && stream !== begun) return; // it was stopped before its first frame
+      chosen = "";
       stopCamera();
       say(CAMERA[error.name] ?? (error.name === "Insecure"
         ? "Browsers give a camera only to pages of this machine or with https. Choose photographs instead."
@@ -155,13 +171,13 @@ function createTeach(el) {
     void flash.offsetWidth; // the animation begins again
     flash.classList.add("lab-lit");
     const blob = await new Promise((done) => paper.toBlob(done, "image/jpeg", 0.92));
-    await begin();
     busy += 1;
     show();
     try {
       // One that could not be kept is tried until it can: it is in memory so long.
       for (;;) {
         try {
+          await begin();
           added(await ask(`${token}/frame`, blob));
           say("");
           return;
@@ -182,7 +198,20 @@ function createTeach(el) {
     show();
   }
 
-  const give = tried(async (given) => {
+  // One after the other: the first file of what is given clears away what was left of others.
+  let giving = Promise.resolve(), batches = 0;
+  function give(all) {
+    batches += 1;
+    giving = giving.then(() => send(all)).finally(() => { batches -= 1; });
+    return giving;
+  }
+  // Emptied, for the same file may be chosen again.
+  function chose(input) {
+    const all = [...input.files];
+    input.value = "";
+    give(all);
+  }
+  const send = tried(async (given) => {
     const all = given.filter((file) => file.size > 0 && !file.name.startsWith("."));
     if (!all.length) throw new Error("There was no file in what was given.");
     await begin();
@@ -198,7 +227,6 @@ function createTeach(el) {
     build(state);
     const news = state.frames.length - before;
     say([`${plural(news, "image")} added${state.kind === "photographs" ? "" : `, with labels (${state.kind})`}.`, ...state.notes].join(" "));
-    files.value = folder.value = "";
   });
 
   // A folder that is dropped is walked through.
@@ -236,7 +264,8 @@ function createTeach(el) {
     event.stopPropagation();
     shell.classList.remove("lab-dropping");
     const entries = [...event.dataTransfer.items].map((item) => item.webkitGetAsEntry?.()).filter(Boolean);
-    dropped(entries).then(give);
+    const plain = [...event.dataTransfer.files]; // a browser may have no entry of what no folder holds
+    tried(async () => give(entries.length ? await dropped(entries) : plain))();
   }, true);
   window.addEventListener("paste", (event) => {
     const pasted = [...(event.clipboardData?.files ?? [])];
@@ -300,6 +329,7 @@ function createTeach(el) {
     show();
   }
 
+  let lost = ""; // what is said while no answer comes
   function poll() {
     clearTimeout(polling);
     const whose = token;
@@ -317,10 +347,12 @@ function createTeach(el) {
             labeller.propose();
           }
         }
-        if (said.classList.contains("lab-bad")) say("");
+        if (said.textContent === lost) say("");
       } catch (error) {
         if (whose !== token) return;
-        say(`${error.message} The training goes on without this page.`, true);
+        lost = `${error.message} The training goes on without this page.`;
+        if (error.refused) run = { ...run, phase: "failed", problem: error.message };
+        else say(lost, true);
       }
       show();
       if (run && !["done", "failed"].includes(run.phase)) poll();
@@ -482,7 +514,9 @@ function createTeach(el) {
   const away = (kind) => async () => {
     say("Making the file …");
     const file = await ask(`${token}/download/${kind}`);
-    make("a", { href: URL.createObjectURL(file), download: file.name }).click();
+    const href = URL.createObjectURL(file);
+    make("a", { href, download: file.name }).click();
+    setTimeout(() => URL.revokeObjectURL(href), 60_000); // some megabytes; Safari reads them late
     say("");
   };
   const verdict = make("p");
@@ -517,7 +551,9 @@ function createTeach(el) {
   async function exploreFrame() {
     const frame = labeller.frames.current();
     if (!frame) throw new Error("There is no frame to explore.");
-    const blob = await (await fetch(frame.url)).blob();
+    const answer = await fetch(frame.url).catch(() => null);
+    if (!answer?.ok) throw new Error("The app does not answer. Does it still run?");
+    const blob = await answer.blob();
     await choose();
     lab.open("explore");
     const transfer = new DataTransfer();
@@ -527,17 +563,17 @@ function createTeach(el) {
     input.dispatchEvent(new Event("change", { bubbles: true }));
   }
 
-  const startOver = () => {
+  anew.onclick = tried(async () => {
+    if (busy || batches || labeller.state.unsaved) throw new Error("Not everything is saved yet. Wait a moment.");
     if (labeller.state.frames.length && !confirm("Begin anew? What was shown so far stays under its link.")) return;
-    localStorage.removeItem("lab-teach");
+    stored.remove();
     token = null;
     history.replaceState(null, "", location.pathname);
     stopCamera();
     build({ frames: [], classes: [], run: null, until: 0, taught: false });
     foot.hidden = true;
     go("show");
-  };
-  anew.onclick = startOver;
+  });
 
   // The whole.
   function go(name) {
@@ -591,13 +627,18 @@ function createTeach(el) {
     } else setText(kept, `Kept for ${values.days} days. To come back from anywhere: `);
   }
 
+  // By its number: what is imported makes all of them anew.
+  function toFrame(id) {
+    labeller.frames.go(labeller.state.frames.findIndex((one) => one.id === id));
+    go("box");
+  }
   const shown = new Map();
   function showShots(frames) {
     const ids = new Set(frames.map((frame) => frame.id));
     for (const [id, shot] of shown) if (!ids.has(id)) { shot.remove(); shown.delete(id); }
     for (const frame of frames) {
       if (shown.has(frame.id)) continue;
-      const shot = make("button", { type: "button", "aria-label": `Image ${shown.size + 1}, to its boxes`, onclick: () => { labeller.frames.go(frames.indexOf(frame)); go("box"); } }, make("img", { src: frame.url, alt: "", loading: "lazy" }));
+      const shot = make("button", { type: "button", "aria-label": `Image ${shown.size + 1}, to its boxes`, onclick: () => toFrame(frame.id) }, make("img", { src: frame.url, alt: "", loading: "lazy" }));
       shown.set(frame.id, shot);
       shots.append(shot);
       shots.scrollLeft = shots.scrollWidth;
@@ -626,19 +667,26 @@ function createTeach(el) {
   build({ frames: [], classes: [], run: null, until: 0, taught: false });
   go("show");
   window.labTeach = { give, go, state: () => ({ token, run, step, frames: labeller.state.frames, proposals: labeller.state.proposals, at: labeller.state.at, watched }) };
-  if (token) {
-    remember();
-    ask(`${token}/state`).then((state) => {
+  async function comeBack() {
+    const whose = token;
+    try {
+      const state = await ask(`${token}/state`);
+      if (whose !== token) return;
+      remember();
+      if (said.textContent === missed) say("");
       build(state);
       go(state.run && !["done", "failed"].includes(state.run.phase) ? "train" : state.frames.length ? "box" : "show");
-    }).catch((error) => {
-      if (error.refused) {
-        localStorage.removeItem("lab-teach");
-        token = null;
-      }
+    } catch (error) {
+      if (whose !== token) return;
       say(error.message, true);
-    });
+      missed = error.message;
+      if (!error.refused) return void setTimeout(comeBack, 1500); // nothing of it is shown so long
+      if (stored.get() === token) stored.remove(); // else it is another one's link, and the own stays
+      token = null;
+    }
   }
+  let missed = "";
+  if (token) comeBack();
 }
 
 // Gradio draws its page late, and may draw it again.

@@ -120,6 +120,74 @@ def test_show_and_box(browser, tmp_path, monkeypatch):
         used.clean()
 
 
+# Of the first question for what was shown, no answer; a training that goes on, and on.
+TROUBLED = """() => {
+  const there = window.fetch, run = { phase: 'training', step: 1, steps: 9, seconds_left: 119.7 };
+  let lost = true;
+  window.fetch = async (url, ...more) => {
+    const address = String(url), json = (value) => new Response(JSON.stringify(value));
+    if (address.includes('/run?')) return json({ ...run, watch: [] });
+    if (!address.endsWith('/state')) return there(url, ...more);
+    if (lost) return (lost = false, Promise.reject(Error()));
+    return json({ ...await (await there(url, ...more)).json(), run });
+  };
+}"""
+GIVEN = """(batches) => Promise.all(batches.map(async (names) => labTeach.give(
+  await Promise.all(names.map(async (name, shade) => {
+    const paper = Object.assign(document.createElement('canvas'), { width: 64, height: 48 });
+    paper.getContext('2d').fillText(name, 5, 20);
+    return new File([await new Promise((done) => paper.toBlob(done))], name);
+  })))))"""
+
+
+@pytest.mark.timeout(300)
+def test_trouble_on_the_way(browser, tmp_path, monkeypatch):
+    """Catches batches that take each other's files away, pictures that open another one, a chosen
+    file that cannot be chosen again, what was shown not coming back after a lost answer, an own
+    link lost to an unknown one, words that vanish, and a page that needs a browser's memory."""
+    monkeypatch.setenv("SPARSE_RCNN_LAB_CACHE", str(tmp_path / "cache"))
+    with served([checkpoint(tmp_path)]) as address:
+        seen = Watched(browser, 1366, 768, reduced_motion="reduce")
+        page = seen.page
+        open_teach(page, address)
+        page.evaluate(GIVEN, [["a.png", "b.png"], ["c.png"]])
+        assert page.evaluate("labTeach.state().frames.length") == 3
+        page.evaluate(GIVEN, [["d.png"]])
+        page.click(".lab-shots button >> nth=2")
+        assert page.evaluate("labTeach.state().at") == 2
+        page.click("#lab-step-show")
+        chooser = page.locator(".lab-panel-show input[type=file]").first
+        chooser.set_input_files({"name": "a.zip", "mimeType": "application/zip", "buffer": b"none"})
+        page.wait_for_selector(".lab-teach-said.lab-bad")
+        assert chooser.evaluate("(one) => one.files.length") == 0
+        own = page.evaluate("localStorage.getItem('lab-teach')")
+        open_teach(page, f"{address}?teach=unknown")
+        page.wait_for_selector(".lab-teach-said.lab-bad")
+        assert page.evaluate("localStorage.getItem('lab-teach')") == own
+        seen.errors.clear()  # the browser's word on what was refused
+        page.add_init_script(f"({TROUBLED})()")
+        open_teach(page, address)
+        page.wait_for_function("labTeach.state().frames.length === 4")
+        page.wait_for_selector("#lab-step-train:has-text('2:00 left')")
+        page.click("#lab-step-show")
+        page.evaluate(
+            "() => { navigator.mediaDevices.getUserMedia ="
+            " () => Promise.reject(new DOMException('no', 'NotAllowedError')) }"
+        )
+        page.get_by_text("Start the camera", exact=True).locator("visible=true").click()
+        page.wait_for_selector(".lab-teach-said:has-text('may not use')")
+        page.wait_for_timeout(2500)
+        assert "may not use" in page.inner_text(".lab-teach-said")
+        page.add_init_script(
+            "for (const name of ['getItem', 'setItem']) { const there = Storage.prototype[name];"
+            " Storage.prototype[name] = function (key, ...more) {"
+            " if (key === 'lab-teach') throw Error('blocked');"
+            " return there.call(this, key, ...more) } }"
+        )
+        open_teach(page, address)
+        seen.clean()
+
+
 def test_a_hand_labels(browser, tmp_path, monkeypatch):
     """Catches a labeller that the benchmark's hand does not understand any more: it stops where a
     box has another name than it meant, drawn or proposed (rightly, wrongly, without a name)."""
