@@ -36,7 +36,7 @@
       [{ default: explorer }, { payload, options }] = await Promise.all([module, start]);
     } catch (error) {
       module = null;
-      if (shown !== told) return; // another image was chosen meanwhile
+      if (shown?.of !== told.of) return; // another image was chosen meanwhile
       shown = null; // so that it is fetched when it is chosen again
       if (error.status === 410) lab.part("lab-explore-again")?.click();
       else if (lab.part("lab-say")) lab.say("The app does not answer. Does it still run?");

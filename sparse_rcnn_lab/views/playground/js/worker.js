@@ -118,7 +118,7 @@ async function detect({ frame, count, stage }) {
     state = await detector.stage(index, pyramid, state, state.features, all, switches, false);
   }
   const boxes = original(state.boxes, pyramid.scale);
-  const scores = state.logits?.map((value) => 1 / (1 + Math.exp(-value))) ?? [];
+  const scores = state.logits?.map((value) => 1 / (1 + Math.exp(-value)) || 0) ?? []; // what is no number hides no other
   const found = strongest(scores, count).map((at) => {
     const row = Math.floor(at / names.length);
     const [x1, y1, x2, y2] = boxes.subarray(row * 4, row * 4 + 4);
