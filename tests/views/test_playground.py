@@ -150,7 +150,8 @@ def test_in_the_page_a_change_is_made_and_taken_back(browser, file):
     one.wait_for_selector("#explorer .srl")
     one.evaluate(
         "() => { const paper = document.createElement('canvas'), g = paper.getContext('2d');"
-        " setInterval(() => g.fillRect(0, 0, 9, 9), 50); const stream = paper.captureStream(); [window.track] = stream.getVideoTracks();"
+        " setInterval(() => g.fillRect(0, 0, 9, 9), 50);"
+        " const stream = paper.captureStream(); [window.track] = stream.getVideoTracks();"
         " navigator.mediaDevices.getUserMedia = async () => stream }"
     )
     one.get_by_role("button", name="Camera", exact=True).click()
