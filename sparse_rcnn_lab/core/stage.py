@@ -112,7 +112,7 @@ class Ablation:
 
 def _numbers(given: Iterable[Any]) -> tuple[int, ...]:
     """As a tuple. Raises TypeError for what are no whole numbers, such as a mask."""
-    return tuple(operator.index(None if isinstance(one, bool) else one) for one in given)
+    return tuple(operator.index(None if isinstance(i, bool) else i) for i in given)  # type: ignore
 
 
 NORMAL = Ablation()
