@@ -61,6 +61,31 @@ def opened(browser, tmp_path: Path, classes=("mug", "keys"), theme="light", **co
     return watched
 
 
+def in_a_notebook(browser, tmp_path: Path) -> Watched:
+    """A widget's view, its clock stopped. The page's ``sent``, ``hear(answer)``, ``leave()``, and
+    ``again()``, which shows one more view, are the kernel's side and the notebook's."""
+    script = joined([*label.files(), label._HERE / "js" / "widget.js"])
+    values = {"frames": frames(1), "classes": ["mug"], "colors": CLASS_COLORS, "theme": "light"}
+    (tmp_path / "page.html").write_text(
+        f"""<!doctype html><meta charset=utf-8><style>{label.css()}</style><div id=place></div>
+        <script type=module>{script}
+        const values = {json.dumps(values)}, el = document.getElementById("place");
+        window.sent = [];
+        const get = (name) => values[name], send = (message) => sent.push(message);
+        const on = (_, hear) => {{ window.hear = hear; }};
+        const model = {{ get, send, on, off: () => {{}} }};
+        window.again = () => {{ window.leave = render({{ model, el }}); }};
+        again();
+        </script>""",
+        encoding="utf-8",
+    )
+    seen = Watched(browser, 900, 760)
+    seen.page.clock.install()
+    seen.page.goto((tmp_path / "page.html").as_uri())
+    seen.page.wait_for_selector(".srl-sheet")
+    return seen
+
+
 def test_what_a_list_of_images_is(tmp_path, capsys):
     """Catches an array that becomes an image of each of its rows, a name that becomes a class of
     each of its letters, and a wrong path that keeps a part of the list for the next call."""
@@ -253,26 +278,8 @@ def test_a_finger_and_no_class_yet(browser, tmp_path):
 def test_a_kernel_that_does_not_answer(browser, tmp_path):
     """Catches a notebook's page that says "Saving …" for ever, and never tries again; and one that
     is shown a second time without what was drawn."""
-    script = joined([*label.files(), label._HERE / "js" / "widget.js"])
-    values = {"frames": frames(1), "classes": ["mug"], "colors": CLASS_COLORS, "theme": "light"}
-    (tmp_path / "page.html").write_text(
-        f"""<!doctype html><meta charset=utf-8><style>{label.css()}</style><div id=place></div>
-        <script type=module>{script}
-        const values = {json.dumps(values)}, el = document.getElementById("place");
-        window.sent = [];
-        const send = (message) => window.sent.push(message);
-        const on = (_, hear) => {{ window.hear = hear; }};
-        const model = {{ get: (name) => values[name], send, on }};
-        window.again = () => {{ render({{ model, el }}); }};
-        again();
-        </script>""",
-        encoding="utf-8",
-    )
-    seen = Watched(browser, 900, 760)
+    seen = in_a_notebook(browser, tmp_path)
     page = seen.page
-    page.clock.install()
-    page.goto((tmp_path / "page.html").as_uri())
-    page.wait_for_selector(".srl-sheet")
     drag(page, (100, 120), (150, 170))
     said = page.locator(".srl-labelled")
     assert "Saving" in said.inner_text() and page.evaluate("sent.length") == 1
@@ -324,24 +331,8 @@ def test_what_cannot_be_saved_is_tried_again(browser, tmp_path):
 def test_a_view_that_is_gone_sends_nothing_again(browser, tmp_path):
     """Catches a cell that was run again while a box was saved: its first view would send that box
     once more, a minute later, over what was drawn in the second."""
-    script = joined([*label.files(), label._HERE / "js" / "widget.js"])
-    values = {"frames": frames(1), "classes": ["mug"], "colors": CLASS_COLORS, "theme": "light"}
-    (tmp_path / "page.html").write_text(
-        f"""<!doctype html><meta charset=utf-8><style>{label.css()}</style><div id=place></div>
-        <script type=module>{script}
-        const values = {json.dumps(values)}, el = document.getElementById("place");
-        window.sent = [];
-        const get = (name) => values[name], send = (one) => sent.push(one);
-        const model = {{ get, send, on: () => {{}}, off: () => {{}} }};
-        window.leave = render({{ model, el }});
-        </script>""",
-        encoding="utf-8",
-    )
-    seen = Watched(browser, 900, 760)
+    seen = in_a_notebook(browser, tmp_path)
     page = seen.page
-    page.clock.install()
-    page.goto((tmp_path / "page.html").as_uri())
-    page.wait_for_selector(".srl-sheet")
     drag(page, (100, 120), (150, 170))
     assert page.evaluate("sent.length") == 1
     drag(page, (10, 20), (50, 70))  # waits for the first one's answer
