@@ -189,6 +189,8 @@ def _announce(
     ways += [f"batches in {train.accumulate} parts"] * (train.accumulate > 1)
     ways += [train.precision] * (train.precision != "float32")
     ways += [f"weights averaged ({train.ema:g})"] * (train.ema > 0)
+    if train.progressive_resizing:
+        ways.append(f"smaller images in the first {train.progressive_resizing:.0%} of the steps")
     if ways:
         print(f"       {', '.join(ways)}")
     print(f"files  {folder.path}: model.safetensors, metrics.jsonl, evaluations.jsonl, checkpoints")

@@ -206,6 +206,7 @@ class TrainConfig:
     process works through one after the other, to save memory; the sum is that of the whole batch.
     precision: of the forward pass; matching, losses: float32. "auto": bf16 if the device has units.
     ema: decay, 0..1, of the weights' moving average, which is then evaluated and kept; 0: none.
+    progressive_resizing: share of the steps, the first ones, whose images have 0.7 of their size.
     """
 
     batch_size: int = 16
@@ -230,6 +231,7 @@ class TrainConfig:
     accumulate: int = 1
     precision: Precision = "float32"
     ema: float = 0.0
+    progressive_resizing: float = 0.0
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -238,19 +240,16 @@ class TrainConfig:
             _check_whole(f"train.{name}", getattr(self, name), low)
         _check_whole("train.steps", 1 if self.steps is None else self.steps, 1, 10**9)
         _check_whole("train.denoising", self.denoising, 0)
+        _check_whole("train.nested_prefixes", self.nested_prefixes, 1)
         _check_whole("train.seed", self.seed, 0, 10**12)  # multiplied, and 64 bits hold it
-        if not isinstance(self.nested_prefixes, int) or self.nested_prefixes < 1:
-            raise LabError(
-                f"train.nested_prefixes must be at least 1, found {self.nested_prefixes!r}. "
-                "train.nested_proposals=false trains without any."
-            )
         if not isinstance(self.lr, int | float) or not 0 < self.lr < math.inf:
             raise LabError(f"train.lr must be a number above 0, found {self.lr!r}.")
         kinds = {"nested_scheme": NestedScheme, "precision": Precision}
         for name, kind in {**kinds, "optimizer": Optimizer, "schedule": Schedule}.items():
             _check_choice(f"train.{name}", getattr(self, name), kind)
-        if not 0 <= self.ema < 1:
-            raise LabError(f"train.ema must be at least 0 and below 1, found {self.ema!r}.")
+        for name in ("ema", "progressive_resizing"):
+            if not 0 <= (value := getattr(self, name)) < 1:
+                raise LabError(f"train.{name} must be at least 0 and below 1, found {value!r}.")
 
 
 @dataclass(frozen=True)

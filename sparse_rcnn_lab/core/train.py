@@ -2,7 +2,8 @@
 
 ``python -m sparse_rcnn_lab.core.train`` trains the preset ``nano`` on drawn shapes in it.
 :func:`sparse_rcnn_lab.fit` makes the very same steps (a test compares them), and has what this file
-leaves out: denoising, Muon, nesting, ``among_classes``, averages, precision, processes, resuming.
+leaves out: denoising, Muon, nesting, ``among_classes``, averages, progressive resizing, precision,
+processes, resuming.
 """
 
 from __future__ import annotations

@@ -28,6 +28,8 @@ _RANGES = {
     "hue": 0.5,
 }
 
+SMALLER = 0.7  # half the pixels
+
 _MIXING = 0x6D6F7361  # so that which images meet is drawn apart from how each is changed
 
 # RGB -> luma and two colour differences (YIQ): a hue shift turns the latter two.
@@ -141,6 +143,23 @@ class Augment:
             raise LabError(f"Augment: crop_size is (low, high); found {config.crop_size}.")
         if config.mosaic and (config.size is None or min(config.size) < 2):
             raise LabError("Augment: mosaic needs a size, the frame that four images share.")
+
+    def smaller(self) -> Augment:
+        """The same at :data:`SMALLER` times every size, to 32 pixels: for the first steps of all.
+
+        >>> Augment(AugmentConfig(size=(320, 320))).smaller().config.size
+        (224, 224)
+        """
+
+        def scaled(sides: tuple[int, ...]) -> tuple[int, ...]:
+            return tuple(min(side, max(1, round(SMALLER * side / 32)) * 32) for side in sides)
+
+        config = self.config
+        names = ("size", "short_sides", "crop_short_sides", "crop_size")
+        changes = {name: scaled(sides) for name in names if (sides := getattr(config, name))}
+        return replace(
+            self, config=replace(config, long_side=scaled((config.long_side,))[0], **changes)
+        )
 
     def of(self, data: DetectionData, index: int, seed: int) -> Sample:
         """Image ``index`` of a data set, augmented; with ``mosaic`` and ``paste`` others join it.

@@ -26,6 +26,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from sparse_rcnn_lab.core.config import InputConfig, TrainConfig
 from sparse_rcnn_lab.core.errors import LabError
 from sparse_rcnn_lab.core.inputs import Targets, normalise, pad_images
+from sparse_rcnn_lab.core.train import total_steps
 from sparse_rcnn_lab.data.sample import DetectionData, Sample
 from sparse_rcnn_lab.data.subset import aspect_groups, in_batches_of_one_group
 from sparse_rcnn_lab.data.transforms import Augment
@@ -62,8 +63,8 @@ class TrainBatch:
         return replace(self, images=move(self.images), targets=targets)
 
 
-class StepSampler(Sampler[list[tuple[int, int]]]):
-    """For each step from ``start`` to ``stop``: the (image index, augmentation seed) pairs.
+class StepSampler(Sampler[list[tuple[int, int, int]]]):
+    """For each step from ``start`` to ``stop``: its (image index, augmentation seed, step) triples.
 
     Every epoch is a permutation of all images drawn from ``seed`` and the epoch; a batch may reach
     over the end of an epoch. shard: the part of each batch that this process takes. groups:
@@ -87,7 +88,7 @@ class StepSampler(Sampler[list[tuple[int, int]]]):
     def __len__(self) -> int:
         return self.stop - self.start
 
-    def __iter__(self) -> Iterator[list[tuple[int, int]]]:
+    def __iter__(self) -> Iterator[list[tuple[int, int, int]]]:
         epoch, order = -1, np.empty(0)
         for step in range(self.start, self.stop):
             batch = []
@@ -96,7 +97,7 @@ class StepSampler(Sampler[list[tuple[int, int]]]):
                     epoch = position // self.length
                     order = self._permutation(epoch)
                 seed = random.Random(f"{self.seed} augment {position}").getrandbits(62)
-                batch.append((int(order[position % self.length]), seed))
+                batch.append((int(order[position % self.length]), seed, step))
             yield batch[self.shard]
 
     def _permutation(self, epoch: int) -> np.ndarray:
@@ -109,15 +110,20 @@ class StepSampler(Sampler[list[tuple[int, int]]]):
 
 
 class _Augmented(Dataset[Sample | LabError]):
-    """Gives an error as a value: torch would put a worker's traceback into its message."""
+    """Gives an error as a value: torch would put a worker's traceback into its message.
 
-    def __init__(self, data: DetectionData, augment: Augment) -> None:
-        self.data, self.augment = data, augment
+    small_until: the step from which the images have their full size.
+    """
 
-    def __getitem__(self, key: tuple[int, int]) -> Sample | LabError:
-        index, seed = key
+    def __init__(self, data: DetectionData, augment: Augment, small_until: int) -> None:
+        self.data, self.augment, self.small_until = data, augment, small_until
+        self.small = augment.smaller() if small_until else augment
+
+    def __getitem__(self, key: tuple[int, int, int]) -> Sample | LabError:
+        index, seed, step = key
+        augment = self.small if step < self.small_until else self.augment
         try:
-            return self.augment.of(self.data, index, seed)
+            return augment.of(self.data, index, seed)
         except LabError as error:
             return error
 
@@ -239,8 +245,9 @@ def train_loader(
     """
     groups = aspect_groups(data, augment.config)
     sampler = StepSampler(len(data), train.batch_size, train.seed, start, stop, shard, groups)
+    small_until = round(train.progressive_resizing * total_steps(train, len(data)))
     return TrainLoader(
-        _Augmented(data, augment),  # type: ignore[arg-type]
+        _Augmented(data, augment, small_until),  # type: ignore[arg-type]
         batch_sampler=sampler,
         num_workers=workers,
         collate_fn=partial(_collate_or_fail, config=inputs, raw=pin_memory),

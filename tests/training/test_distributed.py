@@ -231,7 +231,7 @@ def fails(data: Shapes, out: Path, changes: dict[str, Any], wild: int | None = N
 )
 def test_error_in_one_process_is_told_once(tmp_path, data, wild, words):
     """Catches an error whose words appear in one process while the others wait for it."""
-    batches = [[index for index, _ in batch] for batch in StepSampler(20, 5, 0, 0, 4)]
+    batches = [[index for index, *_ in batch] for batch in StepSampler(20, 5, 0, 0, 4)]
     step = next(s for s, batch in enumerate(batches) if 6 in batch)
     assert step > 0 and 6 in batches[step][Group(1, 2).shard(5)]  # it is the other process's
     answers = in_processes(2, tmp_path, fails, data, tmp_path / "run", {}, wild)

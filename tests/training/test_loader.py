@@ -75,7 +75,7 @@ def loader(data: Made, augment: AugmentConfig, steps: int, workers: int = 0, **o
 
 
 def indices(sampler: StepSampler) -> list[list[int]]:
-    return [[index for index, _ in batch] for batch in sampler]
+    return [[index for index, _, _ in batch] for batch in sampler]
 
 
 # Groups
@@ -119,10 +119,27 @@ def test_what_a_step_gets_depends_on_seed_and_step_alone():
     assert [a + b for a, b in zip(*halves, strict=True)] == whole
     other = list(StepSampler(103, 8, 4, 0, 60, groups=groups))
     assert other != whole
-    seeds = [seed for batch in whole for _, seed in batch]
+    seeds = [seed for batch in whole for _, seed, _ in batch]
     assert len(set(seeds)) == len(seeds)  # an image is augmented anew in each epoch
     alike = list(StepSampler(103, 8, 3, 0, 60, groups=np.zeros(103, int)))
     assert alike == list(StepSampler(103, 8, 3, 0, 60))
+
+
+@pytest.mark.parametrize("start", [0, 3, 7])
+def test_the_first_steps_have_smaller_images_wherever_a_run_goes_on(start):
+    """Catches a share that is counted from where a run goes on, boxes that stay as they were, and
+    a last small step too many."""
+    data = Made([(96, 128)] * 5, [1] * 5)
+    train = replace(PUBLISHED.train, batch_size=2, steps=10, progressive_resizing=0.4)
+    augment = Augment(AugmentConfig(size=(96, 128), hflip=0.0))
+    batches = list(train_loader(data, augment, train, InputConfig(), start, 10, 0))
+    sizes = [tuple(batch.images.shape[-2:]) for batch in batches]
+    assert sizes == ([(64, 96)] * 4 + [(96, 128)] * 6)[start:]
+    full, last = data[0].boxes, batches[-1].targets.boxes[0]
+    assert torch.allclose(last, full)
+    if start < 4:
+        scale = torch.tensor([85 / 128, 64 / 96] * 2)
+        assert torch.allclose(batches[0].targets.boxes[0], full * scale, atol=1e-4)
 
 
 def test_groups_are_by_aspect_and_only_where_asked_for():

@@ -96,6 +96,7 @@ def choose_changes(
         "train__lr": 1e-3,
         "train__warmup_steps": 20,
         "train__ema": 0.97,
+        "train__progressive_resizing": 0.6,  # a third more steps in the same minutes, better ones
         "train__precision": "auto",  # with bf16 units, a tenth to a fifth more steps
         # New classes are all as likely at first: a focal loss hardly parts them.
         "loss__focal_gamma": 0.0,

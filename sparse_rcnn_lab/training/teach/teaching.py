@@ -255,9 +255,12 @@ class _Work:
     def _timed(
         self, recipe: Recipe, train: CocoFolder, val: CocoFolder, device: str
     ) -> tuple[float, float]:
-        """Seconds of a step, and of looking at the held-out images once."""
+        """Seconds of a step on average, and of looking at the held-out images once."""
         place = torch.device(device)
-        short = configs.with_changes(recipe, train__steps=_PROBE + 1)
+        share, probe = recipe.train.progressive_resizing, _PROBE + 1
+        short = configs.with_changes(
+            recipe, train__steps=2 * probe, train__progressive_resizing=0.5 if share else 0.0
+        )
         with threads_for(recipe.model.backbone):
             start = self.state["start_from"]
             threads = _threads(device)
@@ -273,14 +276,15 @@ class _Work:
             training.model.train()
             augment = Augment(recipe.augment, recipe.model.input.antialias)
             loader = train_loader(
-                _Kept(train), augment, short.train, recipe.model.input, 0, _PROBE + 1, 0
+                _Kept(train), augment, short.train, recipe.model.input, 0, 2 * probe, 0
             )
             marks = [time.monotonic()]
             with closing(iter(loader)) as batches:
                 for step, batch in enumerate(batches):
                     train_step(training, batch.to(place), batch.targets.counts, step, 1e-6)
                     marks.append(time.monotonic())
-        seconds = float(np.median(np.diff(marks)[1:]))
+        small, full = np.median(np.diff(marks).reshape(2, probe)[:, 1:], axis=1)
+        seconds = float(share * small + (1 - share) * full)
         return seconds, once * min(len(val), WATCHED_IMAGES) + 0.5
 
     # The training
