@@ -1,6 +1,6 @@
 """Backbones and their feature pyramid: an image ``[B, 3, H, W]`` becomes p2..p5.
 
-ResNets and MobileNetV2 are torchvision's, the pyramid too; ``nano`` is ours.
+The ResNets and MobileNetV2 are torchvision's; ``nano`` and the code of the pyramid are ours.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from torch import Tensor, nn
 
 from sparse_rcnn_lab.core.config import BackboneName, ModelConfig
 
-# Which of torchvision's `features` make each part.
+# Which of torchvision's `features` make up each part.
 _MOBILENET_CUTS = {"stem": (0, 2), "s4": (2, 4), "s8": (4, 7), "s16": (7, 14), "s32": (14, 18)}
 
 
 def torchvision_models() -> Any:
-    """``torchvision.models``, imported when it is needed: that takes seconds."""
+    """``torchvision.models``, imported only when needed because the import takes seconds."""
     return import_module("torchvision.models")
 
 
@@ -42,7 +42,7 @@ def _mobilenet_v2() -> tuple[nn.ModuleDict, list[int]]:
 
 
 class Block(nn.Module):
-    """Two 3x3 convolutions around a shortcut."""
+    """Two 3x3 convolutions with a shortcut around them."""
 
     def __init__(self, inputs: int, outputs: int, stride: int) -> None:
         super().__init__()
@@ -82,9 +82,9 @@ _BUILDERS: dict[BackboneName, Callable[[], tuple[nn.ModuleDict, list[int]]]] = {
 
 
 class FeaturePyramid(nn.Module):
-    """Four maps of one width from the four of the body (arXiv 1612.03144).
+    """Four maps of one width from the body's four (arXiv 1612.03144).
 
-    Weights are named as in torchvision's FeaturePyramidNetwork; its import takes seconds.
+    Weights are named as in torchvision's FeaturePyramidNetwork, whose import takes seconds.
     """
 
     def __init__(self, channels: list[int], dim: int, norm: bool) -> None:
@@ -96,7 +96,7 @@ class FeaturePyramid(nn.Module):
             self.layer_blocks.append(_normed(conv, norm))
         convolutions = [module for module in self.modules() if isinstance(module, nn.Conv2d)]
         for conv in convolutions:
-            # Drawn and thrown away, as torchvision's class does: seeds keep what they stand for.
+            # Drawn and discarded, as in torchvision's class, so that a seed gives the same model.
             nn.init.kaiming_uniform_(conv.weight, a=1)
             if conv.bias is not None:
                 nn.init.zeros_(conv.bias)
@@ -117,13 +117,13 @@ def _normed(conv: nn.Conv2d, norm: bool) -> nn.Sequential:
 
 
 class Backbone(nn.Module):
-    """Bottom-up network and feature pyramid.
+    """The bottom-up network and its feature pyramid.
 
     The body has five parts: the stem, then one part for each of the strides 4, 8, 16, 32. The
     first ``frozen_stages`` parts get no gradient. Batch-norm statistics stay as loaded unless
-    ``train_batch_norm``; the affine terms of unfrozen parts do train (as mmdetection).
+    ``train_batch_norm`` is set; the affine terms of unfrozen parts are trained (as in mmdetection).
 
-    frozen: set where all of it stays as it is; its statistics then do too.
+    frozen: True where the whole backbone is frozen, batch-norm statistics included.
     """
 
     frozen = False
@@ -136,7 +136,7 @@ class Backbone(nn.Module):
         self.train_batch_norm = config.train_batch_norm
         for part in list(self.body.values())[: self.frozen_stages]:
             part.requires_grad_(False)
-        # Channels last all the way: faster convolutions, and the pooling's table is a plain view.
+        # Channels last throughout: convolutions are faster and the pooling's table is a mere view.
         self.to(memory_format=torch.channels_last)
 
     def forward(self, images: Tensor) -> list[Tensor]:
@@ -146,13 +146,13 @@ class Backbone(nn.Module):
         for part in self.body.values():
             x = part(x)
             maps.append(x)
-        levels: list[Tensor] = self.fpn(maps[1:])  # without the stem's
+        levels: list[Tensor] = self.fpn(maps[1:])  # all but the stem's map
         return levels
 
     def train(self, mode: bool = True) -> Self:
         """As ``nn.Module.train``, but batch norms that keep their statistics stay in eval mode.
 
-        Those of a ``frozen`` backbone all do.
+        In a ``frozen`` backbone all of them do.
         """
         super().train(mode and not self.frozen)
         for part in self.fixed_parts():
@@ -162,6 +162,6 @@ class Backbone(nn.Module):
         return self
 
     def fixed_parts(self) -> list[nn.Module]:
-        """The parts of the body whose batch norms keep their statistics, in training too."""
+        """The parts of the body whose batch norms keep their statistics even in training."""
         parts = list(self.body.values())
         return parts[: self.frozen_stages] if self.train_batch_norm else parts

@@ -14,7 +14,7 @@ from torch import Tensor
 
 # Sparse R-CNN scales its box deltas by these (dx, dy, dw, dh); from the authors' code.
 DELTA_SCALE = (0.5, 0.5, 1.0, 1.0)
-# A stage may not grow or shrink a side by more than this factor (as mmdetection 3.3.0).
+# A stage may not grow or shrink a side by more than this factor (as in mmdetection 3.3.0).
 MAX_LOG_SCALE = math.log(1000 / 16)
 
 
@@ -69,7 +69,7 @@ def size_as_whwh(sizes: Tensor) -> Tensor:
 
 
 def intersection(a: Tensor, b: Tensor) -> Tensor:
-    """Overlap area of boxes that broadcast against each other: ``[..., 4]``, ``[..., 4]``."""
+    """Overlap area of boxes ``[..., 4]`` and ``[..., 4]`` that broadcast against each other."""
     side = torch.minimum(a[..., 2:], b[..., 2:]) - torch.maximum(a[..., :2], b[..., :2])
     side = side.clamp(min=0)
     return side[..., 0] * side[..., 1]
@@ -84,7 +84,7 @@ def paired_iou(a: Tensor, b: Tensor, eps: float = 1e-6) -> Tensor:
 def paired_giou(a: Tensor, b: Tensor, eps: float = 1e-6) -> Tensor:
     """Generalised IoU of each box with its partner -> ``[...]`` in -1..1 (arXiv 1902.09630).
 
-    Areas are floored at ``eps`` (as mmdetection), so boxes of no area give a number, not NaN.
+    Areas are at least ``eps`` (as in mmdetection), so boxes without area give a number, not NaN.
     """
     overlap = intersection(a, b)
     union = (area(a) + area(b) - overlap).clamp(min=eps)
@@ -105,7 +105,7 @@ def giou(a: Tensor, b: Tensor) -> Tensor:
 
 
 def decode_deltas(boxes: Tensor, deltas: Tensor) -> Tensor:
-    """Moves xyxy boxes ``[..., 4]`` by the deltas ``[..., 4]`` a stage predicts -> xyxy.
+    """Moves xyxy boxes ``[..., 4]`` by the deltas ``[..., 4]`` that a stage predicts -> xyxy.
 
     ``dx, dy`` move the centre in units of the box's own size, ``dw, dh`` scale the sides
     exponentially, clamped to ``MAX_LOG_SCALE``. Nothing is clipped to the image: boxes may leave
@@ -123,7 +123,7 @@ def encode_deltas(boxes: Tensor, targets: Tensor) -> Tensor:
     """The deltas that :func:`decode_deltas` needs to move ``boxes`` onto ``targets``, both xyxy.
 
     Both must have positive sides; the result is exact while no side changes by more than a
-    factor 62.5.
+    factor of 62.5.
     """
     cx, cy, w, h = xyxy_to_cxcywh(boxes).unbind(-1)
     tx, ty, tw, th = xyxy_to_cxcywh(targets).unbind(-1)

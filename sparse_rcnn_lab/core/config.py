@@ -1,7 +1,7 @@
-"""Every number that decides a model or a training run, as frozen dataclasses.
+"""Every number that defines a model or a training run, as frozen dataclasses.
 
-A config travels inside each checkpoint, so a file is enough to rebuild its model. The named ones
-are in :mod:`sparse_rcnn_lab.models.recipes`.
+Every checkpoint contains its config, so the file alone suffices to rebuild the model. The named
+recipes are in :mod:`sparse_rcnn_lab.models.recipes`.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ Schedule = Literal["step", "one-cycle"]
 Optimizer = Literal["adamw", "muon"]
 Precision = Literal["float32", "bf16", "fp16", "auto"]
 NestedScheme = Literal["log", "uniform"]
-_MOST = 100_000  # of any size; far above what anybody builds, far below what fills a memory
+_MOST = 100_000  # for any size; far above what anybody builds, far below what fills the memory
 
 
 def _check_whole(name: str, value: Any, low: int, high: int = _MOST) -> None:
@@ -38,8 +38,8 @@ def _check_choice(name: str, value: Any, kind: Any) -> None:
 class InputConfig:
     """How an image becomes the model's input.
 
-    short_side, long_side: keep-ratio resize to these sides in pixels, whichever binds first.
-    mean, std: of RGB in 0..255 units.  multiple: zero-padding right and bottom to a multiple.
+    short_side, long_side: limits of the keep-ratio resize in pixels; the tighter one applies.
+    mean, std: of RGB, in units of 0..255.  multiple: both sides are zero-padded to one.
     antialias: filter when shrinking; the published models were trained without.
     """
 
@@ -61,21 +61,21 @@ class InputConfig:
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """The architecture. Defaults are the published R-50 model with 100 proposals.
+    """The architecture; the defaults are those of the published R-50 model with 100 proposals.
 
-    num_classes: without the background. num_proposals, num_stages: N and S. dim: width of proposal
-    features and pyramid; num_heads, which divides it: of self-attention. ffn_dim: inner width of
-    the feed-forward part. dynamic_dim: inner width of the dynamic interaction. roi_size: the RoI
-    grid is roi_size x roi_size. num_cls_layers, num_reg_layers: linear layers before the class
-    scores and before the box. backbone: which bottom-up network. proposal_init: the first boxes
-    are the whole image, a grid, or random. prior_probability: a fresh model's every score.
-    input: how images come in. frozen_stages: how many backbone parts, stem first, get no gradient.
-    train_batch_norm: statistics follow the data; only for a backbone trained from scratch,
+    num_classes: without the background. num_proposals, num_stages: N and S. dim: width of the
+    proposal features and the pyramid. num_heads: of self-attention; must divide dim. ffn_dim: inner
+    width of the feed-forward network. dynamic_dim: that of the dynamic interaction. roi_size: the
+    RoI grid is roi_size x roi_size. num_cls_layers, num_reg_layers: linear layers before the class
+    scores and before the box. backbone: the bottom-up network. proposal_init: the learned boxes
+    start as the whole image, a grid, or random boxes. prior_probability: a new model's every score.
+    input: how images are prepared. frozen_stages: backbone parts, stem first, without gradient.
+    train_batch_norm: batch-norm statistics follow the data; for a backbone trained from scratch, as
     pretrained ones keep theirs. fpn_norm: batch norm after each convolution of the pyramid.
-    zero_init_box_head: a fresh model's stages leave the boxes where they are, instead of moving
-    them at random as published. freeze_proposal_boxes: only the proposals' features are learned.
-    overlap_attention: how much more proposals look at surer ones that overlap them, which keeps
-    duplicates apart; 0 as published.
+    zero_init_box_head: a new model's stages leave the boxes where they are, instead of moving them
+    at random as published. freeze_proposal_boxes: the learned boxes get no gradient.
+    overlap_attention: how much more a proposal attends to overlapping ones of higher confidence,
+    which suppresses duplicates; 0 as published.
     """
 
     num_classes: int = 80
@@ -110,26 +110,26 @@ class ModelConfig:
             raise LabError(f"prior_probability must lie between 0 and 1, found {prior!r}.")
         if self.dim % self.num_heads:
             which = f"dim ({self.dim}) must be a multiple of num_heads ({self.num_heads})"
-            raise LabError(f"{which}; each attention head takes an equal share.")
+            raise LabError(f"{which}, because each attention head takes an equal share.")
         if not 0 <= (overlap := self.overlap_attention) < math.inf:
-            raise LabError(f"overlap_attention must be a number from 0 up, found {overlap!r}.")
+            raise LabError(f"overlap_attention must be a number of at least 0, found {overlap!r}.")
         for name, kind in (("backbone", BackboneName), ("proposal_init", ProposalInit)):
             _check_choice(name, getattr(self, name), kind)
 
 
 @dataclass(frozen=True)
 class AugmentConfig:
-    """Which images train, and how they are changed; see :mod:`sparse_rcnn_lab.data.transforms`.
+    """Which images are trained on, and how they are augmented (``data/transforms.py``).
 
-    size: (height, width) in pixels that images are fitted into, their aspect kept, or None for
-    the published resize to a short side drawn from ``short_sides`` (long side at most
-    ``long_side``).  scale: range of a zoom relative to that.
+    size: (height, width) in pixels that images are fitted into, their aspect ratio kept, or None
+    for the published resize to a short side drawn from ``short_sides`` (long side at most
+    ``long_side``).  scale: range of a random zoom relative to that.
     crop: share of images that are first resized to one of ``crop_short_sides`` and cut down to a
     part whose sides are each drawn from ``crop_size`` (low, high), in pixels: the published crop.
-    min_visible, min_side: a box is dropped when nothing is left of it, or less than this of its
-    area (share) or a side (pixels, after resizing).  min_source_side: or a side in the original.
-    drop_empty, min_image_side: images without objects, or smaller, are not trained on.
-    mosaic, paste, blur, turn: shares that are mixed, blurred or turned by quarters; 0 as published.
+    min_visible, min_side, min_source_side: a box is dropped when less than this share of its area
+    is left, or when a side is shorter than this many pixels after resizing, or in the original.
+    drop_empty, min_image_side: images without objects, or with a shorter side, are left out.
+    mosaic, paste, blur, turn: shares of images so changed (``Augment`` says how); 0 as published.
     """
 
     hflip: float = 0.5
@@ -160,11 +160,11 @@ class AugmentConfig:
 class LossConfig:
     """Weights of the set loss and of the matching cost (paper, sections 3.2 and 4).
 
-    cls, l1, giou: of the focal loss of classes, of the boxes' L1 distance relative to the image, of
-    1 - GIoU. focal_alpha: share of the positives in the focal loss; focal_gamma: its exponent.
+    cls, l1, giou: weights of the focal loss, of the boxes' L1 distance relative to the image, and
+    of 1 - GIoU. focal_alpha: the positives' weight in the focal loss; focal_gamma: its exponent.
     matches_per_object: how many proposals each object trains, one number a stage; 1 as published.
-    among_classes: of the cross-entropy of classes, of all proposals on an object; 0 as published.
-    balanced: all classes of an image count the same, however many objects they have.
+    among_classes: weight of a cross-entropy over the classes of all proposals on an object; 0 as
+    published. balanced: all classes of an image weigh the same, however many objects they have.
     """
 
     cls: float = 2.0
@@ -183,29 +183,29 @@ class LossConfig:
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """The schedule.
+    """The optimizer and its schedule.
 
-    Length is ``epochs`` or, for the small presets, ``steps`` (which then wins). schedule: "step",
-    or "one-cycle", which falls to near 0 along a cosine. warmup_start: the first step's learning
-    rate relative to ``lr``; warmup_steps: until it is all of it. drop_epochs: epochs after which
+    A run lasts ``epochs`` or, where set (as in the small presets), ``steps``. schedule: "step", or
+    "one-cycle", which falls along a cosine to near 0. warmup_steps: steps until the learning rate
+    is ``lr``; warmup_start: that of the first step relative to it. drop_epochs: epochs after which
     the rate falls to a tenth (schedule "step"). backbone_lr: factor on the backbone's learning
-    rate. weight_decay: decoupled. clip_norm: largest norm of the gradient. seed: of weights, order
-    of the images and augmentation.
-    optimizer: "adamw" as published, or "muon" for the stages' matrices, at ``muon_lr`` times the
-    rate, and AdamW for all else.
-    denoising: how many denoising queries of each object train beside the proposals; 0 as published.
-    denoising_negatives: a contrastive one, which is to find nothing, beside each of them.
+    rate. weight_decay: decoupled. clip_norm: largest norm of the gradient. seed: for the weights,
+    the order of the images and the augmentation.
+    optimizer: "adamw" as published, or "muon": Muon for the stages' matrices, at ``muon_lr`` times
+    the learning rate, and AdamW for all else.
+    denoising: how many denoising queries per object train beside the proposals; 0 as published.
+    denoising_negatives: beside each of them trains a contrastive query, which is to find nothing.
     nested_proposals: train so that the first n proposals suffice, for every n, not only all N;
     worth a third more steps (docs/decisions/0009).
-    nested_prefixes: how many n a step tries beside all. nested_scheme: "log", small n as often as
-    large ones, each prefix counting as much as all proposals; "uniform", every n as often as any
-    other, all prefixes of a step together counting as much as all proposals.
+    nested_prefixes: how many n a step tries besides N. nested_scheme: "log" draws small n as often
+    as large ones and weighs each prefix as much as all proposals; "uniform" draws every n equally
+    often and weighs all prefixes of a step together as much as all proposals.
     frozen_backbone: backbone and pyramid stay as they are, which halves the cost of fine-tuning.
 
-    batch_size: images in one update, over all processes and parts. accumulate: the parts that each
-    process works through one after the other, to save memory; the sum is that of the whole batch.
-    precision: of the forward pass; matching, losses: float32. "auto": bf16 if the device has units.
-    ema: decay, 0..1, of the weights' moving average, which is then evaluated and kept; 0: none.
+    batch_size: images in one update, over all processes. accumulate: the parts into which each
+    process splits its share to save memory; the gradients add up to those of the whole batch.
+    precision: of the forward pass; matching and losses are float32. "auto": bf16 where supported.
+    ema: decay, 0..1, of a moving average of the weights, which is evaluated and kept; 0: none.
     progressive_resizing: share of the steps, the first ones, whose images have 0.7 of their size.
     """
 
@@ -241,7 +241,7 @@ class TrainConfig:
         _check_whole("train.steps", 1 if self.steps is None else self.steps, 1, 10**9)
         _check_whole("train.denoising", self.denoising, 0)
         _check_whole("train.nested_prefixes", self.nested_prefixes, 1)
-        _check_whole("train.seed", self.seed, 0, 10**12)  # multiplied, and 64 bits hold it
+        _check_whole("train.seed", self.seed, 0, 10**12)  # so that its multiples fit 64 bits
         if not isinstance(self.lr, int | float) or not 0 < self.lr < math.inf:
             raise LabError(f"train.lr must be a number above 0, found {self.lr!r}.")
         kinds = {"nested_scheme": NestedScheme, "precision": Precision}
@@ -254,9 +254,9 @@ class TrainConfig:
 
 @dataclass(frozen=True)
 class Recipe:
-    """A model, how to train it, and what to expect.
+    """A model, how to train it, and the accuracy to expect.
 
-    published_ap: COCO val2017 AP (of 100) that the paper's authors or mmdetection report.
+    published_ap: COCO val2017 AP (0..100) that the paper's authors or mmdetection report.
     """
 
     name: str

@@ -1,4 +1,4 @@
-"""``Detections``: what was found in one image; decoding takes no more than a top-k."""
+"""``Detections``: what was found in one image. Decoding is a top-k and nothing more."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Detections:
 
     boxes: ``[K, 4]`` float32 xyxy, pixels of the original image, clipped to it.
     scores: ``[K]`` 0..1.  labels: ``[K]`` int64, index into ``class_names``.
-    proposals: ``[K]`` int64, id of the proposal each comes from; one may give several.
+    proposals: ``[K]`` int64, the id of the proposal behind each; one proposal may give several.
     size: (height, width) of the original image.
 
     >>> import sparse_rcnn_lab as srl
@@ -54,33 +54,33 @@ class Detections:
             raise LabError(f"{which} {len(self.class_names)} class names.")
 
     def __repr__(self) -> str:
-        """In one line; ``print`` gives the table."""
+        """One line; ``print`` shows the whole table."""
         return f"<Detections: {len(self)} in {self.size[1]}x{self.size[0]} px>"
 
     def __len__(self) -> int:
         return self.boxes.shape[0]
 
     def __getitem__(self, keep: Tensor | slice | int) -> Detections:
-        """The detections that ``keep`` (a mask, indices, a slice, or one index) selects."""
+        """The detections that ``keep`` selects: a mask, indices, a slice, or one index."""
         rows = torch.arange(len(self), device=self.boxes.device)[keep].reshape(-1)
         kept = (self.boxes[rows], self.scores[rows], self.labels[rows], self.proposals[rows])
         return Detections(*kept, self.size, self.class_names)
 
     def above(self, threshold: float) -> Detections:
-        """Those with a score of at least ``threshold``, 0..1."""
+        """The detections with a score of at least ``threshold``, 0..1."""
         check_threshold(threshold)
         return self[self.scores >= threshold]
 
     def names(self) -> list[str]:
-        """Class name of each detection."""
+        """The class name of each detection."""
         return [self.class_names[label] for label in self.labels.tolist()]
 
     def to_coco(
         self, image_id: int = 0, category_ids: Sequence[int] | None = None
     ) -> list[dict[str, Any]]:
-        """COCO results: ``image_id``, ``category_id``, ``bbox`` (x, y, w, h), ``score``.
+        """A COCO result for each: ``image_id``, ``category_id``, ``bbox`` (x, y, w, h), ``score``.
 
-        ``category_ids`` gives the id of each label; without it a label is its own id.
+        ``category_ids`` gives the category id of each label; by default a label is its own id.
         """
         boxes = box_ops.xyxy_to_xywh(self.boxes).tolist()
         rows = zip(boxes, self.scores.tolist(), self.labels.tolist(), strict=True)
@@ -108,12 +108,12 @@ def top_pairs(logits: Tensor, k: int | None = None) -> tuple[Tensor, Tensor, Ten
     """The ``k`` best (proposal, class) pairs, best first; k defaults to N and is capped at N * C.
 
     ``[..., N, C]`` logits -> scores, proposals, labels, each ``[..., k]``. A proposal may appear
-    with several classes. This is all the post-processing there is: no NMS. A logit that is not a
-    number gets the score -1 and comes last.
+    with several classes. This is all the post-processing there is: no NMS. A NaN logit gets the
+    score -1 and comes last.
     """
     n, c = logits.shape[-2:]
     k = min(n if k is None else k, n * c)
-    # topk would put NaN first, before everything that was found.
+    # topk would put NaN first, ahead of all real detections.
     scores, index = logits.flatten(-2).sigmoid().nan_to_num(nan=-1.0).topk(k, dim=-1)
     return scores, index // c, index % c
 
@@ -125,9 +125,9 @@ def select_detections(
     class_names: tuple[str, ...],
     threshold: float = 0.0,
 ) -> Detections:
-    """Decodes one image of one stage: ``[N, C]`` logits, ``[N, 4]`` xyxy original pixels.
+    """Decodes one image of one stage: ``[N, C]`` logits, ``[N, 4]`` boxes xyxy, original pixels.
 
-    Boxes are clipped to the image and those left without area dropped, as in the authors' code.
+    Boxes are clipped to the image; those left without area are dropped, as in the authors' code.
     """
     check_threshold(threshold)
     scores, proposals, labels = top_pairs(logits)

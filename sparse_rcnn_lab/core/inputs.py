@@ -1,4 +1,4 @@
-"""What the model is given: images padded and normalised, and in training their ground truth."""
+"""The model's input: images padded and normalised, and for training their ground truth."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ class Sample:
     boxes: ``[M, 4]`` float32, xyxy, pixels of ``image``; crowd boxes are left out.
     labels: ``[M]`` int64, index into the data set's ``class_names``.
     image_id: the id that ``ground_truth()`` uses for this image.
-    name: what to call the image in a message: file name, or seed and index.
+    name: what messages call the image: its file name, or its seed and index.
     """
 
-    image: Tensor = field(repr=False)  # a cell's last value is one line
+    image: Tensor = field(repr=False)  # keeps the repr in a notebook to one line
     boxes: Tensor = field(repr=False)
     labels: Tensor = field(repr=False)
     image_id: int
@@ -33,7 +33,7 @@ class Sample:
 
 @dataclass(frozen=True, eq=False)
 class Targets:
-    """Ground truth of a batch, padded to the image with most objects.
+    """Ground truth of a batch, padded to the image with the most objects.
 
     boxes: ``[B, M, 4]`` xyxy, input pixels.  labels: ``[B, M]`` int64.
     counts: objects in each image.  sizes: ``[B, 2]`` (height, width) before padding.
@@ -46,20 +46,20 @@ class Targets:
 
     @classmethod
     def pad(cls, boxes: list[Tensor], labels: list[Tensor], sizes: Tensor) -> Targets:
-        """From one ``[M, 4]`` and one ``[M]`` tensor an image."""
+        """Pads one ``[M, 4]`` and one ``[M]`` tensor per image."""
         padded = [pad_sequence(part, batch_first=True).to(sizes.device) for part in (boxes, labels)]
         return cls(padded[0].float(), padded[1].long(), tuple(map(len, boxes)), sizes)
 
 
 def collate(samples: Sequence[Sample], config: InputConfig) -> tuple[Tensor, Targets]:
-    """Samples as one batch: images ``[B, 3, H, W]``, padded and normalised, and their targets."""
+    """Makes samples one batch: images ``[B, 3, H, W]``, padded and normalised, and targets."""
     images, sizes = pad_images([sample.image for sample in samples], config.multiple)
     targets = Targets.pad([s.boxes for s in samples], [s.labels for s in samples], sizes)
     return normalise(images, sizes, config.mean, config.std), targets
 
 
 def pad_images(images: Sequence[Tensor], multiple: int = 32) -> tuple[Tensor, Tensor]:
-    """Puts B tensors ``[3, h, w]`` into one, zeros at the right and bottom.
+    """Puts B tensors ``[3, h, w]`` into one batch, with zeros at the right and bottom.
 
     Returns the batch ``[B, 3, H, W]`` with H, W the largest sizes rounded up to ``multiple``, and
     the sizes before padding ``[B, 2]`` float32 (height, width), on the CPU.
@@ -77,9 +77,9 @@ def pad_images(images: Sequence[Tensor], multiple: int = 32) -> tuple[Tensor, Te
 def normalise(
     batch: Tensor, sizes: Tensor, mean: Sequence[float] | Tensor, std: Sequence[float] | Tensor
 ) -> Tensor:
-    """uint8 RGB ``[B, 3, H, W]`` to float32, what lies outside ``sizes`` ``[B, 2]`` to zero.
+    """Normalises uint8 RGB ``[B, 3, H, W]`` to float32; outside ``sizes`` ``[B, 2]`` it is zero.
 
-    mean, std: 3 numbers each, in units of 0..255. ``sizes`` on the CPU save waiting for a GPU.
+    mean, std: 3 numbers each, in units of 0..255. Keep ``sizes`` on the CPU: no wait for the GPU.
     """
     mean = torch.as_tensor(mean, dtype=torch.float32, device=batch.device).view(3, 1, 1)
     std = torch.as_tensor(std, dtype=torch.float32, device=batch.device).view(3, 1, 1)

@@ -17,7 +17,7 @@ from sparse_rcnn_lab.core.matching import Matches, Targets
 class SetLoss:
     """Weighted losses, ``[S]`` each: class, box distance and box overlap at every stage.
 
-    positives: ``[S]`` matched pairs of the whole batch; all three were divided by it (at least 1).
+    positives: ``[S]`` matched pairs of the whole batch; each loss is divided by them (at least 1).
     """
 
     cls: Tensor
@@ -26,12 +26,12 @@ class SetLoss:
     positives: Tensor
 
     def total(self) -> Tensor:
-        """The scalar that is minimised: all losses of all stages."""
+        """The scalar that is minimised: the sum of all losses of all stages."""
         return (self.cls + self.l1 + self.giou).sum()
 
 
 def focal_loss(logits: Tensor, targets: Tensor, alpha: float, gamma: float) -> Tensor:
-    """Element-wise sigmoid focal loss (arXiv 1708.02002); ``targets`` are 0 or 1, same shape."""
+    """Element-wise sigmoid focal loss (arXiv 1708.02002); ``targets``, same shape, are 0 or 1."""
     p = logits.sigmoid()
     missed = (1 - p) * targets + p * (1 - targets)
     weight = (alpha * targets + (1 - alpha) * (1 - targets)) * missed**gamma
@@ -49,9 +49,9 @@ def set_loss(
     """The set loss at every stage.
 
     logits ``[S, B, N, C]``, boxes ``[S, B, N, 4]`` xyxy input pixels. ``normaliser`` ``[S]``
-    takes the place of the number of matched pairs where these images are part of a larger batch:
-    the parts' losses then add up to the batch's. Dividing by at least 1 keeps a batch without any
-    object finite (mmdetection's does not; the authors' does).
+    replaces the number of matched pairs where these images are part of a larger batch, so that the
+    losses of the parts add up to the batch's. The divisor is at least 1, so the loss of a batch
+    without objects stays finite (as in the authors' code; not so in mmdetection).
     """
     stages = logits.shape[0]
     logits, boxes = logits.float(), boxes.float()

@@ -1,6 +1,6 @@
 """Set matching: which proposal is matched to which object, at every stage (paper, section 3.2).
 
-Costs of all stages and images are computed on the device and cross to the CPU once a step.
+The costs of all stages and images are computed on the device and reach the CPU in one transfer.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from sparse_rcnn_lab.core.inputs import Targets
 
 
 def focal_cost(logits: Tensor, labels: Tensor, config: LossConfig, eps: float = 1e-12) -> Tensor:
-    """What class error costs: ``[..., N, C]`` logits, ``[..., M]`` labels -> ``[..., N, M]``.
+    """The classification cost: ``[..., N, C]`` logits, ``[..., M]`` labels -> ``[..., N, M]``.
 
-    The focal loss of a positive minus that of a negative, for the object's class.
+    It is the focal loss of a positive minus that of a negative, for the object's class.
     """
     p = logits.sigmoid()
     negative = -(1 - p + eps).log() * (1 - config.focal_alpha) * p**config.focal_gamma
@@ -32,10 +32,10 @@ def focal_cost(logits: Tensor, labels: Tensor, config: LossConfig, eps: float = 
 
 @torch.no_grad()
 def matching_cost(logits: Tensor, boxes: Tensor, targets: Targets, config: LossConfig) -> Tensor:
-    """Cost of every proposal for every object, ``[S, B, N, M]``.
+    """The cost of matching every proposal to every object, ``[S, B, N, M]``.
 
-    logits ``[S, B, N, C]``, boxes ``[S, B, N, 4]`` xyxy input pixels. Weighted sum of focal cost,
-    L1 distance of boxes relative to the image, and negative GIoU.
+    logits ``[S, B, N, C]``, boxes ``[S, B, N, 4]`` xyxy input pixels. The cost is a weighted sum of
+    the focal cost, the boxes' L1 distance relative to the image, and the negative GIoU.
     """
     whwh = box_ops.size_as_whwh(targets.sizes)[:, None]  # [B, 1, 4]
     labels = targets.labels.expand(len(logits), -1, -1)
@@ -48,7 +48,7 @@ def matching_cost(logits: Tensor, boxes: Tensor, targets: Targets, config: LossC
 
 @dataclass(frozen=True, eq=False)
 class Matches:
-    """Pairs of proposal and object over all stages and images, flat, sorted by stage.
+    """The pairs of proposal and object of all stages and images, in flat arrays sorted by stage.
 
     stage, image, proposal, target: ``[K]`` int64.
     """
@@ -59,17 +59,17 @@ class Matches:
     target: Tensor
 
     def as_index(self, shape: tuple[int, int, int]) -> Tensor:
-        """``[S, B, N]`` int64: the object each proposal is matched to, or -1."""
+        """``[S, B, N]`` int64: the object that each proposal is matched to, or -1."""
         index = torch.full(shape, -1, dtype=torch.long, device=self.stage.device)
         index[self.stage, self.image, self.proposal] = self.target
         return index
 
 
 def assign(cost: np.ndarray, repeats: int = 1) -> tuple[np.ndarray, np.ndarray]:
-    """Cheapest assignment of proposals to objects: ``[N, M]`` -> proposal and object indices.
+    """The cheapest assignment of proposals to objects: ``[N, M]`` -> proposal and object indices.
 
-    Each object gets ``repeats`` proposals, as far as there are enough; with more objects than
-    proposals, the cheapest pairs win and the other objects go without.
+    Each object gets ``repeats`` proposals while there are enough; with more objects than proposals,
+    the cheapest pairs win and the remaining objects get none.
     """
     from scipy.optimize import linear_sum_assignment  # its import takes half a second
 
@@ -99,7 +99,7 @@ def match(logits: Tensor, boxes: Tensor, targets: Targets, config: LossConfig) -
                 if not np.isfinite(cost).all():
                     raise LabError(
                         f"The matching cost at stage {s + 1} of image {b} in the batch is not a "
-                        "finite number: boxes or scores have diverged."
+                        "finite number: the boxes or scores have diverged."
                     )
                 proposal, target = assign(cost, repeat)
                 stage, image = np.full_like(proposal, s), np.full_like(proposal, b)

@@ -1,4 +1,4 @@
-"""Sparse R-CNN: a pyramid once, then proposals through the stages. No anchors, no NMS."""
+"""Sparse R-CNN: the pyramid once, then the proposals through all stages. No anchors, no NMS."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Proposals(nn.Module):
         return self.boxes.shape[0]
 
     def forward(self, sizes: Tensor, num: int | None = None) -> tuple[Tensor, Tensor]:
-        """The first ``num`` proposals (default all) for images of ``sizes`` ``[B, 2]`` (h, w).
+        """The first ``num`` proposals (default: all) for images of ``sizes`` ``[B, 2]`` (h, w).
 
         Returns boxes ``[B, N, 4]`` xyxy in input pixels and features ``[B, N, D]``.
         """
@@ -76,10 +76,10 @@ class SparseRCNN(nn.Module):
         mask: Tensor | None = None,
         confidence: Tensor | None = None,
     ) -> list[StageOutput]:
-        """Runs stages ``start`` (0-based) up to, not including, ``stop`` (default: all).
+        """Runs stages ``start`` (0-based) up to, but not including, ``stop`` (default: all).
 
         boxes ``[B, N, 4]`` xyxy input pixels and features ``[B, N, D]`` enter the first of them;
-        the boxes handed from stage to stage are detached, the features are not. A ``stop`` beyond
+        the boxes passed from stage to stage are detached, the features are not. A ``stop`` beyond
         the last stage repeats the last one. record: names out of :data:`RECORDABLE`; recording
         changes no number. mask: ``[B, 1, N, N]`` bool, who may attend to whom. confidence: ``[B,
         N]``, the largest logits after the stage before ``start``, for ``overlap_attention``.
@@ -115,7 +115,7 @@ class SparseRCNN(nn.Module):
     def forward(
         self, images: Tensor, sizes: Tensor, num_proposals: int | None = None
     ) -> list[StageOutput]:
-        """All stages for a batch.
+        """Runs all stages on a batch and returns the output of each.
 
         images: ``[B, 3, H, W]`` normalised, zero-padded right and bottom.
         sizes: ``[B, 2]`` (height, width) before padding, in pixels.
@@ -124,23 +124,23 @@ class SparseRCNN(nn.Module):
         return self.run_stages(self.pyramid(images), boxes, features)
 
     def use_pooling(self, pooling: Pooling) -> None:
-        """Makes every stage pool with ``pooling``, which gives what ``pooling.pool`` gives."""
+        """Makes every stage pool with ``pooling``, which must compute what ``pool`` does."""
         for stage in self.stages:
             assert isinstance(stage, Stage)  # for the type checker
             stage.pool = pooling
 
     @property
     def device(self) -> torch.device:
-        """Where the weights live."""
+        """The device that holds the weights."""
         return self.proposals.boxes.device
 
 
 def initial_boxes(num: int, init: ProposalInit) -> Tensor:
-    """Where learned boxes start: ``[N, 4]`` cxcywh, 0..1.
+    """The initial learned boxes: ``[N, 4]`` cxcywh, 0..1.
 
-    image: every box is the whole image, as published. grid: centres on a grid that covers the
-    image, in an order in which the first n do too, for every n. random: centres and sides drawn
-    uniformly, inside the image.
+    image: every box is the whole image, as published. grid: the centres form a grid over the
+    image, ordered so that the first n cover it too, for every n. random: centres and sides are
+    drawn uniformly, inside the image.
     """
     if init == "image":
         return torch.tensor([0.5, 0.5, 1.0, 1.0]).repeat(num, 1)
@@ -151,7 +151,7 @@ def initial_boxes(num: int, init: ProposalInit) -> Tensor:
         cells = torch.tensor(
             [
                 ((i % columns + 0.5) / columns, (i // columns + 0.5) / rows, 2 / columns, 2 / rows)
-                for i in torch.randperm(columns * rows).tolist()  # chance decides between equals
+                for i in torch.randperm(columns * rows).tolist()  # breaks ties at random
             ]
         )
         return cells[spread_order(cells[:, :2])[:num]].clamp(max=1.0)
@@ -163,8 +163,8 @@ def initial_boxes(num: int, init: ProposalInit) -> Tensor:
 def spread_order(centres: Tensor) -> list[int]:
     """An order in which the first n of ``centres`` ``[N, 2]`` (0..1) cover the image, for every n.
 
-    Greedy: the next one is that which brings a centre nearest to all points of the image, by the
-    mean of the squared distances.
+    Greedy: the next centre is the one that most reduces the mean squared distance from the points
+    of the image to their nearest centre.
     """
     points = (torch.arange(16, device=centres.device) + 0.5) / 16
     distance = torch.cdist(torch.cartesian_prod(points, points), centres) ** 2

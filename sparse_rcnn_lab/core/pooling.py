@@ -5,7 +5,7 @@ RoIAlign is linear in the feature map: each output bin is a weighted sum of 16 p
 and every bin becomes a bag of 16 rows with 16 weights: one ``embedding_bag`` for everything.
 ``docs/decisions/0002`` has the measurements.
 
-Semantics are those of the published weights: ``aligned=True``, 2x2 samples a bin, level
+The published weights expect ``aligned=True``, 2x2 samples per bin, and the level
 ``floor(log2(sqrt(area) / 56))`` clamped to p2..p5 (mmdetection's SingleRoIExtractor).
 """
 
@@ -27,9 +27,9 @@ SAMPLES = 2
 
 
 class Pyramid(NamedTuple):
-    """The feature pyramid p2..p5 of a batch, ready to be gathered from.
+    """The feature pyramid p2..p5 of a batch as one table to gather from.
 
-    table: ``[R, D]``, one row a pixel: p2 of every image, then p3, and so on, row-major.
+    table: ``[R, D]``, one row per pixel: p2 of every image, then p3, and so on, row-major.
     shapes: (height, width) of each level.  batch: number of images.
     """
 
@@ -60,7 +60,7 @@ def build_pyramid(levels: list[Tensor]) -> Pyramid:
 def assign_levels(boxes: Tensor) -> Tensor:
     """``[..., 4]`` xyxy in input pixels -> ``[...]`` int64, 0 for p2 to 3 for p5.
 
-    Boxes of no or negative area go to p2, and so do those that are not a number.
+    Boxes of zero, negative or NaN area go to p2.
     """
     scale = box_ops.area(boxes).clamp(min=0).sqrt()
     level = torch.floor(torch.log2(scale / FINEST_SCALE + 1e-6))
@@ -82,11 +82,11 @@ def _corners(start: Tensor, length: Tensor, limit: Tensor, bins: int) -> tuple[T
     Returns pixel index (int64) and weight, both ``[K, 2, bins, SAMPLES * 2]``.
     """
     samples = bins * SAMPLES
-    # Few and large operations: in a small model their number is what pooling costs.
+    # Few and large operations: in a small model the cost of pooling is their number.
     steps = torch.tensor([(i + 0.5) / samples for i in range(samples)], device=start.device)
     at = start[..., None] + steps * length[..., None]
     limit = limit[..., None].to(at.dtype)
-    # More than a pixel outside counts as zero, closer is clamped to the border (RoIAlign).
+    # A sample more than a pixel outside is zero; a closer one is clamped to the border (RoIAlign).
     inside = (at >= -1) & (at <= limit)
     last = limit - 1
     at = torch.minimum(at.clamp(min=0), last)
@@ -104,14 +104,14 @@ def pool(
     """RoI features of every box: ``[B, N, 4]`` xyxy input pixels -> ``[B, N, P * P, D]``.
 
     ``levels`` ``[B, N]`` says which level to read (:func:`assign_levels`). Gradients flow into the
-    pyramid only: boxes are taken as given, as everywhere in Sparse R-CNN. gather: what sums the
-    weighted rows, for callers that compute the same sums in another way.
+    pyramid only: boxes are taken as given, as everywhere in Sparse R-CNN. gather: the function that
+    sums the weighted rows, for callers that compute the same sums in another way.
     """
     batch, n = boxes.shape[:2]
     device = boxes.device
     roi = boxes.detach().reshape(-1, 4).float()
-    # A box that is not a number would index outside the table; it pools from the corner instead
-    # and the loss, which is then not finite either, reports it.
+    # A NaN box would index outside the table. It pools from the corner instead, and the loss,
+    # which is then not finite either, reports it.
     roi = torch.nan_to_num(roi, nan=0.0, posinf=1e6, neginf=-1e6).clamp(-1e6, 1e6)
     level = levels.reshape(-1)
 

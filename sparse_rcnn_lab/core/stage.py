@@ -53,12 +53,12 @@ FilterSource = Literal["own", "mean", "rolled"]
 class Ablation:
     """Departures from the normal forward pass of the stages; the default changes nothing.
 
-    self_attention: False skips the proposals' exchange with each other.
+    self_attention: False skips the attention among the proposals.
     heads: which attention heads stay on (0-based), None for all.
     filters: "own" is the published dynamic interaction; "mean" gives all proposals of an image
         their average filters; "rolled" gives each proposal its neighbour's.
     swap_filters: pairs of proposals that exchange their filters.
-    overlap_bias: False leaves it out. freeze_boxes: boxes stay where the first stage found them.
+    overlap_bias: False leaves out ``overlap_attention``. freeze_boxes: no stage moves the boxes.
     freeze_features: every stage sees the features that the first stage was given.
 
     >>> str(Ablation(heads=(0,), freeze_boxes=True))
@@ -79,12 +79,12 @@ class Ablation:
         for name in ("self_attention", "freeze_boxes", "freeze_features", "overlap_bias"):
             if not isinstance(value := getattr(self, name), bool):
                 raise LabError(f"{name} must be True or False, found {value!r}.")
-        try:  # as tuples, whatever they came in: an iterator is read once, a list has no hash
+        try:  # to tuples: an iterator can be read only once, a list has no hash
             heads = None if self.heads is None else _numbers(self.heads)
             pairs = tuple(_numbers((a, b)) for a, b in self.swap_filters)
         except (TypeError, ValueError):
             found = f"heads={self.heads!r}, swap_filters={self.swap_filters!r}"
-            needed = "heads must be numbers, as (0, 2), swap_filters pairs, as ((3, 7),)"
+            needed = "heads must be numbers like (0, 2) and swap_filters pairs like ((3, 7),)"
             raise LabError(f"{needed}; found {found}.") from None
         object.__setattr__(self, "heads", heads)
         object.__setattr__(self, "swap_filters", pairs)
@@ -111,7 +111,7 @@ class Ablation:
 
 
 def _numbers(given: Iterable[Any]) -> tuple[int, ...]:
-    """As a tuple. Raises TypeError for what are no whole numbers, such as a mask."""
+    """The numbers as a tuple. Raises TypeError unless they are whole, as for a mask."""
     return tuple(operator.index(None if isinstance(i, bool) else i) for i in given)  # type: ignore
 
 
@@ -121,8 +121,8 @@ NORMAL = Ablation()
 class SelfAttention(nn.Module):
     """Multi-head attention among the proposals of one image.
 
-    The attention matrix is computed openly, recorded or not, so a trace shows the very numbers
-    that were used.
+    The attention matrix is computed explicitly, recorded or not, so a trace shows exactly the
+    numbers that were used.
     """
 
     def __init__(self, dim: int, num_heads: int) -> None:
@@ -140,8 +140,8 @@ class SelfAttention(nn.Module):
     ) -> tuple[Tensor, Tensor]:
         """``[B, N, D]`` -> mixed features ``[B, N, D]`` and attention ``[B, heads, N, N]``.
 
-        mask (bool, True where row may look at column) and bias, which is added to the scores,
-        broadcast to ``[B, heads, N, N]``.
+        mask (bool, True where the row may attend to the column) and bias, which is added to the
+        scores, broadcast to ``[B, heads, N, N]``.
         """
         b, n, d = x.shape
         q, k, v = self.qkv(x).view(b, n, 3, self.num_heads, -1).permute(2, 0, 3, 1, 4)
@@ -174,10 +174,10 @@ class DynamicInteraction(nn.Module):
     def forward(
         self, x: Tensor, roi: Tensor, ablation: Ablation = NORMAL
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Each proposal meets its RoI: ``x`` ``[B, N, D]``, ``roi`` ``[B, N, P * P, D]``.
+        """Filters each proposal's RoI: ``x`` ``[B, N, D]``, ``roi`` ``[B, N, P * P, D]``.
 
-        Returns what each proposal saw ``[B, N, D]``, the filters that did it
-        ``[B, N, 2 * D * d]`` (both layers, one after the other), and the filtered RoI, of the
+        Returns what each proposal saw ``[B, N, D]``, its generated filters
+        ``[B, N, 2 * D * d]`` (both layers, one after the other), and the filtered RoI, in the
         shape of ``roi``.
         """
         filters = exchange(self.generate(x), ablation)
@@ -205,7 +205,7 @@ def _tower(dim: int, layers: int) -> nn.Sequential:
 
 
 class Stage(nn.Module):
-    """One of the six stages; all have weights of their own."""
+    """One of the six stages, each with weights of its own."""
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
@@ -227,7 +227,7 @@ class Stage(nn.Module):
         self.reset_parameters(config.prior_probability, config.zero_init_box_head)
 
     def reset_parameters(self, prior: float, zero_init_box_head: bool = False) -> None:
-        """Xavier-uniform matrices; the class bias starts at the prior, by name, never by shape."""
+        """Makes matrices Xavier-uniform and the class bias, found by name, start at the prior."""
         for parameter in self.parameters():
             if parameter.dim() > 1:
                 nn.init.xavier_uniform_(parameter)
@@ -251,7 +251,7 @@ class Stage(nn.Module):
         """Refines ``boxes`` ``[B, N, 4]`` (xyxy, input pixels) and ``features`` ``[B, N, D]``.
 
         mask: who may attend to whom, bool ``[B, 1, N, N]``. record: names out of
-        :data:`sparse_rcnn_lab.core.trace.RECORDABLE`. confidence: ``[B, N]``, their largest logits.
+        :data:`~sparse_rcnn_lab.core.trace.RECORDABLE`. confidence: ``[B, N]``, the largest logits.
         """
         levels = assign_levels(boxes.detach())
         roi = self.pool(pyramid, boxes, levels, self.roi_size)
@@ -283,10 +283,10 @@ class Stage(nn.Module):
         )
 
     def overlap_bias(self, boxes: Tensor, confidence: Tensor | None) -> Tensor | None:
-        """What ``overlap_attention`` adds to attention's scores: ``[B, heads, N, N]``, or None.
+        """What ``overlap_attention`` adds to the attention scores: ``[B, heads, N, N]``, or None.
 
-        A proposal looks more at those that overlap it with a higher confidence, by their IoU times
-        a number that rises from head to head: of several on an object all but one can step back.
+        A proposal attends more to overlapping ones of higher confidence, by the IoU times a number
+        that rises from head to head; so of several on one object all but one can step back.
         """
         if not self.overlap or confidence is None:
             return None

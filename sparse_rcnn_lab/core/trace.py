@@ -1,7 +1,7 @@
-"""``Trace``: every proposal of one image through all stages; what all views and analyses read.
+"""``Trace``: every proposal of one image through all stages, the source of all views and analyses.
 
-Frozen, on the CPU, in float32; shapes and types are checked on construction. Values are not: a
-model that has diverged gives NaN, and is worth looking at.
+A trace is frozen, on the CPU, in float32. Its shapes and types are checked on construction, its
+values are not: a model that has diverged gives NaN, and is worth looking at.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from torch import Tensor
 from sparse_rcnn_lab.core.detections import Detections, check_shape, select_detections
 from sparse_rcnn_lab.core.errors import LabError, check_stage
 
-# Optional tensors of a Trace; what `record=` may ask for.
+# The optional tensors of a Trace, which `record=` may ask for.
 RECORDABLE = ("attention", "roi_features", "dynamic_filters", "filtered_features")
 
 
@@ -23,23 +23,23 @@ RECORDABLE = ("attention", "roi_features", "dynamic_filters", "filtered_features
 class Trace:
     """Every proposal through every stage of one image. S stages, N proposals, C classes.
 
-    boxes: ``[S+1, N, 4]`` xyxy, pixels of the original image, not clipped; [0] are the learned
+    boxes: ``[S+1, N, 4]`` xyxy, pixels of the original image, not clipped; [0] holds the learned
         proposals, [s] what stage s made of them.
     logits: ``[S, N, C]`` before the sigmoid.
-    features: ``[S+1, N, D]`` proposal features; [0] are the learned ones.
-    fpn_level: ``[S, N]`` int64: the level each stage pooled from, 2..5 for p2..p5.
-    attention: ``[S, heads, N, N]``; row = the proposal that looks, rows sum to 1, less
-        what went to proposals dropped later; 0 where self-attention was switched off. Or None.
-    roi_features: ``[S, N, P, P, D]`` what each stage pooled. Or None.
-    dynamic_filters: ``[S, N, 2 * D * d]``: the generated layers, first ``[D, d]``, then ``[d, D]``,
-        flattened. Or None.
-    filtered_features: ``[S, N, P, P, D]`` what these layers made of the RoI features. Or None.
-    matches: ``[S, N]`` int64 ground-truth index or -1, where there is a ground truth. Or None.
-    gt_boxes, gt_labels: that ground truth, ``[M, 4]`` xyxy original pixels and ``[M]``. Or None.
+    features: ``[S+1, N, D]`` proposal features; [0] holds the learned ones.
+    fpn_level: ``[S, N]`` int64, the level each stage pooled from: 2..5 for p2..p5.
     proposal_ids: ``[N]`` int64, which learned proposal each row is.
     size: (height, width) of the original image.  scale: (x, y) factors original -> model input.
-    image: ``[3, h, w]`` uint8 RGB: the original image, reduced in both sides alike where it has
-        more than 4 megapixels; boxes do not follow, they stay in the frame of ``size``. Or None.
+    These are None where they were not recorded, or where there is no ground truth:
+    attention: ``[S, heads, N, N]``; row = the attending proposal. Rows sum to 1, less what went
+        to proposals dropped later; they are 0 where self-attention was switched off.
+    roi_features: ``[S, N, P, P, D]`` what each stage pooled.
+    dynamic_filters: ``[S, N, 2 * D * d]``: the generated layers ``[D, d]``, then ``[d, D]``, flat.
+    filtered_features: ``[S, N, P, P, D]`` what these layers made of the RoI features.
+    matches: ``[S, N]`` int64, ground-truth index or -1.
+    gt_boxes, gt_labels: the ground truth, ``[M, 4]`` xyxy original pixels and ``[M]``.
+    image: ``[3, h, w]`` uint8 RGB: the original image, downscaled to 4 megapixels where it has
+        more, aspect ratio kept; boxes stay in the frame of ``size`` all the same.
 
     >>> import sparse_rcnn_lab as srl
     >>> srl.load("nano-shapes").trace(srl.Shapes(1)[0])
@@ -65,7 +65,7 @@ class Trace:
     image: Tensor | None = None
 
     def __repr__(self) -> str:
-        """In one line: whose trace, and how large."""
+        """One line: the model and the trace's size."""
         (h, w), (stages, proposals, classes) = self.size, self.logits.shape
         what = f"{proposals} proposals, {stages} stages, {classes} classes, {w}x{h} px"
         return f"<Trace: {self.model_name or 'a model'}, {what}>"
@@ -128,15 +128,15 @@ class Trace:
 
     @property
     def num_proposals(self) -> int:
-        """N."""
+        """N, the number of proposals (rows) in the trace."""
         return self.logits.shape[1]
 
     def row(self, proposal: int) -> int:
-        """Where the proposal with this id stands in the N rows.
+        """The row, of the N, that holds the proposal with this id.
 
-        Raises LabError when it is not in the trace (never was, or was dropped).
+        Raises LabError when the trace does not hold it (it never did, or it was dropped).
         """
-        found = torch.as_tensor(self.proposal_ids == proposal).nonzero()  # False for what is text
+        found = torch.as_tensor(self.proposal_ids == proposal).nonzero()  # False for a string
         if not len(found):
             ids = self.proposal_ids
             some = f"{int(ids.min())}..{int(ids.max())}" if len(ids) else "none"
@@ -160,7 +160,7 @@ class Trace:
         return replace(found, proposals=self.proposal_ids[found.proposals])
 
     def check_stage(self, stage: int | None, first: int = 1) -> int:
-        """``stage``, default the last. Raises LabError unless it is ``first``..S."""
+        """Returns ``stage`` (default: the last). Raises LabError unless it is ``first``..S."""
         return check_stage(self.num_stages if stage is None else stage, self.num_stages, first)
 
     def truth(self) -> tuple[Tensor, Tensor]:
@@ -186,13 +186,13 @@ def _no_truth() -> LabError:
 
 
 def check_aspect(name: str, found: tuple[int, int], size: tuple[int, int]) -> None:
-    """Raises LabError unless ``found`` (height, width) is ``size``, or ``size`` made smaller or
-    larger in both sides alike, to the nearest pixel.
+    """Raises LabError unless ``found`` (height, width) has the aspect ratio of ``size``, to the
+    nearest pixel.
     """
     factor = max(found) / max(size)
     off = max(abs(side - factor * full) for side, full in zip(found, size, strict=True))
     if off > max(1.0, factor):
         raise LabError(
-            f"{name} has {found[1]}x{found[0]} px, which has not the shape of the original image, "
-            f"{size[1]}x{size[0]} px."
+            f"{name} has {found[1]}x{found[0]} px, but the original image's aspect ratio is that "
+            f"of {size[1]}x{size[0]} px."
         )

@@ -1,9 +1,9 @@
-"""Training in one plain loop: one process, one device, float32, from the first line to the last.
+"""Training as one plain loop: one process, one device, float32, from the first line to the last.
 
-``python -m sparse_rcnn_lab.core.train`` trains the preset ``nano`` on drawn shapes in it.
-:func:`sparse_rcnn_lab.fit` makes the very same steps (a test compares them), and has what this file
-leaves out: denoising, Muon, nesting, ``among_classes``, averages, progressive resizing, precision,
-processes, resuming.
+``python -m sparse_rcnn_lab.core.train`` uses it to train the preset ``nano`` on drawn shapes.
+:func:`sparse_rcnn_lab.fit` takes the same steps (a test compares them) and adds denoising, Muon,
+nested proposals, ``among_classes``, averaged weights, progressive resizing, precision, several
+processes and resuming.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ def train(
     recipe: Recipe,
     on_step: Callable[[int, float], None] = lambda step, loss: None,
 ) -> None:
-    """Trains ``model``, in place, as long as a recipe says; ``on_step`` is told each loss.
+    """Trains ``model`` in place; ``on_step`` gets the number (from 1) and the loss of each step.
 
     batches: images ``[B, 3, H, W]`` and targets (:func:`batches_of`).  num_images: of an epoch.
     """
@@ -53,7 +53,7 @@ def train(
 
 
 def step_loss(model: SparseRCNN, images: Tensor, targets: Targets, config: LossConfig) -> Tensor:
-    """What a step minimises: every stage's proposals matched with the objects, and compared."""
+    """The loss of a step: the proposals of every stage, matched and compared with the objects."""
     boxes, features = model.proposals(targets.sizes)
     outputs = model.run_stages(model.pyramid(images), boxes, features)
     logits = torch.stack([output.logits for output in outputs])  # [S, B, N, C]
@@ -63,7 +63,7 @@ def step_loss(model: SparseRCNN, images: Tensor, targets: Targets, config: LossC
 
 
 def adamw(model: SparseRCNN, config: TrainConfig) -> torch.optim.Optimizer:
-    """AdamW; the bottom-up part of the backbone learns at ``backbone_lr`` times the rate."""
+    """AdamW with ``backbone_lr`` times the learning rate for the backbone's bottom-up network."""
     slow, groups = set(model.backbone.body.parameters()), []
     for part, factor in ((False, 1.0), (True, config.backbone_lr)):
         own = [p for p in model.parameters() if p.requires_grad and (p in slow) == part]
@@ -72,14 +72,14 @@ def adamw(model: SparseRCNN, config: TrainConfig) -> torch.optim.Optimizer:
 
 
 def total_steps(config: TrainConfig, num_images: int) -> int:
-    """How many steps a run has: ``config.steps``, or ``config.epochs`` over the images."""
+    """The number of steps of a run: ``config.steps``, or ``config.epochs`` over the images."""
     if config.steps is not None:
         return config.steps
     return config.epochs * steps_per_epoch(config, num_images)
 
 
 def steps_per_epoch(config: TrainConfig, num_images: int) -> int:
-    """Batches an epoch gives; the incomplete last one counts."""
+    """The number of batches in an epoch, an incomplete last one included."""
     return max(1, math.ceil(num_images / config.batch_size))
 
 
@@ -108,7 +108,7 @@ def batches_of(data: Any, recipe: Recipe) -> Iterator[tuple[Tensor, Targets]]:
 
     augment = Augment(recipe.augment, recipe.model.input.antialias)
     chance = torch.Generator().manual_seed(recipe.train.seed)
-    while True:  # an epoch a turn
+    while True:  # one epoch per iteration
         order = torch.randperm(len(data), generator=chance)
         for chosen in order.split(recipe.train.batch_size):
             seeds = torch.randint(2**62, chosen.shape, generator=chance)
@@ -117,7 +117,7 @@ def batches_of(data: Any, recipe: Recipe) -> Iterator[tuple[Tensor, Targets]]:
 
 
 def main() -> None:
-    """Trains nano on drawn shapes (minutes), and says how good it has become."""
+    """Trains nano on drawn shapes, which takes minutes, and prints how good it has become."""
     import sparse_rcnn_lab as srl
 
     parser = argparse.ArgumentParser(description=main.__doc__)

@@ -77,7 +77,7 @@ def test_overlap_may_be_another_one(tmp_path):
     assert torch.equal(one[0], two[0]) and not torch.equal(one[1], two[1])
     file = save_checkpoint(tmp_path / "a.safetensors", other.model, other.class_names, "a")
     assert torch.equal(load(file).trace(image).logits, two)
-    with pytest.raises(LabError, match="overlap_attention must be a number from 0 up"):
+    with pytest.raises(LabError, match="overlap_attention must be a number of at least 0"):
         load("nano-shapes", overlap_attention=-1.0)
     command = ["evaluate", "--model", "nano-shapes", "--data", "shapes", "--limit", "4"]
     for number in ("0", "9"):

@@ -218,7 +218,7 @@ def test_diverged_loss_names_step_rate_and_images(tmp_path):
     ("error", "words"),
     [
         (
-            LabError("boxes or scores have diverged."),
+            LabError("the boxes or scores have diverged."),
             r"diverged.*at step 4.*state after step 3 is saved",
         ),
         (
