@@ -25,22 +25,22 @@ if TYPE_CHECKING:
     from sparse_rcnn_lab.detect.detector import Detector
     from sparse_rcnn_lab.views.figures.canvas import Page
 
-HELP = """ask what proposals and stages are for: experiments over a data set
+HELP = """find out what proposals and stages do: experiments over a data set
 
 what:
-  curve       AP, time and memory by how many proposals and how many stages
-  rank        an order for the proposals, and a copy of the model in that order, whose first n
-              are a good choice of n (give it the images it was trained on: --split train)
-  proposals   where each proposal works: places, sizes, classes, how often it wins; idle ones
-  objects     which stage found each object, improved or lost it; errors by kind and stage;
-              a gallery of the images on which the stages disagree most
-  ablations   what self-attention, its heads and the dynamic filters are worth
+  curve       AP, time and memory by the number of proposals and of stages
+  rank        an order of the proposals whose first n are a good choice of n, and a copy of the
+              model in that order (use the images it was trained on: --split train)
+  proposals   where each proposal works: places, sizes, classes, how often it detects; idle ones
+  objects     which stage found, improved or lost each object; errors by kind and stage; a
+              gallery of the images on which the stages disagree most
+  ablations   what self-attention, its heads and the dynamic filters contribute to AP
   readout     AP of each stage's features under the heads of every stage
   pruning     fewer proposals at each stage: AP against time
-  early-exit  each image stops when it has settled: AP against stages
+  early-exit  each image stops once its detections have settled: AP against stages
 
-Every one writes its table as json and its figure as png. What is done is kept (in the user's
-cache, by a hash of weights, data and settings): stop it at any time, the same command goes on.
+Each experiment writes its table as json and its figures as png. Finished parts are cached (by a
+hash of weights, data and settings): stop it at any time, and the same command continues.
 
 examples:
   sparse-rcnn-lab analyse objects --model nano-shapes --data shapes
@@ -48,7 +48,7 @@ examples:
   sparse-rcnn-lab analyse curve --model runs/cells --data data/cells --order ranked/rank.json
 """
 
-# What -> the function of analysis, options of the command line that it takes, the figure.
+# WHAT -> the function in `analysis`, the command-line options it takes, its figure.
 SIMPLE: dict[str, tuple[str, tuple[str, ...], str]] = {
     "ablations": ("ablation_costs", ("stages", "threshold"), "ablation_bars"),
     "readout": ("cross_stage_readout", (), "readout_matrices"),
@@ -62,27 +62,29 @@ GALLERY = 6  # images
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the command's options."""
     add = parser.add_argument
-    add("what", choices=WHAT, metavar="WHAT", help="see below")
+    add("what", choices=WHAT, metavar="WHAT", help="the experiment, see below")
     add_model(parser)
     add_data(parser)
-    limit = "only the first N images (default: all; rank: 1000)"
+    limit = "use only the first N images (default: all; rank: 1000)"
     add("--limit", type=whole_number, metavar="N", help=limit)
-    add("--out", type=Path, metavar="FOLDER", help="default: analyses/MODEL-WHAT")
-    add("--theme", choices=("light", "dark"), default="light", help="of figures")
-    add("--no-cache", action="store_true", help="neither read nor keep what is done")
-    add = parser.add_argument_group("for some of them").add_argument
-    add("--n", type=stage_list, metavar="1,5,20", help="curve: numbers of proposals")
-    stages = "curve, ablations: whose answers to take"
+    where = "where to write (default: analyses/MODEL-WHAT)"
+    add("--out", type=Path, metavar="FOLDER", help=where)
+    theme = "colours of the figures (default: %(default)s)"
+    add("--theme", choices=("light", "dark"), default="light", help=theme)
+    add("--no-cache", action="store_true", help="neither read nor write the cache")
+    add = parser.add_argument_group("options of single experiments").add_argument
+    add("--n", type=stage_list, metavar="1,5,20", help="curve: the numbers of proposals to try")
+    stages = "curve, ablations: the stages whose detections are measured"
     add("--stages", type=stage_list, metavar="1,3,6", help=stages)
-    order = "curve: a rank.json to keep the best by; may be given several times"
+    order = "curve: a rank.json whose first n proposals are kept; may be repeated"
     add("--order", type=Path, action="append", default=[], metavar="FILE", help=order)
-    add("--random", type=count, default=0, metavar="K", help="curve: and K random orders")
-    by = "rank: by what each adds to what others reach, or by how often it wins"
+    add("--random", type=count, default=0, metavar="K", help="curve: also try K random orders")
+    by = "rank: by the objects that each proposal adds, or by how often it detects one"
     add("--by", choices=("reach", "wins"), default="reach", help=by)
-    score = "proposals, objects, ablations: least score of a detection (default: %(default)s)"
+    score = "proposals, objects, ablations: lowest score of a detection (default: %(default)s)"
     add("--threshold", type=fraction, default=0.3, metavar="SCORE", help=score)
-    add("--pages", action="store_true", help="proposals: also a page for each proposal")
-    schedule = "pruning: proposals that enter each stage; may be given several times"
+    add("--pages", action="store_true", help="proposals: also write a page for each proposal")
+    schedule = "pruning: how many proposals enter each stage; may be repeated"
     add(
         "--schedule",
         dest="schedules",
@@ -94,13 +96,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Analyses, prints the table and writes tables and figures."""
+    """Runs the experiment, prints its table and writes tables and figures."""
     from sparse_rcnn_lab.data.coco.folder import open_data
     from sparse_rcnn_lab.detect.files import write_whole
 
     detector = open_model(arguments)
     data = open_data(arguments.data, arguments.split)
-    # An option that is not given leaves the function its own default.
+    # Where an option is not given, the function's own default applies.
     options: dict[str, Any] = {} if arguments.limit is None else {"limit": arguments.limit}
     if arguments.no_cache:
         options["cache"] = False
@@ -122,7 +124,7 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
-# What to print, tables and figures by file name.
+# What to print, then the tables and the figures by file name.
 Result = tuple[object, "dict[str, Table]", "dict[str, Page]"]
 
 
@@ -158,14 +160,16 @@ def _read_order(path: Path) -> list[int]:
 
     table = Table.read(path)
     if "proposal" not in table:
-        raise LabError(f'"{path}" says no order of proposals. Give a rank.json of analyse rank.')
+        raise LabError(
+            f'"{path}" holds no order of proposals. Give a rank.json that analyse rank wrote.'
+        )
     return list(table["proposal"])
 
 
 def _names_of_orders(paths: list[Path]) -> list[str]:
-    """A name for each order: of its file, or, where files are called the same, of its folder.
+    """A name for each order: that of its file or, where two files share it, of its folder.
 
-    Raises LabError where that leaves two of one name.
+    Raises LabError where two orders would still have the same name.
     """
     if len(paths) == 1:
         return ["ranked"]

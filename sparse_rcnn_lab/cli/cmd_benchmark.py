@@ -1,4 +1,4 @@
-"""``sparse-rcnn-lab benchmark``: how fast is it on my machine."""
+"""``sparse-rcnn-lab benchmark``: how fast is the model on this machine?"""
 
 from __future__ import annotations
 
@@ -19,13 +19,14 @@ if TYPE_CHECKING:
     from sparse_rcnn_lab.core.config import InputConfig, ModelConfig
     from sparse_rcnn_lab.core.model import SparseRCNN
 
-HELP = """measure how fast it is on this machine
+HELP = """measure how fast a model is on this machine
 
-Inference by each runtime, the part that depends on the image alone (pyramid) and the stages apart,
-and for a preset one training step. Medians in milliseconds, all in turn, so that a busy machine
-slows all alike. With one thread on a CPU they are process time, which other programs hardly change.
+Times inference in each runtime, separately for the pyramid, which depends on the image alone, and
+the stages; for a preset also one training step. The numbers are medians in milliseconds, measured
+in turns, so that a busy machine slows all of them alike. With one thread on a CPU they are process
+time, which other programs hardly affect.
 
-Comparisons with other detectors are in the repository: python -m benchmarks --help
+The repository compares with other detectors: python -m benchmarks --help
 
 examples:
   sparse-rcnn-lab benchmark
@@ -40,23 +41,24 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--model",
         default="nano",
         metavar="NAME",
-        help="a preset (untrained, which takes the same time), a shipped model, run folder or "
-        "file (default: %(default)s)",
+        help="a preset (untrained, which takes the same time), a shipped model, a run folder or "
+        "a file (default: %(default)s)",
     )
-    add("--size", type=_size, metavar="HxW", help="input pixels, multiples of 32 (default: own)")
+    size = "input size in pixels, multiples of 32 (default: the model's own)"
+    add("--size", type=_size, metavar="HxW", help=size)
     for name, default, text in (
-        ("proposals", None, "default: the model's"),
-        ("batch", 1, "images at once (default: 1 in inference)"),
-        ("threads", 1, "default: %(default)s"),
-        ("repeat", 5, "default: %(default)s"),
+        ("proposals", None, "number of proposals (default: the model's own)"),
+        ("batch", 1, "images in one inference batch (default: %(default)s)"),
+        ("threads", 1, "CPU threads that torch uses (default: %(default)s)"),
+        ("repeat", 5, "measurements behind each median (default: %(default)s)"),
     ):
         add(f"--{name}", type=whole_number, default=default, metavar="N", help=text)
     add_device(parser)
-    add("--json", type=Path, metavar="FILE", help="write all numbers to a file")
+    add("--json", type=Path, metavar="FILE", help="also write all numbers to this file")
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Measures, prints and writes."""
+    """Measures the times, prints them and writes them where asked to."""
     from sparse_rcnn_lab.detect.files import write_text
 
     if arguments.json is not None:
@@ -73,7 +75,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 @contextmanager
 def threads(number: int) -> Iterator[None]:
-    """Within it torch computes on the CPU with this many threads."""
+    """A context in which torch uses this many threads on the CPU."""
     import torch
 
     before = torch.get_num_threads()
@@ -85,7 +87,7 @@ def threads(number: int) -> Iterator[None]:
 
 
 def measure(arguments: argparse.Namespace) -> dict[str, Any]:
-    """Plain values that json can hold; times are median milliseconds."""
+    """The measurements as plain values that json can hold; times are median milliseconds."""
     import torch
 
     from sparse_rcnn_lab.analysis.experiments.running_cost import clock_kind
@@ -135,13 +137,13 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
 
 
 def default_size(want: InputConfig) -> tuple[int, int]:
-    """The size an image with sides 2:3 gets, rounded up to multiples of 32."""
+    """The input size (height, width) of a 2:3 landscape image, rounded up to multiples of 32."""
     long = min(want.long_side, want.short_side * 3 // 2)
     return -(-want.short_side // 32) * 32, -(-long // 32) * 32
 
 
 def untrained(config: ModelConfig, device: Any) -> SparseRCNN:
-    """A model with the same random weights in every call; its boxes vary, as a trained one's do."""
+    """A model with the same random weights in each call; its boxes vary like a trained model's."""
     from dataclasses import replace
 
     import torch
@@ -154,7 +156,7 @@ def untrained(config: ModelConfig, device: Any) -> SparseRCNN:
 
 
 def _training_step(recipe: Any, device: Any) -> Callable[[], object]:
-    """One update on drawn images, as ``train`` makes it, without loading them."""
+    """One update on drawn images, as in ``train``, without the loading of images."""
     from sparse_rcnn_lab.data.shapes.dataset import Shapes
     from sparse_rcnn_lab.data.transforms import Augment
     from sparse_rcnn_lab.models.config_edit import with_changes
@@ -184,13 +186,13 @@ def _timed(parts: dict[str, Callable[[], object]], repeat: int, device: Any) -> 
             part()
             if device.type == "cuda":
                 torch.cuda.synchronize()
-            if turn:  # the first one warms up
+            if turn:  # the first turn warms up
                 seen[name].append(1000 * (clock() - begun))
     return {name: round(statistics.median(times), 2) for name, times in seen.items()}
 
 
 def as_text(result: dict[str, Any]) -> str:
-    """The numbers as a table."""
+    """The measurements as a table."""
     height, width = result["size"]
     lines = [
         f"{result['model']}: {height}x{width} pixels (height x width), batch {result['batch']}, "
@@ -207,5 +209,5 @@ def as_text(result: dict[str, Any]) -> str:
 def _size(text: str) -> tuple[int, int]:
     height, cross, width = text.lower().partition("x")
     if not cross:
-        raise argparse.ArgumentTypeError(f"HEIGHTxWIDTH is needed, like 800x1216; found {text!r}")
+        raise argparse.ArgumentTypeError(f"HEIGHTxWIDTH is needed, as in 800x1216; found {text!r}")
     return whole_number(height), whole_number(width)

@@ -7,14 +7,14 @@ from pathlib import Path
 
 from sparse_rcnn_lab.cli.common import whole_number
 
-HELP = """look a data set over: what is in it, what is odd, what is done about it
+HELP = """check a data set: what it holds, what looks wrong, and what is done about it
 
-Works on a folder with train.json and val.json in COCO's format, as any label tool exports it, or on
-one json. What can be meant in one way only (boxes as corners or shares, a class under two ids, an
-image listed twice) is mended whenever the data is read; what can be meant in two is asked.
+FOLDER has train.json and val.json in COCO format, as labelling tools export it; a single json file
+will do too. What has only one possible meaning (boxes as corners or in 0..1, a class under two
+ids, an image listed twice) is mended whenever the data is read; what is ambiguous is reported.
 
-Nothing in FOLDER is changed. --fix writes a copy: train.json, val.json, their images, and
-changes.csv, one line a change.
+Nothing in FOLDER is changed. --fix writes a mended copy: train.json, val.json, their images, and
+changes.csv with one line per change.
 
 examples:
   sparse-rcnn-lab check data/cells
@@ -31,21 +31,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--sheet",
         type=Path,
         metavar="FILE",
-        help="write twelve images with their boxes on one page, the oddest first",
+        help="write a page of twelve images with their boxes, the most suspicious first",
     )
-    add("--fix", type=Path, metavar="OUT", help="write a mended copy here")
+    add("--fix", type=Path, metavar="OUT", help="write a mended copy to this folder")
     add(
         "--proposals",
         type=whole_number,
         default=100,
         metavar="N",
-        help="of the model that is to find the objects (default: %(default)s)",
+        help="number of proposals of the model that is to be trained (default: %(default)s)",
     )
-    add("--no-images", action="store_true", help="look at the json alone; open no image")
+    add("--no-images", action="store_true", help="check only the json, without opening any image")
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Writes what is asked for, then prints the table."""
+    """Writes the sheet and the copy where asked for, then prints the table."""
     from sparse_rcnn_lab.data.coco.mended import write_mended
     from sparse_rcnn_lab.data.data_check import check
     from sparse_rcnn_lab.detect.files import write_whole

@@ -10,10 +10,10 @@ from sparse_rcnn_lab.cli.common import plural, whole_number
 from sparse_rcnn_lab.core.errors import LabError
 from sparse_rcnn_lab.course.classroom.course_folder import Course, chosen
 
-HELP = """assignments that grade themselves: build, collect, grade, feedback, solutions
+HELP = """autograded assignments: build, collect, grade, feedback, solutions, copies, validate
 
-The instructor's guide is docs/classroom.md. Grading runs the students' code on this machine, with
-your rights; the guide says how to isolate it.
+The instructor's guide is docs/classroom.md. Grading runs the students' code on this machine with
+your permissions; the guide says how to isolate it.
 
 examples:
   sparse-rcnn-lab classroom build --course course --students roster.csv
@@ -22,7 +22,7 @@ examples:
   sparse-rcnn-lab classroom feedback --course course
   sparse-rcnn-lab classroom copies --course course
 
-  sparse-rcnn-lab classroom validate boxes.ipynb      what students run before they hand in
+  sparse-rcnn-lab classroom validate boxes.ipynb      for students, before they submit
 """
 
 
@@ -31,43 +31,44 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     steps = parser.add_subparsers(title="steps", metavar="STEP", required=True)
     for name, function, summary in (
         ("build", _build, "make the course folder and the students' notebooks"),
-        ("collect", _collect, "take submissions from a folder or a zip"),
-        ("grade", _grade, "run what was collected, write marks.csv"),
-        ("feedback", _feedback, "write a page for each submission, and one for the class"),
+        ("collect", _collect, "collect submissions from a folder or a zip"),
+        ("grade", _grade, "run the collected submissions and write marks.csv"),
+        ("feedback", _feedback, "write a page for each submission and one for the class"),
         ("solutions", _solutions, "write a page of solutions for each assignment"),
-        ("copies", _copies, "pairs whose code is alike: a table and a page"),
+        ("copies", _copies, "list pairs of submissions whose code is similar"),
         ("validate", _validate, "run a student's notebook and its visible tests"),
     ):
         step = steps.add_parser(name, help=summary, description=summary[0].upper() + summary[1:])
         step.set_defaults(step=function)
         add = step.add_argument
         debug = "show the traceback of an error"
-        # Without a default of its own: a --debug before STEP stays.
+        # No default of its own, so that a --debug before STEP is kept.
         add("--debug", action="store_true", default=argparse.SUPPRESS, help=debug)
         if name == "validate":
-            add("notebook", type=Path)
+            add("notebook", type=Path, help="the student's notebook")
             continue
-        add("--course", type=Path, default=Path("course"), metavar="FOLDER")
+        folder = "the course folder (default: %(default)s)"
+        add("--course", type=Path, default=Path("course"), metavar="FOLDER", help=folder)
         if name != "collect":
             add("--assignment", action="append", metavar="NAME", help="only this one; repeatable")
         if name == "build":
-            add("--students", type=Path, metavar="CSV", help="the class: own numbers for everybody")
-            add("--secret", help="decides the numbers (default: a new one, kept in course.json)")
+            add("--students", type=Path, metavar="CSV", help="roster, for numbers of their own")
+            add("--secret", help="seed of the numbers (default: a new one, kept in course.json)")
             add("--sources", type=Path, metavar="FOLDER", help="your own assignments")
         if name == "collect":
             add("place", type=Path, help="a folder or a zip with notebooks")
-            kept = "the class, as Moodle, Canvas or Google Classroom exports it; is kept"
+            kept = "roster that Moodle, Canvas or Google Classroom exported; the course keeps it"
             add("--students", type=Path, metavar="CSV", help=kept)
         if name == "grade":
-            add("--student", action="append", metavar="NAME", help="only this one")
-            add("--workers", type=whole_number, help="notebooks at a time")
-            add("--again", action="store_true", help="also what was graded before")
+            add("--student", action="append", metavar="NAME", help="only this one; repeatable")
+            add("--workers", type=whole_number, help="notebooks that run at the same time")
+            add("--again", action="store_true", help="also regrade what was graded before")
         if name == "feedback":
-            add("--by-hand", type=Path, metavar="CSV", help="marks, as by_hand.html saves them")
+            add("--by-hand", type=Path, metavar="CSV", help="marks that by_hand.html has saved")
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Does one step."""
+    """Runs the chosen step."""
     code: int = arguments.step(arguments)
     return code
 
@@ -80,16 +81,16 @@ def _build(arguments: argparse.Namespace) -> int:
 
     sources: Path = arguments.sources or own_sources()
     if not sources.is_dir():
-        raise LabError(f'There is no folder "{sources}" with sources of assignments.')
+        raise LabError(f'There is no folder "{sources}" with the sources of assignments.')
     course = build(arguments.course, sources, assignments, arguments.secret, arguments.students)
     own = (course.root / "personal").is_dir()
-    what = "Give each student the folder of their name in" if own else "Hand out the notebooks in"
+    what = "Give each student the folder with their name in" if own else "Hand out the notebooks in"
     print(f"{what} {arguments.course / 'hand-out'}; keep the rest to yourself.")
     return 0
 
 
 def _opened(arguments: argparse.Namespace) -> tuple[Course, tuple[str, ...]]:
-    """The course, and which of its assignments to work on: those of --assignment, or all."""
+    """The course, and the assignments to work on: those of --assignment, or all."""
     course = Course.open(arguments.course)
     return course, chosen(arguments.assignment, course.assignments)
 
@@ -101,7 +102,7 @@ def _collect(arguments: argparse.Namespace) -> int:
     if arguments.students:
         course.keep_roster(arguments.students)
     result = collect(course, arguments.place)
-    print(f"{plural(len(result.taken), 'notebook')} taken, {len(result.refused)} not.")
+    print(f"{plural(len(result.taken), 'notebook')} collected, {len(result.refused)} refused.")
     return 1 if result.refused else 0
 
 
@@ -122,7 +123,7 @@ def _feedback(arguments: argparse.Namespace) -> int:
 
     course, names = _opened(arguments)
     if arguments.by_hand:
-        print(f"{plural(take_by_hand(course, arguments.by_hand), 'mark')} taken.")
+        print(f"{plural(take_by_hand(course, arguments.by_hand), 'mark')} imported.")
     pages = feedback(course, names)
     print(f"{plural(len(pages), 'page')} in {course.root / 'feedback'}")
     print(f"The class: {course.root / 'overview.html'}")
@@ -165,6 +166,6 @@ def _validate(arguments: argparse.Namespace) -> int:
     if hidden or more:
         print(
             f"Graded later: {plural(hidden, 'hidden test')}, and the hidden parts of {more} more. "
-            "The mark may be lower."
+            "The final mark may be lower."
         )
     return 0 if passing == len(visible) else 1

@@ -28,13 +28,13 @@ if TYPE_CHECKING:
 
 VAL2017 = 5000  # images
 
-HELP = """measure a model: COCO AP of every stage on a data set
+HELP = """evaluate a model: COCO AP of every stage on a data set
 
-Files in the output folder: evaluation.json (all twelve COCO numbers of each stage, AP of each
+The output folder gets evaluation.json (the twelve COCO metrics of each stage and the AP of each
 class) and detections.json (the last stage's detections as COCO results).
 
-A published model, or a run of its recipe, on COCO is compared with its published AP. COCO's own
-folders do as they are: annotations/instances_val2017.json and val2017/.
+On COCO, a published model or a run of its recipe is compared with the published AP. COCO's own
+folders can be used as they are: annotations/instances_val2017.json and val2017/.
 
 examples:
   sparse-rcnn-lab evaluate --model runs/cells --data data/cells
@@ -49,13 +49,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_data(parser)
     add_proposals(parser)
     add("--stages", type=stage_list, metavar="1,3,6", help="only these stages (default: all)")
-    add("--limit", type=whole_number, metavar="N", help="only the first N images")
-    add("--batch-size", type=whole_number, default=8, metavar="N")
+    add("--limit", type=whole_number, metavar="N", help="use only the first N images")
+    size = "images in a batch (default: %(default)s)"
+    add("--batch-size", type=whole_number, default=8, metavar="N", help=size)
     add(
         "--out",
         type=Path,
         metavar="FOLDER",
-        help="where to write (default: evaluation-SPLIT in the run folder, else "
+        help="where to write (default: evaluation-SPLIT in the run folder, or "
         "evaluations/MODEL-SPLIT)",
     )
 
@@ -72,7 +73,7 @@ def _evaluate(arguments: argparse.Namespace, device: torch.device, group: Group)
     from sparse_rcnn_lab.training.evaluate import evaluate
     from sparse_rcnn_lab.training.run_folder import versions
 
-    # What must be fetched is fetched by one process of a machine; the others wait at its lock.
+    # One process per machine downloads what is needed; the others wait for its lock.
     how = {"precision": arguments.precision, "overlap_attention": arguments.overlap_attention}
     detector = group.agree(lambda: load(arguments.model, device, **how))
     out = arguments.out or _default_folder(arguments.model, detector.name, arguments.split)
@@ -122,9 +123,9 @@ def compare(
 ) -> dict[str, Any] | None:
     """The last stage's AP beside the published one, as plain values, AP 0..100.
 
-    None unless the model is one of the five published ones, or trained by such a recipe, and the
-    data has COCO's classes. "within" is None, and "why_not" says why, where the numbers do not
-    compare. proposals: how many of the model's took part.
+    None unless the model is one of the five published ones, or trained with such a recipe, and the
+    data has COCO's classes. Where the two are not comparable, "within" is None and "why_not" says
+    why. proposals: how many of the model's proposals were used.
     """
     from sparse_rcnn_lab.models.layouts import COCO_CLASSES
     from sparse_rcnn_lab.models.recipes import PUBLISHED_TOLERANCE, RECIPES
@@ -156,7 +157,7 @@ def compare(
 
 
 def comparison_text(row: dict[str, Any]) -> str:
-    """The row of :func:`compare` under its head, and why it does not compare where it does not."""
+    """The row of :func:`compare` as a table, with the reason where the two do not compare."""
     within = row["within"]
     cells = {
         "model": row["model"],
@@ -170,8 +171,7 @@ def comparison_text(row: dict[str, Any]) -> str:
     lines = ["  ".join(texts).rstrip() for texts in zip(*columns, strict=True)]
     if within is None:
         lines.append(
-            f"The published AP of {row['recipe']} does not hold for this: "
-            f"{'; '.join(row['why_not'])}."
+            f"The published AP of {row['recipe']} does not apply here: {'; '.join(row['why_not'])}."
         )
     return "\n".join(lines)
 

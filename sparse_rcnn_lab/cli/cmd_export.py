@@ -13,14 +13,14 @@ if TYPE_CHECKING:
 
 HELP = """write a model as one file that runs without this package
 
-One graph from pixels to detections, with any batch, height and width: float32 RGB of 0..255 in;
-boxes, scores, labels and proposals out. It normalises, pads and selects by itself, and carries
-class names and advice on the input size. onnx is for onnxruntime and others (it needs the extra
-"export"), torch-export for PyTorch without this package. The written file is run on two batches
-and compared with the model; when they differ, no file is left.
+The file is one graph from pixels to detections, for any batch, height and width: float32 RGB in
+0..255 goes in; boxes, scores, labels and proposals come out. It normalises, pads and selects by
+itself, and holds the class names and advice on the input size. onnx is for onnxruntime and others
+(it needs the extra "export"), torch-export for PyTorch without this package. The written file is
+run on two batches and compared with the model; if they differ, no file is left.
 
-With --parts: a folder of ONNX graphs to be chained, the pyramid once an image and then each stage,
-with parts.json that says how. Image size, batch, proposals and stages are then free at run time.
+With --parts a folder of ONNX graphs is written, to be chained as its parts.json says: the pyramid
+once per image, then each stage. Image size, batch, proposals and stages are then free at run time.
 
 examples:
   sparse-rcnn-lab export --model nano-shapes --to onnx
@@ -35,7 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--to",
         choices=("onnx", "torch-export"),
-        help="the format (default: by the ending of --out, else onnx)",
+        help="the format (default: from the suffix of --out, else onnx)",
     )
     parser.add_argument(
         "--out", type=Path, metavar="FILE", help="where to write (default: MODEL.onnx or MODEL.pt2)"
@@ -43,7 +43,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--parts",
         action="store_true",
-        help="write the folder --out (default: MODEL) of graphs to be chained instead of one file",
+        help="write a folder of graphs to be chained (--out, default: MODEL) instead of one file",
     )
     add_proposals(parser)
     add_stage(parser)
@@ -51,12 +51,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--stages",
         choices=("last", "all"),
         default="last",
-        help="all: also return what every stage made of the proposals (default: %(default)s)",
+        help="all: the graph also returns the output of every stage (default: %(default)s)",
     )
     parser.add_argument(
         "--sizes",
         action="store_true",
-        help="take the size of each image as a second input, for batches of different sizes",
+        help="the graph takes each image's size as a second input, for images of different sizes",
     )
     parser.add_argument(
         "--check",
@@ -67,7 +67,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Writes, checks and says what is in the file."""
+    """Writes and checks the file, and prints what is in it."""
     from sparse_rcnn_lab.models.load import load
     from sparse_rcnn_lab.runtime.export import export
     from sparse_rcnn_lab.runtime.export.formats import SUFFIXES
@@ -108,7 +108,7 @@ def _parts(detector: Detector, arguments: argparse.Namespace, folder: Path) -> i
 
     for option in ("to", "proposals", "stage", "stages", "sizes"):
         if getattr(arguments, option) not in (None, False, "last"):
-            raise LabError(f"--{option} means nothing with --parts: that is chosen at run time.")
+            raise LabError(f"--{option} cannot be used with --parts: it is chosen at run time.")
     done = export_parts(detector, folder, check=arguments.check)
     print(done.about["chain"])
     for name, graph in done.about["graphs"].items():

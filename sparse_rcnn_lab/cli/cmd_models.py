@@ -16,7 +16,7 @@ example:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Adds the command's options: none."""
+    """Adds nothing, as the command has no options."""
 
 
 def run(arguments: argparse.Namespace) -> int:

@@ -11,11 +11,11 @@ from typing import Any
 from sparse_rcnn_lab.cli.common import add_model, megabytes, open_model, run_folder
 from sparse_rcnn_lab.core.errors import LabError
 
-HELP = """make a trained model small enough to hand on
+HELP = """make a trained model small enough to share
 
-Stores half precision, evaluates exactly what was stored, and writes two files: NAME.safetensors,
-which --model and srl.load take, and NAME.json with recipe, seed, AP of each stage, time, versions
-and source.
+Stores the model in half precision, evaluates exactly what was stored, and writes two files:
+NAME.safetensors, which --model and srl.load accept, and NAME.json with recipe, seed, AP of each
+stage, time, versions and source.
 
 example:
   sparse-rcnn-lab pack --model runs/cells --name cells --data data/cells --out models
@@ -25,20 +25,22 @@ example:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the command's options."""
     add_model(parser)
-    parser.add_argument("--name", required=True, help="what the model will be called")
+    parser.add_argument("--name", required=True, help="the name of the packed model")
     parser.add_argument("--data", required=True, metavar="FOLDER", help="its data, to evaluate on")
-    parser.add_argument("--out", type=Path, default=Path("models"), metavar="FOLDER")
-    parser.add_argument("--source", default="", help="where the images come from, their licence")
-    parser.add_argument("--command", default="", help="the command that trained it")
+    where = "where to write (default: %(default)s)"
+    parser.add_argument("--out", type=Path, default=Path("models"), metavar="FOLDER", help=where)
+    parser.add_argument("--source", default="", help="source and licence of the images")
+    parser.add_argument("--command", default="", help="the command that trained the model")
     parser.add_argument(
         "--calibrate",
         action="store_true",
-        help="first fit its scores to how often they are right on these images; AP stays",
+        help="first calibrate its scores on these images: a score then says how often it is right; "
+        "AP stays the same",
     )
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Packs, evaluates the packed file and writes what is known about it."""
+    """Packs the model, evaluates the packed file and writes what is known about it."""
     from sparse_rcnn_lab.data.coco.folder import open_data
     from sparse_rcnn_lab.detect.device import pick_device
     from sparse_rcnn_lab.detect.files import write_text
@@ -77,7 +79,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _training(run: Path | None, info: Mapping[str, Any]) -> dict[str, Any]:
-    """What a run folder, or else the checkpoint itself, tells about the training."""
+    """What the run folder, or else the checkpoint itself, says about the training."""
     from sparse_rcnn_lab.training.run_folder import RunFolder
     from sparse_rcnn_lab.training.score_calibration import INFO_KEY
 

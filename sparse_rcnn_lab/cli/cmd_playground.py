@@ -9,9 +9,9 @@ from sparse_rcnn_lab.cli.common import add_model_name, megabytes
 
 HELP = """write a detector as one html file that runs in any browser, without Python
 
-Detection in photographs, drawings and the camera, and the explorer with all that it can change.
-The file opens from disk or a web server and asks nothing of any network. It takes seconds, and
-needs the extra "export".
+The page detects in photographs, drawings and the camera's images, and holds the explorer with all
+its interventions. It opens from disk or a web server and makes no network request. Writing it takes
+seconds and needs the extra "export".
 
 examples:
   sparse-rcnn-lab playground --model small-everyday
@@ -22,7 +22,8 @@ examples:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the command's options."""
     add_model_name(parser)
-    parser.add_argument("--out", type=Path, metavar="FILE", help="(default: MODEL.html)")
+    where = "where to write (default: MODEL.html)"
+    parser.add_argument("--out", type=Path, metavar="FILE", help=where)
     parser.add_argument(
         "--exact",
         action="store_true",
@@ -32,12 +33,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--images",
         nargs="+",
         metavar="FILE",
-        help="JPEG or PNG files to begin with and to offer (default: shipped ones that fit)",
+        help="JPEG or PNG files that the page offers (default: shipped ones that fit the model)",
     )
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Writes the page and says how large it is."""
+    """Writes the page and prints its size."""
     from sparse_rcnn_lab.models.load import load
     from sparse_rcnn_lab.views.playground.playground_page import playground
 

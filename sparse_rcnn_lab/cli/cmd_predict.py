@@ -22,9 +22,9 @@ from sparse_rcnn_lab.core.errors import LabError
 
 HELP = """detect objects in images
 
-Each image becomes NAME.detections.jpg with its boxes drawn in. detections.json lists all
-detections in COCO's result form (bbox is x, y, width, height in pixels of the image), with
-file_name and category_name beside the numbers; image_id counts the images from 0.
+Each image is written as NAME.detections.jpg with its boxes drawn in. detections.json lists all
+detections as COCO results (bbox is x, y, width, height in pixels of the image) with file_name and
+category_name added; image_id counts the images from 0.
 A file that cannot be read is reported and the others are still done; the exit code is then 1.
 
 examples:
@@ -52,14 +52,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=fraction,
         default=0.3,
         metavar="0..1",
-        help="minimum score to keep (default: %(default)s)",
+        help="lowest score of a detection (default: %(default)s)",
     )
     add_proposals(parser)
     add_stage(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Detects in every image; 1 when some could not be read."""
+    """Detects in every image; returns 1 when some could not be read."""
     from PIL import Image
 
     from sparse_rcnn_lab.core.errors import check_stage
@@ -69,7 +69,7 @@ def run(arguments: argparse.Namespace) -> int:
 
     paths = find_images(arguments.images)
     detector = open_model(arguments)
-    # Wrong for all images alike, so not to be reported once for each.
+    # These would be wrong for every image, so they are reported once, before the first.
     if arguments.stage is not None:
         check_stage(arguments.stage, detector.num_stages, name="--stage")
     if arguments.proposals is not None and arguments.proposals > detector.num_proposals:
@@ -100,7 +100,7 @@ def run(arguments: argparse.Namespace) -> int:
                 rows.append({**row, "category_name": category, "file_name": str(path)})
             try:
                 print(f"{path}: {_summary(found.names())} -> {arguments.out / name}")
-            except BrokenPipeError:  # nobody reads on; the other images are still done
+            except BrokenPipeError:  # nobody reads the output; the other images are still done
                 sys.stdout = None
     finally:  # an interrupt keeps what was done
         if rows or failed < len(paths):
@@ -113,7 +113,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def find_images(given: list[str]) -> list[Path]:
-    """The files that paths, folders and patterns mean, each once, in the order given.
+    """The files that paths, folders and patterns name, each once, in the order given.
 
     A path that does not exist stays in the list, to be reported like any other bad file. Raises
     LabError when a folder or pattern has no image.
@@ -121,19 +121,19 @@ def find_images(given: list[str]) -> list[Path]:
     from PIL import Image
 
     known = Image.registered_extensions().items()
-    endings = {ending for ending, kind in known if kind in Image.OPEN}  # PDF is for saving only
+    endings = {ending for ending, kind in known if kind in Image.OPEN}  # Pillow cannot open PDF
     found: list[Path] = []
     for text in given:
         path = Path(text)
         if path.is_dir():
             inside = [p for p in path.iterdir() if p.suffix.lower() in endings and _is_input(p)]
             if not inside:
-                raise LabError(f'The folder "{path}" has no images in it (jpg, png, ...).')
+                raise LabError(f'The folder "{path}" contains no images (jpg, png, ...).')
             found += sorted(inside)
         elif not path.exists() and glob.has_magic(text):
             files = [p for p in map(Path, glob.glob(text, recursive=True)) if _is_input(p)]
             if not files:
-                raise LabError(f'No file fits the pattern "{text}".')
+                raise LabError(f'No file matches the pattern "{text}".')
             found += sorted(files)
         else:
             found.append(path)
@@ -141,12 +141,12 @@ def find_images(given: list[str]) -> list[Path]:
 
 
 def _is_input(path: Path) -> bool:
-    """A file; but what an earlier call wrote into the same folder is none."""
+    """Whether it is a file that no earlier call of this command wrote."""
     return path.is_file() and not path.name.endswith(_ENDING)
 
 
 def output_names(paths: list[Path]) -> list[str]:
-    """A file name for each image; where two stems are equal, case aside, a number is added."""
+    """A file name for each image; a number is added where stems are equal, ignoring case."""
     taken: set[str] = set()
     names = []
     for path in paths:

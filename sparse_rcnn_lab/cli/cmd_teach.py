@@ -9,14 +9,14 @@ from pathlib import Path
 
 from sparse_rcnn_lab.cli.common import add_device, count
 
-HELP = """a detector of your own from a labelled folder, within minutes
+HELP = """train a detector of your own on a labelled folder, within minutes
 
-FOLDER holds images and their boxes as a labelling tool wrote them: COCO json, Pascal VOC (an xml
-an image), YOLO (a txt an image), or a zip of that. It is checked, a quarter is held out (never the
-neighbour in time of an image that is learned from), the recipe follows from the data, and at the
-end it says what the detector is good and bad at.
+FOLDER holds images and their boxes as a labelling tool wrote them: COCO json, Pascal VOC (one xml
+per image), YOLO (one txt per image), or a zip of these. The data is checked, a quarter of it is
+held out (never the neighbour in time of a training image), the recipe is chosen to fit the data,
+and at the end a report says what the detector does well and badly.
 
-Ctrl-C stops early and keeps what is learned. A run that was killed goes on with the same command.
+Ctrl-C stops early and keeps what was learned. After a crash, the same command continues the run.
 
 examples:
   sparse-rcnn-lab teach photographs
@@ -30,21 +30,22 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("folder", metavar="FOLDER", help="labelled images, or a zip of them")
     add("--out", type=Path, metavar="RUN", help="run folder (default: runs/teach-FOLDER)")
-    add("--minutes", type=float, default=4.0, help="for the training (default: %(default)s)")
+    add("--minutes", type=float, default=4.0, help="time to train (default: %(default)s)")
     add(
         "--start-from",
         default="small-everyday",
         metavar="MODEL",
-        help="name, run folder or file of a model to start from (default: %(default)s)",
+        help="name, run folder or file of the model to start from (default: %(default)s)",
     )
-    add("--workers", type=count, metavar="N", help="processes that load images")
+    workers = "processes that load images (default: 1 where there is a second core)"
+    add("--workers", type=count, metavar="N", help=workers)
     add("--seed", type=count, default=0, help=argparse.SUPPRESS)
-    add("--quiet", action="store_true", help="no progress bar")
+    add("--quiet", action="store_true", help="show no progress bar")
     add_device(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Teaches, and says how good it has become."""
+    """Trains the detector, and prints how good it has become."""
     from sparse_rcnn_lab.data.coco.labelled_folder import unpack
     from sparse_rcnn_lab.training.teach.teaching import teach
 

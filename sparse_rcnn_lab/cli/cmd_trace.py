@@ -11,7 +11,7 @@ from sparse_rcnn_lab.core.errors import LabError
 HELP = """record every proposal through every stage of one image
 
 The file is opened in Python with sparse_rcnn_lab.load_trace(FILE).
-Attention is small; RoI features, filters and filtered features take megabytes.
+Attention takes little space; RoI features, filters and filtered features take megabytes.
 
 example:
   sparse-rcnn-lab trace photo.jpg --record attention,roi_features,filtered_features
@@ -29,14 +29,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--record",
         default="attention",
         metavar="NAMES",
-        help="large parts to keep, out of attention, roi_features, dynamic_filters, "
-        'filtered_features, separated by commas; "none" or "all" (default: %(default)s)',
+        help="large tensors to keep, separated by commas: attention, roi_features, "
+        'dynamic_filters, filtered_features; or "none" or "all" (default: %(default)s)',
     )
     add_proposals(parser)
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Records, writes the file and says what is in it."""
+    """Records the trace, writes the file and prints what is in it."""
     from sparse_rcnn_lab.core.trace import RECORDABLE
     from sparse_rcnn_lab.detect.trace_file import save_trace
 

@@ -38,17 +38,17 @@ if TYPE_CHECKING:
 
 HELP = """train a detector on your images, or on drawn shapes
 
-Your images: a folder with train.json, val.json (COCO's format) and images/.
+Your images are a folder with train.json, val.json (in COCO format) and images/.
 
 Every preset but nano starts from a backbone trained on ImageNet; from scratch, on few images,
-it would hardly learn. --backbone-weights download (the default) fetches torchvision's, once;
-without a network give a file that holds them, or "none" if from scratch is what you want.
+it would hardly learn. --backbone-weights download (the default) downloads torchvision's once;
+without a network give a file that holds them, or "none" to train from scratch.
 
-Ctrl-C stops after the current step and saves; the same command with --resume goes on, and gives
-the same weights as if it had not stopped. `train --resume --out FOLDER` is enough.
+Ctrl-C stops after the current step and saves. `train --resume --out FOLDER` continues the run and
+gives the same weights as an uninterrupted one.
 
-Many GPUs: start it with torchrun. --batch-size stays the number of images in one step; the
-processes share it. A run may be resumed on any number of them. docs/training.md says more.
+For several GPUs start it with torchrun. --batch-size remains the number of images in one step,
+which the processes share. A run may be resumed on any number of GPUs. See docs/training.md.
 
 examples:
   sparse-rcnn-lab train --data shapes --preset nano --out runs/first
@@ -62,20 +62,22 @@ examples:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the command's options."""
     add = parser.add_argument
-    add("--data", metavar="FOLDER", help='folder with train.json, val.json, images/; or "shapes"')
+    data = 'a folder with train.json, val.json and images/, or "shapes"'
+    add("--data", metavar="FOLDER", help=data)
     add(
         "--preset",
         "--recipe",
         choices=list(RECIPES),
         metavar="NAME",
-        help=f"{', '.join(RECIPES)} (default: nano; with --start-from: that model's)",
+        help=f"{', '.join(RECIPES)} (default: nano; with --start-from, that model's)",
     )
     add("--out", type=Path, metavar="FOLDER", help="run folder (default: runs/PRESET-DATA)")
-    add("--resume", action="store_true", help="go on with the run in --out")
+    add("--resume", action="store_true", help="continue the run in --out")
     add = parser.add_argument_group("settings (default: the preset's)").add_argument
-    add("--steps", type=whole_number, metavar="N", help="length of the training")
-    add("--batch-size", type=whole_number, metavar="N", help="images in a step")
-    add("--lr", type=float, metavar="X", help="learning rate (published recipes: as --batch-size)")
+    add("--steps", type=whole_number, metavar="N", help="number of training steps")
+    add("--batch-size", type=whole_number, metavar="N", help="images in one step")
+    rate = "learning rate (default of published recipes: in proportion to --batch-size)"
+    add("--lr", type=float, metavar="X", help=rate)
     add("--proposals", type=whole_number, metavar="N", help="number of proposals")
     add(
         "--denoising",
@@ -83,34 +85,39 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         nargs="?",
         const=3,
         metavar="N",
-        help="also train on N denoising queries of each object (3 if no N is given)",
+        help="also train on N denoising queries per object (3 if no N is given)",
     )
-    add("--precision", choices=get_args(Precision), help="of the forward pass")
-    add("--accumulate", type=whole_number, metavar="N", help="work through a batch in N parts")
-    add("--ema", type=fraction, metavar="X", help="evaluate and keep averaged weights, e.g. 0.999")
-    add("--seed", type=count, metavar="N", help="of weights, order, augmentation")
+    add("--precision", choices=get_args(Precision), help="precision of the forward pass")
+    parts = "compute each batch in N parts, to save memory"
+    add("--accumulate", type=whole_number, metavar="N", help=parts)
+    ema = "evaluate and keep a moving average of the weights with this decay, e.g. 0.999"
+    add("--ema", type=fraction, metavar="X", help=ema)
+    seed = "random seed for weights, image order and augmentation"
+    add("--seed", type=count, metavar="N", help=seed)
     add(
         "--set",
         action="append",
         default=[],
         metavar="FIELD=VALUE",
         dest="overrides",
-        help="any other field of the recipe, e.g. augment.hflip=0 (may be repeated)",
+        help="set any other field of the recipe, e.g. augment.hflip=0 (may be repeated)",
     )
     add = parser.add_argument_group("where to start").add_argument
-    add("--backbone-weights", metavar="download|FILE|none", help="ImageNet weights; see below")
-    add("--start-from", metavar="MODEL", help="fine-tune this model: name, run folder or file")
+    add("--backbone-weights", metavar="download|FILE|none", help="ImageNet weights, see below")
+    add("--start-from", metavar="MODEL", help="fine-tune this model: a name, run folder or file")
     group = parser.add_argument_group("running")
     add = group.add_argument
-    add("--evaluate-every", type=count, metavar="N", help="steps (default: at the end; 0: never)")
-    add("--workers", type=count, metavar="N", help="processes that load images")
-    add("--threads", type=whole_number, metavar="N", help="that share each batch (small, on a CPU)")
+    often = "steps between evaluations (default: only at the end; 0: never)"
+    add("--evaluate-every", type=count, metavar="N", help=often)
+    add("--workers", type=count, metavar="N", help="number of processes that load images")
+    threads = "CPU threads that share the images of a batch (for small models)"
+    add("--threads", type=whole_number, metavar="N", help=threads)
     add("--compile", action="store_true", default=None, help="run the model through torch.compile")
     add_device(group)  # type: ignore[arg-type]
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Trains; 130 when it was interrupted. Of several processes the first one alone speaks."""
+    """Trains; returns 130 when interrupted. Of several processes only the first one prints."""
     return run_together(arguments, _train)
 
 
@@ -182,7 +189,7 @@ def _announce(
     base = RECIPES.get(recipe.name, recipe)
     if train.lr != base.train.lr and train.lr == scaled_rate(recipe, base):
         print(
-            f"       (scaled with the batch: published are {base.train.lr:g} and "
+            f"       (scaled with the batch size; published: {base.train.lr:g} for "
             f"{base.train.batch_size} images)"
         )
     ways = [f"{processes} processes"] * (processes > 1)
@@ -197,9 +204,9 @@ def _announce(
 
 
 def _clear_false_start(folder: RunFolder) -> None:
-    """Frees the folder of a run that failed before its first checkpoint, to be tried again.
+    """Makes the folder of a run that failed before its first checkpoint usable for a new try.
 
-    The metrics stay until then: they may show why it failed.
+    The metrics stay until then, as they may show why it failed.
     """
     if not folder.states() and not folder.model.exists():
         for name in (COMMAND_FILE, "run.json"):
@@ -223,4 +230,4 @@ def _conclude(result: Run, folder: RunFolder, group: Group) -> int:
 
 
 def _how_to_resume(path: Path, group: Group) -> str:
-    return f"Go on with:\n  {resume_command(path, group.local_world)}"
+    return f"Continue with:\n  {resume_command(path, group.local_world)}"

@@ -1,4 +1,4 @@
-"""What several commands share: types of arguments, options, output that any console takes."""
+"""What several commands share: argument types, options, and output that every console can show."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def fraction(text: str) -> float:
 
 
 def stage_list(text: str) -> tuple[int, ...]:
-    """An argument like "1,3,6"."""
+    """An argument that lists whole numbers, such as "1,3,6"."""
     return tuple(whole_number(part) for part in text.split(","))
 
 
@@ -61,14 +61,15 @@ def add_model(parser: argparse.ArgumentParser) -> None:
         "--overlap-attention",
         type=float,
         metavar="X",
-        help="how much proposals look at surer ones that overlap them (default: the model's own; "
-        "published: 0; 8 silences duplicates)",
+        help="how much more a proposal attends to overlapping ones of higher confidence (default: "
+        "the model's own; published: 0; 8 suppresses duplicates)",
     )
     parser.add_argument(
         "--precision",
         choices=("float32", "bf16", "auto"),
         default="float32",
-        help="bf16 is faster and rounds more; auto: bf16 where there are units for it",
+        help="bf16 is faster but less exact; auto: bf16 where the hardware supports it "
+        "(default: %(default)s)",
     )
     add_device(parser)
 
@@ -86,7 +87,7 @@ def add_model_name(parser: argparse.ArgumentParser) -> None:
 
 def add_device(parser: argparse.ArgumentParser) -> None:
     """The option ``--device``."""
-    parser.add_argument("--device", help="cpu, cuda, mps (default: cuda where there is one)")
+    parser.add_argument("--device", help="cpu, cuda or mps (default: cuda where there is one)")
 
 
 def add_data(parser: argparse.ArgumentParser) -> None:
@@ -115,7 +116,7 @@ def add_stage(parser: argparse.ArgumentParser) -> None:
 
 
 def open_model(arguments: argparse.Namespace) -> Detector:
-    """The detector that the options of :func:`add_model` ask for."""
+    """The detector that the options of :func:`add_model` describe."""
     from sparse_rcnn_lab.detect.device import pick_device
     from sparse_rcnn_lab.models.load import load
 
@@ -125,7 +126,7 @@ def open_model(arguments: argparse.Namespace) -> Detector:
 
 
 def run_folder(model: str) -> Path | None:
-    """The run folder that ``--model`` means; None for a file, or a name, which goes before one."""
+    """The run folder that ``--model`` names; None for a file or a model's name, tried first."""
     from sparse_rcnn_lab.models.load import locate
 
     path = Path(model)
@@ -133,7 +134,7 @@ def run_folder(model: str) -> Path | None:
 
 
 def check_place(folder: Path) -> None:
-    """Raises LabError where nothing can be written in a folder, before long work is done for it."""
+    """Raises LabError where a folder cannot be written to, before any long work is done."""
     there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
     if not there.is_dir() or not os.access(there, os.W_OK):
         raise LabError(
@@ -152,9 +153,9 @@ def run_together(
     arguments: argparse.Namespace,
     work: Callable[[argparse.Namespace, torch.device, Group], int],
 ) -> int:
-    """Joins the processes, if there are several, and does ``work`` in each; its exit code.
+    """Joins the processes, if there are several, does ``work`` in each, and returns its exit code.
 
-    What process 0 already explains is not printed again by the others.
+    What process 0 has already reported is not printed again by the others.
     """
     import torch
 
@@ -170,15 +171,15 @@ def run_together(
 
 
 def megabytes(path: Path) -> str:
-    """``12.3 MB``."""
+    """A file's size, such as ``12.3 MB``."""
     return f"{path.stat().st_size / 1e6:.1f} MB"
 
 
 def replace_unprintable() -> None:
-    """What is printed shows ? for a character that the console's code page lacks.
+    """Makes printing show ? for a character that the console's code page lacks.
 
-    Else Python raises in the middle of a command, and what it was about to say, or do, is lost.
+    Otherwise Python raises in the middle of a command, and the rest of its output and work is lost.
     """
     for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):  # a notebook's takes every character
+        if isinstance(stream, io.TextIOWrapper):  # a notebook's stream can show every character
             stream.reconfigure(errors="replace")

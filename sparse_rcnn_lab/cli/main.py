@@ -1,6 +1,6 @@
-"""The command line. Each command is a file, ``cmd_NAME.py``; torch is imported only by those.
+"""The command line. Each command is a file ``cmd_NAME.py``; only these import torch.
 
-Exit codes: 0 done, 1 done in part, 2 wrong input, 130 interrupted.
+Exit codes: 0 done, 1 partly done, 2 wrong input, 130 interrupted.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _COMMANDS = (
 )
 
 _TEXT = """\
-Train, evaluate and look into Sparse R-CNN.
+Train, evaluate and examine Sparse R-CNN.
 
 A first tour:
   sparse-rcnn-lab train --data shapes --preset nano --out runs/first
@@ -31,8 +31,8 @@ A first tour:
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """The parser with all commands; ``arguments.run`` is the chosen one's function."""
-    # argparse cannot take --debug both before and after the command; after is where people add it.
+    """The parser with all commands; it sets ``arguments.run`` to the chosen command's function."""
+    # argparse cannot take --debug both before and after the command; people add it after.
     common = argparse.ArgumentParser(add_help=False)
     common.add_argument("--debug", action="store_true", help="show the traceback of an error")
     parser = argparse.ArgumentParser(
@@ -64,7 +64,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         parser = build_parser()
         arguments = parser.parse_args(argv)
-        if "run" not in arguments:  # no command: say what there is
+        if "run" not in arguments:  # no command was given
             parser.print_help()
             return 2
         return _run(arguments)
@@ -72,8 +72,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         try:
             if sys.stdout is not None:
                 sys.stdout.flush()
-        except BrokenPipeError:  # the reader, `head` say, has seen enough
-            sys.stdout = None  # else Python complains while it exits
+        except BrokenPipeError:  # the reader, for example `head`, has closed the pipe
+            sys.stdout = None  # else Python reports an error while it exits
 
 
 def _run(arguments: argparse.Namespace) -> int:
@@ -97,13 +97,13 @@ def _run(arguments: argparse.Namespace) -> int:
     except OSError as error:
         if arguments.debug or error.filename is None:
             raise
-        reason = error.strerror or error  # an HTTPError has none
+        reason = error.strerror or error  # an HTTPError has no strerror
         print(f'error: "{error.filename}" cannot be used: {reason}.', file=sys.stderr)
         return 2
 
 
 def _show_warning(message: Warning | str, *_: object, **__: object) -> None:
-    """One line, without the line of code that the warning came from."""
+    """Prints a warning in one line, without the line of code that it came from."""
     print(f"warning: {message}", file=sys.stderr)
 
 

@@ -1,4 +1,4 @@
-"""What ``train`` was asked for: run folder and recipe, from options, a run, or a model."""
+"""The run folder and the recipe of ``train``, from its options, a run, or a model."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ from sparse_rcnn_lab.models import recipes
 if TYPE_CHECKING:
     from sparse_rcnn_lab.training.run_folder import RunFolder
 
-# How the run was asked for, so that --resume needs nothing but the folder.
+# Keeps the options of the run, so that --resume needs nothing but the folder.
 COMMAND_FILE = "command.json"
 
 
 def run_settings(arguments: argparse.Namespace) -> tuple[RunFolder, Recipe]:
-    """The run folder and recipe; fills in what ``--resume`` or defaults supply."""
+    """The run folder and the recipe; fills in options that ``--resume`` or defaults supply."""
     from sparse_rcnn_lab.training.run_folder import RunFolder, read_json
 
     if arguments.resume:
         if arguments.out is None:
-            raise LabError("--resume needs --out, the folder of the run to go on with.")
+            raise LabError("--resume needs --out, the folder of the run to continue.")
         folder = RunFolder(arguments.out)
         if not folder.exists():
             raise LabError(f'There is no run in "{folder.path}" to resume (no run.json).')
@@ -60,7 +60,7 @@ def run_settings(arguments: argparse.Namespace) -> tuple[RunFolder, Recipe]:
     folder = RunFolder(arguments.out or Path("runs") / f"{recipe.name}-{Path(name).resolve().stem}")
     if folder.exists():
         raise LabError(
-            f'"{folder.path}" already holds a run. Give another --out, or go on with that one: '
+            f'"{folder.path}" already holds a run. Give another --out, or continue that run: '
             f"{resume_command(folder.path)}"
         )
     return folder, recipe
@@ -87,7 +87,7 @@ def _base_recipe(arguments: argparse.Namespace) -> Recipe:
     if "recipe" not in checkpoint.info:
         raise LabError(f'"{path}" does not say how it was trained. Give its --preset.')
     recipe = configs.from_dict(Recipe, checkpoint.info["recipe"])
-    # How its steps were computed is of that machine, not of this one.
+    # How its steps were computed suited that machine, not necessarily this one.
     here = {"train__precision": "float32", "train__accumulate": 1}
     return configs.with_changes(recipe, model=checkpoint.config, **here)
 
@@ -117,7 +117,7 @@ def _changed(recipe: Recipe, arguments: argparse.Namespace) -> Recipe:
 
 
 def apply_overrides(recipe: Recipe, assignments: Sequence[str]) -> Recipe:
-    """A copy of ``recipe`` with each ``part.field=value`` of ``--set`` applied.
+    """A copy of ``recipe`` with every ``part.field=value`` of ``--set`` applied.
 
     Raises LabError, naming the assignment, for an unknown field or a value of another type.
     """
@@ -137,11 +137,15 @@ def apply_overrides(recipe: Recipe, assignments: Sequence[str]) -> Recipe:
 
 
 def _field(config: Any, path: str) -> Any:
-    """What a field holds now. Raises LabError, with the names there are, where there is none."""
+    """The present value of a field. Raises LabError, listing the names, for an unknown field."""
     for name in path.split("."):
         known = [f.name for f in fields(config)] if is_dataclass(config) else []
         if name not in known:
-            choice = f"Choose one of {', '.join(known)}." if known else "The name ends too late."
+            choice = (
+                f"Choose one of {', '.join(known)}."
+                if known
+                else "The name ends without it."
+            )
             raise LabError(f"there is no field {name!r} here. {choice}")
         config = getattr(config, name)
     if is_dataclass(config):
@@ -151,7 +155,7 @@ def _field(config: Any, path: str) -> Any:
 
 
 def _value(text: str, before: Any) -> Any:
-    """What is meant by ``text``, for a field that holds ``before``; its config checks the type."""
+    """The value that ``text`` stands for in a field that holds ``before``; its config checks it."""
     if isinstance(before, str):
         return text
     words = {"none": None, "true": True, "false": False}
@@ -160,7 +164,7 @@ def _value(text: str, before: Any) -> Any:
     if isinstance(before, tuple) or "," in text:
         parts = [part.strip() for part in text.strip("()[] ").split(",")]
         if not any(parts):
-            raise LabError("at least one value expected, separated by commas.")
+            raise LabError("at least one value is needed; separate several by commas.")
         return tuple(_value(part, before[0] if before else None) for part in parts if part)
     for kind in (float,) if isinstance(before, float) else (int, float):
         with suppress(ValueError):
@@ -169,7 +173,7 @@ def _value(text: str, before: Any) -> Any:
 
 
 def remember(arguments: argparse.Namespace) -> dict[str, Any]:
-    """What goes into :data:`COMMAND_FILE`."""
+    """The options that go into :data:`COMMAND_FILE`."""
     data = Path(arguments.data)
     return {
         "data": str(data.resolve()) if data.exists() else arguments.data,
@@ -181,7 +185,7 @@ def remember(arguments: argparse.Namespace) -> dict[str, Any]:
 
 
 def resume_command(path: Path, processes: int = 1) -> str:
-    """What to type to go on with the run in ``path``, in as many processes on this machine."""
+    """The command that continues the run in ``path`` in this many processes on this machine."""
     program = "sparse-rcnn-lab"
     if processes > 1:
         program = f"torchrun --nproc-per-node {processes} -m sparse_rcnn_lab"

@@ -1,4 +1,4 @@
-"""``Detector``: a model that takes images. What people use; the model itself works on tensors."""
+"""``Detector``: the model as people use it. It takes images, where the model takes tensors."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from sparse_rcnn_lab.detect.images import Batch, ImageSource, make_batch, reduce
 from sparse_rcnn_lab.runtime.choose import InferencePrecision, RuntimeName, make_runtime
 from sparse_rcnn_lab.runtime.torch_runtime import Runtime, TorchRuntime, threads_for
 
-# For int8: what ships, of every model's kind.
+# Calibration images for int8: shipped ones of every model's kind.
 _EXAMPLES = Path(__file__).parents[1] / "data" / "examples"
 
 
@@ -32,9 +32,9 @@ class Detector:
     """A trained Sparse R-CNN with its class names.
 
     An image is a path, a PIL image, a numpy array (RGB, uint8, ``[H, W, 3]``) or a tensor
-    (``[3, H, W]`` uint8 or 0..1); a list of images is one batch and gives a list.
+    (``[3, H, W]``, uint8 or float in 0..1); a list of images is one batch and gives a list.
 
-    runtime: how the model is computed; default: folded, as :meth:`with_runtime` says.
+    runtime: how the model is computed, see :meth:`with_runtime`; the default is "folded".
     Raises LabError where the class names do not fit the model.
 
     >>> import sparse_rcnn_lab as srl
@@ -42,7 +42,7 @@ class Detector:
     >>> image = srl.Shapes(1)[0].image
     >>> detector(image, threshold=0.5)
     <Detections: 3 in 128x128 px>
-    >>> detector.trace(image).detections(stage=1, threshold=0.5)  # not yet, after one stage
+    >>> detector.trace(image).detections(stage=1, threshold=0.5)  # none yet after one stage
     <Detections: 0 in 128x128 px>
     """
 
@@ -55,7 +55,7 @@ class Detector:
         runtime: Runtime | None = None,
     ) -> None:
         if isinstance(class_names, str) or not all(isinstance(one, str) for one in class_names):
-            raise LabError(f"class_names are a list of names, found {class_names!r:.80}.")
+            raise LabError(f"class_names must be a list of names, found {class_names!r:.80}.")
         if len(class_names) != model.config.num_classes:
             raise LabError(
                 f"The model has {model.config.num_classes} classes, but {len(class_names)} names "
@@ -74,16 +74,16 @@ class Detector:
 
     @property
     def num_proposals(self) -> int:
-        """How many proposals the model has; ``num_proposals=`` may ask for fewer."""
+        """The number of proposals of the model; a call's ``num_proposals`` may ask for fewer."""
         return len(self.model.proposals)
 
     @property
     def num_stages(self) -> int:
-        """How many stages the model has."""
+        """The number of stages of the model."""
         return len(self.model.stages)
 
     def to(self, device: str | torch.device) -> Detector:
-        """Moves the model; images follow by themselves. Raises LabError for no such device."""
+        """Moves the model; images follow it. Raises LabError for a device that does not exist."""
         self.model.to(pick_device(device))
         return self
 
@@ -93,21 +93,21 @@ class Detector:
         precision: InferencePrecision = "float32",
         calibration: Sequence[ImageSource] | None = None,
     ) -> Detector:
-        """The same weights, computed in another way; this detector stays as it is.
+        """A detector with the same weights, computed in another way; this one stays as it is.
 
-        runtime: "folded", batch norm folded into the convolutions, which every detector does by
-        itself; "eager", the model as it is written; "compiled", through ``torch.compile`` (on a GPU
-        with CUDA graphs): the first images, of up to three sizes, then take a minute or more;
-        "onnxruntime" or "openvino", an engine, which must be installed; "auto", on a CPU the first
-        installed of these two that has the precision (both for few proposals), else "folded".
+        runtime: "folded", the default, with batch norm folded into the convolutions; "eager", the
+        model as it is written; "compiled", through ``torch.compile`` (on a GPU with CUDA graphs):
+        the first image of each of up to three sizes then takes a minute or more; "onnxruntime" or
+        "openvino", an engine, which must be installed; "auto", on a CPU the first installed of
+        these two that has the precision (both for few proposals), else "folded".
         precision: "float32"; "bf16", which keeps 8 significant bits; "auto", bf16 where the
-        processor has units for it; "int8", the pyramid of an engine in 8 bits. calibration: for
-        int8, images like those to come, whose ranges are measured; default: the shipped examples.
-        ``docs/performance.md`` says what each brings.
+        hardware supports it; "int8", the pyramid of an engine in 8 bits. calibration: for int8,
+        images like those to come, whose value ranges are measured; default: the shipped examples.
+        ``docs/performance.md`` has the speed of each.
 
-        What an engine has not (RoI features, filters, ablations, a GPU), torch does; an engine that
-        is missing, or does not give the model's numbers, says so in one warning, and torch does it.
-        Raises LabError for other words, and for a precision that the runtime does not have.
+        Torch does what an engine cannot (RoI features, filters, ablations, a GPU). Where an engine
+        is missing or does not give the model's numbers, one warning says so and torch takes over.
+        Raises LabError for an unknown runtime, and for a precision that the runtime does not have.
 
         >>> import sparse_rcnn_lab as srl
         >>> srl.load("nano-shapes").with_runtime("eager")
@@ -156,14 +156,14 @@ class Detector:
         stage: int | None = None,
         resize: bool = True,
     ) -> Detections | list[Detections]:
-        """Detects.
+        """Detects the objects in an image, or in each of a list of images.
 
-        threshold: least score kept, 0..1. num_proposals: use only the first so many. stage: stop
-        after this stage (1..S) and take its answer. resize=False keeps the images' own pixels
-        instead of the size the model was trained at.
+        threshold: the lowest score that is kept, 0..1. num_proposals: use only this many, the
+        first ones. stage: stop after this stage (1..S) and use its output. resize: False keeps
+        an image's own size in place of the one that the model was trained at.
 
-        Returns the Detections of an image, boxes in its own pixels; a list for a list. Raises
-        LabError when an image cannot be read or a number is out of range.
+        Returns the Detections of an image, boxes in its own pixels; for a list, a list of them.
+        Raises LabError when an image cannot be read or a number is out of range.
         """
         batch = self.prepare(_as_list(images), resize)
         check_threshold(threshold)
@@ -210,18 +210,18 @@ class Detector:
         resize: bool = True,
         ablation: Ablation = NORMAL,
     ) -> Trace | list[Trace]:
-        """Detects and keeps every stage of it.
+        """Detects and keeps every proposal at every stage.
 
-        record: the large parts to keep, out of "attention", "roi_features", "dynamic_filters",
-        "filtered_features". Recording changes no number. num_proposals, resize: as for a call.
-        stage: stop after this stage (1..S); the trace has no later one.
-        ablation: what is off or exchanged, see :class:`sparse_rcnn_lab.core.stage.Ablation`.
+        record: the large tensors to keep, out of "attention", "roi_features", "dynamic_filters",
+        "filtered_features". Recording changes no number. num_proposals, resize: as in a call.
+        stage: stop after this stage (1..S); the trace then ends with it.
+        ablation: what is switched off or exchanged, see :class:`sparse_rcnn_lab.Ablation`.
 
-        Returns the Trace of an image; a list for a list. Raises LabError when an image cannot
-        be read, or a name or number is not one of the model's.
+        Returns the Trace of an image; for a list, a list of them. Raises LabError when an image
+        cannot be read, or a name or number is not one of the model's.
 
-        A data set's :class:`sparse_rcnn_lab.core.inputs.Sample` brings its ground truth along, so
-        that the trace has ``matches``; for any other image
+        A :class:`sparse_rcnn_lab.core.inputs.Sample` of a data set brings its ground truth along,
+        so that the trace has ``matches``; to any other image
         :func:`sparse_rcnn_lab.with_ground_truth` adds it.
         """
         given = _as_list(images)
@@ -238,7 +238,7 @@ class Detector:
         return traces if _is_list(images) else traces[0]
 
     def prepare(self, images: Sequence[ImageSource], resize: bool = True) -> Batch:
-        """Reads, resizes, normalises and pads images into one batch on the model's device."""
+        """Reads, resizes, normalises and pads images to one batch on the model's device."""
         with threads_for(self.config.backbone):
             return make_batch(images, self.config.input, self.model.device, resize)
 
@@ -250,7 +250,7 @@ class Detector:
         ablation: Ablation = NORMAL,
         record: Collection[str] = (),
     ) -> list[StageOutput]:
-        """The stages' outputs for a prepared batch, up to stage ``stop`` (1..S)."""
+        """The output of each stage for a prepared batch, up to stage ``stop`` (1..S)."""
         if stop is not None:
             stop = check_stage(stop, self.num_stages)
         boxes, features = self.model.proposals(batch.sizes, num_proposals)
@@ -262,7 +262,7 @@ class Detector:
     def decode(
         self, output: StageOutput, batch: Batch, index: int, threshold: float = 0.0
     ) -> Detections:
-        """Detections of image ``index`` from one stage's output, in original pixels."""
+        """The detections of image ``index`` from one stage's output, in original pixels."""
         boxes = box_ops.rescale(output.boxes[index], 1 / batch.scale(index))
         return select_detections(
             output.logits[index].float().cpu(),
@@ -284,7 +284,7 @@ class Detector:
         """The trace of image ``index`` of a batch.
 
         outputs: of the S stages.  boxes ``[B, N, 4]`` xyxy input pixels and features
-        ``[B, N, D]``: what entered the first of them.  proposal_ids: ``[N]``, default 0..N-1.
+        ``[B, N, D]``: what entered the first stage.  proposal_ids: ``[N]``, default 0..N-1.
         """
         scale = batch.scale(index)
         side = self.config.roi_size

@@ -11,7 +11,7 @@ from sparse_rcnn_lab.core.errors import LabError
 
 
 def pick_device(name: str | torch.device | None = None) -> str:
-    """``name`` as a string, or for None or "auto" the fastest there is: cuda, else cpu.
+    """The device ``name`` as a string; for None or "auto" the fastest one: cuda, else cpu.
 
     Raises LabError when this machine does not have it.
 
@@ -22,11 +22,11 @@ def pick_device(name: str | torch.device | None = None) -> str:
     if name == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
     if name == "cuda" and torch.cuda.is_available():
-        return name  # untried: of several processes each would take memory on the first GPU
+        return name  # not tried out: each of several processes would take memory on the first GPU
     try:
         torch.empty(1, device=name)
     except (RuntimeError, AssertionError, NotImplementedError, ImportError) as error:
-        # For a backend that this torch was built without it says a page.
+        # For a backend that this torch was built without, the message is a page long.
         reason = str(error).splitlines()[0].split(". ")[0]
         if isinstance(error, ImportError) or reason.startswith("Could not run"):
             reason = "this build of torch does not have it"
@@ -37,7 +37,7 @@ def pick_device(name: str | torch.device | None = None) -> str:
 
 
 def machine(device: str) -> dict[str, str]:
-    """Names of the processor, and of the GPU where one is used."""
+    """The name of the processor, and of the GPU where one is used."""
     cpu = platform.processor() or platform.machine()
     info = Path("/proc/cpuinfo")
     if info.exists():

@@ -1,4 +1,4 @@
-"""Says what a file is from its first bytes, for error messages only."""
+"""Tells a file's type from its first bytes, for error messages only."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _BRANDS = {
 
 
 def describe_file(path: Path) -> str:
-    """A word or two for what the file holds, such as ``HEIF``, ``PDF`` or ``an empty file``."""
+    """A word or two that say what the file is, such as ``HEIF``, ``PDF`` or ``an empty file``."""
     try:
         with path.open("rb") as file:
             head = file.read(512)
@@ -66,7 +66,7 @@ def _describe_text(head: bytes) -> str:
     try:
         head[:256].decode("utf-8")
     except UnicodeDecodeError as error:
-        if error.start < min(len(head), 256) - 4:  # else a letter cut at the end
+        if error.start < min(len(head), 256) - 4:  # else a character was cut at the end
             return "an unknown format"
     if b"\x00" in head:
         return "an unknown format"

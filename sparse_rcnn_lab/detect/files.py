@@ -1,4 +1,4 @@
-"""Files that are whole or absent, whatever interrupts the writing."""
+"""Files are written whole or not at all, whatever interrupts the writing."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ _TRIES, _PAUSE = 60, 0.05  # seconds
 
 @contextlib.contextmanager
 def write_whole(path: Path) -> Iterator[Path]:
-    """Gives a temporary file beside ``path`` to write; moves it into place when all went well.
+    """Yields a temporary file beside ``path`` to write; moves it into place when all went well.
 
     A crash, an exception or a full disk leaves the old file as it was. Missing parent folders are
-    made. Raises LabError where the place cannot be written.
+    created. Raises LabError where ``path`` cannot be written.
 
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as folder:
@@ -41,8 +41,8 @@ def write_whole(path: Path) -> Iterator[Path]:
         temporary = _new_beside(path)
         rights = temporary.stat().st_mode & 0o777
         yield temporary
-        with contextlib.suppress(OSError):  # some file systems know no rights
-            temporary.chmod(rights)  # safetensors makes the file anew, for its owner alone
+        with contextlib.suppress(OSError):  # some file systems have no permissions
+            temporary.chmod(rights)  # safetensors recreates the file, readable by its owner alone
         with temporary.open("rb+") as file:
             os.fsync(file.fileno())
         move(temporary, path)
@@ -57,10 +57,10 @@ def write_whole(path: Path) -> Iterator[Path]:
 
 
 def move(source: Path, target: Path) -> None:
-    """Puts a file, or a folder where there is none yet, in the place of ``target``.
+    """Moves a file, or a folder where there is none yet, to ``target``.
 
-    Windows refuses that while anybody reads either, a page that asks or a virus scanner: then it
-    is tried again for some seconds.
+    Windows refuses this while a program, such as a virus scanner, reads either of them: then it is
+    tried again for some seconds.
     """
     for _ in range(_TRIES if sys.platform == "win32" else 0):
         try:
@@ -72,7 +72,7 @@ def move(source: Path, target: Path) -> None:
 
 
 def _new_beside(path: Path) -> Path:
-    """An empty file of a name that nobody else has, with the usual rights."""
+    """An empty file with a unique name and the usual permissions."""
     flags = os.O_CREAT | os.O_EXCL | os.O_RDWR | getattr(os, "O_BINARY", 0)
     while True:
         new = path.parent / f".{path.name}.{secrets.token_hex(4)}"
@@ -83,7 +83,7 @@ def _new_beside(path: Path) -> Path:
 
 def write_tensors(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str]) -> None:
     """Writes a safetensors file whole or not at all."""
-    from safetensors.torch import save_file  # here: text needs no torch
+    from safetensors.torch import save_file  # imported here, as text needs no torch
 
     with write_whole(path) as temporary:
         try:

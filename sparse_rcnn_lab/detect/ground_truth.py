@@ -1,4 +1,4 @@
-"""A trace beside the truth: which proposal is matched to which object at every stage."""
+"""Ground truth for a trace: which proposal is matched to which object at every stage."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from sparse_rcnn_lab.core.errors import LabError
 from sparse_rcnn_lab.core.matching import Targets, match
 from sparse_rcnn_lab.core.trace import Trace
 
-# The paper's: one proposal an object at every stage, whatever a preset trained with.
+# As in the paper, one proposal per object at every stage, whatever a preset trained with.
 ONE_TO_ONE = LossConfig()
 
 
@@ -46,7 +46,7 @@ def with_ground_truth(
     targets = Targets.pad([box_ops.rescale(truth, scale)], [classes], sizes)
     found = box_ops.rescale(trace.boxes[1:], scale)
     index = torch.full((trace.num_stages, trace.num_proposals), -1)
-    # A stage that has diverged is shown as it is: nothing of it is matched to an object.
+    # A stage that has diverged is shown as it is: none of its proposals is matched.
     sound = (trace.logits.isfinite().all(-1) & found.isfinite().all(-1)).all(-1)
     for s in sound.nonzero()[:, 0].tolist():
         repeats = config.matches_per_object
@@ -57,7 +57,7 @@ def with_ground_truth(
 
 
 def check_place(boxes: Tensor, size: tuple[int, ...]) -> None:
-    """Raises LabError for a box outside an image of (height, width), or boxes that are shares."""
+    """Raises LabError for a box outside an image of (height, width), or boxes given in 0..1."""
     height, width = size
     outside = (boxes[:, :2] >= torch.tensor([width, height])) | (boxes[:, 2:] <= 0)
     shares = len(boxes) > 0 and float(boxes.max()) <= 1 < min(height, width) - 1
@@ -72,16 +72,16 @@ def check_place(boxes: Tensor, size: tuple[int, ...]) -> None:
 def check_ground_truth(
     boxes: Tensor | Sequence[Sequence[float]], labels: Tensor | Sequence[int], num_classes: int
 ) -> tuple[Tensor, Tensor]:
-    """Boxes ``[M, 4]`` float32 and labels ``[M]`` int64 on the CPU, or LabError saying why not."""
+    """Boxes ``[M, 4]`` float32 and labels ``[M]`` int64 on the CPU. Raises LabError if invalid."""
     try:
         truth = torch.as_tensor(boxes, dtype=torch.float32).detach().cpu()
         numbers = torch.as_tensor(labels)
         classes = numbers.to(torch.long).detach().cpu()
         if numbers.is_floating_point() and (numbers != numbers.round()).any():
-            raise ValueError("a label that is no whole number")
+            raise ValueError("a label is not a whole number")
     except (TypeError, ValueError, RuntimeError) as error:
         raise LabError(
-            f"Ground truth must be numbers, [M, 4] boxes and [M] labels: {error}."
+            f"Ground truth must be numbers, boxes [M, 4] and labels [M]: {error}."
         ) from None
     if truth.numel() == 0 and classes.numel() == 0:
         return torch.zeros(0, 4), torch.zeros(0, dtype=torch.long)

@@ -1,8 +1,7 @@
-"""Images in, one tensor out: ``[3, H, W]`` uint8 RGB, whatever a person hands over.
+"""Images become tensors: ``[3, H, W]`` uint8 RGB, whatever kind of image is given.
 
-Everything that enters the detector passes through :func:`read_image`, is sized by
-:func:`resize_image` and becomes a batch in :func:`normalise_and_pad`; :func:`make_batch` does all
-three.
+Everything that enters the detector is read by :func:`read_image`, resized by :func:`resize_image`
+and put into a batch by :func:`normalise_and_pad`; :func:`make_batch` does all three.
 """
 
 from __future__ import annotations
@@ -31,7 +30,7 @@ from sparse_rcnn_lab.detect.file_type import describe_file
 ImageSource = str | os.PathLike[str] | Image.Image | np.ndarray | Tensor
 
 MAX_PIXELS = 300_000_000
-# More cannot be seen on a screen; a 12,000x9,000 photo would make every trace 324 MB.
+# A screen shows no more than this; a 12,000x9,000 photo would make every trace 324 MB.
 MAX_KEPT_PIXELS = 4_000_000
 
 # EXIF orientation -> the transposition that shows the photograph upright.
@@ -44,11 +43,11 @@ _UPRIGHT = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-_BACK = {6: 8, 8: 6}  # what undoes each turn; the others undo themselves
+_BACK = {6: 8, 8: 6}  # the inverse of each turn; the others are their own inverse
 _ORIENTATION_TAG, _WIDTH_TAG, _HEIGHT_TAG = 0x0112, 256, 257
 
 _ONE = 1 << 11  # a weight of 1
-_CACHE = 1 << 16  # values worked on at once: four arrays of them stay in a processor's cache
+_CACHE = 1 << 16  # values computed at once: four arrays of them stay in a processor's cache
 
 _pillow_limit = threading.Lock()
 if hasattr(os, "register_at_fork"):  # a data loader may fork while another thread opens an image
@@ -67,13 +66,13 @@ def read_image(source: ImageSource, *, apply_exif: bool = True) -> Tensor:
 
     ``source`` is a path, a PIL image, an array (``[H, W, 3]`` uint8 RGB; also grey ``[H, W]`` or
     ``[H, W, 1]``, RGBA, uint16, bool, float in 0..1) or a tensor (``[3, H, W]`` or ``[1, H, W]``,
-    uint8 or float in 0..1). 16-bit grey is scaled to 8 bits, transparent pixels are shown over
-    white, of an animation the first frame is taken. A uint8 ``[3, H, W]`` tensor is not copied.
+    uint8 or float in 0..1). 16-bit grey is scaled to 8 bits, transparent pixels are composited on
+    white, an animation gives its first frame. A uint8 ``[3, H, W]`` tensor is not copied.
 
     ``apply_exif=False`` keeps the pixels as stored.
 
-    Raises :class:`LabError` when the file is missing, damaged, no image, or above 300 megapixels,
-    and when an array's or tensor's shape, type or range leaves its meaning open.
+    Raises :class:`LabError` when the file is missing, damaged, not an image, or larger than 300
+    megapixels, and when the shape, type or range of an array or tensor is ambiguous.
 
     >>> read_image(np.zeros((48, 64, 3), np.uint8)).shape
     torch.Size([3, 48, 64])
@@ -91,15 +90,14 @@ def read_image(source: ImageSource, *, apply_exif: bool = True) -> Tensor:
         with _opened(Path(source)) as image:
             return _from_pil(image, Path(source).name, apply_exif)
     raise LabError(
-        f"An image is given as a path, PIL image, numpy array or tensor; found "
-        f"{type(source).__name__}."
+        f"An image must be a path, PIL image, numpy array or tensor; found {type(source).__name__}."
     )
 
 
 @cache
 def reads_heif() -> bool:
-    """Whether photographs of phones (HEIC) can be read: where pillow-heif is installed, Pillow is
-    told of it.
+    """Whether a phone's HEIC photographs can be read. Registers pillow-heif with Pillow where it
+    is installed.
     """
     if find_spec("pillow_heif") is None:
         return False
@@ -110,7 +108,7 @@ def reads_heif() -> bool:
 
 
 def image_name(source: Image.Image | np.ndarray | Tensor) -> str:
-    """What to call an image in a message: its file name, or its kind and size."""
+    """What messages call an image: its file name, or its kind and size."""
     if isinstance(source, Image.Image):
         file = getattr(source, "filename", "")
         named = isinstance(file, (str, os.PathLike)) and os.fspath(file)
@@ -120,7 +118,7 @@ def image_name(source: Image.Image | np.ndarray | Tensor) -> str:
 
 
 def _from_numbers(source: np.ndarray | Tensor, name: str) -> Tensor:
-    """An array ``[H, W, C]`` or a tensor ``[C, H, W]`` to ``[3, H, W]`` uint8."""
+    """Converts an array ``[H, W, C]`` or a tensor ``[C, H, W]`` to ``[3, H, W]`` uint8."""
     if isinstance(source, Tensor):
         kind, shape, axis = "tensor", "[3, H, W]", 0
         other, turn, cast = "[H, W, 3]", "tensor.permute(2, 0, 1)", ".to(torch.uint8)"
@@ -132,12 +130,12 @@ def _from_numbers(source: np.ndarray | Tensor, name: str) -> Tensor:
         array = source[:, :, None] if source.ndim == 2 else source
     channels = (1, 3) if kind == "tensor" else (1, 3, 4)
     if array.ndim != 3 or array.shape[axis] not in channels:
-        hint = " For a batch give a list of images." if array.ndim == 4 else ""
+        hint = " For a batch, give a list of images." if array.ndim == 4 else ""
         if array.ndim == 3 and array.shape[2 - axis] in channels:
             hint = f" This looks like {other}: use {turn}."
-        raise LabError(f"An image {kind} is {shape} in RGB; found {name}.{hint}")
+        raise LabError(f"An image {kind} must be {shape} in RGB; found {name}.{hint}")
     if array.size == 0:
-        raise LabError(f"An image needs at least one pixel; found {name}.")
+        raise LabError(f"An image needs at least one pixel, found {name}.")
     advice = f"Give it before any normalisation; if its values are 0..255, use {cast}."
     planes = _to_8_bits(array if axis == 0 else array.transpose(2, 0, 1), name, advice)
     if len(planes) == 4:
@@ -151,9 +149,9 @@ def _from_numbers(source: np.ndarray | Tensor, name: str) -> Tensor:
 
 
 def _to_8_bits(values: np.ndarray, name: str, advice: str) -> np.ndarray:
-    """uint8, bool, 16 bits (their high byte, as Pillow reads colour) or float in 0..1 to uint8.
+    """Converts uint8, bool, 16 bits (the high byte, as Pillow does) or float in 0..1 to uint8.
 
-    Raises :class:`LabError`, ending in ``advice``, where the brightness is anybody's guess.
+    Raises :class:`LabError`, ending in ``advice``, where the brightness is ambiguous.
     """
     if values.dtype == np.uint8:
         return values
@@ -165,29 +163,29 @@ def _to_8_bits(values: np.ndarray, name: str, advice: str) -> np.ndarray:
     if values.dtype.kind == "f" and low >= 0 and high <= 1:
         return np.rint(values * 255).astype(np.uint8)
     raise LabError(
-        f"An image holds uint8 (0..255) or float (0..1); found {name} of {values.dtype} from {low} "
-        f"to {high}. {advice}"
+        f"An image must hold uint8 (0..255) or float (0..1); found {name} of {values.dtype} from "
+        f"{low} to {high}. {advice}"
     )
 
 
 def image_header(path: Path) -> tuple[int, int, int]:
     """Height and width of an image file as stored, and its EXIF orientation, 1 to 8 (1: upright).
 
-    Reads the first bytes alone; the pixels may be damaged. Raises :class:`LabError` as
-    :func:`read_image` does. From orientation 5 on, height and width change places.
+    Reads only the header, so the pixels may be damaged. Raises :class:`LabError` as
+    :func:`read_image` does. From orientation 5 on, height and width are swapped when upright.
     """
     with _opened(path) as image:
         known = image.format != "PNG" or "exif" in image.info  # else Pillow would read all pixels
         turn = _orientation(image) if known else None
         height, width = image.height, image.width
-        if isinstance(image, TiffImagePlugin.TiffImageFile):  # whose size is the upright one
+        if isinstance(image, TiffImagePlugin.TiffImageFile):  # its size is the upright one
             height, width = (image.tag_v2[tag] for tag in (_HEIGHT_TAG, _WIDTH_TAG))
         return height, width, turn if turn in _UPRIGHT else 1
 
 
 @contextmanager
 def _opened(path: Path) -> Iterator[Image.Image]:
-    """The image with its header read; raises LabError where there is none."""
+    """The image with its header read. Raises LabError where there is no image."""
     try:
         file = path.open("rb") if not path.is_dir() else None
     except FileNotFoundError:
@@ -217,9 +215,9 @@ def _opened(path: Path) -> Iterator[Image.Image]:
 
 @contextmanager
 def _without_pixel_limit() -> Iterator[None]:
-    """Lifts Pillow's limit, which warns from 89 megapixels on: ours is :data:`MAX_PIXELS`.
+    """Lifts Pillow's limit, which warns above 89 megapixels; ours is :data:`MAX_PIXELS`.
 
-    The limit is a global of Pillow, so one thread at a time, and only while it looks at a size.
+    Pillow's limit is a global, so one thread at a time lifts it, and only while a size is checked.
     """
     with _pillow_limit:
         limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
@@ -250,8 +248,8 @@ def _from_pil(image: Image.Image, name: str, apply_exif: bool) -> Tensor:
     turned = 1
     try:
         if isinstance(image, TiffImagePlugin.TiffImageFile) and image.tile:
-            turned = _orientation(image)  # Pillow turns a TIFF while loading it,
-            with _without_pixel_limit():  # and checks its size again
+            turned = _orientation(image)  # read first: Pillow turns a TIFF while loading it
+            with _without_pixel_limit():  # loading checks the size again
                 image.load_prepare()
         image.load()
         rgb = _to_rgb(image, name)
@@ -268,7 +266,7 @@ def _from_pil(image: Image.Image, name: str, apply_exif: bool) -> Tensor:
     turn = _orientation(image) if apply_exif else _BACK.get(turned, turned)
     if turn in _UPRIGHT:
         rgb = rgb.transpose(_UPRIGHT[turn])
-    # Channel by channel takes half the time, and less memory, than one array and a permute.
+    # Channel by channel takes half the time of one array and a permute, and less memory.
     planes = np.empty((3, rgb.height, rgb.width), np.uint8)
     for plane, channel in zip(planes, "RGB", strict=True):
         plane[...] = np.asarray(rgb.getchannel(channel))
@@ -278,7 +276,7 @@ def _from_pil(image: Image.Image, name: str, apply_exif: bool) -> Tensor:
 def _orientation(image: Image.Image) -> Any:
     try:
         return image.getexif().get(_ORIENTATION_TAG)
-    except Exception:  # a damaged EXIF block must not cost the image, whatever it raises
+    except Exception:  # a damaged EXIF block, whatever it raises, must not cost the image
         return None
 
 
@@ -287,13 +285,13 @@ def _to_rgb(image: Image.Image, name: str) -> Image.Image:
         return image
     if image.mode.startswith("I") or image.mode == "F":
         grey = np.asarray(image)
-        # In 32 bits, values of at most 255 may be a dark 16-bit image or one of 8 bits.
+        # 32-bit values of at most 255 may come from a dark 16-bit image or from an 8-bit one.
         least = 256 if grey.dtype.kind == "i" and grey.any() else 0
         if grey.dtype.kind in "iu" and grey.min() >= 0 and least <= grey.max() <= 65535:
             grey = grey.astype(np.uint16)
         advice = "Scale its values to 8 bits (0..255) first."
         return Image.fromarray(_to_8_bits(grey, name, advice)).convert("RGB")
-    if image.mode == "La":  # the one that Pillow does not convert in one step
+    if image.mode == "La":  # the only mode that Pillow does not convert in one step
         image = image.convert("LA")
     if image.has_transparency_data:
         return _over_white(image.convert("RGBA"))
@@ -301,7 +299,7 @@ def _to_rgb(image: Image.Image, name: str) -> Image.Image:
 
 
 def _over_white(image: Image.Image) -> Image.Image:
-    """An RGBA image as it looks on white paper, RGB."""
+    """An RGBA image composited on white, as RGB."""
     white = Image.new("RGBA", image.size, (255, 255, 255, 255))
     return Image.alpha_composite(white, image).convert("RGB")
 
@@ -310,12 +308,12 @@ def _over_white(image: Image.Image) -> Image.Image:
 
 
 def resize_image(image: Tensor, short_side: int, long_side: int, antialias: bool = False) -> Tensor:
-    """Resizes ``[3, H, W]`` uint8 with its aspect kept -> ``[3, h, w]`` uint8, bilinear.
+    """Resizes ``[3, H, W]`` uint8 bilinearly, aspect ratio kept -> ``[3, h, w]`` uint8.
 
-    The short side becomes ``short_side`` unless the long side would pass ``long_side``; sizes are
-    those of :func:`resized_size`. The published detectors resize without ``antialias``, and to the
-    very values of OpenCV (:func:`resize_as_opencv`). The same tensor comes back when
-    its size is right already.
+    The short side becomes ``short_side`` unless the long side would exceed ``long_side``; sizes are
+    those of :func:`resized_size`. The published detectors resize without ``antialias``, to exactly
+    the values of OpenCV (:func:`resize_as_opencv`). An image of the right size already is returned
+    as it is.
 
     >>> resize_image(torch.zeros(3, 427, 640, dtype=torch.uint8), 800, 1333).shape
     torch.Size([3, 800, 1199])
@@ -325,12 +323,12 @@ def resize_image(image: Tensor, short_side: int, long_side: int, antialias: bool
 
 
 def resize_to(image: Tensor, size: tuple[int, int], antialias: bool = False) -> Tensor:
-    """Resizes ``[3, H, W]`` uint8 to ``size`` (height, width), bilinear; no copy when equal."""
+    """Resizes ``[3, H, W]`` uint8 bilinearly to ``size`` (height, width); no copy when equal."""
     if tuple(image.shape[-2:]) == size:
         return image
     if not antialias:
         return resize_as_opencv(image, size)
-    # As torchvision's resize, whose import takes seconds; only the CPU does it in whole numbers.
+    # As torchvision's resize, whose import takes seconds; only the CPU resizes in integers.
     pixels = image[None] if image.device.type == "cpu" else image[None].float()
     resized = F.interpolate(pixels, size, mode="bilinear", align_corners=False, antialias=True)[0]
     return resized.round().clamp(0, 255).byte() if resized.is_floating_point() else resized
@@ -353,12 +351,12 @@ def resize_as_opencv(
     """Resizes ``[3, H, W]`` uint8 to ``size`` (height, width) exactly as OpenCV does it.
 
     ``cv2.resize(image, size, interpolation=cv2.INTER_LINEAR)``, which made the published inputs,
-    has on uint8 half-pixel centres, no antialiasing, and integer arithmetic with its own rounding:
-    weights of 11 bits, one pass along the rows kept at full precision, one down the columns that
-    cuts bits off on the way. Torch's bilinear rounds otherwise: a tenth to a third of the values
-    differ by one grey level, nearly all upwards.
+    uses on uint8 half-pixel centres, no antialiasing, and integer arithmetic with its own rounding:
+    weights of 11 bits, a pass along the rows kept at full precision, and one down the columns that
+    truncates intermediate values. Torch's bilinear resize rounds differently: a tenth to a third of
+    the values differ by one grey level, nearly all upwards.
 
-    part: (top, left, height, width) of the resized image; only that is computed and returned.
+    part: (top, left, height, width) in the resized image; only this is computed and returned.
     """
     top, left, height, width = part or (0, 0, *size)
     bottom, end = image.shape[-2] - 1, image.shape[-1] - 1
@@ -388,9 +386,9 @@ def resize_as_opencv(
 
 
 def _weights(length: int, wanted: int) -> tuple[np.ndarray, np.ndarray]:
-    """For each of ``wanted`` samples: the index before it, from -1 on, and the next one's weight.
+    """For each of ``wanted`` samples, the index before it, from -1 on, and the next one's weight.
 
-    Rounded step by step as OpenCV rounds: positions in float32, weights of 11 bits, half to even.
+    Each step rounds as OpenCV does: positions in float32, weights of 11 bits, half to even.
     """
     scale = 1.0 / (wanted / length)
     position = ((np.arange(wanted) + 0.5) * scale - 0.5).astype(np.float32)
@@ -422,7 +420,7 @@ def normalise_and_pad(
     std: Sequence[float] | Tensor,
     multiple: int = 32,
 ) -> tuple[Tensor, Tensor]:
-    """Makes one batch: normalises each image, then pads with zeros at the right and bottom.
+    """Makes one batch: normalises each image, then pads it with zeros at the right and bottom.
 
     images: B tensors ``[3, h, w]`` uint8 RGB; mean, std: 3 numbers each, in units of 0..255.
     Returns the batch ``[B, 3, H, W]`` float32 with H, W the largest sizes rounded up to
@@ -439,7 +437,7 @@ def normalise_and_pad(
 
 @dataclass(frozen=True, eq=False)
 class Batch:
-    """Images made ready for the model.
+    """Images prepared for the model.
 
     images: ``[B, 3, H, W]`` normalised, padded.  sizes: ``[B, 2]`` (height, width) before padding.
     originals: each image's own (height, width).  sources: ``[3, h, w]`` uint8, as read.
@@ -451,7 +449,7 @@ class Batch:
     sources: tuple[Tensor, ...]
 
     def scale(self, index: int) -> Tensor:
-        """``[2]`` factors (x, y) from original to input pixels of one image."""
+        """``[2]``: the factors (x, y) from original to input pixels of one image."""
         h, w = self.originals[index]
         return self.sizes[index].flip(0) / self.sizes.new_tensor([w, h])
 
@@ -459,9 +457,9 @@ class Batch:
 def make_batch(
     images: Sequence[ImageSource], want: InputConfig, device: torch.device, resize: bool = True
 ) -> Batch:
-    """Reads, resizes, normalises and pads images into one batch on ``device``.
+    """Reads, resizes, normalises and pads images to one batch on ``device``.
 
-    resize: False keeps the images' own pixels. Raises LabError for an empty list and for what is
+    resize: False keeps the images' own size. Raises LabError for an empty list and for what is
     not an image.
     """
     if not images:
@@ -481,7 +479,7 @@ def make_batch(
 
 
 def reduced(image: Tensor) -> Tensor:
-    """An image ``[3, H, W]`` uint8 as a trace keeps it: at most 4 megapixels, aspect kept."""
+    """An image ``[3, H, W]`` uint8 as a trace keeps it: at most 4 megapixels, same aspect ratio."""
     height, width = image.shape[-2:]
     shrink = (MAX_KEPT_PIXELS / (height * width)) ** 0.5
     if shrink >= 1:

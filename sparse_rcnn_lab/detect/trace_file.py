@@ -1,4 +1,4 @@
-"""A trace as one file."""
+"""A trace is saved as one file."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ FORMAT, VERSION = "sparse_rcnn_lab.trace", "1"
 
 
 def save_trace(trace: Trace, path: str | Path, *, image: bool = True) -> Path:
-    """Writes a trace to one safetensors file (``.trace`` by habit); nothing is lost.
+    """Writes a trace, without loss, to one safetensors file, by convention named ``.trace``.
 
-    image=False leaves the image out: for a photograph that may not be passed on.
-    Raises LabError where the file cannot be written.
+    image: False leaves the image out, for a photograph that may not be passed on.
+    Returns the path. Raises LabError where the file cannot be written.
 
     >>> import tempfile, torch, sparse_rcnn_lab as srl
     >>> trace = srl.load("nano-shapes").trace(torch.zeros(3, 96, 128))
@@ -29,7 +29,7 @@ def save_trace(trace: Trace, path: str | Path, *, image: bool = True) -> Path:
     <Trace: nano-shapes, 20 proposals, 6 stages, 6 classes, 128x96 px>
     """
     if not isinstance(trace, Trace):
-        raise LabError(f"save_trace writes one Trace, found {trace!r:.80}.")
+        raise LabError(f"save_trace needs one Trace, found {trace!r:.80}.")
     tensors, plain = {}, {}
     for f in fields(trace):
         value = getattr(trace, f.name)
@@ -46,7 +46,7 @@ def save_trace(trace: Trace, path: str | Path, *, image: bool = True) -> Path:
 
 
 def load_trace(path: str | Path) -> Trace:
-    """Reads what :func:`save_trace` wrote, whose example shows both.
+    """Reads a trace that :func:`save_trace` wrote; its example shows both.
 
     Raises LabError when the file is not a whole trace.
     """
@@ -55,10 +55,10 @@ def load_trace(path: str | Path) -> Trace:
             metadata = file.metadata() or {}
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         if metadata.get("format") != FORMAT:
-            raise LabError(f'"{path}" holds tensors, but it is not a trace. Use save_trace.')
+            raise LabError(f'"{path}" holds tensors, but not a trace. Write one with save_trace.')
         if metadata.get("version") != VERSION:
             raise LabError(
-                f'"{path}" is a trace of format {metadata.get("version")}, this package reads '
+                f'"{path}" is a trace of format {metadata.get("version")}, but this package reads '
                 f"{VERSION}. Update sparse_rcnn_lab, or record the trace again."
             )
         plain = json.loads(metadata["trace"])

@@ -227,6 +227,6 @@ def test_rank_then_curve_on_the_command_line(home, capsys):
     capsys.readouterr()
     assert main(["analyse", "curve", *common, *given, *given]) == 2
     assert f'Two orders would be called "{home.name}"' in capsys.readouterr().err
-    for file, words in (("no.json", "no file"), ("curve.json", "says no order of proposals")):
+    for file, words in (("no.json", "no file"), ("curve.json", "holds no order of proposals")):
         assert main(["analyse", "curve", *common, "--order", str(home / file)]) == 2
         assert words in capsys.readouterr().err

@@ -74,7 +74,7 @@ def test_row_on_what_is_not_val2017(coco, tmp_path, small_recipe, capsys):
     ap = 100 * report["stages"][-1]["AP"]
     wanted = [NAME, f"{ap:.2f}", "45.0", f"{ap - 45:+.2f}", "0.3", "not", "comparable"]
     assert row.split() == wanted
-    assert "does not hold for this: 3 images, not the 5,000 of COCO's val2017." in why
+    assert "does not apply here: 3 images, not the 5,000 of COCO's val2017." in why
     assert report["published"]["within"] is None
 
 

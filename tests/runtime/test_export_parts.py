@@ -133,6 +133,6 @@ def test_what_cannot_be_exported_is_said(tmp_path):
         parser = argparse.ArgumentParser()
         cmd_export.add_arguments(parser)
         given = parser.parse_args(["--parts", *option, "--out", str(tmp_path / "new")])
-        with pytest.raises(LabError, match=f"{option[0]} means nothing with --parts"):
+        with pytest.raises(LabError, match=f"{option[0]} cannot be used with --parts"):
             cmd_export.run(given)
     assert not (tmp_path / "new").exists()
