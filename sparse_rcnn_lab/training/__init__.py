@@ -7,13 +7,15 @@ for other rooms. What each file answers:
 
 - ``fit``: how is it trained, from an empty folder to a finished run?
 - ``step``: what is one step's loss, and how does it change the weights?
-- ``denoising``, ``nested``: which rows train beside the proposals?
-- ``optimizer``: learning rate, AdamW, Muon, the weights' moving average
+- ``denoising``, ``nested``: which queries are trained beside the proposals?
+- ``class_loss``: which losses help where images are few?
+- ``optimizer``: how do AdamW, Muon and the moving average change the weights?
 - ``loader``: which images does step k see?
-- ``run_folder``: what is on disk, and when may it be resumed?
+- ``run_folder``: what is on disk, and when can it be resumed?
 - ``distributed``: what do several processes tell each other?
 - ``evaluate``: how good is each stage?
-- ``coco_metrics``: what are COCO's numbers of given detections?
+- ``coco_metrics``: what are the COCO metrics of given detections?
+- ``score_calibration``: how often is a detection of this score right?
 
-May import ``core``, ``data``, ``detect``, ``models`` and ``runtime``.
+This room may import ``core``, ``data``, ``detect``, ``models`` and ``runtime``.
 """

@@ -1,13 +1,13 @@
-"""What one-to-one matching leaves to be learned late where images are few.
+"""Two losses for few images, where one-to-one matching alone learns the classes late.
 
-*Which class is it?* (:func:`class_loss`) is asked of every proposal on an object, not only of the
-one that is matched. The others are told that they are nothing, with features almost like those of
-the matched one: what tells one class from another nearly cancels. A cross-entropy among the classes
-takes no side in that. It is the same whatever is added to all of a proposal's scores, so whether
-something is there, and whose it is to say, stays with the set loss.
+With one-to-one matching only one proposal per object learns its class. The others on the object are
+background to the set loss although their features are almost the same, so what distinguishes the
+classes nearly cancels. :func:`class_loss`, a cross-entropy among the classes, asks every proposal
+on an object for its class. A constant added to all scores of a proposal does not change it, so
+whether there is an object, and which proposal reports it, is left to the set loss.
 
-There, and by :func:`balance` in the set loss, all classes of an image count the same, however many
-objects they have: where cells of one kind crowd, the others are found too.
+In this loss, and with :func:`balance` in the set loss, all classes of an image weigh the same,
+however many objects they have: where cells of one kind are crowded, the others are found too.
 """
 
 from __future__ import annotations
@@ -21,17 +21,17 @@ from sparse_rcnn_lab.core.config import LossConfig
 from sparse_rcnn_lab.core.losses import focal_loss
 from sparse_rcnn_lab.core.matching import Matches, Targets
 
-ON_IT = 0.5  # least IoU of a proposal's box with the object it lies on
+ON_IT = 0.5  # lowest IoU of a proposal's box with the object that it is on
 
 
 def class_loss(logits: Tensor, boxes: Tensor, targets: Targets, objects: int) -> Tensor:
     """Cross-entropy among the classes at every stage, ``[S]``.
 
     An object's loss is the mean over the proposals on it; a proposal is on the object that it
-    overlaps most. In each image all classes count the same.
+    overlaps most. In each image all classes weigh the same.
 
-    logits ``[S, B, N, C]``, boxes ``[S, B, N, 4]`` xyxy input pixels. objects: in the whole batch,
-    so that the losses of its parts add up to its own.
+    logits ``[S, B, N, C]``, boxes ``[S, B, N, 4]`` xyxy input pixels. objects: their number in the
+    whole batch, so that the losses of its parts add up to the batch's.
 
     >>> from sparse_rcnn_lab.core.inputs import Targets
     >>> box, size = torch.tensor([[[0.0, 0.0, 8.0, 8.0]]]), torch.tensor([[16.0, 16.0]])
@@ -63,10 +63,10 @@ def balance(
     config: LossConfig,
     normaliser: Tensor,
 ) -> Tensor:
-    """What to add to the set loss so that in each image all classes count the same, ``[S]``.
+    """What to add to the set loss so that in each image all classes weigh the same, ``[S]``.
 
-    The losses of each matched pair, its box and the score of its class, times how much more (or
-    less) than 1 its object is to count.  Arguments: see
+    It is the loss of each matched pair, of its box and the score of its class, times how much more
+    (or less) than 1 its object is to weigh.  The arguments are those of
     :func:`sparse_rcnn_lab.core.losses.set_loss`.
     """
     at = (matches.stage, matches.image, matches.proposal)
@@ -84,7 +84,7 @@ def balance(
 
 
 def class_weights(targets: Targets) -> Tensor:
-    """How much each object counts ``[B, M]``: its class's share, 1 on average, padding 0.
+    """The weight of each object ``[B, M]``: 1 on average, all classes the same sum; padding has 0.
 
     >>> from sparse_rcnn_lab.core.inputs import Targets
     >>> boxes, labels = torch.ones(1, 4, 4), torch.tensor([[0, 0, 0, 2]])

@@ -1,4 +1,4 @@
-"""COCO's numbers of given detections, through pycocotools."""
+"""The COCO metrics of given detections, computed by pycocotools."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ METRICS = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "A
 
 @dataclass(frozen=True)
 class CocoResult:
-    """What COCOeval says about boxes, each number 0..1, or -1 where no object could count.
+    """COCO's box metrics, each 0..1, or -1 where there was no object to count.
 
-    AP: averaged over IoU .50 to .95 and classes; AP50 and AP75 at one IoU; s, m, l: objects
-    below 32², between, and from 96² pixels of the original image. AR1, AR10, AR100: recall with
-    so many detections an image. per_class, per_class_50: AP and AP50 of each class name.
+    AP: averaged over IoU .50 to .95 and classes; AP50, AP75: at one IoU; s, m, l: for objects
+    below 32², between, and from 96² pixels of the original image. AR1, AR10, AR100: average recall
+    with this many detections per image. per_class, per_class_50: AP and AP50 of each class name.
     """
 
     AP: float
@@ -43,7 +43,7 @@ class CocoResult:
     per_class_50: dict[str, float] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values that json can hold."""
+        """The metrics as plain values that json can hold."""
         return asdict(self)
 
 
@@ -52,17 +52,17 @@ def coco_stats(
     results: Sequence[Mapping[str, Any]] | np.ndarray,
     by_size: bool = True,
 ) -> CocoResult:
-    """Compares detections with a COCO ground truth; neither is changed.
+    """Evaluates detections against a COCO ground truth; neither is changed.
 
     ground_truth: ``images``, ``annotations``, ``categories`` as in COCO's json; ``area`` defaults
     to width times height, ``iscrowd`` to 0.
     results: COCO results (``image_id``, ``category_id``, ``bbox`` xywh in pixels, ``score``), or
     ``[K, 7]`` float64 rows of image id, x, y, w, h, score, category id.
-    by_size: False leaves out the numbers of small, medium and large objects (they become -1),
-    which takes a third of the time.
+    by_size: False skips the metrics of small, medium and large objects (they become -1), which
+    takes a third of the time.
 
     Raises LabError when a result is incomplete, not finite, or belongs to an image or category
-    that the ground truth does not have: each would count as a quiet miss.
+    that the ground truth does not have; it would otherwise count as wrong without notice.
     """
     evaluator, names = _prepared(ground_truth, results)
     if not by_size:
@@ -84,10 +84,10 @@ def coco_stats(
 def right_detections(
     ground_truth: Mapping[str, Any], rows: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Which detections AP50 takes for right, and which of them it counts: ``[K]`` bool each.
+    """Which detections are right for AP50, and which are counted at all: ``[K]`` bool each.
 
-    ground_truth, rows: ``[K, 7]`` as of :func:`coco_stats`. What COCO ignores, a box on a crowd,
-    does not count.
+    ground_truth, rows: ``[K, 7]`` as in :func:`coco_stats`. What COCO ignores, a box on a crowd,
+    is not counted.
     """
     evaluator, _ = _prepared(ground_truth, rows)
     evaluator.params.iouThrs = np.array([0.5])
@@ -106,10 +106,10 @@ def right_detections(
 def _prepared(
     ground_truth: Mapping[str, Any], results: Sequence[Mapping[str, Any]] | np.ndarray
 ) -> tuple[COCOeval, dict[int, str]]:
-    """pycocotools' evaluator, its detections numbered from 1 in their order; names of classes."""
+    """pycocotools' evaluator, its detections numbered from 1 in order, and the class names."""
     rows = results if isinstance(results, np.ndarray) else _rows(results)
     _check_rows(rows)
-    # Images and categories by their place among the ids: these may be too large for pycocotools.
+    # Images and categories by position, since their ids may be too large for pycocotools.
     images, categories = (
         {number: place for place, number in enumerate(sorted(row["id"] for row in entries), 1)}
         for entries in (ground_truth["images"], ground_truth["categories"])
@@ -136,12 +136,12 @@ def _prepared(
 
 
 def _only_all_sizes(evaluator: COCOeval) -> None:
-    evaluator.params.areaRng = evaluator.params.areaRng[:1]  # the first is all
+    evaluator.params.areaRng = evaluator.params.areaRng[:1]  # the first range is all sizes
     evaluator.params.areaRngLbl = evaluator.params.areaRngLbl[:1]
 
 
 def _of_all(evaluator: COCOeval) -> list[float]:
-    """The twelve numbers from what was accumulated over all areas; by size they are -1."""
+    """The twelve COCO numbers, accumulated over all areas; those by size are -1."""
     precision = evaluator.eval["precision"][..., 0, -1]
     recall = evaluator.eval["recall"][:, :, 0]  # [IoU, class, most detections]
     most = [_mean(recall[..., i]) for i in range(recall.shape[-1])]
@@ -152,9 +152,9 @@ def _of_all(evaluator: COCOeval) -> list[float]:
 def to_results(
     rows: np.ndarray, source_ids: tuple[Sequence[int], Sequence[int]] = ((), ())
 ) -> list[dict[str, Any]]:
-    """``[K, 7]`` rows as of :func:`coco_stats` -> COCO results, ready for json.
+    """``[K, 7]`` rows as in :func:`coco_stats` -> COCO results, ready for json.
 
-    source_ids: as of :class:`Evaluation`.
+    source_ids: as in :class:`Evaluation`.
     """
     ids = [
         [source[int(number) - 1] if source else int(number) for number in numbers]
@@ -199,16 +199,16 @@ def _truth(
     images: Mapping[int, int],
     categories: Mapping[int, int],
 ) -> list[dict[str, Any]]:
-    # Numbered anew: pycocotools takes id 0 for "not matched". Masks are left behind.
+    # Renumbered, as pycocotools takes id 0 for "not matched". Masks are left out.
     rows = []
     for number, a in enumerate(annotations, 1):
         x, y, w, h = bbox = a["bbox"]
         image, category = images.get(a["image_id"]), categories.get(a["category_id"])
         if image is None or category is None or not math.isfinite(x + y + w + h) or min(w, h) < 0:
             raise LabError(
-                f"The ground truth's annotation {a.get('id', number)} is of image id "
-                f"{a['image_id']!r} and category id {a['category_id']!r}, bbox {bbox}: the ids "
-                "must be listed, and the bbox be left, top, width, height."
+                f"The ground truth's annotation {a.get('id', number)} has image id "
+                f"{a['image_id']!r}, category id {a['category_id']!r} and bbox {bbox}: the ids "
+                "must be listed, and the bbox must be left, top, width, height."
             )
         rows.append(
             {
@@ -259,8 +259,8 @@ def _places(
     what: str,
     places: Mapping[int, int],
 ) -> list[int]:
-    """The place of each result's image or category; from the results themselves where they are
-    dictionaries, since the column holds floats."""
+    """The position of each result's image or category; taken from the results themselves where
+    they are dictionaries, since the column holds floats."""
     floats = isinstance(results, np.ndarray)
     given = column.tolist() if floats else [r[f"{what}_id"] for r in results]
     ids = [int(i) if int(i) == float(i) or abs(int(i)) > 2**53 else i for i in given]
@@ -268,6 +268,6 @@ def _places(
     if strange:
         raise LabError(
             f"Detections name {what} id {', '.join(map(str, strange[:5]))}, which the ground "
-            "truth does not have. Are results and ground truth of the same data set?"
+            "truth does not have. Are results and ground truth from the same data set?"
         )
     return [places[i] for i in ids]

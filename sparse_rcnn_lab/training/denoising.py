@@ -1,4 +1,4 @@
-"""Denoising queries: objects' boxes with noise train the stages beside the proposals.
+"""Denoising queries: the objects' boxes with noise train the stages beside the proposals.
 
 After DN-DETR (arXiv 2203.01305). Matching leaves most proposals without an object, so in a short
 schedule the class is learned late; a denoising query knows its object and trains class and box at
@@ -28,8 +28,8 @@ class DenoisingQueries:
     boxes: ``[B, Q, 4]`` xyxy input pixels.  features: ``[B, Q, D]``.
     target: ``[B, Q]`` object index, or -1 for a negative query and for padding.
     real: ``[B, Q]`` bool, False for padding.
-    mask: ``[B, 1, N + Q, N + Q]`` bool: the proposals see proposals, a query sees its own group.
-    groups: positive queries of each object.
+    mask: ``[B, 1, N + Q, N + Q]`` bool: proposals attend to proposals, a query to its own group.
+    groups: number of positive queries per object.
     """
 
     boxes: Tensor
@@ -40,7 +40,7 @@ class DenoisingQueries:
     groups: int
 
     def matches(self, num_stages: int) -> Matches:
-        """Each query with its object, at every stage."""
+        """Matches each query with its object, at every stage."""
         image, row = torch.nonzero(self.target >= 0, as_tuple=True)
         stage = torch.arange(num_stages, device=row.device).repeat_interleave(len(row))
         image, row = image.repeat(num_stages), row.repeat(num_stages)
@@ -58,19 +58,19 @@ def denoising_queries(
 ) -> DenoisingQueries | None:
     """``groups`` denoising queries of every object, or None where the batch has no object.
 
-    Crowded images get fewer groups, at least one: no more queries than proposals where possible.
+    Crowded images get fewer groups, but at least one: no more queries than proposals if possible.
     features: ``[N, D]`` the learned proposal features to borrow. generator: a CPU generator.
-    contrastive: beside every query a negative one, noised once to twice as much, that is to find
+    contrastive: add to every query a negative one, noised once to twice as much, which is to find
     nothing: of two boxes on one object the worse one learns to step back (DINO, arXiv 2203.03605).
-    rows, batch: where these images stand in a batch of so many that several processes share; each
-    draws the noise of all and keeps its own rows, so that sharing changes nothing.
+    rows, batch: the rows of these images in a batch of ``batch`` images that several processes
+    share; each draws the noise of all and keeps its own rows, so that sharing changes nothing.
     """
     b, m = targets.labels.shape
     if m == 0:
         return None
     n = len(features)
     groups = max(1, min(groups, n // m))
-    members = 2 * m if contrastive else m  # of a group: first the positives, then the negatives
+    members = 2 * m if contrastive else m  # in a group: first the positives, then the negatives
     q = groups * members
     device = targets.boxes.device
 
@@ -99,7 +99,7 @@ def denoising_queries(
     group = torch.arange(groups, device=device).repeat_interleave(members)
     group = torch.cat([group.new_full((n,), -1), group])
     mask = (group[:, None] == group[None]).expand(b, -1, -1).clone()
-    # Nobody looks at padding but itself, or its softmax would have nothing to sum over.
+    # Nothing attends to padding but padding itself, whose softmax must have something to sum over.
     padding = torch.cat([real.new_zeros(b, n), ~real], dim=1)
     mask &= ~padding[:, None, :]
     mask |= torch.eye(n + q, dtype=torch.bool, device=device)

@@ -1,8 +1,8 @@
-"""The processes of one training: who they are, what they tell each other, what if one is gone.
+"""The processes of a training run: how they communicate, and what happens when one is lost.
 
-``torchrun`` starts one process a GPU and tells each its place through environment variables; gloo
-carries what concerns the CPU, nccl what lies on GPUs. Without torchrun everything here is a group
-of one, which costs nothing.
+``torchrun`` starts one process per GPU and tells each its rank through environment variables; gloo
+transfers what is on the CPU, nccl what is on GPUs. Without torchrun there is a group of one, which
+costs nothing.
 """
 
 from __future__ import annotations
@@ -27,20 +27,20 @@ from sparse_rcnn_lab.core.errors import LabError
 T = TypeVar("T")
 U = TypeVar("U")
 
-# A process that is silent for so long is given up. One that was killed is noticed at once.
+# A process that is silent for this long counts as lost. One that was killed is noticed at once.
 TIMEOUT = timedelta(minutes=10)
 ROLL_CALL_SECONDS = 5.0
 _BROKEN = re.compile(r"gloo|nccl|tcpstore|connection (closed|reset|refused)|broken pipe", re.I)
 
 
 class AlreadyReported(LabError):
-    """An error that every process raises and process 0 already explains."""
+    """An error that every process raises and process 0 has already reported."""
 
 
 class LostProcess(LabError):
-    """Another process of the group is gone, or silent.
+    """Another process of the group has ended, or is silent.
 
-    missing: the ranks of those that are; empty where nobody can tell.
+    missing: the ranks of these processes; empty where they cannot be found out.
     """
 
     def __init__(self, missing: list[int], world: int, reason: str) -> None:
@@ -48,7 +48,7 @@ class LostProcess(LabError):
         who = f"Process{'es' * (len(missing) > 1)} {ranks}" if missing else "Another process"
         super().__init__(
             f"{who} of {world} (counted from 0) is gone or silent: killed, out of memory, failed "
-            f"with a message of its own, or cut off ({reason}). Resume to go on from the last "
+            f"with a message of its own, or cut off ({reason}). Resume to continue from the last "
             "complete state, on any number of processes."
         )
         self.missing = missing
@@ -69,11 +69,11 @@ class Group:
         return self.rank == 0
 
     def shard(self, size: int) -> slice:
-        """The part of ``size`` items that falls to this process; sizes differ by one at most."""
+        """This process's part of ``size`` items; the sizes of parts differ by at most one."""
         return slice(size * self.rank // self.world, size * (self.rank + 1) // self.world)
 
     def gather(self, value: T) -> list[T]:
-        """Everybody's value, by rank, for everybody. Raises LostProcess."""
+        """Gives every process the values of all, by rank. Raises LostProcess."""
         if self.world == 1:
             return [value]
         values: list[Any] = [None] * self.world
@@ -82,7 +82,7 @@ class Group:
         return values
 
     def collect(self, value: T) -> list[T]:
-        """Everybody's value, by rank, for process 0; an empty list for the others."""
+        """Gives process 0 the values of all, by rank, and the others an empty list."""
         if self.world == 1:
             return [value]
         values: list[Any] = [None] * self.world
@@ -91,10 +91,10 @@ class Group:
         return values if self.first else []
 
     def exchange(self, work: Callable[[], tuple[T, U]]) -> tuple[T, list[U]]:
-        """Does ``work`` in every process; gives its own first and everybody's second result.
+        """Does ``work`` in every process; returns its own first result and the second ones of all.
 
-        All go on or none does: a LabError in one is raised in all, with its words in process 0, as
-        AlreadyReported elsewhere.
+        Either all continue or none: a LabError in one is raised in all, with its message in process
+        0 and as AlreadyReported in the others.
         """
         if self.world == 1:
             mine, told = work()
@@ -113,25 +113,25 @@ class Group:
         return result[0], [told for told, _ in answers]  # type: ignore[misc]
 
     def agree(self, work: Callable[[], T]) -> T:
-        """Does ``work`` in every process; a LabError in one is raised in all."""
+        """Returns the result of ``work``, done in all processes; a LabError is raised in all."""
         return self.exchange(lambda: (work(), None))[0]
 
     @contextmanager
     def watched(self) -> Iterator[None]:
-        """Turns what gloo and nccl say of a broken connection into LostProcess."""
+        """Turns errors of gloo and nccl about a broken connection into LostProcess."""
         try:
             yield
         except RuntimeError as error:
             broken = isinstance(error, dist.DistError) or _BROKEN.search(str(error))
             if self.world == 1 or not broken:
                 raise
-            # gloo begins with a place in its source and ends with advice.
+            # gloo's message begins with a place in its source and ends with advice.
             words = re.sub(r"^\[[^\]]*\.\w+:\d+\] ", "", str(error).splitlines()[0])
             reason = words.partition(". ")[0] or type(error).__name__
             raise LostProcess(self._missing(), self.world, reason) from error
 
     def _missing(self) -> list[int]:
-        """Ranks that do not sign in the store within a few seconds; none where nobody can tell."""
+        """Ranks that do not answer in the store within seconds; none where it cannot be asked."""
         if self.store is None:
             return []
         try:
@@ -159,7 +159,7 @@ def current() -> Group:
 def join(device: torch.device) -> Iterator[Group]:
     """Joins the processes that torchrun started; a group of one where there is no torchrun.
 
-    Inside another ``join`` it gives the group that was joined there. Raises LabError where there
+    Inside another ``join`` it yields the group that was joined there. Raises LabError where there
     are more processes than GPUs, or the others cannot be reached or are lost on the way.
     """
     global _joined
@@ -187,7 +187,7 @@ def join(device: torch.device) -> Iterator[Group]:
         with _joined.watched():
             yield _joined
     except LostProcess:
-        whole = False  # taking leave of a process that is gone would wait for it
+        whole = False  # leaving the group would wait for the lost process
         raise
     finally:
         _joined = Group()
@@ -199,21 +199,21 @@ def _take_gpu(device: torch.device, local: int) -> None:
     count = torch.cuda.device_count()
     if device.index is not None:
         raise LabError(
-            f'Several processes cannot share "{device}". Leave the number out: each takes its own.'
+            f'Several processes cannot share "{device}". Leave out its number: each takes its own.'
         )
     if local >= count:
         raise LabError(
-            f"torchrun started more processes than this machine has GPUs ({count}). Start "
-            f"--nproc-per-node {count}, or train on the cpu."
+            f"torchrun started more processes than this machine has GPUs ({count}). Use "
+            f"--nproc-per-node {count}, or train on the CPU."
         )
     torch.cuda.set_device(local)
 
 
 def synchronise_batch_norm(model: nn.Module, device: torch.device) -> None:
-    """Each batch norm in ``model`` that is in training mode becomes one over all processes.
+    """Makes each batch norm of ``model`` in training mode span all processes.
 
     Weights and statistics stay the same tensors. Only backbones that train from scratch have such
-    layers; the published recipes keep their statistics.
+    layers; in the published recipes the statistics are fixed.
     """
     for name, module in list(model.named_modules()):
         if type(module) is nn.BatchNorm2d and module.training:
@@ -224,9 +224,9 @@ def synchronise_batch_norm(model: nn.Module, device: torch.device) -> None:
 
 
 class _SumOverProcesses(torch.autograd.Function):
-    """The sum reaches every process's loss, so its gradient is again summed over all of them.
+    """The sum over processes. It enters the loss of each, so its gradient is summed over all too.
 
-    (torch's own such function is deprecated, for one that is private still.)
+    (Torch's own such function is deprecated in favour of one that is still private.)
     """
 
     @staticmethod
@@ -242,7 +242,7 @@ class _SumOverProcesses(torch.autograd.Function):
 
 
 class _SyncBatchNormOnCpu(nn.BatchNorm2d):
-    """What nn.SyncBatchNorm, which takes GPU tensors alone, does."""
+    """Does on the CPU what nn.SyncBatchNorm does for GPU tensors alone."""
 
     def forward(self, input: Tensor) -> Tensor:
         if not self.training:
@@ -264,8 +264,8 @@ class _SyncBatchNormOnCpu(nn.BatchNorm2d):
 
 @cache
 def _sync_batch_norm_on_cpu() -> type[nn.BatchNorm2d]:
-    """The class, outside compiled code. Not as a decorator: that imports torch's compiler, which
-    takes seconds, wherever something of training is used."""
+    """The class, kept out of compiled code. A decorator would import torch's compiler, which takes
+    seconds, with every part of training."""
     forward = torch.compiler.disable(_SyncBatchNormOnCpu.forward)
     _SyncBatchNormOnCpu.forward = forward  # type: ignore[method-assign]
     return _SyncBatchNormOnCpu

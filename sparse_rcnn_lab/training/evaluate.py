@@ -1,4 +1,4 @@
-"""How good each stage is: COCO AP of all of them from one pass over the data."""
+"""How good each stage is: the COCO AP of all stages from one pass over the data."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from sparse_rcnn_lab.detect.images import Batch
 from sparse_rcnn_lab.training.coco_metrics import METRICS, CocoResult, coco_stats, to_results
 from sparse_rcnn_lab.training.distributed import current
 
-# Image ids of a batch, and one array of rows a stage.
+# The image ids of a batch, and one array of rows per stage.
 _Found = tuple[list[int], list[np.ndarray]]
 _COLUMNS = METRICS[:6]
 
@@ -33,11 +33,11 @@ class Evaluation:
     """How good each stage is.
 
     stages: the stages (1..6) that were evaluated; per_stage: one result for each of them.
-    num_images: images seen.  seconds: wall time of all of it.
+    num_images: how many images were evaluated.  seconds: wall time in total.
     detections: for each stage ``[K, 7]`` float64 rows of image id, x, y, w, h (original pixels),
     score, category id.
-    source_ids: of images and of categories, the ids that 1, 2, .. in these rows stand for, where
-    the data has some beyond 2^53; else empty.
+    source_ids: the ids of images and of categories that 1, 2, .. in these rows stand for, where
+    the data has ids beyond 2^53; else empty.
     """
 
     stages: tuple[int, ...]
@@ -49,11 +49,11 @@ class Evaluation:
 
     @property
     def results(self) -> list[dict[str, Any]]:
-        """Detections of the last evaluated stage as COCO results with the data's own ids."""
+        """The detections of the last evaluated stage as COCO results with the data's own ids."""
         return to_results(self.detections[-1], self.source_ids)
 
     def table(self) -> str:
-        """One line a stage; numbers 0..1, a dash where no object of that size exists."""
+        """One line per stage; numbers are 0..1, or a dash where no object of that size exists."""
         lines = ["stage" + "".join(f"{name:>7}" for name in _COLUMNS)]
         for stage, result in zip(self.stages, self.per_stage, strict=True):
             values = [getattr(result, name) for name in _COLUMNS]
@@ -63,7 +63,7 @@ class Evaluation:
         return "\n".join(lines)
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values that json can hold, without the detections."""
+        """The evaluation, without its detections, as plain values that json can hold."""
         return {
             "num_images": self.num_images,
             "seconds": round(self.seconds, 1),
@@ -86,20 +86,20 @@ def evaluate(
     progress: bool = True,
     notes: bool = True,
 ) -> Evaluation:
-    """COCO AP on ``data`` at each of ``stages`` (1-based, default all).
+    """Measures COCO AP on ``data`` at each of ``stages`` (1-based; default: all).
 
-    The N best (proposal, class) pairs of an image count, as in inference, N being
-    ``num_proposals`` (default all). ablation: what is switched off or exchanged in every stage, see
-    :class:`sparse_rcnn_lab.core.stage.Ablation`. limit: only the first so many images.
-    progress: show a bar, and with ``notes`` first what is in the data and odd about it. The model
-    is left in the mode, training or not, that it was in.
+    As in inference, the N best (proposal, class) pairs of an image count, N being
+    ``num_proposals`` (default: all). ablation: what is switched off or exchanged in every stage,
+    see :class:`sparse_rcnn_lab.Ablation`. limit: evaluate only this many images, the first ones.
+    progress: show a bar and, with ``notes``, first what the data holds and what looks wrong in it.
+    The model stays in the mode, training or not, that it was in.
 
-    Under torchrun, inside ``distributed.join``, the processes share the batches. As each batch is
-    the very one that a single process would have made, so is every detection. All processes get the
-    numbers, process 0 alone the detections.
+    Under torchrun, inside ``distributed.join``, the processes share the batches. Each batch, and so
+    each detection, is the one that a single process would have made. All processes get the
+    metrics, process 0 alone the detections.
 
-    Classes that only one of detector and data knows are left out, and said. Raises LabError when
-    they have none in common, or a number is out of range.
+    Classes that only the detector or only the data has are left out, and a note says so. Raises
+    LabError when they have no class in common, or a number is out of range.
 
     >>> import sparse_rcnn_lab as srl
     >>> drawn = srl.Shapes(length=4, seed=1)
@@ -121,7 +121,7 @@ def evaluate(
     group = current()
     if progress and notes and group.first:
         lines = first_lines(data, proposals=num_proposals or detector.num_proposals)
-        with contextlib.suppress(BrokenPipeError):  # nobody reads on: the numbers are still wanted
+        with contextlib.suppress(BrokenPipeError):  # the evaluation goes on without a reader
             tqdm.write("\n".join([*lines, *class_notes]))
     starts = range(0, count, batch_size)
     bar = tqdm(
@@ -159,7 +159,7 @@ def evaluate(
         parts = zip(*(rows for _, rows in batches), strict=True)
         detections = tuple(np.concatenate(part) for part in parts)
     per_stage = []
-    for i in range(len(stages)):  # told one by one: nobody waits in silence for longer than a stage
+    for i in range(len(stages)):  # one by one, so that no process is silent for longer than a stage
 
         def numbers(i: int = i) -> tuple[None, Any]:
             return None, coco_stats(truth, detections[i]) if group.first else None
@@ -170,7 +170,7 @@ def evaluate(
 
 
 def check_whole(name: str, value: int | None, least: int = 1) -> None:
-    """Raises LabError for a number that is neither None nor a whole one of at least ``least``."""
+    """Raises LabError unless ``value`` is None or a whole number of at least ``least``."""
     if value is not None and (not isinstance(value, int | np.integer) or value < least):
         raise LabError(f"{name} must be a whole number of at least {least}, found {value!r}.")
 
@@ -178,9 +178,9 @@ def check_whole(name: str, value: int | None, least: int = 1) -> None:
 def detection_rows(
     outputs: list[StageOutput], batch: Batch, image_ids: list[int], categories: np.ndarray
 ) -> list[np.ndarray]:
-    """One ``[K, 7]`` array an output, best first within each image; as :meth:`Detector.decode`.
+    """One ``[K, 7]`` array per output, best first within each image; as :meth:`Detector.decode`.
 
-    outputs: of the same N proposals each.  categories: ``[C]`` category id of each label;
+    outputs: each of the same N proposals.  categories: ``[C]`` category id of each label;
     detections of a label with NaN are left out.
     A row is image id, x, y, w, h (original pixels), score, category id.
     """
@@ -197,13 +197,13 @@ def detection_rows(
     rows[..., 1:5] = box_ops.xyxy_to_xywh(boxes).numpy()
     rows[..., 5] = scores.numpy()
     rows[..., 6] = categories[labels.numpy()]
-    # Boxes without area are no detections; the test is false for one of each, not for NaN.
+    # Boxes without area are not detections; this test keeps NaN, which is reported later.
     keep = np.logical_not((rows[..., 3:5] <= 0).any(axis=-1) | np.isnan(rows[..., 6]))
     return [rows[s][keep[s]] for s in range(len(outputs))]
 
 
 def label_category_ids(class_names: tuple[str, ...], data: DetectionData) -> np.ndarray:
-    """``[C]`` category id in ``data`` of each of a detector's labels, matched by name.
+    """``[C]``: the category id in ``data`` of each label of a detector, matched by name.
 
     The order may differ. Raises LabError, with the names, when the classes are not the same.
     """
@@ -216,10 +216,10 @@ def label_category_ids(class_names: tuple[str, ...], data: DetectionData) -> np.
 def shared_category_ids(
     class_names: tuple[str, ...], data: DetectionData
 ) -> tuple[np.ndarray, list[str]]:
-    """As :func:`label_category_ids`, for classes that only some of the two know.
+    """As :func:`label_category_ids`, but classes that only one of the two has are allowed.
 
-    Gives ``[C]`` float64 category ids, NaN where ``data`` has no such class, and what there is to
-    say about it. Raises LabError when they have no class in common.
+    Returns ``[C]`` float64 category ids, NaN where ``data`` has no such class, and notes about
+    these classes. Raises LabError when detector and data have no class in common.
     """
     check_classes(data)
     lacking = [name for name in class_names if name not in data.class_names]
@@ -231,13 +231,12 @@ def shared_category_ids(
     file, known, notes = file_of(data), len(class_names) - len(lacking), []
     if lacking:
         notes.append(
-            f"{file} does not have {_names(lacking)}, which the model knows: evaluated for the "
-            f"{known} of its {len(class_names)} classes that are there."
+            f"{file} does not have {_names(lacking)}, which the model knows: it is evaluated for "
+            f"the {known} of its {len(class_names)} classes that are there."
         )
     if extra:
         notes.append(
-            f"{file} has {_names(extra)}, which the model does not know: left out of the "
-            "evaluation."
+            f"{file} has {_names(extra)}, which the model does not know and is not evaluated for."
         )
     return np.array([ids.get(name, np.nan) for name in class_names], dtype=np.float64), notes
 
@@ -257,13 +256,13 @@ def _check_exact(ids: Iterable[int]) -> None:
     for number in ids:
         if abs(number) > 2**53:
             raise LabError(
-                f"Image or category id {number} is beyond 2^53, which evaluation cannot tell from "
+                f"Image or category id {number} is beyond 2^53, so evaluation cannot tell it from "
                 "its neighbours. Number the data set's images and categories from 1."
             )
 
 
 def _of_categories(truth: Mapping[str, Any], ids: set[float]) -> dict[str, Any]:
-    """The ground truth of these categories alone."""
+    """The part of the ground truth that belongs to these categories."""
     categories = [row for row in truth["categories"] if row["id"] in ids]
     annotations = [row for row in truth["annotations"] if row["category_id"] in ids]
     return {**truth, "categories": categories, "annotations": annotations}

@@ -1,11 +1,11 @@
 """``fit``: trains a recipe on a data set, in a terminal or a notebook alike.
 
-Read from top to bottom: set up or resume, then one loop over steps, each of them fetch, update,
-log; now and then evaluate and save. Under torchrun every process runs the same lines on its shard
-of each batch, and process 0 alone writes. Whatever ends the loop early (an interrupt, a loss that
-is not finite, a process that was killed), the last complete state is on disk.
+Read it from top to bottom: it sets up or resumes, then loops over steps, each of which fetches,
+updates and logs; now and then it evaluates and saves. Under torchrun every process runs the same
+lines on its shard of each batch, and process 0 alone writes. Whatever ends the loop early (an
+interrupt, a loss that is not finite, a killed process), the last complete state is on disk.
 
-The same without files, several processes, precision and resuming: ``core/train.py``.
+``core/train.py`` is the same without files, several processes, precision and resuming.
 """
 
 from __future__ import annotations
@@ -61,9 +61,10 @@ from sparse_rcnn_lab.training.step import MixedPrecision, StepLoss, Training, tr
 
 @dataclass(frozen=True)
 class Run:
-    """What a training left behind.
+    """A training run, finished or interrupted.
 
-    finished: False when it was interrupted; ``fit(..., resume=True)`` then goes on.
+    finished: False when it was interrupted; ``fit(..., resume=True)`` then continues it.
+    step: the steps done.  folder: the run folder, with ``model.safetensors`` in it.
     evaluation: the last one of this call; None without validation data, with evaluate_every=0,
         and where a run that was finished already has been resumed.
     """
@@ -94,33 +95,33 @@ def fit(
     on_step: Callable[[int, StepLoss], None] | None = None,
     on_evaluation: Callable[[int, Evaluation], None] | None = None,
 ) -> Run:
-    """Trains and returns the run. Under torchrun all its processes train together.
+    """Trains a model and returns the run. Under torchrun all its processes train together.
 
-    data: "shapes", a folder in COCO's format (its validation part is used by itself), one json
+    data: "shapes", a folder in COCO format (which has its own validation part), one json file
         (only with ``val``), or a data set object.
-    val: the data set to evaluate on; with a data set object None evaluates nothing.
-    recipe: a name out of ``recipes.RECIPES`` or a :class:`sparse_rcnn_lab.core.config.Recipe`.
-    out: the run folder, which must not hold a run yet, unless ``resume``.
-    resume: go on where the run in ``out`` stopped; gives the same weights as an unbroken run (to
-        rounding, where the number of processes is another one).
+    val: the data set to evaluate on; with a data set object as ``data``, None evaluates nothing.
+    recipe: a name in ``srl.RECIPES`` or a :class:`sparse_rcnn_lab.Recipe`.
+    out: the run folder; unless ``resume`` is set it must not hold a run yet.
+    resume: continue the run in ``out``; gives the same weights as an uninterrupted run (up to
+        rounding, where the number of processes has changed).
     backbone_weights: a file, "download" for torchvision's ImageNet weights, or None to start
         from scratch.
-    start_from: a model whose weights to start with, where shapes fit (fine-tuning): a name, a run
-        folder or a checkpoint.
-    device: "cpu", "cuda", ...; None or "auto": the GPU where there is one.
-    workers: processes that load images, for each training process.
-    threads: that share the images of a batch on a CPU, for a model whose operations are too short
-        to be shared themselves; its stages alone, where batch norms are trained, which see the
-        whole batch. The same weights, to rounding.
+    start_from: fine-tune this model, given by name, run folder or checkpoint file: its weights are
+        taken where their shapes fit.
+    device: "cpu", "cuda", ...; None or "auto" is the GPU where there is one.
+    workers: number of processes that load images, for each training process.
+    threads: number of threads that share the images of a batch on a CPU, for a model whose
+        operations are too short to be parallel themselves. Batch norms that are trained must see
+        the whole batch; then only the stages are shared. Weights are the same up to rounding.
     compiled: run backbone and stages through torch.compile.
-    evaluate_every: steps between evaluations; default: only at the end. 0: never.
-    evaluate_limit: evaluate on only the first so many images.
-    progress: show a bar and what happens.
-    on_step, on_evaluation: called in every process with the step number (from 1) and what it gave;
+    evaluate_every: steps between evaluations; None: only at the end, 0: never.
+    evaluate_limit: evaluate on only this many images, the first ones.
+    progress: show a progress bar and messages.
+    on_step, on_evaluation: called in every process with the step number (from 1) and its result;
         the loss is that of the process's own images (of the last part, with train.accumulate).
 
     Raises LabError when data and settings do not fit, when the loss stops being finite, and when
-    another process is gone.
+    another process is lost.
 
     >>> import tempfile
     >>> import sparse_rcnn_lab as srl
@@ -141,11 +142,11 @@ def fit(
     recipe = recipes.recipe(recipe) if isinstance(recipe, str) else recipe
     device = torch.device(pick_device(device))
     here = resolve_precision(recipe.train.precision, device)
-    recipe = configs.with_changes(recipe, train__precision=here)  # the run says what it was
+    recipe = configs.with_changes(recipe, train__precision=here)  # run.json keeps what was used
     folder = RunFolder(Path(out))
     with threads_for(recipe.model.backbone), join(device) as group:
         workers = _default_workers(group) if workers is None else workers
-        # What to train on, and whether it can be done: said before anything is written.
+        # Open the data and check that it can be trained on, before anything is written.
         train_data, val = group.agree(lambda: _open(data, val))
         augment = recipe.augment
         train_data = group.agree(lambda: usable_images(train_data, augment))
@@ -155,14 +156,14 @@ def fit(
 
         def check() -> list[str]:
             _check_batch(recipe, group.world)
-            # No images in val, or other classes: said now, not after the training.
+            # Validation data without images, or with other classes, is reported before training.
             if val is not None and evaluate_every != 0 and not len(val):
                 raise LabError("The validation data has no images; evaluate_every=0 needs none.")
             notes = [] if val is None else shared_category_ids(names, val)[1]
             check_folder(folder, header, resume)
             return notes
 
-        class_notes = group.agree(check)  # after it, process 0 may write
+        class_notes = group.agree(check)  # from here on process 0 may write
         if progress and group.first:
             lines = first_lines(train_data, val, recipe.model.num_proposals)
             tqdm.write("\n".join([*lines, *class_notes]))
@@ -171,7 +172,7 @@ def fit(
             if progress:
                 tqdm.write(text)
 
-        # Model, optimizer and batches, from the start or from the last complete state.
+        # Model, optimizer and batches, new or from the last complete state.
         states = group.gather(folder.states() if resume else [])[0]
         done, state = states[-1] if states else (0, None)
         training = group.agree(
@@ -246,7 +247,7 @@ def fit(
                 if on_step is not None:
                     on_step(done, loss)
 
-                stop = any(group.gather(interrupted()))  # asked once: it may change at any moment
+                stop = any(group.gather(interrupted()))  # read once, as it may change at any moment
                 every = evaluate_every or length
                 due = bool(evaluate_every) and done % every == 0 and done < length
                 if stop or due or done == length or writer.overdue():
@@ -255,23 +256,23 @@ def fit(
                     evaluation = evaluate_now(done, val)
                     last_step = time.monotonic()
         writer.save_model(done)
-        # After the loop, so that a run that was stopped in its last evaluation gets it on resuming.
+        # After the loop, so that a run stopped during its last evaluation gets it when resumed.
         if val is not None and evaluate_every != 0 and done == length and not stop:
             rows = group.gather(folder.rows("evaluations"))[0]
             if not rows or rows[-1]["step"] < length:
                 evaluation = evaluate_now(length, val)
         if done < length and group.first:
             how = "resume=True (--resume)"
-            tqdm.write(f"Stopped; everything is saved. {how} goes on in {folder.path}")
+            tqdm.write(f"Stopped; everything is saved. {how} continues the run in {folder.path}")
         if training.average is not None:
             training.average.apply()
-        training.optimizer.zero_grad()  # as large as the model, and of no use from here on
+        training.optimizer.zero_grad()  # gradients are as large as the model and no longer needed
         training.model.eval()
         return Run(folder.path, detector, done == length, done, evaluation)
 
 
 def _check_order(data: object, recipe: object) -> None:
-    """Raises LabError for a recipe in the place of the data, or the other way round."""
+    """Raises LabError where data and recipe are given in the wrong order."""
     swapped = isinstance(data, Recipe) or (
         isinstance(data, str) and data in recipes.RECIPES and not Path(data).exists()
     )
@@ -319,10 +320,10 @@ def begin(
     names: Sequence[str] = (),
     threads: int = 1,
 ) -> Training:
-    """The model and all that trains it: from ``state``, or as the settings say.
+    """The model and everything that trains it, from ``state`` or as the settings say.
 
-    Weights from outside are read by process 0 alone; ``Training.connect`` passes them on. say: is
-    told, in one line, what a model to start from could not give.  names: of the classes, which
+    Only process 0 reads weights from files; ``Training.connect`` passes them on. say: is called
+    with one line that says what ``start_from`` could not provide.  names: the class names, which
     ``start_from`` needs.  threads: as in :func:`fit`.
     """
     torch.manual_seed(recipe.train.seed)
@@ -353,12 +354,12 @@ def begin(
 def _start_from(
     model: SparseRCNN, names: Sequence[str], path: Path, say: Callable[[str], None]
 ) -> bool:
-    """Takes over what fits of a checkpoint. Returns whether all proposals are now those of a nested
+    """Copies what fits from a checkpoint. Returns whether all proposals are now those of a nested
     checkpoint.
 
-    A class that the checkpoint knows by name keeps its scores; another one starts from the mean of
-    all it knows: what sets objects off from the background serves it too. Where the number of
-    proposals is another one the first of them are taken.
+    A class that the checkpoint knows by name keeps its weights; a new one starts from the mean of
+    all known classes, as what separates objects from background holds for it too. Where the number
+    of proposals differs, the first ones are copied.
     """
     own = model.state_dict()
     checkpoint = read_checkpoint(path)
@@ -381,14 +382,14 @@ def _start_from(
             value[: len(given)] = given[: len(value)]
         else:
             raise LabError(
-                f'"{path}" does not fit this recipe: {key} is missing or of another shape. '
+                f'"{path}" does not fit this recipe: {key} is missing or has another shape. '
                 "Fine-tune with the recipe that trained it."
             )
     n, there = len(model.proposals), len(checkpoint.state["proposals.boxes"])
     if n != there:
         missing.append(f"{abs(n - there)} of the {max(n, there)} proposals")
     if model.config.overlap_attention != checkpoint.config.overlap_attention:
-        missing.append("how much its attention sees of overlap")
+        missing.append("its overlap_attention")
     taken = f"all but {' and '.join(missing)}" if missing else "all weights"
     say(f'Taken from "{path.stem}": {taken}.')
     trained = (checkpoint.info.get("recipe") or {}).get("train") or {}
@@ -396,7 +397,7 @@ def _start_from(
 
 
 def _default_workers(group: Group) -> int:
-    """Loaders for one process; one core of its part of the machine stays free for itself."""
+    """Loading processes for one training process, which keeps one core of its share for itself."""
     return max(0, min(4, (os.cpu_count() or 1) // group.local_world - 1))
 
 
@@ -408,11 +409,11 @@ def _summary(row: dict[str, Any]) -> str:
 
 @contextmanager
 def graceful_interrupt(patient: bool = False) -> Iterator[Callable[[], bool]]:
-    """Turns the first Ctrl-C (or SIGTERM) into a flag, so that a step is never torn in two.
+    """Turns the first Ctrl-C (or SIGTERM) into a flag, so that no step is cut short.
 
-    The second one interrupts as usual. patient: it does nothing instead; torchrun may pass the
-    same Ctrl-C on several times, and itself ends by force what does not stop within 30 seconds.
-    Outside the main thread signals stay as they are.
+    The second one interrupts as usual or, with ``patient``, does nothing: torchrun may pass on the
+    same Ctrl-C several times, and itself kills what does not stop within 30 seconds.
+    Outside the main thread signals are left as they are.
     """
     flag = threading.Event()
     if threading.current_thread() is not threading.main_thread():

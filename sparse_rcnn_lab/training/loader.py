@@ -1,6 +1,6 @@
 """Batches for training: what step k gets depends on the seed and k alone.
 
-So a resumed run continues with exactly the images and augmentations that an unbroken one would
+So a resumed run continues with exactly the images and augmentations that an uninterrupted one would
 have seen, whatever the number of workers.
 """
 
@@ -34,10 +34,10 @@ from sparse_rcnn_lab.data.transforms import Augment
 
 @dataclass(frozen=True)
 class TrainBatch:
-    """images: ``[B, 3, H, W]``, padded and normalised.  names: what to call them in a message.
+    """images: ``[B, 3, H, W]``, padded and normalised.  names: what messages call them.
 
-    raw: how to normalise ``images``, which are uint8 still: :meth:`to` does it on the other
-    device. None where it is done.
+    raw: how to normalise ``images`` while they are still uint8: :meth:`to` does it on the other
+    device. None once they are normalised.
     """
 
     images: Tensor
@@ -54,7 +54,7 @@ class TrainBatch:
         return replace(moved, images=images, raw=None)
 
     def pin_memory(self) -> TrainBatch:
-        """The batch in page-locked memory; the data loader calls this where a GPU waits."""
+        """The batch in page-locked memory; the data loader calls this when training on a GPU."""
         return self._moved(Tensor.pin_memory)
 
     def _moved(self, move: Callable[[Tensor], Tensor]) -> TrainBatch:
@@ -64,12 +64,12 @@ class TrainBatch:
 
 
 class StepSampler(Sampler[list[tuple[int, int, int]]]):
-    """For each step from ``start`` to ``stop``: its (image index, augmentation seed, step) triples.
+    """The (image index, augmentation seed, step) of each sample, from step ``start`` to ``stop``.
 
-    Every epoch is a permutation of all images drawn from ``seed`` and the epoch; a batch may reach
-    over the end of an epoch. shard: the part of each batch that this process takes. groups:
-    ``[length]``, a number for each image; a batch is then of one group (but for two or three at
-    the ends of an epoch).
+    Every epoch is a permutation of all images, drawn from ``seed`` and the epoch; a batch may span
+    the end of an epoch. shard: the part of each batch that this process takes. groups:
+    ``[length]``, a group number for each image; a batch then holds one group (except for two or
+    three batches at the ends of an epoch).
     """
 
     def __init__(
@@ -110,7 +110,8 @@ class StepSampler(Sampler[list[tuple[int, int, int]]]):
 
 
 class _Augmented(Dataset[Sample | LabError]):
-    """Gives an error as a value: torch would put a worker's traceback into its message.
+    """Returns an error as a value, since torch would put a worker's traceback into its message.
+
 
     small_until: the step from which the images have their full size.
     """
@@ -129,10 +130,10 @@ class _Augmented(Dataset[Sample | LabError]):
 
 
 class TrainLoader(DataLoader[TrainBatch]):
-    """Torch's loader; what goes wrong in a worker is raised as a LabError where a batch is wanted.
+    """Torch's loader, but a worker's failure is raised as a LabError when a batch is asked for.
 
-    Torch itself raises, wherever the program is, as soon as a worker has died: in the middle of an
-    update, too, which would leave torn weights.
+    Torch itself raises as soon as a worker has died, wherever the program is: even in the middle of
+    an update, which would leave half-updated weights.
     """
 
     def __iter__(self) -> Generator[TrainBatch]:  # type: ignore[override]
@@ -148,16 +149,16 @@ class TrainLoader(DataLoader[TrainBatch]):
                 raise
             raise LabError(
                 "A process that loads images is gone: killed, most likely out of memory. "
-                "Go on with fewer of them (workers, --workers)."
+                "Continue with fewer of them (workers, --workers)."
             ) from error
         finally:
-            del batches  # ends the workers, even while a traceback keeps this frame
+            del batches  # ends the workers even while a traceback keeps this frame alive
 
 
 @contextmanager
 def _no_sudden_errors() -> Iterator[None]:
-    """Takes back the handler that torch's loader sets in here; a dead worker is missed anyway."""
-    number = getattr(signal, "SIGCHLD", None)  # Windows has none
+    """Undoes the handler that torch's loader sets; a dead worker is noticed without it."""
+    number = getattr(signal, "SIGCHLD", None)  # Windows has no SIGCHLD
     if number is None or threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -186,26 +187,26 @@ def _collate_or_fail(
 
 
 def _leave_signals_to_the_trainer(worker: int) -> None:
-    """Ctrl-C reaches every process of a terminal, and torchrun's SIGTERM every one it started.
+    """Ignores Ctrl-C, which reaches every process of a terminal, and torchrun's SIGTERM.
 
-    A worker that died of them would take the run along. Without a trainer it ends by itself.
+    A worker that died of them would end the whole run. Without its trainer a worker ends by itself.
     """
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
 
 
 def check_main_guard() -> None:
-    """Raises LabError when workers would run the user's script again, and train in turn.
+    """Raises LabError when workers would run the user's script again, and so start to train.
 
-    Where processes are spawned (Windows, macOS; with forkserver Linux from Python 3.14 on) each
-    imports the script that was started. Asked before there is one: afterwards some are stuck.
+    Where processes are spawned (Windows, macOS) or come from a forkserver (Linux from Python 3.14
+    on), each imports the script. This is checked before any starts: later some would hang.
     """
     main = sys.modules["__main__"]
     file = getattr(main, "__file__", None)  # a notebook or a prompt has none, and needs no guard
-    spec = getattr(main, "__spec__", None)  # %reset in a notebook takes it away
-    package = getattr(spec, "name", "").endswith("__main__")  # nor does `python -m`
+    spec = getattr(main, "__spec__", None)  # %reset in a notebook deletes it
+    package = getattr(spec, "name", "").endswith("__main__")  # `python -m` needs no guard either
     usual = multiprocessing.get_all_start_methods()[0]
-    method = multiprocessing.get_start_method(allow_none=True) or usual  # asked, and not decided
+    method = multiprocessing.get_start_method(allow_none=True) or usual  # does not set the method
     if method == "fork" or file is None or package:
         return
     frame, line = sys._getframe().f_back, 0
@@ -222,7 +223,7 @@ def check_main_guard() -> None:
     if line and "__name__" not in names:
         raise LabError(
             f'"{Path(file).name}", line {line}, trains without `if __name__ == "__main__":` before '
-            "it: processes that load images would run the script again here. Put the call into a "
+            "it, so processes that load images would run the script again. Put the call into a "
             "block under that line, or load in the same process (workers=0)."
         )
 
@@ -238,9 +239,9 @@ def train_loader(
     pin_memory: bool = False,
     shard: slice = slice(None),
 ) -> TrainLoader:
-    """Batches for steps ``start`` to ``stop``; of each, the images in ``shard``.
+    """Batches for steps ``start`` to ``stop``; of each, only the images in ``shard``.
 
-    pin_memory: for a GPU; the batches are then page-locked, and raw: ``batch.to(device)``
+    pin_memory: for a GPU. The batches are then page-locked and raw: ``batch.to(device)``
     normalises them.
     """
     groups = aspect_groups(data, augment.config)

@@ -1,11 +1,11 @@
-"""Nested proposals: one checkpoint that works at every number of proposals.
+"""Nested proposals: one checkpoint that works with every number of proposals.
 
-Learned proposals have no order, so the first n of them are an arbitrary cut, and the objects of
-those left out are lost. Here prefixes of random length pass through the stages beside all N, and
-each is matched and compared with all objects for itself. The stages treat proposals one by one
-except in self-attention, so a prefix that the attention mask hides from the others is, to the
-last number, a run with ``num_proposals=n``: the model at inference is unchanged, and the pyramid
-is computed once for all. After Matryoshka representations (arXiv 2205.13147), for queries.
+Learned proposals have no order, so the first n of them are an arbitrary selection, and the objects
+of the others are lost. Here prefixes of random length pass through the stages beside all N, and
+each is matched and compared with all objects on its own. The stages treat proposals one by one
+except in self-attention, so a prefix that the attention mask separates from the others is exactly
+a run with ``num_proposals=n``: the model at inference is unchanged, and the pyramid is computed
+only once. The idea is that of Matryoshka representations (arXiv 2205.13147), applied to queries.
 """
 
 from __future__ import annotations
@@ -20,17 +20,17 @@ from sparse_rcnn_lab.core.losses import set_loss
 from sparse_rcnn_lab.core.matching import Targets, match
 from sparse_rcnn_lab.core.model import Proposals, spread_order
 
-# The i-th box starts with sides of at least this over the square root of i, relative to the image:
-# so few proposals look everywhere.
+# The i-th box starts with sides of at least this over the square root of i, relative to the image,
+# so that few proposals cover the whole image.
 LARGE = 1.2
 
 
 @torch.no_grad()
 def nest(proposals: Proposals) -> None:
-    """Puts proposals that are not trained for it into an order of which every prefix is of use.
+    """Orders proposals that are not trained for it so that every prefix is useful.
 
-    Each next box is the one whose centre lies where there is most room, and the first ones grow.
-    The order alone changes nothing for all N of them.
+    Each next box is the one whose centre fills the largest gap, and the first boxes are enlarged.
+    For all N together the order alone changes nothing.
     """
     order = spread_order(proposals.boxes[:, :2])
     proposals.boxes.copy_(proposals.boxes[order])
@@ -45,8 +45,8 @@ def draw_lengths(
 ) -> tuple[int, ...]:
     """Lengths of ``count`` prefixes, each 1..N-1; () for a single proposal.
 
-    One out of each of ``count`` equal parts of that range, so that no step sees short ones alone;
-    on a logarithmic scale, or as it is.
+    One is drawn from each of ``count`` equal parts of that range, on a logarithmic or a linear
+    scale, so that no step sees only short ones.
     """
     if num_proposals < 2:
         return ()
@@ -60,11 +60,11 @@ def draw_lengths(
 def with_prefixes(
     boxes: Tensor, features: Tensor, mask: Tensor | None, lengths: Sequence[int]
 ) -> tuple[Tensor, Tensor, Tensor | None]:
-    """The rows for the stages, and behind them their first n once more, for each n of ``lengths``.
+    """The rows for the stages, followed by a copy of the first n for each n of ``lengths``.
 
-    boxes ``[B, R, 4]``, features ``[B, R, D]``, of which the proposals are the first rows.
-    mask: ``[B, 1, R, R]`` bool, who may attend to whom among these; None: everybody. In the mask
-    that is returned a prefix sees itself alone, and nobody else sees it.
+    boxes ``[B, R, 4]``, features ``[B, R, D]``; the proposals are the first of these rows.
+    mask: ``[B, 1, R, R]`` bool, who may attend to whom among these; None: all to all. In the
+    returned mask a prefix attends only to itself, and no other row attends to it.
     """
     if not lengths:
         return boxes, features, mask
@@ -90,8 +90,8 @@ def prefix_losses(
     """The set loss of each prefix, all stages together: ``[len(lengths)]``.
 
     logits ``[S, B, P, C]``, boxes ``[S, B, P, 4]`` xyxy input pixels: the rows of all prefixes,
-    one after the other. counts: objects in each image of the whole batch that these images are
-    part of; the parts' losses add up to its loss.
+    one after the other. counts: the number of objects in each image of the whole batch that these
+    images are part of; the losses of the parts add up to the batch's.
     """
     losses, first = [], 0
     for n in lengths:
@@ -110,9 +110,9 @@ def prefix_losses(
 def expected_positives(
     counts: Sequence[int], num_proposals: int, num_stages: int, config: LossConfig
 ) -> list[int]:
-    """How many pairs matching will find at each stage for images with so many objects.
+    """How many pairs matching will find at each stage for images with these numbers of objects.
 
-    Known before the forward pass, so a batch that is worked through in parts, by one process or
+    They are known before the forward pass, so a batch that is computed in parts, by one process or
     several, can be normalised as one.
     """
     repeats = config.matches_per_object

@@ -1,4 +1,4 @@
-"""What changes the weights: AdamW, Muon, and the moving average (learning rate: core/train.py)."""
+"""AdamW, Muon and the moving average of the weights; the learning rate is in core/train.py."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ _OUTPUTS = ("classify", "regress")  # layers whose rows are classes and coordina
 
 
 def make_optimizer(config: TrainConfig, model: nn.Module, body: nn.Module) -> torch.optim.Optimizer:
-    """The recipe's optimizer over all trainable parameters of ``model``.
+    """The recipe's optimizer for all trainable parameters of ``model``.
 
-    Those of ``body``, the bottom-up part of the backbone, learn at ``backbone_lr`` times the rate.
+    Those of ``body``, the backbone's bottom-up network, learn at ``backbone_lr`` times the rate.
     Every group has its ``base_lr``, which the schedule multiplies by its factor.
     """
     slow = {id(p) for p in body.parameters()}
@@ -55,32 +55,32 @@ def _group(parameters: list[nn.Parameter], rate: float) -> dict[str, Any]:
 
 
 class CombinedOptimizer:
-    """Several optimizers as one, each with parameters of its own."""
+    """Several optimizers in one, each with parameters of its own."""
 
     def __init__(self, *parts: torch.optim.Optimizer) -> None:
         self.parts = parts
 
     @property
     def param_groups(self) -> list[dict[str, Any]]:
-        """The groups of all."""
+        """The parameter groups of all optimizers."""
         return [group for part in self.parts for group in part.param_groups]
 
     def zero_grad(self, set_to_none: bool = True) -> None:
-        """Drops the gradients."""
+        """Clears the gradients."""
         for part in self.parts:
             part.zero_grad(set_to_none)
 
     def step(self) -> None:
-        """One step of each."""
+        """Takes one step with each optimizer."""
         for part in self.parts:
             part.step()
 
     def state_dict(self) -> dict[str, Any]:
-        """The states of all, in order."""
+        """The states of all optimizers, in order."""
         return {"parts": [part.state_dict() for part in self.parts]}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Takes back what :meth:`state_dict` gave."""
+        """Restores what :meth:`state_dict` returned."""
         for part, own in zip(self.parts, state["parts"], strict=True):
             part.load_state_dict(own)
 
@@ -92,14 +92,14 @@ _STEPS = 5
 class Muon(torch.optim.Optimizer):
     """Momentum whose singular values are all made equal, for weights that are matrices.
 
-    Jordan et al. 2024 (kellerjordan.github.io/posts/muon); its scale after Liu et al., arXiv
-    2502.16982. Where Adam gives each number of a matrix a step of the same size, Muon gives each of
-    its directions one, so rare directions are learned as fast as common ones. torch.optim.Muon
-    does it in bfloat16, which most laptops have no units for; here it is in the weights' own
-    precision, and the small Gram matrices of one shape (the same layer of six stages) go together.
+    See Jordan et al. 2024 (kellerjordan.github.io/posts/muon); the scale follows Liu et al., arXiv
+    2502.16982. Adam moves each number of a matrix equally far, Muon each of its directions, so rare
+    directions are learned as fast as common ones. torch.optim.Muon computes in bfloat16, which most
+    laptops have no hardware for; here it is in the weights' own precision, and the small Gram
+    matrices of one shape (the same layer of six stages) are batched.
 
     lr: as for AdamW: a matrix ``[A, B]`` moves by ``0.2 sqrt(max(A, B))`` times an orthogonal one,
-    so that its numbers move as far as AdamW's do.  weight_decay: decoupled, as in AdamW.
+    so that its numbers move as far as with AdamW.  weight_decay: decoupled, as in AdamW.
     Raises LabError for parameters that are not matrices.
     """
 
@@ -112,11 +112,11 @@ class Muon(torch.optim.Optimizer):
     ) -> None:
         super().__init__(params, {"lr": lr, "weight_decay": weight_decay, "momentum": momentum})
         if any(p.ndim != 2 for group in self.param_groups for p in group["params"]):
-            raise LabError("Muon is for matrices; give other weights to AdamW.")
+            raise LabError("Muon is for matrices only. Give other weights to AdamW.")
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> None:  # type: ignore[override]
-        """One step; all gradients that are there are used."""
+        """Takes one step with all parameters that have a gradient."""
         for group in self.param_groups:
             alike: dict[tuple[int, ...], list[Tensor]] = defaultdict(list)
             for parameter in group["params"]:
@@ -126,7 +126,7 @@ class Muon(torch.optim.Optimizer):
                 self._move(parameters, group, rows > columns)
 
     def _move(self, parameters: list[Tensor], group: dict[str, Any], tall: bool) -> None:
-        # One matrix at a time stays in the cache; only the small Gram matrices go together.
+        # One matrix at a time stays in the cache; only the small Gram matrices are batched.
         ahead = [self._momentum(p, group["momentum"]) for p in parameters]
         roots = _inverse_root(torch.stack([x.mT @ x if tall else x @ x.mT for x in ahead]))
         scale = 0.2 * max(parameters[0].shape) ** 0.5
@@ -136,7 +136,7 @@ class Muon(torch.optim.Optimizer):
             parameter.addmm_(*factors, beta=kept, alpha=rate)
 
     def _momentum(self, parameter: Tensor, kept: float) -> Tensor:
-        """Updates the momentum, and returns it as it will be (Nesterov)."""
+        """Updates the momentum and returns it one step ahead (Nesterov)."""
         state, grad = self.state[parameter], parameter.grad
         assert grad is not None
         if not state:
@@ -146,11 +146,12 @@ class Muon(torch.optim.Optimizer):
 
 
 def _inverse_root(grams: Tensor) -> Tensor:
-    """About ``(X X')^(-1/2)`` from each ``X X'``: ``[K, A, A]`` to ``[K, A, A]``.
+    """Approximates ``(X X')^(-1/2)`` from each ``X X'``: ``[K, A, A]`` to ``[K, A, A]``.
 
-    Times ``X = U S V'`` it is about ``U V'``: singular values end within 0.7..1.2; those far below
-    the largest (under 1e-3 of it) may stay smaller. Newton-Schulz as a polynomial of ``X X'``, so
-    that ``X``, whose other side may be long, is read twice and not ten times. Zeros stay zeros.
+    Times ``X = U S V'`` it is about ``U V'``: singular values end within 0.7..1.2, though those far
+    below the largest (under 1e-3 of it) may stay smaller. Newton-Schulz is done as a polynomial of
+    ``X X'``, so that ``X``, whose other side may be long, is read twice rather than ten times.
+    Zeros stay zeros.
     """
     squared = grams.diagonal(dim1=-2, dim2=-1).sum(-1).clamp(min=1e-24)[:, None, None]
     gram = grams / squared
@@ -160,7 +161,7 @@ def _inverse_root(grams: Tensor) -> Tensor:
         factor = b * gram + c * (gram @ gram)
         factor.diagonal(dim1=-2, dim2=-1).add_(a)
         whole = factor if whole is None else factor @ whole
-        if step < _STEPS - 1:  # all of these are polynomials of one matrix: their order is free
+        if step < _STEPS - 1:  # all of these are polynomials of one matrix, so they commute
             gram = factor @ gram @ factor
             gram = 0.5 * (gram + gram.mT)
     assert whole is not None
@@ -171,22 +172,22 @@ class WeightAverage:
     """Exponential moving average of everything in a model's state dict: often the better model.
 
     After update k the decay is ``min(decay, (1 + k) / (10 + k))``, so that the first weights, which
-    are random, are soon forgotten. Counters are copied. (torch's AveragedModel averages them, and
-    takes the first update whole; a run that is resumed would go on from other numbers.)
+    are random, are soon forgotten. Counters are copied. (Torch's AveragedModel averages them and
+    takes the first update whole; a resumed run would continue from other numbers.)
 
     updates: how many there were.  state: the averages, by the names of the state dict.
     """
 
     def __init__(self, model: nn.Module, decay: float) -> None:
         self.decay, self.updates = decay, 0
-        # The state dict's tensors are the model's own memory, so they are looked up only once.
+        # The state dict's tensors share the model's memory, so they are looked up only once.
         self._live = dict(model.state_dict())
         self.state = {name: value.clone() for name, value in self._live.items()}
         self._averaged = [name for name, value in self._live.items() if value.is_floating_point()]
 
     @torch.no_grad()
     def update(self) -> None:
-        """Takes in the model's present weights."""
+        """Updates the average with the model's present weights."""
         self.updates += 1
         decay = min(self.decay, (1 + self.updates) / (10 + self.updates))
         averages = [self.state[name] for name in self._averaged]
@@ -196,13 +197,13 @@ class WeightAverage:
             self.state[name].copy_(self._live[name])
 
     def load(self, state: Mapping[str, Tensor], updates: int) -> None:
-        """Goes on from a saved average."""
+        """Continues from a saved average."""
         _copy(state, self.state)
         self.updates = updates
 
     @contextmanager
     def in_the_model(self) -> Iterator[None]:
-        """The model has the averaged weights in here, and its own again afterwards."""
+        """A context in which the model has the averaged weights instead of its own."""
         own = {name: value.clone() for name, value in self._live.items()}
         try:
             self.apply()
@@ -211,7 +212,7 @@ class WeightAverage:
             _copy(own, self._live)
 
     def apply(self) -> None:
-        """Gives the model the averaged weights for good."""
+        """Replaces the model's weights by the average for good."""
         _copy(self.state, self._live)
 
 

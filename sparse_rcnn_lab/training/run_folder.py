@@ -1,18 +1,18 @@
-"""A run folder holds everything needed to repeat, resume and judge a training.
+"""A run folder holds everything needed to repeat, resume and judge a training run.
 
 ``run.json``            recipe, seed, versions, fingerprints of the data, class names
-``metrics.jsonl``       one line a step: losses of each stage, learning rate, gradient norm
-``evaluations.jsonl``   one line an evaluation: COCO AP of each stage
-``model.safetensors``   the model to use: what the last evaluation or the end saw
-``checkpoints/``        the last complete states, a folder ``step_0000123`` each, with
+``metrics.jsonl``       one line per step: losses of each stage, learning rate, gradient norm
+``evaluations.jsonl``   one line per evaluation: COCO AP of each stage
+``model.safetensors``   the model to use, as of the last evaluation or the end
+``checkpoints/``        the last complete states, each in a folder ``step_0000123`` with
 
     ``model.safetensors``    the weights
     ``optimizer.pt``         the optimizer's moments
     ``average.safetensors``  the weights' moving average, where there is one
     ``scaler.json``          the gradient scale of fp16, where it is used
 
-What is random depends on the seed and the step alone, so a state holds no random numbers and may be
-resumed on any number of processes.
+Everything random depends on the seed and the step alone, so a state holds no generator's state and
+may be resumed on any number of processes.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ SCALER_FILE = "scaler.json"
 KEEP = 2  # states
 SAVE_EVERY_SECONDS = 120
 
-# How the steps are computed, not what they compute: free to differ when a run is resumed.
+# How the steps are computed, not what they compute: these may differ when a run is resumed.
 _FREE_SETTINGS = ("accumulate", "precision")
 _SAME_RUN = ("recipe", "class_names", "data", "backbone_weights", "start_from")
 _TELLING_VERSIONS = ("sparse_rcnn_lab", "torch", "torchvision", "numpy")
@@ -61,13 +61,13 @@ _TELLING_VERSIONS = ("sparse_rcnn_lab", "torch", "torchvision", "numpy")
 
 @dataclass(frozen=True)
 class RunFolder:
-    """Paths and files of one run; see the module's text for what lies where."""
+    """The paths and files of one run, which the module's docstring lists."""
 
     path: Path
 
     @property
     def model(self) -> Path:
-        """The model to use."""
+        """The path of the model to use."""
         return self.path / MODEL_FILE
 
     @property
@@ -88,14 +88,14 @@ class RunFolder:
         return read_json(self.path / "run.json")
 
     def states(self) -> list[tuple[int, Path]]:
-        """Complete states as (steps done, folder), oldest first."""
+        """The complete states as (steps done, folder), oldest first."""
         return run_states(self.path)
 
     @contextmanager
     def new_state(self, step: int) -> Iterator[Path]:
-        """An empty folder for the state after ``step`` steps, moved into place at the end.
+        """Yields an empty folder for the state after ``step`` steps, then moves it into place.
 
-        Removes what a process that was killed while it saved has left, and all but the newest.
+        Removes what a process killed while saving has left, and all states but the newest.
         """
         temporary = self.checkpoints / f".step_{step}.{os.getpid()}"
         final = self.checkpoints / f"step_{step:07d}"
@@ -122,8 +122,8 @@ class RunFolder:
                 file.write(json.dumps(row) + "\n")
         except OSError as error:
             raise LabError(
-                f'Could not write to "{path}" ({error.strerror}). What was saved before is intact: '
-                "make room or the folder writable, then resume."
+                f'Could not write to "{path}" ({error.strerror}). What was saved before is intact. '
+                "Free some space or make the folder writable, then resume."
             ) from error
 
     def rows(self, name: str) -> list[dict[str, Any]]:
@@ -139,7 +139,7 @@ class RunFolder:
         return rows
 
     def rewind(self, step: int) -> None:
-        """Drops lines of steps that a resumed run will do again."""
+        """Drops the lines of steps that a resumed run will repeat."""
         for name in ("metrics", "evaluations"):
             if (self.path / f"{name}.jsonl").exists():
                 kept = [row for row in self.rows(name) if row["step"] <= step]
@@ -148,7 +148,7 @@ class RunFolder:
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """Reads a json file. Raises LabError naming it when it is missing or damaged."""
+    """Reads a json file. Raises LabError, which names it, when it is missing or damaged."""
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -158,7 +158,7 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def versions() -> dict[str, str]:
-    """Versions of everything that may change a number."""
+    """The versions of everything that may change a number."""
     return {
         "sparse_rcnn_lab": __version__,
         "python": platform.python_version(),
@@ -179,7 +179,7 @@ def run_header(
     backbone_weights: str | Path | None,
     start_from: str | Path | None,
 ) -> dict[str, Any]:
-    """What ``run.json`` holds."""
+    """The content of ``run.json``."""
     return {
         "recipe": configs.to_dict(recipe),
         "class_names": list(data.class_names),
@@ -192,7 +192,7 @@ def run_header(
 
 
 def check_folder(folder: RunFolder, header: dict[str, Any], resume: bool) -> None:
-    """Raises LabError unless the folder is free, or holds this very run and is to be resumed.
+    """Raises LabError unless the folder is free, or holds this same run and is to be resumed.
 
     Warns where the run was started with other versions of what may change a number.
     """
@@ -217,15 +217,15 @@ def check_folder(folder: RunFolder, header: dict[str, Any], resume: bool) -> Non
     ]
     if changed:
         warnings.warn(
-            f"The run was started with {', '.join(changed)}; it goes on, but not bit for bit.",
+            f"The run was started with {', '.join(changed)}; it continues, but not bit for bit.",
             stacklevel=2,
         )
 
 
 def _comparable(header: dict[str, Any]) -> dict[str, Any]:
-    """A header as json holds it.
+    """A header as json holds it, to be compared.
 
-    Fields that its recipe is too old to know are filled in, free ones left out.
+    Fields that its recipe is too old to have are filled in; those that may differ are left out.
     """
     recipe = configs.to_dict(configs.from_dict(Recipe, header["recipe"]))
     recipe["train"] = {k: v for k, v in recipe["train"].items() if k not in _FREE_SETTINGS}
@@ -237,7 +237,7 @@ def _comparable(header: dict[str, Any]) -> dict[str, Any]:
 def _located(model: str | Path | None) -> str | None:
     """One spelling for a model that may be given by name, run folder or file.
 
-    A shipped or published one is its name, for its file lies elsewhere on another machine.
+    A shipped or published model has its name, as its file is elsewhere on another machine.
     """
     if model is None:
         return None
@@ -248,7 +248,7 @@ def _located(model: str | Path | None) -> str | None:
         return str(model)
     try:
         path = locate(model).resolve()
-    except LabError:  # it may be gone by now, and a resumed run does not need it
+    except LabError:  # it may have been deleted, and a resumed run does not need it
         path = Path(model)
     return next((n for n, end in names.items() if path.parts[-len(end) :] == end), str(path))
 
@@ -262,9 +262,9 @@ def _difference(before: Any, now: Any, where: str = "") -> str:
 
 
 def load_state(state: Path, training: Training, device: torch.device) -> None:
-    """Puts a state into model, optimizer, average and scaler. Raises LabError when it is damaged.
+    """Loads a state into model, optimizer, average and scaler. Raises LabError when it is damaged.
 
-    What the state lacks, because the setting is new, starts afresh.
+    Where the state lacks a part, because the setting is new, that part starts anew.
     """
     averaged = scale = None
     try:
@@ -277,7 +277,7 @@ def load_state(state: Path, training: Training, device: torch.device) -> None:
     except Exception as error:  # a damaged pickle can raise anything
         raise LabError(
             f'The checkpoint "{state}" is damaged ({str(error).splitlines()[0]}). Delete that '
-            "folder and resume again: the run goes on from the checkpoint before it."
+            "folder and resume again: the run continues from the checkpoint before it."
         ) from error
     training.model.load_state_dict(dict(checkpoint.state))
     training.optimizer.load_state_dict(moments)
@@ -293,7 +293,7 @@ def load_state(state: Path, training: Training, device: torch.device) -> None:
 
 
 class RunWriter:
-    """Writes a run's files in process 0; in the others every method does nothing."""
+    """Writes a run's files in process 0; in other processes its methods do nothing."""
 
     def __init__(
         self,
@@ -317,7 +317,7 @@ class RunWriter:
             self.folder.log(name, row)
 
     def overdue(self) -> bool:
-        """Whether the last complete state is so old that a new one should be written."""
+        """Whether the last complete state is so old that a new one is due."""
         return time.monotonic() - self._saved_at > SAVE_EVERY_SECONDS
 
     def save_state(self, step: int) -> None:
@@ -334,7 +334,7 @@ class RunWriter:
         with write_whole(state / OPTIMIZER_FILE) as file:
             try:
                 torch.save(training.optimizer.state_dict(), file)
-            except RuntimeError as error:  # torch's words for a full disk
+            except RuntimeError as error:  # what torch raises for a full disk
                 raise OSError(str(error).splitlines()[0]) from error
         if average is not None:
             info = {"updates": average.updates}
@@ -343,7 +343,7 @@ class RunWriter:
             write_text(state / SCALER_FILE, json.dumps(scaler.state_dict()))
 
     def save_model(self, step: int) -> None:
-        """Writes the model to use: the averaged weights where they are kept."""
+        """Writes the model to use, with the averaged weights where there is an average."""
         if self.writes:
             average, info = self.training.average, {"step": step, **self.header}
             about = self.training.model, self.names, self.folder.path.name, info
@@ -351,10 +351,10 @@ class RunWriter:
 
     @contextmanager
     def rescue(self, done: Callable[[], int]) -> Iterator[None]:
-        """Saves what there is when a step fails in here, and says so.
+        """Saves the last complete step when one fails in here, and says so.
 
-        done: the steps done. A failing step has not touched the weights they left. Where process 0
-        is lost, the first of those left writes.
+        done: returns the steps done. A failing step has not touched the weights. Where process 0
+        is lost, the first of the remaining processes writes.
         """
         group = self.training.group
         try:
@@ -365,7 +365,7 @@ class RunWriter:
                 left = set(range(group.world)) - set(error.missing)
                 self.writes = group.rank == min(left, default=0)
             if done() > self.saved:
-                with suppress(LabError, OSError):  # the first error is the one to tell
+                with suppress(LabError, OSError):  # the first error is the one to report
                     self.save_state(done())
             if isinstance(error, LabError) and self.saved:
                 place = f'The state after step {self.saved} is saved in "{self.folder.path}".'

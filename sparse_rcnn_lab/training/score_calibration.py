@@ -1,4 +1,4 @@
-"""Scores that say how often they are right (Platt scaling), for one's own threshold or 0.5."""
+"""Calibrates scores so that they say how often a detection is right (Platt scaling)."""
 
 from __future__ import annotations
 
@@ -18,26 +18,27 @@ from sparse_rcnn_lab.training.coco_metrics import right_detections
 from sparse_rcnn_lab.training.evaluate import evaluate
 
 INFO_KEY = "score_calibration"
-LEAST_RIGHT = 20  # right detections of a stage, to say anything about how often it is right
+LEAST_RIGHT = 20  # right detections that a stage needs for its calibration
 
 
 def calibrate_scores(
     detector: Detector, data: DetectionData, *, limit: int | None = None, progress: bool = True
 ) -> Detector:
-    """A copy of ``detector`` whose score is about the share of its detections that are right.
+    """A copy of ``detector`` in which a score is about the share of such detections that are right.
 
-    A short schedule, and a loss that looks away from easy boxes, leave scores that are far too low:
-    a threshold of 0.5 then hides what was found. In each stage two numbers are fitted on ``data``,
-    best images that were not trained on: logit -> scale * logit + shift, scale > 0. They are folded
-    into the stage's class layer, so the detector is of the same form and as fast. The order of its
-    detections stays, and with it AP.
+    A short schedule, and a loss that neglects easy boxes, leave scores that are far too low: a
+    threshold of 0.5 then hides what was found. For each stage two numbers are fitted on ``data``,
+    preferably images not trained on: logit -> scale * logit + shift, scale > 0. They are folded
+    into the stage's class layer, so the detector has the same form and speed. The order of its
+    detections does not change, and neither does AP.
 
-    Right is a detection with an IoU of at least 0.5 with an object of its class that no better one
-    has, as in COCO's AP50. Detections that COCO ignores (of crowds) do not count. limit: only the
-    first so many images. Platt scaling: Platt 1999; of detectors: Küppers et al. 2020, 2004.13546.
+    As in COCO's AP50, a detection is right if its IoU with an object of its class is at least 0.5
+    and no better detection has that object. Detections that COCO ignores (of crowds) do not count.
+    limit: use only this many images, the first ones. Platt scaling: Platt 1999; for detectors:
+    Küppers et al. 2020, arXiv 2004.13546.
 
-    Raises LabError where a stage has fewer than 20 right detections in ``data``, and for stages of
-    one's own, whose class layer is not known. ``info["score_calibration"]`` of the copy has both
+    Raises LabError where a stage has fewer than 20 right detections in ``data``, and for custom
+    stages, whose class layer is not known. ``info["score_calibration"]`` of the copy has both
     numbers of each stage, so that a training that starts from it can undo them.
 
     >>> import sparse_rcnn_lab as srl
@@ -60,8 +61,8 @@ def calibrate_scores(
         right, counts = right_detections(truth, rows)
         if right.sum() < LEAST_RIGHT:
             raise LabError(
-                f"Stage {number} has {right.sum()} right detections on {count} images; scores are "
-                f"fitted from {LEAST_RIGHT} on. Give more images, or train longer."
+                f"Stage {number} has {right.sum()} right detections on {count} images, but at "
+                f"least {LEAST_RIGHT} are needed. Give more images, or train longer."
             )
         scale, shift = platt_scaling(rows[counts, 5], right[counts])
         with torch.no_grad():
@@ -73,8 +74,8 @@ def calibrate_scores(
 
 
 def uncalibrated(key: str, value: Tensor, info: Mapping[str, Any]) -> Tensor:
-    """An entry of a state dict as it was before :func:`calibrate_scores`, which ``info`` tells of:
-    steep scores that are sure of themselves are a bad start for learning other classes."""
+    """An entry of a state dict as it was before :func:`calibrate_scores`, by ``info``: confident
+    scores, on a steep scale, are a bad start for learning other classes."""
     if INFO_KEY not in info or ".classify." not in key:
         return value
     scale, shift = info[INFO_KEY][int(key.split(".")[1])]
@@ -82,8 +83,10 @@ def uncalibrated(key: str, value: Tensor, info: Mapping[str, Any]) -> Tensor:
 
 
 def platt_scaling(scores: np.ndarray, right: np.ndarray) -> tuple[float, float]:
-    """Scale > 0 and shift of the logits with the least cross-entropy. scores: ``[K]``, 0 < s < 1.
-    right: ``[K]`` bool."""
+    """The scale > 0 and the shift of the logits that minimise the cross-entropy.
+
+    scores: ``[K]``, 0 < s < 1.  right: ``[K]`` bool.
+    """
     from scipy.optimize import minimize  # its import takes half a second
 
     scores = np.clip(scores, 1e-6, 1 - 1e-6)

@@ -1,9 +1,9 @@
-"""One step of a training: forward, match, set loss, gradient, clipping, update.
+"""One training step: forward pass, matching, set loss, gradient, clipping, update.
 
-The batch of a step may be shared by several processes, and each shard be worked through in parts
-(gradient accumulation), or by several threads at once. Every part's loss is divided by the whole
-batch's number of positives, so that the sum of all gradients is that of one process with the whole
-batch.
+The batch of a step may be shared by several processes, and each shard may be computed in parts
+(gradient accumulation) or by several threads at once. The loss of every part is divided by the
+whole batch's number of positives, so that the gradients add up to those of one process with the
+whole batch.
 """
 
 from __future__ import annotations
@@ -47,9 +47,9 @@ from sparse_rcnn_lab.training.optimizer import WeightAverage
 
 @dataclass(frozen=True)
 class Part:
-    """Where some images stand in the batch of a step that is worked through in parts.
+    """The position of some images in the batch of a step that is computed in parts.
 
-    first: place of the first of them, from 0.  counts: objects in each image of the whole batch.
+    first: index of the first of them, from 0.  counts: objects in each image of the whole batch.
     """
 
     first: int
@@ -58,7 +58,7 @@ class Part:
 
 @dataclass(frozen=True)
 class StepLoss:
-    """What a step minimises.
+    """The losses that a step minimises.
 
     loss: the proposals' set loss.  denoising: that of the denoising queries, or None.
     nested: that of the prefixes, all stages in one number, or None.
@@ -92,13 +92,13 @@ def step_loss(
 ) -> StepLoss:
     """Runs the model on a batch and compares every stage with the ground truth.
 
-    denoising: denoising queries of each object (0: as published), drawn from ``generator``;
-    contrastive: with a negative query beside each. prefixes: how many prefixes of the proposals
-    train beside all of them (0: as published). part: these images are part of a larger batch;
-    normaliser, noise and prefixes are then the larger batch's, so that the parts' losses add up to
+    denoising: denoising queries per object (0: as published), drawn from ``generator``;
+    contrastive: each has a negative query beside it. prefixes: how many prefixes of the proposals
+    train beside all of them (0: as published). part: these images are part of a larger batch,
+    whose normaliser, noise and prefixes are then used, so that the losses of the parts add up to
     its loss.
-    autocast: surrounds the forward pass; matching and losses always see float32.
-    levels: what the backbone made of the images, where that is known.
+    autocast: a context around the forward pass; matching and losses are always float32.
+    levels: the backbone's output for the images, where it has been computed already.
     """
     part = part or Part(0, batch.targets.counts)
     targets = _padded(batch.targets, max(part.counts))
@@ -121,7 +121,7 @@ def step_loss(
         boxes = torch.cat([boxes, queries.boxes], dim=1)
         features = torch.cat([features, queries.features], dim=1)
         mask = queries.mask
-    own = boxes.shape[1]  # rows that are no prefix's
+    own = boxes.shape[1]  # rows that do not belong to a prefix
     lengths = draw_lengths(n, prefixes, generator, scheme)
     boxes, features, mask = with_prefixes(boxes, features, mask, lengths)
     with autocast:
@@ -146,7 +146,7 @@ def step_loss(
     if queries is not None:
         pairs = queries.matches(len(outputs))
         real = queries.real[None, :, :, None]
-        # Padding rows are pushed to a logit at which the focal loss and its gradient vanish.
+        # Padding rows get a logit at which the focal loss and its gradient vanish.
         silenced = logits[:, :, n:own].masked_fill(~real, -30.0)
         positives = torch.full_like(positives, queries.groups * sum(part.counts))
         denoised = set_loss(silenced, refined[:, :, n:own], targets, pairs, config, positives)
@@ -159,7 +159,7 @@ def step_loss(
 
 
 def _padded(targets: Targets, room_for: int) -> Targets:
-    """Targets with room for so many objects an image."""
+    """Targets padded to this many objects per image."""
     room = room_for - targets.boxes.shape[1]
     if not room:
         return targets
@@ -167,7 +167,7 @@ def _padded(targets: Targets, room_for: int) -> Targets:
     return replace(targets, boxes=boxes, labels=labels)
 
 
-# The scale starts at 2 ** 16: halved so often, gradients are far below any that fp16 can hold.
+# The scale starts at 2 ** 16: after so many halvings it is far below any that could help.
 MAX_SKIPPED = 25
 _TYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -175,9 +175,9 @@ _TYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 class MixedPrecision:
     """The forward pass in 16 bits, everything else in float32.
 
-    bf16 has float32's range and needs nothing more. fp16 does not: its gradients are scaled up for
-    the backward pass, and a step whose scaled gradient overflows is left out while the scale comes
-    down. skipped: steps left out in a row, up to now.
+    bf16 has the range of float32 and needs nothing more. fp16 has not: its gradients are scaled up
+    for the backward pass, and a step whose scaled gradient overflows is skipped while the scale is
+    reduced. skipped: the number of steps skipped in a row, up to now.
     """
 
     def __init__(self, precision: Precision, device: torch.device) -> None:
@@ -192,15 +192,15 @@ class MixedPrecision:
         self.skipped = 0
 
     def autocast(self) -> AbstractContextManager[object]:
-        """Surrounds the forward pass of the model."""
+        """The context for the model's forward pass."""
         if self.dtype is None:
             return nullcontext()
         return torch.autocast(self.device.type, self.dtype)
 
     def update(self, optimizer: torch.optim.Optimizer, norm: float) -> bool:
-        """Updates the weights; False where fp16 overflowed and the step was left out.
+        """Updates the weights; returns False where fp16 overflowed and the step was skipped.
 
-        norm: of the whole gradient. Raises LabError when it is not finite: at once, or in fp16
+        norm: that of the whole gradient. Raises LabError when it is not finite: at once, or in fp16
         when no smaller scale helps.
         """
         finite = math.isfinite(norm)
@@ -214,7 +214,7 @@ class MixedPrecision:
 
 
 class _Forward(nn.Module):
-    """The model and its loss as one module, so that DistributedDataParallel surrounds both."""
+    """The model and its loss as one module, so that DistributedDataParallel wraps both."""
 
     def __init__(self, model: SparseRCNN, recipe: Recipe, mixed: MixedPrecision) -> None:
         super().__init__()
@@ -241,10 +241,10 @@ class _Forward(nn.Module):
 
 @dataclass
 class Training:
-    """Everything a step changes, and what it needs for that.
+    """Everything that a step changes, and what it needs for that.
 
-    trained: the optimizer's parameters.  threads: that share the images of a batch, in a process
-    that is alone.
+    trained: the optimizer's parameters.  threads: how many share the images of a batch, where there
+    is only one process.
     """
 
     model: SparseRCNN
@@ -258,12 +258,12 @@ class Training:
     def __post_init__(self) -> None:
         self.trained = [p for group in self.optimizer.param_groups for p in group["params"]]
         self.forward: nn.Module = _Forward(self.model, self.recipe, self.mixed)
-        # Each of them computes on itself alone.
+        # Each of these threads computes without further threads.
         one = partial(torch.set_num_threads, 1)
         self.pool = ThreadPoolExecutor(self.threads, "step", initializer=one)
 
     def connect(self) -> None:
-        """Gives all processes the weights of process 0, and lets them share gradients."""
+        """Gives all processes the weights of process 0 and lets them share gradients."""
         if self.group.world > 1:
             self.forward = DistributedDataParallel(self.forward, gradient_as_bucket_view=True)
         if self.recipe.train.ema and self.average is None:
@@ -273,12 +273,12 @@ class Training:
 def train_step(
     training: Training, batch: TrainBatch, whole: tuple[int, ...], step: int, rate: float
 ) -> tuple[StepLoss, LossValues, float]:
-    """One update.
+    """Makes one update of the weights.
 
-    batch: this process's images.  whole: objects in each image of all processes.
-    step: from 0.  rate: the learning rate, for messages.
-    Returns the loss of this process's (last part of the) images, the numbers of the whole batch,
-    and the gradient's norm before clipping, which is not finite where fp16 left the step out.
+    batch: this process's images.  whole: objects in each image, over all processes.
+    step: the number of the step, from 0.  rate: the learning rate, for messages.
+    Returns the loss of this process's images (of their last part), the numbers of the whole batch,
+    and the gradient's norm before clipping, which is not finite where fp16 skipped the step.
 
     Raises LabError, before the weights are changed, when loss or gradient are not finite.
     """
@@ -307,8 +307,8 @@ def train_step(
     return loss, LossValues.total(values), norm
 
 
-# Seconds after which a thread that wants Python's lock gets it. With Python's own 5 ms two threads
-# wait for each other in a fifth of their time.
+# Seconds after which a thread that waits for Python's lock gets it. With Python's default of 5 ms
+# two threads spend a fifth of their time waiting for each other.
 _TURN = 5e-5
 _Gradients = tuple[Tensor | None, ...]
 
@@ -316,9 +316,10 @@ _Gradients = tuple[Tensor | None, ...]
 def _share(
     training: Training, batch: TrainBatch, part: Part, step: int, rate: float
 ) -> tuple[StepLoss, list[LossValues]]:
-    """Adds the gradients of these images, worked through by all threads at once.
+    """Adds the gradients of these images, which all threads compute together.
 
-    Moving batch norms see all images: the backbone then is not shared, the stages alone are.
+    Batch norms that follow the data must see all images; then only the stages are shared, not the
+    backbone.
     """
     trained, size = training.trained, len(batch.names)
     shares = min(size, training.threads)
@@ -352,14 +353,14 @@ def _share(
             levels, [torch.cat(parts) for parts in zip(*of_levels, strict=True)]
         )
     for p, *parts in zip(trained, *gradients, strict=True):
-        for gradient in parts:  # in their order: the sum is the same each time
+        for gradient in parts:  # in a fixed order, so that the sum is the same each time
             if gradient is not None:
                 p.grad = gradient if p.grad is None else p.grad.add_(gradient)
     return losses[-1], list(values)
 
 
 def _moving_norms(model: nn.Module) -> list[_BatchNorm]:
-    """Its batch norms that see, and follow, a batch's own statistics."""
+    """The model's batch norms that use, and follow, the statistics of each batch."""
     return [m for m in model.modules() if isinstance(m, _BatchNorm) and m.training]
 
 
@@ -384,7 +385,7 @@ def _finite_loss(
 
 
 def _update(training: Training, batch: TrainBatch, step: int, rate: float) -> float:
-    """Clips and applies the gradients, which are the same in all processes; their norm."""
+    """Clips and applies the gradients, which all processes share, and returns their norm."""
     optimizer, mixed, group = training.optimizer, training.mixed, training.group
     mixed.scaler.unscale_(optimizer)
     norm = float(nn.utils.clip_grad_norm_(training.trained, training.recipe.train.clip_norm))
@@ -408,7 +409,7 @@ def _hint(training: Training, names: tuple[str, ...], step: int, rate: float) ->
 
 
 def _images(batch: TrainBatch, start: int, stop: int) -> TrainBatch:
-    """Some of a batch's images, padded as the whole batch is."""
+    """Some images of a batch, padded like the whole batch."""
     t, some = batch.targets, slice(start, stop)
     targets = Targets(t.boxes[some], t.labels[some], t.counts[some], t.sizes[some])
     return TrainBatch(batch.images[some], targets, batch.names[some])
@@ -416,7 +417,7 @@ def _images(batch: TrainBatch, start: int, stop: int) -> TrainBatch:
 
 @contextmanager
 def _statistics_kept_on_failure(model: nn.Module) -> Iterator[None]:
-    """Puts batch-norm statistics back when the step inside fails: it has moved them already."""
+    """Restores the batch-norm statistics, which a step has changed already, when it fails."""
     following = _moving_norms(model)
     buffers = [b for module in following for b in module.buffers()]
     before = [b.clone() for b in buffers]
@@ -433,9 +434,9 @@ def _statistics_kept_on_failure(model: nn.Module) -> Iterator[None]:
 class LossValues:
     """The numbers of a loss, for the log; those of a batch's parts add up to the batch's.
 
-    weighted: ``[3, S]``, class, L1 and GIoU loss of each stage.  denoising: of the denoising
-    queries, all stages, or None.  nested: of the prefixes, likewise.
-    positives: pairs in the whole batch, one number a stage.
+    weighted: ``[3, S]``, class, L1 and GIoU loss of each stage.  denoising: the loss of the
+    denoising queries over all stages, or None.  nested: that of the prefixes, likewise.
+    positives: matched pairs in the whole batch, one number per stage.
     """
 
     weighted: np.ndarray
@@ -445,7 +446,7 @@ class LossValues:
 
     @classmethod
     def of(cls, step: StepLoss) -> LossValues:
-        """The numbers of a loss, fetched from its device."""
+        """The numbers of a loss, copied from its device."""
         loss = step.loss
         weighted = torch.stack([loss.cls, loss.l1, loss.giou]).detach().cpu().double().numpy()
         denoising = None if step.denoising is None else float(step.denoising.total().detach())
@@ -454,7 +455,7 @@ class LossValues:
 
     @classmethod
     def total(cls, parts: Sequence[LossValues]) -> LossValues:
-        """The whole batch's numbers from those of its parts."""
+        """The numbers of the whole batch from those of its parts."""
         first = parts[0]
         denoising = None if first.denoising is None else sum(p.denoising or 0.0 for p in parts)
         nested = None if first.nested is None else sum(p.nested or 0.0 for p in parts)
@@ -463,11 +464,11 @@ class LossValues:
 
     @property
     def minimised(self) -> float:
-        """What the step minimised: all stages, the denoising queries and the prefixes."""
+        """The total loss: all stages, the denoising queries and the prefixes."""
         return float(self.weighted.sum()) + (self.denoising or 0.0) + (self.nested or 0.0)
 
     def row(self, step: int, rate: float, norm: float, seconds: float) -> dict[str, Any]:
-        """A line of ``metrics.jsonl``. The norm is None where fp16 left the step out."""
+        """A line of ``metrics.jsonl``. The norm is None where fp16 skipped the step."""
         stages = self.weighted.sum(axis=0).tolist()
         return {
             "step": step,

@@ -60,5 +60,5 @@ def test_killed_and_started_again(tmp_path, phase):
     steps = [row["step"] for row in RunFolder(run).rows("metrics")]
     assert steps == list(range(1, progress["done_steps"] + 1))
     if phase == "training":
-        assert "Goes on" in again.stdout and before["steps"] == progress["steps"]
+        assert "Continues" in again.stdout and before["steps"] == progress["steps"]
     assert "held-out images it finds" in again.stdout

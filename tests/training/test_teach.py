@@ -163,12 +163,12 @@ def test_an_interrupted_run_goes_on(project, model, tmp_path, monkeypatch):
         quiet(project, tmp_path / "run", model)
     before = read_progress(tmp_path / "run")
     assert before["phase"] == "training" and 0 < before["step"] < 12
-    with pytest.raises(LabError, match="not with those of"):
+    with pytest.raises(LabError, match="not those of"):
         quiet(Project(tmp_path / "other"), tmp_path / "run", model)
     project.remove(2)  # what it learns from was fixed when it began
     said: list[str] = []
     taught = quiet(project, tmp_path / "run", model, say=said.append)
-    assert "Goes on" in said[0] and not taught.stopped
+    assert "Continues" in said[0] and not taught.stopped
     steps = [row["step"] for row in RunFolder(tmp_path / "run").rows("metrics")]
     assert steps == list(range(1, 13))
     after = read_progress(tmp_path / "run")

@@ -1,10 +1,11 @@
-"""From a handful of labelled images to a detector, with nothing asked but the images.
+"""From a handful of labelled images to a detector, without further questions.
 
-- ``suggest``: which boxes to offer while somebody labels
-- ``plan``: which recipe, by a written rule
-- ``teaching``: check, split, train within minutes, evaluate
-- ``progress``: where a run stands, for whoever asks
-- ``judgement``: what it is good and bad at, in words
+- ``suggest``: which boxes are offered while somebody labels?
+- ``plan``: which recipe fits the images, by a written rule?
+- ``teaching``: check, split, train within minutes and evaluate
+- ``progress``: how far is a run, for a page that asks?
+- ``judgement``: what does the detector do well and badly, in words?
 
-Above the rest of ``training``: it may import ``analysis`` too, which judges detections.
+This room is above the rest of ``training``: it may also import ``analysis``, which judges
+detections.
 """

@@ -1,4 +1,4 @@
-"""Honest words: what the taught model finds and what it does not, from held-out images alone."""
+"""An honest report: what the taught model finds and what it misses on held-out images."""
 
 from __future__ import annotations
 
@@ -21,16 +21,17 @@ from sparse_rcnn_lab.data.sample import DetectionData
 from sparse_rcnn_lab.detect.detector import Detector
 
 THRESHOLDS = (0.2, 0.3, 0.4, 0.5, 0.6, 0.7)
-_GOOD = 0.8  # share found from which on nothing is asked for
-_SURE = 4  # held-out objects of a class below which its number says little
-_APART = 1.35  # times smaller or larger than what it learned from
+_GOOD = 0.8  # share of objects found from which on no more images are asked for
+_SURE = 4  # held-out objects of a class below which its result means little
+_APART = 1.35  # missed objects this many times smaller or larger than the training objects
 
 
 @dataclass(frozen=True)
 class ClassJudgement:
-    """One class. found of objects; taken_for: what the others were, "background" among them.
+    """How well one class is found.
 
-    words: a sentence on it, with what to do.
+    found: how many of its ``objects``.  false: boxes of it where nothing is.  taken_for: what the
+    missed ones were taken for, "background" among it.  words: a sentence on it, with what to do.
     """
 
     name: str
@@ -43,10 +44,11 @@ class ClassJudgement:
 
 @dataclass(frozen=True)
 class Judgement:
-    """What held-out images say.
+    """How well a detector does on held-out images.
 
-    threshold: the score at which it does best there, 0..1; all counts are at it.  classes: each.
-    images: held out.  false: boxes where nothing is.  words: one sentence on all.
+    threshold: the score at which it does best there, 0..1; all counts are at this threshold.
+    images: number of held-out images.  false: boxes where nothing is.  words: a sentence on all
+    classes.  classes: one judgement per class.
     """
 
     threshold: float
@@ -56,7 +58,7 @@ class Judgement:
     classes: list[ClassJudgement] = field(default_factory=list)
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values that json can hold."""
+        """The judgement as plain values that json can hold."""
         return asdict(self)
 
     def __str__(self) -> str:
@@ -64,7 +66,7 @@ class Judgement:
 
 
 def judge(detector: Detector, val: DetectionData, train: CocoFolder | None = None) -> Judgement:
-    """Runs the detector on held-out images. train: what it learned from, to say what lacks there.
+    """Judges a detector on held-out images. train: its training images, to say what they lack.
 
     >>> import sparse_rcnn_lab as srl
     >>> found = judge(srl.load("nano-shapes"), srl.Shapes(8, seed=9))
@@ -78,7 +80,7 @@ def judge(detector: Detector, val: DetectionData, train: CocoFolder | None = Non
 def judge_traces(
     traces: Sequence[Trace], names: Sequence[str], shown: dict[int, float] | None = None
 ) -> Judgement:
-    """The same of recorded traces with ground truth; shown: of each label, the typical size."""
+    """As :func:`judge`, from traces with ground truth; shown: each label's typical size."""
     tried = {t: [judge_detections(trace, threshold=t) for trace in traces] for t in THRESHOLDS}
     threshold = max(THRESHOLDS, key=lambda t: (_f1(tried[t]), -abs(t - 0.5)))
     objects, found, false = Counter[int](), Counter[int](), Counter[int]()
@@ -122,7 +124,7 @@ def judge_traces(
 
 
 def _taken_for(judged: JudgedDetections, about: list[int], names: Sequence[str]) -> str:
-    """What the best detection on a missed object takes it for."""
+    """What the best detection on a missed object takes it for, or "background" or "place"."""
     if not about:
         return "background"
     kind = judged.kinds[about[0]]
@@ -159,7 +161,7 @@ def _words(
 
 
 def _from_where(size: float | None, shown: float | None) -> str:
-    """From where, by the size of those missed against what it learned from."""
+    """From where to take more images, by the size of missed objects and of those learned from."""
     if size and shown and size < shown / _APART:
         return " from further away: those that it missed are smaller than what it learned from"
     if size and shown and size > shown * _APART:
@@ -168,13 +170,13 @@ def _from_where(size: float | None, shown: float | None) -> str:
 
 
 def _f1(judged: Sequence[JudgedDetections]) -> float:
-    """Of detections and objects together, the share that is right."""
+    """The share of right ones among all detections and objects."""
     right = sum(one.count(RIGHT) for one in judged)
     return 2 * right / max(1, sum(len(one.kinds) + len(one.found) for one in judged))
 
 
 def _shown_sizes(train: CocoFolder | None) -> dict[int, float]:
-    """Of each label the median side of its boxes, as a share of the image's."""
+    """For each label, the median side of its boxes as a share of the image's side."""
     if train is None:
         return {}
     tables = train.tables

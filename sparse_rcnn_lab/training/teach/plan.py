@@ -1,6 +1,6 @@
 """The recipe for a handful of images, by a written rule: nobody is asked for a number.
 
-From the model to start from and the data alone. docs/teach.md gives the rule and what it is worth.
+It follows from the initial model and the data alone. docs/teach.md has the rule and its effect.
 """
 
 from __future__ import annotations
@@ -17,19 +17,19 @@ from sparse_rcnn_lab.data.finding import first_few
 from sparse_rcnn_lab.models import recipes
 from sparse_rcnn_lab.models.config_edit import with_changes
 
-FINER = 1.3  # times the model's own side in pixels, where objects are small
-SMALL_OBJECT = 14.0  # pixels; a tenth of the objects smaller than that are too small for the side
-MOST_EPOCHS = 120  # passes over the images, after which more only learns them by heart
-STEPS = (30, 3000)  # least and most
-ENOUGH_BOXES = 5  # of a class, to learn from
-RARE = 1 / 3  # of the boxes a class has on average: one with fewer is lost among the others
-# A mirrored "left hand" is a right one, a turned "thumb up" points down.
+FINER = 1.3  # factor on the model's own side in pixels, where objects are small
+SMALL_OBJECT = 14.0  # pixels; if a tenth of the objects is smaller, the side is too small
+MOST_EPOCHS = 120  # passes over the images; further ones only overfit
+STEPS = (30, 3000)  # minimum and maximum
+ENOUGH_BOXES = 5  # boxes that a class needs to be learned
+RARE = 1 / 3  # of the average number of boxes per class: a class with fewer would be drowned out
+# A mirrored "left hand" is a right one, and a turned "thumb up" points down.
 SIDED = ("left", "right", "up", "down")
 
 
 @dataclass(frozen=True)
 class Plan:
-    """recipe: what to train.  reasons: why so, a sentence each.  warnings: what to do about the
+    """recipe: what to train.  reasons: why this one, a phrase each.  warnings: what to do about the
     data first, a sentence each.
     """
 
@@ -41,9 +41,9 @@ class Plan:
 def make_plan(
     model: ModelConfig, train: CocoFolder, val: CocoFolder | None = None, seed: int = 0
 ) -> Plan:
-    """The recipe for these images, its length left open (:func:`steps_within`).
+    """The recipe for these images, without its length (:func:`steps_within`).
 
-    model: that of the model to start from.
+    model: the configuration of the model to start from.
     """
     tables, usual = train.tables, model.input.short_side
     scale = usual / np.maximum(tables.heights, tables.widths)
@@ -73,13 +73,13 @@ def choose_changes(
     names: Sequence[str],
     each: Sequence[int] | np.ndarray = (),
 ) -> dict[str, Any]:
-    """The rule itself: the fields of the preset that change.
+    """The rule itself: the fields of the preset that change, and their values.
 
-    usual: side in pixels that the model was trained at.  sides: of each object, root of its area,
-    pixels where the image's long side is ``usual``.  counts: objects of each image.  names: of the
-    classes.  each: boxes of each class.
+    usual: side in pixels that the model was trained at.  sides: for each object the root of its
+    area, in pixels where the image's long side is ``usual``.  counts: objects in each image.
+    names: the classes.  each: boxes of each class.
 
-    Mosaic and pasted objects are not among them: in so few steps they cost more than they bring
+    Mosaic and pasted objects are left out: in so few steps they cost more than they gain
     (docs/teach.md).
 
     >>> choose_changes(320, [9.0] * 30, [3] * 10, ["mug"])["augment__size"]
@@ -92,23 +92,23 @@ def choose_changes(
         "augment__size": (side, side),
         "model__input__short_side": side,
         "model__input__long_side": side,
-        "train__batch_size": 2,  # more steps a minute are worth more than smoother ones
+        "train__batch_size": 2,  # more steps per minute are worth more than smoother ones
         "train__lr": 1e-3,
         "train__warmup_steps": 20,
         "train__ema": 0.97,
-        "train__progressive_resizing": 0.6,  # a third more steps in the same minutes, better ones
-        "train__precision": "auto",  # with bf16 units, a tenth to a fifth more steps
-        # New classes are all as likely at first: a focal loss hardly parts them.
+        "train__progressive_resizing": 0.6,  # a third more steps in the same time, and better ones
+        "train__precision": "auto",  # bf16 in hardware gives a tenth to a fifth more steps
+        # New classes are all equally likely at first: a focal loss hardly separates them.
         "loss__focal_gamma": 0.0,
         "loss__among_classes": 3.0,
         "augment__hflip": 0.0 if sided else 0.5,
-        "augment__turn": 0.0 if sided else 0.5,  # what lies on a table lies in any direction
+        "augment__turn": 0.0 if sided else 0.5,  # things on a table lie in any direction
     }
     most = max(counts, default=0)
     there = [count for count in each if count]
     if there and min(there) < RARE * sum(there) / len(there):
         changes["loss__balanced"] = True
-        # Where one class crowds, neighbours are to be told apart; its name is learned anyway.
+        # Where one class is crowded, neighbours must be separated; the class is learned anyway.
         changes["loss__focal_gamma"] = 2.0
         changes["loss__matches_per_object"] = (1,)
     if most > 50:  # one proposal finds one object
@@ -117,7 +117,7 @@ def choose_changes(
 
 
 def steps_within(seconds: float, step_seconds: float, num_images: int, batch_size: int) -> int:
-    """How many steps fit, and no more than are of use.
+    """How many steps fit into the time, but no more than are useful.
 
     >>> steps_within(240, 1.0, 20, 4), steps_within(240, 0.1, 20, 4), steps_within(1, 9.0, 20, 4)
     (240, 600, 30)
@@ -128,9 +128,9 @@ def steps_within(seconds: float, step_seconds: float, num_images: int, batch_siz
 
 
 def _warnings(names: Sequence[str], each: np.ndarray, val: CocoFolder | None) -> list[str]:
-    """Classes that cannot be learned well, said before a minute is spent on them.
+    """Warnings about classes that cannot be learned well, before any time is spent on them.
 
-    each: boxes of each class to learn from.
+    each: training boxes of each class.
     """
     few = [f"{n} ({count})" for n, count in zip(names, each, strict=True) if count < ENOUGH_BOXES]
     said = []
@@ -144,7 +144,7 @@ def _warnings(names: Sequence[str], each: np.ndarray, val: CocoFolder | None) ->
         unseen = [name for label, name in enumerate(val.class_names) if label not in there]
         if unseen:
             said.append(
-                f"No held-out image shows {first_few(unseen, 6)}: how well it is found will not be "
-                "known."
+                f"No held-out image shows {first_few(unseen, 6)}, so how well it is found will not "
+                "be known."
             )
     return said

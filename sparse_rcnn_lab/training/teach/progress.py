@@ -1,4 +1,4 @@
-"""Where a run of ``teach`` stands, for whoever asks: the files that say so, and what they say."""
+"""The progress of a run of ``teach``: the files that hold it, and how they are read."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from sparse_rcnn_lab.core.errors import LabError
 from sparse_rcnn_lab.training.run_folder import RunFolder, read_json
 
 STATE, WATCH, ALIVE, STOP = "teach.json", "watch.jsonl", "alive", "stop"
-DEAD = 20.0  # seconds without a beat after which nobody works there
+DEAD = 20.0  # seconds without a heartbeat after which a run counts as dead
 
 
 def is_alive(folder: Path) -> bool:
@@ -25,11 +25,11 @@ def is_alive(folder: Path) -> bool:
 
 
 def read_progress(folder: Path) -> dict[str, Any]:
-    """Where a run stands, for a page that asks now and then: plain values that json can hold.
+    """The progress of a run, for a page that polls it: plain values that json can hold.
 
     ``phase`` ("waiting" before there is a file), ``step`` of ``steps``, ``seconds_left``, ``loss``
-    (a row ``[step, of each stage]``, at most 150), ``ap50_curve`` (the same of each evaluation),
-    and all of ``teach.json`` but the recipe and the place of the images.
+    (at most 150 rows of a step and the loss of each stage), ``ap50_curve`` (such a row per
+    evaluation), and all of ``teach.json`` but the recipe and the location of the images.
     """
     try:
         state = read_json(folder / STATE)

@@ -1,10 +1,10 @@
 """Boxes to offer while somebody labels: accepted with a click, they need not be drawn.
 
-On the first image the model offers what it takes for an object: what has a score, and what many
-proposals end on and its stages agree about, which things of no class it knows are, too. From the
-second one on it is taught, without a step of training: ridge regression on what the last stage
-pooled and made of each proposal (in closed form, as in arXiv 1805.08136) says how well one lies on
-a thing like those drawn, and which. After a training the taught model's own detections come first.
+On the first image the model offers what it takes for an object: boxes with a score, and boxes on
+which many proposals end and the stages agree, which holds for unknown classes too. From the second
+image on it has examples, and needs no training step: a ridge regression on what the last stage
+pooled and made of each proposal (in closed form, as in arXiv 1805.08136) predicts how well the box
+fits an object like those drawn, and its class. After a training the model's detections come first.
 """
 
 from __future__ import annotations
@@ -21,26 +21,27 @@ from torch import Tensor
 from sparse_rcnn_lab.core import boxes as box_ops
 from sparse_rcnn_lab.detect.detector import Detector
 
-ON_IT = 0.5  # IoU of a proposal with a drawn box from which on it is an example of it
+ON_IT = 0.5  # IoU with a drawn box from which on a proposal is an example of its class
 BESIDE = 0.4  # IoU below which a proposal is an example of background
-LIKE = 0.3  # what regression says, about 0..1, from which on a proposal is offered
-SCORE = 0.35  # of a model's own detections
-_TOGETHER = 0.6  # IoU from which on proposals have ended on the same thing
-_APART = 0.4  # IoU of two offers at most
-_FIRST, _MOST = 4, 12  # offers on an image before anything is drawn, and ever
-_CELLS = 3  # of the pooled features, across and down
-_TRUST = 0.7  # in what looked like an object before anything was drawn, where examples say nothing
-_RIDGE = 0.3  # how much the regression is held back
-_IMAGES = 40  # the last ones are learned from, so that an answer takes a moment alone
+LIKE = 0.3  # the regression's value, about 0..1, from which on a proposal is offered
+SCORE = 0.35  # lowest score of a model's own detection that is offered
+_TOGETHER = 0.6  # IoU from which on proposals count as being on the same thing
+_APART = 0.4  # highest IoU of two offers
+_FIRST, _MOST = 4, 12  # most offers on an image: before anything is drawn, and in general
+_CELLS = 3  # columns and rows that the pooled features are reduced to
+_TRUST = 0.7  # weight of what looks like an object to the model, where examples say nothing
+_RIDGE = 0.3  # strength of the regularisation
+_IMAGES = 40  # only the last ones are learned from, so that offers come at once
 
 Drawn = Sequence[tuple[str, Sequence[float]]]  # (class, xyxy in pixels of its image) of each box
 
 
 @dataclass(frozen=True)
 class Offer:
-    """A box to accept. name: of its class, "" where only somebody who looks knows.
+    """A box to accept.
 
-    box: xyxy, pixels of the image.  score: 0..1, how sure.
+    name: its class, "" where only a person can tell.  box: xyxy, pixels of the image.
+    score: confidence, 0..1.
     """
 
     name: str
@@ -52,7 +53,7 @@ class _Ended(NamedTuple):
     """Proposals after the last stage: boxes ``[N, 4]``, features ``[N, D]``, scores ``[N, C]``.
 
     steady: mean IoU of a proposal's boxes after the other stages with its last one.  likely: 0..1,
-    how much one looks like some object.
+    how much a proposal looks like an object.
     """
 
     boxes: Tensor
@@ -63,8 +64,8 @@ class _Ended(NamedTuple):
 
 
 class _Examples(NamedTuple):
-    """Of one image, a row each: name ("" for background), features, how well it lies on the drawn
-    box (0..1), how much it looked like an object.
+    """The examples of one image, one row each: name ("" for background), features, how well the
+    proposal fits the drawn box (0..1), how much it looked like an object.
     """
 
     names: list[str]
@@ -74,9 +75,9 @@ class _Examples(NamedTuple):
 
 
 class Suggestions:
-    """Learns from what is drawn, offers for what is not. Safe to use from several threads.
+    """Learns from the boxes drawn and offers further ones. It may be used by several threads.
 
-    detector: a model that was taught or not.  taught: whether it knows these very classes.
+    detector: a model.  taught: whether it has been trained on these same classes.
 
     >>> import sparse_rcnn_lab as srl
     >>> drawn = srl.Shapes(2, seed=1)
@@ -90,11 +91,11 @@ class Suggestions:
         self.detector, self.taught = detector, taught
         self._drawn: dict[int, list[tuple[str, Sequence[float]]]] = {}
         self._examples: dict[int, _Examples] = {}
-        self._counts: dict[int, int] = {}  # boxes of an image
+        self._counts: dict[int, int] = {}  # number of boxes of each image
         self._lock = threading.Lock()
 
     def follow(self, drawn: Mapping[int, Drawn], pixels: Callable[[int], Tensor]) -> None:
-        """Learns what has changed. drawn: of each labelled image, by id.  pixels: gives one."""
+        """Learns what has changed. drawn: the boxes of each labelled image.  pixels: reads one."""
         now = {image: list(boxes) for image, boxes in drawn.items()}
         with self._lock:
             before, self._drawn = self._drawn, now
@@ -104,15 +105,15 @@ class Suggestions:
             for image, boxes in now.items():
                 if before.get(image) != boxes:
                     self.learn(image, pixels(image), boxes)
-        except Exception:  # one that cannot be read: it and those after it are not learned yet
+        except Exception:  # an image cannot be read: it and those after it are not learned yet
             with self._lock:
                 self._drawn = before
             raise
 
     def learn(self, image: int, pixels: Tensor, boxes: Drawn) -> None:
-        """Takes what somebody drew on an image, in place of what was drawn on it before.
+        """Learns the boxes drawn on an image, in place of those drawn on it before.
 
-        No box: there is nothing on it but background.
+        Without any box the image is all background.
         """
         ended = self._run(pixels)
         names = [name for name, _ in boxes]
@@ -122,22 +123,22 @@ class Suggestions:
         on_it = best >= ON_IT
         sure = on_it | (best < BESIDE)
         said = [names[place[i]] if on_it[i] else "" for i in sure.nonzero()[:, 0].tolist()]
-        # A box that is nearly right is an example of half a thing, so that better ones come first.
+        # A box that fits only partly is an example of half a thing, so that better ones come first.
         quality = ((best - 0.35) * 2).clamp(0, 1) * on_it
         seen = _Examples(said, ended.features[sure], quality[sure], ended.likely[sure])
         with self._lock:
-            self._examples.pop(image, None)  # it is the last one now
+            self._examples.pop(image, None)  # so that it becomes the last one
             self._examples[image] = seen
             self._counts[image] = len(names)
 
     def forget(self, image: int) -> None:
-        """An image that is gone, or not labelled any more."""
+        """Forgets an image that was removed or is no longer labelled."""
         with self._lock:
             self._examples.pop(image, None)
             self._counts.pop(image, None)
 
     def offers(self, pixels: Tensor, class_names: Sequence[str]) -> list[Offer]:
-        """What to offer on an image ``[3, H, W]`` uint8, the surest first."""
+        """The boxes to offer on an image ``[3, H, W]`` uint8, most confident first."""
         ended, names = self._run(pixels), sorted(set(class_names))
         with self._lock:
             seen = list(self._examples.values())[-_IMAGES:]
@@ -147,7 +148,7 @@ class Suggestions:
         best, labels = ended.scores.max(dim=1)
         found = [own[label] for label in labels.tolist()]
         shown = self._likely(ended, names, seen)
-        # A taught model is surer than likeness, and that than a stranger's idea of an object.
+        # A taught model is more reliable than likeness to examples, and that than an untaught one.
         rows = [
             (name, box, score + (2.0 if self.taught else float(bool(name))))
             for name, box, score in zip(found, ended.boxes, best.tolist(), strict=True)
@@ -159,7 +160,7 @@ class Suggestions:
         kept = _suppressed(
             torch.stack([box for _, box, _ in rows]), torch.tensor([score for *_, score in rows])
         )
-        # An untaught model's offers are many; what images held so far says how many are of use.
+        # An untaught model offers many; the number of boxes on images so far says how many help.
         count = _MOST if self.taught else min(most + 1, _MOST) if most else _FIRST
         return [
             Offer(rows[i][0], tuple(rows[i][1].tolist()), min(1.0, rows[i][2]))
@@ -169,7 +170,7 @@ class Suggestions:
     def _likely(
         self, ended: _Ended, names: list[str], seen: Sequence[_Examples]
     ) -> list[tuple[str, Tensor, float]]:
-        """Name, box and score of what is like the things drawn; before any, like an object."""
+        """Name, box and score of what is like the things drawn or, before any, like an object."""
         said = [name for part in seen for name in part.names]
         own = [name for name in names if name in said]
         likely, label = ended.likely, None
@@ -185,7 +186,7 @@ class Suggestions:
             weights = torch.linalg.solve(x.T @ x + _RIDGE * torch.eye(x.shape[1]), x.T @ y)
             told = F.pad(ended.features, (0, 1), value=1.0) @ weights
             likely, label = told[:, 0] + _TRUST * ended.likely, told[:, 1:].argmax(dim=1)
-        # The mean of those that ended together lies better than any of them.
+        # The mean of boxes on the same thing fits better than any of them.
         together = (box_ops.iou(ended.boxes, ended.boxes) >= _TOGETHER).float()
         weight = together * likely.clamp(min=0.01) * ended.steady**2
         boxes = weight @ ended.boxes / weight.sum(dim=1, keepdim=True)
@@ -215,7 +216,7 @@ class Suggestions:
 
 
 def _suppressed(boxes: Tensor, scores: Tensor) -> Tensor:
-    """The rows that NMS keeps, the best first."""
+    """The rows that NMS keeps, best first."""
     from torchvision.ops import nms  # its import takes seconds
 
     return nms(boxes, scores, _APART)

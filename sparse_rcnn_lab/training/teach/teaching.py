@@ -1,12 +1,12 @@
-"""``teach``: a labelled folder in, a detector out, within minutes; goes on where it was killed.
+"""``teach``: trains a detector on a labelled folder within minutes; a killed run can be continued.
 
-Beside what ``fit`` writes, a run folder has
+Besides what ``fit`` writes, a run folder has
 
-``train.json``, ``val.json``  what it learns from, and what is held out (COCO); ``images/``
-``teach.json``                where it stands: phase, steps, notes; at the end the judgement
-``watch.jsonl``               the proposals of one held-out image, a line an evaluation
+``train.json``, ``val.json``  the training and the held-out images (COCO), with ``images/``
+``teach.json``                the progress: phase, steps, notes; at the end the judgement
+``watch.jsonl``               the proposals of one held-out image, one line per evaluation
 ``alive``                     touched every few seconds while a process works here
-``stop``                      made by whoever wants it to stop and keep what is learned
+``stop``                      created by whoever wants to stop the run and keep what was learned
 """
 
 from __future__ import annotations
@@ -54,22 +54,23 @@ from sparse_rcnn_lab.training.teach.plan import make_plan, steps_within
 from sparse_rcnn_lab.training.teach.progress import ALIVE, STATE, STOP, WATCH, is_alive
 
 START = "small-everyday"
-EVALUATIONS = 8  # during a training, at most
-WATCHED_IMAGES = 15  # of the held-out ones are looked at while it trains
+EVALUATIONS = 8  # at most, during a training
+WATCHED_IMAGES = 15  # held-out images that are evaluated during the training
 JUDGED_IMAGES = 200
-PATIENCE = 1.5  # times the minutes it was given, after which it stops by itself
+PATIENCE = 1.5  # factor on the given minutes, after which it stops by itself
 _PROBE = 5  # steps that are timed beforehand
-_KEPT_MEGABYTES = 400  # of decoded images
-_BEAT = 2.0  # seconds
+_KEPT_MEGABYTES = 400  # of decoded images in memory, at most
+_BEAT = 2.0  # seconds between heartbeats
 
 Say = Callable[[str], None]
 
 
 @dataclass(frozen=True)
 class Taught:
-    """What came of it. folder: the run.  judgement: in words.  stopped: before its time.
+    """The result of :func:`teach`.
 
-    evaluation: AP of each stage on the held-out images.
+    folder: the run folder.  detector: the trained model.  judgement: how well it does, in words.
+    evaluation: AP of each stage on the held-out images.  stopped: whether it ended early.
     """
 
     folder: Path
@@ -91,20 +92,20 @@ def teach(
     say: Say = print,
     seed: int = 0,
 ) -> Taught:
-    """Checks, splits, trains, evaluates; or goes on with what ``out`` holds unfinished.
+    """Checks and splits the data, trains and evaluates; continues an unfinished run in ``out``.
 
-    data: a labelled folder (COCO, Pascal VOC, YOLO), or a project.  out: the run folder.
-    minutes: for the training, evaluations included.  start_from: a model to start from, this
-    visitor's last one too; classes that it knows by name keep what they have learned.
-    workers: processes that load images; default one, where there is a second core.
-    say: is told what happens, a line each.
+    data: a labelled folder (COCO, Pascal VOC, YOLO) or a project.  out: the run folder.
+    minutes: time for the training, evaluations included.  start_from: the model to start from, for
+    example one taught before; classes that it knows by name keep what they have learned.
+    workers: number of processes that load images; by default one where there is a second core.
+    say: called with one line of text for each thing that happens.
 
-    Ctrl-C, SIGTERM, or a file ``stop`` in ``out`` end the training early; what was learned is kept
+    Ctrl-C, SIGTERM, or a file ``stop`` in ``out`` ends the training early; what was learned is kept
     and judged. Raises LabError for data that cannot be learned from, and where ``out`` holds a
-    finished run, or one of other images.
+    finished run or one with other images.
     """
     if not 0.05 <= minutes <= 24 * 60:
-        raise LabError(f"minutes must be 0.05 to 1440, found {minutes:g}.")
+        raise LabError(f"minutes must be from 0.05 to 1440, found {minutes:g}.")
     folder = Path(out)
     state = read_json(folder / STATE) if (folder / STATE).exists() else {}
     if state.get("phase") == "done":
@@ -115,7 +116,7 @@ def teach(
     before = state.get("data", source) if "recipe" in state else source
     if before != source and Path(before).exists():  # else it was moved
         raise LabError(
-            f'"{folder}" goes on with the images of "{before}", not with those of "{source}". Give '
+            f'The run in "{folder}" uses the images of "{before}", not those of "{source}". Give '
             "another run folder."
         )
     folder.mkdir(parents=True, exist_ok=True)
@@ -128,30 +129,30 @@ def teach(
                 work.prepare(data, seed)
                 work.measure(device)
             else:
-                say(f"Goes on with the run in {folder}.")
+                say(f"Continues the run in {folder}.")
             return work.train(device, workers, progress)
         except LabError as error:
             work.tell(phase="failed", problem=str(error))
             raise
         except Exception as error:
-            work.tell(phase="failed", problem=f"It went wrong: {error!r}. log.txt says more.")
+            work.tell(phase="failed", problem=f"It failed: {error!r}. See log.txt.")
             raise
 
 
 class _Work:
-    """One run. state: what ``teach.json`` holds."""
+    """One run. state: the content of ``teach.json``."""
 
     def __init__(self, folder: Path, state: dict[str, Any], say: Say) -> None:
         self.folder, self.state, self.say = folder, state, say
 
     def tell(self, **changes: Any) -> None:
-        """Writes where it stands."""
+        """Updates the state and writes it."""
         self.state |= changes
         write_text(self.folder / STATE, json.dumps(self.state) + "\n")
 
     @contextmanager
     def beating(self) -> Iterator[None]:
-        """Shows that somebody is at work, until this process is gone."""
+        """Shows in here, by a heartbeat, that a process is at work."""
         over = threading.Event()
 
         def beat() -> None:
@@ -166,14 +167,14 @@ class _Work:
             yield
         finally:
             over.set()
-            beating.join()  # or it might make the file once more
+            beating.join()  # otherwise it might create the file once more
             for file in (ALIVE, STOP):  # a stop may have come while the images were checked
                 (self.folder / file).unlink(missing_ok=True)
 
     # Before the training
 
     def prepare(self, data: str | Path | Project, seed: int) -> None:
-        """Reads, splits, chooses the recipe; says what was found."""
+        """Reads and splits the data, chooses the recipe and says what was found."""
         self.tell(phase="checking", problem="", began=time.time())
         notes: list[str] = []
         if isinstance(data, Project):
@@ -187,21 +188,21 @@ class _Work:
                 advice = "Draw boxes: in the app's tab Teach, or in a notebook with srl.label."
                 raise LabError(" ".join([said, *found.notes, advice]))
             self.say(f"{found.kind}: {len(found.images)} images.")
-            shutil.rmtree(self.folder / "data", ignore_errors=True)  # of one that was killed here
+            shutil.rmtree(self.folder / "data", ignore_errors=True)  # left by a killed process
             project = Project(self.folder / "data")
             notes += project.take_over(found)
         document = project.coco()
         left_out = sum(not row["labelled"] for row in document["images"])
         if left_out:
             notes.append(
-                f"{left_out} images are not labelled and left out; where nothing is in one, say so."
+                f"{left_out} images are not labelled and left out. If one shows nothing, say so."
             )
         split = split_images(document, project.images)
         (self.folder / "images").mkdir(exist_ok=True)
         for part, ids in (("train", split.train), ("val", split.val)):
             content = project.coco(ids)
             write_text(self.folder / f"{part}.json", json.dumps(content) + "\n")
-            for row in content["images"]:  # its own: somebody may remove one meanwhile
+            for row in content["images"]:  # the run keeps its own, as somebody may remove one
                 _link(project.images / row["file_name"], self.folder / "images" / row["file_name"])
         train, val = self.open()
         model = read_checkpoint(locate(self.state["start_from"])).config
@@ -224,7 +225,7 @@ class _Work:
         self.say(f"Learns from {'; '.join(plan.reasons)}. Held out: {len(val)} images.")
 
     def open(self) -> tuple[CocoFolder, CocoFolder]:
-        """What it learns from, and what is held out; both know all classes."""
+        """The training and the held-out images; both data sets know all classes."""
         images = self.folder / "images"
         train, val = (
             CocoFolder(self.folder / f"{part}.json", part, images=images)
@@ -233,7 +234,7 @@ class _Work:
         return train, val
 
     def measure(self, device: str | None) -> None:
-        """Times a few steps and sets the length, so that the training takes its minutes."""
+        """Times a few steps and sets their number, so that the training takes its minutes."""
         self.tell(phase="measuring")
         recipe, (train, val) = self.recipe(), self.open()
         place = pick_device(device)
@@ -255,7 +256,7 @@ class _Work:
     def _timed(
         self, recipe: Recipe, train: CocoFolder, val: CocoFolder, device: str
     ) -> tuple[float, float]:
-        """Seconds of a step on average, and of looking at the held-out images once."""
+        """The average seconds of a step, and those of one evaluation of the held-out images."""
         place = torch.device(device)
         share, probe = recipe.train.progressive_resizing, _PROBE + 1
         short = configs.with_changes(
@@ -294,8 +295,8 @@ class _Work:
         return configs.from_dict(Recipe, self.state["recipe"])
 
     def train(self, device: str | None, workers: int | None, progress: bool) -> Taught:
-        """Trains, or goes on; then judges."""
-        if "steps" not in self.state:  # killed while it measured
+        """Trains, or continues to; then judges."""
+        if "steps" not in self.state:  # it was killed while it measured
             self.measure(device)
         train, val = self.open()
         device = pick_device(device)
@@ -310,10 +311,10 @@ class _Work:
             late = time.monotonic() - began > limit
             main = threading.current_thread() is threading.main_thread()
             if main and (late or (self.folder / STOP).exists()):
-                signal.raise_signal(signal.SIGINT)  # fit then ends after this step, all saved
+                signal.raise_signal(signal.SIGINT)  # fit then saves everything and ends
 
         def evaluated(number: int, result: Evaluation) -> None:
-            # The file: a folder may have the name of a shipped model.
+            # By its file, since a folder may have the name of a shipped model.
             self._watch(number, load(RunFolder(self.folder).model), sample)
 
         threads = _threads(device)
@@ -356,11 +357,11 @@ class _Work:
         return Taught(self.folder, run.detector, judgement, whole, not run.finished)
 
     def watched(self, val: CocoFolder) -> Sample:
-        """The held-out image whose proposals are shown: the one with most objects."""
+        """The held-out image whose proposals are shown: the one with the most objects."""
         return val[int(np.argmax(val.object_counts))]
 
     def _watch(self, step: int, detector: Detector, sample: Sample) -> None:
-        """Adds where the proposals of one image end now."""
+        """Adds the present last boxes of the proposals of one image."""
         trace = detector.trace(sample.image)
         scores, labels = trace.logits[-1].sigmoid().max(-1)
         line = {
@@ -375,13 +376,13 @@ class _Work:
 
 
 def _threads(device: str) -> int:
-    """That share each batch. torchrun, where somebody uses it, shares it already."""
+    """The number of threads that share each batch; one under torchrun, which shares it already."""
     can = device == "cpu" and "RANK" not in os.environ
     return min(2, os.cpu_count() or 1) if can else 1
 
 
 class _Kept:
-    """A data set whose decoded images stay in memory, as far as that is little."""
+    """A data set whose decoded images stay in memory, up to a limit."""
 
     def __init__(self, data: CocoFolder) -> None:
         self.data = data
@@ -407,7 +408,7 @@ class _Kept:
 
 
 def _link(source: Path, target: Path) -> None:
-    """The same file under another name; a copy where the disk cannot do that."""
+    """Links a file under another name; copies it where the disk cannot do that."""
     target.unlink(missing_ok=True)
     try:
         os.link(source, target)
