@@ -5,5 +5,5 @@ Public names: ``load``, ``locate`` and ``shipped_models`` in ``load``; ``Checkpo
 ``recipes``; ``RELEASES`` and ``fetch``, the five published models, in ``releases``; ``to_dict``,
 ``from_dict`` and ``with_changes`` for configs in ``config_edit``.
 
-May import ``core``, ``detect`` and ``runtime``.
+This room may import ``core``, ``detect`` and ``runtime``.
 """

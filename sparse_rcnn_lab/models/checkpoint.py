@@ -1,7 +1,7 @@
 """Reading and writing models: one safetensors file holds weights, config and class names.
 
-Published ``.pth`` files of mmdetection and of the authors are read too, without executing
-anything in them, and recognised by their keys.
+Published ``.pth`` files of mmdetection and of the authors are recognised by their keys and read
+too, without executing anything in them.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ from sparse_rcnn_lab.models.config_edit import from_dict, to_dict
 from sparse_rcnn_lab.models.foreign import not_whole, read_weights
 
 FORMAT = "sparse_rcnn_lab.model"
-MODEL_FILE = "model.safetensors"  # what a run folder calls the model to use
+MODEL_FILE = "model.safetensors"  # the model to use of a run folder
 
 
 @dataclass(frozen=True)
 class Checkpoint:
     """A model on disk.
 
-    state: the state dict, float32.  info: whatever else is worth telling (recipe, AP, sources).
+    state: the state dict, float32.  info: what else is known of it (recipe, AP, sources).
     """
 
     config: ModelConfig
@@ -43,13 +43,13 @@ class Checkpoint:
     def build(self) -> SparseRCNN:
         """The model with these weights, in eval mode on the CPU.
 
-        Raises LabError naming the first tensor that is missing, left over or of another shape.
+        Raises LabError, naming the first tensor that is missing, surplus or of another shape.
         """
         self._check_sizes()
         model = SparseRCNN(self.config)
         own = model.state_dict()
         missing = [key for key in own if key not in self.state]
-        # Files written by old torch versions lack this counter; nothing depends on it in eval.
+        # Files written by old torch versions lack this counter, which eval mode does not use.
         missing = [key for key in missing if not key.endswith("num_batches_tracked")]
         extra = [key for key in self.state if key not in own]
         if missing or extra:
@@ -65,7 +65,7 @@ class Checkpoint:
         return model.eval()
 
     def _check_sizes(self) -> None:
-        """Before anything is built: a damaged header may ask for more memory than there is."""
+        """Checks sizes before anything is built: a damaged header might ask for too much memory."""
         c = self.config
         first, last = "stages.0.", f"stages.{c.num_stages - 1}."
         sizes: dict[str, tuple[int, ...]] = {
@@ -76,7 +76,7 @@ class Checkpoint:
             f"{first}interaction.project.weight": (c.dim, c.roi_size**2 * c.dim),
         }
         for tower, layers in (("cls_tower", c.num_cls_layers), ("reg_tower", c.num_reg_layers)):
-            if layers:  # of three modules each, the second with weights of a norm
+            if layers:  # each of three modules, the second of which is a norm with weights
                 sizes[f"{first}{tower}.{3 * layers - 2}.weight"] = (c.dim,)
         for key, shape in sizes.items():
             self._check_shape(key, shape)
@@ -108,7 +108,7 @@ def save_checkpoint(
     """Writes a model whole or not at all.
 
     half: store bfloat16, which has the range of float32 at half the size, for shipping.
-    state: weights to write in place of the model's own (their average, say).
+    state: weights to write in place of the model's own, for example their average.
 
     Raises LabError when the class names do not fit the model or the file cannot be written.
 
@@ -144,11 +144,11 @@ def save_checkpoint(
 def read_checkpoint(path: str | Path) -> Checkpoint:
     """Reads our safetensors files and the two published layouts (``.pth`` or safetensors).
 
-    Of a published file what wraps the weights is taken off, and what lies beside them (averaged
-    copies, say) is left out with a warning.
+    In a published file, wrappers around the weights are removed, and what is stored beside them
+    (averaged copies, for example) is left out with a warning.
 
-    Raises LabError when the file is missing, cut short, no checkpoint, or would have to execute
-    code to be read.
+    Raises LabError when the file is missing, cut short, not a checkpoint, or could only be read by
+    executing code.
 
     >>> from sparse_rcnn_lab.models.load import locate
     >>> read_checkpoint(locate("nano-shapes")).class_names[:3]
@@ -210,7 +210,7 @@ def _read_published(path: Path) -> Checkpoint:
 
 
 def _class_names(meta: Any, num_classes: int) -> tuple[str, ...]:
-    """Class names a published file carries (mmdetection 2.x and 3.x), COCO's, or numbers."""
+    """The class names in a published file (mmdetection 2.x and 3.x), or COCO's, or numbers."""
     found = None
     if isinstance(meta, dict):
         new_style = meta.get("dataset_meta")

@@ -11,15 +11,15 @@ from sparse_rcnn_lab.core.errors import LabError
 
 T = TypeVar("T")
 
-# Fields as files called them that were written before they were renamed.
+# Former names of fields, as older files have them.
 _FORMER_NAMES = {"still_boxes": "zero_init_box_head"}
 
 
 def with_changes(config: T, **changes: Any) -> T:
     """A copy of a recipe with fields replaced: ``part__field=value`` or ``name=value``.
 
-    ``model__input__short_side`` goes a level deeper; a list stands for a tuple. Raises LabError for
-    an unknown field and for a value of another type, or one that its config refuses.
+    ``model__input__short_side`` goes a level deeper; a list may be given for a tuple. Raises
+    LabError for an unknown field, a value of another type, and one that its config refuses.
     """
     for key, value in changes.items():
         config = _changed(config, key.split("__"), value, key.replace("__", "."))
@@ -35,7 +35,7 @@ def _changed(config: Any, path: list[str], value: Any, full: str) -> Any:
         value = _changed(getattr(config, name), rest, value, full)
     elif isinstance(value, list):
         value = tuple(value)
-    # A wrong choice is better told by the config, which lists what there is.
+    # A wrong choice is better reported by the config, which lists the choices.
     if get_origin(hints[name]) is not Literal and not fits(value, hints[name]):
         raise LabError(f"{full} must be {in_words(hints[name])}, found {value!r:.80}.")
     return replace(config, **{name: value})
@@ -47,9 +47,9 @@ def to_dict(config: Any) -> dict[str, Any]:
 
 
 def from_dict(cls: type[T], values: dict[str, Any]) -> T:
-    """Rebuilds a config dataclass from :func:`to_dict`'s output, tuples restored.
+    """Rebuilds a config dataclass from the output of :func:`to_dict`, with its tuples.
 
-    Unknown fields (from a newer version) raise LabError naming them, and so does a value of
+    Raises LabError, naming them, for unknown fields (from a newer version) and for values of
     another type than the field's.
     """
     if not isinstance(values, dict):
@@ -77,9 +77,9 @@ def from_dict(cls: type[T], values: dict[str, Any]) -> T:
 
 
 def fits(value: Any, hint: Any) -> bool:
-    """Whether ``value`` is what ``hint`` says: a plain type, a dataclass, Literal, tuple, union.
+    """Whether ``value`` fits ``hint``: a plain type, a dataclass, Literal, tuple or union.
 
-    A whole number counts as a float, True as no number; a float has to be finite.
+    A whole number counts as a float, but True is not a number; a float must be finite.
     """
     origin, inner = get_origin(hint), get_args(hint)
     if origin in (Union, types.UnionType):
@@ -102,7 +102,7 @@ def fits(value: Any, hint: Any) -> bool:
 
 
 def in_words(hint: Any) -> str:
-    """The type, as an error calls it."""
+    """What an error message calls the type."""
     return hint.__name__ if isinstance(hint, type) else str(hint).replace("typing.", "")
 
 

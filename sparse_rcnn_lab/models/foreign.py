@@ -1,4 +1,4 @@
-"""Named tensors out of weight files that others wrote, without running anything in them."""
+"""Reads named tensors from other people's weight files, without executing anything in them."""
 
 from __future__ import annotations
 
@@ -16,10 +16,9 @@ from sparse_rcnn_lab.core.config import InputConfig
 from sparse_rcnn_lab.core.errors import LabError
 from sparse_rcnn_lab.detect.file_type import describe_file
 
-# What torch's restricted unpickler says when a file asks for something other than tensors.
+# The message of torch's restricted unpickler when a file asks for something other than tensors.
 _UNSAFE = re.compile(r"[Uu]nsupported (?:global: )?GLOBAL (\S+)")
-# What trainings keep beside their tensors: a log, times, arguments. A stand-in takes the place of
-# each.
+# What trainings keep beside their tensors: a log, times, arguments. Each is replaced by a stand-in.
 _IGNORED_OBJECTS = (
     "argparse.Namespace",
     "datetime.datetime",
@@ -34,14 +33,14 @@ _IGNORED_OBJECTS = (
     *(f"pathlib{m}.{kind}Path" for m in ("", "._local") for kind in ("Posix", "Windows")),
 )
 _WRAPPERS = ("state_dict", "model", "model_state_dict")
-# What DataParallel, torch.compile and a trainer's own module put before the names.
+# Prefixes that DataParallel, torch.compile and a trainer's own module put before the names.
 _PREFIXES = re.compile(r"^(?:(?:module|_orig_mod|model)\.)+|(?<=\.)(?:module|_orig_mod)\.")
-# Beside the weights: the other copy that an averaging hook keeps, and how images are normalised.
+# Stored beside the weights: the copy that an averaging hook keeps, and the image normalisation.
 _BESIDE = re.compile(r"ema_|data_preprocessor\.")
 
 
 class _Ignored:
-    """In place of an object that no model needs: its code does not run, its data is dropped."""
+    """Stands for an object that no model needs: its code does not run, its data is dropped."""
 
     def __new__(cls, *arguments: Any) -> _Ignored:
         return super().__new__(cls)
@@ -54,13 +53,13 @@ class _Ignored:
 
 
 def read_weights(path: Path) -> tuple[dict[str, Any], Any]:
-    """The named tensors of a torch or safetensors file, and what its ``meta`` says of them.
+    """The named tensors of a torch or safetensors file, and its ``meta`` entry.
 
-    Wrappers and prefixes are taken off; averaged copies and normalisation beside the weights are
-    left out, with a warning. What is no tensor stays: the caller knows whether it is needed.
+    Wrappers and prefixes are removed; averaged copies and normalisation beside the weights are
+    left out, with a warning. Other entries are kept: the caller knows whether they are needed.
 
     Raises LabError when there is no such file, when it is something else, cut short or without
-    named tensors, or would have to execute code to be read.
+    named tensors, or could only be read by executing code.
     """
     if not path.is_file():
         raise LabError(f'There is no checkpoint file "{path}".')
@@ -73,7 +72,7 @@ def read_weights(path: Path) -> tuple[dict[str, Any], Any]:
         content = inner
     if not isinstance(content, dict) or not all(isinstance(key, str) for key in content):
         raise LabError(
-            f'"{path}" does not hold named tensors: a {type(content).__name__} is in it, not a '
+            f'"{path}" does not hold named tensors: it contains a {type(content).__name__}, not a '
             "state dict."
         )
     state: dict[str, Any] = {}
@@ -93,7 +92,7 @@ def read_weights(path: Path) -> tuple[dict[str, Any], Any]:
 
 
 def _tell(path: Path, beside: dict[str, Any]) -> None:
-    """Warns of what was left out, and of another normalisation than ours."""
+    """Warns about what was left out, and about a normalisation other than ours."""
     kinds = Counter(_BESIDE.match(key)[0] for key in beside)  # type: ignore[index]
     said = ", ".join(f"{count} {kind}*" for kind, count in kinds.items())
     text = f'"{path.name}": left out what the model does not need ({said}).'
@@ -102,8 +101,8 @@ def _tell(path: Path, beside: dict[str, Any]) -> None:
         found = value.flatten().tolist() if isinstance(value, torch.Tensor) else list(ours)
         if len(found) != 3 or any(abs(a - b) > 0.01 for a, b in zip(found, ours, strict=True)):
             text += (
-                f" It was trained on images of another normalisation ({part} {found}; here "
-                f"{list(ours)}): its results may be worse here."
+                f" It was trained on images with another normalisation ({part} {found}; here "
+                f"{list(ours)}), so its results may be worse here."
             )
     warnings.warn(text, stacklevel=4)
 
@@ -128,7 +127,7 @@ def _load(path: Path) -> Any:
 
 
 def not_whole(path: Path, kind: str) -> LabError:
-    """The error for a file that is no ``kind`` ("checkpoint"), by what it is instead."""
+    """The error for a file that is not a ``kind`` ("checkpoint"), by what it is instead."""
     found = describe_file(path)
     advice = "Was the copy or download cut short? Fetch it again."
     if found in ("ZIP archive", "an unknown format", "a Python pickle of torch"):

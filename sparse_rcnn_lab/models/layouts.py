@@ -1,7 +1,7 @@
 """The two published checkpoint layouts, recognised by their keys and renamed to ours.
 
-No tensor needs a transpose or reshape; only names differ. mmdetection 2.x and 3.x share one
-layout; the authors' (PeizeSun/SparseR-CNN on detectron2) is the other.
+No tensor needs a transpose or reshape; only names differ. One layout is that of mmdetection 2.x and
+3.x, the other that of the authors (PeizeSun/SparseR-CNN on detectron2).
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ COCO_CLASSES = (
 # fmt: on
 
 _DYNAMIC = "instance_interactive_conv."
-# Within a stage: our name, mmdetection's, the authors'.
+# Names within a stage: ours, mmdetection's, the authors'.
 _STAGE = (
     ("attention.qkv.", "attention.attn.in_proj_", "self_attn.in_proj_"),
     ("attention.out.", "attention.attn.out_proj.", "self_attn.out_proj."),
@@ -69,7 +69,7 @@ _AUTHORS = {
     r"init_proposal_boxes\.weight$": "proposals.boxes",
     r"init_proposal_features\.weight$": "proposals.features",
 }
-for _level in range(2, 6):  # p2 to p5, res2 to res5: ours count from 0 and from 1
+for _level in range(2, 6):  # p2 to p5 and res2 to res5, which we count from 0 and from 1
     _res = rf"backbone\.bottom_up\.res{_level}\.(\d+)\."
     _layer = rf"backbone.body.layer{_level - 1}.\1."
     _AUTHORS |= {
@@ -80,7 +80,7 @@ for _level in range(2, 6):  # p2 to p5, res2 to res5: ours count from 0 and from
         rf"{_res}conv(\d)\.norm\.": rf"{_layer}bn\2.",
         rf"{_res}conv(\d)\.": rf"{_layer}conv\2.",
     }
-# How a name begins, as a pattern, and our beginning; the first that fits holds.
+# A pattern for the beginning of a name, and our beginning; the first match applies.
 _NAMES: dict[Layout, dict[str, str]] = {"mmdetection": _MMDETECTION, "authors": _AUTHORS}
 
 
@@ -92,7 +92,7 @@ def _our_name(key: str, layout: Layout) -> str | None:
 
 
 def recognise(keys: set[str]) -> Layout | None:
-    """Which published layout these state-dict keys belong to, or None."""
+    """The published layout that these state-dict keys belong to, or None."""
     if "rpn_head.init_proposal_bboxes.weight" in keys:
         return "mmdetection"
     if "init_proposal_boxes.weight" in keys:
@@ -101,10 +101,10 @@ def recognise(keys: set[str]) -> Layout | None:
 
 
 def rename(state: Mapping[str, Tensor], layout: Layout) -> dict[str, Tensor]:
-    """A published state dict under our names. Raises LabError for a key it does not know.
+    """A published state dict under our names. Raises LabError for an unknown key.
 
-    The authors' files hold detectron2's normalisation buffers (``pixel_mean``), which are part of
-    :class:`sparse_rcnn_lab.core.config.InputConfig` here; they are left out.
+    The authors' files hold detectron2's normalisation buffers (``pixel_mean``). They are left out,
+    as they are part of :class:`sparse_rcnn_lab.core.config.InputConfig` here.
     """
     renamed, unknown = {}, []
     for key, value in state.items():
@@ -152,6 +152,6 @@ def infer_config(state: Mapping[str, Tensor]) -> ModelConfig:
 
 
 def _tower_layers(state: Mapping[str, Tensor], tower: str) -> int:
-    """Linear layers before a head's last: those with a matrix; their layer norms have vectors."""
+    """How many linear layers, those with a matrix, come before a head's last; norms have vectors."""
     weights = re.compile(rf"stages\.0\.{tower}_tower\.\d+\.weight")
     return sum(bool(weights.fullmatch(key)) and v.ndim == 2 for key, v in state.items())

@@ -1,4 +1,4 @@
-"""Models by name: what ships with the package, what is published, run folders, and files."""
+"""Models by name: those shipped with the package, the published ones, run folders and files."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ CHECKPOINTS = Path(__file__).parent / "checkpoints"
 
 
 def shipped_models() -> list[str]:
-    """Names of the models inside the package.
+    """The names of the models that ship with the package.
 
     >>> shipped_models()
     ['nano-shapes', 'small-cards', 'small-cells', 'small-everyday']
@@ -35,22 +35,22 @@ def load(
     precision: InferencePrecision = "float32",
     overlap_attention: float | None = None,
 ) -> Detector:
-    """A detector by name or path.
+    """Loads a detector by name or path.
 
     name: a shipped model (:func:`shipped_models`), one of the five published COCO models
         (:data:`sparse_rcnn_lab.models.releases.RELEASES`: "r50_3x_300", ...), downloaded at
         first use, a run folder, or a checkpoint file: our safetensors, or a ``.pth`` of
-        mmdetection or the authors. A name goes before a folder of that name; that one is meant by
-        ``"./name"``.
-    device: "cpu", "cuda", ...; None or "auto": the GPU where there is one.
-    runtime: "auto" is the fastest installed way, which is ONNX Runtime or OpenVINO on a CPU;
-        "folded" and "eager" are torch.
-    precision: "bf16" is faster and keeps 8 significant bits, "auto" takes it where the processor
-        has units for it, "int8" is an engine's; :meth:`Detector.with_runtime` says more of both.
-    overlap_attention: another one than the model's own
+        mmdetection or the authors. A model's name has priority over a folder of that name, which
+        is given as ``"./name"``.
+    device: "cpu", "cuda", ...; None or "auto" is the GPU where there is one.
+    runtime: "auto" is the fastest one installed, on a CPU ONNX Runtime or OpenVINO; "folded" and
+        "eager" are torch; :meth:`Detector.with_runtime` describes them all.
+    precision: "bf16" is faster and keeps 8 significant bits, "auto" is bf16 where the hardware
+        supports it, "int8" needs an engine.
+    overlap_attention: replaces the model's own value
         (:class:`~sparse_rcnn_lab.core.config.ModelConfig`); no weights depend on it.
-    Raises LabError, saying what was found and what is possible, when there is no such model, or
-    its weights cannot be downloaded, or no such device.
+    Raises LabError, saying what was found and what is possible, when there is no such model or
+    device, or the weights cannot be downloaded.
 
     >>> load("nano-shapes")
     Detector('nano-shapes', nano, 20 proposals, 6 classes, folded float32)
@@ -97,7 +97,7 @@ def locate(name: str | Path) -> Path:
 
 
 def run_states(run: Path) -> list[tuple[int, Path]]:
-    """Complete states in a run folder as (steps done, folder), oldest first."""
+    """The complete states in a run folder as (steps done, folder), oldest first."""
     found = []
     for folder in (run / "checkpoints").glob("step_*"):
         number = folder.name.removeprefix("step_")

@@ -30,8 +30,8 @@ def _published(name: str, backbone: BackboneName, n: int, epochs: int, ap: float
         augment=AugmentConfig(
             short_sides=_MULTI_SCALE if long else (800,),
             crop=0.5 if n == 300 else 0.0,
-            # mmdetection leaves out boxes under one pixel as it reads them, and later only those
-            # that a crop has taken away altogether.
+            # mmdetection leaves out boxes under one pixel when it reads them, and later only those
+            # of which a crop has left nothing.
             min_visible=0.0,
             min_side=0.0,
             min_source_side=1.0,
@@ -127,7 +127,7 @@ RECIPES: dict[str, Recipe] = {
 def recipe(name: str, /, **changes: Any) -> Recipe:
     """The recipe called ``name``; ``changes`` such as ``train__steps=300`` replace single fields.
 
-    Raises LabError for an unknown name or field, and for a value of another type than the field's.
+    Raises LabError for an unknown name or field, and for a value of the wrong type.
 
     >>> short = recipe("nano", train__steps=300, model__num_proposals=10)
     >>> short.train.steps, short.model.num_proposals, RECIPES["nano"].model.num_proposals

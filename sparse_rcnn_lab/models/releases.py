@@ -1,7 +1,7 @@
-"""The five published models by name: mmdetection's released files, fetched once, kept as ours.
+"""The five published models by name: mmdetection's released files, downloaded once and converted.
 
-Nothing in a released file is executed; it is checked against the first eight digits of its sha256,
-which are in its name, converted, and only the converted file stays.
+Nothing in a released file is executed. It is checked against the first eight digits of its sha256,
+which are in its name, then converted; only the converted file is kept.
 """
 
 from __future__ import annotations
@@ -35,8 +35,8 @@ from sparse_rcnn_lab.runtime.cache_folder import CACHE_VARIABLE, cache_folder
 MIRROR_VARIABLE = "SPARSE_RCNN_LAB_WEIGHTS_URL"
 RELEASED_AT = "https://download.openmmlab.com/mmdetection/v2.0/sparse_rcnn"
 
-ATTEMPTS = 3  # how often a download that was cut goes on where it stopped
-PAUSE = 2.0  # seconds before it does
+ATTEMPTS = 3  # how often an interrupted download is continued
+PAUSE = 2.0  # seconds before it is
 TIMEOUT = 30.0  # seconds without an answer
 _BLOCK = 1 << 20
 
@@ -45,9 +45,9 @@ _BLOCK = 1 << 20
 class Release:
     """A file that mmdetection released (its ``configs/sparse_rcnn/metafile.yml``).
 
-    name: of our recipe.  folder: of the file on mmdetection's server, named as its config.
-    version: time of the training and, after the dash, the first 8 hex digits of the sha256.
-    megabytes: of the converted file, 1e6 bytes.
+    name: that of our recipe.  folder: the file's folder on mmdetection's server, named as its
+    config.  version: the time of the training and, after the dash, the first 8 hex digits of the
+    sha256.  megabytes: size of the converted file, in 1e6 bytes.
     """
 
     name: str
@@ -57,12 +57,12 @@ class Release:
 
     @property
     def file(self) -> str:
-        """Name of the released file."""
+        """The name of the released file."""
         return f"{self.folder}_{self.version}.pth"
 
     @property
     def digest(self) -> str:
-        """How its sha256 starts."""
+        """The first digits of its sha256."""
         return self.version.rpartition("-")[2]
 
     @property
@@ -72,14 +72,14 @@ class Release:
 
     @property
     def cached(self) -> Path:
-        """Where the converted file is kept, there or not."""
+        """The path of the converted file, whether or not it exists."""
         return cache_folder() / "weights" / f"{self.name}-{self.digest}.safetensors"
 
     def url(self) -> str:
-        """Where the file is fetched from.
+        """The address that the file is downloaded from.
 
-        The variable SPARSE_RCNN_LAB_WEIGHTS_URL, an address or a folder of this machine, names
-        another place; the five files lie there side by side.
+        The environment variable SPARSE_RCNN_LAB_WEIGHTS_URL may name another place for all five
+        files, an address or a folder of this machine.
         """
         mirror = os.environ.get(MIRROR_VARIABLE)
         if not mirror:
@@ -107,9 +107,9 @@ def fetch(name: str, progress: bool = True) -> Path:
     """The converted file of a published model, downloaded at first use (0.4 to 0.5 GB).
 
     Several processes may ask at once: one downloads, the others wait.
-    Raises LabError when the file cannot be fetched or kept, is not the released one, would have
-    to execute code to be read, or holds another model than the recipe's; the cache is then as it
-    was before.
+    Raises LabError when the file cannot be downloaded or stored, is not the released one, could
+    only be read by executing code, or holds another model than the recipe's; the cache is then as
+    it was before.
 
     >>> RELEASES["r50_3x_300"].recipe.published_ap, RELEASES["r50_3x_300"].megabytes
     (45.0, 426)
@@ -121,7 +121,7 @@ def fetch(name: str, progress: bool = True) -> Path:
     try:
         cached.parent.mkdir(parents=True, exist_ok=True)
         with _lock(cached) as held:
-            if _is_whole(cached):  # another process was quicker
+            if _is_whole(cached):  # another process has downloaded it
                 return cached
             if held:
                 _remove_leftovers(cached)
@@ -129,14 +129,14 @@ def fetch(name: str, progress: bool = True) -> Path:
     except OSError as error:
         raise LabError(
             f'"{cached.parent}" cannot keep the weights of {name} ({error.strerror or error}). '
-            f"Make room for {2 * release.megabytes} MB, half of it for a moment only, or name "
-            f"another folder in {CACHE_VARIABLE}."
+            f"Free {2 * release.megabytes} MB, half of them only for a moment, or name another "
+            f"folder in {CACHE_VARIABLE}."
         ) from error
     return cached
 
 
 def about(path: Path) -> dict[str, Any]:
-    """What is known about a released file that somebody already has, by its name; else nothing."""
+    """What is known about a file that has the name of a released one; else nothing."""
     for release in RELEASES.values():
         if path.name == release.file:
             return _info(release)
@@ -153,7 +153,7 @@ def _info(release: Release) -> dict[str, Any]:
 
 def _fetch(release: Release, cached: Path, progress: bool) -> None:
     url = release.url()
-    _say(f"{release.name}: fetching {url}, once; kept, converted, in {cached.parent}")
+    _say(f"{release.name}: downloading {url} once; the converted file is kept in {cached.parent}")
     with tempfile.TemporaryDirectory(
         prefix=f".{cached.name}.", dir=cached.parent, ignore_cleanup_errors=True
     ) as folder:
@@ -162,10 +162,10 @@ def _fetch(release: Release, cached: Path, progress: bool) -> None:
         if not digest.startswith(release.digest):
             raise LabError(
                 f"{url} is not the released file: its sha256 starts with {digest[:8]}, that of "
-                f"the release with {release.digest}. The copy is damaged or another one; nothing "
-                "of it was kept. Try again, or another source."
+                f"the release with {release.digest}. The file is damaged or another one; nothing "
+                "of it was kept. Try again, or use another source."
             )
-        # Within the folder, for safetensors too leaves a file of its own behind when it is killed.
+        # In a folder of its own, since safetensors too leaves a file behind when it is killed.
         converted = Path(folder) / cached.name
         _convert(read_checkpoint(source), release, digest, converted)
         move(converted, cached)
@@ -189,20 +189,20 @@ def _convert(checkpoint: Checkpoint, release: Release, digest: str, target: Path
 
 
 def _is_whole(path: Path) -> bool:
-    """Whether ``path`` is there with all its tensors; reads the header alone."""
+    """Whether ``path`` exists with all its tensors; reads only the header."""
     if not path.is_file():
         return False
     try:
         with safe_open(str(path), framework="pt"):
             return True
     except (SafetensorError, OSError):
-        _say(f"{path} is damaged and will be fetched again")
+        _say(f"{path} is damaged and will be downloaded again")
         return False
 
 
 def _remove_leftovers(cached: Path) -> None:
-    """What a process left that was killed half-way; nobody else is at work under the lock."""
-    for path in cached.parent.glob(f".{cached.name}.*"):  # so files.write_whole names them too
+    """Removes what a killed process has left; under the lock nobody else is at work."""
+    for path in cached.parent.glob(f".{cached.name}.*"):  # files.write_whole's names, too
         if path.is_dir():
             shutil.rmtree(path, ignore_errors=True)
         else:
@@ -211,9 +211,9 @@ def _remove_leftovers(cached: Path) -> None:
 
 @contextmanager
 def _lock(cached: Path) -> Iterator[bool]:
-    """Waits until no other process fetches ``cached``. False where the system has no such locks.
+    """Waits until no other process downloads ``cached``. False where the system has no such locks.
 
-    Without it two processes both download, and the last one's file, the same, stays.
+    Without a lock two processes both download, and the file of the last one, the same, stays.
     """
     if sys.platform == "win32":
         yield False
@@ -225,7 +225,7 @@ def _lock(cached: Path) -> Iterator[bool]:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
-                _say(f"{cached.stem}: another process is fetching it; waiting for that one")
+                _say(f"{cached.stem}: another process is downloading it; waiting for that one")
                 fcntl.flock(file, fcntl.LOCK_EX)
             held = True
         except OSError:  # some network file systems
@@ -238,13 +238,13 @@ def _say(line: str) -> None:
 
 
 def download(url: str, target: Path, label: str = "", progress: bool = True) -> str:
-    """Fetches ``url`` into the file ``target`` and returns the sha256 of its bytes, in hex.
+    """Downloads ``url`` into the file ``target`` and returns the sha256 of its bytes, in hex.
 
-    label: what stands before the progress bar.  A cut connection is taken up where it stopped,
-    where the server can do that.
+    label: text before the progress bar.  An interrupted download continues where it stopped if the
+    server supports that.
     Raises LabError, naming the url, when the server cannot be reached, has no such file, or the
-    connection is cut again and again; OSError when ``target`` cannot be written. ``target`` is
-    then left behind in part.
+    connection breaks again and again; OSError when ``target`` cannot be written. Part of
+    ``target`` is then left behind.
     """
     total: int | None = None
     done, digest = 0, hashlib.sha256()
@@ -256,7 +256,7 @@ def download(url: str, target: Path, label: str = "", progress: bool = True) -> 
             if attempt:
                 time.sleep(PAUSE)
             with _open(url, done) as response:
-                if done and response.status != 206:  # it sends the whole file again
+                if done and response.status != 206:  # the server sends the whole file again
                     done, digest = 0, hashlib.sha256()
                     file.seek(0)
                     file.truncate()
@@ -278,7 +278,7 @@ def download(url: str, target: Path, label: str = "", progress: bool = True) -> 
 
 def _open(url: str, start: int) -> Any:
     """The answer to a request for the bytes from ``start`` on."""
-    headers = {"User-Agent": "sparse_rcnn_lab"}  # some servers refuse Python's own
+    headers = {"User-Agent": "sparse_rcnn_lab"}  # some servers refuse Python's default
     if start:
         headers["Range"] = f"bytes={start}-"
     try:
@@ -286,7 +286,7 @@ def _open(url: str, start: int) -> Any:
     except urllib.error.HTTPError as error:
         error.close()
         raise LabError(
-            f"The server did not give {url} (HTTP {error.code}, {error.reason}). "
+            f"The server did not send {url} (HTTP {error.code}, {error.reason}). "
             f"Try again later, or {_by_hand(url)}"
         ) from error
     except (OSError, HTTPException) as error:
@@ -300,7 +300,7 @@ def _open(url: str, start: int) -> Any:
 
 
 def _blocks(response: Any) -> Iterator[bytes]:
-    """What arrives, until the end or until the connection breaks; the caller counts."""
+    """The blocks that arrive, until the end or until the connection breaks; the caller counts."""
     while True:
         try:
             block = response.read(_BLOCK)
@@ -313,4 +313,4 @@ def _blocks(response: Any) -> Iterator[bytes]:
 
 def _by_hand(url: str) -> str:
     name = url.rpartition("/")[2]
-    return f"fetch {name} in any other way and give its path in place of the model's name."
+    return f"download {name} in another way and give its path in place of the model's name."

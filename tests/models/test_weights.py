@@ -287,7 +287,7 @@ def test_damaged_cache_is_mended(server, publish, quick, capsys):
     whole = weights.fetch(NAME, progress=False).read_bytes()
     release.cached.write_bytes(whole[:-4])
     assert weights.fetch(NAME, progress=False).read_bytes() == whole
-    assert "damaged and will be fetched again" in capsys.readouterr().err
+    assert "damaged and will be downloaded again" in capsys.readouterr().err
 
 
 def test_folder_as_mirror(server, publish, quick, tmp_path, monkeypatch):
