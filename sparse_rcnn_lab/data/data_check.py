@@ -1,4 +1,4 @@
-"""What is in a data set and what is odd about it: a table, and a few lines of it for a training."""
+"""What a data set holds and what looks wrong in it: a table, and a few lines for a training run."""
 
 from __future__ import annotations
 
@@ -23,19 +23,19 @@ from sparse_rcnn_lab.data.finding import Finding
 from sparse_rcnn_lab.data.sample import DetectionData, Sample, notes_of
 from sparse_rcnn_lab.detect.images import image_header
 
-_ALIKE = 0.9  # IoU from which two boxes pass for one object
-_NEIGHBOURS = 3  # boxes after it, from left to right, that each is compared with
+_ALIKE = 0.9  # IoU from which on two boxes may be one object
+_NEIGHBOURS = 3  # how many boxes to its right each box is compared with
 _THIN = 2.0  # pixels
 _SIZES = {"small": 32.0**2, "medium": 96.0**2}  # COCO's: areas below these
 _CLASSES = 40  # rows of a printed table
-_LOOKED_AT = 100  # images of a finding that may come onto the sheet
-_LINES = 8  # findings among the first lines of a training
+_LOOKED_AT = 100  # images of a finding that may appear on the sheet
+_LINES = 8  # findings among the first lines of a training run
 _PUBLISHED_PROPOSALS = 100
 
 
 @dataclass(frozen=True, eq=False)
 class OddImage:
-    """An image to look at. sample: None where it cannot be read.  why: what is odd about it."""
+    """An image to look at. sample: None where it cannot be read.  why: what looks wrong in it."""
 
     sample: Sample | None
     class_names: tuple[str, ...]
@@ -44,7 +44,7 @@ class OddImage:
 
     @classmethod
     def of(cls, data: CocoFolder, image_id: int, found: Sequence[Finding]) -> OddImage:
-        """The image of this id, with what was found about it or else how much it shows."""
+        """The image with this id, with what was found in it or else how many objects it shows."""
         index = int(np.flatnonzero(data.tables.image_ids == image_id)[0])
         sample = None
         with contextlib.suppress(LabError):
@@ -57,9 +57,9 @@ class OddImage:
 
 @dataclass(frozen=True, eq=False)
 class DataCheck:
-    """What :func:`check` found; ``print`` it, or show it in a notebook.
+    """The result of :func:`check`; ``print`` it, or show it in a notebook.
 
-    data: what was looked at, train and val for instance.  findings: what is odd.
+    data: the data sets that were checked, such as train and val.  findings: what looks wrong.
 
     >>> DataCheck((), ()).odd.columns.tolist()
     ['file', 'count', 'what', 'first', 'done']
@@ -70,7 +70,7 @@ class DataCheck:
 
     @property
     def odd(self) -> pd.DataFrame:
-        """One row a finding: file, count, what, first, done."""
+        """One row per finding: file, count, what, first, done."""
         rows = [
             (f.file, f.count, f.subject.split(" ", 1)[1], f.first, f.done) for f in self.findings
         ]
@@ -78,7 +78,7 @@ class DataCheck:
 
     @property
     def classes(self) -> pd.DataFrame:
-        """One row a class of a file: boxes without crowds, crowds, images that show it, boxes by
+        """One row per class of a file: boxes without crowds, crowds, images that show it, boxes by
         COCO's sizes (area below 32², below 96², above), median side in pixels."""
         return pd.concat([_classes(data) for data in self.data], ignore_index=True)
 
@@ -95,13 +95,13 @@ class DataCheck:
         return "\n".join(parts)
 
     def oddest(self, count: int = 12) -> list[OddImage]:
-        """Images to look at: those of the rarest findings and of the most of them first, then
-        those with the most objects."""
+        """Images to look at: first those with the rarest findings and the most of them, then those
+        with the most objects."""
         reasons: dict[tuple[int, int], list[Finding]] = {}
         sets = {data.file: number for number, data in enumerate(self.data)}
         for finding in sorted(self.findings, key=lambda f: len(f.images)):
             number = sets[finding.file]
-            there = np.isin(finding.images, self.data[number].tables.image_ids)  # not left out
+            there = np.isin(finding.images, self.data[number].tables.image_ids)  # and not left out
             for image in finding.images[there][:_LOOKED_AT].tolist():
                 reasons.setdefault((number, image), []).append(finding)
         odd = {
@@ -131,14 +131,14 @@ def check(
     images: bool = True,
     progress: bool = True,
 ) -> DataCheck:
-    """Looks through a data set: what there is, and what is odd, with what was done about it.
+    """Checks a data set: what it holds, what looks wrong, and what was done about it.
 
-    data: a folder in COCO's format (its train and val are looked at together), one json, or a
-    :class:`CocoFolder`; val: another, to be compared with it.  proposals: images with more objects
-    are odd.  images: read the head of every image file (size, orientation) and compare files of
-    equal length; False opens none.  progress: show a bar meanwhile.
+    data: a folder in COCO format (its train and val are checked together), one json file, or a
+    :class:`CocoFolder`.  val: another data set to compare it with.  proposals: images with more
+    objects than this are reported.  images: read the header of every image file (size,
+    orientation) and compare files of equal length; False opens none.  progress: show a bar.
 
-    What is mended when the data is read is said as done; the files themselves stay as they are.
+    What is mended when the data is read is reported as done; the files themselves do not change.
     Raises LabError for data that cannot be read, or is drawn and has no files.
 
     >>> import json, tempfile
@@ -170,14 +170,14 @@ def check(
 def first_lines(
     data: DetectionData, val: DetectionData | None = None, proposals: int | None = None
 ) -> list[str]:
-    """What a training or an evaluation says first about its data; no image is opened for it.
+    """The lines about its data with which a training or an evaluation begins; opens no image.
 
-    proposals: of the model; images with more objects are odd.
+    proposals: the model's number of proposals; images with more objects are reported.
     """
     parts = [data] if val is None else [data, val]
     lines = [_in_short(part) for part in parts]
     sets = [f for part in parts if isinstance(f := getattr(part, "data", part), CocoFolder)]
-    notes: list[str] = []  # what is for a person to do comes first
+    notes: list[str] = []  # first what a person has to do
     if len(sets) == 2:
         between = _between(sets[0], sets[1])
         notes += [str(finding) for finding in between if finding.kind != "category"]
@@ -195,7 +195,7 @@ def first_lines(
 def _folder(data: DetectionData) -> CocoFolder:
     folder = getattr(data, "data", data)
     if not isinstance(folder, CocoFolder):
-        raise LabError("Only data in COCO's format can be checked: a folder or a json file.")
+        raise LabError("Only data in COCO format can be checked: a folder or a json file.")
     return folder
 
 
@@ -260,14 +260,14 @@ def _table(odd: pd.DataFrame) -> str:
 
 
 def _owner(data: CocoFolder) -> np.ndarray:
-    """``[A]`` the index of each box's image."""
+    """``[A]``: the index of each box's image."""
     return np.repeat(np.arange(len(data)), np.diff(data.tables.starts))
 
 
 def _note(
     data: CocoFolder, kind: str, wrong: np.ndarray, what: str, done: str
 ) -> Iterator[Finding]:
-    """A finding of the boxes or images that are set in ``wrong``, of the cleaned tables."""
+    """A finding on the boxes or images of the cleaned tables that are set in ``wrong``."""
     rows = np.flatnonzero(wrong)
     if len(rows):
         tables = data.tables
@@ -279,7 +279,7 @@ def _note(
 
 
 def _within(data: CocoFolder, proposals: int | None, thorough: bool = True) -> Iterator[Finding]:
-    """What is odd about the boxes of one set, as they are once it is read."""
+    """What looks wrong in the boxes of one set, as they are once it is read."""
     tables, counts = data.tables, data.object_counts
     if proposals is not None:
         what = f"with more objects than {proposals} proposals (most: {counts.max(initial=0)})"
@@ -296,7 +296,7 @@ def _within(data: CocoFolder, proposals: int | None, thorough: bool = True) -> I
 
 
 def _alike(data: CocoFolder) -> tuple[np.ndarray, np.ndarray]:
-    """``[A]`` whether a box is almost where one left of it is: of its class, of another one."""
+    """Two ``[A]``: whether a box nearly equals one to its left, of its class or of another one."""
     tables, owner = data.tables, _owner(data)
     order = np.lexsort((tables.boxes_xywh[:, 0], owner))
     boxes = box_ops.xywh_to_xyxy(torch.from_numpy(tables.boxes_xywh[order]))
@@ -312,7 +312,7 @@ def _alike(data: CocoFolder) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _between(train: CocoFolder, val: CocoFolder) -> Iterator[Finding]:
-    """What train and val share, and what only one of them has."""
+    """Findings on what train and val share, and on what only one of them has."""
     name = train.file
     for here, there in ((val, train), (train, val)):
         missing = [c for c in here.class_names if c not in there.class_names]
@@ -332,13 +332,13 @@ def _between(train: CocoFolder, val: CocoFolder) -> Iterator[Finding]:
 
 
 def _source(name: str) -> str | None:
-    """The image that one of Roboflow's was made from; None where it is none of these."""
+    """The image that an image of Roboflow's was made from; None for any other image."""
     source, found, _ = name.rpartition("/")[2].partition(".rf.")
     return source if found else None
 
 
 def _files(sets: Sequence[CocoFolder], progress: bool) -> Iterator[Finding]:
-    """What the image files say: size, orientation, the same content twice."""
+    """Findings on the image files: size, orientation, the same content twice."""
     seen: dict[int, list[tuple[int, int]]] = {}  # length of the file -> set and image
     total = sum(map(len, sets))
     bar = tqdm(total=total, desc="images", unit="image", leave=False, disable=not progress)
@@ -373,7 +373,7 @@ def _files(sets: Sequence[CocoFolder], progress: bool) -> Iterator[Finding]:
             before = first.setdefault(hashlib.sha256(content).hexdigest(), (number, index))
             if before[0] != number:
                 path = sets[before[0]].image_path(before[1])
-                if path != sets[number].image_path(index):  # else said already
+                if path != sets[number].image_path(index):  # else it is reported already
                     shared.setdefault((before[0], number), []).append(index)
             elif before != (number, index):
                 again[number][index] = True
@@ -387,7 +387,7 @@ def _files(sets: Sequence[CocoFolder], progress: bool) -> Iterator[Finding]:
 
 
 def _header(data: CocoFolder, index: int) -> str:
-    """What the head of an image says beside the json's size; "" where all is well."""
+    """How an image's header differs from the json's size; "" where it does not."""
     try:
         height, width, turn = image_header(data.image_path(index))
     except LabError:

@@ -1,4 +1,4 @@
-"""The images that ship with the package, by what a model knows."""
+"""The images that ship with the package, by the classes of a model."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ _KNOWN = {
     "cells": {"RBC", "WBC", "red cell", "white cell"},
     "everyday": {"person", "cat", "bus", "motorbike", "motorcycle", "horse"},
 }
-_LAST = "cells_1.jpg"  # two boxes on one cell: no good first sight
+_LAST = "cells_1.jpg"  # two boxes on one cell make a bad first impression
 
 
 def example_topics(class_names: Sequence[str]) -> list[str]:
-    """What a model knows of the shipped images' topics: "shapes", "cards", "cells", "everyday"."""
+    """The topics of shipped images that a model knows: "shapes", "cards", "cells", "everyday"."""
     names = set(class_names)
     return [topic for topic, known in _KNOWN.items() if names & known]
 
 
 def examples(class_names: Sequence[str]) -> list[Path]:
-    """Shipped images that fit a model's classes; all of them when it knows none."""
+    """The shipped images that fit a model's classes; all of them when none does."""
     files = sorted(p for p in EXAMPLES.glob("*") if p.suffix in (".jpg", ".png"))
     files.sort(key=lambda path: path.name == _LAST)
     topics = example_topics(class_names)

@@ -1,4 +1,4 @@
-"""Something odd about a data set, in one form for every message, table and list of changes."""
+"""A finding on a data set, in one form for every message, table and list of changes."""
 
 from __future__ import annotations
 
@@ -16,12 +16,13 @@ _NOUNS = {
 
 @dataclass(frozen=True, eq=False)
 class Finding:
-    """What is odd, how often, where first, and what was done about it; ``str()`` is a sentence.
+    """What looks wrong, how often, where first, and what was done; ``str()`` gives a sentence.
 
-    file: of the json.  kind: what is counted: "annotation", "image" or "category".
-    what: goes after the number ("reaching out of their image").  first: file name and id of the
-    first.  done: what was done, or is for a person to do.  images: ids of the images concerned,
-    as in ``ground_truth()``.  rows: places of the records in the json, for a list of changes.
+    file: the name of the json.  kind: what is counted: "annotation", "image" or "category".
+    what: the text after the number ("reaching out of their image").  first: file name and id of
+    the first one.  done: what was done, or what a person has to do.  images: ids of the images
+    concerned, as in ``ground_truth()``.  rows: indices of the records in the json, for a list of
+    changes.
 
     >>> str(Finding("train.json", "annotation", 2, "of no area", '"a.png", annotation id 7',
     ...             "dropped"))
@@ -54,6 +55,6 @@ class Finding:
 
 
 def first_few(names: Sequence[str], count: int = 3, joint: str = ", ") -> str:
-    """For a message: the first ones, and how many there are beside them."""
+    """The first names, and how many more there are, for a message."""
     more = f" and {len(names) - count} more" if len(names) > count else ""
     return joint.join(names[:count]) + more

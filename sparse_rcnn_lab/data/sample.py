@@ -1,4 +1,4 @@
-"""The protocol that all data sets follow; what they give is :class:`Sample`."""
+"""The protocol that all data sets follow; their items are :class:`Sample`."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from sparse_rcnn_lab.detect.ground_truth import check_ground_truth, check_place
 class DetectionData(Protocol):
     """A data set: a sequence of :class:`Sample` that knows its classes and its COCO form.
 
-    Whatever has these methods can be trained on; :class:`Shapes` and :class:`CocoFolder` do.
+    Anything with these methods can be trained on, such as :class:`Shapes` and :class:`CocoFolder`.
 
     >>> from sparse_rcnn_lab.data.shapes.dataset import Shapes
     >>> data: DetectionData = Shapes(length=2)
@@ -24,7 +24,7 @@ class DetectionData(Protocol):
 
     @property
     def class_names(self) -> tuple[str, ...]:
-        """Class names; a label is an index into this."""
+        """The class names; a label is an index into this."""
         ...
 
     def __len__(self) -> int: ...
@@ -32,19 +32,19 @@ class DetectionData(Protocol):
     def __getitem__(self, index: int) -> Sample: ...
 
     def ground_truth(self, indices: Sequence[int] | None = None) -> dict[str, Any]:
-        """COCO dictionary (``images``, ``annotations``, ``categories``), crowd boxes included.
+        """The COCO dictionary (``images``, ``annotations``, ``categories``), with crowd boxes.
 
-        indices: of these samples alone, without work for the others; default of all.
-        Category ids are those of the source; ``category_ids()[label]`` maps a label to them.
+        indices: only these samples, without work for the others; default: all.
+        Category ids are those of the source; ``category_ids()[label]`` maps a label to its id.
         """
         ...
 
     def category_ids(self) -> tuple[int, ...]:
-        """COCO category id of each label."""
+        """The COCO category id of each label."""
         ...
 
     def fingerprint(self) -> str:
-        """Short hash of everything that decides the samples: files, or generator settings."""
+        """A short hash of everything that determines the samples: files, or generator settings."""
         ...
 
 
@@ -54,13 +54,13 @@ def sample_number(index: Any) -> int:
         return operator.index(index)
     except TypeError:
         raise LabError(
-            f"Samples are taken one by one, by their number, found {index!r}. For several: "
+            f"A sample is taken by its number, found {index!r}. For several write "
             "[data[i] for i in range(3)]."
         ) from None
 
 
 def part_of(truth: dict[str, Any], indices: Sequence[int] | None) -> dict[str, Any]:
-    """A COCO dictionary of these of its ``images``, by place; None: of all."""
+    """The part of a COCO dictionary for these of its ``images``, by index; None: all of it."""
     if indices is None:
         return truth
     images = [truth["images"][index] for index in indices]
@@ -72,7 +72,7 @@ def part_of(truth: dict[str, Any], indices: Sequence[int] | None) -> dict[str, A
 def check_classes(data: DetectionData) -> None:
     """Raises LabError unless each class has a name and a category id of its own."""
     if not hasattr(data, "category_ids"):
-        raise LabError(f"This is no data set: {data!r:.80}. open_data gives one by name or folder.")
+        raise LabError(f"This is not a data set: {data!r:.80}. Open one with open_data.")
     names, ids = data.class_names, data.category_ids()
     if len(set(names)) < len(names) or len(set(ids)) < len(ids) or len(names) != len(ids):
         raise LabError(
@@ -82,7 +82,7 @@ def check_classes(data: DetectionData) -> None:
 
 
 def checked_sample(data: DetectionData, index: int) -> Sample:
-    """``data[index]``; raises LabError, naming it, where its boxes cannot be those of its image."""
+    """``data[index]``. Raises LabError, naming it, where its boxes do not fit its image."""
     sample = data[index]
     try:
         boxes, _ = check_ground_truth(sample.boxes, sample.labels, len(data.class_names))
@@ -93,10 +93,10 @@ def checked_sample(data: DetectionData, index: int) -> Sample:
 
 
 def notes_of(data: DetectionData | None) -> list[str]:
-    """What a data set says about itself (``notes``), a sentence each; not all have something."""
+    """The ``notes`` of a data set, a sentence each; none where it has no notes."""
     return list(getattr(data, "notes", ()))
 
 
 def file_of(data: DetectionData) -> str:
-    """What a message calls a data set: its json's name, where it comes from one."""
+    """What messages call a data set: the name of its json, where it has one."""
     return str(getattr(getattr(data, "data", data), "file", "The data set"))

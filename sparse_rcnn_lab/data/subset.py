@@ -1,4 +1,4 @@
-"""Which images of a data set train, and which of them share a batch; no image is opened for it."""
+"""Which images of a data set are trained on, and which share a batch; no image is opened."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from sparse_rcnn_lab.data.sample import DetectionData, Sample, check_classes, no
 
 @runtime_checkable
 class Indexed(DetectionData, Protocol):
-    """A data set that knows its images without opening them; a CocoFolder does."""
+    """A data set that knows its images without opening them, as CocoFolder does."""
 
     @property
     def image_sizes(self) -> np.ndarray:
@@ -23,14 +23,14 @@ class Indexed(DetectionData, Protocol):
 
     @property
     def object_counts(self) -> np.ndarray:
-        """``[len]`` objects of each image, crowd boxes aside."""
+        """``[len]``: the number of objects in each image, crowd boxes aside."""
         ...
 
 
 class Subset:
     """Some images of a data set, as a data set.
 
-    rows: ``[K]`` which of them, ascending.  note: what was left out, in one line.
+    rows: ``[K]`` their indices, ascending.  note: what was left out, in one line.
     """
 
     def __init__(self, data: Indexed, rows: np.ndarray, note: str, mark: str) -> None:
@@ -38,12 +38,12 @@ class Subset:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What the whole data set says about itself, and what was left out."""
+        """The notes of the whole data set, and what was left out."""
         return (*notes_of(self.data), f"{self.note}.")
 
     @property
     def class_names(self) -> tuple[str, ...]:
-        """Those of the whole data set: no class goes away with the images that show it."""
+        """The classes of the whole data set, even those that no remaining image shows."""
         return self.data.class_names
 
     @property
@@ -53,16 +53,16 @@ class Subset:
 
     @property
     def object_counts(self) -> np.ndarray:
-        """``[len]`` objects of each image."""
+        """``[len]``: the number of objects in each image."""
         return self.data.object_counts[self.rows]
 
     def category_ids(self) -> tuple[int, ...]:
-        """COCO category id of each label."""
+        """The COCO category id of each label."""
         return self.data.category_ids()
 
     @property
     def source_ids(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
-        """The json's ids of images and of categories, where the data set numbers them anew."""
+        """The json's ids of images and of categories, where the data set renumbers them."""
         return getattr(self.data, "source_ids", ((), ()))
 
     def __len__(self) -> int:
@@ -72,19 +72,19 @@ class Subset:
         return self.data[int(self.rows[index])]
 
     def ground_truth(self, indices: Sequence[int] | None = None) -> dict[str, Any]:
-        """The COCO dictionary of these images alone, or of some of them."""
+        """The COCO dictionary of these images, or of some of them."""
         rows = self.rows if indices is None else self.rows[list(indices)]
         return self.data.ground_truth(rows.tolist())
 
     def fingerprint(self) -> str:
-        """That of the whole data set, and the rule."""
+        """The fingerprint of the whole data set, with the rule for these images."""
         return f"{self.data.fingerprint()}-{self._mark}"
 
 
 def usable_images(data: DetectionData, config: AugmentConfig) -> DetectionData:
-    """The images that ``config`` trains on: ``drop_empty``, ``min_image_side``.
+    """The images that ``config`` trains on, by its ``drop_empty`` and ``min_image_side``.
 
-    Gives ``data`` itself where none is left out, or where it does not know its images without
+    Returns ``data`` itself where none is left out, or where it does not know its images without
     opening them. Raises LabError when no image remains, or no object.
 
     >>> from sparse_rcnn_lab.data.shapes.dataset import Shapes
@@ -121,7 +121,7 @@ def usable_images(data: DetectionData, config: AugmentConfig) -> DetectionData:
 
 
 def aspect_groups(data: DetectionData, config: AugmentConfig) -> np.ndarray | None:
-    """``[len]`` 1 for images at least as wide as high, else 0; None where batches may mix them."""
+    """``[len]``: 1 for images at least as wide as high, else 0; None where batches may mix them."""
     if not config.group_by_aspect or not isinstance(data, Indexed):
         return None
     sizes = data.image_sizes
@@ -131,11 +131,11 @@ def aspect_groups(data: DetectionData, config: AugmentConfig) -> np.ndarray | No
 def in_batches_of_one_group(
     order: np.ndarray, groups: np.ndarray, batch_size: int, begun: int = 0
 ) -> np.ndarray:
-    """``order`` ``[K]`` of images rearranged so that each full batch is of one group.
+    """``order`` ``[K]`` of images, rearranged so that each full batch has a single group.
 
-    groups: ``[len]`` of every image.  begun: how many places of a batch are taken already, by the
-    images before ``order``; that batch is filled up first. What makes no full batch of its own
-    group comes last, so at most three batches are mixed: the first, and the last two.
+    groups: ``[len]``, the group of every image.  begun: how many images before ``order`` are in the
+    first batch already; it is filled up first. Images left over from the full batches of their
+    group come last, so at most three batches are mixed: the first and the last two.
     """
     head = min(-begun % batch_size, len(order))
     rest = order[head:]
@@ -143,7 +143,7 @@ def in_batches_of_one_group(
     cuts = [len(place) // batch_size * batch_size for place in places]
     full = [place[:cut].reshape(-1, batch_size) for place, cut in zip(places, cuts, strict=True)]
     batches = np.concatenate([np.zeros((0, batch_size), np.int64), *full])
-    batches = batches[np.argsort(batches[:, -1])]  # each comes when its last image would have
+    batches = batches[np.argsort(batches[:, -1])]  # by when the last image would have come
     left = np.concatenate(
         [np.zeros(0, np.int64), *(place[cut:] for place, cut in zip(places, cuts, strict=True))]
     )

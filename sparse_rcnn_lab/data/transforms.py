@@ -1,6 +1,6 @@
 """Training augmentation: the same sample and seed give the same result on every worker.
 
-Colours are changed by one 3x3 matrix, a tenth of the time of torchvision's hue.
+Colours are changed by one 3x3 matrix, in a tenth of the time of torchvision's hue.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from sparse_rcnn_lab.core.errors import LabError
 from sparse_rcnn_lab.data.sample import DetectionData, Sample, checked_sample
 from sparse_rcnn_lab.detect.images import resize_as_opencv, resize_to, resized_size
 
-# The mean colour of ImageNet: after normalisation what is padded here equals the batch padding.
+# The mean colour of ImageNet: after normalisation, padding with it equals the batch padding.
 FILL = (124, 116, 104)
 
 _RANGES = {
@@ -28,11 +28,11 @@ _RANGES = {
     "hue": 0.5,
 }
 
-SMALLER = 0.7  # half the pixels
+SMALLER = 0.7  # of each side: half the pixels
 
-_MIXING = 0x6D6F7361  # so that which images meet is drawn apart from how each is changed
+_MIXING = 0x6D6F7361  # draws which images are combined independently of how each is changed
 
-# RGB -> luma and two colour differences (YIQ): a hue shift turns the latter two.
+# RGB -> luma and two colour differences (YIQ): a hue shift rotates the latter two.
 _RGB_TO_YIQ = torch.tensor(
     [[0.299, 0.587, 0.114], [0.596, -0.274, -0.322], [0.211, -0.523, 0.312]], dtype=torch.float64
 )
@@ -41,12 +41,12 @@ _YIQ_TO_RGB = torch.linalg.inv(_RGB_TO_YIQ)
 
 @dataclass(frozen=True)
 class Window:
-    """Where a sample's pixels go: ``crop`` of the source, resized, pasted into ``frame``.
+    """How a sample's pixels move: the ``crop`` of the source, resized, is pasted into ``frame``.
 
     crop: (top, left, height, width) in source pixels; size: (height, width) it is resized to;
-    place: (top, left) of that in the frame; frame: (height, width) of the result.
-    first: (height, width) that the whole source is resized to before the crop, whose pixels are
-    then those of this size.
+    place: (top, left) of the result in the frame; frame: (height, width) of the frame.
+    first: (height, width) to which the whole source is resized before the crop, which is then in
+    pixels of this size.
     """
 
     crop: tuple[int, int, int, int]
@@ -56,7 +56,7 @@ class Window:
     first: tuple[int, int] | None = None
 
     def cut(self, image: Tensor, antialias: bool = False) -> Tensor:
-        """Crops and resizes ``[3, H, W]`` uint8; of a first resize only the crop is computed."""
+        """Crops and resizes ``[3, H, W]`` uint8; a first resize computes only the crop."""
         top, left, height, width = self.crop
         if self.first is None:
             part = image[:, top : top + height, left : left + width]
@@ -68,7 +68,7 @@ class Window:
         return resize_to(part, self.size, antialias)
 
     def paste(self, image: Tensor, flip: bool) -> Tensor:
-        """Puts what :meth:`cut` gave on the frame, mirrored when ``flip``."""
+        """Pastes the result of :meth:`cut` into the frame, mirrored when ``flip``."""
         (top, left), (height, width) = self.place, self.size
         if self.size != self.frame:
             framed = image.new_tensor(FILL).view(3, 1, 1).repeat(1, *self.frame)
@@ -77,7 +77,7 @@ class Window:
         return image.flip(-1) if flip else image
 
     def move_boxes(self, boxes: Tensor, source: tuple[int, int], flip: bool) -> Tensor:
-        """Boxes ``[M, 4]`` xyxy of a source (height, width) to where their pixels go, unclipped."""
+        """Moves boxes ``[M, 4]`` xyxy of a source (height, width) with their pixels, unclipped."""
         if self.first is not None:
             boxes = box_ops.rescale(boxes, _factors(source, self.first))
         top, left, height, width = self.crop
@@ -93,22 +93,22 @@ class Window:
 class Augment:
     """Random flip, zoom, crop and colours for training; ``augment(sample, seed)`` -> sample.
 
-    The result's size is that of the image fitted into ``config.size`` (height, width) with its
-    aspect kept or, when that is None, one of the published multi-scale sizes: short side drawn
-    from ``short_sides``, long side at most ``long_side``. These are the sizes the detector sees
-    at inference too; batching pads them.
+    The result has the size of the image fitted into ``config.size`` (height, width), aspect ratio
+    kept, or, when that is None, one of the published multi-scale sizes: short side drawn from
+    ``short_sides``, long side at most ``long_side``. These are the sizes that the detector sees at
+    inference too; batching pads them.
 
     ``config.scale`` is the range of a zoom relative to that size: above 1 a random part is cut out
-    and enlarged, below 1 the whole image is shrunk and put at a random place on :data:`FILL`.
-    ``config.crop`` is the share of images that go the published way through a crop instead.
+    and enlarged, below 1 the whole image is shrunk and put at a random position on :data:`FILL`.
+    ``config.crop`` is the share of images that get the published random crop instead.
     ``brightness``, ``contrast``, ``saturation``: each factor is drawn from 1 - x to 1 + x;
-    ``hue`` from -x to x turns.
+    ``hue`` is drawn from -x to x full turns.
 
-    For few images (:meth:`of`): ``mosaic`` is the share that are four images side by side in a
-    frame of ``size``, each at half of it (YOLOv4, arXiv 2004.10934); ``paste`` the share that get
-    objects of another image (Cut, Paste and Learn, arXiv 1708.01642); ``blur`` the share that are
-    blurred a little, as by a hand that moves; ``turn`` the share that are turned by one, two or
-    three quarters, for what lies on a table or is held in a hand.
+    For few images (:meth:`of`): ``mosaic`` is the share that become four images side by side in a
+    frame of ``size``, each at half of it (YOLOv4, arXiv 2004.10934); ``paste`` is the share that
+    get objects of another image (Cut, Paste and Learn, arXiv 1708.01642); ``blur`` the share that
+    are slightly blurred, as by a moving hand; ``turn`` the share that are rotated by 90, 180 or 270
+    degrees, for things that lie on a table or are held in a hand.
 
     antialias: as in the model's ``InputConfig``. Boxes are clipped; ``min_visible``, ``min_side``
     and ``min_source_side`` say which of them are dropped.
@@ -145,7 +145,7 @@ class Augment:
             raise LabError("Augment: mosaic needs a size, the frame that four images share.")
 
     def smaller(self) -> Augment:
-        """The same at :data:`SMALLER` times every size, to 32 pixels: for the first steps of all.
+        """The same with :data:`SMALLER` times every size, rounded to 32 pixels.
 
         >>> Augment(AugmentConfig(size=(320, 320))).smaller().config.size
         (224, 224)
@@ -162,9 +162,9 @@ class Augment:
         )
 
     def of(self, data: DetectionData, index: int, seed: int) -> Sample:
-        """Image ``index`` of a data set, augmented; with ``mosaic`` and ``paste`` others join it.
+        """Image ``index`` of a data set, augmented; ``mosaic`` and ``paste`` use other images too.
 
-        A function of ``data``, ``index`` and ``seed`` alone.
+        The result depends on ``data``, ``index`` and ``seed`` alone.
         """
         random = torch.Generator().manual_seed(seed ^ _MIXING)
         if _uniform(random, 0, 1) >= self.config.mosaic:
@@ -188,9 +188,9 @@ class Augment:
         return paste(sample, checked_sample(data, _whole(random, 0, len(data) - 1)), random)
 
     def __call__(self, sample: Sample, seed: int) -> Sample:
-        """The augmented sample: a function of ``sample`` and ``seed`` alone.
+        """The augmented sample, which depends on ``sample`` and ``seed`` alone.
 
-        Neither reads nor changes the state of torch's global random generator.
+        Torch's global random generator is neither read nor changed.
         """
         random = torch.Generator().manual_seed(seed)
         if self.config.turn and _uniform(random, 0, 1) < self.config.turn:
@@ -208,7 +208,7 @@ class Augment:
         return replace(sample, image=image, boxes=seen[keep], labels=sample.labels[keep])
 
     def _worth_keeping(self, source: Tensor, moved: Tensor, seen: Tensor) -> Tensor:
-        """``[M]`` bool of ``[M, 4]`` xyxy: in the original, moved, and clipped to the result."""
+        """``[M]`` bool: which boxes to keep, from ``[M, 4]`` xyxy original, moved and clipped."""
         config, sides = self.config, seen[:, 2:] - seen[:, :2]
         visible = box_ops.area(seen) >= config.min_visible * box_ops.area(moved)
         enough = config.min_source_side - 1e-3  # corners are float32: a side of 1 may give 0.9999
@@ -216,7 +216,7 @@ class Augment:
         return visible & large & ((sides >= config.min_side) & (sides > 0)).all(dim=1)
 
     def draw_window(self, height: int, width: int, random: torch.Generator) -> Window:
-        """Draws scale and place for an image of this size."""
+        """Draws scale and position for an image of this size."""
         config = self.config
         if config.crop and _uniform(random, 0, 1) < config.crop:
             return self._draw_crop(height, width, random)
@@ -236,7 +236,7 @@ class Augment:
         return Window((0, 0, height, width), size, place, frame)
 
     def _draw_crop(self, height: int, width: int, random: torch.Generator) -> Window:
-        """The crop of the published recipes with 300 proposals: resize, cut out, resize."""
+        """Draws the crop of the published recipes with 300 proposals: resize, crop, resize."""
         config = self.config
         first = self._draw_size(height, width, config.crop_short_sides, random)
         low, high = (tuple(min(side, bound) for side in first) for bound in config.crop_size)
@@ -263,7 +263,7 @@ class Augment:
 
 
 def turned(sample: Sample, quarters: int) -> Sample:
-    """The sample turned anticlockwise by so many right angles, no pixel changed.
+    """The sample rotated anticlockwise by this many right angles, without resampling.
 
     >>> from sparse_rcnn_lab.data.shapes.dataset import shapes_image
     >>> sample = shapes_image()
@@ -280,13 +280,13 @@ def turned(sample: Sample, quarters: int) -> Sample:
 
 
 def fitted_size(height: int, width: int, size: tuple[int, int]) -> tuple[int, int]:
-    """(height, width) of the largest same-aspect image that fits into ``size``."""
+    """(height, width) of the largest image of the same aspect ratio that fits into ``size``."""
     scale = min(size[0] / height, size[1] / width)
     return max(1, int(height * scale + 0.5)), max(1, int(width * scale + 0.5))
 
 
 def _factors(before: tuple[int, int], after: tuple[int, int]) -> Tensor:
-    """``[2]`` (x, y): what is multiplied when (height, width) ``before`` becomes ``after``."""
+    """``[2]``: the factors (x, y) from (height, width) ``before`` to ``after``."""
     return torch.tensor([after[1] / before[1], after[0] / before[0]])
 
 
@@ -297,10 +297,11 @@ def change_colours(
     saturation: float = 1.0,
     hue: float = 0.0,
 ) -> Tensor:
-    """Changes the colours of ``[3, H, W]`` uint8 RGB; factors around 1, hue in turns, red to green.
+    """Changes the colours of ``[3, H, W]`` uint8 RGB: factors around 1, hue in full turns.
 
-    All four are linear in RGB when hue turns the colour plane of YIQ, so they are one matrix and
-    one offset: contrast is about the image's own mean grey, clipping happens once at the end.
+    All four are linear in RGB when hue rotates the colour plane of YIQ (red towards green), so they
+    are one matrix and one offset. Contrast is relative to the image's own mean grey, and values are
+    clipped once, at the end.
     """
     if (brightness, contrast, saturation, hue) == (1.0, 1.0, 1.0, 0.0):
         return image
@@ -315,7 +316,7 @@ def change_colours(
 
 
 def blurred(image: Tensor) -> Tensor:
-    """``[3, H, W]`` uint8 with each pixel the mean of the 3x3 around it."""
+    """``[3, H, W]`` uint8 in which each pixel is the mean of the 3x3 around it."""
     padded = F.pad(image.float()[None], (1, 1, 1, 1), mode="replicate")
     return F.avg_pool2d(padded, 3, stride=1)[0].round().to(torch.uint8)
 
@@ -323,7 +324,7 @@ def blurred(image: Tensor) -> Tensor:
 def mosaic(parts: Sequence[Sample], size: tuple[int, int]) -> Sample:
     """Four samples as the quarters of one of ``size`` (height, width), touching in its middle.
 
-    None may be larger than half of it.
+    None may be larger than half of ``size``.
     """
     height, width = size
     image = torch.tensor(FILL, dtype=torch.uint8).view(3, 1, 1).repeat(1, height, width)
@@ -338,10 +339,10 @@ def mosaic(parts: Sequence[Sample], size: tuple[int, int]) -> Sample:
 
 
 def paste(sample: Sample, other: Sample, random: torch.Generator) -> Sample:
-    """``sample`` with up to three objects of ``other``, each as its box cuts it out, edges soft.
+    """``sample`` with up to three objects of ``other``, each cut out by its box with soft edges.
 
-    Their size relative to the image changes by 0.6 to 1.5. Where one would hide more than 0.3 of
-    an object that is there it is tried elsewhere, ten times.
+    Their size relative to the image changes by a factor of 0.6 to 1.5. Where one would hide more
+    than 0.3 of an existing object, another position is tried, up to ten times.
     """
     height, width = sample.image.shape[-2:]
     fit = min(height / other.image.shape[-2], width / other.image.shape[-1])
@@ -367,7 +368,7 @@ def paste(sample: Sample, other: Sample, random: torch.Generator) -> Sample:
 
 
 def _soft_edges(length: int) -> Tensor:
-    """``[length]`` from near 0 at both ends to 1 within a twelfth."""
+    """``[length]``: rises from near 0 at both ends to 1 within a twelfth of the length."""
     ramp = (torch.arange(length) + 0.5) / max(1.0, length / 12)
     return torch.minimum(ramp, ramp.flip(0)).clamp(max=1)
 

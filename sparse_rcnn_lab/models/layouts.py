@@ -152,6 +152,6 @@ def infer_config(state: Mapping[str, Tensor]) -> ModelConfig:
 
 
 def _tower_layers(state: Mapping[str, Tensor], tower: str) -> int:
-    """How many linear layers, those with a matrix, come before a head's last; norms have vectors."""
+    """How many linear layers, those with a matrix, come before a head's last one."""
     weights = re.compile(rf"stages\.0\.{tower}_tower\.\d+\.weight")
     return sum(bool(weights.fullmatch(key)) and v.ndim == 2 for key, v in state.items())

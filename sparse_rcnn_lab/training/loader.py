@@ -112,7 +112,6 @@ class StepSampler(Sampler[list[tuple[int, int, int]]]):
 class _Augmented(Dataset[Sample | LabError]):
     """Returns an error as a value, since torch would put a worker's traceback into its message.
 
-
     small_until: the step from which the images have their full size.
     """
 

@@ -142,7 +142,7 @@ def test_one_json_is_not_its_own_validation(data, tmp_path, capsys):
     """Catches a model that is measured on the very images it was trained on, in silence."""
     one, out = data / "train.json", tmp_path / "run"
     assert cli.main(["train", "--data", str(one), "--out", str(out), *TINY]) == 2
-    assert "is one json and has no validation part" in capsys.readouterr().err
+    assert "is one json file and has no validation part" in capsys.readouterr().err
     with pytest.raises(LabError, match="val= may be another data set"):
         fit(one, "nano", out, device="cpu", progress=False)
     assert not out.exists()

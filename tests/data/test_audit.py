@@ -245,11 +245,11 @@ def test_findings_name_the_images(tmp_path):
 @pytest.mark.parametrize(
     ("document", "tool"),
     [
-        ({"_via_settings": {}, "_via_img_metadata": {}}, "project of VIA"),
-        ({"version": "5.0", "shapes": [], "imagePath": "a.jpg"}, "file of LabelMe"),
-        ([{"id": 1, "data": {"image": "a.jpg"}, "annotations": []}], "Label Studio's own"),
+        ({"_via_settings": {}, "_via_img_metadata": {}}, "VIA project"),
+        ({"version": "5.0", "shapes": [], "imagePath": "a.jpg"}, "LabelMe's file"),
+        ([{"id": 1, "data": {"image": "a.jpg"}, "annotations": []}], "Label Studio's format"),
         ([{"image": "a.jpg", "annotations": [], "annotation": 1}], "CreateML"),
-        ({"samples": []}, "FiftyOne's own"),
+        ({"samples": []}, "FiftyOne's format"),
     ],
 )
 def test_the_own_files_of_label_tools_are_named(tmp_path, document, tool):

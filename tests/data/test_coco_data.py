@@ -201,7 +201,7 @@ def test_one_json_that_is_the_whole_is_no_validation_part(tmp_path, name):
     (tmp_path / "annotations").mkdir()
     (tmp_path / "train.json").rename(tmp_path / name)
     assert len(open_data(tmp_path, "val")) == 3
-    with pytest.raises(LabError, match="is one json and has no validation part"):
+    with pytest.raises(LabError, match="is one json file and has no validation part"):
         open_train_val(tmp_path)
 
 

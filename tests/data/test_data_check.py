@@ -201,7 +201,7 @@ def test_what_can_be_checked(root, tmp_path):
     (root / "val.json").unlink()
     assert [data.file for data in srl.check(root, images=False).data] == ["train.json"]
     assert len(srl.check(root / "train.json", images=False).data) == 1
-    with pytest.raises(LabError, match="Only data in COCO's format"):
+    with pytest.raises(LabError, match="Only data in COCO format"):
         srl.check(srl.Shapes(length=2))
     with pytest.raises(LabError, match="No folder"):
         srl.check(tmp_path / "nothing")
@@ -355,4 +355,4 @@ def test_the_command_writes_what_it_is_asked_for(root, capsys, monkeypatch):
     assert page.width == 4 * 436 + 16 and len(colors) > 50
     (out / "mine.txt").touch()
     assert main(["check", str(root), "--fix", str(out), "--no-images"]) == 2
-    assert "is there already" in capsys.readouterr().err
+    assert "already exists" in capsys.readouterr().err

@@ -135,7 +135,7 @@ def test_by_name_once_and_then_from_the_cache(server, publish, tmp_path, capsys)
     release = publish(hollow())
     detector = load(NAME)
     said = capsys.readouterr()
-    assert not said.out and f"{NAME}: fetching {server.url}/{release.file}, once" in said.err
+    assert not said.out and f"{NAME}: downloading {server.url}/{release.file} once" in said.err
     assert (detector.name, detector.class_names) == (NAME, published.COCO_CLASSES)
     assert detector.config == RECIPES[NAME].model
     assert from_dict(Recipe, detector.info["recipe"]) == RECIPES[NAME]

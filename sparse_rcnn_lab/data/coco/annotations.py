@@ -1,4 +1,4 @@
-"""One COCO json as clean arrays: 118,000 images and 860,000 boxes fit easily."""
+"""One COCO json as clean arrays, which easily hold 118,000 images and 860,000 boxes."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ class CocoTables:
     ``boxes_xywh`` ``[A, 4]`` float64 in pixels; ``labels`` ``[A]`` int64 into ``class_names``;
     ``crowd`` ``[A]`` bool; ``areas`` ``[A]``; the annotations of image ``i`` are the rows
     ``starts[i]`` to ``starts[i + 1]``. ``names`` holds the file names end to end, that of image
-    ``i`` from ``name_starts[i]`` on: forked loader processes share one string, but copy every
-    memory page of a list of strings, for reading one counts a reference in it. ``rows`` ``[A]``:
-    the place of each annotation in the json. ``findings``: what was odd about the json and what was
-    done about it. ``source_ids``: of images and of categories, the json's ids where they are too
-    large for float64 and so numbered 1, 2, ..; else empty.
+    ``i`` from ``name_starts[i]`` on: forked loader processes share one string, but would copy every
+    memory page of a list of strings, since reading changes reference counts. ``rows`` ``[A]``: the
+    index of each annotation in the json. ``findings``: what looked wrong in the json and what was
+    done about it. ``source_ids``: the json's ids of images and of categories, where these are too
+    large for float64 and so are numbered 1, 2, .. here; else empty.
     """
 
     class_names: tuple[str, ...]
@@ -86,7 +86,7 @@ class CocoTables:
 
 
 def _rows(**columns: np.ndarray | Sequence[Any]) -> list[dict[str, Any]]:
-    """Columns of equal length as one dictionary of plain values a row."""
+    """Columns of equal length as one dictionary of plain values per row."""
     plain = [c.tolist() if isinstance(c, np.ndarray) else c for c in columns.values()]
     return [dict(zip(columns, row, strict=True)) for row in zip(*plain, strict=True)]
 
@@ -96,8 +96,8 @@ def read_coco_json(
 ) -> CocoTables:
     """Reads, checks and cleans ``path``; what it had to mend is in the tables' ``findings``.
 
-    files: where the images are; None asks for none of them. Raises :class:`LabError` naming the
-    field and the first ids for everything that cannot be read in one way only.
+    files: where the images are; None needs none of them. Raises :class:`LabError`, which names the
+    field and the first ids, for everything that is ambiguous.
     """
     document, digest = load_json(path)
     file = file_label(path)
@@ -163,7 +163,7 @@ def read_coco_json(
 
 
 def _sizes(images: Records, files: ImageFiles | None, found: audit.Findings) -> np.ndarray:
-    """``[len, 2]`` int64 height and width of every image, read from its file where not given."""
+    """``[len, 2]`` int64: height and width of every image, read from its file where not given."""
     asked = 1 if files is None else 0
     given = [images.whole(field, None if asked else 0) for field in ("height", "width")]
     sizes = np.stack(given, axis=1)
@@ -180,7 +180,7 @@ def _sizes(images: Records, files: ImageFiles | None, found: audit.Findings) -> 
 def _usable_ids(
     given: Sequence[Any], annotations: Records, found: audit.Findings
 ) -> np.ndarray | None:
-    """The json's annotation ids, or None where they cannot serve as keys for pycocotools."""
+    """The json's annotation ids, or None where pycocotools cannot use them as keys."""
     try:
         ids = np.asarray(given, dtype=object).astype(np.int64)
     except (TypeError, ValueError, OverflowError):

@@ -1,7 +1,7 @@
-"""What is odd about a COCO json: mended and noted where it can be meant one way only, else asked.
+"""What looks wrong in a COCO json is mended and noted if its meaning is clear; else an error asks.
 
-Every function adds to :class:`Findings` what it did or saw. Nothing is looked at box by box: how
-the boxes are written is told from all of them together.
+Every function adds to :class:`Findings` what it did or saw. No box is judged by itself: the form in
+which the boxes are written is inferred from all of them together.
 """
 
 from __future__ import annotations
@@ -19,26 +19,26 @@ from sparse_rcnn_lab.core.errors import LabError
 from sparse_rcnn_lab.data.coco.records import Document, Records
 from sparse_rcnn_lab.data.finding import Finding, first_few
 
-# Labelling tools round, so a box may stick out this far (pixels) without being called wrong.
+# Labelling tools round, so a box may stick out this far (pixels) without being wrong.
 _ROUNDING = 1.0
 _FORMS = {
     "xywh": "left, top, width, height",
     "xyxy": "left, top, right, bottom",
     "cxcywh": "centre x, centre y, width, height",
 }
-# What follows a form's name where boxes are parts of the image's sides -> the whole side.
+# The suffix of a form whose boxes are relative to the image's sides -> the value of a whole side.
 _UNITS = {"-shares": 1, "-percent": 100}
 _IN_WORDS = {"-shares": "as shares of the image", "-percent": "in per cent of the image"}
-_CLOSE = 0.01  # of the image's side: how far boxes of another form may stick out
-_MANY = 0.1  # of all boxes: so many (and 3) reaching out are no accident
-_CROWDED = 0.1  # of all boxes
-_CORNER = 2  # images at least so many times 100 pixels, and no box beyond 100: a corner alone
-_ASKED, _TOLD = 8, 30  # that many boxes in the corner are asked about, or are per cent
-_TURN = 0.01  # degrees
+_CLOSE = 0.01  # share of the image's side by which boxes of another form may stick out
+_MANY = 0.1  # share of all boxes (and at least 3) whose reaching out is no accident
+_CROWDED = 0.1  # share of all boxes from which on crowds are noted
+_CORNER = 2  # boxes within 100 pixels of images this many times as large lie in one corner only
+_ASKED, _TOLD = 8, 30  # with this many boxes in the corner: an error asks, or they are per cent
+_TURN = 0.01  # degrees of rotation that are noticed
 
 
 class Findings(list[Finding]):
-    """What was found in one json. ``names`` of its images and ``owner`` ``[A]``, the row of each
+    """The findings in one json. ``names`` of its images and ``owner`` ``[A]``, the row of each
     annotation's image, are set as soon as they are known."""
 
     def __init__(self, file: str) -> None:
@@ -49,7 +49,7 @@ class Findings(list[Finding]):
         self.image_ids = np.zeros(0, dtype=np.int64)
 
     def note(self, records: Records, wrong: Any, what: str, done: str) -> None:
-        """Adds the records that are set in ``wrong`` ``[len]`` bool; nothing where none is."""
+        """Adds a finding on the records set in ``wrong`` ``[len]`` bool, if there are any."""
         rows = np.flatnonzero(wrong)
         if not len(rows):
             return
@@ -67,10 +67,10 @@ class Findings(list[Finding]):
 def merge_classes(
     categories: Records, counts: np.ndarray, found: Findings
 ) -> tuple[np.ndarray, tuple[str, ...], tuple[int, ...]]:
-    """Entries of one name are one class; an entry that only stands above others is none.
+    """Merges entries of the same name into one class; a mere supercategory is not a class.
 
-    counts: ``[len]`` annotations of each entry. Gives the label of every entry ``[len]`` (-1: left
-    out, it has no annotation), and name and category id of each class, ascending by id.
+    counts: ``[len]`` annotations of each entry. Returns the label of every entry ``[len]`` (-1:
+    left out, it has no annotation), and name and category id of each class, ascending by id.
     """
     names = categories.strings("name")
     above = [row.supercategory for row in categories.rows]
@@ -114,7 +114,7 @@ def merge_classes(
 
 
 def one_entry_a_file(images: Records, sizes: np.ndarray, found: Findings) -> np.ndarray:
-    """``[len]`` the row that stands for each image's: the first of the same file and size.
+    """``[len]``: the row that represents each image, the first one of the same file and size.
 
     Exports merged by hand list an image twice, each time with some of its boxes.
     """
@@ -130,8 +130,8 @@ def one_entry_a_file(images: Records, sizes: np.ndarray, found: Findings) -> np.
 
 
 def turn_boxes(annotations: Records, boxes: np.ndarray, found: Findings) -> np.ndarray:
-    """Boxes ``[A, 4]`` xywh, those that CVAT writes as they were before their rotation replaced by
-    the upright box around the turned one."""
+    """Boxes ``[A, 4]`` xywh. CVAT writes rotated boxes as they were before their rotation; each is
+    replaced by the upright box around the rotated one."""
     attributes = [row.attributes for row in annotations.rows]
     if not any(attributes):
         return boxes
@@ -164,7 +164,7 @@ def mend_boxes(
     """Boxes as xywh in pixels, inside their image: keep ``[A]``, boxes ``[A, 4]``, areas ``[A]``.
 
     areas: NaN where there is none.  limits: ``[A, 2]`` width and height of each box's image.
-    form: what the json says about its boxes (``"box_format"`` in its ``"info"``), or None.
+    form: the box format that the json states (``"box_format"`` in its ``"info"``), or None.
     """
     finite = np.isfinite(boxes).all(axis=1)
     boxes = np.where(finite[:, None], boxes, 0.0)
@@ -191,7 +191,7 @@ def mend_boxes(
     whole = boxes[:, 2] * boxes[:, 3]
     given = ~np.isnan(areas)
     areas = np.where(given, areas, whole)
-    areas[out] = np.minimum(areas[out], whole[out])  # a part is no larger than the rest
+    areas[out] = np.minimum(areas[out], whole[out])  # a clipped mask is no larger than its box
     # A mask's area may be larger than its box by the pixels at the edge.
     most = (boxes[:, 2:] + _ROUNDING).prod(axis=1)
     wrong = keep & ((areas <= 0) | (areas > most))
@@ -212,7 +212,7 @@ def mend_boxes(
 def drop_repeated(
     annotations: Records, boxes: np.ndarray, labels: np.ndarray, keep: np.ndarray, found: Findings
 ) -> np.ndarray:
-    """``keep`` ``[A]`` without the boxes that another one of the class in the image equals."""
+    """``keep`` ``[A]`` without the boxes that equal another of the same class in the same image."""
     columns = pd.DataFrame(boxes).assign(image=found.owner, label=labels, keep=keep)
     repeated = columns.duplicated().to_numpy() & keep
     found.note(annotations, repeated, "listed before, of the same class and place", "dropped")
@@ -220,7 +220,7 @@ def drop_repeated(
 
 
 def read_form(document: Document, file: str) -> str | None:
-    """``"box_format"`` of the json's ``"info"``; None where it says nothing."""
+    """The ``"box_format"`` in the json's ``"info"``; None where there is none."""
     form = document.info.get("box_format") if isinstance(document.info, dict) else None
     known = [name + unit for unit in ("", *_UNITS) for name in _FORMS]
     if form is not None and form not in known:
@@ -264,7 +264,7 @@ def note_counts(
 
 
 def note_numbers(all_records: Sequence[Records], found: Findings) -> None:
-    """Notes numbers that stood as text, and ids that are numbered anew."""
+    """Notes numbers that were written as text, and ids that are renumbered."""
     for records in all_records:
         found.note(records, records.texts, "with a number written as text", "read as numbers")
         if records.sources:
@@ -285,7 +285,7 @@ def _listed(names: Sequence[str]) -> str:
 def _form_of(
     annotations: Records, boxes: np.ndarray, limits: np.ndarray, finite: np.ndarray
 ) -> str:
-    """The one form in which the boxes lie in their images; raises LabError that asks."""
+    """The one format in which the boxes lie inside their images. Raises a LabError that asks."""
     file, rows = annotations.file, np.flatnonzero(finite)
     boxes, limits = boxes[finite], limits[finite]
     if not len(boxes):
@@ -293,20 +293,20 @@ def _form_of(
     answer = 'Say so in the json: "info": {"box_format": ...} with'
     small = (np.abs(boxes) <= 1).all(axis=1) & (limits > 2).all(axis=1)
     if small.all():
-        # Whole numbers only, 0 and 1: a whole image, or one pixel.
+        # If all numbers are 0 or 1, a box may be a whole image or one pixel.
         form, fits = _parts_form(boxes, limits, "-shares")
         if form and (boxes != np.rint(boxes)).any():
             return form
         raise LabError(
-            f"{file}: every box lies within 0 and 1, as shares of the image would, but it cannot "
-            f'be told how they are meant. {answer} {fits}, or "xywh" if they are pixels.'
+            f"{file}: every box lies within 0 and 1, as shares of the image would, but it is not "
+            f'clear how they are meant. {answer} {fits}, or "xywh" if they are pixels.'
         )
     if small.sum() >= 3 and (boxes[small] != np.rint(boxes[small])).any():
         raise LabError(
             f"{file}: {small.sum():,} of {len(boxes):,} boxes lie within 0 and 1 (first: "
             f"annotation id {annotations.called(rows[small.argmax()])}), as shares of the image "
-            "would, the others do not. Were two exports put together? Convert them one by one, or "
-            f'take those out. {answer} "xywh" if all are pixels.'
+            "would, the others do not. Were two exports merged? Convert them one by one, or remove "
+            f'these boxes. {answer} "xywh" if all are pixels.'
         )
     corner = len(boxes) >= _ASKED and (limits >= 100 * _CORNER).all()
     if corner and 50 < boxes.max() <= 100 and boxes.min() >= 0:
@@ -335,18 +335,18 @@ def _form_of(
             'bottom), "cxcywh" (centre, size), or "xywh".'
         )
     corners = _fits(boxes[outside], limits[outside], "xyxy")
-    if corners.mean() >= 1 - _MANY:  # a slip of the hand among them says nothing about the others
+    if corners.mean() >= 1 - _MANY:  # single mistakes among them say nothing about the others
         most = "" if corners.all() else "nearly all of "
         raise LabError(
             f"{said}, {most}which as left, top, right, bottom would lie within; not all the other "
-            f"boxes would. Were two exports put together? Convert them one by one. {answer} "
+            f"boxes would. Were two exports merged? Convert them one by one. {answer} "
             '"xywh" to have them clipped, or "xyxy" if all are meant so.'
         )
     return "xywh"
 
 
 def _parts_form(boxes: np.ndarray, limits: np.ndarray, unit: str) -> tuple[str, str]:
-    """The form of boxes that are parts of the image, or "" where not one alone fits; and a list
+    """The format of boxes that are relative to the image, or "" unless exactly one fits; and a list
     of those that do, or of all, for a question."""
     scaled = boxes / _UNITS[unit] * np.tile(limits, 2)
     fits = [form for form in _FORMS if _fits(scaled, limits, form).all()]
@@ -355,7 +355,7 @@ def _parts_form(boxes: np.ndarray, limits: np.ndarray, unit: str) -> tuple[str, 
 
 
 def _corners(boxes: np.ndarray, form: str) -> np.ndarray:
-    """Boxes of a form ``[A, 4]`` as xyxy."""
+    """Boxes ``[A, 4]`` of a format as xyxy."""
     if form == "xyxy":
         return boxes
     start = boxes[:, :2] - (boxes[:, 2:] / 2 if form == "cxcywh" else 0)
@@ -363,7 +363,7 @@ def _corners(boxes: np.ndarray, form: str) -> np.ndarray:
 
 
 def _fits(boxes: np.ndarray, limits: np.ndarray, form: str) -> np.ndarray:
-    """``[A]`` whether each box, read in this form, has positive sides and lies in its image."""
+    """``[A]``: whether each box, in this format, has positive sides and lies in its image."""
     corners, slack = _corners(boxes, form), np.maximum(_ROUNDING, _CLOSE * limits)
     inside = (corners[:, :2] >= -slack) & (corners[:, 2:] <= limits + slack)
     return np.all(inside & (corners[:, 2:] > corners[:, :2]), axis=1)
@@ -379,7 +379,7 @@ def _converted(
     corners = _corners(boxes, form)
     boxes = np.concatenate([corners[:, :2], corners[:, 2:] - corners[:, :2]], axis=1)
     whole = np.abs(boxes[:, 2] * boxes[:, 3])
-    fit = (areas > 1) & (areas <= whole + _ROUNDING)  # else of a share, or of the wrong sides
+    fit = (areas > 1) & (areas <= whole + _ROUNDING)  # else relative, or from the wrong sides
     return boxes, np.where(fit, areas, np.nan)
 
 

@@ -1,7 +1,7 @@
-"""A folder of images with COCO json: read once, kept as arrays, images opened on access.
+"""A folder of images with COCO json, which is read once; images are opened on access.
 
-The json may be that of any tool: what can be read in one way only is mended and said in ``notes``
-(see ``audit``); what cannot is a :class:`LabError` that names file, field and the first ids.
+The json may come from any tool: what has one possible meaning is mended and reported in ``notes``
+(see ``audit``); what is ambiguous is a :class:`LabError` that names file, field and the first ids.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from sparse_rcnn_lab.detect.images import read_image
 # Fixed seeds, so that two people who name the same data get the same images.
 _SHAPES = {"train": (0, 100_000), "val": (1_000_000, 500)}
 _DIFFICULTIES = ("easy", "normal", "hard")
-# Where label tools put the json of a split, the likeliest first.
+# Where labelling tools put the json of a split, the most likely first.
 _LAYOUTS = (
     r"{split}\.json",
     r"{split}/{whole}\.json",
@@ -38,24 +38,24 @@ _LAYOUTS = (
     r"annotations/instances_{split}[a-z]+\d*\.json",
     r"{split}/annotations/{whole}\.json",
     r"annotations/{whole}\.json",
-    r"{whole}\.json",  # not looked for a folder down: it would be that of another split
+    r"{whole}\.json",  # not looked for in subfolders, where it would belong to another split
 )
-_DEEP = 2  # folders down that a json is looked for
+_DEEP = 2  # levels of folders in which a json is looked for
 
 
 class CocoFolder:
-    """One split of a COCO-json data set; follows :class:`DetectionData`.
+    """One split of a data set in COCO format; follows :class:`DetectionData`.
 
     root: a folder with ``train.json``, ``val.json`` and ``images/``, or in COCO's own layout
     (``annotations/instances_train2017.json``, ``train2017/``), or one json file.
-    images: the image folder, where it is none of those.
+    images: the image folder, where it is none of these.
     keep_empty: whether images without boxes (crowd boxes aside) are part of the data.
 
-    Labels follow ascending category ids. What was odd and could be mended (boxes clipped, dropped
-    or written in another form, one class under two ids) is said in ``notes``; :class:`LabError` is
-    raised for a json that breaks the format or can be meant in two ways, names an unknown category
-    or image, or names image files that are not there. ``data[i]`` is a :class:`Sample`, boxes xyxy
-    in pixels of the image as the json's width and height have it, EXIF rotation or not; it raises
+    Labels follow ascending category ids. What was wrong and has been mended (boxes clipped, dropped
+    or in another format, one class under two ids) is listed in ``notes``. Raises :class:`LabError`
+    for a json that breaks the format or is ambiguous, that names an unknown category or image, or
+    whose image files are missing. ``data[i]`` is a :class:`Sample` with boxes xyxy in pixels of the
+    image as the json's width and height have it, with or without its EXIF rotation; it raises
     LabError for an image that is damaged or of another size.
 
     >>> import json, tempfile
@@ -95,17 +95,17 @@ class CocoFolder:
 
     @property
     def file(self) -> str:
-        """What a message calls the json."""
+        """The name of the json in messages."""
         return file_label(self.json_path)
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What was odd about the json and what was done about it, a sentence each."""
+        """What looked wrong in the json and what was done about it, a sentence each."""
         return tuple(map(str, self.findings))
 
     @property
     def findings(self) -> tuple[Finding, ...]:
-        """The same with counts, ids and the images concerned."""
+        """The same as ``notes``, with counts, ids and the images concerned."""
         return self.tables.findings
 
     @property
@@ -115,7 +115,7 @@ class CocoFolder:
 
     @property
     def object_counts(self) -> np.ndarray:
-        """``[len]`` int64: boxes of every image, crowd boxes aside."""
+        """``[len]`` int64: the number of boxes in every image, crowd boxes aside."""
         before = np.concatenate([[0], np.cumsum(~self.tables.crowd)])
         return np.diff(before[self.tables.starts])
 
@@ -123,12 +123,12 @@ class CocoFolder:
     def source_ids(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
         """The json's image ids, and its category ids, where they are beyond 2^53; else empty.
 
-        Such ids are 1, 2, .. in everything here, in ascending order: float64 cannot hold them.
+        float64 cannot hold such ids, so everything here numbers them 1, 2, .. in ascending order.
         """
         return self.tables.source_ids
 
     def category_ids(self) -> tuple[int, ...]:
-        """COCO category id of each label."""
+        """The COCO category id of each label."""
         return self.tables.category_ids
 
     def __len__(self) -> int:
@@ -141,7 +141,7 @@ class CocoFolder:
         )
 
     def image_path(self, index: int) -> Path:
-        """Where the image file of sample ``index`` lies."""
+        """The path of the image file of sample ``index``."""
         return self.image_folder / self.tables.file_name(index)
 
     def __getitem__(self, index: int) -> Sample:
@@ -166,16 +166,16 @@ class CocoFolder:
     def ground_truth(self, indices: Sequence[int] | None = None) -> dict[str, Any]:
         """The COCO dictionary after cleaning, crowd boxes included; without segmentations.
 
-        Boxes as in the json (xywh, pixels), those that left the image clipped; areas as given,
-        or width times height. Annotation ids are those of the json unless these are no proper
-        keys (repeated, missing, or 0, which pycocotools takes for "not matched").
+        Boxes are those of the json (xywh, pixels), clipped to the image; areas are as given, or
+        width times height. Annotation ids are those of the json unless these cannot be keys
+        (repeated, missing, or 0, which pycocotools takes for "not matched").
 
-        indices: of these images alone.
+        indices: only these images; default: all.
         """
         return part_of(self.tables.to_dict(), indices)
 
     def fingerprint(self) -> str:
-        """Hash of the json's bytes; image files are taken on trust."""
+        """A hash of the json's bytes; image files are not read."""
         return self.tables.digest + ("" if self._keep_empty else "-no-empty")
 
     def _read(self, index: int, height: int, width: int) -> Tensor:
@@ -183,7 +183,7 @@ class CocoFolder:
         path = self.image_path(index)
         image = read_image(path)
         if image.shape[-2:] != (height, width):
-            # COCO's own tools ignore EXIF rotation, so its boxes may lie on the stored pixels.
+            # COCO's own tools ignore EXIF rotation, so boxes may refer to the stored pixels.
             stored = read_image(path, apply_exif=False)
             if stored.shape[-2:] != (height, width):
                 raise LabError(
@@ -197,13 +197,13 @@ class CocoFolder:
 
 
 class MissingJson(LabError):
-    """A folder without a json of a split."""
+    """A folder that has no json of a split."""
 
 
 def open_splits(root: Path) -> list[CocoFolder]:
-    """Those of "train" and "val" that are under ``root``, each with a json of its own.
+    """The splits "train" and "val", as far as ``root`` has a json for them.
 
-    Raises LabError where none is, or several files fit one of them.
+    Raises LabError where it has none, or several files fit one of them.
     """
     jsons: dict[Path, str] = {}
     missing: MissingJson | None = None
@@ -220,9 +220,9 @@ def open_splits(root: Path) -> list[CocoFolder]:
 def find_json(root: Path, split: str) -> Path:
     """The json of ``split`` under ``root``, or ``root`` itself when it is a file.
 
-    Whatever the case of letters, in ``root`` or one folder down: ``train.json``; a folder
+    It is looked for in any letter case, in ``root`` or one folder down: ``train.json``; a folder
     ``train`` with the json of Roboflow, FiftyOne, Label Studio or LabelMe; ``annotations`` of COCO
-    and CVAT; last, one json that is the whole of an export. "val" may be "valid" or "validation".
+    and CVAT; last, one json that is a whole export. "val" may be "valid" or "validation".
     """
     if root.is_file():
         return root
@@ -259,11 +259,11 @@ def find_json(root: Path, split: str) -> Path:
 
 
 def open_data(name: str | Path, split: str = "train") -> DetectionData:
-    """Opens a data set: ``"shapes"``, ``"shapes:hard"``, a COCO-json folder or json file.
+    """Opens a data set: ``"shapes"``, ``"shapes:hard"``, or a folder or json file in COCO format.
 
     The shapes are drawn from fixed seeds: 100,000 images for ``train``, 500 others for ``val``.
-    A folder of that name is meant by ``"./shapes"``. Raises :class:`LabError` that lists what is
-    possible when ``name`` is nothing of this.
+    ``"./shapes"`` is a folder of that name. Raises a :class:`LabError` that lists what is possible
+    when ``name`` is none of these.
 
     >>> data = open_data("shapes:easy", "val")
     >>> len(data), data[3].image.shape
@@ -282,15 +282,15 @@ def open_data(name: str | Path, split: str = "train") -> DetectionData:
 
 
 def open_train_val(name: str | Path) -> tuple[DetectionData, DetectionData]:
-    """The training and the validation part of a data set; ``name`` as for :func:`open_data`.
+    """The training and the validation part of a data set; ``name`` is as for :func:`open_data`.
 
-    Raises :class:`LabError` for one json file, which would be both.
+    Raises :class:`LabError` for a single json file, which would be both.
     """
     train, val = open_data(name, "train"), open_data(name, "val")
     if isinstance(train, CocoFolder) and train.json_path == getattr(val, "json_path", None):
         raise LabError(
-            f'"{name}" is one json and has no validation part. Give a folder with train.json and '
-            "val.json; in Python, val= may be another data set."
+            f'"{name}" is one json file and has no validation part. Give a folder with train.json '
+            "and val.json; in Python, val= may be another data set."
         )
     return train, val
 

@@ -1,8 +1,8 @@
-"""Which images are held out: whole moments, so that a frame's neighbour does not give it away.
+"""Which images are held out: whole moments, so that no neighbouring frame is trained on.
 
-Two frames of a webcam, half a second apart, are almost the same picture: a model that trained on
-one has seen the other. So images are put into moments first (taken within seconds of each other,
-or looking alike), and a moment is held out whole or not at all.
+Two frames of a webcam, half a second apart, are almost the same image: a model that trained on one
+has seen the other. So images are first grouped into moments (taken within seconds of each other, or
+similar), and a moment is held out whole or not at all.
 """
 
 from __future__ import annotations
@@ -18,16 +18,16 @@ from PIL import Image
 
 from sparse_rcnn_lab.core.errors import LabError
 
-SHARE = 0.25  # of the images
+SHARE = 0.25  # of the images that are held out
 GAP = 2.0  # seconds between two moments, at least
-ALIKE = 0.985  # correlation of two thumbnails from which on they show one moment
+ALIKE = 0.985  # correlation of two thumbnails from which on they show the same moment
 _THUMBNAIL = 24
-_LEAST = 2  # boxes of a class that are to stay in training
+_LEAST = 2  # boxes of each class that stay in training
 
 
 @dataclass(frozen=True)
 class Split:
-    """Ids of images. note: what there is to say about it, or ""."""
+    """Ids of the images of each part. note: a remark about the split, or ""."""
 
     train: tuple[int, ...]
     val: tuple[int, ...]
@@ -37,10 +37,10 @@ class Split:
 def split_images(document: dict[str, Any], folder: Path) -> Split:
     """Splits the labelled images of a project's COCO document.
 
-    Images that are marked ``held_out`` are the held-out ones where there are any. Else moments
-    are held out, those first that show the classes still missing there and cost training least,
-    until a quarter of the images is. Raises LabError where fewer than two images are labelled, or
-    no box is drawn.
+    Images marked ``held_out`` are the held-out ones where there are any. Otherwise whole moments
+    are held out until they hold a quarter of the images, first those that show classes still
+    missing there and that training needs least. Raises LabError where fewer than two images are
+    labelled, or no box is drawn.
     """
     rows = [row for row in document["images"] if row["labelled"]]
     classes: dict[int, Counter[int]] = {row["id"]: Counter() for row in rows}
@@ -65,7 +65,7 @@ def split_images(document: dict[str, Any], folder: Path) -> Split:
     wanted = max(1, round(SHARE * len(rows)))
     moments = _moments(rows, folder)
     note = ""
-    if max(map(len, moments)) > len(rows) - wanted:  # one long moment: its end is the best there is
+    if max(map(len, moments)) > len(rows) - wanted:  # of one long moment only the end can be used
         note = (
             "Nearly all images show one moment, so the held-out ones look like those it learned "
             "from: expect less on a new day. Take some elsewhere, in other light."
@@ -85,7 +85,7 @@ def _ids(rows: Sequence[dict[str, Any]]) -> tuple[int, ...]:
 def _choose(
     moments: list[list[dict[str, Any]]], classes: dict[int, Counter[int]], wanted: int
 ) -> set[int]:
-    """Places of the moments that are held out; at least one stays, and one goes."""
+    """Indices of the moments that are held out: at least one, and not all."""
     inside: list[Counter[int]] = [
         sum((classes[row["id"]] for row in m), Counter()) for m in moments
     ]
@@ -115,13 +115,13 @@ def _choose(
 
 
 def _moments(rows: list[dict[str, Any]], folder: Path) -> list[list[dict[str, Any]]]:
-    """The images in the order in which they were taken, cut into moments."""
+    """The images in the order in which they were taken, grouped into moments."""
     from scipy.sparse.csgraph import connected_components  # its import takes half a second
 
     rows = sorted(rows, key=lambda row: (row["taken"], row["id"]))
     looks = np.stack([_look(folder / row["file_name"]) for row in rows])
     joined = looks @ looks.T > ALIKE
-    # Files copied in one go have one time, which says nothing.
+    # Files copied together have the same time, which says nothing.
     if rows[-1]["taken"] - rows[0]["taken"] > GAP * len(rows) / 4:
         near = np.diff([row["taken"] for row in rows]) < GAP
         joined |= np.diag(near, 1)
@@ -130,9 +130,9 @@ def _moments(rows: list[dict[str, Any]], folder: Path) -> list[list[dict[str, An
 
 
 def _look(path: Path) -> np.ndarray:
-    """A thumbnail in greys as a vector of mean 0 and length 1."""
+    """A grey thumbnail as a vector of mean 0 and length 1."""
     with Image.open(path) as image:
-        image.draft("L", (64, 64))  # a JPEG is then decoded at an eighth of its cost
+        image.draft("L", (64, 64))  # decodes a JPEG at an eighth of the cost
         small = image.convert("L").resize((_THUMBNAIL, _THUMBNAIL), Image.Resampling.BOX)
     values = np.asarray(small, dtype=np.float64).ravel()
     values -= values.mean()

@@ -1,4 +1,4 @@
-"""Where the image files are that a COCO json names; none is opened but for its size."""
+"""Finds the image files that a COCO json names; a file is opened only to read its size."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from sparse_rcnn_lab.data.coco.audit import Findings
 from sparse_rcnn_lab.data.coco.records import Records
 from sparse_rcnn_lab.detect.images import image_header
 
-SPLITS = {"train": "train|training", "val": "val|valid|validation"}  # what else stands for one
-_MOST = 100  # folders of a level that are looked into for images
+SPLITS = {"train": "train|training", "val": "val|valid|validation"}  # the names of each split
+_MOST = 100  # folders per level that are searched for images
 _SHOWN = 3  # names listed in an error before "and N more"
 
 
 class ImageFiles:
     """The image files of ``json_path``; ``folder`` is known once :meth:`locate` has been called.
 
-    root: what the user named, a folder or the json.  folder: where the user says they are.
+    root: what the user gave, a folder or the json.  folder: the image folder, if the user gave one.
     """
 
     def __init__(self, root: Path, json_path: Path, folder: Path | None = None) -> None:
@@ -32,11 +32,11 @@ class ImageFiles:
         self.folder = folder or root
 
     def locate(self, images: Records, names: list[str], found: Findings) -> list[str]:
-        """The names as on disk, below ``folder``.
+        """The names as they are on disk, below ``folder``.
 
-        A name that is not there as it stands may be written in other case, with %20 for a blank,
-        with its letters and accents apart, or lie in another folder below; one file alone must fit.
-        Raises :class:`LabError` where one is missing.
+        A name without an exact match may differ in case, have %20 for a blank or decomposed
+        accents, or be in another folder below, if only one file fits.
+        Raises :class:`LabError` where a file is missing.
         """
         self.folder = self._given or find_image_folder(self.root, self.json_path, names)
         missing = set(missing_files(self.folder, names))
@@ -62,8 +62,8 @@ class ImageFiles:
             shown = ", ".join(f'"{name}"' for name in lacking[:_SHOWN])
             raise LabError(
                 f"{self.json_path.name} names {len(names)} images, and {len(lacking)} of them "
-                f'(first: {shown}) are not in "{self.folder}". Copy them there, or take them out '
-                "of the json."
+                f'(first: {shown}) are not in "{self.folder}". Copy them there, or remove them '
+                "from the json."
             )
         other = np.array([n != file for n, file in zip(names, there, strict=True)])
         if len({f for f, o in zip(there, other, strict=True) if o}) < len(missing):
@@ -73,23 +73,23 @@ class ImageFiles:
 
 
 def upright_size(path: Path) -> tuple[int, int]:
-    """Height and width of an image as it is shown and labelled: its EXIF turn applied."""
+    """Height and width of an image as it is shown and labelled, with its EXIF rotation applied."""
     height, width, turn = image_header(path)
     return (width, height) if turn >= 5 else (height, width)
 
 
 def _key(name: str) -> str:
-    """What the ways to write one file name have in common."""
+    """A key that is the same for all spellings of one file name."""
     return unicodedata.normalize("NFC", unquote(name)).casefold()
 
 
 def find_image_folder(root: Path, json_path: Path, file_names: Sequence[str]) -> Path:
     """The folder that the json's ``file_name`` start from: the first that has all the files.
 
-    Tried: ``images/`` beside the json or above it, a folder named as the json's split
-    (``train2017/``), the json's own folder; then every folder below these, those named as the
-    split first. Without a full match, the one with the most files. Raises LabError where several
-    folders have all the files and none is the split's.
+    It tries ``images/`` beside the json or above it, a folder named after the json's split
+    (``train2017/``) and the json's own folder; then every folder below these, beginning with those
+    named after the split. Without a full match, it is the one with the most files. Raises LabError
+    where several folders have all the files and none is the split's.
     """
     base = json_path.parent
     tops = [base, base.parent] if base.name.casefold() == "annotations" else [base]
@@ -103,7 +103,7 @@ def find_image_folder(root: Path, json_path: Path, file_names: Sequence[str]) ->
         return best
     names = next((n for n in SPLITS.values() if re.fullmatch(n, split, re.IGNORECASE)), split)
     for top in tops:
-        full = [f for f in _folders_below(top) if not missing_files(f, file_names[:1])]  # quick
+        full = [f for f in _folders_below(top) if not missing_files(f, file_names[:1])]  # a filter
         full = [f for f in full if not missing_files(f, file_names)]
         own = [
             folder
@@ -114,7 +114,7 @@ def find_image_folder(root: Path, json_path: Path, file_names: Sequence[str]) ->
             shown = ", ".join(f'"{folder}"' for folder in (own or full)[:_SHOWN])
             raise LabError(
                 f"The images that {json_path.name} names are in several folders: {shown}. Keep "
-                "one, or in Python give images=."
+                "one of them, or in Python give images=."
             )
         if full:
             return (own or full)[0]
@@ -122,7 +122,7 @@ def find_image_folder(root: Path, json_path: Path, file_names: Sequence[str]) ->
 
 
 def _folders_below(top: Path) -> list[Path]:
-    """The first of the folders up to three levels below ``top``, by level and name."""
+    """The first of the folders up to three levels below ``top``, ordered by level and name."""
     found, level = [], [top]
     for _ in range(3):
         level = [f for folder in level for f in sorted(folder.glob("*")) if f.is_dir()][:_MOST]

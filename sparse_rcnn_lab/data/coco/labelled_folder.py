@@ -1,7 +1,7 @@
 """Any labelled folder, whatever tool wrote it: COCO json, Pascal VOC, YOLO, or a zip of one.
 
-Gives every image with its boxes in pixels and the names of their classes. What is wrong with one
-file is a sentence in ``notes``; a folder of which nothing can be read is a LabError.
+It gives every image with its boxes in pixels and the names of their classes. What is wrong with a
+single file is a sentence in ``notes``; a folder of which nothing can be read is a LabError.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ _NAME_FILES = (
     "_darknet.labels",
 )
 _BROKEN = (ElementTree.ParseError, LabError, ValueError, LookupError, OverflowError, OSError)
-# NotImplementedError, of a method that Python lacks, is a RuntimeError; ValueError: a false place.
+# RuntimeError includes NotImplementedError, for an unknown method; ValueError is a wrong offset.
 _NO_ZIP = (zipfile.BadZipFile, zlib.error, LZMAError, RuntimeError, EOFError, ValueError)
 NamedBox = tuple[str, float, float, float, float]  # class, xyxy in pixels of the image
 
@@ -52,9 +52,9 @@ NamedBox = tuple[str, float, float, float, float]  # class, xyxy in pixels of th
 class LabelledImage:
     """An image and what is in it.
 
-    boxes: ``(name, x1, y1, x2, y2)`` of each object, pixels of the image as it is shown, turned by
-    EXIF.  labelled: whether somebody has said what is in it; without boxes there is then nothing.
-    held_out: whether the folder itself sets it aside to evaluate on.
+    boxes: ``(name, x1, y1, x2, y2)`` of each object, in pixels of the image as it is shown, with
+    its EXIF rotation.  labelled: whether somebody has labelled it; without boxes there is then no
+    object in it.  held_out: whether the folder itself sets it aside for evaluation.
     """
 
     path: Path
@@ -73,7 +73,7 @@ class LabelledFolder:
 
 
 def read_labelled_folder(folder: str | Path) -> LabelledFolder:
-    """Reads what a tool wrote. Raises LabError where there is no image, or no label can be meant.
+    """Reads a labelled folder. Raises LabError where there is no image or the labels are ambiguous.
 
     >>> import tempfile
     >>> from PIL import Image
@@ -88,7 +88,7 @@ def read_labelled_folder(folder: str | Path) -> LabelledFolder:
     folder = Path(folder)
     if folder.is_file() and folder.suffix.lower() != ".json":
         raise LabError(
-            f'"{folder.name}" is no folder. Give a folder, a zip of one, or a COCO json.'
+            f'"{folder.name}" is not a folder. Give a folder, a zip of one, or a COCO json.'
         )
     if not folder.exists():
         raise LabError(f'There is no folder "{folder}".')
@@ -104,7 +104,7 @@ def read_labelled_folder(folder: str | Path) -> LabelledFolder:
         try:
             return _read_coco(folder)
         except LabError as error:
-            # With other labels beside it, it is some other tool's json.
+            # With other labels beside it, the json belongs to some other tool.
             if not (xml or yolo or (name_files and isinstance(error, MissingJson))):
                 raise
     if not images:
@@ -121,13 +121,13 @@ def read_labelled_folder(folder: str | Path) -> LabelledFolder:
             f'"{folder.name}" has the annotations.xml of "CVAT for images". Export as COCO, Pascal '
             "VOC or YOLO there."
         )
-    if xmls:  # none has the name of an image: a note says so
+    if xmls:  # none has the name of an image, which a note reports
         return _read_voc(folder, images, xmls)
     return LabelledFolder("photographs", [LabelledImage(path, labelled=False) for path in images])
 
 
 def unpack(file: str | Path, into: Path, megabytes: int = 2000) -> Path:
-    """Unpacks a zip into an empty folder; what would leave it, or is hidden, stays out.
+    """Unpacks a zip into an empty folder; skips hidden files and those that would be outside it.
 
     Raises LabError where it is damaged, encrypted, or larger than ``megabytes`` unpacked.
     """
@@ -138,7 +138,8 @@ def unpack(file: str | Path, into: Path, megabytes: int = 2000) -> Path:
             size = sum(member.file_size for member in members) / 1e6
             if size > megabytes:
                 raise LabError(
-                    f'"{file.name}" has {size:.0f} MB unpacked; up to {megabytes} MB are taken.'
+                    f'"{file.name}" has {size:.0f} MB unpacked, but at most {megabytes} MB are '
+                    "accepted."
                 )
             for member in members:
                 path = Path(member.filename.replace("\\", "/"))
@@ -158,13 +159,13 @@ def unpack(file: str | Path, into: Path, megabytes: int = 2000) -> Path:
 
 
 def _files(folder: Path) -> list[Path]:
-    """All but the hidden ones, which editors and operating systems keep for themselves."""
+    """All files except the hidden ones, which editors and operating systems create."""
     names = (path.relative_to(folder) for path in folder.rglob("*") if path.is_file())
     return sorted(folder / n for n in names if not any(p.startswith(".") for p in n.parts))
 
 
 def _set_aside(path: Path, folder: Path) -> bool:
-    """Whether the folders that a file lies in are called so."""
+    """Whether a folder that contains the file has the name of a held-out part."""
     parts = path.relative_to(folder).parts[:-1]
     return any(_HELD_OUT.fullmatch(part) for part in parts)
 
@@ -195,9 +196,9 @@ def _read_coco(folder: Path) -> LabelledFolder:
 
 
 def _as_shown(image: Path, boxes: list[NamedBox], size: tuple[int, int]) -> list[NamedBox]:
-    """Boxes labelled on an image of ``size`` (height, width), turned as its EXIF turns the image.
+    """Boxes labelled on an image of ``size`` (height, width), rotated as EXIF rotates the image.
 
-    Raises LabError where the image has another size: its boxes would lie beside their objects.
+    Raises LabError where the image has another size, as its boxes would not fit their objects.
     """
     height, width, turn = image_header(image)
     if size == ((width, height) if turn >= 5 else (height, width)):
@@ -208,7 +209,7 @@ def _as_shown(image: Path, boxes: list[NamedBox], size: tuple[int, int]) -> list
             "the images that were labelled, or correct the labels"
         )
     shown: list[NamedBox] = []
-    for name, y1, x1, y2, x2 in boxes:  # labelled as stored: x and y change places
+    for name, y1, x1, y2, x2 in boxes:  # labelled as stored: x and y are swapped
         if turn in (6, 7):
             x1, x2 = height - x2, height - x1
         if turn in (7, 8):
@@ -225,9 +226,9 @@ def _read_each(
     file_of: Callable[[Path], Path],
     boxes_of: Callable[[Path, Path], Iterable[NamedBox]],
 ) -> LabelledFolder:
-    """Of a tool that writes a file for each image; one that cannot be read is a note.
+    """Reads the labels of a tool that writes one file per image; an unreadable one becomes a note.
 
-    boxes_of: is given the file and the image.
+    boxes_of: called with the file and the image.
     """
     read, broken, unlabelled = [], [], 0
     for path in images:
@@ -253,25 +254,25 @@ def _unread(broken: list[str]) -> list[str]:
 
 
 def _read_voc(folder: Path, images: list[Path], xmls: list[Path]) -> LabelledFolder:
-    """One xml for each image, beside it or in another folder; the name of the file says which."""
+    """One xml per image, beside it or in another folder, with the image's name."""
     called, alike = _by_stem(xmls), _by_stem(images)
 
     def file_of(image: Path) -> Path:
         beside = image.with_suffix(".xml")
         if beside.exists() or image.stem not in called:
             return beside
-        # Videos cut into frames number them all from 0: then the folders say which.
+        # Frames of videos are all numbered from 0; then the folders tell them apart.
         best, *others = _nearest(image, called[image.stem])
         if any(xml.read_bytes() != best.read_bytes() for xml in others):
             shown = ", ".join(f'"{xml.relative_to(folder)}"' for xml in (best, others[0]))
             raise LabError(
-                f'Several xml files may be that of "{image.relative_to(folder)}": {shown}. Put '
+                f'Several xml files may belong to "{image.relative_to(folder)}": {shown}. Put '
                 "each beside its image."
             )
         rivals = _nearest(best, alike[image.stem])
         if image not in rivals:
             return beside
-        # Of a photo and its mask, the xml says which of them it is about.
+        # Where a photo has a mask of the same name, the xml says which of the two it describes.
         names = {other.name for other in rivals} - {image.name}
         return beside if names and _named_image(best) in names else best
 
@@ -286,14 +287,14 @@ def _by_stem(paths: list[Path]) -> dict[str, list[Path]]:
 
 
 def _nearest(file: Path, others: list[Path]) -> list[Path]:
-    """Those that lie in the most folders of the same name as ``file`` does."""
+    """The paths whose folders have the most names in common with those of ``file``."""
     shared = {other: len({*file.parent.parts} & {*other.parent.parts}) for other in others}
     most = max(shared.values())
     return [other for other in others if shared[other] == most]
 
 
 def _named_image(xml: Path) -> str | None:
-    with suppress(*_BROKEN):  # said when its boxes are read
+    with suppress(*_BROKEN):  # reported when its boxes are read
         return ElementTree.parse(xml).getroot().findtext("filename")
     return None
 
@@ -313,7 +314,7 @@ def _voc_boxes(xml: Path, image: Path) -> list[NamedBox]:
 
 
 def _yolo_file(image: Path) -> Path:
-    """``labels/train/a.txt`` of ``images/train/a.jpg``; or beside the image."""
+    """``labels/train/a.txt`` for ``images/train/a.jpg``; or the file beside the image."""
     beside = image.with_suffix(".txt")
     parts = list(beside.parts)
     for place in range(len(parts) - 2, -1, -1):
@@ -334,14 +335,14 @@ def _read_yolo(folder: Path, images: list[Path], name_files: list[Path]) -> Labe
     found = _read_each("YOLO", "txt", images, folder, _yolo_file, boxes_of)
     if not told:
         found.notes.append(
-            f'"{folder.name}" has no data.yaml and no classes.txt: classes are called by number.'
+            f'"{folder.name}" has no data.yaml or classes.txt, so classes are named by number.'
         )
     return found
 
 
 @dataclass(frozen=True)
 class _Names:
-    """Class names by number; keypoints: whether they follow each box."""
+    """Class names by number. keypoints: whether keypoints follow each box."""
 
     names: dict[int, str] = field(default_factory=dict)
     keypoints: bool = False
@@ -361,8 +362,8 @@ def _yolo_boxes(text: str, names: _Names, width: int, height: int) -> Iterator[N
         if label != kind or len(places) < 4 or not all(-0.1 <= share <= 1.1 for share in places):
             raise ValueError(f"line {number} is not class, centre x, y, width, height as shares")
         if names.names and label not in names.names:
-            raise ValueError(f"line {number} is of class {label}, of which there is no name")
-        if polygon:  # the box around it
+            raise ValueError(f"line {number} has class {label}, for which there is no name")
+        if polygon:  # take the box around it
             points = torch.tensor(shares).view(-1, 2)
             corners = torch.cat([points.amin(0), points.amax(0)])
         else:
@@ -372,7 +373,7 @@ def _yolo_boxes(text: str, names: _Names, width: int, height: int) -> Iterator[N
 
 
 def _yolo_names(file: Path) -> _Names:
-    """What a data.yaml says, a list or a table with numbers; or a file of one name a line.
+    """The names in a data.yaml (a list, or a table with numbers), or in a file with one per line.
 
     Raises LabError for yaml that cannot be read.
     """
@@ -381,7 +382,7 @@ def _yolo_names(file: Path) -> _Names:
     text = content.decode("utf-16" if utf_16 else "utf-8-sig", errors="replace")
     if file.suffix in (".yaml", ".yml"):
         try:
-            told = yaml.load(text, yaml.BaseLoader)  # a class called "no" is no False
+            told = yaml.load(text, yaml.BaseLoader)  # keeps a class called "no" from being False
             told = told if isinstance(told, dict) else {}
             names = told.get("names") or {}
             names = [names] if isinstance(names, str) else names
@@ -395,16 +396,16 @@ def _yolo_names(file: Path) -> _Names:
 
 
 def _text(name: object) -> str:
-    if not isinstance(name, str):  # of lists in lists that name each other, the text has no end
+    if not isinstance(name, str):  # the text of lists that contain each other would be endless
         raise ValueError("a name is not text")
     return name
 
 
 def _names_of(label_file: Path, told: dict[Path, _Names]) -> _Names:
-    """The class names of a label file; data sets that were put together have their own each.
+    """The class names for a label file; data sets that were merged each have their own.
 
-    Those of a folder that it lies in, data.yaml first, then the nearest; else those of the first
-    kind that there is. Raises LabError where several of that kind differ.
+    They are those in a folder above it, data.yaml before other kinds and then the nearest; or else
+    of the first kind that there is. Raises LabError where several of that kind differ.
     """
     if not told:
         return _Names()

@@ -23,14 +23,14 @@ _HEAD = ("file", "record", "id", "field", "before", "after", "why")
 
 def write_mended(sets: Sequence[CocoFolder], out: Path, *, progress: bool = True) -> Path:
     """Writes ``train.json`` and ``val.json``, their images in folders ``train`` and ``val``, and
-    ``changes.csv`` into ``out``, a new or empty folder; the path of that list.
+    ``changes.csv`` into ``out``, a new or empty folder. Returns the path of ``changes.csv``.
 
-    All that was done when the data was read is then in the json: boxes, classes, sizes, file
-    names. Fields that are not looked at, polygons for instance, are kept. Raises LabError where
-    there are files in ``out`` already.
+    The json then contains all that was changed when the data was read: boxes, classes, sizes, file
+    names. Fields that are not read, such as polygons, are kept. Raises LabError where there are
+    files in ``out`` already.
     """
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise LabError(f'"{out}" is there already. Give a new folder for the mended copy.')
+        raise LabError(f'"{out}" already exists. Give a new folder for the mended copy.')
     splits = [data.split for data in sets]
     if len(set(splits)) < len(sets):
         splits = [data.json_path.stem for data in sets]
@@ -54,7 +54,7 @@ def write_mended(sets: Sequence[CocoFolder], out: Path, *, progress: bool = True
 
 
 def _mend(document: dict[str, Any], data: CocoFolder) -> Iterator[tuple[Any, ...]]:
-    """Puts the cleaned tables into the json that they were read from; gives every change."""
+    """Puts the cleaned tables into the json that they were read from; yields every change."""
     tables, file = data.tables, data.file
     why = defaultdict(list)
     for finding in tables.findings:

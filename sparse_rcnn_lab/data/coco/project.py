@@ -1,10 +1,10 @@
-"""What somebody teaches: images and their boxes in a folder, safe at every moment.
+"""A labelling project: a folder of images with their boxes, which no crash can damage.
 
-``labels.json``   COCO, and of each image whether it is ``labelled`` and when it was ``taken``
+``labels.json``   COCO, with whether each image is ``labelled`` and when it was ``taken``
 ``images/``       the images, at most ``LARGEST`` pixels wide or high
-``runs/001/``     the trainings, see ``teach``
+``runs/001/``     the training runs, see ``teach``
 
-Every change is written whole before it is answered: a process that is killed loses none.
+Every change is on disk before the call returns, so a killed process loses nothing.
 """
 
 from __future__ import annotations
@@ -28,20 +28,20 @@ from sparse_rcnn_lab.data.transforms import fitted_size
 from sparse_rcnn_lab.detect.files import write_text, write_whole
 from sparse_rcnn_lab.detect.images import read_image, resize_to
 
-LARGEST = 960  # pixels; a model of 320 px learns nothing from more
+LARGEST = 960  # pixels; a model for 320 px learns nothing from more
 MOST_IMAGES = 2000
 MOST_BOXES = 2000  # of an image
 MOST_CLASSES = 300
 LABELS = "labels.json"
-_LEAST = 2.0  # pixels; a smaller side is a slip of the hand
+_LEAST = 2.0  # pixels; a box with a smaller side was drawn by accident
 
 Box = Mapping[str, Any]  # {"name": str, "box": [x1, y1, x2, y2] in pixels of the kept image}
 
 
 class Project:
-    """Opens a folder, or begins one. Safe to use from several threads.
+    """A labelling project in a folder, which is created where it is missing.
 
-    folder: is made where it is missing. Raises LabError where its labels are damaged.
+    It may be used from several threads. Raises LabError where its labels are damaged.
 
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as place:
@@ -65,28 +65,28 @@ class Project:
 
     @staticmethod
     def is_one(folder: Path) -> bool:
-        """Whether a folder is a project, and not just labelled images."""
+        """Whether a folder is a project rather than just labelled images."""
         if not ((folder / LABELS).is_file() and (folder / "images").is_dir()):
             return False
-        text = (folder / LABELS).read_bytes()  # other tools use that name, too
+        text = (folder / LABELS).read_bytes()  # other tools use this name too
         return b'"labelled"' in text or b'"images": []' in text
 
     def __len__(self) -> int:
         return len(self._content["images"])
 
     def pixels(self, image: int) -> Tensor:
-        """``[3, H, W]`` uint8 of an image. Raises LabError for an unknown one."""
+        """The pixels of an image, ``[3, H, W]`` uint8. Raises LabError for an unknown image."""
         with self._lock:
             name = self._row(image)["file_name"]
         return read_image(self.images / name)
 
     @property
     def class_names(self) -> tuple[str, ...]:
-        """In the order in which they were first given."""
+        """The class names, in the order in which they were first given."""
         return tuple(entry["name"] for entry in self._content["categories"])
 
     def coco(self, images: Iterable[int] | None = None) -> dict[str, Any]:
-        """The COCO document, a copy: of all images or of these, by id."""
+        """A copy of the COCO document, for all images or for those with these ids."""
         with self._lock:
             copy: dict[str, Any] = json.loads(json.dumps(self._content))
         if images is not None:
@@ -105,18 +105,18 @@ class Project:
         held_out: bool = False,
         write: bool = True,
     ) -> dict[str, Any]:
-        """Keeps an image, made smaller where it is large; its row of the document.
+        """Adds an image, downscaled where it is large, and returns its row of the document.
 
-        image: ``[3, H, W]`` uint8.  boxes: in pixels of it; None: not labelled yet.  taken: when,
-        seconds.  source: its file, for messages.  held_out: it is to evaluate on.  write: False
-        where more follow at once.
+        image: ``[3, H, W]`` uint8.  boxes: in its pixels; None: not labelled yet.  taken: the time
+        it was taken, in seconds.  source: its file, for messages.  held_out: whether it is kept for
+        evaluation.  write: False where further changes follow at once.
         """
         height, width = image.shape[-2:]
         large = max(height, width) > LARGEST
         size = fitted_size(height, width, (LARGEST, LARGEST)) if large else (height, width)
         with self._lock:
             if len(self._content["images"]) >= MOST_IMAGES:
-                raise LabError(f"There are {MOST_IMAGES:,} images already; more are not taken.")
+                raise LabError(f"There are {MOST_IMAGES:,} images already, which is the limit.")
             number = max((row["id"] for row in self._content["images"]), default=0) + 1
             row: dict[str, Any] = {
                 "id": number,
@@ -141,10 +141,10 @@ class Project:
             return dict(row)
 
     def label(self, image: int, boxes: Sequence[Box], labelled: bool = True) -> dict[str, Any]:
-        """Says what is in an image; nothing with no boxes. The image's row.
+        """Sets the boxes of an image and returns its row; no boxes means no objects.
 
-        labelled: False takes it back: nobody has said yet. Raises LabError for an unknown image,
-        and for boxes that are none.
+        labelled: False marks it as not labelled yet. Raises LabError for an unknown image and for
+        invalid boxes.
         """
         with self._lock:
             row = self._row(image)
@@ -167,7 +167,7 @@ class Project:
         ]
 
     def remove(self, image: int) -> None:
-        """Takes an image out, with its boxes."""
+        """Removes an image and its boxes."""
         with self._lock:
             row = self._row(image)
             content = self._content
@@ -177,10 +177,10 @@ class Project:
             (self.images / row["file_name"]).unlink(missing_ok=True)
 
     def set_classes(self, names: Sequence[str], renamed: Mapping[str, str] | None = None) -> None:
-        """The classes there are to be; those that go take their boxes along.
+        """Sets the classes; those that are dropped lose their boxes.
 
-        renamed: former name to new one; that of another class makes one of both. Raises LabError
-        for a name that is empty or twice there.
+        renamed: former name -> new name; the name of another class merges the two. Raises LabError
+        for a name that is empty or occurs twice.
         """
         clean = [_clean(name) for name in names]
         folded = [name.casefold() for name in clean]
@@ -192,7 +192,7 @@ class Project:
         with self._lock:
             content, renamed = self._content, renamed or {}
             ids: dict[str, int] = {}
-            now = {}  # id of a class -> that of the class it has become
+            now = {}  # id of a class -> id of the class it has become
             for category in content["categories"]:
                 name = _clean(renamed.get(category["name"], category["name"])).casefold()
                 now[category["id"]] = ids.setdefault(name, category["id"])
@@ -213,7 +213,7 @@ class Project:
             self._write()
 
     def take_over(self, found: LabelledFolder) -> list[str]:
-        """Copies a labelled folder's images in; gives what is to be said about it."""
+        """Copies the images of a labelled folder into the project; returns remarks about them."""
         notes = list(found.notes)
         spelled = {name.casefold(): name for name in self.class_names}
         known: dict[str, str] = {}
@@ -253,7 +253,7 @@ class Project:
 
     def _set(self, row: dict[str, Any], boxes: Sequence[Box], scale: Tensor) -> None:
         if len(boxes) > MOST_BOXES:
-            raise LabError(f"Up to {MOST_BOXES:,} boxes an image are taken, found {len(boxes):,}.")
+            raise LabError(f"An image can have {MOST_BOXES:,} boxes, found {len(boxes):,}.")
         ids = {c["name"].casefold(): c["id"] for c in self._content["categories"]}
         rows = []
         for box in boxes:
@@ -265,7 +265,7 @@ class Project:
             name = _clean(box.get("name"))
             if name.casefold() not in ids:
                 if len(ids) >= MOST_CLASSES:
-                    raise LabError(f"There are {MOST_CLASSES} classes already; more are not taken.")
+                    raise LabError(f"There are {MOST_CLASSES} classes already, which is the limit.")
                 ids[name.casefold()] = max(ids.values(), default=0) + 1
                 entry = {"id": ids[name.casefold()], "name": name}
                 self._content["categories"].append(entry)
@@ -290,18 +290,18 @@ class Project:
         for row in self._content["images"]:
             if row["id"] == image:
                 return row
-        raise LabError(f"There is no image {image!r} here.")
+        raise LabError(f"There is no image {image!r} in this project.")
 
     def _write(self) -> None:
         self.images.mkdir(parents=True, exist_ok=True)
         write_text(self.folder / LABELS, json.dumps(self._content) + "\n")
 
     def archive(self, target: Path) -> Path:
-        """Writes images and ``train.json`` (COCO, what is labelled) as a zip; its path."""
+        """Writes the labelled images and ``train.json`` (COCO) as a zip; returns its path."""
         with (
-            self._lock,  # no image is removed meanwhile
-            write_whole(target) as file,  # somebody may be fetching the last one
-            zipfile.ZipFile(file, "w") as archive,  # JPEGs would not get smaller, only wait
+            self._lock,  # so that no image is removed meanwhile
+            write_whole(target) as file,  # somebody may be downloading the previous one
+            zipfile.ZipFile(file, "w") as archive,  # without compression, useless for JPEGs
         ):
             document = self.coco(row["id"] for row in self._content["images"] if row["labelled"])
             for row in document["images"]:
@@ -318,25 +318,25 @@ def _clean(name: Any) -> str:
 
 
 def _corners(box: Box) -> Tensor:
-    """``[4]`` xyxy, the corners put in order."""
+    """A box as ``[4]`` xyxy, with its corners in order."""
     try:
         corners = torch.tensor([float(value) for value in box["box"]])
         assert corners.shape == (4,) and bool(corners.isfinite().all())
     except (KeyError, TypeError, ValueError, AssertionError):
         raise LabError(
-            f"A box is left, top, right, bottom in pixels, found {box.get('box')!r:.80}."
+            f"A box must be left, top, right, bottom in pixels, found {box.get('box')!r:.80}."
         ) from None
     pairs = corners.view(2, 2)
     return torch.cat([pairs.amin(0), pairs.amax(0)])
 
 
 def _taken(path: Path) -> float:
-    """When a photograph was taken: what its camera wrote, else the file's time."""
+    """When a photograph was taken: the camera's time, or else the file's."""
     try:
         with Image.open(path) as image:
             text = image.getexif().get_ifd(0x8769).get(0x9003) or image.getexif().get(0x0132)
         return time.mktime(time.strptime(str(text), "%Y:%m:%d %H:%M:%S"))
-    except Exception:  # a damaged EXIF block must not cost the image, whatever it raises
+    except Exception:  # a damaged EXIF block, whatever it raises, must not cost the image
         return path.stat().st_mtime
 
 

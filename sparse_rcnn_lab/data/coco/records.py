@@ -1,7 +1,7 @@
 """Reads a COCO json, and checks one field of all its records at once: lists in, arrays out.
 
-COCO's ``instances_train2017.json`` has 0.45 GB, two thirds of them polygons that a detector of
-boxes never looks at. msgspec reads the fields that are asked for and skips the rest.
+COCO's ``instances_train2017.json`` has 0.45 GB, two thirds of which are polygons that a box
+detector never uses. msgspec reads the requested fields and skips the rest.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ import pandas as pd
 from sparse_rcnn_lab.core.errors import LabError
 from sparse_rcnn_lab.data.finding import first_few
 
-# Names of a json that do not say which split it is of.
+# Names of a json that do not say which split it belongs to.
 WHOLE = r"(?:_annotations\.coco|annotations|instances_default|labels|result|coco)"
-_MEMORY = 4  # bytes of memory a byte of text takes once it is read
+_MEMORY = 4  # bytes of memory per byte of json text, once it is read
 _SINGULAR = {"images": "image", "annotations": "annotation", "categories": "category"}
 
 
@@ -52,7 +52,7 @@ class _Category(msgspec.Struct, gc=False):
 
 
 class Document(msgspec.Struct):
-    """What is read of a COCO json; every field of a record may be anything, or None."""
+    """The parts of a COCO json that are read; a field of a record may be anything, or None."""
 
     images: list[_Image]
     annotations: list[_Annotation]
@@ -60,19 +60,19 @@ class Document(msgspec.Struct):
     info: Any = None
 
 
-# What other files of label tools look like -> what to do there.
+# A key in other files of labelling tools -> what to do about such a file.
 _OTHERS = {
-    "_via_img_metadata": "It is a project of VIA: choose Annotation > Export Annotations (COCO "
+    "_via_img_metadata": "It is a VIA project: choose Annotation > Export Annotations (COCO "
     "format) there.",
-    "shapes": "It is one image's file of LabelMe: labelme2coco makes one json of all.",
-    "samples": "It is FiftyOne's own: export with dataset_type=fo.types.COCODetectionDataset.",
-    "data": "It is Label Studio's own: export as COCO there.",
-    "annotation": "It is CreateML's or Label Studio's own: export as COCO there.",
+    "shapes": "It is LabelMe's file of one image: labelme2coco makes one json of all.",
+    "samples": "It is FiftyOne's format: export with dataset_type=fo.types.COCODetectionDataset.",
+    "data": "It is Label Studio's format: export as COCO there.",
+    "annotation": "It is CreateML's or Label Studio's format: export as COCO there.",
 }
 
 
 def file_label(path: Path) -> str:
-    """What a message calls a json: its name, and its folder's where many have that name."""
+    """What messages call a json: its name, with its folder's where many have the same name."""
     common = re.fullmatch(WHOLE, path.stem, re.IGNORECASE)
     return f"{path.parent.name}/{path.name}" if common else path.name
 
@@ -80,7 +80,7 @@ def file_label(path: Path) -> str:
 def load_json(path: Path) -> tuple[Document, str]:
     """The document, and a hash of the whole file.
 
-    Raises :class:`LabError` that says where the text is no json, or what it lacks.
+    Raises a :class:`LabError` that says where the text is not json, or what it lacks.
     """
     try:
         content = path.read_bytes()
@@ -92,7 +92,7 @@ def load_json(path: Path) -> tuple[Document, str]:
         try:
             return msgspec.json.decode(content, type=Document), digest
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-            # NaN, UTF-16, numbers without end: Python's own reader takes them, and says more.
+            # Python's own reader accepts NaN, UTF-16 and huge numbers, and reports more.
             return _as_document(_parse(content, file_label(path)), file_label(path)), digest
     except MemoryError:
         raise LabError(f'"{path}" does not fit into this machine\'s memory.') from None
@@ -102,11 +102,11 @@ def _check_fits(size: int, path: Path) -> None:
     """Raises LabError before ``size`` bytes of json fill the memory."""
     try:
         memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    except (AttributeError, ValueError, OSError):  # not known on Windows
+    except (AttributeError, ValueError, OSError):  # unknown on Windows
         return
     if size * _MEMORY > memory:
         raise LabError(
-            f'"{path}" has {size / 1e9:.1f} GB and would take about '
+            f'"{path}" has {size / 1e9:.1f} GB and would need about '
             f"{size * _MEMORY / 1e9:.0f} GB of memory; this machine has {memory / 1e9:.0f}. "
             "Split it."
         )
@@ -121,14 +121,14 @@ def _parse(content: bytes, name: str) -> Any:
         where = f"line {error.lineno}, column {error.colno}"
         hint = " It may be cut short." if error.pos >= len(error.doc) - 1 else ""
         raise LabError(f"{name} is not valid json: {error.msg} at {where}.{hint}") from None
-    except ValueError as error:  # a whole number of thousands of digits
+    except ValueError as error:  # an integer with thousands of digits
         raise LabError(f"{name} is not valid json: {error}.") from None
     except RecursionError:
         raise LabError(f"{name} is nested too deeply for COCO json.") from None
 
 
 def _as_document(parsed: Any, file: str) -> Document:
-    """Any json's values as a document; raises LabError that says what it is instead."""
+    """The values of any json as a document. Raises a LabError that says what it is instead."""
     head = parsed[0] if isinstance(parsed, list) and parsed else parsed
     keys = list(head) if isinstance(head, dict) else []
     other = next((f" {_OTHERS[key]}" for key in keys if key in _OTHERS), "")
@@ -154,11 +154,11 @@ class Records:
     """The list ``key`` ("images", "annotations" or "categories") of a COCO json.
 
     ids: ``[len]`` int64, once :meth:`unique_ids` has checked them.  sources: where the json's ids
-    are too large for float64, which evaluation works in, they are numbered 1, 2, .. in their order,
-    and this lists them; else it is empty.  texts: ``[len]`` where a number stood as text.
+    are too large for float64, which evaluation uses, they are numbered 1, 2, .. in their order and
+    listed here; else it is empty.  texts: ``[len]``, where a number was written as text.
 
-    Every method raises LabError naming file, field and the first records that fail. A field with a
-    ``default`` may be absent or null.
+    Every method raises a LabError that names file, field and the first records that fail. A field
+    with a ``default`` may be absent or null.
     """
 
     def __init__(self, document: Document, key: str, file: str) -> None:
@@ -173,17 +173,17 @@ class Records:
 
     @property
     def singular(self) -> str:
-        """What one of them is called."""
+        """What one record is called."""
         return _SINGULAR[self.key]
 
     def called(self, row: int) -> Any:
-        """What a message calls a record: its id, or its place where that is no proper id."""
+        """What messages call a record: its id, or its position where it has no valid id."""
         proper = self.key == "annotations" or len(self.ids)
         number = self.rows[row].id if proper else None
         return f"(entry {row})" if number is None else number
 
     def reject(self, wrong: Any, field: str, what: str) -> None:
-        """Raises when any record of ``wrong`` ``[len]`` bool is set."""
+        """Raises LabError when any record is set in ``wrong`` ``[len]`` bool."""
         rows = np.flatnonzero(wrong)
         if len(rows):
             shown = first_few([str(self.called(row)) for row in rows.tolist()])
@@ -192,17 +192,17 @@ class Records:
             )
 
     def numbers(self, field: str, default: float | None = None) -> np.ndarray:
-        """One number a record: ``[len]``, whole or not as they come."""
+        """One number per record: ``[len]``, integer or floating point as in the json."""
         values = self._values(field, default)
         array = _as_numbers(values)
         if array is None or array.ndim != 1:
             wrong = np.array([not _is_number(v) for v in values], dtype=bool)
             self.reject(wrong, field, "is not a number that can be used")
-            array = np.asarray(values, dtype=np.float64)  # whole numbers beyond 64 bits
+            array = np.asarray(values, dtype=np.float64)  # integers beyond 64 bits
         return array
 
     def whole(self, field: str, default: int | None = None) -> np.ndarray:
-        """One whole number a record: ``[len]`` int64."""
+        """One whole number per record: ``[len]`` int64."""
         array = self.numbers(field, default)
         if array.dtype.kind in "fu":
             exact = (np.abs(array) < 2.0**53) & (array == np.rint(array))
@@ -210,7 +210,7 @@ class Records:
         return array.astype(np.int64)
 
     def unique_ids(self) -> np.ndarray:
-        """The ``id`` of every record ``[len]`` int64, each used once."""
+        """The ``id`` of every record ``[len]`` int64, each used only once."""
         given = self._values("id")
         if any(_is_large(value) for value in given):
             self.reject(np.array([not _is_whole(v) for v in given]), "id", "is not a whole number")
@@ -220,7 +220,7 @@ class Records:
         return ids
 
     def _numbered(self, given: list[Any]) -> np.ndarray:
-        """The numbers ``[len(given)]`` int64 of ids as the json has them; 0 for an unknown one."""
+        """The numbers ``[len(given)]`` int64 for ids of the json; 0 for an unknown id."""
         numbers: dict[float, int] = {
             source: number for number, source in enumerate(self.sources, 1)
         }
@@ -228,17 +228,17 @@ class Records:
         return np.fromiter(known, dtype=np.int64, count=len(given))
 
     def strings(self, field: str) -> list[str]:
-        """One text a record, not blank."""
+        """One text per record, not blank."""
         values = self._values(field, text=True)
         wrong = np.array([not isinstance(v, str) or not v.strip() for v in values], dtype=bool)
         self.reject(wrong, field, "is not a name")
         return values
 
     def file_names(self) -> tuple[list[str], np.ndarray]:
-        """``file_name`` with forward slashes, and ``[len]`` which had to be cut to the last part.
+        """``file_name`` with forward slashes, and ``[len]``: which had to be cut to the last part.
 
-        That of a web address, and of a path that leads out of the image folder: label tools write
-        where the image lay on their machine.
+        Web addresses are cut, and paths that lead out of the image folder, since labelling tools
+        write where the image was on their machine.
         """
         given = [name.replace("\\", "/") for name in self.strings("file_name")]
         cut = np.array([leads_out(name) for name in given], dtype=bool)
@@ -246,7 +246,7 @@ class Records:
         for row in np.flatnonzero(cut):
             names[row] = re.split(r"[?#]", given[row].split("?d=")[-1])[0].rsplit("/", 1)[-1]
         nameless = np.array(["\x00" in name or name in ("", "..") for name in names])
-        self.reject(nameless, "file_name", "is no file below the image folder")
+        self.reject(nameless, "file_name", "is not a file below the image folder")
         if cut.any() and len(set(names)) < len(set(given)):
             times = Counter(names)
             same = np.array([times[name] > 1 for name in names])
@@ -254,7 +254,7 @@ class Records:
         return names, cut
 
     def boxes(self) -> np.ndarray:
-        """``bbox`` of every annotation: ``[A, 4]`` float64, NaN and infinity let through."""
+        """``bbox`` of every annotation: ``[A, 4]`` float64; NaN and infinity are allowed."""
         values = self._values("bbox")
         array = _as_numbers(values) if values else np.zeros((0, 4))
         if array is None and any(type(v) is str for box in values if _is_list(box) for v in box):
@@ -296,13 +296,13 @@ class Records:
 
 
 def leads_out(name: str) -> bool:
-    """Whether a file name is a web address, absolute, or climbs out of its folder."""
+    """Whether a file name is a web address, an absolute path, or leads out of its folder."""
     absolute = name.startswith("/") or re.match(r"[A-Za-z]:|\w+://", name)
     return bool(absolute) or (".." in name and ".." in name.split("/"))
 
 
 def from_text(value: Any) -> Any:
-    """The number that a text is, as some tools write ids and sizes; else the value itself."""
+    """The number that a text holds, as some tools write ids and sizes; else the value itself."""
     if isinstance(value, str) and "_" not in value:
         for kind in (int, float):
             try:
@@ -313,7 +313,7 @@ def from_text(value: Any) -> Any:
 
 
 def _as_numbers(values: list[Any]) -> np.ndarray | None:
-    """The array that ``values`` make, or None where some are no numbers or lists are ragged."""
+    """``values`` as an array, or None where some are not numbers or lists are ragged."""
     try:
         array = np.asarray(values)
     except (ValueError, OverflowError):
@@ -322,12 +322,12 @@ def _as_numbers(values: list[Any]) -> np.ndarray | None:
 
 
 def _is_number(value: Any) -> bool:
-    """json knows no largest whole number; float64 does."""
+    """Whether a value is a number that float64 can hold; json's integers have no limit."""
     return type(value) is float or (isinstance(value, int) and abs(value) < 2**1023)
 
 
 def _is_large(value: Any) -> bool:
-    """Whether float64 cannot tell a whole number from its neighbour."""
+    """Whether float64 cannot distinguish a whole number from its neighbour."""
     return isinstance(value, int) and not value.bit_length() <= 53 and _is_number(value)
 
 

@@ -1,1 +1,1 @@
-"""The drawn shapes: a data set that is painted on the fly."""
+"""The drawn shapes: a data set that is painted on demand."""

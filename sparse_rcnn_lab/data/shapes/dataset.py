@@ -1,11 +1,11 @@
-"""Shapes: images drawn on the fly from a seed, with their boxes; no download.
+"""Shapes: images drawn on demand from a seed, with their boxes; no download.
 
-The same (seed, index, size, difficulty) gives the same pixels on every machine. About half the
+The same (seed, index, size, difficulty) gives the same pixels on every machine. About half of the
 images look like a sheet of paper with pen drawings in front of a webcam, so that a detector
 trained on them also finds shapes that somebody really drew.
 
-difficulty.py has the settings; layout.py chooses and places the shapes of drawing.py, which has the
-dice and the rasteriser too; painting.py colours them in front of paper, wood and clutter.
+difficulty.py has the settings; layout.py chooses and places the shapes of drawing.py, which also
+has the dice and the rasteriser; painting.py colours them in front of paper, wood and clutter.
 """
 
 from __future__ import annotations
@@ -37,13 +37,13 @@ VERSION = 1
 class Shapes:
     """A data set of drawn shapes: circle, square, triangle, star, heart, cross.
 
-    length: number of images, at least 1. seed: whole number from 0 to 2**32 - 1.
+    length: number of images, at least 1. seed: a whole number from 0 to 2**32 - 1.
     size: side in pixels, or (height, width), 32 to 2048. difficulty: "easy", "normal", "hard" or
     a :class:`Difficulty`. Raises LabError for anything else.
 
     Items are :class:`Sample`: image ``[3, H, W]`` uint8, boxes ``[M, 4]`` xyxy in its pixels,
-    tight around what can be seen of each shape; M may be 0 where the difficulty allows it.
-    An index counts from the end when negative, and raises IndexError beyond the length.
+    tight around the visible part of each shape; M may be 0 where the difficulty allows it.
+    A negative index counts from the end; one beyond the length raises IndexError.
 
     >>> data = Shapes(length=3, seed=5)
     >>> sample = data[1]
@@ -76,7 +76,7 @@ class Shapes:
 
     @property
     def class_names(self) -> tuple[str, ...]:
-        """Class names; a label is an index into this."""
+        """The class names; a label is an index into this."""
         return CLASS_NAMES
 
     def __len__(self) -> int:
@@ -90,7 +90,7 @@ class Shapes:
         return (self[index] for index in range(self._length))
 
     def _layout(self, index: int) -> Layout:
-        # Layout and paint have dice of their own: boxes can be had without painting.
+        # Layout and paint have separate dice, so boxes can be computed without painting.
         return lay_out(Dice(self.seed, index, 0), self.difficulty, *self.size)
 
     def __getitem__(self, index: int) -> Sample:
@@ -109,7 +109,7 @@ class Shapes:
         )
 
     def _annotations(self, index: int) -> list[dict[str, Any]]:
-        """Of one image, without ids; laid out once."""
+        """The annotations of one image, without ids; its layout is computed only once."""
         if index not in self._laid_out:
             layout = self._layout(index)
             boxes = layout.boxes()
@@ -125,9 +125,9 @@ class Shapes:
         return self._laid_out[index]
 
     def ground_truth(self, indices: Sequence[int] | None = None) -> dict[str, Any]:
-        """COCO dictionary; ``area`` is that of the box. Each image is laid out at its first time.
+        """The COCO dictionary; ``area`` is that of the box. Layouts are computed when first needed.
 
-        indices: of these images alone, not negative.
+        indices: only these images, not negative; default: all.
         """
         height, width = self.size
         chosen = range(self._length) if indices is None else indices
@@ -137,17 +137,17 @@ class Shapes:
                 {"id": index, "file_name": f"{index:06d}.png", "height": height, "width": width}
                 for index in chosen
             ],
-            # From 1 on: pycocotools takes annotation 0 for "no match".
+            # Numbered from 1, since pycocotools takes annotation 0 for "no match".
             "annotations": [{"id": number, **row} for number, row in enumerate(found, 1)],
             "categories": [{"id": k + 1, "name": name} for k, name in enumerate(CLASS_NAMES)],
         }
 
     def category_ids(self) -> tuple[int, ...]:
-        """COCO category id of each label: 1 to 6."""
+        """The COCO category id of each label: 1 to 6."""
         return tuple(range(1, len(CLASS_NAMES) + 1))
 
     def fingerprint(self) -> str:
-        """Short hash of the generator's version and settings, which decide every pixel."""
+        """A short hash of the generator's version and settings, which determine every pixel."""
         settings = [VERSION, CLASS_NAMES, self._length, self.seed, self.size]
         text = json.dumps([*settings, asdict(self.difficulty)], sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
@@ -165,7 +165,7 @@ def shapes_image(
 
 
 def _whole(name: str, value: object, low: int, high: int) -> int:
-    """The value as an int, or a LabError."""
+    """The value as an int. Raises LabError where it is not one, or out of range."""
     number = int(value) if isinstance(value, np.integer) else value
     if isinstance(number, int) and not isinstance(number, bool) and low <= number <= high:
         return number

@@ -11,18 +11,18 @@ from sparse_rcnn_lab.core.errors import LabError
 class Difficulty:
     """What makes the images easy or hard; ``Difficulty.named("easy" | "normal" | "hard")``.
 
-    min_objects, max_objects: how many shapes an image is meant to have; fewer where no more fit.
+    min_objects, max_objects: how many shapes an image is to have; fewer where no more fit.
     overlap: largest IoU of two boxes, 0..1.
-    visible: smallest part of a shape that later ones leave visible, 0..1.
-    min_size, max_size: longer side of a shape, as a part of the image's shorter side.
-    tilt: largest turn from upright, degrees. (A circle's or a star's own symmetry comes on top.)
-    outside: how much of a shape's side may lie beyond the image's edge, 0..0.5.
-    contrast: smallest colour distance of a shape from what lies under it, 0..1.
+    visible: smallest share of a shape that later ones leave visible, 0..1.
+    min_size, max_size: longer side of a shape, as a share of the image's shorter side.
+    tilt: largest rotation from upright, degrees (a circle or a star may be turned further).
+    outside: share of a shape's side that may be beyond the image's edge, 0..0.5.
+    contrast: smallest colour distance of a shape from what is under it, 0..1.
     wobble: how unsteady the hand is, 0..1.
     photo: probability of paper, pens and uneven light, rather than flat graphics, 0..1.
     texture: strength of paper, clouds and wood, 0..1.
     clutter: amount and strength of unlabelled marks, 0..1.
-    noise: largest deviation of the sensor noise, grey levels of 0..255.
+    noise: largest standard deviation of the sensor noise, in grey levels of 0..255.
 
     Raises LabError, naming the setting, for a value out of its range.
 
@@ -47,7 +47,7 @@ class Difficulty:
 
     @staticmethod
     def named(name: str) -> Difficulty:
-        """The preset of this name. Raises LabError for an unknown name."""
+        """The preset with this name. Raises LabError for an unknown name."""
         if name not in PRESETS:
             raise LabError(
                 f"Unknown difficulty {name!r} for shapes. Choose one of {', '.join(PRESETS)}, "

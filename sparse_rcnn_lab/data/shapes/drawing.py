@@ -1,9 +1,9 @@
 """The six shapes, pen strokes and the rasteriser, in numpy, the same on every machine.
 
-Why not a drawing library: its pixels change with its version. Here sines and cosines only place
-points, and points are snapped to a grid of 1/256 pixel, so a last-bit difference between maths
-libraries vanishes; from there on only additions, products and quotients follow, which IEEE 754
-fixes to the last bit.
+A drawing library is not used because its pixels change with its version. Here sines and cosines
+only place points, and points are snapped to a grid of 1/256 pixel, so a last-bit difference between
+maths libraries vanishes; after that there are only additions, products and quotients, which
+IEEE 754 fixes to the last bit.
 
 A *ring* is a closed polygon ``[K, 2]`` (x, y) float64; *rings* are a list of them, filled by the
 non-zero winding rule.
@@ -27,12 +27,12 @@ T = TypeVar("T")
 CLASS_NAMES = ("circle", "square", "triangle", "star", "heart", "cross")
 
 GRID = 256.0
-# Lines per pixel row at which a polygon is cut; along x the coverage is exact.
+# Scan lines per pixel row; along x the coverage is exact.
 SUBLINES = 4
 
 
 class Dice:
-    """Random numbers of one image; built on raw PCG64 bits, which numpy promises never to change.
+    """The random numbers of one image, from raw PCG64 bits, which numpy promises never to change.
 
     (It may change the distributions of ``Generator``: NEP 19.)
     """
@@ -41,15 +41,15 @@ class Dice:
         self._bits = np.random.PCG64(np.random.SeedSequence(seed))
 
     def unit(self) -> float:
-        """Uniform in 0..1, 1 excluded."""
+        """A uniform number in 0..1, 1 excluded."""
         return int(self._bits.random_raw() >> 11) * 2.0**-53
 
     def uniform(self, low: float, high: float) -> float:
-        """Uniform between two numbers."""
+        """A uniform number between two numbers."""
         return low + (high - low) * self.unit()
 
     def integer(self, low: int, high: int) -> int:
-        """Uniform whole number, both ends included."""
+        """A uniform whole number, both ends included."""
         return low + int(self.unit() * (high - low + 1))
 
     def chance(self, probability: float) -> bool:
@@ -57,16 +57,16 @@ class Dice:
         return self.unit() < probability
 
     def choice(self, options: Sequence[T]) -> T:
-        """One of the options, all alike."""
+        """One of the options, each with the same probability."""
         return options[self.integer(0, len(options) - 1)]
 
     def units(self, *shape: int) -> NDArray[np.float64]:
-        """Uniform in 0..1, an array of this shape."""
+        """An array of this shape, uniform in 0..1."""
         raw = self._bits.random_raw(math.prod(shape)) >> np.uint64(11)
         return raw.astype(np.float64).reshape(shape) * 2.0**-53
 
     def bell(self, *shape: int) -> Plane:
-        """Nearly normal numbers, mean 0, deviation 1, within 3.5: four bytes added up."""
+        """Nearly normal numbers, mean 0, deviation 1, within 3.5: each a sum of four bytes."""
         count = math.prod(shape)
         raw = self._bits.random_raw((count + 1) // 2).astype("<u8").view(np.uint8)
         four = raw[: 4 * count].reshape(4, count).astype(np.int16)
@@ -87,7 +87,7 @@ def turn(angle: float) -> tuple[float, float]:
 def rounded(corners: Sequence[tuple[float, float]], radius: float, side_points: int = 2) -> Points:
     """A ring through a polygon's corners, each rounded off, with points along the sides.
 
-    The sides get points of their own because a wobbly hand bends them.
+    The sides get points of their own so that a wobbly hand can bend them.
     """
     corner = np.asarray(corners, dtype=np.float64)
     before, after = np.roll(corner, 1, 0) - corner, np.roll(corner, -1, 0) - corner
@@ -106,9 +106,9 @@ def rounded(corners: Sequence[tuple[float, float]], radius: float, side_points: 
 
 
 def stroke(path: Points, half_width: Points | float, closed: bool) -> list[Points]:
-    """Rings that cover a pen stroke along ``path`` ``[K, 2]``; round ends where it is open.
+    """Rings that cover a pen stroke along ``path`` ``[K, 2]``, with round ends where it is open.
 
-    half_width: half the pen's width, pixels; one number or one for each point.
+    half_width: half of the pen's width, pixels; one number, or one for each point.
     """
     if closed:
         along = np.roll(path, -1, 0) - np.roll(path, 1, 0)
@@ -141,7 +141,7 @@ def extent(rings: Sequence[Points]) -> tuple[float, float, float, float]:
 
 
 def window_of(box: Sequence[float], height: int, width: int) -> Window:
-    """The whole pixels a box touches, inside the image: x1, y1, x2, y2 (may be empty)."""
+    """The pixels that a box touches, inside the image: x1, y1, x2, y2 (may be empty)."""
     x1, y1 = max(math.floor(box[0]), 0), max(math.floor(box[1]), 0)
     return x1, y1, max(min(math.ceil(box[2]), width), x1), max(min(math.ceil(box[3]), height), y1)
 
@@ -150,7 +150,7 @@ def coverage(rings: Sequence[Points], window: Window) -> Plane:
     """How much of each pixel of ``window`` the rings cover: ``[h, w]`` float32 in 0..1.
 
     Each pixel row is cut by ``SUBLINES`` lines; where an edge crosses one, the winding number of
-    all that lies to its right changes: sparse differences, then one running sum.
+    everything to its right changes: sparse differences, then one cumulative sum.
     """
     x0, y0, x1, y1 = window
     height, width = y1 - y0, x1 - x0
@@ -181,7 +181,7 @@ def coverage(rings: Sequence[Points], window: Window) -> Plane:
     return (inside[:, 0] + inside[:, 1] + inside[:, 2] + inside[:, 3]) * np.float32(0.25)
 
 
-# The six shapes, as somebody with a pen or a pair of scissors would make them
+# The six shapes, as somebody would make them with a pen or a pair of scissors
 
 
 @dataclass(frozen=True)
@@ -190,7 +190,7 @@ class Hand:
 
     pen: width of a stroke, pixels. outlined: probability of an outline rather than a filled
     shape. sketchy: whether outlines may stay a little open or overshoot. wobble: 0..1.
-    tilt: largest turn from upright, degrees.
+    tilt: largest rotation from upright, degrees.
     """
 
     pen: float
@@ -202,9 +202,9 @@ class Hand:
 
 @dataclass(frozen=True)
 class Figure:
-    """A shape around the origin, pixels. body: rings of its area; line: rings of its strokes.
+    """A shape around the origin, in pixels. body: rings of its area; line: rings of its strokes.
 
-    Either may be empty. path: points ``[K, 2]`` all along it, to look at the colours there.
+    Either may be empty. path: points ``[K, 2]`` all along it, at which colours are compared.
     """
 
     label: int
@@ -213,11 +213,11 @@ class Figure:
     path: Points
 
     def box(self) -> tuple[float, float, float, float]:
-        """Tight xyxy box of all that is drawn."""
+        """The tight xyxy box of everything that is drawn."""
         return extent(self.body + self.line)
 
     def moved(self, shift: Points) -> Figure:
-        """The same figure, moved by ``shift`` ``[2]`` (x, y) pixels, on the grid of drawing.py."""
+        """The same figure moved by ``shift`` ``[2]`` (x, y) pixels, on the grid of 1/256 pixel."""
         return Figure(
             self.label,
             [ring + shift for ring in self.body],
@@ -239,7 +239,7 @@ def _circle() -> Points:
 
 
 def _tips(count: int, radius: float = 1.0, first: float = 0.0) -> list[tuple[float, float]]:
-    """Points on a circle, the first at the top."""
+    """Points on a circle, the first one at the top."""
     angles = [first + k * 2 * math.pi / count for k in range(count)]
     return [(radius * math.sin(a), -radius * math.cos(a)) for a in angles]
 
@@ -273,7 +273,7 @@ def _outline(dice: Dice, name: str) -> Points:
 
 
 def _warp(dice: Dice, tilt: float, points: Points) -> Points:
-    """Stretches, turns and tilts a ring or path, all gently."""
+    """Gently stretches, rotates and tilts a ring or path."""
     stretch = dice.uniform(0.9, 1.11)
     cosine, sine = turn(math.radians(dice.uniform(-tilt, tilt)))
     x, y = points[:, 0] * stretch, points[:, 1] / stretch
@@ -292,7 +292,7 @@ def _shake(dice: Dice, points: Points, amount: float) -> Points:
 
 
 def _closed_by_hand(dice: Dice, ring: Points, wobble: float) -> Points:
-    """The ring as one stroke: starts anywhere, stops a little early or late, misses the start."""
+    """The ring as one stroke that starts anywhere and ends a little before or beside its start."""
     count = len(ring)
     keep = count + 1 + dice.integer(-(count // 24), count // 12)
     path = ring[(np.arange(keep) + dice.integer(0, count - 1)) % count]
@@ -308,7 +308,7 @@ def figure(dice: Dice, hand: Hand, label: int, side: float) -> Figure:
     paths: list[Points] = []
     closed = False
     if outlined and name == "cross" and dice.chance(0.5):
-        # Two strokes of a pen, as most people would.
+        # Two strokes of a pen, as most people draw it.
         bar = np.linspace(-1, 1, 7)[:, None]
         both = _warp(dice, hand.tilt, np.concatenate([bar * (1.0, 0.0), bar * (0.0, 1.0)]))
         paths = [_shake(dice, both[:7], shake), _shake(dice, both[7:], shake)]

@@ -1,4 +1,4 @@
-"""Which shapes an image has and where: all that its boxes depend on, before any colour."""
+"""Which shapes an image has, and where: everything its boxes depend on, before any colour."""
 
 from __future__ import annotations
 
@@ -25,16 +25,16 @@ from sparse_rcnn_lab.data.shapes.drawing import (
 )
 
 Box = tuple[float, float, float, float]
-# A shape is tried at this many places before it is left out.
+# How many positions are tried for a shape before it is left out.
 PLACES = 12
 
 
 @dataclass
 class Placed:
-    """A figure at its place. cover: of its window, how much of each pixel it hides, ``[h, w]``.
+    """A figure at its position. cover: how much of each pixel of its window it hides, ``[h, w]``.
 
-    free: the same, less what later figures hide of it. box: xyxy, pixels, cut to the image,
-    as if nothing lay on top.
+    free: the same, less what later figures hide of it. box: xyxy, pixels, clipped to the image,
+    as if nothing were on top.
     """
 
     figure: Figure
@@ -46,13 +46,13 @@ class Placed:
 
 @dataclass(frozen=True)
 class Layout:
-    """The figures of one image, the lowest first, and whether it is a photo of paper."""
+    """The figures of one image, the lowest one first, and whether it is a photo of paper."""
 
     shapes: list[Placed]
     photo: bool
 
     def boxes(self) -> torch.Tensor:
-        """``[M, 4]`` float32, xyxy, pixels: tight around what can be seen of each figure."""
+        """``[M, 4]`` float32, xyxy, pixels: tight around the visible part of each figure."""
         return torch.tensor([visible_box(s) for s in self.shapes], dtype=torch.float32).view(-1, 4)
 
     def labels(self) -> torch.Tensor:
@@ -61,12 +61,12 @@ class Layout:
 
 
 def _amount(cover: Plane) -> float:
-    # float64, for the order of a sum differs between machines, and with it its last float32 bit.
+    # float64, since the order of a sum, and so its last float32 bit, differs between machines.
     return float(cover.sum(dtype=np.float64))
 
 
 def _hide(placed: Placed, window: Window, cover: Plane) -> Plane | None:
-    """What stays free of ``placed`` under ``cover``; None where they do not meet."""
+    """The part of ``placed`` that ``cover`` leaves visible; None where they do not overlap."""
     x1, y1 = max(placed.window[0], window[0]), max(placed.window[1], window[1])
     x2, y2 = min(placed.window[2], window[2]), min(placed.window[3], window[3])
     if x1 >= x2 or y1 >= y2:
@@ -79,7 +79,7 @@ def _hide(placed: Placed, window: Window, cover: Plane) -> Plane | None:
 
 
 def _sides(mask: np.ndarray) -> tuple[int, int, int, int]:
-    """Box of the true pixels of a mask ``[h, w]``; all zero where there are none."""
+    """The box of the true pixels of a mask ``[h, w]``; all zero where there are none."""
     rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
     if not len(rows):
         return 0, 0, 0, 0
@@ -87,7 +87,7 @@ def _sides(mask: np.ndarray) -> tuple[int, int, int, int]:
 
 
 def visible_box(placed: Placed) -> Box:
-    """The box of what can be seen: the exact one, where no later figure hides a side of it."""
+    """The box of the visible part; exact where no later figure hides a side of it."""
     if placed.free is placed.cover:
         return placed.box
     full, left = _sides(placed.cover > 0.4), _sides(placed.free > 0.4)
@@ -102,7 +102,7 @@ def visible_box(placed: Placed) -> Box:
 def _places(
     dice: Dice, d: Difficulty, box: Box, taken: list[Box], height: int, width: int
 ) -> Iterator[tuple[Points, Box]]:
-    """Shifts that bring ``box`` into the image, clear of ``taken``, each with the clipped box."""
+    """Shifts that put ``box`` into the image, clear of ``taken``, each with the clipped box."""
     x1, y1, x2, y2 = box
     beyond_x, beyond_y = d.outside * (x2 - x1), d.outside * (y2 - y1)
     low = np.asarray((-beyond_x - x1, -beyond_y - y1))
@@ -120,7 +120,7 @@ def _places(
 
 
 def lay_out(dice: Dice, d: Difficulty, height: int, width: int) -> Layout:
-    """Chooses and places the figures of an image ``height`` by ``width`` pixels."""
+    """Chooses and places the figures of an image of ``height`` by ``width`` pixels."""
     photo = dice.chance(d.photo)
     side = min(height, width)
     hand = Hand(

@@ -1,7 +1,7 @@
-"""Colours a layout of shapes: grounds behind them, inks that stand out, a camera before them.
+"""Colours a layout of shapes: backgrounds, inks that stand out, and the effects of a camera.
 
-Images are ``[3, H, W]`` float32 RGB in 0..1. Only additions, products and quotients touch
-pixels (see drawing.py), so the same dice give the same image on every machine.
+Images are ``[3, H, W]`` float32 RGB in 0..1. Pixels are only added, multiplied and divided (see
+drawing.py), so the same dice give the same image on every machine.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ def _axis(length: int, side: float) -> Plane:
 
 @lru_cache(maxsize=256)
 def _between(length: int, cells: int) -> tuple[np.ndarray, Plane]:
-    """For each pixel along an axis: the grid cell it is in and its place in it, eased."""
+    """For each pixel along an axis: the grid cell it is in and its eased position in the cell."""
     place = (np.arange(length, dtype=np.float32) + np.float32(0.5)) * np.float32(cells / length)
     cell = np.minimum(place.astype(np.int64), cells - 1)
     part = place - cell.astype(np.float32)
@@ -64,7 +64,7 @@ def _between(length: int, cells: int) -> tuple[np.ndarray, Plane]:
 
 
 def cloud(dice: Dice, height: int, width: int, rows: int, columns: int) -> Plane:
-    """Smooth noise in -1..1: random heights on a grid of cells, blended in between."""
+    """Smooth noise in -1..1: random values on a grid of cells, interpolated in between."""
     heights = (dice.units(rows + 1, columns + 1) * 2 - 1).astype(np.float32)
     row, down = _between(height, rows)
     column, across = _between(width, columns)
@@ -75,7 +75,7 @@ def cloud(dice: Dice, height: int, width: int, rows: int, columns: int) -> Plane
 
 
 def slope(angle: float, height: int, width: int) -> Plane:
-    """Distance of each pixel from the centre along a direction, in shorter sides of the image."""
+    """Each pixel's distance from the centre along a direction, in units of the shorter side."""
     cosine, sine = turn(angle)
     side = float(min(height, width))
     across = _axis(width, side) * np.float32(cosine)
@@ -84,7 +84,7 @@ def slope(angle: float, height: int, width: int) -> Plane:
 
 
 def ramp(values: Plane, low: float, high: float) -> Plane:
-    """Eased step: 0 below ``low``, 1 above ``high``."""
+    """An eased step: 0 below ``low``, 1 above ``high``."""
     part = np.clip((values - np.float32(low)) * np.float32(1 / (high - low)), 0, 1)
     return part * part * (np.float32(3) - np.float32(2) * part)
 
@@ -111,7 +111,7 @@ def any_colour(dice: Dice, low: float = 0.4, high: float = 1.8) -> Colour:
 
 
 def paper(dice: Dice, height: int, width: int, texture: float) -> tuple[Plane, bool]:
-    """A sheet or board to draw on, and whether it is dark (so that pens must be light)."""
+    """A sheet or board to draw on, and whether it is dark, so that pens must be light."""
     dark = dice.chance(0.12)
     if dark:
         level, tint = dice.uniform(0.08, 0.28), dice.uniform(-0.04, 0.04)
@@ -132,7 +132,7 @@ def paper(dice: Dice, height: int, width: int, texture: float) -> tuple[Plane, b
 
 
 def _ruling(dice: Dice, image: Plane, strength: float) -> None:
-    """Ruled or squared paper, slightly turned."""
+    """Rules or squares the paper, slightly rotated."""
     height, width = image.shape[1:]
     side = min(height, width)
     spacing, half = dice.uniform(0.05, 0.15), dice.uniform(0.3, 0.6)
@@ -146,7 +146,7 @@ def _ruling(dice: Dice, image: Plane, strength: float) -> None:
 
 
 def _desk(dice: Dice, image: Plane, texture: float) -> None:
-    """The sheet ends within the image: a strip of desk on one or two sides."""
+    """Lets the sheet end within the image: a strip of desk on one or two sides."""
     height, width = image.shape[1:]
     desk, _ = scene(dice, height, width, texture)
     angle, turns = dice.uniform(-0.2, 0.2), dice.integer(0, 3)
@@ -158,8 +158,8 @@ def _desk(dice: Dice, image: Plane, texture: float) -> None:
 
 
 def scene(dice: Dice, height: int, width: int, texture: float) -> tuple[Plane, bool]:
-    """A ground of any colour: flat, a gradient, clouds or wood. Never counts as dark."""
-    # Mostly quiet colours: what lies behind a drawing seldom shines.
+    """A background of any colour: flat, a gradient, clouds or wood. It never counts as dark."""
+    # Mostly muted colours, as behind most drawings.
     base = any_colour(dice, 0.1, 1.6 if dice.chance(0.25) else 0.6)
     image = np.empty((3, height, width), dtype=np.float32)
     image[:] = np.asarray(base, dtype=np.float32)[:, None, None]
@@ -185,9 +185,9 @@ def scene(dice: Dice, height: int, width: int, texture: float) -> tuple[Plane, b
 
 
 def clutter(dice: Dice, image: Plane, amount: float) -> None:
-    """Unlabelled marks behind the shapes: lines, scribbles, soft blobs, rows of dashes.
+    """Adds unlabelled marks behind the shapes: lines, scribbles, soft blobs, rows of dashes.
 
-    Faint and open at a low ``amount`` (0..1), so that none can be taken for a shape.
+    At a low ``amount`` (0..1) they are faint and open, so that none can be taken for a shape.
     """
     height, width = image.shape[1:]
     side = min(height, width)
@@ -224,7 +224,7 @@ def clutter(dice: Dice, image: Plane, amount: float) -> None:
 
 
 def light(dice: Dice, image: Plane, strength: float) -> None:
-    """Uneven light over the whole image: falloff, vignette, the edge of a shadow; in place."""
+    """Adds uneven light to the whole image: falloff, vignette, the edge of a shadow; in place."""
     height, width = image.shape[1:]
     falloff = slope(dice.uniform(0, 6.28), height, width) * np.float32(
         dice.uniform(0, 0.35) * strength
@@ -255,7 +255,7 @@ def _soften(image: Plane, amount: float) -> Plane:
 def camera(dice: Dice, image: Plane, noise: float, photo: bool) -> np.ndarray:
     """Takes the photograph: blur, colour cast, weak chroma, sensor noise -> ``[3, H, W]`` uint8.
 
-    noise: largest deviation of the sensor noise, grey levels of 0..255.
+    noise: largest standard deviation of the sensor noise, in grey levels of 0..255.
     """
     height, width = image.shape[1:]
     if dice.chance(0.6 if photo else 0.25):
@@ -267,7 +267,7 @@ def camera(dice: Dice, image: Plane, noise: float, photo: bool) -> np.ndarray:
         gains = [gain * part for part in gains]
         image = image * np.asarray(gains, dtype=np.float32)[:, None, None] + np.float32(lift)
         if dice.chance(0.4):
-            # As JPEG does: keep the brightness sharp, blur what is left over, the colour.
+            # As JPEG does, keep the brightness sharp and blur the rest, the colour.
             grey = (image[0] + image[1] + image[1] + image[2]) * np.float32(0.25)
             colour = image - grey
             image = _soften(_soften(colour, 1.0), 1.0) + grey
@@ -280,9 +280,10 @@ def camera(dice: Dice, image: Plane, noise: float, photo: bool) -> np.ndarray:
 
 
 def _distance(colours: np.ndarray, colour: Colour, ignored: int) -> float:
-    """How far a colour is from ``colours`` ``[3, K]``, but for the ``ignored`` nearest.
+    """The distance of a colour from ``colours`` ``[3, K]``, without the ``ignored`` nearest ones.
 
-    0 alike, 1 black on white; half of it brightness, so that no red lies on an equal green.
+    0 for equal, 1 for black on white; half of it is brightness, so that red is never on an equally
+    bright green.
     """
     red, green, blue = (colours[k] - np.float32(colour[k]) for k in range(3))
     hue = (red * red * 2 + green * green * 4 + blue * blue * 3) * np.float32(1 / 9)
@@ -298,11 +299,11 @@ def _ink(
     pool: tuple[Colour, ...],
     contrast: float,
 ) -> Colour:
-    """A colour that stands out from what is under the figure; ``wanted`` if it does."""
+    """A colour that stands out from what is under the figure: ``wanted`` if it does."""
     height, width = image.shape[1:]
     at = np.clip(placed.figure.path, 0, (width - 1, height - 1)).astype(np.int64)
     under = image[:, at[:, 1], at[:, 0]]
-    # Lines of one colour may cross; areas of one colour that touch would be one shape.
+    # Lines of one colour may cross, but touching areas of one colour would merge into one shape.
     ignored = len(at) // (20 if placed.figure.body else 6)
     best: tuple[float, Colour] = (-1.0, (0.0, 0.0, 0.0))
     for attempt in range(8):
@@ -339,7 +340,7 @@ def paint(dice: Dice, d: Difficulty, layout: Layout, height: int, width: int) ->
         if drawn.body:
             cover = coverage(drawn.body, placed.window) if drawn.line else placed.cover
             if dice.chance(0.3 * d.texture):
-                # Marker ink lies in stripes.
+                # A marker leaves stripes.
                 stripes = slope(dice.uniform(0, 6.28), height, width)[y1:y2, x1:x2]
                 stripes = stripes * np.float32(dice.uniform(12, 40))
                 weak = np.abs(stripes - np.floor(stripes) - np.float32(0.5))
