@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -151,15 +152,15 @@ class Augment:
         (224, 224)
         """
 
-        def scaled(sides: tuple[int, ...]) -> tuple[int, ...]:
-            return tuple(min(side, max(1, round(SMALLER * side / 32)) * 32) for side in sides)
+        def scaled(side: int) -> int:
+            return min(side, max(1, round(SMALLER * side / 32)) * 32)
 
         config = self.config
-        names = ("size", "short_sides", "crop_short_sides", "crop_size")
-        changes = {name: scaled(sides) for name in names if (sides := getattr(config, name))}
-        return replace(
-            self, config=replace(config, long_side=scaled((config.long_side,))[0], **changes)
-        )
+        changes: dict[str, Any] = {"long_side": scaled(config.long_side)}
+        for name in ("size", "short_sides", "crop_short_sides", "crop_size"):
+            if sides := getattr(config, name):
+                changes[name] = tuple(map(scaled, sides))
+        return replace(self, config=replace(config, **changes))
 
     def of(self, data: DetectionData, index: int, seed: int) -> Sample:
         """Image ``index`` of a data set, augmented; ``mosaic`` and ``paste`` use other images too.
