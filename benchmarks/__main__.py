@@ -17,7 +17,7 @@ HELP = """measure where the time goes, and compare two poolings
 Each part of inference and of a training step, once with this package's pooling (one gather over
 the whole pyramid), once with torchvision's RoIAlign level by level: same model, same weights, in
 turn. Times are medians in milliseconds; the ratio says how many times as long torchvision takes.
-With one thread on a CPU they are process time, which other programs hardly change.
+With one thread on a CPU they are process time, which other programs hardly affect.
 
 With --data: how many images a second can be loaded for training instead.
 
@@ -73,7 +73,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Measures, prints and writes."""
+    """Measures the times, prints them and writes them where asked to."""
     from benchmarks.poolings import Settings, run_benchmark
     from sparse_rcnn_lab.detect.device import pick_device
 

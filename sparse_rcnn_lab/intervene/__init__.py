@@ -1,8 +1,8 @@
-"""One image, edited and run again, and what that changed.
+"""One image is edited and run again, and compared with what it was before.
 
 Public names: :class:`Session` (keeps an image's pyramid and runs the stages again),
 :class:`Intervention` (what a person changes: boxes, features, dropped proposals, an ablation),
-:func:`trace_diff` and :class:`TraceDiff` (before and after).
+:func:`trace_diff` and :class:`TraceDiff` (the comparison).
 
-May import ``core``, ``detect`` and ``models``.
+This room may import ``core``, ``detect`` and ``models``.
 """

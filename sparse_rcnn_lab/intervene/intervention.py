@@ -1,5 +1,5 @@
-"""``Intervention``: what a person changes in a run, one type from the browser's message to the
-stages that run again.
+"""``Intervention``: what a person changes in a run. One type serves from the browser's message to
+the stages that run again.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from sparse_rcnn_lab.core.stage import NORMAL, Ablation
 from sparse_rcnn_lab.core.trace import Trace
 from sparse_rcnn_lab.models.config_edit import fits
 
-MAX_STAGES = 60  # of one run; attention of 300 proposals takes 3 MB a stage
+MAX_STAGES = 60  # in one run; attention of 300 proposals takes 3 MB per stage
 
 Ids = int | Sequence[int] | Tensor
 Box = tuple[float, float, float, float]
@@ -26,11 +26,11 @@ Box = tuple[float, float, float, float]
 
 @dataclass(frozen=True)
 class Change:
-    """One entry of an :class:`Intervention`; ``str(change)`` says it in words.
+    """One entry of an :class:`Intervention`; ``str(change)`` describes it in words.
 
-    proposals: ids.  stage: the state that is changed, 0 the learned proposals, s what stage s made
-    of them.  box: the new one, xyxy, pixels of the original image.  feature: the new one, D
-    numbers, or "zero".  drop: later stages run without these proposals.
+    proposals: ids.  stage: the state that is changed: 0 is the learned proposals, s the output of
+    stage s.  box: the new box, xyxy, pixels of the original image.  feature: the new feature, D
+    numbers or "zero".  drop: later stages run without these proposals.
     """
 
     proposals: tuple[int, ...]
@@ -56,12 +56,12 @@ class Change:
 
 @dataclass(frozen=True)
 class Intervention:
-    """All departures of a run from the one that was recorded; the default is none.
+    """Everything that a run does differently from the recorded one; by default nothing.
 
-    changes: boxes and features exchanged, proposals dropped, in order; :meth:`edit` and
-    :meth:`drop` add to them.  ablation: what is switched off, frozen or swapped, proposals by id.
-    start: the ablation acts on the stages after this state, 0..S-1.  repeat: how often the last
-    stage is run once more.
+    changes: boxes and features replaced, proposals dropped, in order; :meth:`edit` and :meth:`drop`
+    add to them.  ablation: what is switched off, frozen or swapped, proposals by id.
+    start: the ablation acts on the stages after this state, 0..S-1.  repeat: how many more times
+    the last stage runs.
 
     >>> import sparse_rcnn_lab as srl
     >>> tried = srl.Intervention().edit(3, box=(10, 20, 90, 80), stage=2).drop([4, 5])
@@ -90,22 +90,22 @@ class Intervention:
         feature: Tensor | Sequence[float] | Literal["zero"] | None = None,
         stage: int = 0,
     ) -> Intervention:
-        """With another box or feature in the place of a proposal's own, at state ``stage``.
+        """Also replaces a proposal's box, feature or both at state ``stage``.
 
         box: xyxy, pixels of the original image.  feature: ``[D]`` numbers, or "zero".
         Raises LabError when neither is given, or the box is not four finite numbers with an area;
-        :meth:`check` says whether the rest fits an image and its model.
+        whether the rest fits an image and its model is up to :meth:`check`.
         """
         if box is None and feature is None:
             raise LabError("Nothing to change: give a box, a feature, or both.")
         if len(ids := as_ids(proposal)) != 1:
-            raise LabError(f"An edit is of one proposal, found {proposal!r}.")
+            raise LabError(f"An edit is for one proposal, found {proposal!r}.")
         new_box = None if box is None else _box(box)
         stage = check_stage(stage, MAX_STAGES, 0)
         return self._with(Change(ids, stage, new_box, _feature(feature)))
 
     def drop(self, proposals: Ids, stage: int = 0) -> Intervention:
-        """Without these proposals (ids) from state ``stage`` on. Raises LabError for none."""
+        """Also drops these proposals (ids) from state ``stage`` on. Raises LabError for none."""
         if not (gone := as_ids(proposals)):
             raise LabError("Nothing to drop: give at least one proposal.")
         return self._with(Change(gone, check_stage(stage, MAX_STAGES, 0), drop=True))
@@ -115,9 +115,9 @@ class Intervention:
         return self == Intervention(start=self.start)
 
     def check(self, base: Trace) -> None:
-        """Raises LabError unless it can be run on what ``base``, the untouched trace, shows.
+        """Raises LabError unless it can be run on the image and model of the trace ``base``.
 
-        Ids must be there and not dropped before, one proposal must be left, a box must overlap the
+        Ids must exist and not be dropped before, one proposal must remain, a box must overlap the
         image and reach no further than its own size beyond, a feature must have D finite numbers.
         """
         there = base.proposal_ids.tolist()
@@ -135,12 +135,12 @@ class Intervention:
         check_ids([i for pair in self.ablation.swap_filters for i in pair], left, there)
 
     def to_message(self) -> dict[str, Any]:
-        """As JSON, for the explorer's page; :meth:`from_message` reads it back."""
+        """The intervention as JSON for the explorer's page; :meth:`from_message` reads it back."""
         return asdict(self)
 
     @classmethod
     def from_message(cls, message: Mapping[str, Any]) -> Intervention:
-        """What the page sent. Raises LabError where it cannot be read or means nothing."""
+        """The intervention that the page sent. Raises LabError where it cannot be read."""
         try:
             switched = {k: _frozen(v) for k, v in dict(message.get("ablation", {})).items()}
             kinds = get_type_hints(Ablation)
@@ -164,7 +164,7 @@ class Intervention:
 
 
 def as_ids(proposals: Ids) -> tuple[int, ...]:
-    """Ids as a tuple, each once. Raises LabError where they are no whole numbers, as in a mask."""
+    """Ids as a tuple, each once. Raises LabError unless they are whole numbers, as for a mask."""
     try:
         given = torch.as_tensor(proposals).flatten()
         if given.dtype != torch.bool:
@@ -175,7 +175,7 @@ def as_ids(proposals: Ids) -> tuple[int, ...]:
 
 
 def check_ids(proposals: Sequence[int], left: Sequence[int], there: Sequence[int]) -> None:
-    """Raises LabError unless all are ``left`` of those that were ``there`` at first."""
+    """Raises LabError unless all are ``left`` of the proposals that were ``there`` at first."""
     for proposal in proposals:
         if proposal not in left:
             dropped = proposal in there
@@ -216,7 +216,7 @@ def _check_overlap(box: Box, size: tuple[int, int]) -> None:
 def _feature(
     feature: Tensor | Sequence[float] | str | None,
 ) -> tuple[float, ...] | Literal["zero"] | None:
-    # Asked first whether it is text: an array compares item by item.
+    # Checked for text first, since an array compares item by item.
     if feature is None or (isinstance(feature, str) and feature == "zero"):
         return feature  # type: ignore[return-value]
     try:

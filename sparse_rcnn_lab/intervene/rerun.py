@@ -1,6 +1,6 @@
-"""The stages run again with an :class:`Intervention`; the work behind :class:`Session`.
+"""Runs the stages again with an :class:`Intervention`; the work behind :class:`Session`.
 
-All tensors are the model's: one image (B = 1), input pixels, on its device.
+All tensors are as the model has them: one image (B = 1), input pixels, on its device.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ from sparse_rcnn_lab.intervene.intervention import Change, Intervention
 
 @dataclass(frozen=True)
 class States:
-    """A run: ids ``[N]`` of its proposals, on the CPU, and its states 0..S.
+    """A run: the ids ``[N]`` of its proposals, on the CPU, and its states 0..S.
 
-    State 0, the learned proposals, has boxes and features alone; its logits and levels are empty.
+    State 0, the learned proposals, has only boxes and features; its logits and levels are empty.
     """
 
     ids: Tensor
@@ -31,23 +31,23 @@ class States:
 
     @classmethod
     def of(cls, boxes: Tensor, features: Tensor, outputs: Collection[StageOutput]) -> States:
-        """boxes ``[1, N, 4]`` and features ``[1, N, D]`` of state 0, then each stage's output."""
+        """From boxes ``[1, N, 4]``, features ``[1, N, D]`` of state 0, and the stages' outputs."""
         empty = features[..., :0]
         learned = StageOutput(boxes, logits=empty, features=features, levels=empty)
         return cls(torch.arange(boxes.shape[1]), (learned, *outputs))
 
     def with_last(self, **parts: Tensor) -> States:
-        """With some parts of the latest state exchanged."""
+        """A copy in which some parts of the latest state are replaced."""
         *before, last = self.states
         return replace(self, states=(*before, replace(last, **parts)))
 
     def select(self, rows: Tensor) -> States:
-        """Only these rows, in every state."""
+        """A copy with only these rows in every state."""
         return States(self.ids[rows.cpu()], tuple(_select(state, rows) for state in self.states))
 
 
 def _select(state: StageOutput, rows: Tensor) -> StageOutput:
-    """Attention paid to the others is left out."""
+    """A state with only these rows; attention to the others is left out."""
     parts: dict[str, Any] = {
         field.name: value[:, rows]
         for field in fields(state)
@@ -67,7 +67,7 @@ def run_again(
     record: Collection[str],
     scale: Tensor,
 ) -> States:
-    """States 0..stop with what is ``tried``; those before its first effect are the base's.
+    """States 0..stop with the intervention ``tried``; those before its first effect are the base's.
 
     Beyond S the last stage is repeated.  scale: ``[2]`` factors (x, y) from original to input
     pixels.
@@ -78,7 +78,7 @@ def run_again(
         touched.append(tried.start)
     first = min([*touched, stop, len(base.states) - 1])
     run = replace(base, states=base.states[: first + 1])
-    fed = run.states[-1].features  # what the next stage is given
+    fed = run.states[-1].features  # the input of the next stage
     for state in range(first, stop + 1):
         for change in changes:
             if change.stage == state:
@@ -99,12 +99,12 @@ def run_again(
 
 
 def _changed(run: States, fed: Tensor, change: Change, scale: Tensor) -> tuple[States, Tensor]:
-    """One change of the latest state, and of the features that go on from it."""
+    """Applies one change to the latest state, and to the features that the next stage gets."""
     named = torch.isin(run.ids, torch.tensor(change.proposals))
     if change.drop:
         rows = (~named).nonzero()[:, 0].to(fed.device)
         return run.select(rows), fed[:, rows]
-    if not named.any():  # edited first, dropped at an earlier state later
+    if not named.any():  # the proposal was edited first, then dropped at an earlier state
         return run, fed
     row = named.nonzero()[:, 0].to(fed.device)
     if change.box is not None:
@@ -121,7 +121,7 @@ def _changed(run: States, fed: Tensor, change: Change, scale: Tensor) -> tuple[S
 
 
 def _by_row(ablation: Ablation, ids: Tensor) -> Ablation:
-    """With rows in place of ids; pairs with a dropped proposal fall away."""
+    """The ablation with rows in place of ids; pairs with a dropped proposal are left out."""
     rows = {proposal: row for row, proposal in enumerate(ids.tolist())}
     pairs = [(rows[a], rows[b]) for a, b in ablation.swap_filters if a in rows and b in rows]
     return replace(ablation, swap_filters=tuple(pairs))

@@ -1,7 +1,7 @@
-"""``Session``: one image, looked at again and again. What is edited is seen at once.
+"""``Session``: one image that is edited and run again, with results at once.
 
-The pyramid, the costly part, depends on the image alone and is kept; a changed box, fewer
-proposals or an ablation only run the stages again.
+The pyramid, the costly part, depends on the image alone and is kept; for a changed box, fewer
+proposals or an ablation only the stages run again.
 """
 
 from __future__ import annotations
@@ -33,16 +33,16 @@ from sparse_rcnn_lab.intervene.rerun import States, run_again
 
 
 class Session:
-    """A detector with one image, and what was changed on the way of its proposals.
+    """A detector with one image, and the changes that are made to its proposals.
 
-    State 0 are the learned proposals, state s what stage s made of them. A change belongs to a
-    state: the stages before it never see it, those after it do. Changes add up until
-    :meth:`undo` or :meth:`reset`; :meth:`run` says what comes of them.
+    State 0 is the learned proposals, state s the output of stage s. A change belongs to a state:
+    the stages before it never see it, those after it do. Changes add up until :meth:`undo` or
+    :meth:`reset`; :meth:`run` shows their effect.
 
-    Proposals are named by their ids, which stay right when others are dropped.
+    Proposals are named by their ids, which stay valid when others are dropped.
 
-    image: see :meth:`set_image`.  num_proposals: use only the first so many.  resize: False
-    keeps the image's own pixels.  record: what each trace keeps, out of
+    image: see :meth:`set_image`.  num_proposals: use only this many, the first ones.  resize: False
+    keeps the image's own size.  record: what each trace keeps, out of
     "attention", "roi_features", "dynamic_filters", "filtered_features".
 
     >>> import sparse_rcnn_lab as srl
@@ -81,10 +81,10 @@ class Session:
 
     @torch.no_grad()
     def set_image(self, image: ImageSource | Sample) -> Trace:
-        """Takes an image (or a data set's sample, with its ground truth) -> the base trace.
+        """Sets an image (or a data set's sample, with its ground truth) and returns the base trace.
 
-        The only costly call. Earlier changes and ground truth belonged to another image and are
-        forgotten. When it fails, the session stays as it was.
+        This is the only costly call. It discards earlier changes and ground truth, which belonged
+        to another image. When it fails, the session stays as it was.
         """
         source = image.image if isinstance(image, Sample) else image
         batch = self.detector.prepare([source], self.resize)
@@ -97,7 +97,7 @@ class Session:
             truth = check_ground_truth(image.boxes, image.labels, self._classes)
             base = with_ground_truth(base, *truth)
         assert base.image is not None
-        # The reduced image and no input: nothing large is kept beside the pyramid.
+        # Only the reduced image is kept, so that nothing large remains beside the pyramid.
         batch = replace(batch, sources=(base.image,), images=batch.images[:0])
         self._kept = batch, pyramid, States.of(boxes, features, outputs)
         self._base = self._trace = base
@@ -108,7 +108,7 @@ class Session:
     def set_ground_truth(
         self, boxes: Tensor | Sequence[Sequence[float]], labels: Tensor | Sequence[int]
     ) -> Trace:
-        """Gives the objects of the image: traces then say which proposal is matched with which.
+        """Sets the objects of the image, so that traces tell which proposal each is matched to.
 
         boxes: ``[M, 4]`` xyxy, pixels of the original image.  labels: ``[M]``, indices into the
         detector's ``class_names``.  Returns the base trace with its matches. Raises LabError when
@@ -123,24 +123,24 @@ class Session:
 
     @property
     def base(self) -> Trace:
-        """The trace of the untouched run. Raises LabError when there is no image yet."""
+        """The trace of the run without changes. Raises LabError when there is no image yet."""
         if self._base is None:
             raise LabError("This session has no image yet. Call set_image first.")
         return self._base
 
     @property
     def trace(self) -> Trace:
-        """The latest trace: of the last :meth:`run`, else the base."""
+        """The trace of the last :meth:`run`, or the base trace before there was one."""
         return self.base if self._trace is None else self._trace
 
     @property
     def history(self) -> tuple[Change, ...]:
-        """What was changed, in order; ``print(*session.history, sep="\\n")`` says it in words."""
+        """The changes in order; ``print(*session.history, sep="\\n")`` lists them in words."""
         return self._tried.changes
 
     @property
     def proposals(self) -> tuple[int, ...]:
-        """Ids of the proposals that are still there."""
+        """The ids of the proposals that are still there."""
         gone = {i for change in self.history if change.drop for i in change.proposals}
         return tuple(i for i in self.base.proposal_ids.tolist() if i not in gone)
 
@@ -151,18 +151,18 @@ class Session:
         feature: Tensor | Sequence[float] | Literal["zero"] | None = None,
         stage: int = 0,
     ) -> Change:
-        """Puts another box or feature in the place of a proposal's own, at state ``stage``.
+        """Replaces a proposal's box, feature or both at state ``stage``.
 
         box: xyxy, pixels of the original image; it must have an area and overlap the image.
         feature: ``[D]`` numbers, or "zero".  stage: 0 (the learned proposals) to MAX_STAGES.
-        The next :meth:`run` shows what comes of it. Raises LabError for anything else.
+        The next :meth:`run` shows the effect. Raises LabError for anything else.
         """
         return self._add(self._tried.edit(proposal, box, feature, stage))
 
     def drop(self, proposals: Ids, stage: int = 0) -> Change:
-        """Takes proposals out from state ``stage`` on: later stages run without them.
+        """Drops proposals from state ``stage`` on: later stages run without them.
 
-        They are in no state of the next trace, whose earlier stages ran with them all the same.
+        No state of the next trace shows them, although its earlier stages ran with them.
         Raises LabError for an id that is not there, and when none would be left.
         """
         return self._add(self._tried.drop(proposals, stage))
@@ -176,24 +176,24 @@ class Session:
         return self.drop([i for i in self.proposals if i not in kept], stage)
 
     def run(self, start: int = 0, stop: int | None = None, ablation: Ablation = NORMAL) -> Trace:
-        """Runs the stages with all changes -> the trace, with all its states from 0 on.
+        """Runs the stages with all changes and returns the trace, with all its states from 0 on.
 
-        start: the ablation acts on the stages after this state; the stages before run as always.
-        stop: the last state, default S; beyond S the last stage is repeated, before it changes at
-        later states wait.  ablation: what to switch off, freeze or swap (proposals by id).
-        What cannot have changed is taken from the base and not run again.
+        start: the ablation acts on the stages after this state; those before run as usual.
+        stop: the last state, default S; with more, the last stage is repeated; with less, changes
+        at later states have no effect yet.  ablation: what to switch off, freeze or swap (proposals
+        by id). What cannot have changed is taken from the base instead of being run again.
         """
         stop = self.detector.num_stages if stop is None else stop
         return self._run(replace(self._tried, start=start, ablation=ablation), stop)
 
     def try_out(self, intervention: Intervention) -> Trace:
-        """Puts an intervention in the place of all changes and runs it -> the trace.
+        """Replaces all changes by an intervention, runs it and returns the trace.
 
         Raises LabError when it cannot be run; the changes then stay as they were.
         """
         if not isinstance(intervention, Intervention):
             raise LabError(
-                f"try_out takes an Intervention, found {intervention!r:.80}. An ablation goes into "
+                f"try_out needs an Intervention, found {intervention!r:.80}. Put an ablation into "
                 "one: srl.Intervention(ablation=...)."
             )
         stop = min(self.detector.num_stages + intervention.repeat, MAX_STAGES)
@@ -202,7 +202,7 @@ class Session:
         return trace
 
     def undo(self) -> Change:
-        """Takes back the last change and returns it. The next :meth:`run` goes without it."""
+        """Takes back the last change and returns it. The next :meth:`run` is without it."""
         if not self.history:
             raise LabError("There is nothing to undo.")
         *rest, last = self.history
@@ -210,7 +210,7 @@ class Session:
         return last
 
     def reset(self) -> Trace:
-        """Takes back all changes -> the base trace, which becomes the latest again."""
+        """Takes back all changes and returns the base trace, which becomes the latest again."""
         self._trace = self.base
         self._tried = Intervention()
         return self.base

@@ -1,4 +1,4 @@
-"""Before and after: what a change did to the boxes, the scores and the detections."""
+"""Compares two traces: what a change did to the boxes, the scores and the detections."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from sparse_rcnn_lab.core.detections import Detections
 from sparse_rcnn_lab.core.errors import LabError
 from sparse_rcnn_lab.core.trace import Trace
 
-SAME_OBJECT = 0.5  # least IoU of two detections of one object
+SAME_OBJECT = 0.5  # lowest IoU of two detections of the same object
 
 
 @dataclass(frozen=True, eq=False)
 class TraceDiff:
     """What changed between two traces of one image, as :func:`trace_diff` finds it.
 
-    proposal_ids: ``[K]``, those in both.  shift: ``[K]`` pixels of the original image between the
-    box centres.  iou: ``[K]`` of the box before and after, 0..1.  score_change: ``[K]`` of the
-    best class score, -1..1.  labels_before, labels_after: ``[K]`` the best class.
-    kept: detections after that are there before as well, with the same class in the same place.
+    proposal_ids: ``[K]``, the proposals in both.  shift: ``[K]`` distance of the box centres, in
+    pixels of the original image.  iou: ``[K]`` of the box before and after, 0..1.  score_change:
+    ``[K]`` of the best class score, -1..1.  labels_before, labels_after: ``[K]`` the best class.
+    kept: detections after that were there before, with the same class in the same place.
     gained: detections after that match none before.  lost: detections before that match none
     after.  handed_over: (proposal before, proposal after) where another one finds a kept object.
     """
@@ -39,11 +39,11 @@ class TraceDiff:
     handed_over: tuple[tuple[int, int], ...]
 
     def changed_class(self) -> Tensor:
-        """``[K]`` bool: the best class is another one."""
+        """``[K]`` bool: whether the best class has changed."""
         return self.labels_before != self.labels_after
 
     def __repr__(self) -> str:
-        """In one line; ``print`` says it in words."""
+        """One line; ``print`` describes it in words."""
         kept, gained, lost = len(self.kept), len(self.gained), len(self.lost)
         what = f"{len(self.proposal_ids)} proposals, {kept} kept, {gained} gained, {lost} lost"
         return f"<TraceDiff: {what}>"
@@ -75,7 +75,7 @@ def trace_diff(
     """Compares two traces of one image, proposal by proposal and detection by detection.
 
     stage: the state to compare, 1..S; None compares the last state of each, whatever its number.
-    threshold: least score of a detection, 0..1.
+    threshold: lowest score of a detection, 0..1.
     Raises LabError when they are of different images or classes, or share no proposal.
 
     >>> import sparse_rcnn_lab as srl
@@ -140,7 +140,7 @@ def _others(count: int, taken: list[int]) -> Tensor:
 
 
 def _same_objects(before: Detections, after: Detections) -> list[tuple[int, int]]:
-    """Pairs of one class and place; a proposal's own successor first, then the best overlap."""
+    """Pairs of the same class and place: first those of the same proposal, then by overlap."""
     if not len(before) or not len(after):
         return []
     overlap = box_ops.iou(before.boxes, after.boxes)

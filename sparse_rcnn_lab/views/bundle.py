@@ -1,4 +1,4 @@
-"""JavaScript files joined into one ECMAScript module, for pages and notebooks alike."""
+"""Joins JavaScript files into one ECMAScript module, for pages and notebooks alike."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from pathlib import Path
 
 
 def joined(files: Sequence[Path]) -> str:
-    """The files in this order, each of which uses only what stands before it.
+    """The files in this order, each of which may use only what is before it.
 
-    The rule: every ``import ... from "./x.js";`` goes; ``export`` goes everywhere but in the last
-    file. So a name at the top level of one file must not be used at the top level of another.
+    Every ``import ... from "./x.js";`` is removed, and so is ``export`` except in the last file.
+    So no name may be defined at the top level of two files.
     """
     parts = []
     for file in files:

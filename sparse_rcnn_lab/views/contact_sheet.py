@@ -1,4 +1,4 @@
-"""Many images with their labelled boxes on one page, to look a data set over."""
+"""Many images with their labelled boxes on one page, for an overview of a data set."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ def contact_sheet(
 ) -> Image.Image:
     """The images in reading order, each with its boxes in the colours of their classes.
 
-    samples: None where an image cannot be read.  class_names: of each sample.  captions: two lines
-    below each, cut where they are too long.
+    samples: None where an image cannot be read.  class_names: those of each sample.  captions: two
+    lines below each image, cut where they are too long.
 
     >>> import sparse_rcnn_lab as srl
     >>> drawn = srl.Shapes(length=3)
@@ -58,7 +58,7 @@ def contact_sheet(
 
 
 def _labelled(sample: Sample, names: Sequence[str]) -> Image.Image:
-    """The image as large as a tile, with its boxes; the smallest boxes on top."""
+    """The image in the size of a tile, with its boxes, the smallest ones on top."""
     image = as_image(sample.image)
     scale = min(_TILE[0] / image.width, _TILE[1] / image.height)
     small = (max(1, round(image.width * scale)), max(1, round(image.height * scale)))

@@ -1,6 +1,6 @@
-"""Images with boxes, fast: for the app, ``predict`` and a webcam.
+"""Draws boxes on images fast enough for a webcam; used by the app and ``predict`` too.
 
-:mod:`figures`, for paper, takes a hundred times as long.
+:mod:`figures`, made for print, takes a hundred times as long.
 """
 
 from __future__ import annotations
@@ -27,15 +27,15 @@ from sparse_rcnn_lab.views.fonts import font_for
 from sparse_rcnn_lab.views.text_layout import Box, place_labels
 
 MAX_LABELS = 60  # more cannot be read; the best come first
-DETECTED = 0.45  # least opacity of a detection: it passed the threshold, so it must be seen
+DETECTED = 0.45  # lowest opacity of a detection, which passed the threshold and must be visible
 
 
 @dataclass(frozen=True)
 class Mark:
     """One box to draw. box: xyxy, pixels of the image.  color: ``#rrggbb``.  opacity: 0..1.
 
-    width: of the line, in units of the image's own line width.  label: text beside it, or "".
-    dashed: as ground truth is drawn.
+    width: line width, in units of the image's own.  label: text beside the box, or "".
+    dashed: whether it is dashed, like ground truth.
     """
 
     box: Box
@@ -55,13 +55,13 @@ def draw_detections(
     gt_boxes: Tensor | None = None,
     min_side: int | None = None,
 ) -> Image.Image:
-    """The image with its detections: colour is the class, opacity and width are the score.
+    """The image with its detections: colour shows the class, opacity and line width the score.
 
-    image: whatever the detector reads, the one the detections belong to, at any size; upright.
-    scores: False writes the class alone.  text: size of the labels, relative to the usual one.
+    image: the image of the detections in any form that the detector reads, upright, at any size.
+    scores: False writes only the class.  text: size of the labels, relative to the usual one.
     gt_boxes: ``[M, 4]`` xyxy in the frame of the detections, drawn dashed and white.
     min_side: see :func:`display_size`; boxes stay sharp at any size.
-    Raises LabError when the image has another shape than the one they were found in.
+    Raises LabError when the image has another aspect ratio than the one of the detections.
 
     >>> import sparse_rcnn_lab as srl
     >>> image = srl.open_data("shapes", "val")[6].image
@@ -74,7 +74,7 @@ def draw_detections(
     size = display_size(*whole.size, min_side)
     if size != whole.size:
         whole = whole.resize(size, Image.Resampling.BICUBIC)
-    # Ground truth on top: its gaps show what lies below.
+    # Ground truth is on top, since its gaps show what is below.
     marks = [
         Mark(tuple(box), style.GROUND_TRUTH_COLOR, dashed=True)
         for box in ([] if gt_boxes is None else gt_boxes.tolist())
@@ -100,10 +100,10 @@ def detection_marks(detections: Detections, scores: bool = True) -> list[Mark]:
 
 
 def proposal_marks(trace: Trace, stage: int) -> list[Mark]:
-    """All proposals at ``stage`` in the colour of the stage, best first; 0 are the learned ones.
+    """All proposals at ``stage`` (0: the learned ones) in the colour of the stage, best first.
 
-    Opacity and width are each proposal's best class score; the learned ones have none yet and are
-    all alike, see :func:`style.learned_opacity`. Raises LabError for an unknown stage.
+    Opacity and width show each proposal's best class score; the learned ones have none yet and look
+    all the same, see :func:`style.learned_opacity`. Raises LabError for an unknown stage.
     """
     color = style.line_color(stage, trace.num_stages)
     scores = best_scores(trace, stage)
@@ -115,8 +115,8 @@ def proposal_marks(trace: Trace, stage: int) -> list[Mark]:
 
 
 def best_scores(trace: Trace, stage: int) -> list[float]:
-    """Each proposal's best class score at ``stage``, N numbers 0..1; the learned proposals, which
-    have none yet, all count as 0.5. What is not a number counts as 0.
+    """Each proposal's best class score at ``stage``, N numbers 0..1. The learned proposals, which
+    have none yet, all get 0.5; NaN becomes 0.
     """
     if stage == 0:
         return [0.5] * trace.num_proposals
@@ -138,10 +138,10 @@ def draw_marks(
     size: tuple[int, int] | None = None,
     text: float = 1.0,
 ) -> Image.Image:
-    """Draws marks on a copy of ``image``; earlier ones lie on top and place their labels first.
+    """Draws marks on a copy of ``image``; earlier ones are on top and place their labels first.
 
-    Boxes that are not numbers are left out, with a warning that says how many.
-    size: (width, height) of the frame the boxes are in, when the image was resized for display.
+    NaN boxes are left out, with a warning that says how many.
+    size: (width, height) of the frame of the boxes, when the image was resized for display.
     text: size of the labels, relative to the usual one.
     """
     width, height = image.size
@@ -155,12 +155,12 @@ def draw_marks(
         )
     marks = known
     sx, sy = width / frame_width, height / frame_height
-    line = max(2.0, max(width, height) / 250)  # pixels, a full one
+    line = max(2.0, max(width, height) / 250)  # width of a full line, pixels
     canvas = np.array(image.convert("RGB"))
     boxes: list[Box] = [(m.box[0] * sx, m.box[1] * sy, m.box[2] * sx, m.box[3] * sy) for m in marks]
     for mark, box in zip(reversed(marks), reversed(boxes), strict=True):
         thick = max(style.MIN_LINE, line * mark.width)
-        # A dark edge of half a pixel and more keeps light colours visible on light images.
+        # A dark edge of at least half a pixel keeps light colours visible on light images.
         rim = max(0.75, thick / 4)
         dash = tuple(d * thick for d in style.GROUND_TRUTH_DASH) if mark.dashed else None
         frame(canvas, box, thick + 2 * rim, style.DARK, style.EDGE * mark.opacity, dash)
@@ -179,8 +179,8 @@ def draw_marks(
 def display_size(
     width: int, height: int, min_side: int | None = None, max_side: int | None = None
 ) -> tuple[int, int]:
-    """(width, height) to show an image at: its long side at least ``min_side`` pixels (enlarged
-    by a whole factor) and at most ``max_side``.
+    """(width, height) at which to show an image: its long side is at least ``min_side`` pixels
+    (enlarged by a whole factor) and at most ``max_side``.
     """
     long = max(width, height)
     if min_side is not None and long < min_side:
@@ -196,25 +196,25 @@ def as_image(image: Tensor) -> Image.Image:
     """``[3, H, W]`` uint8 -> PIL image."""
     if image.dim() != 3 or image.shape[0] != 3 or image.element_size() != 1:
         raise LabError(
-            f"An image to draw on is [3, H, W] uint8, found {list(image.shape)} {image.dtype}."
+            f"An image to draw on must be [3, H, W] uint8, found {list(image.shape)} {image.dtype}."
         )
     return Image.fromarray(image.permute(1, 2, 0).contiguous().cpu().numpy())
 
 
 def encoded(image: Image.Image, kind: str = "JPEG", **options: Any) -> bytes:
-    """The image as a file of ``kind``, a format of Pillow, which takes the ``options``."""
+    """The bytes of an image file of ``kind``, a format of Pillow, which gets the ``options``."""
     file = io.BytesIO()
     image.save(file, kind, **options)
     return file.getvalue()
 
 
 def data_uri(data: bytes, kind: str = "jpeg") -> str:
-    """``data:image/...``: the bytes of an image's file as an address for ``src``."""
+    """``data:image/...``: the bytes of an image file as an address for ``src``."""
     return f"data:image/{kind};base64,{base64.b64encode(data).decode('ascii')}"
 
 
 def _coverage(low: float, high: float, start: int, stop: int) -> np.ndarray:
-    """Share 0..1 of each pixel start..stop-1 that the interval low..high covers."""
+    """The share 0..1 of each pixel start..stop-1 that the interval low..high covers."""
     left = np.arange(start, stop, dtype=np.float32)
     return np.clip(np.minimum(left + 1, high) - np.maximum(left, low), 0, 1)
 
@@ -229,7 +229,7 @@ def frame(
 ) -> None:
     """Blends the outline of a box into ``canvas`` ``[H, W, 3]`` uint8, the line on its edge.
 
-    box: xyxy, pixels.  thick: of the line, pixels.  color: ``#rrggbb``.  opacity: 0..1.  dash:
+    box: xyxy, pixels.  thick: line width, pixels.  color: ``#rrggbb``.  opacity: 0..1.  dash:
     (length of a dash, of a gap), pixels, or None.
     """
     half = thick / 2
@@ -280,12 +280,12 @@ Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 
 @lru_cache(maxsize=16)
 def label_font(size: int, file: str | None = None) -> Font:
-    """The font of all labels, ``size`` pixels high; ``file``: of those that need another one."""
+    """The font of all labels, ``size`` pixels high. file: that of labels that need another one."""
     return ImageFont.load_default(size=size) if file is None else ImageFont.truetype(file, size)
 
 
 def cut(text: str, size: int, room: float) -> tuple[str, Font]:
-    """The text, cut with an ellipsis to ``room`` pixels, and the font that has its letters."""
+    """The text, cut with an ellipsis to ``room`` pixels, and a font that has its characters."""
     other = font_for(text)
     font = label_font(size, other and other[1])
     while len(text) > 1 and font.getlength(text) > room:
@@ -297,13 +297,13 @@ def cut(text: str, size: int, room: float) -> tuple[str, Font]:
 def label_tile(text: str, color: str, size: int, max_width: int) -> Image.Image:
     """The label as an RGBA tile: text on a rounded patch of the box's colour.
 
-    color: ``#rrggbb``.  size: of the letters, pixels.  max_width: pixels; a longer text is cut
-    with an ellipsis.
+    color: ``#rrggbb``.  size: font size, pixels.  max_width: pixels; a longer text is cut with an
+    ellipsis.
     """
     pad = max(3, round(size * 0.3))
     text, font = cut(text, size, max_width - 2 * pad)
     width, height = round(font.getlength(text)) + 2 * pad, round(size * 1.2) + 2
-    # The patch is drawn four times as large and shrunk: Pillow has no smooth corners.
+    # The patch is drawn four times as large and shrunk, as Pillow does not smooth corners.
     patch = Image.new("L", (width * 4, height * 4))
     corner = (width * 4 - 1, height * 4 - 1)
     ImageDraw.Draw(patch).rounded_rectangle((0, 0, *corner), radius=size, fill=255)

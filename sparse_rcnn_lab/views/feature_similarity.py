@@ -1,6 +1,6 @@
-"""The proposals' features compared: cosines, and places on the axes of their largest variance.
+"""Compares the proposals' features: cosines, and positions on the axes of their largest variance.
 
-What is not a number in the trace (a diverged model) stays NaN.
+NaN in the trace (of a diverged model) stays NaN.
 """
 
 from __future__ import annotations
@@ -16,16 +16,16 @@ from sparse_rcnn_lab.core.errors import LabError
 from sparse_rcnn_lab.core.trace import Trace
 from sparse_rcnn_lab.views.measures import ranked
 
-GROUP = 12  # best proposals that are compared among each other; each brings its rival
-RIVAL = 0.3  # least IoU of a rival
+GROUP = 12  # best proposals that are compared with each other, each with its rival
+RIVAL = 0.3  # lowest IoU of a rival
 
 
 @dataclass(frozen=True, eq=False)
 class FeaturePlane:
-    """The axes of largest variance (PCA) of some features, kept, so that others can be placed too.
+    """The axes of largest variance (PCA) of some features, on which others can be placed too.
 
     mean ``[D]``.  axes ``[D, 2]``.  explained ``[2]``: each axis' share of the variance, 0..1.
-    reach: the largest coordinate of what it was fitted to.
+    reach: the largest coordinate of the features that it was fitted to.
     """
 
     mean: Tensor
@@ -35,16 +35,16 @@ class FeaturePlane:
 
     @classmethod
     def fit(cls, features: Tensor) -> FeaturePlane:
-        """PCA of all vectors ``[..., D]`` together; those with NaN take no part.
+        """PCA of all vectors ``[..., D]`` together, without those that hold NaN.
 
-        The sign of an axis is free; here its largest weight is positive, so that the same features
-        always give the same scatter. Axes that D does not have are 0.
+        The sign of an axis is arbitrary; here its largest weight is positive, so that the same
+        features always give the same scatter. If D is less than 2, the missing axis is 0.
         """
         d = features.shape[-1]
         flat = features.reshape(-1, d).double()
         flat = flat[flat.isfinite().all(-1)]
         mean = flat.mean(0) if len(flat) else flat.new_zeros(d)
-        # D x D instead of an SVD of all vectors: 7,000 of them in milliseconds.
+        # A D x D matrix instead of an SVD of all vectors: 7,000 of them take milliseconds.
         variances, axes = torch.linalg.eigh((flat - mean).T @ (flat - mean))
         spare = max(0, 2 - d)
         axes = F.pad(axes.flip(-1)[:, :2], (0, spare))
@@ -56,12 +56,12 @@ class FeaturePlane:
         return cls(mean, axes, explained.float(), reach or 1.0)
 
     def place(self, features: Tensor) -> Tensor:
-        """``[..., D]`` -> ``[..., 2]``."""
+        """Positions of features on the two axes: ``[..., D]`` -> ``[..., 2]``."""
         return ((features.double() - self.mean) @ self.axes).float()
 
 
 def stage_similarity(trace: Trace, proposal: int) -> Tensor:
-    """``[S+1, S+1]`` cosine similarity of a proposal's feature between each two states, -1..1."""
+    """``[S+1, S+1]`` cosine similarity of a proposal's feature between every two states, -1..1."""
     return _cosine(trace.features[:, trace.row(proposal)])
 
 
@@ -92,7 +92,7 @@ def comparable(trace: Trace, stage: int) -> list[int]:
 
 def rows_with_rivals(trace: Trace) -> Tensor:
     """Rows worth comparing: the best at the last stage, best first, each followed by its rival,
-    the proposal outside the group whose last box overlaps it most.
+    which is the proposal outside the group whose last box overlaps it most.
     """
     best = [trace.row(proposal) for proposal in ranked(trace, GROUP)]
     boxes = torch.nan_to_num(trace.boxes[-1])

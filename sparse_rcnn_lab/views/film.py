@@ -1,4 +1,4 @@
-"""The proposals on their way through the stages, as a film: WebP, GIF or PNG."""
+"""A film of the proposals on their way through the stages, as WebP, GIF or PNG."""
 
 from __future__ import annotations
 
@@ -39,12 +39,12 @@ def save_film(
     end_seconds: float = 3.0,
     width: int = 640,
 ) -> Path:
-    """Writes one image's way through all stages as a film that repeats.
+    """Writes a looping film of the proposals of one image through all stages, and returns its path.
 
     The boxes rest at each state, then move to the next, in the colour of the stage; at the end the
     detections with a score of at least ``threshold`` are named.
-    stage_seconds: of each stage, half of it in motion.  end_seconds: how long the detections stay.
-    width: of the film, pixels; the image is shrunk, never enlarged beyond four times.
+    stage_seconds: duration of a stage, half of it in motion.  end_seconds: how long the detections
+    stay.  width: pixels; the image is shrunk, or enlarged up to four times.
     Raises LabError for a suffix other than .webp, .gif or .png, a trace without its image, seconds
     of 0 or less, or a width below 16.
 
@@ -62,7 +62,7 @@ def save_film(
     )
     kind = FORMATS[path.suffix.lower()]
     options = {"quality": 70, "method": 4} if kind == "WEBP" else {}
-    if kind == "GIF":  # one palette for all, of the last frame, which has all colours; no grain
+    if kind == "GIF":  # the palette of the last frame, which has all colours; no dithering
         palette = frames[-1].quantize(256)
         frames = tuple(f.quantize(palette=palette, dither=Image.Dither.NONE) for f in frames)
     with write_whole(path) as temporary:
@@ -85,7 +85,7 @@ def film_frames(
     end_seconds: float = 3.0,
     width: int = 640,
 ) -> Iterator[tuple[Image.Image, float]]:
-    """The frames of :func:`save_film`, each with the seconds that it stays.
+    """The frames of :func:`save_film`, each with its duration in seconds.
 
     Raises LabError for a trace without its image, seconds of 0 or less, or a width below 16.
     """
@@ -104,7 +104,7 @@ def film_frames(
             break
         for move in range(1, moves):
             share = move / moves
-            share = share * share * (3 - 2 * share)  # starts and stops gently
+            share = share * share * (3 - 2 * share)  # eases in and out
             moving = draw_marks(image, _between(trace, state, share), frame)
             yield _captioned(moving, trace.num_stages, state, share), 1 / PER_SECOND
     found = detection_marks(trace.detections(threshold=threshold))
@@ -125,7 +125,7 @@ def _image(trace: Trace, width: int) -> Image.Image:
 
 
 def _between(trace: Trace, state: int, share: float) -> list[Mark]:
-    """The marks on their way from ``state`` to the next, ``share`` 0..1 of it done."""
+    """The marks between ``state`` and the next one, at ``share`` 0..1 of the way."""
     boxes = torch.lerp(trace.boxes[state], trace.boxes[state + 1], share)
     first_scores, then = (torch.tensor(best_scores(trace, s)) for s in (state, state + 1))
     scores = torch.lerp(first_scores, then, share)
@@ -140,7 +140,7 @@ def _between(trace: Trace, state: int, share: float) -> list[Mark]:
 
 
 def _captioned(image: Image.Image, stages: int, state: int, share: float) -> Image.Image:
-    """The frame with the stages below it, the current one filled, the way to the next growing."""
+    """The frame with the stages below it, the current one filled, and progress to the next."""
     band = max(18, image.width // 16)
     whole = Image.new("RGB", (image.width, image.height + band), style.DARK)
     whole.paste(image, (0, 0))

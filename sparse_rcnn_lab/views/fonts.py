@@ -1,4 +1,4 @@
-"""Fonts that have a text's letters: matplotlib's own, else one of this system's."""
+"""Finds a font that has a text's characters: matplotlib's own, or else one of this system's."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from pathlib import Path
 
 OURS = "DejaVu Sans"  # comes with matplotlib; Latin, Greek, Cyrillic, Arabic, symbols
 
-_EVERYWHERE = frozenset(map(chr, range(128))) | frozenset("…")  # Pillow's own has no more
+_EVERYWHERE = frozenset(map(chr, range(128))) | frozenset("…")  # Pillow's own font has only these
 _said: set[str] = set()
 
 
 def font_for(text: str) -> tuple[str, str] | None:
-    """(family, file) of the font with most of the text's letters, ours where it has as many.
+    """(family, file) of the font with most of the text's characters, ours if it has as many.
 
-    None: any font will do. Warns, once in a process, when no font has all.
+    None: any font will do. Warns, once per process, when no font has all of them.
     """
     letters = frozenset(text.replace("\n", "")) | frozenset("….0123456789")
     return _font_with(letters) if letters - _EVERYWHERE else None
@@ -43,7 +43,7 @@ def _font_with(letters: frozenset[str]) -> tuple[str, str]:
 
 @lru_cache(maxsize=1)
 def _fonts() -> list[tuple[str, str]]:
-    """Upright fonts of usual weight as (family, file), ours first."""
+    """Upright fonts of regular weight as (family, file), ours first."""
     from matplotlib import get_data_path
     from matplotlib.font_manager import fontManager
 
@@ -53,7 +53,7 @@ def _fonts() -> list[tuple[str, str]]:
         for entry in fontManager.ttflist
         if entry.style == "normal"
         and entry.weight in (400, "normal", "regular")
-        # It has a box with a number in it for every letter there is.
+        # This font draws a box with a number for every character.
         and "lastresort" not in entry.name.lower().replace(" ", "")
     )
     return [own, *usual]
@@ -61,7 +61,7 @@ def _fonts() -> list[tuple[str, str]]:
 
 @lru_cache(maxsize=512)
 def _letters(file: str) -> frozenset[str]:
-    """What a font can draw at any size; nothing, where the file is damaged or gone."""
+    """The characters that a font can draw at any size; none if its file is damaged or missing."""
     from matplotlib.ft2font import FT2Font
 
     try:

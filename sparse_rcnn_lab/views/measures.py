@@ -1,7 +1,7 @@
-"""The numbers behind the figures: small functions from a trace to tensors; and which proposals a
-figure shows when nobody says, and what they are called.
+"""The numbers behind the figures: small functions from a trace to tensors, which proposals a figure
+shows by default, and what they are called.
 
-Proposals are named by id. What is not a number in the trace (a diverged model) stays NaN.
+Proposals are named by id. NaN in the trace (of a diverged model) stays NaN.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from sparse_rcnn_lab.core.errors import LabError, check_stage
 from sparse_rcnn_lab.core.trace import Trace
 from sparse_rcnn_lab.views import style
 
-FINEST_STRIDE = 4  # pixels of the model's input that a cell of p2 covers; each level doubles it
+FINEST_STRIDE = 4  # pixels of the model's input in a cell of p2; each level doubles it
 MOST = 12  # lines and labels that can be told apart
-DEFAULT_GRID = 7  # side of the RoI grid where a trace has not recorded one
+DEFAULT_GRID = 7  # side of the RoI grid where the trace has no RoI features
 
 
 def need(trace: Trace, *names: str) -> None:
@@ -34,14 +34,14 @@ def need(trace: Trace, *names: str) -> None:
 
 
 def need_image(trace: Trace) -> Tensor:
-    """The trace's image. Raises LabError where it was saved without."""
+    """The trace's image. Raises LabError where the trace was saved without it."""
     if trace.image is None:
         raise LabError("This trace was saved without its image, so there is nothing to draw on.")
     return trace.image
 
 
 def broken(trace: Trace) -> Tensor:
-    """``[N]`` bool: the proposal has a box, logit or feature that is not a finite number."""
+    """``[N]`` bool: whether a proposal has a box, logit or feature that is not finite."""
     parts = (trace.boxes, trace.logits, trace.features)
     bad = [~part.isfinite().all(-1).all(0) for part in parts]
     return torch.stack(bad).any(0)
@@ -59,7 +59,7 @@ def centres(trace: Trace) -> Tensor:
 
 
 def ranked(trace: Trace, count: int | None = None) -> list[int]:
-    """Ids of the proposals with the best scores at the last stage, best first."""
+    """The ids of the proposals with the best scores at the last stage, best first."""
     scores = score_by_stage(trace)[0][-1].nan_to_num(nan=-1.0)
     order = scores.argsort(descending=True, stable=True)
     return trace.proposal_ids[order].tolist()[:count]
@@ -67,10 +67,10 @@ def ranked(trace: Trace, count: int | None = None) -> list[int]:
 
 @dataclass(frozen=True, eq=False)
 class Links:
-    """Whom a proposal looks at, strongest first, without itself.
+    """The proposals that a proposal attends to, strongest first, without itself.
 
-    proposals: ``[K]`` ids.  weights: ``[K]`` 0..1.  itself: weight on itself.  rest: weight on
-    all that are not listed.
+    proposals: ``[K]`` ids.  weights: ``[K]`` 0..1.  itself: the weight on itself.  rest: the weight
+    on all proposals that are not listed.
     """
 
     proposals: Tensor
@@ -82,9 +82,9 @@ class Links:
 def attention_links(
     trace: Trace, proposal: int, stage: int, top: int = 8, head: int | None = None
 ) -> Links:
-    """The ``top`` other proposals that ``proposal`` looks at most at a stage 1..S.
+    """The ``top`` other proposals that ``proposal`` attends to most at a stage 1..S.
 
-    head: one (0-based) in place of the mean over all. Raises LabError when attention is not
+    head: one head (0-based) instead of the mean over all. Raises LabError when attention is not
     recorded, or there is no such head.
     """
     row = trace.row(proposal)
@@ -104,11 +104,11 @@ def attention_links(
 
 @dataclass(frozen=True, eq=False)
 class RoiGrid:
-    """Where a stage pooled a proposal's RoI. All in pixels of the original image.
+    """Where a stage pooled a proposal's RoI, in pixels of the original image.
 
     box: ``[4]`` xyxy.  edges_x, edges_y: ``[P+1]`` borders of the bins.  samples: ``[P, P, 4, 2]``
-    the four points (x, y) that each bin averages.  level: 2..5, the pyramid level read.  cell:
-    (width, height) that one cell of that level covers.
+    the four points (x, y) that each bin averages.  level: 2..5, the pyramid level that is read.
+    cell: (width, height) of one cell of that level.
     """
 
     box: Tensor
@@ -120,9 +120,9 @@ class RoiGrid:
 
 
 def roi_grid(trace: Trace, proposal: int, stage: int) -> RoiGrid:
-    """The P x P grid that stage 1..S pooled for a proposal: on its box of the state before.
+    """The P x P grid that stage 1..S pooled for a proposal, on its box of the state before.
 
-    P is that of the recorded RoI features, else 7 (RoIAlign, 2x2 samples a bin).
+    P is that of the recorded RoI features, or else 7 (RoIAlign, 2x2 samples per bin).
     """
     stage, row = trace.check_stage(stage), trace.row(proposal)
     side = DEFAULT_GRID if trace.roi_features is None else trace.roi_features.shape[2]
@@ -157,8 +157,8 @@ def filter_effect(trace: Trace, proposal: int, stage: int) -> tuple[Tensor, Tens
 
 
 def contrast(cells: Tensor) -> Tensor:
-    """How much each cell stands out: ``[P, P, D]`` -> ``[P, P]`` distance from the mean cell,
-    1 for the one furthest away.
+    """How much each cell stands out: ``[P, P, D]`` -> ``[P, P]``, its distance from the mean cell,
+    relative to the largest.
     """
     away = (cells - cells.mean((0, 1))).norm(dim=-1)
     return away / away.max().clamp(min=1e-12)
@@ -166,8 +166,8 @@ def contrast(cells: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class Selection:
-    """Proposals (ids) to show, best first, with their rows in the trace and what they are called
-    (:func:`describe`); and a sentence about those that are not.
+    """Proposals (ids) to show, best first, with their rows in the trace and their names
+    (:func:`describe`), and a note on those that are not shown.
     """
 
     proposals: tuple[int, ...]
@@ -182,10 +182,10 @@ def select(
     threshold: float,
     chosen: int | None = None,
 ) -> Selection:
-    """The proposals asked for; else those that end as detections; without any, the best three.
+    """The given proposals, or else those that end as detections, or else the best three.
 
-    threshold: least score of a detection, 0..1.  chosen: is shown with them. Raises LabError for a
-    proposal that is not in the trace.
+    threshold: lowest score of a detection, 0..1.  chosen: a proposal to show with them. Raises
+    LabError for a proposal that is not in the trace.
     """
     notes = []
     if proposals is not None:
@@ -217,14 +217,14 @@ def select(
 
 
 def best(trace: Trace) -> int:
-    """The proposal with the best final score; of those that are numbers, where there are any."""
+    """The proposal with the best final score, NaN aside where possible."""
     whole = ~broken(trace)
     order = ranked(trace)
     return next((proposal for proposal in order if whole[trace.row(proposal)]), order[0])
 
 
 def broken_note(trace: Trace) -> str:
-    """A sentence when some proposals are not numbers and cannot be drawn, else ""."""
+    """A note when some proposals are NaN and cannot be drawn, else ""."""
     count = int(broken(trace).sum())
     return f"{count} of {trace.num_proposals} proposals hold NaN, not all drawn" if count else ""
 
@@ -237,7 +237,7 @@ def end_color(trace: Trace, proposal: int, chosen: int | None) -> str:
 
 
 def describe(trace: Trace, proposal: int, stage: int | None = None) -> str:
-    """A proposal's name: ``17 · dog .91``, with class and score at a stage (default the last)."""
+    """A proposal's name: ``17 · dog .91``, with class and score at a stage (default: the last)."""
     stage = trace.check_stage(stage, 0)
     if stage == 0:
         return str(proposal)

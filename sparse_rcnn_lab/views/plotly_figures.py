@@ -1,8 +1,8 @@
-"""The score curves in plotly, whose values can be pointed at, and the page of all plotly charts.
+"""The score curves in plotly, which show values on hover, and the layout of all plotly charts.
 
-The other views of a trace that answer are in the explorer. Plotly is optional; a figure without it
-raises LabError saying how to install it. Nothing is loaded from the network by
-``figure.write_html("page.html", include_plotlyjs=True)``.
+The other interactive views of a trace are in the explorer. Plotly is optional; without it a figure
+raises a LabError that says how to install it. ``figure.write_html("page.html",
+include_plotlyjs=True)`` makes a page that loads nothing from the network.
 """
 
 from __future__ import annotations
@@ -35,10 +35,10 @@ def score_curves(
     theme: Theme = "light",
     title: str | None = None,
 ) -> Figure:
-    """The best class score of each proposal at every stage; point at a line for its proposal.
+    """The best class score of each proposal at every stage; hover over a line for its proposal.
 
-    proposals: ids to name; default those that end with a score of ``threshold`` (at most 12).
-    chosen: one to draw in the accent colour.  title: in place of the usual one.
+    proposals: ids to name; default: those that end with a score of ``threshold`` (at most 12).
+    chosen: one to draw in the accent colour.  title: replaces the usual one.
 
     >>> import sparse_rcnn_lab as srl
     >>> trace = srl.load("nano-shapes").trace(srl.open_data("shapes", "val")[6])
@@ -71,7 +71,7 @@ def score_curves(
 
 
 def go() -> Any:
-    """``plotly.graph_objects``. Raises LabError, saying how to install it, where there is none."""
+    """``plotly.graph_objects``. Raises LabError, saying how to install it, where it is missing."""
     try:
         import plotly.graph_objects
     except ImportError:
@@ -83,7 +83,7 @@ def go() -> Any:
 
 
 def page(title: str, detail: str, theme: Theme) -> Figure:
-    """An empty figure in one of the two themes, with a title and a line of detail."""
+    """An empty figure in one of the two themes, with a title and a line of details."""
     paper, ink, _, line = style.paper(theme)
     figure = go().Figure()
     small = f"<br><sup>{detail}</sup>" if detail else ""
@@ -99,7 +99,7 @@ def page(title: str, detail: str, theme: Theme) -> Figure:
 
 
 def gaps(lines: Iterable[Sequence[Any]]) -> list[Any]:
-    """Several lines as one, with None between them."""
+    """Several lines joined into one, with None between them."""
     joined: list[Any] = []
     for line in lines:
         joined += [*([None] if joined else []), *line]
@@ -107,10 +107,10 @@ def gaps(lines: Iterable[Sequence[Any]]) -> list[Any]:
 
 
 def numbers(values: Tensor) -> list[float | None]:
-    """``[K]`` as JSON can hold it: what is not finite becomes None."""
+    """``[K]`` as a list for JSON, in which numbers that are not finite become None."""
     return [value if math.isfinite(value) else None for value in values.tolist()]
 
 
 def plain(text: str) -> str:
-    """Text that plotly shows as it is, whatever a class is called."""
+    """Text that plotly shows exactly as given, whatever a class is called."""
     return html.escape(text, quote=False).replace("$", "&#36;")

@@ -1,4 +1,4 @@
-"""Whether outputs must work without a kernel: on a page of outputs no widget answers."""
+"""Whether outputs must work without a kernel, as on a page of saved outputs."""
 
 from __future__ import annotations
 
@@ -8,5 +8,5 @@ STATIC_VARIABLE = "SPARSE_RCNN_LAB_STATIC"
 
 
 def is_static() -> bool:
-    """Whether SPARSE_RCNN_LAB_STATIC is set, to anything but 0."""
+    """Whether SPARSE_RCNN_LAB_STATIC is set to anything but 0."""
     return os.environ.get(STATIC_VARIABLE, "") not in ("", "0")

@@ -1,7 +1,8 @@
 """The one visual language of figures, app, widget and pages, as data.
 
-A stage has a place on an ordered scale, a class has a colour of its own, a chosen proposal is
-always the accent, score is opacity and line width and never colour, ground truth is dashed white.
+A stage has a place on an ordered scale, a class has a colour of its own, a chosen proposal always
+has the accent colour, a score is opacity and line width and never colour, and ground truth is
+dashed white.
 """
 
 from __future__ import annotations
@@ -17,25 +18,25 @@ Theme = Literal["light", "dark"]
 # photographs. Lightness rises with the stage: the order survives grey print and colour blindness.
 PROPOSAL_COLOR = "#9aa0a6"
 # Their boxes on an image are lighter, with the dark edge that all lines have: one of the two is
-# seen on any image, where a middling grey is lost on grey.
+# visible on any image, while a middle grey would be lost on grey.
 PROPOSAL_LINE = "#c4c9d0"
 STAGE_COLORS = ("#5b52a3", "#3b77b5", "#2699a6", "#35b779", "#8fd744", "#fde725")
 
-# Okabe and Ito's colours, in an order that keeps neighbours far apart; they repeat after seven,
-# where the label, which is always written, has to tell classes apart.
+# Okabe and Ito's colours, in an order that keeps neighbours distinct; they repeat after seven,
+# where the label, which is always written, distinguishes the classes.
 CLASS_COLORS = ("#e69f00", "#56b4e9", "#009e73", "#f0e442", "#d55e00", "#0072b2", "#cc79a7")
 
 ACCENT = "#e800ff"  # the chosen proposal, everywhere at once
 DARK = "#14171c"  # edge under every line, dark text
 LIGHT = "#ffffff"
-EDGE = 0.7  # opacity of the dark edge, of that of its line
+EDGE = 0.7  # opacity of the dark edge, relative to that of its line
 
-# Of figures: page, text, faded text, thin lines.
+# Colours of figures: page, text, faded text, thin lines.
 _PAPER = {
     "light": (LIGHT, "#1f2328", "#59636e", "#d0d7de"),
     "dark": ("#0d1117", "#f0f6fc", "#9198a1", "#3d444d"),
 }
-# -1, 0, 1: blue and orange are told apart by everyone.
+# For -1, 0, 1; blue and orange are safe for the colour-blind.
 BALANCE_COLORS = ("#2166ac", "#f7f7f7", "#b35806")
 
 # Ground truth: (length of a dash, of a gap) in line widths.
@@ -47,14 +48,14 @@ FAINTEST = 0.12  # opacity of a score of 0
 
 
 def paper(theme: str) -> tuple[str, str, str, str]:
-    """Colours of page, text, faded text and thin lines. Raises LabError for an unknown theme."""
+    """The colours of page, text, faded text and thin lines. Raises LabError for another theme."""
     if theme not in _PAPER:
         raise LabError(f'theme must be "light" or "dark", found {theme!r}.')
     return _PAPER[theme]
 
 
 def stage_color(stage: int, num_stages: int = 6) -> str:
-    """Colour of ``stage`` as ``#rrggbb``; 0 is the learned proposals, ``num_stages`` the last.
+    """The colour of ``stage`` as ``#rrggbb``; 0 is the learned proposals, ``num_stages`` the last.
 
     Models with another number of stages take their colours at equal steps of the same scale.
     Raises LabError when the stage does not exist.
@@ -68,8 +69,8 @@ def stage_color(stage: int, num_stages: int = 6) -> str:
 
 
 def line_color(stage: int, num_stages: int = 6) -> str:
-    """Colour of the boxes of ``stage`` on an image: :func:`stage_color`, but the learned
-    proposals' lighter grey. Raises LabError when the stage does not exist.
+    """The colour of the boxes of ``stage`` on an image: :func:`stage_color`, but a lighter grey for
+    the learned proposals. Raises LabError when the stage does not exist.
     """
     return PROPOSAL_LINE if stage == 0 else stage_color(stage, num_stages)
 
@@ -82,18 +83,18 @@ def mixed(first: str, second: str, share: float) -> str:
 
 
 def class_color(label: int) -> str:
-    """Colour of the class with index ``label``, the same in every view."""
+    """The colour of the class with index ``label``, the same in every view."""
     return CLASS_COLORS[label % len(CLASS_COLORS)]
 
 
 def score_opacity(score: float, faintest: float = FAINTEST) -> float:
-    """Opacity 0..1 of a box with ``score`` 0..1; even a score of 0 leaves a trace."""
+    """The opacity 0..1 of a box with ``score`` 0..1; even a score of 0 is faintly visible."""
     return faintest + (1 - faintest) * min(max(score, 0.0), 1.0)
 
 
 def learned_opacity(count: int) -> float:
-    """Opacity 0..1 of each of ``count`` learned proposals, which have no score yet and are all
-    alike: less of each where many lie on one another, and never so little that none is seen.
+    """The opacity 0..1 of ``count`` learned proposals, which have no score yet and all look the
+    same: lower for many, which overlap, but never so low that none is visible.
     """
     return 0.9 * min(1.0, max(0.5, (40 / max(count, 1)) ** 0.25))
 
@@ -107,7 +108,7 @@ def text_color(background: str) -> str:
 
 
 def luminance(color: str) -> float:
-    """Relative luminance 0..1 (WCAG 2) of ``#rrggbb``."""
+    """The relative luminance 0..1 (WCAG 2) of ``#rrggbb``."""
     parts = (value / 255 for value in rgb(color))
     linear = [v / 12.92 if v <= 0.04045 else ((v + 0.055) / 1.055) ** 2.4 for v in parts]
     return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
@@ -119,5 +120,5 @@ def rgb(color: str) -> RGB:
 
 
 def score_text(score: float) -> str:
-    """A score as labels write it: ``.91``; 1 only when it rounds to 1."""
+    """A score as in labels: ``.91``, or 1 when it rounds to 1."""
     return f"{score:.2f}".removeprefix("0")

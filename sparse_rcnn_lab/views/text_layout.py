@@ -1,4 +1,4 @@
-"""Where words go, none over another: labels beside their boxes, names at the ends of lines."""
+"""Positions of text without overlaps: labels beside their boxes, names at the ends of lines."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ def place_labels(
     boxes: xyxy, pixels of the image of ``width`` x ``height``.  sizes: (width, height) of each
     label, pixels.
 
-    Tried in this order: above, below, inside at the top, inside at the bottom, right, left; each
-    shifted along the edge until free, then further out, up to three label heights away. Returns
-    the top left corner of each label, or None where no free place is left near the box.
+    It tries in this order: above, below, inside at the top, inside at the bottom, right, left; each
+    is shifted along the edge until free, then further out, up to three label heights away. Returns
+    the top left corner of each label, or None where there is no free place near the box.
     """
     taken = np.empty((0, 4))
     places: list[tuple[int, int] | None] = []
@@ -35,8 +35,8 @@ def place_labels(
 
 
 def _candidates(box: Box, w: int, h: int, width: int, height: int) -> np.ndarray:
-    """``[K, 2]`` top left corners to try, best first."""
-    # What can be seen of the box: a label at an edge outside the image helps nobody.
+    """``[K, 2]``: the top left corners to try, best first."""
+    # Only the visible part of the box, as a label at an edge outside the image is useless.
     x1, x2 = (min(max(value, 0.0), width) for value in (box[0], box[2]))
     y1, y2 = (min(max(value, 0.0), height) for value in (box[1], box[3]))
     along_x = _shifts(x1, max(x1, x2 - w), max(h / 2, w / 4))
@@ -48,7 +48,7 @@ def _candidates(box: Box, w: int, h: int, width: int, height: int) -> np.ndarray
     for step in range(1, 4):
         out = [y1 - h * (1 + step), y2 + h * step]
         found += [(x, y) for y in out for x in along_x]
-    # Pushed back into the image, with whole pixels so that text stays sharp.
+    # Pushed back into the image, to whole pixels so that text stays sharp.
     corners = np.array(found).round()
     return corners.clip([0, 0], [max(width - w, 0), max(height - h, 0)])
 
@@ -70,14 +70,14 @@ def _first_free(
 
 
 def spread(values: Sequence[float], gap: float, low: float, high: float) -> list[float]:
-    """Places as near as possible to ``values``, at least ``gap`` apart, from ``low`` to ``high``,
-    in the same order; closer together where there is no room.
+    """Positions as near as possible to ``values``, at least ``gap`` apart, within ``low`` to
+    ``high``, in the same order; closer together where there is no room.
     """
     from scipy.optimize import isotonic_regression  # its import takes half a second
 
     order = np.argsort(values, kind="stable")
     gap = min(gap, (high - low) / max(1, len(order) - 1))
-    # Less its rank's share, a place must not fall below the one before.
+    # After subtracting rank times gap, no position may be below the one before.
     shares = np.arange(len(order)) * gap
     result = np.zeros(len(order))
     if len(order):

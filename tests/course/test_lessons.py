@@ -170,7 +170,7 @@ def test_figures_draw_what_they_are_given(trace):
     assert len(learned_boxes(trace).axes[0].patches) == PROPOSALS
     with pytest.raises(LabError, match="and one name"):
         detection_panels([trace.detections()], trace.image, [])
-    with pytest.raises(LabError, match="one name an object"):
+    with pytest.raises(LabError, match="a name per object"):
         cost_matrix(torch.rand(5, 2), ["a"])
 
 

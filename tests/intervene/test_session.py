@@ -329,7 +329,7 @@ def test_ground_truth_that_cannot_be(session, boxes, labels, said):
         (lambda s: s.edit(1, box=BOX, stage=-1), "stage must be"),
         (lambda s: s.edit(1, box=BOX, stage=1.5), "stage must be"),
         (lambda s: s.run(ablation="mean"), "must be an Ablation"),
-        (lambda s: s.try_out(Ablation()), "takes an Intervention"),
+        (lambda s: s.try_out(Ablation()), "needs an Intervention"),
         (lambda s: s.try_out(Intervention(repeat=-1)), "repeat must be 0 or more"),
         (lambda s: s.drop([]), "Nothing to drop"),
         (lambda s: s.drop(torch.tensor([True, False])), "named by whole numbers"),

@@ -1,4 +1,4 @@
-"""``explore``: look at every proposal through the stages, change something, see what follows."""
+"""``explore``: look at every proposal through the stages, change something, and see the effect."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from sparse_rcnn_lab.views.static import is_static
 Run = Callable[[Intervention], Trace]
 
 ROI = ("roi_features", "filtered_features")
-SMALL = 4e6  # numbers of a recording (16 MB) up to which RoI features are recorded unasked
+SMALL = 4e6  # numbers in a recording (16 MB) up to which RoI features are recorded by default
 CHOICES = {**html_page.CHOICES, "theme": ("auto", "light", "dark")}
 NEEDS_IMAGE = (
     "This is a recorded trace. To drag boxes, switch attention off and see what follows, give an "
@@ -50,24 +50,25 @@ def explore(
     roi: bool | None = None,
     num_proposals: int | None = None,
 ) -> Explorer:
-    """Every proposal's box and feature through the stages, in a notebook or as a page.
+    """Shows every proposal's box and feature through the stages, in a notebook or as a page.
 
     what: an image (or a data set's sample) to run, a :class:`Session`, or a recorded
-    :class:`Trace` (or the path of a ``.trace`` file), which can be looked at but not changed.
-    detector: a :class:`Detector`, or the name or path of one, for images; default the first
+    :class:`Trace` (or the path of a ``.trace`` file), which can be viewed but not changed.
+    detector: a :class:`Detector`, or the name or path of one, for images; default: the first
     shipped model.
 
-    stage: show this state (0 the learned proposals, 1..S) instead of flying through all once.
-    chosen: id of a proposal to choose.  threshold: least score of a detection, 0..1.
-    show: "all", "detections" (proposals that end as one) or "one" (the chosen).
+    stage: show this state (0 the learned proposals, 1..S) instead of playing all stages once.
+    chosen: id of a proposal to select.  threshold: lowest score of a detection, 0..1.
+    show: "all", "detections" (proposals that end as one) or "one" (the chosen one).
     color: "class", "score", "match" (with ground truth), "proposal" or "stage".
     tab: "attention", "roi", "filters" or "similarity".  theme: "auto", "light" or "dark".
+    fly: False starts at the last stage without playing the others.
     roi: record and show what each stage pooled and what its filters made of it; a saved page grows
-    by half. Default: what a session or trace has recorded; of an image, with models of the size
-    of those shipped, not with ResNet-50.
-    num_proposals: of an image, use only the first so many.
+    by half. Default: what a session or trace has recorded; for an image, True with models as small
+    as the shipped ones, False with ResNet-50.
+    num_proposals: for an image, use only this many, the first ones.
 
-    In a notebook the last line of a cell shows it.
+    In a notebook it is shown when it is the last line of a cell.
 
     >>> import sparse_rcnn_lab as srl
     >>> srl.explore(srl.open_data("shapes", "val")[6], "nano-shapes")
@@ -85,7 +86,7 @@ def explore(
 def _opened(
     what: Any, detector: Detector | str | Path | None, roi: bool | None, number: int | None
 ) -> tuple[Trace, Run | None, bool]:
-    """The trace, what runs it again, and whether its attention has an overlap bias."""
+    """The trace, a function that runs it again, and whether its attention has an overlap bias."""
     if isinstance(what, str | Path) and str(what).endswith(".trace"):
         what = load_trace(what)
     if number is not None and isinstance(what, Trace | Session):
@@ -93,13 +94,13 @@ def _opened(
     if isinstance(what, Trace):
         if detector is not None:
             raise LabError(
-                "A trace is a recording: it cannot be run by a detector. Give the image instead."
+                "A trace is a recording, so no detector can run it. Give the image instead."
             )
         return what, None, False
     if isinstance(what, Session):
         session = what
         if detector not in (None, session.detector):
-            raise LabError("A session runs its own detector. For another, give explore the image.")
+            raise LabError("A session has its own detector. For another one, give the image.")
     else:
         if not isinstance(detector, Detector):
             detector = load(str(detector) if detector is not None else shipped_models()[0])
@@ -109,7 +110,7 @@ def _opened(
     boxes, before = session.base.boxes, session.history
 
     def run(intervention: Intervention) -> Trace:
-        """What was changed in the session before stays changed."""
+        """Runs an intervention; what was changed in the session before stays changed."""
         if session.base.boxes is not boxes:
             raise LabError("The session has another image now. Call explore(session) again.")
         return session.try_out(replace(intervention, changes=(*before, *intervention.changes)))
@@ -119,16 +120,17 @@ def _opened(
 
 
 def _is_small(config: ModelConfig) -> bool:
-    """Whether the RoI features of all stages and proposals are few enough to keep two of each."""
+    """Whether the RoI features of all stages and proposals are small enough to keep two of each."""
     numbers = config.num_stages * config.num_proposals * config.roi_size**2 * config.dim
     return numbers <= SMALL
 
 
 class Explorer:
-    """A trace to look into, and, where it can be run again, to change.
+    """A trace to look into and, where it can be run again, to change.
 
-    base: the trace as recorded.  edited: the trace after what was changed, or None.  intervention:
-    what was changed.  In a notebook the last line of a cell shows it; :meth:`to_html` saves it.
+    base: the recorded trace.  edited: the trace with the changes, or None.  intervention: the
+    changes.  In a notebook it is shown when it is the last line of a cell; :meth:`to_html` saves
+    it.
 
     >>> import sparse_rcnn_lab as srl
     >>> view = srl.explore(srl.open_data("shapes", "val")[6], "nano-shapes")
@@ -148,8 +150,8 @@ class Explorer:
         overlap_bias: bool = False,
         **options: Any,
     ) -> None:
-        """trace: what to show.  run: gives the trace of an intervention; without it nothing can be
-        changed.  roi: show what was pooled and filtered, where recorded.  overlap_bias: offer to
+        """trace: what to show.  run: returns the trace of an intervention; without it nothing can
+        be changed.  roi: show what was pooled and filtered, where recorded.  overlap_bias: offer to
         switch it off.  options: stage, chosen, threshold, show, color, tab, theme, fly; see
         :func:`sparse_rcnn_lab.explore`.
         """
@@ -166,13 +168,13 @@ class Explorer:
 
     @property
     def trace(self) -> Trace:
-        """What is shown: the edited trace, else the base."""
+        """The trace that is shown: the edited one, or else the base."""
         return self.base if self.edited is None else self.edited
 
     def try_out(self, intervention: Intervention) -> Trace:
-        """Runs the stages again with an intervention, as the page's controls do, and shows it.
+        """Runs the stages again with an intervention, as the page's controls do, and shows them.
 
-        Raises LabError when there is no model to run or it cannot be run; what is shown then stays.
+        Raises LabError when there is no model to run or it cannot be run; the view then stays.
         """
         before = self.intervention
         trace = self._apply(intervention)
@@ -182,7 +184,7 @@ class Explorer:
         return trace
 
     def undo(self) -> Trace:
-        """Takes back the last change; without one, goes to no change at all."""
+        """Takes back the last change, or else everything that was changed."""
         self._apply(self._history[-1] if self._history else Intervention())
         del self._history[-1:]
         self._tell()
@@ -197,22 +199,22 @@ class Explorer:
 
     @property
     def start(self) -> dict[str, Any]:
-        """``payload`` and ``options`` of a page that is to show it: for ``render`` of the module
-        (:func:`html_page.script`), when a server stands behind the page and :meth:`answer` it.
+        """``payload`` and ``options`` for ``render`` of the module (:func:`html_page.script`), in a
+        page whose server calls :meth:`answer`.
         """
         return {"payload": self._payload, "options": {**self._options, "needs": ""}}
 
     def answer(self, message: dict[str, Any]) -> dict[str, Any]:
-        """What js/link.js asks: ``{"intervention"}`` -> ``{"edited"}``, a payload or None. Nothing
-        of it is kept, so that many pages may ask. Raises LabError as :meth:`try_out`.
+        """Answers js/link.js: ``{"intervention"}`` -> ``{"edited"}``, a payload or None. Nothing is
+        kept, so that many pages may ask. Raises LabError like :meth:`try_out`.
         """
         edited = self._after(Intervention.from_message(message.get("intervention") or {}))
         return {"edited": None if edited is None else self._payload_of(edited)}
 
     def to_html(self, path: str | Path | None = None) -> str | Path:
-        """One page that needs no kernel and no network, with what is shown and what was changed.
+        """One page that needs no kernel and no network, with the present view and the changes.
 
-        path: where to write it; the path comes back. None gives the page itself as text.
+        path: where to write it; the path is returned. With None the page is returned as text.
         """
         text = html_page.page(
             self._payload,
@@ -226,15 +228,15 @@ class Explorer:
         return Path(path)
 
     def to_iframe(self, height: int = 900) -> str:
-        """The page as an ``<iframe>`` for HTML of others (``gr.HTML``, an exported notebook).
+        """The page as an ``<iframe>`` inside other HTML (``gr.HTML``, an exported notebook).
 
-        It runs apart from what surrounds it. height: pixels.
+        It is isolated from the page around it. height: pixels.
         """
         return html_page.iframe(str(self.to_html()), height)
 
     @property
     def widget(self) -> Any:
-        """The ipywidget, to put beside others. Needs the notebook extra."""
+        """The ipywidget, to combine with others. It needs the extra ``notebooks``."""
         if self._widget is None:
             if find_spec("anywidget") is None:
                 raise LabError(
@@ -250,11 +252,11 @@ class Explorer:
             )  # fmt: skip
             self._widget.on_msg(lambda _, content, __: self._receive(content))
             if "stage" not in options:
-                self._widget.stage = self.trace.num_stages  # where the first flight ends
+                self._widget.stage = self.trace.num_stages  # where playing the stages ends
         return self._widget
 
     def _repr_mimebundle_(self, **options: Any) -> Any:
-        # The same page without a kernel beside the widget: it is what a notebook shows that was
+        # Beside the widget goes the same page without a kernel, which a notebook shows when it was
         # saved without its widgets' state, opened again or exported.
         page = {"text/html": self.to_iframe(), "text/plain": repr(self)}
         if find_spec("anywidget") is None or is_static():
@@ -263,7 +265,7 @@ class Explorer:
         return {**data, **page}, *metadata
 
     def _display_(self) -> Any:
-        """What marimo shows."""
+        """The object that marimo shows."""
         return self.widget
 
     def __repr__(self) -> str:
@@ -279,7 +281,7 @@ class Explorer:
         return self.trace
 
     def _after(self, intervention: Intervention) -> Trace | None:
-        """What comes of an intervention; None of one that changes nothing."""
+        """The trace of an intervention; None for one that changes nothing."""
         if intervention.changes_nothing():
             return None
         if self._run is None:
@@ -287,7 +289,7 @@ class Explorer:
         return self._run(intervention)
 
     def _receive(self, message: dict[str, Any]) -> None:
-        """A message of the page: all that is changed, and what was before it, entry by entry."""
+        """Handles a message of the page: all changes, and those before it, entry by entry."""
         error = ""
         try:
             history = [Intervention.from_message(one) for one in message.get("history") or ()]
@@ -318,7 +320,7 @@ class Explorer:
         return payload(edited, roi=self._roi, image=False, plane=self._plane)
 
     def _shown(self) -> dict[str, Any]:
-        """What a person has on screen now, so that a saved page shows the same."""
+        """The options that are on screen now, so that a saved page shows the same."""
         if self._widget is None:
             return {}
         shown = {name: getattr(self._widget, name) for name in html_page.SHARED}
@@ -335,8 +337,8 @@ def _checked(options: dict[str, Any], trace: Trace) -> dict[str, Any]:
     for name, allowed in CHOICES.items():
         if name in given and given[name] not in allowed:
             raise LabError(f"{name} must be one of {', '.join(allowed)}, found {given[name]!r}.")
-    # Plain numbers: JSON and the widget take neither numpy's nor torch's.
-    if "stage" in given:  # is shown at once; only without one do the proposals fly
+    # Plain numbers, since JSON and the widget accept neither numpy's nor torch's.
+    if "stage" in given:  # it is shown at once; the stages are played only without it
         given |= {"stage": trace.check_stage(given["stage"], 0), "fly": False}
     if "chosen" in given:
         given["chosen"] = int(trace.proposal_ids[trace.row(given["chosen"])])

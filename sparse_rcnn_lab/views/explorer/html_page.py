@@ -1,5 +1,5 @@
-"""What the explorer's JavaScript goes out in: one file that opens anywhere, with no kernel, server
-or network; an ``<iframe>``; the notebook's widget.
+"""The forms of the explorer's page: one file that opens anywhere, without a kernel, server or
+network; an ``<iframe>``; the notebook's widget.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any
 
 from sparse_rcnn_lab.views.bundle import joined
 
-# What a kernel and the page both know of, and each may set.
+# What the kernel and the page share, and each may set.
 CHOICES = {
     "show": ("all", "detections", "one"),
     "color": ("class", "score", "match", "proposal", "stage"),
@@ -23,14 +23,14 @@ SHARED = ("stage", "chosen", "threshold", *CHOICES)
 
 HERE = Path(__file__).parent
 
-# In this order each file only uses what stands before it.
+# In this order each file uses only what is before it.
 MODULES = (
     "data", "store", "motion", "dom", "colors", "labels", "marks", "picture", "scatter",
     "proposal", "crops", "among", "tabs", "controls", "status", "theme", "pointer", "keyboard",
     "link", "changes", "drag", "outcome", "editing", "tour", "explorer",
 )  # fmt: skip
 
-# What a page says where the controls that need a kernel would be.
+# The text of a page in place of the controls that need a kernel.
 NEEDS_KERNEL = (
     "This page is a recording. To drag boxes, switch attention off and see what follows, open the "
     'image in a notebook: srl.explore("photo.jpg").'
@@ -50,7 +50,7 @@ def css() -> str:
 
 
 def embedded(values: Any) -> str:
-    """Values as JSON inside a page: a class named "</script>" must not end it."""
+    """Values as JSON inside a page, which a class named "</script>" must not end."""
     return json.dumps(values, separators=(",", ":"), allow_nan=False).replace("<", "\\u003c")
 
 
@@ -63,8 +63,8 @@ def page(
     """One HTML page with everything in it.
 
     payload: see :func:`payload.payload`.  options: what is shown at first (``stage``, ``chosen``,
-    ``threshold``, ``show``, ``color``, ``tab``, ``theme``, ``fly``).  edited, intervention: what
-    was changed and what came of it, to be compared.
+    ``threshold``, ``show``, ``color``, ``tab``, ``theme``, ``fly``).  intervention, edited: what
+    was changed and its result, to be compared.
     """
     values = {
         "payload": payload,
@@ -78,7 +78,7 @@ def page(
 
 
 def iframe(text: str, height: int = 900) -> str:
-    """A page as an ``<iframe>`` that runs apart from what surrounds it: nbconvert, Gradio."""
+    """A page as an ``<iframe>`` that is isolated from the page around it (nbconvert, Gradio)."""
     return (
         f'<iframe srcdoc="{html.escape(text)}" sandbox="allow-scripts" '
         f'style="width:100%;height:{height}px;border:0" title="explorer"></iframe>'
@@ -87,10 +87,10 @@ def iframe(text: str, height: int = 900) -> str:
 
 @cache
 def widget_class() -> type[Any]:
-    """The anywidget class. Made at first use: importing this package needs no notebook extra.
+    """The anywidget class, created at first use so that importing needs no notebook extra.
 
     Traits that the page and the kernel share: ``payload`` and ``edited`` (payload.py), ``answer``
-    (what became of the last change), ``options`` (how it starts), and those in ``SHARED``.
+    (the result of the last change), ``options`` (how it starts), and those in ``SHARED``.
     """
     import anywidget
     import traitlets
@@ -105,13 +105,13 @@ def widget_class() -> type[Any]:
         stage = traitlets.Int(0).tag(sync=True)
         chosen = traitlets.Int(None, allow_none=True).tag(sync=True)
         threshold = traitlets.Float(0.3).tag(sync=True)
-        # Of another value the page would know nothing to show.
+        # The page could not show any other value.
         show = traitlets.Enum(CHOICES["show"], "all").tag(sync=True)
         color = traitlets.Enum(CHOICES["color"], "class").tag(sync=True)
         tab = traitlets.Enum(CHOICES["tab"], "attention").tag(sync=True)
 
         def __repr__(self) -> str:
-            """What is read where no widget is shown, as on a site that shows notebooks."""
+            """The text where no widget is shown, as on a site that shows notebooks."""
             return "The explorer: run this cell to see it."
 
     return ExplorerWidget

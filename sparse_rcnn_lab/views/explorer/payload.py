@@ -1,6 +1,6 @@
-"""A ``Trace`` as the explorer's browser half wants it: small, and nothing that it could not draw.
+"""A ``Trace`` in the form that the explorer's page needs: small, and only what it draws.
 
-300 proposals of six stages take about 190 kB without the image. Everything a view needs is
+300 proposals of six stages take about 190 kB without the image. Everything that a view needs is
 computed here once, so that data.js only looks up and draws.
 """
 
@@ -22,12 +22,12 @@ from sparse_rcnn_lab.views.draw import as_image, data_uri, display_size, encoded
 from sparse_rcnn_lab.views.feature_similarity import FeaturePlane, rows_with_rivals
 
 CLASSES_KEPT = 3  # best classes of a proposal at a stage
-ATTENTION_KEPT = 8  # strongest partners a proposal looks at
+ATTENTION_KEPT = 8  # proposals that a proposal attends to most
 SIMILAR_KEPT = 6  # most similar proposals at a state
-REACH = 4.0  # boxes are kept up to so many long sides away from the image's corner
-LONGEST = 960  # pixels; boxes stay in original pixels whatever the image shrinks to
-SMALL_ENOUGH = 256  # pixels; drawings of this size keep every pixel
-IMAGE_BYTES = 75_000  # quality gives way before the page grows beyond what people mail
+REACH = 4.0  # boxes are kept up to this many long sides away from the image's corner
+LONGEST = 960  # pixels; boxes stay in original pixels however small the image becomes
+SMALL_ENOUGH = 256  # pixels; drawings up to this size keep every pixel
+IMAGE_BYTES = 75_000  # quality is reduced before the page becomes too large to be mailed
 
 RECORD = {
     "attention": 'Record it: detector.trace(image, record=("attention",)).',
@@ -48,15 +48,15 @@ RECORD = {
 def payload(
     trace: Trace, *, roi: bool = False, image: bool = True, plane: FeaturePlane | None = None
 ) -> dict[str, Any]:
-    """Everything the explorer shows of a trace, ready for JSON.
+    """Everything that the explorer shows of a trace, ready for JSON.
 
     roi: add what each stage pooled and what the dynamic filters made of it, as ``P x P`` maps,
-    where the trace has recorded them; off by default, they double the size.  image: add the
-    image, reduced to at most 960 px.  plane: where features are drawn, default their own PCA;
-    a trace to compare with another takes the other's.
+    where the trace has recorded them; off by default, as they double the size.  image: add the
+    image, reduced to at most 960 px.  plane: the plane in which features are drawn, by default
+    their own PCA; a trace that is compared with another uses the other's.
 
-    Boxes: int16 in steps of ``box_step`` original pixels; -32768 marks a box that is not a number
-    (said in ``notes`` and left out of the view).
+    Boxes are int16 in steps of ``box_step`` original pixels; -32768 marks a NaN box, which is
+    reported in ``notes`` and left out of the view.
     """
     logits = torch.nan_to_num(trace.logits, nan=-1e4)
     scores, labels = logits.sigmoid().topk(min(CLASSES_KEPT, logits.shape[-1]), dim=-1)
@@ -93,7 +93,7 @@ def payload(
 
 
 def page_style(num_stages: int, count: int) -> dict[str, Any]:
-    """Colours and lines of a page about ``count`` proposals, as colors.js reads them."""
+    """Colours and lines of a page with ``count`` proposals, as colors.js reads them."""
     return {
         "stages": [style.stage_color(stage, num_stages) for stage in range(num_stages + 1)],
         "classes": list(style.CLASS_COLORS),
@@ -109,7 +109,7 @@ def page_style(num_stages: int, count: int) -> dict[str, Any]:
 
 
 def _boxes(trace: Trace, step: float) -> dict[str, Any]:
-    """``[S+1, N, 4]`` int16."""
+    """All boxes, ``[S+1, N, 4]`` int16."""
     steps = torch.nan_to_num(trace.boxes.double() / step, nan=0.0, posinf=32767, neginf=-32767)
     small = steps.round().clamp(-32767, 32767)
     small[~trace.boxes.isfinite().all(-1)] = -32768
@@ -117,7 +117,7 @@ def _boxes(trace: Trace, step: float) -> dict[str, Any]:
 
 
 def _notes(trace: Trace) -> list[str]:
-    """What a person should know before they trust the view: what is not a number."""
+    """What a person should know before trusting the view: which values are NaN."""
     notes = []
     broken = ~trace.boxes.isfinite().all(-1)
     if broken.any():
@@ -136,14 +136,14 @@ def _notes(trace: Trace) -> list[str]:
 
 
 def _count(broken: Tensor) -> str:
-    """How many proposals ``[S, N]`` are broken at any stage, in words."""
+    """How many proposals of ``[S, N]`` are broken at any stage, in words."""
     number = int(broken.any(0).sum())
     return f"{number} proposal{'s' * (number != 1)}"
 
 
 def _features(trace: Trace, plane: FeaturePlane | None) -> dict[str, Any]:
-    """Places in the PCA plane, cosine of each two states, most similar proposals at each state,
-    and the cosines among the best and their rivals at each state.
+    """Positions in the PCA plane, the cosine of every two states, the most similar proposals at
+    each state, and the cosines among the best proposals and their rivals at each state.
     """
     known = torch.nan_to_num(trace.features)
     s, n, _ = known.shape
@@ -170,7 +170,7 @@ def _features(trace: Trace, plane: FeaturePlane | None) -> dict[str, Any]:
 
 
 def _attention(attention: Tensor) -> dict[str, Any]:
-    """The strongest partners of each row, averaged over the heads: ``[S, N, K]`` each."""
+    """The strongest weights of each row, averaged over the heads: ``[S, N, K]`` each."""
     mean = torch.nan_to_num(attention.mean(1))
     weight, index = mean.topk(min(ATTENTION_KEPT, mean.shape[-1]), dim=-1)
     return {
@@ -183,14 +183,14 @@ def _attention(attention: Tensor) -> dict[str, Any]:
 def _roi(trace: Trace) -> dict[str, Any]:
     """``before`` and ``after`` the dynamic filters: ``[S, N, P, P]`` shares 0..1.
 
-    A bin's value is how far its feature lies from the mean of its RoI (what stands out), relative
-    to the largest of the proposal at all stages. after: None without ``filtered_features``.
+    A bin's value is the distance of its feature from the mean of its RoI (how much it stands out),
+    relative to the proposal's largest one at all stages. after: None without ``filtered_features``.
     """
 
     def contrast(features: Tensor | None) -> dict[str, Any] | None:
         if features is None:
             return None
-        bins = torch.nan_to_num(features).flatten(2, 3)  # a copy, changed in place: it is large
+        bins = torch.nan_to_num(features).flatten(2, 3)  # a large copy, changed in place
         bins -= bins.mean(2, keepdim=True)
         away = torch.linalg.vector_norm(bins, dim=-1)
         shares = away / away.amax((0, 2), keepdim=True).clamp(min=1e-12)
@@ -200,7 +200,7 @@ def _roi(trace: Trace) -> dict[str, Any]:
 
 
 def _truth(trace: Trace) -> dict[str, Any] | None:
-    """Ground truth, which of it each proposal belongs to, and its IoU with that at every state."""
+    """Ground truth, which object each proposal belongs to, and its IoU with it at every state."""
     if trace.gt_boxes is None or not len(trace.gt_boxes):
         return None
     overlap = box_ops.iou(torch.nan_to_num(trace.boxes), trace.gt_boxes)  # [S+1, N, M]
@@ -244,4 +244,4 @@ def _image(image: Tensor) -> str:
             data = encoded(small, "JPEG", quality=quality, optimize=True)
             if len(data) <= IMAGE_BYTES:
                 return data_uri(data)
-        longest = round(longest * 0.8)  # an image of noise
+        longest = round(longest * 0.8)  # needed for an image of noise

@@ -1,21 +1,21 @@
-"""Matplotlib figures, of a trace and of analyses' tables: for pages, slides and papers.
+"""Matplotlib figures of a trace and of the tables of analyses, for pages, slides and papers.
 
-Each is one call on a trace or a table and gives a figure of its own (not one of pyplot's), whose
-text says what is seen: ``.savefig("name.png")`` (or ``.pdf``, ``.svg``), or the last line of a
-notebook cell. Proposals are named by id. :mod:`sparse_rcnn_lab.views.draw` is the fast one.
+Each is one call on a trace or a table and returns a figure of its own (not one of pyplot's), whose
+text says what it shows. Save it with ``.savefig("name.png")`` (or ``.pdf``, ``.svg``), or make it
+the last line of a notebook cell. Proposals are named by id. :mod:`sparse_rcnn_lab.views.draw` is a
+fast alternative.
 
 Arguments that many of them share:
 
-- ``proposals``: ids to show or name; default those that end with a score of ``threshold`` (0..1),
+- ``proposals``: ids to show or name; default: those that end with a score of ``threshold`` (0..1),
   at most 12.
 - ``chosen``: a proposal (id) to draw in the accent colour.
-- ``stage``: 1..S, default the last.
-- ``width``: of the figure, 2 to 100 inches at 160 dpi; some need more than 2.  ``theme``: a "light"
-  or "dark" page.
-- ``title``: in place of the usual one.
+- ``stage``: 1..S; default: the last.
+- ``width``: the figure's width, 2 to 100 inches at 160 dpi; some figures need more than 2.
+- ``theme``: "light" or "dark".  ``title``: replaces the usual title.
 
-May import ``core``, ``analysis`` and the rest of ``views``, never a model: a figure can be drawn
-from a file that somebody sent.
+This room may import ``core``, ``analysis`` and the rest of ``views``, but never a model: a figure
+can be drawn from a file that somebody sent.
 """
 
 from sparse_rcnn_lab.views.figures.box_figures import box_trails, learned_boxes, stage_grid

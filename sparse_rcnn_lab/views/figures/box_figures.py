@@ -1,4 +1,4 @@
-"""Where the boxes are: all stages side by side, the way each box took, the learned ones."""
+"""Figures of the boxes: all stages side by side, the path of each box, the learned boxes."""
 
 from __future__ import annotations
 
@@ -62,14 +62,14 @@ def stage_grid(
 ) -> Page:
     """One image through all stages: the learned proposals, then what each stage made of them.
 
-    Every proposal is drawn at every stage, in the colour of the stage, its best class score as
-    opacity and width (the learned proposals have no score yet). The last panel adds the
-    detections, in the colour of their class and labelled.
+    Every proposal is drawn at every stage, in the colour of the stage, with its best class score as
+    opacity and line width (the learned proposals have no score yet). The last panel adds the
+    detections, labelled and in the colour of their class.
 
-    threshold: least score of a detection, 0..1.  layout: "hero" gives the last stage a panel four
-    times as large, "strip" puts all in one row.  trails: the way the centres of the detected
-    proposals took.  title: in place of the one that names model, proposals, image size and
-    threshold; "" for none.  The rest: see :mod:`~sparse_rcnn_lab.views.figures`.
+    threshold: lowest score of a detection, 0..1.  layout: "hero" gives the last stage a panel four
+    times as large, "strip" puts all in one row.  trails: draw the paths of the centres of detected
+    proposals.  title: replaces the one that names model, proposals, image size and threshold; ""
+    for none.  For the rest see :mod:`~sparse_rcnn_lab.views.figures`.
     Raises LabError when the trace has no image, or a proposal, layout or theme does not exist.
 
     >>> import sparse_rcnn_lab as srl
@@ -98,7 +98,7 @@ def stage_grid(
 def _panels(
     trace: Trace, layout: Layout, width: float, head: float
 ) -> tuple[float, list[tuple[float, float, float, float]]]:
-    """Height of the figure and (left, bottom, width, height) of each panel, inches."""
+    """The height of the figure and (left, bottom, width, height) of each panel, in inches."""
     ratio = aspect(trace)
     small = trace.num_stages  # the states before the last
     if layout == "strip":
@@ -122,7 +122,7 @@ def _panels(
 def _title(
     page: Page, trace: Trace, found: Detections, threshold: float, title: str | None
 ) -> None:
-    """Title and details on one line."""
+    """Writes title and details on one line."""
     model = trace.model_name or "Sparse R-CNN"
     said = title or f"{model}: {trace.num_proposals} proposals, {trace.num_stages} stages, no NMS"
     width, height = page.get_size_inches()
@@ -161,14 +161,14 @@ def _panel(
     trails: bool,
     chosen: int | None,
 ) -> None:
-    """All proposals at a stage; at the last, the detections. chosen: its row."""
+    """Draws all proposals at a stage; at the last one also the detections. chosen: its row."""
     show_image(axes, trace)
     last = stage == trace.num_stages
     full = 1.6 + 0.25 * inches  # points
     detected = {trace.row(proposal) for proposal in found.proposals.tolist()}
     scores = best_scores(trace, stage)
     opacities, widths = strengths(trace, stage)
-    # At the last stage detections are drawn further down, in the colour of their class.
+    # At the last stage detections are drawn later, in the colour of their class.
     rows = [n for n in range(trace.num_proposals) if not (last and n in detected)]
     rows.sort(key=scores.__getitem__)
     color = style.line_color(stage, trace.num_stages)
@@ -219,10 +219,10 @@ def box_trails(
     theme: Theme = "light",
     title: str | None = None,
 ) -> Page:
-    """The boxes of some proposals at every state, and the way their centres took, on the image.
+    """The boxes of some proposals at every state, and the paths of their centres, on the image.
 
-    Colour is the stage; the last box has the colour and name of its class. Ground truth, where
-    the trace has one, is dashed. Arguments: see :mod:`~sparse_rcnn_lab.views.figures`.
+    Colour shows the stage; the last box has the colour and name of its class. Ground truth, where
+    the trace has one, is dashed. For the arguments see :mod:`~sparse_rcnn_lab.views.figures`.
     Raises LabError for a proposal that is not in the trace.
 
     >>> import sparse_rcnn_lab as srl
@@ -244,7 +244,7 @@ def box_trails(
     show_image(axes, trace, fade=0.45)
     for box in () if trace.gt_boxes is None else trace.gt_boxes:
         outline(axes, box, style.GROUND_TRUTH_COLOR, dashed=True, line=1.2)
-    # All states but the last; those in between faint where many boxes lie on one another.
+    # All states but the last; those in between are faint where many boxes overlap.
     between = max(0.35, 0.9 - 0.05 * len(rows))
     for stage in range(trace.num_stages):
         opacity = between if stage else style.learned_opacity(len(rows))
@@ -261,7 +261,7 @@ def box_trails(
 
 
 def _way(axes: Axes, trace: Trace, points: Tensor, color: str) -> None:
-    """The line of the centres, with a dot in the stage's colour at each state."""
+    """Draws the line of the centres, with a dot in the stage's colour at each state."""
     (line,) = axes.plot(points[:, 0], points[:, 1], color=color, linewidth=1.3, zorder=3)
     line.set_path_effects(rim(1.3))
     for stage, point in enumerate(points):
@@ -272,9 +272,9 @@ def _way(axes: Axes, trace: Trace, points: Tensor, color: str) -> None:
 def learned_boxes(
     trace: Trace, *, width: float = 8.5, theme: Theme = "light", title: str | None = None
 ) -> Page:
-    """The learned boxes in an empty frame, and how many of them lie over each place of it.
+    """The learned boxes in an empty frame, and how many of them cover each place in it.
 
-    Arguments: see :mod:`~sparse_rcnn_lab.views.figures`.
+    For the arguments see :mod:`~sparse_rcnn_lab.views.figures`.
 
     >>> import sparse_rcnn_lab as srl
     >>> trace = srl.load("nano-shapes").trace(srl.open_data("shapes", "val")[6])
@@ -311,7 +311,7 @@ def learned_boxes(
 
 
 def coverage(boxes: Tensor, cells: int = 64) -> Tensor:
-    """``[cells, cells]``: how many boxes ``[N, 4]`` (xyxy, 0..1) lie over each place, rows down."""
+    """``[cells, cells]``: how many boxes ``[N, 4]`` (xyxy, 0..1) cover each cell, row by row."""
     middle = (torch.arange(cells) + 0.5) / cells
     inside_x = (middle >= boxes[:, :1]) & (middle < boxes[:, 2:3])
     inside_y = (middle >= boxes[:, 1:2]) & (middle < boxes[:, 3:4])

@@ -1,4 +1,4 @@
-"""What the figures share: the page with its title, the image, boxes, labels, the key of stages."""
+"""The parts that figures share: page and title, image, boxes, labels, the key of stages."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ from sparse_rcnn_lab.views.style import Theme
 from sparse_rcnn_lab.views.text_layout import Box, place_labels, spread
 
 DPI = 160
-HEAD = 0.6  # inches that title and detail take
-WIDEST, TALLEST = 0.25, 3.0  # height / width; thinner images are stretched to be seen at all
-# Weights and amounts, from the page's side of the scale up.
+HEAD = 0.6  # inches for title and detail
+WIDEST, TALLEST = 0.25, 3.0  # height / width; thinner images are stretched to be visible
+# Colour scales of weights and amounts, beginning near the page's colour.
 HEAT = "viridis"
 BALANCE = LinearSegmentedColormap.from_list("balance", style.BALANCE_COLORS)
 
@@ -48,7 +48,7 @@ class Page(Figure):
         super().__init__(figsize=(width, height), facecolor=self.paper, dpi=DPI)
 
     def draw(self, renderer: Any) -> None:
-        """Draws it all, names in other scripts by a font that has them."""
+        """Draws everything, names in other scripts with a font that has them."""
         for text in self.findobj(Text):
             if font := font_for(text.get_text()):
                 text.set_fontfamily([OURS, font[0]])
@@ -56,24 +56,24 @@ class Page(Figure):
             super().draw(renderer)
 
     def _repr_png_(self) -> bytes:
-        # A notebook shows pyplot's figures only, unless they can show themselves.
+        # A notebook shows only pyplot's figures, unless a figure can show itself.
         file = io.BytesIO()
         self.savefig(file, format="png")
         return file.getvalue()
 
     def place(self, x: float, y: float, w: float, h: float) -> Axes:
-        """Axes at (left, bottom, width, height) in inches. Raises LabError without room."""
+        """Axes at (left, bottom, width, height) in inches. Raises LabError if there is no room."""
         width, height = self.get_size_inches()
         if min(w, h) < 0.01:
             raise LabError(f"At {width:g} inches this figure has no room for its parts; give more.")
         return self.add_axes(_Panel(self, (x / width, y / height, w / width, h / height)))
 
     def text(self, x: float, y: float, s: str, *args: Any, **kwargs: Any) -> Text:
-        """Text as it is written, see ``plain``."""
+        """Text exactly as given, see ``plain``."""
         return super().text(x, y, s, *args, **{"parse_math": False, **kwargs})
 
     def write_title(self, title: str, *details: str) -> None:
-        """Title, and a line of details below it, at the top; cut to the page's width with "…"."""
+        """Writes title and details in two lines at the top, cut to the page's width with "…"."""
         left = 0.12  # inches
         width, height = self.get_size_inches()
         for text, size, color, weight, top in (
@@ -87,7 +87,7 @@ class Page(Figure):
             )  # fmt: skip
 
     def dress(self, axes: Axes) -> None:
-        """Axes in the page's colours, without a box, with a thin grid."""
+        """Gives axes the page's colours, no box and a thin grid."""
         axes.set_facecolor(self.paper)
         axes.tick_params(colors=self.faded, labelsize=8.5, length=0)
         for label in (axes.xaxis.label, axes.yaxis.label):
@@ -100,7 +100,7 @@ class Page(Figure):
     def color_bar(
         self, image: ScalarMappable, x: float, y: float, h: float, label: str = "", size: float = 8
     ) -> None:
-        """The scale of an image's colours, from (x, y) inches up."""
+        """Draws the colour scale of an image, from (x, y) inches upwards."""
         axes = self.place(x, y, 0.14, h)
         scale = self.colorbar(image, cax=axes)
         scale.outline.set_visible(False)
@@ -109,7 +109,7 @@ class Page(Figure):
 
 
 class _Panel(Axes):
-    """Axes whose texts stand as they are written, see ``plain``."""
+    """Axes that show texts exactly as given, see ``plain``."""
 
     def text(self, x: float, y: float, s: str, *args: Any, **kwargs: Any) -> Text:
         return super().text(x, y, s, *args, **{"parse_math": False, **kwargs})
@@ -119,22 +119,22 @@ class _Panel(Axes):
 
 
 def plain(text: str) -> str:
-    """The text for ticks and paths, where matplotlib would take what is between two $ for a
-    formula: a class may be called "US$ or A$".
+    """The text for ticks and paths, where matplotlib would take text between two $ for a formula,
+    as in a class called "US$ or A$".
     """
     return text.replace("$", r"\$")
 
 
 @contextmanager
 def _one_word_on_letters() -> Iterator[None]:
-    """Without matplotlib's warning of each letter: ``font_for`` gives one for all."""
+    """Suppresses matplotlib's warnings for single characters; ``font_for`` warns once for all."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", r"Glyph \d+ .*missing from")
         yield
 
 
 def text_width(text: str, size: float) -> int:
-    """Width of a text in points."""
+    """The width of a text in points."""
     if not text:
         return 0
     font = font_for(text)
@@ -156,7 +156,7 @@ def shorten(text: str, size: float, room: float) -> str:
 
 
 def aspect(trace: Trace) -> float:
-    """Height / width at which the image is shown; extreme ones are stretched."""
+    """The height / width at which the image is shown; extreme ones are stretched."""
     return min(max(trace.size[0] / trace.size[1], WIDEST), TALLEST)
 
 
@@ -167,7 +167,7 @@ def fitted(trace: Trace, width: float, height: float = 8.0) -> tuple[float, floa
 
 
 def stretched_note(trace: Trace) -> str:
-    """A sentence when the image is not shown in its own proportions, else ""."""
+    """A note when the image is not shown in its own proportions, else ""."""
     height, width = trace.size
     shown = aspect(trace)
     if math.isclose(shown, height / width):
@@ -177,7 +177,7 @@ def stretched_note(trace: Trace) -> str:
 
 
 def show_image(axes: Axes, trace: Trace, fade: float = 0.0) -> None:
-    """The image in its own pixels; without one, an empty frame of its size.
+    """Shows the image in its own pixels or, without one, an empty frame of its size.
 
     fade: 0..1, how far it is faded to grey so that lines stand out.
     """
@@ -203,12 +203,12 @@ def rim(line: float, opacity: float = 1.0) -> list[AbstractPathEffect]:
 
 
 def _edge(line: float) -> float:
-    """How much wider than a line of ``line`` points its dark edge is, points."""
+    """How much wider than a line of ``line`` points its dark edge is, in points."""
     return min(1.2, 0.6 * line + 0.3)
 
 
 def dot(axes: Axes, point: Tensor, color: str, size: float = 4, zorder: float = 2) -> None:
-    """A dot with a dark edge. point: ``[2]``.  size: points."""
+    """Draws a dot with a dark edge. point: ``[2]``.  size: points."""
     axes.plot(
         *point.tolist(), "o", color=color, markersize=size, markeredgecolor=style.DARK,
         markeredgewidth=0.6, zorder=zorder,
@@ -224,7 +224,7 @@ def outline(
     line: float = 1.5,
     dashed: bool = False,
 ) -> None:
-    """A box ``[4]`` xyxy; nothing when it is not a number.  line: width in points."""
+    """Draws a box ``[4]`` xyxy, but nothing if it is NaN.  line: width in points."""
     if not box.isfinite().all():
         return
     x1, y1, x2, y2 = box.tolist()
@@ -240,9 +240,9 @@ def outline(
 def outlines(
     axes: Axes, boxes: Tensor, color: str, opacity: Sequence[float], lines: Sequence[float]
 ) -> None:
-    """Boxes ``[K, 4]`` xyxy as one artist, the last on top: a thousand in the time of a few.
+    """Draws boxes ``[K, 4]`` xyxy as one artist, which is fast, with the last on top.
 
-    opacity: of each, 0..1.  lines: widths in points. Boxes that are not numbers are left out.
+    opacity: that of each box, 0..1.  lines: widths in points. NaN boxes are left out.
     """
     good = boxes.isfinite().all(-1).tolist()
     kept = [i for i, fine in enumerate(good) if fine]
@@ -271,10 +271,10 @@ def write_labels(
     size: float,
     room: float = 0.0,
 ) -> None:
-    """One label beside each box, none over another or outside the axes, whose limits are set.
+    """Writes a label beside each box, without overlaps, inside the axes, whose limits must be set.
 
-    boxes: xyxy in the axes' units; those that are not numbers are left out.  room: points kept
-    free around each.  Laid out in points, the unit of text: an image may be shown stretched.
+    boxes: xyxy in the axes' units; NaN boxes are left out.  room: points kept free around each.
+    The layout is in points, the unit of text, since an image may be shown stretched.
     """
     (x0, x1), (y1, y0) = axes.get_xlim(), axes.get_ylim()  # y0 is at the top
     page, place = axes.get_figure(root=True), axes.get_position()
@@ -313,8 +313,8 @@ def label_ends(
     """Names lines at their right ends, or points, in a column that keeps the names apart.
 
     Names that are too long for the page are cut.
-    ends: where each line ends, in data units.  starts: x of the points, default the right edge.
-    size: of the letters, default by their number. The axes' limits are set.
+    ends: where each line ends, in data units.  starts: x of the points, default: the right edge.
+    size: font size, by default chosen by the number of names. The axes' limits must be set.
     """
     (left, edge), (low, high) = axes.get_xlim(), axes.get_ylim()
     size = size or (8.5 if len(ends) <= 14 else 6.5)
@@ -333,7 +333,7 @@ def label_ends(
 
 
 def stage_key(page: Page, num_stages: int, x: float, y: float) -> None:
-    """The colours of the states with their numbers, from (x, y) inches to the right."""
+    """Draws the colours of the states with their numbers, from (x, y) inches to the right."""
     axes = page.place(x, y, 3.4, 0.2)
     axes.set(xlim=(0, 3.4), ylim=(0, 0.2))
     axes.set_axis_off()

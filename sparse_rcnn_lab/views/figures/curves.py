@@ -1,4 +1,4 @@
-"""Proposals from stage to stage: their scores, their features."""
+"""Figures of proposals from stage to stage: their scores and their features."""
 
 from __future__ import annotations
 
@@ -41,9 +41,9 @@ def score_curves(
 ) -> Page:
     """The best class score of each proposal at every stage.
 
-    Named lines have the colour of the class they end with; all other proposals are grey.
-    Arguments: see :mod:`~sparse_rcnn_lab.views.figures`. Raises LabError for a proposal that is
-    not in the trace.
+    Named lines have the colour of the class they end with; all other proposals are grey. For the
+    arguments see :mod:`~sparse_rcnn_lab.views.figures`. Raises LabError for a proposal that is not
+    in the trace.
 
     >>> import sparse_rcnn_lab as srl
     >>> trace = srl.load("nano-shapes").trace(srl.open_data("shapes", "val")[6])
@@ -99,7 +99,7 @@ def feature_pca(
     """All proposal features at all states on their two axes of largest variance.
 
     A dot is a proposal at a state, in the colour of the stage; lines are the paths of some
-    ``proposals``, in the colour of the class they end with. Arguments: see
+    ``proposals``, in the colour of the class they end with. For the arguments see
     :mod:`~sparse_rcnn_lab.views.figures`. Raises LabError for a proposal that is not in the trace.
 
     >>> import sparse_rcnn_lab as srl

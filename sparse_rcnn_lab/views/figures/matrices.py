@@ -1,4 +1,4 @@
-"""Matrices in colours: which features are alike, what a match would cost."""
+"""Figures of matrices: how similar features are, and what a match would cost."""
 
 from __future__ import annotations
 
@@ -35,12 +35,13 @@ def similarity(
 ) -> Page:
     """Cosine similarity of proposal features, -1 to 1.
 
-    With a proposal: its own feature between each two states; which stage changes it most. Without
-    one: all proposals with each other at one state, best scored first; duplicates are alike.
+    With a proposal it is that of its own feature between every two states, which shows the stage
+    that changes it most. Without one it is that of all proposals at one state, best score first;
+    duplicates are similar.
 
-    proposal: an id.  stage: state 0..S for the second kind, default the last.  The rest: see
-    :mod:`~sparse_rcnn_lab.views.figures`. Raises LabError when both, or none that exists, are
-    given.
+    proposal: an id.  stage: state 0..S for the second kind, default: the last.  For the rest see
+    :mod:`~sparse_rcnn_lab.views.figures`. Raises LabError when both are given, or one that does not
+    exist.
 
     >>> import sparse_rcnn_lab as srl
     >>> trace = srl.load("nano-shapes").trace(srl.open_data("shapes", "val")[6])
@@ -81,7 +82,7 @@ def similarity(
 def matrix_axes(
     width: float, theme: Theme, names: Sequence[str], across: str, down: str
 ) -> tuple[Page, Axes]:
-    """A page with square axes; ``names`` of rows and columns are written while they fit."""
+    """A page with square axes; ``names`` of rows and columns are written as far as they fit."""
     side = width - _LEFT - _RIGHT
     page = Page(width, side + _BOTTOM + HEAD + 0.05, theme)
     axes = page.place(_LEFT, _BOTTOM, side, side)
@@ -101,8 +102,8 @@ def matrix_axes(
     return page, axes
 
 
-_CELL = (0.62, 0.21)  # inches of a cell of the cost
-_SMALL = 0.3  # width of a cell of a part
+_CELL = (0.62, 0.21)  # inches: width and height of a cell of the total cost
+_SMALL = 0.3  # inches: width of a cell of a part of the cost
 _MOST = 30  # proposals
 
 
@@ -117,11 +118,11 @@ def cost_matrix(
     title: str = "Matching cost",
     detail: str = "",
 ) -> Page:
-    """Cost of every proposal for every object, low is dark; the chosen pairs are framed.
+    """The cost of matching every proposal to every object, dark is low; the pairs are framed.
 
     total: ``[N, M]``.  objects: M names.  pairs: (row, column) of the assignment.  proposals: ids
-    of the rows; default 0..N-1.  parts: more matrices ``[N, M]`` drawn beside it, smaller.
-    With more than 30 proposals, 30 are drawn: those of the pairs, then the cheapest for any object.
+    of the rows; default: 0..N-1.  parts: more matrices ``[N, M]``, drawn smaller beside it.
+    Of more than 30 proposals 30 are drawn: those of the pairs, then the cheapest for any object.
     Raises LabError when a shape does not fit, or there is no proposal or no object.
 
     >>> import torch
@@ -134,7 +135,7 @@ def cost_matrix(
     alike = all(part.shape == total.shape for part in parts.values())
     if not (n and m) or (len(ids), len(objects)) != (n, m) or not alike:
         raise LabError(
-            "A cost matrix needs one id a proposal, one name an object and parts of its own shape, "
+            "A cost matrix needs an id per proposal, a name per object and parts of its own shape, "
             f"found {n}x{m} with {len(ids)} ids and {len(objects)} names."
         )
     cheapest = total.min(1).values.argsort().tolist()

@@ -1,5 +1,5 @@
-"""Detections side by side: one image under several conditions or over a training, or several
-images.
+"""Detections side by side: of one image under several conditions or during a training, or of
+several images.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from sparse_rcnn_lab.views.style import Theme
 
 _GAP = 0.12  # inches
 _NAME = 0.26
-_LETTERS = 7.0  # points; labels are not smaller
+_LETTERS = 7.0  # smallest font size of labels, points
 _SIDE = 720  # pixels of a drawn image's long side, at least
 
 
@@ -51,12 +51,12 @@ def detection_panels(
     word: str = "found",
     scores: bool = True,
 ) -> Page:
-    """Each of ``found`` drawn on its image, with its name and its number of detections above.
+    """Each of ``found`` is drawn on its image, below its name and its number of detections.
 
-    images: as a detector takes them, a list of one for each, or one for all.  names: one for each.
-    gt_boxes: ``[M, 4]`` xyxy, pixels of the image, dashed on every one.  width: inches.
-    word: what the boxes are, said with their number.  scores: write them behind the classes.
-    Raises LabError when the numbers of things differ or there is nothing to show.
+    images: a list with one for each, or one for all, as a detector takes them.  names: one for
+    each.  gt_boxes: ``[M, 4]`` xyxy, pixels of the image, drawn dashed on every one.  width:
+    inches.  word: what the boxes are called beside their number.  scores: write them after the
+    classes.  Raises LabError when these numbers differ or there is nothing to show.
 
     >>> import sparse_rcnn_lab as srl
     >>> image = srl.open_data("shapes", "val")[6].image
@@ -114,9 +114,9 @@ def trace_panels(
 ) -> Page:
     """The detections of several traces side by side; see :func:`detection_panels`.
 
-    threshold: least score of a detection, 0..1.  stages: one for each trace, or one for all, 1..S;
-    default the last.  Raises LabError for a trace that was saved without its image, and for another
-    number of stages than of traces.
+    threshold: lowest score of a detection, 0..1.  stages: one for each trace, or one for all, 1..S;
+    default: the last.  Raises LabError for a trace that was saved without its image, and when the
+    numbers of stages and traces differ.
 
     >>> import sparse_rcnn_lab as srl
     >>> trace = srl.load("nano-shapes").trace(srl.open_data("shapes", "val")[6])
@@ -127,7 +127,7 @@ def trace_panels(
     for_all = stages is None or isinstance(stages, int)
     at: Any = [stages] * len(traces) if for_all else stages
     if len(at) != len(traces):
-        raise LabError(f"Give one stage a trace, found {len(at)} for {len(traces)} traces.")
+        raise LabError(f"Give one stage per trace, found {len(at)} for {len(traces)} traces.")
     found = [trace.detections(s, threshold) for trace, s in zip(traces, at, strict=True)]
     return detection_panels(
         found, [need_image(trace) for trace in traces], names, columns=columns, width=width,
@@ -144,13 +144,13 @@ def match_frames(
     theme: Theme = "light",
     title: str | None = None,
 ) -> Page:
-    """One image over a training: the proposal that each object is matched with, and its box.
+    """One image during a training: the proposal that each object is matched to, and its box.
 
-    A box is in the colour of its object's class and bears the proposal's id; in the accent colour
-    where the object had another proposal at the snapshot before. Ground truth is dashed.
+    A box has the proposal's id and the colour of its object's class, or the accent colour where the
+    object had another proposal at the snapshot before. Ground truth is dashed.
 
-    traces: step -> trace of this image, as one entry each of
-    :func:`sparse_rcnn_lab.analysis.matches_over_training`.  stage: 1..S, default the last.
+    traces: step -> trace of this image, as in the entries of
+    :func:`sparse_rcnn_lab.analysis.matches_over_training`.  stage: 1..S, default: the last.
     side: inches.
 
     >>> import sparse_rcnn_lab as srl

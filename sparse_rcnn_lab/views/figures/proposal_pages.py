@@ -1,4 +1,4 @@
-"""What proposals do over many images: all of them on a page, and a page for each."""
+"""Figures of what proposals do over many images: a page of all of them, and a page for each."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ def proposal_overview(
 ) -> Page:
     """Every proposal as a small image: its learned box and the centres of its detections.
 
-    Most wins first. Each square is the image, its sides made equal; a dot is a detection of the
-    last stage, coloured by its class (a cross where it is wrong), larger for larger boxes. After
-    DETR's figure of its object queries (2005.12872, figure 7).
+    They are ordered by wins, most first. Each square is the image with its sides made equal; a dot
+    is a detection of the last stage in the colour of its class (a cross where it is wrong), larger
+    for larger boxes. After DETR's figure of its object queries (arXiv 2005.12872, figure 7).
 
-    columns: cells in a row. With more than 60 proposals the 60 with most wins are shown.
+    columns: cells in a row. Of more than 60 proposals the 60 with the most wins are shown.
 
     >>> import sparse_rcnn_lab as srl
     >>> from sparse_rcnn_lab import analysis
@@ -84,7 +84,7 @@ def proposal_page(
     theme: Theme = "light",
     title: str | None = None,
 ) -> Page:
-    """One proposal: where its detections lie, how large they are, and of which classes.
+    """One proposal: where its detections are, how large they are, and of which classes.
 
     proposal: its id. Raises LabError when it is not in the statistics.
 
@@ -135,12 +135,12 @@ def _labels(statistics: ProposalStatistics) -> dict[str, int]:
     """Class name -> its label, for its colour."""
     names = statistics.proposals.about.get("class_names")
     if not names:
-        raise LabError("These statistics do not name their classes; make them again.")
+        raise LabError("These statistics do not name their classes. Compute them again.")
     return {name: label for label, name in enumerate(names)}
 
 
 def _image(page: Page, axes: Axes, row: dict[str, Any]) -> None:
-    """The image as a square, with the learned box."""
+    """Draws the image as a square, with the learned box."""
     axes.set(xlim=(0, 1), ylim=(1, 0))
     axes.set_axis_off()
     axes.add_patch(Rectangle((0, 0), 1, 1, facecolor=page.line, alpha=0.35, linewidth=0))
@@ -167,7 +167,7 @@ def _dots(axes: Axes, own: Table, labels: dict[str, int], small: bool, sides: bo
 
 
 def _bars(page: Page, axes: Axes, own: Table, labels: dict[str, int]) -> None:
-    """Right detections of each class, most first; at most twelve classes."""
+    """Draws the numbers of right detections of up to twelve classes, most first."""
     page.dress(axes)
     axes.grid(visible=False)
     axes.set_xticks([])

@@ -1,4 +1,4 @@
-"""What each stage finds, loses and gets wrong; and the images on which the stages disagree."""
+"""Figures of what each stage finds, loses and gets wrong, and of where the stages disagree."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from sparse_rcnn_lab.views.figures.canvas import HEAD, Page, aspect, outline, sh
 from sparse_rcnn_lab.views.figures.named_lines import SERIES, key, need_rows
 from sparse_rcnn_lab.views.style import Theme
 
-# One colour a kind of error, the same in bars and gallery.
+# One colour per kind of error, the same in bars and gallery.
 KIND_COLORS = {
     "class": SERIES[0],
     "localisation": SERIES[1],
@@ -54,9 +54,9 @@ def outcome_stages(
     title: str | None = None,
 ) -> Page:
     """Left: what each stage does to the objects (finds, improves; loses, worsens). Right: its
-    errors by kind, for a hundred objects.
+    errors by kind, per hundred objects.
 
-    outcomes: of :func:`sparse_rcnn_lab.analysis.object_outcomes`.  width: inches.
+    outcomes: the result of :func:`sparse_rcnn_lab.analysis.object_outcomes`.  width: inches.
 
     >>> import sparse_rcnn_lab as srl
     >>> from sparse_rcnn_lab import analysis
@@ -108,10 +108,10 @@ def gallery(
     theme: Theme = "light",
     title: str | None = None,
 ) -> Page:
-    """Images in rows, stages in columns: right detections green, errors in the colour of their
-    kind, missed objects dashed white. Opacity is the score.
+    """Images in rows, stages in columns: right detections are green, errors have the colour of
+    their kind, missed objects are dashed white. Opacity shows the score.
 
-    traces: with ground truth, of models with the same number of stages, twelve at most.
+    traces: at most twelve with ground truth, of models with the same number of stages.
     side: inches of an image's width. Raises LabError without traces.
 
     >>> import sparse_rcnn_lab as srl

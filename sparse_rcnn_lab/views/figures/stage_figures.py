@@ -1,5 +1,5 @@
-"""Inside one stage: whom a proposal looks at, what it pools, and what its dynamic filters make of
-that.
+"""Figures of one stage: what a proposal attends to, what it pools, and what its dynamic filters
+make of it.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ from sparse_rcnn_lab.views.figures.canvas import (
 from sparse_rcnn_lab.views.measures import Links, RoiGrid, best, describe
 from sparse_rcnn_lab.views.style import Theme
 
-_BARS = 2.6  # inches for the list of the strongest
-_BAR = 0.26  # least inches a row of it takes
+_BARS = 2.6  # inches for the list of the strongest weights
+_BAR = 0.26  # smallest height of a row in it, inches
 _NAME = 0.3  # inches for a panel's name
 
 
@@ -43,14 +43,14 @@ def attention_map(
     theme: Theme = "light",
     title: str | None = None,
 ) -> Page:
-    """Whom a proposal looks at in a stage's self-attention, strongest first, on the image.
+    """The proposals that a proposal attends to in a stage, strongest first, on the image.
 
-    Boxes are those that entered the stage; width and opacity of a line are its weight, relative
-    to the strongest, also given as bars in per cent. All weights of a proposal sum to 100 %,
-    less what went to proposals dropped later.
+    Boxes are those that entered the stage; width and opacity of a line show its weight relative to
+    the strongest, and bars give it in per cent. All weights of a proposal sum to 100 %, less what
+    went to proposals dropped later.
 
-    proposal: its id; default the one with the best final score.  top: how many others.  head: one
-    head (0-based) in place of the mean over all.  The rest: see
+    proposal: its id; default: the one with the best final score.  top: how many others are shown.
+    head: one head (0-based) instead of the mean over all.  For the rest see
     :mod:`~sparse_rcnn_lab.views.figures`. Raises LabError when attention is not recorded.
 
     >>> import sparse_rcnn_lab as srl
@@ -100,7 +100,7 @@ def _links(axes: Axes, trace: Trace, proposal: int, stage: int, links: Links) ->
 
 
 def _bars(page: Page, axes: Axes, links: Links) -> None:
-    """Weights in per cent, strongest first; then the proposal's own, and what is left."""
+    """Draws weights in per cent, strongest first, then that on the proposal itself and the rest."""
     names = [str(p) for p in links.proposals.tolist()] + ["itself", "all others"]
     values = [*links.weights.tolist(), links.itself, links.rest]
     rows = max(len(names), min(axes.bbox.height / page.dpi / (1.6 * _BAR), 3 * len(names)))
@@ -110,7 +110,7 @@ def _bars(page: Page, axes: Axes, links: Links) -> None:
     longest = max([*values[:-1], 1e-6])
     for i, (name, value) in enumerate(zip(names, values, strict=True)):
         color = page.ink if i < len(links.proposals) else page.faded
-        # The rest is many proposals together: a number, since its bar would dwarf the others.
+        # The rest, of many proposals together, is a number, as its bar would dwarf the others.
         length = 0 if i == len(names) - 1 else value / longest * room
         axes.barh(i, length, left=left, height=0.62, color=color, alpha=0.75)
         axes.text(left - 0.03, i, name, ha="right", va="center", size=8.5, color=color)
@@ -128,14 +128,14 @@ def roi_grid(
     theme: Theme = "light",
     title: str | None = None,
 ) -> Page:
-    """Where a stage pools a proposal's RoI: the box on the image, and the grid close up.
+    """Where a stage pools a proposal's RoI: the box on the image, and the grid enlarged.
 
-    Close up: the bins (lines), the four points that each averages (dots), and the cells of the
+    The grid has the bins (lines), the four points that each averages (dots), and the cells of the
     pyramid level they are read from (faint). The level follows from the box's size.
 
-    proposal: its id; default the one with the best final score.  The rest: see
-    :mod:`~sparse_rcnn_lab.views.figures`. Raises LabError when they do not exist, or the box is
-    not a number.
+    proposal: its id; default: the one with the best final score.  For the rest see
+    :mod:`~sparse_rcnn_lab.views.figures`. Raises LabError when proposal or stage do not exist, or
+    the box is NaN.
 
     >>> import sparse_rcnn_lab as srl
     >>> trace = srl.load("nano-shapes").trace(srl.open_data("shapes", "val")[6])
@@ -185,10 +185,10 @@ def filter_effect(
 ) -> Page:
     """What a proposal's dynamic filters do: its RoI feature before and after (paper, figure 4).
 
-    A cell's brightness says how much its feature stands out: distance from the mean cell,
-    relative to the largest.
+    A cell's brightness shows how much its feature stands out: its distance from the mean cell,
+    relative to the largest one.
 
-    proposal: its id; default the one with the best final score.  The rest: see
+    proposal: its id; default: the one with the best final score.  For the rest see
     :mod:`~sparse_rcnn_lab.views.figures`. Raises LabError when ``roi_features`` and
     ``filtered_features`` are not recorded.
 
@@ -239,7 +239,7 @@ def _grid(trace: Trace, proposal: int | None, stage: int | None) -> tuple[int, i
 
 
 def _frame(axes: Axes, box: Tensor, ratio: float) -> None:
-    """The part of the image around the box that fills axes of this width / height, pixels."""
+    """Limits axes of this width / height to the part of the image around the box, in pixels."""
     x1, y1, x2, y2 = box.tolist()
     w, h = (x2 - x1) * 1.3, (y2 - y1) * 1.3
     w, h = max(w, h * ratio), max(h, w / ratio)
@@ -248,7 +248,7 @@ def _frame(axes: Axes, box: Tensor, ratio: float) -> None:
 
 
 def _cells(axes: Axes, grid: RoiGrid) -> None:
-    """Borders of the cells of the pyramid level, as far as they can be told apart."""
+    """Draws the borders of the pyramid level's cells, unless they are too narrow to see."""
     for low_high, step, draw in (
         (axes.get_xlim(), grid.cell[0], axes.axvline),
         (axes.get_ylim()[::-1], grid.cell[1], axes.axhline),

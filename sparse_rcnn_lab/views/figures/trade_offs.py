@@ -1,5 +1,5 @@
-"""AP and what it costs: by proposals and stages, by ablation, pruning and early exit; and AP of
-the features of one stage under the heads of another.
+"""Figures of AP and its cost, by proposals and stages, ablation, pruning and early exit, and of the
+AP of one stage's features under the heads of another.
 """
 
 from __future__ import annotations
@@ -39,12 +39,13 @@ _AXES = {
 def ap_curves(
     curve: Table, *, width: float = 9.5, theme: Theme = "light", title: str | None = None
 ) -> Page:
-    """AP by the number of proposals, one line an order; and against work, one line a stage.
+    """AP by the number of proposals, one line per order; and against work, one line per stage.
 
-    Work is counted, proposals x stages: times of small models say more about the machine.
+    Work is proposals x stages, as the times of small models say more about the machine.
 
-    curve: of :func:`sparse_rcnn_lab.analysis.ap_curve`. Orders named "random ..." are drawn thin.
-    The right panel is that of the first order.  width: inches.  title: in place of the usual one.
+    curve: the result of :func:`sparse_rcnn_lab.analysis.ap_curve`. Orders named "random ..." are
+    drawn thin. The right panel shows the first order.  width: inches.  title: replaces the usual
+    one.
 
     >>> from sparse_rcnn_lab.analysis import Table
     >>> rows = [{"order": "own", "n": n, "stage": 6, "AP": n / 20, "ms": n} for n in (1, 10, 20)]
@@ -100,7 +101,7 @@ def ap_curves(
 
 
 def _apart(numbers: list[int]) -> list[int]:
-    """Those that leave room for their names on a log axis."""
+    """The numbers that leave room for their names on a log axis."""
     kept: list[int] = []
     for number in reversed(numbers):
         if not kept or number <= kept[-1] * 0.8 or (number == numbers[0] and number < kept[-1]):
@@ -116,9 +117,10 @@ def ablation_bars(
     theme: Theme = "light",
     title: str | None = None,
 ) -> Page:
-    """AP with each part switched off, and superfluous detections an object.
+    """AP with each part switched off, and duplicate detections per object found.
 
-    table: of :func:`sparse_rcnn_lab.analysis.ablation_costs`.  stage: default the last in it.
+    table: the result of :func:`sparse_rcnn_lab.analysis.ablation_costs`.  stage: default: the last
+    one in it.
 
     >>> from sparse_rcnn_lab.analysis import Table
     >>> rows = [{"ablation": "no self-attention", "stage": 6, "AP": 0.1, "duplicates": 0.2}]
@@ -164,10 +166,10 @@ def trade_off(
     theme: Theme = "light",
     title: str | None = None,
 ) -> Page:
-    """AP against what it costs, one named point a row.
+    """AP against its cost, one named point per row.
 
-    table: of :func:`sparse_rcnn_lab.analysis.proposal_pruning` or
-    :func:`sparse_rcnn_lab.analysis.early_exit`.  across: the column of the cost; default
+    table: the result of :func:`sparse_rcnn_lab.analysis.proposal_pruning` or
+    :func:`sparse_rcnn_lab.analysis.early_exit`.  across: the column of the cost; default:
     "stages" (mean number of stages) where there is one, else "stages_ms".
 
     >>> from sparse_rcnn_lab.analysis import Table
@@ -204,7 +206,7 @@ def trade_off(
 
 
 def _tolerances(page: Page, axes: Axes, settled: Table, across: str) -> None:
-    """Each tolerance below its point where there is room, and what the two lines are."""
+    """Writes each tolerance below its point where there is room, and the key of the two lines."""
     left, right = axes.get_xlim()
     last = None
     for x, y, tolerance in settled[[across, "AP", "tolerance"]].itertuples(index=False):
@@ -231,9 +233,10 @@ def readout_matrices(
     theme: Theme = "light",
     title: str | None = None,
 ) -> Page:
-    """Three square tables: rows are the stage whose features are read, columns whose heads read.
+    """Three square tables: a row is the stage of the features, a column the stage of the heads.
 
-    table: of :func:`sparse_rcnn_lab.analysis.cross_stage_readout`.  metric: "AP" or "AP50".
+    table: the result of :func:`sparse_rcnn_lab.analysis.cross_stage_readout`.  metric: "AP" or
+    "AP50".
 
     >>> from sparse_rcnn_lab.analysis import Table
     >>> rows = [{"features": 1, "heads": 1, "reading": "both", "AP": 0.5}]

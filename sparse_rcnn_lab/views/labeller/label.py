@@ -1,4 +1,4 @@
-"""``label``: draw boxes on images in a notebook; what comes out is a data set."""
+"""``label``: draws boxes on images in a notebook; the result is a data set."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from sparse_rcnn_lab.views.style import CLASS_COLORS
 _HERE = Path(__file__).parent
 _SHARED = ("dom", "colors", "labels", "theme")  # of the explorer
 _OWN = ("frames", "sheet", "labeller")
-_SHOWN = 640  # pixels of an image on the page
+_SHOWN = 640  # largest side of an image on the page, pixels
 _QUALITY = 80
 
 
@@ -41,17 +41,17 @@ def label(
     model: str | Path | Detector | None = "small-everyday",
     theme: str = "auto",
 ) -> Labels:
-    """A labeller in a notebook; every box is on disk as soon as it is drawn.
+    """Opens a labeller in a notebook; every box is on disk as soon as it is drawn.
 
-    images: a folder, labelled (COCO, Pascal VOC, YOLO: its boxes are there to go on with) or not;
-    or a list of images, each a path, a PIL image, an array or a tensor.
+    images: a folder of images, with labels (COCO, Pascal VOC or YOLO, whose boxes are then there)
+    or without; or a list of images, each a path, a PIL image, an array or a tensor.
     classes: names to begin with; more can be added on the page.
-    out: the folder that the labels go to, with copies of the images; default ``labels/`` and the
-    folder's name. What was labelled there before is opened again, and ``images`` is left alone.
-    model: proposes boxes to accept; None: nobody does.  theme: "auto", "light" or "dark".
+    out: the folder for the labels and copies of the images; default: ``labels/`` and the folder's
+    name. Labels that are there already are opened again, and ``images`` is then not used.
+    model: suggests boxes to accept; None: no suggestions.  theme: "auto", "light" or "dark".
 
     The result is a data set: ``srl.fit(labels.train, recipe, val=labels.val)``. Raises LabError
-    where there is no image, or a model that is none.
+    where there is no image, or no such model.
 
     >>> import tempfile
     >>> import sparse_rcnn_lab as srl
@@ -78,7 +78,7 @@ def label(
         alone = isinstance(images, Image.Image) or getattr(images, "ndim", 0) in (2, 3)
         several: Any = [images] if alone else images
         for image in several:
-            # Written with the classes: a list with a wrong path in it leaves nothing behind.
+            # Written later, with the classes, so that a list with a wrong path leaves nothing.
             project.add(read_image(image), write=False)
     if not len(project):
         raise LabError("There is no image to label. Give a folder of images, or a list of them.")
@@ -92,9 +92,9 @@ def label(
 
 
 class Labels:
-    """Images and boxes that somebody draws. In a notebook the last line of a cell shows the page.
+    """Images and the boxes drawn on them. As the last line of a notebook cell it shows the page.
 
-    folder: where they are kept.  notes: what was printed about the images that were given.
+    folder: where they are stored.  notes: what was printed about the given images.
     """
 
     def __init__(
@@ -106,7 +106,7 @@ class Labels:
 
     @property
     def folder(self) -> Path:
-        """Where images and labels are kept."""
+        """The folder of images and labels."""
         return self.project.folder
 
     @property
@@ -118,22 +118,22 @@ class Labels:
 
     @property
     def train(self) -> CocoFolder:
-        """Those to train on. Raises LabError as :func:`split_images` does."""
+        """The images to train on. Raises LabError as :func:`split_images` does."""
         return self._written("train", split_images(self.project.coco(), self.project.images).train)
 
     @property
     def val(self) -> CocoFolder:
-        """Those held out: whole moments, so that no neighbour in time gives one away."""
+        """The held-out images: whole moments, so that no neighbouring frame is trained on."""
         return self._written("val", split_images(self.project.coco(), self.project.images).val)
 
     def set(self, image: int, boxes: Sequence[tuple[str, Sequence[float]]]) -> None:
-        """Labels image number 1, 2, ... from a program. boxes: (class, xyxy in pixels) each."""
+        """Labels image number 1, 2, ... from a program. boxes: (class, xyxy in pixels) pairs."""
         self.project.label(image, [{"name": name, "box": list(box)} for name, box in boxes])
-        self._widget = None  # what is shown next has them
+        self._widget = None  # the next widget has them
 
     @property
     def widget(self) -> Any:
-        """The ipywidget, to put beside others. Needs the notebook extra."""
+        """The ipywidget, to combine with others. It needs the extra ``notebooks``."""
         if self._widget is None:
             self._widget = _widget_class()(
                 frames=frames_of(self.project, self._shown),
@@ -156,7 +156,7 @@ class Labels:
         return CocoFolder(path, name, images=self.project.images)
 
     def _answer(self, content: dict[str, Any]) -> dict[str, Any]:
-        """To a message of the page."""
+        """The answer to a message of the page."""
         answer: dict[str, Any] = {"serial": content.get("serial")}
         try:
             answer["answer"] = self._do(content)
@@ -177,22 +177,22 @@ class Labels:
             return row
         if kind == "propose" and self._suggestions is not None:
             return offers_for(self.project, self._suggestions, image)
-        raise LabError(f"The page asked for {kind!r}, which is not known.")
+        raise LabError(f"The page asked for {kind!r}, which is unknown.")
 
     def _update_widget(self, row: dict[str, Any] | None = None) -> None:
-        """Gives the widget the boxes of one image, or of all: a page that is shown or loaded again
-        begins with them, and would save over what was drawn since.
+        """Gives the widget the boxes of one image, or of all, since a page that is shown or loaded
+        again begins with them and would overwrite what was drawn later.
         """
         if self._widget is None:
             return
-        for frame in self._widget.frames:  # in place: the open page has them already
+        for frame in self._widget.frames:  # in place, as the open page has them already
             if row is None or row["id"] == frame["id"]:
                 frame["boxes"] = self.project.boxes(frame["id"])
                 frame["labelled"] = (row or frame)["labelled"]
         self._widget.classes = list(self.project.class_names)
 
     def _repr_mimebundle_(self, **options: Any) -> Any:
-        if is_static():  # a page of outputs is being made: it has no kernel to keep a box
+        if is_static():  # a page of outputs is being made, without a kernel that could save a box
             return {"text/plain": repr(self)}
         return self.widget._repr_mimebundle_(**options)
 
@@ -206,7 +206,7 @@ class Labels:
 
 
 def frames_of(project: Project, url: Any) -> list[dict[str, Any]]:
-    """The images as the page wants them; url: gives the address of a row's image."""
+    """The images in the page's form. url: returns the address of a row's image."""
     rows = project.coco()["images"]
     wanted = ("id", "width", "height", "labelled")
     return [
@@ -216,7 +216,7 @@ def frames_of(project: Project, url: Any) -> list[dict[str, Any]]:
 
 
 def offers_for(project: Project, suggestions: Suggestions, image: int) -> list[dict[str, Any]]:
-    """Boxes to offer on an image, after a look at what has been drawn on the others since."""
+    """The boxes to offer on an image, after learning from what was drawn on the others."""
     names = project.class_names
     suggestions.follow(
         {
@@ -233,7 +233,7 @@ def offers_for(project: Project, suggestions: Suggestions, image: int) -> list[d
 
 
 def files() -> list[Path]:
-    """The labeller's JavaScript in its order; the last one exports ``createLabeller``."""
+    """The labeller's JavaScript files in order; the last one exports ``createLabeller``."""
     shared = [html_page.HERE / "js" / f"{name}.js" for name in _SHARED]
     return [*shared, *(_HERE / "js" / f"{name}.js" for name in _OWN)]
 
@@ -263,7 +263,7 @@ def _widget_class() -> type[Any]:
         proposes = traitlets.Bool(False).tag(sync=True)
 
         def __repr__(self) -> str:
-            """What is read where no widget is shown."""
+            """The text where no widget is shown."""
             return "The labeller: run this cell to see it."
 
     return LabellerWidget

@@ -1,7 +1,8 @@
-"""The playground: a detector and the explorer in one html file that runs in a browser alone.
+"""The playground: a detector and the explorer in one html file that needs nothing but a browser.
 
 Public: :func:`~sparse_rcnn_lab.views.playground.playground_page.playground`. ``js/`` is its other
-half, ``vendor/`` the runtime it carries (onnxruntime-web).
+half, ``vendor/`` the runtime that it contains (onnxruntime-web).
 
-May import ``core``, ``data``, ``detect``, ``models``, ``runtime`` and the rest of ``views``.
+This room may import ``core``, ``data``, ``detect``, ``models``, ``runtime`` and the rest of
+``views``.
 """

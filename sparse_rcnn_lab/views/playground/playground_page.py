@@ -1,4 +1,4 @@
-"""``playground``: a detector, the explorer and a runtime assembled into one html file."""
+"""``playground``: assembles a detector, the explorer and a runtime into one html file."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ from sparse_rcnn_lab.views.explorer.payload import page_style
 HERE = Path(__file__).parent
 VENDOR = HERE / "vendor"
 _MODULE, _WASM = "ort.wasm.bundle.min.mjs", "ort-wasm-simd-threaded.wasm.gz"
-# In this order each file only uses what stands before it: the page's, after the explorer's, and
-# those of its other thread.
+# In this order each file uses only what is before it: the page's files, after the explorer's, and
+# those of its worker thread.
 PAGE = ("engine", "live", "pad", "playground")
 WORKER = ("pixels", "detector", "rerun", "payload", "worker")
-# What a browser's tab has memory for: weights, the graph made of them, and what they compute.
+# A browser's tab has memory for this many weights, with the graph and its computations.
 MOST_PARAMETERS = 60_000_000
 
 _POLICY = (
@@ -71,7 +71,7 @@ onerror = function (text) {{
     + "one: Chrome or Edge 94, Firefox 114, Safari 16.4, or later.";
 }};
 </script>
-<script nomodule>onerror("it knows no modules");</script>
+<script nomodule>onerror("it does not support modules");</script>
 <script type="application/json" id="about">{data}</script>
 <script type="text/plain" id="worker">{worker}</script>
 {parts}
@@ -92,18 +92,17 @@ def playground(
 ) -> Path:
     """Writes one html file that detects in any recent browser: no Python, no server, no network.
 
-    It opens from disk, takes photographs, drawings and the camera, and has the explorer with all
-    that it can change (:func:`~sparse_rcnn_lab.views.explorer.explore.explore`).
+    It opens from disk, detects in photographs, drawings and the camera's images, and has the
+    explorer with all its interventions (:func:`sparse_rcnn_lab.explore`). Returns the path.
 
-    detector: a :class:`Detector`, or the name or path of one.  path: the file, which ends in
+    detector: a :class:`Detector`, or the name or path of one.  path: the file, which must end in
     ``.html``.  exact: keep float32 weights, in a file nearly twice as large; else they are rounded
-    to float16 where they are not numbers of 16 bits already, as those of shipped models are.
-    images: JPEG or PNG files to begin with and to offer; default: shipped ones that the model knows
-    something about.
+    to float16, unless they fit into 16 bits already, as those of the shipped models do.
+    images: JPEG or PNG files that the page offers, the first one at once; default: shipped ones
+    that fit the model.
 
-    Needs the extra ``export``. Raises LabError where the package onnx is missing, the model is too
-    large for a browser's tab or has another backbone than those exported, or the file cannot be
-    written.
+    It needs the extra ``export``. Raises LabError where the package onnx is missing, the model is
+    too large for a browser's tab or its backbone cannot be exported, or the file cannot be written.
 
     >>> import sparse_rcnn_lab as srl
     >>> srl.playground("nano-shapes", "nano-shapes.html")  # doctest: +SKIP
@@ -111,7 +110,7 @@ def playground(
     """
     path = Path(path)
     if path.suffix.lower() not in (".html", ".htm"):
-        raise LabError(f'"{path}" is no name of a page. Call it {path.stem}.html.')
+        raise LabError(f'"{path}" is not a name for a page. Call it {path.stem}.html.')
     require_onnx()
     if not isinstance(detector, Detector):
         detector = load(str(detector))
@@ -167,7 +166,7 @@ def _graphs(detector: Detector, exact: bool) -> tuple[dict[str, str], bool]:
 
 
 def _about(detector: Detector, images: Sequence[str | Path] | None) -> dict[str, Any]:
-    """What detector.js and payload.js know of the model."""
+    """What detector.js and payload.js need to know about the model."""
     config, proposals = detector.config, detector.model.proposals
     want = config.input
     if images is not None:
@@ -204,7 +203,7 @@ def _footer(detector: Detector, lossless: bool) -> str:
     source = str(detector.info.get("source", ""))
     weights = "" if lossless else "Weights rounded to float16. "
     return html.escape(
-        "Sparse R-CNN (arXiv 2011.12450) in this page alone: nothing is sent anywhere. "
+        "Sparse R-CNN (arXiv 2011.12450) runs in this page; nothing is sent anywhere. "
         f"{weights}{f'Trained on: {source}. ' if source else ''}"
         f"Made by sparse_rcnn_lab {__version__}; runs on onnxruntime-web "
         f"{json.loads((VENDOR / 'SOURCE.json').read_text())['version']} (Microsoft, MIT)."
@@ -222,5 +221,5 @@ def _encoded(data: bytes) -> str:
 def _uri(path: Path) -> str:
     kinds = {".png": "png", ".jpg": "jpeg", ".jpeg": "jpeg"}
     if path.suffix.lower() not in kinds or not path.is_file():
-        raise LabError(f'"{path}" is no JPEG or PNG file to show on the page.')
+        raise LabError(f'"{path}" is not a JPEG or PNG file, so the page cannot show it.')
     return data_uri(path.read_bytes(), kinds[path.suffix.lower()])

@@ -1,8 +1,8 @@
 """Renews ``vendor/``: onnxruntime-web from npm, checked against the registry's own checksum.
 
-``python -m sparse_rcnn_lab.views.playground.renew_vendor 1.30.0`` asks npm (the command), or give
-the package's ``.tgz`` as a second argument. ``vendor/LICENSE`` is written by hand. For maintainers;
-users never need it.
+``python -m sparse_rcnn_lab.views.playground.renew_vendor 1.30.0`` calls npm, or takes the package's
+``.tgz`` as a second argument. ``vendor/LICENSE`` is written by hand. This is for maintainers; users
+never need it.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ MODULE, WASM = "ort.wasm.bundle.min.mjs", "ort-wasm-simd-threaded.wasm"
 
 
 def renew(version: str, archive: Path | None = None) -> None:
-    """Fetches the version, compares its checksum with npm's, and fills ``vendor/``."""
+    """Downloads the version, compares its checksum with npm's, and fills ``vendor/``."""
     asked = ["npm", "view", f"{PACKAGE}@{version}", "dist.integrity"]
     integrity = subprocess.run(asked, check=True, capture_output=True, text=True).stdout.strip()
     with tempfile.TemporaryDirectory() as folder:
