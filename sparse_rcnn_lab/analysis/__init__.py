@@ -1,4 +1,4 @@
-"""What proposals and stages are for: from traces, or a detector and data, to tables.
+"""What proposals and stages do: tables made from traces, or from a detector and data.
 
 >>> import sparse_rcnn_lab as srl
 >>> from sparse_rcnn_lab import analysis
@@ -7,13 +7,14 @@
 >>> len(found.stages), len(found.objects) == sum(len(drawn.boxes) for drawn in data)
 (6, True)
 
-Over a data set each is shown as it goes, kept by content, and goes on where it was stopped
-(:class:`RunOptions`). From traces that somebody has: :func:`judge_detections`,
+An analysis over a data set shows its progress, is cached by content, and continues where it was
+stopped (:class:`RunOptions`). These need only traces: :func:`judge_detections`,
 :func:`object_outcomes_of`, :func:`proposal_statistics_of`, :func:`matched_proposals`. The figures
 of all tables are in :mod:`sparse_rcnn_lab.views.figures`.
 
-Imports: core and ``detect.files``, and so no model: a trace that somebody sent can be judged.
-``experiments`` runs detectors, or trains them: core, data, detect, models, runtime, training.
+This room imports core and ``detect.files``, and so no model: a trace that somebody sent can be
+judged. ``experiments`` runs or trains detectors: it may import core, data, detect, models, runtime
+and training.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import Any
 
-# Imported at first use: a table can be read, and a trace judged, without the training's modules.
+# Imported at first use, so that a table is read, or a trace judged, without the training's modules.
 _HOMES = {
     "table": ("Table",),
     "detection_errors": ("JudgedDetections", "judge_detections"),

@@ -1,4 +1,4 @@
-"""Which detections are right, and what is wrong with the others (kinds after TIDE, 2008.08115)."""
+"""Which detections are right, and what is wrong with the others (as in TIDE, arXiv 2008.08115)."""
 
 from __future__ import annotations
 
@@ -17,24 +17,24 @@ from sparse_rcnn_lab.core.trace import Trace
 Rows = dict[str, np.ndarray]
 
 RIGHT = "right"
-# Of a detection; a missed object has none.
+# The kinds of a detection; a missed object has no detection.
 ERRORS = ("class", "localisation", "both", "duplicate", "background")
 KINDS = (RIGHT, *ERRORS)
 
-THRESHOLD = 0.3  # score from which a detection counts
-RIGHT_IOU = 0.5  # from here on a box is well localised
-NEAR_IOU = 0.1  # below, a box has nothing to do with any object
+THRESHOLD = 0.3  # lowest score of a detection that counts
+RIGHT_IOU = 0.5  # lowest IoU of a well localised box
+NEAR_IOU = 0.1  # below this IoU a box has nothing to do with an object
 
 
 @dataclass(frozen=True, eq=False)
 class JudgedDetections:
     """The detections of one stage beside the ground truth. K detections, M objects.
 
-    detections: best first.  kinds: of each, out of :data:`KINDS`.
-    objects: ``[K]`` int64, the object each is about, or -1 (background).  ious: ``[K]`` with it.
-    found: ``[M]`` int64, which detection is right about the object, or -1.
-    missed: ``[M]`` bool: no detection is about the object at all, not even one with a wrong class
-    or a badly localised one of its class.
+    detections: best first.  kinds: the kind of each, out of :data:`KINDS`.
+    objects: ``[K]`` int64, the object that each is about, or -1 (background).  ious: ``[K]``, the
+    IoU with it.  found: ``[M]`` int64, the right detection of the object, or -1.
+    missed: ``[M]`` bool: whether no detection is about the object at all, not even one with a wrong
+    class or a badly localised one of its class.
     """
 
     detections: Detections
@@ -45,11 +45,11 @@ class JudgedDetections:
     missed: Tensor
 
     def count(self, kind: str) -> int:
-        """How many detections are of this kind."""
+        """The number of detections of this kind."""
         return self.kinds.count(kind)
 
     def duplicates(self) -> Tensor:
-        """``[M]`` int64: superfluous right boxes of the right class on each object."""
+        """``[M]`` int64: how many duplicates there are of each object's right detection."""
         extra = [i for i, kind in enumerate(self.kinds) if kind == "duplicate"]
         return torch.bincount(self.objects[extra], minlength=len(self.found))
 
@@ -57,15 +57,15 @@ class JudgedDetections:
 def judge_detections(
     trace: Trace, stage: int | None = None, threshold: float = THRESHOLD
 ) -> JudgedDetections:
-    """Judges the detections of stage 1..S (default the last) with a score of ``threshold``.
+    """Judges the detections of stage 1..S (default: the last) that score at least ``threshold``.
 
-    Best score first, each object is given once, to the detection of its class with the largest IoU
-    of at least 0.5: right. Of the others, the first that holds:
-    duplicate: at 0.5 of an object of its class, which was given already;
-    class: at 0.5 of an object of another class;  localisation: at 0.1 of an object of its class;
-    both: at 0.1 of an object of another class;  background: of none.
+    In the order of scores, a detection is right if its IoU with a free object of its class is at
+    least 0.5; it takes the one with the largest IoU. The kind of any other is the first that holds:
+    duplicate: IoU 0.5 with an object of its class that is taken already;
+    class: IoU 0.5 with an object of another class;  localisation: IoU 0.1 with one of its class;
+    both: IoU 0.1 with an object of another class;  background: none of these.
 
-    Unlike TIDE this counts at one threshold, as a person looks at detections, and does not say
+    Unlike TIDE this counts at one threshold, as a person looks at detections, and does not compute
     what AP would be without a kind. Raises LabError without ground truth.
 
     >>> import sparse_rcnn_lab as srl
@@ -96,7 +96,7 @@ def judge_detections(
 
 
 def _kind(overlap: Tensor, same: Tensor, free: Tensor) -> tuple[str, Tensor]:
-    """Kind of a detection with overlaps ``[M]``, and the objects ``[M]`` it can be about."""
+    """The kind of a detection with overlaps ``[M]``, and the objects ``[M]`` it can be about."""
     well, near = overlap >= RIGHT_IOU, overlap >= NEAR_IOU
     for kind, among in (
         (RIGHT, well & same & free),
@@ -113,7 +113,7 @@ def _kind(overlap: Tensor, same: Tensor, free: Tensor) -> tuple[str, Tensor]:
 def rows_of_all(
     traces: Iterable[Trace], rows: Callable[[Trace, int, float], Rows], threshold: float
 ) -> tuple[list[Rows], tuple[str, ...]]:
-    """``rows(trace, number, threshold)`` of each trace, and the names of the classes of all.
+    """``rows(trace, number, threshold)`` of each trace, and the class names that they share.
 
     Raises LabError without traces, or when their classes differ.
     """
@@ -121,7 +121,7 @@ def rows_of_all(
     names: tuple[str, ...] | None = None
     for number, trace in enumerate(traces):
         if names not in (None, trace.class_names):
-            raise LabError("The traces have different classes; give those of one model.")
+            raise LabError("The traces have different classes. Give traces of one model.")
         names = trace.class_names
         parts.append(rows(trace, number, threshold))
     if names is None:

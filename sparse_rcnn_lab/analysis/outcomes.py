@@ -71,8 +71,8 @@ IMAGES = {
 
 @dataclass(frozen=True, eq=False)
 class ObjectOutcomes:
-    """objects: one row an object.  stages: one a stage.  images: one an image, those on which the
-    stages disagree most first.
+    """objects: one row per object.  stages: one row per stage.  images: one row per image, first
+    those on which the stages disagree most.
 
     >>> import sparse_rcnn_lab as srl
     >>> found = object_outcomes_of([srl.load("nano-shapes").trace(srl.Shapes(4)[3])])
@@ -92,7 +92,7 @@ class ObjectOutcomes:
         return f"{self.stages}\n\n{self.summary()}"
 
     def summary(self) -> Table:
-        """How many objects have which outcome."""
+        """The number of objects with each outcome."""
         given = self.objects["outcome"].tolist()
         counts = [given.count(outcome) for outcome in OUTCOMES]
         columns = {
@@ -107,10 +107,10 @@ class ObjectOutcomes:
 
 
 def object_outcomes_of(traces: Iterable[Trace], threshold: float = THRESHOLD) -> ObjectOutcomes:
-    """What became of every object of these images; the traces need ground truth.
+    """The outcome of every object in these images; the traces need ground truth.
 
-    threshold: score from which something is a detection, 0..1. Raises LabError without traces,
-    when one has no ground truth, or when they are of different models.
+    threshold: lowest score of a detection, 0..1. Raises LabError without traces, when one has no
+    ground truth, or when they are of different models.
 
     >>> import sparse_rcnn_lab as srl
     >>> found = object_outcomes_of([srl.load("nano-shapes").trace(srl.Shapes(4)[3])])
@@ -122,12 +122,12 @@ def object_outcomes_of(traces: Iterable[Trace], threshold: float = THRESHOLD) ->
     """
     parts, names = rows_of_all(traces, outcome_rows, threshold)
     if len({part["iou"].shape[1] for part in parts}) > 1:
-        raise LabError("The traces have different numbers of stages; give those of one model.")
+        raise LabError("The traces have different numbers of stages. Give traces of one model.")
     return outcomes_from(parts, names)
 
 
 def matched_proposals(trace: Trace) -> Tensor:
-    """``[S, M]`` int64: id of the proposal that each object is matched with at each stage, or -1.
+    """``[S, M]`` int64: id of the proposal that each object is matched to at each stage, or -1.
 
     Raises LabError when the trace has no ground truth.
 
@@ -143,10 +143,10 @@ def matched_proposals(trace: Trace) -> Tensor:
 
 
 def outcome_rows(trace: Trace, image: int, threshold: float = THRESHOLD) -> Rows:
-    """What :func:`outcomes_from` needs of one trace; S stages, M objects.
+    """The numbers that :func:`outcomes_from` needs of one trace with S stages and M objects.
 
-    ``objects``: ``[M, 3]`` image, number, label.  ``iou``, ``score``, ``extra``: ``[M, S]`` of the
-    right detection (NaN without one), and of superfluous ones the number.
+    ``objects``: ``[M, 3]`` image, number, label.  ``iou``, ``score``: ``[M, S]`` of the right
+    detection (NaN without one).  ``extra``: ``[M, S]`` number of duplicates.
     ``kinds``: ``[1, S, 6]`` detections of each kind.  ``missed``: ``[1, S]``.  ``images``: ``[1]``.
     """
     _, labels = trace.truth()
@@ -175,7 +175,7 @@ def outcomes_from(
     about: dict[str, Any] | None = None,
     ap: Sequence[float] | None = None,
 ) -> ObjectOutcomes:
-    """Object outcomes from the rows of many traces; ap: of each stage, where it is known."""
+    """Object outcomes from the rows of many traces. ap: that of each stage, where it is known."""
     parts = list(parts)
     kept = ("objects", "iou", "score", "extra", "kinds", "missed", "images")
     joined = {name: np.concatenate([part[name] for part in parts]) for name in kept}
@@ -196,7 +196,7 @@ def outcomes_from(
 
 
 def _outcome(iou: np.ndarray, score_last: float, extra_last: float) -> dict[str, Any]:
-    """One object's, from its IoU at each stage ``[S]``, NaN where it is not found."""
+    """The outcome of one object from its IoU at each stage ``[S]``, NaN where it is not found."""
     stages = np.flatnonzero(np.isfinite(iou)) + 1
     if not len(stages):
         nothing = dict.fromkeys(OBJECTS, None)
@@ -228,7 +228,7 @@ def _stages(joined: Rows) -> dict[str, Any]:
     iou, kinds = joined["iou"], joined["kinds"].sum(0).astype(int)  # [M, S], [S, 6]
     there = np.isfinite(iou)
     before = np.pad(there, ((0, 0), (1, 0)))[:, :-1]
-    # NaN compares as False: an object that comes or goes has neither improved nor worsened.
+    # NaN compares as False, so an object that comes or goes has neither improved nor worsened.
     change = np.diff(iou, axis=1, prepend=np.nan)
     return {
         "stage": np.arange(len(kinds)) + 1,

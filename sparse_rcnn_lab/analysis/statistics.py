@@ -51,13 +51,13 @@ DETECTIONS = {
     "class": "name",
     "right": "whether it is right (IoU 0.5, class)",
 }
-# Columns of the rows that are kept of each image.
+# Columns of the rows that are kept for each image.
 _KEPT = ("image", "proposal", "x", "y", "w", "h", "score", "label", "right", "moved")
 
 
 @dataclass(frozen=True, eq=False)
 class ProposalStatistics:
-    """proposals: one row a proposal.  detections: one row a detection of the last stage.
+    """proposals: one row per proposal.  detections: one row per detection of the last stage.
 
     >>> import sparse_rcnn_lab as srl
     >>> found = proposal_statistics_of([srl.load("nano-shapes").trace(srl.Shapes(4)[3])])
@@ -87,8 +87,8 @@ def proposal_statistics_of(
 ) -> ProposalStatistics:
     """What every proposal does over these images; the traces need ground truth.
 
-    threshold: score from which something is a detection, 0..1. Raises LabError without traces,
-    or when they are of different models.
+    threshold: lowest score of a detection, 0..1. Raises LabError without traces, or when they are
+    of different models.
 
     >>> import sparse_rcnn_lab as srl
     >>> found = proposal_statistics_of([srl.load("nano-shapes").trace(srl.Shapes(4)[3])])
@@ -99,7 +99,7 @@ def proposal_statistics_of(
 
 
 def statistics_rows(trace: Trace, image: int, threshold: float = THRESHOLD) -> Rows:
-    """What :func:`statistics_from` needs of one trace.
+    """The numbers that :func:`statistics_from` needs of one trace.
 
     ``detections``: ``[K, 10]`` image, id, centre x, y, w, h (0..1), score, label, right, moved.
     ``starts``: ``[N, 5]`` id and the learned box, cxcywh 0..1.  ``images``: ``[1]``.
@@ -134,7 +134,7 @@ def statistics_from(
     found = np.concatenate([part["detections"] for part in parts])
     starts = parts[0]["starts"]
     if any(len(part["starts"]) != len(starts) for part in parts):
-        raise LabError("The traces have different proposals; statistics are those of one model.")
+        raise LabError("The traces have different proposals. Give traces of one model.")
     images = sum(len(part["images"]) for part in parts)
     seen = pd.DataFrame(found, columns=list(_KEPT)).astype(
         {"image": int, "proposal": int, "label": int, "right": bool}

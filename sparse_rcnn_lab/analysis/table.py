@@ -1,4 +1,4 @@
-"""``Table``: what every analysis gives, a pandas DataFrame that knows what its columns say."""
+"""``Table``: the result of every analysis, a pandas DataFrame that knows what its columns mean."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ _SHOWN = 40  # rows that are printed
 class Table(pd.DataFrame):
     """A pandas DataFrame whose ``attrs`` hold ``title``, ``meaning`` and ``about``.
 
-    Everything of pandas works, and what is selected or sorted keeps all three; a missing value is
-    NaN, NA or None. ``print(table)`` begins with the title; in a notebook the head of a column
-    says what the column means.
+    All of pandas works, and selecting or sorting keeps all three; a missing value is NaN, NA or
+    None. ``print(table)`` begins with the title; in a notebook the header of a column says what
+    the column means.
 
     >>> rows = [{"n": 1, "AP": 0.25}, {"n": 5, "AP": 0.75}, {"n": 9, "AP": None}]
     >>> table = Table.of("AP by proposals", rows, {"n": "proposals", "AP": "0 to 1"})
@@ -45,10 +45,10 @@ class Table(pd.DataFrame):
         meaning: Mapping[str, str],
         about: Mapping[str, Any] | None = None,
     ) -> Table:
-        """From dictionaries, one a row, or from columns; ``meaning`` names and orders the columns.
+        """From one dictionary per row, or from columns; ``meaning`` names and orders the columns.
 
-        title: what a row is.  meaning: what a column says, its unit and range.  about: how it was
-        made: model, data, settings, versions.
+        title: what a row is.  meaning: what each column means, its unit and range.  about: how the
+        table was made: model, data, settings, versions.
 
         >>> Table.of("Stages", {"stage": [1, 2]}, {"stage": "1 to S"}).title
         'Stages'
@@ -67,7 +67,7 @@ class Table(pd.DataFrame):
 
     @property
     def meaning(self) -> dict[str, str]:
-        """What each column says, its unit and range."""
+        """What each column means, its unit and range."""
         return {k: v for k, v in self.attrs.get("meaning", {}).items() if k in self.columns}
 
     @property
@@ -76,7 +76,7 @@ class Table(pd.DataFrame):
         return dict(self.attrs.get("about", {}))
 
     def records(self) -> list[dict[str, Any]]:
-        """Each row as a dictionary of Python's own values, None where one is missing.
+        """Each row as a dictionary of plain Python values, None where one is missing.
 
         >>> Table.of("Stages", {"found": [1, None]}, {"found": "stage"}).records()
         [{'found': 1}, {'found': None}]
@@ -85,12 +85,12 @@ class Table(pd.DataFrame):
         return [dict(zip(self.columns, row, strict=True)) for row in values]
 
     def save(self, path: str | Path) -> Path:
-        """Writes the table to a json file, whole or not at all; :meth:`read` reads it."""
+        """Writes the table to a json file, which :meth:`read` reads, and returns its path."""
         write_text(Path(path), json.dumps(self.to_plain(), indent=1) + "\n")
         return Path(path)
 
     def to_plain(self) -> dict[str, Any]:
-        """Plain values that json can hold."""
+        """The table as plain values that json can hold."""
         return {
             "title": self.title,
             "about": self.about,
@@ -103,13 +103,13 @@ class Table(pd.DataFrame):
 
     @classmethod
     def from_plain(cls, values: Mapping[str, Any]) -> Table:
-        """What :meth:`to_plain` gave."""
+        """The table from the output of :meth:`to_plain`."""
         meaning = {name: values["meaning"].get(name, "") for name in values["columns"]}
         return cls.of(values["title"], values["columns"], meaning, values["about"])
 
     @classmethod
     def read(cls, path: str | Path) -> Table:
-        """Reads what :meth:`save` wrote. Raises LabError when the file is not such a table."""
+        """Reads a table that :meth:`save` wrote. Raises LabError for any other file."""
         try:
             return cls.from_plain(json.loads(Path(path).read_text(encoding="utf-8")))
         except FileNotFoundError:
@@ -118,7 +118,7 @@ class Table(pd.DataFrame):
             OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError,
         ) as error:  # fmt: skip
             raise LabError(
-                f'"{path}" is not a table of an analysis ({error!r}). Expected what save wrote.'
+                f'"{path}" is not a table of an analysis ({error!r}). Give a file that save wrote.'
             ) from error
 
     def __repr__(self) -> str:
@@ -141,7 +141,7 @@ class Table(pd.DataFrame):
 
 
 def _plain(value: Any) -> Any:
-    """As json can hold it: numpy's and torch's numbers as Python's, NaN and NA as None."""
+    """The value for json: numpy's and torch's numbers as Python's, NaN and NA as None."""
     if value is pd.NA:
         return None
     if not isinstance(value, str | int | float | None) and hasattr(value, "item"):
@@ -150,7 +150,7 @@ def _plain(value: Any) -> Any:
 
 
 def _column(values: list[Any]) -> Any:
-    """An array; whole numbers stay whole where one is missing, a column of nothing is NaN."""
+    """An array; integers stay integers where one is missing, an all-missing column is NaN."""
     there = [value for value in values if value is not None]
     whole = len(there) < len(values) and all(type(value) is int for value in there)
     dtype = "float64" if not there else "Int64" if whole else None

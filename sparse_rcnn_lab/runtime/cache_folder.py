@@ -1,4 +1,4 @@
-"""Where files are kept that can be made or fetched again: weights, engines' graphs, tables."""
+"""The folder for files that can be created again: downloaded weights, engines' graphs, tables."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ CACHE_VARIABLE = "SPARSE_RCNN_LAB_CACHE"
 
 
 def cache_folder() -> Path:
-    """The folder, which need not exist yet.
+    """The cache folder, which need not exist yet.
 
-    SPARSE_RCNN_LAB_CACHE, else ``sparse_rcnn_lab`` in XDG_CACHE_HOME, else in ``~/.cache``.
+    It is SPARSE_RCNN_LAB_CACHE, or else ``sparse_rcnn_lab`` in XDG_CACHE_HOME or in ``~/.cache``.
     """
     if own := os.environ.get(CACHE_VARIABLE):
         return Path(own).expanduser()

@@ -1,4 +1,4 @@
-"""Which runtime a name stands for, and what "auto" takes."""
+"""Which runtime a name stands for, and which one "auto" chooses."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ def make_runtime(
     precision: InferencePrecision = "float32",
     calibration: Sequence[Tensor] = (),
 ) -> Runtime:
-    """The runtime of these words for a model.
+    """The runtime and precision with these names for a model.
 
-    "auto" measures nothing. It takes, on a CPU, the first installed of ONNX Runtime and OpenVINO
-    that has the precision; torch, folded, on any other device, where neither is installed (with the
-    package onnx), and for the precision "auto", which is torch's. With both engines few proposals
-    go through OpenVINO, in float32, once images of a size come again and again.
+    "auto" measures nothing. On a CPU it is the first installed of ONNX Runtime and OpenVINO that
+    has the precision. It is "folded" on any other device, where neither is installed (with the
+    package onnx), and for the precision "auto", which only torch has. With both engines, few
+    proposals run in OpenVINO, in float32, once images of the same size keep coming.
 
-    Raises LabError for other words, and for a precision that the runtime does not have.
+    Raises LabError for other names, and for a precision that the runtime does not have.
     """
     for what, value, kind in (
         ("runtime", runtime, RuntimeName),
@@ -50,7 +50,7 @@ def make_runtime(
         return EngineRuntime(model, runtime, precision, calibration, both)
     if precision == "int8":
         raise LabError(
-            f'The {runtime} runtime has no int8: engines have. Take runtime="onnxruntime" or '
-            '"openvino", and install it: pip install onnx onnxruntime.'
+            f'The {runtime} runtime has no int8, which needs an engine. Use runtime="onnxruntime" '
+            'or "openvino", and install it: pip install onnx onnxruntime.'
         )
     return TorchRuntime(model, runtime, precision)

@@ -1,4 +1,4 @@
-"""The runtimes that an engine is: pyramid and stages as ONNX graphs, the rest in torch."""
+"""The runtimes that use an engine: pyramid and stages as ONNX graphs, the rest in torch."""
 
 from __future__ import annotations
 
@@ -20,29 +20,29 @@ from sparse_rcnn_lab.runtime.int8 import in_int8
 from sparse_rcnn_lab.runtime.torch_runtime import TorchRuntime, thread_count, threads_for
 
 _TITLES = {"onnxruntime": "ONNX Runtime", "openvino": "OpenVINO"}
-# Numbers that a stage pools from, up to which one graph of everything is faster in both engines:
-# calls and small operations then cost more than what torch saves at pooling.
+# Up to this many pooled numbers per stage one graph of everything is faster in both engines, as
+# calls and small operations then cost more than torch saves at pooling.
 _FEW = 1 << 20
-# Largest difference from the model, relative to the largest value, before its graph is refused.
+# Largest difference from the model, relative to the largest value, with which a graph is accepted.
 _TOLERANCE = {"float32": 1e-3, "bf16": 0.1, "int8": 0.3}
 
 
 class EngineRuntime(TorchRuntime):
-    """Pyramid and stages in an engine; what an engine has not, torch does, folded.
+    """Pyramid and stages in an engine; torch, folded, computes what an engine cannot.
 
-    Pooling's weighted sums stay with torch, whose ``embedding_bag`` is several times as fast as
-    any operator of the engines: a stage's graph returns which rows the next one adds. Few and
-    narrow proposals of which only the end is asked for go through one graph of everything.
+    Pooling's weighted sums are computed in torch, whose ``embedding_bag`` is several times as fast
+    as any operator of the engines: a stage's graph returns the rows that the next stage adds. Few
+    and narrow proposals, of which only the last output is needed, run in one graph of everything.
 
-    name: "onnxruntime" or "openvino".  precision: "float32"; "bf16" (openvino) or "int8", both for
-    the pyramid, most of the work: boxes and logits stay float32.  calibration: normalised images
-    ``[1, 3, H, W]`` that int8 measures its ranges on.  both: that one graph goes to OpenVINO
-    once images of a size come again and again, and until then to the engine of this name.
+    name: "onnxruntime" or "openvino".  precision: "float32"; "bf16" (openvino) or "int8", both only
+    for the pyramid, most of the work: boxes and logits stay float32.  calibration: normalised
+    images ``[1, 3, H, W]`` on which int8 measures its ranges.  both: the one graph runs in OpenVINO
+    once images of the same size keep coming, and until then in the engine of this name.
 
-    The graphs are made at first use, compared with the model on a small image, and made again when
-    weights have changed. Where that fails, or the engine does later, one warning says so and torch
-    does it from then on. Recording RoI features and filters, ablations, masks, gradients and other
-    devices are torch's, too.
+    The graphs are created at first use, compared with the model on a small image, and created again
+    when weights have changed. Where that fails, or the engine fails later, one warning says so and
+    torch takes over. Torch also computes recorded RoI features and filters, ablations, masks,
+    gradients and other devices.
     """
 
     def __init__(
@@ -56,7 +56,7 @@ class EngineRuntime(TorchRuntime):
         super().__init__(model)
         able = ("float32", "int8") if name == "onnxruntime" else ("float32", "bf16", "int8")
         if precision not in able:
-            raise LabError(f"{_TITLES[name]} computes in {', '.join(able)}; found {precision!r}.")
+            raise LabError(f"{_TITLES[name]} computes in {', '.join(able)}, found {precision!r}.")
         self.engine, self.wanted, self.calibration = name, precision, tuple(calibration)
         self.both = both
         self._failed = False
@@ -77,7 +77,7 @@ class EngineRuntime(TorchRuntime):
             try:
                 graph = self._up_to_date("pyramid", self.model.backbone, self._pyramid_graph)
                 return _pyramid(graph, images)
-            except Exception as error:  # whatever an engine, or its absence, has to say
+            except Exception as error:  # whatever an engine, or its absence, raises
                 self._give_up(error)
         return super().pyramid(images)
 
@@ -132,7 +132,7 @@ class EngineRuntime(TorchRuntime):
         return super().last_stage(images, boxes, features)
 
     def in_one_graph(self, proposals: int) -> bool:
-        """Whether :meth:`last_stage` of so many proposals, of all images, is one graph."""
+        """Whether :meth:`last_stage` runs in one graph for this many proposals, over all images."""
         config = self.model.config
         pixels = (2 * SAMPLES * config.roi_size) ** 2
         few = 0 < proposals * pixels * config.dim <= _FEW
@@ -145,7 +145,7 @@ class EngineRuntime(TorchRuntime):
         self._failed = True
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         warnings.warn(
-            f"{_TITLES[self.engine]} does not run this model ({reason[:200]}); torch does it.",
+            f"{_TITLES[self.engine]} does not run this model ({reason[:200]}), so torch runs it.",
             stacklevel=3,
         )
 
@@ -207,7 +207,7 @@ class EngineRuntime(TorchRuntime):
 
 def _compare(name: str, found: Tensor, wanted: Tensor, tolerance: float) -> None:
     largest = (found - wanted).abs().max() / wanted.abs().max()
-    if not largest <= tolerance:  # what is not a number is refused, too
+    if not largest <= tolerance:  # NaN is refused too
         raise LabError(f"its {name} would be wrong by {float(largest):.1e} of the largest value")
 
 

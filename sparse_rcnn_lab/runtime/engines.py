@@ -1,4 +1,4 @@
-"""The engines that run an ONNX graph, each behind the same call; imported when they are asked for.
+"""The engines that run an ONNX graph, all behind the same call and imported only when used.
 
 A graph may be called from several threads at once. Nothing here knows what a graph computes.
 """
@@ -20,28 +20,28 @@ from sparse_rcnn_lab.core.errors import LabError
 from sparse_rcnn_lab.runtime.cache_folder import cache_folder
 
 EngineName = Literal["onnxruntime", "openvino"]
-# Named inputs, of which it takes its own -> named outputs, in the graph's order.
+# Named inputs, of which a graph uses its own -> named outputs, in the graph's order.
 Graph = Callable[[Mapping[str, ndarray]], dict[str, ndarray]]
 
 _IN_A_ROW = 3  # calls with the same shapes after which OpenVINO compiles for them
 _KEPT = 4  # so compiled graphs
-# Of the largest value, by which results may differ after all stages, each of which magnifies the
-# rounding of those before.
+# Difference, relative to the largest value, that is allowed after all stages, each of which
+# magnifies the rounding of those before.
 AFTER_ALL = 0.05
 _Shapes = tuple[tuple[int, ...], ...]
-_Compiled = tuple[Any, list[Any]]  # a compiled model, and the requests to it that are free
+_Compiled = tuple[Any, list[Any]]  # a compiled model and its free requests
 
 
 def installed_engines() -> list[EngineName]:
-    """Those that are installed, with the package onnx that writes their graphs."""
+    """The engines that are installed, if the package onnx, which writes their graphs, is too."""
     return [name for name in get_args(EngineName) if find_spec("onnx") and find_spec(name)]
 
 
 def open_graph(engine: EngineName, content: bytes, threads: int, bf16: bool = False) -> Graph:
-    """An ONNX file's content, ready to run on the CPU.
+    """Opens the content of an ONNX file, to be run on the CPU.
 
-    bf16: OpenVINO may compute in it. Raises ImportError where the engine is not installed, and its
-    own errors for a graph that it cannot read.
+    bf16: OpenVINO may compute in bf16. Raises ImportError where the engine is not installed, and
+    the engine's own errors for a graph that it cannot read.
     """
     if engine == "onnxruntime":
         return open_onnxruntime(content, threads)
@@ -49,17 +49,17 @@ def open_graph(engine: EngineName, content: bytes, threads: int, bf16: bool = Fa
 
 
 def open_both(content: bytes, threads: int) -> Graph:
-    """ONNX Runtime, for any shapes; for those that come again and again OpenVINO."""
+    """Opens a graph in ONNX Runtime for any shapes, and in OpenVINO for shapes that keep coming."""
     return _OpenVino(content, threads, False, open_onnxruntime(content, threads))
 
 
 def open_onnxruntime(content: bytes, threads: int) -> Graph:
-    """A graph in ONNX Runtime, which takes milliseconds to open."""
+    """Opens a graph in ONNX Runtime, which takes milliseconds."""
     ort: Any = import_module("onnxruntime")
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
     options.log_severity_level = 3
-    # Spinning threads cost other programs, and ours, their time.
+    # Spinning threads take time from other programs, and from ours.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     session = ort.InferenceSession(content, options, providers=["CPUExecutionProvider"])
     names = [output.name for output in session.get_outputs()]
@@ -79,17 +79,17 @@ def _core() -> Any:
 
 
 def wait_for_compiler() -> None:
-    """Returns when OpenVINO has compiled for the shapes that came several times: for benchmarks."""
+    """Waits until OpenVINO has compiled for the shapes that came several times; for benchmarks."""
     _OpenVino._compiler.submit(lambda: None).result()
 
 
 class _OpenVino:
-    """A graph for any shapes, and, for shapes that come again and again, one compiled for them.
+    """A graph for any shapes, and one compiled for each set of shapes that keeps coming.
 
-    That is a quarter faster and takes up to seconds to make, so it is made beside the running ones.
-    OpenVINO keeps what it compiled in the cache folder, by content.
+    The compiled one is a quarter faster but takes up to seconds to create, so it is created in the
+    background. OpenVINO keeps it in the cache folder, by content.
 
-    meanwhile: what runs any shapes in its place. What is compiled then has to give the same.
+    meanwhile: runs any shapes in place of the first graph. Compiled graphs must give the same.
     """
 
     _compiler = ThreadPoolExecutor(1, "openvino-compile")
@@ -130,7 +130,7 @@ class _OpenVino:
     def _run(self, compiled: _Compiled, inputs: Mapping[str, ndarray]) -> dict[str, ndarray]:
         (program, free), (taken, given) = compiled, self._names
         try:
-            request = free.pop()  # one a thread at a time
+            request = free.pop()  # one per thread at a time
         except IndexError:
             request = program.create_infer_request()
         found = request.infer({name: inputs[name] for name in taken}, share_inputs=True)
@@ -159,12 +159,12 @@ class _OpenVino:
             found, wanted = self._run(compiled, inputs), self._meanwhile(inputs)
             for name, value in wanted.items():
                 if not abs(found[name] - value).max() <= AFTER_ALL * abs(value).max():
-                    raise ValueError(f"its {name} are others than ONNX Runtime's")
+                    raise ValueError(f"its {name} differ from ONNX Runtime's")
         return compiled
 
     def _compiled(self, model: Any) -> _Compiled:
         try:
             kept = {"CACHE_DIR": str(cache_folder() / "openvino")}
             return _core().compile_model(model, "CPU", {**self._settings, **kept}), []
-        except (RuntimeError, LabError):  # no cache, one that is damaged, or cannot be written
+        except (RuntimeError, LabError):  # the cache is missing, damaged or cannot be written
             return _core().compile_model(model, "CPU", self._settings), []

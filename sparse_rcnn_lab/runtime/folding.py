@@ -1,9 +1,9 @@
 """Batch norm with fixed statistics folded into the convolution before it.
 
-Such a batch norm only scales and shifts, and so does a convolution: ``norm(conv(x))`` is one
-convolution with other weights. In inference that spares a pass over memory, and in training,
-where the few weights are scaled anew at each step, one forward and two backward; gradients still
-reach all that is trained.
+Such a batch norm only scales and shifts, so ``norm(conv(x))`` is one convolution with other
+weights. This saves one pass over memory in inference, and in training, where the few weights are
+scaled anew at each step, one forward and two backward; gradients still reach everything that is
+trained.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from sparse_rcnn_lab.core.backbone import Backbone
 
 
 def fold(conv: nn.Conv2d, norm: nn.BatchNorm2d) -> tuple[Tensor, Tensor]:
-    """Weight ``[K, C, h, w]`` and bias ``[K]`` of a convolution and the batch norm after it.
+    """Weight ``[K, C, h, w]`` and bias ``[K]`` of a convolution with the batch norm after it.
 
-    The statistics are taken as they stand.
+    The present statistics are used.
     """
     bias = conv.weight.new_zeros(conv.out_channels) if conv.bias is None else conv.bias
     assert norm.running_mean is not None and norm.running_var is not None
@@ -31,7 +31,7 @@ def fold(conv: nn.Conv2d, norm: nn.BatchNorm2d) -> tuple[Tensor, Tensor]:
 
 
 def _pairs(module: nn.Module) -> Iterator[tuple[nn.Module, str, str]]:
-    """(parent, name, name) of every convolution and of the batch norm directly after it."""
+    """(parent, name, name) of every convolution that is directly followed by a batch norm."""
     for parent in module.modules():
         for (first, a), (second, b) in pairwise(parent.named_children()):
             if isinstance(a, nn.Conv2d) and isinstance(b, nn.BatchNorm2d):
@@ -40,14 +40,14 @@ def _pairs(module: nn.Module) -> Iterator[tuple[nn.Module, str, str]]:
 
 @torch.no_grad()
 def folded(backbone: Backbone, dtype: torch.dtype = torch.float32) -> Backbone:
-    """A copy for inference without any batch norm, computing in ``dtype``.
+    """A copy for inference without any batch norm, which computes in ``dtype``.
 
-    But for its first part, which stays float32: next to the pixels, bf16 costs AP and saves little.
+    Its first part stays float32: next to the pixels, bf16 costs AP and saves little.
     """
     twin = copy.deepcopy(backbone).eval().requires_grad_(False)
     for parent, first, second in list(_pairs(twin)):
         conv, norm = getattr(parent, first), getattr(parent, second)
-        # In float64: what a shift nearly cancels would keep few digits.
+        # In float64, as few digits would remain where a shift nearly cancels.
         weight, bias = (part.float() for part in fold(conv.double(), norm.double()))
         settings = (conv.stride, conv.padding, conv.dilation, conv.groups)
         shape = (conv.in_channels, conv.out_channels, conv.kernel_size)
@@ -74,9 +74,9 @@ class _Cast(nn.Module):
 
 
 class NormalisedConv(nn.Conv2d):
-    """A convolution that does the batch norm's work too, while that one keeps its statistics."""
+    """A convolution that also does the batch norm's work while its statistics are fixed."""
 
-    _norm: tuple[nn.BatchNorm2d]  # in a tuple: a child would appear twice in the state dict
+    _norm: tuple[nn.BatchNorm2d]  # in a tuple, as a child would be in the state dict twice
 
     def forward(self, input: Tensor) -> Tensor:
         """``[B, C, H, W]`` -> ``[B, K, h, w]``."""
@@ -88,17 +88,17 @@ class NormalisedConv(nn.Conv2d):
 
 
 class FoldedBatchNorm(nn.BatchNorm2d):
-    """A batch norm whose work the convolution before it has done, outside of training mode."""
+    """A batch norm whose work the convolution before it does, except in training mode."""
 
     def forward(self, input: Tensor) -> Tensor:
-        """``[B, C, H, W]``, unchanged but in training mode."""
+        """``[B, C, H, W]``, unchanged except in training mode."""
         return super().forward(input) if self.training else input
 
 
 def fold_fixed_norms(backbone: Backbone) -> None:
-    """Makes batch norms that keep their statistics part of their convolutions, in place.
+    """Makes batch norms with fixed statistics part of their convolutions, in place, for training.
 
-    For training. Weights keep their names.
+    Weights keep their names.
     """
     for part in backbone.fixed_parts():
         for parent, first, second in _pairs(part):

@@ -1,6 +1,6 @@
-"""What makes training faster without changing what is learned: for :mod:`training`, at its start.
+"""Makes training faster without changing what is learned; :mod:`training` calls it at the start.
 
-The model keeps its class, and its weights their names.
+The model keeps its class, and its weights keep their names.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from sparse_rcnn_lab.runtime.torch_runtime import has_bf16_units
 
 
 def speed_up_training(model: SparseRCNN) -> None:
-    """Folds batch norms that keep their statistics, and shares pooling's backward pass; in place.
+    """Folds batch norms with fixed statistics and shares pooling's backward pass, in place.
 
-    Losses and gradients stay the same, to rounding. In mixed precision the body of a MobileNetV2
+    Losses and gradients stay the same up to rounding. In mixed precision the body of a MobileNetV2
     computes in float32.
     """
     fold_fixed_norms(model.backbone)
@@ -33,10 +33,10 @@ def speed_up_training(model: SparseRCNN) -> None:
 
 
 class _Float32Part(nn.Sequential):
-    """Part of a body whose channels are filtered one by one.
+    """A part of a body whose channels are filtered one by one, computed in float32.
 
-    bf16 there would save a tenth of a step on a CPU, and cost the gradient: its cosine with that of
-    float32 would be 0.89 in place of 0.995.
+    bf16 would save a tenth of a step on a CPU but distort the gradient: its cosine with that of
+    float32 would be 0.89 instead of 0.995.
     """
 
     def forward(self, input: Tensor) -> Tensor:
@@ -46,25 +46,25 @@ class _Float32Part(nn.Sequential):
 
 
 def resolve_precision(precision: Precision, device: torch.device) -> Precision:
-    """What "auto" is on this device; any other precision as it is."""
+    """The precision that "auto" means on this device; any other one is returned as it is."""
     if precision != "auto":
         return precision
     return "bf16" if has_bf16_units(device) else "float32"
 
 
 def compile_model(model: SparseRCNN, device: torch.device) -> bool:
-    """Compiles backbone and stages in place, image size and number of proposals left open.
+    """Compiles backbone and stages in place, for any image size and number of proposals.
 
-    State dict and results stay the same, to rounding. Matching and losses are not compiled: they
-    are small, and matching leaves the device. False, with a warning, where nothing can be compiled:
-    the model then runs as it is.
+    State dict and results stay the same, up to rounding. Matching and losses are not compiled: they
+    are small, and matching leaves the device. Where nothing can be compiled it returns False with a
+    warning, and the model runs as it is.
     """
     try:
         torch.compile(lambda x: x.sin() + 1)(torch.ones(8, device=device))
-    except Exception as error:  # whatever is missing: a C++ compiler, triton, headers of Python
+    except Exception as error:  # anything may be missing: a C++ compiler, triton, Python's headers
         reason = str(error).strip().splitlines() or [type(error).__name__]
         warnings.warn(
-            f"torch.compile does not work here ({reason[0]}); the training goes on without it.",
+            f"torch.compile does not work here ({reason[0]}); the training continues without it.",
             stacklevel=2,
         )
         return False

@@ -1,9 +1,9 @@
 """The weighted gather under RoI pooling, with a backward pass that gathers too.
 
-``embedding_bag``'s own backward scatters gradients into the table. On a CPU it is faster to order
-the entries by table row: then each row's gradient is again a bag, of the outputs that read it.
-That is a sparse matrix going from rows to columns, which scipy does in one linear pass.
-Several gathers from one table (one a stage) share the backward pass.
+``embedding_bag``'s own backward pass scatters gradients into the table. On a CPU it is faster to
+order the entries by table row: then each row's gradient is again a bag, of the outputs that read
+it. This is the transposition of a sparse matrix, which scipy does in one linear pass.
+Several gathers from one table (one per stage) share the backward pass.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ _SHARE = 0.5  # outputs of a group of gathers, per row of the table
 def weighted_gather(table: Tensor, rows: Tensor, weights: Tensor) -> Tensor:
     """As :func:`sparse_rcnn_lab.core.pooling.gather`, with the faster backward pass.
 
-    All gathers from the same ``table`` bring it one gradient, made once: no gathered result brings
-    one of the table's size. What else reads the table is differentiated as usual.
+    All gathers from the same ``table`` add a single gradient to it, instead of one of the table's
+    size each. Other readers of the table are differentiated as usual.
     """
     if not _trains_on_cpu(table):
         return gather(table, rows, weights)
@@ -37,7 +37,7 @@ def weighted_gather(table: Tensor, rows: Tensor, weights: Tensor) -> Tensor:
     if waiting is None:
         waiting = _Waiting(table.shape[0])
         table._waiting = waiting  # type: ignore[attr-defined]
-        table.register_hook(waiting.add_to)  # runs once all that reads the table has been visited
+        table.register_hook(waiting.add_to)  # runs after all readers of the table
     return _Gather.apply(table, rows, weights, waiting)
 
 
@@ -47,14 +47,14 @@ def _trains_on_cpu(table: Tensor) -> bool:
 
 
 class _Waiting:
-    """The gathers from one table whose gradients have come, up to now."""
+    """The gathers from one table whose gradients have arrived up to now."""
 
     def __init__(self, num_rows: int) -> None:
         self.num_rows = num_rows
         self.entries: list[_Entry] = []
 
     def add_to(self, grad: Tensor) -> Tensor:
-        """The table's gradient with that of all gathers; ``grad`` is what else reads it wants."""
+        """The table's gradient with that of all gathers; ``grad`` is that of its other readers."""
         if not self.entries:
             return grad
         groups = _groups(self.entries, self.num_rows)
@@ -63,7 +63,7 @@ class _Waiting:
         for part in parts:
             total.add_(part)
         self.entries.clear()
-        # Where nothing else reads the table, this is the zero that held the place.
+        # Where nothing else reads the table, this is the placeholder zero.
         return total if grad.stride() == (0, 0) else total.add_(grad)
 
 
@@ -83,13 +83,13 @@ class _Gather(torch.autograd.Function):
         waiting.entries.append((*ctx.saved_tensors, grad))
         if len(waiting.entries) > 1:
             return None, None, None, None
-        # A zero that takes no memory holds the place of what the table's hook will put there.
+        # A placeholder zero without memory; the table's hook adds the real gradient.
         return grad.new_zeros(()).expand(waiting.num_rows, grad.shape[1]), None, None, None
 
 
 def _groups(entries: list[_Entry], num_rows: int) -> Iterator[list[_Entry]]:
-    """Entries to work through together: few at a time stay in the cache, but each group makes a
-    gradient of the table's size, so that a group should have its share of outputs."""
+    """Groups of entries to process together: a small group stays in the cache, but each makes a
+    gradient of the table's size, so a group should not have too few outputs."""
     group: list[_Entry] = []
     for entry in entries:
         group.append(entry)
@@ -101,13 +101,13 @@ def _groups(entries: list[_Entry], num_rows: int) -> Iterator[list[_Entry]]:
 
 
 def _transposed(entries: list[_Entry], num_rows: int) -> Tensor:
-    """The gradient ``[R, D]`` of some gathers' table."""
-    from scipy.sparse import csr_matrix  # only training needs it, and it takes long to import
+    """The gradient ``[R, D]`` of the table of some gathers."""
+    from scipy.sparse import csr_matrix  # only training needs it, and its import is slow
 
     rows, weights, grad = (torch.cat(parts) for parts in zip(*entries, strict=True))
     bags, size = rows.shape
     starts = np.arange(0, rows.numel() + 1, size, dtype=np.int32)
-    if weights.dtype not in (torch.float32, torch.float64):  # numpy knows no bfloat16
+    if weights.dtype not in (torch.float32, torch.float64):  # numpy has no bfloat16
         weights = weights.float()
     entry = weights.flatten().numpy(), rows.flatten().int().numpy(), starts
     by_row = csr_matrix(entry, shape=(bags, num_rows)).tocsc()

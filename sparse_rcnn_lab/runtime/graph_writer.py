@@ -1,4 +1,4 @@
-"""An ONNX graph written operator by operator, and what each input and output of ours is."""
+"""Writes an ONNX graph operator by operator; describes each input and output of our graphs."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from sparse_rcnn_lab.core.pooling import SAMPLES, STRIDES
 OPSET, IR_VERSION = 17, 8  # the lowest with LayerNormalization
 _BAG = (2 * SAMPLES) ** 2  # pixels that a bin reads
 
-# Inputs and outputs by name: the shape of each (names are free sizes) and what it is.
+# Inputs and outputs by name: the shape of each (names are free sizes) and its meaning.
 Tensors = Mapping[str, tuple[tuple[str | int, ...], str]]
 TENSORS: Tensors = {
     "images": (
@@ -63,7 +63,7 @@ TENSORS: Tensors = {
 
 
 def require_onnx() -> Any:
-    """The package onnx. Raises LabError where it is missing."""
+    """The package onnx. Raises LabError where it is not installed."""
     try:
         return import_module("onnx")
     except ImportError as error:
@@ -74,7 +74,7 @@ def require_onnx() -> Any:
 
 
 class GraphWriter:
-    """An ONNX graph in the making. A value is its name; an operator gives one."""
+    """An ONNX graph under construction. A value is represented by its name."""
 
     def __init__(self) -> None:
         self.onnx = require_onnx()
@@ -83,16 +83,16 @@ class GraphWriter:
         self.constants: dict[tuple[Any, ...], Any] = {}
 
     def op(self, kind: str, *inputs: Any, outputs: int = 1, **attributes: Any) -> Any:
-        """Adds a node; what is not a name becomes a constant -> its output, a list of several."""
+        """Adds a node and returns its output, or a list of several; non-names become constants."""
         names = [x if isinstance(x, str) else self.constant(x) for x in inputs]
         made = [f"{kind}_{len(self.nodes)}" + f"_{i}" * (i > 0) for i in range(outputs)]
         self.nodes.append(self.onnx.helper.make_node(kind, names, made, made[0], **attributes))
         return made[0] if outputs == 1 else made
 
     def constant(self, value: Any) -> str:
-        """A tensor, an array, or plain numbers (float32; int64 where all are int).
+        """Adds a tensor, an array, or plain numbers (float32; int64 where all are int).
 
-        Equal small ones are written once.
+        Equal small constants are written once.
         """
         array = value.detach().cpu().numpy() if isinstance(value, Tensor) else np.asarray(value)
         if array.dtype == np.float64:
@@ -114,7 +114,7 @@ class GraphWriter:
         outputs: dict[str, str],
         tensors: Tensors = TENSORS,
     ) -> Any:
-        """The finished ModelProto. outputs: the value that is each one."""
+        """The finished ModelProto. outputs: output name -> its value."""
         config, helper = model.config, self.onnx.helper
         sizes = {"dim": config.dim, "classes": config.num_classes, "heads": config.num_heads}
         sizes["bins"] = config.roi_size**2

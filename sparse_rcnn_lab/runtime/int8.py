@@ -1,4 +1,4 @@
-"""A pyramid's graph in 8 bits: weights and maps rounded to ranges that a few images show."""
+"""A pyramid's graph in 8 bits: weights and maps are rounded within ranges measured on images."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ from torch import Tensor
 from sparse_rcnn_lab.core.errors import LabError
 from sparse_rcnn_lab.runtime.cache_folder import cache_folder
 
-_VERSION = "2"  # another one where the way of rounding changes
-_logging = Lock()  # whose switch is the whole process's
+_VERSION = "2"  # to be raised when the rounding changes
+_logging = Lock()  # the switch for logging is global in the process
 
 
 def in_int8(graph: Any, images: Sequence[Tensor]) -> bytes:
     """A pyramid's graph with its convolutions in int8, made once and kept in the cache folder.
 
-    images: normalised, each ``[1, 3, H, W]``; the ranges of the maps are measured on them. Next to
-    the pixels, and where a filter has one channel, rounding costs most AP and saves little: there
-    they stay float32. Raises LabError without images, and where onnxruntime, which measures the
-    ranges for other engines too, is missing.
+    images: normalised, each ``[1, 3, H, W]``; the ranges of the maps are measured on them.
+    Convolutions next to the pixels and those with one channel per filter stay float32, as there
+    rounding costs most AP and saves little. Raises LabError without images, and where onnxruntime,
+    which measures the ranges for other engines too, is missing.
     """
     if not images:
         raise LabError("int8 needs images to measure its ranges on, found none")
@@ -59,7 +59,7 @@ def in_int8(graph: Any, images: Sequence[Tensor]) -> bytes:
             weight_type=tools.QuantType.QInt8,
         )
         small = made.read_bytes()
-    with contextlib.suppress(OSError, LabError):  # no cache: made anew next time
+    with contextlib.suppress(OSError, LabError):  # without a cache it is made again next time
         kept = cache_folder() / name
         kept.parent.mkdir(parents=True, exist_ok=True)
         temporary = kept.with_suffix(f".{os.getpid()}")
@@ -69,7 +69,7 @@ def in_int8(graph: Any, images: Sequence[Tensor]) -> bytes:
 
 
 def _without_checksum(file: bytes) -> bytes:
-    """The content of a kept file. Raises OSError for one that is damaged."""
+    """The content of a cached file. Raises OSError for a damaged one."""
     digest, content = file[:32], file[32:]
     if hashlib.sha256(content).digest() != digest:
         raise OSError("damaged")
@@ -77,7 +77,7 @@ def _without_checksum(file: bytes) -> bytes:
 
 
 def _kept_in_float32(graph: Any) -> list[str]:
-    """The first third of the convolutions, and those with one filter a channel (MobileNetV2's)."""
+    """The first third of the convolutions, and depthwise ones (as in MobileNetV2)."""
     convolutions = [node for node in graph.graph.node if node.op_type == "Conv"]
     one_each = [
         node.name for node in convolutions for a in node.attribute if a.name == "group" and a.i > 1
@@ -86,20 +86,20 @@ def _kept_in_float32(graph: Any) -> list[str]:
 
 
 class _Images:
-    """What onnxruntime calls a CalibrationDataReader."""
+    """A CalibrationDataReader for onnxruntime."""
 
     def __init__(self, images: Sequence[Tensor]) -> None:
         self._left = iter(images)
 
     def get_next(self) -> dict[str, Any] | None:
-        """The next inputs, None after the last."""
+        """The next inputs, or None after the last."""
         image = next(self._left, None)
         return None if image is None else {"images": image.contiguous().numpy()}
 
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Without onnxruntime's advice to its developers; one thread at a time."""
+    """Hides onnxruntime's messages, which are for its developers; one thread at a time."""
     with _logging:
         before = logging.root.manager.disable
         logging.disable(logging.WARNING)

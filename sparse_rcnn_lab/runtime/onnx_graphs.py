@@ -1,8 +1,9 @@
 """The model in two parts as ONNX graphs: ``pyramid``, and a ``stage`` for each stage.
 
-Written operator by operator. An engine pays for every small one, and torch's exporter, which takes
-twenty seconds for one stage, makes three times as many of the pooling's index arithmetic. Letters
-as in :mod:`sparse_rcnn_lab.core.stage`; T = 4 P are the pixels that a RoI reads along one axis.
+They are written operator by operator, as every small operator costs an engine time, and torch's
+exporter, which takes twenty seconds for one stage, makes three times as many of pooling's index
+arithmetic. Letters are those of :mod:`sparse_rcnn_lab.core.stage`; T = 4 P is the number of pixels
+that a RoI reads along one axis.
 """
 
 from __future__ import annotations
@@ -27,9 +28,10 @@ from sparse_rcnn_lab.runtime.graph_writer import TENSORS, GraphWriter
 
 
 def write_pyramid(model: SparseRCNN, fold: bool = True) -> Any:
-    """``images`` -> ``table`` and ``levels``, a ModelProto. Raises LabError for what it cannot.
+    """``images`` -> ``table`` and ``levels``, as a ModelProto.
 
-    fold: False leaves batch norm to the engine, and the weights are those of the checkpoint.
+    fold: False leaves batch norm to the engine and keeps the checkpoint's weights. Raises LabError
+    where the backbone has an operation or layer that cannot be exported.
     """
     g = GraphWriter()
     table, levels = pyramid_values(g, model, "images", fold)
@@ -39,7 +41,7 @@ def write_pyramid(model: SparseRCNN, fold: bool = True) -> Any:
 def pyramid_values(
     g: GraphWriter, model: SparseRCNN, images: str, fold: bool = True
 ) -> tuple[str, str]:
-    """The nodes of :func:`write_pyramid`: table and levels."""
+    """Adds the nodes of :func:`write_pyramid`; returns table and levels."""
     rows = []
     backbone = folded(model.backbone).cpu() if fold else model.backbone
     for level in _backbone(g, backbone, images):
@@ -84,11 +86,11 @@ def write_stage(model: SparseRCNN, index: int, pooled: bool = False, switches: b
     ``table``, ``levels``, ``boxes``, ``features`` -> ``refined_boxes``, ``logits``,
     ``refined_features``, ``attention``. Where attention sees overlap also takes ``confidence``.
 
-    pooled: takes the ``roi`` in place of ``table``, and returns the ``rows`` and ``weights`` that
-    the next stage pools too: for who has something faster to add rows than an engine.
-    switches: also takes ``attend``, ``heads_on`` and ``exchange``, what an
+    pooled: the graph takes ``roi`` in place of ``table`` and also returns the ``rows`` and
+    ``weights`` that the next stage pools, for callers that add rows faster than an engine.
+    switches: it also takes ``attend``, ``heads_on`` and ``exchange``, which an
     :class:`~sparse_rcnn_lab.core.stage.Ablation` changes inside a stage, and ``asked``, the
-    proposals that are wanted; returns ``roi`` and ``filtered`` too.
+    requested proposals; it also returns ``roi`` and ``filtered``.
     """
     stage = model.stages[index]
     assert isinstance(stage, Stage)
@@ -117,7 +119,7 @@ def write_stage(model: SparseRCNN, index: int, pooled: bool = False, switches: b
 
 def write_whole(model: SparseRCNN) -> Any:
     """Pyramid and all stages: ``images``, ``boxes``, ``features`` -> ``refined_boxes``,
-    ``logits``, ``refined_features`` of the last stage, and which level it ``read`` each at.
+    ``logits``, ``refined_features`` of the last stage, and the levels that it ``read``.
     """
     g = GraphWriter()
     table, levels = pyramid_values(g, model, "images")
@@ -134,7 +136,7 @@ def write_whole(model: SparseRCNN) -> Any:
 def stage_values(
     g: GraphWriter, stage: Stage, table: str, levels: str, before: dict[str, str]
 ) -> dict[str, str]:
-    """The nodes of a whole stage: its outputs by name, from those of the stage ``before``."""
+    """Adds the nodes of a whole stage: its outputs by name, from those of the stage ``before``."""
     boxes, features = before["refined_boxes"], before["refined_features"]
     confidence = None
     if stage.overlap and "logits" in before:
@@ -151,7 +153,7 @@ def _pooled(g: GraphWriter, stage: Stage, table: str, levels: str, boxes: str) -
 
 
 def write_bags(model: SparseRCNN) -> Any:
-    """``levels`` and ``boxes`` -> ``rows`` and ``weights``: what the first stage pools."""
+    """``levels`` and ``boxes`` -> the ``rows`` and ``weights`` that the first stage pools."""
     g = GraphWriter()
     rows, weights, _ = _bags(g, "levels", "boxes", model.config.roi_size)
     return g.model(model, "bags", ["levels", "boxes"], {"rows": rows, "weights": weights})
@@ -163,8 +165,8 @@ _TRACING = Lock()
 
 
 class _OwnThread(fx.Tracer):
-    """While fx traces, it stands behind every module of the process: other threads, which answer
-    other visitors, shall not notice."""
+    """While fx traces, it patches every module of the process; this keeps other threads, which
+    serve other visitors, unaffected."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -180,7 +182,7 @@ class _OwnThread(fx.Tracer):
 
 
 def _backbone(g: GraphWriter, module: nn.Module, images: str) -> list[str]:
-    """The outputs of a module of convolutions, rectifiers, additions and poolings."""
+    """The outputs of a module of convolutions, ReLUs, additions and poolings."""
     values: dict[fx.Node, Any] = {}
     found: list[str] = []
     with _TRACING:
@@ -205,7 +207,7 @@ _FUNCTIONS: dict[Any, Callable[..., Any]] = {
     operator.iadd: lambda g, a, b: g.op("Add", a, b),
     "relu": lambda g, x: g.op("Relu", x),
     "contiguous": lambda g, x: x,
-    # The pyramid's own: sides are multiples of 32, so that the finer level is twice as large.
+    # For the pyramid: sides are multiples of 32, so the finer level is exactly twice as large.
     F.interpolate: lambda g, x: g.op(
         "Resize", x, "", [1.0, 1.0, 2.0, 2.0],
         mode="nearest", coordinate_transformation_mode="asymmetric", nearest_mode="floor",
@@ -299,10 +301,10 @@ def _attention(
 ) -> tuple[str, str]:
     attention, dim = stage.attention, stage.attention.out.in_features
     heads, width = attention.num_heads, dim // attention.num_heads
-    # The scores' scale is in the queries' weights.
+    # The queries' weights include the scale of the scores.
     scale = torch.ones(3 * dim).index_fill(0, torch.arange(dim), width**-0.5)
     weight, bias = (p.detach().cpu() for p in (attention.qkv.weight, attention.qkv.bias))
-    # With switches as the checkpoint has it, for compact.py; an engine multiplies them once.
+    # With switches the weights stay those of the checkpoint, for compact.py, and an engine scales.
     scaled = g.op("Mul", weight.t(), scale) if switches else (weight * scale[:, None]).t()
     qkv = g.op("Add", g.op("MatMul", x, scaled), bias * scale)
     qkv = g.op("Reshape", qkv, [0, 0, 3, heads, width])
@@ -352,7 +354,7 @@ def _interaction(g: GraphWriter, stage: Stage, x: str, roi: str, switches: bool)
     and the filtered RoI.
     """
     part = stage.interaction
-    if switches:  # filters are linear in what they are generated from, so that may be exchanged
+    if switches:  # filters are linear in the features, so these may be exchanged instead
         x = g.op("MatMul", "exchange", x)
     first, second = g.op("Split", _linear(g, part.generate, x), outputs=2, axis=2)
     first = g.op("Reshape", first, [0, 0, part.dim, part.inner])
@@ -378,14 +380,14 @@ def _decoded(g: GraphWriter, boxes: str, deltas: str) -> str:
 
 
 def _bags(g: GraphWriter, levels: str, boxes: str, side: int) -> list[str]:
-    """Which rows each bin adds, and their weights, both ``[B, N, P * P, 16]``; the level they are
-    on ``[B, N, 1]``.
+    """The rows that each bin adds and their weights, both ``[B, N, P * P, 16]``, and their level
+    ``[B, N, 1]``.
 
-    As :func:`sparse_rcnn_lab.core.pooling.pool`, whose steps these are.
+    The steps are those of :func:`sparse_rcnn_lab.core.pooling.pool`.
     """
     boxes = g.op("Where", g.op("IsNaN", boxes), 0.0, boxes)
     corners = g.op("Reshape", g.op("Clip", boxes, -1e6, 1e6), [0, 0, 2, 2])  # (start, end), (x, y)
-    # The level: how many of the scales 2, 4, 8 a box reaches; squared, which spares a root.
+    # The level is how many of the scales 2, 4, 8 a box reaches; squared, which saves a root.
     scales = [(FINEST_SCALE * (2**k - 1e-6)) ** 2 for k in range(1, len(STRIDES))]
     start, end = g.op("Split", corners, outputs=2, axis=2)
     area = g.op("ReduceProd", g.op("Sub", end, start), axes=[3], keepdims=0)  # [B, N, 1]
@@ -401,7 +403,7 @@ def _bags(g: GraphWriter, levels: str, boxes: str, side: int) -> list[str]:
     along = (np.arange(samples, dtype=np.float32) + 0.5) / samples
     at = g.op("MatMul", np.stack([1 - along, along], 1), g.op("Div", corners, stride))
     at = g.op("Sub", at, 0.5)  # [B, N, 2 P, (x, y)]
-    # More than a pixel outside counts as zero, closer is clamped to the border (RoIAlign).
+    # A sample more than a pixel outside is zero; a closer one is clamped to the border (RoIAlign).
     inside = g.op("And", g.op("GreaterOrEqual", at, -1.0), g.op("LessOrEqual", at, limit))
     inside = g.op("Cast", inside, to=g.types.FLOAT)
     last = g.op("Sub", limit, 1.0)
@@ -412,8 +414,8 @@ def _bags(g: GraphWriter, levels: str, boxes: str, side: int) -> list[str]:
     pixel = g.op("Concat", low, high, axis=2)  # [B, N, T, (x, y)]
     weight = g.op("Concat", g.op("Sub", inside, upper), upper, axis=2)
 
-    # Every pixel along x meets every one along y, by products with zeros and ones: they copy
-    # numbers exactly, and are faster than broadcasts over four numbers.
+    # Every pixel along x is combined with every one along y by products with zeros and ones, which
+    # copy numbers exactly and are faster than broadcasts over four numbers.
     by_x, by_y = (g.op("Cast", part, to=g.types.FLOAT) for part in _spread(side))
     x, y = g.op("Split", g.op("Transpose", pixel, perm=[0, 1, 3, 2]), outputs=2, axis=2)
     line = g.op("Mul", y, g.op("Slice", limit, [0], [1], [3]))
@@ -429,8 +431,8 @@ def _bags(g: GraphWriter, levels: str, boxes: str, side: int) -> list[str]:
 def _spread(side: int) -> tuple[Any, Any]:
     """Which pixel along x, and which along y, an entry ``[P, P, 4, 4]`` of the bags reads.
 
-    Zeros and ones ``[T, P * P * 16]``; the T pixels are the lower ones of all samples, then the
-    upper ones. uint8, which an engine makes float32 when it reads the graph.
+    They are zeros and ones ``[T, P * P * 16]``; the T pixels are the lower ones of all samples,
+    then the upper ones. An engine converts the uint8 to float32 when it reads the graph.
     """
     samples = side * SAMPLES
     lower = np.arange(samples).reshape(side, SAMPLES)

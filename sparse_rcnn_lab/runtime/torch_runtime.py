@@ -1,4 +1,4 @@
-"""The runtimes that torch itself is: the model as it is written, folded, in bf16, compiled."""
+"""The runtimes of torch itself: the model as it is written, folded, in bf16, or compiled."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ TorchName = Literal["eager", "folded", "compiled"]
 
 
 class Runtime(Protocol):
-    """A way to compute what a model computes: its calls, and what it is.
+    """The protocol of all runtimes, which compute what a model computes.
 
-    model: whose weights it uses; it also has the learned proposals.
+    model: the model whose weights are used; it also has the learned proposals.
     """
 
     model: SparseRCNN
@@ -46,7 +46,7 @@ class Runtime(Protocol):
         ...
 
     def last_stage(self, images: Tensor, boxes: Tensor, features: Tensor) -> StageOutput:
-        """What the last stage returns of images: both calls in one, for who wants no more."""
+        """The last stage's output for images: both calls in one, for callers that need no more."""
         ...
 
     def for_model(self, model: SparseRCNN) -> Runtime:
@@ -59,19 +59,18 @@ class Runtime(Protocol):
 
 
 class TorchRuntime:
-    """The model as it is written, or folded: batch norm inside the convolutions.
+    """The model as it is written, or with batch norm folded into the convolutions.
 
     name: "eager", the model as it is written; "folded"; "compiled", folded and through
         ``torch.compile`` (on a GPU as CUDA graphs).
-    precision: "float32"; "bf16", which halves the memory moved and uses the matrix units of CPU or
-        GPU; "auto", bf16 where there are such units. In bf16 are the backbone after its first part
-        and the stages' dynamic interaction.
+    precision: "float32"; "bf16", which halves the memory traffic and uses the matrix units of CPU
+        or GPU; "auto", bf16 where there are such units. bf16 applies to the backbone after its
+        first part and to the stages' dynamic interaction.
     Raises LabError for an eager runtime in bf16.
 
-    Everything is made at first use from the weights as they stand, and made again when those have
-    changed. With gradients, in training mode, under autocast and for a float64 model the model runs
-    as it is written, and so does a subclass of :class:`SparseRCNN` with a pyramid or stages of its
-    own.
+    Everything is created at first use from the present weights, and again when these have changed.
+    The model runs as it is written with gradients, in training mode, under autocast, in float64,
+    and as a subclass of :class:`SparseRCNN` with a pyramid or stages of its own.
     """
 
     def __init__(
@@ -81,7 +80,7 @@ class TorchRuntime:
         precision: TorchPrecision = "float32",
     ) -> None:
         if name == "eager" and precision == "bf16":
-            raise LabError('The eager runtime computes in float32. Take "folded" for bf16.')
+            raise LabError('The eager runtime computes in float32. Use "folded" for bf16.')
         self.model, self.name, self.precision = model, name, precision
         self._made: dict[str, tuple[Any, Any]] = {}
         self._contents: dict[str, tuple[nn.Module, _Content]] = {}
@@ -92,7 +91,7 @@ class TorchRuntime:
         return type(self)(model, *self._settings())
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """For copy and pickle: the model and settings, without the lock and what was made."""
+        """For copy and pickle: only the model and the settings."""
         return type(self), (self.model, *self._settings())
 
     def _settings(self) -> tuple[Any, ...]:
@@ -148,7 +147,7 @@ class TorchRuntime:
         return self._compile(folded(self.model.backbone, self._dtype()))
 
     def _with_stages(self) -> SparseRCNN:
-        """The model with other stages, all else shared."""
+        """A model with other stages that shares everything else."""
         twin, dtype = copy.copy(self.model), self._dtype()
         twin._modules = dict(self.model._modules)
         stages = [in_precision(stage, dtype) for stage in self.model.stages]
@@ -159,17 +158,17 @@ class TorchRuntime:
         if self.name != "compiled":
             return part
         mode = "reduce-overhead" if self.model.device.type == "cuda" else "default"
-        # torch compiles for the first size; once height and width have changed, for any.
+        # torch compiles for the first size and, once height and width have changed, for any size.
         compiled: nn.Module = torch.compile(part, mode=mode)  # type: ignore[assignment]
         return compiled
 
     def _up_to_date(self, name: str, module: nn.Module, make: Callable[[], Any]) -> Any:
-        """What ``make`` gave, made again when the weights of ``module`` are others."""
+        """The result of ``make``, made again when the weights of ``module`` have changed."""
         with self._lock:
             owner, content = self._contents.get(name, (None, ([], [])))
             before, made = self._made.get(name, (None, None))
             if owner is not module or before != _state(content):
-                # Walking a tree of modules takes longer than a small stage; its dicts stay.
+                # Walking a tree of modules takes longer than a small stage, so its dicts are kept.
                 parts = list(module.modules())
                 tensors = [t for m in parts for t in (m._parameters, m._buffers) if t]
                 content = tensors, [m._modules for m in parts if m._modules]
@@ -181,13 +180,13 @@ class TorchRuntime:
         return made
 
 
-# The dicts of tensors, and those of modules, that a tree of modules consists of.
+# The dicts of tensors and the dicts of modules in a tree of modules.
 _Content = tuple[list[dict[str, Any]], list[dict[str, Any]]]
 
 
 def _state(content: _Content) -> Any:
-    """Which tensors and modules these are, and how often they were changed. Asked for every image:
-    the loops are those of ``map``."""
+    """Which tensors and modules these are, and how often they were changed. It is called for every
+    image, so its loops are those of ``map``."""
     tensors = [value for part in content[0] for value in part.values() if value is not None]
     modules = chain.from_iterable(part.values() for part in content[1])
     pointers, versions = map(Tensor.data_ptr, tensors), map(attrgetter("_version"), tensors)
@@ -195,7 +194,7 @@ def _state(content: _Content) -> Any:
 
 
 def _note_step(optimizer: torch.optim.Optimizer, *_: Any) -> None:
-    """Fused optimizers, and those that write to ``.data``, raise no version of the weights."""
+    """Notes a step, as fused optimizers and those that write to ``.data`` raise no version."""
     weights = (weight for group in optimizer.param_groups for weight in group["params"])
     increment_version([weight for weight in weights if weight.grad is not None])
 
@@ -204,7 +203,7 @@ register_optimizer_step_post_hook(_note_step)
 
 
 class _InPrecision(DynamicInteraction):
-    """Takes what comes in the precision of its weights."""
+    """A dynamic interaction that casts its inputs to the precision of its weights."""
 
     def forward(
         self, x: Tensor, roi: Tensor, ablation: Ablation = NORMAL
@@ -214,9 +213,9 @@ class _InPrecision(DynamicInteraction):
 
 
 def in_precision(stage: nn.Module, dtype: torch.dtype) -> nn.Module:
-    """A copy of a stage whose dynamic interaction, most of its work, is done in ``dtype``.
+    """A copy of a stage whose dynamic interaction, most of its work, is computed in ``dtype``.
 
-    What is added up from stage to stage, and with it attention, logits and boxes, stays float32.
+    The features that accumulate from stage to stage, attention, logits and boxes stay float32.
     """
     twin = copy.deepcopy(stage).requires_grad_(False)
     interaction: Any = twin.interaction
@@ -226,29 +225,29 @@ def in_precision(stage: nn.Module, dtype: torch.dtype) -> nn.Module:
 
 
 def has_bf16_units(device: torch.device) -> bool:
-    """Whether bf16 is computed by units of its own: AMX, AVX512-bf16, tensor cores."""
+    """Whether the hardware computes bf16: AMX, AVX512-bf16 or tensor cores."""
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
-    # oneDNN does it on older processors too, but more slowly than float32.
+    # oneDNN computes bf16 on older processors too, but more slowly than float32.
     return device.type == "cpu" and torch.cpu._is_avx512_bf16_supported()
 
 
-# Their operations are so short that waking a second thread costs more than it brings: an image
+# Their operations are so short that waking a second thread costs more than it gains: an image
 # takes nano-shapes 17 ms on one thread and 50 on two, small-cards 54 and 93.
 _LIGHT: tuple[BackboneName, ...] = ("nano", "mobilenet_v2")
 
 
 def thread_count(backbone: BackboneName) -> int:
-    """How many threads a model on a CPU should have: one, or as many as torch."""
+    """The number of threads for a model on a CPU: one, or as many as torch has."""
     light = backbone in _LIGHT and "OMP_NUM_THREADS" not in os.environ
     return 1 if light else torch.get_num_threads()
 
 
 @contextmanager
 def threads_for(backbone: BackboneName) -> Iterator[None]:
-    """In here light models compute on one thread.
+    """A context in which light models compute on one thread.
 
-    Leaves a user's own OMP_NUM_THREADS alone, and other threads of the process too.
+    It does not change a user's own OMP_NUM_THREADS, nor other threads of the process.
     """
     before, wanted = torch.get_num_threads(), thread_count(backbone)
     if wanted == before:

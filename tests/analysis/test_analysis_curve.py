@@ -90,7 +90,7 @@ def test_numbers_out_of_range_are_named(detector, ants):
         with pytest.raises(LabError, match=words):
             analysis.ap_curve(detector, ants, **options, **QUIET)
     one = scripted({}, proposals=4, stages=1)
-    with pytest.raises(LabError, match="has one stage; there is nothing to stop before"):
+    with pytest.raises(LabError, match="has only one stage"):
         analysis.early_exit(one, ants, **QUIET)
     with pytest.raises(LabError, match="no images"):
         analysis.ap_curve(detector, GreyImages([]), **QUIET)

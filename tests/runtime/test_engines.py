@@ -328,7 +328,7 @@ def test_torch_does_it(fault, said, engine, way, monkeypatch):
     engines._core.cache_clear()
     lines = [str(warning.message) for warning in said_by]
     assert len(lines) == 1 and said in lines[0] and "\n" not in lines[0], lines
-    assert lines[0].endswith("torch does it.")
+    assert lines[0].endswith("torch runs it.")
     assert_same(found, way(TorchRuntime(model, "eager"), images, sizes))
     assert fast.about() == {"runtime": "folded", "precision": "float32"}
 

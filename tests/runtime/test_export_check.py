@@ -66,7 +66,7 @@ def quick(monkeypatch) -> Callable[[Spoil], None]:
 def test_file_that_differs_is_not_kept(quick, tmp_path, spoil):
     """Catches a check that looks at some outputs only, and a file left behind or overwritten."""
     quick(spoil)
-    with pytest.raises(LabError, match="does not say what the model says"):
+    with pytest.raises(LabError, match="does not compute what the model does"):
         srl.export(tiny(), tmp_path / "new.pt2", all_stages=True)
     assert list(tmp_path.iterdir()) == []
     (tmp_path / "old.pt2").write_bytes(b"old")

@@ -118,7 +118,7 @@ def test_what_differs_is_not_written(tmp_path, monkeypatch):
     assert [check.batch for check in done.checks] == [1, 2] and "3 files" not in str(done)
     right = onnx_graphs.write_stage
     monkeypatch.setattr(exporting, "write_stage", lambda model, index: right(model, 0))
-    with pytest.raises(LabError, match="do not say what the model says"):
+    with pytest.raises(LabError, match="do not compute what the model does"):
         exporting.export_parts(detector, tmp_path / "wrong")
     assert not (tmp_path / "wrong").exists()
 

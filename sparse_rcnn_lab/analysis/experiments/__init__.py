@@ -1,1 +1,1 @@
-"""Analyses that run a detector over a data set. Each is kept by content, and goes on if stopped."""
+"""Analyses that run a detector over a data set. Each is cached and continues where it stopped."""

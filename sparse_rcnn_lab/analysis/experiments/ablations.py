@@ -1,4 +1,4 @@
-"""What each part of a stage is worth: switched off over a whole data set."""
+"""What each part of a stage contributes, measured by switching it off over a whole data set."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ MEANING = {
 
 
 def usual_ablations(detector: Detector) -> dict[str, Ablation]:
-    """The untouched model first; then what is asked most often, for this model's heads.
+    """The untouched model first, then the most common ablations, for this model's heads.
 
     >>> import sparse_rcnn_lab as srl
     >>> list(usual_ablations(srl.load("nano-shapes")))[:4]
@@ -64,10 +64,10 @@ def ablation_costs(
 ) -> Table:
     """AP and duplicates with parts of every stage switched off, exchanged or frozen.
 
-    ablations: {name: what}, the first being the one to compare with; default
-    :func:`usual_ablations`.  stages: whose answers, default the last alone.  threshold: score from
-    which a detection counts as found, duplicate or wrong; AP needs none.
-    options: :class:`RunOptions`.
+    ablations: {name: ablation}, the first of which is the baseline; default:
+    :func:`usual_ablations`.  stages: the stages whose detections are measured; default: only the
+    last.  threshold: lowest score of a detection that counts as found, duplicate or wrong; AP has
+    no threshold.  options: :class:`RunOptions`.
     Raises LabError when data and detector have different classes, or a head does not exist.
 
     >>> import sparse_rcnn_lab as srl
@@ -81,7 +81,7 @@ def ablation_costs(
     last = detector.num_stages
     chosen = check_stages([last] if stages is None else stages, last)
     settings = {
-        # Pairs: json forgets which of a mapping's keys came first, and that one is the base.
+        # As pairs, since json forgets which of a mapping's keys came first: that is the baseline.
         "ablations": [(name, str(ablation)) for name, ablation in tried.items()],
         "stages": chosen,
         "threshold": threshold,
@@ -117,12 +117,12 @@ def _variant(name: str, ablation: Ablation, stages: tuple[int, ...]) -> Variant:
 def count_duplicates(
     rows: np.ndarray, truth: Mapping[str, Any], threshold: float = THRESHOLD
 ) -> dict[str, float]:
-    """Detections beside a COCO ground truth, at one score.
+    """Counts detections against a COCO ground truth, at one score threshold.
 
     rows: ``[K, 7]`` image id, x, y, w, h, score, category id.
     ``found``: share of the objects with a detection of their class at IoU 0.5.  ``duplicates``:
-    superfluous ones of these, for each object found.  ``wrong``: all other detections, for each
-    image. Crowds do not count as objects.
+    superfluous ones of these, per object found.  ``wrong``: all other detections, per image.
+    Crowds do not count as objects.
     """
     objects = defaultdict(list)
     for note in truth["annotations"]:

@@ -1,4 +1,4 @@
-"""AP, time and memory by how many proposals and how many stages."""
+"""AP, time and memory by the number of proposals and of stages."""
 
 from __future__ import annotations
 
@@ -44,12 +44,12 @@ def ap_curve(
 ) -> Table:
     """COCO AP and cost with the first ``n`` proposals and ``stages`` stages.
 
-    n: numbers of proposals; default about eight of 1..N.  stages: 1-based, default all.
-    order: ids, best first, as :func:`rank_proposals` gives them; None is the model's own order;
-    several orders as {name: ids}.  options: :class:`RunOptions`.
+    n: numbers of proposals; default: about eight of 1..N.  stages: 1-based, default: all.
+    order: ids, best first, as from :func:`rank_proposals`; None is the model's own order; several
+    orders are {name: ids}.  options: :class:`RunOptions`.
 
-    One row an order, number and stage. The full set is one and the same in every order. To set
-    separately trained models beside it: ``pandas.concat([curve, ap_curve(other, data, n=[5])])``.
+    There is one row per order, number and stage; all N proposals are the same set in every order.
+    To compare with other trained models: ``pandas.concat([curve, ap_curve(other, data, n=[5])])``.
     Raises LabError when data and detector have different classes or a number is out of range.
 
     >>> import sparse_rcnn_lab as srl
@@ -66,7 +66,7 @@ def ap_curve(
     orders = {name: check_order(detector, ids, numbers[-1]) for name, ids in given.items()}
     settings = {"n": numbers, "stages": chosen, "orders": list(orders.items())}
     run = CachedRun("ap_curve", detector, data, settings, **options, timed=True)
-    # A set of proposals answers alike in any order: each set runs once.
+    # A set of proposals gives the same result in any order, so each set runs once.
     sets = {tuple(sorted(ids[:k])) for ids in orders.values() for k in numbers}
 
     def rows(found: Found) -> Iterable[dict[str, Any]]:
@@ -105,12 +105,12 @@ def check_order(detector: Detector, ids: Order, count: int = 1) -> list[int]:
     if len(set(order)) != len(order) or not set(order) <= set(range(most)):
         raise LabError(f"An order names each proposal (0..{most - 1}) at most once; found {order}.")
     if len(order) < count:
-        raise LabError(f"The order names {len(order)} proposals, but {count} are asked for.")
+        raise LabError(f"The order names {len(order)} proposals, but {count} are needed.")
     return order
 
 
 def random_orders(detector: Detector, count: int, seed: int = 0) -> dict[str, list[int]]:
-    """``count`` random orders of all proposals, named "random 0" and so on: cutting blindly.
+    """``count`` random orders of all proposals, named "random 0" and so on, for comparison.
 
     >>> import sparse_rcnn_lab as srl
     >>> list(random_orders(srl.load("nano-shapes"), 2))

@@ -1,7 +1,7 @@
-"""Long work in parts: shown as it goes, kept part by part, and not done twice.
+"""Long work in parts, with a progress bar, each of which is cached and not done twice.
 
-What is kept is named by a hash of everything that decides it (weights, data, settings, how the
-model runs; for times the machine too), so nothing changed is ever answered from the old files.
+Cached files are named by a hash of everything that determines them (weights, data, settings, how
+the model runs; for times also the machine), so a change never leads to old results.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from sparse_rcnn_lab.detect.device import machine
 from sparse_rcnn_lab.detect.files import write_text, write_whole
 from sparse_rcnn_lab.models.releases import cache_folder
 
-# Raise it when an analysis counts differently: what was kept by an older one is then done again.
+# Raise it when an analysis counts differently, so that older cached results are not used.
 VERSION = 4
 
 Part = dict[str, np.ndarray]
@@ -37,10 +37,11 @@ Tables = dict[str, Table]
 
 
 class RunOptions(TypedDict, total=False):
-    """What every analysis over a data set takes.
+    """The options of every analysis over a data set.
 
-    limit: only the first so many images.  batch_size: images that run together, 8.  cache: folder
-    for what is done (default the user's cache), or False.  progress: whether bars are shown.
+    limit: use only this many images, the first ones.  batch_size: images that run together;
+    default: 8.  cache: folder for finished parts (default: the user's cache), or False.  progress:
+    whether progress bars are shown.
     """
 
     limit: int | None
@@ -50,17 +51,17 @@ class RunOptions(TypedDict, total=False):
 
 
 def limited(options: RunOptions, limit: int) -> RunOptions:
-    """The options, with a limit where none is given."""
+    """The options, with this limit where none is given."""
     return {**options, "limit": options.get("limit", limit)}
 
 
 @dataclass(frozen=True)
 class CachedRun:
-    """Which analysis of what, and where its parts are kept.
+    """An analysis of a detector on data, and where its parts are cached.
 
-    settings: everything that decides the numbers, as json can hold it; the order of a mapping's
-    keys does not count.  limit, batch_size, cache, progress: see :class:`RunOptions`.
-    timed: whether some of them are times, which depend on the machine.
+    settings: everything that determines the numbers, as values for json; the order of a mapping's
+    keys does not matter.  limit, batch_size, cache, progress: see :class:`RunOptions`.
+    timed: whether some of the numbers are times, which depend on the machine.
     """
 
     name: str
@@ -75,11 +76,11 @@ class CachedRun:
 
     @property
     def count(self) -> int:
-        """Images that take part."""
+        """The number of images that are used."""
         return min(len(self.data), self.limit or len(self.data))
 
     def about(self) -> dict[str, Any]:
-        """What a table says of its making."""
+        """How the table was made, for its ``about``."""
         device = str(self.detector.model.device)
         where = {"device": device, "threads": torch.get_num_threads(), "machine": machine(device)}
         return {
@@ -96,7 +97,7 @@ class CachedRun:
 
     @cached_property
     def folder(self) -> Path | None:
-        """Where parts and result are kept; None where they are not."""
+        """The folder where parts and result are cached; None where they are not."""
         if self.cache is False:
             return None
         root = Path(self.cache) if self.cache else cache_folder() / "analysis"
@@ -104,9 +105,9 @@ class CachedRun:
         return root / f"{self.name}-{hashlib.sha256(text.encode()).hexdigest()[:16]}"
 
     def tables(self, do: Callable[[range], Part], finish: Callable[[list[Part]], Tables]) -> Tables:
-        """``finish(parts)``, each part being ``do`` of the next images; or what was kept of it.
+        """``finish(parts)``, where each part is ``do`` of the next images, or from the cache.
 
-        An interrupt loses the part at work alone: the same call goes on with the next one.
+        An interrupt loses only the part at work: the same call continues with it.
         Raises LabError when there is nothing to do.
         """
         if self.limit is not None and self.limit < 1:
@@ -118,7 +119,7 @@ class CachedRun:
             if result is not None:
                 return _tables(result.read_text(encoding="utf-8"))
         except (OSError, ValueError, LookupError, TypeError, AttributeError, LabError):
-            pass  # not there, or damaged: done again
+            pass  # missing or damaged, so it is done again
         for note in notes_of(self.data) if self.progress else ():
             tqdm.write(note)
         parts = []
@@ -131,21 +132,21 @@ class CachedRun:
         if result is not None and self.folder is not None:
             write_text(result, text + "\n")
             shutil.rmtree(self.folder, ignore_errors=True)
-        return _tables(text)  # not its own tables: the first answer is like all later ones
+        return _tables(text)  # read back, so that the first result equals all later ones
 
     def table(self, do: Callable[[range], Part], finish: Callable[[list[Part]], Table]) -> Table:
-        """The same for an analysis that gives one table."""
+        """The same for an analysis that makes a single table."""
         return self.tables(do, lambda parts: {"table": finish(parts)})["table"]
 
     def part(self, name: str, do: Callable[[], Part]) -> Part:
-        """``do()``, or what an interrupted run has kept of it; names are of one run."""
+        """``do()``, or its cached result from an interrupted run; names are unique in a run."""
         file = self.folder and self.folder / f"{name}.npz"
         try:
             if file is not None:
                 with np.load(file, allow_pickle=False) as content:
                     return dict(content)
         except (OSError, ValueError, BadZipFile, EOFError):
-            pass  # not there, or damaged: done again
+            pass  # missing or damaged, so it is done again
         part = do()
         if file is not None:
             with write_whole(file) as temporary, temporary.open("wb") as stream:
@@ -153,12 +154,12 @@ class CachedRun:
         return part
 
     def bar(self, steps: Any, what: str, unit: str) -> Any:
-        """The steps, with a bar while they go by."""
+        """The steps, with a progress bar."""
         return tqdm(steps, desc=what, unit=unit, leave=False, disable=not self.progress)
 
 
 def weights_hash(detector: Detector) -> str:
-    """Short hash of every weight of a model and of its configuration."""
+    """A short hash of all weights of a model and of its configuration."""
     digest = hashlib.sha256(repr((detector.config, detector.class_names)).encode())
     for name, value in detector.model.state_dict().items():
         digest.update(name.encode())

@@ -1,4 +1,4 @@
-"""Cross-stage readout: each stage's features read with the heads of every stage (as the logit
+"""Cross-stage readout: each stage's features are read with the heads of every stage (as the logit
 lens reads a language model's layers).
 """
 
@@ -30,10 +30,10 @@ MEANING = {
 def cross_stage_readout(
     detector: Detector, data: DetectionData, **options: Unpack[RunOptions]
 ) -> Table:
-    """AP of each stage's features, read with each stage's heads: an S x S table, three times.
+    """AP of each stage's features, read with each stage's heads: three S x S tables in one.
 
-    Boxes are decoded from those that entered the stage whose features are read, the boxes it has
-    pooled; so features s with heads s is that stage's own answer. Nothing is trained.
+    Boxes are decoded from those that entered the stage whose features are read, the boxes that it
+    pooled; so features s with heads s is that stage's own output. Nothing is trained.
     options: :class:`RunOptions`. Raises LabError when data and detector have different classes.
 
     >>> import sparse_rcnn_lab as srl

@@ -1,4 +1,4 @@
-"""Early exit: easy images leave as soon as their boxes and scores have settled."""
+"""Early exit: easy images stop as soon as their boxes and scores have settled."""
 
 from __future__ import annotations
 
@@ -41,9 +41,9 @@ def early_exit(
 ) -> Table:
     """AP against the mean number of stages, when each image stops as soon as it has settled.
 
-    tolerances: how much a box (1 - IoU) and a score may still change in the stage that is then the
-    last.  min_score: proposals with a lower score before and after do not matter. Beside it, as
-    the yardstick, what stopping every image at the same stage gives. options: :class:`RunOptions`.
+    tolerances: how much a box (1 - IoU) and a score may still change in the stage that becomes the
+    last.  min_score: proposals with a lower score before and after do not matter.  The table also
+    has, for comparison, the same fixed stage for every image.  options: :class:`RunOptions`.
     Raises LabError when data and detector have different classes, or the model has one stage.
 
     >>> import sparse_rcnn_lab as srl
@@ -56,7 +56,7 @@ def early_exit(
            settled     0.300  3.000
     """
     if detector.num_stages < 2:
-        raise LabError("This model has one stage; there is nothing to stop before.")
+        raise LabError("This model has only one stage, so no image can stop earlier.")
     tried = [float(t) for t in tolerances]
     settings = {"tolerances": tried, "min_score": min_score}
     run = CachedRun("early_exit", detector, data, settings, **options)
@@ -92,10 +92,10 @@ def early_exit(
 def largest_change(trace: Trace, stage: int, min_score: float = 0.1) -> tuple[float, float]:
     """How far the proposals that matter moved from stage ``stage - 1`` to ``stage`` (2..S).
 
-    Those with a best class score of at least ``min_score`` at either stage. Gives the largest
-    1 - IoU between a proposal's two boxes, and the largest change of any of their class scores;
-    (0, 0) where no proposal matters. Raises LabError for any other stage, and for all of a trace
-    of one stage.
+    These are the ones with a best class score of at least ``min_score`` at either stage. Returns
+    the largest 1 - IoU between a proposal's two boxes, and the largest change of any of their class
+    scores; (0, 0) where no proposal matters. Raises LabError for any other stage, and always for a
+    trace with one stage.
     """
     stage = trace.check_stage(stage, 2)
     scores = trace.logits[stage - 2 : stage].sigmoid()  # [2, N, C]
@@ -112,10 +112,10 @@ def largest_change(trace: Trace, stage: int, min_score: float = 0.1) -> tuple[fl
 def exit_stages(change: np.ndarray, tolerance: float) -> np.ndarray:
     """The stage after which each image stops: ``[B, S-1, 2]`` -> ``[B]``, 2..S.
 
-    change: what each stage 2..S changed (boxes, scores), as :func:`largest_change` says.
+    change: what each stage 2..S changed (boxes, scores), as from :func:`largest_change`.
     """
     quiet = np.asarray((change <= tolerance).all(-1))
-    quiet[:, -1] = True  # the last stage ends it anyway
+    quiet[:, -1] = True  # no image goes beyond the last stage
     return quiet.argmax(1) + 2
 
 

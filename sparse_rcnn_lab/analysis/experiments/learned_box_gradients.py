@@ -1,4 +1,4 @@
-"""Why learned boxes hardly move: how often a gradient reaches them, and whether always the same."""
+"""Why learned boxes hardly move: how often a gradient reaches them, and how consistent it is."""
 
 from __future__ import annotations
 
@@ -34,12 +34,12 @@ MEANING = {
 def learned_box_gradients(
     detector: Detector, data: DetectionData, **options: Unpack[RunOptions]
 ) -> Table:
-    """The gradient of the set loss (as published, one to one) at each learned box, by image.
+    """The gradient of the set loss (as published, one to one) at each learned box, over images.
 
     Only the regression of stage 1 reaches a learned box: pooling takes boxes as given, and those
-    handed on to the next stage are detached. A box that encloses its object gets no gradient at
-    its centre: what L1 and GIoU want of opposite sides cancels. One row a proposal.
-    options: :class:`RunOptions`; limit is 200 where none is given.
+    passed on to the next stage are detached. A box that encloses its object gets no gradient at
+    its centre, since the gradients of L1 and GIoU at opposite sides cancel. There is one row per
+    proposal.  options: :class:`RunOptions`; the default limit is 200.
     Raises LabError when data and detector have different classes.
 
     >>> import sparse_rcnn_lab as srl
@@ -95,7 +95,7 @@ def _row(proposal: int, gradients: np.ndarray) -> dict[str, Any]:
 
 
 def _agreement(vectors: np.ndarray) -> tuple[float | None, float | None]:
-    """Mean length of vectors ``[K, 2]``, and how far they point the same way."""
+    """The mean length of vectors ``[K, 2]``, and how far they agree in direction."""
     if not len(vectors):
         return None, None
     mean = float(np.linalg.norm(vectors, axis=1).mean())

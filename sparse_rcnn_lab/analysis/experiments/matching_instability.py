@@ -1,5 +1,5 @@
-"""Matching instability (DN-DETR, 2203.01305): does an object keep its proposal, from stage to
-stage and over a training that kept snapshots?
+"""Matching instability (DN-DETR, arXiv 2203.01305): does an object keep its proposal, from stage to
+stage and during a training that kept snapshots?
 """
 
 from __future__ import annotations
@@ -41,10 +41,10 @@ MEANING = {
 
 
 def keep_snapshots(out: str | Path) -> Callable[[int, Evaluation], None]:
-    """What to give to ``fit`` so that the model of every evaluation is kept in the run folder.
+    """An ``on_evaluation`` for ``fit`` that keeps the model of every evaluation in the run folder.
 
-    With ``evaluate_every`` as long as an epoch there is one an epoch; ``evaluate_limit=1`` makes
-    the evaluations themselves cheap. Each takes as much disk as the model.
+    If ``evaluate_every`` is an epoch, there is one snapshot per epoch; ``evaluate_limit=1`` makes
+    the evaluations themselves cheap. Each snapshot takes as much disk space as the model.
 
     >>> import tempfile, sparse_rcnn_lab as srl
     >>> data, out = srl.Shapes(2), tempfile.mkdtemp()
@@ -70,7 +70,7 @@ def keep_snapshots(out: str | Path) -> Callable[[int, Evaluation], None]:
 
 
 def snapshots(run: str | Path) -> dict[int, Path]:
-    """Step -> checkpoint file, in order; example at :func:`keep_snapshots`.
+    """Step -> checkpoint file, in order; :func:`keep_snapshots` has an example.
 
     Raises LabError when the run has kept none.
     """
@@ -90,12 +90,12 @@ def snapshots(run: str | Path) -> dict[int, Path]:
 def matches_over_training(
     run: str | Path, data: DetectionData, images: Sequence[int] = (0,), progress: bool = True
 ) -> dict[int, list[Trace]]:
-    """Step -> traces of the same images, with the one-to-one matches of every stage then.
+    """Step -> traces of the same images, with the one-to-one matches of every stage at that step.
 
-    run: a run folder whose training kept snapshots (``keep_snapshots``).  images: numbers of the
-    images in ``data``. :func:`matching_instability` counts; ``views.figures.match_frames`` shows.
-    Matches are one to one at every stage, whatever the preset trains with. Example at
-    :func:`keep_snapshots`.
+    run: a run folder whose training kept snapshots (:func:`keep_snapshots`, which has an example).
+    images: numbers of the images in ``data``. :func:`matching_instability` counts the changes,
+    ``views.figures.match_frames`` shows them. Matches are one to one at every stage, whatever the
+    preset trains with.
     Raises LabError when there are no snapshots or no such image.
     """
     check_images(data, images)
@@ -106,14 +106,13 @@ def matches_over_training(
 def matching_instability(
     run: str | Path, data: DetectionData, **options: Unpack[RunOptions]
 ) -> Table:
-    """How often an object changes its proposal, per stage, from snapshot to snapshot; example at
-    :func:`keep_snapshots`.
+    """How often an object changes its proposal, per stage, from snapshot to snapshot.
 
-    run: as of :func:`matches_over_training`.  data: take images that the run was not trained on,
-    or a fixed part of those it was.  options: :class:`RunOptions`; limit is 64 where none is given.
-    Raises LabError when the run kept no snapshots.
+    run: as in :func:`matches_over_training`.  data: preferably images that the run was not trained
+    on, or a fixed part of those it was.  options: :class:`RunOptions`; the default limit is 64.
+    :func:`keep_snapshots` has an example. Raises LabError when the run kept no snapshots.
     """
-    options = limited(options, 64)  # enough for a share of some per cent
+    options = limited(options, 64)  # enough to measure a share of a few per cent
     matched = {}
     progress = options.get("progress", True)
     bar = tqdm(snapshots(run).items(), desc="snapshots", leave=False, disable=not progress)
@@ -132,7 +131,7 @@ def matching_instability(
 def instability_table(
     matched: Mapping[int, np.ndarray], about: Mapping[str, Any] | None = None
 ) -> Table:
-    """The table of {step: ``[S, M]`` proposal ids of the same objects}, steps ascending."""
+    """The table for {step: ``[S, M]`` proposal ids of the same objects}, steps ascending."""
     rows: list[dict[str, Any]] = []
     before: np.ndarray | None = None
     for step, now in matched.items():
@@ -155,7 +154,7 @@ def _share(now: np.ndarray, before: np.ndarray | None) -> float | None:
 
 
 def _matches(run: CachedRun) -> np.ndarray:
-    """``[S, M]`` id of the proposal of each object of the images at each stage, or -1."""
+    """``[S, M]``: the id of the proposal of each object of the images at each stage, or -1."""
 
     def do(images: range) -> Part:
         traces, _ = trace_images(run.detector, run.data, images)

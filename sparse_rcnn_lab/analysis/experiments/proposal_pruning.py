@@ -1,4 +1,4 @@
-"""Proposal pruning: fewer proposals at each stage, the best by score."""
+"""Proposal pruning: only the proposals with the best scores go on to the next stage."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ MEANING = {
 
 
 def usual_schedules(detector: Detector) -> list[tuple[int, ...]]:
-    """All proposals all the way; then halves, thirds and tenths from stage 2, 3 and 5 on.
+    """All proposals at all stages; then halves, thirds and tenths from stages 2, 3 and 5 on.
 
     >>> import sparse_rcnn_lab as srl
     >>> usual_schedules(srl.load("nano-shapes"))[1]
@@ -58,10 +58,10 @@ def proposal_pruning(
 ) -> Table:
     """AP against time when only the best proposals go on from stage to stage.
 
-    schedules: for each the proposals that enter stage 1..S, never more than the stage before:
-    ``(300, 300, 100, 100, 30, 30)``; default :func:`usual_schedules`. Who goes on is decided by
-    the best class score after each stage. The answer has as many detections as the last stage
-    has proposals. options: :class:`RunOptions`. Raises LabError when a schedule does not fit.
+    schedules: each has the numbers of proposals that enter stages 1..S, never more than before, as
+    in ``(300, 300, 100, 100, 30, 30)``; default: :func:`usual_schedules`. The best class score
+    after each stage decides which go on. There are as many detections as the last stage has
+    proposals. options: :class:`RunOptions`. Raises LabError when a schedule does not fit.
 
     >>> import sparse_rcnn_lab as srl
     >>> detector, data = srl.load("nano-shapes"), srl.Shapes(2)

@@ -1,4 +1,4 @@
-"""Ranked proposals: an order for a model that was trained without one."""
+"""Ranks the proposals of a model that was trained without an order."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from sparse_rcnn_lab.data.sample import DetectionData
 from sparse_rcnn_lab.detect.detector import Detector
 
 By = Literal["reach", "wins"]
-# An IoU below this is not worth anything: boxes that merely touch would count as coverage.
+# An IoU below this counts as nothing; otherwise boxes that merely touch would count as coverage.
 REACH_IOU = 0.3
 
 MEANING = {
@@ -41,13 +41,13 @@ def rank_proposals(
     by: By = "reach",
     **options: Unpack[RunOptions],
 ) -> Table:
-    """Orders the learned proposals, so that the first n of them are a good choice of n.
+    """Orders the learned proposals so that the first n of them are a good choice of n.
 
-    by: "reach" takes next the proposal whose last boxes add most to what those before it reach of
-    the objects, whether or not it scores there: with fewer proposals, another one takes over.
-    "wins" counts detections; such proposals are often neighbours that do the same work.
-    data: the images it was trained on, rather than those that the order is judged on.
-    options: :class:`RunOptions`; limit is 1000 where none is given.
+    by: "reach" takes next the proposal whose last boxes add most to the overlap of the previous
+    ones with the objects, whatever its scores: with fewer proposals, another one takes over.
+    "wins" counts detections, but the best are often neighbours that do the same work.
+    data: preferably the images it was trained on, not those on which the order is evaluated.
+    options: :class:`RunOptions`; the default limit is 1000.
 
     ``order = rank_proposals(...)["proposal"]``; then ``ap_curve(..., order=order)`` or
     :func:`reordered`. Raises LabError when data and detector have different classes.
@@ -79,7 +79,7 @@ def rank_proposals(
             for name in ("iou", "score")
         )
         if not iou.shape[1]:
-            raise LabError("These images have no objects; there is nothing to rank by.")
+            raise LabError("These images have no objects, so there is nothing to rank by.")
         wins = ((iou >= RIGHT_IOU) & (score >= THRESHOLD)).float()
         order, adds = greedy_order(reach(iou)) if by == "reach" else counted_order(wins)
         columns: dict[str, Any] = {
@@ -97,10 +97,10 @@ def rank_proposals(
 
 def reordered(detector: Detector, order: Iterable[int] | Tensor) -> Detector:
     """A copy of the detector with its proposals in this order, so that ``num_proposals=n`` keeps
-    the best n; with fewer ids, the others are gone for good.
+    the best n. With fewer ids the copy has only these proposals.
 
-    The answer of all proposals stays the same: they are a set. Raises LabError for an id that
-    does not exist or comes twice.
+    With all proposals the detections stay the same, as they are a set. Raises LabError for an id
+    that does not exist or occurs twice.
 
     >>> import sparse_rcnn_lab as srl
     >>> reordered(srl.load("nano-shapes"), [3, 1, 4]).num_proposals
@@ -119,16 +119,16 @@ def reordered(detector: Detector, order: Iterable[int] | Tensor) -> Detector:
 
 
 def reach(iou: Tensor) -> Tensor:
-    """What a box with this IoU is worth: 0 up to :data:`REACH_IOU`, then linearly to 1."""
+    """The value of a box with this IoU: 0 up to :data:`REACH_IOU`, then rising linearly to 1."""
     return ((iou - REACH_IOU) / (1 - REACH_IOU)).clamp(0, 1)
 
 
 def greedy_order(worth: Tensor) -> tuple[list[int], list[float]]:
-    """Rows of ``worth`` ``[N, M]`` (0 or more), best first, and what each adds.
+    """The rows of ``worth`` ``[N, M]`` (0 or more), best first, and what each adds.
 
-    An object counts with the best row chosen so far; each next row is the one that raises the sum
-    over all objects most (greedy maximum coverage, at least 63 % of the best possible). Where none
-    adds anything, the one with the larger sum of its own comes first.
+    An object counts with the best row chosen so far; the next row is the one that most increases
+    the sum over all objects (greedy maximum coverage, at least 63 % of the best possible). Where no
+    row adds anything, the one with the largest sum of its own comes first.
     """
     covered = worth.new_zeros(worth.shape[1])
     own = worth.sum(1)
@@ -145,7 +145,7 @@ def greedy_order(worth: Tensor) -> tuple[list[int], list[float]]:
 
 
 def counted_order(wins: Tensor) -> tuple[list[int], list[float]]:
-    """Rows of ``wins`` ``[N, M]`` (0 or 1) by how often each wins, most first, and how often."""
+    """The rows of ``wins`` ``[N, M]`` (0 or 1), most wins first, and the number of wins of each."""
     counts = wins.sum(1)
     order = counts.argsort(descending=True, stable=True).tolist()
     return order, counts[order].tolist()

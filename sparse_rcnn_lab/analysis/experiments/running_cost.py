@@ -1,4 +1,4 @@
-"""What an image costs: milliseconds and memory, with so many proposals and stages."""
+"""What an image costs in milliseconds and memory, by the number of proposals and stages."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ Key = TypeVar("Key", bound=Hashable)
 
 
 class PeakMemory(TorchDispatchMode):
-    """Counts the bytes of the tensors that are alive at once; ``peak`` is the most there were.
+    """Counts the bytes of the tensors that are alive at the same time; ``peak`` is the maximum.
 
-    Weights and whatever existed before do not count. The same on every device.
+    Weights, and whatever existed before, do not count. The result is the same on every device.
     """
 
     def __init__(self) -> None:
@@ -34,7 +34,7 @@ class PeakMemory(TorchDispatchMode):
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         result = func(*args, **(kwargs or {}))
         for value in tree_leaves((args, kwargs)):
-            if isinstance(value, Tensor):  # made before, or counted already
+            if isinstance(value, Tensor):  # it existed before, or is counted already
                 self._known.add(value.untyped_storage()._cdata)
         for value in tree_leaves(result):
             if isinstance(value, Tensor):
@@ -57,7 +57,7 @@ class PeakMemory(TorchDispatchMode):
 
 
 def peak_bytes(work: Callable[[], Any]) -> int:
-    """The most bytes of tensors that ``work`` has alive at once, beyond those that were there."""
+    """The maximum bytes of tensors alive at once during ``work``, beyond those that existed."""
     counter = PeakMemory()
     with counter:
         work()
@@ -65,12 +65,12 @@ def peak_bytes(work: Callable[[], Any]) -> int:
 
 
 def clock_kind(device: torch.device) -> Literal["process", "wall"]:
-    """On one CPU thread the process's own time counts, which other programs hardly change."""
+    """Process time on one CPU thread, as other programs hardly affect it; else wall time."""
     return "process" if device.type == "cpu" and torch.get_num_threads() == 1 else "wall"
 
 
 def milliseconds(work: Callable[[], Any], device: torch.device, repeat: int = 15) -> float:
-    """The least time of ``work`` in ``repeat`` tries: what it takes when nothing disturbs it."""
+    """The shortest time of ``work`` in ``repeat`` tries, when nothing disturbs it."""
     clock = time.process_time if clock_kind(device) == "process" else time.perf_counter
     work()
     times = []
@@ -92,13 +92,13 @@ def _wait(device: torch.device) -> None:
 def cost_meter(image: StageInputs) -> Callable[[Variant], dict[str, float]]:
     """Measures what an image costs, run in different ways; reading and resizing it are left out.
 
-    ``ms`` of all, ``stages_ms`` of the stages alone, and the same for ``mb``: the megabytes (1e6
-    bytes) of tensors alive at once, beyond the weights.
+    ``ms`` is for everything, ``stages_ms`` for the stages alone, and likewise ``mb``: the megabytes
+    (1e6 bytes) of tensors alive at once, beyond the weights.
     """
     device = image.runtime.model.device
     pyramid = partial(image.runtime.pyramid, image.batch.images)
     pyramid_ms, pyramid_peak = milliseconds(pyramid, device), peak_bytes(pyramid)
-    table = image.pyramid.table  # is there while the stages run
+    table = image.pyramid.table  # alive while the stages run
 
     @torch.inference_mode()
     def measure(variant: Variant) -> dict[str, float]:
@@ -115,7 +115,7 @@ def cost_meter(image: StageInputs) -> Callable[[Variant], dict[str, float]]:
 
 
 def costs_of(run: CachedRun, variants: Mapping[Key, Variant]) -> dict[Key, dict[str, float]]:
-    """What the first image of a run costs: shown as it goes, and kept variant by variant."""
+    """What the first image of a run costs, cached variant by variant, with a progress bar."""
 
     @cache
     def meter() -> Callable[[Variant], dict[str, float]]:  # only where something is left to measure

@@ -1,4 +1,4 @@
-"""Traces of a data set: what each proposal does in them, and what becomes of each object."""
+"""Analyses of a data set's traces: what each proposal does, and the outcome of each object."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from sparse_rcnn_lab.detect.ground_truth import with_ground_truth
 def trace_images(
     detector: Detector, data: DetectionData, images: Iterable[int]
 ) -> tuple[list[Trace], Part]:
-    """Traces with ground truth; ``ids`` of the images, and what every stage detected as rows."""
+    """Traces with ground truth, the ``ids`` of the images, and each stage's detections as rows."""
     inputs = StageInputs.of(detector, data, images)
     outputs = inputs.run()
     traces = [
@@ -48,10 +48,10 @@ def proposal_statistics(
     threshold: float = THRESHOLD,
     **options: Unpack[RunOptions],
 ) -> ProposalStatistics:
-    """What each learned proposal does over a data set: where its detections lie, how often it
-    wins an object, how often it idles; see :class:`ProposalStatistics`.
+    """What each learned proposal does over a data set: where its detections are, how often it wins
+    an object, how often it is idle; see :class:`ProposalStatistics`.
 
-    threshold: score from which something is a detection.  options: :class:`RunOptions`.
+    threshold: lowest score of a detection.  options: :class:`RunOptions`.
     Raises LabError when data and detector have different classes.
 
     >>> import sparse_rcnn_lab as srl
@@ -82,10 +82,10 @@ def object_outcomes(
     threshold: float = THRESHOLD,
     **options: Unpack[RunOptions],
 ) -> ObjectOutcomes:
-    """Which stage found each object, improved, lost or duplicated it; errors and AP of each stage;
-    the images on which the stages disagree most.
+    """Which stage found, improved, lost or duplicated each object; errors and AP of each stage; the
+    images on which the stages disagree most.
 
-    threshold: score from which something is a detection.  options: :class:`RunOptions`.
+    threshold: lowest score of a detection.  options: :class:`RunOptions`.
     Raises LabError when data and detector have different classes.
 
     >>> import sparse_rcnn_lab as srl
@@ -112,7 +112,7 @@ def object_outcomes(
 def traces_of(detector: Detector, data: DetectionData, images: Iterable[int]) -> Iterator[Trace]:
     """Traces, with ground truth, of the images with these numbers, in this order.
 
-    Raises LabError when a number is none of an image.
+    Raises LabError when there is no image with such a number.
 
     >>> import sparse_rcnn_lab as srl
     >>> [trace.size for trace in traces_of(srl.load("nano-shapes"), srl.Shapes(9), [7, 2])]
@@ -123,7 +123,7 @@ def traces_of(detector: Detector, data: DetectionData, images: Iterable[int]) ->
 
 
 def check_images(data: DetectionData, images: Iterable[int]) -> list[int]:
-    """Numbers of images as a list. Raises LabError when there are none, or one is out of range."""
+    """Image numbers as a list. Raises LabError when there are none, or one is out of range."""
     chosen = [int(image) for image in images]
     wrong = [i for i in chosen if not 0 <= i < len(data)]
     if not chosen or wrong:

@@ -1,4 +1,4 @@
-"""Many variants of the stages, one pass over the data: the pyramid of each image is made once."""
+"""Runs many variants of the stages in one pass over the data, with one pyramid per image."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ from sparse_rcnn_lab.training.evaluate import detection_rows, label_category_ids
 class StageInputs:
     """Some images before their first stage.
 
-    boxes ``[B, N, 4]`` and features ``[B, N, D]`` of the proposals.  truth: of each image its
-    boxes ``[M, 4]`` in original pixels and labels ``[M]`` as the detector numbers the classes.
+    boxes ``[B, N, 4]`` and features ``[B, N, D]`` of the proposals.  truth: for each image its
+    boxes ``[M, 4]`` in original pixels and labels ``[M]`` in the detector's numbering.
     categories: ``[C]`` category id of each label.
     """
 
@@ -44,7 +44,7 @@ class StageInputs:
     @classmethod
     @torch.inference_mode()
     def of(cls, detector: Detector, data: DetectionData, images: Iterable[int]) -> StageInputs:
-        """Raises LabError when detector and data have different classes; their order may differ."""
+        """Prepares these images. Raises LabError when detector and data have different classes."""
         categories = label_category_ids(detector.class_names, data)
         labels = torch.tensor([detector.class_names.index(name) for name in data.class_names])
         samples = [data[i] for i in images]
@@ -62,7 +62,7 @@ class StageInputs:
         )
 
     def of_proposals(self, rows: Sequence[int] | slice) -> StageInputs:
-        """The same with these proposals alone."""
+        """The same images with only these proposals."""
         return replace(self, boxes=self.boxes[:, rows], features=self.features[:, rows])
 
     @torch.inference_mode()
@@ -71,7 +71,7 @@ class StageInputs:
         return self.runtime.run_stages(self.pyramid, self.boxes, self.features, **options)
 
     def rows(self, outputs: Mapping[str, StageOutput]) -> Part:
-        """``rows NAME``: what each output detected, see :class:`Found`."""
+        """``rows NAME``: the detections of each output, see :class:`Found`."""
         return {
             f"rows {name}": detection_rows([output], self.batch, self.ids, self.categories)[0]
             for name, output in outputs.items()
@@ -83,7 +83,7 @@ Variant = Callable[[StageInputs], Mapping[str, StageOutput]]
 
 @dataclass(frozen=True, eq=False)
 class Found:
-    """What each named output detected.
+    """The detections of each named output.
 
     rows: name -> ``[K, 7]`` rows of image id, x, y, w, h (original pixels), score, category id.
     """
@@ -93,19 +93,19 @@ class Found:
 
     @classmethod
     def of(cls, run: CachedRun, parts: list[Part]) -> Found:
-        """All parts of a run together."""
+        """The detections of all parts of a run."""
         names = [key for key in parts[0] if key.startswith("rows ")]
         rows = {name[5:]: np.concatenate([part[name] for part in parts]) for name in names}
         return cls(run, rows)
 
     @cached_property
     def truth(self) -> dict[str, Any]:
-        """The COCO ground truth of the images that were seen."""
+        """The COCO ground truth of the images that were used."""
         return self.run.data.ground_truth(range(self.run.count))
 
     @cached_property
     def stats(self) -> dict[str, CocoResult]:
-        """COCO's numbers of every output, all sizes together."""
+        """The COCO metrics of every output, for all sizes together."""
         bar = self.run.bar(self.rows.items(), "AP", "table row")
         return {name: coco_stats(self.truth, rows, by_size=False) for name, rows in bar}
 
@@ -121,7 +121,7 @@ def tabulate(
     meaning: Mapping[str, str],
     rows: Callable[[Found], Iterable[Mapping[str, Any]]],
 ) -> Table:
-    """Runs every variant over the images of a run, and makes a table of what they found."""
+    """Runs every variant over the images of a run and makes a table of the results."""
     variants = list(variants)
 
     @torch.inference_mode()

@@ -1,6 +1,6 @@
-"""Export: one file with the whole way from pixels to detections, checked against the model.
+"""Export: one file with all steps from pixels to detections, checked against the model.
 
-Public: ``export``, ``Export``, ``Check``. May import: core, detect, runtime.
+Public: ``export``, ``Export``, ``Check``. It may import ``core``, ``detect`` and ``runtime``.
 """
 
 from __future__ import annotations
@@ -33,10 +33,11 @@ __all__ = ["Check", "Export", "FormatName", "export"]
 
 @dataclass(frozen=True)
 class Export:
-    """A written file.
+    """An exported file.
 
-    inputs, outputs: names, in order.  metadata: what the file says about itself.  checks: how far
-    it was from the model, one entry a batch; empty where it was not checked.
+    path: the file.  inputs, outputs: their names, in order.  metadata: what the file says about
+    itself.  checks: how far it was from the model, one entry per batch; empty where it was not
+    checked.
     """
 
     path: Path
@@ -64,21 +65,21 @@ def export(
 ) -> Export:
     """Writes a detector as one graph: images ``[B, 3, H, W]`` in, detections out.
 
-    The graph takes float32 RGB of 0..255, resized by the caller, with any B, H and W, and
+    The graph takes float32 RGB in 0..255, resized by the caller, with any B, H and W, and
     normalises, pads and selects by itself; docs/export.md has its inputs and outputs. The model
     stays as it is.
 
-    path: the file; its ending, ``.onnx`` or ``.pt2``, gives the format unless ``to`` ("onnx" or
-        "torch-export") does.
-    num_proposals: use only the first so many. stage: stop after this one (1..S).
+    path: the file; its suffix, ``.onnx`` or ``.pt2``, determines the format unless ``to`` ("onnx"
+        or "torch-export") does.
+    num_proposals: use only this many, the first ones. stage: stop after this one (1..S).
     all_stages: the graph also returns every stage's boxes and logits.
     sizes: the graph takes each image's (height, width) as a second input, for batches of
         images of different sizes.
-    check: run the written file on two batches, of sizes other than traced, and compare with the
-        model. ONNX needs onnxruntime for that; where it is missing, ``checks`` is empty.
+    check: run the written file on two batches, of other sizes than those traced, and compare it
+        with the model. ONNX needs onnxruntime for this; where it is missing, ``checks`` is empty.
 
     Raises LabError when an argument is out of range, the extra ``export`` is not installed, the
-    file cannot be written, or it does not say what the model says; then no file is left, and one
+    file cannot be written, or its results differ from the model's; then no file is left, and one
     that was there before stays.
 
     >>> import sparse_rcnn_lab as srl
@@ -91,7 +92,7 @@ def export(
     last = most if stage is None else check_stage(stage, most)
     if to == "onnx":
         require_onnx()
-    # A copy of its own: on the CPU, with this package's pooling and in float32, whatever the
+    # A separate copy: on the CPU, with this package's pooling and in float32, whatever the
     # original is set to.
     model = copy.deepcopy(detector.model).cpu().eval().requires_grad_(False)
     model.use_pooling(pool)
@@ -137,9 +138,9 @@ def _count(value: int | None, most: int) -> int:
 
 
 def describe(detector: Detector, graph: DetectionGraph, with_sizes: bool) -> dict[str, str]:
-    """Names and values, all text; ``class_names`` is a json list.
+    """The file's metadata as text; ``class_names`` is a json list.
 
-    Every input and output has an entry of its own name that says its shape and meaning.
+    Every input and output has an entry under its name with its shape and meaning.
     """
     want = detector.config.input
     names = ["images", *(["sizes"] if with_sizes else []), *graph.output_names()]

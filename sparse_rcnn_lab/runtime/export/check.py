@@ -1,4 +1,4 @@
-"""Does the written file say what the model says? Run on images of sizes that were not traced."""
+"""Does the written file compute what the model computes? Tried on sizes that were not traced."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from sparse_rcnn_lab.core.errors import LabError
 from sparse_rcnn_lab.runtime.export.formats import Runner
 from sparse_rcnn_lab.runtime.export.graph import DetectionGraph
 
-# Float32 sums in another order, through six stages. A wrong graph is off by whole pixels.
+# For float32 sums in another order, through six stages. A wrong graph is off by whole pixels.
 BOX_TOLERANCE = 1e-3  # of the image's longer side
 SCORE_TOLERANCE = 1e-3
-# Or so many times what float32 costs the model itself: an untrained one magnifies every rounding.
+# Or this many times the model's own float32 rounding, which an untrained model magnifies.
 ROUNDINGS = 10
 
 
@@ -25,10 +25,10 @@ ROUNDINGS = 10
 class Check:
     """How far the file and the model were apart on one batch.
 
-    batch: images.  height, width: of the largest, in pixels.  boxes: largest difference of a
-    coordinate, in pixels.  scores: largest difference of a score (with all stages: of a sigmoid).
-    rounding: the same two between the model and itself in float64; measured only where the
-    differences are beyond the fixed tolerances.
+    batch: number of images.  height, width: those of the largest, in pixels.  boxes: largest
+    difference of a coordinate, in pixels.  scores: largest difference of a score (with all stages:
+    of a sigmoid).  rounding: the same two numbers between the model and itself in float64, measured
+    only where the differences exceed the fixed tolerances.
     """
 
     batch: int
@@ -39,7 +39,7 @@ class Check:
     rounding: tuple[float, float] = (0.0, 0.0)
 
     def agrees(self) -> bool:
-        """Whether both are within tolerance; what is not a number is not."""
+        """Whether both are within tolerance; NaN is not."""
         box = max(BOX_TOLERANCE * max(self.height, self.width), ROUNDINGS * self.rounding[0])
         return self.boxes <= box and self.scores <= max(
             SCORE_TOLERANCE, ROUNDINGS * self.rounding[1]
@@ -60,7 +60,7 @@ def check(graph: DetectionGraph, with_sizes: bool, run: Runner) -> list[Check]:
 
     Raises LabError when they differ by more than the tolerances.
     """
-    # Not only large: neither side a multiple of 32, one portrait, one landscape.
+    # Sizes whose sides are not multiples of 32, one portrait and one landscape.
     side = max(48, min(graph.model.config.input.short_side, 320))
     landscape, portrait = (side - 3, side * 4 // 3 + 2), (side + 21, side - 14)
     checks = []
@@ -79,7 +79,7 @@ def check(graph: DetectionGraph, with_sizes: bool, run: Runner) -> list[Check]:
             found = replace(found, rounding=exact)
         if not found.agrees():
             raise LabError(
-                f"The exported file does not say what the model says ({found}), so it was not "
+                f"The exported file does not compute what the model does ({found}), so it was not "
                 "kept. Please report this with the versions of torch, onnx and onnxruntime."
             )
         checks.append(found)
@@ -98,9 +98,9 @@ def _in_float64(graph: DetectionGraph) -> Runner:
 
 
 def _batch(shapes: list[tuple[int, int]]) -> tuple[Tensor, Tensor]:
-    """Soft blobs with some grain, so that no two scores are the same; 0..255, and their sizes.
+    """Images of soft blobs with some grain, so that no two scores are equal, and their sizes.
 
-    Grey where a smaller image ends: the graph itself must blank it.
+    Values are 0..255. Beyond a smaller image it is grey, which the graph itself must blank.
     """
     sizes = torch.tensor(shapes, dtype=torch.float32)
     height, width = (int(side) for side in sizes.amax(0))
@@ -115,7 +115,7 @@ def _batch(shapes: list[tuple[int, int]]) -> tuple[Tensor, Tensor]:
 
 
 def _difference(wanted: dict[str, Tensor], found: dict[str, Tensor]) -> tuple[float, float]:
-    """Largest difference of boxes, and of scores, between two answers to one batch."""
+    """The largest difference of boxes, and of scores, between two results for one batch."""
     boxes, scores = [], []
     for index in range(len(wanted["scores"])):
         one = [{name: v[index] for name, v in each.items()} for each in (wanted, found)]
@@ -132,15 +132,15 @@ def _difference(wanted: dict[str, Tensor], found: dict[str, Tensor]) -> tuple[fl
 def _of_detections(wanted: dict[str, Tensor], found: dict[str, Tensor]) -> tuple[float, float]:
     """The same for the detections of one image.
 
-    They are paired by proposal and class, since rounding may exchange two of nearly the same
-    score. One that the other side lacks must have been the last of its list: it counts as far off
-    as its score is from the other side's least.
+    They are paired by proposal and class, since rounding may swap two of nearly the same score. A
+    detection that the other side lacks must have been the last in its list: its difference is that
+    of its score from the other side's lowest one.
     """
     ours, theirs = _places(wanted), _places(found)
     both = [(ours[pair], theirs[pair]) for pair in ours.keys() & theirs.keys()]
     lone = [ours[pair] for pair in ours.keys() - theirs.keys()]
     strange = [theirs[pair] for pair in theirs.keys() - ours.keys()]
-    if not both:  # rightly so where a model, untrained say, leaves nothing inside the image
+    if not both:  # possible where a model, such as an untrained one, finds nothing in the image
         numbers = found["boxes"].isfinite().all() and found["scores"].isfinite().all()
         none = bool(numbers) and not lone and not strange
         return (0.0, 0.0) if none else (math.nan, math.nan)
@@ -152,11 +152,11 @@ def _of_detections(wanted: dict[str, Tensor], found: dict[str, Tensor]) -> tuple
 
 
 def _places(answer: dict[str, Tensor]) -> dict[tuple[int, int], int]:
-    """(proposal, label) of each detection with an area -> its place in the list."""
+    """(proposal, label) of each detection with an area -> its position in the list."""
     kept = (answer["scores"] > 0).nonzero()[:, 0].tolist()
     return {(int(answer["proposals"][i]), int(answer["labels"][i])): i for i in kept}
 
 
 def _largest(difference: Tensor) -> float:
-    """What is not a number stays."""
+    """The largest value; NaN stays NaN."""
     return float(difference.abs().max())

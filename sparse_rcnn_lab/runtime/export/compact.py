@@ -1,4 +1,4 @@
-"""ONNX graphs with their weights in two bytes a number, for what is sent or carried in a page."""
+"""Stores an ONNX graph's weights in two bytes per number, for use in a web page."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ import numpy as np
 
 from sparse_rcnn_lab.runtime.graph_writer import require_onnx
 
-SMALL = 512  # numbers; what has fewer stays as it is
+SMALL = 512  # tensors with fewer numbers stay as they are
 
 
 def compact(graph: Any, exact: bool = False) -> bool:
-    """Stores a ModelProto's float32 weights in 16 bits, in place -> whether that lost nothing.
+    """Stores a ModelProto's float32 weights in 16 bits, in place; returns whether it was lossless.
 
-    Weights that are bfloat16 numbers (the shipped checkpoints') stay what they are; others are
+    Weights that are bfloat16 numbers (as in the shipped checkpoints) keep their values; others are
     rounded to float16 unless ``exact``, which leaves them float32. A Cast makes them float32
     again, which an engine does once when it opens the graph.
     """

@@ -1,4 +1,4 @@
-"""The two file formats: how each is written, and how it is run again."""
+"""The two file formats: how each is written, and how it is run."""
 
 from __future__ import annotations
 
@@ -31,21 +31,21 @@ Writer = Callable[[DetectionGraph, bool, Mapping[str, str], Path], None]
 def write_onnx(
     graph: DetectionGraph, with_sizes: bool, metadata: Mapping[str, str], path: Path
 ) -> None:
-    """One ``.onnx`` file with the weights inside."""
+    """Writes one ``.onnx`` file with the weights inside."""
     path.write_bytes(write_detection(graph, with_sizes, metadata).SerializeToString())
 
 
 def write_torch_export(
     graph: DetectionGraph, with_sizes: bool, metadata: Mapping[str, str], path: Path
 ) -> None:
-    """One ``.pt2`` file for ``torch.export.load``."""
+    """Writes one ``.pt2`` file for ``torch.export.load``."""
     program = trace_graph(graph, with_sizes)
     with path.open("wb") as file, _quiet():
         torch.export.save(program, file, extra_files={METADATA_FILE: json.dumps(dict(metadata))})
 
 
 def run_onnx(path: Path, names: list[str]) -> Runner | None:
-    """Opens the file in onnxruntime; None where that is not installed."""
+    """Opens the file in onnxruntime; returns None where that is not installed."""
     try:
         opened = open_onnxruntime(path.read_bytes(), torch.get_num_threads())
     except ImportError:
@@ -60,7 +60,7 @@ def run_onnx(path: Path, names: list[str]) -> Runner | None:
 
 
 def run_torch_export(path: Path, names: list[str]) -> Runner | None:
-    """Loads the file again."""
+    """Loads the file in torch."""
     with _quiet():
         module = torch.export.load(io.BytesIO(path.read_bytes())).module()
 
@@ -81,7 +81,7 @@ RUNNERS: dict[FormatName, Callable[[Path, list[str]], Runner | None]] = {
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Keeps the exporters' notes to their developers from a reader."""
+    """Hides the exporters' messages, which are for their developers."""
     logger = logging.getLogger("torch.export")
     level = logger.level
     logger.setLevel(logging.ERROR)

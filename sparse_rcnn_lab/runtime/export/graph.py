@@ -1,4 +1,4 @@
-"""The whole way from pixels to detections as one module on tensors, ready to be traced."""
+"""All steps from pixels to detections as one module on tensors, ready to be traced."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ from sparse_rcnn_lab.core.pooling import STRIDES
 from sparse_rcnn_lab.runtime.graph_writer import Tensors
 
 _AXES = (0, 2, 3)  # batch, height, width
-# Any sides do, as long as p5 has more than one row: torch.export treats a size of one as special.
+# Any sides work if p5 has more than one row, since torch.export treats a size of one specially.
 _TRACED = (2, 3, 96, 160)
 
 
-# Every input and output by name: its shape (names are free sizes, or the model's) and what it is.
+# Every input and output by name: its shape (names are free sizes or the model's) and its meaning.
 TENSORS: Tensors = {
     "images": (
         ("batch", 3, "height", "width"),
-        "float32: RGB in 0..255, any size; normalised and padded in here",
+        "float32: RGB in 0..255, any size; the graph normalises and pads it",
     ),
     "sizes": (
         ("batch", 2),
         "float32: height and width in pixels of the image in the top left corner of each slot; "
-        "what lies outside is taken for padding",
+        "everything outside is padding",
     ),
     "boxes": (
         ("batch", "N", 4),
@@ -46,10 +46,10 @@ TENSORS: Tensors = {
 
 
 class DetectionGraph(nn.Module):
-    """Normalises, pads, detects, selects.
+    """Normalises, pads, detects and selects.
 
-    model: in eval mode. num_proposals: use the first so many. stage: stop after this one (1..S).
-    all_stages: also return what every stage made of the proposals.
+    model: in eval mode. num_proposals: use only this many. stage: stop after this one (1..S).
+    all_stages: also return the output of every stage.
     """
 
     def __init__(
@@ -71,12 +71,13 @@ class DetectionGraph(nn.Module):
         """``[B, 3, H, W]`` float32 RGB, 0..255, any H and W -> named outputs.
 
         sizes: ``[B, 2]`` float32 (height, width) of the image in the top left corner of each
-        slot; what lies outside counts as padding. Without it every image fills its slot.
+        slot; everything outside is padding. Without it every image fills its slot.
 
-        boxes ``[B, N, 4]`` xyxy input pixels, clipped to the image; scores ``[B, N]``, best
-        first, 0 where clipping left no area; labels and proposals ``[B, N]`` int64. With
-        ``all_stages``, in the layout of a Trace: stage_boxes ``[B, S+1, N, 4]``, not clipped, the
-        first the learned proposals, and stage_logits ``[B, S, N, C]``.
+        The outputs are boxes ``[B, N, 4]`` xyxy input pixels, clipped to the image; scores
+        ``[B, N]``, best first, 0 where clipping left no area; labels and proposals ``[B, N]``
+        int64. With ``all_stages`` also, in the layout of a Trace, stage_boxes ``[B, S+1, N, 4]``,
+        not clipped, the first of which are the learned proposals, and stage_logits
+        ``[B, S, N, C]``.
         """
         batch, _, height, width = images.shape
         x = (images - self.mean) / self.std
@@ -93,7 +94,7 @@ class DetectionGraph(nn.Module):
         scores, proposals, labels = top_pairs(stages[-1].logits)
         boxes = box_ops.clip_to_sizes(stages[-1].boxes, sizes)
         boxes = boxes.gather(1, proposals[..., None].expand(-1, -1, 4))
-        # A graph cannot drop a detection, as Detections does: a score of 0 fails every threshold.
+        # A graph cannot drop a detection as Detections does; a score of 0 fails every threshold.
         has_area = (boxes[..., 2:] > boxes[..., :2]).all(-1)
         found = {
             "boxes": boxes,
@@ -107,7 +108,7 @@ class DetectionGraph(nn.Module):
         return found
 
     def output_names(self) -> list[str]:
-        """Names of the outputs, in order."""
+        """The names of the outputs, in order."""
         names = ["boxes", "scores", "labels", "proposals"]
         return [*names, "stage_boxes", "stage_logits"] if self.all_stages else names
 
@@ -116,7 +117,7 @@ def trace_graph(graph: DetectionGraph, with_sizes: bool) -> ExportedProgram:
     """The graph as a program with dynamic batch, height and width.
 
     with_sizes: the program takes ``sizes`` as a second input. Sides of the images must be larger
-    than the coarsest stride (torch.export takes a feature map of one row for another program).
+    than the coarsest stride (for torch.export a feature map of one row is another program).
     """
     least = {0: 1, 2: STRIDES[-1] + 1, 3: STRIDES[-1] + 1}
     shapes: dict[str, dict[int, object]] = {
@@ -129,5 +130,5 @@ def trace_graph(graph: DetectionGraph, with_sizes: bool) -> ExportedProgram:
     with torch.no_grad():
         program = torch.export.export(graph, tuple(inputs), dynamic_shapes=shapes)
     for node in program.graph.nodes:
-        node.meta.pop("stack_trace", None)  # paths of this machine, which the file would carry
+        node.meta.pop("stack_trace", None)  # paths of this machine, which would be in the file
     return program

@@ -1,4 +1,4 @@
-"""The whole way from pixels to detections as one ONNX graph: the parts, joined."""
+"""All steps from pixels to detections as one ONNX graph, joined from the parts."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from sparse_rcnn_lab.runtime.onnx_graphs import (
 
 
 def write_detection(graph: DetectionGraph, with_sizes: bool, metadata: Mapping[str, str]) -> Any:
-    """What :meth:`DetectionGraph.forward` computes, as a ModelProto that explains itself."""
+    """What :meth:`DetectionGraph.forward` computes, as a ModelProto with its metadata."""
     g = GraphWriter()
     model, sizes = graph.model, "sizes"
     x = g.op("Div", g.op("Sub", "images", graph.mean), graph.std)
@@ -79,7 +79,7 @@ def _selected(
     boxes = g.op("Min", g.op("Max", boxes, 0.0), whwh)
     boxes = g.op("GatherND", boxes, g.op("Unsqueeze", proposals, [2]), batch_dims=1)
     start, end = g.op("Split", boxes, outputs=2, axis=2)
-    # A graph cannot drop a detection, as Detections does: a score of 0 fails every threshold.
+    # A graph cannot drop a detection as Detections does; a score of 0 fails every threshold.
     has_area = g.op("Cast", g.op("Greater", end, start), to=g.types.FLOAT)
     has_area = g.op("ReduceMin", has_area, axes=[2], keepdims=0)
     return {

@@ -1,6 +1,6 @@
-"""The model in parts: the pyramid, each stage and the learned proposals as graphs of their own.
+"""The model in parts: the pyramid, each stage and the learned proposals are separate graphs.
 
-What depends on the image alone runs once; the stages are then repeated with other boxes, fewer
+What depends on the image alone runs once; the stages can then be repeated with other boxes, fewer
 proposals, or up to another stage.
 """
 
@@ -47,10 +47,10 @@ CHAIN = (
 
 @dataclass(frozen=True)
 class Parts:
-    """Written graphs.
+    """The exported graphs.
 
-    folder: where they are.  files: their names, the json first.  about: what the json says.
-    checks: how far each was from the model, one entry a batch; empty where it was not checked.
+    folder: where they are.  files: their names, the json first.  about: the content of the json.
+    checks: how far they were from the model, one entry per batch; empty where not checked.
     """
 
     folder: Path
@@ -65,17 +65,17 @@ class Parts:
 
 
 def export_parts(detector: Detector, folder: str | Path, *, check: bool = True) -> Parts:
-    """Writes a detector as ONNX graphs to be chained: once the pyramid, then the stages at will.
+    """Writes a detector as ONNX graphs to be chained: the pyramid once, then the stages at will.
 
-    folder: gets ``pyramid.onnx``, ``proposals.onnx``, ``stage_1.onnx`` and so on, and
-        ``parts.json``, which says what they take and give and how to chain them. Image size, batch
-        and the number of proposals are free. ``docs/export.md`` has an example in numpy.
-    check: run what was written on two batches and compare with the model, where onnxruntime is
+    folder: receives ``pyramid.onnx``, ``proposals.onnx``, ``stage_1.onnx`` and so on, and
+        ``parts.json`` with their inputs and outputs and how to chain them. Image size, batch and
+        the number of proposals are free. ``docs/export.md`` has an example in numpy.
+    check: run the graphs on two batches and compare them with the model, where onnxruntime is
         installed.
 
-    Raises LabError when the package onnx is missing, the backbone has an operation that is not
-    exported, the files cannot be written, or they do not say what the model says; files that were
-    there before then stay.
+    Raises LabError when the package onnx is missing, the backbone has an operation that cannot be
+    exported, the files cannot be written, or their results differ from the model's; files that
+    were there before then stay.
 
     >>> import sparse_rcnn_lab as srl
     >>> print(srl.export_parts(srl.load("nano-shapes"), "nano-shapes"))  # doctest: +SKIP
@@ -90,7 +90,7 @@ def export_parts(detector: Detector, folder: str | Path, *, check: bool = True) 
     if check and find_spec("onnxruntime"):
         opened = {name: open_onnxruntime(content, 1) for name, content in contents.items()}
         checks = tuple(_checked(detector, opened, stages))
-    with ExitStack() as stack:  # all whole, then all in their place
+    with ExitStack() as stack:  # first all are written, then all are moved into place
         for name, content in contents.items():
             stack.enter_context(write_whole(folder / name)).write_bytes(content)
     write_text(folder / PARTS_FILE, json.dumps(about, ensure_ascii=False, indent=1) + "\n")
@@ -130,7 +130,7 @@ def _about(detector: Detector, graphs: dict[str, Any], stages: list[str]) -> dic
 
 @torch.no_grad()
 def _checked(detector: Detector, graphs: dict[str, Graph], stages: list[str]) -> Iterator[Check]:
-    """On one image and on two of other sizes, each stage given what the model's own was given.
+    """Compares them on one image and on two of other sizes, each stage with the model's own input.
 
     Raises LabError where they differ by more than rounding.
     """
@@ -146,8 +146,8 @@ def _checked(detector: Detector, graphs: dict[str, Graph], stages: list[str]) ->
         )
         if not found.agrees():
             raise LabError(
-                f"The exported graphs do not say what the model says ({found}), so they were not "
-                "written. Please report this with the versions of torch, onnx and onnxruntime."
+                f"The exported graphs do not compute what the model does ({found}), so they were "
+                "not written. Please report this with the versions of torch, onnx and onnxruntime."
             )
         yield found
 
@@ -155,7 +155,7 @@ def _checked(detector: Detector, graphs: dict[str, Graph], stages: list[str]) ->
 def _difference(
     model: SparseRCNN, graphs: dict[str, Graph], stages: list[str], images: Tensor, sizes: Tensor
 ) -> tuple[float, float]:
-    """Largest difference of a coordinate, and of a score, over all stages."""
+    """The largest difference of a coordinate, and of a score, over all stages."""
     device = model.device
     shared = graphs["pyramid.onnx"]({"images": images.numpy()})
     start = graphs["proposals.onnx"]({"sizes": sizes.numpy()})
@@ -177,5 +177,5 @@ def _difference(
 
 
 def _far(found: np.ndarray, wanted: Tensor) -> float:
-    """The largest difference; what is not a number stays."""
+    """The largest difference; NaN stays NaN."""
     return float(np.abs(found - wanted.cpu().numpy()).max())
