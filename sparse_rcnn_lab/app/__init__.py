@@ -1,11 +1,11 @@
 """The demo app: one page with the tabs Live, Photo, Video, Compare and Explore, and its endpoints.
 
-``apps/demo.py`` starts it. One :class:`ViewState` says where the controls stand, whoever sends it
+``apps/demo.py`` starts it. A :class:`ViewState` holds the values of the controls, whoever sends it
 (a tab, an endpoint, the webcam's script), and :class:`Viewer` turns it and an image into
 detections and a drawn image, a :class:`View`. ``docs/app.md`` says what is in which file.
 
-Only ``page`` and what it lays out need Gradio (:func:`serve` imports them). May import every room
-but ``cli`` and ``course``.
+Only ``page`` and what it lays out need Gradio (:func:`serve` imports them). This room may import
+every other one except ``cli`` and ``course``.
 """
 
 from sparse_rcnn_lab.app.server import Address, serve

@@ -1,4 +1,4 @@
-"""The controls: at the same place in every tab, and with the same values for all of them."""
+"""The controls, in the same place in every tab and with the same values for all of them."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ from sparse_rcnn_lab.app.state import SHOWN, ViewState
 from sparse_rcnn_lab.app.viewer import Viewer
 from sparse_rcnn_lab.detect.detector import Detector
 
-Values = Mapping[Any, Any]  # what Gradio hands over: the value of each component
+Values = Mapping[Any, Any]  # what Gradio passes to a function: the value of each component
 
 
 def slider(name: str, label: str, info: str, low: float, high: float, **options: Any) -> gr.Slider:
-    """A slider with a number box, and one line of help."""
+    """A slider with a number box and one line of help."""
     return gr.Slider(low, high, label=label, info=info, elem_id=name, buttons=[], **options)
 
 
 class ModelControls:
-    """Model, proposals and stage, laid out in the current block: of the page, and of the right side
-    of a comparison.
+    """Model, proposals and stage, laid out in the current block: for the page, and for the right
+    side of a comparison.
 
-    model: what was chosen.  loaded: the model that everything runs with, another one only while
-    the chosen one is being fetched.  inputs: the controls in the order of ViewState's fields.
+    model: the chosen one.  loaded: the model that everything runs with, a different one only while
+    the chosen one is being loaded.  inputs: the controls in the order of ViewState's fields.
     """
 
     def __init__(self, viewer: Viewer, start: ViewState, name: str, model: Any) -> None:
@@ -43,9 +43,9 @@ class ModelControls:
     def switch(
         self, name: str, detector: Detector, values: Values
     ) -> tuple[dict[Any, Any], dict[Any, Any]]:
-        """Another model takes over, with all of its proposals; the stage stays where it was.
+        """Switches to another model, with all of its proposals; the stage stays where it was.
 
-        Gives what changes on the page, and the values from then on.
+        Returns what changes on the page, and the values from then on.
         """
         n, last = detector.num_proposals, detector.num_stages
         stage = min(values[self.stage] or 0, last)
@@ -58,11 +58,11 @@ class ModelControls:
 
 
 class ControlPanel(ModelControls):
-    """All controls. quick: those that act at once; another model changes more than the view."""
+    """All controls. quick: those that act at once, which a change of the model does not."""
 
     def __init__(self, viewer: Viewer, start: ViewState) -> None:
         names = viewer.models[start.model].class_names
-        # Chosen by its tile, which writes it here (page.js).
+        # Set by the model's tile (page.js).
         box = gr.Textbox(start.model, elem_id="lab-model", elem_classes="lab-hidden")
         super().__init__(viewer, start, "lab", box)
         help_text = "The minimum score, 0 to 1, that counts as a detection."
@@ -81,20 +81,20 @@ class ControlPanel(ModelControls):
             value=[],
             multiselect=True,
             label="Classes",
-            info="Only these; all of them when none is named.",
+            info="Show only these; all classes when none is chosen.",
             elem_id="lab-classes",
         )
         self.quick = [self.num_proposals, self.stage, self.threshold, self.show, self.classes]
         self.inputs = [self.loaded, *self.quick]
 
     def read(self, values: Values) -> ViewState:
-        """The state among the values of an event."""
+        """The state in the values of an event."""
         return ViewState.parse(*(values[part] for part in self.inputs))
 
     def switch(
         self, name: str, detector: Detector, values: Values
     ) -> tuple[dict[Any, Any], dict[Any, Any]]:
-        """The same, and the classes that the model finds; none is chosen."""
+        """The same, with the classes that the model finds, of which none is chosen."""
         changed, now = super().switch(name, detector, values)
         names = detector.class_names
         changed[self.classes] = gr.update(choices=list(names), value=[])

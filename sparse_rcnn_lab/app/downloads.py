@@ -1,4 +1,4 @@
-"""What can be kept of an image: with its boxes, as a film, detections, the trace, the explorer."""
+"""The downloads of an image: with its boxes, as a film, detections, the trace, the explorer."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from sparse_rcnn_lab.views.explorer.explore import Explorer, explore
 from sparse_rcnn_lab.views.film import save_film
 from sparse_rcnn_lab.views.playground.playground_page import playground
 
-# kind -> name of the file
+# kind -> file name
 KINDS = {
     "image": "detections.jpg",
     "film": "stages.webp",
@@ -43,8 +43,8 @@ def download(
 ) -> Path:
     """Writes one of ``KINDS`` for an image. Raises LabError for another kind.
 
-    explored: what the tab Explore shows, as ``explore.js`` tells it (``still``): the files are then
-    of that, with all that was changed there.
+    explored: what the tab Explore shows, as ``explore.js`` sends it (``still``). The files then
+    show this, with everything that was changed there.
     """
     if kind not in KINDS:
         raise LabError(f"There is no download {kind!r}. Choose {', '.join(KINDS)}.")
@@ -108,7 +108,7 @@ def _coco(trace: Trace, state: ViewState) -> dict[str, object]:
 
 
 def explorer_of(viewer: Viewer, image: InputImage, state: ViewState, **options: Any) -> Explorer:
-    """The explorer of an image with all proposals of the model; what is changed in it runs."""
+    """The explorer of an image with all proposals of the model, whose changes are run."""
     options = {"threshold": state.threshold, **options}
     return explore(image.pixels, viewer.models[state.model], **options)
 
@@ -116,7 +116,7 @@ def explorer_of(viewer: Viewer, image: InputImage, state: ViewState, **options: 
 def _reopened(
     viewer: Viewer, image: InputImage, state: ViewState, told: dict[str, Any]
 ) -> tuple[Explorer, ViewState]:
-    """The explorer as a person has it on screen, and the page's controls as if set to that."""
+    """The explorer as it is on screen, and the state of the controls that corresponds to it."""
     changed = Intervention.from_message(told.pop("intervention", {}))
     explorer = explorer_of(viewer, image, state, **told)
     if not changed.changes_nothing():
@@ -128,7 +128,7 @@ def _reopened(
 
 
 def new_file(name: str, kind: str = "made") -> Path:
-    """A place for a new file in the app's own folder. What was ``made`` goes by and by."""
+    """A path for a new file in the app's own folder. Those of kind ``made`` are later removed."""
     folder = Path(os.environ.get("GRADIO_TEMP_DIR") or tempfile.gettempdir())
     place = folder / kind / secrets.token_hex(16)
     place.mkdir(parents=True, mode=0o700)
@@ -136,7 +136,7 @@ def new_file(name: str, kind: str = "made") -> Path:
 
 
 def on_page(image: Image.Image) -> str:
-    """Writes an image for the page; the path.
+    """Writes an image for the page and returns its path.
 
     Gradio would name the file after its pixels and write it again for the next visitor with the
     same image, while it is being sent to the first.
@@ -147,7 +147,7 @@ def on_page(image: Image.Image) -> str:
 
 
 def as_jpeg(image: Image.Image) -> bytes:
-    """An image as the bytes of a JPEG file: frames, and images inside the page."""
+    """An image as the bytes of a JPEG file, for frames and images inside the page."""
     return encoded(image, quality=85)
 
 

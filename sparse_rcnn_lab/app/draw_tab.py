@@ -1,5 +1,5 @@
 """The tab *Draw*: a pad on which shapes are detected while somebody draws. ``draw.js`` is the pad;
-its frames are answered as the camera's are, by the boxes alone.
+its frames are answered like the camera's, with the boxes alone.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ _COLORS = {
 class DrawTab:
     """Lays the tab out in the current block.
 
-    model: the one that knows drawn shapes, or None: then the page's own looks at the drawing.
+    model: the one that knows drawn shapes; None: the page's own model looks at the drawing.
     """
 
     def __init__(self, models: ModelList) -> None:
-        # The last part of a path counts: a folder called so may hold a model of anything.
+        # By the last part of a path: a folder above it with such a name may hold any model.
         self.model = next((name for name in models.names if "shapes" in short_name(name)), None)
         colors = "".join(
             f'<button type="button" data-color="{color}" aria-pressed="{str(i == 0).lower()}" '
@@ -34,7 +34,7 @@ class DrawTab:
             for i, (name, color) in enumerate(_COLORS.items())
         )
         text = (
-            "Draw a circle, a triangle, a square, a star: a closed line is filled. "
+            "Draw a circle, a triangle, a square or a star; a closed line is filled. "
             f"{short_name(self.model)} looks at the drawing, whatever model the other tabs have."
             if self.model
             else "The model of the page looks at the drawing."

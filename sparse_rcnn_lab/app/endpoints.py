@@ -1,8 +1,8 @@
-"""The app as named endpoints, one a tab: docs/app.md shows how to call them.
+"""The app as named endpoints, one per tab: docs/app.md shows how to call them.
 
-The names of the parameters are part of the interface: those of ViewState's fields, and what is
-given beside them. ``gr.api`` would derive all of it from type hints, but hands a visitor's path to
-the function unchecked; components, which nobody sees, take nothing but what was uploaded.
+The names of the parameters are part of the interface: those of ViewState's fields, and further
+ones. ``gr.api`` would derive everything from type hints, but passes a visitor's path to the
+function unchecked; invisible components accept only what was uploaded.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ Found = dict[str, Any]
 
 
 class Endpoints:
-    """Hangs the endpoints on the current page; nothing of it can be seen there."""
+    """Adds the endpoints to the current page, invisibly."""
 
     def __init__(self, viewer: Viewer, start: ViewState) -> None:
         self.viewer = viewer
@@ -67,7 +67,7 @@ class Endpoints:
         outputs: list[Any],
         concurrency_id: str | None = None,
     ) -> None:
-        """An endpoint called like the function, which gets the file, the state and the rest."""
+        """Adds an endpoint with the function's name; it gets the file, the state and the rest."""
         size = len(fields(ViewState))
 
         def call(*values: Any) -> Any:
@@ -76,7 +76,7 @@ class Endpoints:
             path, *more = values
             if path is None:
                 kind, file = next(iter(inputs)), "clip.mp4" if "video" in inputs else "photo.jpg"
-                raise LabError(f"{kind} is missing; give a file: handle_file('{file}').")
+                raise LabError(f"{kind} is missing. Give a file: handle_file('{file}').")
             return function(path, ViewState.parse(*more[:size]), *more[size:])
 
         kind = inspect.Parameter.POSITIONAL_OR_KEYWORD
@@ -93,11 +93,11 @@ class Endpoints:
         )
 
     def models(self) -> list[Found]:
-        """The models that the other endpoints take by name; a published one is fetched first."""
+        """The names of models for the other endpoints; a published one is downloaded first."""
         return [{"name": name, "label": label} for label, name in self.viewer.models.choices()]
 
     def live(self, path: str, state: ViewState) -> tuple[str, Found]:
-        """One frame, as the webcam's are: stages after the chosen one do not run."""
+        """One frame, treated like the webcam's: stages after the chosen one do not run."""
         view = self.viewer.view_frame(self._read(path).pixels, state)
         target = new_file("frame.jpg")
         target.write_bytes(as_jpeg(view.image))
@@ -137,7 +137,7 @@ class Endpoints:
 
 
 def _component(name: str, value: Any) -> Any:
-    """What takes a field; its value is the parameter's default."""
+    """The component for a field; its value is the parameter's default."""
     if isinstance(value, tuple):
         return gr.JSON(list(value), label=name)
     return (gr.Textbox if isinstance(value, str) else gr.Number)(value, label=name)

@@ -1,4 +1,4 @@
-"""How the app's functions are hung on the page: settings of events, words for errors."""
+"""How the app's functions are connected to the page: settings of events, messages for errors."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from sparse_rcnn_lab.core.errors import LabError
 
 log = logging.getLogger("sparse_rcnn_lab.app")
 
-# A control that moves: the last value counts, whether by mouse, arrow keys or number box.
+# For a control that is moved: the last value counts, by mouse, arrow keys or number box.
 AT_ONCE: dict[str, Any] = {
     "trigger_mode": "always_last",
     "show_progress": "hidden",
@@ -24,31 +24,31 @@ ON_CLICK: dict[str, Any] = {"show_progress": "minimal", "api_visibility": "priva
 
 
 def in_words(error: Exception) -> str:
-    """What to say of an error, on the page; what the log needs goes there."""
+    """The message for an error on the page; the details go to the log."""
     if isinstance(error, LabError):
         log.warning("%s", error)
         return str(error)
     log.error("A request failed.", exc_info=error)
     return (
-        f"The app itself went wrong ({type(error).__name__}). Nothing of yours is lost; the "
-        "terminal that it runs in says more."
+        f"The app itself failed ({type(error).__name__}). Nothing of yours is lost; the terminal "
+        "that it runs in has the details."
     )
 
 
 def problem(text: str, status: int) -> JSONResponse:
-    """Tells a script of the page why it does not get what it asked for."""
+    """The response that tells a script of the page why a request failed."""
     return JSONResponse({"problem": text}, status)
 
 
 def failed(error: Exception) -> JSONResponse:
-    """The same in an error's own words: 400 for a mistake in the request, 500 for the app's."""
+    """The same with an error's message: 400 for a mistake in the request, 500 for the app's own."""
     return problem(in_words(error), 400 if isinstance(error, LabError) else 500)
 
 
 def explained(function: Callable[..., Any], loud: bool = False) -> Callable[..., Any]:
-    """Shows an error's own words on the page, once, and writes it to the log; all stays as it was.
+    """Shows an error's message on the page, once, and logs it; everything stays as it was.
 
-    loud: the event counts as failed, for endpoints and for what comes after it.
+    loud: the event counts as failed, for endpoints and for the events after it.
     """
 
     @wraps(function)
@@ -69,18 +69,18 @@ def explained(function: Callable[..., Any], loud: bool = False) -> Callable[...,
 
 
 def clamp_numbers() -> None:
-    """A number typed beyond a slider's range counts as the range's end, as its box then shows.
+    """Clamps a number typed beyond a slider's range to the range, as its box then shows.
 
     Gradio would raise while it reads the value, outside of :func:`explained`, and print a traceback
-    for every key. On its classes: an update of a slider's range makes a new object of it, and a
-    class of our own would have Gradio write a ``.pyi`` file beside this one.
+    for every key. This patches Gradio's classes, since an update of a slider's range creates a new
+    object, and for a class of our own Gradio would write a ``.pyi`` file beside this one.
     """
     for kind in (gr.Slider, gr.Number):
         kind.preprocess = _clamped
 
 
 def _clamped(self: Any, payload: Any) -> Any:
-    if not isinstance(payload, int | float):  # an empty box; what is no number is said later
+    if not isinstance(payload, int | float):  # an empty box; other non-numbers are reported later
         return payload
     low, high = self.minimum, self.maximum
     payload = payload if low is None else max(payload, low)
@@ -88,7 +88,7 @@ def _clamped(self: Any, payload: Any) -> Any:
 
 
 def path_alone(payload: Any) -> str | None:
-    """For ``preprocess``: the uploaded file's path. Gradio would open the file itself and answer a
-    broken one with a bare "Error".
+    """For ``preprocess``: the path of the uploaded file. Gradio would open the file itself and
+    answer a broken one with a bare "Error".
     """
     return None if payload is None else payload.path

@@ -1,7 +1,7 @@
 """The tab *Explore*: the explorer of the page's image, whose changes run here.
 
-The page's own script (``explore.js``) shows it and sends what is changed to :class:`Explorations`,
-one request a change; a change is always a whole, so that nothing of a visitor has to be kept.
+The page's own script (``explore.js``) shows it and sends changes to :class:`Explorations`, one
+request per change; a request holds all changes, so that nothing of a visitor has to be kept.
 """
 
 from __future__ import annotations
@@ -35,12 +35,12 @@ _KEPT = 8  # images whose pyramids stay in memory, for all visitors together
 class _Kept:
     token: str
     explorer: Explorer
-    stays: bool  # every page begins with it
+    stays: bool  # every page begins with this image
     turn: threading.Lock = field(default_factory=threading.Lock)  # a session runs one at a time
 
 
 class Explorations:
-    """The images that are being explored, and the routes that the page's script asks."""
+    """The images that are being explored, and the routes for the page's script."""
 
     def __init__(self, viewer: Viewer) -> None:
         self.viewer = viewer
@@ -48,9 +48,9 @@ class Explorations:
         self._lock = threading.Lock()
 
     def open(self, image: InputImage, state: ViewState, stays: bool = False) -> str:
-        """A token for this image with this model; the same again while it is kept.
+        """A token for this image with this model; it stays the same while the image is kept.
 
-        stays: it is kept as long as the app runs.
+        stays: the image is kept as long as the app runs.
         """
         of = image.key, state.model
         with self._lock:
@@ -60,7 +60,7 @@ class Explorations:
         with self.viewer.turn():
             kept = _Kept(secrets.token_urlsafe(16), explorer_of(self.viewer, image, state), stays)
         with self._lock:
-            kept = self._kept.setdefault(of, kept)  # somebody may have been quicker
+            kept = self._kept.setdefault(of, kept)  # another thread may have been quicker
             while len(self._kept) > _KEPT:
                 del self._kept[next(of for of, one in self._kept.items() if not one.stays)]
         return kept.token
@@ -71,12 +71,12 @@ class Explorations:
 
     async def answer(self, request: Request) -> Response:
         """``GET PATH/TOKEN``: what to show.  ``POST`` with ``{"intervention"}``: ``{"edited"}``, or
-        a ``problem`` in words; with 410 the image is not kept any more and has to be opened again.
+        a ``problem`` in words; 410 means that the image is no longer kept and must be opened again.
         """
         token = request.path_params["token"]
         kept = next((one for one in list(self._kept.values()) if one.token == token), None)
         if kept is None:
-            return problem("The app has let go of this image. Open it again.", 410)
+            return problem("The app no longer keeps this image. Open it again.", 410)
         if request.method == "GET":
             return JSONResponse(kept.explorer.start)
         try:
@@ -85,8 +85,8 @@ class Explorations:
         except ClientDisconnect:
             return Response(status_code=400)
         except (json.JSONDecodeError, UnicodeDecodeError, AttributeError):
-            return problem("A change is sent as JSON: an object with an intervention.", 400)
-        except LabError as error:  # an answer like another one: it cannot be done, and why
+            return problem("A change must be a JSON object with an intervention.", 400)
+        except LabError as error:  # an ordinary answer, which says why it cannot be done
             return problem(str(error), 200)
         except Exception as error:
             return failed(error)
@@ -99,7 +99,7 @@ class Explorations:
 class ExploreTab:
     """The interactive explorer of the image that the other tabs show.
 
-    first: what the page opens with, for its script.
+    first: what the page shows at first, for its script.
     """
 
     def __init__(
@@ -121,11 +121,11 @@ class ExploreTab:
         )
 
     def refresh(self, image: InputImage | None, state: ViewState) -> dict[Any, Any]:
-        """Which image, for the page's script; it stays as it is unless image or model changed."""
+        """The image for the page's script; nothing changes unless image or model have changed."""
         return {self.shown: "" if image is None else self._told(image, state)}
 
     def _told(self, image: InputImage, state: ViewState, stays: bool = False) -> str:
-        """What the script is told. nonce: so that asking again is heard."""
+        """The message to the script. Its nonce makes a repeated message arrive."""
         told = {
             "token": self.explorations.open(image, state, stays),
             "of": f"{image.key} {state.model}",

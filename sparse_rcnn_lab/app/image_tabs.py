@@ -1,7 +1,7 @@
 """The tabs about one image: Photo and Compare (and Explore, in ``explore_tab.py``).
 
-Each lays itself out in the current block; ``refresh`` gives what it shows of an image, for the
-components in ``outputs``, from the values of ``inputs``; ``empty`` is what it shows of none.
+Each lays itself out in the current block; ``refresh`` returns what it shows of an image, for the
+components in ``outputs``, from the values of ``inputs``; ``empty`` is what it shows without one.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from sparse_rcnn_lab.views.draw import data_uri
 PARTS = {"image": "Image", "stages": "All stages", "budgets": "Fewer proposals"}
 BUDGETS = (1, 2, 3, 5, 10, 20)
 _MOMENT = readouts.hint("One moment: the images are being drawn.")
-_PANEL_SIDE = 480  # of an image in a row, pixels
+_PANEL_SIDE = 480  # size of an image in a row, pixels
 
 
 class PhotoTab:
@@ -57,7 +57,7 @@ class PhotoTab:
         return self.parts[name]
 
     def refresh(self, values: Values, image: InputImage, view: View) -> dict[Any, Any]:
-        """The part that is open."""
+        """Fills the part that is open."""
         if values[self.part] == "stages":
             return {self.stages: as_html(stage_panels(self.viewer, image, view.state), 200)}
         if values[self.part] == "budgets":
@@ -79,7 +79,7 @@ class CompareTab:
                 viewer.models.choices(),
                 value=start.model,
                 label="Model on the right",
-                info="The same one with other controls, or another one.",
+                info="The same model with other controls, or another model.",
                 filterable=False,
                 elem_id="lab-other-model",
             )
@@ -113,7 +113,7 @@ def _side(name: str, caption: str) -> tuple[gr.Image, gr.HTML]:
 
 
 def _drawn(what: str, **options: Any) -> gr.Image:
-    """An image that the page shows as it is; ``what`` is said to who does not see it."""
+    """An image that the page shows as it is; ``what`` is its alternative text."""
     return gr.Image(
         type="filepath",
         label="Detections",
@@ -127,8 +127,8 @@ def _drawn(what: str, **options: Any) -> gr.Image:
 
 @dataclass(frozen=True)
 class Panel:
-    """One image of a grid. title: what it is.  text: what came of it.  goes: what a click sets, as
-    the attribute that ``page.js`` reads.
+    """One image of a grid. title: what it is.  text: its result.  goes: what a click sets, as the
+    attribute that ``page.js`` reads.
     """
 
     image: Image.Image
@@ -169,8 +169,8 @@ def budget_panels(viewer: Viewer, image: InputImage, state: ViewState) -> Iterat
 
 
 def as_html(panels: Iterator[Panel], min_width: int) -> str:
-    """The grid as HTML with its images inside, each at least so many pixels wide; a click goes
-    there.
+    """The grid as HTML with its images inside, each at least ``min_width`` pixels wide and a
+    button.
     """
     figures = "".join(
         f'<button type="button" {panel.goes}><img src="{_small(panel.image)}" alt="">'
@@ -181,7 +181,7 @@ def as_html(panels: Iterator[Panel], min_width: int) -> str:
 
 
 def _small(image: Image.Image) -> str:
-    """The image, made small, as a data URI."""
+    """The image, downscaled, as a data URI."""
     small = image.copy()
     small.thumbnail((_PANEL_SIDE, _PANEL_SIDE), Image.Resampling.BICUBIC)
     return data_uri(as_jpeg(small))

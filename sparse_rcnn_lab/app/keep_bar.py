@@ -1,4 +1,4 @@
-"""What can be kept of the image that a tab is about: one row of buttons under all tabs."""
+"""One row of buttons under all tabs, for what can be kept of the tab's image."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from sparse_rcnn_lab.app.user_inputs import InputImage
 from sparse_rcnn_lab.app.viewer import Viewer
 from sparse_rcnn_lab.core.errors import LabError
 
-# kind, one of downloads.KINDS -> what is on its button
+# kind, one of downloads.KINDS -> the text on its button
 _LABELS = {
     "image": "Image with boxes · JPEG",
     "film": "Film · WebP",
@@ -26,7 +26,7 @@ _LABELS = {
     "page": "Explorer · HTML",
     "playground": "Model to run · HTML",
 }
-# A file that was just made is taken at once, without a second click.
+# A file that was just made is downloaded at once, without a second click.
 _PRESS = """() => setTimeout(() => {
   const link = document.querySelector('a#lab-file, #lab-file a, a[download]#lab-file');
   (link || document.querySelector('#lab-file')).click();
@@ -36,8 +36,8 @@ _PRESS = """() => setTimeout(() => {
 class KeepBar:
     """Lays the row out in the current block.
 
-    still: what the browser alone knows of when a button is pressed: in Live and Draw the image, a
-    data address; in Explore what was changed and is shown, JSON; "" in other tabs.
+    still: what only the browser knows when a button is pressed: in Live and Draw the image as a
+    data URI; in Explore what was changed and is shown, as JSON; "" in other tabs.
     """
 
     def __init__(self, viewer: Viewer) -> None:
@@ -57,7 +57,7 @@ class KeepBar:
         image: Callable[[Values], InputImage | None],
         state: Callable[[Values], ViewState],
     ) -> None:
-        """Wires the buttons. image, state: what the tab that is open is about."""
+        """Connects the buttons. image, state: those of the open tab."""
 
         def write(kind: str, values: Values) -> Any:
             of = image(values)
@@ -69,7 +69,7 @@ class KeepBar:
             return gr.update(value=str(path))
 
         for kind, button in self.buttons.items():
-            # A frame is the browser's: it comes first, and then what is done with it.
+            # The browser first sends its frame; then it is used.
             taken = button.click(
                 None, None, self.still, js="() => lab.still()", api_visibility="private"
             )

@@ -1,7 +1,7 @@
 """The tab *Live*: boxes on the webcam's image while it runs.
 
 The page's own script (``webcam.js``) runs the camera and sends its frames to :class:`Webcams`, one
-request a frame: Gradio's stream works too, and takes twice the time for what is not the model.
+request per frame. Gradio's stream works too, but takes twice the time besides the model's.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ _ROW = """
 class LiveTab:
     """Lays the tab out in the current block.
 
-    knows: what the model finds, said before the start.  snap: takes the frame into the explorer.
+    knows: what the model finds, shown before the start.  snap: puts the frame into the explorer.
     """
 
     def __init__(self, detector: Detector) -> None:
@@ -62,12 +62,10 @@ class LiveTab:
 
 
 def read_still(address: str, limits: Limits) -> InputImage:
-    """What the browser showed, sent as a data address: a frame, a drawing. Raises LabError when
-    there was none.
-    """
+    """A frame or drawing that the browser sent as a data URI. Raises LabError if there is none."""
     _, _, data = address.partition("base64,")
     if not data:
-        raise LabError("There is nothing to keep yet: start the camera, or draw, first.")
+        raise LabError("There is nothing to keep yet. Start the camera, or draw, first.")
     try:
         frame = base64.b64decode(data, validate=True)
     except binascii.Error:
@@ -77,14 +75,14 @@ def read_still(address: str, limits: Limits) -> InputImage:
 
 @dataclass
 class _Webcam:
-    """One that runs. turn: its frames are worked on one after the other."""
+    """A running webcam. turn: its frames are processed one after the other."""
 
     last: float = 0.0
     turn: asyncio.Lock = field(default_factory=asyncio.Lock)
 
 
 class Webcams:
-    """Answers frames: a JPEG in, the boxes on it out, and nothing kept.
+    """Answers frames: a JPEG comes in, its boxes go out, and nothing is kept.
 
     people: how many webcams may run at once.
     """
@@ -98,13 +96,13 @@ class Webcams:
     async def answer(self, request: Request) -> Response:
         """``POST PATH?who=ID&state=JSON`` with a JPEG; state: the values of ViewState's fields.
 
-        Gives JSON: ``boxes``, best first, each left, top, right, bottom, colour, label, opacity
-        and width of the line; and, in the headers, ``lab-found`` (detections), ``lab-milliseconds``
-        (of the model) and ``lab-busy`` (milliseconds of all that the frame needed, once it had its
+        Returns JSON: ``boxes``, best first, each left, top, right, bottom, colour, label, opacity
+        and line width; and, in the headers, ``lab-found`` (detections), ``lab-milliseconds`` (of
+        the model) and ``lab-busy`` (milliseconds for the whole frame, without waiting for its
         turn). Or a ``problem`` in words, with a status of 4xx or 5xx.
         """
         if request.headers.get("content-type") != "image/jpeg":
-            return problem("A frame is sent as image/jpeg.", 415)
+            return problem("A frame must be image/jpeg.", 415)
         try:
             state = _read_state(request.query_params.get("state", ""))
             webcam = self.admitted(request.query_params.get("who", ""))
@@ -114,7 +112,7 @@ class Webcams:
             if not self.viewer.models.is_loaded(state.model):
                 return problem(f"{state.model} is being loaded.", 503)
             data = await request.body()
-            # Two at once would only take the interpreter from each other.
+            # Two at once would only compete for the interpreter.
             async with webcam.turn:
                 seen = await to_thread.run_sync(self._look, data, state, limiter=self._threads)
         except ClientDisconnect:
@@ -139,7 +137,7 @@ class Webcams:
         """This webcam, which keeps its place while frames come; None when all are taken."""
         now = time.monotonic()
         for name, one in list(self._running.items()):
-            # Not while its frame is worked on: large models take their time.
+            # Not while its frame is being processed, which takes large models some time.
             if now - one.last > _GONE and not one.turn.locked():
                 del self._running[name]
         who = who[:40]
@@ -156,7 +154,7 @@ class Webcams:
 
 
 def _read_state(text: str) -> ViewState:
-    """The state that a frame is sent with. Raises LabError, naming what is expected."""
+    """The state that was sent with a frame. Raises a LabError that says what is expected."""
     try:
         return ViewState.parse(*json.loads(text))
     except (ValueError, TypeError, RecursionError):

@@ -1,4 +1,4 @@
-"""The models of the page by their faces: what each finds, with a thumbnail, to choose from."""
+"""The models of the page as tiles to choose from, with what each finds and a thumbnail."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ from sparse_rcnn_lab.models.load import shipped_models
 from sparse_rcnn_lab.models.releases import RELEASES
 from sparse_rcnn_lab.views.draw import data_uri, encoded
 
-_SIDE = 96  # of a thumbnail, pixels
-_FIRST = "r50_3x_100"  # of the published models: the others differ in length, depth and proposals
-# Part of a model's name -> what it is called, what it finds, its thumbnail.
+_SIDE = 96  # side of a thumbnail, pixels
+_FIRST = "r50_3x_100"  # the published model that is shown; the others are variants, folded away
+# Part of a model's name -> its title, what it finds, its thumbnail.
 _FACES = {
     "everyday": ("Everyday things", "20 kinds: people, animals, vehicles, furniture", "everyday_1"),
     "shapes": ("Drawn shapes", "circles, squares, triangles, stars and more", "shapes_1"),
     "cards": ("Playing cards", "nine to ace", "cards_1"),
     "cells": ("Blood cells", "red cells, white cells, platelets", "cells_2"),
 }
-_COCO = ("COCO's 80 kinds", "people, animals, vehicles, food, things of a house", "everyday_3")
+_COCO = ("COCO's 80 kinds", "people, animals, vehicles, food, household things", "everyday_3")
 
 
 def face(name: str) -> tuple[str, str, str]:
-    """What a model is called, what it finds, and its thumbnail's name ("" without one)."""
+    """A model's title, what it finds, and its thumbnail's name ("" without one)."""
     if name in RELEASES:
         return _COCO
     known = [look for part, look in _FACES.items() if part in name]
@@ -36,7 +36,7 @@ def face(name: str) -> tuple[str, str, str]:
 
 
 def head(models: ModelList) -> str:
-    """The button with the face of the model that is shown."""
+    """The button with the tile of the present model."""
     title, _, picture = face(models.first)
     return (
         '<button id="lab-face" type="button" aria-haspopup="dialog" title="Choose another model">'
@@ -47,7 +47,7 @@ def head(models: ModelList) -> str:
 
 
 def dialog(models: ModelList) -> str:
-    """All tiles: what is here, one of the published models, and the rest behind "more"."""
+    """All tiles: the models at hand, one of the published ones, and the rest behind "More"."""
     here = [name for name in models.names if name not in RELEASES]
     shown = [*here, *(name for name in models.names if name == _FIRST)]
     more = [name for name in models.names if name in RELEASES and name != _FIRST]
@@ -77,14 +77,14 @@ def _tile(name: str, pressed: bool, title: str = "") -> str:
 
 @cache
 def thumbnail(name: str) -> str:
-    """A square piece of an example image as a data URI; of "" a grey one."""
+    """A square piece of an example image as a data URI; a grey square for ""."""
     if not name:
         return data_uri(encoded(Image.new("RGB", (8, 8), "#8a94a6"), "PNG"), "png")
     return square(next(EXAMPLES.glob(f"{name}.*")))
 
 
 def square(source: Path | str | Image.Image) -> str:
-    """The middle of an image as a small square, a data URI."""
+    """The middle of an image as a small square, as a data URI."""
     if not isinstance(source, Image.Image):
         return _square_of(str(source))
     side = min(source.size)

@@ -1,4 +1,4 @@
-"""The page: the model and the images above, tabs at the left, controls and numbers at the right."""
+"""The page: model and images at the top, tabs on the left, controls and numbers on the right."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def build_page(viewer: Viewer, explorations: Explorations) -> tuple[gr.Blocks, O
     name = viewer.models.first
     detector = viewer.models[name]
     start = ViewState(name, detector.num_proposals, detector.num_stages, THRESHOLD)
-    # What Gradio was handed stays for ten minutes, what it made for its frames no longer.
+    # Files given to Gradio stay for ten minutes, those it made for its frames no longer.
     with gr.Blocks(title=TITLE, analytics_enabled=False, delete_cache=(60, 600)) as page:
         parts = Page(viewer, start, explorations)
         parts.connect(page)
@@ -56,9 +56,9 @@ def build_page(viewer: Viewer, explorations: Explorations) -> tuple[gr.Blocks, O
 
 
 def looks() -> dict[str, Any]:
-    """How the page looks: arguments of Gradio's ``launch``.
+    """The look of the page, as arguments of Gradio's ``launch``.
 
-    Neutral greys, so that the colours on the image are the only ones; the reader's own fonts. Help
+    It has neutral greys, so that the image has the only colours, and the reader's own fonts. Help
     and labels are dark enough to be read (WCAG AA).
     """
     theme = gr.themes.Default(
@@ -85,8 +85,8 @@ def looks() -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Opening:
-    """What goes into Gradio's page before the browser has it: what is fetched at once (links), the
-    scripts that run before Gradio's (head), and what is seen until Gradio has built its own (body).
+    """What is put into Gradio's page before it is sent: what the browser fetches at once (links),
+    the scripts that run before Gradio's (head), and what is shown until Gradio is ready (body).
     """
 
     links: str
@@ -95,8 +95,8 @@ class Opening:
 
 
 def _opening(parts: Page, detector: Detector) -> Opening:
-    """The front page without Gradio, so that the explorer is there in a moment, and works: the
-    sentence, the names of the tabs, and what ``explore.js`` shows.
+    """The front page without Gradio, so that the explorer works at once: the introduction, the
+    names of the tabs, and what ``explore.js`` shows.
     """
     scripts = "\n".join((_HERE / name).read_text(encoding="utf-8") for name in _SCRIPTS)
     first = parts.explore.first
@@ -122,7 +122,7 @@ def _opening(parts: Page, detector: Detector) -> Opening:
 
 
 class Page:
-    """Lays everything out; one function, :meth:`_refresh`, fills the tab that is open."""
+    """Lays everything out; one function, :meth:`_refresh`, fills the open tab."""
 
     def __init__(self, viewer: Viewer, start: ViewState, explorations: Explorations) -> None:
         self.viewer = viewer
@@ -180,7 +180,7 @@ class Page:
         return self.tab[name]
 
     def connect(self, page: gr.Blocks) -> None:
-        """Wires the parts to each other."""
+        """Connects the parts with each other."""
         source, controls, photo, compare = self.source, self.controls, self.photo, self.compare
         tabs = (photo, compare, self.explore)
         inputs = {self.where, source.image, source.given, *controls.inputs}.union(
@@ -196,13 +196,13 @@ class Page:
             opened = tab.select(
                 partial(self._open, name), None, [self.where, self.numbers], **AT_ONCE
             )
-            if name == "draw":  # its model is loaded
+            if name == "draw":  # after its model is loaded
                 opened.then(
                     None, None, None, js="() => window.labPad.start()", api_visibility="private"
                 )
         for name, tab in photo.parts.items():
             tab.select(partial(_same, name), None, photo.part, **AT_ONCE)
-        # One event for all that moves: the last one asked for is then the last one shown.
+        # One event for everything that moves, so that the last request is the last one shown.
         moved = (self.where, photo.part, *controls.quick, *compare.inputs[1:])
         gr.on([part.change for part in moved], explained(self._refresh), inputs, view, **AT_ONCE)
         self.explore.again.click(explained(self._refresh), inputs, view, **AT_ONCE)
@@ -231,7 +231,7 @@ class Page:
                 ),
                 show_progress="full",
                 show_progress_on=self.lead if side is controls else side.model,
-                trigger_mode="always_last",  # another one may be chosen while one is fetched
+                trigger_mode="always_last",  # another model may be chosen while one is loaded
                 api_visibility="private",
             )
             if side is controls:
@@ -239,7 +239,7 @@ class Page:
                     None, side.model, None, js="(name) => lab.model(name)", api_visibility="private"
                 )
         self.keep.connect(inputs, self._image, controls.read)
-        # Tells the camera's script where the controls stand, at once and whenever one is moved.
+        # Tells the camera's script the values of the controls, at once and whenever one is moved.
         values = [controls.model, *controls.quick]
         gr.on(
             [page.load, *(part.change for part in values)],
@@ -262,34 +262,34 @@ class Page:
         self.video.connect(controls, source.image)
 
     def _refresh(self, values: Values) -> dict[Any, Any]:
-        """Fills the tab that is open; the others are filled when they are opened."""
+        """Fills the open tab; the others are filled when they are opened."""
         state, image = self.controls.read(values), values[self.source.image]
         shown: dict[Any, Any] = {self.cost: readouts.cost(state, self.viewer.models[state.model])}
         if values[self.where] == "explore":
             return shown | self.explore.refresh(image, state)
         tab = self.image_tabs.get(values[self.where])
-        if tab is None:  # the browser shows Live and Draw, and a video waits for its button
+        if tab is None:  # the browser shows Live and Draw itself, and a video waits for its button
             return shown
         view = None if image is None else self.viewer.view(image, state)
         shown |= {self.numbers: readouts.numbers(view), self.table: readouts.table(view)}
         return shown | (tab.empty if view is None else tab.refresh(values, image, view))
 
     def _open(self, name: str) -> tuple[str, Any]:
-        """Another tab. Live's numbers are empty until the next frame fills them."""
+        """Opens another tab. Live's numbers are empty until the next frame fills them."""
         if name == "draw" and self.drawing.model:
-            self.viewer.models[self.drawing.model]  # loads it
+            self.viewer.models[self.drawing.model]  # loads the model
         live = name in ("live", "draw")
         return name, readouts.numbers(None, readouts.LIVE_MS) if live else gr.skip()
 
     def _take(self, function: Any, given: Any, values: Values) -> dict[Any, Any]:
-        """Another image. function: of the source; given: the component that it reads."""
+        """Takes another image. function: that of the source; given: the component that it reads."""
         what = [] if given is None else [values[given]]
         model = values[self.controls.loaded]
         changed = function(*what, values[self.source.given], model)
         return {**changed, **self._refresh({**values, **changed})}
 
     def _image(self, values: Values) -> InputImage | None:
-        """What the tab that is open is about: the image, the camera's frame, the drawing."""
+        """The image of the open tab: the page's image, the camera's frame, or the drawing."""
         if values[self.where] in ("live", "draw"):
             return read_still(values[self.keep.still], self.viewer.limits)
         return values[self.source.image]
@@ -313,7 +313,7 @@ class Page:
         values: Values,
         progress: gr.Progress = gr.Progress(track_tqdm=True),  # noqa: B008
     ) -> dict[Any, Any]:
-        """Another model, for the page or a side. When it cannot be had, all stays as it was."""
+        """Switches the model of the page or of a side; if it is not available, nothing changes."""
         name, before = values[side.model], values[side.loaded]
         if name == before:
             return {side.model: gr.skip()}
@@ -323,12 +323,12 @@ class Page:
         changed, now = side.switch(name, detector, values)
         if side is self.controls:
             other = self.compare.other
-            if values[other.loaded] == before:  # the other side compares within a model
+            if values[other.loaded] == before:  # the other side follows while it has the same model
                 more, _ = other.switch(name, detector, values)
                 fewer = max(1, detector.num_proposals // 2)
                 more[other.num_proposals] = gr.update(maximum=detector.num_proposals, value=fewer)
                 offered = self.viewer.models.choices()
-                if name in self.viewer.models.private:  # Gradio refuses what it has not offered
+                if name in self.viewer.models.private:  # Gradio refuses values it does not list
                     offered.append(("what you taught", name))
                 changed |= {**more, other.model: gr.update(choices=offered, value=name)}
                 now |= {other.loaded: name, other.num_proposals: fewer}
@@ -342,7 +342,7 @@ class Page:
         return {**changed, **self._refresh({**values, **now})}
 
     def _fetched(self, name: str, progress: gr.Progress) -> Detector | None:
-        """The model, fetched where it must be; None, after saying why, when it cannot be had."""
+        """The model, downloaded if necessary; None, after a message, when it is not available."""
         try:
             progress(0.0, desc=f"{name} is being loaded")
             return self.viewer.models[name]
@@ -350,9 +350,9 @@ class Page:
             words = in_words(error)
             if name in RELEASES and isinstance(error.__cause__, OSError):
                 words = (
-                    f"It has to be downloaded once ({RELEASES[name].megabytes} MB), and its server "
-                    "cannot be reached from here. The terminal says from where, and what else "
-                    "would do. The other models need no connection."
+                    f"It has to be downloaded once ({RELEASES[name].megabytes} MB), but its server "
+                    "cannot be reached from here. The terminal shows its address and what else you "
+                    "can do. The other models need no connection."
                 )
             gr.Warning(f"{name} cannot be used now. {words}", duration=20)
             return None

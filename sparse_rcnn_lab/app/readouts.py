@@ -1,4 +1,4 @@
-"""What the page says about a view, as HTML: numbers, the table, and what the controls cost."""
+"""The page's texts about a view, as HTML: numbers, the table, and the cost of the controls."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def numbers(view: View | None, unit: str = PHOTO_MS) -> str:
 
 
 def lead(title: str, detector: Detector) -> str:
-    """The head of the page: what the method does, in one sentence, with something to try."""
+    """The head of the page: the method in one sentence, with something to try."""
     stages = {6: "six"}.get(detector.num_stages, str(detector.num_stages))
     return (
         f"<h1>{escape(title)}</h1><p>The same {detector.num_proposals} boxes, the "
@@ -56,7 +56,7 @@ def lead(title: str, detector: Detector) -> str:
 
 
 def finds(class_names: Sequence[str]) -> str:
-    """What a model can find."""
+    """A sentence on what a model can find."""
     return f"Finds {_some(class_names)}."
 
 
@@ -67,17 +67,17 @@ def _some(class_names: Sequence[str]) -> str:
 
 
 def cost(state: ViewState, detector: Detector) -> str:
-    """What the controls cost or save, from what was measured with the model."""
+    """What the controls cost or save, from measurements with the model."""
     state = state.clamped(detector)
     text = cost_sentence(state, detector.num_proposals, detector.num_stages)
     return f'<div class="lab-cost">{escape(text) or "&nbsp;"}</div>'
 
 
 def cost_sentence(state: ViewState, num_proposals: int, num_stages: int) -> str:
-    """COCO's AP with these proposals and this stage, or nothing for a model without a record.
+    """COCO AP with these proposals and this stage, or "" for a model without measurements.
 
-    curves.json has it for some numbers of proposals, at every stage; between them the sentence
-    says about.
+    curves.json has it for some numbers of proposals, at every stage; between them it is
+    interpolated and the sentence says "about".
     """
     number, stage = state.num_proposals, state.stage
     now = measured_ap(state, num_proposals)
@@ -95,7 +95,7 @@ def cost_sentence(state: ViewState, num_proposals: int, num_stages: int) -> str:
 
 
 def measured_ap(state: ViewState, num_proposals: int) -> float | None:
-    """COCO's AP of a model with all its ``num_proposals``, at the state's proposals and stage."""
+    """COCO AP of a model with ``num_proposals`` in all, at the state's proposals and stage."""
     record = _curves().get(state.model)
     if record is None or state.stage == 0 or str(num_proposals) not in record["AP"]:
         return None
@@ -104,7 +104,7 @@ def measured_ap(state: ViewState, num_proposals: int) -> float | None:
 
 
 def _between(points: list[tuple[int, float]], x: int) -> float:
-    """The value at ``x`` on straight lines through the points."""
+    """The value at ``x``, interpolated linearly between the points."""
     at = bisect_left(points, (x, -1.0))
     if at == 0 or points[at][0] == x:
         return points[at][1]
@@ -119,7 +119,7 @@ def _curves() -> dict[str, Any]:
 
 
 def side(view: View) -> str:
-    """One side of a comparison, in a line."""
+    """One side of a comparison in one line."""
     count = "no scores yet" if view.detections is None else count_detections(view)
     state = view.state
     return (
@@ -130,7 +130,7 @@ def side(view: View) -> str:
 
 
 def working(text: str, done: Progress | None = None) -> str:
-    """The state of a video, with a bar that is always there."""
+    """The state of a video, with a progress bar that is always there."""
     share = min(1.0, done.done / done.total) if done is not None and done.total else 0.0
     return (
         f'<div class="lab-working" role="status"><progress max="1" value="{share:.3f}" '
@@ -163,7 +163,7 @@ def table(view: View | None) -> str:
         return hint(
             f"No proposal scores {state.threshold:.2f} or more at stage {state.stage}: "
             f"{' or '.join(ways)}. This model looks for {_some(found.class_names)}; for anything "
-            "else choose another model."
+            "else, choose another model."
         )
     rows = []
     for name, label, score, box, proposal in zip(
@@ -195,7 +195,7 @@ def table(view: View | None) -> str:
 
 
 def hint(text: str) -> str:
-    """A quiet line."""
+    """A line of muted text."""
     return f'<p class="lab-hint">{escape(text)}</p>'
 
 

@@ -1,4 +1,4 @@
-"""The server behind the page: its port, its limits, and what it never does."""
+"""The server behind the page: its port, its limits, and its safeguards."""
 
 from __future__ import annotations
 
@@ -26,16 +26,17 @@ Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 App = Callable[[MutableMapping[str, Any], Receive, Send], Awaitable[None]]
 
-# Gradio's and Teach's, which have limits of their own.
+# Gradio's and Teach's uploads, which have limits of their own.
 UPLOADS = re.compile(r"/gradio_api/upload|/lab/teach/[^/]+/upload")
 
 
 @dataclass(frozen=True)
 class Address:
-    """Where the page is served. share: also through a public address of Gradio's.
+    """Where the page is served. share: also through a public address of Gradio.
 
-    certfile, keyfile: PEM files, for https; browsers give a webcam to other machines only then.
-    root_path: under which a proxy serves the page, "/user/ada/proxy/7860", or the whole address.
+    certfile, keyfile: PEM files for https, without which browsers on other machines allow no
+    webcam.  root_path: the path under which a proxy serves the page, such as
+    "/user/ada/proxy/7860", or the whole address.
 
     >>> Address("0.0.0.0", 8000).url
     'http://127.0.0.1:8000'
@@ -50,7 +51,7 @@ class Address:
 
     @property
     def url(self) -> str:
-        """What to type into a browser of this machine."""
+        """The address for a browser on this machine."""
         shown = "127.0.0.1" if self.host in ("0.0.0.0", "::") else self.host
         shown = f"[{shown}]" if ":" in shown else shown
         return f"http{'s' if self.certfile else ''}://{shown}:{self.port}"
@@ -63,7 +64,7 @@ class Address:
                 f"--root-path must begin with / or be an address, found {self.root_path!r}."
             )
         if bool(self.certfile) != bool(self.keyfile):
-            raise LabError("--ssl-certfile and --ssl-keyfile go together; one of them is missing.")
+            raise LabError("--ssl-certfile and --ssl-keyfile go together, but one is missing.")
         if self.certfile and self.keyfile:
             try:
                 context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -76,13 +77,13 @@ class Address:
 
 
 def prepare_process() -> None:
-    """Before Gradio is imported: nothing leaves this machine, and files have a place of their own.
+    """Before Gradio is imported, ensures that nothing leaves this machine and files have a folder.
 
-    The place is private, and goes when the process ends.
+    The folder is private and removed when the process ends.
     """
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
-    # A proxy meant for the internet must not come between the page and this machine.
+    # A proxy for the internet must not be used between the page and this machine.
     for name in ("no_proxy", "NO_PROXY"):
         os.environ[name] = ",".join(filter(None, [os.environ.get(name), "localhost,127.0.0.1"]))
     folder = tempfile.mkdtemp(prefix="sparse-rcnn-lab-")
@@ -92,10 +93,10 @@ def prepare_process() -> None:
 
 
 def serve(viewer: Viewer, address: Address, people: int = 8, browser: bool = False) -> Any:
-    """Opens the page and gives it back, for :func:`stay`.
+    """Opens the page and returns it, for :func:`stay`.
 
-    people: webcams that may run at once.  browser: open one.  Raises LabError when it cannot be
-    served there. ::
+    people: webcams that may run at once.  browser: open a browser.  Raises LabError when the page
+    cannot be served there. ::
 
         stay(serve(Viewer(["nano-shapes"]), Address(port=8000)))
     """
@@ -121,7 +122,7 @@ def serve(viewer: Viewer, address: Address, people: int = 8, browser: bool = Fal
         *teaching.routes(),
     ]
     page.queue(default_concurrency_limit=4)
-    # Gradio looks for work a thousand times a second: 8 % of a core while nobody asks, now 3.
+    # Gradio polls its queue a thousand times a second; polling less takes 3 % of a core, not 8.
     page._queue.sleep_when_free = 0.01
     page.launch(
         server_name=address.host,
@@ -130,7 +131,7 @@ def serve(viewer: Viewer, address: Address, people: int = 8, browser: bool = Fal
         share=address.share,
         ssl_certfile=address.certfile,
         ssl_keyfile=address.keyfile,
-        ssl_verify=False,  # concerns Gradio's own look at its page alone
+        ssl_verify=False,  # concerns only Gradio's own check of its page
         prevent_thread_lock=True,
         quiet=True,
         **looks(),
@@ -147,7 +148,7 @@ def serve(viewer: Viewer, address: Address, people: int = 8, browser: bool = Fal
             ],
             "routes": routes,
         },
-        _frontend=False,  # Gradio gives its own page three seconds and then asks for share=True
+        _frontend=False,  # Gradio waits three seconds for its page, then asks for share=True
     )
     behind = address.root_path and f" through the proxy that serves it under {address.root_path}"
     print(f"Open {address.url} in a browser{behind}. Ctrl+C stops it.", flush=True)
@@ -159,13 +160,13 @@ def serve(viewer: Viewer, address: Address, people: int = 8, browser: bool = Fal
 
 
 def stay(page: Any) -> None:
-    """Serves until Ctrl+C, and then ends at once, whoever still has the page open."""
+    """Serves until Ctrl+C, then ends at once even if the page is still open somewhere."""
     try:
         while page.is_running:
             time.sleep(0.1)
     finally:
         page.server.force_exit = True  # else uvicorn waits for open connections, and they for it
-        logging.getLogger("uvicorn.error").disabled = True  # it would print what it cuts off
+        logging.getLogger("uvicorn.error").disabled = True  # it would print what it interrupts
         page.close(verbose=False)
 
 
@@ -194,7 +195,7 @@ def check_port(host: str, port: int) -> None:
 def _bind(host: str, port: int) -> None:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     with socket.socket(family, socket.SOCK_STREAM) as probe:
-        if sys.platform != "win32":  # there it would share the port; elsewhere it skips TIME_WAIT
+        if sys.platform != "win32":  # on Windows it would share the port, elsewhere skip TIME_WAIT
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         probe.bind((host, port))
 
@@ -210,7 +211,7 @@ def _free_port(host: str, port: int) -> int | None:
 
 
 def has_display() -> bool:
-    """Whether a browser window can open here; without a screen a text browser would."""
+    """Whether a browser window can open here; without a display a text browser would open."""
     if sys.platform in ("win32", "darwin"):
         return True
     return bool(os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"))
@@ -219,7 +220,7 @@ def has_display() -> bool:
 class BodyLimit:
     """Refuses requests, other than uploads, with a body of more than ``max_bytes`` (HTTP 413).
 
-    Gradio limits uploads by itself; without this, anything else could fill the memory.
+    Gradio itself limits uploads only; other requests could fill the memory.
     """
 
     def __init__(self, app: App, max_bytes: int) -> None:
@@ -245,19 +246,19 @@ class BodyLimit:
             nonlocal seen
             message = await receive()
             seen += len(message.get("body", b""))
-            # Sent in pieces without a length: cut the line.
+            # The body comes in pieces, without a length: close the connection.
             return {"type": "http.disconnect"} if seen > self.max_bytes else message
 
         await self.app(scope, counted, send)
 
 
 class OwnPage:
-    """Puts what is the app's own (:class:`sparse_rcnn_lab.app.page.Opening`) into Gradio's page:
-    what Gradio takes for ``launch(head=...)`` runs only after it has built all of it.
+    """Puts the app's own parts (:class:`sparse_rcnn_lab.app.page.Opening`) into Gradio's page, as
+    ``launch(head=...)`` would run them only after Gradio has built everything.
 
-    And tells Gradio where a proxy serves the page, when nobody has told the app: the browser says
-    it with everything that the page asks for (``Referer``). With the page itself it says who links
-    there, which may be anybody.
+    It also tells Gradio where a proxy serves the page, unless --root-path does: the browser sends
+    that with everything the page requests (``Referer``). For the page itself the ``Referer`` is
+    whoever links to it, and is not used.
     """
 
     def __init__(self, app: App, opening: Any, told: bool) -> None:
@@ -270,7 +271,7 @@ class OwnPage:
         self.told = told  # --root-path was given
 
     async def __call__(self, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
-        """Passes the request on, and changes what comes of it where it is the page."""
+        """Passes the request on, and changes the response where it is the page."""
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
@@ -300,7 +301,7 @@ class OwnPage:
 
 
 def _placed(scope: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
-    """A request of the page, with where the page is as a proxy would say it."""
+    """A request of the page, with the page's location as a proxy would state it."""
     headers = dict(scope["headers"])
     page = urlsplit(headers.get(b"referer", b"").decode("latin-1"))
     place = page.path.rpartition("/")[0]
@@ -312,7 +313,7 @@ def _placed(scope: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
 
 
 async def _discard(receive: Receive, max_bytes: int) -> None:
-    """Reads a body and forgets it: who is cut off while sending never sees the answer."""
+    """Reads a body and discards it, as a client that is cut off while sending sees no answer."""
     seen = 0
     while seen <= max_bytes:
         message = await receive()

@@ -1,6 +1,6 @@
-"""Where images come from: the strip of examples and of what was given, and how more are given.
+"""Where images come from: the strip of examples and given images, and how more are given.
 
-``page.js`` lets images be dropped and pasted anywhere; they come through the same button.
+``page.js`` lets images be dropped and pasted anywhere; they arrive through the same button.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ from sparse_rcnn_lab.app.viewer import Viewer
 from sparse_rcnn_lab.core.errors import LabError
 
 _HOUR = 3600  # seconds
-_KEPT = 24  # images in the strip that a visitor gave
+_KEPT = 24  # a visitor's images in the strip, at most
 
 
 class Given(NamedTuple):
-    """An image of the strip. path: of its file.  face: a small square, a data URI."""
+    """An image of the strip. path: its file.  face: a small square, as a data URI."""
 
     path: str
     face: str
@@ -41,7 +41,7 @@ class Given(NamedTuple):
 class Source:
     """Lays the strip out in the current block.
 
-    image: the one that all tabs are about.  given: those of the visitor, the newest first.
+    image: the image of all tabs.  given: the visitor's own images, newest first.
     """
 
     def __init__(self, viewer: Viewer) -> None:
@@ -70,9 +70,9 @@ class Source:
         self.outputs = [self.image, self.given, self.strip, self.draw]
 
     def take(self, paths: list[str] | None, given: list[Given], model: str) -> dict[Any, Any]:
-        """Files that were given: the first that is an image is shown, all of them join the strip.
+        """Takes files: the first that is an image is shown, and all images join the strip.
 
-        Raises LabError when none is; says what is wrong with the others.
+        Raises LabError when none is an image; warns about the others that are not.
         """
         image, new, wrong = None, [], []
         for path in paths or []:
@@ -90,7 +90,7 @@ class Source:
         return self._shown(image, [*new, *given][:_KEPT], model, new[0].path)
 
     def pick(self, chosen: str, given: list[Given], model: str) -> dict[Any, Any]:
-        """One of the strip was clicked. chosen: its place and, behind a space, whatever."""
+        """Takes the image of the strip that was clicked. chosen: its index, and maybe more text."""
         files = [*(one.path for one in given), *map(str, self.viewer.models.examples(model))]
         place = chosen.split(" ")[0]
         if not place.isdigit() or int(place) >= len(files):
@@ -101,15 +101,15 @@ class Source:
         return self._shown(read_input(path, self.viewer.limits), given, model, path)
 
     def sample(self, given: list[Given], model: str) -> dict[Any, Any]:
-        """A freshly drawn image of shapes."""
+        """Takes a newly drawn image of shapes."""
         return self._shown(read_input(draw_sample("normal")[0]), given, model, "")
 
     def snapshot(self, image: InputImage, given: list[Given], model: str) -> dict[Any, Any]:
-        """A frame of the camera, or a drawing."""
+        """Takes a frame of the camera, or a drawing."""
         return self._shown(image, given, model, "")
 
     def switch(self, model: str, image: InputImage | None, given: list[Given]) -> dict[Any, Any]:
-        """Another model: its examples, and one of them in the place of an example of the last."""
+        """Shows another model's examples; one of them replaces an example of the last model."""
         files = [str(path) for path in self.viewer.models.examples(model)]
         shapes = knows_shapes(self.viewer.models[model].class_names)
         changed: dict[Any, Any] = {self.draw: gr.update(visible=shapes)}
@@ -125,11 +125,11 @@ class Source:
 
 
 def _copied(path: str) -> str:
-    """A copy that the strip may come back to for an hour; Gradio's own goes sooner."""
+    """A copy that the strip can use for an hour, as Gradio removes its own sooner."""
     copy = new_file(Path(path).name, "given")
     shutil.copyfile(path, copy)
     for folder in copy.parent.parent.iterdir():
-        with suppress(OSError):  # another visitor's turn took it
+        with suppress(OSError):  # another visitor's request has removed it
             if folder.stat().st_mtime < time.time() - _HOUR:
                 shutil.rmtree(folder)
     return str(copy)

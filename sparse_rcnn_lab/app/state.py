@@ -1,4 +1,4 @@
-"""Where the controls stand: one value for every tab, the endpoints and the webcam."""
+"""The values of the controls, as one object for every tab, the endpoints and the webcam."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ class ViewState:
     """What to compute and to show.
 
     model: a name.  num_proposals: how many are used.  stage: 0 (the learned proposals) to the
-    model's last.  threshold: minimum score of a detection, 0..1.  show: one of ``SHOWN``.
-    classes: names of those shown, none for all.
+    model's last.  threshold: lowest score of a detection, 0..1.  show: one of ``SHOWN``.
+    classes: names of the classes shown; none means all.
 
-    The order of the fields is the order in which controls, endpoints and ``webcam.js`` give them.
+    Controls, endpoints and ``webcam.js`` send the values in the order of these fields.
 
     >>> state = ViewState.parse("nano-shapes", 20, 6.0, "0.3")
     >>> state.stage, state.threshold, state.show
@@ -44,9 +44,9 @@ class ViewState:
         show: Any = DETECTIONS,
         classes: Any = (),
     ) -> ViewState:
-        """The values that somebody sent; a number box that was emptied counts as its minimum.
+        """The state from the values that were sent; an empty number box counts as its minimum.
 
-        Raises LabError, naming the field, for what is no such value.
+        Raises LabError, which names the field, for an invalid value.
         """
         if not isinstance(model, str):
             raise LabError(f"model must be a name, found {model!r}.")
@@ -57,14 +57,14 @@ class ViewState:
             raise LabError(f"show must be one of {', '.join(SHOWN)}, found {show!r}.")
         score = parse_number("threshold", threshold)
         if not 0 <= score <= 1:
-            raise LabError(f"threshold must be 0 to 1, found {score}.")
+            raise LabError(f"threshold must be from 0 to 1, found {score}.")
         state = cls(model, 1, 0, score, show, tuple(names))
         return state.using(model, num_proposals, stage)
 
     def using(self, model: str, num_proposals: Any, stage: Any) -> ViewState:
-        """The same view with another model, number of proposals and stage, as somebody sent them.
+        """The same view with another model, number of proposals and stage, as they were sent.
 
-        Raises LabError for what is no number.
+        Raises LabError for values that are not numbers.
         """
         return replace(
             self,
@@ -74,7 +74,7 @@ class ViewState:
         )
 
     def clamped(self, detector: Detector) -> ViewState:
-        """The same within what a model has: more proposals or stages count as all."""
+        """The same view with proposals and stage limited to what the model has."""
         return replace(
             self,
             num_proposals=min(max(self.num_proposals, 1), detector.num_proposals),
@@ -84,7 +84,7 @@ class ViewState:
 
 
 def parse_number(name: str, value: Any) -> float:
-    """The value of a number box, 0 where it is empty. Raises LabError where it is no number."""
+    """The value of a number box, 0 where it is empty. Raises LabError unless it is a number."""
     try:
         number = float(value or 0)
     except (TypeError, ValueError, OverflowError):

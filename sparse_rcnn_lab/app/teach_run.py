@@ -1,7 +1,8 @@
-"""Trainings of the tab Teach: each a process of its own, one at a time, the others in a queue.
+"""Trainings of the tab Teach: each is a separate process, one runs at a time, others are queued.
 
-A process of its own, so that the page stays quick and a crash stays there. It outlives an app that
-is killed; one that ends as it should takes it along, and the run goes on when its visitor is back.
+In a separate process a crash is contained and the page stays responsive. The process outlives an
+app that is killed; an app that ends normally ends it too, and the run continues when its visitor
+returns.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from sparse_rcnn_lab.training.teach.progress import ALIVE, STATE, STOP, is_alive
 log = logging.getLogger("sparse_rcnn_lab.app")
 
 MINUTES = 4.0
-_LOOK = 0.5  # seconds between two looks at what runs
+_LOOK = 0.5  # seconds between two checks of the running processes
 
 
 @dataclass
@@ -38,9 +39,9 @@ class _Waiting:
 
 
 class Trainings:
-    """Starts trainings one at a time: on two cores several would only slow each other down.
+    """Starts trainings one at a time, since on two cores several would slow each other down.
 
-    Safe to use from several threads.
+    It may be used from several threads.
     """
 
     def __init__(self) -> None:
@@ -51,22 +52,22 @@ class Trainings:
         atexit.register(self.end)
 
     def ask(self, visitor: str, project: Path, run: Path, start_from: str, minutes: float) -> None:
-        """Puts a training into the queue. Raises LabError where this visitor has one already."""
+        """Queues a training. Raises LabError where this visitor has one already."""
         with self._lock:
             if visitor in self._running or any(one.visitor == visitor for one in self._queue):
-                raise LabError("A training of yours runs or waits already.")
+                raise LabError("A training of yours is already running or waiting.")
             self._queue.append(_Waiting(visitor, project, run, start_from, minutes))
             self._begin_to_watch()
         self._next()
 
     def adopt(self, visitor: str, run: Path) -> None:
-        """Counts a training that an app which is gone has started."""
+        """Counts a training that was started by an app which no longer runs."""
         with self._lock:
             self._running.setdefault(visitor, (run, None))
             self._begin_to_watch()
 
     def place(self, visitor: str) -> int | None:
-        """0: it runs; 1, 2, ..: its place in the queue; None: there is none."""
+        """0: the training runs; 1, 2, ..: its place in the queue; None: there is none."""
         with self._lock:
             if visitor in self._running:
                 return 0
@@ -76,7 +77,7 @@ class Trainings:
     def stop(self, visitor: str) -> Path | None:
         """Ends a visitor's training; what it has learned is kept.
 
-        One that waits is taken out of the queue: its run folder is returned.
+        One that waits is removed from the queue, and its run folder is returned.
         """
         with self._lock:
             for one in self._queue:
@@ -89,7 +90,7 @@ class Trainings:
         return None
 
     def end(self) -> None:
-        """The app ends: so do the processes it started; their last state is on disk."""
+        """Ends the processes that this app started; their last state is on disk."""
         with self._lock:
             self._queue.clear()
             for _, process in self._running.values():
@@ -112,19 +113,19 @@ class Trainings:
             for visitor, (run, process) in list(self._running.items()):
                 over = process.poll() is not None if process is not None else not is_alive(run)
                 if over:
-                    (run / ALIVE).unlink(missing_ok=True)  # of one that was killed
+                    (run / ALIVE).unlink(missing_ok=True)  # left by a killed process
                     del self._running[visitor]
             while self._queue and not self._running:
                 one = self._queue.pop(0)
                 try:
                     self._running[one.visitor] = (one.run, _start(one))
-                except OSError as error:  # a full disk, say; the others still get their turn
+                except OSError as error:  # such as a full disk; the others still get their turn
                     log.error("A training could not be started.", exc_info=error)
 
 
 def _start(one: _Waiting) -> subprocess.Popen[bytes]:
     one.run.mkdir(parents=True, exist_ok=True)
-    (one.run / ALIVE).unlink(missing_ok=True)  # of one that was killed; it would count for seconds
+    (one.run / ALIVE).unlink(missing_ok=True)  # a killed process's would count for some seconds
     command = [sys.executable, "-m", "sparse_rcnn_lab", "teach", str(one.project)]
     command += ["--out", str(one.run), "--minutes", str(one.minutes), "--quiet"]
     command += ["--start-from", one.start_from]
@@ -132,7 +133,7 @@ def _start(one: _Waiting) -> subprocess.Popen[bytes]:
     if sys.platform == "win32":
         options = {"creationflags": subprocess.BELOW_NORMAL_PRIORITY_CLASS}
     elif shutil.which("nice"):
-        command = ["nice", "-n", "5", *command]  # who looks at the page goes first
+        command = ["nice", "-n", "5", *command]  # visitors of the page have priority
     package = str(Path(sparse_rcnn_lab.__file__).parents[1])
     path = os.pathsep.join(filter(None, [package, os.environ.get("PYTHONPATH")]))
     with (one.run / "log.txt").open("ab") as log:
@@ -147,7 +148,7 @@ def _start(one: _Waiting) -> subprocess.Popen[bytes]:
 
 
 def unfinished(run: Path) -> bool:
-    """Whether a run was begun, is not at an end, and nobody works on it."""
+    """Whether a run was begun, has not ended, and no process works on it."""
     return (run / STATE).exists() and not at_end(run) and not is_alive(run)
 
 

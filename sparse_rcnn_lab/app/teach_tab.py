@@ -1,7 +1,7 @@
-"""The tab *Teach*: the addresses behind it. What is seen is ``teach.js``, with the labeller.
+"""The tab *Teach*: the routes behind it. Its view is ``teach.js``, with the labeller.
 
-Everything of a visitor lies in a folder whose name only that visitor's link knows. Each answer is
-given after the disk has it, so a page, an app or a machine that dies loses no frame and no box.
+Everything of a visitor is in a folder whose name only that visitor's link contains. Each answer is
+sent after the data is on disk, so a page, app or machine that dies loses no frame and no box.
 """
 
 from __future__ import annotations
@@ -42,13 +42,13 @@ from sparse_rcnn_lab.views.playground.playground_page import playground
 from sparse_rcnn_lab.views.style import CLASS_COLORS, STAGE_COLORS
 
 PATH = "/lab/teach"
-_AGAIN = 3  # times that a training which was killed goes on by itself
+_AGAIN = 3  # how often a killed training is continued automatically
 _HERE = Path(__file__).parent
 _MESSAGE_BYTES = 4_000_000
 
 
 def html() -> str:
-    """What the tab begins as; ``teach.js`` fills it."""
+    """The initial content of the tab; ``teach.js`` fills it."""
     return (
         '<div id="lab-teach"><p class="lab-hint">Teach it something: show it about twenty images, '
         "draw boxes, wait four minutes.</p></div>"
@@ -56,7 +56,7 @@ def html() -> str:
 
 
 def head() -> str:
-    """The tab's script and its looks, for the page's head."""
+    """The tab's script and style, for the page's head."""
     script = joined([*labeller.files(), _HERE / "teach.js"])
     css = labeller.css() + (_HERE / "teach.css").read_text(encoding="utf-8")
     values = {"days": DAYS, "start": START, "colors": CLASS_COLORS, "stages": STAGE_COLORS}
@@ -68,7 +68,7 @@ def head() -> str:
 
 
 class Teaching:
-    """Answers the tab. root: where visitors' folders lie; default: the cache folder."""
+    """Answers the tab. root: the folder of the visitors' folders; default: the cache folder."""
 
     def __init__(self, viewer: Viewer, root: Path | None = None) -> None:
         self.viewer = viewer
@@ -78,7 +78,7 @@ class Teaching:
         self.visitors = Visitors(self.root, self.trainings)
 
     def routes(self) -> list[Route]:
-        """Where the page asks."""
+        """The routes for the page."""
         one = f"{PATH}/{{token}}"
         actions: dict[str, Callable[[Visitor, dict[str, Any]], Any]] = {
             "label": self._label,
@@ -107,15 +107,15 @@ class Teaching:
     # One address each
 
     async def begin(self, request: Request) -> Response:
-        """A new visitor; the token."""
+        """Creates a visitor and returns the token."""
         return await _answered(lambda: {"token": self.visitors.new().token})
 
     async def state(self, request: Request) -> Response:
-        """All that a page needs which is opened, again or for the first time."""
+        """Everything that a page needs when it is opened, again or for the first time."""
         return await _answered(lambda: self._state(self._visitor(request)))
 
     async def run(self, request: Request) -> Response:
-        """How the training stands; ``?watched=N``: with the proposals of looks from N on."""
+        """The state of the training; ``?watched=N``: with the watched proposals from entry N on."""
         watched = request.query_params.get("watched", "0")
         return await _answered(
             lambda: self._run(self._visitor(request), int(watched) if watched.isdigit() else 0)
@@ -134,9 +134,9 @@ class Teaching:
         return data if isinstance(data, Response) else await _answered(lambda: keep(data))
 
     async def upload(self, request: Request) -> Response:
-        """Puts one file, ``?name=folder/a.jpg``, beside others until ``import``.
+        """Stores one file, ``?name=folder/a.jpg``, until ``import``.
 
-        ``&first=1`` with the first of them: what an upload that was cancelled left there goes.
+        ``&first=1`` with the first file removes what a cancelled upload has left.
         """
         data = await _body(request, self.viewer.limits.upload_mb * 1_000_000)
         if isinstance(data, Response):
@@ -160,7 +160,7 @@ class Teaching:
         return await _answered(keep)
 
     async def image(self, request: Request) -> Response:
-        """An image that was shown."""
+        """One of the visitor's images."""
         with suppress(LabError):
             visitor = self._visitor(request)
             name = request.path_params["name"]
@@ -170,7 +170,7 @@ class Teaching:
         return Response(status_code=404)
 
     async def download(self, request: Request) -> Response:
-        """The data (COCO, a zip), the model, or one html page of it."""
+        """The data (COCO, as a zip), the model, or one html page with it."""
         try:
             visitor = self._visitor(request)
             path, name = await to_thread.run_sync(
@@ -186,14 +186,14 @@ class Teaching:
             if isinstance(data, Response):
                 return data
             if request.headers.get("content-type", "").split(";")[0] != "application/json":
-                return problem("A message is sent as application/json.", 415)
+                return problem("A message must be application/json.", 415)
 
             def act() -> Any:
                 try:
                     message = json.loads(data)
                     assert isinstance(message, dict)
                 except (ValueError, AssertionError, RecursionError):
-                    raise LabError("A message of this page is a json object.") from None
+                    raise LabError("A message of this page must be a json object.") from None
                 return work(self._visitor(request), message)
 
             return await _answered(act)
@@ -212,7 +212,7 @@ class Teaching:
     def _classes(self, visitor: Visitor, message: dict[str, Any]) -> Any:
         names, renamed = message.get("names"), message.get("renamed") or {}
         if not isinstance(names, list) or not isinstance(renamed, dict):
-            raise LabError("names must be a list, renamed an object.")
+            raise LabError("names must be a list and renamed an object.")
         visitor.project.set_classes(names, renamed)
         return {"classes": visitor.project.class_names}
 
@@ -233,14 +233,14 @@ class Teaching:
             return labeller.offers_for(visitor.project, visitor.suggestions, message.get("id", 0))
 
     def _import(self, visitor: Visitor, message: dict[str, Any]) -> Any:
-        """Takes what was uploaded: photographs, zips, a labelled folder."""
+        """Imports what was uploaded: photographs, zips, a labelled folder."""
         given = visitor.folder / "given"
         try:
             if not given.exists():
                 raise LabError("Nothing has been given.")
             zips = [file for file in given.rglob("*") if file.suffix.lower() == ".zip"]
             for number, file in enumerate(sorted(zips)):
-                self.visitors.check_disk()  # each may hold gigabytes
+                self.visitors.check_disk()  # each zip may hold gigabytes
                 unpack(file, given / f"unpacked{number}", 20 * self.viewer.limits.upload_mb)
                 file.unlink()
             found = read_labelled_folder(_inner(given))
@@ -252,7 +252,7 @@ class Teaching:
         return {**self._state(visitor), "notes": notes, "kind": found.kind}
 
     def _train(self, visitor: Visitor, message: dict[str, Any]) -> Any:
-        """Begins a training, from the model that was taught last where there is one."""
+        """Begins a training, from the visitor's last taught model where there is one."""
         self.visitors.check_disk()
         before = self._last_taught(visitor)
         minutes = message.get("minutes")
@@ -267,8 +267,8 @@ class Teaching:
 
     def _stop(self, visitor: Visitor, message: dict[str, Any]) -> Any:
         waited = self.trainings.stop(visitor.token)
-        if waited and (waited / STATE).exists():  # it was to go on
-            text = "Stopped while it waited to go on. Train again: it starts from the last model."
+        if waited and (waited / STATE).exists():  # it was to be continued
+            text = "Stopped while it waited to continue. Train again to start from the last model."
             state = {**read_json(waited / STATE), "phase": "failed", "problem": text}
             write_text(waited / STATE, json.dumps(state) + "\n")
         elif waited:
@@ -276,7 +276,7 @@ class Teaching:
         return {}
 
     def _use(self, visitor: Visitor, message: dict[str, Any]) -> Any:
-        """Loads the taught model for the page; its name."""
+        """Loads the taught model for the page and returns its name."""
         run = self._last_taught(visitor)
         if run is None:
             raise LabError("Nothing is taught yet: train first.")
@@ -297,16 +297,16 @@ class Teaching:
         }
 
     def _last_taught(self, visitor: Visitor) -> Path | None:
-        """The newest run that is over and has a model: what is loaded of another would change."""
+        """The newest run that has ended and has a model; that of a running one would change."""
         runs = visitor.runs
-        if runs and not at_end(runs[-1]):  # at its end it is over, though its process still runs
+        if runs and not at_end(runs[-1]):  # a run may have ended while its process still runs
             waits_or_runs = self.trainings.place(visitor.token) is not None
             if waits_or_runs or self._goes_on(visitor, runs[-1]):
                 runs.pop()
         return next((run for run in reversed(runs) if (run / MODEL_FILE).exists()), None)
 
     def _goes_on(self, visitor: Visitor, run: Path) -> bool:
-        """Whether a run that was killed, or whose app was, is to go on: not again and again."""
+        """Whether to continue a run that was killed, alone or with its app: not too often."""
         return unfinished(run) and visitor.resumed[run.name] < _AGAIN
 
     def _run(self, visitor: Visitor, watched: int) -> dict[str, Any] | None:
@@ -358,18 +358,18 @@ def _row(visitor: Visitor, row: dict[str, Any]) -> dict[str, Any]:
 
 
 def _url(visitor: Visitor, row: dict[str, Any]) -> str:
-    """Below ``PATH``; the page knows where that is, a proxy or not."""
+    """The address of a row's image below ``PATH``, which the page knows even behind a proxy."""
     return f"{visitor.token}/image/{row['file_name']}"
 
 
 def _shown(run: Path) -> list[Path]:
-    """Of the images that a run did not learn from those with most objects."""
+    """The images with the most objects among those that a run did not learn from."""
     val = CocoFolder(run / "val.json", "val", images=run / "images")
     return [val.image_path(i) for i in (-val.object_counts).argsort()[:4]]
 
 
 def _inner(folder: Path) -> Path:
-    """Past folders that hold nothing but one folder, as zips and drops have them."""
+    """The first folder that holds more than one folder, as zips and drops often nest them."""
     while True:
         inside = list(folder.iterdir())
         if len(inside) != 1 or not inside[0].is_dir() or inside[0].name.lower() in ("images",):
@@ -378,13 +378,13 @@ def _inner(folder: Path) -> Path:
 
 
 def _last_words(run: Path) -> str:
-    """What a training that ended without saying so wrote last."""
+    """The last words of a training that ended without reporting why."""
     with suppress(OSError):
         lines = (run / "log.txt").read_text(encoding="utf-8", errors="replace").split("\n")
         told = [line for line in lines if line.startswith("error:")]
         if told:
             return told[-1].removeprefix("error:").strip()
-    return "The training ended by itself, perhaps for want of memory. Train again: it starts anew."
+    return "The training ended by itself, perhaps out of memory. Train again: it starts anew."
 
 
 async def _body(request: Request, most: int) -> bytes | Response:
@@ -394,12 +394,12 @@ async def _body(request: Request, most: int) -> bytes | Response:
             size += len(part)
             if size > 8 * most:
                 break
-            if size <= most:  # the rest is read, too: who is cut off sees no answer
+            if size <= most:  # the rest is read too, as a client that is cut off sees no answer
                 parts.append(part)
     except ClientDisconnect:
         return Response(status_code=400)
     if size > most:
-        text = f"Up to {most / 1e6:.0f} MB are taken at once. Make it smaller."
+        text = f"At most {most / 1e6:.0f} MB are accepted at once. Make it smaller."
         return problem(text, 413)
     return b"".join(parts)
 

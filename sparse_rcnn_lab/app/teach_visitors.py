@@ -1,4 +1,4 @@
-"""Who teaches what: each visitor's folder, found by a link that only that visitor has."""
+"""The visitors of Teach: each has a folder, found by a link that only that visitor has."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from sparse_rcnn_lab.data.coco.project import LABELS, Project
 from sparse_rcnn_lab.training.teach.progress import is_alive
 from sparse_rcnn_lab.training.teach.suggest import Suggestions
 
-DAYS = 7  # that a visitor's folder is kept after the last change
+DAYS = 7  # for which a visitor's folder is kept after the last change
 _TOKEN = re.compile(r"[A-Za-z0-9_-]{22,43}")
-_ROOM = 300e6  # bytes of the disk that stay free
+_ROOM = 300e6  # bytes of the disk that must stay free
 
 
 @dataclass
 class Visitor:
-    """project: what was shown and drawn.  suggestions: made at the first question."""
+    """project: the images and boxes.  suggestions: created when first needed."""
 
     token: str
     project: Project
@@ -35,22 +35,22 @@ class Visitor:
 
     @property
     def folder(self) -> Path:
-        """Where everything of this visitor lies."""
+        """The folder with everything of this visitor."""
         return self.project.folder
 
     @property
     def runs(self) -> list[Path]:
-        """The trainings, oldest first."""
+        """The run folders, oldest first."""
         return sorted(path for path in (self.folder / "runs").glob("[0-9]*") if path.is_dir())
 
     @property
     def until(self) -> float:
-        """When the folder goes, if nothing changes in it: seconds since 1970."""
+        """When the folder is removed if nothing changes in it, in seconds since 1970."""
         return _last_change(self.folder) + DAYS * 86400
 
 
 class Visitors:
-    """Those whose folders lie under ``root``. trainings: counts those that outlived their app."""
+    """The visitors with folders under ``root``. trainings: for those that outlived their app."""
 
     def __init__(self, root: Path, trainings: Trainings) -> None:
         self.root, self.trainings = root, trainings
@@ -59,7 +59,7 @@ class Visitors:
         self._sweep()
 
     def new(self) -> Visitor:
-        """Somebody who begins. Raises LabError where the disk is full."""
+        """Creates a visitor. Raises LabError where the disk is full."""
         self._sweep()
         self.check_disk()
         token = secrets.token_urlsafe(24)
@@ -67,29 +67,29 @@ class Visitors:
         return self.get(token)
 
     def get(self, token: str) -> Visitor:
-        """Whose link has this token. Raises LabError where there is nothing (any more)."""
+        """The visitor with this token. Raises LabError where there is nothing, or no longer."""
         if not _TOKEN.fullmatch(token) or not (self.root / token).is_dir():
             raise LabError(
                 f"There is nothing under this link any more: what is taught is kept for {DAYS} "
                 "days after the last change. Begin anew."
             )
-        with self._lock:  # two projects in one folder would write over each other
+        with self._lock:  # two projects in one folder would overwrite each other
             if token not in self._known:
                 self._known[token] = Visitor(token, Project(self.root / token))
             return self._known[token]
 
     def check_disk(self) -> None:
-        """Raises LabError where little room is left."""
+        """Raises LabError where little disk space is left."""
         self.root.mkdir(parents=True, exist_ok=True, mode=0o700)
         free = shutil.disk_usage(self.root).free
         if free < _ROOM:
             raise LabError(
                 f"The disk of this app is nearly full ({free / 1e6:.0f} MB free). Nothing of yours "
-                "is lost; whoever runs it has to make room."
+                "is lost; whoever runs it has to free some space."
             )
 
     def _sweep(self) -> None:
-        """Removes what nobody has touched for days; counts trainings that outlived their app."""
+        """Removes folders untouched for days; counts trainings that outlived their app."""
         for folder in self.root.glob("*") if self.root.is_dir() else ():
             runs = sorted((folder / "runs").glob("[0-9]*"))
             if any(is_alive(run) and not at_end(run) for run in runs):

@@ -1,4 +1,4 @@
-"""What people give: photographs and frames, within limits; examples that ship; drawn samples."""
+"""The inputs of visitors: photographs and frames within limits, shipped examples, drawn samples."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ from sparse_rcnn_lab.data.shapes.dataset import shapes_image
 from sparse_rcnn_lab.detect.images import read_image, reads_heif
 from sparse_rcnn_lab.views.draw import as_image, display_size
 
-_MIN_SIDE, _MAX_SIDE = 640, 1280  # an image on the page, pixels
-_PROGRAMS = ("EPS", "WMF")  # Pillow hands them to Ghostscript, or to Windows, to be run
+_MIN_SIDE, _MAX_SIDE = 640, 1280  # of an image on the page, pixels
+_PROGRAMS = ("EPS", "WMF")  # Pillow has Ghostscript or Windows execute these
 
 
 @dataclass(frozen=True)
 class Limits:
-    """The largest things that somebody may send.
+    """The limits on what visitors may send.
 
-    upload_mb: a file, in units of 1e6 bytes.  megapixels: an image.  frame_megapixels: a frame of
-    a webcam or a video.  video_seconds: length of a video.  body_mb: any other request; a frame
-    of a webcam travels in one.
+    upload_mb: for a file, in units of 1e6 bytes.  megapixels: for an image.  frame_megapixels: for
+    a frame of a webcam or a video.  video_seconds: length of a video.  body_mb: for any other
+    request, such as a frame of a webcam.
     """
 
     upload_mb: int = 100
@@ -43,7 +43,7 @@ class Limits:
             raise LabError(f"--max-size must be 1 to 10000 megabytes, found {self.upload_mb}.")
 
     def check_file(self, path: Path) -> None:
-        """Raises LabError for a file that is too large; uploads were refused before."""
+        """Raises LabError for a file that is too large; larger uploads were refused before."""
         size = path.stat().st_size / 1e6
         if size > self.upload_mb:
             raise LabError(
@@ -53,7 +53,7 @@ class Limits:
 
 
 def check_pixels(name: str, width: int, height: int, max_megapixels: float) -> None:
-    """Raises LabError when ``name`` has more megapixels; its header is all that has been read."""
+    """Raises LabError when the image ``name`` has more megapixels; only its header was read."""
     found = width * height / 1e6
     if found > max_megapixels:
         raise LabError(
@@ -64,9 +64,9 @@ def check_pixels(name: str, width: int, height: int, max_megapixels: float) -> N
 
 @dataclass(frozen=True)
 class InputImage:
-    """An image that somebody gave. key: hash of its pixels.  pixels: ``[3, H, W]`` uint8 RGB.
+    """A visitor's image. key: hash of its pixels.  pixels: ``[3, H, W]`` uint8 RGB.
 
-    shown: the same at the size of the page.
+    shown: the image in its size on the page.
     """
 
     key: str
@@ -75,7 +75,7 @@ class InputImage:
 
 
 def read_input(source: str | Path | Image.Image, limits: Limits | None = None) -> InputImage:
-    """Reads an image that somebody gave. Raises LabError when it is none, or too large.
+    """Reads a visitor's image. Raises LabError when it is not an image, or too large.
 
     >>> image = read_input(EXAMPLES / "shapes_1.png", Limits())
     >>> tuple(image.pixels.shape), image.shown.size
@@ -96,7 +96,7 @@ def read_input(source: str | Path | Image.Image, limits: Limits | None = None) -
 
 
 def read_frame(data: bytes, limits: Limits) -> Tensor:
-    """A webcam's frame, a JPEG -> ``[3, H, W]`` uint8 RGB. Raises LabError when it is none."""
+    """A webcam's frame, a JPEG -> ``[3, H, W]`` uint8 RGB. Raises LabError for anything else."""
     try:
         image = Image.open(io.BytesIO(data), formats=["JPEG"])
     except Exception:  # a damaged head can raise anything
@@ -106,14 +106,14 @@ def read_frame(data: bytes, limits: Limits) -> Tensor:
 
 
 def draw_sample(difficulty: str, seed: int | None = None) -> tuple[Image.Image, int]:
-    """A freshly drawn image of shapes and its seed, a new one unless given."""
+    """A newly drawn image of shapes and its seed, a new one unless given."""
     seed = random.randrange(2**16) if seed is None else seed
     return as_image(shapes_image(seed, difficulty=difficulty).image), seed
 
 
 def check_image_file(path: Path, limits: Limits) -> None:
-    """Raises LabError for an image of too many pixels, and for what a program beside Pillow would
-    draw; what is no image, read_image refuses.
+    """Raises LabError for an image with too many pixels, and for files that another program would
+    execute; read_image refuses what is not an image.
     """
     reads_heif()
     try:

@@ -1,4 +1,4 @@
-"""Videos: read and written by PyAV (no ffmpeg has to be installed), with boxes, as a film."""
+"""Videos, read and written by PyAV, which needs no installed ffmpeg: with boxes, and as a film."""
 
 from __future__ import annotations
 
@@ -24,17 +24,17 @@ from sparse_rcnn_lab.core.trace import Trace
 from sparse_rcnn_lab.views.draw import display_size
 from sparse_rcnn_lab.views.film import PER_SECOND, film_frames
 
-MAX_SIDE = 1280  # of a video that is written, pixels
-SAMPLE_SIDE = 640  # of the sample video: its long side, pixels
-_TICK = Fraction(1, 90_000)  # of the clock of a video that is written, seconds
-# Containers alone: a playlist could name other files of this machine, or addresses.
+MAX_SIDE = 1280  # of a written video, pixels
+SAMPLE_SIDE = 640  # long side of the sample video, pixels
+_TICK = Fraction(1, 90_000)  # unit of the clock of a written video, seconds
+# Only containers, since a playlist could name other files of this machine, or addresses.
 _FORMATS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,mpeg,ogg,flv,asf,gif"
 
 
 @dataclass(frozen=True)
 class Clip:
-    """A video file. seconds: its length.  rate: frames a second, where they come fastest.  width,
-    height: upright, square pixels of the frames that :meth:`frames` gives, at most ``MAX_SIDE``.
+    """A video file. seconds: its length.  rate: its highest number of frames per second.  width,
+    height: of the frames from :meth:`frames`, upright in square pixels, at most ``MAX_SIDE``.
     """
 
     path: Path
@@ -44,9 +44,9 @@ class Clip:
     height: int
 
     def frames(self, per_second: float) -> Iterator[tuple[float, Tensor]]:
-        """(time in seconds, ``[3, H, W]`` uint8 RGB) of ``per_second`` frames a second.
+        """(time in seconds, ``[3, H, W]`` uint8 RGB) of ``per_second`` frames per second.
 
-        A file that is damaged half-way ends there.
+        A damaged file ends where the damage begins.
         """
         with self.path.open("rb") as file, _opened(file, self.path.name) as container:
             stream = container.streams.video[0]
@@ -67,7 +67,7 @@ class Clip:
 
 
 def open_clip(path: str | Path, limits: Limits) -> Clip:
-    """Looks into a video file. Raises LabError when it is none, too long or too large."""
+    """Opens a video file. Raises LabError when it is not a video, too long or too large."""
     path = Path(path)
     limits.check_file(path)
     if path.stat().st_size == 0:
@@ -86,7 +86,7 @@ def open_clip(path: str | Path, limits: Limits) -> Clip:
         frame = next(_decoded(container, stream), None)
         if frame is None:
             raise LabError(f'"{path.name}" has no frame that can be read; it may be damaged.')
-        # With frames at times of their own the average would leave out some of a dense part.
+        # With irregular frame times the average rate would leave out frames of a dense part.
         rate = float(max(stream.average_rate or 0, stream.guessed_rate or 0) or 25)
         wide = float(stream.sample_aspect_ratio or 1)  # width / height of a pixel
         wide = wide if 0.1 <= wide <= 10 else 1.0
@@ -94,7 +94,7 @@ def open_clip(path: str | Path, limits: Limits) -> Clip:
         width, height = display_size(*size, max_side=MAX_SIDE)
         if round(frame.rotation / 90) % 2:
             width, height = height, width
-        if seconds <= 0:  # as browsers record them
+        if seconds <= 0:  # as in recordings of browsers
             seconds = _counted(container, stream, frame)
     if seconds > limits.video_seconds:
         raise LabError(
@@ -107,7 +107,7 @@ def open_clip(path: str | Path, limits: Limits) -> Clip:
 class Writer:
     """Writes images of one size as an MP4 (H.264) that browsers play; a context manager.
 
-    rate: frames a second.  Images of odd sides lose a row or a column.
+    rate: frames per second.  Images with odd sides lose a row or a column.
     """
 
     def __init__(self, path: Path, rate: float) -> None:
@@ -119,7 +119,7 @@ class Writer:
         self._tick = 0  # of the next frame
 
     def add(self, image: Image.Image, times: int = 1, at: float | None = None) -> None:
-        """Adds an image, shown for so many frames. at: seconds, later than the last; None: next."""
+        """Adds an image for ``times`` frames. at: seconds, later than the last; None: next."""
         import av
 
         width, height = image.width // 2 * 2, image.height // 2 * 2
@@ -187,13 +187,13 @@ def _decoded(container: Any, stream: Any) -> Iterator[Any]:
 def _timed(container: Any, stream: Any) -> Iterator[tuple[float, Any]]:
     """The frames, each with its time in seconds."""
     if container.format.name != "avi":
-        # Where the file's own clock stands at its first frame; not at 0 in every container.
+        # The file's own clock at its first frame, which is not 0 in every container.
         origin = float((stream.start_time or 0) * stream.time_base)
         for frame in _decoded(container, stream):
             if frame.time is not None:
                 yield frame.time - origin, frame
         return
-    # AVI times its packets alone, and they come in the order of decoding.
+    # AVI has times only for packets, which come in decoding order.
     first: int | None = None
     now = 0.0
     for frame in _decoded(container, stream):
@@ -208,7 +208,7 @@ def _seconds(container: Any, stream: Any) -> float:
     if stream.duration and stream.time_base:
         return float(stream.duration * stream.time_base)
     seconds, start = float(container.duration or 0) / 1e6, float(container.start_time or 0) / 1e6
-    # Matroska says when the last frame ends, by the file's own clock.
+    # Matroska states when the last frame ends, by the file's own clock.
     return seconds - start if "matroska" in container.format.name and start < seconds else seconds
 
 
@@ -228,9 +228,8 @@ def _counted(container: Any, stream: Any, first: Any) -> float:
 
 @dataclass(frozen=True)
 class Progress:
-    """How far a video is. done, total: seconds of it.  took: seconds of work.  frames: written.
-
-    image: the frame that was written last.  cut: where and why it ended early, a sentence, or "".
+    """The progress of a video. done, total: seconds of video.  took: seconds of work.  frames: how
+    many are written.  image: the last one.  cut: where and why it ended early, a sentence, or "".
     """
 
     done: float
@@ -249,11 +248,11 @@ def annotate(
     target: Path,
     stopped: Callable[[], bool] = lambda: False,
 ) -> Iterator[Progress]:
-    """Writes the video with its boxes to ``target``, telling how far it is after every frame, each
+    """Writes the video with its boxes to ``target`` and yields the progress after every frame, each
     of which keeps its time.
 
-    per_second: frames of each second to detect in.  stopped: asked before every frame; what was
-    done until then is kept.  When the caller stops listening, nothing is kept.
+    per_second: frames per second in which to detect.  stopped: called before every frame; what was
+    done until then is kept.  When the caller stops iterating, nothing is kept.
     """
     rate = min(max(per_second, 1.0), clip.rate)
     start = time.monotonic()
@@ -263,9 +262,9 @@ def annotate(
         for now, pixels in clip.frames(rate):
             if stopped():
                 break
-            # Its header may have been wrong about its length.
+            # Its header may have stated a wrong length.
             if now > (longest := viewer.limits.video_seconds):
-                cut = f"Cut at {longest:.0f} s: this page takes no more."
+                cut = f"Cut at {longest:.0f} s, the limit of this page."
                 break
             image = viewer.view_frame(pixels, state).image
             writer.add(image, at=now)
@@ -282,7 +281,7 @@ def annotate(
 
 
 def film_of(trace: Trace, threshold: float, target: Path) -> Path:
-    """Writes all proposals going through the stages, a second each, to an MP4."""
+    """Writes an MP4 of all proposals going through the stages, one second each."""
     with Writer(target, PER_SECOND) as writer:
         for image, seconds in film_frames(trace, threshold, stage_seconds=1.0):
             writer.add(image, max(1, round(seconds * PER_SECOND)))
@@ -290,12 +289,12 @@ def film_of(trace: Trace, threshold: float, target: Path) -> Path:
 
 
 def sample_video(image: InputImage, target: Path, seconds: float = 4.0) -> Path:
-    """Writes a slow way across an image: something to try when no video is at hand."""
+    """Writes a slow pan across an image, to try when no video is at hand."""
     rate = 15
     whole = image.shown
     side = 0.7
     width, height = max(1, int(whole.width * side)), max(1, int(whole.height * side))
-    # Two pixels at least: the encoder takes even sides only.
+    # At least two pixels, as the encoder accepts only even sides.
     wide, high = display_size(width, height, SAMPLE_SIDE, SAMPLE_SIDE)
     with Writer(target, rate) as writer:
         for number in range(int(seconds * rate)):

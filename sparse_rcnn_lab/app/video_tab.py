@@ -1,4 +1,4 @@
-"""The tab *Video*: a file in, the same with boxes out."""
+"""The tab *Video*: a video goes in and comes out with boxes."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from sparse_rcnn_lab.app.viewer import Viewer
 from sparse_rcnn_lab.core.errors import LabError
 
 _TELL = 0.4  # seconds between two images of the progress
-VIDEOS_AT_ONCE = 2  # videos that are worked on at the same time
+VIDEOS_AT_ONCE = 2  # videos that are processed at the same time
 _HINT = "Drop a video, or make a sample; the controls of the page act on every frame."
 
 
 class VideoTab:
-    """Lays the tab out in the current block; :meth:`connect` wires it to the controls."""
+    """Lays the tab out in the current block; :meth:`connect` connects it to the controls."""
 
     def __init__(self, viewer: Viewer) -> None:
         self.viewer = viewer
@@ -73,11 +73,11 @@ class VideoTab:
                 min_width=90,
             )
             self.stop = gr.Button("Stop", interactive=False, elem_id="lab-video-stop", min_width=90)
-        help_text = "How many frames of each second to detect in; the video has at most its own."
+        help_text = "How many frames per second to detect in, at most those of the video."
         self.rate = slider("lab-video-rate", "Frames a second", help_text, 1, 60, value=15, step=1)
 
     def connect(self, controls: ControlPanel, image: gr.State) -> None:
-        """Wires the buttons."""
+        """Connects the buttons."""
         shown = [self.preview, self.result, self.state, self.stop]
         self.source.change(
             self._given, self.source, [self.start, self.state, self.result], **ON_CLICK
@@ -91,17 +91,17 @@ class VideoTab:
             show_progress="hidden",
             api_visibility="private",
         )
-        # Not in the queue of videos: it has to come while one runs.
+        # Not in the queue of videos, since it must be handled while one runs.
         self.stop.click(self._stop, None, None, **ON_CLICK, queue=False)
         self.sample.click(explained(self._sample), image, self.source, **ON_CLICK)
 
     def _detect(
         self, request: gr.Request, path: str | None, rate: Any, *moved: Any
     ) -> Iterator[tuple[Any, Any, Any, Any]]:
-        """The frames as they are done, then the file. Stop keeps what is done."""
+        """Yields the frames as they are done, then the file. Stop keeps what is done."""
         idle = gr.update(visible=False, value=None)
         can, cannot = gr.update(interactive=True), gr.update(interactive=False)
-        if path is None:  # removed this very moment
+        if path is None:  # it was removed at this moment
             yield idle, gr.skip(), readouts.working(_HINT), cannot
             return
         session = str(request.session_hash)
@@ -131,8 +131,8 @@ class VideoTab:
                 del self._stops[session]
 
     def _given(self, path: str | None) -> tuple[Any, Any, Any]:
-        """A video came or went: what can be done now, and nothing of the last one."""
-        text = _HINT if path is None else "Ready. Detect works on every frame with the controls."
+        """Updates the tab after a video was given or removed, and clears the last result."""
+        text = _HINT if path is None else "Ready. Detect applies the controls to every frame."
         gone = gr.update(value=None, visible=False)
         return gr.update(interactive=path is not None), readouts.working(text), gone
 
@@ -143,5 +143,5 @@ class VideoTab:
 
     def _sample(self, image: InputImage | None) -> str:
         if image is None:
-            raise LabError("The sample goes across the image of the other tabs; there is none.")
+            raise LabError("The sample pans across the image of the other tabs. Give one first.")
         return str(sample_video(image, new_file("sample.mp4")))

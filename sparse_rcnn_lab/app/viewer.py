@@ -1,4 +1,4 @@
-"""What the app does, without Gradio: from an image and a ViewState to detections and a drawing."""
+"""The app without Gradio: from an image and a ViewState to detections and a drawing."""
 
 from __future__ import annotations
 
@@ -28,19 +28,19 @@ from sparse_rcnn_lab.models.releases import RELEASES
 from sparse_rcnn_lab.views.draw import Mark, as_image, detection_marks, draw_marks, proposal_marks
 
 _TRACES = 64
-# Class names of data sets that only those who made them read at once.
+# Class names of data sets that are unclear to others -> clearer ones.
 _IN_WORDS = {"RBC": "red cell", "WBC": "white cell", "Platelets": "platelet"}
-_PRIVATE = 16  # visitors' own models at once
-_PATIENCE = 0.3  # seconds that a frame waits for images that are asked for
+_PRIVATE = 16  # visitors' own models that are offered at once
+_PATIENCE = 0.3  # seconds that a frame waits for requested images
 
 
 @dataclass(frozen=True)
 class View:
-    """What the page shows. milliseconds: of the model's run.
+    """What the page shows. milliseconds: the time of the model's run.
 
     detections: those of the stage, above the threshold; None at stage 0, which has no scores.
-    state: what was asked for, within what the model has.  num_stages: of the model.  marks: what
-    to draw.  base: on what.  size: (width, height) of the frame that the marks are in.
+    state: the request, limited to what the model has.  num_stages: of the model.  marks: what to
+    draw.  base: the image to draw on.  size: (width, height) of the frame of the marks.
     """
 
     detections: Detections | None
@@ -53,17 +53,17 @@ class View:
 
     @cached_property
     def image(self) -> Image.Image:
-        """The annotated image, drawn when it is asked for: Live draws in the browser."""
+        """The annotated image, drawn when requested, as Live draws in the browser."""
         base = as_image(self.base) if isinstance(self.base, Tensor) else self.base
         return draw_marks(base, self.marks, self.size)
 
 
 class Viewer:
     """Keeps the trace of every image and number of proposals, so that stage and threshold only
-    draw again. Safe to call from several threads.
+    redraw. It may be called from several threads.
 
-    names: of models, or their paths; the first one is loaded at once.  device: "auto", "cpu",
-    "cuda", "mps".  Raises LabError when there is no model, or the device is missing.
+    names: models' names or paths; the first one is loaded at once.  device: "auto", "cpu", "cuda",
+    "mps".  Raises LabError when there is no model, or the device is missing.
 
     >>> from sparse_rcnn_lab.app import ViewState, read_input
     >>> from sparse_rcnn_lab.app.user_inputs import EXAMPLES
@@ -83,14 +83,14 @@ class Viewer:
         self.limits = limits or Limits()
         self._traces: OrderedDict[tuple[str, str, int], tuple[Trace, float]] = OrderedDict()
         self._lock = threading.Lock()
-        # More at once than there are cores would make everybody wait.
+        # More runs at once than there are cores would make everybody wait.
         self._turns = threading.Semaphore(max(1, os.cpu_count() or 1))
         self._waiting = 0
         self._answered = threading.Condition()
         self.models[self.models.first]
 
     def view(self, image: InputImage, state: ViewState) -> View:
-        """Detects in an image, or finds that it already has, and draws."""
+        """Detects in an image, or uses the trace it has kept, and draws."""
         detector = self.models[state.model]
         state = state.clamped(detector)
         trace, milliseconds = self.trace(image, state)
@@ -139,24 +139,24 @@ class Viewer:
             trace = detector.trace(image.pixels, record=(), num_proposals=number)
             took = 1000 * (time.perf_counter() - start)
         with self._lock:
-            # Without the image: images may be large, traces are not.
+            # Without the image, which may be large, unlike the trace.
             kept = self._traces[key] = replace(trace, image=None), took
             while len(self._traces) > _TRACES:
                 self._traces.popitem(last=False)
         return kept
 
     def full_trace(self, pixels: Tensor, state: ViewState) -> Trace:
-        """A trace with its image and attention: for the explorer, for a film and to download."""
+        """A trace with its image and attention, for the explorer, a film and downloads."""
         detector = self.models[state.model]
         with self.turn():
             return detector.trace(pixels, num_proposals=state.clamped(detector).num_proposals)
 
     @contextmanager
     def turn(self, frame: bool = False) -> Iterator[None]:
-        """Waits for a free core; what computes stands inside.
+        """Waits for a free core, for the computation in its body.
 
-        frame: one of many of a webcam or a video, which lets images that people wait for go
-        first, but not for long.
+        frame: whether it is one of many frames, which let images that people wait for go first,
+        but not for long.
         """
         with self._answered:
             if frame:
@@ -174,7 +174,7 @@ class Viewer:
 
 
 def select_marks(trace: Trace, state: ViewState) -> tuple[list[Mark], Detections | None]:
-    """What to draw of a trace, best first, and its detections (None at stage 0)."""
+    """The marks to draw for a trace, best first, and its detections (None at stage 0)."""
     stage = state.stage
     if stage == 0:
         return proposal_marks(trace, 0), None
@@ -195,7 +195,7 @@ def select_marks(trace: Trace, state: ViewState) -> tuple[list[Mark], Detections
 
 
 def select_detections(trace: Trace, state: ViewState) -> Detections:
-    """The detections of the stage, 1 or later: above the threshold, of the classes shown."""
+    """The detections of the stage, 1 or later: above the threshold and of the classes shown."""
     return _of_classes(trace.detections(state.stage, state.threshold), state)
 
 
@@ -208,8 +208,8 @@ def _wanted(class_names: Sequence[str], state: ViewState) -> Tensor:
 
 
 class ModelList:
-    """The models of the page, see Viewer. Loads each once, at its first use; safe to call from
-    several threads.
+    """The models of the page, see Viewer. Each is loaded once, at its first use. Several threads
+    may use it.
     """
 
     def __init__(self, names: Sequence[str], device: str = "auto") -> None:
@@ -224,28 +224,28 @@ class ModelList:
         self._loaded: dict[str, Detector] = {}
         # Models that visitors taught, by their name alone, unlisted; with images to show them on.
         self.private: dict[str, list[Path]] = {}
-        # One lock a model: a download of minutes must not hold up the others.
+        # One lock per model, as a download of minutes must not delay the others.
         self._locks = {name: threading.Lock() for name in names}
-        self._lock = threading.Lock()  # for adding models and letting them go
+        self._lock = threading.Lock()  # for adding and removing models
 
     def __getitem__(self, name: str) -> Detector:
-        """The model called so. Raises LabError for one that was not given, or cannot be loaded."""
+        """The model with this name. Raises LabError if it is unknown or cannot be loaded."""
         with self._lock_of(name):
             detector = self._loaded.get(name)
             if detector is None:
                 detector = load(name, self.device, runtime="auto")
                 words = (_IN_WORDS.get(kind, kind) for kind in detector.class_names)
                 detector.class_names = tuple(words)
-                # The first run is slow for reasons that say nothing about the model.
+                # The first run is slow for reasons unrelated to the model.
                 side = detector.config.input.short_side
                 detector(torch.zeros(3, side, side, dtype=torch.uint8))
                 with self._lock:
-                    if name in self._locks:  # else it was let go meanwhile
+                    if name in self._locks:  # else it was removed meanwhile
                         self._loaded[name] = detector
             return detector
 
     def add(self, name: str, images: Sequence[Path] = ()) -> None:
-        """Offers a visitor's own model to who knows its name; the eldest of many are let go."""
+        """Offers a visitor's own model to those who know its name; too many push out the oldest."""
         with self._lock:
             if name not in self._locks:
                 self._locks[name] = threading.Lock()
@@ -256,7 +256,7 @@ class ModelList:
                 self._loaded.pop(eldest, None)
 
     def is_loaded(self, name: str) -> bool:
-        """Whether this model is loaded already. Raises LabError for one that was not given."""
+        """Whether this model is loaded already. Raises LabError for an unknown one."""
         self._lock_of(name)
         return name in self._loaded
 
@@ -267,17 +267,17 @@ class ModelList:
         return lock
 
     def examples(self, name: str) -> list[Path]:
-        """Images to begin with: of a visitor's own model that visitor's, else what ships."""
+        """Example images: the visitor's for a visitor's own model, else the shipped ones."""
         own = [path for path in self.private.get(name, ()) if path.is_file()]
         return own or examples(self[name].class_names)
 
     def choices(self) -> list[tuple[str, str]]:
-        """(label, name) of each: a path by its last part, a published one with what it costs."""
+        """(label, name) of each: a path by its last part, a published model with its download."""
         return [(_label(name), name) for name in self.names]
 
 
 def models_to_offer(model: str | None, checkpoint: str | None) -> list[str]:
-    """The models of the page: the one to show first, what ships, then the published ones.
+    """The models of the page: the one to show first, the shipped ones, then the published ones.
 
     Raises LabError when ``model`` is neither shipped nor published.
 
@@ -288,12 +288,12 @@ def models_to_offer(model: str | None, checkpoint: str | None) -> list[str]:
     if model is not None and model not in (*shipped, *RELEASES):
         raise LabError(
             f"There is no model {model!r}. Shipped: {', '.join(shipped) or 'none'}; published: "
-            f"{', '.join(RELEASES)}; for a file or run folder of yours use --checkpoint."
+            f"{', '.join(RELEASES)}. For a file or run folder of yours use --checkpoint."
         )
-    # What people have in front of them first; then the quickest, which has samples to draw.
+    # Everyday things first; then the fastest model, which has samples to draw.
     own = sorted(shipped, key=lambda name: ("everyday" not in name, "nano" not in name))
     names = [name for name in (checkpoint, model, *own) if name]
-    # Without any at hand the page would begin with a download that nobody asked for.
+    # Without a shipped model the page would begin with a download that nobody asked for.
     return list(dict.fromkeys([*names, *RELEASES])) if names else []
 
 
@@ -306,5 +306,5 @@ def _label(name: str) -> str:
 
 
 def short_name(name: str) -> str:
-    """The last part of a model's path, of any system; a name stays as it is."""
+    """The last part of a model's path on any system; a name stays as it is."""
     return name.rstrip("/").replace("\\", "/").rsplit("/", 1)[-1]

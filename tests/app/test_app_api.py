@@ -72,7 +72,7 @@ def test_every_tab_has_an_endpoint(client, folder, tmp_path):
     ("wrong", "words"),
     [
         ({"model": "/etc/passwd"}, "There is no model"),
-        ({"threshold": 7}, "threshold must be 0 to 1"),
+        ({"threshold": 7}, "threshold must be from 0 to 1"),
         ({"show": "all"}, "show must be one of"),
         ({"classes": 3}, "classes must be a list"),
         ({"num_proposals": "many"}, "num_proposals must be a number, found 'many'"),

@@ -219,7 +219,7 @@ def test_one_training_at_a_time(teaching):
     assert second.post("train").json()["place"] == 1
     assert third.post("train").json()["place"] == 2
     answer = first.post("train")
-    assert answer.status_code == 400 and "runs or waits" in answer.json()["problem"]
+    assert answer.status_code == 400 and "already running or waiting" in answer.json()["problem"]
     second.post("stop")  # it had not begun: nothing is left of it
     assert second.get("run").json() is None and third.get("run").json()["place"] == 1
     first.post("stop")

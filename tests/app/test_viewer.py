@@ -239,7 +239,7 @@ def test_empty_states_say_what_to_do(tiny, image):
     text = readouts.table(tiny.view(image, state(tiny, threshold=1.0)))
     assert "raise the stage" not in text
     # Who gives a dog to a model of shapes is told so.
-    assert "looks for circle, square" in text and "for anything else choose another model" in text
+    assert "looks for circle, square" in text and "for anything else, choose another model" in text
     assert "8 learned proposals" in readouts.table(tiny.view(image, state(tiny, stage=0)))
 
 
