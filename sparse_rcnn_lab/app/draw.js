@@ -72,13 +72,13 @@
           show(told, answer.headers);
         }
       } catch {
-        trouble("The app does not answer. Does it still run?");
+        trouble("The app does not answer. Is it still running?");
       }
     }
     sending = false;
   }
 
-  // It is said, and the drawing sent again.
+  // Reports the problem and sends the drawing again.
   function trouble(text) {
     troubled ||= lab.part("lab-pad-note").textContent;
     lab.part("lab-pad-note").textContent = text;
@@ -139,7 +139,7 @@
     }
   });
 
-  // Without a pointer: a key puts a shape.
+  // Without a pointer, a key draws a shape.
   document.addEventListener("keydown", (event) => {
     const key = event.key.toLowerCase();
     if (event.target.id !== "lab-pad-drawn" || !"ctsh".includes(key) || event.ctrlKey || event.metaKey) return;

@@ -18,7 +18,7 @@
     const same = told && shown && told.of === shown.of;
     const before = host.explorer;
     if (told && before && !away) {
-      // Another image: what was set here stays.
+      // For another image the settings here stay.
       told.threshold = before.store.state.threshold;
       if (told.of.split(" ")[1] === shown?.of.split(" ")[1]) told.proposals = before.used();
     }
@@ -39,7 +39,7 @@
       if (shown?.of !== told.of) return; // another image was chosen meanwhile
       shown = null; // so that it is fetched when it is chosen again
       if (error.status === 410) lab.part("lab-explore-again")?.click();
-      else if (lab.part("lab-say")) lab.say("The app does not answer. Does it still run?");
+      else if (lab.part("lab-say")) lab.say("The app does not answer. Is it still running?");
       return;
     }
     while (!host.isConnected) await new Promise(requestAnimationFrame);
@@ -51,7 +51,7 @@
     take();
   }
 
-  // The controls of the page keep their values across tabs: here they come in, and there they leave.
+  // The controls of the page keep their values across tabs: the explorer gets and sets them.
   function take() {
     const { explorer } = host;
     if (!explorer) return;

@@ -1,7 +1,7 @@
 // What Gradio does not have: the model's tiles, the strip of images, dropping and pasting anywhere,
-// pictures that are clicked. It comes before the other scripts.
+// images that can be clicked. It is loaded before the other scripts.
 (() => {
-  // Gradio has its path from the server, which does not know what a proxy put before it.
+  // Gradio has its path from the server, which does not know a proxy's prefix.
   window.gradio_config.root = new URL(".", location.href).href.replace(/\/$/, "");
   const IMAGE_TABS = ["explore", "photo", "compare"];
 
@@ -15,7 +15,7 @@
       field.value = value;
       for (const kind of ["input", "change"]) field.dispatchEvent(new Event(kind, { bubbles: true }));
     },
-    // What the browser alone knows of the tab that is open: a frame, a drawing, what was explored.
+    // What only the browser knows of the open tab: a frame, a drawing, what was explored.
     still: () => ({ live: labLive, draw: labPad, explore: labExplore }[lab.tab()]?.still() ?? ""),
     click: (id) => lab.part(id).click(),
     tab: () => document.querySelector("#lab-tabs button[role=tab][aria-selected=true]")?.id.slice(8, -7),
@@ -82,7 +82,7 @@
       lab.set("lab-model", name);
     },
   };
-  // What was given goes in by the button's own way, so that Gradio's limits hold.
+  // Given files are passed on through the button, so that Gradio's limits apply.
   async function give(files) {
     const chosen = [...files].filter((file) => file.size > 0);
     const video = chosen.find((file) => file.type.startsWith("video/"));
@@ -92,7 +92,7 @@
       while (!document.querySelector("#lab-video-in :is(input[type=file], video)")) await new Promise(requestAnimationFrame);
     }
     const input = document.querySelector(video ? "#lab-video-in input[type=file]" : "#lab-input input[type=file]");
-    if (!chosen.length) return lab.say("There was no file in what was given. Give an image: JPEG, PNG, WebP, HEIC.");
+    if (!chosen.length) return lab.say("No file was given. Give an image: JPEG, PNG, WebP, HEIC.");
     if (!input) return lab.say("There is a video already: remove it first (× at its corner).");
     if (!video && !IMAGE_TABS.includes(lab.tab())) lab.open("explore");
     const transfer = new DataTransfer();

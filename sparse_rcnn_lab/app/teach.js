@@ -8,12 +8,12 @@ const STEPS = [["show", "Show"], ["box", "Box"], ["train", "Train"], ["use", "Us
 const CAMERA = {
   NotAllowedError: "The browser may not use the camera. Allow it beside the address, then start again.",
   NotFoundError: "No camera was found. Connect one, or choose photographs.",
-  OverconstrainedError: "That camera is not there any more. Start again to use another one.",
+  OverconstrainedError: "That camera is no longer there. Start again to use another one.",
   NotReadableError: "The camera is in use by another program. Close that one, then start again.",
 };
 const plural = (number, word) => `${number} ${word}${number === 1 ? "" : word.endsWith("x") ? "es" : "s"}`;
 const clock = (seconds) => `${Math.floor(Math.round(seconds) / 60)}:${String(Math.round(seconds) % 60).padStart(2, "0")}`;
-// A browser that keeps nothing of a page refuses even to be asked: then only the link brings it back.
+// A browser without storage refuses even to read it; then only the link leads back.
 const stored = {
   get() { try { return localStorage.getItem("lab-teach"); } catch { return null; } },
   set(token) { try { localStorage.setItem("lab-teach", token); } catch { /* as above */ } },
@@ -37,7 +37,7 @@ function createTeach(el) {
         headers: { "content-type": json ? "application/json" : body.type || "application/octet-stream" }, ...options,
       });
     } catch {
-      throw new Error("The app does not answer. Does it still run?");
+      throw new Error("The app does not answer. Is it still running?");
     }
     const name = /filename="(.+)"/.exec(answer.headers.get("content-disposition") ?? "")?.[1];
     if (answer.ok && name) return new File([await answer.blob()], name);
@@ -58,7 +58,7 @@ function createTeach(el) {
     link.value = `${location.origin}${location.pathname}?teach=${token}`;
   }
 
-  // What is seen.
+  // What is shown.
   const bar = make("ol", { class: "lab-steps" }, ...STEPS.map(([name, words], place) => make("li", {},
     make("button", { type: "button", id: `lab-step-${name}`, onclick: () => go(name) },
       make("b", { text: String(place + 1) }), make("span", { text: words }), make("small", { text: "" })))));
@@ -77,7 +77,7 @@ function createTeach(el) {
     said.hidden = !text;
     said.classList.toggle("lab-bad", bad);
   }
-  // What goes wrong is said once, where everybody looks.
+  // An error is shown once, where everybody looks.
   const tried = (work) => async (...args) => {
     try {
       return await work(...args);
@@ -174,7 +174,7 @@ function createTeach(el) {
     busy += 1;
     show();
     try {
-      // One that could not be kept is tried until it can: it is in memory so long.
+      // A frame that could not be stored stays in memory and is sent again until it can.
       for (;;) {
         try {
           await begin();
@@ -198,14 +198,14 @@ function createTeach(el) {
     show();
   }
 
-  // One after the other: the first file of what is given clears away what was left of others.
+  // One after the other: the first file removes what an earlier upload has left.
   let giving = Promise.resolve(), batches = 0;
   function give(all) {
     batches += 1;
     giving = giving.then(() => send(all)).finally(() => { batches -= 1; });
     return giving;
   }
-  // Emptied, for the same file may be chosen again.
+  // Emptied, so that the same file can be chosen again.
   function chose(input) {
     const all = [...input.files];
     input.value = "";
@@ -213,7 +213,7 @@ function createTeach(el) {
   }
   const send = tried(async (given) => {
     const all = given.filter((file) => file.size > 0 && !file.name.startsWith("."));
-    if (!all.length) throw new Error("There was no file in what was given.");
+    if (!all.length) throw new Error("No file was given.");
     await begin();
     for (const [place, file] of all.entries()) {
       say(`Sending ${place + 1} of ${all.length}: ${file.name}`);
@@ -229,7 +229,7 @@ function createTeach(el) {
     say([`${plural(news, "image")} added${state.kind === "photographs" ? "" : `, with labels (${state.kind})`}.`, ...state.notes].join(" "));
   });
 
-  // A folder that is dropped is walked through.
+  // All files of a dropped folder.
   async function dropped(items) {
     const found = [];
     async function walk(entry, path) {
@@ -297,7 +297,7 @@ function createTeach(el) {
       remove: (frame) => ask(`${token}/remove`, { id: frame.id }),
     });
     labeller.frames.listen(() => show());
-    // At once, so that a page opened during a training goes on with it.
+    // At once, so that a page opened during a training shows it.
     if (run && !["done", "failed"].includes(run.phase)) poll();
     show();
   }
@@ -394,7 +394,7 @@ function createTeach(el) {
     toUse.hidden = at || !taught;
     teach.classList.toggle("lab-go", !taught);
     teach.disabled = labelled.length < 2 || !boxes || at;
-    setText(teach, taught ? "Go on with what there is now (about 4 minutes)" : "Train (about 4 minutes)");
+    setText(teach, taught ? "Train on with these images (about 4 minutes)" : "Train (about 4 minutes)");
     teach.title = teach.disabled ? "At least two labelled images, one with a box" : "";
     stop.hidden = !at;
     if (!at) stop.disabled = false;
@@ -417,7 +417,7 @@ function createTeach(el) {
     chart(charts[1], run.ap50_curve ?? [], 1);
   }
 
-  // Lines of six stages; top: of the scale, or that of the data.
+  // Lines of six stages. top: the scale's maximum, by default that of the data.
   function chart(canvas, rows, top) {
     const width = canvas.parentElement.clientWidth;
     if (!width) return;
@@ -458,7 +458,7 @@ function createTeach(el) {
     });
   }
 
-  // The proposals walk from where they ended before to where they end now.
+  // The proposals move from where they ended before to where they end now.
   const still = new Image();
   still.onload = () => { walked = 0; };
   let walked = 0; // how far the last two looks are blended, 0..1, and how many looks there were
@@ -552,7 +552,7 @@ function createTeach(el) {
     const frame = labeller.frames.current();
     if (!frame) throw new Error("There is no frame to explore.");
     const answer = await fetch(frame.url).catch(() => null);
-    if (!answer?.ok) throw new Error("The app does not answer. Does it still run?");
+    if (!answer?.ok) throw new Error("The app does not answer. Is it still running?");
     const blob = await answer.blob();
     await choose();
     lab.open("explore");
@@ -575,7 +575,7 @@ function createTeach(el) {
     go("show");
   });
 
-  // The whole.
+  // All four parts together.
   function go(name) {
     step = name;
     if (!said.classList.contains("lab-bad")) say(""); // it was about the step before
@@ -627,7 +627,7 @@ function createTeach(el) {
     } else setText(kept, `Kept for ${values.days} days. To come back from anywhere: `);
   }
 
-  // By its number: what is imported makes all of them anew.
+  // By number, since an import creates all of them again.
   function toFrame(id) {
     labeller.frames.go(labeller.state.frames.findIndex((one) => one.id === id));
     go("box");
@@ -651,7 +651,7 @@ function createTeach(el) {
     event.preventDefault();
     tried(take)();
   });
-  // The tab needs the whole width; when it is left, the camera is another tab's.
+  // The tab needs the whole width; when it is left, other tabs may use the camera.
   function watch() {
     const here = el.checkVisibility();
     document.body.classList.toggle("lab-teaching", here);

@@ -18,7 +18,7 @@
     NotAllowedError: "The browser may not use the camera. Allow it beside the address, then start again.",
     NotFoundError: "No camera was found. Connect one, then start again.",
     NotReadableError: "The camera is in use by another program. Close that one, then start again.",
-    OverconstrainedError: "That camera is not there any more. Start again to use another one.",
+    OverconstrainedError: "That camera is no longer there. Start again to use another one.",
     Insecure: "Browsers give a camera only to pages of this machine or with https: start the app "
       + "with --ssl-certfile and --ssl-keyfile.",
   };
@@ -48,7 +48,7 @@
   };
   const say = (text) => write(part("lab-live-note"), text);
   const median = (list) => [...list].sort((a, b) => a - b)[list.length >> 1];
-  // Nobody looks: another tab of the page is open, or another page.
+  // Nobody is looking: another tab of the page is open, or another page.
   const closed = () => !part("lab-live-stage")?.checkVisibility();
 
   function mark() {
@@ -158,7 +158,7 @@
       if (stream && !closed()) await send(frame, picture, now); // it may have been stopped meanwhile
     } catch {
       notBefore = performance.now() + AGAIN;
-      if (stream) say("The app does not answer. Does it still run?");
+      if (stream) say("The app does not answer. Is it still running?");
     }
     picture?.close();
     onTheirWay -= 1;
@@ -209,7 +209,7 @@
     return count;
   };
 
-  // Nothing is found: over the image stands what to do about it.
+  // When nothing is found, a text over the image says what to do.
   function nothing(long) {
     const place = part("lab-live-nothing");
     if (place.hidden === !long) return;
@@ -267,7 +267,7 @@
     stop();
     start(event.target.value);
   });
-  // Gradio tells of a slider too, but a tenth of a second later.
+  // Gradio reports a slider too, but a tenth of a second later.
   document.addEventListener("input", (event) => {
     if (event.target.type !== "range" || !state) return;
     const place = SLIDERS.indexOf(event.target.closest(".block")?.id);
@@ -283,7 +283,7 @@
       window.labPad?.send();
     },
     get state() { return state; },
-    // The frame that is shown, without its boxes, as a data address; "" without one.
+    // The frame that is shown, without its boxes, as a data URI; "" if there is none.
     still: () => new Promise((done) => {
       if (!still) return done("");
       const reader = new FileReader();

@@ -199,7 +199,7 @@ def test_live_without_a_camera(page):
     for name, words in (
         ("NotAllowedError", "may not use"),
         ("NotFoundError", "No camera"),
-        ("OverconstrainedError", "not there any more"),
+        ("OverconstrainedError", "no longer there"),
     ):
         page.evaluate(
             "(name) => { navigator.mediaDevices.getUserMedia ="

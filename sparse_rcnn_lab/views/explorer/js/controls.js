@@ -8,7 +8,7 @@ import { make, segments, setText } from "./dom.js";
 const SHOW_HELP = {
   all: "Every proposal",
   detections: "The proposals that end as detections",
-  one: "The chosen proposal alone",
+  one: "Only the chosen proposal",
 };
 const MOST_NAMES = 10; // classes in the legend
 const COLORS = [["class", "class"], ["score", "score"], ["match", "match"], ["proposal", "proposal"], ["stage", "stage"]];
@@ -69,12 +69,12 @@ export function createControls(explorer) {
   const { store } = explorer;
   const show = segments("Show", [["all", "all"], ["detections", "detections"], ["one", "one"]], SHOW_HELP,
     (value) => explorer.show(value));
-  const color = make("select", { "aria-label": "Colour", title: "What the colour of a box says", onchange: () => store.set({ color: color.value }) },
+  const color = make("select", { "aria-label": "Colour", title: "What the colour of a box shows", onchange: () => store.set({ color: color.value }) },
     ...COLORS.map(([value, text]) => make("option", { value, text })));
   const value = make("output", { class: "srl-value" });
   const threshold = make("input", {
     type: "range", min: "0.01", max: "0.99", step: "0.01", "aria-label": "Score threshold",
-    title: "Least score of a detection", oninput: () => store.set({ threshold: Number(threshold.value) }),
+    title: "Lowest score of a detection", oninput: () => store.set({ threshold: Number(threshold.value) }),
   });
   // Fewer proposals are a change like others, tried while the slider moves.
   const used = make("output", { class: "srl-value" });
@@ -89,7 +89,7 @@ export function createControls(explorer) {
   explorer.used = () => usedOf(explorer.changes.intervention.changes, explorer.base().ids);
   const first = make("input", {
     type: "range", min: "1", max: String(explorer.base().count), step: "1", "aria-label": "Proposals",
-    title: "Use only the first so many of the learned proposals", oninput: () => use(Number(first.value), false), onchange: () => use(Number(first.value), true),
+    title: "How many of the learned proposals are used", oninput: () => use(Number(first.value), false), onchange: () => use(Number(first.value), true),
     onpointerdown: () => { before = null; }, // back where it began, a slider tells of no change
   });
   const fewer = make("label", { class: "srl-field srl-threshold" }, make("span", { text: "proposals" }), first, used);
@@ -97,7 +97,7 @@ export function createControls(explorer) {
     const box = make("input", { type: "checkbox", onchange: () => store.set({ [name]: box.checked }) });
     return { box, label: make("label", { class: "srl-check", title }, box, make("span", { text })) };
   };
-  const trails = check("trails", "trails", "The way each box has taken");
+  const trails = check("trails", "trails", "The path of each box");
   const truth = check("truth", "ground truth", "The objects that were annotated: white, dashed");
   const legend = make("div", { class: "srl-legend", "aria-label": "Legend" });
   const element = make("div", { class: "srl-controls" }, fewer,

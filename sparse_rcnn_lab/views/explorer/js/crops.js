@@ -34,7 +34,7 @@ export function filmStrips(explorer) {
     .filter((state) => state % every === 0 || state === trace.stages);
   return [...explorer.ends(trace, store.state.threshold)].slice(0, MOST_STRIPS).map((row) => {
     const id = trace.ids[row];
-    const canvas = make("canvas", { role: "img", "aria-label": `What lies in the box of proposal ${id}, at each stage` });
+    const canvas = make("canvas", { role: "img", "aria-label": `What is in the box of proposal ${id} at each stage` });
     const g = sharp(canvas, states.length * (CELL + GAP) - GAP, CELL + 4);
     states.forEach((state, i) => {
       const box = trace.box(state, row);

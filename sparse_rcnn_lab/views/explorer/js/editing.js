@@ -42,7 +42,7 @@ export function createEditing(explorer) {
   });
   const toggles = [
     ["self_attention", "self-attention", "Off: proposals no longer see each other"],
-    ...(explorer.options.overlap_bias ? [["overlap_bias", "overlap bias", "Off: attention no longer looks more at surer proposals that overlap"]] : []),
+    ...(explorer.options.overlap_bias ? [["overlap_bias", "overlap bias", "Off: attention no longer favours overlapping proposals of higher score"]] : []),
     ["freeze_boxes", "freeze boxes", "Boxes stay where they are"],
     ["freeze_features", "freeze features", "Every stage is given the same features"],
   ].map(([name, text, title]) => {

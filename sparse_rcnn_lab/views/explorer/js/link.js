@@ -61,7 +61,7 @@ export function serverLink(ask) {
   return {
     async run({ intervention }) {
       const answer = await ask({ intervention }).catch(() => {
-        throw lost("The app does not answer. Does it still run?");
+        throw lost("The app does not answer. Is it still running?");
       });
       const told = await answer.json().catch(() => ({}));
       if (told.problem || !answer.ok) throw new Error(told.problem ?? `The app answered with an error (${answer.status}).`);

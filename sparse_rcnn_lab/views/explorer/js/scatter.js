@@ -93,7 +93,7 @@ export function createScatter(explorer) {
     const over = hovered === null ? -1 : trace.row(hovered);
     if (over >= 0) ring(g, toScreen(trace.pointAt(position, over)));
     const [a, b] = trace.explained.map((share) => Math.round(share * 100));
-    setText(words, `across: ${a} % of the variance, up: ${b} %. Near in the plane, alike in feature.`);
+    setText(words, `Across: ${a} % of the variance, up: ${b} %. Near points have similar features.`);
   }
 
   function ring(g, [x, y]) {

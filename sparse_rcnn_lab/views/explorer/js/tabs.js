@@ -18,7 +18,7 @@ export function createTabs(explorer) {
   const buttons = TABS.map(([name, words]) => make("button", {
     type: "button", role: "tab", text: words, onclick: () => store.set({ tab: name }),
   }));
-  const bar = make("div", { class: "srl-tabs", role: "tablist", "aria-label": "Looks at the proposal" }, ...buttons);
+  const bar = make("div", { class: "srl-tabs", role: "tablist", "aria-label": "Views of the proposal" }, ...buttons);
   bar.addEventListener("keydown", (event) => {
     const step = { ArrowRight: 1, ArrowLeft: -1 }[event.key];
     if (!step) return;
@@ -28,7 +28,7 @@ export function createTabs(explorer) {
     store.set({ tab: TABS[next][0] });
     buttons[next].focus();
   });
-  const element = make("section", { class: "srl-card srl-tabcard", "aria-label": "Looks at the proposal" }, bar, panel);
+  const element = make("section", { class: "srl-card srl-tabcard", "aria-label": "Views of the proposal" }, bar, panel);
   let built = null;
 
   const note = (text) => make("p", { class: "srl-note", text });
@@ -54,7 +54,7 @@ export function createTabs(explorer) {
     const even = 1 / trace.count;
     const most = Math.max(found[0].weight, even);
     return [
-      note(`Whom proposal ${trace.ids[row]} looks at in stage ${state}, mean of ${trace.heads} heads. The line: an even share, ${scoreText(even)}.`),
+      note(`What proposal ${trace.ids[row]} attends to in stage ${state}, mean of ${trace.heads} heads. The line: an even share, ${scoreText(even)}.`),
       make("div", { class: "srl-list" }, ...found.map(({ row: other, weight }) => partner(
         trace, other, weight / most,
         `${scoreText(weight)} ${other === row ? "itself" : trace.words(state, other)}`, even / most,
@@ -141,7 +141,7 @@ export function createTabs(explorer) {
     const near = trace.near(state, row);
     const others = near.length ? `Most similar proposals at ${state ? `stage ${state}` : "the start"}, by cosine` : "There is no other proposal.";
     return [make("div", { class: "srl-beside" },
-      make("div", {}, note("Its own feature at each two stages, cosine"), make("div", { class: "srl-scroll" }, table)),
+      make("div", {}, note("Its own feature at every two stages, cosine"), make("div", { class: "srl-scroll" }, table)),
       make("div", {}, note(others), make("div", { class: "srl-list" }, ...near.map(({ row: other, cosine }) => partner(
         trace, other, cosine, `${cosineText(cosine)} ${trace.words(state, other)}`,
       )))),

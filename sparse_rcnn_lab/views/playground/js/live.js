@@ -32,9 +32,9 @@ export function createLive({ engine, about, kept, source, still = source, below,
   const element = make("section", { class: "play-stage" },
     make("div", { class: "play-frame" }, below ?? null, canvas),
     make("div", { class: "play-controls" },
-      slider("count", "proposals", "Use only the first so many of the learned proposals", { min: 1, max: about.num_proposals, step: 1 }, String),
-      slider("stage", "stage", "Stop after this stage; 0 are the learned proposals", { min: 0, max: about.stages, step: 1 }, String),
-      slider("threshold", "score ≥", "Least score of a detection", { min: 0.01, max: 0.99, step: 0.01 }, scoreText),
+      slider("count", "proposals", "How many of the learned proposals are used", { min: 1, max: about.num_proposals, step: 1 }, String),
+      slider("stage", "stage", "Stop after this stage; 0 shows the learned proposals", { min: 0, max: about.stages, step: 1 }, String),
+      slider("threshold", "score ≥", "Lowest score of a detection", { min: 0.01, max: 0.99, step: 0.01 }, scoreText),
       told, take));
   let alive = false;
   let frames = 0;

@@ -149,7 +149,7 @@ function sources() {
     document.body.classList.remove("over");
     const found = [...(event.dataTransfer ?? event.clipboardData).files].find((one) => one.type.startsWith("image/") || !one.type);
     if (found) explore(found);
-    else if (event.type === "drop") tell("That is no image. Drop a photograph: JPEG, PNG, WebP.", "problem");
+    else if (event.type === "drop") tell("That is not an image. Drop a photograph: JPEG, PNG, WebP.", "problem");
   };
   addEventListener("dragover", (event) => {
     event.preventDefault();
