@@ -3,6 +3,7 @@
 // opening), and moves into Gradio's page when that is built, which takes seconds.
 (() => {
   const ABOVE = 130; // pixels of the page over the explorer, on a laptop
+  const PATIENCE = 30_000; // milliseconds for a new token
   let module = null;
   let close = null; // takes the explorer down
   let shown = null; // {token, of, proposals, threshold}: what it is about
@@ -64,6 +65,7 @@
     const { explorer } = host;
     if (!tab || !explorer || lab.tab() !== "explore" || tab.id === "lab-tab-explore-button") return;
     away = true;
+    explorer.tour.stop();
     const { threshold, stage, playing } = explorer.store.state;
     const last = explorer.base().stages;
     const values = { threshold, proposals: explorer.used(), stage: playing ? last : Math.min(stage, last) };
@@ -84,9 +86,11 @@
     const post = () => fetch(address(), { method: "POST", headers, body: JSON.stringify(message) });
     const answer = await post();
     if (answer.status !== 410) return answer;
-    const again = new Promise((done) => renewed.push(done));
-    document.getElementById("lab-explore-again").click();
-    await again;
+    await new Promise((done, failed) => {
+      renewed.push(done);
+      setTimeout(failed, PATIENCE);
+      document.getElementById("lab-explore-again").click();
+    });
     return post();
   }
 

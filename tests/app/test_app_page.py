@@ -69,12 +69,27 @@ def test_explore_runs_in_the_app(page):
     explored(page, "!x.changes.waiting && x.changes.undoable === 2")
     page.locator(".srl-editcard button", has_text="reset").click()
     explored(page, "!x.edited()")
+    # The app has forgotten the image, and nobody opens it again.
+    page.evaluate(
+        "() => { const [ask, later] = [fetch, setTimeout];"
+        " window.fetch = async (url) => (window.fetch = ask, new Response('{}', { status: 410 }));"
+        " window.setTimeout = (work, ms) => later(work, ms === 30000 ? 0 : ms);"
+        " const again = document.getElementById('lab-explore-again');"
+        " again.click = () => { delete again.click; window.setTimeout = later } }"
+    )
+    page.locator(".srl-check", has_text="freeze boxes").locator("input").click()
+    page.wait_for_selector(".srl-notice:has-text('does not answer')")
+    explored(page, "!x.changes.waiting && !x.edited()")
 
 
 def test_the_tour(page):
-    """Catches a step that points at nothing or waits for ever, and changes that a tour leaves."""
+    """Catches a step that points at nothing or waits for ever, one that tells of other proposals
+    than there are, and changes that a tour leaves, or takes away."""
+    page.evaluate(f"() => {EXPLORER}.useFirst(3)")
+    explored(page, "x.trace().count === 3")
     page.click("#lab-tour")
     page.wait_for_selector(".srl-tour:visible")
+    explored(page, "x.trace().count === 8")
     for step in range(1, 7):
         assert page.inner_text(".srl-tour small") == f"{step} of 6"
         assert page.locator(".srl-pointed:visible").count() == 1
@@ -85,7 +100,9 @@ def test_the_tour(page):
             explored(page, "x.edited()?.attention(3, 0).length === 0")
         keep_shot(page, f"app-tour-{step}")
         page.locator(".srl-tour button", has_text="Done" if step == 6 else "Next").click()
-    explored(page, "!x.edited() && x.state.stage === 6 && !x.changes.undoable")
+    explored(page, "x.trace().count === 3 && x.state.stage === 6 && x.changes.undoable === 1")
+    page.locator(".srl-editcard button", has_text="undo").click()
+    explored(page, "!x.edited()")
     page.click("#lab-tour")
     page.keyboard.press("Escape")
     assert page.locator(".srl-tour").is_hidden()

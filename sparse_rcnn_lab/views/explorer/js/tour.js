@@ -1,5 +1,5 @@
-// A tour in six steps: each says one thing, points at it and does it. It can be left at any time;
-// what it changed is then taken back. Without a link the two steps that change something are left
+// A tour in six steps: each says one thing, points at it and does it, on the image without anybody's
+// changes. It can be left at any time; what was changed before is then there again. Without a link the two steps that change something are left
 // out. Nothing of it is of the app: any page with an explorer has it (`el.explorer.tour`).
 
 import { NOTHING, withEdit } from "./changes.js";
@@ -27,7 +27,6 @@ export function createTour(explorer) {
   const wait = (ms) => new Promise((done) => setTimeout(done, ms));
   const calm = () => matchMedia("(prefers-reduced-motion: reduce)").matches;
   const find = (selector) => root.querySelector(selector);
-  const changed = () => explorer.edited() || explorer.changes.waiting; // or about to be
   const settled = async () => { while (explorer.changes.waiting) await wait(30); };
 
   // The proposal that the steps are about: the best detection, else the best score.
@@ -151,8 +150,8 @@ export function createTour(explorer) {
     back.disabled = at === 0;
     setText(next, at === steps.length - 1 ? "Done" : "Next");
     point(find(target));
-    if (changed()) {
-      explorer.changes.attempt({ ...before.intervention }, false);
+    if (explorer.edited() || explorer.changes.waiting) {
+      explorer.changes.attempt(NOTHING, false);
       await settled();
     }
     if (own === run) await act(() => own === run);
@@ -184,7 +183,7 @@ export function createTour(explorer) {
     point(null);
     if (element.contains(root.getRootNode().activeElement)) before.focused?.focus({ preventScroll: true });
     element.hidden = true;
-    if (changed()) explorer.changes.attempt(before.intervention, false);
+    if (explorer.changes.intervention !== before.intervention) explorer.changes.attempt(before.intervention, false);
     store.set(before.shown);
     motion.go(base().stages);
   }
