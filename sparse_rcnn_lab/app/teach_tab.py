@@ -42,6 +42,7 @@ from sparse_rcnn_lab.views.playground.playground_page import playground
 from sparse_rcnn_lab.views.style import CLASS_COLORS, STAGE_COLORS
 
 PATH = "/lab/teach"
+GIVEN = "your files"  # the folder of what was uploaded, as messages name it
 _AGAIN = 3  # how often a killed training is continued automatically
 _HERE = Path(__file__).parent
 _MESSAGE_BYTES = 4_000_000
@@ -149,7 +150,7 @@ class Teaching:
             name = path.as_posix()
             if not path.name or leads_out(name) or ":" in name or "\0" in name:
                 raise LabError(f'"{path}" is not a name that a file can have here.')
-            given = visitor.folder / "given"
+            given = visitor.folder / GIVEN
             if "first" in request.query_params:
                 shutil.rmtree(given, ignore_errors=True)
             target = given / path
@@ -234,7 +235,7 @@ class Teaching:
 
     def _import(self, visitor: Visitor, message: dict[str, Any]) -> Any:
         """Imports what was uploaded: photographs, zips, a labelled folder."""
-        given = visitor.folder / "given"
+        given = visitor.folder / GIVEN
         try:
             if not given.exists():
                 raise LabError("Nothing has been given.")

@@ -186,7 +186,10 @@ def test_a_zip_of_labelled_images(teaching):
     state = page.post("import").json()
     assert state["kind"] == "YOLO" and state["classes"] == ["mug"] and len(state["frames"]) == 3
     assert state["frames"][0]["boxes"][0]["box"] == [16.0, 12.0, 48.0, 36.0]
-    assert not (teaching.root / page.token / "given").exists()
+    page.upload(b"# About these", name="notes.md")
+    problem = page.post("import").json()["problem"]
+    assert problem.startswith('No image in "your files" (found: notes.md).')
+    assert not (teaching.root / page.token / teach_tab.GIVEN).exists()
     archive = zipfile.ZipFile(io.BytesIO(page.get("download/data").content))
     assert json.loads(archive.read("train.json"))["categories"][0]["name"] == "mug"
 
