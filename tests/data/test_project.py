@@ -268,6 +268,16 @@ def test_a_damaged_part_is_not_left_out(tmp_path):
         read_labelled_folder(tmp_path)
 
 
+def test_a_part_to_test_on_is_said(tmp_path):
+    """Catches images of Roboflow's "test" of which teach says nothing."""
+    for part in ("train", "valid", "test"):
+        picture(tmp_path / part / f"{part}.png")
+        coco(tmp_path / part / "_annotations.coco.json", f"{part}.png", 5, 5, 20, 20)
+    found = read_labelled_folder(tmp_path)
+    assert [image.held_out for image in found.images] == [False, True]
+    assert found.notes == ['"test/_annotations.coco.json" is neither learned from nor held out.']
+
+
 def test_files_that_are_no_labels(tmp_path):
     """Catches labels that are not read because of an editor's xml, CVAT's own that reads as
     nothing, and a broken json of which only the empty list of names beside it is told."""
@@ -324,7 +334,7 @@ def test_zips(tmp_path):
     unpack(good, tmp_path / "out")
     assert [p.name for p in (tmp_path / "out").rglob("*") if p.is_file()] == ["a.txt"]
     assert not (tmp_path.parent / "escaped.txt").exists()
-    with pytest.raises(LabError, match="unpacked"):
+    with pytest.raises(LabError, match=r'^"good\.zip" has 0 MB unpacked'):
         unpack(good, tmp_path / "out", megabytes=0)
     with zipfile.ZipFile(bad, "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("a.txt", bytes(range(256)) * 20)

@@ -24,9 +24,9 @@ import yaml
 
 from sparse_rcnn_lab.core import boxes as box_ops
 from sparse_rcnn_lab.core.errors import LabError
-from sparse_rcnn_lab.data.coco.folder import MissingJson, open_splits
+from sparse_rcnn_lab.data.coco.folder import MissingJson, find_json, open_splits
 from sparse_rcnn_lab.data.coco.image_files import upright_size
-from sparse_rcnn_lab.data.coco.records import leads_out
+from sparse_rcnn_lab.data.coco.records import file_label, leads_out
 from sparse_rcnn_lab.data.finding import first_few
 from sparse_rcnn_lab.detect.images import image_header
 
@@ -43,7 +43,7 @@ _NAME_FILES = (
     "_darknet.labels",
 )
 _BROKEN = (ElementTree.ParseError, LabError, ValueError, LookupError, OverflowError, OSError)
-# RuntimeError includes NotImplementedError, for an unknown method; ValueError is a wrong offset.
+# RuntimeError: encrypted, or of a method Python does not know; ValueError: a wrong offset.
 _NO_ZIP = (zipfile.BadZipFile, zlib.error, LZMAError, RuntimeError, EOFError, ValueError)
 NamedBox = tuple[str, float, float, float, float]  # class, xyxy in pixels of the image
 
@@ -150,6 +150,8 @@ def unpack(file: str | Path, into: Path, megabytes: int = 2000) -> Path:
                 target.parent.mkdir(parents=True, exist_ok=True)
                 with archive.open(member) as source, target.open("wb") as copy:
                     shutil.copyfileobj(source, copy)
+    except LabError:  # which is a ValueError too
+        raise
     except OSError as error:
         reason = error.strerror or error
         raise LabError(f'"{file.name}" could not be unpacked ({reason}).') from None
@@ -174,7 +176,11 @@ def _read_coco(folder: Path) -> LabelledFolder:
     images: list[LabelledImage] = []
     notes: list[str] = []
     broken: list[str] = []
-    for data in open_splits(folder):
+    sets = open_splits(folder)
+    with suppress(LabError):  # there is none, or several
+        if (test := find_json(folder, "test")) not in [data.json_path for data in sets]:
+            notes.append(f'"{file_label(test)}" is neither learned from nor held out.')
+    for data in sets:
         notes += data.notes
         tables = data.tables
         corners = box_ops.xywh_to_xyxy(torch.from_numpy(tables.boxes_xywh)).tolist()
