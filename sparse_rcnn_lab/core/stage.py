@@ -292,7 +292,7 @@ class Stage(nn.Module):
             return None
         higher = confidence[:, None] > confidence[:, :, None]  # [B, N, N]
         heads = torch.arange(1, self.attention.num_heads + 1, device=boxes.device)
-        slopes = self.overlap * heads / len(heads)
+        slopes = (self.overlap * heads / len(heads)).to(boxes.dtype)
         return slopes[:, None, None] * (box_ops.iou(boxes, boxes) * higher)[:, None]
 
 

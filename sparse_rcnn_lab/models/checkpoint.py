@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
@@ -40,13 +41,14 @@ class Checkpoint:
     name: str
     info: Mapping[str, Any] = field(default_factory=dict)
 
+    @torch.inference_mode(False)  # whose tensors could never be trained
     def build(self) -> SparseRCNN:
         """The model with these weights, in eval mode on the CPU.
 
         Raises LabError, naming the first tensor that is missing, surplus or of another shape.
         """
         self._check_sizes()
-        model = SparseRCNN(self.config)
+        model = SparseRCNN(self.config).float()
         own = model.state_dict()
         missing = [key for key in own if key not in self.state]
         # Files written by old torch versions lack this counter, which eval mode does not use.

@@ -100,6 +100,18 @@ def test_first_images_in_many_threads():
     assert all(torch.equal(a, found[0]) for a in found)
 
 
+def test_weights_of_inference_mode():
+    """Catches a detector that was made or copied in inference mode, whose weights tell nobody that
+    they have changed."""
+    with torch.inference_mode():
+        detector = srl.load("nano-shapes")
+        twin = copy.deepcopy(detector)
+        found = run(twin.runtime)[-1].logits
+    assert not detector.model.proposals.boxes.is_inference()
+    for runtime in (detector.runtime, twin.runtime):
+        torch.testing.assert_close(run(runtime)[-1].logits, found, rtol=1e-4, atol=1e-4)
+
+
 class _WritesToData(torch.optim.Optimizer):
     def step(self) -> None:
         for parameter in self.param_groups[0]["params"]:
