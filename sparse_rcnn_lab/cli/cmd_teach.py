@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import shlex
-import tempfile
 from pathlib import Path
 
 from sparse_rcnn_lab.cli.common import add_device, count
@@ -46,25 +45,22 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Trains the detector, and prints how good it has become."""
-    from sparse_rcnn_lab.data.coco.labelled_folder import unpack
     from sparse_rcnn_lab.training.teach.teaching import teach
 
     given = Path(arguments.folder)
     whole = given.resolve()
     name = whole.name if whole.is_dir() else whole.stem  # a folder's name may have dots
     out = arguments.out or Path("runs") / f"teach-{name}"
-    with tempfile.TemporaryDirectory() as place:
-        folder = unpack(given, Path(place)) if given.suffix.lower() == ".zip" else given
-        taught = teach(
-            folder,
-            out,
-            minutes=arguments.minutes,
-            start_from=arguments.start_from,
-            device=arguments.device,
-            workers=arguments.workers,
-            progress=not arguments.quiet,
-            seed=arguments.seed,
-        )
+    taught = teach(
+        given,
+        out,
+        minutes=arguments.minutes,
+        start_from=arguments.start_from,
+        device=arguments.device,
+        workers=arguments.workers,
+        progress=not arguments.quiet,
+        seed=arguments.seed,
+    )
     print()
     print(taught.evaluation.table())
     print()

@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 import threading
 import time
 from dataclasses import replace
@@ -173,6 +174,22 @@ def test_an_interrupted_run_goes_on(project, model, tmp_path, monkeypatch):
     assert steps == list(range(1, 13))
     after = read_progress(tmp_path / "run")
     assert after["phase"] == "done" and after["num_train"] == before["num_train"]
+
+
+def test_two_zips_of_one_name(project, model, tmp_path, monkeypatch):
+    """Catches a run that goes on with the images of another export, and images that are gone with
+    the folder they were unpacked into."""
+
+    def killed(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(teaching._Work, "measure", killed)
+    one, two = (shutil.make_archive(str(tmp_path / n / "e"), "zip", project.folder) for n in "ab")
+    with pytest.raises(KeyboardInterrupt):
+        quiet(one, tmp_path / "run", model)
+    with pytest.raises(LabError, match=r'a/e\.zip", not with those of ".*b/e\.zip"'):
+        quiet(two, tmp_path / "run", model)
+    assert CocoFolder(tmp_path / "run")[0].image.ndim == 3
 
 
 @pytest.mark.parametrize("when", ["before it trains", "while it trains"])

@@ -16,6 +16,7 @@ import math
 import os
 import shutil
 import signal
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -32,7 +33,7 @@ from sparse_rcnn_lab.core.errors import LabError
 from sparse_rcnn_lab.core.inputs import Sample
 from sparse_rcnn_lab.data.coco.folder import CocoFolder
 from sparse_rcnn_lab.data.coco.held_out import split_images
-from sparse_rcnn_lab.data.coco.labelled_folder import read_labelled_folder
+from sparse_rcnn_lab.data.coco.labelled_folder import read_labelled_folder, unpack
 from sparse_rcnn_lab.data.coco.project import Project
 from sparse_rcnn_lab.data.data_check import check
 from sparse_rcnn_lab.data.subset import Subset
@@ -94,9 +95,10 @@ def teach(
 ) -> Taught:
     """Checks and splits the data, trains and evaluates; continues an unfinished run in ``out``.
 
-    data: a labelled folder (COCO, Pascal VOC, YOLO) or a project.  out: the run folder.
-    minutes: time for the training, evaluations included.  start_from: the model to start from, for
-    example one taught before; classes that it knows by name keep what they have learned.
+    data: a labelled folder (COCO, Pascal VOC, YOLO), a zip of one, or a project.
+    out: the run folder.  minutes: time for the training, evaluations included.
+    start_from: the model to start from, for example one taught before; classes that it knows by
+    name keep what they have learned.
     workers: number of processes that load images; by default one where there is a second core.
     say: called with one line of text for each thing that happens.
 
@@ -126,7 +128,8 @@ def teach(
     with work.beating():
         try:
             if "recipe" not in state:
-                work.prepare(data, seed)
+                with _unpacked(data) as given:
+                    work.prepare(given, seed)
                 work.measure(device)
             else:
                 say(f"Continues the run in {folder}.")
@@ -405,6 +408,16 @@ class _Kept:
             self._room -= sample.image.numel()
             self._kept[index] = sample
         return sample
+
+
+@contextmanager
+def _unpacked(data: str | Path | Project) -> Iterator[str | Path | Project]:
+    """What a zip holds, while it is read; anything else as it is."""
+    if isinstance(data, Project) or Path(data).suffix.lower() != ".zip" or Path(data).is_dir():
+        yield data
+        return
+    with tempfile.TemporaryDirectory() as place:
+        yield unpack(data, Path(place))
 
 
 def _link(source: Path, target: Path) -> None:
