@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import hashlib
 import shutil
 import textwrap
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import zip_longest
 from pathlib import Path
 
@@ -159,6 +160,8 @@ def check(
         open_splits(Path(data)) if isinstance(data, str | Path) else [data]
     )
     sets = [_folder(part) for part in (*given, *([] if val is None else [val]))]
+    if len({part.file for part in sets}) < len(sets):
+        sets = [_called_by_path(part) for part in sets]
     findings = [f for part in sets for f in (*part.findings, *_within(part, proposals))]
     for other in sets[1:]:
         findings += _between(sets[0], other)
@@ -197,6 +200,15 @@ def _folder(data: DetectionData) -> CocoFolder:
     if not isinstance(folder, CocoFolder):
         raise LabError("Only data in COCO format can be checked: a folder or a json file.")
     return folder
+
+
+def _called_by_path(data: CocoFolder) -> CocoFolder:
+    """A copy whose findings name all of its path: another set has a json of that name."""
+    twin = copy.copy(data)
+    twin.file = str(data.json_path)
+    findings = tuple(replace(finding, file=twin.file) for finding in data.findings)
+    twin.tables = replace(data.tables, findings=findings)
+    return twin
 
 
 def _in_short(data: DetectionData) -> str:

@@ -221,6 +221,19 @@ def test_what_can_be_checked(root, tmp_path):
     }
 
 
+def test_two_files_of_one_name(tmp_path):
+    """Catches an image of the wrong set shown as odd."""
+    sets = []
+    for name, width in (("a", 15), ("b", 0.5)):
+        (tmp_path / name).mkdir()
+        content = document(name, 1)
+        content["annotations"][0]["bbox"][2] = width
+        sets.append(CocoFolder(write(tmp_path / name, train=content)))
+    for given in (sets, sets[::-1]):
+        odd = srl.check(*given, images=False).oddest(1)[0]
+        assert odd.name == f"{tmp_path / 'b' / 'train'}: b1.png" and "under 2 pixels" in odd.why
+
+
 def test_first_lines_are_few(root):
     """Catches a training whose first screen is full of notes."""
     for k in range(24):

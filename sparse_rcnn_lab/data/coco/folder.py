@@ -83,6 +83,7 @@ class CocoFolder:
     ) -> None:
         self.split = split
         self.json_path = find_json(Path(root), split)
+        self.file = file_label(self.json_path)  # what a message calls it
         files = ImageFiles(Path(root), self.json_path, Path(images) if images else None)
         self.tables: CocoTables = read_coco_json(self.json_path, files, keep_empty=keep_empty)
         self.image_folder = files.folder
@@ -92,11 +93,6 @@ class CocoFolder:
     def class_names(self) -> tuple[str, ...]:
         """Category names in ascending order of category id; a label is an index into this."""
         return self.tables.class_names
-
-    @property
-    def file(self) -> str:
-        """The name of the json in messages."""
-        return file_label(self.json_path)
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -269,6 +265,8 @@ def open_data(name: str | Path, split: str = "train") -> DetectionData:
     >>> len(data), data[3].image.shape
     (500, torch.Size([3, 128, 128]))
     """
+    if not isinstance(name, str | os.PathLike):
+        raise LabError(f"A data set is given by its name or path, found {name!r:.80}.")
     kind, _, difficulty = str(name).partition(":")
     if kind == "shapes":
         return _open_shapes(difficulty or "normal", split)
