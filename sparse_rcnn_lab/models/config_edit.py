@@ -5,14 +5,28 @@ from __future__ import annotations
 import math
 import types
 from dataclasses import asdict, is_dataclass, replace
+from operator import attrgetter
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
+from sparse_rcnn_lab.core.config import Recipe
 from sparse_rcnn_lab.core.errors import LabError
 
 T = TypeVar("T")
 
 # Former names of fields, as older files have them.
 _FORMER_NAMES = {"still_boxes": "zero_init_box_head"}
+
+
+# Numbers that would be taken and teach nothing, or something else: least and most of each.
+_BOUNDS: dict[str, tuple[float, float]] = {
+    **dict.fromkeys(("train.warmup_steps", "train.backbone_lr", "train.muon_lr"), (0, math.inf)),
+    **dict.fromkeys(("train.weight_decay", "loss.cls", "loss.l1", "loss.giou"), (0, math.inf)),
+    **dict.fromkeys(("loss.focal_gamma", "loss.among_classes"), (0, math.inf)),
+    **dict.fromkeys(("train.warmup_start", "loss.focal_alpha"), (0, 1)),
+    **dict.fromkeys(("loss.matches_per_object", "augment.short_sides"), (1, math.inf)),
+    **dict.fromkeys(("augment.size", "augment.long_side"), (1, math.inf)),
+    "train.clip_norm": (1e-9, math.inf),
+}
 
 
 def with_changes(config: T, **changes: Any) -> T:
@@ -23,7 +37,18 @@ def with_changes(config: T, **changes: Any) -> T:
     """
     for key, value in changes.items():
         config = _changed(config, key.split("__"), value, key.replace("__", "."))
+    if isinstance(config, Recipe):
+        _check_bounds(config)
     return config
+
+
+def _check_bounds(recipe: Recipe) -> None:
+    for name, (low, high) in _BOUNDS.items():
+        value = attrgetter(name)(recipe)
+        for number in value if isinstance(value, tuple) else (value,):
+            if number is not None and not low <= number <= high:
+                words = f"at least {low}" if high == math.inf else f"from {low} to {high}"
+                raise LabError(f"{name} must be {words}, found {value!r}.")
 
 
 def _changed(config: Any, path: list[str], value: Any, full: str) -> Any:

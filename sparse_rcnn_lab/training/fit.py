@@ -149,6 +149,7 @@ def fit(
         # Open the data and check that it can be trained on, before anything is written.
         train_data, val = group.agree(lambda: _open(data, val))
         augment = recipe.augment
+        augmented = group.agree(lambda: Augment(augment, recipe.model.input.antialias))
         train_data = group.agree(lambda: usable_images(train_data, augment))
         names = tuple(train_data.class_names)
         recipe = configs.with_changes(recipe, model__num_classes=len(names))
@@ -189,7 +190,7 @@ def fit(
         length = header["steps"]
         loader = train_loader(
             train_data,
-            Augment(recipe.augment, recipe.model.input.antialias),
+            augmented,
             recipe.train,
             recipe.model.input,
             start=done,

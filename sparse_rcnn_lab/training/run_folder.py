@@ -23,6 +23,7 @@ import platform
 import shutil
 import time
 import warnings
+import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -269,6 +270,9 @@ def load_state(state: Path, training: Training, device: torch.device) -> None:
     averaged = scale = None
     try:
         checkpoint = read_checkpoint(state / MODEL_FILE)
+        with zipfile.ZipFile(state / OPTIMIZER_FILE) as archive:  # torch ignores its checksums
+            if damaged := archive.testzip():
+                raise OSError(f"{OPTIMIZER_FILE}: {damaged}")
         moments = torch.load(state / OPTIMIZER_FILE, map_location=device, weights_only=True)
         if (state / AVERAGE_FILE).exists():
             averaged = read_checkpoint(state / AVERAGE_FILE)

@@ -9,7 +9,7 @@ from collections import Counter
 import pytest
 import torch
 
-from sparse_rcnn_lab import RECIPES, Recipe
+from sparse_rcnn_lab import RECIPES, LabError, Recipe, recipe
 from sparse_rcnn_lab.core.config import AugmentConfig
 from sparse_rcnn_lab.core.train import lr_factor, total_steps
 from sparse_rcnn_lab.data.transforms import Augment, Window
@@ -119,6 +119,22 @@ def windows(name: str, height: int, width: int, count: int = 2200) -> list[Windo
         augment.draw_window(height, width, torch.Generator().manual_seed(seed))
         for seed in range(count)
     ]
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("train__warmup_steps", -1),
+        ("train__clip_norm", 0),
+        ("train__warmup_start", 1.5),
+        ("loss__matches_per_object", (1, 0)),
+        ("augment__size", (0, 64)),
+    ],
+)
+def test_numbers_that_teach_nothing(field, value):
+    """Catches a training of hours whose gradients are cut to 0, or that matches nothing."""
+    with pytest.raises(LabError, match=f"{field.replace('__', '.')} must be .*, found"):
+        recipe("nano", **{field: value})
 
 
 def test_multi_scale_draws_each_short_side_about_equally():

@@ -85,16 +85,22 @@ def test_false_start_leaves_the_folder_free(tmp_path):
     for name, value in numbers.items():
         with pytest.raises(LabError, match=rf"{name} must be a whole .*, found {value}"):
             train(tmp_path / "run", **{name: value})
+    with pytest.raises(LabError, match="hflip must be in"):
+        train(tmp_path / "run", tiny(augment__hflip=50))
     assert train(tmp_path / "run", tiny(train__steps=1)).finished
 
 
 def test_damaged_state_says_how_to_go_on(tmp_path):
-    """Catches a traceback of the unpickler where the state before could be used."""
+    """Catches a traceback of the unpickler where the state before could be used, and moments with
+    a byte of the disk's own, which torch does not notice."""
     run = train(tmp_path / "run", tiny(train__steps=1))
-    state = RunFolder(run.folder).states()[-1][1]
-    (state / "optimizer.pt").write_bytes(b"half")
-    with pytest.raises(LabError, match=r"step_0000001.*Delete that folder"):
-        train(tmp_path / "run", tiny(train__steps=1), resume=True)
+    file = RunFolder(run.folder).states()[-1][1] / "optimizer.pt"
+    flipped = bytearray(file.read_bytes())
+    flipped[len(flipped) // 2] ^= 1
+    for content in (b"half", flipped):
+        file.write_bytes(content)
+        with pytest.raises(LabError, match=r"step_0000001.*Delete that folder"):
+            train(tmp_path / "run", tiny(train__steps=1), resume=True)
 
 
 def test_full_disk_is_said(tmp_path):
