@@ -85,7 +85,15 @@ class Table(pd.DataFrame):
         return [dict(zip(self.columns, row, strict=True)) for row in values]
 
     def save(self, path: str | Path) -> Path:
-        """Writes the table to a json file, which :meth:`read` reads, and returns its path."""
+        """Writes the table to a json file, which :meth:`read` reads, and returns its path.
+
+        Raises LabError for the file name of a spreadsheet.
+        """
+        if Path(path).suffix.lower() in (".csv", ".tsv", ".xlsx"):
+            raise LabError(
+                f'save writes json, found "{path}". Call it .json, or use pandas: '
+                'table.to_csv("table.csv", index=False).'
+            )
         write_text(Path(path), json.dumps(self.to_plain(), indent=1) + "\n")
         return Path(path)
 

@@ -10,7 +10,7 @@ import torch
 from scripted import NAMES, QUIET, B, GreyImages, column
 from small_model import small_config, small_model
 
-from sparse_rcnn_lab import Ablation, Detector, analysis
+from sparse_rcnn_lab import Ablation, Detector, LabError, analysis
 from sparse_rcnn_lab.analysis.experiments import cache, running_cost, variants
 from sparse_rcnn_lab.analysis.experiments.cache import CachedRun, weights_hash
 from sparse_rcnn_lab.core.stage import NORMAL
@@ -128,6 +128,16 @@ def test_parts_outlive_a_stop_while_the_table_is_made(outcomes, monkeypatch):
     assert read == []
     assert column(again.objects, "image") == [0, 1, 2]
     assert again.objects.records() == outcomes(cache=False)[1].objects.records()
+
+
+def test_a_cache_that_cannot_be_written(outcomes, tmp_path, monkeypatch):
+    """Catches hours of work that end at a cache, and a folder that is named and not used."""
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("SPARSE_RCNN_LAB_CACHE", str(tmp_path / "file"))
+    with pytest.warns(UserWarning, match="nothing is kept"):
+        assert outcomes(cache=None)[0] == [0, 1, 2]
+    with pytest.raises(LabError, match="Could not write"):
+        outcomes(cache=tmp_path / "file")
 
 
 def test_what_is_kept_depends_on_all_that_decides(detector, ants, monkeypatch):

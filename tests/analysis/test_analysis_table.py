@@ -71,3 +71,10 @@ def test_what_is_wrong_is_said(tmp_path):
         (tmp_path / "other.json").write_text(text)
         with pytest.raises(LabError, match="not a table"):
             Table.read(tmp_path / "other.json")
+
+
+def test_a_spreadsheet_is_not_written_as_json(table, tmp_path):
+    """Catches json that is called .csv, which a spreadsheet opens as one column."""
+    with pytest.raises(LabError, match=r"to_csv\("):
+        table.save(tmp_path / "table.csv")
+    assert not list(tmp_path.iterdir())

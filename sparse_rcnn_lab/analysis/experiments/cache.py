@@ -9,7 +9,9 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-from collections.abc import Callable, Mapping
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
@@ -130,8 +132,9 @@ class CachedRun:
             parts.append(self.part(name, partial(do, images)))
         text = json.dumps({name: table.to_plain() for name, table in finish(parts).items()})
         if result is not None and self.folder is not None:
-            write_text(result, text + "\n")
-            shutil.rmtree(self.folder, ignore_errors=True)
+            with self._kept():
+                write_text(result, text + "\n")
+                shutil.rmtree(self.folder, ignore_errors=True)
         return _tables(text)  # read back, so that the first result equals all later ones
 
     def table(self, do: Callable[[range], Part], finish: Callable[[list[Part]], Table]) -> Table:
@@ -149,9 +152,19 @@ class CachedRun:
             pass  # missing or damaged, so it is done again
         part = do()
         if file is not None:
-            with write_whole(file) as temporary, temporary.open("wb") as stream:
+            with self._kept(), write_whole(file) as temporary, temporary.open("wb") as stream:
                 np.savez(stream, **part)  # type: ignore[arg-type]
         return part
+
+    @contextmanager
+    def _kept(self) -> Iterator[None]:
+        """Warns where the cache cannot be written; raises where its folder was given by name."""
+        try:
+            yield
+        except LabError:
+            if self.cache:
+                raise
+            warnings.warn(f'"{self.folder}" cannot be written: nothing is kept.', stacklevel=2)
 
     def bar(self, steps: Any, what: str, unit: str) -> Any:
         """The steps, with a progress bar."""
