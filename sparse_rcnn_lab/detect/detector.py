@@ -320,6 +320,12 @@ class Detector:
         )
 
 
+def check_detector(detector: Any) -> None:
+    """Raises LabError for what is none, such as the name of one."""
+    if not isinstance(detector, Detector):
+        raise LabError(f"This is no detector: {detector!r:.80}. srl.load(name) gives one.")
+
+
 def _is_list(images: Any) -> TypeGuard[list[Any]]:
     return isinstance(images, list | tuple)
 

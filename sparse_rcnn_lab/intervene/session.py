@@ -18,7 +18,7 @@ from sparse_rcnn_lab.core.inputs import Sample
 from sparse_rcnn_lab.core.pooling import Pyramid
 from sparse_rcnn_lab.core.stage import NORMAL, Ablation
 from sparse_rcnn_lab.core.trace import Trace
-from sparse_rcnn_lab.detect.detector import Detector
+from sparse_rcnn_lab.detect.detector import Detector, check_detector
 from sparse_rcnn_lab.detect.ground_truth import check_ground_truth, with_ground_truth
 from sparse_rcnn_lab.detect.images import Batch, ImageSource
 from sparse_rcnn_lab.intervene.intervention import (
@@ -67,6 +67,7 @@ class Session:
         resize: bool = True,
         record: Collection[str] = ("attention",),
     ) -> None:
+        check_detector(detector)
         self.detector = detector
         self.num_proposals = num_proposals
         self.resize = resize

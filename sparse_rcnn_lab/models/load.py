@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -77,6 +78,8 @@ def locate(name: str | Path) -> Path:
         return CHECKPOINTS / f"{name}.safetensors"
     if str(name) in weights.RELEASES:
         return weights.fetch(str(name))
+    if not isinstance(name, str | os.PathLike):
+        raise LabError(f"A model is given by its name or path, found {name!r:.80}.")
     path = Path(name)
     if path.is_dir():
         if (path / MODEL_FILE).exists():

@@ -19,7 +19,7 @@ from sparse_rcnn_lab.core.errors import LabError
 from sparse_rcnn_lab.runtime.cache_folder import cache_folder
 
 _VERSION = "2"  # to be raised when the rounding changes
-_logging = Lock()  # the switch for logging is global in the process
+_quiet_lock = Lock()  # the switch for logging is global in the process
 
 
 def in_int8(graph: Any, images: Sequence[Tensor]) -> bytes:
@@ -100,7 +100,7 @@ class _Images:
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
     """Hides onnxruntime's messages, which are for its developers; one thread at a time."""
-    with _logging:
+    with _quiet_lock:
         before = logging.root.manager.disable
         logging.disable(logging.WARNING)
         try:

@@ -18,7 +18,7 @@ from sparse_rcnn_lab.core.errors import LabError, check_stages
 from sparse_rcnn_lab.core.stage import NORMAL, Ablation, StageOutput
 from sparse_rcnn_lab.data.data_check import first_lines
 from sparse_rcnn_lab.data.sample import DetectionData, check_classes, file_of
-from sparse_rcnn_lab.detect.detector import Detector
+from sparse_rcnn_lab.detect.detector import Detector, check_detector
 from sparse_rcnn_lab.detect.images import Batch
 from sparse_rcnn_lab.training.coco_metrics import METRICS, CocoResult, coco_stats, to_results
 from sparse_rcnn_lab.training.distributed import current
@@ -110,13 +110,14 @@ def evaluate(
     stage     AP   AP50   AP75    APs    APm    APl
     """
     start = time.perf_counter()
+    check_detector(detector)
     stages = check_stages(stages, detector.num_stages)
     check_whole("batch_size", batch_size)
     check_whole("limit", limit)
+    categories, class_notes = shared_category_ids(detector.class_names, data)
     count = min(len(data), limit or len(data))
     if not count:
         raise LabError("The data set has no images; there is nothing to evaluate.")
-    categories, class_notes = shared_category_ids(detector.class_names, data)
 
     group = current()
     if progress and notes and group.first:

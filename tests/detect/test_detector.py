@@ -13,6 +13,7 @@ from PIL import Image
 from small_model import CLASSES, DIM, PROPOSALS, STAGES, small_batch, small_config, small_model
 from torch import nn
 
+import sparse_rcnn_lab as srl
 from sparse_rcnn_lab import Detections, Detector, LabError, Shapes, Trace
 from sparse_rcnn_lab.core import boxes as box_ops
 from sparse_rcnn_lab.core.backbone import Backbone, torchvision_models
@@ -337,6 +338,33 @@ def test_a_device_that_is_not_there(detector):
     """Catches a page of torch's in place of a sentence."""
     with pytest.raises(LabError, match="no device 'gpu' here"):
         detector.to("gpu")
+
+
+def test_other_default_numbers():
+    """Catches a notebook whose numbers are float64 and in which nothing is detected."""
+    image = noise()
+    wanted = srl.load("small-cells")(image)
+    torch.set_default_dtype(torch.float64)
+    try:
+        found = srl.load("small-cells")(image)
+    finally:
+        torch.set_default_dtype(torch.float32)
+    torch.testing.assert_close(found.scores, wanted.scores, rtol=1e-4, atol=1e-5)
+
+
+def test_things_of_another_kind(tmp_path):
+    """Catches an AttributeError for a model's name in the place of the model, and a TypeError for
+    None in the place of a name."""
+    for call in (srl.Session, srl.calibrate_scores, srl.evaluate):
+        with pytest.raises(LabError, match="no detector: 'nano-shapes'"):
+            call("nano-shapes", Shapes(2))
+    with pytest.raises(LabError, match="no detector"):
+        srl.export("nano-shapes", tmp_path / "a.onnx")
+    with pytest.raises(LabError, match="no data set: None"):
+        srl.evaluate(srl.load("nano-shapes"), None)
+    for call in (srl.load, srl.open_data):
+        with pytest.raises(LabError, match="name or path, found None"):
+            call(None)
 
 
 def test_trace_holds_what_ran(detector):

@@ -15,7 +15,7 @@ import torch
 from sparse_rcnn_lab import __version__
 from sparse_rcnn_lab.core.errors import LabError, check_stage
 from sparse_rcnn_lab.core.pooling import pool
-from sparse_rcnn_lab.detect.detector import Detector
+from sparse_rcnn_lab.detect.detector import Detector, check_detector
 from sparse_rcnn_lab.detect.files import write_whole
 from sparse_rcnn_lab.runtime.export.check import Check
 from sparse_rcnn_lab.runtime.export.check import check as check_file
@@ -85,6 +85,7 @@ def export(
     >>> import sparse_rcnn_lab as srl
     >>> print(srl.export(srl.load("nano-shapes"), "nano-shapes.onnx"))  # doctest: +SKIP
     """
+    check_detector(detector)
     path = Path(path)
     to = _format(path, to)
     count = _count(num_proposals, detector.num_proposals)
