@@ -27,9 +27,9 @@ def arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(
         prog="demo.py",
-        description="Opens a page that detects objects in your images and shows how: how many "
-        "proposals look, what each of the six stages makes of them, and what scores enough.",
-        epilog="All of it runs on this machine; without --share no image leaves it.",
+        description="Opens a page that detects objects in your images and shows how: the "
+        "proposals, what each stage makes of them, and which score counts as a detection.",
+        epilog="Everything runs on this machine; without --share no image leaves it.",
     )
     add = parser.add_argument
     add(
@@ -41,15 +41,15 @@ def arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
         help="a model of yours: the run folder that training wrote, or a checkpoint file",
     )
     add("--host", default="127.0.0.1", help="0.0.0.0 lets your network in (default: %(default)s)")
-    add("--port", type=int, default=7860, help="where the page is served (default: %(default)s)")
-    add("--share", action="store_true", help="make a public address for a while; needs internet")
-    add("--ssl-certfile", metavar="PEM", help="certificate, for https: webcams of other machines")
-    add("--ssl-keyfile", metavar="PEM", help="its key")
+    add("--port", type=int, default=7860, help="port of the page (default: %(default)s)")
+    add("--share", action="store_true", help="make a temporary public address; needs internet")
+    add("--ssl-certfile", metavar="PEM", help="certificate for https, needed by remote webcams")
+    add("--ssl-keyfile", metavar="PEM", help="key of the certificate")
     add(
         "--root-path",
         default=os.environ.get("GRADIO_ROOT_PATH", ""),
         metavar="PATH",
-        help="under which a proxy serves the page, as JupyterHub does: /user/NAME/proxy/7860",
+        help="path under which a proxy serves the page, as on JupyterHub: /user/NAME/proxy/7860",
     )
     add("--device", default="auto", help="cpu, cuda or mps (default: cuda where there is one)")
     add(

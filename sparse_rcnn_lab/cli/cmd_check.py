@@ -11,7 +11,7 @@ HELP = """check a data set: what it holds, what looks wrong, and what is done ab
 
 FOLDER has train.json and val.json in COCO format, as labelling tools export it; a single json file
 will do too. What has only one possible meaning (boxes as corners or in 0..1, a class under two
-ids, an image listed twice) is mended whenever the data is read; what is ambiguous is reported.
+ids, an image listed twice) is mended whenever the data is read; what is ambiguous is an error.
 
 Nothing in FOLDER is changed. --fix writes a mended copy: train.json, val.json, their images, and
 changes.csv with one line per change.

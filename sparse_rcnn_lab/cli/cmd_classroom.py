@@ -52,7 +52,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         if name != "collect":
             add("--assignment", action="append", metavar="NAME", help="only this one; repeatable")
         if name == "build":
-            add("--students", type=Path, metavar="CSV", help="roster, for numbers of their own")
+            add("--students", type=Path, metavar="CSV", help="roster, each with own numbers")
             add("--secret", help="seed of the numbers (default: a new one, kept in course.json)")
             add("--sources", type=Path, metavar="FOLDER", help="your own assignments")
         if name == "collect":

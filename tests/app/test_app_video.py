@@ -199,7 +199,7 @@ def test_a_cut_is_said(tiny, tmp_path):
     source = timed(tmp_path / "a.mp4", [k / 2 for k in range(14)])
     wrong = replace(open_clip(source, Limits()), seconds=2.0)  # as its header might say
     *_, last = annotate(tiny, wrong, state(tiny), 15, tmp_path / "b.mp4")
-    assert last.cut == "Cut at 5 s: this page takes no more." and last.done <= last.total
+    assert last.cut == "Cut at 5 s, the limit of this page." and last.done <= last.total
     damaged = replace(open_clip(clip_of(tmp_path / "c.mp4"), Limits()), seconds=4.5)
     *_, last = annotate(tiny, damaged, state(tiny), 15, tmp_path / "d.mp4")
     assert "ends at 2.0 s" in last.cut

@@ -182,7 +182,7 @@ def test_a_ground_truth_that_cannot_be_is_named(change):
     """Catches objects that nothing can match, or that are left out, without a word."""
     truth = copy.deepcopy(TRUTH)
     truth["annotations"][1].update(change)
-    with pytest.raises(LabError, match="The ground truth's annotation 1 is of image id"):
+    with pytest.raises(LabError, match="The ground truth's annotation 1 has image id"):
         coco_stats(truth, [found(0)])
 
 

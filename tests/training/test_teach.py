@@ -187,7 +187,7 @@ def test_two_zips_of_one_name(project, model, tmp_path, monkeypatch):
     one, two = (shutil.make_archive(str(tmp_path / n / "e"), "zip", project.folder) for n in "ab")
     with pytest.raises(KeyboardInterrupt):
         quiet(one, tmp_path / "run", model)
-    with pytest.raises(LabError, match=r'a/e\.zip", not with those of ".*b/e\.zip"'):
+    with pytest.raises(LabError, match=r'a/e\.zip", not those of ".*b/e\.zip"'):
         quiet(two, tmp_path / "run", model)
     assert CocoFolder(tmp_path / "run")[0].image.ndim == 3
 

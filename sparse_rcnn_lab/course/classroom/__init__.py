@@ -1,19 +1,19 @@
-"""Assignments that grade themselves, with nbgrader. ``docs/classroom.md`` is the teacher's guide.
+"""Autograded assignments, with nbgrader. ``docs/classroom.md`` is the teacher's guide.
 
-What a student's notebook imports, which needs Jupyter alone:
+These are imported by a student's notebook and need only Jupyter:
 
 - ``checks``: what every test cell calls; ``reference_solutions``: what it compares with
-- ``practice``: parts of a stage, data and a training; ``validate``: a look before handing in
+- ``practice``: parts of a stage, data and a training; ``validate``: a check before submitting
 
-What a teacher runs, which needs the ``classroom`` extra, in the order of a course:
+These are run by a teacher, in the order of a course, and need the extra ``classroom``:
 
-- ``build`` (numbers of the year from ``vary``) -> ``course_folder``, one folder a course
-- ``collect`` (whose it is says ``roster``) -> ``repair_submission`` -> ``grade`` (each notebook by
-  ``execution``) -> ``marks``, ``by_hand``
-- ``personal``: numbers of their own for the students of a roster; ``copies``: whose code is alike
-- ``feedback`` (``questions.toml``) and ``slides`` write html, by ``pages`` and its ``templates``
+- ``build`` (this year's numbers from ``vary``) -> ``course_folder``, one folder per course
+- ``collect`` (authors found by ``roster``) -> ``repair_submission`` -> ``grade`` (each notebook run
+  by ``execution``) -> ``marks``, ``by_hand``
+- ``personal``: each student's own numbers, with a roster; ``copies``: whose code is similar
+- ``feedback`` (``questions.toml``) and ``slides`` write html with ``pages`` and its ``templates``
 
-May import any room but ``app`` and ``cli``.
+This room may import every other one except ``app`` and ``cli``.
 """
 
 import sys
@@ -22,9 +22,9 @@ from importlib import import_module
 
 _GRAMMAR = "rfc3987_syntax"
 if _GRAMMAR not in sys.modules:
-    # Where this is installed, jsonschema, which nbformat needs, reads the grammar of international
-    # addresses with it: two seconds in every process, though no notebook is checked for such.
-    sys.modules[_GRAMMAR] = None  # type: ignore[assignment]  # as if it were not there
+    # Where this is installed, jsonschema, which nbformat needs, uses it to read the grammar of
+    # international addresses: two seconds in every process, although no notebook needs it.
+    sys.modules[_GRAMMAR] = None  # type: ignore[assignment]  # as if it were not installed
     with suppress(ImportError):
         import_module("jsonschema")
     del sys.modules[_GRAMMAR]

@@ -1,6 +1,6 @@
 """``build``: from percent scripts to a course folder and the notebooks that students get.
 
-A cell's role stands in its header; nbgrader's own metadata, eight fields a cell, are made here:
+A cell's role is in its header, from which nbgrader's metadata, eight fields per cell, are made:
 
     # %% tags=["build"]               draws this year's numbers; not part of the notebook
     # %% solution="iou"               the student writes between BEGIN SOLUTION and END SOLUTION
@@ -29,7 +29,7 @@ from sparse_rcnn_lab.course.classroom.vary import V, fill_in
 from sparse_rcnn_lab.course.lessons.notebook_files import KERNEL
 from sparse_rcnn_lab.detect.files import write_text
 
-# A test is a function of its own: what it names, its ``check`` too, is no name of the notebook.
+# A test is a separate function, so that its names, ``check`` too, are not names of the notebook.
 _TEST = """\
 def _test():
     from sparse_rcnn_lab.course.classroom.checks import {} as check
@@ -55,15 +55,15 @@ def build(
     secret: str | None = None,
     students: Path | None = None,
 ) -> Course:
-    """Makes or refreshes a course folder.
+    """Creates or refreshes a course folder.
 
     root: the folder.  sources: :func:`own_sources`, or a folder like it.
-    secret: decides data and expected values; default the folder's own, a new one in a new folder.
-    students: a roster; then everybody gets numbers of their own, in ``hand-out/STUDENT``. Called
-    again, with more students or without a roster, it leaves the numbers of all as they are.
+    secret: determines data and expected values; default: the folder's own, new in a new folder.
+    students: a roster; then all students get numbers of their own, in ``hand-out/STUDENT``. Called
+    again, with more students or without a roster, it does not change anybody's numbers.
 
-    Raises LabError when a source cannot be built, when the student's version would give something
-    away, and when the folder holds submissions to another secret.
+    Raises LabError when a source cannot be built, when the student's version would reveal a
+    solution, and when the folder holds submissions for another secret.
     """
     need("classroom", "jupytext", "nbgrader")
     if students:
@@ -74,7 +74,7 @@ def build(
         if secret not in (None, before.secret) and before.students():
             raise LabError(
                 f'"{root}" has submissions to another secret. Name another folder with --course: '
-                "their hidden tests would be exchanged."
+                "their hidden tests would be replaced."
             )
         if students and before.students() and not (root / "personal").is_dir():
             raise LabError(
@@ -101,7 +101,7 @@ def build(
         check_release(release, name)
         out, times = course.hand_out(name), ""
         if roster:
-            out.unlink(missing_ok=True)  # everybody has another one
+            out.unlink(missing_ok=True)  # everybody has their own
             out, times = course.hand_out(name, "STUDENT"), f"{len(roster.people)} times "
             for person in tqdm(roster.people, name, unit="student", leave=False):
                 make_personal(course, sources, name, person.student)
@@ -116,14 +116,14 @@ def build(
 
 
 def own_sources() -> Path:
-    """The sources that come with this package, installed or a clone."""
+    """The sources that come with this package, installed or cloned."""
     installed = Path(__file__).with_name("assignments")
     clone = Path(__file__).resolve().parents[3] / "notebooks" / "assignments"
     return installed if installed.is_dir() else clone
 
 
 def make_personal(course: Course, sources: Path, assignment: str, student: str) -> None:
-    """A student's hand-out, and the instructor's copy of it, with numbers of their own."""
+    """Makes a student's hand-out, and the instructor's copy, with the student's own numbers."""
     from nbgrader.preprocessors import ClearHiddenTests, ClearSolutions, ComputeChecksums, LockCells
 
     notebook = read_source(sources, assignment, course, student)
@@ -136,7 +136,7 @@ def make_personal(course: Course, sources: Path, assignment: str, student: str) 
 
 
 def check_release(notebook: Any, assignment: str) -> None:
-    """Raises LabError where a student's notebook still holds a mark of what nbgrader takes out."""
+    """Raises LabError where a student's notebook still has a marker that nbgrader removes."""
     for number, cell in enumerate(notebook["cells"]):
         if found := FORBIDDEN.search(cell["source"]):
             raise LabError(f'Cell {number} of "{assignment}" still has "{found[0]}".')
@@ -195,7 +195,7 @@ def _give_role(cell: Any, assignment: str, path: Path) -> None:
             raise LabError(f'The points of "{name}" in "{path}" must be a number: {points!r}.')
         cell.metadata["nbgrader"]["points"] = points
     if role != "written":
-        # "Run all cells" goes on below a cell that fails: a mistake hides no later test.
+        # "Run all cells" continues below a failing cell, so that a mistake hides no later test.
         cell.metadata["tags"] = ["raises-exception"]
     if role == "test":
         body = textwrap.indent(_with_note(cell.source.strip()), "    ")
@@ -203,7 +203,7 @@ def _give_role(cell: Any, assignment: str, path: Path) -> None:
 
 
 def _with_note(source: str) -> str:
-    """A test that students see a part of says so: that part passing is no mark yet."""
+    """Adds a note to a partly hidden test: if the visible part passes, there is no mark yet."""
     seen = re.sub(rf"{_BEGIN}.*?### END HIDDEN TESTS", "", source, flags=re.S)
     code = [line for line in seen.splitlines() if line.strip() and not line.startswith("#")]
     return source.replace(_BEGIN, f"{MORE_HIDDEN}\n{_BEGIN}", 1) if code else source

@@ -1,6 +1,6 @@
 """Answers in words, which a person marks: in a table, on a page, or in nbgrader's Formgrader.
 
-by_hand.csv    an answer a row: its text, the lines of its rubric, a column for the marks of each
+by_hand.csv    one answer per row: its text, its rubric, a column for the marks of each rubric line
 by_hand.html   the same to read and click through, with the figures; it saves a by_hand.csv
 """
 
@@ -30,9 +30,10 @@ COLUMNS = (
 
 
 def rubric_of(course: Course, assignment: str, test: str) -> list[tuple[str, float]]:
-    """(what counts, its marks) of an answer in words, from the text above it.
+    """(what counts, its marks) for an answer in words, from the text above it.
 
-    It is written as ``*3 marks: one thing (1), another (2).*``; without it there is one line.
+    The rubric is written as ``*3 marks: one thing (1), another (2).*``; without it there is one
+    line.
     """
     above = ""
     for cell in read_notebook(course.notebook("source", assignment))["cells"]:
@@ -49,7 +50,7 @@ def rubric_of(course: Course, assignment: str, test: str) -> list[tuple[str, flo
 
 
 def write_by_hand(course: Course, results: list[Result]) -> None:
-    """Writes by_hand.csv and by_hand.html, with what is filled in so far."""
+    """Writes by_hand.csv and by_hand.html, with the marks filled in so far."""
     before = filled_in(course)
     cards: list[dict[str, Any]] = []
     for result in results:
@@ -76,7 +77,7 @@ def write_by_hand(course: Course, results: list[Result]) -> None:
             if any(given) and round(sum(map(_float, given)), 6) == mark.score:
                 row |= zip(LINES, given, strict=True)  # else the whole was changed elsewhere
             row["as_written"] = _state(row)
-            # A figure stands beside what is said about it.
+            # A figure is shown beside the text about it.
             shown = figures if mark.test != "question" else []
             card = {"row": row, "html": markdown(answer), "rubric": rubric}
             cards.append(card | {"figures": shown, "drawn": f"Figures, {drawn}"})
@@ -89,20 +90,20 @@ def write_by_hand(course: Course, results: list[Result]) -> None:
 
 
 def filled_in(course: Course) -> dict[tuple[str, ...], dict[str, str]]:
-    """(student, assignment, test) -> the row of by_hand.csv, where there is that file."""
+    """(student, assignment, test) -> the row of by_hand.csv, where this file exists."""
     path = course.root / "by_hand.csv"
     return {_key(row): row for _, row in (read_table(path)[1] if path.exists() else [])}
 
 
 def take_by_hand(course: Course, place: Path | None = None) -> int:
-    """Takes what is filled in in by_hand.csv into the gradebook; the number of marks.
+    """Imports the marks filled in in by_hand.csv into the gradebook; returns their number.
 
-    place: another file, as the page saves it; what it has goes into by_hand.csv too. The marks of
-    an answer are those in ``marks``, or the sum of its rubric's columns. Where nobody has changed
-    a row since it was written, what the gradebook has, from the Formgrader say, stays.
+    place: another file, as the page saves it; its marks go into by_hand.csv too. The marks of an
+    answer are those in ``marks``, or the sum of its rubric's columns. Where a row has not been
+    changed since it was written, the gradebook's marks (from the Formgrader, for example) stay.
 
-    Raises LabError, naming the row, for marks that are no number or out of range, that contradict
-    one another, and for a file in which the marks cannot be found.
+    Raises LabError, naming the row, for marks that are not numbers, are out of range or contradict
+    each other, and for a file without marks.
     """
     path = place or course.root / "by_hand.csv"
     if not path.exists() and place is None:
@@ -158,7 +159,7 @@ def take_by_hand(course: Course, place: Path | None = None) -> int:
 def _marks_in(
     row: dict[str, str], rubric: list[tuple[str, float]], grade: Any, where: str
 ) -> float | None:
-    """The marks that a row gives, or None."""
+    """The marks in a row, or None."""
 
     def in_range(text: str, most: float) -> float:
         if not 0 <= (value := _float(text)) <= most:
@@ -174,7 +175,7 @@ def _marks_in(
         raise LabError(f"{where}: fill in {' and '.join(needed)}, as its rubric has, or none.")
     parts = [in_range(given, most) for given, (_, most) in zip(lines, rubric, strict=False)]
     total = round(sum(parts), 6)
-    # Marks that were there before give way to a rubric that is new.
+    # A new rubric has priority over marks that were there before.
     if marks not in (None, total, grade.manual_score):
         raise LabError(
             f"{where}: the rubric adds up to {total:g}, but marks are {marks:g}. Empty one of them."
@@ -187,14 +188,14 @@ def _lines(row: dict[str, str]) -> list[str]:
 
 
 def _state(row: dict[str, Any]) -> str:
-    """A checksum of what a person may fill in, however a spreadsheet writes the numbers."""
+    """A checksum of what a person may fill in, independent of how a spreadsheet writes numbers."""
     given = [text and _float(text) for text in (*_lines(row), row["marks"])]
     state = (given, row.get("comment", "").strip())
     return f"w{zlib.crc32(repr(state).encode()):08x}"  # without a letter it may be a number
 
 
 def _float(text: str) -> float:
-    """Of what a person wrote; empty is 0, what is no number is NaN."""
+    """The number that a person wrote; an empty text is 0, any other text NaN."""
     try:
         return float(text.replace(",", ".") or 0)
     except ValueError:

@@ -1,4 +1,4 @@
-"""Notebooks as they lie on disk, and what every step asks of their cells."""
+"""Reads and writes notebooks, and answers what every step needs to know of their cells."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from sparse_rcnn_lab.detect.files import write_text
 
 
 def read_notebook(path: Path) -> Any:
-    """A notebook as its file has it, each source one text."""
+    """The notebook in a file, with each source as one text."""
     return notebook_of(path.read_text(encoding="utf-8"))
 
 
@@ -29,7 +29,7 @@ def write_notebook(path: Path, notebook: Any) -> None:
 
 
 def write_changed(path: Path, text: str) -> None:
-    """Writes a text file whole or not at all; a file that is the same stays untouched."""
+    """Writes a text file whole or not at all; an identical file stays untouched."""
     if not (path.is_file() and path.read_text(encoding="utf-8") == text):
         write_text(path, text)
 
@@ -40,7 +40,7 @@ def wording(cell: Any) -> str:
 
 
 def role_of(cell: Any) -> dict[str, Any]:
-    """What nbgrader knows of a cell; empty for one that is nobody's."""
+    """nbgrader's metadata of a cell; empty for a cell without a role."""
     role: dict[str, Any] = cell.get("metadata", {}).get("nbgrader", {})
     return role
 
@@ -51,5 +51,5 @@ def name_of(cell: Any) -> str:
 
 
 def is_locked(cell: Any) -> bool:
-    """Whether students leave it as it is."""
+    """Whether students must leave it as it is."""
     return bool(role_of(cell).get("locked"))

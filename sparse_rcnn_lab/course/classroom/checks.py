@@ -3,7 +3,7 @@
 ``check(iou, a, b, gives=expected)`` calls the student's function on copies of its inputs, within a
 time limit, with the package's own answers out of reach, and compares.
 
-A mistake shall cost where it was made and nowhere else: while one function is checked, the other
+A mistake should cost marks only where it was made: while one function is checked, the other
 functions of the assignment that it may call are first the package's, then the student's own, and
 either may pass.
 """
@@ -32,11 +32,11 @@ from sparse_rcnn_lab.course.classroom.reference_solutions import SOLUTIONS, refu
 
 # Literals in the notebooks have four decimals.
 ATOL, RTOL = 3e-4, 3e-4
-KEPT = 2000  # characters of what student code prints in one call
+KEPT = 2000  # characters that are kept of what student code prints in one call
 
 
 class NotYet(AssertionError):
-    """A check that failed. Jupyter shows the sentence alone, without a traceback."""
+    """A check that failed. Jupyter shows only its sentence, without a traceback."""
 
     def _render_traceback_(self) -> list[str]:
         return [f"Not yet. {self}"]
@@ -47,7 +47,7 @@ class Check:
 
     def __init__(self, assignment: str) -> None:
         self.assignment = assignment
-        self._slow: dict[int, Any] = {}  # by id what did not come to an end: names may be shared
+        self._slow: dict[int, Any] = {}  # what did not end, by id, as names may be shared
 
     def __call__(
         self,
@@ -61,12 +61,12 @@ class Check:
         """Passes, with a line, if ``target(*args)`` gives ``gives``; else raises :class:`NotYet`.
 
         of: the function under test, where ``target`` is a lambda around it.
-        hints: sentence -> the wrong result that would make it true; shown when it is the case.
+        hints: sentence -> the wrong result to which it applies; shown in that case.
         within: seconds. What was too slow once is not tried a second time.
         """
         tested = target if of is None else of
         notebook = sys.modules["__main__"].__dict__
-        # What the notebook calls the object under test, of the names that are asked for.
+        # The required name under which the notebook has the object under test.
         own = [name for name in SOLUTIONS[self.assignment] if notebook.get(name) is tested]
         name = next(iter(own), getattr(tested, "__name__", "it"))
         problems = []
@@ -110,8 +110,8 @@ class Check:
             raise NotYet(f"{name} stops with {_told(error)}") from None
 
     def _others(self, own: list[str]) -> contextlib.AbstractContextManager[Any]:
-        """In the block all functions of the assignment but those named ``own`` are the package's,
-        also those that the notebook lacks as their cell has stopped."""
+        """A context in which all functions of the assignment except ``own`` are the package's, even
+        those that the notebook lacks because their cell has stopped."""
         solutions = SOLUTIONS[self.assignment]
         others: dict[str, Any] = {n: standing_in(solutions[n]) for n in solutions if n not in own}
         notebook = sys.modules["__main__"]
@@ -125,7 +125,7 @@ def _copied(value: Any) -> Any:
 
 
 def _told(error: BaseException) -> str:
-    """The error and the line of the notebook it comes from."""
+    """The error and the line of the notebook where it was raised."""
     text = f"{type(error).__name__}: {str(error)[:300]}"
     frames = traceback.extract_tb(error.__traceback__)
     lines = [f for f in frames if "ipykernel" in f.filename or f.filename.startswith("<ipython")]
@@ -135,10 +135,10 @@ def _told(error: BaseException) -> str:
 
 
 def difference(got: Any, want: Any, name: str = "the result") -> str | None:
-    """None where ``got`` is as good as ``want``, else a sentence.
+    """None where ``got`` equals ``want`` closely enough, else a sentence about the difference.
 
-    Tensors and arrays compare by shape and value (float within ``ATOL`` and ``RTOL``, whole numbers
-    exactly), tuples, lists and dictionaries part by part, True and False as themselves.
+    Tensors and arrays are compared by shape and value (floats within ``ATOL`` and ``RTOL``,
+    integers exactly), tuples, lists and dictionaries part by part, True and False by identity.
     """
     if isinstance(want, Tensor):
         return _tensor(got, want, name)
@@ -196,16 +196,16 @@ def _short(value: Any) -> str:
 
 
 class OutOfTime(BaseException):
-    """Not an Exception: student code that catches everything inside its loop shall not catch it."""
+    """Not an Exception, so that student code which catches everything in a loop cannot catch it."""
 
 
 @contextlib.contextmanager
 def time_limit(seconds: float) -> Iterator[None]:
-    """Raises :class:`OutOfTime` in the block after so many seconds, and again each second.
+    """A context that raises :class:`OutOfTime` after this many seconds, and then every second.
 
-    Seconds of this process's own work, as the machine may be busy; of one that waits, four times
-    as many on the clock. Without effect where there is no alarm (Windows, other threads): there
-    nbgrader's limit of a cell holds alone.
+    These are seconds of process time, as the machine may be busy; for code that waits, four times
+    as many by the clock. It has no effect where there is no alarm (Windows, other threads): there
+    only nbgrader's time limit for a cell applies.
     """
     if not hasattr(signal, "SIGALRM") or threading.current_thread() is not threading.main_thread():
         yield
@@ -236,9 +236,9 @@ class _Sink(io.StringIO):
 
 @contextlib.contextmanager
 def few_words() -> Iterator[None]:
-    """Shows the first part of what the block prints, afterwards; hides warnings.
+    """A context that shows only the first part of what is printed, at its end; hides warnings.
 
-    nbgrader takes anything on stderr for a failed test, a warning of torch included.
+    nbgrader takes anything on stderr, even a warning of torch, for a failed test.
     """
     sink = _Sink()
     try:

@@ -1,9 +1,9 @@
 """``collect``: from a folder or a learning platform's zip to nbgrader's ``submitted`` folder.
 
-Understood are ``ada/boxes.ipynb`` (also deeper), ``ada_boxes.ipynb``, Moodle's ``Ada
+It understands ``ada/boxes.ipynb`` (also deeper), ``ada_boxes.ipynb``, Moodle's ``Ada
 Lovelace_4711_assignsubmission_file_/any name.ipynb``, Canvas's ``lovelaceada_LATE_12_34_any
-name.ipynb`` and Google's ``Ada Lovelace - any name.ipynb``; with a roster, whatever names somebody
-of the class. Which assignment it is stands in the notebook itself, so a file may have any name.
+name.ipynb`` and Google's ``Ada Lovelace - any name.ipynb``; with a roster, anything that names a
+student. The notebook itself tells which assignment it is, so a file may have any name.
 """
 
 from __future__ import annotations
@@ -34,23 +34,23 @@ from sparse_rcnn_lab.course.classroom.repair_submission import recognise, repair
 from sparse_rcnn_lab.course.classroom.roster import level_of_names, student_of
 
 _HIDDEN = re.compile(r"/(\.|__MACOSX)")
-LARGEST = 50_000_000  # bytes of a notebook; with its outputs
-# What reading a file, a zip's list or a part of it may end in. ValueError: a place before the
-# file's start, or a name that is no text.
+LARGEST = 50_000_000  # bytes of a notebook with its outputs
+# What reading a file, a zip's list or a part of it may raise. ValueError: an offset before the
+# file's start, or a name that is not text.
 _DAMAGED = (OSError, zipfile.BadZipFile, RuntimeError, EOFError, ValueError, zlib.error, LZMAError)
 
 
 class Collected(NamedTuple):
-    """What came in. taken: (student, assignment, notes).  refused: (file, why)."""
+    """The result of a collection. taken: (student, assignment, notes).  refused: (file, why)."""
 
     taken: list[tuple[str, str, list[str]]]
     refused: list[tuple[str, str]]
 
 
 class _Entry(NamedTuple):
-    """Something in the folder or zip: its path in there, its time, how to read it.
+    """An entry of the folder or zip: its path in there, its time, how to read it.
 
-    read: None for a link, which may lead to somebody else's file, or to the solutions.
+    read: None for a link, which may lead to another student's file, or to the solutions.
     """
 
     path: PurePosixPath
@@ -60,10 +60,10 @@ class _Entry(NamedTuple):
 
 
 def collect(course: Course, place: Path) -> Collected:
-    """Takes every notebook in ``place``, a folder or a zip, into the course.
+    """Collects every notebook in ``place``, a folder or a zip, into the course.
 
     Of several by one student for one assignment the newest counts; one that was collected before is
-    replaced. A file that cannot be taken is said and does not stop the others.
+    replaced. A file that cannot be taken is reported and does not stop the others.
     Raises LabError where ``place`` cannot be read or has no notebook.
     """
     roster, names = course.roster(), course.assignments
@@ -110,14 +110,14 @@ def collect(course: Course, place: Path) -> Collected:
         owner = hand_outs[assignment].owner(notebook, student)
         if owner != student:
             notes.append(f"is the notebook that was handed out to {owner}")
-        figures = figures_of(notebook["cells"])  # of all the images; graded, there are fewer
+        figures = figures_of(notebook["cells"])  # kept, as grading draws them from fewer images
         notes += repair(notebook, hand_outs[assignment].of(owner))
         came = {CAME: {"notes": notes, "figures": figures}}
         notebook["metadata"] = releases[assignment]["metadata"] | came
         target = course.notebook("submitted", assignment, student)
         when = f"{entry.time.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"
-        known_time = entry.time.year >= 2000  # a zip may have none
-        # What came before, the same, stays untouched and is not graded again.
+        known_time = entry.time.year >= 2000  # a zip may have no time
+        # An identical earlier submission stays untouched and is not graded again.
         write_changed(target.with_name("timestamp.txt"), when if known_time else "")
         write_notebook(target, notebook)
         result.taken.append((student, assignment, notes))
@@ -131,10 +131,10 @@ def collect(course: Course, place: Path) -> Collected:
 
 
 def _entries(place: Path) -> Iterator[_Entry]:
-    """All that is in ``place``."""
+    """Everything in ``place``."""
     if place.is_dir():
         for path in place.rglob("*"):
-            about = path.lstat()  # of a link itself, which may lead nowhere
+            about = path.lstat()  # of a link itself, whose target may not exist
             time = datetime.fromtimestamp(about.st_mtime, UTC)
             inside = PurePosixPath(path.relative_to(place).as_posix())
             if path.is_dir() and not path.is_symlink():
@@ -145,7 +145,7 @@ def _entries(place: Path) -> Iterator[_Entry]:
     if not zipfile.is_zipfile(place):
         raise LabError(f'"{place}" is neither a folder nor a zip file.')
     try:
-        archive = zipfile.ZipFile(place)  # open as long as one of its entries may be read
+        archive = zipfile.ZipFile(place)  # stays open while its entries may be read
     except _DAMAGED as error:
         raise LabError(
             f'"{place}" is damaged: its list of files cannot be read ({error}). Download it again, '
@@ -157,7 +157,7 @@ def _entries(place: Path) -> Iterator[_Entry]:
         except ValueError:  # some platforms leave it out: month 0
             time = datetime.fromtimestamp(0, UTC)
         name, read = info.filename, partial(archive.read, info)
-        if not info.flag_bits & 0x800:  # a Mac writes UTF-8 and does not say so
+        if not info.flag_bits & 0x800:  # a Mac writes UTF-8 without saying so
             with contextlib.suppress(UnicodeError):
                 name = name.encode("cp437").decode()
         inside = PurePosixPath(name.replace("\\", "/"))  # PowerShell writes \\
@@ -165,7 +165,7 @@ def _entries(place: Path) -> Iterator[_Entry]:
 
 
 def _notebook(entry: _Entry) -> Any:
-    """What is in the file, each source one text."""
+    """The notebook in the file, with each source as one text."""
     if any(len(part) > 255 for part in entry.path.parts):
         raise LabError("has a longer name than a file or folder can have.")
     if not entry.read:

@@ -1,8 +1,8 @@
-"""``copies``: pairs of submissions whose code is alike beyond names, comments, layout and order.
+"""``copies``: pairs of submissions whose code is similar beyond names, comments, layout and order.
 
-A hint for a talk, never a mark. Code is read as Python reads it, as a tree in which whatever the
-student named is "v"; every expression and plain statement of some size is a fingerprint. What the
-hand-out brought counts for nothing, what much of the class has for little.
+They are a reason to talk, never a mark. Code is parsed into a tree in which every name that the
+student chose is "v"; every expression and simple statement of some size is a fingerprint. Those of
+the hand-out do not count, and those that much of the class has count little.
 """
 
 from __future__ import annotations
@@ -23,21 +23,21 @@ from sparse_rcnn_lab.course.classroom.course_folder import Course
 from sparse_rcnn_lab.course.classroom.pages import write_page
 from sparse_rcnn_lab.course.classroom.roster import write_table
 
-SIZE = 4  # nodes of the tree that a fingerprint has at least
-ALIKE = 0.8  # of what the smaller of two has on its own; pairs from here on are named
-_LEAST = 12.0  # weight in common: a few short lines that are alike say nothing
-# What a reader would not call code: comments are gone already, types are written by some.
+SIZE = 4  # smallest number of tree nodes in a fingerprint
+ALIKE = 0.8  # pairs are named if they share at least this much of the smaller one's own code
+_LEAST = 12.0  # lowest common weight, as a few similar short lines say nothing
+# What does not count as code (comments are gone already; only some write types).
 _SILENT = ("annotation", "ctx")
 # Code that is nested too deeply raises one of the last two.
 _UNREADABLE = (SyntaxError, ValueError, RecursionError, MemoryError)
 
 
 class Pair(NamedTuple):
-    """Two submissions of one assignment that are alike.
+    """Two submissions of one assignment that are similar.
 
     alike: 0 to 1, the share of the smaller one's code that the other has, rare code counting more.
     others: 0 to 1, how much of the rest of the class has that code too.
-    lines: of each of the two, number from 1 -> how rare what it shares is, 0 to 1.
+    lines: for each of the two, line number from 1 -> how rare its shared code is, 0 to 1.
     """
 
     assignment: str
@@ -49,9 +49,9 @@ class Pair(NamedTuple):
 
 
 def compare(assignment: str, texts: dict[str, str], known: set[str]) -> list[Pair]:
-    """The pairs to look at, the most alike first.
+    """The pairs to look at, most similar first.
 
-    texts: student -> code.  known: fingerprints that count for nothing, as of what was handed out.
+    texts: student -> code.  known: fingerprints that do not count, as those of the hand-out.
     """
     prints = {student: fingerprints(text) for student, text in texts.items()}
     own = {student: found.keys() - known for student, found in prints.items()}
@@ -76,13 +76,13 @@ def compare(assignment: str, texts: dict[str, str], known: set[str]) -> list[Pai
 
 
 def code_of(notebook: Path) -> str:
-    """What a student may have written in a notebook: all code but that of locked cells."""
+    """What a student may have written in a notebook: all code except that of locked cells."""
     cells = [c for c in read_notebook(notebook)["cells"] if c["cell_type"] == "code"]
     return "\n\n".join(cell["source"].strip("\n") for cell in cells if not is_locked(cell)) + "\n"
 
 
 def fingerprints(code: str) -> dict[str, set[int]]:
-    """Parts of the tree -> the lines they stand in; what Python cannot read is left out."""
+    """Parts of the tree -> the lines they are in; what Python cannot parse is left out."""
     found: dict[str, set[int]] = {}
     nodes: list[Any] = [node for tree in _trees(code) for node in ast.walk(tree)]
     named = set(_named(nodes))
@@ -106,7 +106,7 @@ def fingerprints(code: str) -> dict[str, set[int]]:
 
 
 def _trees(code: str) -> Iterator[ast.AST]:
-    """The code as trees; a mistake costs the block it stands in alone. Lines stay those of code."""
+    """The code as trees; a mistake costs only the block it is in. Line numbers stay the same."""
     without_magics = re.sub(r"^[ \t]*[%!].*$", "", code, flags=re.M)
     for text in (code, without_magics):  # a line of a formula may begin with % too
         with contextlib.suppress(*_UNREADABLE):
@@ -133,7 +133,7 @@ def _named(nodes: list[Any]) -> Iterator[str]:
 
 
 def write_copies(course: Course, assignments: tuple[str, ...]) -> list[Pair]:
-    """Writes copies.csv, a row a pair, and copies.html, both sides beside each other.
+    """Writes copies.csv, one row per pair, and copies.html with both side by side.
 
     Raises LabError where nothing was handed in.
     """

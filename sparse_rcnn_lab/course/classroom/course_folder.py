@@ -1,9 +1,9 @@
-"""The course folder: its assignments, where everything lies, how nbgrader is set up there.
+"""The course folder: its assignments, its files, and how nbgrader is set up there.
 
-course.json             its secret, which decides the numbers, and its assignments
-roster.csv              the class, where build or collect was given one
-nbgrader_config.py      for nbgrader's own commands and the formgrader; yours to extend
-source/                 with solutions and hidden tests: the instructor's
+course.json             its secret, which determines the numbers, and its assignments
+roster.csv              the class, if build or collect was given one
+nbgrader_config.py      for nbgrader's own commands and the formgrader; you may extend it
+source/                 the instructor's notebooks, with solutions and hidden tests
 release/, hand-out/     what students get, as folders and as single notebooks; with a roster
                         hand-out/STUDENT/, and the instructor's copy of it in personal/STUDENT/
 submitted/, autograded/, feedback/, gradebook.db, marks.csv
@@ -28,15 +28,15 @@ from sparse_rcnn_lab.course.classroom.cells import read_notebook
 from sparse_rcnn_lab.course.classroom.roster import Roster
 from sparse_rcnn_lab.detect.files import write_text
 
-# Name, of folder and notebook -> title; in the order of the scripts, of which 1_boxes.py is first.
+# Name of folder and notebook -> title, in the order of the scripts, from 1_boxes.py on.
 ASSIGNMENTS = {
     "boxes": "Boxes",
     "matching": "Matching and the set loss",
     "stage": "A stage from its parts",
     "experiment": "An experiment of your own",
 }
-# In a notebook's metadata: how it came, from collect; and what the marks' table tells of how it
-# ran, written when it is graded to its end.
+# In a notebook's metadata: what collect noted, and what the table of marks says about its run,
+# written when grading is complete.
 CAME = "sparse_rcnn_lab_came"
 NOTES = "sparse_rcnn_lab_notes"
 CONFIG = """\
@@ -67,7 +67,7 @@ def configure(c: Any) -> None:
 
 @dataclass(frozen=True)
 class Course:
-    """A course folder that ``build`` has made. secret: decides its numbers; never handed out."""
+    """A course folder made by ``build``. secret: determines its numbers and is never handed out."""
 
     root: Path
     secret: str
@@ -75,7 +75,7 @@ class Course:
 
     @classmethod
     def open(cls, root: str | Path) -> Course:
-        """Raises LabError where there is none."""
+        """Opens a course folder. Raises LabError where there is none."""
         root = Path(root).resolve()
         try:
             about = json.loads((root / "course.json").read_text(encoding="utf-8"))
@@ -94,27 +94,27 @@ class Course:
             write_text(self.root / "nbgrader_config.py", CONFIG)
 
     def notebook(self, step: str, assignment: str, student: str = "") -> Path:
-        """Where a notebook lies in ``step``: source, release, personal, submitted, autograded."""
+        """The path of a notebook in a step: source, release, personal, submitted, autograded."""
         return self.root / step / student / assignment / f"{assignment}.ipynb"
 
     @property
     def mark(self) -> str:
-        """What tells this course's notebooks from another's; the secret cannot be read from it."""
+        """A mark that identifies this course's notebooks without revealing the secret."""
         return hashlib.sha256(f"course {self.secret}".encode()).hexdigest()[:12]
 
     def read(self, step: str, assignment: str, student: str) -> Any:
-        """A student's notebook; an empty one where there is none, or half of one."""
+        """A student's notebook; an empty one where there is none, or only part of one."""
         try:
             return read_notebook(self.notebook(step, assignment, student))
         except (OSError, ValueError, KeyError, TypeError):
             return {"cells": [], "metadata": {}}
 
     def hand_out(self, assignment: str, student: str = "") -> Path:
-        """What everybody gets; or a student's own, where build had a roster."""
+        """The notebook that all students get, or a student's own, where build had a roster."""
         return self.root / "hand-out" / student / f"{assignment}.ipynb"
 
     def students(self, step: str = "submitted") -> list[str]:
-        """Everybody with a folder in ``step``, in order."""
+        """All students with a folder in ``step``, in order."""
         return sorted(path.name for path in self.root.glob(f"{step}/[!.]*") if path.is_dir())
 
     def submissions(self, assignments: tuple[str, ...]) -> list[tuple[str, str]]:
@@ -133,7 +133,7 @@ class Course:
         return {person.student: person.name for person in roster.people} if roster else {}
 
     def keep_roster(self, path: Path) -> None:
-        """Makes a csv file the class's roster. Raises LabError where it has no names."""
+        """Makes a csv file the roster of the class. Raises LabError where it has no names."""
         Roster.read(path)
         write_text(self.root / "roster.csv", path.read_text(encoding="utf-8-sig"))
 
@@ -144,18 +144,18 @@ class Course:
         from nbgrader.coursedir import CourseDirectory
 
         config = self.nbgrader_config()
-        # It starts ``alembic`` by name, which lies beside this Python, activated or not.
+        # It starts ``alembic`` by name, which is beside this Python, activated or not.
         if (scripts := sysconfig.get_path("scripts")) not in (folders := os.get_exec_path()):
             os.environ["PATH"] = os.pathsep.join([scripts, *folders])
         return NbGraderAPI(CourseDirectory(config=config), config=config)
 
     def nbgrader_config(self) -> Any:
-        """What ``nbgrader_config.py`` says, for this folder wherever it is called from."""
+        """The settings of ``nbgrader_config.py``, for this folder, wherever it is called from."""
         from traitlets.config.loader import PyFileConfigLoader
 
         config = PyFileConfigLoader("nbgrader_config.py", path=str(self.root)).load_config()
         config.CourseDirectory.root = str(self.root)
-        # Two graders may write at once; sqlite shall wait for the other, not give up.
+        # Two graders may write at once; then sqlite waits for the other instead of giving up.
         address = f"sqlite:///{self.root / 'gradebook.db'}?timeout=60"
         config.CourseDirectory.setdefault("db_url", address)
         return config
@@ -170,21 +170,21 @@ class Course:
             raise LabError(
                 f'The gradebook "{path}" is missing or damaged ({problem}). What was handed in is '
                 "still there. Move that file away if it exists, then run `classroom build` and "
-                "`classroom grade`: the numbers stay, all is graded again, and marks given by hand "
-                "are taken from by_hand.csv."
+                "`classroom grade`: the numbers stay, everything is graded again, and marks given "
+                "by hand are taken from by_hand.csv."
             )
         with api.gradebook as gradebook:
             yield gradebook
 
     def known_to(self, gradebook: Any) -> dict[tuple[str, str], Any]:
-        """(student, assignment) -> the submission, of all that the gradebook has."""
+        """(student, assignment) -> the submission, for all in the gradebook."""
         found = (s for name in self.assignments for s in gradebook.assignment_submissions(name))
         return {(submission.student_id, submission.name): submission for submission in found}
 
     def _problem_of(self, path: Path) -> str:
         """What is wrong with the gradebook, or nothing."""
         try:
-            # To write too: a step that was killed left work to be undone first.
+            # Opened for writing too, as a killed step may have left work to be undone first.
             address = f"{path.as_uri()}?mode=rw"
             with contextlib.closing(sqlite3.connect(address, uri=True, timeout=60)) as file:
                 (sound,) = file.execute("PRAGMA quick_check(1)").fetchone()
@@ -196,9 +196,9 @@ class Course:
 
 
 def chosen(names: list[str] | None, known: Sequence[str] = tuple(ASSIGNMENTS)) -> tuple[str, ...]:
-    """Those of the assignments ``known`` that are called so; None or empty: all of them.
+    """The assignments with these names out of ``known``, in their order; None or empty: all.
 
-    In the order of the course. Raises LabError for a name that there is not.
+    Raises LabError for an unknown name.
     """
     for name in names or ():
         if name not in known:

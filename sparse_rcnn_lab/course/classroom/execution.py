@@ -1,7 +1,7 @@
 """How a submission is run: whatever one cell does, the others are still graded.
 
 nbgrader's own executor gives up a notebook when its kernel dies or cannot be interrupted. This one
-notes it, starts a new kernel, runs the cells above again, without the culprit, and goes on.
+notes it, starts a new kernel, runs the cells above again, without the one at fault, and continues.
 """
 
 from __future__ import annotations
@@ -22,39 +22,39 @@ from sparse_rcnn_lab.course.classroom.cells import is_locked, name_of, role_of
 from sparse_rcnn_lab.course.classroom.course_folder import NOTES, Course
 from sparse_rcnn_lab.course.classroom.personal import give_own_tests
 
-# What every notebook imports first. It takes seconds, or a minute on a busy machine: no student
-# shall pay for that, and how long it takes tells how patient to be. And exit(), which ends a kernel
-# some time later, in whatever cell runs then, shall end the cell it stands in.
+# What every notebook imports first. This takes seconds, or a minute on a busy machine: no student's
+# time is spent on it, and it measures how slow the machine is. And exit(), which ends a kernel some
+# time later, in whatever cell then runs, is made to end the cell it is in.
 _WARM_UP = """\
 import sys
 import sparse_rcnn_lab.course.classroom.checks
 get_ipython().ask_exit = sys.exit
 del sys, sparse_rcnn_lab
 """
-_USUAL = 4.0  # seconds
-_WORKED = 10  # times the limit for locked cells: they hold no student's code
+_USUAL = 4.0  # seconds for this on a machine that is not busy
+_WORKED = 10  # factor on the limit for locked cells, which hold no student's code
 
 
 class SturdyExecute(Execute):
-    """nbgrader's ``Execute`` that survives its students; configured as ``c.SturdyExecute``.
+    """nbgrader's ``Execute``, made robust to students' code; configured as ``c.SturdyExecute``.
 
     All limits are for a machine that is not busy; they grow as it gets slower.
     """
 
-    max_characters = Integer(50_000, help="of what a cell prints").tag(config=True)
-    max_shown = Integer(10_000_000, help="characters of a cell's figures").tag(config=True)
-    max_restarts = Integer(6, help="of the kernel, for one notebook").tag(config=True)
-    max_seconds = Integer(300, help="for all cells of one notebook").tag(config=True)
+    max_characters = Integer(50_000, help="printed characters kept per cell").tag(config=True)
+    max_shown = Integer(10_000_000, help="characters of figures kept per cell").tag(config=True)
+    max_restarts = Integer(6, help="restarts of the kernel per notebook").tag(config=True)
+    max_seconds = Integer(300, help="seconds for all cells of a notebook").tag(config=True)
 
     def preprocess(self, nb: Any, resources: Any = None, km: Any = None) -> Any:
-        """Runs all cells, tests with the student's own numbers; adds what went wrong to the
-        notebook's metadata."""
+        """Runs all cells, with tests that have the student's own numbers; adds what went wrong to
+        the notebook's metadata."""
         root = Path(resources["metadata"]["path"]).parents[2]  # of autograded/STUDENT/ASSIGNMENT
         who = resources["nbgrader"]
         give_own_tests(nb, Course.open(root), who["student"], who["assignment"])
         self._notes: list[str] = []
         self._left_out: set[int] = set()
-        self._shown: Counter[int] = Counter()  # by cell, characters
+        self._shown: Counter[int] = Counter()  # characters shown, by cell
         self._given_up = ""
         self._restarts = 0
         self._slowness = 0.0  # unknown until the kernel is warm
@@ -64,7 +64,7 @@ class SturdyExecute(Execute):
         return nb, resources
 
     def start_new_kernel(self, **options: Any) -> None:
-        """Starts the kernel; what it says to the terminal nobody needs."""
+        """Starts the kernel and hides what it prints to the terminal."""
         super().start_new_kernel(stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, **options)
 
     def preprocess_cell(self, cell: Any, resources: Any, index: int) -> Any:
@@ -120,12 +120,12 @@ class SturdyExecute(Execute):
         return super().output(outs, msg, display_id, cell_index)
 
     def clear_output(self, outs: Any, msg: Any, cell_index: int) -> None:
-        """Counts anew what a cell shows: an animation may be long."""
+        """Restarts the count of what a cell shows, as an animation may be long."""
         self._shown[cell_index] = 0
         super().clear_output(outs, msg, cell_index)
 
     def _blame(self, index: int, problem: str) -> None:
-        """Notes what a cell has done; a student's is left out when the cells run again."""
+        """Notes what a cell has done; a student's cell is left out when the cells run again."""
         cell = self.nb.cells[index]
         self._notes.append(f"cell {name_of(cell) or index}: {problem}")
         if not _locked(cell):
@@ -136,7 +136,7 @@ class SturdyExecute(Execute):
         self._notes.append(why)
 
     def _seconds_for(self, cell: Any) -> int:
-        """The limit of a cell, on the clock."""
+        """The time limit of a cell, by the clock."""
         if not self._slowness:
             return 600
         return round(self.timeout * self._slowness * (_WORKED if _locked(cell) else 1))
@@ -149,7 +149,7 @@ class SturdyExecute(Execute):
         self.iopub_timeout = round(4 * self._slowness)
 
     def _revive(self, index: int) -> None:
-        """A new kernel in the state that the cells before ``index`` leave."""
+        """Starts a new kernel and brings it to the state after the cells before ``index``."""
         self._restarts += 1
         self._cleanup_kernel()
         self.km = self.create_kernel_manager()
@@ -171,12 +171,12 @@ class SturdyExecute(Execute):
 
 
 def _locked(cell: Any) -> bool:
-    """Whether a cell is the instructor's and no test, so that no student's code runs in it."""
+    """Whether a cell is the instructor's and not a test, so that it runs no student's code."""
     return is_locked(cell) and not role_of(cell).get("grade")
 
 
 def _fail(cell: Any, sentence: str) -> None:
-    """An error as the cell's last output: nbgrader takes a cell without one for passed."""
+    """Adds an error as the cell's last output, without which nbgrader counts it as passed."""
     streams = [output for output in cell.outputs if output.output_type == "stream"]
     error = new_output("error", ename="NotRun", evalue=sentence, traceback=[sentence])
     cell.outputs = [*streams[:3], error]

@@ -1,4 +1,4 @@
-"""Pages to learn from: one for each student, the class at a glance, and solutions to send after.
+"""Feedback pages: one per submission, an overview of the class, and solutions to send afterwards.
 
 feedback/STUDENT/ASSIGNMENT/ASSIGNMENT.html, overview.html, solutions/ASSIGNMENT.html
 """
@@ -21,16 +21,16 @@ from sparse_rcnn_lab.course.classroom.course_folder import ASSIGNMENTS, Course
 from sparse_rcnn_lab.course.classroom.marks import Result, write_marks
 from sparse_rcnn_lab.course.classroom.pages import markdown, outputs_of, write_page
 
-# Test -> the question to ask whoever lost it.
+# Test -> the question for a student who did not pass it.
 QUESTIONS = tomllib.loads(Path(__file__).with_name("questions.toml").read_text(encoding="utf-8"))
 
 
 def feedback(
     course: Course, assignments: tuple[str, ...] | None = None, progress: bool = True
 ) -> list[Path]:
-    """Writes a page for each graded submission, and the overview; the students' pages.
+    """Writes a page for each graded submission, and the overview; returns the students' pages.
 
-    The pages hold the hidden tests. Marks by hand are taken from by_hand.csv first.
+    The pages contain the hidden tests. Marks by hand are taken from by_hand.csv first.
     Raises LabError where nothing is graded.
     """
     results = write_marks(course)
@@ -78,7 +78,7 @@ def solutions(course: Course, assignments: tuple[str, ...] | None = None) -> lis
 
 
 def _about(course: Course, result: Result) -> dict[str, Any]:
-    """What the page of a submission tells."""
+    """The content of the page of a submission."""
     release = read_notebook(course.notebook("release", result.assignment))["cells"]
     ours, by_hand = {wording(cell) for cell in release}, filled_in(course)
     marks = {mark.test: mark for mark in result.marks}
@@ -104,11 +104,11 @@ def _about(course: Course, result: Result) -> dict[str, Any]:
             one = _asked(cell) | {"score": mark.score or 0, "out_of": mark.out_of}
             block |= {"code": one["code"], "lost": one["score"] < mark.out_of}
             if block["lost"]:
-                # The answer that it is called after, or else the one above it.
+                # The answer with the same name, or else the one above it.
                 task = name.partition("-")[0]
                 task = task if task in answers else next(reversed(answers), "")
                 came, whole = _came(cell, answers.get(task))
-                # Tests that have not seen the code have one thing to say, together.
+                # Tests that could not run the code are reported together.
                 key = (task, came) if whole else ("", name)
                 group = {"came": came, "whole": whole, "cell": task, "tests": []}
                 lost.setdefault(key, group)["tests"].append(one)
@@ -120,7 +120,7 @@ def _about(course: Course, result: Result) -> dict[str, Any]:
 
 
 def _asked(cell: Any) -> dict[str, Any]:
-    """What a test asks, its code, and the question to ask whoever lost it."""
+    """What a test asks, its code, and the question for a student who did not pass it."""
     name, text = name_of(cell), cell["source"]
     wrapped = re.search(r"def _test\(\):\n(.*)\n\n\n_test\(\)", text, re.S)
     text = textwrap.dedent(wrapped[1]) if wrapped else text
@@ -136,7 +136,7 @@ def _asked(cell: Any) -> dict[str, Any]:
 
 
 def _came(test: Any, task: Any) -> tuple[str, bool]:
-    """What a test that was lost has said, and whether that is true of the whole cell."""
+    """What a failed test has said, and whether it concerns the whole cell."""
     errors = [out["error"] for out in outputs_of(test) if "error" in out]
     stopped = [out["error"] for out in outputs_of(task) if "error" in out] if task else []
     unwritten = task is not None and "not written yet" in task["source"]
@@ -150,7 +150,7 @@ def _came(test: Any, task: Any) -> tuple[str, bool]:
 
 
 def _overview(course: Course, results: list[Result], lost: dict[Any, Any]) -> None:
-    """lost: (student, assignment) -> what the page of that submission says is lost."""
+    """Writes the overview. lost: (student, assignment) -> the lost marks on that page."""
     told = []
     for name in course.assignments:
         mine = [result for result in results if result.assignment == name]

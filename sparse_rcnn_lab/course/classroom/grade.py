@@ -1,4 +1,4 @@
-"""``grade``: runs every submission, some at a time, and writes the table of marks."""
+"""``grade``: runs every submission, several at a time, and writes the table of marks."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from sparse_rcnn_lab.core.errors import LabError
 from sparse_rcnn_lab.course.classroom.course_folder import NOTES, Course
 from sparse_rcnn_lab.course.classroom.marks import write_marks
 
-# One thread a kernel: two kernels with two threads each would wait for one another. Figures stay in
-# the notebook, for the person who marks what it says about them.
+# One thread per kernel, as two kernels with two threads each would wait for each other. Figures
+# stay in the notebook, for the person who marks the text about them.
 _KERNEL = {
     "OMP_NUM_THREADS": "1",
     "OMP_WAIT_POLICY": "passive",
@@ -38,9 +38,9 @@ def grade(
     """Grades what was collected and is new; ``again`` grades everything.
 
     Returns (student, assignment) -> why it could not be graded, or "".
-    assignments, students: only these. workers: submissions at a time (default: as many as there are
-    cores). Marks given by hand stay. A submission that cannot be graded is said; the others go on.
-    Raises LabError where nothing was collected, or nothing of one of ``students``.
+    assignments, students: only these. workers: how many submissions run at a time (default: the
+    number of cores). Marks given by hand stay. A submission that cannot be graded is reported; the
+    others continue. Raises LabError where nothing was collected, or nothing of one of ``students``.
     """
     pairs = course.submissions(course.assignments if assignments is None else assignments)
     if not pairs:
@@ -53,7 +53,7 @@ def grade(
             raise LabError(f'Nothing came from "{student}". Choose from {", ".join(came)}.')
     pairs = [pair for pair in pairs if not students or pair[0] in students]
     with course.gradebook() as gradebook:
-        # Everybody at once: two graders that do it may collide.
+        # For all students at once, as two graders that do it may collide.
         for student in sorted({student for student, _ in pairs}):
             gradebook.update_or_create_student(student)
         known = set(course.known_to(gradebook))
@@ -78,14 +78,14 @@ def grade(
                 if workers == 1:
                     raise LabError(
                         "A grading process was killed (out of memory?). What is graded is saved; "
-                        "the next call goes on from there."
+                        "the next call continues from there."
                     ) from error
                 workers = 1  # with less memory in use at a time
                 tqdm.write("A grading process was killed (out of memory?); going on one at a time.")
             except KeyboardInterrupt:
                 for process in multiprocessing.active_children():
-                    process.terminate()  # now, not when it has come to the end of its notebook
-                tqdm.write("What is graded is saved; the next `grade` goes on from there.")
+                    process.terminate()  # now, not at the end of its notebook
+                tqdm.write("What is graded is saved; the next `grade` continues from there.")
                 raise
             finally:
                 pool.shutdown(cancel_futures=True)
@@ -94,33 +94,33 @@ def grade(
 
 
 def grade_one(root: Path, student: str, assignment: str) -> str:
-    """Grades one submission in this process, whose environment it changes; why it cannot, or ""."""
+    """Grades one submission in this process, changing its environment; returns a problem or ""."""
     os.environ.update(_KERNEL)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of sqlalchemy, about nbgrader
         done = Course.open(root).nbgrader().autograde(assignment, student, force=True, create=True)
     if done["success"]:
         return ""
-    # The error is often nbgrader's "see the above traceback", which is in its log.
+    # The error is often nbgrader's "see the above traceback"; the traceback is in its log.
     reasons = re.findall(r"^ *([\w.]*(?:Error|Exception)\w*: .+)", done["log"] or "", re.M)
     lines = reasons or (done["error"] or done["log"] or "no reason given").strip().splitlines()
     return f"could not be graded: {lines[-1]}"
 
 
 def is_new(course: Course, student: str, assignment: str) -> bool:
-    """Whether a submission came after it was graded, or has not been graded to its end."""
+    """Whether a submission arrived after it was graded, or its grading is not complete."""
     if NOTES not in course.read("autograded", assignment, student)["metadata"]:
         return True
     came, graded = (course.notebook(s, assignment, student) for s in ("submitted", "autograded"))
-    # The time at which it was handed in counts too: late days hang on it.
+    # The time of submission counts too, as late days depend on it.
     return graded.stat().st_mtime < max(path.stat().st_mtime for path in came.parent.iterdir())
 
 
 def _end_with_parent() -> None:
-    """In a grading process: ends it once ``grade`` is gone, SIGTERM and SIGKILL included.
+    """Makes a grading process end once ``grade`` has ended, even by SIGTERM or SIGKILL.
 
-    Kernels watch their own parent. Ctrl+C reaches every process of a terminal, and is for ``grade``
-    alone.
+    Kernels watch their own parent. Ctrl+C reaches every process of a terminal, but only ``grade``
+    handles it.
     """
     signal.signal(signal.SIGINT, lambda number, frame: None)  # not SIG_IGN: kernels inherit that
     parent = multiprocessing.parent_process()

@@ -1,8 +1,8 @@
 """The tables of marks, for the teacher and for the school's system.
 
-marks.csv           one row a submission: marks, out of, by hand still open, late days, notes
-marks_by_test.csv   one row a test: who lost what where
-canvas.csv, moodle.csv      as these systems import them, where the roster is from there
+marks.csv           one row per submission: marks, out of, by hand still open, late days, notes
+marks_by_test.csv   one row per test: who lost which marks
+canvas.csv, moodle.csv      for import into these systems, where the roster is from there
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _CANVAS = ("Student", "ID", "SIS User ID", "SIS Login ID", "Section")
 
 
 class Mark(NamedTuple):
-    """What one test or answer in words has got. score: None while a person has to read it."""
+    """The mark of one test or answer in words. score: None while a person has to read it."""
 
     test: str
     score: float | None
@@ -31,11 +31,11 @@ class Mark(NamedTuple):
 
 
 class Result(NamedTuple):
-    """What one submission has got. problem: why it has no marks, or empty.
+    """The result of one submission. problem: why it has no marks, or empty.
 
-    name: as the roster writes it.  score: the marks so far.  out_of: all that there are.
-    open: those of what a person still has to read.  cells: as they were run.
-    figures: of the notebook that came in, as data URIs.
+    name: as in the roster.  score: the marks so far.  out_of: all possible marks.
+    open: the marks that a person still has to give.  cells: as they were run.
+    figures: those of the submitted notebook, as data URIs.
     late_days: begun days after the due date, or None where a time is not known.
     """
 
@@ -54,13 +54,13 @@ class Result(NamedTuple):
 
     @property
     def remarks(self) -> str:
-        """What a person should know of it."""
+        """Remarks for the instructor."""
         late = f"{self.late_days} day{'s' * (self.late_days > 1)} late" if self.late_days else ""
         return "; ".join(filter(None, (self.problem, *self.notes, late)))
 
 
 def results(course: Course) -> list[Result]:
-    """What everybody has got, from the gradebook."""
+    """The results of all submissions, from the gradebook."""
     names = course.names()
     with course.gradebook() as gradebook:
         submissions = course.known_to(gradebook)
@@ -108,9 +108,9 @@ def _result(course: Course, name: str, student: str, assignment: str, submission
 
 
 def write_marks(course: Course) -> list[Result]:
-    """Writes all tables; returns what they hold.
+    """Writes all tables; returns their results.
 
-    What stands in by_hand.csv and is not in the gradebook yet is taken there first.
+    Marks in by_hand.csv that are not in the gradebook yet are imported first.
     """
     take_by_hand(course)
     found = results(course)
@@ -136,7 +136,7 @@ def write_marks(course: Course) -> list[Result]:
 
 
 def _write_for_school(course: Course, roster: Roster, found: list[Result]) -> None:
-    """Everybody of the roster, with the roster's own columns; empty where marks are not final."""
+    """Writes a row per person of the roster, in its own columns; empty until marks are final."""
     final = {(r.student, r.assignment): r for r in found if not r.problem and not r.open}
     titles, columns = {name: ASSIGNMENTS[name] for name in course.assignments}, roster.columns
 
@@ -161,7 +161,7 @@ def _write_for_school(course: Course, roster: Roster, found: list[Result]) -> No
 
 
 def _canvas_heading(columns: list[str], name: str, title: str) -> str:
-    """An assignment's column: Canvas's own, "Boxes (771)", where it has one, or a new one."""
+    """An assignment's column: Canvas's own, such as "Boxes (771)", if it has one, or a new one."""
     names = (name, title.lower())
     exact = [c for c in columns if re.sub(r" \(\d+\)$", "", c.lower()) in names]
     begun = [c for c in columns if c.lower().startswith(names)]

@@ -1,6 +1,6 @@
-"""What the classroom's html pages share: they open from disk, without a network, light and dark.
+"""The common parts of the classroom's html pages: no network needed, a light and a dark look.
 
-Students' text is shown as text: no tag, script or picture from elsewhere gets into a page.
+Students' text is shown as text: no tag, script or external image gets into a page.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ def code(text: str) -> Markup:
 
 
 class _Renderer(IPythonRenderer):
-    """nbconvert's, without pictures from elsewhere, and with formulas as MathML."""
+    """nbconvert's renderer, without external images, and with formulas as MathML."""
 
     def image(self, text: str, url: str, title: str | None = None) -> str:
         return ""
@@ -71,7 +71,7 @@ class _Renderer(IPythonRenderer):
 
 
 def markdown(text: str, ours: bool = False, block: bool = True) -> Markup:
-    """Markdown as html, its formulas as MathML. ours: its html tags are meant."""
+    """Markdown as html, its formulas as MathML. ours: its html tags are kept."""
     renderer = _Renderer(not ours, allow_harmful_protocols=False, exclude_anchor_links=True)
     shown = MarkdownWithMath(renderer).render(text).strip()
     return Markup(shown if block else shown.removeprefix("<p>").removesuffix("</p>"))
@@ -85,7 +85,7 @@ def _formula(latex: str, display: str) -> str:
         # Its own ``convert`` lets tags through, as in \text{<img/src=x>}.
         for part in formula.iter():
             part.text = html.unescape(part.text or "")
-            for name in ("href", "style", "class"):  # which may lead elsewhere
+            for name in ("href", "style", "class"):  # these may lead to other addresses
                 part.attrib.pop(name, None)
         return ElementTree.tostring(formula, encoding="unicode")
     except Exception:  # a student's LaTeX may be anything
@@ -98,7 +98,7 @@ def figures_of(cells: Any) -> list[str]:
 
 
 def outputs_of(cell: Any) -> list[dict[str, str]]:
-    """What a cell shows: dictionaries with ``text``, ``image`` or ``error``."""
+    """The outputs of a cell: dictionaries with ``text``, ``image`` or ``error``."""
     found: list[dict[str, str]] = []
     for output in cell.get("outputs") or ():
         data = output.get("data", {})
@@ -108,7 +108,7 @@ def outputs_of(cell: Any) -> list[dict[str, str]]:
             found.append({"image": "data:image/png;base64," + re.sub(r"[^\w+/=]", "", png)})
         else:
             text = strip_ansi("".join(output.get("text", "") or data.get("text/plain", "")))
-            # What one cell prints may come in several parts, as it happened to be sent.
+            # What one cell prints may arrive in several parts.
             if found and "text" in found[-1]:
                 found[-1]["text"] += text
             elif text.strip():
@@ -117,7 +117,7 @@ def outputs_of(cell: Any) -> list[dict[str, str]]:
 
 
 def said(error: Any) -> str:
-    """What an error says, and the line of the notebook it comes from; no traceback."""
+    """The message of an error and the line of the notebook it comes from, without a traceback."""
     name, value = error["ename"], strip_ansi(str(error["evalue"])).strip()
     value = re.sub(r" \(\S+, line \d+\)$", "", value)  # a SyntaxError names a file of its own
     if name in ("NotYet", "NotRun"):

@@ -1,4 +1,4 @@
-"""Each student's own numbers: the tests that belong to them, and whose hand-out a notebook is."""
+"""Each student's own numbers: the tests that go with them, and whose hand-out a notebook is."""
 
 from __future__ import annotations
 
@@ -11,22 +11,22 @@ from sparse_rcnn_lab.course.classroom.course_folder import Course
 
 
 class HandOuts:
-    """What everybody was given of one assignment. release: where all have the same, that."""
+    """The hand-outs of one assignment. release: the one that all students share, if they do."""
 
     def __init__(self, course: Course, assignment: str) -> None:
         self.course, self.assignment = course, assignment
         self.release = read_notebook(course.notebook("release", assignment))
 
     def of(self, student: str) -> Any:
-        """A student's notebook: their own, or the one that all have."""
+        """A student's notebook: their own, or the common one."""
         path = self.course.hand_out(self.assignment, student)
         return read_notebook(path) if path.is_file() else self.release
 
     def owner(self, notebook: Any, student: str) -> str:
-        """Whose numbers stand in a notebook, by the text of its cells: metadata may be gone.
+        """Whose numbers a notebook has, by the text of its cells, as metadata may be lost.
 
-        ``student`` where it is theirs, where nobody has numbers of their own, and where nothing is
-        left to tell.
+        It is ``student`` where the numbers are theirs, where nobody has numbers of their own, and
+        where it cannot be told.
         """
         texts = {cell["source"] for cell in notebook["cells"]}
         found = Counter({name: len(texts & own) for name, own in self._own_texts.items()})
@@ -34,7 +34,7 @@ class HandOuts:
 
     @cached_property
     def _own_texts(self) -> dict[str, set[str]]:
-        """Student -> the cells that not all have."""
+        """Student -> the cells that not all students have."""
         people = self.course.students("personal")
         texts = {name: {cell["source"] for cell in self.of(name)["cells"]} for name in people}
         shared = set.intersection(*texts.values()) if texts else set()
@@ -42,9 +42,9 @@ class HandOuts:
 
 
 def give_own_tests(notebook: Any, course: Course, student: str, assignment: str) -> None:
-    """Exchanges the locked cells, which nbgrader has from the class's notebook, for the student's.
+    """Replaces the locked cells, which nbgrader took from the common notebook, by the student's.
 
-    In place; a student without numbers of their own keeps the class's.
+    This is done in place; a student without numbers of their own keeps the common ones.
     """
     path = course.notebook("personal", assignment, student)
     if not path.is_file():

@@ -1,6 +1,6 @@
-"""What assignments 3 and 4 give to students: parts of a stage, the model, data, a training.
+"""What students get for assignments 3 and 4: parts of a stage, the model, data, a training.
 
-While a notebook is graded everything is short: ``grading()`` says so.
+While a notebook is graded (``grading()``) everything is short.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from sparse_rcnn_lab.models import recipes
 
 
 class StageParts(NamedTuple):
-    """The learned layers of one stage; each takes and gives ``[N, D]`` unless said otherwise.
+    """The learned layers of one stage; each maps ``[N, D]`` to ``[N, D]`` unless stated otherwise.
 
     qkv: ``[N, D]`` -> ``[N, 3 * D]``.  ffn_in: -> ``[N, F]``, ffn_out: back.
     classify: -> ``[N, C]`` logits.  regress: -> ``[N, 4]`` box deltas.
@@ -65,9 +65,9 @@ def parts_of(stage: Stage) -> StageParts:
 
 
 def small_stage(seed: int) -> Stage:
-    """A stage of 8 features, 2 heads, 3 inner, 2 x 2 RoIs, 4 classes.
+    """A stage with 8 features, 2 heads, inner width 3, 2 x 2 RoIs and 4 classes.
 
-    Its weights are sines of their place: the same on every machine and in every version of torch.
+    Its weights are sines of their index: the same on every machine and in every version of torch.
     """
     config = ModelConfig(
         num_classes=4, backbone="nano", num_proposals=5, num_stages=1, dim=8, num_heads=2,
@@ -86,7 +86,7 @@ def small_parts(seed: int) -> StageParts:
 
 
 def waves(*shape: int, seed: int) -> Tensor:
-    """Numbers from -1 to 1 that look drawn, and are the same everywhere."""
+    """Numbers from -1 to 1 that look random but are the same everywhere."""
     count = int(torch.tensor(shape).prod())
     at = torch.arange(1, count + 1, dtype=torch.float64)
     return torch.sin(at * 1.7 + at**2 * 0.013 + seed % 997).float().view(shape)
@@ -95,7 +95,7 @@ def waves(*shape: int, seed: int) -> Tensor:
 def _forward(
     stage: Stage, run: RunStage, pyramid: Pyramid, boxes: Tensor, features: Tensor, *_: object
 ) -> StageOutput:
-    """``Stage.forward`` by a student's function; of what a stage is handed it needs these alone."""
+    """``Stage.forward`` by a student's function, which needs only these of a stage's inputs."""
     levels = assign_levels(boxes.detach())
     roi = stage.pool(pyramid, boxes, levels, stage.roi_size)
     parts = parts_of(stage)
@@ -106,7 +106,7 @@ def _forward(
 
 
 def own_model(run_stage: RunStage, seed: int = 0) -> SparseRCNN:
-    """The small Sparse R-CNN for shapes, fresh, with all its stages run by ``run_stage``."""
+    """A new small Sparse R-CNN for shapes, all of whose stages are run by ``run_stage``."""
     torch.manual_seed(seed)
     classes = len(Shapes(1).class_names)
     changes = {"model__num_stages": 3, "model__overlap_attention": 0.0}  # the paper's stage
@@ -118,10 +118,10 @@ def own_model(run_stage: RunStage, seed: int = 0) -> SparseRCNN:
 
 
 def train(model: SparseRCNN, minutes: float = 2.0, seed: int = 0) -> list[float]:
-    """Trains on drawn shapes for so long; the loss of each step.
+    """Trains on drawn shapes for so many minutes; returns the loss of each step.
 
-    While it is graded: eight steps on one and the same batch, which a model that learns at all
-    learns by heart.
+    While it is graded, it takes eight steps on a single batch, which any model that learns at all
+    can memorise.
     """
     recipe = recipes.recipe("nano", train__seed=seed, train__batch_size=4 if grading() else 8)
     batches = batches_of(Shapes(4 if grading() else 4096, seed=seed, size=128), recipe)
@@ -148,7 +148,7 @@ def train(model: SparseRCNN, minutes: float = 2.0, seed: int = 0) -> list[float]
 def shapes(split: str, seed: int = 0) -> Shapes:
     """Drawn shapes of 128 px: "val" to compare settings, "test" for the last number.
 
-    60 images, others for each seed; 4 while it is graded.
+    There are 60 images, different ones for each seed; 4 while it is graded.
     """
     offset = {"val": 1, "test": 2}[split]
     return Shapes(4 if grading() else 60, seed=1000 * offset + seed, size=128)

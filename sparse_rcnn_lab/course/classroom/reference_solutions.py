@@ -1,4 +1,4 @@
-"""The package's functions in the form that the assignments ask for, and who may call them."""
+"""The package's functions in the form that the assignments require, and who may call them."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ _CONFIG = LossConfig()
 
 
 def class_cost(logits: Tensor, labels: Tensor) -> Tensor:
-    """``[N, C]`` logits, ``[M]`` labels -> ``[N, M]``."""
+    """The class cost: ``[N, C]`` logits, ``[M]`` labels -> ``[N, M]``."""
     return matching.focal_cost(logits, labels, _CONFIG)
 
 
 def box_cost(boxes: Tensor, truth: Tensor, size: tuple[float, float]) -> Tensor:
-    """``[N, 4]``, ``[M, 4]`` xyxy pixels of an image of ``size`` (height, width) -> ``[N, M]``."""
+    """The box cost: ``[N, 4]``, ``[M, 4]`` xyxy pixels, ``size`` (height, width) -> ``[N, M]``."""
     whwh = box_ops.size_as_whwh(torch.tensor([float(size[0]), float(size[1])]))
     return torch.cdist(boxes / whwh, truth / whwh, p=1)
 
@@ -46,7 +46,7 @@ def match(cost: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def focal_loss(logits: Tensor, targets: Tensor) -> Tensor:
-    """Element-wise, alpha 0.25, gamma 2: two tensors of one shape, targets 0 or 1 -> the same."""
+    """Element-wise focal loss, alpha 0.25, gamma 2, of tensors of one shape; targets are 0 or 1."""
     return losses.focal_loss(logits, targets, _CONFIG.focal_alpha, _CONFIG.focal_gamma)
 
 
@@ -60,7 +60,7 @@ def box_losses(
 
 
 def bilinear(features: Tensor, x: Tensor, y: Tensor) -> Tensor:
-    """``[D, H, W]`` at K places, in map pixels with their centres at .0 -> ``[K, D]``."""
+    """``[D, H, W]`` sampled at K points, in map pixels with centres at .0 -> ``[K, D]``."""
     height, width = features.shape[1:]
     for name, at, last in (("x", x, width - 1), ("y", y, height - 1)):
         if at.numel() and not (at.min() >= -1e-3 and at.max() <= last + 1e-3):
@@ -144,18 +144,18 @@ _ANSWERS: dict[str, dict[str, str]] = {
     },
     "experiment": {__name__: "spread"},
 }
-# Who calls for a student: the notebook, or a check that was given the function itself; and what of
-# torch may stand between, as for ``no_grad`` or a layer that is called.
+# Callers that count as the student: the notebook, or a check that was given the function itself;
+# and modules of torch that may be in between, as for ``no_grad`` or a called layer.
 _STUDENTS = ("__main__", "sparse_rcnn_lab.course.classroom.checks")
 _BETWEEN = ("torch.utils._contextlib", "torch.nn.modules.module")
 
 
 class NotYourOwn(Exception):
-    """The notebook called a function that the assignment asks for."""
+    """The notebook called a function that the student is to write."""
 
 
 def standing_in(function: Callable[..., Any]) -> Callable[..., Any]:
-    """The function for somebody who may not call it."""
+    """The function's replacement for callers that may not call it."""
 
     def stand_in(*args: Any, **kwargs: Any) -> Any:
         return function(*args, **kwargs)
@@ -165,10 +165,10 @@ def standing_in(function: Callable[..., Any]) -> Callable[..., Any]:
 
 @contextlib.contextmanager
 def refusing(assignment: str) -> Iterator[None]:
-    """In the block the answers to ``assignment`` refuse calls from the notebook.
+    """A context in which the answers to ``assignment`` refuse calls from the notebook.
 
-    However they were imported; the package goes on using them. This holds up honest people who copy
-    too quickly; it is no lock.
+    This holds however they were imported, while the package can still use them. It stops honest
+    people who copy too quickly, but it is not a lock.
     """
     answers = {home: set(names.split()) for home, names in _ANSWERS[assignment].items()}
     names = set().union(*answers.values())  # asked first: this runs at every call

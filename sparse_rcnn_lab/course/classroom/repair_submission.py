@@ -152,7 +152,7 @@ def repair(notebook: Any, release: Any) -> list[str]:
 
 
 def _pieces(text: str) -> Iterator[str]:
-    """Its lines, long ones in parts that overlap: a search takes the square of their length."""
+    """The lines of a text, long ones in overlapping parts: a search is quadratic in length."""
     for line in text.splitlines():
         for start in range(0, len(line), _LONGEST // 2):
             yield line[start : start + _LONGEST]

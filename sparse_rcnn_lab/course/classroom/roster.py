@@ -1,7 +1,8 @@
-"""Who is in the class, and who made a file: names in paths, and the list of a school's system.
+"""Who is in the class and who made a file, from names in paths and a school's class list.
 
 A roster is the csv that Moodle, Canvas or Google Classroom exports, or any table with a column
-of names. Its other columns find people (ids, e-mail addresses) and go back with the marks.
+of names. Its other columns (ids, e-mail addresses) also identify people and are returned with the
+marks.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from typing import Any, NamedTuple
 from sparse_rcnn_lab.core.errors import LabError
 from sparse_rcnn_lab.detect.files import write_text
 
-# Headings in lower case, of the systems' English, German, French and Spanish.
+# Headings in lower case, in the systems' English, German, French and Spanish.
 _WHOLE = ("name", "full name", "student", "student name", "fullname", "vollständiger name")
 _FIRST = ("first name", "firstname", "first", "given name", "vorname", "prénom", "nombre")
 _LAST = (
@@ -31,7 +32,7 @@ IDS = (
     *("sis user id", "sis login id", "email", "email address", "e-mail", "e-mail-adresse"),
     *("matrikelnummer", "id-nummer", "anmeldename"),
 )
-# Words of folders and files that are no name.
+# Words in names of folders and files that are not a person's name.
 _NO_NAME = {
     *("a", "and", "assignment", "assignments", "attempt", "by", "class", "colab", "copy", "course"),
     *("desktop", "downloads", "draft", "files", "final", "fixed", "folder", "for", "from", "group"),
@@ -43,11 +44,11 @@ _MOODLE = re.compile(r"(.+)_(\d+)_assignsubmission_")
 _DEVICE = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.I)
 _CANVAS = re.compile(r"([^_]+)_(?:LATE_)?(\d+)_\d+_")
 
-_FORMULA = re.compile(r"[=+@\t\r-](?![\d.,]*$)")  # "-" alone, and numbers, are none
+_FORMULA = re.compile(r"[=+@\t\r-](?![\d.,]*$)")  # "-" alone, and numbers, are not formulas
 
 
 class Person(NamedTuple):
-    """One of the class. student: the name of the folders.  name: as the roster writes it.
+    """A person in the class. student: the name for folders.  name: as in the roster.
 
     row: the roster's row, heading -> value.
     """
@@ -58,17 +59,17 @@ class Person(NamedTuple):
 
 
 class Roster(NamedTuple):
-    """The list of a class; ``people`` in its order."""
+    """The list of a class, with ``people`` in its order."""
 
     columns: list[str]
     people: list[Person]
 
     @classmethod
     def read(cls, path: Path) -> Roster:
-        """Raises LabError, saying what was found, where no names can be read."""
+        """Reads a roster. Raises LabError, saying what was found, where it has no names."""
         columns, rows = read_table(path)
         named = [(_full_name(row), row) for _, row in rows]
-        no_names = ("", "points possible", "test student")  # of Canvas
+        no_names = ("", "points possible", "test student")  # rows that Canvas adds
         named = [(name, row) for name, row in named if name.lower() not in no_names]
         if not named:
             raise LabError(
@@ -87,10 +88,10 @@ class Roster(NamedTuple):
         return cls(columns, people)
 
     def find(self, path: PurePosixPath, assignments: tuple[str, ...] = ()) -> Person:
-        """Whose file it is: by a folder, the innermost first, or else by its own name.
+        """The person whose file it is, by a folder, the innermost first, or by its own name.
 
-        A part of a name is enough where nothing else stands beside it: "Ada", not "Ada Hopper".
-        Raises LabError where it is nobody's of the class, or might be of several.
+        Part of a name is enough where nothing else is beside it: "Ada", but not "Ada Hopper".
+        Raises LabError where it fits nobody in the class, or several people.
         """
         others = {word for name in assignments for word in _words(name)}
         candidates = self.people
@@ -112,16 +113,16 @@ class Roster(NamedTuple):
         )
 
     def _named(self, part: str, assignments: set[str]) -> list[Person]:
-        """Everybody that a folder or file may be named after; the surest kind of match alone."""
+        """The people that a folder or file may be named after, by the best kind of match only."""
         moodle, canvas = _MOODLE.match(part), _CANVAS.match(part)
         known = moodle or canvas
-        # Moodle's number is that of its worksheet alone.
+        # Moodle's number is only that of its worksheet.
         number = known and (f"participant {known[2]}" if moodle else known[2])
         words = _words(known[1] if known else part)
         rest, text = set(words) - _NO_NAME - assignments, _spaced(part)
 
         def is_named(one: str) -> bool:
-            # Short numbers are those of copies and weeks, but where a platform writes an id.
+            # Short numbers are those of copies and weeks, except where a platform writes an id.
             return one == number if known else len(one) > 3 and _spaced(one) in text
 
         def rank(person: Person) -> tuple[int, ...]:
@@ -140,9 +141,9 @@ class Roster(NamedTuple):
 
 
 def read_table(path: Path) -> tuple[list[str], list[tuple[int, dict[str, str]]]]:
-    """The columns of a csv file, and (line, row) of each row, as any spreadsheet program saves it.
+    """The columns of a csv file, and (line, row) of each row, from any spreadsheet program.
 
-    Raises LabError, naming the line, rather than leave something out.
+    Raises LabError, naming the line, rather than leaving something out.
     """
     try:
         text = path.read_text(encoding="utf-8-sig")
@@ -154,13 +155,13 @@ def read_table(path: Path) -> tuple[list[str], list[tuple[int, dict[str, str]]]]
     except OSError as error:
         raise LabError(f'"{path}" cannot be read ({error.strerror}).') from error
     head = text.partition("\n")[0]
-    # What a spreadsheet program writes where the comma belongs to the numbers.
+    # The separator of spreadsheet programs where numbers have a decimal comma.
     mark = ";" if head.count(";") > head.count(",") else ","
     reader = csv.DictReader(io.StringIO(text, newline=""), delimiter=mark, restval="")
     rows = []
     try:
         for row in reader:
-            if any(row.pop(None, ())):  # what has no column
+            if any(row.pop(None, ())):  # values without a column
                 raise LabError(
                     f'"{path}", line {reader.line_num}: there are more values than columns. Put a '
                     'comment or number with a comma into quotes ("...").'
@@ -168,12 +169,12 @@ def read_table(path: Path) -> tuple[list[str], list[tuple[int, dict[str, str]]]]
             row = {str(key): _as_meant(value.strip()) for key, value in row.items()}
             rows.append((reader.line_num, row))
     except csv.Error as error:
-        raise LabError(f'"{path}", line {reader.line_num}: no table ({error}).') from error
+        raise LabError(f'"{path}", line {reader.line_num}: not a table ({error}).') from error
     return list(reader.fieldnames or ()), rows
 
 
 def _as_meant(value: str) -> str:
-    """Without the ' that :func:`write_table` put before it."""
+    """The value without the ' that :func:`write_table` put before it."""
     return value[1:] if value.startswith("'") and _FORMULA.match(value, 1) else value
 
 
@@ -185,13 +186,13 @@ def write_table(
     as_given: bool = False,
     mark: bool = False,
 ) -> None:
-    """A csv file, whole or not at all; values without a column are left out.
+    """Writes a csv file, whole or not at all; values without a column are left out.
 
     What a spreadsheet program would take for a formula gets a ' before it: an answer that begins
-    with "- ", or one that means harm.
+    with "- ", or a malicious one.
 
-    as_given: but for a school's system, which gets its own values back.  mark: that it is UTF-8,
-    without which Excel reads Zoë as ZoÃ«, and would save her as that.
+    as_given: no ', for a school's system, which gets its own values back.  mark: a mark for UTF-8,
+    without which Excel reads Zoë as ZoÃ«, and would save it like that.
     """
     rows, text = list(rows), io.StringIO()
     columns = columns or (list(rows[0]) if rows else ["student"])
@@ -208,14 +209,14 @@ def _no_formula(value: Any) -> Any:
 
 
 def number(value: float | None) -> str:
-    """As tables show it; None is empty."""
+    """A number as tables show it; None is empty."""
     return "" if value is None else f"{value:g}"
 
 
 def student_of(path: PurePosixPath, assignments: tuple[str, ...], level: int = -1) -> str:
-    """Who handed in the file, from its path alone; letters, digits, ``-`` and ``.`` remain.
+    """Who submitted the file, from its path alone; letters, digits, ``-`` and ``.`` remain.
 
-    level: which of the folders that may be a student's is one; :func:`level_of_names`.
+    level: which folder has the student's name, as from :func:`level_of_names`.
     """
     if moodle := [found for part in path.parts if (found := _MOODLE.match(part))]:
         return plain(f"{moodle[-1][1]}_{moodle[-1][2]}")
@@ -223,7 +224,7 @@ def student_of(path: PurePosixPath, assignments: tuple[str, ...], level: int = -
         return plain(folders[level])
     if canvas := _CANVAS.match(path.name):
         return plain(canvas[1])
-    # What is left without the assignment's name and the number of a copy: "boxes_ada (1)".
+    # The rest without the assignment's name and the number of a copy: "boxes_ada (1)".
     words = [word for word in re.split(r"[\s_-]+", _unnumbered(path.stem)) if word]
     name = " ".join(word for word in words if word.lower() not in assignments)
     if not name or not _may_be_name(name, _NO_NAME):
@@ -232,7 +233,7 @@ def student_of(path: PurePosixPath, assignments: tuple[str, ...], level: int = -
 
 
 def folders_of(path: PurePosixPath, assignments: tuple[str, ...]) -> list[str]:
-    """The folders around a notebook that may have a student's name, from the outermost on."""
+    """The folders around a notebook that may have a student's name, outermost first."""
     no_names = _NO_NAME | set(assignments)
     return [folder for folder in path.parts[:-1] if _may_be_name(folder, no_names)]
 
@@ -243,9 +244,10 @@ def _may_be_name(text: str, no_names: set[str]) -> bool:
 
 
 def level_of_names(found: list[tuple[PurePosixPath, str]], assignments: tuple[str, ...]) -> int:
-    """Of folders in one another, which have the students' names: (path, assignment) of a class.
+    """Which level of nested folders has the students' names, from (path, assignment) of a class.
 
-    The outer ones, as in ``ada/second/boxes.ipynb``, unless somebody then has an assignment twice.
+    It is the outer one, as in ``ada/second/boxes.ipynb``, unless a student then has an assignment
+    twice.
     """
     folders = [(folders_of(path, assignments), assignment) for path, assignment in found]
     outer = [(names[0], assignment) for names, assignment in folders if len(names) > 1]
@@ -253,14 +255,14 @@ def level_of_names(found: list[tuple[PurePosixPath, str]], assignments: tuple[st
 
 
 def plain(name: str) -> str:
-    """A name as that of a folder."""
-    text = unicodedata.normalize("NFC", name.strip())  # an ë is one letter, from a Mac too
+    """A name in a form for folders."""
+    text = unicodedata.normalize("NFC", name.strip())  # an ë is one character, from a Mac too
     text = re.sub(r"[^\w.-]+", "-", text).strip("-.").replace("_", "-")
     if not text:
         raise LabError(f'says it is by "{name}", which is no name.')
     if len(text.encode()) > 250:
         raise LabError(f'says it is by "{name[:40]} …", which is too long for a folder.')
-    # "Con", short for Connor, is a device to Windows, which makes no folder of that name.
+    # "Con", short for Connor, is a device on Windows, which allows no folder with that name.
     return f"{text}-" if _DEVICE.fullmatch(text) else text
 
 
@@ -277,25 +279,25 @@ def _full_name(row: dict[str, str]) -> str:
 
 
 def _ids(row: dict[str, str]) -> set[str]:
-    """What names a person beside the name: ids, addresses and what stands before their @."""
+    """What identifies a person besides the name: ids, addresses, and the part before their @."""
     values = {v.casefold() for k, v in row.items() if k.strip().lower() in IDS}
     return {part for value in values for part in (value, value.partition("@")[0]) if part}
 
 
 def _spaced(text: str) -> str:
-    """Each part of a file's name between spaces: no part of a longer word is found in it."""
+    """A file's name with spaces around its parts, so that no part of a longer word is matched."""
     return re.sub(r"[\s_()]+", " ", f" {text.casefold()} ")
 
 
 def _words(text: str) -> list[str]:
-    """Its words in small letters, accents and signs left out."""
+    """The words of a text in lower case, without accents and punctuation."""
     letters = unicodedata.normalize("NFKD", text.replace("ß", "ss")).casefold()
     letters = "".join(c for c in letters if not unicodedata.combining(c))
     return re.findall(r"[^\W\d_]+", letters.replace("'", "").replace("’", ""))
 
 
 def _unnumbered(name: str) -> str:
-    """Without what a system adds to a copy: "Copy of boxes (1)" -> "boxes"."""
+    """A name without what a system adds to a copy: "Copy of boxes (1)" -> "boxes"."""
     name = re.sub(r"^(copy of|kopie von|copia de|copie de)\s+", "", name, flags=re.I)
     name = re.sub(r"(?<=.)\s*-?\s*(copy|kopie)\b", "", name, flags=re.I)
     return re.sub(r"[\s_-]*(\(\d{1,2}\)|(?<![^\s_-])\d{1,2})(?=$|[\s_-])", "", name).strip(" _-")

@@ -1,7 +1,7 @@
 """A deck of slides from a percent script: one html file that needs no network and no kernel.
 
-Each text cell begins a slide; what the code below it shows stands on it, the code does not. What
-follows ``Note:`` is for the speaker.
+Each text cell begins a slide, which also shows the output of the code below it, but not the code.
+Text after ``Note:`` is for the speaker.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ from sparse_rcnn_lab.course.lessons.notebook_files import execute
 
 
 def make_slides(script: Path, out: Path, *, fast: bool = False) -> int:
-    """Runs ``script`` and writes its slides to ``out``; how many. fast: on toy amounts.
+    """Runs ``script``, writes its slides to ``out`` and returns their number. fast: on toy amounts.
 
-    Raises LabError where a cell of it stops.
+    Raises LabError where one of its cells fails.
     """
     notebook, _ = execute(script, fast=fast, static=True)
     slides: list[dict[str, Any]] = []

@@ -1,6 +1,6 @@
-"""``validate``: what a student runs before handing in; needs Jupyter alone.
+"""``validate``: what a student runs before submitting; it needs only Jupyter.
 
-All cells run from top to bottom in a fresh kernel, as they will when they are graded.
+All cells run from top to bottom in a new kernel, as they will when they are graded.
 """
 
 from __future__ import annotations
@@ -15,15 +15,15 @@ from sparse_rcnn_lab.core.errors import LabError
 from sparse_rcnn_lab.course import need
 
 _RUNNING = "SPARSE_RCNN_LAB_VALIDATING"
-# Stands in a test cell where build took its hidden part out, and another part is left.
+# In a test cell from which build has removed a hidden part and left another one.
 MORE_HIDDEN = "# More of this is checked when it is graded (hidden)."
 
 
 class Outcome(NamedTuple):
-    """A test cell. problem: what it says, or empty where it passed.
+    """The outcome of a test cell. problem: its message, or empty where it passed.
 
-    hidden: there is nothing to run in it yet; the instructor's copy holds the test.
-    more: what was run is a part of it; the instructor's copy holds the rest.
+    hidden: there is nothing to run in it; the instructor's copy has the test.
+    more: only a part of it was run; the instructor's copy has the rest.
     """
 
     name: str
@@ -33,14 +33,14 @@ class Outcome(NamedTuple):
 
 
 def grading() -> bool:
-    """True while a notebook is graded or validated: then what takes long is short."""
+    """True while a notebook is graded or validated, when everything long is made short."""
     return any(os.environ.get(name) for name in ("NBGRADER_EXECUTION", _RUNNING))
 
 
 def validate(path: str | Path, seconds: int = 180) -> list[Outcome]:
-    """Runs a notebook and tells what each of its visible tests says; the file stays as it is.
+    """Runs a notebook and returns the outcome of each of its tests; the file stays as it is.
 
-    Raises LabError where it is no notebook or Jupyter is not installed.
+    Raises LabError where it is not a notebook or Jupyter is not installed.
     """
     path = Path(path)
     need("notebooks", "nbclient", "nbformat")
@@ -49,7 +49,7 @@ def validate(path: str | Path, seconds: int = 180) -> list[Outcome]:
     from nbclient.exceptions import CellTimeoutError, DeadKernelError
 
     try:
-        # Not json alone: JupyterLab saves a cell as a list of lines.
+        # Not just json, as JupyterLab saves a cell as a list of lines.
         notebook: Any = nbformat.reads(path.read_text(encoding="utf-8-sig"), as_version=4)
         cells = notebook.cells
     except (OSError, ValueError, AttributeError, nbformat.ValidationError) as error:
@@ -57,7 +57,7 @@ def validate(path: str | Path, seconds: int = 180) -> list[Outcome]:
     client = NotebookClient(
         notebook,
         timeout=seconds,
-        kernel_name="python3",  # of this Python: the notebook may name one that is elsewhere
+        kernel_name="python3",  # this Python's kernel: the notebook may name another one
         allow_errors=True,
         resources={"metadata": {"path": str(path.resolve().parent)}},
     )
@@ -77,7 +77,7 @@ def validate(path: str | Path, seconds: int = 180) -> list[Outcome]:
         if role.get("grade") and cell.cell_type == "code":
             failed = next((out for out in cell.outputs if out.output_type == "error"), None)
             problem = (failed.evalue or failed.ename) if failed else ""
-            if failed and failed.ename == "NameError":  # no mistake: an answer is not there yet
+            if failed and failed.ename == "NameError":  # not a mistake: an answer is missing yet
                 problem = f"Not yet: {problem}."
             hidden = not problem and _checks_nothing(cell.source)
             outcomes.append(Outcome(role["grade_id"], problem, hidden, MORE_HIDDEN in cell.source))
@@ -85,22 +85,22 @@ def validate(path: str | Path, seconds: int = 180) -> list[Outcome]:
 
 
 def _checks_nothing(source: str) -> bool:
-    """Whether a test cell has comments alone, beside what build gives each one."""
+    """Whether a test cell has only comments, apart from what build adds to each."""
     lines = [line.strip() for line in source.splitlines()]
     return all(not x or x.startswith(("#", "def _test():", "from ", "_test()")) for x in lines)
 
 
 def before_handing_in(path: str | Path) -> None:
-    """The last cell of each assignment: validates the saved file and prints the list.
+    """The last cell of each assignment: validates the saved file and prints the outcomes.
 
-    Does nothing while the notebook is being validated or graded: that would have no end.
+    It does nothing while the notebook is validated or graded, which would never end.
     """
     if grading():
         return
     if not Path(path).exists():
-        print(f'There is no "{path}" here. Has the file another name? Put it into the line above.')
+        print(f'There is no "{path}" here. If the file has another name, change the line above.')
         return
     print("Running the saved file from top to bottom ...", flush=True)
     command = [sys.executable, "-m", "sparse_rcnn_lab", "classroom", "validate", str(path)]
     done = subprocess.run(command, capture_output=True, text=True, encoding="utf-8")
-    print(done.stdout + done.stderr, end="")  # a notebook shows this, not what a child prints
+    print(done.stdout + done.stderr, end="")  # a notebook does not show what a child prints

@@ -1,8 +1,8 @@
 """The numbers of a course or a student: drawn from a secret, put into the notebooks as literals.
 
-A source draws data and computes what it expects in its build cell, with the package's own tested
-functions: ``V.a = V.boxes(3)``, ``V.iou = boxes.iou(V.a, V.b)``. Where other cells say ``V.iou``
-the student's notebook has the numbers, so no answer can be read from how they are computed.
+In its build cell a source draws data and computes the expected values with the package's own
+tested functions: ``V.a = V.boxes(3)``, ``V.iou = boxes.iou(V.a, V.b)``. Where other cells have
+``V.iou``, the student's notebook has the numbers, so the computation reveals no answer.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ _IN_TEXT = re.compile(r"\{V\.([a-z]\w*)\}")
 
 
 class Variation:
-    """Dice that a secret decides, and the values that a source keeps by name.
+    """Dice that depend on a secret, and the values that a source keeps by name.
 
-    Values: numbers, strings, tensors, and lists, tuples or dictionaries of them. Each attribute
+    Values are numbers, strings, tensors, and lists, tuples or dictionaries of them. Each attribute
     that is set becomes a placeholder.
     """
 
@@ -33,7 +33,7 @@ class Variation:
         self.restart(secret)
 
     def restart(self, secret: str) -> None:
-        """Forgets all values; the dice begin again with ``secret``."""
+        """Discards all values and starts the dice again with ``secret``."""
         vars(self).clear()
         self._dice = random.Random(secret)
 
@@ -46,9 +46,9 @@ class Variation:
         return self._dice.choice(values)
 
     def box(self, side: int = 100, smallest: int = 10) -> list[float]:
-        """One xyxy box with whole corners inside ``0..side``; never a square.
+        """One xyxy box with integer corners inside ``0..side``, never a square.
 
-        A square would hide that somebody took x for y.
+        A square would hide that somebody confused x and y.
         """
         while True:
             x1, x2 = sorted(self._dice.sample(range(side + 1), 2))
@@ -58,16 +58,16 @@ class Variation:
                 return [float(v) for v in (x1, y1, x2, y2)]
 
     def boxes(self, count: int, side: int = 100) -> Tensor:
-        """``[count, 4]`` xyxy boxes as of :meth:`box`."""
+        """``[count, 4]`` xyxy boxes as from :meth:`box`."""
         return torch.tensor([self.box(side) for _ in range(count)])
 
     def normal(self, *shape: int, scale: float = 1.0) -> Tensor:
-        """Normally distributed numbers, rounded so that the literal is the very number."""
+        """Normally distributed numbers, rounded so that the literal is exactly the number."""
         drawn = torch.tensor([self._dice.gauss(0.0, scale) for _ in range(math.prod(shape))])
         return (drawn * 100).round().div(100).view(shape)
 
     def labels(self, count: int, classes: int) -> Tensor:
-        """``[count]`` int64 labels, not all the same where that can be."""
+        """``[count]`` int64 labels, not all the same where that is possible."""
         while True:
             drawn = [self._dice.randrange(classes) for _ in range(count)]
             if len(set(drawn)) > 1 or count < 2 or classes < 2:
@@ -92,7 +92,7 @@ def literal(value: Any) -> str:
 
 
 def plain(value: Any) -> str:
-    """The value for a reader's eyes: ``3.5``, ``[1, 2, 3, 4]``."""
+    """The value as text for a reader: ``3.5``, ``[1, 2, 3, 4]``."""
     if isinstance(value, Tensor):
         value = value.tolist()
     if isinstance(value, float):

@@ -1,12 +1,12 @@
-"""What the lessons (``notebooks/``) use beside the package's own parts.
+"""What the lessons (``notebooks/``) use besides the rest of the package.
 
-So that no cell holds more than a call. Public names: those in ``__all__``. May import any room but
-``app`` and ``cli``.
+With it no cell needs more than a call. Public names: those in ``__all__``. This room may import
+every other one except ``app`` and ``cli``.
 
-- ``lesson_setup``: fast mode, example images, a folder to work in, models, the text of a module
-- ``lesson_charts``: small charts, figures under sliders
-- ``stage_walk``, ``matching_lesson``, ``live_training``: what lessons 3, 4 and 5 look at
-- ``notebook_files``, ``lesson_pages``: notebooks from scripts, run, and as pages to read
+- ``lesson_setup``: fast mode, example images, a working folder, models, the source of a module
+- ``lesson_charts``: small charts, figures with sliders
+- ``stage_walk``, ``matching_lesson``, ``live_training``: the subjects of lessons 3, 4 and 5
+- ``notebook_files``, ``lesson_pages``: make notebooks from scripts, run them, make pages of them
 """
 
 from sparse_rcnn_lab.course.lessons.lesson_charts import bars, lines, sliders, stage_lines, surface

@@ -16,26 +16,26 @@ _HERE = Path(__file__).resolve().parents[3] / "notebooks"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """0 when done, 1 with one line when not."""
+    """Returns 0 when done, or 1 after printing why not."""
     parser = argparse.ArgumentParser(
         prog="python -m sparse_rcnn_lab.course.lessons", description=__doc__
     )
-    parser.add_argument("--folder", type=Path, default=_HERE, help="where the lessons lie")
+    parser.add_argument("--folder", type=Path, default=_HERE, help="the folder of the lessons")
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("sync", help="write the .ipynb of each script")
-    copy = commands.add_parser("copy", help="the lessons to work in, beside what git keeps")
+    copy = commands.add_parser("copy", help="copy the lessons to work in, outside git")
     copy.add_argument("out", type=Path)
     run = commands.add_parser("run", help="run lessons, each in a fresh kernel")
-    run.add_argument("numbers", nargs="*", help="01, 05, ...; default all")
-    run.add_argument("--full", action="store_true", help="real amounts; the times are kept")
+    run.add_argument("numbers", nargs="*", help="01, 05, ... (default: all)")
+    run.add_argument("--full", action="store_true", help="use real amounts and keep the times")
     for name, text in (
-        ("gallery", "pages with outputs, to read without a kernel"),
-        ("slides", "a deck from the lessons' figures, one html file"),
-        ("site", "the web site: lessons, playgrounds, docs"),
+        ("gallery", "make pages with outputs, to read without a kernel"),
+        ("slides", "make slides from the lessons' figures, as one html file"),
+        ("site", "make the web site: lessons, playgrounds, docs"),
     ):
         made = commands.add_parser(name, help=text)
         made.add_argument("out", type=Path)
-        made.add_argument("--fast", action="store_true", help="on toy amounts")
+        made.add_argument("--fast", action="store_true", help="use toy amounts")
     options = parser.parse_args(argv)
     try:
         if options.command == "sync":

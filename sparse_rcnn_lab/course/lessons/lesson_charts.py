@@ -1,6 +1,6 @@
-"""What a lesson draws: small plotly charts, and figures under sliders or lists.
+"""The charts of the lessons: small plotly charts, and figures with sliders or lists.
 
-Sliders need a kernel; in a page without one the first figure stands alone, and a line says so.
+Sliders need a kernel; a page without one shows the first figure alone, and a line says so.
 """
 
 from __future__ import annotations
@@ -30,10 +30,10 @@ def lines(
     series: Mapping[str, Values], x: Sequence[Any], *, title: str, across: str, up: str,
     detail: str = "", top: float | None = None,
 ) -> Figure:  # fmt: skip
-    """One line a series over ``x``; point at it for its values.
+    """One line per series over ``x``; hover over it for its values.
 
     across, up: what the axes show, with units.  detail: a line below the title.  top: end of the
-    upward axis, which starts at 0; default what the values need.
+    vertical axis, which starts at 0; by default chosen by the values.
 
     >>> lines({"AP": [0.2, 0.6]}, [1, 6], title="AP", across="stage", up="AP").data[0].y
     (0.2, 0.6)
@@ -45,7 +45,7 @@ def stage_lines(
     by_stage: Sequence[Values], x: Sequence[Any], *, title: str, across: str, up: str,
     detail: str = "", top: float | None = None,
 ) -> Figure:  # fmt: skip
-    """One line a stage, in the stage's colour; ``by_stage[s - 1]`` holds stage s over ``x``.
+    """One line per stage, in the stage's colour; ``by_stage[s - 1]`` holds stage s over ``x``.
 
     >>> stage_lines([[0.1], [0.3]], [9], title="AP", across="step", up="AP").data[1].name
     'stage 2'
@@ -60,7 +60,7 @@ def bars(
     series: Mapping[str, Values], x: Sequence[Any], *, title: str, across: str, up: str,
     detail: str = "", top: float | None = None,
 ) -> Figure:  # fmt: skip
-    """Bars side by side, one colour a series; see :func:`lines`.
+    """Bars side by side, one colour per series; see :func:`lines`.
 
     >>> bars({"loss": [3, 2]}, ["cls", "l1"], title="Loss", across="part", up="loss").data[0].y
     (3, 2)
@@ -93,7 +93,7 @@ def surface(
     heights: Sequence[Values], x: Sequence[Any], y: Sequence[Any], *, title: str, across: str,
     deep: str, up: str,
 ) -> Figure:  # fmt: skip
-    """A surface to turn with the mouse; ``heights[j][i]`` is the value at ``x[i]``, ``y[j]``.
+    """A surface to rotate with the mouse; ``heights[j][i]`` is the value at ``x[i]``, ``y[j]``.
 
     >>> shown = surface([[1, 2]], [5, 10], [1], title="AP", across="N", deep="stage", up="AP")
     >>> shown.layout.scene.xaxis.title.text
@@ -116,11 +116,11 @@ def surface(
 
 
 def sliders(show: Show, **ranges: tuple[float, float, float]) -> Any:
-    """Sliders over a figure: ``sliders(lambda n: figure(n), n=(1, 20, 5))``.
+    """Sliders above a figure: ``sliders(lambda n: figure(n), n=(1, 20, 5))``.
 
     ranges: (min, max, first) of each argument; whole numbers step by 1, others by a fiftieth of
-    the way.  show: is called with their values and gives a figure of :mod:`views.figures`. It runs
-    when a slider is let go.
+    the range.  show: called with their values when a slider is released; returns a figure of
+    :mod:`views.figures`.
 
     >>> import torch
     >>> from sparse_rcnn_lab.views.figures import cost_matrix
@@ -145,7 +145,7 @@ def sliders(show: Show, **ranges: tuple[float, float, float]) -> Any:
 
 
 def panel(show: Show, choices: Mapping[str, Choice]) -> Any:
-    """Drop-down lists over a figure; ``choices``: argument -> (label, (text, value)..., first)."""
+    """Drop-down lists above a figure; ``choices``: argument -> (label, (text, value)..., first)."""
 
     def control(label: str, options: Sequence[tuple[str, Any]], first: Any) -> Any:
         import ipywidgets
@@ -166,8 +166,8 @@ def _with_controls(show: Show, first: Mapping[str, Any], make: Callable[[], dict
         return show(**first)
     import ipywidgets
 
-    # An image rather than an Output: nothing jumps when it changes, and it runs without a browser.
-    # No taller than most of the window: the controls stay in sight of what they change.
+    # An image rather than an Output, so that nothing jumps and no browser is needed. It is lower
+    # than the window, so that the controls stay in view.
     fit = {"max_height": "75vh", "object_fit": "contain", "object_position": "left top"}
     image = ipywidgets.Image(format="png", layout={"max_width": "100%"} | fit)
     controls = make()

@@ -1,4 +1,4 @@
-"""The lessons as pages to read: with outputs, from disk, without a kernel and without a network."""
+"""The lessons as pages with outputs, which open from disk without a kernel or a network."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def make_gallery(folder: Path, out: Path, *, fast: bool = False) -> list[Path]:
     """Runs every lesson of ``folder`` and writes its page to ``out``, with a page of contents.
 
     Explorers are in their lesson's page and in pages of their own. fast: on toy amounts.
-    Returns the pages. Raises LabError where a lesson stops.
+    Returns the pages. Raises LabError where a lesson fails.
     """
     import plotly.offline
     from pygments.formatters import HtmlFormatter
@@ -67,13 +67,13 @@ def entry(address: str, name: str, about: str) -> str:
 
 
 def shell(title: str, body: str, *, nav: str = "", head: str = "", css: str = "lessons.css") -> str:
-    """A page with the lessons' looks."""
+    """A page in the lessons' style."""
     page = (DATA / "page.html").read_text(encoding="utf-8")
     return page.format(title=html.escape(title), body=body, nav=nav, head=head, css=css)
 
 
 def _way_to(folder: Path, start: Path) -> str:
-    """What an ``href`` in ``start`` says of a folder: slashes on every system."""
+    """The ``href`` of a folder for a page in ``start``, with slashes on every system."""
     try:
         return Path(os.path.relpath(folder, start)).as_posix()
     except ValueError:  # on another drive
@@ -87,7 +87,7 @@ def _body(notebook: Any) -> str:
         if cell.cell_type == "markdown":
             cell.source = with_mathml(cell.source)
             continue
-        # What has no kernel behind it any more: a progress bar that is done.
+        # Drops what no longer has a kernel: finished progress bars.
         outputs = cell.get("outputs", [])
         cell.outputs = [one for one in outputs if _WIDGET not in one.get("data", {})]
         for output in cell.outputs:
@@ -116,7 +116,7 @@ _MATH = re.compile(r"(```.*?```|`[^`\n]*`)|\$\$(.+?)\$\$|\$([^$\n]+?)\$", re.S)
 
 
 def with_mathml(text: str) -> str:
-    """Markdown with its LaTeX formulas as MathML, which browsers show by themselves; code stays."""
+    """Markdown with its LaTeX formulas as MathML, which browsers display; code stays as it is."""
     import latex2mathml.converter
 
     def formula(found: re.Match[str]) -> str:
@@ -130,7 +130,7 @@ def with_mathml(text: str) -> str:
 
 
 def _headline(notebook: Any) -> tuple[str, str]:
-    """Title and first sentence of a lesson."""
+    """The title and the first sentence of a lesson."""
     lines = [line for line in notebook.cells[0].source.splitlines() if line.strip()]
     text = " ".join(lines[1:])
     plain = re.sub(r"[*`]|\[([^\]]*)\]\([^)]*\)", r"\1", text)

@@ -1,4 +1,4 @@
-"""What a notebook starts from: a fast mode, example images, a folder to work in, models."""
+"""What a notebook needs first: a fast mode, example images, a working folder, models."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ EXAMPLES = Path(__file__).parents[2] / "data" / "examples"
 DATA = Path(__file__).parent / "data"
 _MARK = ".made-by-sparse-rcnn-lab"
 _MEANING = {
-    "name": "what srl.load takes",
+    "name": "the name for srl.load",
     "backbone": "ResNet with this many layers",
     "proposals": "N",
     "epochs": "passes over COCO's 118,000 training images",
     "AP": "COCO val2017, of 100, as published with the weights",
-    "MB": "to download, once",
+    "MB": "size of the single download",
     "here": "whether it is on this machine already",
 }
 
@@ -44,7 +44,7 @@ FeatureStart = Literal["learned", "shuffled", "mean", "random"]
 
 
 def is_fast() -> bool:
-    """Whether SPARSE_RCNN_LAB_FAST is set: every lesson then runs in seconds, on toy amounts.
+    """Whether SPARSE_RCNN_LAB_FAST is set, with which every lesson runs in seconds on toy amounts.
 
     >>> from unittest.mock import patch
     >>> with patch.dict(os.environ, {FAST_VARIABLE: "1"}):
@@ -55,7 +55,7 @@ def is_fast() -> bool:
 
 
 def pick(full: T, fast: T) -> T:
-    """``full``, or ``fast`` in fast mode: how many steps, how many images; see :func:`is_fast`."""
+    """``full``, or ``fast`` in fast mode (:func:`is_fast`), such as a number of steps or images."""
     return fast if is_fast() else full
 
 
@@ -73,10 +73,10 @@ def example(name: str) -> Path:
 
 
 def copy_of_boards(name: str) -> Path:
-    """50 labelled photographs of circuit boards, copied into a :func:`workspace` of their own.
+    """Copies 50 labelled photographs of circuit boards into a :func:`workspace` of their own.
 
-    ``train/`` and ``val/`` hold each photograph (.jpg) and beside it its labels as labelling tools
-    write them (Pascal VOC, .xml).
+    ``train/`` and ``val/`` hold each photograph (.jpg) and its labels, as labelling tools write
+    them (Pascal VOC, .xml). Returns the folder.
 
     >>> sorted(path.name for path in copy_of_boards("doctest-boards").iterdir())[1:]
     ['train', 'val']
@@ -88,11 +88,11 @@ def copy_of_boards(name: str) -> Path:
 
 
 def workspace(name: str) -> Path:
-    """An empty folder for what a lesson writes, the same from whichever folder it is run.
+    """An empty folder for what a lesson writes, the same wherever the lesson is run.
 
-    It lies in the cache folder (``SPARSE_RCNN_LAB_CACHE`` names another); what the lesson left
-    there the last time is removed, so that it starts afresh. Raises LabError where it cannot be
-    made, or holds files that no lesson made.
+    It is in the cache folder (``SPARSE_RCNN_LAB_CACHE`` names another one); what the lesson left
+    there the last time is removed. Raises LabError where it cannot be created, or holds files that
+    no lesson made.
 
     >>> workspace("doctest").name
     'doctest'
@@ -111,7 +111,7 @@ def workspace(name: str) -> Path:
 
 
 def table_of_models() -> Table:
-    """The five published models, and which of them are on this machine; asks no network.
+    """The five published models, and which of them are on this machine; makes no network request.
 
     >>> len(table_of_models()["name"])
     5
@@ -132,7 +132,7 @@ def table_of_models() -> Table:
 
 
 def load_published(name: str, instead: str = "small-cards") -> tuple[Detector, bool]:
-    """The published model, downloaded at first use; where that fails, ``instead``, saying so.
+    """The published model, downloaded at first use; if that fails, ``instead``, with a message.
 
     Returns the detector and whether it is the published one. In fast mode nothing is downloaded.
     Raises LabError for a name that is not a published model.
@@ -193,12 +193,12 @@ def with_start(
     features: FeatureStart = "learned",
     seed: int = 0,
 ) -> Detector:
-    """A copy of a detector whose proposals start elsewhere; all other weights are the same.
+    """A copy of a detector whose proposals start differently; all other weights are the same.
 
-    boxes: "learned", or where training can begin: "image" (each the whole image), "grid",
+    boxes: "learned", or an initialisation for training: "image" (each is the whole image), "grid",
     "random".  features: "learned"; "shuffled" among the proposals; "mean", the same for all;
-    "random", drawn from N(0, 1) as before training.  seed: of what is drawn.
-    Raises LabError for another word.
+    "random", drawn from N(0, 1) as before training.  seed: for random choices.
+    Raises LabError for any other value.
 
     >>> with_start(load("nano-shapes"), boxes="image").model.proposals.boxes[0].tolist()
     [0.5, 0.5, 1.0, 1.0]
@@ -224,9 +224,9 @@ def with_start(
 
 
 def show_source(module: str) -> Any:
-    """The text of a module, in colours, to read in a notebook.
+    """The source of a module, with syntax highlighting, to read in a notebook.
 
-    Raises LabError where there is none of that name.
+    Raises LabError where there is no such module.
 
     >>> "def iou" in show_source("sparse_rcnn_lab.core.boxes").data
     True

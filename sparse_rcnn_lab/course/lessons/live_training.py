@@ -1,4 +1,4 @@
-"""A training to watch: loss and AP of every stage as they come, and one image's boxes."""
+"""Shows a training while it runs: loss and AP of every stage, and one image's boxes."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ from sparse_rcnn_lab.views.static import is_static
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
 
-_SMOOTH = 0.9  # of the loss curves: share of the value before
-_UPDATES = 100  # how often the curves are redrawn over a training, at most
+_SMOOTH = 0.9  # smoothing of the loss curves: weight of the previous value
+_UPDATES = 100  # how often the curves are redrawn during a training, at most
 
 
 @dataclass(frozen=True, eq=False)
 class Moment:
-    """The watched image at one evaluation. step: from 1.  found: of the last stage."""
+    """The watched image at one evaluation. step: from 1.  found: the last stage's detections."""
 
     step: int
     found: Detections
@@ -43,10 +43,10 @@ class LiveTraining:
         with LiveTraining(steps=600, val=val, watch=2) as live:
             srl.fit("shapes", recipe, out, on_step=live.step, on_evaluation=live.evaluation)
 
-    In a notebook the curves move, and stay behind as an ordinary plotly figure; elsewhere nothing
-    is drawn until it is asked for. steps: length of the training.  val: the data that it is
-    evaluated on.  watch: index of the image in it whose boxes are kept. Raises LabError where the
-    data have no such image.
+    In a notebook the curves grow while it trains and remain as an ordinary plotly figure; elsewhere
+    nothing is drawn until requested. steps: length of the training.  val: the data of its
+    evaluations.  watch: index of the image in it whose boxes are kept. Raises LabError where the
+    data has no such image.
 
     >>> import sparse_rcnn_lab as srl
     >>> live = LiveTraining(steps=600, val=srl.Shapes(4, size=64), watch=2)
@@ -64,7 +64,7 @@ class LiveTraining:
         self._names = tuple(val.class_names)
         self._labels = {category: label for label, category in enumerate(val.category_ids())}
         self.loss_steps: list[int] = []
-        self.loss: list[list[float]] = []  # smoothed, a row a step, a number a stage
+        self.loss: list[list[float]] = []  # smoothed, one row per step, one number per stage
         self.ap_steps: list[int] = []
         self.ap: list[list[float]] = []
         self.moments: list[Moment] = []
@@ -72,7 +72,7 @@ class LiveTraining:
         self._widget: Any = None
 
     def step(self, step: int, loss: StepLoss) -> None:
-        """For ``fit(on_step=)``: takes the loss of every stage."""
+        """For ``fit(on_step=)``: records the loss of every stage."""
         parts = loss.loss
         now = (parts.cls + parts.l1 + parts.giou).detach().tolist()
         if self.loss:
@@ -83,7 +83,7 @@ class LiveTraining:
             self._redraw()
 
     def evaluation(self, step: int, result: Evaluation) -> None:
-        """For ``fit(on_evaluation=)``: takes AP of every stage and the watched image's boxes."""
+        """For ``fit(on_evaluation=)``: records AP of every stage and the watched image's boxes."""
         self.ap_steps.append(step)
         self.ap.append([stage.AP for stage in result.per_stage])
         rows = result.detections[-1]
@@ -111,7 +111,7 @@ class LiveTraining:
     def images(self, threshold: float = 0.3, columns: int = 4) -> Page:
         """The watched image's detections at each evaluation; the objects are dashed."""
         if not self.moments:
-            raise LabError("There was no evaluation yet; give fit an evaluate_every.")
+            raise LabError("There was no evaluation yet. Give fit an evaluate_every.")
         return detection_panels(
             [moment.found.above(threshold) for moment in self.moments],
             self.sample.image,
@@ -131,7 +131,7 @@ class LiveTraining:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: Any) -> None:
-        # An ordinary figure in its place: it stays when the kernel is gone.
+        # Replaced by an ordinary figure, which remains when the kernel is gone.
         if in_notebook() and (self.loss or self.ap):
             from IPython.display import display
 
@@ -191,7 +191,7 @@ def _columns(rows: list[list[float]]) -> list[list[float | None]]:
 
 
 def in_notebook() -> bool:
-    """Whether a Jupyter kernel runs this."""
+    """Whether this runs in a Jupyter kernel."""
     try:
         from IPython import get_ipython
     except ImportError:

@@ -1,4 +1,4 @@
-"""Matching, looked at: costs of a trace, Hungarian by hand, where a loss pushes, and why no NMS."""
+"""Matching in detail: a trace's costs, matching by hand, the loss's gradient, and why no NMS."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _PAPER = LossConfig()
 
 @dataclass(frozen=True, eq=False)
 class Costs:
-    """What matching weighs at one stage. N proposals, M objects; low is good.
+    """The matching costs at one stage. N proposals, M objects; low is good.
 
     cls, l1, giou: ``[N, M]`` the weighted parts of equation 1; their sum is ``total``.
     proposals: ids of the rows.  objects: names of the columns.  stage: 1..S.
@@ -50,7 +50,7 @@ class Costs:
         return sorted(pairs, key=lambda pair: pair[1])
 
     def greedy(self) -> list[tuple[int, int]]:
-        """Each object in turn takes the cheapest proposal left, if one is: (row, column)."""
+        """Each object in turn takes the cheapest proposal that is left, if any: (row, column)."""
         left, pairs = self.total.clone(), []
         for column in range(min(left.shape)):
             row = int(left[:, column].argmin())
@@ -59,7 +59,7 @@ class Costs:
         return pairs
 
     def price(self, pairs: list[tuple[int, int]]) -> float:
-        """What an assignment costs altogether."""
+        """The total cost of an assignment."""
         return float(sum(self.total[row, column] for row, column in pairs))
 
     def figure(self, pairs: list[tuple[int, int]] | None = None, title: str | None = None) -> Page:
@@ -74,9 +74,9 @@ class Costs:
 
 
 def costs(trace: Trace, stage: int | None = None, config: LossConfig = _PAPER) -> Costs:
-    """The matching costs of a trace with ground truth at a stage 1..S, default the last.
+    """The matching costs of a trace with ground truth at a stage 1..S, default: the last.
 
-    config: the weights; default the paper's 2, 5 and 2. Raises LabError without ground truth.
+    config: the weights; default: the paper's 2, 5 and 2. Raises LabError without ground truth.
 
     >>> import sparse_rcnn_lab as srl
     >>> sample = srl.Shapes(4)[3]
@@ -114,9 +114,9 @@ def losses(trace: Trace, config: LossConfig = _PAPER) -> SetLoss:
 
 
 def push(trace: Trace, stage: int | None = None, config: LossConfig = _PAPER) -> Tensor:
-    """Which way the loss pushes each class score at a stage: ``[N, C]``, up above 0, down below.
+    """How the loss pushes each class score at a stage: ``[N, C]``, up if above 0, down if below.
 
-    It is minus the derivative of the set loss by the logits. Raises LabError without ground truth.
+    It is the negative gradient of the set loss at the logits. Raises LabError without ground truth.
 
     >>> import sparse_rcnn_lab as srl
     >>> sample = srl.Shapes(4)[3]
@@ -142,9 +142,9 @@ def _losses(trace: Trace, logits: Tensor, config: LossConfig) -> SetLoss:
 
 
 def matching_game(costs: Costs) -> Any:
-    """Hungarian by hand: choose a proposal for each object and watch the sum (an ipywidget).
+    """Matching by hand: choose a proposal for each object and watch the sum (an ipywidget).
 
-    Without a kernel (SPARSE_RCNN_LAB_STATIC) the matrix stands still. Raises LabError without an
+    Without a kernel (SPARSE_RCNN_LAB_STATIC) only the matrix is shown. Raises LabError without an
     object.
 
     >>> game = matching_game(Costs(*torch.ones(3, 5, 2), tuple(range(5)), ("a", "b"), 1))
@@ -182,7 +182,7 @@ def matching_game(costs: Costs) -> Any:
 
 @dataclass(frozen=True)
 class Duplicates:
-    """Sums over some images. objects: in the ground truth.  found, kept: one number a stage,
+    """Sums over some images. objects: in the ground truth.  found, kept: for each stage, the
     detections, and those that NMS would keep.
     """
 
@@ -193,7 +193,7 @@ class Duplicates:
 
 def suppressed(found: Detections, overlap: float = 0.5) -> Detections:
     """The detections that NMS keeps: of two that overlap by an IoU above ``overlap``, whatever
-    their class, the better scored.
+    their class, the one with the better score.
 
     >>> import sparse_rcnn_lab as srl
     >>> found = srl.load("nano-shapes")(srl.Shapes(4)[3].image, threshold=0.0)

@@ -1,4 +1,4 @@
-"""The notebooks as files: kept as percent scripts, paired with .ipynb, run from top to bottom."""
+"""The notebooks as files: percent scripts paired with .ipynb, and run from top to bottom."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from sparse_rcnn_lab.detect.files import write_text
 from sparse_rcnn_lab.views.static import STATIC_VARIABLE
 
 TIMES = "times.json"
-# A JupyterLab with jupytext saves both files of a pair. As no metadata go to the script, a lesson
-# that is only run leaves it as it is; outputs go to the .ipynb alone.
+# A JupyterLab with jupytext saves both files of a pair. As no metadata go into the script, running
+# a lesson does not change it; outputs go into the .ipynb alone.
 _PAIRED = {
     "formats": "ipynb,py:percent",
     "notebook_metadata_filter": "-all",
@@ -57,22 +57,22 @@ def build(script: Path) -> Any:
 
 
 def as_text(notebook: Any) -> str:
-    """A notebook as it lies on disk."""
+    """A notebook as the text of its file."""
     import nbformat
 
     return nbformat.writes(notebook) + "\n"
 
 
 def copy_lessons(folder: Path, target: Path) -> list[Path]:
-    """Copies the lessons to work in: what is run or written there changes no file of ``folder``.
+    """Copies the lessons, to be worked in without changing any file of ``folder``.
 
-    A copy that is there stays; returned are those whose lesson has changed since it was made.
+    An existing copy stays. Returns the copies whose lesson has changed since they were made.
     """
     changed = []
     for script in lesson_scripts(folder):
         path = target / f"{script.stem}.ipynb"
         source = hashlib.sha256(script.read_bytes()).hexdigest()
-        if path.is_file():  # it may be cut short, and no JSON
+        if path.is_file():  # it may be cut short and not be JSON
             if source not in path.read_text(encoding="utf-8", errors="replace"):
                 changed.append(path)
             continue
@@ -86,7 +86,7 @@ def copy_lessons(folder: Path, target: Path) -> list[Path]:
 def sync(folder: Path) -> list[Path]:
     """Writes the .ipynb of every script that has changed; returns them.
 
-    The script is what counts: edit it, or the notebook in a JupyterLab with jupytext, which saves
+    The script is the source: edit it, or the notebook in a JupyterLab with jupytext, which saves
     both.
     """
     written = []
@@ -101,11 +101,11 @@ def sync(folder: Path) -> list[Path]:
 def execute(
     script: Path, *, fast: bool = True, static: bool = False, folder: Path | None = None
 ) -> tuple[Any, float]:
-    """Runs a lesson in a fresh kernel: the notebook with its outputs, and the seconds it took.
+    """Runs a lesson in a new kernel; returns the notebook with its outputs, and the seconds taken.
 
     fast: toy amounts (SPARSE_RCNN_LAB_FAST).  static: outputs that work without a kernel.
-    folder: where the kernel runs, default the script's.
-    Raises LabError that names the lesson and the cell that failed.
+    folder: where the kernel runs; default: the script's folder.
+    Raises a LabError that names the lesson and the cell that failed.
     """
     need("notebooks", "nbclient")
     from nbclient import NotebookClient
@@ -134,7 +134,7 @@ def execute(
 
 
 def run(folder: Path, numbers: list[str], fast: bool) -> dict[str, float]:
-    """Runs lessons one after the other, says how long each took, and keeps the times.
+    """Runs lessons one after the other, prints how long each took, and returns the times.
 
     numbers: "01", "05", ...; all when empty. Times of full runs go to ``times.json`` in the folder.
     Raises LabError for a number that no lesson has.

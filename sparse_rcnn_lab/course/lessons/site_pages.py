@@ -22,10 +22,10 @@ _OUTSIDE = re.compile(r'<a href="(?:\.\./)+(?!docs/)[^"]*">(.*?)</a>', re.S)
 def make_site(
     folder: Path, out: Path, *, fast: bool = False, models: Sequence[str] | None = None
 ) -> Path:
-    """Writes ``out/index.html``, ``lessons/``, ``play/`` and ``docs/`` -> the first page.
+    """Writes ``out/index.html``, ``lessons/``, ``play/`` and ``docs/``; returns the first page.
 
-    folder: of the lessons, beside ``docs/``.  fast: lessons on toy amounts.  models: which have a
-    playground, default all shipped ones. Works from disk and below any address.
+    folder: that of the lessons, beside ``docs/``.  fast: lessons on toy amounts.  models: those
+    with a playground; default: all shipped ones. The site works from disk and below any address.
     """
     docs = folder.parent / "docs"
     lessons = make_gallery(folder, out / "lessons", fast=fast)
@@ -51,7 +51,7 @@ def make_site(
 
 
 def make_docs(docs: Path, out: Path) -> list[tuple[Path, str]]:
-    """The pages of ``docs/`` as HTML, with their figures -> (page, title) of those at its top."""
+    """Writes ``docs/`` as HTML with its figures; returns (page, title) of those at its top."""
     from nbconvert.filters import markdown2html
 
     made = []
@@ -61,7 +61,7 @@ def make_docs(docs: Path, out: Path) -> list[tuple[Path, str]]:
         body = _PAGE_LINK.sub(r'href="\1.html\2"', markdown2html(text))
         body = _OUTSIDE.sub(r"\1", body)
         for name in _HEADING.findall(body):
-            slug = re.sub(r"[^\w-]", "", name.lower())  # as GitHub has it, which the pages link to
+            slug = re.sub(r"[^\w-]", "", name.lower())  # as on GitHub, which the links refer to
             body = body.replace(f'id="{name}"', f'id="{slug}"')
             body = body.replace(f'href="#{name}"', f'href="#{slug}"')
         page = out / source.relative_to(docs).with_suffix(".html")

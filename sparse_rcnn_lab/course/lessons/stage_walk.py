@@ -16,7 +16,7 @@ from sparse_rcnn_lab.runtime.torch_runtime import threads_for
 
 _MEANING = {
     "step": "what happens",
-    "field": "of StageWalk, where its result is",
+    "field": "the field of StageWalk with its result",
     "shape": "N proposals, D width, d inner width, P side of the RoI grid, C classes",
     "in words": "what the result is",
     "weights": "numbers learned for this step",
@@ -26,7 +26,7 @@ _MEANING = {
 class StageWalk:
     """What one stage does, step by step, with the real tensors (paper, figures 3 and 4).
 
-    The stages before run as always. N proposals, D width, d inner width, P side of the RoI grid,
+    The stages before run as usual. N proposals, D width, d inner width, P side of the RoI grid,
     C classes; boxes are xyxy in input pixels. All tensors are detached and on the CPU:
 
     boxes_in ``[N, 4]``, features_in ``[N, D]``; queries, keys, values ``[heads, N, D / heads]``,
@@ -35,7 +35,7 @@ class StageWalk:
     and filtered ``[N, P * P, D]``, the RoI after each; condensed ``[N, D]``; features_out
     ``[N, D]``; logits ``[N, C]``; deltas ``[N, 4]``; boxes_out ``[N, 4]``.
 
-    image: as :class:`sparse_rcnn_lab.Detector` takes it.  stage: 1..S, which one to open.
+    image: as :class:`sparse_rcnn_lab.Detector` takes it.  stage: the one to open, 1..S.
     Raises LabError when there is no such stage.
 
     >>> import sparse_rcnn_lab as srl
@@ -47,7 +47,7 @@ class StageWalk:
     @torch.no_grad()
     def __init__(self, detector: Detector, image: ImageSource, stage: int = 1) -> None:
         stage = check_stage(stage, detector.num_stages)
-        # As the detector itself computes: on another number of threads sums are rounded otherwise.
+        # With the detector's own number of threads, as another one rounds sums differently.
         with threads_for(detector.config.backbone):
             self._walk(detector, image, stage)
 
@@ -107,7 +107,7 @@ class StageWalk:
 
     @property
     def table(self) -> Table:
-        """The steps in order, each with the number of weights that it brings along."""
+        """The steps in order, each with the number of its weights."""
         part, inner = self._part, self._part.interaction
         steps: list[tuple[str, str, str, tuple[torch.nn.Module, ...]]] = [
             ("proposals enter", "features_in", "one feature and one box each", ()),

@@ -1,5 +1,5 @@
-// How alike the proposals are at a stage: the best, each beside the rival that overlaps it most.
-// Rivals start alike and drift apart: that is how one of them is left.
+// How similar the proposals are at a stage: the best, each beside the rival that overlaps it most.
+// Rivals start similar and drift apart, until one of them is left.
 
 import { css } from "./colors.js";
 import { scoreText } from "./data.js";

@@ -1,5 +1,5 @@
-// What a person has changed, what came of it, and the way back. One run at a time: while one is on
-// its way, only the newest of the next is kept.
+// What a person has changed, the result, and how to undo it. There is one run at a time: while one
+// is on its way, only the newest of the next ones is kept.
 
 export const NOTHING = {
   changes: [],
@@ -16,7 +16,7 @@ export function createChanges(explorer, changed) {
   const read = (answer) => ({
     intervention: { ...NOTHING, ...answer?.intervention }, history: answer?.history ?? [],
   });
-  let now = read(model.get("answer")); // as asked for
+  let now = read(model.get("answer")); // as requested
   let confirmed = now; // as it was last answered
   let running = false;
   let newer = false;
@@ -71,7 +71,7 @@ export function createChanges(explorer, changed) {
     get undoable() { return now.history.length; },
     get waiting() { return running; },
     get silent() { return lost; },
-    // keep: an entry to undo, back to `before`; else tried on the way, as while a box is dragged.
+    // keep: adds an entry to undo, back to `before`; without it, a change is tried, as while dragging.
     attempt(part, keep = true, before = now.intervention) {
       ask({
         intervention: { ...now.intervention, ...part },

@@ -1,4 +1,4 @@
-// The colour of a box: what it says is chosen by a person, how strong it is comes from the score.
+// The colour of a box: a person chooses what it shows; its strength comes from the score.
 
 const MATCH = { matched: [0, 158, 115], spare: [213, 94, 0], free: [154, 160, 166] };
 // Dark violet to pale yellow: a scale of its own, so that it is not taken for the stages'.

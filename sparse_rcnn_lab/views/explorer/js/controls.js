@@ -1,4 +1,4 @@
-// Under the image: the way through the stages, and what is shown how.
+// The controls under the image: the stages, and what is shown how.
 
 import { css, textOn } from "./colors.js";
 import { usedOf, withFirst } from "./changes.js";
@@ -76,7 +76,7 @@ export function createControls(explorer) {
     type: "range", min: "0.01", max: "0.99", step: "0.01", "aria-label": "Score threshold",
     title: "Lowest score of a detection", oninput: () => store.set({ threshold: Number(threshold.value) }),
   });
-  // Fewer proposals are a change like others, tried while the slider moves.
+  // Fewer proposals are a change like any other, tried while the slider moves.
   const used = make("output", { class: "srl-value" });
   let before = null;
   const use = (number, keep) => {
@@ -90,7 +90,7 @@ export function createControls(explorer) {
   const first = make("input", {
     type: "range", min: "1", max: String(explorer.base().count), step: "1", "aria-label": "Proposals",
     title: "How many of the learned proposals are used", oninput: () => use(Number(first.value), false), onchange: () => use(Number(first.value), true),
-    onpointerdown: () => { before = null; }, // back where it began, a slider tells of no change
+    onpointerdown: () => { before = null; }, // a slider that returns to its start reports no change
   });
   const fewer = make("label", { class: "srl-field srl-threshold" }, make("span", { text: "proposals" }), first, used);
   const check = (name, text, title) => {

@@ -1,4 +1,4 @@
-// Pieces of the image: what lies in a box.
+// Pieces of the image: the content of boxes.
 
 import { css } from "./colors.js";
 import { make, sharp } from "./dom.js";
@@ -8,7 +8,7 @@ const GAP = 4;
 const MOST_CELLS = 9;
 const MOST_STRIPS = 30;
 
-// The part of the image in `box` fills x, y, width, height; outside of it is the empty sheet.
+// Draws the part of the image in `box` into x, y, width, height; outside the image it is empty.
 export function drawCrop(g, explorer, box, [x, y, width, height]) {
   const [w, h] = [Math.max(box[2] - box[0], 1), Math.max(box[3] - box[1], 1)];
   g.fillStyle = explorer.sheet();
@@ -24,8 +24,8 @@ export function drawCrop(g, explorer, box, [x, y, width, height]) {
   g.restore();
 }
 
-// What each detection's box held at every state: from where a learned proposal happens to look to
-// a framed object. One button a detection.
+// The content of each detection's box at every state: from wherever a learned proposal looks to a
+// framed object. One button per detection.
 export function filmStrips(explorer) {
   const { store, colors } = explorer;
   const trace = explorer.trace();
@@ -52,7 +52,7 @@ export function filmStrips(explorer) {
   });
 }
 
-// A box of any shape, whole and in the middle of a square cell.
+// Draws a box of any shape whole and centred in a square cell.
 function fitted(box, left) {
   const [w, h] = [Math.max(box[2] - box[0], 1), Math.max(box[3] - box[1], 1)];
   const scale = CELL / Math.max(w, h);

@@ -141,7 +141,7 @@ export class TraceData {
     return found.sort((a, b) => b.score - a.score).slice(0, this.count);
   }
 
-  // Whether anything of the box lies in the image.
+  // Whether any part of the box is in the image.
   inside(state, row) {
     const box = this.box(state, row);
     if (!box) return false;
@@ -151,7 +151,7 @@ export class TraceData {
 
   level(stage, row) { return stage < 1 ? null : this.levels[(stage - 1) * this.count + row]; }
 
-  // Whom a proposal looks at, strongest first: [{row, weight}].
+  // The proposals that a proposal attends to, strongest first: [{row, weight}].
   attention(stage, row) {
     if (!this.hasAttention || stage < 1) return [];
     const at = ((stage - 1) * this.count + row) * this.partnersKept;
@@ -183,7 +183,7 @@ export class TraceData {
     return this.groupPairs[state * pairs(count) + pairAt(i, j, count)] / 127;
   }
 
-  // Place in the PCA plane, each axis -1..1.
+  // Position in the PCA plane, each axis -1..1.
   point(state, row) {
     const at = (state * this.count + row) * 2;
     return [this.points[at] / 32767, this.points[at + 1] / 32767];

@@ -18,7 +18,7 @@ export function setText(element, text) {
   if (element.textContent !== text) element.textContent = text;
 }
 
-// A canvas that fills `width` x `height` CSS pixels sharply; gives a context in CSS pixels.
+// Sizes a canvas to `width` x `height` CSS pixels sharply; returns a context in CSS pixels.
 export function sharp(canvas, width, height) {
   const ratio = Math.min(globalThis.devicePixelRatio || 1, 2.5);
   const [w, h] = [Math.round(width * ratio), Math.round(height * ratio)];
@@ -33,7 +33,7 @@ export function sharp(canvas, width, height) {
   return context;
 }
 
-// One choice out of a few, as a row of buttons.
+// A choice among a few values, as a row of buttons.
 export function segments(label, choices, help, choose) {
   const buttons = choices.map(([value, words]) => make("button", {
     type: "button", text: words, title: help[value] ?? null, onclick: () => choose(value),

@@ -1,4 +1,4 @@
-// Dragging the chosen box: a corner resizes, the inside moves. What follows is asked for on the way.
+// Dragging the chosen box: a corner resizes, the inside moves. The effect is requested meanwhile.
 
 import { parse } from "./colors.js";
 import { withEdit } from "./changes.js";
@@ -46,7 +46,7 @@ export function createDrag(explorer, made) {
       box[j] = j === 3 ? Math.max(py, box[1] + LEAST) : Math.min(py, box[3] - LEAST);
       return box;
     }
-    // The centre stays in the image: a box that is not on it at all cannot be pooled.
+    // The centre stays in the image, as a box outside it cannot be pooled.
     const dx = Math.max(0, Math.min(grip.centre[0] + px - grip.from[0], trace.width)) - grip.centre[0];
     const dy = Math.max(0, Math.min(grip.centre[1] + py - grip.from[1], trace.height)) - grip.centre[1];
     return box.map((value, i) => value + (i % 2 ? dy : dx));
@@ -115,8 +115,8 @@ export function createDrag(explorer, made) {
     draft && trace === explorer.trace() && trace.ids[row] === draft.id && state() === draft.state ? draft.box : null
   );
 
-  // Before and ahead, once something was changed: where things were without it (dashed), and where
-  // the chosen proposal goes from here.
+  // Once something was changed: where things were without the change (dashed), and where the chosen
+  // proposal goes from here.
   explorer.ghosts = (g, trace, toScreen) => {
     const edited = explorer.edited();
     if (!edited || trace !== edited) return;

@@ -1,4 +1,4 @@
-// The card to change something. Its controls need a link: the stages run at its other end.
+// The card to change something. Its controls need a link, at whose other end the stages run.
 
 import { createChanges, usedOf, withEdit } from "./changes.js";
 import { make, segments, setText } from "./dom.js";
@@ -167,7 +167,7 @@ export function createEditing(explorer) {
     told.replaceChildren(...outcomeList(explorer));
   }
 
-  // Made anew only where they changed: a button keeps its focus and is there when it is let go.
+  // Rebuilt only where they changed, so that a button keeps its focus while it is pressed.
   function showChanges() {
     if (listed === made.intervention) return;
     listed = made.intervention;

@@ -1,9 +1,9 @@
 // The explorer: every proposal's box and feature through the stages of Sparse R-CNN.
 //
-// `render({model, el})` is what anywidget calls; it gives a function that takes everything down.
-// Without a kernel `model` is a small stand-in with `get` alone (a saved page, see html_page.py),
-// or with a `link` of its own beside it (the app, see link.js). Nothing here asks for anything over
-// the network. A page that holds nothing else gives `keys: document`.
+// anywidget calls `render({model, el})`, which returns a function that removes everything again.
+// Without a kernel `model` is a small stand-in with only `get` (a saved page, see html_page.py), or
+// also a `link` of its own (the app, see link.js). Nothing here makes a network request. A page that
+// holds nothing else gives `keys: document`.
 //
 // For tests and the curious: `el.explorer` holds `state` (what is shown, see store.js), `trace`
 // (the lookups of data.js), `choose(id)`, `motion`, `labels` (those drawn last) and `frames`.
@@ -30,7 +30,7 @@ const NARROW = 820; // CSS pixels of room under which everything stands in one c
 const WIDE = 1180; // and from which on in three
 const UNDER = 240; // pixels of what belongs over and under an image: with it, it fits the window
 const CARD = 190; // and of the card to change something, which comes below in two columns
-const ABOVE = 110; // of what others show above the explorer
+const ABOVE = 110; // pixels of what is above the explorer
 const SHORTEST = 260; // an image keeps this height whatever the window has
 const FLIGHT = 1.35; // the first flight is slower than playing by this factor
 const HEAT = [[20, 11, 52], [98, 24, 110], [178, 50, 90], [236, 105, 37], [252, 190, 60], [252, 255, 200]];
@@ -71,7 +71,7 @@ function render({ model, el, keys }) {
       const best = () => explorer.trace().ids[explorer.ends(explorer.trace(), 0).values().next().value ?? 0];
       store.set({ show: value, ...(value === "one" && store.state.chosen === null ? { chosen: best() } : {}) });
     },
-    // The row that cards and lines are about: the chosen one, else the one under the pointer; or -1.
+    // The row that cards and lines show: the chosen one, else the one under the pointer; or -1.
     subject() {
       const { chosen, peeked } = store.state;
       const id = chosen ?? peeked;
@@ -145,7 +145,7 @@ function render({ model, el, keys }) {
     given = space();
   }
 
-  // The plane of features takes what is left of its column, once the rest has its height.
+  // The plane of features takes the rest of its column.
   function fill() {
     const has = (name) => root.classList.contains(name);
     const spare = has("srl-wide") ? Math.max(main.clientHeight, about.clientHeight) - change.clientHeight
@@ -194,7 +194,7 @@ function render({ model, el, keys }) {
     frame ||= requestAnimationFrame(() => flush());
   }
 
-  // A focused control that goes would take the focus along: the next key would go elsewhere.
+  // A focused control that is removed would lose the focus, and the next key would go elsewhere.
   function update() {
     const focused = root.getRootNode().activeElement;
     const own = root.contains(focused);
@@ -296,7 +296,7 @@ function startState(model, options, base) {
   return { ...given, position: 0, stage: 0, chosen: base.row(given.chosen) >= 0 ? given.chosen : null };
 }
 
-// First sight: the learned proposals fly to the objects once.
+// At first the learned proposals fly to the objects once.
 function flyWhenSeen(root, motion) {
   const observer = new IntersectionObserver((entries) => {
     if (!entries.some((entry) => entry.isIntersecting)) return;

@@ -1,5 +1,5 @@
-// Where labels go: touching their box, inside the image, never on one another. The better a
-// detection, the earlier it chooses; where no place is free there is no label.
+// Positions of labels: touching their box, inside the image, never overlapping. Better detections
+// choose first; where no place is free there is no label.
 
 export function placeLabels(wanted, frame, gap = 2) {
   const taken = [];

@@ -2,14 +2,14 @@
 //
 //   run({ intervention, history }) -> a promise of { edited }: the payload (payload.py) of the trace
 //     after the intervention, null where it changes nothing. It rejects with an Error whose message
-//     is for people; `lost: true` on it says that nobody will answer any more.
+//     is for people; `lost: true` on it means that there will be no more answers.
 //   listen(hear), optional: hear({ intervention, history, edited, error }) when something other than
 //     this page made a change, as a cell of the notebook may.
 //   close(), optional.
 //
-// An intervention is always a whole (intervention.py), and so is the history, those before it: a
-// link may be without a memory. `changes.js` runs one at a time. A page is given its link as
-// `model.link`; a widget's is its kernel; without one there is nothing to change.
+// An intervention always holds all changes (intervention.py), and the history all interventions
+// before it, so that a link needs no memory. `changes.js` runs one at a time. A page has its link in
+// `model.link`; a widget's is its kernel; without a link nothing can be changed.
 
 const PATIENCE = 6000; // milliseconds without an answer until a person is told
 

@@ -1,4 +1,4 @@
-// Drawing on the image: every line has a dark rim, so that it is seen on bright and on dark.
+// Drawing on the image: every line has a dark rim, so that it is visible on bright and on dark.
 
 import { css, textOn } from "./colors.js";
 import { placeLabels } from "./labels.js";
@@ -35,8 +35,8 @@ export function strokeLine(context, points, color, width, alpha = 1) {
   context.stroke();
 }
 
-// A way through the states: each leg in the colour of the stage it leads to.
-// The rim is fainter than a box's: under thin lines it would be all that is seen.
+// A path through the states, each part in the colour of the stage it leads to.
+// The rim is fainter than a box's, as it would hide thin lines.
 export function strokeWay(context, points, colorOf, width, alpha = 1) {
   strokeLine(context, points, RIM, width, alpha * 0.25);
   for (let i = 1; i < points.length; i++) {

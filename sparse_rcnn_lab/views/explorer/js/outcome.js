@@ -3,8 +3,8 @@
 import { scoreText } from "./data.js";
 import { make } from "./dom.js";
 
-const LEAST_CHANGE = 0.03; // smaller changes of a score are not told
-const SAME = 0.9; // least IoU of a box that stayed
+const LEAST_CHANGE = 0.03; // smaller changes of a score are not listed
+const SAME = 0.9; // lowest IoU of a box that stayed
 
 export function outcome(explorer) {
   const [before, after] = [explorer.base(), explorer.edited()];

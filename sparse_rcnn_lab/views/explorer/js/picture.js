@@ -1,4 +1,4 @@
-// The image with its boxes: one canvas. Two of them stand side by side to compare.
+// The image with its boxes, on one canvas. Two of them are shown side by side to compare.
 
 import { css, parse } from "./colors.js";
 import { make, sharp } from "./dom.js";
@@ -7,9 +7,9 @@ import { MOST_WAYS, dot, drawGrid, drawLabels, handle, strokeBox, strokeLine, st
 
 const MARGIN = 8; // pixels around the image, so that a box on its edge is seen whole
 const STRETCH = 5; // longer images than this are squeezed: 10 x 4000 pixels show nothing otherwise
-const DETECTED = 0.5; // least opacity of a detection
+const DETECTED = 0.5; // lowest opacity of a detection
 const NEAR = 6; // pixels from a line that count as on it
-const ALIKE = 0.5; // least IoU of boxes that a person takes for one
+const ALIKE = 0.5; // lowest IoU of boxes that look like one
 
 export function createPicture(explorer) {
   const { store, colors, sheet } = explorer;

@@ -1,4 +1,4 @@
-// The images, their boxes, and what was done to them: every change can be taken back and is saved.
+// The images, their boxes and their changes, each of which can be undone and is saved.
 
 const MOST = 200; // changes that can be taken back
 
@@ -19,7 +19,7 @@ export function createFrames(frames, classes, save) {
   const current = () => state.frames[state.at];
   const copy = (boxes) => boxes.map(({ name, box }) => ({ name, box: [...box] }));
 
-  // One save after the other; what could not be saved is tried again until it can.
+  // One save after the other; a failed one is repeated until it succeeds.
   const waiting = new Map();
   let running = false;
   async function keep(frame) {
@@ -55,7 +55,7 @@ export function createFrames(frames, classes, save) {
 
   const frameOf = (id) => state.frames.find((frame) => frame.id === id);
 
-  // One change taken back, or made again: from one list to the other; side says what it leaves.
+  // Undoes or redoes one change: it moves from one list to the other; side says what it leaves.
   function step(from, to, side) {
     const one = from.pop();
     if (!one || !frameOf(one.id)) return false;
@@ -136,7 +136,7 @@ export function createFrames(frames, classes, save) {
       if (state.name === before) state.name = after;
       return after;
     },
-    // Takes an image out, with what could be taken back of it; who was at another one stays there.
+    // Removes an image and its undo entries; a person who is at another image stays there.
     drop(frame) {
       const now = current();
       for (const list of [past, future]) list.splice(0, list.length, ...list.filter((one) => one.id !== frame.id));

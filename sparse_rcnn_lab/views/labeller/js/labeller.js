@@ -240,7 +240,7 @@ export function createLabeller(el, host) {
     event.stopPropagation();
   });
 
-  // What is shown beside the image.
+  // The parts beside the image.
   function showClasses() {
     const counts = new Map();
     for (const frame of state.frames) for (const { name } of frame.boxes) counts.set(name, (counts.get(name) ?? 0) + 1);

@@ -1,4 +1,4 @@
-// The labeller in a notebook: what is drawn goes to the kernel, whose answer is that it is kept.
+// The labeller in a notebook: boxes go to the kernel, whose answer means that they are saved.
 
 import { createLabeller } from "./labeller.js";
 
@@ -32,8 +32,8 @@ export function render({ model, el }) {
     rename: (names, renamed) => ask({ kind: "classes", names, renamed }),
   });
   return () => {
-    // What was sent is with the kernel. Nobody hears its answer, and to send it again would save
-    // over what the next view has drawn since.
+    // The kernel has what was sent. Its answer would be lost, and sending it again would overwrite
+    // what the next view has drawn since.
     closed = true;
     waiting.forEach(([done]) => done());
     waiting.clear();

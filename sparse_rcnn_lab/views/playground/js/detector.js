@@ -8,7 +8,7 @@ const COARSEST = 3;
 // More optimising takes a second longer to open and runs no faster.
 const OPENED = { executionProviders: ["wasm"], graphOptimizationLevel: "basic" };
 
-// about: what playground_page.py says of the model; graphs: name -> what `unpacked` makes bytes of.
+// about: the model's data from playground_page.py; graphs: name -> input of `unpacked`.
 export async function openDetector(ort, about, graphs, unpacked, progress) {
   const open = {};
   const names = Object.keys(graphs);
@@ -54,7 +54,7 @@ export async function openDetector(ort, about, graphs, unpacked, progress) {
         attend: tensor(switches.attend, [1]), heads_on: tensor(switches.headsOn, [heads]),
         exchange: tensor(switches.exchange, [n, n]), asked: new ort.Tensor("int32", Int32Array.from(asked), [n]),
       };
-      // Where all are as sure, none looks more at another.
+      // With equal confidence no proposal attends more to another.
       const sure = logits && switches.overlapBias ? largest(logits, n) : new Float32Array(n);
       if (about.overlap && index) given.confidence = tensor(sure, [1, n]);
       const found = await open[`stage_${index + 1}`].run(given, full ? FULL : SHORT);
@@ -93,7 +93,7 @@ function meanOverHeads(attention, heads, n, attend) {
   return mean;
 }
 
-// How far each bin's feature lies from the mean of its RoI: what stands out.
+// The distance of each bin's feature from the mean of its RoI: how much it stands out.
 function contrast(features, n, bins, dim) {
   const away = new Float32Array(n * bins);
   const mean = new Float64Array(dim);

@@ -1,4 +1,4 @@
-// The page's side of worker.js: ask() sends a message and gives a promise of its answer.
+// The page's side of worker.js: ask() sends a message and returns a promise of its answer.
 
 const PARTS = "script[data-part]";
 

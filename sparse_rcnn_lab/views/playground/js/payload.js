@@ -1,5 +1,5 @@
-// A run as the explorer wants it: views/explorer/payload.py once more. Numbers are rounded as there,
-// but stay typed arrays; data.js takes both.
+// A run in the explorer's form, as in views/explorer/payload.py. Numbers are rounded in the same way
+// but stay typed arrays; data.js accepts both.
 
 import { halfToEven } from "./pixels.js";
 

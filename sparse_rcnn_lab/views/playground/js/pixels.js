@@ -1,5 +1,5 @@
-// An image made ready for the model, to the very numbers of detect/images.py: whole numbers
-// throughout the resizing, as torch and OpenCV have them.
+// Prepares an image for the model with exactly the numbers of detect/images.py: resizing is done in
+// integers, as in torch and OpenCV.
 
 export function resizedSize(height, width, { short_side, long_side }) {
   const scale = Math.min(short_side / Math.min(height, width), long_side / Math.max(height, width));

@@ -1,4 +1,4 @@
-// The page: where an image comes from, and what is shown of it.
+// The page: its sources of images, and what it shows of them.
 
 import { make, setText } from "./dom.js";
 import { lacking, openEngine } from "./engine.js";

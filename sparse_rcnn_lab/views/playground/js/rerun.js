@@ -1,5 +1,5 @@
-// The stages run again with an intervention: intervene/rerun.py and what intervention.py checks,
-// once more, for a page without Python.
+// Runs the stages again with an intervention: intervene/rerun.py and the checks of intervention.py
+// for a page without Python.
 
 const MAX_STAGES = 60;
 
@@ -48,8 +48,8 @@ export async function runAgain(detector, pyramid, base, tried, size) {
 
 export function rowsOf(count) { return Array.from({ length: count }, (_, row) => row); }
 
-// The proposals whose boxes were changed at a state, or null where more was: no other one notices
-// it before the stage after the next, where attention reads features alone.
+// The proposals whose boxes were changed at a state, or null where more was changed: no other one is
+// affected before the stage after the next, as attention reads only features.
 function movedRows(changes, state, ids) {
   const own = changes.filter((change) => change.stage === state);
   if (!own.every(({ drop, feature }) => !drop && !feature)) return null;

@@ -1,4 +1,4 @@
-// The page's other thread: everything that computes. One job at a time, in order.
+// The page's worker thread, which computes everything, one job at a time and in order.
 //
 // {serial, open: {about, parts}} -> {}; and {progress: 0..1} on the way. parts: name -> base64 of
 //   gzip; the runtime's module and wasm, and the graphs
