@@ -289,10 +289,10 @@ function render({ model, el, keys }) {
   };
 }
 
-// A kernel may have set something, or another view of it, before this one is shown.
+// A kernel may have set something, or another view of it, before this one is shown; null chooses nothing.
 function startState(model, options, base) {
-  const known = Object.keys(START).map((key) => [key, (SYNCED.includes(key) ? model.get(key) : undefined) ?? options[key]]);
-  const given = Object.fromEntries(known.filter(([, value]) => value !== undefined));
+  const first = (key) => [model.get(key), options[key], START[key]].find((value) => value !== undefined);
+  const given = Object.fromEntries(Object.keys(START).map((key) => [key, first(key)]));
   return { ...given, position: 0, stage: 0, chosen: base.row(given.chosen) >= 0 ? given.chosen : null };
 }
 
