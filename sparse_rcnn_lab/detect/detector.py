@@ -322,7 +322,7 @@ class Detector:
 
 def check_detector(detector: Any) -> None:
     """Raises LabError for what is none, such as the name of one."""
-    if not isinstance(detector, Detector):
+    if not hasattr(detector, "num_stages"):
         raise LabError(f"This is no detector: {detector!r:.80}. srl.load(name) gives one.")
 
 

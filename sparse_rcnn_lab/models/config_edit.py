@@ -17,7 +17,7 @@ T = TypeVar("T")
 _FORMER_NAMES = {"still_boxes": "zero_init_box_head"}
 
 
-# Numbers that would be taken and teach nothing, or something else: least and most of each.
+# Least and most of numbers with which a training would run and learn nothing, or not as meant.
 _BOUNDS: dict[str, tuple[float, float]] = {
     **dict.fromkeys(("train.warmup_steps", "train.backbone_lr", "train.muon_lr"), (0, math.inf)),
     **dict.fromkeys(("train.weight_decay", "loss.cls", "loss.l1", "loss.giou"), (0, math.inf)),
@@ -45,7 +45,7 @@ def with_changes(config: T, **changes: Any) -> T:
 def _check_bounds(recipe: Recipe) -> None:
     for name, (low, high) in _BOUNDS.items():
         value = attrgetter(name)(recipe)
-        for number in value if isinstance(value, tuple) else (value,):
+        for number in value if isinstance(value, tuple | list) else (value,):
             if number is not None and not low <= number <= high:
                 words = f"at least {low}" if high == math.inf else f"from {low} to {high}"
                 raise LabError(f"{name} must be {words}, found {value!r}.")

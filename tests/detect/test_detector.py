@@ -360,6 +360,8 @@ def test_things_of_another_kind(tmp_path):
             call("nano-shapes", Shapes(2))
     with pytest.raises(LabError, match="no detector"):
         srl.export("nano-shapes", tmp_path / "a.onnx")
+    with pytest.raises(LabError, match="no detector: Shapes"):
+        srl.evaluate(Shapes(2), srl.load("nano-shapes"))
     with pytest.raises(LabError, match="no data set: None"):
         srl.evaluate(srl.load("nano-shapes"), None)
     for call in (srl.load, srl.open_data):
