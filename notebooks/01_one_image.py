@@ -45,9 +45,9 @@ print("logits  ", list(trace.logits.shape), "stages 1..6, proposals, classes")
 print("features", list(trace.features.shape), "states, proposals, width of a feature")
 
 # %% [markdown]
-# State 0 are the **learned proposals**: $N = 50$ boxes and $N = 50$ feature vectors, weights of
-# the network like any others. Stage $s$ takes boxes $b_{s-1}$ and features $q_{s-1}$ and makes
-# both better:
+# State 0 is the **learned proposals**: $N = 50$ boxes and as many feature vectors, weights of the
+# network like any others. (A **feature** is what a proposal knows, as a vector.) Stage $s$ takes
+# boxes $b_{s-1}$ and features $q_{s-1}$ and makes both better:
 #
 # $$b_s,\ q_s = \mathrm{stage}_s(\text{image},\ b_{s-1},\ q_{s-1}), \qquad s = 1 \dots 6$$
 #
@@ -64,7 +64,7 @@ figures.stage_grid(trace, threshold=0.5)
 # %%
 for stage in range(1, 7):
     at_stage = trace.detections(stage, threshold=0.5)
-    print(f"stage {stage}: {len(at_stage):2} detections  {', '.join(at_stage.names())}")
+    print(f"stage {stage}: {len(at_stage)} found: {', '.join(at_stage.names())}")
 
 # %%
 plotly_figures.score_curves(trace, threshold=0.5)
@@ -93,7 +93,10 @@ figures.stage_grid(cells, threshold=0.5, layout="strip")
 #
 # ## Exercises
 #
+# Choose an exercise and press B: you get a cell below it to try it in.
+#
 # **1.** Which proposal found the person, and how far did the middle of its box travel?
+# `found.proposals` and `trace.boxes` tell.
 #
 # <details><summary>Answer</summary>
 #
@@ -104,10 +107,11 @@ figures.stage_grid(cells, threshold=0.5, layout="strip")
 # print(proposal, float((middles[-1] - middles[0]).norm()))
 # figures.box_trails(trace, proposal)
 # ```
-# Proposal 1, and its middle travelled 90 of the image's 512 pixels. Each proposal mostly works
-# close to where it starts; lesson 2 shows that on many images.
+# Proposal 1, and its middle travelled 90 pixels; the image is 512 high. Nearly all of that way was
+# stage 1. Most proposals work close to where they start; lesson 2 shows that on many images.
 # </details>
-#
+
+# %% [markdown]
 # **2.** Playing cards are harder to tell apart. `cards = srl.load("small-cards")`, and then
 # `cards(lessons.example("cards_1.jpg"), stage=3, threshold=0.5)` stops after stage 3. What is wrong
 # with its detections, the boxes or the number of them?
@@ -117,7 +121,8 @@ figures.stage_grid(cells, threshold=0.5, layout="strip")
 # The number: nine for four cards. The boxes are close already. In the order of learning,
 # *where* comes first, then *what*, and last *which of us says it*.
 # </details>
-#
+
+# %% [markdown]
 # **3.** Use only the first three proposals: `detector(image, num_proposals=3, threshold=0.5)`. Then
 # do the same with the cards. Why does one model cope, and the other not?
 #
@@ -127,9 +132,11 @@ figures.stage_grid(cells, threshold=0.5, layout="strip")
 # any number. The first three of the cards' model are an arbitrary three of fifty, and most of the
 # image is then nobody's. Lesson 6 is about that.
 # </details>
-#
+
+# %% [markdown]
 # **4.** Give the path of a photograph of your own to `srl.explore`.
-#
+
+# %% [markdown]
 # ## Read next
 #
 # [Lesson 2](02_proposals.ipynb): what is inside a learned proposal. In the paper: section 3 up

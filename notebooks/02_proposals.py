@@ -23,16 +23,18 @@ COUNT = lessons.pick(full=60, fast=3)
 # %% [markdown]
 # ## The boxes
 #
-# A proposal box is four numbers between 0 and 1: centre, width, height, relative to the
-# image. In most detectors boxes like these are computed from the image or laid out by hand.
-# Here gradient descent found them, once, for all images.
+# A proposal box is four numbers between 0 and 1: centre (x and y), width, height, relative to the
+# image. In most detectors boxes like these are computed from the image or laid out by hand. Here
+# they are weights, trained by gradient descent with all others, and the same for every image.
 
 # %%
 figures.learned_boxes(cards.trace(lessons.example("cards_1.jpg")))
 
 # %% [markdown]
-# They cover the image evenly, a little more in the middle, and have the size of a typical
-# card. That is a summary of the training set: where things are, before you have looked.
+# The paper reads such boxes as statistics of where objects may be. Be careful with that: these
+# began as an even grid of boxes 0.25 wide and 0.29 high. Training has moved each by a twentieth of
+# the image or so, a little towards the middle, and made them a tenth larger. Most of what you see
+# is where they started.
 #
 # ## A proposal owns a place
 #
@@ -56,8 +58,8 @@ figures.proposal_overview(analysis.proposal_statistics_of(traces, threshold=0.5)
 #
 # ## Remove the winner
 #
-# The **winner** of a card is the proposal that speaks for it in the end. Take the one that found
-# the king away and run the stages again. Guess first: is the king lost?
+# The **winner** of a card is the proposal that speaks for it in the end. Take away the one that
+# found the king, and run the stages again. Guess first: is the king lost?
 
 # %%
 session = srl.Session(cards, lessons.example("cards_1.jpg"))
@@ -74,22 +76,23 @@ figures.trace_panels(
 )
 
 # %% [markdown]
-# Not at all. Proposal 7 takes over, with the same box, at 0.72. It had seen the
-# card all along (king 0.76 at stage 2) and fell silent at stage 4, because the winner was there
-# (you will catch them whispering in lesson 3). Go on, always with the best that is left for the
-# king, until it hurts:
+# Not at all. Proposal 7 takes over, with the same box, at 0.72. While the winner was there, 7 had
+# seen the card as well (`before.scores()[:, 7]`: king 0.76 at stage 2), but fell silent at stage 4
+# (lesson 3 shows how they talk). Go on, always with the best that is left for the king, until it
+# hurts:
 
 # %%
+session.reset()
+session.drop(winner)
 for _ in range(4):
-    found = session.trace.detections(threshold=0.0)
+    found = session.run().detections(threshold=0.0)
     king = found.names().index("king")
     print(f"proposal {int(found.proposals[king]):2}: king {float(found.scores[king]):.2f}")
     session.drop(int(found.proposals[king]))
-    session.run()
 
 # %% [markdown]
-# Each deputy is less sure than the one before. The second is below 0.5 already, and the fourth no
-# longer knows a king.
+# Each of these **deputies** is less sure than the one before. The second is below 0.5 already, and
+# the fourth no longer knows a king.
 #
 # ## How many?
 #
@@ -125,9 +128,12 @@ lessons.lines(
 
 # %% [markdown]
 # **AP**, average precision, is the usual grade of a detector: 1 is perfect; it counts missed
-# objects, wrong classes, false alarms and sloppy boxes alike. Twenty proposals serve a few
-# objects an image well, and here five come near them (0.80 for 0.89). The paper needs 100 to 300
-# for the crowded scenes of COCO.
+# objects, wrong classes, false alarms and sloppy boxes alike. A box is right when its **IoU** with
+# the object (intersection over union: the area that both cover, over the area that either covers)
+# is high enough; AP is the mean over ten such limits, from 0.5 to 0.95.
+#
+# Twenty proposals serve a few objects an image well, and five come near them here (0.80 and 0.89).
+# The paper uses 100 to 300 for COCO, whose scenes are crowded.
 #
 # ## The initialisation puzzle
 #
@@ -135,8 +141,8 @@ lessons.lines(
 # image**, a **grid**, **random**. After training, AP was nearly the same. So the boxes do not
 # matter?
 #
-# Let us exchange the learned ones in our trained model and see. In each group of bars other boxes,
-# in each colour other features; all further weights stay as they are.
+# Let us exchange the learned proposals of our trained model and see. Each group of bars has other
+# boxes, each colour other features; all other weights stay as they are.
 
 # %%
 box_starts = ["learned", "grid", "random", "image"]
@@ -160,17 +166,17 @@ lessons.bars(
 #
 # - **Boxes: whole image** costs more than half of AP. The very start that the paper trains from!
 #   That is the answer to the puzzle: where you begin *training* hardly matters, because training
-#   moves the boxes to good places **and teaches the stages to expect them there**. Afterwards the
-#   two belong together.
+#   **teaches the stages to expect the boxes where they are**. (The boxes themselves hardly move;
+#   [the report](../docs/report.md) asks why.) Afterwards the two belong together.
 # - A **grid** works nearly as well as the learned boxes: what the stages expect is an even cover.
 #   **Random** boxes leave holes in it and cost a third.
-# - **Features shuffled** among the proposals: hardly a difference, most on random boxes (0.57 for
-#   0.61). The features are not names of proposals. Before the first look at the image they are
-#   all good for much the same thing.
+# - **Features shuffled** among the proposals: hardly a difference, the most on random boxes (0.57
+#   instead of 0.61). The features are not names of proposals. Before the first look at the image
+#   they are all good for much the same thing.
 # - **Features: the mean** of all, or **random** ones, cost a tenth on the learned boxes. On a grid
-#   the mean costs less (0.84 for 0.87). On whole images it leaves next to nothing: box and feature
-#   are then the same for all, and so is what they say. There random features do a little better
-#   than the learned ones (0.42 for 0.38); this figure does not say why.
+#   the mean costs less (0.84 instead of 0.87). On whole images it leaves next to nothing: box and
+#   feature are then the same for all, and so is what they say. There random features do a little
+#   better than the learned ones (0.42 and 0.38); this figure does not say why.
 #
 # ## Exercises
 #
@@ -179,11 +185,12 @@ lessons.bars(
 #
 # <details><summary>Answer</summary>
 #
-# No. `srl.difference` says that an ace is gained, but it is another one: proposal 29 now speaks,
+# No. `srl.trace_diff` says that an ace is gained, but it is another one: proposal 29 now speaks,
 # at 0.81, for the ace at the right edge. On the old ace nobody says more than 0.05. A high score
-# does not tell you whether there is a deputy.
+# does not tell you whether there is a deputy. (And an unsure queen falls below 0.5.)
 # </details>
-#
+
+# %% [markdown]
 # **2.** Move the learned box of the king's winner instead of removing it: `session.reset()`, then
 # `session.edit(winner, box=(0, 0, 40, 40))` and `session.run()`. Does it come back?
 #
@@ -192,7 +199,8 @@ lessons.bars(
 # It does not travel across the image: it stays in its corner, with a score near 0, and proposal
 # 7 takes the king. Boxes are refined from what lies inside them, and there is no king in a corner.
 # </details>
-#
+
+# %% [markdown]
 # **3.** Give all proposals the whole image, but look at the stages:
 # `srl.evaluate(lessons.with_start(shapes, "image"), val, limit=60).table()`. Does anything
 # recover?
@@ -204,7 +212,8 @@ lessons.bars(
 # first two learned boxes have sides of 0.8 to 0.9 of the image, as they had to work
 # alone as well (lesson 6). A twin that was trained without that comes to 0.02.
 # </details>
-#
+
+# %% [markdown]
 # ## Read next
 #
 # [Lesson 3](03_inside_a_stage.ipynb): what happens between $b_{s-1}$ and $b_s$. In the paper:

@@ -2,7 +2,7 @@
 # # 4. Matching and the set loss
 #
 # **Aim.** Understand the one rule that makes the proposals share out the objects: each object
-# pays exactly one proposal.
+# is matched with exactly one proposal.
 #
 # **You will see** the cost matrix as an image, play the assignment by hand against the
 # computer, and find out why this detector needs no non-maximum suppression.
@@ -51,19 +51,19 @@ figures.detection_panels(
 # Wrong class: expensive. $C^{cls}$ is low, even negative, when the proposal gives a high score to
 # the class of the object. Box far away: expensive. L1 adds up how far the four edges are off, in
 # parts of the image's width and height. Boxes overlap: cheap. **GIoU** is 1 for equal boxes and
-# falls towards -1 the farther they are apart, where the plain overlap (IoU) stays at 0. As an
+# falls towards -1 the farther they are apart, where IoU (lesson 2) stays at 0. As an
 # image, at stage 4:
 
 # %%
 costs = lessons.costs(trace, stage=4)
-costs.figure()
+costs.figure(pairs=[])
 
 # %% [markdown]
-# Rows are proposals, columns objects: the green heart, the triangle, the big cross, the small cross
-# and the red heart. The three small matrices are the parts. In L1 and GIoU most columns have
-# **several dark cells**: several proposals lie on that object, and place alone would hardly
-# decide. Only one of them gives it the right class as well, and that one is the cheapest. For the
-# green heart none is cheap: the cheapest, proposal 15, sits on the red one.
+# Rows are proposals, columns objects: (1) the green heart, (2) the triangle, (3) the big cross, (4)
+# the small cross and (5) the red heart. The three small matrices are the parts. In L1 and GIoU most
+# columns have **several dark cells**: several proposals lie on that object, and place alone would
+# hardly decide. Only one of them gives it the right class as well, and that one is the cheapest.
+# For the green heart none is cheap: the cheapest, proposal 15, sits on the red one.
 #
 # ## Hungarian by hand
 #
@@ -74,7 +74,8 @@ costs.figure()
 lessons.matching_game(costs)
 
 # %% [markdown]
-# The obvious way, each object in turn takes the cheapest that is left, is not always the best:
+# The obvious, **greedy** way is that each object in turn takes the cheapest that is left. It is not
+# always the best:
 
 # %%
 greedy, best = costs.greedy(), costs.hungarian()
@@ -83,17 +84,19 @@ print(f"Hungarian:           {costs.price(best):.2f}")
 for (row_a, column), (row_b, _) in zip(greedy, best, strict=True):
     note = "   <- differs" if row_a != row_b else ""
     print(f"  {column + 1} {costs.objects[column]:<10} proposal {row_a:2}   {row_b:2}{note}")
+costs.figure()
 
 # %% [markdown]
 # The green heart (1) came first and took the proposal that the red one (5) needed more. The
-# **Hungarian algorithm** finds the cheapest assignment of all, here among
-# $20 \cdot 19 \cdots 16 \approx 1.9$ million, in about $N^3$ steps
+# **Hungarian algorithm** finds the cheapest assignment of all (the best *bipartite matching*), here
+# among $20 \cdot 19 \cdots 16 \approx 1.9$ million, in about $N^3$ steps
 # (`scipy.optimize.linear_sum_assignment`).
 #
 # ## The set loss
 #
-# Matched pairs pay for class and box; **all other proposals pay for every score that they
-# give** (their target is "nothing"). The loss of a stage, with $K$ pairs:
+# A matched proposal is held to the class and the box of its object; **all others are to be silent**
+# (their target is "nothing", so every score that they give costs). The loss of a stage, with $K$
+# pairs:
 #
 # $$\mathcal{L} = \frac{1}{K} \left( \lambda_{cls}\, \mathcal{L}_{focal} +
 # \lambda_{L1}\, \mathcal{L}_{L1} + \lambda_{giou}\, \mathcal{L}_{giou} \right)$$
@@ -117,7 +120,7 @@ lessons.bars(
 # nearly all of it is one object, the green heart. Its matched proposal, 9, gives the class heart no
 # more than 0.05, and pays for that.
 #
-# ## Ah: the loss silences duplicates
+# ## The loss silences duplicates
 #
 # Two proposals on the same object, both right. One is matched. Which way does the loss push the
 # class score of each? `push` is minus the gradient: above 0 the score rises, below it falls.
@@ -125,12 +128,12 @@ lessons.bars(
 # %%
 STAGE = 2
 push = lessons.push(trace, stage=STAGE)  # [proposals, classes]
-costs = lessons.costs(trace, stage=STAGE)
+early = lessons.costs(trace, stage=STAGE)
 column = 2
 label = int(trace.gt_labels[column])
-matched = dict((column, row) for row, column in costs.hungarian())[column]
-print(f"the big {costs.objects[column]}, at stage {STAGE}:")
-for row in costs.total[:, column].argsort()[:4].tolist():
+matched = dict((column, row) for row, column in early.hungarian())[column]
+print(f"the big {early.objects[column]}, at stage {STAGE}:")
+for row in early.total[:, column].argsort()[:4].tolist():
     score = float(trace.scores()[STAGE - 1, row, label])
     way = "up" if push[row, label] > 0 else "down"
     note = "  <- matched" if row == matched else ""
@@ -178,7 +181,7 @@ lessons.bars(
 # stage 2 and 29 at stage 3. All stages of this model were matched one to one, as in the paper; but
 # the first talk comes before the first look, when nobody can know yet who sees what.
 #
-# The green bars are the same proposals on the same images. Alone, each says what it sees: 941
+# The third bars are the same proposals on the same images. Alone, each says what it sees: 941
 # boxes at stage 6, four or five for each object, and 889 of them have the right class and an IoU
 # of at least 0.5. Together they say 204. It is not the image that silences the rest, it is the
 # others. (To switch self-attention off, as lesson 3 did with the cards, is cruder. Here the stages
@@ -195,7 +198,8 @@ lessons.bars(
 # boxes at stage 6, and all four are copies, so it helps a little. But NMS sees only that two boxes
 # overlap: where two objects lie on each other, it would take a right one as well.
 # </details>
-#
+
+# %% [markdown]
 # **2.** Only the class counts: `from sparse_rcnn_lab.core.config import LossConfig`, then
 # `lessons.costs(trace, 1, LossConfig(l1=0, giou=0)).figure()`. Why is this a bad match at stage
 # 1?
@@ -207,7 +211,8 @@ lessons.bars(
 # triangle, and the small cross gets 15, which sits on the red heart. The box loss would pull all
 # three across the image.
 # </details>
-#
+
+# %% [markdown]
 # **3.** Is the same proposal matched with the same object at every stage? `trace.matches` is
 # `[stage, proposal]`, -1 for none.
 #
@@ -218,7 +223,8 @@ lessons.bars(
 # While a detector is still learning such jumps are common, from stage to stage and from step to
 # step, and one reason why these detectors learn slowly.
 # </details>
-#
+
+# %% [markdown]
 # **4.** What does an image without any object teach?
 #
 # <details><summary>Answer</summary>
@@ -226,7 +232,8 @@ lessons.bars(
 # All $N$ proposals are pushed down for all classes. The number of pairs is 0, and we divide by
 # 1 instead ([decision 0004](../docs/decisions/0004-normaliser-of-empty-batches.md)).
 # </details>
-#
+
+# %% [markdown]
 # ## Read next
 #
 # [Lesson 5](05_train.ipynb): let it learn. Where the idea of the set loss comes from: DETR,

@@ -3,7 +3,7 @@
 #
 # **Aim.** Start from random weights and watch the six stages learn, in minutes.
 #
-# **You will see** the training loop, whole; loss and AP of every stage over the training, and what
+# **You will see** the training loop; loss and AP of every stage over the training, and what
 # becomes of one image's boxes.
 #
 # **Needs** neither a GPU nor a network: 2 to 4 minutes on two CPU cores. With a GPU, change one
@@ -44,10 +44,10 @@ print("learning rate", recipe.train.lr, "| batch", recipe.train.batch_size, "ima
 print("denoising queries:", recipe.train.denoising, "| optimizer:", recipe.train.optimizer)
 
 # %% [markdown]
-# ## The loop, whole
+# ## The loop
 #
-# Training is one file. Read `train` and `step_loss`, the first two functions; four things happen in
-# each step:
+# Training is one file; these two functions are its heart (without their names, `show_source` shows
+# all of it). Four things happen in each step:
 #
 # - **propose**: the learned boxes and features are the same for every image, and the stages refine
 #   them (lessons 2 and 3);
@@ -57,7 +57,7 @@ print("denoising queries:", recipe.train.denoising, "| optimizer:", recipe.train
 #   and no suppression to tune, so nothing else happens.
 
 # %%
-lessons.show_source("sparse_rcnn_lab.core.train")
+lessons.show_source("sparse_rcnn_lab.core.train", "train", "step_loss")
 
 # %% [markdown]
 # Some steps of it, from random weights:
@@ -98,9 +98,9 @@ lessons.lines(
 # name. And the matrices of the stages learn with *Muon* in place of AdamW: it makes all singular
 # values of a step equal, so that rare directions are learned as fast as common ones.
 #
-# One more departure is in both loops, for it is part of the model: *overlap in attention*. From
-# stage 2 on a proposal looks more at surer ones that overlap it, so that of several on one object
-# all but one learn to step back (exercise 2 takes it away).
+# One more departure is in both loops, for it is part of the model: *overlap in attention* (the
+# explorer's *overlap bias*). From stage 2 on a proposal looks more at surer ones that overlap it,
+# so that of several on one object all but one learn to step back (exercise 2 takes it away).
 #
 # Guess first: which stage will be ahead after a quarter of the way, the first or the last?
 
@@ -177,7 +177,8 @@ srl.explore(val[8], run.detector)
 # The steep part comes in the first quarter: stage 6 has 0.72 after 1,000 steps, 0.82 after 2,000,
 # 0.87 after 3,000. What is added later is above all precise boxes.
 # </details>
-#
+
+# %% [markdown]
 # **2.** Without denoising: `srl.recipe("nano", train__steps=STEPS, train__denoising=0)`. With it
 # and more matches, `loss__matches_per_object=(3, 3, 2, 1, 1, 1)`, which trains three proposals for
 # each object at the early stages. With `train__optimizer="adamw"`. With
@@ -195,21 +196,24 @@ srl.explore(val[8], run.detector)
 # Another seed changes such numbers by several points (0.57 and 0.52 after 600 steps with seeds 0
 # and 1), so believe the large differences.
 # </details>
-#
-# **3.** Start with all boxes on the whole image: `model__proposal_init="image"`. Is the puzzle
-# of lesson 2 true?
+
+# %% [markdown]
+# **3.** Start with all boxes on the whole image: `model__proposal_init="image"`. Does the start
+# hardly matter here, too (lesson 2)?
 #
 # <details><summary>Answer</summary>
 #
-# In part. Stage 6 comes to 0.48 in place of 0.62: one learns to throw boxes across the image. But
-# stages 1 and 2 pay for it (0.00 and 0.06 in place of 0.06 and 0.33), and `figures.learned_boxes`
-# shows that the boxes themselves have hardly moved. With more steps the gap is smaller: 0.57 and
-# 0.64 after 1,000, attention as in the paper.
+# In part. Stage 6 comes to 0.48 in place of 0.62: the stages learn to throw boxes across the image.
+# But stages 1 and 2 pay for it (0.00 and 0.06 in place of 0.06 and 0.33), and
+# `figures.learned_boxes` shows that the boxes themselves have hardly moved. With more steps the gap
+# is smaller: 0.57 and 0.64 after 1,000, attention as in the paper.
 # </details>
-#
+
+# %% [markdown]
 # **4.** `srl.Shapes(1000, difficulty="hard")` draws crowded images. Train on them: give it to
 # `srl.fit` in place of `"shapes"`, and another as `val`.
-#
+
+# %% [markdown]
 # ## Read next
 #
 # [Lesson 6](06_how_many.ipynb): how many proposals and stages it really needs. In a terminal,

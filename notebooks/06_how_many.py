@@ -22,13 +22,15 @@ quiet = {"limit": COUNT, "cache": False, "progress": False}
 # %% [markdown]
 # ## Two controls
 #
-# This detector has two controls that no retraining is needed for: use only the first $n$ of its
-# $N$ proposals, and stop after stage $s$. The proposals of a plainly trained model have only ever
-# worked together, so that cutting to the first $n$ leaves holes. `nano-shapes` was prepared for it:
-# in every step of its training a few random numbers were drawn, and so many of its first proposals
-# had to do the whole work, beside all twenty (*nested* training). Its order was learned with it.
-# Can one be found afterwards that is better? Let us **rank** the proposals on training images, by
-# what each adds to those before it, and compare, with three random orders beside.
+# This detector has two controls that need no retraining: use only the first $n$ of its $N$
+# proposals, and stop after stage $s$. In a plainly trained model the proposals have only ever
+# worked together, so the first $n$ alone leave holes. `nano-shapes` was prepared for it: in every
+# step of its training some numbers were drawn at random, and so many of its first proposals had to
+# do the whole work as well, beside all twenty (*nested* training).
+#
+# So this model's order was learned. Could one find a better one afterwards? Let us **rank** the
+# proposals on training images, by what each adds to those before it, and compare that with the
+# model's own order and three random ones.
 
 # %%
 ranking = analysis.rank_proposals(detector, train, **quiet)
@@ -48,10 +50,12 @@ figures.ap_curves(curve)
 # For the ranking can only look at boxes that came out while all twenty worked. It puts proposal 0
 # last, because the others leave it nothing to do. Alone, proposal 0 reaches AP 0.28, more than any
 # other would: it is the only one that has ever worked alone. **What few can do is a matter of
-# practice.** Right: AP against work, counted as proposals × stages, in the model's own order.
-# **Stages 1 to 4 buy nearly everything**, the last two are almost free of effect on these simple
-# images. (Work is counted, not timed: on small images a stage takes most of its time whatever the
-# number of proposals, and a busy machine adds to that. The milliseconds are in the table, `ms`.)
+# practice.**
+#
+# Right: AP against work, counted as proposals × stages, in the model's own order. **Stages 1 to 4
+# buy nearly everything**; the last two have almost no effect on these simple images. (Work is
+# counted, not timed: on small images a stage takes most of its time whatever the number of
+# proposals, and a busy machine adds to that. The milliseconds are in `curve`, column `ms`.)
 #
 # The whole surface, to turn with the mouse:
 
@@ -140,7 +144,8 @@ figures.trade_off(exits)
 # are 1 and 0: while smaller boxes are there they seldom win. They are the model's own first two,
 # and give 0.48.
 # </details>
-#
+
+# %% [markdown]
 # **2.** The same training without nesting gives AP 0.89 with twenty proposals (here it is 0.88).
 # Guess what the first five of that model give. And five well-ranked ones?
 #
@@ -150,7 +155,8 @@ figures.trade_off(exits)
 # 9](../docs/decisions/0009-nested-proposals.md)). Five proposals that never had to work alone
 # leave holes, however well they are chosen.
 # </details>
-#
+
+# %% [markdown]
 # **3.** Design a schedule for `small-cards` (fifty proposals, one to five cards an image). Stages
 # 1 to 3 of it were taught 3, 3 and 2 proposals for each card.
 #
@@ -160,7 +166,8 @@ figures.trade_off(exits)
 # `(50, 50, 20, 10, 10, 10)` it is 0.63: stages 1 to 3 find each card two or three times, as they
 # were taught to, and only stage 4 sorts that out.
 # </details>
-#
+
+# %% [markdown]
 # ## Read next
 #
 # [Lesson 7](07_careers_and_outcomes.ipynb): who does the work, and who makes the errors.

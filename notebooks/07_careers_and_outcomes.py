@@ -42,8 +42,8 @@ busiest[["proposal", "wins", "errors", "idle", "x", "y", "w", "h", "class", "cla
 # %% [markdown]
 # `idle` is the share of images in which a proposal detects nothing: **even the busiest does
 # nothing most of the time**. With twenty questions and three objects it cannot be otherwise.
-# `x` and `y` are the mean centre of its detections, `w` and `h` their median size, in
-# sides of the image. `class` is the class it wins most, `class_share` that class's share: from a
+# `x` and `y` are the mean centre of its detections, `w` and `h` their median size, as shares of
+# the image's sides. `class` is the class it wins most, `class_share` that class's share: from a
 # quarter to 0.4. Chance alone gives the commonest of six classes more than a quarter of forty wins,
 # and among twenty proposals one or two have more luck: over all 500 images these six shares are
 # 0.19 to 0.28. **A proposal takes any class.** One of them, closely (the grey square is its learned
@@ -54,14 +54,14 @@ figures.proposal_page(statistics, busiest["proposal"].iloc[0])
 
 # %% [markdown]
 # DETR's queries look much the same (figure 7 of [arXiv
-# 2005.12872](https://arxiv.org/abs/2005.12872)): set prediction makes specialists of *place and
-# size* whatever the architecture.
+# 2005.12872](https://arxiv.org/abs/2005.12872)): set prediction seems to make specialists of
+# *place and size* whatever the architecture.
 #
 # ## Outcomes
 #
-# Now the other way round: each **object**, and what became of it at the six stages. Improved means
-# that its IoU rose by 0.05 or more since it was found, worsened that it fell so far, kept
-# neither; or it was duplicated, lost, or missed by all stages.
+# Now the other way round: each **object**, and what became of it at the six stages. *Improved*
+# means that its IoU rose by 0.05 or more since it was found, *worsened* that it fell by as much,
+# *kept* neither of them. Or it was *duplicated*, *lost* again, or *missed* by all stages.
 
 # %%
 outcomes = analysis.object_outcomes(detector, val, **quiet)
@@ -114,7 +114,8 @@ srl.explore(val[worst["image"].iloc[0]], detector, color="match", stage=1)
 # missed, twenty of them triangles, about their share, and 32 crosses. Who looks at six classes and
 # picks the worst will always find one. It takes new images to know.
 # </details>
-#
+
+# %% [markdown]
 # **2.** Remove the idlest proposal for good, `analysis.reordered(detector, ids)` with all other
 # ids, and evaluate. What does it cost?
 #
@@ -124,10 +125,12 @@ srl.explore(val[worst["image"].iloc[0]], detector, color="match", stage=1)
 # the busiest, 4, it is 0.865. Idle is not useless, though: the first five proposals give 0.79 with
 # 0 among them, and the first five without it, 1 to 5, give 0.74.
 # </details>
-#
+
+# %% [markdown]
 # **3.** Careers of the cards model: label a dozen photographs (lesson 8) and see whether its
 # proposals specialise as strongly.
-#
+
+# %% [markdown]
 # ## Read next
 #
 # [Lesson 8](08_your_own_photographs.ipynb): your own photographs. For reading errors in general:

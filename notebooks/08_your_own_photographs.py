@@ -73,7 +73,8 @@ print(srl.check(train, val, images=False))
 #
 # One-to-one matching (lesson 4) tells all but one of the proposals on a board that they are
 # nothing. With little time that hides what tells the boards apart, so here each of them also learns
-# *which* board it is on (`among_classes`), and classes are learned without the focal exponent.
+# *which* board it is on (`among_classes`), and nearly right scores count in full
+# (`focal_gamma=0.0`).
 # A board lies on the table in any direction, so half of the images are turned by quarters.
 
 # %%
@@ -150,7 +151,8 @@ print(f'python apps/demo.py --checkpoint "{folder / "run"}"')
 # Nearly everything. From scratch, `small-cards` took 2,400 steps on 290 photographs, and a backbone
 # that knew ImageNet. The start is worth hours.
 # </details>
-#
+
+# %% [markdown]
 # **2.** Give one board a class of its own in the labeller, and train. What does the AP table say?
 #
 # <details><summary>Answer</summary>
@@ -158,7 +160,8 @@ print(f'python apps/demo.py --checkpoint "{folder / "run"}"')
 # AP is the mean over classes: a class that is never found costs as much as a common one. Look
 # at `run.evaluation.per_stage[-1].per_class`.
 # </details>
-#
+
+# %% [markdown]
 # **3.** Count what is confused with what, as in lesson 7: `from sparse_rcnn_lab import analysis`,
 # then `analysis.object_outcomes(run.detector, val).stages`.
 #
@@ -168,10 +171,12 @@ print(f'python apps/demo.py --checkpoint "{folder / "run"}"')
 # lead: the names are new. At the last stage both are few, and most errors are objects `missed`,
 # which no box with a score of 0.3 is about. More steps help there.
 # </details>
-#
+
+# %% [markdown]
 # **4.** Label ten photographs of your own with `srl.label`, first with `model=None`, then with
 # proposals. How many boxes a minute?
-#
+
+# %% [markdown]
 # ## Read next
 #
 # [Lesson 9](09_published_models.ipynb): models that know eighty classes. Longer trainings,

@@ -68,8 +68,8 @@ lessons.lines(
 # %% [markdown]
 # ## The same numbers as the others
 #
-# Is it really the same detector? On weights that a written rule makes, every tensor of every
-# stage agrees with mmdetection and with the authors' code: logits, boxes, matches, losses,
+# Is it really the same detector? Given the same weights, made by a fixed rule, every tensor of
+# every stage agrees with mmdetection and with the authors' code: logits, boxes, matches, losses,
 # gradients (`tests/core/test_parity.py`). On COCO itself, if you have it (1 GB, GPU advised):
 #
 # ```
@@ -82,7 +82,8 @@ lessons.lines(
 #
 # **1.** Take a photograph of your desk: `srl.explore("desk.jpg", NAME)`. What does it see that
 # you did not think of?
-#
+
+# %% [markdown]
 # **2.** Which proposals find people? Collect `detector(p).proposals` over ten images. Do you
 # find a "person proposal"?
 #
@@ -92,7 +93,8 @@ lessons.lines(
 # proposals see many people, because that is how people are photographed. To count:
 # `analysis.proposal_statistics`.
 # </details>
-#
+
+# %% [markdown]
 # **3.** Fine-tune it on your images: `start_from=NAME` in place of the shipped model of
 # lesson 8, with `srl.recipe(NAME, train__steps=500, ...)`. What else has to change?
 #
@@ -101,7 +103,8 @@ lessons.lines(
 # Input size and patience: 800 px and ResNet-50 ask for a GPU. The learning rate of the recipe,
 # 2.5e-5, is right for fine-tuning.
 # </details>
-#
+
+# %% [markdown]
 # ## Read next
 #
 # [docs/models.md](../docs/models.md): what was measured and what was not. And the

@@ -86,6 +86,8 @@ def test_costs_are_those_that_matching_uses(trace):
         )
         assert costs.price(costs.hungarian()) == pytest.approx(cheapest, abs=1e-5)
         assert costs.price(costs.greedy()) >= cheapest - 1e-5
+    framed, open_game = (costs.figure(pairs).axes[0].patches for pairs in (None, []))
+    assert len(framed) == len(open_game) + 3  # the game that follows gives no answer away
 
 
 def test_greedy_takes_each_proposal_once_in_order():
@@ -236,6 +238,7 @@ def test_live_training_follows_fit(tmp_path):
     data = srl.Shapes(6, size=64)
     recipe = srl.recipe("nano", train__steps=4, train__batch_size=2)
     with lessons.LiveTraining(steps=4, val=data, watch=2) as live:
+        assert [trace.xaxis for trace in live._figure().data] == ["x2"]  # or AP would have no axes
         run = srl.fit(
             data, recipe, tmp_path / "run", val=data, workers=0, evaluate_every=2, progress=False,
             on_step=live.step, on_evaluation=live.evaluation,

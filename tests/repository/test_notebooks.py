@@ -14,6 +14,9 @@ import nbclient
 import nbformat
 from jupyter_client.manager import KernelManager
 
+import sparse_rcnn_lab as srl
+from sparse_rcnn_lab import analysis
+from sparse_rcnn_lab.course import lessons
 from sparse_rcnn_lab.course.lessons import lesson_pages
 from sparse_rcnn_lab.course.lessons.lesson_setup import FAST_VARIABLE
 from sparse_rcnn_lab.course.lessons.notebook_files import (
@@ -23,6 +26,7 @@ from sparse_rcnn_lab.course.lessons.notebook_files import (
     lesson_scripts,
     sync,
 )
+from sparse_rcnn_lab.views import figures
 from sparse_rcnn_lab.views.static import STATIC_VARIABLE
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -72,6 +76,14 @@ def test_links_lead_somewhere(script):
     """Catches a link to a lesson or page that was renamed."""
     for target in re.findall(r"\]\((?!http)([^)#]+)", script.read_text(encoding="utf-8")):
         assert (script.parent / target).exists(), target
+
+
+@each
+def test_names_in_the_text_exist(script):
+    """Catches a text or answer that names a function of another name."""
+    there = {"srl": srl, "analysis": analysis, "lessons": lessons, "figures": figures}
+    said = re.findall(rf"\b({'|'.join(there)})\.(\w+)", script.read_text(encoding="utf-8"))
+    assert [f"{of}.{name}" for of, name in said if not hasattr(there[of], name)] == []
 
 
 @pytest.fixture(scope="module")

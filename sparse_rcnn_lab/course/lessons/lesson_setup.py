@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import copy
+import inspect
 import os
 import shutil
+from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal, TypeVar
@@ -223,13 +225,15 @@ def with_start(
     return Detector(model, detector.class_names, detector.name, detector.info, runtime)
 
 
-def show_source(module: str) -> Any:
-    """The source of a module, with syntax highlighting, to read in a notebook.
+def show_source(module: str, *names: str) -> Any:
+    """The source of a module, or of some of its functions and classes, to read in a notebook.
 
-    Raises LabError where there is no such module.
+    It has syntax highlighting. Raises LabError where there is no such module or name.
 
     >>> "def iou" in show_source("sparse_rcnn_lab.core.boxes").data
     True
+    >>> show_source("sparse_rcnn_lab.core.boxes", "iou").data.count("def ")
+    1
     """
     from IPython.display import Code
 
@@ -239,4 +243,9 @@ def show_source(module: str) -> Any:
         found = None
     if found is None or not found.origin:
         raise LabError(f'There is no module "{module}" to show.')
-    return Code(filename=found.origin, language="python")
+    if not names:
+        return Code(filename=found.origin, language="python")
+    there = vars(import_module(module))
+    if missing := [name for name in names if name not in there]:
+        raise LabError(f'There is no "{missing[0]}" in {module} to show.')
+    return Code("\n\n".join(inspect.getsource(there[name]) for name in names), language="python")

@@ -152,6 +152,8 @@ class LiveTraining:
             for trace in figure.data:
                 trace.legendgroup, trace.showlegend = trace.name, column == 1
                 both.add_trace(trace, 1, column)
+        if not self.ap:  # plotly draws no axes around nothing
+            both.add_scatter(x=[None], y=[None], showlegend=False, row=1, col=2)
         both.update_layout(
             height=400, margin={"l": 50, "r": 20, "t": 80, "b": 50},
             title={"text": f"<b>step {done} of {self.steps}</b>", "x": 0.02},

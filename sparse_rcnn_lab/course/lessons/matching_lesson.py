@@ -63,13 +63,14 @@ class Costs:
         return float(sum(self.total[row, column] for row, column in pairs))
 
     def figure(self, pairs: list[tuple[int, int]] | None = None, title: str | None = None) -> Page:
-        """The matrix with its parts; the pairs (default: Hungarian) are framed."""
+        """The matrix with its parts; the pairs (default: Hungarian; []: none) are framed."""
         pairs = self.hungarian() if pairs is None else pairs
+        framed = f"framed: the assignment · it costs {self.price(pairs):.2f} · " if pairs else ""
         return cost_matrix(
             self.total, self.objects, pairs, proposals=self.proposals,
             parts={"class": self.cls, "L1": self.l1, "GIoU": self.giou},
             title=title or f"Matching cost at stage {self.stage}",
-            detail=f"framed: the assignment · it costs {self.price(pairs):.2f} · dark is cheap",
+            detail=f"{framed}dark is cheap",
         )  # fmt: skip
 
 
