@@ -30,8 +30,8 @@ print(len(list((folder / "val").glob("*.jpg"))), "others to be graded on")
 # ## Label
 #
 # Draw a box around every object, and give it a name. Here that is done already, so that the
-# lesson runs by itself; change some, and take it back with Ctrl Z. A click on a dashed box accepts
-# what the model proposes; *Keys* below the image lists the rest.
+# lesson runs by itself; change some, and take it back with Ctrl Z. Where an image has no boxes yet,
+# a model proposes some, dashed: a click accepts one. *Keys* below the image lists the rest.
 
 # %%
 labels = srl.label(folder, out=folder / "labelled")
@@ -41,9 +41,9 @@ labels
 # What is drawn is on disk at once, and the same line opens it again tomorrow. With photographs
 # of yours it is `srl.label("my photographs", ["mug", "keys"])`.
 #
-# `label` has read these boxes from files in the format of Pascal VOC; COCO json and YOLO it reads
-# too. For teams there are [Label Studio](https://labelstud.io) and [CVAT](https://www.cvat.ai).
-# Such a file:
+# `label` reads COCO json and YOLO files, too, such as [Label Studio](https://labelstud.io) and
+# [CVAT](https://www.cvat.ai) write, which suit teams. These boxes came from Pascal VOC files, like
+# this one:
 
 # %%
 print(sorted((folder / "train").glob("*.xml"))[0].read_text())

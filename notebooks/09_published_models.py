@@ -42,7 +42,8 @@ figures.stage_grid(trace, threshold=0.4)
 
 # %% [markdown]
 # Compare with lesson 1. The learned boxes of these models were trained from whole-image boxes,
-# for 12 or 36 epochs of 118,000 images; stage 1 already throws them far across the scene.
+# for 12 or 36 epochs of 118,000 images; stage 1 already throws them far across the scene. How far
+# have the learned boxes come from the whole image?
 
 # %%
 figures.learned_boxes(trace)
@@ -52,6 +53,8 @@ srl.explore(trace, threshold=0.4)
 
 # %% [markdown]
 # ## How many proposals does a street need?
+#
+# These models were not trained for fewer (lesson 6), so the first $n$ are no better than any $n$.
 
 # %%
 numbers = [n for n in (10, 25, 50, 100) if n <= detector.num_proposals]
