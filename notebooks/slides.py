@@ -230,7 +230,7 @@ figures.ap_curves(curve, width=10)
 #
 # - A hundred learned questions replace a hundred thousand anchors.
 # - A proposal is a place and its filters; stages refine both.
-# - One object pays one proposal, so nothing has to be suppressed.
+# - Each object is matched with one proposal, so nothing has to be suppressed.
 # - You can open it: every number of every stage is in a `Trace`.
 #
 # P. Sun et al., *Sparse R-CNN*, CVPR 2021, arXiv 2011.12450
