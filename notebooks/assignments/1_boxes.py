@@ -63,6 +63,7 @@ while len(ops.iou(V.a, V.b).unique()) < 5:  # else another order of the pairs mi
 left, gap = V.whole(5, 15), V.whole(20, 30)
 V.apart_a = torch.tensor([[0.0, 0.0, left, left + 4.0]])
 V.apart_b = torch.tensor([[left + gap, left + gap + 6.0, 95.0, 99.0]])
+V.below_b = torch.tensor([[0.0, left + gap, left + 4.0, 99.0]])  # apart in y alone
 V.touch_b = torch.tensor([[float(left), 0.0, left + 20.0, left + 4.0]])
 m = 2 * V.whole(6, 12)
 V.outer = torch.tensor([[10.0, 10.0, 10.0 + 4 * m, 10.0 + 2 * m]])
@@ -286,6 +287,7 @@ check(
 )
 ### BEGIN HIDDEN TESTS
 check(iou, V.apart_a, V.apart_b, gives=torch.tensor([[0.0]]))
+check(iou, V.apart_a, V.below_b, gives=torch.tensor([[0.0]]))
 check(iou, V.apart_a, V.touch_b, gives=torch.tensor([[0.0]]))
 ### END HIDDEN TESTS
 

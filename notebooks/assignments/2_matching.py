@@ -237,7 +237,7 @@ check(
 )
 
 # %% test="box-values"
-# 1 mark: the right numbers (hidden)
+# 1 mark: the right numbers, and the inputs are left as they were (hidden)
 ### BEGIN HIDDEN TESTS
 check(
     box_cost,
@@ -245,6 +245,7 @@ check(
     V.truth,
     V.size,
     gives=V.box_cost,
+    unchanged=True,
     hints={
         "These are pixels: divide by the image.": V.box_pixels,
         "Height and width changed places.": V.box_swapped,
@@ -400,6 +401,8 @@ check(
 # **box_losses** compares K matched boxes with their K objects, one with one, and gives two sums
 # over the pairs: the L1 distance relative to the image as in task 2, and `1 - GIoU`.
 #
+# A network learns from the gradient of both, so both must carry one.
+#
 # <details><summary>Hint</summary>
 #
 # `giou(predicted, truth)` compares all with all. What you need is its diagonal.
@@ -450,9 +453,17 @@ check(
 ### END HIDDEN TESTS
 
 # %% test="losses-shape"
-# 1 mark: one loss for each element: nothing is summed yet (hidden)
+# 1 mark: one loss for each element, nothing is summed yet; with a gradient (hidden)
 ### BEGIN HIDDEN TESTS
 check(lambda x, t: list(focal_loss(x, t).shape), V.flat_logits, V.hot, of=focal_loss, gives=[3, 2])
+check(
+    lambda x, t: focal_loss(x.requires_grad_(), t).requires_grad,
+    V.flat_logits,
+    V.hot,
+    of=focal_loss,
+    gives=True,
+    hints={"The loss has lost its gradient: nothing can be learned from it.": False},
+)
 ### END HIDDEN TESTS
 
 # %% test="losses-box"
@@ -466,7 +477,7 @@ check(
 )
 
 # %% test="losses-box-values"
-# 1 mark: the right sums over three pairs (hidden)
+# 1 mark: the right sums over three pairs, with a gradient (hidden)
 ### BEGIN HIDDEN TESTS
 check(
     box_losses,
@@ -475,6 +486,16 @@ check(
     V.size,
     gives=V.pair_losses,
     hints={"These are means; the task asks for sums.": V.pair_means},
+)
+check(
+    lambda p, t: [
+        getattr(loss, "requires_grad", False) for loss in box_losses(p.requires_grad_(), t, V.size)
+    ],
+    V.pairs_p,
+    V.pairs_t,
+    of=box_losses,
+    gives=[True, True],
+    hints={"The losses have lost their gradient: nothing can be learned.": [False, False]},
 )
 ### END HIDDEN TESTS
 

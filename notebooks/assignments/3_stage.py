@@ -290,7 +290,8 @@ check(
 )
 
 # %% test="roi-values"
-# 1 mark: the right numbers, in the right order; places beyond the map are limited to it (hidden)
+# 1 mark: the right numbers, in the right order; places beyond the map are limited to it; the inputs
+# are left as they were (hidden)
 ### BEGIN HIDDEN TESTS
 check(
     roi_feature,
@@ -299,6 +300,7 @@ check(
     4,
     3,
     gives=V.roi,
+    unchanged=True,
     hints={
         "Where is the half pixel?": V.roi_shifted,
         "Row by row, not column by column.": V.roi_columns,
@@ -397,6 +399,12 @@ check(
         "Each head works on its own part of q, k and v.": V.mixed_one,
         "What is the product divided by?": V.mixed_unscaled,
     },
+)
+check(
+    lambda q, k: attention(q, k, q, 2)[1],
+    *(practice.waves(5, 8, seed=V.seed_att + i) * 2 for i in range(2)),
+    of=attention,
+    gives=V.weights,
 )
 ### END HIDDEN TESTS
 
@@ -559,13 +567,16 @@ check(
 
 
 # %% test="stage-heads"
-# 1 mark: boxes and logits are read from the features that are returned (hidden)
+# 1 mark: boxes and logits are read from the features that are returned, and carry a gradient
+# (hidden)
 ### BEGIN HIDDEN TESTS
 def heads(b, f, r):
     parts = practice.small_parts(V.seed_stage)
     boxes, logits, x = run_stage(parts, b, f, r)
     return bool(
-        torch.allclose(logits, parts.classify(x), atol=1e-4)
+        boxes.requires_grad
+        and logits.requires_grad
+        and torch.allclose(logits, parts.classify(x), atol=1e-4)
         and torch.allclose(boxes, decode_deltas(b, parts.regress(x)), atol=1e-2)
     )
 

@@ -228,7 +228,7 @@ check(lambda a, b: 100 * compare(a, b)[1], V.values, V.better, of=compare, gives
 #   setting.
 # - Other variables than stage and proposals are welcome; give them a name in the dictionary too.
 
-# %% solution="own-run"
+# %% solution="own-run" seconds=150
 ### BEGIN SOLUTION
 settings = [{"stage": 6, "proposals": n} for n in (3, 6, 12, 20)]
 groups = [practice.shapes("val", seed=group) for group in range(3)]

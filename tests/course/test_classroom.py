@@ -17,6 +17,7 @@ from sparse_rcnn_lab.core.errors import LabError
 from sparse_rcnn_lab.course.classroom.build import FORBIDDEN, check_release, read_source
 from sparse_rcnn_lab.course.classroom.cells import name_of, role_of
 from sparse_rcnn_lab.course.classroom.course_folder import ASSIGNMENTS, Course
+from sparse_rcnn_lab.course.classroom.execution import SturdyExecute
 from sparse_rcnn_lab.course.classroom.feedback import feedback
 from sparse_rcnn_lab.course.classroom.grade import grade
 from sparse_rcnn_lab.course.classroom.repair_submission import repair
@@ -82,6 +83,15 @@ def test_points_of_a_source(tmp_path: Path) -> None:
     script.write_text('# %% test="one" points="two"\nx = 1\n', encoding="utf-8")
     with pytest.raises(LabError, match=r"points of .one. .* must be a number: 'two'"):
         read_source(tmp_path, "boxes", course)
+
+
+def test_an_experiment_may_take_long(tmp_path: Path) -> None:
+    """Catches a right answer, of two hundred measurements, that is stopped when it is graded."""
+    notebook = read_source(made.SOURCES, "experiment", Course(tmp_path, "1", ("experiment",)))
+    execute = SturdyExecute()
+    execute._slowness = 2.0
+    limits = {name_of(c): execute._seconds_for(c) for c in notebook.cells}
+    assert (limits["own-run"], limits["measure"], limits["imports"]) == (300, 60, 600)
 
 
 def test_round_trip(built: Course, tmp_path: Path) -> None:

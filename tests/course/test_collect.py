@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import os
+import time
 import zipfile
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -250,8 +251,8 @@ def test_nothing_left_but_text(small_course: Course, tmp_path: Path) -> None:
 
 
 def test_what_came_before_is_not_graded_again(small_course: Course, tmp_path: Path) -> None:
-    """Catches a class that is graded anew as one more student hands in, and late days of a folder
-    that was unpacked, which stay when its zip is collected."""
+    """Catches a class that is graded anew as one more student hands in, late days of a folder that
+    was unpacked, which stay when its zip is collected, and old marks after a test was mended."""
     course = small_course
     release: Any = made.read(course.notebook("release", "boxes"))
     made.hand_in(tmp_path / "in", "ada", "boxes", release)
@@ -262,7 +263,12 @@ def test_what_came_before_is_not_graded_again(small_course: Course, tmp_path: Pa
     assert path.stat().st_mtime_ns == before
     graded = release | {"metadata": {NOTES: []}}
     made.hand_in(course.root / "autograded" / "ada", "boxes", "boxes", graded)
-    assert not is_new(course, "ada", "boxes")
+    for tests in (course.notebook("source", "boxes"), course.notebook("personal", "boxes", "ada")):
+        tests.parent.mkdir(parents=True, exist_ok=True)
+        tests.touch()
+        for seconds in (4 * 10**9, 10**9):  # after it was graded, and before
+            os.utime(tests, (seconds, seconds))
+            assert is_new(course, "ada", "boxes") == (seconds > time.time())
     os.utime(tmp_path / "in" / "ada" / "boxes.ipynb", (10**9, 10**9))
     collect(course, tmp_path / "in")
     assert path.stat().st_mtime_ns == before and is_new(course, "ada", "boxes")

@@ -4,6 +4,7 @@ A cell's role is in its header, from which nbgrader's metadata, eight fields per
 
     # %% tags=["build"]               draws this year's numbers; not part of the notebook
     # %% solution="iou"               the student writes between BEGIN SOLUTION and END SOLUTION
+    # %% solution="run" seconds=150   the same, in a cell that may take longer than the others
     # %% test="iou-1" points=1        a test; hidden between BEGIN and END HIDDEN TESTS
     # %% [markdown] written="report" points=3      an answer in words, marked by hand
     # %% locked="imports"             code that students run and should not change
@@ -194,6 +195,8 @@ def _give_role(cell: Any, assignment: str, path: Path) -> None:
         if not isinstance(points, int | float) or points < 0:
             raise LabError(f'The points of "{name}" in "{path}" must be a number: {points!r}.')
         cell.metadata["nbgrader"]["points"] = points
+    if "seconds" in given:
+        cell.metadata["seconds"] = given["seconds"]
     if role != "written":
         # "Run all cells" continues below a failing cell, so that a mistake hides no later test.
         cell.metadata["tags"] = ["raises-exception"]

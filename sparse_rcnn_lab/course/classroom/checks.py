@@ -57,12 +57,14 @@ class Check:
         of: Any = None,
         hints: dict[str, Any] | None = None,
         within: float = 5.0,
+        unchanged: bool = False,
     ) -> None:
         """Passes, with a line, if ``target(*args)`` gives ``gives``; else raises :class:`NotYet`.
 
         of: the function under test, where ``target`` is a lambda around it.
         hints: sentence -> the wrong result to which it applies; shown in that case.
         within: seconds. What was too slow once is not tried a second time.
+        unchanged: the inputs must be left as they were.
         """
         tested = target if of is None else of
         notebook = sys.modules["__main__"].__dict__
@@ -73,7 +75,7 @@ class Check:
         for others in (self._others(own), nullcontext()):
             try:
                 with others:
-                    got = self._call(name, tested, target, args, within)
+                    got = self._call(name, tested, target, args, within, unchanged)
             except NotYet as error:
                 problems.append(str(error))
                 continue
@@ -91,12 +93,14 @@ class Check:
             raise NotYet(otherwise)
         print("ok")
 
-    def _call(self, name: str, tested: Any, target: Any, args: Any, within: float) -> Any:
+    def _call(
+        self, name: str, tested: Any, target: Any, args: Any, within: float, unchanged: bool
+    ) -> Any:
         if id(tested) in self._slow:
             raise NotYet(f"{name} did not come to an end in an earlier check.")
         try:
             with few_words(), time_limit(within), refusing(self.assignment):
-                return target(*(_copied(argument) for argument in args))
+                result = target(*(given := [_copied(argument) for argument in args]))
         except OutOfTime:
             self._slow[id(tested)] = tested
             raise NotYet(
@@ -108,6 +112,9 @@ class Check:
             raise
         except (Exception, SystemExit) as error:
             raise NotYet(f"{name} stops with {_told(error)}") from None
+        if unchanged and difference(given, list(args)):
+            raise NotYet(f"{name} changes its input, which others still need. Change a copy of it.")
+        return result
 
     def _others(self, own: list[str]) -> contextlib.AbstractContextManager[Any]:
         """A context in which all functions of the assignment except ``own`` are the package's, even

@@ -187,5 +187,5 @@ def _notebook(entry: _Entry) -> Any:
         figures_of(notebook["cells"])  # fails where outputs are broken
         json.dumps(notebook, ensure_ascii=False).encode()  # half a character cannot be written
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise LabError("is not a readable notebook.") from error
+        raise LabError("is not a readable notebook. Ask for the file again.") from error
     return notebook

@@ -139,7 +139,9 @@ class SturdyExecute(Execute):
         """The time limit of a cell, by the clock."""
         if not self._slowness:
             return 600
-        return round(self.timeout * self._slowness * (_WORKED if _locked(cell) else 1))
+        usual = self.timeout * (_WORKED if _locked(cell) else 1)
+        limit = cell.metadata.get("seconds", usual)
+        return round(limit * self._slowness)
 
     def _warm_up(self, index: int) -> None:
         cell, start, self._slowness = self.nb.cells[index], time.monotonic(), 0.0

@@ -108,12 +108,16 @@ def grade_one(root: Path, student: str, assignment: str) -> str:
 
 
 def is_new(course: Course, student: str, assignment: str) -> bool:
-    """Whether a submission arrived after it was graded, or its grading is not complete."""
+def is_new(course: Course, student: str, assignment: str) -> bool:
+    """Whether a submission or its tests changed after it was graded, or grading is not complete."""
     if NOTES not in course.read("autograded", assignment, student)["metadata"]:
         return True
     came, graded = (course.notebook(s, assignment, student) for s in ("submitted", "autograded"))
-    # The time of submission counts too, as late days depend on it.
-    return graded.stat().st_mtime < max(path.stat().st_mtime for path in came.parent.iterdir())
+    # The time of submission counts too, as late days depend on it. So does a corrected test, as
+    # all students of a class are to be marked by the same tests.
+    known = [*came.parent.iterdir(), course.notebook("source", assignment)]
+    known += course.root.glob(f"personal/{student}/{assignment}/*.ipynb")
+    return graded.stat().st_mtime < max(path.stat().st_mtime for path in known)
 
 
 def _end_with_parent() -> None:
