@@ -108,7 +108,6 @@ def grade_one(root: Path, student: str, assignment: str) -> str:
 
 
 def is_new(course: Course, student: str, assignment: str) -> bool:
-def is_new(course: Course, student: str, assignment: str) -> bool:
     """Whether a submission or its tests changed after it was graded, or grading is not complete."""
     if NOTES not in course.read("autograded", assignment, student)["metadata"]:
         return True
