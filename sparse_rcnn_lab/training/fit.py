@@ -148,8 +148,8 @@ def fit(
         workers = _default_workers(group) if workers is None else workers
         # Open the data and check that it can be trained on, before anything is written.
         train_data, val = group.agree(lambda: _open(data, val))
-        augment = recipe.augment
-        augmented = group.agree(lambda: Augment(augment, recipe.model.input.antialias))
+        augment, antialias = recipe.augment, recipe.model.input.antialias
+        augmented = group.agree(lambda: Augment(augment, antialias))
         train_data = group.agree(lambda: usable_images(train_data, augment))
         names = tuple(train_data.class_names)
         recipe = configs.with_changes(recipe, model__num_classes=len(names))
