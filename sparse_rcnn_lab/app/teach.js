@@ -5,25 +5,15 @@ const WANTED = 20; // images that are asked for
 const POLL = 1000; // milliseconds between two looks at a training
 const TAKE_GAP = 350; // milliseconds between two frames, where the key is held
 const STEPS = [["show", "Show"], ["box", "Box"], ["train", "Train"], ["use", "Use"]];
-const CAMERA = {
-  NotAllowedError: "The browser may not use the camera. Allow it beside the address, then start again.",
-  NotFoundError: "No camera was found. Connect one, or choose photographs.",
-  OverconstrainedError: "That camera is no longer there. Start again to use another one.",
-  NotReadableError: "The camera is in use by another program. Close that one, then start again.",
-};
 const plural = (number, word) => `${number} ${word}${number === 1 ? "" : word.endsWith("x") ? "es" : "s"}`;
 const clock = (seconds) => `${Math.floor(Math.round(seconds) / 60)}:${String(Math.round(seconds) % 60).padStart(2, "0")}`;
 // A browser without storage refuses even to read it; then only the link leads back.
-const stored = {
-  get() { try { return localStorage.getItem("lab-teach"); } catch { return null; } },
-  set(token) { try { localStorage.setItem("lab-teach", token); } catch { /* as above */ } },
-  remove() { try { localStorage.removeItem("lab-teach"); } catch { /* as above */ } },
-};
+const stored = (act, ...token) => { try { return localStorage[act]("lab-teach", ...token); } catch { return null; } };
 
 function createTeach(el) {
   // A proxy may have put the page below another path.
   const root = () => `${new URL(window.gradio_config.root, location.href).pathname.replace(/\/$/, "")}/lab/teach`;
-  let token = new URLSearchParams(location.search).get("teach") ?? stored.get();
+  let token = new URLSearchParams(location.search).get("teach") ?? stored("getItem");
   let labeller = null, run = null, until = 0, taught = false, step = "show";
   let stream = null, taken = 0, watched = [], polling = null, busy = 0;
 
@@ -54,7 +44,7 @@ function createTeach(el) {
     remember();
   }
   function remember() {
-    stored.set(token);
+    stored("setItem", token);
     link.value = `${location.origin}${location.pathname}?teach=${token}`;
   }
 
@@ -143,9 +133,9 @@ function createTeach(el) {
       if (begun && stream !== begun) return; // it was stopped before its first frame
       chosen = "";
       stopCamera();
-      say(CAMERA[error.name] ?? (error.name === "Insecure"
+      say(error.name === "Insecure"
         ? "Browsers give a camera only to pages of this machine or with https. Choose photographs instead."
-        : `The camera cannot be used (${error.message}).`), true);
+        : lab.noCamera(error), true);
     } finally {
       starting = false;
     }
@@ -382,7 +372,9 @@ function createTeach(el) {
     const boxes = [...counts.values()].reduce((a, b) => a + b, 0);
     const few = [...counts].filter(([, number]) => number < 5).map(([name, number]) => `${name} (${number})`);
     const at = run && !["done", "failed"].includes(run.phase);
+    const short = labelled.length < 2 || !boxes;
     const lines = [`${plural(labelled.length, "image")} labelled, ${plural(boxes, "box")}: ${[...counts].map(([name, number]) => `${name} ${number}`).join(", ") || "no class yet"}.`];
+    if (short) lines.push("Training needs at least two labelled images, one of them with a box.");
     if (labelled.length < frames.length) lines.push(`${plural(frames.length - labelled.length, "image")} not labelled and left out; where nothing is in one, say so ("Nothing here").`);
     if (few.length && boxes && !run?.notes?.length) lines.push(`Few boxes of ${few.join(", ")}: ten or more of each, in different places, help most.`);
     const key = lines.join("\n");
@@ -393,9 +385,8 @@ function createTeach(el) {
     teach.hidden = at;
     toUse.hidden = at || !taught;
     teach.classList.toggle("lab-go", !taught);
-    teach.disabled = labelled.length < 2 || !boxes || at;
+    teach.disabled = short || at;
     setText(teach, taught ? "Train on with these images (about 4 minutes)" : "Train (about 4 minutes)");
-    teach.title = teach.disabled ? "At least two labelled images, one with a box" : "";
     stop.hidden = !at;
     if (!at) stop.disabled = false;
     meter.hidden = !run;
@@ -566,7 +557,7 @@ function createTeach(el) {
   anew.onclick = tried(async () => {
     if (busy || batches || labeller.state.unsaved) throw new Error("Not everything is saved yet. Wait a moment.");
     if (labeller.state.frames.length && !confirm("Begin anew? What was shown so far stays under its link.")) return;
-    stored.remove();
+    stored("removeItem");
     token = null;
     history.replaceState(null, "", location.pathname);
     stopCamera();
@@ -681,7 +672,8 @@ function createTeach(el) {
       say(error.message, true);
       missed = error.message;
       if (!error.refused) return void setTimeout(comeBack, 1500); // nothing of it is shown so long
-      if (stored.get() === token) stored.remove(); // else it is another one's link, and the own stays
+      if (stored("getItem") === token) stored("removeItem"); // else it is another one's link, and the own stays
+      history.replaceState(null, "", location.pathname); // to come back to after a reload
       token = null;
     }
   }

@@ -86,11 +86,13 @@
       if (stopped !== before) return; // before its first frame
       asked = "";
       stop();
-      say(REFUSED[error.name] ?? `The camera cannot be used (${error.message}).`);
+      say(lab.noCamera(error));
     } finally {
       starting = false;
     }
   }
+
+  lab.noCamera = (error) => REFUSED[error.name] ?? `The camera cannot be used (${error.message}).`;
 
   // Several cameras: let one be chosen.
   async function offer(current) {

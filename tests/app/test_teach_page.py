@@ -156,6 +156,8 @@ def test_trouble_on_the_way(browser, tmp_path, monkeypatch):
         page.evaluate("() => { labTeach.state().frames.splice(0, 1); labTeach.go('show') }")
         page.click(".lab-shots button >> nth=1")
         assert page.evaluate("labTeach.state().at") == 1
+        page.click("#lab-step-train")
+        assert "at least two labelled images" in page.inner_text(".lab-ready")
         page.click("#lab-step-show")
         chooser = page.locator(".lab-panel-show input[type=file]").first
         chooser.set_input_files({"name": "a.zip", "mimeType": "application/zip", "buffer": b"none"})
@@ -165,6 +167,7 @@ def test_trouble_on_the_way(browser, tmp_path, monkeypatch):
         open_teach(page, f"{address}?teach=unknown")
         page.wait_for_selector(".lab-teach-said.lab-bad")
         assert page.evaluate("localStorage.getItem('lab-teach')") == own
+        assert page.evaluate("location.search") == ""  # loaded again, the page finds the own
         seen.errors.clear()  # the browser's word on what was refused
         page.add_init_script(f"({TROUBLED})()")
         open_teach(page, address)
