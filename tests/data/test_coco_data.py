@@ -476,7 +476,10 @@ BAD_DOCUMENTS: dict[str, tuple[Callable[[Document], Any], str]] = {
         '"id" of category id 3 is used',
     ),
     "no category name": (lambda d: d["categories"][1].pop("name"), '"name" of category id 3 is mi'),
-    "a file's place alone": (image(0, file_name="../"), "image id 70 is no file below the image"),
+    "a file's place alone": (
+        image(0, file_name="../"),
+        "image id 70 is not a file below the image",
+    ),
     "two files of one last part": (
         lambda d: [image(row, file_name=f"/{row}/a.png")(d) for row in (0, 1)],
         "image id 70, 9 leaves the image folder, and ends like",

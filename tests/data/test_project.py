@@ -91,7 +91,7 @@ def test_frames_of_two_videos_have_one_name(tmp_path, labels):
     assert [image.labelled for image in read_labelled_folder(tmp_path).images] == [True, False]
     mine.write_text(content)
     picture(tmp_path / "0.jpg")
-    with pytest.raises(LabError, match=r'xml files may be that of "0\.jpg": .*monday'):
+    with pytest.raises(LabError, match=r'xml files may belong to "0\.jpg": .*monday'):
         read_labelled_folder(tmp_path)
 
 

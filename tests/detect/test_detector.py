@@ -177,7 +177,7 @@ def test_backbone_in_what_others_wrap_around_it(wrap, warning, tmp_path):
     ("content", "words"),
     [
         ({"model": {}, "log": Fraction(1)}, r"running code from it \(fractions\.Fraction\)"),
-        (torch.ones(3), "a Tensor is in it, not a state dict"),
+        (torch.ones(3), "it contains a Tensor, not a state dict"),
     ],
 )
 def test_backbone_file_of_something_else(content, words, tmp_path):
@@ -362,7 +362,7 @@ def test_things_of_another_kind(tmp_path):
         srl.export("nano-shapes", tmp_path / "a.onnx")
     with pytest.raises(LabError, match="no detector: Shapes"):
         srl.evaluate(Shapes(2), srl.load("nano-shapes"))
-    with pytest.raises(LabError, match="no data set: None"):
+    with pytest.raises(LabError, match="not a data set: None"):
         srl.evaluate(srl.load("nano-shapes"), None)
     for call in (srl.load, srl.open_data):
         with pytest.raises(LabError, match="name or path, found None"):

@@ -338,7 +338,7 @@ def test_fine_tuning_and_overlap(tmp_path, capsys):
     train(tmp_path / "third", aware, start_from=second.folder, progress=True)
     said = capsys.readouterr()
     said = said.out + said.err
-    assert "all but how much its attention sees of overlap." in said
+    assert "all but its overlap_attention." in said
     assert 'Taken from "model": all weights.' in said
 
 

@@ -227,7 +227,7 @@ def test_missing_compiler_is_a_warning(tmp_path, monkeypatch):
         raise RuntimeError("Failed to find C compiler.\nand much more")
 
     monkeypatch.setattr(torch, "compile", no_compiler)
-    with pytest.warns(UserWarning, match=r"Failed to find C compiler\.\); the training goes on"):
+    with pytest.warns(UserWarning, match=r"Failed to find C compiler\.\); the training continues"):
         assert train(tmp_path / "run", small(train__steps=1), compiled=True).finished
 
 

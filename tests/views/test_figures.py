@@ -390,7 +390,7 @@ def test_numbers_of_things_that_differ(trace):
         figures.cost_matrix(torch.rand(3, 2), ["cat", "dog"], proposals=[5])
     with pytest.raises(LabError, match="found 0x1"):
         figures.cost_matrix(torch.rand(0, 1), ["cat"])
-    with pytest.raises(LabError, match="one stage a trace, found 1 for 2"):
+    with pytest.raises(LabError, match="one stage per trace, found 1 for 2"):
         figures.trace_panels([trace] * 2, ["first", "last"], stages=[2])
 
 

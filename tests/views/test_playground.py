@@ -297,7 +297,7 @@ def test_the_page_and_what_it_refuses(detector, tmp_path, monkeypatch):
     with pytest.raises(LabError, match=r"page\.html"):
         playground(detector, tmp_path / "page.txt")
     for images in ([tmp_path / "no.jpg"], tmp_path / "no.jpg", str(tmp_path / "no.jpg")):
-        with pytest.raises(LabError, match=r'no\.jpg" is no JPEG or PNG'):
+        with pytest.raises(LabError, match=r'no\.jpg" is not a JPEG or PNG'):
             playground(detector, tmp_path / "page.html", images=images)
     monkeypatch.setattr("sparse_rcnn_lab.views.playground.playground_page.MOST_PARAMETERS", 1e6)
     with pytest.raises(LabError, match="million weights"):
