@@ -32,7 +32,7 @@ def train(
 ) -> None:
     """Trains ``model`` in place; ``on_step`` gets the number (from 1) and the loss of each step.
 
-    batches: images ``[B, 3, H, W]`` and targets (:func:`batches_of`).  num_images: of an epoch.
+    batches: images ``[B, 3, H, W]`` and targets (:func:`batches_of`).  num_images: per epoch.
     """
     config = recipe.train
     optimizer = adamw(model, config)

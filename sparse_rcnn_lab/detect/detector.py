@@ -283,7 +283,7 @@ class Detector:
     ) -> Trace:
         """The trace of image ``index`` of a batch.
 
-        outputs: of the S stages.  boxes ``[B, N, 4]`` xyxy input pixels and features
+        outputs: one per stage.  boxes ``[B, N, 4]`` xyxy input pixels and features
         ``[B, N, D]``: what entered the first stage.  proposal_ids: ``[N]``, default 0..N-1.
         """
         scale = batch.scale(index)
