@@ -23,16 +23,15 @@ print(found)
 # A detection is a **box** (left, top, right, bottom in pixels), a **class** and a **score**
 # from 0 to 1. That is all a detector returns. Most detectors get there by scoring tens of
 # thousands of boxes that tile the image and then throwing nearly all of them away. This one
-# never had more than fifty. Watch them:
+# never had more than fifty. Watch them. Then click a box to choose it: its card shows its score at
+# each stage. The arrow keys go from stage to stage, space plays.
 
 # %%
 srl.explore(image, detector, threshold=0.5)
 
 # %% [markdown]
-# Click a box to choose it, press the arrow keys to go from stage to stage, space to play. On
-# the right: the score of the chosen proposal at each stage. Now press Home (at the end, where
-# playing stops, no stage is left to run) and drag one of the box's corners: the stages after it
-# run again with your box.
+# Can you lead a box astray? With a box chosen, press Home (at the end, where playing stops, no
+# stage is left to run) and drag one of its corners: the stages run again with your box.
 #
 # ## The recording behind it
 #
@@ -88,8 +87,9 @@ figures.stage_grid(cells, threshold=0.5, layout="strip")
 
 # %% [markdown]
 # The leftmost panel is the same as before: the boxes start at the same (relative) places,
-# whatever the image. They move, look, and end with scores that are nearly invisible. **The
-# proposals are not found in the image. They are fifty questions, asked of every image.**
+# whatever the image. They move, look, and end with scores near 0, drawn so faintly that they
+# nearly vanish. **The proposals are not found in the image. They are fifty questions, asked of
+# every image.**
 #
 # ## Exercises
 #

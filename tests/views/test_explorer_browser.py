@@ -129,6 +129,9 @@ def test_the_page(browser, trace, tmp_path):
     page.mouse.move(2, 2)
     page.wait_for_function("() => document.querySelector('.srl-title').innerText[0] === '3'")
     assert page.locator(".srl-film").count() == 3  # a film of each detection
+    label = page.locator(".srl-film span").first
+    label.evaluate("e => { e.style.width = '60px'; e.textContent = 'motorbike .99' }")
+    assert label.evaluate("e => e.scrollWidth <= e.clientWidth")  # it wraps: no score is cut off
     page.mouse.move(x1, (y1 + y2) / 2)
     page.mouse.click(x1, (y1 + y2) / 2)
     assert state(page)["chosen"] == 1
