@@ -29,8 +29,6 @@ _RANGES = {
     "hue": 0.5,
 }
 
-SMALLER = 0.7  # of each side: half the pixels
-
 _MIXING = 0x6D6F7361  # draws which images are combined independently of how each is changed
 
 # RGB -> luma and two colour differences (YIQ): a hue shift rotates the latter two.
@@ -146,20 +144,16 @@ class Augment:
             raise LabError("Augment: mosaic needs a size, the frame that four images share.")
 
     def smaller(self) -> Augment:
-        """The same with :data:`SMALLER` times every size, rounded to 32 pixels.
+        """The same with smaller images, for the first steps of a training (:func:`smaller_side`).
 
-        >>> Augment(AugmentConfig(size=(320, 320))).smaller().config.size
-        (224, 224)
+        >>> Augment(AugmentConfig(size=(320, 416))).smaller().config.size
+        (224, 288)
         """
-
-        def scaled(side: int) -> int:
-            return min(side, max(1, round(SMALLER * side / 32)) * 32)
-
         config = self.config
-        changes: dict[str, Any] = {"long_side": scaled(config.long_side)}
+        changes: dict[str, Any] = {"long_side": smaller_side(config.long_side)}
         for name in ("size", "short_sides", "crop_short_sides", "crop_size"):
             if sides := getattr(config, name):
-                changes[name] = tuple(map(scaled, sides))
+                changes[name] = tuple(map(smaller_side, sides))
         return replace(self, config=replace(config, **changes))
 
     def of(self, data: DetectionData, index: int, seed: int) -> Sample:
@@ -261,6 +255,11 @@ class Augment:
             _uniform(random, 1 - config.saturation, 1 + config.saturation),
             _uniform(random, -config.hue, config.hue),
         )
+
+
+def smaller_side(side: int) -> int:
+    """0.7 of a side in pixels, rounded to 32; so an image has half the pixels."""
+    return min(side, max(1, round(0.7 * side / 32)) * 32)
 
 
 def turned(sample: Sample, quarters: int) -> Sample:

@@ -62,17 +62,20 @@ def quiet(project, out, model, **options):
 
 
 def test_the_rule(monkeypatch):
-    """Catches small objects that are made smaller, a mirrored left hand, too few proposals, a rare
-    class that is lost among the others, and weights where none is rare."""
+    """Catches small objects that are made smaller, be it only at first or only one class, a
+    mirrored left hand, too few proposals, a rare class that is lost among the others, and weights
+    where none is rare."""
     few = choose_changes(320, [60.0] * 20, [2] * 10, ["mug"])
     assert few["augment__size"] == (320, 320) and few["augment__hflip"] == 0.5
     small = choose_changes(320, [8.0] * 20, [2] * 10, ["mug"])
     assert small["augment__size"] == (416, 416) and small["model__input__short_side"] == 416
     assert choose_changes(320, [60.0], [1], ["left hand"])["augment__hflip"] == 0
-    cells = choose_changes(320, [60.0], [13], ["red", "white", "platelet"], [225, 20, 14])
-    alike = choose_changes(320, [60.0], [2], ["mug", "keys", "none yet"], [9, 6, 0])
+    names, labels = ["red", "white", "platelet"], [0] * 225 + [1] * 20 + [2] * 14
+    cells = choose_changes(320, [60.0] * 245 + [20.0] * 14, [13] * 20, names, labels)
+    alike = choose_changes(320, [60.0] * 15, [2], ["mug", "keys", "none yet"], [0] * 9 + [1] * 6)
     assert cells["loss__balanced"] and "loss__balanced" not in alike
     assert cells["loss__focal_gamma"] == 2 and alike["loss__focal_gamma"] == 0
+    assert cells["train__progressive_resizing"] == 0 < alike["train__progressive_resizing"]
     monkeypatch.undo()
     crowd = choose_changes(320, [30.0] * 2000, [2000], ["cell"])
     assert crowd["model__num_proposals"] == 300

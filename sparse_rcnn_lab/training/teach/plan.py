@@ -14,11 +14,13 @@ import numpy as np
 from sparse_rcnn_lab.core.config import ModelConfig, Recipe
 from sparse_rcnn_lab.data.coco.folder import CocoFolder
 from sparse_rcnn_lab.data.finding import first_few
+from sparse_rcnn_lab.data.transforms import smaller_side
 from sparse_rcnn_lab.models import recipes
 from sparse_rcnn_lab.models.config_edit import with_changes
 
 FINER = 1.3  # factor on the model's own side in pixels, where objects are small
 SMALL_OBJECT = 14.0  # pixels; if a tenth of the objects is smaller, the side is too small
+SMALL_CLASS = 32.0  # pixels; a class of objects typically smaller needs full-size images throughout
 MOST_EPOCHS = 120  # passes over the images; further ones only overfit
 STEPS = (30, 3000)  # minimum and maximum
 ENOUGH_BOXES = 5  # boxes that a class needs to be learned
@@ -51,11 +53,15 @@ def make_plan(
     sides = np.sqrt(tables.boxes_xywh[:, 2] * tables.boxes_xywh[:, 3]) * scale[owner]
     counts = train.object_counts
     each = np.bincount(tables.labels, minlength=len(train.class_names))
-    changes = choose_changes(usual, sides.tolist(), counts.tolist(), train.class_names, each)
+    changes = choose_changes(
+        usual, sides.tolist(), counts.tolist(), train.class_names, tables.labels.tolist()
+    )
     side = changes["augment__size"][0]
     reasons = [f"{len(train)} images, {len(sides)} boxes, {len(train.class_names)} classes"]
     small = "small objects" if side > usual else "no small objects"
     reasons.append(f"{side} px ({small}: typically {np.median(sides) * side / usual:.0f} px)")
+    if share := changes["train__progressive_resizing"]:
+        reasons.append(f"{smaller_side(side)} px in the first {share:.0%} of the steps")
     if changes["augment__hflip"] == 0:
         reasons.append("neither mirrored nor turned: a class is called left, right, up or down")
     if changes.get("loss__balanced"):
@@ -71,13 +77,13 @@ def choose_changes(
     sides: Sequence[float],
     counts: Sequence[int],
     names: Sequence[str],
-    each: Sequence[int] | np.ndarray = (),
+    labels: Sequence[int] = (),
 ) -> dict[str, Any]:
     """The rule itself: the fields of the preset that change, and their values.
 
     usual: side in pixels that the model was trained at.  sides: for each object the root of its
     area, in pixels where the image's long side is ``usual``.  counts: objects in each image.
-    names: the classes.  each: boxes of each class.
+    names: the classes.  labels: the class of each object, an index into ``names``.
 
     Mosaic and pasted objects are left out: in so few steps they cost more than they gain
     (docs/teach.md).
@@ -88,6 +94,9 @@ def choose_changes(
     small = float(np.quantile(sides, 0.1)) if len(sides) else float(usual)
     sided = any(word in SIDED for name in names for word in name.casefold().split())
     side = int(usual * FINER) // 32 * 32 if small < SMALL_OBJECT else usual
+    classes = np.array(labels, dtype=int)
+    of_class = [np.array(sides)[classes == label] for label in set(labels)]
+    smallest = min(map(np.median, of_class), default=usual)
     changes: dict[str, Any] = {
         "augment__size": (side, side),
         "model__input__short_side": side,
@@ -96,7 +105,8 @@ def choose_changes(
         "train__lr": 1e-3,
         "train__warmup_steps": 20,
         "train__ema": 0.97,
-        "train__progressive_resizing": 0.6,  # a third more steps in the same time, and better ones
+        # A third more steps in the same time, and better ones.
+        "train__progressive_resizing": 0.0 if smallest < SMALL_CLASS else 0.6,
         "train__precision": "auto",  # bf16 in hardware gives a tenth to a fifth more steps
         # New classes are all equally likely at first: a focal loss hardly separates them.
         "loss__focal_gamma": 0.0,
@@ -105,7 +115,7 @@ def choose_changes(
         "augment__turn": 0.0 if sided else 0.5,  # things on a table lie in any direction
     }
     most = max(counts, default=0)
-    there = [count for count in each if count]
+    there = [len(own) for own in of_class]
     if there and min(there) < RARE * sum(there) / len(there):
         changes["loss__balanced"] = True
         # Where one class is crowded, neighbours must be separated; the class is learned anyway.
