@@ -155,7 +155,7 @@ class LiveTraining:
         if not self.ap:  # plotly draws no axes around nothing
             both.add_scatter(x=[None], y=[None], showlegend=False, row=1, col=2)
         both.update_layout(
-            height=400, margin={"l": 50, "r": 20, "t": 80, "b": 50},
+            autosize=True, height=400, margin={"l": 50, "r": 20, "t": 80, "b": 50},
             title={"text": f"<b>step {done} of {self.steps}</b>", "x": 0.02},
             paper_bgcolor="#ffffff", plot_bgcolor="#ffffff",
         )  # fmt: skip
