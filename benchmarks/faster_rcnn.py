@@ -224,8 +224,8 @@ def main(arguments: list[str] | None = None) -> int:
         prog="python -m benchmarks.faster_rcnn",
         description="Train torchvision's Faster R-CNN as a yardstick for a Sparse R-CNN recipe.",
     )
-    data = "folder with train.json, val.json and images/"
-    parser.add_argument("--data", required=True, help=data)
+    what = "folder with train.json, val.json and images/"
+    parser.add_argument("--data", required=True, help=what)
     parser.add_argument("--minutes", type=float, required=True, help="CPU minutes of training")
     parser.add_argument("--out", type=Path, required=True, help="folder for result.json")
     parser.add_argument("--recipe", default="small", help="whose settings to use (%(default)s)")

@@ -141,6 +141,20 @@
     else if (on("#lab-try-five")) fewer(5);
   });
 
+  // After a reload the tab that was open opens again; a link to what was taught opens Teach.
+  const kept = (act, ...tab) => { try { return sessionStorage[act]("lab-tab", ...tab); } catch { return null; } };
+  const again = performance.getEntriesByType("navigation")[0]?.type === "reload" && kept("getItem");
+  const first = new URLSearchParams(location.search).has("teach") ? "teach" : again || "explore";
+  addEventListener("pagehide", () => kept("setItem", lab.tab() ?? first));
+  if (first !== "explore") {
+    const opening = setInterval(() => {
+      if (lab.tab() === first) return clearInterval(opening);
+      // Among them are those of Gradio's menu, for tabs that find no room.
+      const tabs = [...document.querySelectorAll("#lab-tabs .tab-wrapper button")].filter((one) => one.tabIndex >= 0);
+      return tabs.find((one) => one.textContent.trim().toLowerCase() === first)?.click();
+    }, 400);
+  }
+
   async function explorer() {
     lab.open("explore");
     for (;;) {

@@ -689,12 +689,3 @@ new MutationObserver(() => {
     createTeach(el);
   }
 }).observe(document.documentElement, { childList: true, subtree: true });
-
-// A link to what was taught opens this tab, also from Gradio's menu of tabs that found no room.
-if (new URLSearchParams(location.search).has("teach")) {
-  const opening = setInterval(() => {
-    if (document.getElementById("lab-teach")?.checkVisibility()) return clearInterval(opening);
-    const tabs = [...document.querySelectorAll("#lab-tabs .tab-wrapper button")].filter((one) => one.tabIndex >= 0);
-    return tabs.find((one) => one.textContent.trim() === "Teach")?.click();
-  }, 400);
-}

@@ -233,8 +233,8 @@ def test_compare(page):
 
 
 def test_video(page):
-    """Catches a video that never ends, or cannot be played, a button that cannot work yet, and the
-    words of a state that is over."""
+    """Catches a video that never ends, or cannot be played, a button that cannot work yet, the
+    words of a state that is over, and a reload that leads to another tab."""
     tab(page, "video")
     page.wait_for_selector("#lab-video-start[disabled]")
     page.click("#lab-video-sample")
@@ -247,3 +247,5 @@ def test_video(page):
     page.wait_for_function(
         "() => document.querySelector('#lab-video-out video')?.videoWidth === 640"
     )
+    page.reload()
+    page.wait_for_selector("#lab-video-start[disabled]")
