@@ -99,8 +99,9 @@ lessons.lines(
 # values of a step equal, so that rare directions are learned as fast as common ones.
 #
 # One more departure is in both loops, for it is part of the model: *overlap in attention* (the
-# explorer's *overlap bias*). From stage 2 on a proposal looks more at surer ones that overlap it,
-# so that of several on one object all but one learn to step back (exercise 2 takes it away).
+# explorer's *overlap bias*). From stage 2 on a proposal attends more to overlapping ones of
+# higher confidence, so that of several on one object all but one learn to step back (exercise 2
+# takes it away).
 #
 # Guess first: which stage will be ahead after a quarter of the way, the first or the last?
 
