@@ -39,7 +39,7 @@ class InputConfig:
     """How an image becomes the model's input.
 
     short_side, long_side: limits of the keep-ratio resize in pixels; the tighter one applies.
-    mean, std: of RGB, in units of 0..255.  multiple: both sides are zero-padded to one.
+    mean, std: of RGB, in units of 0..255.  multiple: zeros pad right and bottom to a multiple.
     antialias: filter when shrinking; the published models were trained without.
     """
 
@@ -126,9 +126,9 @@ class AugmentConfig:
     ``long_side``).  scale: range of a random zoom relative to that.
     crop: share of images that are first resized to one of ``crop_short_sides`` and cut down to a
     part whose sides are each drawn from ``crop_size`` (low, high), in pixels: the published crop.
-    min_visible, min_side, min_source_side: a box is dropped when less than this share of its area
-    is left, or when a side is shorter than this many pixels after resizing, or in the original.
-    drop_empty, min_image_side: images without objects, or with a shorter side, are left out.
+    min_visible, min_side, min_source_side: a box is dropped when nothing or less than this share of
+    its area is left, or a side is below this many pixels after resizing, or in the original.
+    drop_empty, min_image_side: images without objects, or with a side below this, are left out.
     mosaic, paste, blur, turn: shares of images so changed (``Augment`` says how); 0 as published.
     """
 
@@ -188,9 +188,9 @@ class TrainConfig:
     A run lasts ``epochs`` or, where set (as in the small presets), ``steps``. schedule: "step", or
     "one-cycle", which falls along a cosine to near 0. warmup_steps: steps until the learning rate
     is ``lr``; warmup_start: that of the first step relative to it. drop_epochs: epochs after which
-    the rate falls to a tenth (schedule "step"). backbone_lr: factor on the backbone's learning
-    rate. weight_decay: decoupled. clip_norm: largest norm of the gradient. seed: for the weights,
-    the order of the images and the augmentation.
+    the rate falls to a tenth (schedule "step"). backbone_lr: factor on the learning rate of the
+    bottom-up network. weight_decay: decoupled. clip_norm: largest norm of the gradient. seed: for
+    the weights, the order of the images and the augmentation.
     optimizer: "adamw" as published, or "muon": Muon for the stages' matrices, at ``muon_lr`` times
     the learning rate, and AdamW for all else.
     denoising: how many denoising queries per object train beside the proposals; 0 as published.
@@ -204,9 +204,9 @@ class TrainConfig:
 
     batch_size: images in one update, over all processes. accumulate: the parts into which each
     process splits its share to save memory; the gradients add up to those of the whole batch.
-    precision: of the forward pass; matching and losses are float32. "auto": bf16 where supported.
+    precision: of the forward pass; matching and losses are float32. "auto": bf16 if in hardware.
     ema: decay, 0..1, of a moving average of the weights, which is evaluated and kept; 0: none.
-    progressive_resizing: share of the steps, the first ones, whose images have 0.7 of their size.
+    progressive_resizing: in this first share of the steps, images have 0.7 of their usual sides.
     """
 
     batch_size: int = 16

@@ -16,7 +16,7 @@ class LabError(ValueError):
 
 
 def check_stage(stage: Any, last: int, first: int = 1, name: str = "stage") -> int:
-    """Returns ``stage`` as an int. Raises LabError (about ``name``) unless in ``first..last``.
+    """``stage`` as an int. Raises LabError, which calls it ``name``, unless in ``first..last``.
 
     first: 0 where the learned proposals count too, 2 where a stage is compared with the one before.
     """
@@ -24,7 +24,7 @@ def check_stage(stage: Any, last: int, first: int = 1, name: str = "stage") -> i
 
 
 def check_stages(stages: Iterable[Any] | int | None, last: int) -> tuple[int, ...]:
-    """Stages in ascending order, each once; None: all. Raises LabError if empty or out of range."""
+    """Stages, ascending, each once; None: all. Raises LabError if empty or not in ``1..last``."""
     given: Any = range(1, last + 1) if stages is None else stages
     given = list(given) if isinstance(given, Iterable) else [given]
     return tuple(sorted(set(_checked(given, last, 1, "stages", str(given)))))

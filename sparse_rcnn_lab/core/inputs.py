@@ -52,7 +52,7 @@ class Targets:
 
 
 def collate(samples: Sequence[Sample], config: InputConfig) -> tuple[Tensor, Targets]:
-    """Makes samples one batch: images ``[B, 3, H, W]``, padded and normalised, and targets."""
+    """Batches samples: images ``[B, 3, H, W]``, padded and normalised, and their targets."""
     images, sizes = pad_images([sample.image for sample in samples], config.multiple)
     targets = Targets.pad([s.boxes for s in samples], [s.labels for s in samples], sizes)
     return normalise(images, sizes, config.mean, config.std), targets
@@ -79,7 +79,7 @@ def normalise(
 ) -> Tensor:
     """Normalises uint8 RGB ``[B, 3, H, W]`` to float32; outside ``sizes`` ``[B, 2]`` it is zero.
 
-    mean, std: 3 numbers each, in units of 0..255. Keep ``sizes`` on the CPU: no wait for the GPU.
+    mean, std: 3 numbers each, in units of 0..255. ``sizes`` on the CPU avoid a wait for the GPU.
     """
     mean = torch.as_tensor(mean, dtype=torch.float32, device=batch.device).view(3, 1, 1)
     std = torch.as_tensor(std, dtype=torch.float32, device=batch.device).view(3, 1, 1)

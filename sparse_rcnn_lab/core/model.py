@@ -124,7 +124,7 @@ class SparseRCNN(nn.Module):
         return self.run_stages(self.pyramid(images), boxes, features)
 
     def use_pooling(self, pooling: Pooling) -> None:
-        """Makes every stage pool with ``pooling``, which must compute what ``pool`` does."""
+        """Makes each stage use ``pooling``, which must compute what ``core.pooling.pool`` does."""
         for stage in self.stages:
             assert isinstance(stage, Stage)  # for the type checker
             stage.pool = pooling

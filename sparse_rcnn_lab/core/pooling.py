@@ -5,7 +5,7 @@ RoIAlign is linear in the feature map: each output bin is a weighted sum of 16 p
 and every bin becomes a bag of 16 rows with 16 weights: one ``embedding_bag`` for everything.
 ``docs/decisions/0002`` has the measurements.
 
-The published weights expect ``aligned=True``, 2x2 samples per bin, and the level
+As the published weights expect: ``aligned=True``, 2x2 samples per bin, and the level
 ``floor(log2(sqrt(area) / 56))`` clamped to p2..p5 (mmdetection's SingleRoIExtractor).
 """
 

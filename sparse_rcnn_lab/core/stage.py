@@ -111,7 +111,7 @@ class Ablation:
 
 
 def _numbers(given: Iterable[Any]) -> tuple[int, ...]:
-    """The numbers as a tuple. Raises TypeError unless they are whole, as for a mask."""
+    """Whole numbers as a tuple. Raises TypeError for anything else, such as a mask of bools."""
     return tuple(operator.index(None if isinstance(i, bool) else i) for i in given)  # type: ignore
 
 
@@ -227,7 +227,7 @@ class Stage(nn.Module):
         self.reset_parameters(config.prior_probability, config.zero_init_box_head)
 
     def reset_parameters(self, prior: float, zero_init_box_head: bool = False) -> None:
-        """Makes matrices Xavier-uniform and the class bias, found by name, start at the prior."""
+        """Draws Xavier-uniform matrices; the class bias, by name, not by shape, gives the prior."""
         for parameter in self.parameters():
             if parameter.dim() > 1:
                 nn.init.xavier_uniform_(parameter)

@@ -38,8 +38,8 @@ class Trace:
     filtered_features: ``[S, N, P, P, D]`` what these layers made of the RoI features.
     matches: ``[S, N]`` int64, ground-truth index or -1.
     gt_boxes, gt_labels: the ground truth, ``[M, 4]`` xyxy original pixels and ``[M]``.
-    image: ``[3, h, w]`` uint8 RGB: the original image, downscaled to 4 megapixels where it has
-        more, aspect ratio kept; boxes stay in the frame of ``size`` all the same.
+    image: ``[3, h, w]`` uint8 RGB: the original image, downscaled to at most 4 megapixels, aspect
+        ratio kept; boxes stay in the frame of ``size`` all the same.
 
     >>> import sparse_rcnn_lab as srl
     >>> srl.load("nano-shapes").trace(srl.Shapes(1)[0])
@@ -193,6 +193,6 @@ def check_aspect(name: str, found: tuple[int, int], size: tuple[int, int]) -> No
     off = max(abs(side - factor * full) for side, full in zip(found, size, strict=True))
     if off > max(1.0, factor):
         raise LabError(
-            f"{name} has {found[1]}x{found[0]} px, but the original image's aspect ratio is that "
-            f"of {size[1]}x{size[0]} px."
+            f"{name} has {found[1]}x{found[0]} px, which is not the aspect ratio of the original "
+            f"image, {size[1]}x{size[0]} px."
         )

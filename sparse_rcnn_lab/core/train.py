@@ -30,7 +30,7 @@ def train(
     recipe: Recipe,
     on_step: Callable[[int, float], None] = lambda step, loss: None,
 ) -> None:
-    """Trains ``model`` in place; ``on_step`` gets the number (from 1) and the loss of each step.
+    """Trains ``model``, in place, as ``recipe`` says; ``on_step`` gets each step (from 1) and loss.
 
     batches: images ``[B, 3, H, W]`` and targets (:func:`batches_of`).  num_images: per epoch.
     """
@@ -87,7 +87,7 @@ def lr_factor(config: TrainConfig, step: int, num_images: int) -> float:
     """The learning rate at ``step`` (from 0) relative to ``config.lr``, 0..1.
 
     Both schedules warm up linearly from ``warmup_start``. "step" then falls to a tenth after each
-    of ``drop_epochs``; "one-cycle" follows half a cosine down to zero at the last step.
+    of ``drop_epochs``; "one-cycle" follows half a cosine down to nearly zero at the last step.
     """
     length = total_steps(config, num_images)
     warmup = min(config.warmup_steps, length // 2)

@@ -249,7 +249,7 @@ def test_a_reduced_image(size, shown, fits):
     if fits:
         assert make_trace(size=size, image=image).size == size
     else:
-        with pytest.raises(LabError, match="original image's aspect ratio"):
+        with pytest.raises(LabError, match="aspect ratio of the original image"):
             make_trace(size=size, image=image)
 
 
