@@ -58,8 +58,8 @@ def coco_stats(
     to width times height, ``iscrowd`` to 0.
     results: COCO results (``image_id``, ``category_id``, ``bbox`` xywh in pixels, ``score``), or
     ``[K, 7]`` float64 rows of image id, x, y, w, h, score, category id.
-    by_size: False skips the metrics of small, medium and large objects (they become -1), which
-    takes a third of the time.
+    by_size: False skips the metrics of small, medium and large objects (they become -1) and takes
+    only a third of the time.
 
     Raises LabError when a result is incomplete, not finite, or belongs to an image or category
     that the ground truth does not have; it would otherwise count as wrong without notice.

@@ -58,9 +58,10 @@ def denoising_queries(
 ) -> DenoisingQueries | None:
     """``groups`` denoising queries of every object, or None where the batch has no object.
 
-    Crowded images get fewer groups, but at least one: no more queries than proposals if possible.
+    Crowded images get fewer groups, but at least one, so that there are no more positive queries
+    than proposals if possible.
     features: ``[N, D]`` the learned proposal features to borrow. generator: a CPU generator.
-    contrastive: add to every query a negative one, noised once to twice as much, which is to find
+    contrastive: adds to every query a negative one, noised once to twice as much, which is to find
     nothing: of two boxes on one object the worse one learns to step back (DINO, arXiv 2203.03605).
     rows, batch: the rows of these images in a batch of ``batch`` images that several processes
     share; each draws the noise of all and keeps its own rows, so that sharing changes nothing.

@@ -106,8 +106,8 @@ def fit(
         rounding, where the number of processes has changed).
     backbone_weights: a file, "download" for torchvision's ImageNet weights, or None to start
         from scratch.
-    start_from: fine-tune this model, given by name, run folder or checkpoint file: its weights are
-        taken where their shapes fit.
+    start_from: fine-tune this model, given by name, run folder or checkpoint file. Its classes and
+        the number of its proposals may differ, all other weights must have the same shapes.
     device: "cpu", "cuda", ...; None or "auto" is the GPU where there is one.
     workers: number of processes that load images, for each training process.
     threads: number of threads that share the images of a batch on a CPU, for a model whose

@@ -222,8 +222,8 @@ def check_main_guard() -> None:
     if line and "__name__" not in names:
         raise LabError(
             f'"{Path(file).name}", line {line}, trains without `if __name__ == "__main__":` before '
-            "it, so processes that load images would run the script again. Put the call into a "
-            "block under that line, or load in the same process (workers=0)."
+            "it, so processes that load images would run the script again. Put the call into such "
+            "a block, or load in the same process (workers=0)."
         )
 
 

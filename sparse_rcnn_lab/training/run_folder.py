@@ -238,7 +238,7 @@ def _comparable(header: dict[str, Any]) -> dict[str, Any]:
 def _located(model: str | Path | None) -> str | None:
     """One spelling for a model that may be given by name, run folder or file.
 
-    A shipped or published model has its name, as its file is elsewhere on another machine.
+    For a shipped or published model it is the name, as the file is elsewhere on another machine.
     """
     if model is None:
         return None
@@ -355,7 +355,7 @@ class RunWriter:
 
     @contextmanager
     def rescue(self, done: Callable[[], int]) -> Iterator[None]:
-        """Saves the last complete step when one fails in here, and says so.
+        """Saves the state after the last complete step when one fails in here, and says so.
 
         done: returns the steps done. A failing step has not touched the weights. Where process 0
         is lost, the first of the remaining processes writes.

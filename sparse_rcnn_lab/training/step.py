@@ -385,7 +385,7 @@ def _finite_loss(
 
 
 def _update(training: Training, batch: TrainBatch, step: int, rate: float) -> float:
-    """Clips and applies the gradients, which all processes share, and returns their norm."""
+    """Clips and applies the gradients, the same in all processes, and returns their norm."""
     optimizer, mixed, group = training.optimizer, training.mixed, training.group
     mixed.scaler.unscale_(optimizer)
     norm = float(nn.utils.clip_grad_norm_(training.trained, training.recipe.train.clip_norm))

@@ -23,15 +23,16 @@ from sparse_rcnn_lab.detect.detector import Detector
 THRESHOLDS = (0.2, 0.3, 0.4, 0.5, 0.6, 0.7)
 _GOOD = 0.8  # share of objects found from which on no more images are asked for
 _SURE = 4  # held-out objects of a class below which its result means little
-_APART = 1.35  # missed objects this many times smaller or larger than the training objects
+_APART = 1.35  # from this factor between the sizes of missed and training objects on, it is said
 
 
 @dataclass(frozen=True)
 class ClassJudgement:
     """How well one class is found.
 
-    found: how many of its ``objects``.  false: boxes of it where nothing is.  taken_for: what the
-    missed ones were taken for, "background" among it.  words: a sentence on it, with what to do.
+    found: how many of its ``objects``.  false: boxes of it where nothing is.  taken_for: how many
+    of the missed ones were taken for which other class, were not seen ("background"), or got a box
+    in the wrong place ("place").  words: a sentence on it, with what to do.
     """
 
     name: str
@@ -124,7 +125,8 @@ def judge_traces(
 
 
 def _taken_for(judged: JudgedDetections, about: list[int], names: Sequence[str]) -> str:
-    """What the best detection on a missed object takes it for, or "background" or "place"."""
+    """What the best detection on a missed object takes it for; "background" where there is none,
+    "place" where only its box is wrong."""
     if not about:
         return "background"
     kind = judged.kinds[about[0]]
@@ -170,7 +172,7 @@ def _from_where(size: float | None, shown: float | None) -> str:
 
 
 def _f1(judged: Sequence[JudgedDetections]) -> float:
-    """The share of right ones among all detections and objects."""
+    """The F1 score: the share of right ones among all detections and objects together."""
     right = sum(one.count(RIGHT) for one in judged)
     return 2 * right / max(1, sum(len(one.kinds) + len(one.found) for one in judged))
 

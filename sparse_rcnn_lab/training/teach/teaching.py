@@ -155,7 +155,7 @@ class _Work:
 
     @contextmanager
     def beating(self) -> Iterator[None]:
-        """Shows in here, by a heartbeat, that a process is at work."""
+        """A context that shows, by a heartbeat, that a process is at work."""
         over = threading.Event()
 
         def beat() -> None:
@@ -298,7 +298,7 @@ class _Work:
         return configs.from_dict(Recipe, self.state["recipe"])
 
     def train(self, device: str | None, workers: int | None, progress: bool) -> Taught:
-        """Trains, or continues to; then judges."""
+        """Trains, or continues the training, then judges the detector."""
         if "steps" not in self.state:  # it was killed while it measured
             self.measure(device)
         train, val = self.open()
@@ -412,7 +412,7 @@ class _Kept:
 
 @contextmanager
 def _unpacked(data: str | Path | Project) -> Iterator[str | Path | Project]:
-    """What a zip holds, while it is read; anything else as it is."""
+    """Yields the folder into which a zip is unpacked for the time being; anything else as it is."""
     if isinstance(data, Project) or Path(data).suffix.lower() != ".zip" or Path(data).is_dir():
         yield data
         return
