@@ -87,7 +87,7 @@ class DataCheck:
         parts = [_in_short(data) for data in self.data]
         for data in self.data:
             table = _classes(data).drop(columns="file").sort_values("boxes", ascending=False)
-            more = f"\nand {len(table) - _CLASSES} classes more" if len(table) > _CLASSES else ""
+            more = f"\nand {len(table) - _CLASSES} more classes" if len(table) > _CLASSES else ""
             text = table.head(_CLASSES).to_string(
                 index=False, float_format="{:.0f}".format, na_rep="–"
             )
@@ -191,7 +191,7 @@ def first_lines(
     more = len(notes) - _LINES
     if more > 0:
         place = sets[0].json_path.parent if sets else "FOLDER"
-        notes[_LINES:] = [f"{more} notes more: sparse-rcnn-lab check {place}"]
+        notes[_LINES:] = [f"{more} more notes: sparse-rcnn-lab check {place}"]
     return [*lines, *notes]
 
 
@@ -333,14 +333,14 @@ def _between(train: CocoFolder, val: CocoFolder) -> Iterator[Finding]:
             what = f"that {there.file} does not list, {shown}"
             done = "left out of an evaluation" if here is val else "cannot be evaluated"
             yield Finding(here.file, "category", len(missing), what, "", done)
-    done = "val is to be of images that were not trained on: take them out of one"
+    done = "remove them from one of the two, as val must show images that were not trained on"
     paths = {f"{train.image_folder}/{file}" for file in train.tables.file_names}
     files = [f"{val.image_folder}/{file}" for file in val.tables.file_names]
     same = np.array([file in paths for file in files], dtype=bool)
     yield from _note(val, "image", same, f"that {name} has too", done)
     sources = {_source(file) for file in train.tables.file_names} - {None}
     same = np.array([_source(f) in sources for f in val.tables.file_names], dtype=bool) & ~same
-    yield from _note(val, "image", same, f"augmented from the same one as one of {name}", done)
+    yield from _note(val, "image", same, f"augmented from the same original as one of {name}", done)
 
 
 def _source(name: str) -> str | None:
@@ -391,7 +391,7 @@ def _files(sets: Sequence[CocoFolder], progress: bool) -> Iterator[Finding]:
                 again[number][index] = True
     for data, wrong in zip(sets, again, strict=True):
         yield from _note(data, "image", wrong, "with the content of another", "kept")
-    done = "val is to be of images that were not trained on: take them out of one"
+    done = "remove them from one of the two, as val must show images that were not trained on"
     for (one, other), indices in shared.items():
         wrong = np.isin(np.arange(len(sets[other])), indices)
         what = f"with the content of one of {sets[one].file}"

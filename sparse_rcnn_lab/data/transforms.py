@@ -258,7 +258,7 @@ class Augment:
 
 
 def smaller_side(side: int) -> int:
-    """0.7 of a side in pixels, rounded to 32; so an image has half the pixels."""
+    """0.7 of a side in pixels, to the nearest multiple of 32: an image then has half the pixels."""
     return min(side, max(1, round(0.7 * side / 32)) * 32)
 
 

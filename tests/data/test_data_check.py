@@ -147,16 +147,16 @@ def test_what_train_and_val_share_is_told(root):
         Image.new("RGB", (SIDE, SIDE - 16), f"#{mark * 3}").save(root / "images" / name)
     change(root, "val", lambda d: d["categories"].append({"id": 3, "name": "c"}))
     found = srl.check(root, progress=False)
-    do = "val is to be of images that were not trained on: take them out of one"
+    do = "remove them from one of the two, as val must show images that were not trained on"
     assert said(found)[1:] == [
         'val.json: 1 category that train.json does not list, "c": left out of an evaluation.',
         f'val.json: 1 image that train.json has too ("t2.png", image id 1): {do}.',
-        "val.json: 1 image augmented from the same one as one of train.json "
+        "val.json: 1 image augmented from the same original as one of train.json "
         f'("cat_jpg.rf.2e.png", image id 3): {do}.',
         f'val.json: 1 image with the content of one of train.json ("v2.png", image id 2): {do}.',
     ]
     first = first_lines(*(CocoFolder(root, split) for split in ("train", "val")), proposals=100)
-    assert sum("take them out" in line for line in first) == 2, "no image is opened for these"
+    assert sum("remove them" in line for line in first) == 2, "no image is opened for these"
 
 
 def test_a_third_set_is_compared_too(root, tmp_path_factory):
@@ -245,7 +245,7 @@ def test_first_lines_are_few(root):
     lines = first_lines(CocoFolder(root))
     assert lines[0].startswith("data   train.json: 3 images (0 without a box), 6 boxes")
     assert lines[1].startswith('train.json: 2 categories called "c0" (id 10, 11)')
-    assert lines[9:] == [f"5 notes more: sparse-rcnn-lab check {root}"]
+    assert lines[9:] == [f"5 more notes: sparse-rcnn-lab check {root}"]
     assert first_lines(srl.Shapes(length=2)) == [
         "data   2 images of 6 classes: circle, square, triangle, star, heart, cross"
     ]

@@ -96,7 +96,7 @@ def read_coco_json(
 ) -> CocoTables:
     """Reads, checks and cleans ``path``; what it had to mend is in the tables' ``findings``.
 
-    files: where the images are; None needs none of them. Raises :class:`LabError`, which names the
+    files: where the images are; None does without them. Raises :class:`LabError`, which names the
     field and the first ids, for everything that is ambiguous.
     """
     document, digest = load_json(path)

@@ -1,7 +1,7 @@
 """What looks wrong in a COCO json is mended and noted if its meaning is clear; else an error asks.
 
-Every function adds to :class:`Findings` what it did or saw. No box is judged by itself: the form in
-which the boxes are written is inferred from all of them together.
+Every function adds to :class:`Findings` what it did or saw. The form in which the boxes are written
+is inferred from all of them together, never box by box.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _IN_WORDS = {"-shares": "as shares of the image", "-percent": "in per cent of th
 _CLOSE = 0.01  # share of the image's side by which boxes of another form may stick out
 _MANY = 0.1  # share of all boxes (and at least 3) whose reaching out is no accident
 _CROWDED = 0.1  # share of all boxes from which on crowds are noted
-_CORNER = 2  # boxes within 100 pixels of images this many times as large lie in one corner only
+_CORNER = 2  # in images at least this many times 100 pixels, boxes within 0..100 fill only a corner
 _ASKED, _TOLD = 8, 30  # with this many boxes in the corner: an error asks, or they are per cent
 _TURN = 0.01  # degrees of rotation that are noticed
 

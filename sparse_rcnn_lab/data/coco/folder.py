@@ -1,4 +1,4 @@
-"""A folder of images with COCO json, which is read once; images are opened on access.
+"""A folder of images with COCO json, read once into arrays; images are opened on access.
 
 The json may come from any tool: what has one possible meaning is mended and reported in ``notes``
 (see ``audit``); what is ambiguous is a :class:`LabError` that names file, field and the first ids.
@@ -40,7 +40,7 @@ _LAYOUTS = (
     r"annotations/{whole}\.json",
     r"{whole}\.json",  # not looked for in subfolders, where it would belong to another split
 )
-_DEEP = 2  # levels of folders in which a json is looked for
+_DEEP = 2  # levels of subfolders in which a json is looked for
 
 
 class CocoFolder:

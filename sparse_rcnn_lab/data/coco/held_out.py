@@ -18,7 +18,7 @@ from PIL import Image
 
 from sparse_rcnn_lab.core.errors import LabError
 
-SHARE = 0.25  # of the images that are held out
+SHARE = 0.25  # share of the images that is held out
 GAP = 2.0  # seconds between two moments, at least
 ALIKE = 0.985  # correlation of two thumbnails from which on they show the same moment
 _THUMBNAIL = 24

@@ -103,7 +103,7 @@ def find_image_folder(root: Path, json_path: Path, file_names: Sequence[str]) ->
         return best
     names = next((n for n in SPLITS.values() if re.fullmatch(n, split, re.IGNORECASE)), split)
     for top in tops:
-        full = [f for f in _folders_below(top) if not missing_files(f, file_names[:1])]  # a filter
+        full = [f for f in _folders_below(top) if not missing_files(f, file_names[:1])]  # quick
         full = [f for f in full if not missing_files(f, file_names)]
         own = [
             folder

@@ -188,7 +188,7 @@ class Project:
             twice = next(name for name in clean if folded.count(name.casefold()) > 1)
             raise LabError(f'"{twice}" is there twice; upper and lower case count as the same.')
         if len(clean) > MOST_CLASSES:
-            raise LabError(f"Up to {MOST_CLASSES} classes are taken, found {len(clean)}.")
+            raise LabError(f"There can be at most {MOST_CLASSES} classes, found {len(clean)}.")
         with self._lock:
             content, renamed = self._content, renamed or {}
             ids: dict[str, int] = {}
@@ -253,7 +253,7 @@ class Project:
 
     def _set(self, row: dict[str, Any], boxes: Sequence[Box], scale: Tensor) -> None:
         if len(boxes) > MOST_BOXES:
-            raise LabError(f"An image can have {MOST_BOXES:,} boxes, found {len(boxes):,}.")
+            raise LabError(f"An image can have at most {MOST_BOXES:,} boxes, found {len(boxes):,}.")
         ids = {c["name"].casefold(): c["id"] for c in self._content["categories"]}
         rows = []
         for box in boxes:

@@ -237,7 +237,7 @@ class Records:
     def file_names(self) -> tuple[list[str], np.ndarray]:
         """``file_name`` with forward slashes, and ``[len]``: which had to be cut to the last part.
 
-        Web addresses are cut, and paths that lead out of the image folder, since labelling tools
+        Web addresses and paths that lead out of the image folder are cut, since labelling tools
         write where the image was on their machine.
         """
         given = [name.replace("\\", "/") for name in self.strings("file_name")]

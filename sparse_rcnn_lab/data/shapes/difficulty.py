@@ -15,7 +15,7 @@ class Difficulty:
     overlap: largest IoU of two boxes, 0..1.
     visible: smallest share of a shape that later ones leave visible, 0..1.
     min_size, max_size: longer side of a shape, as a share of the image's shorter side.
-    tilt: largest rotation from upright, degrees (a circle or a star may be turned further).
+    tilt: largest rotation from upright, degrees.
     outside: share of a shape's side that may be beyond the image's edge, 0..0.5.
     contrast: smallest colour distance of a shape from what is under it, 0..1.
     wobble: how unsteady the hand is, 0..1.

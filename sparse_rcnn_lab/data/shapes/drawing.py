@@ -292,7 +292,7 @@ def _shake(dice: Dice, points: Points, amount: float) -> Points:
 
 
 def _closed_by_hand(dice: Dice, ring: Points, wobble: float) -> Points:
-    """The ring as one stroke that starts anywhere and ends a little before or beside its start."""
+    """The ring as one stroke: starts anywhere, ends a little early or late, beside its start."""
     count = len(ring)
     keep = count + 1 + dice.integer(-(count // 24), count // 12)
     path = ring[(np.arange(keep) + dice.integer(0, count - 1)) % count]
