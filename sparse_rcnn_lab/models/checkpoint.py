@@ -25,7 +25,7 @@ from sparse_rcnn_lab.models.config_edit import from_dict, to_dict
 from sparse_rcnn_lab.models.foreign import not_whole, read_weights
 
 FORMAT = "sparse_rcnn_lab.model"
-MODEL_FILE = "model.safetensors"  # the model to use of a run folder
+MODEL_FILE = "model.safetensors"  # the file of a run folder with the model to use
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class Checkpoint:
     name: str
     info: Mapping[str, Any] = field(default_factory=dict)
 
-    @torch.inference_mode(False)  # whose tensors could never be trained
+    @torch.inference_mode(False)  # tensors made in inference mode could never be trained
     def build(self) -> SparseRCNN:
         """The model with these weights, in eval mode on the CPU.
 

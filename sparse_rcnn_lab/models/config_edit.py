@@ -17,7 +17,7 @@ T = TypeVar("T")
 _FORMER_NAMES = {"still_boxes": "zero_init_box_head"}
 
 
-# Least and most of numbers with which a training would run and learn nothing, or not as meant.
+# Ranges of numbers beyond which a training would run, but learn nothing or not what was meant.
 _BOUNDS: dict[str, tuple[float, float]] = {
     **dict.fromkeys(("train.warmup_steps", "train.backbone_lr", "train.muon_lr"), (0, math.inf)),
     **dict.fromkeys(("train.weight_decay", "loss.cls", "loss.l1", "loss.giou"), (0, math.inf)),

@@ -35,8 +35,8 @@ from sparse_rcnn_lab.runtime.cache_folder import CACHE_VARIABLE, cache_folder
 MIRROR_VARIABLE = "SPARSE_RCNN_LAB_WEIGHTS_URL"
 RELEASED_AT = "https://download.openmmlab.com/mmdetection/v2.0/sparse_rcnn"
 
-ATTEMPTS = 3  # how often an interrupted download is continued
-PAUSE = 2.0  # seconds before it is
+ATTEMPTS = 3  # in all; a further one continues the interrupted download
+PAUSE = 2.0  # seconds before a further attempt
 TIMEOUT = 30.0  # seconds without an answer
 _BLOCK = 1 << 20
 
@@ -78,8 +78,8 @@ class Release:
     def url(self) -> str:
         """The address that the file is downloaded from.
 
-        The environment variable SPARSE_RCNN_LAB_WEIGHTS_URL may name another place for all five
-        files, an address or a folder of this machine.
+        The environment variable SPARSE_RCNN_LAB_WEIGHTS_URL may name another place, an address or a
+        folder of this machine, that has the five files side by side.
         """
         mirror = os.environ.get(MIRROR_VARIABLE)
         if not mirror:
