@@ -1,4 +1,4 @@
-"""``Detector``: the model as people use it. It takes images, where the model takes tensors."""
+"""``Detector``: what people use, since it takes images; the model in it takes tensors."""
 
 from __future__ import annotations
 
@@ -238,7 +238,7 @@ class Detector:
         return traces if _is_list(images) else traces[0]
 
     def prepare(self, images: Sequence[ImageSource], resize: bool = True) -> Batch:
-        """Reads, resizes, normalises and pads images to one batch on the model's device."""
+        """Reads, resizes, normalises and pads images into one batch on the model's device."""
         with threads_for(self.config.backbone):
             return make_batch(images, self.config.input, self.model.device, resize)
 
@@ -321,9 +321,9 @@ class Detector:
 
 
 def check_detector(detector: Any) -> None:
-    """Raises LabError for what is none, such as the name of one."""
+    """Raises LabError for anything that is not a detector, such as the name of a model."""
     if not hasattr(detector, "num_stages"):
-        raise LabError(f"This is no detector: {detector!r:.80}. srl.load(name) gives one.")
+        raise LabError(f"This is not a detector: {detector!r:.80}. Load one with srl.load.")
 
 
 def _is_list(images: Any) -> TypeGuard[list[Any]]:

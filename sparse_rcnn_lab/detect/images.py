@@ -149,7 +149,7 @@ def _from_numbers(source: np.ndarray | Tensor, name: str) -> Tensor:
 
 
 def _to_8_bits(values: np.ndarray, name: str, advice: str) -> np.ndarray:
-    """Converts uint8, bool, 16 bits (the high byte, as Pillow does) or float in 0..1 to uint8.
+    """Converts uint8, bool, 16 bits (high byte, as Pillow's colour) or float in 0..1 to uint8.
 
     Raises :class:`LabError`, ending in ``advice``, where the brightness is ambiguous.
     """
@@ -172,7 +172,7 @@ def image_header(path: Path) -> tuple[int, int, int]:
     """Height and width of an image file as stored, and its EXIF orientation, 1 to 8 (1: upright).
 
     Reads only the header, so the pixels may be damaged. Raises :class:`LabError` as
-    :func:`read_image` does. From orientation 5 on, height and width are swapped when upright.
+    :func:`read_image` does. From orientation 5 on, the upright image has them swapped.
     """
     with _opened(path) as image:
         known = image.format != "PNG" or "exif" in image.info  # else Pillow would read all pixels
@@ -312,8 +312,8 @@ def resize_image(image: Tensor, short_side: int, long_side: int, antialias: bool
 
     The short side becomes ``short_side`` unless the long side would exceed ``long_side``; sizes are
     those of :func:`resized_size`. The published detectors resize without ``antialias``, to exactly
-    the values of OpenCV (:func:`resize_as_opencv`). An image of the right size already is returned
-    as it is.
+    the values of OpenCV (:func:`resize_as_opencv`). An image that has the right size is returned as
+    it is.
 
     >>> resize_image(torch.zeros(3, 427, 640, dtype=torch.uint8), 800, 1333).shape
     torch.Size([3, 800, 1199])
@@ -457,7 +457,7 @@ class Batch:
 def make_batch(
     images: Sequence[ImageSource], want: InputConfig, device: torch.device, resize: bool = True
 ) -> Batch:
-    """Reads, resizes, normalises and pads images to one batch on ``device``.
+    """Reads, resizes, normalises and pads images into one batch on ``device``.
 
     resize: False keeps the images' own size. Raises LabError for an empty list and for what is
     not an image.

@@ -1,4 +1,4 @@
-"""A trace is saved as one file."""
+"""Saves a trace as one file, and loads it again."""
 
 from __future__ import annotations
 

@@ -356,11 +356,11 @@ def test_things_of_another_kind(tmp_path):
     """Catches an AttributeError for a model's name in the place of the model, and a TypeError for
     None in the place of a name."""
     for call in (srl.Session, srl.calibrate_scores, srl.evaluate):
-        with pytest.raises(LabError, match="no detector: 'nano-shapes'"):
+        with pytest.raises(LabError, match="not a detector: 'nano-shapes'"):
             call("nano-shapes", Shapes(2))
-    with pytest.raises(LabError, match="no detector"):
+    with pytest.raises(LabError, match="not a detector"):
         srl.export("nano-shapes", tmp_path / "a.onnx")
-    with pytest.raises(LabError, match="no detector: Shapes"):
+    with pytest.raises(LabError, match="not a detector: Shapes"):
         srl.evaluate(Shapes(2), srl.load("nano-shapes"))
     with pytest.raises(LabError, match="not a data set: None"):
         srl.evaluate(srl.load("nano-shapes"), None)
