@@ -1,4 +1,4 @@
-"""One image is edited and run again, and compared with what it was before.
+"""One image is run again with edits, and the run is compared with the one before.
 
 Public names: :class:`Session` (keeps an image's pyramid and runs the stages again),
 :class:`Intervention` (what a person changes: boxes, features, dropped proposals, an ablation),

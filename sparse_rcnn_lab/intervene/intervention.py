@@ -164,7 +164,7 @@ class Intervention:
 
 
 def as_ids(proposals: Ids) -> tuple[int, ...]:
-    """Ids as a tuple, each once. Raises LabError unless they are whole numbers, as for a mask."""
+    """Ids as a tuple, each once. Raises LabError for anything but whole numbers, such as a mask."""
     try:
         given = torch.as_tensor(proposals).flatten()
         if given.dtype != torch.bool:
