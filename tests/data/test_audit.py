@@ -157,7 +157,7 @@ def test_boxes_in_per_cent_are_told_where_they_are_many_and_else_asked_about(tmp
 def test_exports_of_two_forms_put_together_are_refused(tmp_path):
     """Catches half of a set trained on specks, or on boxes cut off at the edge."""
     whole = [xywh(corners) for corners in CORNERS]
-    with pytest.raises(LabError, match=r"4 of 10 boxes lie within 0 and 1 .*id 7\).*Convert"):
+    with pytest.raises(LabError, match=r"4 of 10 boxes have numbers in 0..1 .*id 7\).*Convert"):
         read(tmp_path, whole + [shares(box) for box in whole[:4]])
     half = [list(map(float, corners)) for corners in CORNERS[1:5]]
     with pytest.raises(LabError, match=r"of 10 boxes reach out .*two exports.*\"xywh\" to have"):

@@ -298,14 +298,14 @@ def _form_of(
         if form and (boxes != np.rint(boxes)).any():
             return form
         raise LabError(
-            f"{file}: every box lies within 0 and 1, as shares of the image would, but it is not "
-            f'clear how they are meant. {answer} {fits}, or "xywh" if they are pixels.'
+            f"{file}: every box has numbers in 0..1, as shares of the image would, but what "
+            f'they mean is not clear. {answer} {fits}, or "xywh" if they are pixels.'
         )
     if small.sum() >= 3 and (boxes[small] != np.rint(boxes[small])).any():
         raise LabError(
-            f"{file}: {small.sum():,} of {len(boxes):,} boxes lie within 0 and 1 (first: "
+            f"{file}: {small.sum():,} of {len(boxes):,} boxes have numbers in 0..1 (first: "
             f"annotation id {annotations.called(rows[small.argmax()])}), as shares of the image "
-            "would, the others do not. Were two exports merged? Convert them one by one, or remove "
+            "would; the others do not. Were two exports merged? Convert them one by one, or remove "
             f'these boxes. {answer} "xywh" if all are pixels.'
         )
     corner = len(boxes) >= _ASKED and (limits >= 100 * _CORNER).all()
@@ -315,7 +315,7 @@ def _form_of(
         if form and len(boxes) >= _TOLD and (ends > 90).all():
             return form
         raise LabError(
-            f"{file}: every box lies within 0 and 100, as boxes in per cent would, though no image "
+            f"{file}: every box has numbers in 0..100, as boxes in per cent would, but no image "
             f'is smaller than {limits.min()} pixels. {answer} {fits}, or "xywh" if they are pixels.'
         )
     outside = ((_corners(boxes, "xywh")[:, 2:] - limits) > _ROUNDING).any(axis=1)
@@ -331,14 +331,14 @@ def _form_of(
     if inside:
         raise LabError(
             f"{said}, so they are not left, top, width, height, as COCO has it; as corners and as "
-            f'centre and size they all lie within. Which is it? {answer} "xyxy" (left, top, right, '
+            f'centre and size they all lie inside. Which is it? {answer} "xyxy" (left, top, right, '
             'bottom), "cxcywh" (centre, size), or "xywh".'
         )
     corners = _fits(boxes[outside], limits[outside], "xyxy")
     if corners.mean() >= 1 - _MANY:  # single mistakes among them say nothing about the others
         most = "" if corners.all() else "nearly all of "
         raise LabError(
-            f"{said}, {most}which as left, top, right, bottom would lie within; not all the other "
+            f"{said}, {most}which as left, top, right, bottom would lie inside; not all the other "
             f"boxes would. Were two exports merged? Convert them one by one. {answer} "
             '"xywh" to have them clipped, or "xyxy" if all are meant so.'
         )
