@@ -36,7 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="MODEL",
         help="name, run folder or file of the model to start from (default: %(default)s)",
     )
-    workers = "processes that load images (default: 1 where there is a second core)"
+    workers = "processes that load images (default: none on a CPU, 1 beside a GPU)"
     add("--workers", type=count, metavar="N", help=workers)
     add("--seed", type=count, default=0, help=argparse.SUPPRESS)
     add("--quiet", action="store_true", help="show no progress bar")

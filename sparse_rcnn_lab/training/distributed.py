@@ -199,7 +199,7 @@ def _take_gpu(device: torch.device, local: int) -> None:
     count = torch.cuda.device_count()
     if device.index is not None:
         raise LabError(
-            f'Several processes cannot share "{device}". Without its number, each takes its own.'
+            f'Several processes cannot share "{device}". Leave out its number: each uses its own.'
         )
     if local >= count:
         raise LabError(

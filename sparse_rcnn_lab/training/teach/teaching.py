@@ -99,7 +99,8 @@ def teach(
     out: the run folder.  minutes: time for the training, evaluations included.
     start_from: the model to start from, for example one taught before; classes that it knows by
     name keep what they have learned.
-    workers: number of processes that load images; by default one where there is a second core.
+    workers: number of processes that load images; by default none on a CPU, where two threads
+    train, and one beside a GPU.
     say: called with one line of text for each thing that happens.
 
     Ctrl-C, SIGTERM, or a file ``stop`` in ``out`` ends the training early; what was learned is kept
@@ -198,7 +199,7 @@ class _Work:
         left_out = sum(not row["labelled"] for row in document["images"])
         if left_out:
             notes.append(
-                f"{left_out} images are not labelled and left out. If one shows nothing, say so."
+                f"{left_out} images are not labelled and left out. If one shows no objects, say so."
             )
         split = split_images(document, project.images)
         (self.folder / "images").mkdir(exist_ok=True)
