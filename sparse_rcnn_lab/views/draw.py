@@ -34,7 +34,7 @@ DETECTED = 0.45  # lowest opacity of a detection, which passed the threshold and
 class Mark:
     """One box to draw. box: xyxy, pixels of the image.  color: ``#rrggbb``.  opacity: 0..1.
 
-    width: line width, in units of the image's own.  label: text beside the box, or "".
+    width: line width; 1 is a full line of this image.  label: text beside the box, or "".
     dashed: whether it is dashed, like ground truth.
     """
 
@@ -61,7 +61,7 @@ def draw_detections(
     scores: False writes only the class.  text: size of the labels, relative to the usual one.
     gt_boxes: ``[M, 4]`` xyxy in the frame of the detections, drawn dashed and white.
     min_side: see :func:`display_size`; boxes stay sharp at any size.
-    Raises LabError when the image has another aspect ratio than the one of the detections.
+    Raises LabError when the image has another aspect ratio than the detections' image.
 
     >>> import sparse_rcnn_lab as srl
     >>> image = srl.open_data("shapes", "val")[6].image
@@ -140,7 +140,7 @@ def draw_marks(
 ) -> Image.Image:
     """Draws marks on a copy of ``image``; earlier ones are on top and place their labels first.
 
-    NaN boxes are left out, with a warning that says how many.
+    Boxes that are not finite are left out, with a warning that says how many.
     size: (width, height) of the frame of the boxes, when the image was resized for display.
     text: size of the labels, relative to the usual one.
     """

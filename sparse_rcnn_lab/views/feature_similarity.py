@@ -35,7 +35,7 @@ class FeaturePlane:
 
     @classmethod
     def fit(cls, features: Tensor) -> FeaturePlane:
-        """PCA of all vectors ``[..., D]`` together, without those that hold NaN.
+        """PCA of all vectors ``[..., D]`` together, without those that are not finite.
 
         The sign of an axis is arbitrary; here its largest weight is positive, so that the same
         features always give the same scatter. If D is less than 2, the missing axis is 0.
@@ -61,7 +61,7 @@ class FeaturePlane:
 
 
 def stage_similarity(trace: Trace, proposal: int) -> Tensor:
-    """``[S+1, S+1]`` cosine similarity of a proposal's feature between every two states, -1..1."""
+    """``[S+1, S+1]`` cosine similarity of a proposal's feature in each pair of states, -1..1."""
     return _cosine(trace.features[:, trace.row(proposal)])
 
 

@@ -217,7 +217,7 @@ def select(
 
 
 def best(trace: Trace) -> int:
-    """The proposal with the best final score, NaN aside where possible."""
+    """The proposal with the best final score; one that holds NaN only where all do."""
     whole = ~broken(trace)
     order = ranked(trace)
     return next((proposal for proposal in order if whole[trace.row(proposal)]), order[0])

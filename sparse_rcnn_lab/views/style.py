@@ -120,5 +120,5 @@ def rgb(color: str) -> RGB:
 
 
 def score_text(score: float) -> str:
-    """A score as in labels: ``.91``, or 1 when it rounds to 1."""
+    """A score as in labels: ``.91``, or ``1.00`` when it rounds to 1."""
     return f"{score:.2f}".removeprefix("0")

@@ -184,7 +184,7 @@ class Explorer:
         return trace
 
     def undo(self) -> Trace:
-        """Takes back the last change, or else everything that was changed."""
+        """Takes back the last change; if none is recorded, everything that was changed."""
         self._apply(self._history[-1] if self._history else Intervention())
         del self._history[-1:]
         self._tell()

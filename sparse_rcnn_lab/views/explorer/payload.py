@@ -55,8 +55,8 @@ def payload(
     image, reduced to at most 960 px.  plane: the plane in which features are drawn, by default
     their own PCA; a trace that is compared with another uses the other's.
 
-    Boxes are int16 in steps of ``box_step`` original pixels; -32768 marks a NaN box, which is
-    reported in ``notes`` and left out of the view.
+    Boxes are int16 in steps of ``box_step`` original pixels; -32768 marks a box that is not finite,
+    which is reported in ``notes`` and left out of the view.
     """
     logits = torch.nan_to_num(trace.logits, nan=-1e4)
     scores, labels = logits.sigmoid().topk(min(CLASSES_KEPT, logits.shape[-1]), dim=-1)
@@ -117,7 +117,7 @@ def _boxes(trace: Trace, step: float) -> dict[str, Any]:
 
 
 def _notes(trace: Trace) -> list[str]:
-    """What a person should know before trusting the view: which values are NaN."""
+    """What a person should know before trusting the view: which values are not finite."""
     notes = []
     broken = ~trace.boxes.isfinite().all(-1)
     if broken.any():
@@ -142,7 +142,7 @@ def _count(broken: Tensor) -> str:
 
 
 def _features(trace: Trace, plane: FeaturePlane | None) -> dict[str, Any]:
-    """Positions in the PCA plane, the cosine of every two states, the most similar proposals at
+    """Positions in the PCA plane, the cosine of each pair of states, the most similar proposals at
     each state, and the cosines among the best proposals and their rivals at each state.
     """
     known = torch.nan_to_num(trace.features)

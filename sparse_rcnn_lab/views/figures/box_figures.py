@@ -311,7 +311,7 @@ def learned_boxes(
 
 
 def coverage(boxes: Tensor, cells: int = 64) -> Tensor:
-    """``[cells, cells]``: how many boxes ``[N, 4]`` (xyxy, 0..1) cover each cell, row by row."""
+    """``[cells, cells]``: how many boxes ``[N, 4]`` (xyxy, 0..1) cover each cell, top row first."""
     middle = (torch.arange(cells) + 0.5) / cells
     inside_x = (middle >= boxes[:, :1]) & (middle < boxes[:, 2:3])
     inside_y = (middle >= boxes[:, 1:2]) & (middle < boxes[:, 3:4])

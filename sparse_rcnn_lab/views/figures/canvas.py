@@ -224,7 +224,7 @@ def outline(
     line: float = 1.5,
     dashed: bool = False,
 ) -> None:
-    """Draws a box ``[4]`` xyxy, but nothing if it is NaN.  line: width in points."""
+    """Draws a box ``[4]`` xyxy, unless it is not finite.  line: width in points."""
     if not box.isfinite().all():
         return
     x1, y1, x2, y2 = box.tolist()
@@ -242,7 +242,8 @@ def outlines(
 ) -> None:
     """Draws boxes ``[K, 4]`` xyxy as one artist, which is fast, with the last on top.
 
-    opacity: that of each box, 0..1.  lines: widths in points. NaN boxes are left out.
+    opacity: that of each box, 0..1.  lines: widths in points.  Boxes that are not finite are left
+    out.
     """
     good = boxes.isfinite().all(-1).tolist()
     kept = [i for i, fine in enumerate(good) if fine]
@@ -273,8 +274,8 @@ def write_labels(
 ) -> None:
     """Writes a label beside each box, without overlaps, inside the axes, whose limits must be set.
 
-    boxes: xyxy in the axes' units; NaN boxes are left out.  room: points kept free around each.
-    The layout is in points, the unit of text, since an image may be shown stretched.
+    boxes: xyxy in the axes' units; those that are not finite are left out.  room: points kept free
+    around each.  The layout is in points, the unit of text, since an image may be shown stretched.
     """
     (x0, x1), (y1, y0) = axes.get_xlim(), axes.get_ylim()  # y0 is at the top
     page, place = axes.get_figure(root=True), axes.get_position()

@@ -35,9 +35,9 @@ def similarity(
 ) -> Page:
     """Cosine similarity of proposal features, -1 to 1.
 
-    With a proposal it is that of its own feature between every two states, which shows the stage
-    that changes it most. Without one it is that of all proposals at one state, best score first;
-    duplicates are similar.
+    With a proposal: of its own feature in each pair of states, which shows the stage that changes
+    it most. Without one: of each pair of proposals at one state, best score first; duplicates are
+    similar.
 
     proposal: an id.  stage: state 0..S for the second kind, default: the last.  For the rest see
     :mod:`~sparse_rcnn_lab.views.figures`. Raises LabError when both are given, or one that does not

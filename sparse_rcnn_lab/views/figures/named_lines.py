@@ -46,7 +46,7 @@ def key(
 
 
 def need_rows(table: Table, what: str, *columns: str) -> None:
-    """Raises LabError when a table is empty or lacks these columns, as another analysis would."""
+    """Raises LabError when a table is empty or lacks these columns, as another analysis's does."""
     if not isinstance(table, DataFrame):
         raise LabError(f"A {what} is drawn from the table of an analysis, found {table!r:.80}.")
     if lacking := [name for name in columns if name not in table]:

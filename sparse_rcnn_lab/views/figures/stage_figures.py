@@ -43,11 +43,11 @@ def attention_map(
     theme: Theme = "light",
     title: str | None = None,
 ) -> Page:
-    """The proposals that a proposal attends to in a stage, strongest first, on the image.
+    """The proposals that a proposal attends to in a stage's self-attention, strongest first.
 
-    Boxes are those that entered the stage; width and opacity of a line show its weight relative to
-    the strongest, and bars give it in per cent. All weights of a proposal sum to 100 %, less what
-    went to proposals dropped later.
+    On the image are the boxes that entered the stage; width and opacity of a line show its weight
+    relative to the strongest, and bars give it in per cent. All weights of a proposal sum to 100 %,
+    less what went to proposals dropped later.
 
     proposal: its id; default: the one with the best final score.  top: how many others are shown.
     head: one head (0-based) instead of the mean over all.  For the rest see

@@ -110,7 +110,7 @@ def playground(
     """
     path = Path(path)
     if path.suffix.lower() not in (".html", ".htm"):
-        raise LabError(f'"{path}" is not a name for a page. Call it {path.stem}.html.')
+        raise LabError(f'A page ends in .html, found "{path}". Call it {path.stem}.html.')
     require_onnx()
     if not isinstance(detector, Detector):
         detector = load(str(detector))

@@ -89,7 +89,7 @@ export function createControls(explorer) {
   explorer.used = () => usedOf(explorer.changes.intervention.changes, explorer.base().ids);
   const first = make("input", {
     type: "range", min: "1", max: String(explorer.base().count), step: "1", "aria-label": "Proposals",
-    title: "How many of the learned proposals are used", oninput: () => use(Number(first.value), false), onchange: () => use(Number(first.value), true),
+    title: "How many of the learned proposals are used, counted from the first", oninput: () => use(Number(first.value), false), onchange: () => use(Number(first.value), true),
     onpointerdown: () => { before = null; }, // a slider that returns to its start reports no change
   });
   const fewer = make("label", { class: "srl-field srl-threshold" }, make("span", { text: "proposals" }), first, used);

@@ -54,7 +54,7 @@ export function createEditing(explorer) {
     onchange: () => made.attempt({ start: Number(start.value) }),
   });
   const more = act("+1 stage", "Run the last stage once more", () => made.attempt({ repeat: Math.min(made.intervention.repeat + 1, MOST) }));
-  const less = act("−1 stage", "One repeated stage less", () => made.attempt({ repeat: Math.max(made.intervention.repeat - 1, 0) }));
+  const less = act("−1 stage", "Run the last stage once less", () => made.attempt({ repeat: Math.max(made.intervention.repeat - 1, 0) }));
   const undo = act("undo", "Take back the last change", () => made.undo());
   const reset = act("reset", "Take back all changes", () => made.reset());
   const done = make("ul", { class: "srl-changes", "aria-label": "Changes" });

@@ -289,7 +289,8 @@ function render({ model, el, keys }) {
   };
 }
 
-// A kernel may have set something, or another view of it, before this one is shown; null chooses nothing.
+// A kernel, or another view of it, may have set something before this view is shown; null means that
+// nothing is chosen.
 function startState(model, options, base) {
   const first = (key) => [model.get(key), options[key], START[key]].find((value) => value !== undefined);
   const given = Object.fromEntries(Object.keys(START).map((key) => [key, first(key)]));

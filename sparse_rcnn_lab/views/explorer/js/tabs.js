@@ -75,7 +75,7 @@ export function createTabs(explorer) {
     const bin = box && [box[2] - box[0], box[3] - box[1]].map((side) => Math.abs(side / trace.roiSide).toFixed(1)).join("×");
     const said = state < 1 ? "Nothing is pooled before stage 1."
       : box ? `Stage ${state} pools ${trace.roiSide}×${trace.roiSide} bins from p${trace.level(state, row)}, where the box was when it came in. One bin: ${bin} px.`
-        : `The box that came into stage ${state} is not a number.`;
+        : `The box that came into stage ${state} is not a number (NaN).`;
     return [
       note(said), make("div", { class: "srl-looks" }, ...crops),
       note(trace.roiBefore ? "Bright: stands out from the mean of the RoI feature." : `The feature itself is not shown. ${trace.missing.roi ?? ""}`),
@@ -141,7 +141,7 @@ export function createTabs(explorer) {
     const near = trace.near(state, row);
     const others = near.length ? `Most similar proposals at ${state ? `stage ${state}` : "the start"}, by cosine` : "There is no other proposal.";
     return [make("div", { class: "srl-beside" },
-      make("div", {}, note("Its own feature at every two stages, cosine"), make("div", { class: "srl-scroll" }, table)),
+      make("div", {}, note("Its own feature compared between stages, by cosine"), make("div", { class: "srl-scroll" }, table)),
       make("div", {}, note(others), make("div", { class: "srl-list" }, ...near.map(({ row: other, cosine }) => partner(
         trace, other, cosine, `${cosineText(cosine)} ${trace.words(state, other)}`,
       )))),

@@ -1,6 +1,7 @@
 // A tour in six steps: each says one thing, points at it and does it, on the image without anybody's
-// changes. It can be left at any time; what was changed before is then there again. Without a link the two steps that change something are left
-// out. Nothing of it is of the app: any page with an explorer has it (`el.explorer.tour`).
+// changes. It can be left at any time; what was changed before is then there again. Without a link
+// the two steps that change something are left out. It does not depend on the app: any page with an
+// explorer has it (`el.explorer.tour`).
 
 import { NOTHING, withEdit } from "./changes.js";
 import { make, setText } from "./dom.js";

@@ -19,7 +19,7 @@ export function createFrames(frames, classes, save) {
   const current = () => state.frames[state.at];
   const copy = (boxes) => boxes.map(({ name, box }) => ({ name, box: [...box] }));
 
-  // One save after the other; a failed one is repeated until it succeeds.
+  // One save after the other; a failed one is repeated until it succeeds, unless it was refused.
   const waiting = new Map();
   let running = false;
   async function keep(frame) {

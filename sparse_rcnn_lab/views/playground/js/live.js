@@ -32,7 +32,7 @@ export function createLive({ engine, about, kept, source, still = source, below,
   const element = make("section", { class: "play-stage" },
     make("div", { class: "play-frame" }, below ?? null, canvas),
     make("div", { class: "play-controls" },
-      slider("count", "proposals", "How many of the learned proposals are used", { min: 1, max: about.num_proposals, step: 1 }, String),
+      slider("count", "proposals", "How many of the learned proposals are used, counted from the first", { min: 1, max: about.num_proposals, step: 1 }, String),
       slider("stage", "stage", "Stop after this stage; 0 shows the learned proposals", { min: 0, max: about.stages, step: 1 }, String),
       slider("threshold", "score ≥", "Lowest score of a detection", { min: 0.01, max: 0.99, step: 0.01 }, scoreText),
       told, take));
