@@ -1,4 +1,4 @@
-"""The demo app: one page with the tabs Live, Photo, Video, Compare and Explore, and its endpoints.
+"""The demo app: a page (Explore, Live, Photo, Draw, Video, Compare, Teach) and its endpoints.
 
 ``apps/demo.py`` starts it. A :class:`ViewState` holds the values of the controls, whoever sends it
 (a tab, an endpoint, the webcam's script), and :class:`Viewer` turns it and an image into

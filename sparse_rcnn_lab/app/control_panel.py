@@ -30,7 +30,7 @@ class ModelControls:
     def __init__(self, viewer: Viewer, start: ViewState, name: str, model: Any) -> None:
         detector = viewer.models[start.model]
         self.model = model
-        help_text = "How many of the learned proposals look at the image."
+        help_text = "How many of the learned proposals are used, counted from the first."
         n, last = detector.num_proposals, detector.num_stages
         self.num_proposals = slider(
             f"{name}-proposals", "Proposals", help_text, 1, n, value=start.num_proposals, step=1
@@ -65,7 +65,7 @@ class ControlPanel(ModelControls):
         # Set by the model's tile (page.js).
         box = gr.Textbox(start.model, elem_id="lab-model", elem_classes="lab-hidden")
         super().__init__(viewer, start, "lab", box)
-        help_text = "The minimum score, 0 to 1, that counts as a detection."
+        help_text = "Lowest score of a detection, 0 to 1."
         self.threshold = slider(
             "lab-threshold", "Score threshold", help_text, 0, 1, value=start.threshold, step=0.01
         )

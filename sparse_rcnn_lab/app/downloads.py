@@ -108,7 +108,7 @@ def _coco(trace: Trace, state: ViewState) -> dict[str, object]:
 
 
 def explorer_of(viewer: Viewer, image: InputImage, state: ViewState, **options: Any) -> Explorer:
-    """The explorer of an image with all proposals of the model, whose changes are run."""
+    """The explorer of an image with all proposals of the model, in which changes are run."""
     options = {"threshold": state.threshold, **options}
     return explore(image.pixels, viewer.models[state.model], **options)
 

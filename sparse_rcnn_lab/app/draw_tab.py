@@ -41,7 +41,7 @@ class DrawTab:
         )
         gr.HTML(
             '<div id="lab-pad"><canvas id="lab-pad-drawn" width="512" height="384" tabindex="0" '
-            'role="img" aria-label="Drawing pad. Keys C, T, S and H put a circle, a triangle, a '
+            'role="img" aria-label="Drawing pad. Keys C, T, S and H draw a circle, a triangle, a '
             'square and a heart at a random place."></canvas>'
             '<canvas id="lab-pad-boxes" width="512" height="384" aria-hidden="true"></canvas></div>'
             f'<div id="lab-pad-row"><div role="group" aria-label="Colour">{colors}</div>'

@@ -93,7 +93,7 @@ class Endpoints:
         )
 
     def models(self) -> list[Found]:
-        """The names of models for the other endpoints; a published one is downloaded first."""
+        """The models for the other endpoints; a published one is downloaded at its first use."""
         return [{"name": name, "label": label} for label, name in self.viewer.models.choices()]
 
     def live(self, path: str, state: ViewState) -> tuple[str, Found]:

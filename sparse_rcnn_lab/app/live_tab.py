@@ -1,7 +1,7 @@
 """The tab *Live*: boxes on the webcam's image while it runs.
 
 The page's own script (``webcam.js``) runs the camera and sends its frames to :class:`Webcams`, one
-request per frame. Gradio's stream works too, but takes twice the time besides the model's.
+request per frame. With Gradio's stream everything but the model takes twice the time.
 """
 
 from __future__ import annotations

@@ -67,7 +67,7 @@ def _tile(name: str, pressed: bool, title: str = "") -> str:
     if name in RELEASES:
         release = RELEASES[name]
         there = release.cached.is_file()
-        finds += " · fetched" if there else f" · downloads {release.megabytes} MB, once"
+        finds += " · downloaded" if there else f" · downloads {release.megabytes} MB, once"
     return (
         f'<button type="button" data-model="{escape(name)}" aria-pressed="{str(pressed).lower()}">'
         f'<img src="{thumbnail(picture)}" alt=""><span><b>{escape(title or called)}</b>'

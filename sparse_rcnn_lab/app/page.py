@@ -47,7 +47,7 @@ def build_page(viewer: Viewer, explorations: Explorations) -> tuple[gr.Blocks, O
     name = viewer.models.first
     detector = viewer.models[name]
     start = ViewState(name, detector.num_proposals, detector.num_stages, THRESHOLD)
-    # Files given to Gradio stay for ten minutes, those it made for its frames no longer.
+    # Gradio removes files after ten minutes: those it was given, and those it made of frames.
     with gr.Blocks(title=TITLE, analytics_enabled=False, delete_cache=(60, 600)) as page:
         parts = Page(viewer, start, explorations)
         parts.connect(page)

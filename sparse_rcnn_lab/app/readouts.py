@@ -134,7 +134,7 @@ def working(text: str, done: Progress | None = None) -> str:
     share = min(1.0, done.done / done.total) if done is not None and done.total else 0.0
     return (
         f'<div class="lab-working" role="status"><progress max="1" value="{share:.3f}" '
-        f'aria-label="How far the video is"></progress><p class="lab-hint">{escape(text)}</p></div>'
+        f'aria-label="Video progress"></progress><p class="lab-hint">{escape(text)}</p></div>'
     )
 
 

@@ -57,7 +57,7 @@ function createTeach(el) {
   const link = make("input", { type: "text", readonly: "", class: "lab-link", "aria-label": "Your link", onfocus: () => link.select() });
   const kept = make("span");
   const copy = make("button", { type: "button", text: "Copy", onclick: () => { link.select(); navigator.clipboard?.writeText(link.value); } });
-  const anew = make("button", { type: "button", text: "Begin anew" });
+  const anew = make("button", { type: "button", text: "Start over" });
   const foot = make("p", { class: "lab-foot", hidden: "" }, kept, link, copy, anew);
   el.replaceChildren(make("div", { class: "srl lab-teach" }, bar, said, ...Object.values(panels), foot));
   const shell = el.firstChild;
@@ -164,7 +164,7 @@ function createTeach(el) {
     busy += 1;
     show();
     try {
-      // A frame that could not be stored stays in memory and is sent again until it can.
+      // A frame that could not be stored stays in memory and is sent again, unless it was refused.
       for (;;) {
         try {
           await begin();
@@ -386,7 +386,7 @@ function createTeach(el) {
     toUse.hidden = at || !taught;
     teach.classList.toggle("lab-go", !taught);
     teach.disabled = short || at;
-    setText(teach, taught ? "Train on with these images (about 4 minutes)" : "Train (about 4 minutes)");
+    setText(teach, taught ? "Train further on these images (about 4 minutes)" : "Train (about 4 minutes)");
     stop.hidden = !at;
     if (!at) stop.disabled = false;
     meter.hidden = !run;
@@ -516,7 +516,7 @@ function createTeach(el) {
     make("h3", { text: "Download" }),
     make("div", { class: "lab-uses" }, use("Data", "COCO, a zip", away("data")), use("Model", "safetensors", away("model")),
       use("One page that detects", "html, needs nothing else", away("playground")), use("An explored frame", "html", away("page"))),
-    make("p", { class: "srl-note", text: "More frames or classes at any time: go back to Show or Box, then train on." }));
+    make("p", { class: "srl-note", text: "You can add images or classes at any time: go back to Show or Box, then train further." }));
 
   // The taught model becomes the page's, with the threshold at which it did best.
   async function choose() {
@@ -556,7 +556,7 @@ function createTeach(el) {
 
   anew.onclick = tried(async () => {
     if (busy || batches || labeller.state.unsaved) throw new Error("Not everything is saved yet. Wait a moment.");
-    if (labeller.state.frames.length && !confirm("Begin anew? What was shown so far stays under its link.")) return;
+    if (labeller.state.frames.length && !confirm("Start over? The images so far stay under their link.")) return;
     stored("removeItem");
     token = null;
     history.replaceState(null, "", location.pathname);
@@ -602,7 +602,7 @@ function createTeach(el) {
     camera.lastChild.hidden = stream && frames.length > 2; // it was read
     shoot.hidden = halt.hidden = !stream;
     if (!stream) turn.hidden = true;
-    setText(count, frames.length || busy ? `${frames.length} of about ${WANTED} images${busy ? ", one is being kept …" : ""}` : "");
+    setText(count, frames.length || busy ? `${frames.length} of about ${WANTED} images${busy ? ", one is being saved …" : ""}` : "");
     toBox.hidden = frames.length < 2;
     toBox.classList.toggle("lab-go", frames.length >= WANTED);
     const all = frames.length > 1 && labelled === frames.length && frames.some((frame) => frame.boxes.length);
@@ -671,8 +671,8 @@ function createTeach(el) {
       if (whose !== token) return;
       say(error.message, true);
       missed = error.message;
-      if (!error.refused) return void setTimeout(comeBack, 1500); // nothing of it is shown so long
-      if (stored("getItem") === token) stored("removeItem"); // else it is another one's link, and the own stays
+      if (!error.refused) return void setTimeout(comeBack, 1500); // until then nothing of it is shown
+      if (stored("getItem") === token) stored("removeItem"); // else the link is somebody else's, and one's own stays
       history.replaceState(null, "", location.pathname); // to come back to after a reload
       token = null;
     }

@@ -370,7 +370,7 @@ def _shown(run: Path) -> list[Path]:
 
 
 def _inner(folder: Path) -> Path:
-    """The first folder that holds more than one folder, as zips and drops often nest them."""
+    """The first folder with more in it than one folder, as zips and drops often nest them."""
     while True:
         inside = list(folder.iterdir())
         if len(inside) != 1 or not inside[0].is_dir() or inside[0].name.lower() in ("images",):
@@ -385,7 +385,7 @@ def _last_words(run: Path) -> str:
         told = [line for line in lines if line.startswith("error:")]
         if told:
             return told[-1].removeprefix("error:").strip()
-    return "The training ended by itself, perhaps out of memory. Train again: it starts anew."
+    return "The training ended by itself, perhaps out of memory. Train again from the beginning."
 
 
 async def _body(request: Request, most: int) -> bytes | Response:

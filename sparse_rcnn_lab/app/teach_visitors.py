@@ -71,7 +71,7 @@ class Visitors:
         if not _TOKEN.fullmatch(token) or not (self.root / token).is_dir():
             raise LabError(
                 f"There is nothing under this link any more: what is taught is kept for {DAYS} "
-                "days after the last change. Begin anew."
+                "days after the last change. Start over with new images."
             )
         with self._lock:  # two projects in one folder would overwrite each other
             if token not in self._known:

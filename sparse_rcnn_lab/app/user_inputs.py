@@ -43,7 +43,7 @@ class Limits:
             raise LabError(f"--max-size must be 1 to 10000 megabytes, found {self.upload_mb}.")
 
     def check_file(self, path: Path) -> None:
-        """Raises LabError for a file that is too large; larger uploads were refused before."""
+        """Raises LabError for a file that is too large; such uploads have been refused already."""
         size = path.stat().st_size / 1e6
         if size > self.upload_mb:
             raise LabError(

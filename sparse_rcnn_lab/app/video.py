@@ -24,7 +24,7 @@ from sparse_rcnn_lab.core.trace import Trace
 from sparse_rcnn_lab.views.draw import display_size
 from sparse_rcnn_lab.views.film import PER_SECOND, film_frames
 
-MAX_SIDE = 1280  # of a written video, pixels
+MAX_SIDE = 1280  # long side of a written video at most, pixels
 SAMPLE_SIDE = 640  # long side of the sample video, pixels
 _TICK = Fraction(1, 90_000)  # unit of the clock of a written video, seconds
 # Only containers, since a playlist could name other files of this machine, or addresses.

@@ -73,8 +73,8 @@ class VideoTab:
                 min_width=90,
             )
             self.stop = gr.Button("Stop", interactive=False, elem_id="lab-video-stop", min_width=90)
-        help_text = "How many frames per second to detect in, at most those of the video."
-        self.rate = slider("lab-video-rate", "Frames a second", help_text, 1, 60, value=15, step=1)
+        words = "How many frames per second to detect in, at most those of the video."
+        self.rate = slider("lab-video-rate", "Frames per second", words, 1, 60, value=15, step=1)
 
     def connect(self, controls: ControlPanel, image: gr.State) -> None:
         """Connects the buttons."""
@@ -111,7 +111,7 @@ class VideoTab:
             clip = open_clip(path, self.viewer.limits)
             told, last = 0.0, None
             state = ViewState.parse(*moved)
-            per_second = parse_number("frames a second", rate)
+            per_second = parse_number("frames per second", rate)
             for last in annotate(self.viewer, clip, state, per_second, target, stop.is_set):
                 if time.monotonic() - told > _TELL:
                     told = time.monotonic()

@@ -272,7 +272,7 @@ class ModelList:
         return own or examples(self[name].class_names)
 
     def choices(self) -> list[tuple[str, str]]:
-        """(label, name) of each: a path by its last part, a published model with its download."""
+        """(label, name) of each: a path by its last part, a published model with its megabytes."""
         return [(_label(name), name) for name in self.names]
 
 
@@ -300,7 +300,7 @@ def models_to_offer(model: str | None, checkpoint: str | None) -> list[str]:
 def _label(name: str) -> str:
     if name in RELEASES:
         release = RELEASES[name]
-        there = "fetched" if release.cached.is_file() else f"downloads {release.megabytes} MB"
+        there = "downloaded" if release.cached.is_file() else f"downloads {release.megabytes} MB"
         return f"{name} (COCO, {there})"
     return short_name(name)
 
