@@ -52,8 +52,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         if name != "collect":
             add("--assignment", action="append", metavar="NAME", help="only this one; repeatable")
         if name == "build":
-            add("--students", type=Path, metavar="CSV", help="roster, each with own numbers")
-            add("--secret", help="seed of the numbers (default: a new one, kept in course.json)")
+            own = "roster of the class; each student then gets a notebook with numbers of their own"
+            add("--students", type=Path, metavar="CSV", help=own)
+            secret = "seed of the exercises' numbers (default: a new one, kept in course.json)"
+            add("--secret", help=secret)
             add("--sources", type=Path, metavar="FOLDER", help="your own assignments")
         if name == "collect":
             add("place", type=Path, help="a folder or a zip with notebooks")

@@ -108,7 +108,10 @@ def _parts(detector: Detector, arguments: argparse.Namespace, folder: Path) -> i
 
     for option in ("to", "proposals", "stage", "stages", "sizes"):
         if getattr(arguments, option) not in (None, False, "last"):
-            raise LabError(f"--{option} cannot be used with --parts: it is chosen at run time.")
+            raise LabError(
+                f"--{option} cannot be used with --parts, which writes ONNX graphs for any "
+                "proposals, stages and image sizes."
+            )
     done = export_parts(detector, folder, check=arguments.check)
     print(done.about["chain"])
     for name, graph in done.about["graphs"].items():

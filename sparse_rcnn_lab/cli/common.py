@@ -126,7 +126,7 @@ def open_model(arguments: argparse.Namespace) -> Detector:
 
 
 def run_folder(model: str) -> Path | None:
-    """The run folder that ``--model`` names; None for a file or a model's name, tried first."""
+    """The run folder that ``--model`` names; None for a file, or a name, which has priority."""
     from sparse_rcnn_lab.models.load import locate
 
     path = Path(model)

@@ -141,7 +141,7 @@ def _field(config: Any, path: str) -> Any:
     for name in path.split("."):
         known = [f.name for f in fields(config)] if is_dataclass(config) else []
         if name not in known:
-            choice = f"Choose one of {', '.join(known)}." if known else "The name ends without it."
+            choice = f"Choose one of {', '.join(known)}." if known else "The name ends before it."
             raise LabError(f"there is no field {name!r} here. {choice}")
         config = getattr(config, name)
     if is_dataclass(config):

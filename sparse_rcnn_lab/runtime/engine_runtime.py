@@ -20,8 +20,8 @@ from sparse_rcnn_lab.runtime.int8 import in_int8
 from sparse_rcnn_lab.runtime.torch_runtime import TorchRuntime, thread_count, threads_for
 
 _TITLES = {"onnxruntime": "ONNX Runtime", "openvino": "OpenVINO"}
-# Up to this many pooled numbers per stage one graph of everything is faster in both engines, as
-# calls and small operations then cost more than torch saves at pooling.
+# Up to this many numbers that a stage pools from one graph of everything is faster in both engines,
+# as calls and small operations then cost more than torch saves at pooling.
 _FEW = 1 << 20
 # Largest difference from the model, relative to the largest value, with which a graph is accepted.
 _TOLERANCE = {"float32": 1e-3, "bf16": 0.1, "int8": 0.3}
@@ -41,8 +41,8 @@ class EngineRuntime(TorchRuntime):
 
     The graphs are created at first use, compared with the model on a small image, and created again
     when weights have changed. Where that fails, or the engine fails later, one warning says so and
-    torch takes over. Torch also computes recorded RoI features and filters, ablations, masks,
-    gradients and other devices.
+    torch takes over. Torch also computes recorded RoI features and filters, ablations, masks and
+    gradients, and everything on other devices.
     """
 
     def __init__(

@@ -24,7 +24,7 @@ EngineName = Literal["onnxruntime", "openvino"]
 Graph = Callable[[Mapping[str, ndarray]], dict[str, ndarray]]
 
 _IN_A_ROW = 3  # calls with the same shapes after which OpenVINO compiles for them
-_KEPT = 4  # so compiled graphs
+_KEPT = 4  # graphs compiled in this way that are kept
 # Difference, relative to the largest value, that is allowed after all stages, each of which
 # magnifies the rounding of those before.
 AFTER_ALL = 0.05
@@ -89,7 +89,7 @@ class _OpenVino:
     The compiled one is a quarter faster but takes up to seconds to create, so it is created in the
     background. OpenVINO keeps it in the cache folder, by content.
 
-    meanwhile: runs any shapes in place of the first graph. Compiled graphs must give the same.
+    meanwhile: runs any shapes in place of OpenVINO; what is compiled must then give the same.
     """
 
     _compiler = ThreadPoolExecutor(1, "openvino-compile")

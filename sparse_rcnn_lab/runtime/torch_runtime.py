@@ -139,7 +139,7 @@ class TorchRuntime:
             and own == (SparseRCNN.pyramid, SparseRCNN.run_stages)
             and not model.training
             and not torch.is_grad_enabled()
-            and not model.proposals.boxes.is_inference()  # has no version to see changes by
+            and not model.proposals.boxes.is_inference()  # has no version that shows changes
             and model.proposals.boxes.dtype == torch.float32
             and not torch.is_autocast_enabled(model.device.type)
         )

@@ -1,4 +1,4 @@
-"""Long work in parts, with a progress bar, each of which is cached and not done twice.
+"""Long work in parts, each of which is cached and not done twice, with a progress bar.
 
 Cached files are named by a hash of everything that determines them (weights, data, settings, how
 the model runs; for times also the machine), so a change never leads to old results.

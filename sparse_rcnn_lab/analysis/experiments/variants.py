@@ -44,7 +44,7 @@ class StageInputs:
     @classmethod
     @torch.inference_mode()
     def of(cls, detector: Detector, data: DetectionData, images: Iterable[int]) -> StageInputs:
-        """Prepares these images. Raises LabError when detector and data have different classes."""
+        """Prepares these images. Raises LabError for other classes; their order may differ."""
         categories = label_category_ids(detector.class_names, data)
         labels = torch.tensor([detector.class_names.index(name) for name in data.class_names])
         samples = [data[i] for i in images]

@@ -48,8 +48,8 @@ TENSORS: Tensors = {
 class DetectionGraph(nn.Module):
     """Normalises, pads, detects and selects.
 
-    model: in eval mode. num_proposals: use only this many. stage: stop after this one (1..S).
-    all_stages: also return the output of every stage.
+    model: in eval mode. num_proposals: use only this many, the first ones. stage: stop after this
+    one (1..S). all_stages: also return the output of every stage.
     """
 
     def __init__(
