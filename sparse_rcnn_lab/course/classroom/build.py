@@ -74,7 +74,7 @@ def build(
         before = Course.open(root)
         if secret not in (None, before.secret) and before.students():
             raise LabError(
-                f'"{root}" has submissions to another secret. Name another folder with --course: '
+                f'"{root}" has submissions for another secret. Name another folder with --course: '
                 "their hidden tests would be replaced."
             )
         if students and before.students() and not (root / "personal").is_dir():

@@ -243,7 +243,7 @@ class _Sink(io.StringIO):
 
 @contextlib.contextmanager
 def few_words() -> Iterator[None]:
-    """A context that shows only the first part of what is printed, at its end; hides warnings.
+    """A context that shows prints only at its end and only ``KEPT`` characters; hides warnings.
 
     nbgrader takes anything on stderr, even a warning of torch, for a failed test.
     """

@@ -155,7 +155,7 @@ class NotYourOwn(Exception):
 
 
 def standing_in(function: Callable[..., Any]) -> Callable[..., Any]:
-    """The function's replacement for callers that may not call it."""
+    """A wrapper through which the notebook, which ``refusing`` stops, can call the function."""
 
     def stand_in(*args: Any, **kwargs: Any) -> Any:
         return function(*args, **kwargs)

@@ -191,8 +191,8 @@ def write_table(
     What a spreadsheet program would take for a formula gets a ' before it: an answer that begins
     with "- ", or a malicious one.
 
-    as_given: no ', for a school's system, which gets its own values back.  mark: a mark for UTF-8,
-    without which Excel reads Zoë as ZoÃ«, and would save it like that.
+    as_given: no ', for a school's system, which gets its own values back.  mark: begin with the
+    byte order mark of UTF-8, without which Excel reads Zoë as ZoÃ«, and would save it like that.
     """
     rows, text = list(rows), io.StringIO()
     columns = columns or (list(rows[0]) if rows else ["student"])

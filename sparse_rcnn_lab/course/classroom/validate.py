@@ -93,7 +93,7 @@ def _checks_nothing(source: str) -> bool:
 def before_handing_in(path: str | Path) -> None:
     """The last cell of each assignment: validates the saved file and prints the outcomes.
 
-    It does nothing while the notebook is validated or graded, which would never end.
+    It does nothing while the notebook is validated or graded, as that would never end.
     """
     if grading():
         return

@@ -117,7 +117,8 @@ def losses(trace: Trace, config: LossConfig = _PAPER) -> SetLoss:
 def push(trace: Trace, stage: int | None = None, config: LossConfig = _PAPER) -> Tensor:
     """How the loss pushes each class score at a stage: ``[N, C]``, up if above 0, down if below.
 
-    It is the negative gradient of the set loss at the logits. Raises LabError without ground truth.
+    It is the negative gradient of the set loss with respect to the logits. Raises LabError without
+    ground truth.
 
     >>> import sparse_rcnn_lab as srl
     >>> sample = srl.Shapes(4)[3]
