@@ -93,7 +93,7 @@ function createTeach(el) {
   const toBox = make("button", { type: "button", text: "Go to Box", onclick: () => go("box") });
   const shots = make("div", { class: "srl-strip-of-images lab-shots" });
   const camera = make("div", { class: "lab-camera" }, video, flash, start,
-    make("p", { text: "Show your things from several sides, near and far, in different places; and a few frames without them." }));
+    make("p", { text: "Show your things from several sides, near and far, in different places. Add a few frames without them." }));
   panels.show.append(camera,
     make("div", { class: "srl-bar" }, shoot, halt, turn,
       make("button", { type: "button", text: "Choose photographs or a zip", onclick: () => files.click() }),
@@ -122,7 +122,7 @@ function createTeach(el) {
       stream = begun;
       stream.getVideoTracks()[0].onended = () => {
         stopCamera();
-        say("The camera was disconnected. What was taken is kept.", true);
+        say("The camera was disconnected. The frames so far are kept.", true);
       };
       video.srcObject = stream;
       await video.play();
@@ -134,7 +134,7 @@ function createTeach(el) {
       chosen = "";
       stopCamera();
       say(error.name === "Insecure"
-        ? "Browsers give a camera only to pages of this machine or with https. Choose photographs instead."
+        ? "Browsers allow a camera only on pages of this machine or over https. Choose photographs instead."
         : lab.noCamera(error), true);
     } finally {
       starting = false;
@@ -172,7 +172,7 @@ function createTeach(el) {
           say("");
           return;
         } catch (error) {
-          say(`${error.message} The frame is kept here and tried again.`, true);
+          say(`${error.message} The frame is kept here and will be sent again.`, true);
           if (error.refused) throw error;
           await new Promise((done) => setTimeout(done, 1500));
         }
@@ -266,7 +266,7 @@ function createTeach(el) {
   }, true);
 
   // 2 Box.
-  const BOX_HINT = "Choose a name, draw a box around each such thing. Click a box to choose or rename it, a dashed one (a proposal) to accept it.";
+  const BOX_HINT = "Choose a name, then draw a box around each such thing. Click a box to choose or rename it, or a dashed box (a proposal) to accept it.";
   const place = make("div");
   const boxHint = make("p", { class: "srl-note", role: "status" });
   const toTrain = make("button", { type: "button", class: "lab-go", text: "Go to Train", onclick: () => go("train") });
@@ -358,7 +358,7 @@ function createTeach(el) {
     }
     if (run.phase === "failed") return run.problem;
     if (run.phase === "done") {
-      const made = run.time_over ? `Its time was over after ${run.done_steps} of ${plural(run.steps, "step")}` : `${run.stopped ? "Stopped: " : ""}${plural(run.done_steps, "step")} in ${clock(run.seconds)}`;
+      const made = run.time_over ? `The time was up after ${run.done_steps} of ${plural(run.steps, "step")}` : `${run.stopped ? "Stopped: " : ""}${plural(run.done_steps, "step")} in ${clock(run.seconds)}`;
       return `${made}. ${run.judgement.words}`;
     }
     return PHASES[run.phase] ?? "";
@@ -375,7 +375,7 @@ function createTeach(el) {
     const short = labelled.length < 2 || !boxes;
     const lines = [`${plural(labelled.length, "image")} labelled, ${plural(boxes, "box")}: ${[...counts].map(([name, number]) => `${name} ${number}`).join(", ") || "no class yet"}.`];
     if (short) lines.push("Training needs at least two labelled images, one of them with a box.");
-    if (labelled.length < frames.length) lines.push(`${plural(frames.length - labelled.length, "image")} not labelled and left out; where nothing is in one, say so ("Nothing here").`);
+    if (labelled.length < frames.length) lines.push(`${plural(frames.length - labelled.length, "image")} without a label will be left out. If one shows none of your things, say so in Box ("Nothing here").`);
     if (few.length && boxes && !run?.notes?.length) lines.push(`Few boxes of ${few.join(", ")}: ten or more of each, in different places, help most.`);
     const key = lines.join("\n");
     if (ready.dataset.key !== key) {

@@ -19,7 +19,7 @@
     NotFoundError: "No camera was found. Connect one, then start again.",
     NotReadableError: "The camera is in use by another program. Close that one, then start again.",
     OverconstrainedError: "That camera is no longer there. Start again to use another one.",
-    Insecure: "Browsers give a camera only to pages of this machine or with https: start the app "
+    Insecure: "Browsers allow a camera only on pages of this machine or over https: start the app "
       + "with --ssl-certfile and --ssl-keyfile.",
   };
 

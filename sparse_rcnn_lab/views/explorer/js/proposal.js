@@ -101,7 +101,7 @@ export function createProposal(explorer) {
       make("small", { text: `proposal ${trace.ids[row]}` }))
     ));
     const empty = state < 1
-      ? "The learned proposals: the same for every image, before any of it was looked at."
+      ? "The learned proposals: the same for every image; none has looked at this one yet."
       : "No proposal reaches this score here. Lower the threshold, or choose a box in the image.";
     body.replaceChildren(items.length ? make("div", { class: "srl-list" }, ...items) : make("p", { class: "srl-note", text: empty }));
   }

@@ -78,7 +78,7 @@ export function createTabs(explorer) {
         : `The box that came into stage ${state} is not a number (NaN).`;
     return [
       note(said), make("div", { class: "srl-looks" }, ...crops),
-      note(trace.roiBefore ? "Bright: stands out from the mean of the RoI feature." : `The feature itself is not shown. ${trace.missing.roi ?? ""}`),
+      note(trace.roiBefore ? "Bright bins stand out from the mean of the RoI feature." : `The feature itself is not shown. ${trace.missing.roi ?? ""}`),
     ];
   }
 
@@ -109,7 +109,7 @@ export function createTabs(explorer) {
         stageButton(stage)));
     }
     return [
-      note("The RoI feature before (top) and after (below) the proposal's own two layers. Bright: stands out from the RoI's mean; each row relative to its largest value."),
+      note("The RoI feature before (top) and after (below) the proposal's own two layers. Bright bins stand out from the RoI's mean; each row is relative to its largest value."),
       make("div", { class: "srl-looks srl-maps" }, ...columns),
     ];
   }
@@ -160,7 +160,7 @@ export function createTabs(explorer) {
     const keys = matchMedia("(hover: none)").matches ? "" : ", or press ↓";
     const choose = note(`Choose a proposal: click a box, a point or a detection${keys}.`);
     const shown = tab === "similarity" ? [among(trace, state)] : filmStrips(explorer);
-    const what = tab !== "similarity" && shown.length && note("What lay in each detection's box, from the learned proposal to the last stage.");
+    const what = tab !== "similarity" && shown.length && note("What was in each detection's box, from the learned proposal to the last stage.");
     return [lacking && note(lacking), choose, what, tab === "similarity" ? shown[0] : make("div", { class: "srl-films" }, ...shown)];
   }
 

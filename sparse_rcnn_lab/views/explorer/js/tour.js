@@ -69,7 +69,7 @@ export function createTour(explorer) {
     const changing = [
       {
         target: ".srl-pictures",
-        text: () => `Somebody pulls proposal ${id} off its ${name(id)} ${when}. The later stages run again from there.`,
+        text: () => `Now proposal ${id} is pulled off its ${name(id)} ${when}. The later stages run again from there.`,
         async act(alive) {
           explorer.choose(id);
           motion.go(early);
@@ -97,7 +97,7 @@ export function createTour(explorer) {
           const [was, now] = [found(base()), found(explorer.trace())];
           setText(words, `Without self-attention no proposal sees the others: ${many(was, "detection")} became ${now}. ${now > was
             ? "Rivals no longer agree who takes an object; attention does what other detectors leave to non-maximum suppression."
-            : "On this image that is the same or fewer; on one with many objects, rivals would each take the same one."}`);
+            : "There are no more on this image; on one with many objects, several rivals would each detect the same one."}`);
         },
       },
     ];

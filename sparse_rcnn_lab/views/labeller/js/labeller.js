@@ -58,7 +58,7 @@ export function createLabeller(el, host) {
     frames.go(state.at + 1);
     sheet.element.focus({ preventScroll: true });
   });
-  const drop = host.remove ? button("Remove image", "Takes this image out, with its boxes", dropFrame) : null;
+  const drop = host.remove ? button("Remove image", "Remove this image and its boxes", dropFrame) : null;
   const strip = make("div", { class: "srl-strip-of-images", role: "group", "aria-label": "Images" });
   const where = make("p", { class: "srl-labelled", role: "status" });
   const keys = make("details", { class: "srl-keys" }, make("summary", { text: "Keys" }),
@@ -278,7 +278,7 @@ export function createLabeller(el, host) {
     const { length } = state.frames;
     const done = state.frames.filter((one) => one.labelled).length;
     const boxes = state.frames.reduce((sum, one) => sum + one.boxes.length, 0);
-    const saved = state.problem ? (state.unsaved ? `Not saved yet: ${state.problem} It is tried again.` : `Not saved: ${state.problem}`) : state.unsaved ? "Saving …" : "All saved.";
+    const saved = state.problem ? (state.unsaved ? `Not saved yet: ${state.problem} It will be tried again.` : `Not saved: ${state.problem}`) : state.unsaved ? "Saving …" : "All saved.";
     if (!pending) setText(where, (!state.problem && state.hint) || (length ? `${done} of ${length} images labelled, ${boxes} ${boxes === 1 ? "box" : "boxes"}. ${saved}` : "No image yet."));
     root.dataset.saved = String(!state.unsaved && !state.problem);
     gone.disabled = state.chosen < 0;

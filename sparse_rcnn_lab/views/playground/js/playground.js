@@ -116,7 +116,7 @@ async function camera() {
       NotFoundError: "This machine has no camera that the browser can see. Open a photograph instead.",
       NotReadableError: "The camera is used by another program. Close that one, and try again.",
     }[error.name];
-    tell(why ?? "This browser gives a page no camera here; it does so over https, on localhost, and mostly from disk. Open a photograph instead.", "problem");
+    tell(why ?? "This browser does not allow a camera here; it does over https, on localhost, and mostly from disk. Open a photograph instead.", "problem");
     return;
   }
   video.srcObject = stream;
