@@ -33,10 +33,10 @@ def loading_speed(data: DetectionData, recipe: Recipe, workers: int = 0) -> dict
     clock = Clock("cpu", "process")
     for step, batch in enumerate(loader.batch_sampler or ()):
         with clock.part("reading"):
-            samples = [data[index] for index, _ in batch]
+            samples = [data[index] for index, *_ in batch]
         with clock.part("augmentation"):
             samples = [
-                augment(sample, seed) for sample, (_, seed) in zip(samples, batch, strict=True)
+                augment(sample, seed) for sample, (_, seed, _) in zip(samples, batch, strict=True)
             ]
         with clock.part("batch"):
             collate(samples, recipe.model.input, raw=True)

@@ -330,7 +330,7 @@ def test_samples_can_be_compared():
     assert samples.index(samples[1]) == 1 and data[0] not in samples
     assert repr(samples[0]) == "Sample(image_id=0, name='shapes seed 0 image 0')"
     for wrong in (slice(2), 1.0):
-        with pytest.raises(LabError, match="one by one"):
+        with pytest.raises(LabError, match="for i in range"):
             data[wrong]
 
 

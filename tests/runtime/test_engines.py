@@ -429,9 +429,9 @@ def test_auto_follows_its_rule(monkeypatch):
         made = choose.make_runtime(model, "auto", precision)
         assert made.about()["runtime"] == wanted
     for arguments, message in (
-        (("onnxruntime", "bf16"), "ONNX Runtime computes in float32, int8; found 'bf16'"),
+        (("onnxruntime", "bf16"), "ONNX Runtime computes in float32, int8, found 'bf16'"),
         (("folded", "int8"), "folded runtime has no int8"),
-        (("openvino", "auto"), "OpenVINO computes in float32, bf16, int8; found 'auto'"),
+        (("openvino", "auto"), "OpenVINO computes in float32, bf16, int8, found 'auto'"),
     ):
         with pytest.raises(LabError, match=message):
             choose.make_runtime(model, *arguments)

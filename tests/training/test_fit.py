@@ -172,7 +172,7 @@ def test_what_may_be_different_when_a_run_is_resumed(tmp_path):
         del header["recipe"]["train"][name]
     folder.write_header(header)
     fewer = tiny(**once, train__accumulate=2, train__precision="bf16")
-    with pytest.warns(UserWarning, match=r"with torch 1\.0 \(now [\w.+]+\); it goes") as told:
+    with pytest.warns(UserWarning, match=r"with torch 1\.0 \(now [\w.+]+\); it continues") as told:
         assert train(folder.path, fewer, resume=True).finished
     assert len([w for w in told if "torch 1.0" in str(w.message)]) == 1
 
