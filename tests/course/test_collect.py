@@ -148,10 +148,16 @@ def test_rosters_of_several_systems(tmp_path: Path, head: str, row: str) -> None
 
 
 def test_namesakes_are_two(tmp_path: Path) -> None:
-    """Catches namesakes with one folder, where what tells them apart begins alike."""
-    (tmp_path / "roster.csv").write_text("name,email\nLi Wei,li@a.edu\nLi Wei,li@b.edu\n", "utf-8")
-    first, second = Roster.read(tmp_path / "roster.csv").people
-    assert first.student != second.student
+    """Catches namesakes with one folder, where what tells them apart begins alike, and tables in
+    which both have the same name."""
+    rows = "Li Wei,li@a.edu\nLi Wei,li@b.edu\nConrad,c@a.edu\nCon,d@a.edu\n"
+    (tmp_path / "roster.csv").write_text("name,email\n" + rows, "utf-8")
+    assert Course(tmp_path, "1", ASSIGNMENTS).names() == {
+        "Li-Wei-li-a.edu": "Li Wei (li-a.edu)",
+        "Li-Wei-li-b.edu": "Li Wei (li-b.edu)",
+        "Conrad": "Conrad",
+        "Con-": "Con",
+    }
 
 
 class FromAMac(zipfile.ZipInfo):

@@ -128,9 +128,9 @@ class Course:
         return Roster.read(path) if path.is_file() else None
 
     def names(self) -> dict[str, str]:
-        """Student -> name, as the roster writes it."""
+        """Student -> name, as the roster writes it; of namesakes with an id."""
         roster = self.roster()
-        return {person.student: person.name for person in roster.people} if roster else {}
+        return {person.student: person.shown for person in roster.people} if roster else {}
 
     def keep_roster(self, path: Path) -> None:
         """Makes a csv file the roster of the class. Raises LabError where it has no names."""

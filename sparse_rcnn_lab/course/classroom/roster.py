@@ -57,6 +57,12 @@ class Person(NamedTuple):
     name: str
     row: dict[str, str]
 
+    @property
+    def shown(self) -> str:
+        """The name, for a namesake with the id that tells them apart."""
+        own = self.student.removeprefix(plain(self.name)).strip("-")
+        return f"{self.name} ({own})" if own else self.name
+
 
 class Roster(NamedTuple):
     """The list of a class, with ``people`` in its order."""
