@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import secrets
 import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from safetensors import SafetensorError
 
@@ -18,6 +19,7 @@ from sparse_rcnn_lab.core.errors import LabError
 if TYPE_CHECKING:
     from torch import Tensor
 
+FORMULA = re.compile(r"[=+@\t\r-](?![\d.,]*$)")  # "-" alone, and numbers, are not formulas
 _TRIES, _PAUSE = 60, 0.05  # seconds
 
 
@@ -96,3 +98,8 @@ def write_text(path: Path, text: str) -> None:
     """Writes a text file whole or not at all."""
     with write_whole(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
+
+
+def no_formula(value: Any) -> Any:
+    """A value for a csv file; a text that a spreadsheet program would run gets a ' before it."""
+    return f"'{value}" if isinstance(value, str) and FORMULA.match(value) else value

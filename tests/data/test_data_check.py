@@ -264,7 +264,7 @@ def spoil(d: Document) -> None:
     a.append({**a[4], "id": 50})
     i.append({**i[2], "id": 9})
     a.append({**a[4], "id": 51, "image_id": 9, "bbox": [40, 5, 10, 10], "area": -1})
-    i[1].update(file_name="C:\\data\\T2.PNG", width=0)
+    i[1].update(file_name="=C:\\data\\T2.PNG", width=0)
     d["categories"] += [{"id": 7, "name": "b "}, {"id": 8, "name": "c"}]
 
 
@@ -306,6 +306,8 @@ def test_a_mended_copy_reads_as_the_data_did_with_nothing_left_to_say(root, tmp_
         ("image", "9", "removed"),
         ("category", "7", "removed"),
     }
+    (name,) = (r["before"] for r in rows if r["field"] == "file_name")
+    assert name == "'=C:\\data\\T2.PNG"  # which no spreadsheet program runs
     row = next(r for r in rows if r["id"] == "2" and r["field"] == "bbox")
     assert (row["file"], row["before"], row["after"], row["why"]) == (
         "train.json",

@@ -18,7 +18,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
 from sparse_rcnn_lab.core.errors import LabError
-from sparse_rcnn_lab.detect.files import write_text
+from sparse_rcnn_lab.detect.files import FORMULA, no_formula, write_text
 
 # Headings in lower case, in the systems' English, German, French and Spanish.
 _WHOLE = ("name", "full name", "student", "student name", "fullname", "vollständiger name")
@@ -43,8 +43,6 @@ _NO_NAME = {
 _MOODLE = re.compile(r"(.+)_(\d+)_assignsubmission_")
 _DEVICE = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.I)
 _CANVAS = re.compile(r"([^_]+)_(?:LATE_)?(\d+)_\d+_")
-
-_FORMULA = re.compile(r"[=+@\t\r-](?![\d.,]*$)")  # "-" alone, and numbers, are not formulas
 
 
 class Person(NamedTuple):
@@ -181,7 +179,7 @@ def read_table(path: Path) -> tuple[list[str], list[tuple[int, dict[str, str]]]]
 
 def _as_meant(value: str) -> str:
     """The value without the ' that :func:`write_table` put before it."""
-    return value[1:] if value.startswith("'") and _FORMULA.match(value, 1) else value
+    return value[1:] if value.startswith("'") and FORMULA.match(value, 1) else value
 
 
 def write_table(
@@ -205,13 +203,9 @@ def write_table(
     writer = csv.DictWriter(text, columns, extrasaction="ignore", lineterminator="\n")
     writer.writeheader()
     if not as_given:
-        rows = [{key: _no_formula(value) for key, value in row.items()} for row in rows]
+        rows = [{key: no_formula(value) for key, value in row.items()} for row in rows]
     writer.writerows(rows)
     write_text(path, "\ufeff" * mark + text.getvalue())
-
-
-def _no_formula(value: Any) -> Any:
-    return f"'{value}" if isinstance(value, str) and _FORMULA.match(value) else value
 
 
 def number(value: float | None) -> str:

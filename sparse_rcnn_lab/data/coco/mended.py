@@ -16,7 +16,7 @@ from tqdm.auto import tqdm
 from sparse_rcnn_lab.core.errors import LabError
 from sparse_rcnn_lab.data.coco.folder import CocoFolder
 from sparse_rcnn_lab.data.coco.records import from_text
-from sparse_rcnn_lab.detect.files import write_text, write_whole
+from sparse_rcnn_lab.detect.files import no_formula, write_text, write_whole
 
 _HEAD = ("file", "record", "id", "field", "before", "after", "why")
 
@@ -49,7 +49,7 @@ def write_mended(sets: Sequence[CocoFolder], out: Path, *, progress: bool = True
         write_whole(listed) as temporary,
         temporary.open("w", encoding="utf-8", newline="") as file,
     ):
-        csv.writer(file).writerows([_HEAD, *changes])
+        csv.writer(file).writerows([_HEAD, *(map(no_formula, row) for row in changes)])
     return listed
 
 
