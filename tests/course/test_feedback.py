@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 from pathlib import Path
 from typing import Any
 
@@ -119,6 +120,14 @@ def test_students_text_is_text(text: str, html: str) -> None:
     shown = str(markdown(text))
     assert html in shown
     assert not any(bad in shown for bad in ("<script", "<img", "javascript:"))
+
+
+@pytest.mark.parametrize("opening", [r"\begin{a}", r"\\["])
+def test_formulas_without_an_end(opening: str) -> None:
+    """Catches time that grows with the square of a text, here to minutes."""
+    start = time.process_time()
+    markdown(opening * (60_000 // len(opening)))
+    assert time.process_time() - start < 3
 
 
 def test_errors_say_where() -> None:

@@ -15,7 +15,12 @@ from xml.etree import ElementTree
 from jinja2 import Environment, FileSystemLoader
 from markupsafe import Markup
 from nbconvert.filters import strip_ansi
-from nbconvert.filters.markdown_mistune import IPythonRenderer, MarkdownWithMath
+from nbconvert.filters.markdown_mistune import (
+    IPythonRenderer,
+    MarkdownWithMath,
+    MathBlockParser,
+    MathInlineParser,
+)
 from pygments import highlight
 from pygments.formatters import HtmlFormatter
 from pygments.lexers import PythonLexer
@@ -23,6 +28,7 @@ from pygments.lexers import PythonLexer
 from sparse_rcnn_lab.detect.files import write_text
 
 TEMPLATES = Path(__file__).with_name("templates")
+_LONGEST = 2000  # characters of a formula: without its end, a search reads no more than these
 
 
 def write_page(path: Path, template: str, **values: Any) -> None:
@@ -73,7 +79,11 @@ class _Renderer(IPythonRenderer):
 def markdown(text: str, ours: bool = False, block: bool = True) -> Markup:
     """Markdown as html, its formulas as MathML. ours: its html tags are kept."""
     renderer = _Renderer(not ours, allow_harmful_protocols=False, exclude_anchor_links=True)
-    shown = MarkdownWithMath(renderer).render(text).strip()
+    block, inline = MathBlockParser(), MathInlineParser(hard_wrap=False)
+    for rules in (block.specification, inline.specification):
+        for name in [name for name in rules if "math" in name or "latex" in name]:
+            rules[name] = rules[name].replace(".*?", f".{{0,{_LONGEST}}}?")
+    shown = MarkdownWithMath(renderer, block, inline).render(text).strip()
     return Markup(shown if block else shown.removeprefix("<p>").removesuffix("</p>"))
 
 
