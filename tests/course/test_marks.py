@@ -8,7 +8,6 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import classroom_class as made
@@ -129,8 +128,7 @@ def test_why_one_cannot_be_graded(small_course: Course, monkeypatch: pytest.Monk
         "log": f"    raise error\n    {why}\n    On instance:\n[ERROR] Please see",
     }
     done["error"] = "nbgrader.converters.base.NbGraderException: Please see the the above traceback"
-    nbgrader = SimpleNamespace(autograde=lambda *_, **options: done)
-    monkeypatch.setattr(Course, "nbgrader", lambda self: nbgrader)
+    monkeypatch.setattr("nbgrader.apps.NbGraderAPI.autograde", lambda *_, **options: done)
     assert grade_one(small_course.root, "ada", "boxes") == f"could not be graded: {why}"
 
 
@@ -227,6 +225,41 @@ def test_a_gradebook_that_is_lost(small_course: Course, damage: Any, words: str)
         with pytest.raises(LabError, match=f"{words}.*classroom build.*by_hand.csv"):
             step(small_course)
     assert (small_course.root / "marks.csv").read_bytes() == before
+
+
+def test_what_is_marked_stays_marked(small_course: Course, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Catches a second grading after which the Formgrader asks for every mark by hand again, and an
+    answer that is another one and has the marks of the one before."""
+    from nbformat import from_dict
+    from nbgrader.preprocessors import SaveAutoGrades
+
+    a_class(small_course)
+    path = small_course.notebook("autograded", "boxes", "Zoë-Müller")
+    notebook = made.read(path)
+
+    def autograde(api: Any, assignment: str, student: str, **options: bool) -> dict[str, bool]:
+        about = {"notebook": assignment, "assignment": assignment, "student": student}
+        resources = {"nbgrader": about | {"db_url": api.coursedir.db_url}}
+        SaveAutoGrades().preprocess(from_dict(notebook), resources)
+        path.write_text(json.dumps(notebook), encoding="utf-8")
+        return {"success": True}
+
+    def asked_again(answer: str) -> bool:
+        made.cell(notebook, "think")["source"] = answer
+        assert grade_one(small_course.root, "Zoë-Müller", "boxes") == ""
+        with small_course.gradebook() as gradebook:
+            grade = gradebook.find_grade("think-grown", "boxes", "boxes", "Zoë-Müller")
+            assert grade.manual_score == 0.5
+            return bool(grade.needs_manual_grade)
+
+    monkeypatch.setattr("nbgrader.apps.NbGraderAPI.autograde", autograde)
+    with small_course.gradebook() as gradebook:
+        grade = gradebook.find_grade("think-grown", "boxes", "boxes", "Zoë-Müller")
+        grade.manual_score, grade.needs_manual_grade = 0.5, False
+        gradebook.db.commit()
+    same = made.cell(notebook, "think")["source"]
+    assert not asked_again(same) and not asked_again(same)
+    assert asked_again("iou_grown = 1") and asked_again("iou_grown = 1")
 
 
 RUBRIC = "student,assignment,test,rubric_1,rubric_2,out_of,marks,comment\n"

@@ -11,10 +11,12 @@ import warnings
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
+from typing import Any
 
 from tqdm.auto import tqdm
 
 from sparse_rcnn_lab.core.errors import LabError
+from sparse_rcnn_lab.course.classroom.cells import name_of, role_of
 from sparse_rcnn_lab.course.classroom.course_folder import NOTES, Course
 from sparse_rcnn_lab.course.classroom.marks import write_marks
 
@@ -96,15 +98,39 @@ def grade(
 def grade_one(root: Path, student: str, assignment: str) -> str:
     """Grades one submission in this process, changing its environment; returns a problem or ""."""
     os.environ.update(_KERNEL)
+    course = Course.open(root)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of sqlalchemy, about nbgrader
-        done = Course.open(root).nbgrader().autograde(assignment, student, force=True, create=True)
+        with course.gradebook() as gradebook:
+            before = _by_hand(course, gradebook, student, assignment)
+            marked = {
+                name: what for name, (grade, what) in before.items() if not grade.needs_manual_grade
+            }
+        done = course.nbgrader().autograde(assignment, student, force=True, create=True)
+        # nbgrader asks for all marks by hand again, also where nothing has changed.
+        with course.gradebook() as gradebook:
+            for name, (grade, what) in _by_hand(course, gradebook, student, assignment).items():
+                if what and marked.get(name) == what:
+                    grade.needs_manual_grade = False
+            gradebook.db.commit()
     if done["success"]:
         return ""
     # The error is often nbgrader's "see the above traceback"; the traceback is in its log.
     reasons = re.findall(r"^ *([\w.]*(?:Error|Exception)\w*: .+)", done["log"] or "", re.M)
     lines = reasons or (done["error"] or done["log"] or "no reason given").strip().splitlines()
     return f"could not be graded: {lines[-1]}"
+
+
+def _by_hand(
+    course: Course, gradebook: Any, student: str, assignment: str
+) -> dict[str, tuple[Any, list[str]]]:
+    """Test -> (its grade, what a person gave marks for): an answer, or of a test the notebook."""
+    submission = course.known_to(gradebook).get((student, assignment))
+    cells = course.read("autograded", assignment, student)["cells"]
+    whole = [cell["source"] for cell in cells]
+    said = {name_of(c): [c["source"]] if role_of(c).get("solution") else whole for c in cells}
+    grades = submission.notebooks[0].grades if submission else ()
+    return {g.name: (g, said.get(g.name, [])) for g in grades if g.manual_score is not None}
 
 
 def is_new(course: Course, student: str, assignment: str) -> bool:
