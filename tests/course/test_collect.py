@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import os
+import re
 import time
 import zipfile
 from pathlib import Path, PurePosixPath
@@ -18,6 +19,7 @@ from sparse_rcnn_lab.course.classroom.build import build
 from sparse_rcnn_lab.course.classroom.cells import name_of, role_of
 from sparse_rcnn_lab.course.classroom.collect import collect
 from sparse_rcnn_lab.course.classroom.course_folder import NOTES, Course, chosen
+from sparse_rcnn_lab.course.classroom.feedback import feedback
 from sparse_rcnn_lab.course.classroom.grade import is_new
 from sparse_rcnn_lab.course.classroom.roster import Roster, level_of_names, student_of
 
@@ -282,3 +284,32 @@ def test_what_came_before_is_not_graded_again(small_course: Course, tmp_path: Pa
     made.hand_in(tmp_path / "in", "ada", "boxes", release)
     collect(course, tmp_path / "in")
     assert path.stat().st_mtime_ns > before
+
+
+def test_what_came_and_was_not_taken(small_course: Course, tmp_path: Path) -> None:
+    """Catches "nothing handed in" of a student whose file was refused, and a notebook that a
+    browser saved as text, left out or given to nobody."""
+    course, folder = small_course, tmp_path / "in"
+    names = "Ada Lovelace\nDora Wu\nEve Roe\nZoe Hopper\n"
+    (course.root / "roster.csv").write_text("name\n" + names, encoding="utf-8")
+    for name in ("Dora Wu", "Zoe Hopper"):
+        (folder / name).mkdir(parents=True)
+    release = json.dumps(made.read(course.notebook("release", "boxes")))
+    (folder / "ada_boxes.ipynb.txt").write_text(release, encoding="utf-8")
+    (folder / "Dora Wu" / "work.ipynb.json").write_text("<html>", encoding="utf-8")
+    (folder / "Zoe Hopper" / "boxes.py").write_text("", encoding="utf-8")
+
+    def overview() -> str:
+        collect(course, folder)
+        with pytest.raises(LabError, match="Nothing is graded"):
+            feedback(course, progress=False)
+        text = (course.root / "overview.html").read_text(encoding="utf-8")
+        return re.sub(r"<[^>]+>|\s+", " ", text).partition("Came, but could not be taken")[2]
+
+    said = " ".join(overview().split())
+    assert "Dora Wu : Dora Wu/work.ipynb.json: is not a readable notebook." in said
+    assert "Zoe Hopper : Zoe Hopper: no notebook (.ipynb)" in said
+    assert "Nothing handed in: Eve Roe." in said
+    made.hand_in(folder, "Dora Wu", "new", json.loads(release))
+    (folder / "Zoe Hopper" / "boxes.py").unlink()  # it stays known, as collections come in parts
+    assert "Dora" not in (said := overview()) and "Zoe Hopper: no notebook" in said

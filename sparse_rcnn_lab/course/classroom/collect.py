@@ -31,9 +31,11 @@ from sparse_rcnn_lab.course.classroom.course_folder import CAME, Course
 from sparse_rcnn_lab.course.classroom.pages import figures_of
 from sparse_rcnn_lab.course.classroom.personal import HandOuts
 from sparse_rcnn_lab.course.classroom.repair_submission import recognise, repair
-from sparse_rcnn_lab.course.classroom.roster import level_of_names, student_of
+from sparse_rcnn_lab.course.classroom.roster import Roster, level_of_names, student_of, write_table
 
+_NOTEBOOK = re.compile(r"\.ipynb(\.txt|\.json)?$", re.I)  # some browsers add the latter
 _HIDDEN = re.compile(r"/(\.|__MACOSX)")
+_REFUSED = ("student", "assignment", "file", "why")
 LARGEST = 50_000_000  # bytes of a notebook with its outputs
 # What reading a file, a zip's list or a part of it may raise. ValueError: an offset before the
 # file's start, or a name that is not text.
@@ -71,13 +73,15 @@ def collect(course: Course, place: Path) -> Collected:
     releases = {name: hand_out.release for name, hand_out in hand_outs.items()}
     entries = [entry for entry in _entries(place) if not _HIDDEN.search(f"/{entry.path}")]
     entries.sort(key=lambda entry: (entry.time, str(entry.path)))
-    found = [entry for entry in entries if entry.path.suffix.lower() == ".ipynb"]
+    found = [entry for entry in entries if _NOTEBOOK.search(entry.path.name)]
     if not found:
         raise LabError(f'"{place}" has no notebook (.ipynb).')
+    refused: list[tuple[PurePosixPath, str]] = []
     is_folder = {entry.path.parts[0]: len(entry.path.parts) > 1 for entry in entries}
     for name in sorted(is_folder.keys() - {entry.path.parts[0] for entry in found}):
         where = " in this folder" if is_folder[name] else ""
         print(f"nothing to take: {name}: no notebook (.ipynb){where}")
+        refused.append((PurePosixPath(name, *["folder"] * is_folder[name]), "no notebook (.ipynb)"))
     result = Collected([], [])
     known: list[tuple[_Entry, Any, str, list[str]]] = []
     newest: dict[tuple[str, str], tuple[_Entry, Any, list[str]]] = {}
@@ -88,6 +92,7 @@ def collect(course: Course, place: Path) -> Collected:
             yield
         except LabError as error:
             result.refused.append((str(entry.path), str(error)))
+            refused.append((entry.path, str(error)))
             print(f"not taken: {entry.path}: {error}")
 
     for entry in found:
@@ -97,8 +102,9 @@ def collect(course: Course, place: Path) -> Collected:
     level = level_of_names([(entry.path, name) for entry, _, name, _ in known], names)
     for entry, notebook, assignment, notes in known:
         with or_refused(entry):
-            person = roster.find(entry.path, names) if roster else None
-            student = person.student if person else student_of(entry.path, names, level)
+            path = _as_saved(entry.path)
+            person = roster.find(path, names) if roster else None
+            student = person.student if person else student_of(path, names, level)
             if (student, assignment) in newest:
                 notes.append(f"handed in more than once, the newest counts: {entry.path}")
             if re.match(r"[^_]+_LATE_\d", entry.path.name):
@@ -122,12 +128,41 @@ def collect(course: Course, place: Path) -> Collected:
         write_notebook(target, notebook)
         result.taken.append((student, assignment, notes))
         print(f"{student}: {assignment}" + "".join(f"\n    {note}" for note in notes))
+    if roster:
+        _keep_refused(course, roster, refused, {name for _, _, name, _ in known})
     for student in sorted(set(course.students()) - set(course.names())) if roster else ():
         print(
             f"{student}: collected before, and nobody on the roster. If it is somebody of the "
             f'class under another name, delete "{course.root / "submitted" / student}".'
         )
     return result
+
+
+def _keep_refused(
+    course: Course, roster: Roster, refused: list[tuple[PurePosixPath, str]], taken: set[str]
+) -> None:
+    """Adds to refused.csv what came from students and was not taken, by (path, why).
+
+    The assignment is that in the path, or the one that all others are; empty where neither tells.
+    """
+    earlier = course.refused()
+    rows = dict(earlier)
+    for path, why in refused:
+        with contextlib.suppress(LabError):  # it is by nobody, or by several people
+            student = roster.find(_as_saved(path), course.assignments).student
+            told = re.findall("|".join(course.assignments), str(path).lower())
+            name = [*(taken if len(taken) == 1 else [""]), *told][-1]
+            file = str(path).removesuffix("/folder")
+            rows[student, name] = dict(zip(_REFUSED, (student, name, file, why), strict=True))
+    came = set(course.submissions(course.assignments))
+    rows = {pair: row for pair, row in rows.items() if pair not in came}
+    if rows != earlier:
+        write_table(course.root / "refused.csv", rows.values(), _REFUSED)
+
+
+def _as_saved(path: PurePosixPath) -> PurePosixPath:
+    """A notebook's path without what a browser adds to its name."""
+    return path.with_name(_NOTEBOOK.sub(".ipynb", path.name))
 
 
 def _entries(place: Path) -> Iterator[_Entry]:

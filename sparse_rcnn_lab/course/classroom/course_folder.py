@@ -6,6 +6,7 @@ nbgrader_config.py      for nbgrader's own commands and the formgrader; you may 
 source/                 the instructor's notebooks, with solutions and hidden tests
 release/, hand-out/     what students get, as folders and as single notebooks; with a roster
                         hand-out/STUDENT/, and the instructor's copy of it in personal/STUDENT/
+refused.csv             what collect could not take, where it tells whose it is
 submitted/, autograded/, feedback/, gradebook.db, marks.csv
 """
 
@@ -25,7 +26,7 @@ from typing import Any
 from sparse_rcnn_lab.core.errors import LabError
 from sparse_rcnn_lab.course import need
 from sparse_rcnn_lab.course.classroom.cells import read_notebook
-from sparse_rcnn_lab.course.classroom.roster import Roster
+from sparse_rcnn_lab.course.classroom.roster import Roster, read_table
 from sparse_rcnn_lab.detect.files import write_text
 
 # Name of folder and notebook -> title, in the order of the scripts, from 1_boxes.py on.
@@ -131,6 +132,12 @@ class Course:
         """Student -> name, as the roster writes it; of namesakes with an id."""
         roster = self.roster()
         return {person.student: person.shown for person in roster.people} if roster else {}
+
+    def refused(self) -> dict[tuple[str, str], dict[str, str]]:
+        """(student, assignment) -> the row of refused.csv: what came and was not taken."""
+        path = self.root / "refused.csv"
+        rows = read_table(path)[1] if path.is_file() else []
+        return {(row["student"], row["assignment"]): row for _, row in rows}
 
     def keep_roster(self, path: Path) -> None:
         """Makes a csv file the roster of the class. Raises LabError where it has no names."""

@@ -151,7 +151,7 @@ def _came(test: Any, task: Any) -> tuple[str, bool]:
 
 def _overview(course: Course, results: list[Result], lost: dict[Any, Any]) -> None:
     """Writes the overview. lost: (student, assignment) -> the lost marks on that page."""
-    told = []
+    told, refused = [], course.refused()
     for name in course.assignments:
         mine = [result for result in results if result.assignment == name]
         graded = [result for result in mine if not result.problem]
@@ -166,6 +166,8 @@ def _overview(course: Course, results: list[Result], lost: dict[Any, Any]) -> No
                     test = tests.setdefault(one["test"], one | {"lost": []})
                     test["lost"].append((result.name, group["came"]))
         came = {result.student for result in mine}
+        missing = {who: shown for who, shown in course.names().items() if who not in came}
+        rows = {who: refused.get((who, name), refused.get((who, ""))) for who in missing}
         told.append(
             {
                 "title": ASSIGNMENTS[name],
@@ -174,7 +176,8 @@ def _overview(course: Course, results: list[Result], lost: dict[Any, Any]) -> No
                 "median": statistics.median(scores) if scores else None,
                 "tests": sorted(tests.values(), key=lambda test: -len(test["lost"])),
                 "notes": [result for result in mine if result.remarks],
-                "absent": [who for student, who in course.names().items() if student not in came],
+                "refused": [(missing[who], row) for who, row in rows.items() if row],
+                "absent": [missing[who] for who, row in rows.items() if not row],
             }
         )
     write_page(course.root / "overview.html", "overview.html.j2", assignments=told)
