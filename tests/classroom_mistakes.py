@@ -124,6 +124,7 @@ MISTAKES: dict[str, tuple[Mistake, ...]] = {
         _m("wrong-normaliser", "set-loss", "set-cls set-boxes set-none",
            "max(len(proposals), 1)", "len(logits)"),
         _m("divides-by-zero", "set-loss", "set-none", "max(len(proposals), 1)", "len(proposals)"),
+        _m("divided-by-objects", "set-loss", "set-boxes", "max(len(proposals), 1)", "max(len(labels), 1)"),
         _m("only-matched", "set-loss", "set-cls set-none",
            "focal_loss(logits, targets).sum()",
            "focal_loss(logits[proposals], targets[proposals]).sum()"),

@@ -103,6 +103,9 @@ focal = ref.focal_loss(V.logits, hot)
 l1, giou_loss = ref.box_losses(V.boxes_p[V.rows], V.truth[V.columns], V.size)
 V.set_cls, V.set_cls_n = (2 * focal.sum() / 3).item(), (2 * focal.sum() / V.n).item()
 V.set_boxes = [(5 * l1 / 3).item(), (2 * giou_loss / 3).item()]
+l1, giou_loss = ref.box_losses(V.boxes_p[:1], V.truth[V.columns[:1]], V.size)
+V.set_few = [(5 * l1).item(), (2 * giou_loss).item()]
+V.set_few_n = [value / 3 for value in V.set_few]
 V.none_loss = {
     "cls": 2 * ref.focal_loss(V.logits, torch.zeros(V.n, V.c)).sum().item(),
     "l1": 0.0,
@@ -578,6 +581,19 @@ check(
     V.columns,
     of=set_loss,
     gives=V.set_boxes,
+)
+check(
+    lambda *a: (lambda s: [s["l1"], s["giou"]])(set_loss(*a)),
+    V.logits[:1],
+    V.boxes_p[:1],
+    V.classes,
+    V.truth,
+    V.size,
+    torch.tensor([0]),
+    V.columns[:1],
+    of=set_loss,
+    gives=V.set_few,
+    hints={"One proposal, three objects: how many pairs are there?": V.set_few_n},
 )
 ### END HIDDEN TESTS
 
