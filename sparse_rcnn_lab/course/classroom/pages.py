@@ -79,11 +79,12 @@ class _Renderer(IPythonRenderer):
 def markdown(text: str, ours: bool = False, block: bool = True) -> Markup:
     """Markdown as html, its formulas as MathML. ours: its html tags are kept."""
     renderer = _Renderer(not ours, allow_harmful_protocols=False, exclude_anchor_links=True)
-    block, inline = MathBlockParser(), MathInlineParser(hard_wrap=False)
-    for rules in (block.specification, inline.specification):
-        for name in [name for name in rules if "math" in name or "latex" in name]:
-            rules[name] = rules[name].replace(".*?", f".{{0,{_LONGEST}}}?")
-    shown = MarkdownWithMath(renderer, block, inline).render(text).strip()
+    parsers: list[Any] = [MathBlockParser(), MathInlineParser(hard_wrap=False)]
+    for parser in parsers:
+        for name, rule in parser.specification.items():
+            if "math" in name or "latex" in name:
+                parser.specification[name] = rule.replace(".*?", f".{{0,{_LONGEST}}}?")
+    shown = MarkdownWithMath(renderer, *parsers).render(text).strip()
     return Markup(shown if block else shown.removeprefix("<p>").removesuffix("</p>"))
 
 
