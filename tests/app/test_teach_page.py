@@ -97,7 +97,7 @@ def test_show_and_box(browser, tmp_path, monkeypatch):
         keep_shot(used.page, "teach-phone-dark")
         used.page.set_viewport_size({"width": 1366, "height": 768})
         used.page.click("#lab-step-train")
-        assert "time was over after 9 of 20 steps" in used.page.locator(".lab-told").text_content()
+        assert "time was up after 9 of 20 steps" in used.page.locator(".lab-told").text_content()
         used.page.click("#lab-step-use")
         used.page.get_by_role("button", name="Live point").click()
         used.page.wait_for_function("document.querySelector('#lab-live-stage.lab-shown')")
