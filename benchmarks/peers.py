@@ -194,7 +194,7 @@ def _arm(runtime: Runtime, images: Tensor, count: int) -> Callable[[Clock], Tens
     def run(clock: Clock) -> Tensor:
         if isinstance(runtime, EngineRuntime) and runtime.in_one_graph(len(images) * count):
             with clock.part("all"):
-                output = runtime.last_stage(images, *proposals(sizes, count))
+                output = runtime.last_stage(images, sizes, count)
                 top_pairs(output.logits.float())
             return output.logits.float().sigmoid()
         with clock.part("backbone + FPN"):

@@ -170,8 +170,7 @@ class Detector:
         if stage is not None:
             stage = check_stage(stage, self.num_stages)
         if stage in (None, self.num_stages):
-            start = self.model.proposals(batch.sizes, num_proposals)
-            output = self.runtime.last_stage(batch.images, *start)
+            output = self.runtime.last_stage(batch.images, batch.sizes, num_proposals)
         else:
             output = self.run(batch, stop=stage, num_proposals=num_proposals)[-1]
         found = [self.decode(output, batch, i, threshold) for i in range(len(batch.originals))]

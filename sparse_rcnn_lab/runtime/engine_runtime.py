@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,11 +11,18 @@ import torch
 from torch import Tensor
 
 from sparse_rcnn_lab.core.errors import LabError
-from sparse_rcnn_lab.core.model import SparseRCNN
+from sparse_rcnn_lab.core.model import Proposals, SparseRCNN
 from sparse_rcnn_lab.core.pooling import SAMPLES, STRIDES, Pyramid, assign_levels, gather
 from sparse_rcnn_lab.core.stage import NORMAL, Stage, StageOutput
 from sparse_rcnn_lab.runtime import onnx_graphs
-from sparse_rcnn_lab.runtime.engines import AFTER_ALL, EngineName, Graph, open_both, open_graph
+from sparse_rcnn_lab.runtime.engines import (
+    AFTER_ALL,
+    EngineName,
+    Graph,
+    open_both,
+    open_graph,
+    remembering,
+)
 from sparse_rcnn_lab.runtime.int8 import in_int8
 from sparse_rcnn_lab.runtime.torch_runtime import TorchRuntime, thread_count, threads_for
 
@@ -119,17 +126,25 @@ class EngineRuntime(TorchRuntime):
                 self._give_up(error)
         return super().run_stages(pyramid, boxes, features, start, stop, record, **kwargs)
 
-    def last_stage(self, images: Tensor, boxes: Tensor, features: Tensor) -> StageOutput:
+    def last_stage(
+        self, images: Tensor, sizes: Tensor, num_proposals: int | None = None
+    ) -> StageOutput:
         """See :class:`Runtime`."""
-        same = images.dtype == boxes.dtype == features.dtype == torch.float32
-        if same and self.in_one_graph(boxes.shape[0] * boxes.shape[1]):
+        learned = self.model.proposals
+        count = len(learned) if num_proposals is None else num_proposals
+        if (
+            isinstance(count, int)
+            and 0 < count <= len(learned)
+            and images.dtype == sizes.dtype == learned.features.dtype == torch.float32
+            and self.in_one_graph(images.shape[0] * count)
+        ):
             try:
                 with threads_for(self.model.config.backbone):
-                    graph = self._up_to_date("whole", self.model, self._whole_graph)
-                    return _last_stage(graph, images, boxes, features)
+                    start, whole = self._up_to_date("whole", self.model, self._whole_graphs)
+                    return _last_stage(start, whole, images, sizes, count)
             except Exception as error:
                 self._give_up(error)
-        return super().last_stage(images, boxes, features)
+        return super().last_stage(images, sizes, num_proposals)
 
     def in_one_graph(self, proposals: int) -> bool:
         """Whether :meth:`last_stage` runs in one graph for this many proposals, over all images."""
@@ -189,20 +204,32 @@ class EngineRuntime(TorchRuntime):
             confidence = output.logits.amax(-1)
         return bags, graphs
 
-    def _whole_graph(self) -> Graph:
+    def _whole_graphs(self) -> tuple[Graph, Graph]:
         self._check_stages()
-        graph, model = self._open(onnx_graphs.write_whole(self.model), both=self.both), self.model
+        model = self.model
+        begin = self._open(onnx_graphs.write_start(model))
+
+        def start(inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+            count = int(inputs["count"])
+            boxes, features = model.proposals(torch.from_numpy(inputs["sizes"]), count)
+            given = {"boxes": boxes.numpy(), "features": features.contiguous().numpy()}
+            return {**given, **begin({**inputs, **given})}
+
+        # Proposals enter the first stage alike in every image of the same size.
+        graphs = remembering(start), self._open(onnx_graphs.write_whole(model), both=self.both)
         images = torch.randn(1, 3, 64, 96, generator=torch.Generator().manual_seed(0))
-        start = model.proposals(torch.tensor([[64.0, 96.0]]), min(8, len(model.proposals)))
-        found = _last_stage(graph, images, *start)
-        wanted = model.run_stages(model.pyramid(images), *start)[-1]
+        sizes, count = torch.tensor([[64.0, 96.0]]), min(8, len(model.proposals))
+        found = _last_stage(*graphs, images, sizes, count)
+        wanted = model.run_stages(model.pyramid(images), *model.proposals(sizes, count))[-1]
         for name in ("boxes", "logits", "features"):
             _compare(name, getattr(found, name), getattr(wanted, name), AFTER_ALL)
-        return graph
+        return graphs
 
     def _check_stages(self) -> None:
         if any(type(stage) is not Stage for stage in self.model.stages):
             raise LabError("its stages are not those of the package")
+        if type(self.model.proposals) is not Proposals:
+            raise LabError("its proposals are not those of the package")
 
 
 def _compare(name: str, found: Tensor, wanted: Tensor, tolerance: float) -> None:
@@ -212,32 +239,39 @@ def _compare(name: str, found: Tensor, wanted: Tensor, tolerance: float) -> None
 
 
 def _pyramid(graph: Graph, images: Tensor) -> Pyramid:
-    batch, _, height, width = images.shape
     table = graph({"images": images.contiguous().numpy()})["table"]
-    shapes = tuple((height // stride, width // stride) for stride in STRIDES)
-    return Pyramid(torch.from_numpy(table), shapes, batch)
+    return Pyramid(torch.from_numpy(table), _shapes(images), images.shape[0])
 
 
-def _last_stage(graph: Graph, images: Tensor, boxes: Tensor, features: Tensor) -> StageOutput:
-    given = {"images": images, "boxes": boxes, "features": features}
-    read = graph({name: value.contiguous().numpy() for name, value in given.items()})
-    found = {name: torch.from_numpy(value) for name, value in read.items()}
+def _shapes(images: Tensor) -> tuple[tuple[int, int], ...]:
+    """(height, width) of each level."""
+    height, width = images.shape[-2:]
+    return tuple((height // stride, width // stride) for stride in STRIDES)
+
+
+def _last_stage(
+    start: Graph, whole: Graph, images: Tensor, sizes: Tensor, count: int
+) -> StageOutput:
+    levels = _levels(_shapes(images), images.shape[0])
+    given = {"sizes": sizes.numpy(), "levels": levels, "count": np.array(count)}
+    begun = start(given)
+    read = {**begun, **whole({**begun, "images": images.contiguous().numpy()})}
     return StageOutput(
-        boxes=found["refined_boxes"],
-        logits=found["logits"],
-        features=found["refined_features"],
-        levels=found["read"],
+        boxes=torch.from_numpy(read["refined_boxes"]),
+        logits=torch.from_numpy(read["logits"]),
+        features=torch.from_numpy(read["refined_features"]),
+        levels=torch.from_numpy(read["read"]),
     )
 
 
-def _levels(pyramid: Pyramid) -> np.ndarray:
+def _levels(shapes: Sequence[tuple[int, int]], batch: int) -> np.ndarray:
     """``[B, 4, 4]`` int32: width, height, stride and first row of each image's levels."""
-    levels = np.empty((pyramid.batch, len(STRIDES), 4), np.int32)
+    levels = np.empty((batch, len(STRIDES), 4), np.int32)
     first = 0
-    for index, (height, width) in enumerate(pyramid.shapes):
+    for index, (height, width) in enumerate(shapes):
         levels[:, index, :3] = width, height, STRIDES[index]
-        levels[:, index, 3] = first + np.arange(pyramid.batch) * height * width
-        first += pyramid.batch * height * width
+        levels[:, index, 3] = first + np.arange(batch) * height * width
+        first += batch * height * width
     return levels
 
 
@@ -250,7 +284,7 @@ def _stages(
     confidence: Tensor | None,
     attention: bool,
 ) -> list[StageOutput]:
-    levels = _levels(pyramid)
+    levels = _levels(pyramid.shapes, pyramid.batch)
     given = {"levels": levels, "boxes": boxes.contiguous().numpy()}
     read = bags(given)
     given["features"] = features.contiguous().numpy()

@@ -57,6 +57,9 @@ TENSORS: Tensors = {
         "int32: the proposals that the stage is run for; boxes and outputs are of those alone, but "
         "attention of all. All of them where attention sees overlap",
     ),
+    "attended": (("batch", "proposals", "dim"), "float32: features after self-attention"),
+    "filters": (("batch", "proposals", "filters"), "float32: numbers of the dynamic filters"),
+    "read": (("batch", "proposals"), "int64: level that was pooled, 0 for p2 to 3 for p5"),
     "rows": (("batch", "proposals", "bins", _BAG), "int32: rows of table that a bin reads"),
     "weights": (("batch", "proposals", "bins", _BAG), "float32: and their weights"),
 }

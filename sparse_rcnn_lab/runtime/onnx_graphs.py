@@ -117,20 +117,48 @@ def write_stage(model: SparseRCNN, index: int, pooled: bool = False, switches: b
     return g.model(model, f"stage_{index + 1}", inputs, found, tensors)
 
 
+def write_start(model: SparseRCNN) -> Any:
+    """``levels``, ``boxes``, ``features`` -> what the first stage computes without seeing an image:
+    the ``rows`` and ``weights`` that it pools and their levels (``read``), and the ``attended``
+    features and their dynamic ``filters``.
+    """
+    g = GraphWriter()
+    stage = _first(model)
+    rows, weights, level = _bags(g, "levels", "boxes", stage.roi_size)
+    attended, _ = _attended(g, stage, "features", "boxes")
+    outputs = {
+        "rows": rows,
+        "weights": weights,
+        "read": g.op("Squeeze", level, [2]),
+        "attended": attended,
+        "filters": _linear(g, stage.interaction.generate, attended),
+    }
+    return g.model(model, "start", ["levels", "boxes", "features"], outputs)
+
+
 def write_whole(model: SparseRCNN) -> Any:
-    """Pyramid and all stages: ``images``, ``boxes``, ``features`` -> ``refined_boxes``,
-    ``logits``, ``refined_features`` of the last stage, and the levels that it ``read``.
+    """Pyramid and all stages: ``images``, ``boxes``, and the outputs of :func:`write_start` but
+    ``read`` -> ``refined_boxes``, ``logits``, ``refined_features`` of the last stage, and, where it
+    is not the first, the levels that it ``read``.
     """
     g = GraphWriter()
     table, levels = pyramid_values(g, model, "images")
-    found = {"refined_boxes": "boxes", "refined_features": "features"}
-    for stage in model.stages:
+    roi = _weighted(g, table, "rows", "weights")
+    found = _seen(g, _first(model), "attended", "filters", roi, "boxes")
+    for stage in model.stages[1:]:
         assert isinstance(stage, Stage)
         found = stage_values(g, stage, table, levels, found)
     outputs = {name: found[name] for name in ("refined_boxes", "logits", "refined_features")}
-    outputs["read"] = g.op("Squeeze", found["read"], [2])
-    tensors = {**TENSORS, "read": (("batch", "proposals"), "int64: 0 for p2 to 3 for p5")}
-    return g.model(model, "detector", ["images", "boxes", "features"], outputs, tensors)
+    if "read" in found:
+        outputs["read"] = g.op("Squeeze", found["read"], [2])
+    inputs = ["images", "boxes", "rows", "weights", "attended", "filters"]
+    return g.model(model, "detector", inputs, outputs)
+
+
+def _first(model: SparseRCNN) -> Stage:
+    stage = model.stages[0]
+    assert isinstance(stage, Stage)
+    return stage
 
 
 def stage_values(
@@ -147,9 +175,13 @@ def stage_values(
 
 def _pooled(g: GraphWriter, stage: Stage, table: str, levels: str, boxes: str) -> tuple[str, str]:
     rows, weights, level = _bags(g, levels, boxes, stage.roi_size)
+    return _weighted(g, table, rows, weights), level
+
+
+def _weighted(g: GraphWriter, table: str, rows: str, weights: str) -> str:
     pixels = g.op("Gather", table, rows, axis=0)  # [B, N, P * P, 16, D]
-    roi = g.op("Squeeze", g.op("MatMul", g.op("Unsqueeze", weights, [3]), pixels), [3])
-    return roi, level
+    found: str = g.op("Squeeze", g.op("MatMul", g.op("Unsqueeze", weights, [3]), pixels), [3])
+    return found
 
 
 def write_bags(model: SparseRCNN) -> Any:
@@ -256,11 +288,35 @@ def _refined(
     switches: bool = False,
 ) -> dict[str, str]:
     """As :meth:`Stage.forward` after its pooling."""
-    mixed, attention = _attention(g, stage, features, boxes, confidence, switches)
-    x = _norm(g, stage.norm_attention, g.op("Add", features, mixed))
+    x, attention = _attended(g, stage, features, boxes, confidence, switches)
     if switches:
         x = g.op("Gather", x, "asked", axis=1)
-    seen, filtered = _interaction(g, stage, x, roi, switches)
+    # Filters are linear in the features, so these may be exchanged instead.
+    owner = g.op("MatMul", "exchange", x) if switches else x
+    found = _seen(g, stage, x, _linear(g, stage.interaction.generate, owner), roi, boxes)
+    if not switches:
+        del found["filtered"]
+    return {**found, "attention": attention}
+
+
+def _attended(
+    g: GraphWriter,
+    stage: Stage,
+    features: str,
+    boxes: str,
+    confidence: str | None = None,
+    switches: bool = False,
+) -> tuple[str, str]:
+    """The features ``[B, N, D]`` after self-attention, and who attended to whom."""
+    mixed, attention = _attention(g, stage, features, boxes, confidence, switches)
+    return _norm(g, stage.norm_attention, g.op("Add", features, mixed)), attention
+
+
+def _seen(
+    g: GraphWriter, stage: Stage, x: str, filters: str, roi: str, boxes: str
+) -> dict[str, str]:
+    """What a stage does once its proposals ``x`` see the image, with their dynamic filters."""
+    seen, filtered = _interaction(g, stage, filters, roi)
     x = _norm(g, stage.norm_interaction, g.op("Add", x, seen))
     inner = g.op("Relu", _linear(g, stage.ffn_in, x))
     x = _norm(g, stage.norm_ffn, g.op("Add", x, _linear(g, stage.ffn_out, inner)))
@@ -269,8 +325,7 @@ def _refined(
         "refined_boxes": _decoded(g, boxes, deltas),
         "logits": _linear(g, stage.classify, _tower(g, stage.cls_tower, x)),
         "refined_features": x,
-        "attention": attention,
-        **({"filtered": filtered} if switches else {}),
+        "filtered": filtered,
     }
 
 
@@ -349,14 +404,12 @@ def _area(g: GraphWriter, sides: str) -> str:
     return found
 
 
-def _interaction(g: GraphWriter, stage: Stage, x: str, roi: str, switches: bool) -> tuple[str, str]:
-    """``x`` ``[B, N, D]``, ``roi`` ``[B, N, P * P, D]`` -> what each proposal saw ``[B, N, D]``,
-    and the filtered RoI.
+def _interaction(g: GraphWriter, stage: Stage, filters: str, roi: str) -> tuple[str, str]:
+    """``filters`` ``[B, N, 2 D Di]``, ``roi`` ``[B, N, P * P, D]`` -> what each proposal saw
+    ``[B, N, D]``, and the filtered RoI.
     """
     part = stage.interaction
-    if switches:  # filters are linear in the features, so these may be exchanged instead
-        x = g.op("MatMul", "exchange", x)
-    first, second = g.op("Split", _linear(g, part.generate, x), outputs=2, axis=2)
+    first, second = g.op("Split", filters, outputs=2, axis=2)
     first = g.op("Reshape", first, [0, 0, part.dim, part.inner])
     second = g.op("Reshape", second, [0, 0, part.inner, part.dim])
     y = g.op("Relu", _norm(g, part.norm_in, g.op("MatMul", roi, first)))

@@ -45,8 +45,15 @@ class Runtime(Protocol):
         """As :meth:`SparseRCNN.run_stages`."""
         ...
 
-    def last_stage(self, images: Tensor, boxes: Tensor, features: Tensor) -> StageOutput:
-        """The last stage's output for images: both calls in one, for callers that need no more."""
+    def last_stage(
+        self, images: Tensor, sizes: Tensor, num_proposals: int | None = None
+    ) -> StageOutput:
+        """The last stage's output from the learned proposals: all in one call, for callers that
+        need no more.
+
+        sizes: ``[B, 2]``, height and width of each image before padding.  num_proposals: how many
+        of the proposals, by default all.
+        """
         ...
 
     def for_model(self, model: SparseRCNN) -> Runtime:
@@ -121,9 +128,12 @@ class TorchRuntime:
                 model = self._up_to_date("stages", model.stages, self._with_stages)
             return model.run_stages(pyramid, boxes, features, *args, **kwargs)
 
-    def last_stage(self, images: Tensor, boxes: Tensor, features: Tensor) -> StageOutput:
+    def last_stage(
+        self, images: Tensor, sizes: Tensor, num_proposals: int | None = None
+    ) -> StageOutput:
         """See :class:`Runtime`."""
-        return self.run_stages(self.pyramid(images), boxes, features)[-1]
+        start = self.model.proposals(sizes, num_proposals)
+        return self.run_stages(self.pyramid(images), *start)[-1]
 
     def _dtype(self) -> torch.dtype:
         if self.name == "eager":
