@@ -113,6 +113,7 @@ def choose_changes(
         "loss__among_classes": 3.0,
         "augment__hflip": 0.0 if sided else 0.5,
         "augment__turn": 0.0 if sided else 0.5,  # things on a table lie in any direction
+        "augment__min_visible": 0.9,  # half a mug might be anything: it would be found everywhere
     }
     most = max(counts, default=0)
     there = [len(own) for own in of_class]
