@@ -29,7 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("folder", metavar="FOLDER", help="labelled images, or a zip of them")
     add("--out", type=Path, metavar="RUN", help="run folder (default: runs/teach-FOLDER)")
-    add("--minutes", type=float, default=4.0, help="time to train (default: %(default)s)")
+    add("--minutes", type=float, default=4.0, help="time for all of it (default: %(default)s)")
     add(
         "--start-from",
         default="small-everyday",

@@ -59,6 +59,7 @@ EVALUATIONS = 8  # at most, during a training
 WATCHED_IMAGES = 15  # held-out images that are evaluated during the training
 JUDGED_IMAGES = 200
 PATIENCE = 1.5  # factor on the given minutes, after which it stops by itself
+_MARGIN = 0.97  # steps beside other work last a little longer than those that are timed
 _PROBE = 5  # steps that are timed beforehand
 _KEPT_MEGABYTES = 400  # of decoded images in memory, at most
 _BEAT = 2.0  # seconds between heartbeats
@@ -96,7 +97,8 @@ def teach(
     """Checks and splits the data, trains and evaluates; continues an unfinished run in ``out``.
 
     data: a labelled folder (COCO, Pascal VOC, YOLO), a zip of one, or a project.
-    out: the run folder.  minutes: time for the training, evaluations included.
+    out: the run folder.  minutes: time for all of it, from the first look at the data to the
+    judgement.
     start_from: the model to start from, for example one taught before; classes that it knows by
     name keep what they have learned.
     workers: number of processes that load images; by default none on a CPU, where two threads
@@ -148,6 +150,7 @@ class _Work:
 
     def __init__(self, folder: Path, state: dict[str, Any], say: Say) -> None:
         self.folder, self.state, self.say = folder, state, say
+        self._since = time.monotonic()
 
     def tell(self, **changes: Any) -> None:
         """Updates the state and writes it."""
@@ -238,12 +241,14 @@ class _Work:
         return train, val
 
     def measure(self, device: str | None) -> None:
-        """Times a few steps and sets their number, so that the training takes its minutes."""
+        """Times a few steps and sets their number, so that all of it takes the given minutes."""
         self.tell(phase="measuring")
         recipe, (train, val) = self.recipe(), self.open()
         place = pick_device(device)
         seconds, look = self._timed(recipe, train, val, place)
-        budget = 60 * self.state["minutes"]
+        judging = 2 * look * max(1, min(len(val), JUDGED_IMAGES) / WATCHED_IMAGES)
+        spent = time.monotonic() - self._since
+        budget = _MARGIN * (60 * self.state["minutes"] - spent - judging)
         evaluations = min(EVALUATIONS, max(2, int(0.15 * budget / look)))
         steps = steps_within(
             budget - evaluations * look, seconds, len(train), recipe.train.batch_size
