@@ -77,8 +77,9 @@ print(srl.check(train, val, images=False))
 # (`focal_gamma=0.0`).
 # A board lies on the table in any direction, so half of the images are turned by quarters. And what
 # a board is can be learned from smaller images as well, at 0.65 of the price: the first 60 % of the
-# steps see 224 px in place of 320 (*progressive resizing*). Zooming in cuts boards off; what is then
-# visible to less than nine tenths is no example of a board, but of what is none (`min_visible`).
+# steps see 224 px in place of 320 (*progressive resizing*). Zooming in cuts boards off; where less
+# than nine tenths of one are left, it is no example of a board, but of what is none
+# (`min_visible`).
 
 # %%
 STEPS = lessons.pick(full=700, fast=2)
