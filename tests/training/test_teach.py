@@ -82,6 +82,21 @@ def test_the_rule(monkeypatch):
     assert steps_within(240, 1.0, 2000, 4) == 240 and steps_within(240, 0.1, 8, 4) == 240
 
 
+def test_the_minutes_are_those_of_all_of_it(project, model, tmp_path, monkeypatch):
+    """Catches four minutes that become five, as checks, evaluations and judgement come on top."""
+    monkeypatch.setattr(plan, "STEPS", (1, 3000))
+    step, evaluation, checks = 0.5, 4.0, 20.0
+    monkeypatch.setattr(teaching._Work, "_timed", lambda *_: (step, evaluation))
+    state = {"minutes": 2.0, "start_from": str(model), "data": ""}
+    work = teaching._Work(tmp_path / "run", state, lambda text: None)
+    (tmp_path / "run").mkdir()
+    work.prepare(project, seed=0)
+    work._since = time.monotonic() - checks
+    work.measure("cpu")
+    evaluations = -(-work.state["steps"] // work.state["evaluate_every"]) + 2  # judging takes two
+    assert 110 < checks + work.state["steps"] * step + evaluations * evaluation <= 120
+
+
 def test_classes_by_name(model):
     """Catches scores of one class that become another's, where there are as many classes."""
     names = ("star", "Circle", *DRAWN.class_names[2:-1], "mug")
