@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Sequence
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -15,17 +16,12 @@ from sparse_rcnn_lab.core.model import Proposals, SparseRCNN
 from sparse_rcnn_lab.core.pooling import SAMPLES, STRIDES, Pyramid, assign_levels, gather
 from sparse_rcnn_lab.core.stage import NORMAL, Stage, StageOutput
 from sparse_rcnn_lab.runtime import onnx_graphs
-from sparse_rcnn_lab.runtime.engines import (
-    AFTER_ALL,
-    EngineName,
-    Graph,
-    open_both,
-    open_graph,
-    remembering,
-)
+from sparse_rcnn_lab.runtime.engines import AFTER_ALL, EngineName, Graph, open_both, open_graph
 from sparse_rcnn_lab.runtime.int8 import in_int8
 from sparse_rcnn_lab.runtime.torch_runtime import TorchRuntime, thread_count, threads_for
 
+_Sizes = tuple[tuple[float, float], ...]
+_Shapes = tuple[tuple[int, int], ...]
 _TITLES = {"onnxruntime": "ONNX Runtime", "openvino": "OpenVINO"}
 # Up to this many numbers that a stage pools from one graph of everything is faster in both engines,
 # as calls and small operations then cost more than torch saves at pooling.
@@ -204,19 +200,18 @@ class EngineRuntime(TorchRuntime):
             confidence = output.logits.amax(-1)
         return bags, graphs
 
-    def _whole_graphs(self) -> tuple[Graph, Graph]:
+    def _whole_graphs(self) -> tuple[Callable[..., dict[str, np.ndarray]], Graph]:
         self._check_stages()
         model = self.model
         begin = self._open(onnx_graphs.write_start(model))
 
-        def start(inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-            count = int(inputs["count"])
-            boxes, features = model.proposals(torch.from_numpy(inputs["sizes"]), count)
+        @lru_cache(4)  # proposals enter the first stage alike in every image of the same size
+        def start(sizes: _Sizes, shapes: _Shapes, count: int) -> dict[str, np.ndarray]:
+            boxes, features = model.proposals(torch.tensor(sizes), count)
             given = {"boxes": boxes.numpy(), "features": features.contiguous().numpy()}
-            return {**given, **begin({**inputs, **given})}
+            return {**given, **begin({**given, "levels": _levels(shapes, len(sizes))})}
 
-        # Proposals enter the first stage alike in every image of the same size.
-        graphs = remembering(start), self._open(onnx_graphs.write_whole(model), both=self.both)
+        graphs = start, self._open(onnx_graphs.write_whole(model), both=self.both)
         images = torch.randn(1, 3, 64, 96, generator=torch.Generator().manual_seed(0))
         sizes, count = torch.tensor([[64.0, 96.0]]), min(8, len(model.proposals))
         found = _last_stage(*graphs, images, sizes, count)
@@ -243,18 +238,22 @@ def _pyramid(graph: Graph, images: Tensor) -> Pyramid:
     return Pyramid(torch.from_numpy(table), _shapes(images), images.shape[0])
 
 
-def _shapes(images: Tensor) -> tuple[tuple[int, int], ...]:
+def _shapes(images: Tensor) -> _Shapes:
     """(height, width) of each level."""
     height, width = images.shape[-2:]
     return tuple((height // stride, width // stride) for stride in STRIDES)
 
 
 def _last_stage(
-    start: Graph, whole: Graph, images: Tensor, sizes: Tensor, count: int
+    start: Callable[[_Sizes, _Shapes, int], dict[str, np.ndarray]],
+    whole: Graph,
+    images: Tensor,
+    sizes: Tensor,
+    count: int,
 ) -> StageOutput:
-    levels = _levels(_shapes(images), images.shape[0])
-    given = {"sizes": sizes.numpy(), "levels": levels, "count": np.array(count)}
-    begun = start(given)
+    begun = start(
+        tuple((height, width) for height, width in sizes.tolist()), _shapes(images), count
+    )
     read = {**begun, **whole({**begun, "images": images.contiguous().numpy()})}
     return StageOutput(
         boxes=torch.from_numpy(read["refined_boxes"]),

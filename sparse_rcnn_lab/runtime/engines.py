@@ -14,7 +14,7 @@ from importlib.util import find_spec
 from threading import Lock
 from typing import Any, Literal, get_args
 
-from numpy import array_equal, ndarray
+from numpy import ndarray
 
 from sparse_rcnn_lab.core.errors import LabError
 from sparse_rcnn_lab.runtime.cache_folder import cache_folder
@@ -68,21 +68,6 @@ def open_onnxruntime(content: bytes, threads: int) -> Graph:
     def run(inputs: Mapping[str, ndarray]) -> dict[str, ndarray]:
         own = {name: inputs[name] for name in taken}
         return dict(zip(names, session.run(names, own), strict=True))
-
-    return run
-
-
-def remembering(graph: Graph) -> Graph:
-    """A graph that does not compute again what it was asked just before."""
-    last: list[tuple[Mapping[str, ndarray], dict[str, ndarray]]] = []
-
-    def run(inputs: Mapping[str, ndarray]) -> dict[str, ndarray]:
-        for before, found in last:
-            if all(array_equal(before[name], value) for name, value in inputs.items()):
-                return found
-        found = graph(inputs)
-        last[:] = [({name: value.copy() for name, value in inputs.items()}, found)]
-        return found
 
     return run
 

@@ -477,23 +477,6 @@ def test_auto_with_both(agrees, monkeypatch):
     assert both.about()["runtime"] == "onnxruntime+openvino"
 
 
-def test_remembering():
-    """Catches an answer to an earlier question, and an array that changed after it was given."""
-    asked = []
-
-    def twice(inputs: Any) -> dict[str, np.ndarray]:
-        asked.append(1)
-        return {"sum": inputs["a"] + inputs["b"]}
-
-    graph = engines.remembering(twice)
-    a, b = np.arange(4.0), np.ones(4)
-    for given, times in (((a, b), 1), ((a.copy(), b), 1), ((a, 2 * b), 2), ((a[:3], b[:3]), 3)):
-        assert np.array_equal(graph({"a": given[0], "b": given[1]})["sum"], sum(given))
-        assert len(asked) == times
-    a[0] = 9.0
-    assert graph({"a": a[:3], "b": b[:3]})["sum"][0] == 10.0
-
-
 def test_engines_are_imported_when_asked_for(monkeypatch):
     """Catches a start that pays for an engine nobody uses; imports at the top of a file are looked
     for in test_packaging."""
