@@ -65,12 +65,14 @@ export function createEditing(explorer) {
   let listed = null; // the intervention whose changes are listed
   let compared = null; // what was told of: {edited, threshold}
   const busy = make("small", { class: "srl-busy" });
-  const box = make("div", { class: "srl-row srl-numbers" }, ...numbers);
-  const controls = make("div", { class: "srl-edit" }, hint, box,
-    make("div", { class: "srl-buttons" }, drop, zero, make("span", { class: "srl-pair" }, swap, other)),
+  const own = make("div", { class: "srl-own" },
+    make("div", { class: "srl-row srl-numbers" }, ...numbers),
+    make("div", { class: "srl-buttons" }, drop, zero, make("span", { class: "srl-pair" }, swap, other)));
+  const controls = make("div", { class: "srl-edit" },
     make("div", { class: "srl-buttons" }, ...toggles.map(({ label }) => label)),
     make("div", { class: "srl-buttons" }, make("label", { class: "srl-field" }, make("span", { text: "these act from" }), start)),
-    make("div", { class: "srl-buttons" }, make("span", { class: "srl-pair" }, less, more)));
+    make("div", { class: "srl-buttons" }, make("span", { class: "srl-pair" }, less, more)),
+    hint, own);
   const title = make("h3", { text: made.live ? "change something" : "what was changed" });
   const needs = make("p", { class: "srl-note", text: explorer.options.needs ?? "" });
   const taking = make("span", { class: "srl-pair" }, undo, reset);
@@ -129,9 +131,10 @@ export function createEditing(explorer) {
       if (!input.matches(":focus")) input.value = now ? String(Math.round(now[i])) : "";
     });
     for (const button of [drop, zero, swap]) button.disabled = !can;
+    own.classList.toggle("srl-away", found < 0);
     const where = at() ? `after stage ${at()}` : "before stage 1";
     const past = at() >= trace.stages;
-    setText(hint, found < 0 ? "Choose a proposal, then drag its box or a corner of it."
+    setText(hint, found < 0 ? "Choose a proposal: then drag its box or a corner of it, drop it, or change its feature or filters."
       : past ? `Nothing runs after stage ${trace.stages}: go back a stage (←), then drag the box.`
         : `Drag the box of proposal ${store.state.chosen} ${where}, or type it (left, top, right, bottom, px).`);
   }
