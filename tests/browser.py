@@ -46,7 +46,9 @@ class Watched:
         self.page.on("request", self._asked)
 
     def _heard(self, message: Any) -> None:
-        if message.type == "error":
+        # Gradio's client says this when a page is left before the server has answered.
+        left = ("AbortError: signal is aborted", "Unexpected error Connection errored out")
+        if message.type == "error" and not message.text.startswith(left):
             self.errors.append(message.text)
 
     def _asked(self, request: Any) -> None:
