@@ -1,7 +1,6 @@
 """Every number that defines a model or a training run, as frozen dataclasses.
 
-Every checkpoint contains its config, so the file alone suffices to rebuild the model. The named
-recipes are in :mod:`sparse_rcnn_lab.models.recipes`.
+Each checkpoint contains its config. Named recipes are in :mod:`sparse_rcnn_lab.models.recipes`.
 """
 
 from __future__ import annotations
@@ -195,12 +194,12 @@ class TrainConfig:
     the learning rate, and AdamW for all else.
     denoising: how many denoising queries per object train beside the proposals; 0 as published.
     denoising_negatives: beside each of them trains a contrastive query, which is to find nothing.
-    nested_proposals: train so that the first n proposals suffice, for every n, not only all N;
-    worth a third more steps (docs/decisions/0009).
+    nested_proposals: train so that the first n proposals suffice, for every n (decision 0009).
     nested_prefixes: how many n a step tries besides N. nested_scheme: "log" draws small n as often
     as large ones and weighs each prefix as much as all proposals; "uniform" draws every n equally
     often and weighs all prefixes of a step together as much as all proposals.
     frozen_backbone: backbone and pyramid stay as they are, which halves the cost of fine-tuning.
+    reinit_stages: so many last stages begin as copies of the one before them, when fine-tuning.
 
     batch_size: images in one update, over all processes. accumulate: the parts into which each
     process splits its share to save memory; the gradients add up to those of the whole batch.
@@ -228,6 +227,7 @@ class TrainConfig:
     nested_prefixes: int = 5
     nested_scheme: NestedScheme = "log"
     frozen_backbone: bool = False
+    reinit_stages: int = 0
     accumulate: int = 1
     precision: Precision = "float32"
     ema: float = 0.0
@@ -235,12 +235,12 @@ class TrainConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name in ("batch_size", "accumulate", "epochs"):
-            low = 0 if name == "epochs" and self.steps is not None else 1
-            _check_whole(f"train.{name}", getattr(self, name), low)
+        for name in ("batch_size", "accumulate", "nested_prefixes"):
+            _check_whole(f"train.{name}", getattr(self, name), 1)
+        for name in ("denoising", "reinit_stages"):
+            _check_whole(f"train.{name}", getattr(self, name), 0)
+        _check_whole("train.epochs", self.epochs, int(self.steps is None))
         _check_whole("train.steps", 1 if self.steps is None else self.steps, 1, 10**9)
-        _check_whole("train.denoising", self.denoising, 0)
-        _check_whole("train.nested_prefixes", self.nested_prefixes, 1)
         _check_whole("train.seed", self.seed, 0, 10**12)  # so that its multiples fit 64 bits
         if not isinstance(self.lr, int | float) or not 0 < self.lr < math.inf:
             raise LabError(f"train.lr must be a number above 0, found {self.lr!r}.")

@@ -333,7 +333,10 @@ def begin(
     if state is None and group.first:
         if backbone_weights is not None:
             load_backbone(model.backbone, recipe.model.backbone, backbone_weights)
-        nested = start_from is not None and _start_from(model, names, locate(start_from), say)
+        nested = False
+        if start_from is not None:
+            nested = _start_from(model, names, locate(start_from), say)
+            _reinit(model, recipe.train.reinit_stages)
         if recipe.train.nested_proposals and not nested:
             nest(model.proposals)
     model.backbone.frozen = recipe.train.frozen_backbone
@@ -395,6 +398,15 @@ def _start_from(
     say(f'Taken from "{path.stem}": {taken}.')
     trained = (checkpoint.info.get("recipe") or {}).get("train") or {}
     return n <= there and bool(trained.get("nested_proposals"))
+
+
+def _reinit(model: SparseRCNN, count: int) -> None:
+    """Gives the last ``count`` stages the weights of the one before them."""
+    kept = len(model.stages) - count
+    if kept < 1:
+        raise LabError(f"train.reinit_stages must be below {len(model.stages)}, found {count}.")
+    for stage in model.stages[kept:]:
+        stage.load_state_dict(model.stages[kept - 1].state_dict())
 
 
 def _default_workers(group: Group) -> int:

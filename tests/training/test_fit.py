@@ -330,6 +330,20 @@ def test_fine_tuning_with_another_number_of_proposals(tmp_path, n, capsys):
     )
 
 
+def test_last_stages_that_begin_anew(tmp_path):
+    """Catches stages that are not copied, or are copied from another one than the last kept."""
+    first = train(tmp_path / "first", tiny(train__steps=1, model__num_stages=4))
+    before = read_checkpoint(first.folder / "model.safetensors").state
+    recipe = tiny(train__steps=1, train__lr=1e-30, model__num_stages=4, train__reinit_stages=2)
+    second = train(tmp_path / "second", recipe, start_from=first.folder)
+    after, name = weights(second), "interaction.generate.weight"
+    for stage, source in enumerate((0, 1, 1, 1)):
+        assert torch.equal(after[f"stages.{stage}.{name}"], before[f"stages.{source}.{name}"])
+    with pytest.raises(LabError, match="reinit_stages must be below 4"):
+        whole = tiny(train__steps=1, model__num_stages=4, train__reinit_stages=4)
+        train(tmp_path / "third", whole, start_from=first.folder)
+
+
 def test_fine_tuning_and_overlap(tmp_path, capsys):
     """Catches a start that keeps quiet about attention which sees another thing than it learned."""
     unaware = tiny(train__steps=1, model__overlap_attention=0.0)

@@ -17,7 +17,7 @@ from sparse_rcnn_lab.cli.main import main
 from sparse_rcnn_lab.core import boxes as box_ops
 from sparse_rcnn_lab.core.model import SparseRCNN
 from sparse_rcnn_lab.data.coco.project import Project
-from sparse_rcnn_lab.models.checkpoint import save_checkpoint
+from sparse_rcnn_lab.models.checkpoint import Checkpoint, save_checkpoint
 from sparse_rcnn_lab.training.fit import begin
 from sparse_rcnn_lab.training.run_folder import RunFolder
 from sparse_rcnn_lab.training.teach import plan, teaching
@@ -79,6 +79,9 @@ def test_the_rule(monkeypatch):
     monkeypatch.undo()
     crowd = choose_changes(320, [30.0] * 2000, [2000], ["cell"])
     assert crowd["model__num_proposals"] == 300
+    crowd = choose_changes(320, [60.0] * 270, [27] * 10, ["cell"])
+    assert crowd["model__num_proposals"] == 100 and crowd["loss__matches_per_object"] == (1,)
+    assert "model__num_proposals" not in choose_changes(320, [60.0] * 60, [2] * 20 + [20], ["mug"])
     assert steps_within(240, 1.0, 2000, 4) == 240 and steps_within(240, 0.1, 8, 4) == 240
 
 
@@ -319,5 +322,22 @@ def test_warnings_come_before_the_training(project, tmp_path):
     document = json.dumps(project.coco())
     (tmp_path / "train.json").write_text(document)
     data = CocoFolder(tmp_path / "train.json", images=project.images)
-    warnings = make_plan(tiny().model, data).warnings
-    assert any("rare (1)" in text for text in warnings)
+    start = Checkpoint(tiny().model, {}, ("cup",), "start")
+    assert any("rare (1)" in text for text in make_plan(start, data).warnings)
+
+
+def test_what_the_start_has_learned_is_kept(project, tmp_path):
+    """Catches a plan for crowded images that takes proposals from the model, puts copies in place
+    of stages that know the classes already, or asks for more stages than there are."""
+    for number in range(1, len(project) + 1):
+        project.label(number, [{"name": "cell", "box": [5, 5, 30, 30]}] * 9)
+    (tmp_path / "train.json").write_text(json.dumps(project.coco()))
+    data, config = CocoFolder(tmp_path / "train.json", images=project.images), tiny().model
+
+    def recipe(names, **changes):
+        return make_plan(Checkpoint(replace(config, **changes), {}, names, "start"), data).recipe
+
+    many = recipe(("cup",), num_proposals=130, num_stages=4)
+    assert many.model.num_proposals == 130 and many.train.reinit_stages == 2
+    assert recipe(("cup",), num_stages=2).train.reinit_stages == 1
+    assert recipe(("Cell",), num_stages=4).train.reinit_stages == 0

@@ -11,11 +11,12 @@ from typing import Any
 
 import numpy as np
 
-from sparse_rcnn_lab.core.config import ModelConfig, Recipe
+from sparse_rcnn_lab.core.config import Recipe
 from sparse_rcnn_lab.data.coco.folder import CocoFolder
 from sparse_rcnn_lab.data.finding import first_few
 from sparse_rcnn_lab.data.transforms import smaller_side
 from sparse_rcnn_lab.models import recipes
+from sparse_rcnn_lab.models.checkpoint import Checkpoint
 from sparse_rcnn_lab.models.config_edit import with_changes
 
 FINER = 1.3  # factor on the model's own side in pixels, where objects are small
@@ -23,6 +24,7 @@ SMALL_OBJECT = 14.0  # pixels; if a tenth of the objects is smaller, the side is
 SMALL_CLASS = 32.0  # pixels; a class of objects typically smaller needs full-size images throughout
 MOST_EPOCHS = 120  # passes over the images; further ones only overfit
 STEPS = (30, 3000)  # minimum and maximum
+CROWDED = 9  # objects in a typical image from which on neighbours are hard to tell apart
 ENOUGH_BOXES = 5  # boxes that a class needs to be learned
 RARE = 1 / 3  # of the average number of boxes per class: a class with fewer would be drowned out
 # A mirrored "left hand" is a right one, and a turned "thumb up" points down.
@@ -41,12 +43,13 @@ class Plan:
 
 
 def make_plan(
-    model: ModelConfig, train: CocoFolder, val: CocoFolder | None = None, seed: int = 0
+    start: Checkpoint, train: CocoFolder, val: CocoFolder | None = None, seed: int = 0
 ) -> Plan:
     """The recipe for these images, without its length (:func:`steps_within`).
 
-    model: the configuration of the model to start from.
+    start: the model to start from.
     """
+    model = start.config
     tables, usual = train.tables, model.input.short_side
     scale = usual / np.maximum(tables.heights, tables.widths)
     owner = np.repeat(np.arange(len(train)), np.diff(tables.starts))
@@ -56,6 +59,12 @@ def make_plan(
     changes = choose_changes(
         usual, sides.tolist(), counts.tolist(), train.class_names, tables.labels.tolist()
     )
+    # Nothing that the model has learned is thrown away: no proposal, no stage that knows a class.
+    proposals = max(model.num_proposals, changes.get("model__num_proposals", 0))
+    known, named = ({n.casefold() for n in data.class_names} for data in (start, train))
+    again = 0 if known & named else changes.get("train__reinit_stages", 0)
+    changes["model__num_proposals"] = proposals
+    changes["train__reinit_stages"] = min(again, model.num_stages - 1)
     side = changes["augment__size"][0]
     reasons = [f"{len(train)} images, {len(sides)} boxes, {len(train.class_names)} classes"]
     small = "small objects" if side > usual else "no small objects"
@@ -66,6 +75,8 @@ def make_plan(
         reasons.append("neither mirrored nor turned: a class is called left, right, up or down")
     if changes.get("loss__balanced"):
         reasons.append("some classes are rare: in each image all count the same")
+    if proposals > model.num_proposals:
+        reasons.append(f"{proposals} proposals: images are crowded")
     preset = recipes.recipe("nano" if model.backbone == "nano" else "small", model=model)
     classes = len(train.class_names)
     recipe = with_changes(preset, train__seed=seed, model__num_classes=classes, **changes)
@@ -115,15 +126,22 @@ def choose_changes(
         "augment__turn": 0.0 if sided else 0.5,  # things on a table lie in any direction
         "augment__min_visible": 0.9,  # half a mug might be anything: it would be found everywhere
     }
-    most = max(counts, default=0)
     there = [len(own) for own in of_class]
-    if there and min(there) < RARE * sum(there) / len(there):
+    rare = bool(there) and min(there) < RARE * sum(there) / len(there)
+    crowded = len(counts) > 0 and np.median(counts) >= CROWDED
+    most = max(counts, default=0)
+    wanted = max(100, 2 * most) if crowded else 1.2 * most
+    if wanted > 50:  # one proposal finds one object
+        changes["model__num_proposals"] = min(300, int(-(-wanted // 50) * 50))
+    if rare:
         changes["loss__balanced"] = True
-        # Where one class is crowded, neighbours must be separated; the class is learned anyway.
+    if crowded:
+        # The last stages of a trained model learn what is new later than the one before them.
+        changes["train__reinit_stages"] = 2
+    if rare or crowded:
+        # Where things are crowded, neighbours must be separated; the class is learned anyway.
         changes["loss__focal_gamma"] = 2.0
         changes["loss__matches_per_object"] = (1,)
-    if most > 50:  # one proposal finds one object
-        changes["model__num_proposals"] = min(300, int(-(-most * 1.2 // 50) * 50))
     return changes
 
 

@@ -212,8 +212,7 @@ class _Work:
             for row in content["images"]:  # the run keeps its own, as somebody may remove one
                 _link(project.images / row["file_name"], self.folder / "images" / row["file_name"])
         train, val = self.open()
-        model = read_checkpoint(locate(self.state["start_from"])).config
-        plan = make_plan(model, train, val, seed)
+        plan = make_plan(read_checkpoint(locate(self.state["start_from"])), train, val, seed)
         notes += [split.note] if split.note else []
         looked = check(
             train, val, proposals=plan.recipe.model.num_proposals, images=False, progress=False
