@@ -330,7 +330,7 @@ def test_what_the_start_has_learned_is_kept(project, tmp_path):
     """Catches a plan for crowded images that takes proposals from the model, puts copies in place
     of stages that know the classes already, or asks for more stages than there are."""
     for number in range(1, len(project) + 1):
-        project.label(number, [{"name": "cell", "box": [5, 5, 30, 30]}] * 9)
+        project.label(number, [{"name": "cell", "box": [i, i, 30, 30]} for i in range(9)])
     (tmp_path / "train.json").write_text(json.dumps(project.coco()))
     data, config = CocoFolder(tmp_path / "train.json", images=project.images), tiny().model
 
