@@ -336,7 +336,7 @@ def begin(
         nested = False
         if start_from is not None:
             nested = _start_from(model, names, locate(start_from), say)
-            _reinit(model, recipe.train.reinit_stages)
+            _reinit(model, recipe.train.reinit_stages, say)
         if recipe.train.nested_proposals and not nested:
             nest(model.proposals)
     model.backbone.frozen = recipe.train.frozen_backbone
@@ -400,13 +400,15 @@ def _start_from(
     return n <= there and bool(trained.get("nested_proposals"))
 
 
-def _reinit(model: SparseRCNN, count: int) -> None:
+def _reinit(model: SparseRCNN, count: int, say: Callable[[str], None]) -> None:
     """Gives the last ``count`` stages the weights of the one before them."""
     kept = len(model.stages) - count
     if kept < 1:
         raise LabError(f"train.reinit_stages must be below {len(model.stages)}, found {count}.")
     for stage in model.stages[kept:]:
         stage.load_state_dict(model.stages[kept - 1].state_dict())
+    if count:
+        say(f"The stages after stage {kept} begin as copies of it.")
 
 
 def _default_workers(group: Group) -> int:
