@@ -76,7 +76,7 @@ def make_plan(
     if changes.get("loss__balanced"):
         reasons.append("some classes are rare: in each image all count the same")
     if proposals > model.num_proposals:
-        reasons.append(f"{proposals} proposals: images are crowded")
+        reasons.append(f"{proposals} proposals for up to {counts.max()} objects in an image")
     preset = recipes.recipe("nano" if model.backbone == "nano" else "small", model=model)
     classes = len(train.class_names)
     recipe = with_changes(preset, train__seed=seed, model__num_classes=classes, **changes)
