@@ -96,6 +96,8 @@ def test_what_a_list_of_images_is(tmp_path, capsys):
         assert repr(labels) == "Labels(1 images, 0 labelled, 0 boxes; mug)"
     with pytest.raises(LabError, match="No image at"):
         label.label([image, tmp_path / "no.jpg"], out=tmp_path / "list", model=None)
+    with pytest.raises(LabError, match="folder of images, or a list of them; found None"):
+        label.label(None, out=tmp_path / "list", model=None)
     assert "2 images" in repr(label.label([image] * 2, out=tmp_path / "list", model=None))
     label.label([image], out=tmp_path / "list", model=None)
     assert "Opened again: the 2 images" in capsys.readouterr().out

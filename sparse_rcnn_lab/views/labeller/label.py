@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -77,6 +77,8 @@ def label(
     else:
         alone = isinstance(images, Image.Image) or getattr(images, "ndim", 0) in (2, 3)
         several: Any = [images] if alone else images
+        if not isinstance(several, Iterable):
+            raise LabError(f"Give a folder of images, or a list of them; found {images!r:.80}.")
         for image in several:
             # Written later, with the classes, so that a list with a wrong path leaves nothing.
             project.add(read_image(image), write=False)
