@@ -45,7 +45,7 @@ def numbers(view: View | None, unit: str = PHOTO_MS) -> str:
 
 def lead(title: str, detector: Detector) -> str:
     """The head of the page: the method in one sentence, with something to try."""
-    stages = {6: "six"}.get(detector.num_stages, str(detector.num_stages))
+    stages = {4: "four", 6: "six"}.get(detector.num_stages, str(detector.num_stages))
     return (
         f"<h1>{escape(title)}</h1><p>The same {detector.num_proposals} boxes, the "
         f"<b>proposals</b>, start on every image; {stages} <b>stages</b> move them to the objects "

@@ -302,7 +302,7 @@ function createTeach(el) {
   const told = make("p", { class: "lab-told", role: "status" });
   const charts = [make("canvas", { role: "img", "aria-label": "Loss of each stage" }), make("canvas", { role: "img", "aria-label": "AP50 of each stage on held-out images" })];
   const moving = make("canvas", { role: "img", "aria-label": "The proposals of one held-out image while it learns" });
-  const legend = make("p", { class: "srl-legend" }, ...values.stages.map((tone, i) => make("span", {}, make("i", { class: "srl-dot", style: { background: tone } }), `stage ${i + 1}`)));
+  const legend = make("p", { class: "srl-legend" });
   const figures = make("div", { class: "lab-figures", hidden: "" },
     make("figure", {}, make("figcaption", { text: "One held-out image: where its proposals end" }), moving),
     make("figure", {}, make("figcaption", { text: "AP50 on held-out images" }), charts[1]),
@@ -404,12 +404,15 @@ function createTeach(el) {
           class: one.objects && one.found >= 0.8 * one.objects ? "lab-fine" : "lab-weak", text: one.words })))] : []),
         ...(run.notes ?? []).map((text) => make("p", { class: "srl-note", text })));
     }
-    chart(charts[0], run.loss ?? [], null);
-    chart(charts[1], run.ap50_curve ?? [], 1);
+    const rows = run.loss ?? [];
+    const tones = values.stages[(rows[0]?.length ?? 0) - 2] ?? []; // a row: step, one number a stage
+    legend.replaceChildren(...tones.map((tone, i) => make("span", {}, make("i", { class: "srl-dot", style: { background: tone } }), `stage ${i + 1}`)));
+    chart(charts[0], rows, tones, null);
+    chart(charts[1], run.ap50_curve ?? [], tones, 1);
   }
 
-  // Lines of six stages. top: the scale's maximum, by default that of the data.
-  function chart(canvas, rows, top) {
+  // A line for each stage, in its tone. top: the scale's maximum, by default that of the data.
+  function chart(canvas, rows, tones, top) {
     const width = canvas.parentElement.clientWidth;
     if (!width) return;
     const height = 150, left = 34, low = height - 18;
@@ -435,7 +438,7 @@ function createTeach(el) {
     }
     g.textAlign = "left";
     g.fillText(`step ${last}`, width - 60, height - 4);
-    values.stages.forEach((tone, stage) => {
+    tones.forEach((tone, stage) => {
       g.strokeStyle = tone;
       g.lineWidth = 2;
       g.beginPath();

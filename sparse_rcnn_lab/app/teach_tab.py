@@ -39,7 +39,7 @@ from sparse_rcnn_lab.views.bundle import joined
 from sparse_rcnn_lab.views.explorer.explore import explore
 from sparse_rcnn_lab.views.labeller import label as labeller
 from sparse_rcnn_lab.views.playground.playground_page import playground
-from sparse_rcnn_lab.views.style import CLASS_COLORS, STAGE_COLORS
+from sparse_rcnn_lab.views.style import CLASS_COLORS, STAGE_COLORS, stage_color
 
 PATH = "/lab/teach"
 GIVEN = "your files"  # the folder of what was uploaded, as messages name it
@@ -60,7 +60,9 @@ def head() -> str:
     """The tab's script and style, for the page's head."""
     script = joined([*labeller.files(), _HERE / "teach.js"])
     css = labeller.css() + (_HERE / "teach.css").read_text(encoding="utf-8")
-    values = {"days": DAYS, "start": START, "colors": CLASS_COLORS, "stages": STAGE_COLORS}
+    most = len(STAGE_COLORS)
+    stages = [[stage_color(i + 1, n + 1) for i in range(n + 1)] for n in range(most)]
+    values = {"days": DAYS, "start": START, "colors": CLASS_COLORS, "stages": stages}
     data = json.dumps(values)
     return (
         f"<style>{css}</style><script>window.labTeachValues = {data};</script>"

@@ -199,7 +199,6 @@ class TrainConfig:
     as large ones and weighs each prefix as much as all proposals; "uniform" draws every n equally
     often and weighs all prefixes of a step together as much as all proposals.
     frozen_backbone: backbone and pyramid stay as they are, which halves the cost of fine-tuning.
-    reinit_stages: so many last stages begin as copies of the one before them, when fine-tuning.
 
     batch_size: images in one update, over all processes. accumulate: the parts into which each
     process splits its share to save memory; the gradients add up to those of the whole batch.
@@ -227,7 +226,6 @@ class TrainConfig:
     nested_prefixes: int = 5
     nested_scheme: NestedScheme = "log"
     frozen_backbone: bool = False
-    reinit_stages: int = 0
     accumulate: int = 1
     precision: Precision = "float32"
     ema: float = 0.0
@@ -237,8 +235,7 @@ class TrainConfig:
     def __post_init__(self) -> None:
         for name in ("batch_size", "accumulate", "nested_prefixes"):
             _check_whole(f"train.{name}", getattr(self, name), 1)
-        for name in ("denoising", "reinit_stages"):
-            _check_whole(f"train.{name}", getattr(self, name), 0)
+        _check_whole("train.denoising", self.denoising, 0)
         _check_whole("train.epochs", self.epochs, int(self.steps is None))
         _check_whole("train.steps", 1 if self.steps is None else self.steps, 1, 10**9)
         _check_whole("train.seed", self.seed, 0, 10**12)  # so that its multiples fit 64 bits

@@ -336,7 +336,6 @@ def begin(
         nested = False
         if start_from is not None:
             nested = _start_from(model, names, locate(start_from), say)
-            _reinit(model, recipe.train.reinit_stages, say)
         if recipe.train.nested_proposals and not nested:
             nest(model.proposals)
     model.backbone.frozen = recipe.train.frozen_backbone
@@ -392,23 +391,14 @@ def _start_from(
     n, there = len(model.proposals), len(checkpoint.state["proposals.boxes"])
     if n != there:
         missing.append(f"{abs(n - there)} of the {max(n, there)} proposals")
+    if left := checkpoint.config.num_stages - len(model.stages):
+        missing.append(f"its last {left} of {checkpoint.config.num_stages} stages")
     if model.config.overlap_attention != checkpoint.config.overlap_attention:
         missing.append("its overlap_attention")
     taken = f"all but {' and '.join(missing)}" if missing else "all weights"
     say(f'Taken from "{path.stem}": {taken}.')
     trained = (checkpoint.info.get("recipe") or {}).get("train") or {}
     return n <= there and bool(trained.get("nested_proposals"))
-
-
-def _reinit(model: SparseRCNN, count: int, say: Callable[[str], None]) -> None:
-    """Gives the last ``count`` stages the weights of the one before them."""
-    kept = len(model.stages) - count
-    if kept < 1:
-        raise LabError(f"train.reinit_stages must be below {len(model.stages)}, found {count}.")
-    for stage in model.stages[kept:]:
-        stage.load_state_dict(model.stages[kept - 1].state_dict())
-    if count:
-        say(f"The stages after stage {kept} begin as copies of it.")
 
 
 def _default_workers(group: Group) -> int:

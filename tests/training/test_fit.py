@@ -330,18 +330,20 @@ def test_fine_tuning_with_another_number_of_proposals(tmp_path, n, capsys):
     )
 
 
-def test_last_stages_that_begin_anew(tmp_path):
-    """Catches stages that are not copied, or are copied from another one than the last kept."""
+def test_fine_tuning_the_first_stages(tmp_path, capsys):
+    """Catches other stages than the first ones, and a start that keeps quiet about the rest."""
     first = train(tmp_path / "first", tiny(train__steps=1, model__num_stages=4))
     before = read_checkpoint(first.folder / "model.safetensors").state
-    recipe = tiny(train__steps=1, train__lr=1e-30, model__num_stages=4, train__reinit_stages=2)
-    second = train(tmp_path / "second", recipe, start_from=first.folder)
+    recipe = tiny(train__steps=1, train__lr=1e-30)
+    second = train(tmp_path / "second", recipe, start_from=first.folder, progress=True)
     after, name = weights(second), "interaction.generate.weight"
-    for stage, source in enumerate((0, 1, 1, 1)):
-        assert torch.equal(after[f"stages.{stage}.{name}"], before[f"stages.{source}.{name}"])
-    with pytest.raises(LabError, match="reinit_stages must be below 4"):
-        whole = tiny(train__steps=1, model__num_stages=4, train__reinit_stages=4)
-        train(tmp_path / "third", whole, start_from=first.folder)
+    for stage in range(2):
+        assert torch.equal(after[f"stages.{stage}.{name}"], before[f"stages.{stage}.{name}"])
+    said = capsys.readouterr()
+    assert "all but its last 2 of 4 stages." in said.out + said.err
+    with pytest.raises(LabError, match=r"stages\.2\.attention"):
+        more = tiny(train__steps=1, model__num_stages=5)
+        train(tmp_path / "third", more, start_from=second.folder)
 
 
 def test_fine_tuning_and_overlap(tmp_path, capsys):

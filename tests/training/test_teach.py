@@ -326,18 +326,17 @@ def test_warnings_come_before_the_training(project, tmp_path):
     assert any("rare (1)" in text for text in make_plan(start, data).warnings)
 
 
-def test_what_the_start_has_learned_is_kept(project, tmp_path):
-    """Catches a plan for crowded images that takes proposals from the model, puts copies in place
-    of stages that know the classes already, or asks for more stages than there are."""
+def test_the_model_that_is_taught(project, tmp_path):
+    """Catches a plan for crowded images that takes proposals from the model, and one that asks for
+    more stages than the model has, or keeps all of them."""
     for number in range(1, len(project) + 1):
         project.label(number, [{"name": "cell", "box": [i, i, 30, 30]} for i in range(9)])
     (tmp_path / "train.json").write_text(json.dumps(project.coco()))
     data, config = CocoFolder(tmp_path / "train.json", images=project.images), tiny().model
 
-    def recipe(names, **changes):
-        return make_plan(Checkpoint(replace(config, **changes), {}, names, "start"), data).recipe
+    def model(**changes):
+        start = Checkpoint(replace(config, **changes), {}, ("cup",), "start")
+        return make_plan(start, data).recipe.model
 
-    many = recipe(("cup",), num_proposals=130, num_stages=4)
-    assert many.model.num_proposals == 130 and many.train.reinit_stages == 2
-    assert recipe(("cup",), num_stages=2).train.reinit_stages == 1
-    assert recipe(("Cell",), num_stages=4).train.reinit_stages == 0
+    assert model(num_proposals=130).num_proposals == 130
+    assert [model(num_stages=n).num_stages for n in (2, 6)] == [2, 4]

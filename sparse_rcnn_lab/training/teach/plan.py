@@ -24,6 +24,7 @@ SMALL_OBJECT = 14.0  # pixels; if a tenth of the objects is smaller, the side is
 SMALL_CLASS = 32.0  # pixels; a class of objects typically smaller needs full-size images throughout
 MOST_EPOCHS = 120  # passes over the images; further ones only overfit
 STEPS = (30, 3000)  # minimum and maximum
+STAGES = 4  # the first ones; in as much time four learn more than six
 CROWDED = 9  # objects in a typical image from which on neighbours are hard to tell apart
 ENOUGH_BOXES = 5  # boxes that a class needs to be learned
 RARE = 1 / 3  # of the average number of boxes per class: a class with fewer would be drowned out
@@ -59,16 +60,16 @@ def make_plan(
     changes = choose_changes(
         usual, sides.tolist(), counts.tolist(), train.class_names, tables.labels.tolist()
     )
-    # Nothing that the model has learned is thrown away: no proposal, no stage that knows a class.
+    # No proposal that the model has learned is thrown away.
     proposals = max(model.num_proposals, changes.get("model__num_proposals", 0))
-    known, named = ({n.casefold() for n in data.class_names} for data in (start, train))
-    again = 0 if known & named else changes.get("train__reinit_stages", 0)
     changes["model__num_proposals"] = proposals
-    changes["train__reinit_stages"] = min(again, model.num_stages - 1)
+    changes["model__num_stages"] = stages = min(STAGES, model.num_stages)
     side = changes["augment__size"][0]
     reasons = [f"{len(train)} images, {len(sides)} boxes, {len(train.class_names)} classes"]
     small = "small objects" if side > usual else "no small objects"
     reasons.append(f"{side} px ({small}: typically {np.median(sides) * side / usual:.0f} px)")
+    if stages < model.num_stages:
+        reasons.append(f"{stages} of its {model.num_stages} stages: they learn more in the time")
     if share := changes["train__progressive_resizing"]:
         reasons.append(f"{smaller_side(side)} px in the first {share:.0%} of the steps")
     if changes["augment__hflip"] == 0:
@@ -135,9 +136,6 @@ def choose_changes(
         changes["model__num_proposals"] = min(300, int(-(-wanted // 50) * 50))
     if rare:
         changes["loss__balanced"] = True
-    if crowded:
-        # The last stages of a trained model learn what is new later than the one before them.
-        changes["train__reinit_stages"] = 2
     if rare or crowded:
         # Where things are crowded, neighbours must be separated; the class is learned anyway.
         changes["loss__focal_gamma"] = 2.0
