@@ -69,7 +69,9 @@ def make_plan(
     small = "small objects" if side > usual else "no small objects"
     reasons.append(f"{side} px ({small}: typically {np.median(sides) * side / usual:.0f} px)")
     if stages < model.num_stages:
-        reasons.append(f"{stages} of its {model.num_stages} stages: they learn more in the time")
+        reasons.append(
+            f"the first {stages} of its {model.num_stages} stages: they learn more in the time"
+        )
     if share := changes["train__progressive_resizing"]:
         reasons.append(f"{smaller_side(side)} px in the first {share:.0%} of the steps")
     if changes["augment__hflip"] == 0:
