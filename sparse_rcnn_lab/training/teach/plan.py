@@ -22,7 +22,7 @@ from sparse_rcnn_lab.models.config_edit import with_changes
 FINER = 1.3  # factor on the model's own side in pixels, where objects are small
 SMALL_OBJECT = 14.0  # pixels; if a tenth of the objects is smaller, the side is too small
 SMALL_CLASS = 32.0  # pixels; a class of objects typically smaller needs full-size images throughout
-MOST_EPOCHS = 120  # passes over the images; further ones only overfit
+MOST_EPOCHS = 150  # passes over the images; further ones only overfit
 STEPS = (30, 3000)  # minimum and maximum
 STAGES = 4  # the first ones; in as much time four learn more than six
 CROWDED = 9  # objects in a typical image from which on neighbours are hard to tell apart
@@ -149,7 +149,7 @@ def steps_within(seconds: float, step_seconds: float, num_images: int, batch_siz
     """How many steps fit into the time, but no more than are useful.
 
     >>> steps_within(240, 1.0, 20, 4), steps_within(240, 0.1, 20, 4), steps_within(1, 9.0, 20, 4)
-    (240, 600, 30)
+    (240, 750, 30)
     """
     most = MOST_EPOCHS * num_images / batch_size
     least, longest = STEPS
