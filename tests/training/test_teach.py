@@ -82,7 +82,7 @@ def test_the_rule(monkeypatch):
     crowd = choose_changes(320, [60.0] * 270, [27] * 10, ["cell"])
     assert crowd["model__num_proposals"] == 100 and crowd["loss__matches_per_object"] == (1,)
     assert "model__num_proposals" not in choose_changes(320, [60.0] * 60, [2] * 20 + [20], ["mug"])
-    assert steps_within(240, 1.0, 2000, 4) == 240 and steps_within(240, 0.1, 8, 4) == 240
+    assert steps_within(240, 1.0, 2000, 4) == 240 and steps_within(240, 0.1, 8, 4) == 300
 
 
 def test_the_minutes_are_those_of_all_of_it(project, model, tmp_path, monkeypatch):
