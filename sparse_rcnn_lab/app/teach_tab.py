@@ -60,8 +60,8 @@ def head() -> str:
     """The tab's script and style, for the page's head."""
     script = joined([*labeller.files(), _HERE / "teach.js"])
     css = labeller.css() + (_HERE / "teach.css").read_text(encoding="utf-8")
-    most = len(STAGE_COLORS)
-    stages = [[stage_color(i + 1, n + 1) for i in range(n + 1)] for n in range(most)]
+    counts = range(1, len(STAGE_COLORS) + 1)
+    stages = [[stage_color(stage, n) for stage in range(1, n + 1)] for n in counts]
     values = {"days": DAYS, "start": START, "colors": CLASS_COLORS, "stages": stages}
     data = json.dumps(values)
     return (
